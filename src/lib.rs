@@ -1,0 +1,2 @@
+//! Postrider as a library: the floors of the building, lowest first. `main.rs` is the only user outside the tests.
+#![forbid(unsafe_code)]
