@@ -1,0 +1,17 @@
+//! A tenant inside an organization (sent.dm's profile, Devdraft's and Svix's app).
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AppId, OrganizationId};
+use super::time::Time;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    pub id: AppId,
+    pub org_id: OrganizationId,
+    pub name: String,
+    /// The caller's own name for it, unique within the organization; usable wherever an app's id is.
+    pub uid: Option<String>,
+    pub created_at: Time,
+    pub updated_at: Time,
+}

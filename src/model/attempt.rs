@@ -1,0 +1,134 @@
+//! One HTTP request of a delivery; immutable once finished.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
+use super::time::Time;
+use super::webhook::{ContentType, FieldSet, Method};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub delivery_id: DeliveryId,
+    pub event_id: EventId,
+    pub webhook_id: WebhookId,
+    pub org_id: OrganizationId,
+    pub app_id: AppId,
+    pub event_type: String,
+    /// From 1.
+    pub number: u32,
+    pub retry_of: Option<AttemptId>,
+    pub trigger: Trigger,
+    pub url: String,
+    pub method: Method,
+    /// How the body was made, to show it again.
+    pub field_set: FieldSet,
+    pub content_type: ContentType,
+    /// The signature's timestamp, Unix seconds.
+    pub signed_at: i64,
+    pub started_at: Time,
+    pub finished_at: Time,
+    pub success: bool,
+    pub outcome: Outcome,
+    pub status_code: Option<u16>,
+    /// In words: the status's reason phrase, or a fixed phrase for the outcome.
+    pub error: Option<String>,
+    /// None without an HTTP response.
+    pub response_time_ms: Option<u32>,
+    /// What was planned when it finished.
+    pub next_attempt_at: Option<Time>,
+    pub remote_addr: Option<String>,
+    /// In the order sent; credentials masked.
+    pub request_headers: Vec<(String, String)>,
+    pub response_headers: Vec<(String, String)>,
+    /// As text, cut at 16 KiB.
+    pub response_body: Option<String>,
+    pub timings: Timings,
+}
+
+/// Milliseconds of each phase; none where it did not happen (a reused connection has no dns, connect, tls).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Timings {
+    pub dns: Option<u32>,
+    pub connect: Option<u32>,
+    pub tls: Option<u32>,
+    pub first_byte: Option<u32>,
+    pub total: u32,
+}
+
+/// Why the request was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    Event,
+    Retry,
+    Replay,
+    Manual,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Success,
+    HttpStatus,
+    Timeout,
+    ConnectTimeout,
+    ConnectRefused,
+    ConnectReset,
+    DnsError,
+    TlsError,
+    BlockedAddress,
+    RequestError,
+    /// Not an attempt's: what a delivery ends with when its time is over.
+    Expired,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 11] = [
+        Outcome::Success,
+        Outcome::HttpStatus,
+        Outcome::Timeout,
+        Outcome::ConnectTimeout,
+        Outcome::ConnectRefused,
+        Outcome::ConnectReset,
+        Outcome::DnsError,
+        Outcome::TlsError,
+        Outcome::BlockedAddress,
+        Outcome::RequestError,
+        Outcome::Expired,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::HttpStatus => "http_status",
+            Outcome::Timeout => "timeout",
+            Outcome::ConnectTimeout => "connect_timeout",
+            Outcome::ConnectRefused => "connect_refused",
+            Outcome::ConnectReset => "connect_reset",
+            Outcome::DnsError => "dns_error",
+            Outcome::TlsError => "tls_error",
+            Outcome::BlockedAddress => "blocked_address",
+            Outcome::RequestError => "request_error",
+            Outcome::Expired => "expired",
+        }
+    }
+
+    /// The fixed phrase that stands in `error` where there is no status code to name.
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Outcome::Success => "",
+            Outcome::HttpStatus => "Unexpected status",
+            Outcome::Timeout => "Request timeout",
+            Outcome::ConnectTimeout => "Connection timeout",
+            Outcome::ConnectRefused => "Connection refused",
+            Outcome::ConnectReset => "Connection reset",
+            Outcome::DnsError => "Host name could not be resolved",
+            Outcome::TlsError => "TLS handshake failed",
+            Outcome::BlockedAddress => "Address not allowed",
+            Outcome::RequestError => "Invalid response",
+            Outcome::Expired => "Expired before it was delivered",
+        }
+    }
+}

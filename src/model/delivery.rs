@@ -1,0 +1,83 @@
+//! One event on its way to one webhook: owns the state.
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Outcome;
+use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
+use super::time::Time;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub webhook_id: WebhookId,
+    pub org_id: OrganizationId,
+    pub app_id: AppId,
+    pub event_type: String,
+    pub status: DeliveryStatus,
+    /// Attempts finished so far.
+    pub attempts: u32,
+    /// When the next one is planned; none once it is final.
+    pub next_attempt_at: Option<Time>,
+    pub created_at: Time,
+    pub first_attempt_at: Option<Time>,
+    /// When it became final.
+    pub completed_at: Option<Time>,
+    /// The final delivery that this one repeats.
+    pub replay_of: Option<DeliveryId>,
+    /// The replay job that made it.
+    pub job_id: Option<super::id::Id<ReplayJob>>,
+    pub expires_at: Option<Time>,
+    pub ordering_key: Option<String>,
+    pub last_attempt_id: Option<AttemptId>,
+    pub last_status_code: Option<u16>,
+    pub last_outcome: Option<Outcome>,
+    pub last_error: Option<String>,
+    pub last_response_time_ms: Option<u32>,
+}
+
+/// A durable replay over past events; here only its identity's kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayJob {}
+
+/// `rules::transition` has the only moves between these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryStatus {
+    /// Not tried yet.
+    Pending,
+    /// Failed at least once, to be tried again.
+    Retrying,
+    Delivered,
+    Failed,
+    Cancelled,
+}
+
+impl DeliveryStatus {
+    pub const ALL: [DeliveryStatus; 5] = [
+        DeliveryStatus::Pending,
+        DeliveryStatus::Retrying,
+        DeliveryStatus::Delivered,
+        DeliveryStatus::Failed,
+        DeliveryStatus::Cancelled,
+    ];
+
+    /// Whether nothing more will happen to the delivery.
+    pub const fn is_final(self) -> bool {
+        matches!(self, DeliveryStatus::Delivered | DeliveryStatus::Failed | DeliveryStatus::Cancelled)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => "pending",
+            DeliveryStatus::Retrying => "retrying",
+            DeliveryStatus::Delivered => "delivered",
+            DeliveryStatus::Failed => "failed",
+            DeliveryStatus::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<DeliveryStatus> {
+        DeliveryStatus::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+}

@@ -1,0 +1,36 @@
+//! What a producer posted. Its `data` is kept apart, as the exact bytes received.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AppId, EventId, OrganizationId};
+use super::time::Time;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: EventId,
+    pub org_id: OrganizationId,
+    pub app_id: AppId,
+    /// `invoice.paid`: 1 to 128 of `[a-zA-Z0-9_.-]`.
+    pub event_type: String,
+    /// The caller's own id, unique per app within the idempotency window.
+    pub event_id: Option<String>,
+    pub occurred_at: Time,
+    pub received_at: Time,
+    /// What Instantly's shape calls `lead_email`.
+    pub subject: Option<String>,
+    pub channels: Vec<String>,
+    pub ordering_key: Option<String>,
+    pub deliver_at: Option<Time>,
+    pub expires_at: Option<Time>,
+    pub metadata: BTreeMap<String, String>,
+    /// The W3C trace context it came with, sent on with every attempt.
+    pub traceparent: Option<String>,
+    /// How many deliveries its publishing made.
+    pub deliveries: u32,
+    /// Length of `data` in bytes; 0 once erased.
+    pub data_bytes: u32,
+    /// When `data` was erased on request.
+    pub erased_at: Option<Time>,
+}

@@ -1,0 +1,86 @@
+//! What is counted per webhook: sums that survive retention, and the last day by the minute.
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Time;
+
+/// Sums over a webhook's deliveries and attempts, of one partition or of all time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sums {
+    /// Deliveries made by publishing or replaying.
+    #[serde(rename = "d", default)]
+    pub deliveries: u64,
+    /// Deliveries with at least one attempt: `total_events`.
+    #[serde(rename = "b", default)]
+    pub started: u64,
+    #[serde(rename = "o", default)]
+    pub delivered: u64,
+    /// Deliveries that ended failed.
+    #[serde(rename = "x", default)]
+    pub failed: u64,
+    #[serde(rename = "c", default)]
+    pub cancelled: u64,
+    #[serde(rename = "t", default)]
+    pub attempts: u64,
+    /// Failed attempts: `failed_deliveries`.
+    #[serde(rename = "f", default)]
+    pub attempts_failed: u64,
+    /// Attempts with an HTTP response, and their milliseconds together.
+    #[serde(rename = "r", default)]
+    pub responses: u64,
+    #[serde(rename = "m", default)]
+    pub response_ms: u64,
+    #[serde(rename = "l", default)]
+    pub last_attempt_at: Option<Time>,
+    /// Response times by bucket: `(bucket, count)`, sorted, only those that occurred.
+    #[serde(rename = "h", default)]
+    pub histogram: Vec<(u8, u64)>,
+}
+
+impl Sums {
+    /// Deliveries not final yet.
+    pub fn open(&self) -> u64 {
+        self.deliveries.saturating_sub(self.delivered + self.failed + self.cancelled)
+    }
+
+    pub fn add(&mut self, other: &Sums) {
+        self.deliveries += other.deliveries;
+        self.started += other.started;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.attempts += other.attempts;
+        self.attempts_failed += other.attempts_failed;
+        self.responses += other.responses;
+        self.response_ms += other.response_ms;
+        self.last_attempt_at = self.last_attempt_at.max(other.last_attempt_at);
+        for &(bucket, count) in &other.histogram {
+            self.tally(bucket, count);
+        }
+    }
+
+    /// Counts `count` response times of a bucket.
+    pub fn tally(&mut self, bucket: u8, count: u64) {
+        match self.histogram.binary_search_by_key(&bucket, |&(b, _)| b) {
+            Ok(at) => self.histogram[at].1 += count,
+            Err(at) => self.histogram.insert(at, (bucket, count)),
+        }
+    }
+}
+
+/// What happened to a webhook within one minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Minute {
+    /// Deliveries first attempted.
+    pub started: u32,
+    pub attempts: u32,
+    pub failures: u32,
+}
+
+impl Minute {
+    pub fn add(&mut self, other: Minute) {
+        self.started += other.started;
+        self.attempts += other.attempts;
+        self.failures += other.failures;
+    }
+}

@@ -1,0 +1,217 @@
+//! Identities: UUIDv7 (RFC 9562 section 5.7), one type per noun, so that a webhook's id never stands for an event's.
+//!
+//! Invariant: an id's bytes sort as its time does, so a table keyed by ids is a table in time order.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use super::time::Time;
+
+/// The identity of one `K`; 16 bytes, big-endian, time first.
+pub struct Id<K>(Uuid, PhantomData<fn() -> K>);
+
+pub type OrganizationId = Id<super::organization::Organization>;
+pub type AppId = Id<super::app::App>;
+pub type KeyId = Id<super::key::ApiKey>;
+pub type WebhookId = Id<super::webhook::Webhook>;
+pub type EventId = Id<super::event::Event>;
+pub type DeliveryId = Id<super::delivery::Delivery>;
+pub type AttemptId = Id<super::attempt::Attempt>;
+
+impl<K> Id<K> {
+    pub const MIN: Self = Self::from_bytes([0; 16]);
+    pub const MAX: Self = Self::from_bytes([0xff; 16]);
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes), PhantomData)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id as a number, in the same order.
+    pub const fn as_u128(&self) -> u128 {
+        self.0.as_u128()
+    }
+
+    pub const fn from_u128(n: u128) -> Self {
+        Self(Uuid::from_u128(n), PhantomData)
+    }
+
+    /// The millisecond that the id carries in its first 48 bits.
+    pub const fn time(&self) -> Time {
+        Time((self.as_u128() >> 80) as i64)
+    }
+
+    /// The smallest id that any row of `time` or later can have: where a scan from a time begins.
+    pub const fn floor(time: Time) -> Self {
+        let ms = if time.0 < 0 { 0 } else { time.0 as u128 };
+        Self::from_u128((ms & 0xffff_ffff_ffff) << 80)
+    }
+
+    /// The next id in byte order, saturating.
+    pub const fn next(&self) -> Self {
+        Self::from_u128(self.as_u128().saturating_add(1))
+    }
+}
+
+impl<K> Clone for Id<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K> Copy for Id<K> {}
+impl<K> PartialEq for Id<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<K> Eq for Id<K> {}
+impl<K> PartialOrd for Id<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<K> Ord for Id<K> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+impl<K> Hash for Id<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+impl<K> fmt::Display for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+impl<K> fmt::Debug for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// Text that is not the 36 characters of a hyphenated UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAnId;
+
+impl fmt::Display for NotAnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a UUID in its 36-character form")
+    }
+}
+
+impl<K> FromStr for Id<K> {
+    type Err = NotAnId;
+    /// Only the hyphenated form is an id; braces, URNs and bare hex are not.
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        if text.len() != 36 {
+            return Err(NotAnId);
+        }
+        Uuid::try_parse(text).map(|u| Self(u, PhantomData)).map_err(|_| NotAnId)
+    }
+}
+
+impl<K> Serialize for Id<K> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+impl<'de, K> Deserialize<'de> for Id<K> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Uuid::deserialize(from).map(|u| Self(u, PhantomData))
+    }
+}
+
+/// Makes ids in strictly rising order, whatever the clock does: the writer's stamp.
+///
+/// Layout within UUIDv7: 48 bits of milliseconds, then a 32-bit counter (12 bits of `rand_a`, 20 of `rand_b`), then
+/// 42 random bits. The counter restarts at every new millisecond and never wraps: a full one moves the time forward.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    ms: i64,
+    counter: u32,
+}
+
+impl Stamp {
+    /// Continues after `last`, the newest id known (`Id::MIN` where there is none).
+    pub fn after(last: u128) -> Self {
+        Self { ms: (last >> 80) as i64, counter: counter_of(last).saturating_add(1) }
+    }
+
+    /// The next id: at `now`, or at the last id's time if the clock stands still or steps back.
+    pub fn next<K>(&mut self, now: Time, random: u64) -> Id<K> {
+        if now.0 > self.ms {
+            self.ms = now.0;
+            self.counter = 0;
+        } else if self.counter == u32::MAX {
+            self.ms += 1;
+            self.counter = 0;
+        } else {
+            self.counter += 1;
+        }
+        let counter = u128::from(self.counter);
+        let bits = ((self.ms as u128 & 0xffff_ffff_ffff) << 80)
+            | (0x7 << 76)
+            | ((counter >> 20) << 64)
+            | (0b10 << 62)
+            | ((counter & 0xf_ffff) << 42)
+            | u128::from(random & 0x3ff_ffff_ffff);
+        Id::from_u128(bits)
+    }
+}
+
+fn counter_of(id: u128) -> u32 {
+    ((((id >> 64) & 0xfff) << 20) | ((id >> 42) & 0xf_ffff)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamped_ids_rise_even_when_the_clock_steps_back() {
+        let mut stamp = Stamp::after(0);
+        let mut last = EventId::MIN;
+        for now in [5, 5, 5, 900, 2, 900, 901, 1] {
+            let id = stamp.next(Time(now), u64::MAX);
+            assert!(id > last, "{id} after {last}");
+            last = id;
+        }
+        assert_eq!(last.time(), Time(901));
+    }
+
+    #[test]
+    fn a_stamp_continues_after_the_newest_known_id() {
+        let mut first = Stamp::after(0);
+        let old: EventId = first.next(Time(1_700_000_000_000), 7);
+        let mut again = Stamp::after(old.as_u128());
+        let new: EventId = again.next(Time(1_600_000_000_000), 7);
+        assert!(new > old);
+    }
+
+    #[test]
+    fn an_id_is_a_version_7_uuid_and_carries_its_time() {
+        let id: EventId = Stamp::after(0).next(Time(1_772_704_800_120), 42);
+        let uuid = Uuid::from_bytes(*id.as_bytes());
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.time(), Time(1_772_704_800_120));
+        assert!(EventId::floor(id.time()) <= id);
+    }
+
+    #[test]
+    fn only_the_hyphenated_form_is_an_id() {
+        assert!("019cbd70-9d78-7320-aa3a-de3497964cb8".parse::<EventId>().is_ok());
+        assert!("019cbd709d787320aa3ade3497964cb8".parse::<EventId>().is_err());
+        assert!("{019cbd70-9d78-7320-aa3a-de3497964cb8}".parse::<EventId>().is_err());
+    }
+}

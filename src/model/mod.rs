@@ -1,0 +1,22 @@
+//! The nouns: plain data without behaviour beyond its own form. Floor 0: knows nobody.
+
+pub mod app;
+pub mod attempt;
+pub mod delivery;
+pub mod event;
+pub mod figures;
+pub mod id;
+pub mod key;
+pub mod organization;
+pub mod time;
+pub mod webhook;
+
+pub use app::App;
+pub use attempt::{Attempt, Outcome, Timings, Trigger};
+pub use delivery::{Delivery, DeliveryStatus};
+pub use event::Event;
+pub use id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
+pub use key::{ApiKey, Scope};
+pub use organization::Organization;
+pub use time::Time;
+pub use webhook::Webhook;

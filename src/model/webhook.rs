@@ -1,0 +1,231 @@
+//! Where to send: a webhook's configuration (api.md section 5) and its running state.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AppId, OrganizationId, WebhookId};
+use super::time::Time;
+
+/// A webhook's configuration: changes only by command, lives in `state.redb`.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Webhook {
+    pub id: WebhookId,
+    pub org_id: OrganizationId,
+    pub app_id: AppId,
+    pub name: String,
+    pub description: Option<String>,
+    pub url: String,
+    pub method: Method,
+    pub content_type: ContentType,
+    pub field_set: FieldSet,
+    pub include_html: bool,
+    pub auth: Option<Auth>,
+    pub headers: BTreeMap<String, String>,
+    /// Exact types or patterns; empty: all but `postrider.*`.
+    pub event_types: Vec<String>,
+    /// Empty: all.
+    pub channels: Vec<String>,
+    /// The declarative match on `data`, as the JSON text it was given in.
+    pub filter: Option<String>,
+    pub status: Status,
+    pub disabled_reason: Option<DisabledReason>,
+    pub encrypted: bool,
+    /// The schemes that sign; empty: none.
+    pub signature: Vec<Scheme>,
+    pub tls: Option<Tls>,
+    pub handshake: bool,
+    pub success_rule: SuccessRule,
+    /// Seconds from the start of one attempt to the next; its length is the number of retries.
+    pub retry_schedule_s: Vec<u32>,
+    pub timeout_ms: u32,
+    pub max_in_flight: u32,
+    pub rate_limit_per_s: Option<f64>,
+    pub ordered: Ordered,
+    /// Disabled this long after the first failure since the last success; 0: never.
+    pub disable_after_s: u64,
+    /// The live signing secrets, newest first; the first is the current one.
+    pub secrets: Vec<Secret>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    /// Rises with every change: a change that was made from an older reading is refused.
+    pub version: u64,
+}
+
+impl Webhook {
+    /// The secrets that still sign at `now`, newest first.
+    pub fn live_secrets(&self, now: Time) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter().filter(move |s| s.expires_at.is_none_or(|end| now < end))
+    }
+}
+
+impl fmt::Debug for Webhook {
+    /// Without credentials: a webhook may land in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("id", &self.id)
+            .field("url", &self.url)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A signing secret as shown (`whsec_…`), and until when it signs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    pub text: String,
+    pub created_at: Time,
+    /// None: the current secret.
+    pub expires_at: Option<Time>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    Get,
+    Put,
+    Post,
+    Patch,
+    Delete,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContentType {
+    #[serde(rename = "application/json")]
+    Json,
+    #[serde(rename = "application/x-www-form-urlencoded")]
+    Form,
+}
+
+/// The shape of the body that is sent (api.md section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldSet {
+    Standard,
+    Raw,
+    Legacy,
+    Dfns,
+    Sent,
+    Flat,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Auth {
+    Basic { username: String, password: String },
+    Bearer { token: String },
+    Header { name: String, value: String },
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Auth::Basic { .. } => "Basic(…)",
+            Auth::Bearer { .. } => "Bearer(…)",
+            Auth::Header { .. } => "Header(…)",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Enabled,
+    Paused,
+    Disabled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DisabledReason {
+    Manual,
+    Failures,
+    Gone,
+}
+
+/// A signature scheme: Standard Webhooks HMAC, Standard Webhooks Ed25519, or a vendor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    Standard,
+    Ed25519,
+    Dfns,
+    Sent,
+}
+
+/// PEM texts: a pinned CA, and a client certificate with its key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    #[serde(default)]
+    pub ca_pem: Option<String>,
+    #[serde(default)]
+    pub client_cert_pem: Option<String>,
+    #[serde(default)]
+    pub client_key_pem: Option<String>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls(…)")
+    }
+}
+
+/// Which status codes count as delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SuccessRule {
+    #[serde(rename = "2xx")]
+    Any2xx,
+    #[serde(rename = "200")]
+    Only200,
+}
+
+/// Whether deliveries go strictly one after another, and within what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ordered {
+    No,
+    Webhook,
+    Key,
+}
+
+/// What running a webhook has shown so far; kept with the figures, not with the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WebhookState {
+    /// Rises with every change: of several copies the highest is the true one.
+    #[serde(rename = "n")]
+    pub sequence: u64,
+    #[serde(rename = "c", default)]
+    pub consecutive_failures: u32,
+    /// The first failed attempt since the last success.
+    #[serde(rename = "f", default)]
+    pub failing_since: Option<Time>,
+    #[serde(rename = "a", default)]
+    pub last_attempt_at: Option<Time>,
+    #[serde(rename = "s", default)]
+    pub last_success_at: Option<Time>,
+    #[serde(rename = "k", default)]
+    pub circuit: Circuit,
+    /// Nothing is sent before this: the circuit's next probe, or what `Retry-After` asked.
+    #[serde(rename = "h", default)]
+    pub hold_until: Option<Time>,
+    /// Whether the warning at half of `disable_after_s` has been given.
+    #[serde(rename = "w", default)]
+    pub warned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    #[default]
+    Closed,
+    Open,
+    HalfOpen,
+}
