@@ -1,0 +1,232 @@
+//! Everything that changes the store: one enum, and what comes back.
+//!
+//! Invariant: a command is data. Existence, idempotency and scope are judged while it is applied, in the transaction that
+//! writes; ids, the time and jitter come in with the transaction, so the same commands give the same store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::attempt::{Outcome, Timings, Trigger};
+use crate::model::id::{AppId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
+use crate::model::webhook::{ContentType, FieldSet, Method, Secret, Status, Webhook};
+use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
+
+use super::job::{Job, JobId, JobSpec};
+
+/// What a caller may touch: one organization, or one app of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Reach {
+    pub org: OrganizationId,
+    pub app: Option<AppId>,
+}
+
+impl Reach {
+    /// Whether something of `org` and `app` lies within.
+    pub fn covers(&self, org: OrganizationId, app: AppId) -> bool {
+        self.org == org && self.app.is_none_or(|own| own == app)
+    }
+}
+
+/// Who asks for a command, for scope and for the audit record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub key: KeyId,
+    pub reach: Reach,
+    pub remote_addr: Option<String>,
+    pub request_id: String,
+}
+
+/// The `Idempotency-Key` of a request, already reduced to what is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// SHA-256 of API key, route and `Idempotency-Key`.
+    pub key: [u8; 32],
+    /// SHA-256 of the request's body.
+    pub request: [u8; 32],
+}
+
+/// A command with who asked for it and whether its answer is kept.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// None: the daemon itself.
+    pub by: Option<Caller>,
+    pub keep: Option<Keep>,
+    pub command: Command,
+}
+
+impl Order {
+    /// A command of the daemon itself.
+    pub fn internal(command: Command) -> Order {
+        Order { by: None, keep: None, command }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// One event, or a batch: all or none. Receipt: `Published`, in the same order.
+    Publish(Vec<NewEvent>),
+    /// Receipt: `Organization`.
+    CreateOrganization { name: String, key: NewKey },
+    /// Receipt: `App`. A taken `uid`: `Conflict`.
+    CreateApp { name: String, uid: Option<String> },
+    /// Receipt: `App`.
+    UpdateApp { id: AppId, name: Option<String>, uid: Option<Option<String>> },
+    /// Removes the app, its webhooks and its keys; refused for the default app. Receipt: `Done`.
+    RemoveApp { id: AppId },
+    /// Receipt: `Key`.
+    CreateKey { key: NewKey },
+    /// Receipt: `Done`.
+    RevokeKey { id: KeyId },
+    /// `id`, `org_id`, times and version are set while applying. Receipt: `Webhook`.
+    CreateWebhook { webhook: Box<Webhook> },
+    /// Replaces a webhook made from the reading with `webhook.version`; another version now: `Stale`. Receipt: `Webhook`.
+    UpdateWebhook { webhook: Box<Webhook> },
+    /// Receipt: `Done`.
+    RemoveWebhook { id: WebhookId },
+    /// `paused` or `enabled`; a disabled webhook: `Conflict`. Receipt: `Webhook`.
+    SetStatus { id: WebhookId, status: Status },
+    /// Makes `secret` the current one; the old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
+    RotateSecret { id: WebhookId, secret: String, overlap_s: u32 },
+    /// Notes in the audit that secrets were read. Receipt: `Webhook`.
+    ReadSecret { id: WebhookId },
+    /// The outcome of one attempt. Receipt: `Recorded`.
+    Record(Box<Finished>),
+    /// Sends a delivery at once; a final one as a new delivery with `replay_of`. Receipt: `Delivery`.
+    Retry { id: DeliveryId },
+    /// Receipt: `Delivery`; an already final one: `Conflict`.
+    CancelDelivery { id: DeliveryId },
+    /// Cancels what is not final of an event. Receipt: `Cancelled`.
+    CancelEvent { id: EventId },
+    /// Erases payload and response bodies, keeps the record. Receipt: `Done`.
+    EraseEvent { id: EventId },
+    /// Receipt: `Job`.
+    CreateJob { spec: JobSpec },
+    /// Receipt: `Job`.
+    CancelJob { id: JobId },
+    /// Makes the next deliveries of a running job: its own, up to `limit` examined events. Receipt: `Job`.
+    AdvanceJob { id: JobId, limit: u32 },
+    /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
+    KeepAnswer { body: Bytes },
+}
+
+/// An event as a producer posts it, already validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// None: the caller's own app, or the default app.
+    pub app: Option<AppId>,
+    pub event_type: String,
+    /// The exact bytes of `data`.
+    pub data: Bytes,
+    pub event_id: Option<String>,
+    pub occurred_at: Option<Time>,
+    pub subject: Option<String>,
+    pub channels: Vec<String>,
+    pub ordering_key: Option<String>,
+    pub deliver_at: Option<Time>,
+    pub expires_at: Option<Time>,
+    pub metadata: BTreeMap<String, String>,
+    pub traceparent: Option<String>,
+}
+
+/// A key to be made: its id and time are set while applying.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewKey {
+    pub app: Option<AppId>,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub hash: [u8; 32],
+    pub expires_at: Option<Time>,
+    pub rate_per_s: Option<f64>,
+    pub installation: bool,
+}
+
+/// One finished attempt as the sender saw it. What follows from it is decided while applying.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    pub delivery_id: DeliveryId,
+    /// Which attempt this was, from 1: one that was recorded already is not recorded twice.
+    pub number: u32,
+    pub trigger: Trigger,
+    pub url: String,
+    pub method: Method,
+    pub field_set: FieldSet,
+    pub content_type: ContentType,
+    pub signed_at: i64,
+    pub started_at: Time,
+    pub finished_at: Time,
+    /// By the webhook's success rule.
+    pub success: bool,
+    pub outcome: Outcome,
+    pub status_code: Option<u16>,
+    pub error: Option<String>,
+    pub response_time_ms: Option<u32>,
+    pub remote_addr: Option<String>,
+    pub request_headers: Vec<(String, String)>,
+    pub response_headers: Vec<(String, String)>,
+    pub response_body: Option<String>,
+    pub timings: Timings,
+    /// `Retry-After` of a 429 or 503, as a time, already capped.
+    pub hold_until: Option<Time>,
+}
+
+/// What a command gave. Kept as it is for `Idempotency-Key`, and shown again by the same pure function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Receipt {
+    Published(Vec<Published>),
+    Organization { organization: Organization, app: App, key: ApiKey },
+    App(App),
+    Key(ApiKey),
+    Webhook(Arc<Webhook>),
+    Delivery(Box<Delivery>),
+    Cancelled(u32),
+    Job(Box<Job>),
+    /// The bytes that were kept by `KeepAnswer`.
+    Kept(Vec<u8>),
+    /// Whether the outcome was new, and the delivery after it.
+    Recorded(Option<Box<Delivery>>),
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    pub event: Event,
+    /// The event was there already: `event_id` again within the window.
+    pub duplicate: bool,
+}
+
+/// A receipt, and whether it is the first answer given again for the same `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    pub receipt: Receipt,
+    pub replayed: bool,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// `code` is the stable code of the problem document.
+    #[error("{detail}")]
+    Conflict { code: &'static str, detail: String },
+    /// A value that only the store can judge; `pointer` is a JSON Pointer into the request body.
+    #[error("{detail}")]
+    Invalid { pointer: String, detail: String },
+    /// The webhook has changed since it was read: read again and repeat.
+    #[error("changed since it was read")]
+    Stale,
+    /// Free space is under `min_free_bytes`.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The store failed; nothing of the command is kept.
+    #[error("storage failed: {0}")]
+    Failed(String),
+}
+
+/// A new signing secret for a webhook that came without one.
+pub fn first_secret(text: String, now: Time) -> Vec<Secret> {
+    vec![Secret { text, created_at: now, expires_at: None }]
+}

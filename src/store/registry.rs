@@ -1,0 +1,96 @@
+//! The small and long-lived part of the store in memory: organizations, apps, keys and webhooks, as one immutable value.
+//!
+//! Invariant: a `Registry` never changes; the writer publishes a new one after the commit that changed something.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
+use crate::model::webhook::Webhook;
+use crate::model::{ApiKey, App, Organization};
+
+use super::command::Reach;
+
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    pub organizations: BTreeMap<OrganizationId, Arc<Organization>>,
+    pub apps: BTreeMap<AppId, Arc<App>>,
+    pub keys: BTreeMap<KeyId, Arc<ApiKey>>,
+    pub webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    keys_by_hash: HashMap<[u8; 32], KeyId>,
+    webhooks_by_app: HashMap<AppId, Vec<WebhookId>>,
+}
+
+impl Registry {
+    /// The key whose SHA-256 is `hash`, whatever its expiry.
+    pub fn key_by_hash(&self, hash: &[u8; 32]) -> Option<&Arc<ApiKey>> {
+        self.keys.get(self.keys_by_hash.get(hash)?)
+    }
+
+    /// The webhook, if `reach` covers it.
+    pub fn webhook(&self, reach: Reach, id: WebhookId) -> Option<&Arc<Webhook>> {
+        self.webhooks.get(&id).filter(|w| reach.covers(w.org_id, w.app_id))
+    }
+
+    /// The app by id, if `reach` covers it.
+    pub fn app(&self, reach: Reach, id: AppId) -> Option<&Arc<App>> {
+        self.apps.get(&id).filter(|a| reach.covers(a.org_id, a.id))
+    }
+
+    /// The app by its id or its `uid`, if `reach` covers it.
+    pub fn app_named(&self, reach: Reach, name: &str) -> Option<&Arc<App>> {
+        let by_uid = || self.apps.values().find(|a| a.org_id == reach.org && a.uid.as_deref() == Some(name));
+        let app = name.parse().ok().and_then(|id| self.apps.get(&id)).or_else(by_uid)?;
+        reach.covers(app.org_id, app.id).then_some(app)
+    }
+
+    /// Webhooks of one app, oldest first.
+    pub fn webhooks_of(&self, app: AppId) -> impl Iterator<Item = &Arc<Webhook>> {
+        self.webhooks_by_app.get(&app).into_iter().flatten().filter_map(|id| self.webhooks.get(id))
+    }
+
+    /// Webhooks within `reach`, newest first.
+    pub fn webhooks_within(&self, reach: Reach) -> impl Iterator<Item = &Arc<Webhook>> {
+        self.webhooks.values().rev().filter(move |w| reach.covers(w.org_id, w.app_id))
+    }
+
+    pub fn put_organization(&mut self, organization: Organization) {
+        self.organizations.insert(organization.id, Arc::new(organization));
+    }
+
+    pub fn put_app(&mut self, app: App) {
+        self.apps.insert(app.id, Arc::new(app));
+    }
+
+    pub fn remove_app(&mut self, id: AppId) {
+        self.apps.remove(&id);
+    }
+
+    pub fn put_key(&mut self, key: ApiKey) {
+        self.keys_by_hash.insert(key.hash, key.id);
+        self.keys.insert(key.id, Arc::new(key));
+    }
+
+    pub fn remove_key(&mut self, id: KeyId) {
+        if let Some(key) = self.keys.remove(&id) {
+            self.keys_by_hash.remove(&key.hash);
+        }
+    }
+
+    pub fn put_webhook(&mut self, webhook: Arc<Webhook>) {
+        let (id, app) = (webhook.id, webhook.app_id);
+        if self.webhooks.insert(id, webhook).is_none() {
+            let of_app = self.webhooks_by_app.entry(app).or_default();
+            of_app.push(id);
+            of_app.sort_unstable();
+        }
+    }
+
+    pub fn remove_webhook(&mut self, id: WebhookId) {
+        if let Some(webhook) = self.webhooks.remove(&id)
+            && let Some(of_app) = self.webhooks_by_app.get_mut(&webhook.app_id)
+        {
+            of_app.retain(|other| *other != id);
+        }
+    }
+}
