@@ -1,5 +1,8 @@
-//! The rules: pure decisions. No IO, no clock, no randomness; `now`, ids and jitter are arguments.
+//! Floor 1: the rules, as pure functions. No IO, no clock, no randomness: what varies is an argument.
 
 pub mod circuit;
+pub mod json;
+pub mod patterns;
 pub mod retry;
+pub mod target;
 pub mod transition;
