@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::attempt::{Outcome, Timings, Trigger};
-use crate::model::id::{AppId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
-use crate::model::webhook::{ContentType, FieldSet, Method, Secret, Status, Webhook};
+use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
+use crate::model::webhook::{ContentType, DisabledReason, FieldSet, Method, Secret, Status, Webhook};
 use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
 
 use super::job::{Job, JobId, JobSpec};
@@ -94,6 +94,14 @@ pub enum Command {
     ReadSecret { id: WebhookId },
     /// The outcome of one attempt. Receipt: `Recorded`.
     Record(Box<Finished>),
+    /// Ends a delivery whose time is over, whatever is left of its schedule. Receipt: `Recorded`.
+    Expire { event: EventId, delivery: DeliveryId },
+    /// Lets the next of an ordered queue go, if it is not due already. Receipt: `Done`.
+    Release { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
+    /// Disables a webhook because of what its attempts showed, unless it was changed after `seen_at`. Receipt: `Done`.
+    GiveUp { id: WebhookId, reason: DisabledReason, seen_at: Time },
+    /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
+    Sweep { webhook: WebhookId, partition: u128, limit: u32 },
     /// Sends a delivery at once; a final one as a new delivery with `replay_of`. Receipt: `Delivery`.
     Retry { id: DeliveryId },
     /// Receipt: `Delivery`; an already final one: `Conflict`.
@@ -146,7 +154,10 @@ pub struct NewKey {
 /// One finished attempt as the sender saw it. What follows from it is decided while applying.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
+    pub event_id: EventId,
     pub delivery_id: DeliveryId,
+    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying.
+    pub attempt_id: Option<AttemptId>,
     /// Which attempt this was, from 1: one that was recorded already is not recorded twice.
     pub number: u32,
     pub trigger: Trigger,
