@@ -1,4 +1,7 @@
 //! What is decided, and nothing done: pure functions over the nouns. Floor 1; `now`, ids, nonces and jitter are arguments.
 
+pub mod body;
+pub mod dfns_id;
+pub mod js_json;
 pub mod jwe;
 pub mod signing;
