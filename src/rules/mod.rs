@@ -2,6 +2,8 @@
 
 pub mod body;
 pub mod dfns_id;
+pub mod health;
+pub mod histogram;
 pub mod js_json;
 pub mod jwe;
 pub mod signing;
