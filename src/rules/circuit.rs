@@ -37,7 +37,11 @@ pub enum Change {
 
 /// The webhook's state after an attempt, and what changed.
 pub fn after(state: WebhookState, disable_after_s: u64, seen: Seen) -> (WebhookState, Vec<Change>) {
-    let mut next = WebhookState { sequence: state.sequence + 1, last_attempt_at: state.last_attempt_at.max(Some(seen.started_at)), ..state };
+    let mut next = WebhookState {
+        sequence: state.sequence + 1,
+        last_attempt_at: state.last_attempt_at.max(Some(seen.started_at)),
+        ..state
+    };
     if seen.success {
         let changes = if state.circuit == Circuit::Closed { vec![] } else { vec![Change::Recovered] };
         next.consecutive_failures = 0;

@@ -66,7 +66,12 @@ impl Fanout {
     }
 
     /// The webhooks that get the event.
-    pub fn wanted<'a>(&'a self, event_type: &'a str, channels: &'a [String], data: &'a [u8]) -> impl Iterator<Item = &'a Arc<Webhook>> {
+    pub fn wanted<'a>(
+        &'a self,
+        event_type: &'a str,
+        channels: &'a [String],
+        data: &'a [u8],
+    ) -> impl Iterator<Item = &'a Arc<Webhook>> {
         let exact = self.by_type.get(event_type).map(Vec::as_slice).unwrap_or_default();
         merged(exact, &self.by_pattern)
             .map(|number| &self.members[number as usize])

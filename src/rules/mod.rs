@@ -1,10 +1,17 @@
 //! Floor 1: the rules, as pure functions. No IO, no clock, no randomness: what varies is an argument.
 
+pub mod body;
 pub mod circuit;
+pub mod dfns_id;
 pub mod fanout;
 pub mod filter;
+pub mod health;
+pub mod histogram;
+pub mod js_json;
 pub mod json;
+pub mod jwe;
 pub mod patterns;
 pub mod retry;
+pub mod signing;
 pub mod target;
 pub mod transition;

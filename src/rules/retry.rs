@@ -30,7 +30,13 @@ pub fn preset(name: &str) -> Option<Vec<u32>> {
 ///
 /// The wait counts from the start of the attempt before, never ends before that one's end, gets 0 to 10 % on top by
 /// `jitter` (any number), and is rounded up to a second, so that due entries share pages.
-pub fn next_attempt(schedule_s: &[u32], finished: u32, started_at: Time, finished_at: Time, jitter: u64) -> Option<Time> {
+pub fn next_attempt(
+    schedule_s: &[u32],
+    finished: u32,
+    started_at: Time,
+    finished_at: Time,
+    jitter: u64,
+) -> Option<Time> {
     let wait_s = *schedule_s.get(finished.checked_sub(1)? as usize)?;
     let wait_ms = i64::from(wait_s) * SECOND_MS;
     let most = wait_ms / JITTER_PARTS;
@@ -41,7 +47,8 @@ pub fn next_attempt(schedule_s: &[u32], finished: u32, started_at: Time, finishe
 
 /// The schedule's whole length in milliseconds with all jitter and rounding: no attempt is planned after it.
 pub fn longest_ms(schedule_s: &[u32], timeout_ms: u32) -> i64 {
-    let waits: i64 = schedule_s.iter().map(|s| i64::from(*s) * SECOND_MS).map(|ms| ms + ms / JITTER_PARTS + SECOND_MS).sum();
+    let waits: i64 =
+        schedule_s.iter().map(|s| i64::from(*s) * SECOND_MS).map(|ms| ms + ms / JITTER_PARTS + SECOND_MS).sum();
     waits.saturating_add(i64::from(timeout_ms) * (schedule_s.len() as i64 + 1))
 }
 

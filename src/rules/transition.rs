@@ -44,7 +44,13 @@ mod tests {
 
     #[test]
     fn a_final_delivery_never_moves() {
-        let all = [Happening::Succeeded, Happening::FailedWithRetry, Happening::FailedForGood, Happening::Expired, Happening::Cancelled];
+        let all = [
+            Happening::Succeeded,
+            Happening::FailedWithRetry,
+            Happening::FailedForGood,
+            Happening::Expired,
+            Happening::Cancelled,
+        ];
         for status in DeliveryStatus::ALL {
             for happening in all {
                 assert_eq!(next(status, happening).is_none(), status.is_final(), "{status:?} {happening:?}");

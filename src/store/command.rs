@@ -116,12 +116,14 @@ pub enum Command {
     CancelJob { id: JobId },
     /// Makes the next deliveries of a running job: its own, up to `limit` examined events. Receipt: `Job`.
     AdvanceJob { id: JobId, limit: u32 },
+    /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
+    SaveJob(Box<Job>),
     /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
     KeepAnswer { body: Bytes },
 }
 
 /// An event as a producer posts it, already validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewEvent {
     /// None: the caller's own app, or the default app.
     pub app: Option<AppId>,
@@ -165,6 +167,7 @@ pub struct Finished {
     pub method: Method,
     pub field_set: FieldSet,
     pub content_type: ContentType,
+    pub include_html: bool,
     pub signed_at: i64,
     pub started_at: Time,
     pub finished_at: Time,
@@ -187,7 +190,11 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Receipt {
     Published(Vec<Published>),
-    Organization { organization: Organization, app: App, key: ApiKey },
+    Organization {
+        organization: Organization,
+        app: App,
+        key: ApiKey,
+    },
     App(App),
     Key(ApiKey),
     Webhook(Arc<Webhook>),

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use ring::digest::{Context, SHA256};
 
-use crate::model::id::{AppId, EventId};
 use crate::model::Time;
+use crate::model::id::{AppId, EventId};
 
 /// The first eight bytes of a SHA-256.
 pub type Fingerprint = u64;

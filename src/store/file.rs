@@ -24,10 +24,18 @@ pub struct File {
     database: Handle,
 }
 
-#[derive(Debug)]
 enum Handle {
     Write(Box<Database>),
     Read(Box<ReadOnlyDatabase>),
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Handle::Write(_) => "Write",
+            Handle::Read(_) => "Read",
+        })
+    }
 }
 
 /// What a file is opened for.
@@ -69,8 +77,12 @@ impl File {
         let backend = Backend(disk.open(name, false).map_err(|e| io(name, e))?);
         let builder = builder(cache_bytes);
         let database = match access {
-            Access::Write => Handle::Write(Box::new(builder.create_with_backend(backend).map_err(|e| storage(name, e.into()))?)),
-            Access::Read => Handle::Read(Box::new(builder.open_read_only_with_backend(backend).map_err(|e| storage(name, e.into()))?)),
+            Access::Write => {
+                Handle::Write(Box::new(builder.create_with_backend(backend).map_err(|e| storage(name, e.into()))?))
+            }
+            Access::Read => Handle::Read(Box::new(
+                builder.open_read_only_with_backend(backend).map_err(|e| storage(name, e.into()))?,
+            )),
         };
         let file = File { name: name.into(), database };
         file.check_schema()?;
@@ -78,7 +90,9 @@ impl File {
     }
 
     fn check_schema(&self) -> Result<()> {
-        let found = self.snapshot()?.get(Table::Meta, SCHEMA_KEY, |row| row::decode::<u32>(row))?.flatten();
+        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?)
+            .get(Table::Meta, SCHEMA_KEY, |row| row::decode::<u32>(row))?
+            .flatten();
         match found {
             Some(SCHEMA) => Ok(()),
             Some(found) => Err(Error::Newer { file: self.name.to_string(), found, known: SCHEMA }),
@@ -91,12 +105,16 @@ impl File {
     }
 
     /// What is committed now, to be read for as long as it is held.
-    pub fn snapshot(&self) -> Result<Snapshot> {
+    pub fn snapshot(self: &Arc<File>) -> Result<Snapshot> {
+        Ok(Snapshot::new(Some(self.clone()), self.name.clone(), self.begin_read()?))
+    }
+
+    fn begin_read(&self) -> Result<redb::ReadTransaction> {
         let transaction = match &self.database {
             Handle::Write(database) => database.begin_read(),
             Handle::Read(database) => database.begin_read(),
         };
-        Ok(Snapshot::new(self.name.clone(), transaction.map_err(|e| storage(&self.name, e.into()))?))
+        transaction.map_err(|e| storage(&self.name, e.into()))
     }
 
     /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
@@ -133,11 +151,6 @@ impl File {
         }
         transaction.commit()?;
         Ok(())
-    }
-
-    /// Rows of a table, from its root.
-    pub fn rows(&self, table: Table) -> Result<u64> {
-        self.snapshot()?.rows(table)
     }
 
     /// Closes the file, so that the next one may open it without a repair.

@@ -92,7 +92,8 @@ pub struct Shelf {
     pub disk: Arc<dyn Disk>,
     pub options: Options,
     pub vault: Vault,
-    state: RwLock<Arc<File>>,
+    /// None only while it is being reopened, or could not be.
+    state: RwLock<Option<Arc<File>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
     quiet: Mutex<VecDeque<u128>>,
     registry: ArcSwap<Registry>,
@@ -106,7 +107,7 @@ impl Shelf {
             disk,
             options,
             vault,
-            state: RwLock::new(Arc::new(state)),
+            state: RwLock::new(Some(Arc::new(state))),
             partitions: RwLock::default(),
             quiet: Mutex::default(),
             registry: ArcSwap::default(),
@@ -115,8 +116,9 @@ impl Shelf {
         }
     }
 
-    pub fn state(&self) -> Arc<File> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn state(&self) -> Result<Arc<File>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
+        state.ok_or_else(|| super::file::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
     }
 
     pub fn registry(&self) -> Arc<Registry> {
@@ -239,9 +241,10 @@ impl Shelf {
     pub fn reopen_state(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // A second handle on the file must never exist: the old one is closed before the new one opens.
-        let placeholder = File::placeholder()?;
-        close_when_unused(std::mem::replace(&mut *state, Arc::new(placeholder)))?;
-        *state = Arc::new(File::open(&*self.disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
+        if let Some(old) = state.take() {
+            close_when_unused(old)?;
+        }
+        *state = Some(Arc::new(File::open(&*self.disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?));
         Ok(())
     }
 

@@ -14,14 +14,16 @@ type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// A read transaction, with each table opened when it is first asked for.
 pub struct Snapshot {
-    file: Arc<str>,
+    name: Arc<str>,
     transaction: ReadTransaction,
     tables: [OnceCell<Open>; TABLES],
+    /// Last, so that the file is let go after what reads it.
+    _file: Option<Arc<super::file::File>>,
 }
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("file", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -40,12 +42,12 @@ pub enum Next {
 }
 
 impl Snapshot {
-    pub(super) fn new(file: Arc<str>, transaction: ReadTransaction) -> Snapshot {
-        Snapshot { file, transaction, tables: Default::default() }
+    pub(super) fn new(file: Option<Arc<super::file::File>>, name: Arc<str>, transaction: ReadTransaction) -> Snapshot {
+        Snapshot { name, transaction, tables: Default::default(), _file: file }
     }
 
     pub fn file(&self) -> &str {
-        &self.file
+        &self.name
     }
 
     fn table(&self, table: Table) -> Result<&Open> {
@@ -95,11 +97,11 @@ impl Snapshot {
     /// The error for a row of this file that does not read back.
     pub fn damaged(&self, table: Table, key: &[u8]) -> Error {
         let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        Error::Damaged { file: self.file.to_string(), table: table.name(), key }
+        Error::Damaged { file: self.name.to_string(), table: table.name(), key }
     }
 
     fn failed(&self, source: redb::Error) -> Error {
-        Error::Storage { file: self.file.to_string(), source }
+        Error::Storage { file: self.name.to_string(), source }
     }
 }
 

@@ -28,7 +28,9 @@ impl Vault {
     pub fn seal(&self, identity: &[u8], plain: &[u8], nonce: [u8; NONCE_LEN]) -> Vec<u8> {
         let mut sealed = plain.to_vec();
         let unique = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(unique, Aad::from(identity), &mut sealed).expect("a row is shorter than GCM's limit");
+        self.key
+            .seal_in_place_append_tag(unique, Aad::from(identity), &mut sealed)
+            .expect("a row is shorter than GCM's limit");
         [nonce.as_slice(), &sealed].concat()
     }
 
