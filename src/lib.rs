@@ -2,5 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod model;
+
 pub mod rules;
+
 pub mod store;
+
+pub mod api;
+pub mod engine;
