@@ -1,4 +1,5 @@
 //! Postrider as a library: the floors of the building, lowest first. `main.rs` is the only user outside the tests.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;

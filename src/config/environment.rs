@@ -86,7 +86,7 @@ impl Environment {
         let told = strange.map(|(name, _)| {
             let near = keys::nearest(name, known.iter().map(String::as_str).chain(NOT_SETTINGS));
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
-            let rule = "a setting a.b of the file is POSTRIDER_A__B, and `postrider config show` lists them all";
+            let rule = "a.b of the file is POSTRIDER_A__B; `postrider config default` prints every setting";
             let text = format!("no setting has this name{hint} ({rule})");
             Problem { place: name.clone(), key: None, text }
         });
