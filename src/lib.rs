@@ -9,3 +9,6 @@ pub mod store;
 
 pub mod api;
 pub mod engine;
+
+pub mod cli;
+pub mod config;
