@@ -11,6 +11,7 @@ pub mod js_json;
 pub mod json;
 pub mod jwe;
 pub mod patterns;
+pub mod retention;
 pub mod retry;
 pub mod signing;
 pub mod target;

@@ -52,6 +52,20 @@ pub fn longest_ms(schedule_s: &[u32], timeout_ms: u32) -> i64 {
     waits.saturating_add(i64::from(timeout_ms) * (schedule_s.len() as i64 + 1))
 }
 
+/// Until when `Retry-After` asks to wait (RFC 9110 section 10.2.3): seconds, or a date in its preferred form; capped, and
+/// never in the past.
+pub fn retry_after(text: &str, now: Time) -> Option<Time> {
+    let text = text.trim();
+    let until = match text.parse::<u32>() {
+        Ok(seconds) => now.plus_ms(i64::from(seconds) * SECOND_MS),
+        Err(_) => {
+            let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
+            Time(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+        }
+    };
+    Some(until.min(now.plus_ms(RETRY_AFTER_S_MAX * SECOND_MS))).filter(|until| *until > now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +94,17 @@ mod tests {
         assert_eq!(next_attempt(&[], 1, Time(0), Time(0), 3), None);
         assert_eq!(next_attempt(&STANDARD_S, 10, Time(0), Time(0), 3), None);
         assert!(next_attempt(&STANDARD_S, 9, Time(0), Time(0), 3).is_some());
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_capped() {
+        let now = Time(1_772_705_400_000);
+        assert_eq!(retry_after("120", now), Some(now.plus_ms(120_000)));
+        assert_eq!(retry_after("Thu, 05 Mar 2026 10:11:00 GMT", now), Some(Time(1_772_705_460_000)));
+        assert_eq!(retry_after("999999999", now), Some(now.plus_ms(86_400_000)));
+        assert_eq!(retry_after("Thu, 05 Mar 2020 10:11:00 GMT", now), None);
+        assert_eq!(retry_after("soon", now), None);
+        assert_eq!(retry_after("-5", now), None);
     }
 
     #[test]

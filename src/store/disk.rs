@@ -22,7 +22,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn len(&self, name: &str) -> io::Result<u64>;
     /// Bytes that may still be written.
     fn free_bytes(&self) -> io::Result<u64>;
-    /// A small file's content, for the lock and the keys beside the store.
+    /// Bytes written since the start, for metrics.
+    fn written_bytes(&self) -> u64 {
+        0
+    }
+    /// Where it is, for messages.
     fn describe(&self) -> String;
 }
 
@@ -132,6 +136,10 @@ impl Disk for RealDisk {
 
     fn free_bytes(&self) -> io::Result<u64> {
         rustix::fs::statvfs(&self.root).map(|s| s.f_bavail.saturating_mul(s.f_frsize)).map_err(Into::into)
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.traffic.written_bytes.load(Ordering::Relaxed)
     }
 
     fn describe(&self) -> String {

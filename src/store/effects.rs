@@ -41,8 +41,10 @@ pub struct Effects {
     pub due: Vec<(WebhookId, Time)>,
     /// Deliveries whose outcome is durable: no longer in flight.
     pub recorded: Vec<DeliveryId>,
+    /// Deliveries whose outcome could not be written: they will be sent again.
+    pub lost: Vec<DeliveryId>,
     /// Deliveries that must not be sent any more.
-    pub withdrawn: Vec<DeliveryId>,
+    pub withdrawn: Vec<(WebhookId, DeliveryId)>,
     pub states: Vec<(WebhookId, WebhookState)>,
     /// Webhooks, apps or keys changed.
     pub registry_changed: bool,
@@ -60,6 +62,7 @@ impl Effects {
         self.fresh.extend(other.fresh);
         self.due.extend(other.due);
         self.recorded.extend(other.recorded);
+        self.lost.extend(other.lost);
         self.withdrawn.extend(other.withdrawn);
         self.states.extend(other.states);
         self.registry_changed |= other.registry_changed;

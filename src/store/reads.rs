@@ -70,6 +70,32 @@ pub struct AuditRow {
 }
 
 impl Store {
+    /// The time of the newest partition's newest row; none in an empty store.
+    pub fn newest(&self) -> Option<Time> {
+        let active = self.shelf.partitions().pop()?;
+        let last = super::upkeep::last_id(&self.shelf.snapshot(&active).ok()?).ok()?;
+        (last > 0).then(|| EventId::from_u128(last).time())
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.shelf.partitions().len()
+    }
+
+    /// Free space on the store's disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.shelf.disk.free_bytes().ok()
+    }
+
+    /// Bytes written to storage since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.shelf.disk.written_bytes()
+    }
+
+    /// Whether free space is under its floor.
+    pub fn is_disk_full(&self) -> bool {
+        self.free_bytes().is_some_and(|free| free < self.shelf.options.min_free_bytes)
+    }
+
     pub fn registry(&self) -> Arc<Registry> {
         self.shelf.registry()
     }

@@ -83,7 +83,7 @@ impl OnPartition<'_> {
         let mut delivery = was.clone();
         self.move_on(was, &mut delivery, status, None, self.draw.now)?;
         self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
-        self.effects.withdrawn.push(was.id);
+        self.effects.withdrawn.push((was.webhook_id, was.id));
         Ok(Some(delivery))
     }
 
