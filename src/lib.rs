@@ -1,4 +1,7 @@
 //! Postrider as a library: the floors of the building, lowest first. `main.rs` is the only user outside the tests.
 #![forbid(unsafe_code)]
+
+pub mod api;
 pub mod model;
+pub mod rules;
 pub mod store;

@@ -1,0 +1,139 @@
+//! JSON values that keep numbers as they were spelled, and their comparison with JSON text in place.
+//!
+//! Invariant: comparing allocates nothing and copies nothing out of the text.
+
+use super::decimal::Decimal;
+use crate::rules::json::walk;
+
+/// A JSON value out of text that passed [`crate::rules::json::check`].
+#[derive(Debug, Clone)]
+pub enum Exact {
+    Null,
+    Bool(bool),
+    /// The number's text.
+    Number(String),
+    Text(String),
+    List(Vec<Exact>),
+    /// Members in the order of the text, or by name after [`Exact::sorted`].
+    Map(Vec<(String, Exact)>),
+}
+
+impl Exact {
+    /// Reads the value at `at`; `None` if the text is not JSON there. Nests as deep as the text does.
+    pub fn read(bytes: &[u8], at: usize) -> Option<Self> {
+        Self::read_to_end(bytes, at).map(|(value, _)| value)
+    }
+
+    fn read_to_end(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+        Some(match bytes.get(at)? {
+            b'{' => {
+                let mut members = Vec::new();
+                let end = walk::each_member(bytes, at, |name, at| {
+                    let (value, end) = Self::read_to_end(bytes, at)?;
+                    members.push((walk::unescaped(name).into_owned(), value));
+                    Some(end)
+                })?;
+                (Exact::Map(members), end)
+            }
+            b'[' => {
+                let mut items = Vec::new();
+                let end = walk::each_element(bytes, at, |_, at| {
+                    let (value, end) = Self::read_to_end(bytes, at)?;
+                    items.push(value);
+                    Some(end)
+                })?;
+                (Exact::List(items), end)
+            }
+            b'"' => {
+                let raw = walk::string(bytes, at)?;
+                (
+                    Exact::Text(walk::unescaped(raw).into_owned()),
+                    at + raw.len() + 2,
+                )
+            }
+            _ => {
+                let end = walk::skip(bytes, at)?;
+                let value = match bytes.get(at..end)? {
+                    b"null" => Exact::Null,
+                    b"true" => Exact::Bool(true),
+                    b"false" => Exact::Bool(false),
+                    text => {
+                        Decimal::read(text)?;
+                        Exact::Number(String::from_utf8_lossy(text).into_owned())
+                    }
+                };
+                (value, end)
+            }
+        })
+    }
+
+    /// With all members by name, as [`Exact::equals`] needs them: a large object must not be searched from its start
+    /// for every member of another.
+    pub fn sorted(self) -> Self {
+        match self {
+            Exact::Map(members) => {
+                let mut members: Vec<_> = members
+                    .into_iter()
+                    .map(|(name, value)| (name, value.sorted()))
+                    .collect();
+                members.sort_by(|a, b| a.0.cmp(&b.0));
+                Exact::Map(members)
+            }
+            Exact::List(items) => Exact::List(items.into_iter().map(Exact::sorted).collect()),
+            scalar => scalar,
+        }
+    }
+
+    /// Whether the JSON value at `at` is this one, which is [`Exact::sorted`]: numbers by value, members in any order.
+    pub fn equals(&self, bytes: &[u8], at: usize) -> bool {
+        self.equal_to_end(bytes, at).is_some()
+    }
+
+    /// The end of the value at `at` where it is this one.
+    fn equal_to_end(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        match self {
+            Exact::Map(members) => {
+                let mut count = 0;
+                let end = walk::each_member(bytes, at, |name, at| {
+                    count += 1;
+                    let place = members
+                        .binary_search_by(|(own, _)| own.bytes().cmp(walk::Unescaped::new(name)))
+                        .ok()?;
+                    let value = &members[place].1;
+                    value.equal_to_end(bytes, at)
+                })?;
+                // Neither side has duplicate names, so as many members are the same members.
+                (count == members.len()).then_some(end)
+            }
+            Exact::List(items) => {
+                let mut count = 0;
+                let end = walk::each_element(bytes, at, |index, at| {
+                    count += 1;
+                    items.get(index)?.equal_to_end(bytes, at)
+                })?;
+                (count == items.len()).then_some(end)
+            }
+            Exact::Text(text) => {
+                let raw = walk::string(bytes, at)?;
+                walk::is_text(raw, text).then_some(at + raw.len() + 2)
+            }
+            Exact::Null => literal(bytes, at, b"null"),
+            Exact::Bool(true) => literal(bytes, at, b"true"),
+            Exact::Bool(false) => literal(bytes, at, b"false"),
+            Exact::Number(text) => {
+                let other = walk::raw(bytes, at)?;
+                let equal = Decimal::read(text.as_bytes())?
+                    .order(&Decimal::read(other)?)
+                    .is_eq();
+                equal.then_some(at + other.len())
+            }
+        }
+    }
+}
+
+fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    bytes
+        .get(at..)?
+        .starts_with(word)
+        .then_some(at + word.len())
+}

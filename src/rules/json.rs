@@ -1,0 +1,487 @@
+//! A strict scan of JSON text (RFC 8259) that builds nothing: what passes is safe to keep and send on byte for byte.
+//!
+//! Invariant: what passes means the same to every reader: valid UTF-8, no duplicate member names at any depth
+//! (compared unescaped), no lone surrogates, bounded depth. Numbers are checked for form only, never for size.
+//! It stands in the path of every publish, so nothing is allocated but one list of member names.
+
+pub mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// How deep arrays and objects may nest; `[]` alone is 1 deep.
+pub const DEPTH_MAX: usize = 128;
+
+/// Longest text that is scanned: member names are remembered by 32-bit offsets.
+pub const TEXT_BYTES_MAX: usize = u32::MAX as usize;
+
+/// Up to this many members are compared pair by pair, more are sorted first.
+const PAIRWISE_MEMBERS_MAX: usize = 16;
+
+/// What the caller may narrow.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Deepest nesting; counts as [`DEPTH_MAX`] where it is larger.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { depth: DEPTH_MAX }
+    }
+}
+
+/// The first thing that is wrong with a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Byte offset into the text.
+    pub offset: usize,
+    /// JSON Pointer (RFC 6901) to the innermost value or member that holds the flaw; empty for the whole text.
+    pub pointer: String,
+    pub kind: Kind,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.kind, self.offset)?;
+        match self.pointer.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", self.pointer),
+        }
+    }
+}
+
+impl std::error::Error for Flaw {}
+
+/// What can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    InvalidUtf8,
+    /// The text ends inside a value.
+    Unfinished,
+    /// A byte that cannot stand here.
+    Unexpected,
+    /// Something follows the value.
+    Trailing,
+    BadNumber,
+    BadLiteral,
+    BadEscape,
+    /// An unescaped control character in a string.
+    ControlCharacter,
+    /// Half of a UTF-16 pair, which no UTF-8 text can hold.
+    LoneSurrogate,
+    DuplicateMember,
+    TooDeep,
+    TooLong,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::InvalidUtf8 => "not valid UTF-8",
+            Kind::Unfinished => "the JSON text ends too early",
+            Kind::Unexpected => "unexpected character",
+            Kind::Trailing => "more text after the JSON value",
+            Kind::BadNumber => "malformed number",
+            Kind::BadLiteral => "not a JSON value",
+            Kind::BadEscape => "malformed escape in a string",
+            Kind::ControlCharacter => "unescaped control character in a string",
+            Kind::LoneSurrogate => "lone surrogate in a string",
+            Kind::DuplicateMember => "duplicate member name",
+            Kind::TooDeep => "nested too deep",
+            Kind::TooLong => "too long",
+        })
+    }
+}
+
+/// Scans one JSON text, white space around it included; reports the first flaw.
+pub fn check(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
+    if bytes.len() > TEXT_BYTES_MAX {
+        return Err(Flaw {
+            offset: TEXT_BYTES_MAX,
+            pointer: String::new(),
+            kind: Kind::TooLong,
+        });
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(_) => scan(bytes, limits),
+        Err(error) => {
+            let offset = error.valid_up_to();
+            // Scanning what stands before tells where in the value the bad byte is, or finds an earlier flaw.
+            match scan(&bytes[..offset], limits) {
+                Err(flaw) if flaw.kind != Kind::Unfinished => Err(flaw),
+                Err(flaw) => Err(Flaw {
+                    offset,
+                    kind: Kind::InvalidUtf8,
+                    ..flaw
+                }),
+                Ok(()) => Err(Flaw {
+                    offset,
+                    pointer: String::new(),
+                    kind: Kind::InvalidUtf8,
+                }),
+            }
+        }
+    }
+}
+
+fn scan(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
+    let mut scanner = Scanner {
+        bytes,
+        at: 0,
+        names: Vec::new(),
+    };
+    scanner
+        .text(limits.depth.min(DEPTH_MAX))
+        .map_err(|bad| Flaw {
+            offset: bad.offset,
+            pointer: scanner.pointer(&bad.path),
+            kind: bad.kind,
+        })
+}
+
+/// A member name: the bytes between its quotes.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    start: u32,
+    end: u32,
+    escaped: bool,
+}
+
+/// A flaw on its way out; each enclosing value adds its step, the innermost comes first.
+struct Bad {
+    offset: usize,
+    kind: Kind,
+    path: Vec<Step>,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Member(Name),
+    Index(usize),
+}
+
+/// Boxed, because every value returns one and nearly none holds anything.
+type Scanned<T> = Result<T, Box<Bad>>;
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// The names of all objects that are open, innermost last.
+    names: Vec<Name>,
+}
+
+impl Scanner<'_> {
+    fn text(&mut self, depth: usize) -> Scanned<()> {
+        self.space();
+        self.value(depth)?;
+        self.space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => self.bad(Kind::Trailing),
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Scanned<()> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'{' | b'[') if depth == 0 => self.bad(Kind::TooDeep),
+            Some(b'{') => self.object(depth - 1),
+            Some(b'[') => self.array(depth - 1),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            _ => self.bad(Kind::Unexpected),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Scanned<()> {
+        let first = self.names.len();
+        self.at += 1;
+        self.space();
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return self.bad(Kind::Unexpected);
+            }
+            let name = self.string()?;
+            self.names.push(name);
+            self.space();
+            if !self.take(b':') {
+                return self.bad(Kind::Unexpected);
+            }
+            self.space();
+            self.value(depth)
+                .map_err(|bad| bad.inside(Step::Member(name)))?;
+            self.space();
+            if self.take(b',') {
+                self.space();
+            } else if self.take(b'}') {
+                break;
+            } else {
+                return self.bad(Kind::Unexpected);
+            }
+        }
+        if let Some(name) = duplicate(self.bytes, &mut self.names[first..]) {
+            let bad = Bad {
+                offset: name.start as usize - 1,
+                kind: Kind::DuplicateMember,
+                path: Vec::new(),
+            };
+            return Err(Box::new(bad).inside(Step::Member(name)));
+        }
+        self.names.truncate(first);
+        Ok(())
+    }
+
+    fn array(&mut self, depth: usize) -> Scanned<()> {
+        self.at += 1;
+        self.space();
+        if self.take(b']') {
+            return Ok(());
+        }
+        for index in 0.. {
+            self.value(depth)
+                .map_err(|bad| bad.inside(Step::Index(index)))?;
+            self.space();
+            if self.take(b',') {
+                self.space();
+            } else if self.take(b']') {
+                break;
+            } else {
+                return self.bad(Kind::Unexpected);
+            }
+        }
+        Ok(())
+    }
+
+    /// From the opening quote to behind the closing one.
+    fn string(&mut self) -> Scanned<Name> {
+        let start = self.at + 1;
+        let mut escaped = false;
+        self.at = start;
+        loop {
+            self.at += walk::plain_len(&self.bytes[self.at..]);
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return self.bad(Kind::ControlCharacter),
+                None => return self.bad(Kind::Unfinished),
+            }
+        }
+        self.at += 1;
+        Ok(Name {
+            start: start as u32,
+            end: self.at as u32 - 1,
+            escaped,
+        })
+    }
+
+    /// One escape, both halves of a surrogate pair included.
+    fn escape(&mut self) -> Scanned<()> {
+        let start = self.at;
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 1;
+                return Ok(());
+            }
+            Some(b'u') => {}
+            _ => return self.bad(Kind::BadEscape),
+        }
+        match self.hex()? {
+            0xd800..=0xdbff => {
+                if !self.bytes[self.at..].starts_with(b"\\u") {
+                    let kind = match self.bytes.len() - self.at {
+                        0 | 1 => Kind::Unfinished,
+                        _ => Kind::LoneSurrogate,
+                    };
+                    self.at = start;
+                    return Err(self.flaw(kind));
+                }
+                self.at += 1;
+                match self.hex()? {
+                    0xdc00..=0xdfff => Ok(()),
+                    _ => {
+                        self.at = start;
+                        self.bad(Kind::LoneSurrogate)
+                    }
+                }
+            }
+            0xdc00..=0xdfff => {
+                self.at = start;
+                self.bad(Kind::LoneSurrogate)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The four digits after the `u` under the cursor.
+    fn hex(&mut self) -> Scanned<u16> {
+        let mut value = 0;
+        for _ in 0..4 {
+            self.at += 1;
+            match self.peek().and_then(|b| char::from(b).to_digit(16)) {
+                Some(digit) => value = value << 4 | digit as u16,
+                None => return self.bad(Kind::BadEscape),
+            }
+        }
+        self.at += 1;
+        Ok(value)
+    }
+
+    fn number(&mut self) -> Scanned<()> {
+        self.take(b'-');
+        match self.take(b'0') {
+            true => {}
+            false => self.digits()?,
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            let _ = self.take(b'+') || self.take(b'-');
+            self.digits()?;
+        }
+        match self.peek() {
+            // Names what `01`, `1.2.3` and `1x` got wrong better than the byte that should have been a comma.
+            Some(b'0'..=b'9' | b'.' | b'+' | b'-' | b'a'..=b'z' | b'A'..=b'Z') => {
+                self.bad(Kind::BadNumber)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One digit or more.
+    fn digits(&mut self) -> Scanned<()> {
+        let run = self.bytes[self.at..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
+        self.at += run;
+        match run {
+            0 => self.bad(Kind::BadNumber),
+            _ => Ok(()),
+        }
+    }
+
+    fn literal(&mut self, word: &'static [u8]) -> Scanned<()> {
+        let rest = &self.bytes[self.at..];
+        if rest.starts_with(word) {
+            self.at += word.len();
+            Ok(())
+        } else if word.starts_with(rest) {
+            self.at = self.bytes.len();
+            self.bad(Kind::Unfinished)
+        } else {
+            self.bad(Kind::BadLiteral)
+        }
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    fn bad<T>(&self, kind: Kind) -> Scanned<T> {
+        Err(self.flaw(if self.at < self.bytes.len() {
+            kind
+        } else {
+            Kind::Unfinished
+        }))
+    }
+
+    #[cold]
+    fn flaw(&self, kind: Kind) -> Box<Bad> {
+        Box::new(Bad {
+            offset: self.at,
+            kind,
+            path: Vec::new(),
+        })
+    }
+
+    fn pointer(&self, path: &[Step]) -> String {
+        let mut pointer = String::new();
+        for step in path.iter().rev() {
+            pointer.push('/');
+            match *step {
+                Step::Index(index) => pointer.push_str(&index.to_string()),
+                Step::Member(name) => {
+                    pointer.push_str(&escape_token(&walk::unescaped(name.raw(self.bytes))))
+                }
+            }
+        }
+        pointer
+    }
+}
+
+impl Bad {
+    #[cold]
+    fn inside(mut self: Box<Self>, step: Step) -> Box<Self> {
+        self.path.push(step);
+        self
+    }
+}
+
+impl Name {
+    fn raw(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+
+    fn same(self, other: Self, bytes: &[u8]) -> bool {
+        match self.escaped || other.escaped {
+            false => self.raw(bytes) == other.raw(bytes),
+            true => self.order(other, bytes).is_eq(),
+        }
+    }
+
+    fn order(self, other: Self, bytes: &[u8]) -> Ordering {
+        match self.escaped || other.escaped {
+            false => self.raw(bytes).cmp(other.raw(bytes)),
+            true => {
+                walk::Unescaped::new(self.raw(bytes)).cmp(walk::Unescaped::new(other.raw(bytes)))
+            }
+        }
+    }
+}
+
+/// The first name that stood in the list before; the list may be left in another order. Sorting, not hashing: no
+/// input makes it slow.
+fn duplicate(bytes: &[u8], names: &mut [Name]) -> Option<Name> {
+    if names.len() <= PAIRWISE_MEMBERS_MAX {
+        return (1..names.len())
+            .find(|&i| names[..i].iter().any(|name| name.same(names[i], bytes)))
+            .map(|i| names[i]);
+    }
+    names.sort_unstable_by(|a, b| a.order(*b, bytes).then(a.start.cmp(&b.start)));
+    names
+        .windows(2)
+        .filter(|pair| pair[0].same(pair[1], bytes))
+        .map(|pair| pair[1])
+        .min_by_key(|name| name.start)
+}
+
+/// A member name as a token of a JSON Pointer (RFC 6901 section 3).
+pub fn escape_token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,253 @@
+//! The scanner against texts that parsers disagree about, and against serde_json on random ones.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn flaw(text: impl AsRef<[u8]>) -> Flaw {
+    let text = text.as_ref();
+    match check(text, Limits::default()) {
+        Err(flaw) => flaw,
+        Ok(()) => panic!("passed: {}", String::from_utf8_lossy(text)),
+    }
+}
+
+fn passes(text: impl AsRef<[u8]>) {
+    let text = text.as_ref();
+    let answer = check(text, Limits::default());
+    assert!(
+        answer.is_ok(),
+        "{}: {answer:?}",
+        String::from_utf8_lossy(text)
+    );
+}
+
+#[test]
+fn good_texts_pass() {
+    for text in [
+        "{}",
+        "[]",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "-0.0",
+        "1e400",
+        "1E+9",
+        "1.5e-7",
+        "\"\"",
+        " \t\r\n[ 1 , 2 ]\n",
+        r#"{"a":{"a":[{"a":1},{"a":2}]},"b":"a"}"#,
+        r#""\u00e9\ud83d\ude00\n\/\\\"""#,
+        r#"{"":1," ":2}"#,
+        "\"\u{7f}\u{2028}😀\"",
+        r#"[1e99999999999999999999,123456789012345678901234567890]"#,
+    ] {
+        passes(text);
+    }
+}
+
+#[test]
+fn each_kind_of_flaw_is_named_with_its_place() {
+    for (text, kind, offset, pointer) in [
+        ("", Kind::Unfinished, 0, ""),
+        (" ", Kind::Unfinished, 1, ""),
+        ("{", Kind::Unfinished, 1, ""),
+        (r#"{"a":[1,"#, Kind::Unfinished, 8, "/a/1"),
+        (r#"{"a":"b"#, Kind::Unfinished, 7, "/a"),
+        ("tru", Kind::Unfinished, 3, ""),
+        ("-", Kind::Unfinished, 1, ""),
+        (r#""\u12"#, Kind::Unfinished, 5, ""),
+        (r#""\ud83d"#, Kind::Unfinished, 1, ""),
+        ("[1,]", Kind::Unexpected, 3, "/1"),
+        ("[,1]", Kind::Unexpected, 1, "/0"),
+        ("[1 2]", Kind::Unexpected, 3, ""),
+        (r#"{"a":1,}"#, Kind::Unexpected, 7, ""),
+        (r#"{"a" 1}"#, Kind::Unexpected, 5, ""),
+        ("{a:1}", Kind::Unexpected, 1, ""),
+        ("{'a':1}", Kind::Unexpected, 1, ""),
+        ("[1}", Kind::Unexpected, 2, ""),
+        ("/* */1", Kind::Unexpected, 0, ""),
+        ("\u{feff}1", Kind::Unexpected, 0, ""),
+        ("\u{a0}1", Kind::Unexpected, 0, ""),
+        ("+1", Kind::Unexpected, 0, ""),
+        (".5", Kind::Unexpected, 0, ""),
+        ("NaN", Kind::Unexpected, 0, ""),
+        ("nil", Kind::BadLiteral, 0, ""),
+        ("[True]", Kind::Unexpected, 1, "/0"),
+        (r#"{"a":[0,{"b":trux}]}"#, Kind::BadLiteral, 13, "/a/1/b"),
+        ("01", Kind::BadNumber, 1, ""),
+        ("[1.]", Kind::BadNumber, 3, "/0"),
+        ("[1e]", Kind::BadNumber, 3, "/0"),
+        ("[1.2.3]", Kind::BadNumber, 4, "/0"),
+        ("[-]", Kind::BadNumber, 2, "/0"),
+        ("[0x1]", Kind::BadNumber, 2, "/0"),
+        ("[-Infinity]", Kind::BadNumber, 2, "/0"),
+        ("1 2", Kind::Trailing, 2, ""),
+        ("{}{}", Kind::Trailing, 2, ""),
+        ("null\0", Kind::Trailing, 4, ""),
+        (r#"["\x"]"#, Kind::BadEscape, 3, "/0"),
+        (r#"["\u12g4"]"#, Kind::BadEscape, 6, "/0"),
+        (r#"["\u+123"]"#, Kind::BadEscape, 4, "/0"),
+        ("[\"a\nb\"]", Kind::ControlCharacter, 3, "/0"),
+        ("[\"123456789\0\"]", Kind::ControlCharacter, 11, "/0"),
+        (r#"["\ud83d"]"#, Kind::LoneSurrogate, 2, "/0"),
+        (r#"["\ud83d\u0041"]"#, Kind::LoneSurrogate, 2, "/0"),
+        (r#"["x\udc00\ud83d"]"#, Kind::LoneSurrogate, 3, "/0"),
+        (r#"["\ud83d\n"]"#, Kind::LoneSurrogate, 2, "/0"),
+        (r#"{"\ud83d":1}"#, Kind::LoneSurrogate, 2, ""),
+        (r#"{"a":1,"a":2}"#, Kind::DuplicateMember, 7, "/a"),
+        (r#"{"a":1,"\u0061":2}"#, Kind::DuplicateMember, 7, "/a"),
+        (r#"{"\n":1,"\u000A":2}"#, Kind::DuplicateMember, 8, "/\n"),
+        (
+            r#"{"😀":1,"\ud83d\ude00":2}"#,
+            Kind::DuplicateMember,
+            10,
+            "/😀",
+        ),
+        (
+            r#"{"x":[{"a/b~":{"":0,"":0}}]}"#,
+            Kind::DuplicateMember,
+            20,
+            "/x/0/a~1b~0/",
+        ),
+    ] {
+        let expected = Flaw {
+            offset,
+            pointer: pointer.to_owned(),
+            kind,
+        };
+        assert_eq!(flaw(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn invalid_utf8_is_placed_too() {
+    let found = flaw(b"{\"a\":[\"x\",\"\xff\"]}");
+    assert_eq!(
+        found,
+        Flaw {
+            offset: 11,
+            pointer: "/a/1".into(),
+            kind: Kind::InvalidUtf8
+        }
+    );
+    assert_eq!(flaw(b"1\xff").kind, Kind::InvalidUtf8);
+    assert_eq!(flaw(b"[01,\"\xff\"]").kind, Kind::BadNumber);
+    for overlong_or_surrogate in [
+        &b"\"\xc0\x80\""[..],
+        b"\"\xed\xa0\x80\"",
+        b"\"\xf5\x80\x80\x80\"",
+        b"\"\xe2\x82\"",
+    ] {
+        assert_eq!(flaw(overlong_or_surrogate).kind, Kind::InvalidUtf8);
+    }
+}
+
+#[test]
+fn duplicates_are_found_among_many_members() {
+    for count in [PAIRWISE_MEMBERS_MAX, PAIRWISE_MEMBERS_MAX + 1, 1000] {
+        let members: Vec<_> = (0..count)
+            .map(|i| format!("\"k{i}\":{{\"k\":{i}}}"))
+            .collect();
+        passes(format!("{{{}}}", members.join(",")));
+        let twice = format!("{{{},\"k\\u0033\":0,\"k1\":0}}", members.join(","));
+        let found = flaw(&twice);
+        assert_eq!(
+            (found.kind, found.pointer.as_str()),
+            (Kind::DuplicateMember, "/k3")
+        );
+        assert_eq!(found.offset, twice.find("\"k\\u").unwrap());
+    }
+}
+
+#[test]
+fn depth_is_counted_in_brackets() {
+    let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+    passes(nested(DEPTH_MAX));
+    let found = flaw(nested(DEPTH_MAX + 1));
+    assert_eq!((found.kind, found.offset), (Kind::TooDeep, DEPTH_MAX));
+    assert_eq!(found.pointer, "/0".repeat(DEPTH_MAX));
+    assert_eq!(flaw("[".repeat(1_000_000)).kind, Kind::TooDeep);
+    assert_eq!(flaw("{\"a\":".repeat(200)).kind, Kind::TooDeep);
+    assert!(check(b"[[]]", Limits { depth: 1 }).is_err());
+    assert!(check(b"[]", Limits { depth: 1 }).is_ok());
+    assert!(check(b"1", Limits { depth: 0 }).is_ok());
+    assert!(
+        check(
+            nested(DEPTH_MAX + 1).as_bytes(),
+            Limits { depth: usize::MAX }
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn the_walk_finds_members_and_elements() {
+    let text = br#" { "a\u0062" : [ 1.5 , "x]\"" , {"}":[]} ] , "c":null }"#;
+    check(text, Limits::default()).unwrap();
+    let mut seen = Vec::new();
+    let end = walk::each_member(text, walk::start(text, 0), |name, at| {
+        seen.push((walk::unescaped(name).into_owned(), walk::raw(text, at)?));
+        walk::skip(text, at)
+    });
+    assert_eq!(end, Some(text.len()));
+    assert_eq!(seen[0].0, "ab");
+    assert_eq!((seen[1].0.as_str(), seen[1].1), ("c", &b"null"[..]));
+    let list = seen[0].1;
+    let mut items = Vec::new();
+    walk::each_element(list, 0, |index, at| {
+        items.push((index, walk::raw(list, at)?));
+        walk::skip(list, at)
+    });
+    assert_eq!(
+        items,
+        [(0, &b"1.5"[..]), (1, br#""x]\"""#), (2, br#"{"}":[]}"#)]
+    );
+    assert_eq!(
+        walk::compact(text),
+        br#"{"a\u0062":[1.5,"x]\"",{"}":[]}],"c":null}"#
+    );
+}
+
+proptest! {
+    #[test]
+    fn plain_runs_end_where_a_slow_look_says(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        let slow = bytes.iter().take_while(|&&b| b >= 0x20 && b != b'"' && b != b'\\').count();
+        prop_assert_eq!(walk::plain_len(&bytes), slow);
+    }
+
+    #[test]
+    fn serde_json_agrees_on_texts_of_json_characters(text in r#"[\[\]{}:,"\\u0-9a-fe.\-+ tru]{0,24}"#) {
+        let ours = check(text.as_bytes(), Limits::default());
+        let theirs = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text);
+        match ours {
+            Ok(()) => prop_assert!(theirs.is_ok(), "{}", text),
+            Err(flaw) if matches!(flaw.kind, Kind::DuplicateMember | Kind::LoneSurrogate) => {}
+            Err(flaw) => prop_assert!(theirs.is_err(), "{}: {}", text, flaw),
+        }
+    }
+
+    #[test]
+    fn strings_come_back_as_they_were(text in any::<String>()) {
+        let quoted = serde_json::to_string(&text).unwrap();
+        passes(&quoted);
+        let raw = walk::string(quoted.as_bytes(), 0).unwrap();
+        prop_assert_eq!(walk::unescaped(raw), text.as_str());
+        prop_assert!(walk::is_text(raw, &text));
+        let wide: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        passes(format!("\"{wide}\""));
+        prop_assert_eq!(walk::unescaped(wide.as_bytes()), text);
+    }
+
+    #[test]
+    fn walking_anything_ends(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let _ = walk::skip(&bytes, 0);
+        walk::each_member(&bytes, 0, |_, at| walk::skip(&bytes, at));
+        walk::each_element(&bytes, 0, |_, at| walk::skip(&bytes, at));
+        prop_assert!(walk::compact(&bytes).len() <= bytes.len());
+        prop_assert!(walk::Unescaped::new(&bytes).count() <= bytes.len());
+        let _ = check(&bytes, Limits::default());
+    }
+}

@@ -1,0 +1,474 @@
+//! Where Postrider may send: URLs judged by their text when a webhook is made, addresses judged at every connect.
+//!
+//! Invariants: cloud metadata services are never reached, whatever is allowed; `deny` beats `allow`; one bad address
+//! of a name refuses them all; every refused address gives the same words, so that answers cannot be used to map a
+//! network.
+
+mod ranges;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// Longest webhook URL, as given and as normalised.
+pub const URL_BYTES_MAX: usize = 2048;
+
+/// Longest label of a host name (RFC 1035 section 2.3.4).
+pub const LABEL_BYTES_MAX: usize = 63;
+
+/// Longest host name in text form, without a final dot (RFC 1035: 255 octets on the wire).
+pub const NAME_BYTES_MAX: usize = 253;
+
+/// What is said about every refused address.
+pub const ADDRESS_REFUSED: &str = "the address is not one that may be sent to";
+
+/// The "bad ports" of the Fetch standard (section 2.9), ascending, and 6379 (Redis takes lines of HTTP for commands).
+const BLOCKED_PORTS: &[u16] = &[
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+    102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
+    465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990,
+    993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6379, 6566, 6665, 6666,
+    6667, 6668, 6669, 6679, 6697, 10080,
+];
+
+/// Top-level names that mean something only on the local network, or not in DNS at all.
+const LOCAL_SUFFIXES: &[&str] = &["local", "internal", "onion", "localhost"];
+
+/// Names that hosts files give to the loopback interface; every name under `.localhost` is one as well (RFC 6761).
+const LOOPBACK_NAMES: &[&str] = &[
+    "localhost",
+    "localhost4",
+    "localhost6",
+    "localhost.localdomain",
+    "localhost4.localdomain4",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+    "loopback",
+];
+
+/// What the operator opened and closed: `delivery.allow`, `delivery.deny`, `delivery.https_only`.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    allow: Places,
+    deny: Places,
+    https_only: bool,
+    /// Where this daemon itself listens: never a target, so that no delivery loop can start. A listener on the
+    /// unspecified address stands for every loopback address; addresses of interfaces can be added beside it.
+    pub own: Vec<SocketAddr>,
+}
+
+impl Policy {
+    /// Reads the settings: each item is a CIDR, one address, a host name, or `*.suffix` (any depth below it).
+    /// The error names the item that is none of these.
+    pub fn parse(allow: &[String], deny: &[String], https_only: bool) -> Result<Self, String> {
+        Ok(Policy {
+            allow: Places::parse("allow", allow)?,
+            deny: Places::parse("deny", deny)?,
+            https_only,
+            own: Vec::new(),
+        })
+    }
+
+    /// One address of a host; `named` says that `allow` names the host. Ports are judged by [`Policy::is_own`].
+    fn passes(&self, ip: IpAddr, named: bool) -> bool {
+        let ip = ip.to_canonical();
+        if self.denies(ip) || ranges::is_metadata(ip) {
+            return false;
+        }
+        let behind = match ip {
+            IpAddr::V6(v6) => ranges::nat64(v6).map(IpAddr::V4),
+            IpAddr::V4(_) => None,
+        };
+        named
+            || self.allow.holds(ip)
+            || behind.is_some_and(|v4| self.allow.holds(v4))
+            || !ranges::is_special(ip)
+    }
+
+    /// A denied IPv4 address stays denied in every IPv6 form of it.
+    fn denies(&self, ip: IpAddr) -> bool {
+        self.deny.holds(ip)
+            || match ip {
+                IpAddr::V6(v6) => ranges::carried_v4(v6).any(|v4| self.deny.holds(v4.into())),
+                IpAddr::V4(_) => false,
+            }
+    }
+
+    /// Whether a connection to `ip:port` would arrive at this daemon. The system takes a connection to the
+    /// unspecified address for one to loopback.
+    fn is_own(&self, ip: IpAddr, port: u16) -> bool {
+        let ip = ip.to_canonical();
+        self.own.iter().any(|own| {
+            let bound = own.ip().to_canonical();
+            let inward = ip.is_loopback() || ip.is_unspecified();
+            own.port() == port
+                && (bound == ip
+                    || (ip.is_unspecified() && bound.is_loopback())
+                    // A listener on [::] takes IPv4 too, one on 0.0.0.0 does not take IPv6.
+                    || (bound.is_unspecified() && inward && (bound.is_ipv6() || ip.is_ipv4())))
+        })
+    }
+}
+
+/// Networks and host names out of one setting.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    nets: Vec<IpNet>,
+    names: Vec<NamePattern>,
+}
+
+impl Places {
+    fn parse(setting: &str, items: &[String]) -> Result<Self, String> {
+        let mut places = Places::default();
+        for item in items {
+            if let Some(net) = parse_net(item.trim()) {
+                places.nets.push(net);
+            } else if let Some(name) = NamePattern::parse(item.trim()) {
+                places.names.push(name);
+            } else {
+                return Err(format!(
+                    "delivery.{setting}: {item:?} is neither a network, an address, a host name nor *.suffix"
+                ));
+            }
+        }
+        Ok(places)
+    }
+
+    fn holds(&self, ip: IpAddr) -> bool {
+        self.nets.iter().any(|net| net.contains(&ip))
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.names.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+/// A CIDR or one address, brackets around IPv6 tolerated; a network of mapped addresses becomes the IPv4 network.
+fn parse_net(item: &str) -> Option<IpNet> {
+    let bare = item
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(item);
+    let net = bare
+        .parse::<IpNet>()
+        .ok()
+        .or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))?
+        .trunc();
+    match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => Ipv4Net::new(v4, v6.prefix_len() - 96).ok().map(IpNet::V4),
+            None => Some(net),
+        },
+        _ => Some(net),
+    }
+}
+
+/// A host name, or everything below one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NamePattern {
+    Exact(String),
+    Below(String),
+}
+
+impl NamePattern {
+    fn parse(item: &str) -> Option<Self> {
+        let (name, below) = match item.strip_prefix("*.") {
+            Some(suffix) => (suffix, true),
+            None => (item, false),
+        };
+        match url::Host::parse(name).ok()? {
+            url::Host::Domain(domain) => {
+                let name = plain_name(&domain).ok()?;
+                Some(match below {
+                    true => NamePattern::Below(name),
+                    false => NamePattern::Exact(name),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            NamePattern::Exact(exact) => name == exact,
+            NamePattern::Below(suffix) => name
+                .strip_suffix(suffix.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        }
+    }
+}
+
+/// Why a target is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The URL itself is at fault; the words say how.
+    Syntax(&'static str),
+    /// What it points at is closed. Deliberately without detail.
+    Address,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Syntax(reason) => reason,
+            Refused::Address => ADDRESS_REFUSED,
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The host of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address, in whatever notation it was written.
+    Ip(IpAddr),
+    /// A name to resolve: lower case, punycode, no final dot.
+    Name(String),
+}
+
+impl Host {
+    /// The addresses that are known without asking a resolver: a literal's own, and loopback for names that mean it
+    /// (RFC 6761 section 6.3 wants those answered locally). `None`: resolve.
+    pub fn known_addrs(&self) -> Option<Vec<IpAddr>> {
+        match self {
+            Host::Ip(ip) => Some(vec![*ip]),
+            Host::Name(name) if !is_loopback_name(name) => None,
+            Host::Name(name) if name.contains('6') && !name.ends_with(".localhost") => {
+                Some(vec![Ipv6Addr::LOCALHOST.into()])
+            }
+            Host::Name(_) => Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
+        }
+    }
+}
+
+/// As in a URL and a `Host` header: IPv6 in brackets.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Ip(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
+            Host::Ip(IpAddr::V4(v4)) => write!(f, "{v4}"),
+            Host::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// `http` or `https`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// The scheme as written in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// The port a URL of this scheme leaves out.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// A URL that passed, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The whole URL as the WHATWG URL standard serialises it; what is to be stored and sent to.
+    pub url: String,
+    pub scheme: Scheme,
+    pub host: Host,
+    /// The port to connect to, the scheme's own where the URL names none.
+    pub port: u16,
+    /// What goes into the request line.
+    pub path_and_query: String,
+}
+
+impl Target {
+    /// The value of the `Host` header: the port is left out where it is the scheme's own.
+    pub fn authority(&self) -> String {
+        match self.port == self.scheme.default_port() {
+            true => self.host.to_string(),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Judges a webhook URL by its text; nothing is resolved. Names are judged again by [`check_addrs`] at every connect.
+pub fn check_url(text: &str, policy: &Policy) -> Result<Target, Refused> {
+    check_text(text)?;
+    let url = url::Url::parse(text).map_err(|error| Refused::Syntax(parse_reason(error)))?;
+    let scheme = match url.scheme() {
+        "https" => Scheme::Https,
+        "http" if !policy.https_only => Scheme::Http,
+        "http" => {
+            return Err(Refused::Syntax(
+                "must be https: this installation sends to nothing else",
+            ));
+        }
+        _ => return Err(Refused::Syntax("must begin with http:// or https://")),
+    };
+    if url.as_str().len() > URL_BYTES_MAX {
+        return Err(Refused::Syntax(
+            "must be at most 2,048 bytes long once escaped",
+        ));
+    }
+    let port = url.port().unwrap_or(scheme.default_port());
+    if BLOCKED_PORTS.binary_search(&port).is_ok() {
+        return Err(Refused::Syntax(
+            "the port belongs to another protocol than HTTP",
+        ));
+    }
+    let host = match url.host() {
+        Some(url::Host::Ipv4(v4)) => Host::Ip(v4.into()),
+        Some(url::Host::Ipv6(v6)) => Host::Ip(v6.into()),
+        Some(url::Host::Domain(domain)) => Host::Name(plain_name(domain).map_err(Refused::Syntax)?),
+        None => return Err(Refused::Syntax("must have a host")),
+    };
+    check_host(&host, port, policy)?;
+    let path_and_query = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    Ok(Target {
+        path_and_query,
+        scheme,
+        host,
+        port,
+        url: url.into(),
+    })
+}
+
+/// Judges the addresses a target is about to be connected to: all must pass, and there must be one. `port` is the
+/// target's. Call it with a literal's own address too: settings may have changed since the webhook was made.
+pub fn check_addrs(
+    host: &Host,
+    addrs: &[IpAddr],
+    port: u16,
+    policy: &Policy,
+) -> Result<(), Refused> {
+    let (named, loopback) = match host {
+        Host::Ip(_) => (false, false),
+        Host::Name(name) if policy.deny.names(name) || ranges::is_metadata_name(name) => {
+            return Err(Refused::Address);
+        }
+        Host::Name(name) => (policy.allow.names(name), is_loopback_name(name)),
+    };
+    let good = |ip: IpAddr| {
+        // `localhost` counts as 127.0.0.1 even where it resolves to ::1: who opened the one meant the other.
+        let counted = match loopback && ip.is_loopback() && !policy.denies(ip) {
+            true => policy.passes(ip, named) || policy.passes(Ipv4Addr::LOCALHOST.into(), named),
+            false => policy.passes(ip, named),
+        };
+        counted && !policy.is_own(ip, port)
+    };
+    match !addrs.is_empty() && addrs.iter().copied().all(good) {
+        true => Ok(()),
+        false => Err(Refused::Address),
+    }
+}
+
+/// What must not even reach the parser, because parsers repair it, and not all in the same way.
+fn check_text(text: &str) -> Result<(), Refused> {
+    let refuse = |reason| Err(Refused::Syntax(reason));
+    if text.len() > URL_BYTES_MAX {
+        return refuse("must be at most 2,048 bytes long");
+    }
+    if text
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == '\\')
+    {
+        return refuse("must not contain spaces, control characters or backslashes");
+    }
+    if text.contains('#') {
+        return refuse("must not have a fragment");
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return refuse("must begin with http:// or https://");
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return refuse("must begin with http:// or https://");
+    }
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    if authority.is_empty() {
+        return refuse("must have a host right after the two slashes");
+    }
+    if authority.contains('@') {
+        return refuse("must not have user information: credentials belong in auth");
+    }
+    if authority.ends_with(':') {
+        return refuse("must have a port after the colon, or no colon");
+    }
+    Ok(())
+}
+
+/// The parser's errors in our words: stable whatever the crate says.
+fn parse_reason(error: url::ParseError) -> &'static str {
+    match error {
+        url::ParseError::EmptyHost => "must have a host",
+        url::ParseError::InvalidPort => "the port is not a number up to 65,535",
+        url::ParseError::InvalidIpv4Address => "the IPv4 address is malformed",
+        url::ParseError::InvalidIpv6Address => "the IPv6 address is malformed",
+        url::ParseError::IdnaError | url::ParseError::InvalidDomainCharacter => {
+            "the host name is malformed"
+        }
+        _ => "is not a valid URL",
+    }
+}
+
+/// A parsed domain without its final dot, if it can be a host name at all.
+fn plain_name(domain: &str) -> Result<String, &'static str> {
+    let name = domain.strip_suffix('.').unwrap_or(domain);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err("the host name must be 1 to 253 bytes long");
+    }
+    if name
+        .split('.')
+        .any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX)
+    {
+        return Err("each label of the host name must be 1 to 63 bytes long");
+    }
+    let fits =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    match name.bytes().all(fits) {
+        true => Ok(name.to_owned()),
+        false => Err("the host name holds characters that names do not have"),
+    }
+}
+
+/// The part of [`check_url`] that is about the host.
+fn check_host(host: &Host, port: u16, policy: &Policy) -> Result<(), Refused> {
+    let name = match host {
+        Host::Ip(ip) => return check_addrs(host, &[*ip], port, policy),
+        Host::Name(name) => name,
+    };
+    if is_loopback_name(name) {
+        return check_addrs(host, &[Ipv4Addr::LOCALHOST.into()], port, policy);
+    }
+    if policy.deny.names(name) || ranges::is_metadata_name(name) {
+        return Err(Refused::Address);
+    }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let local = !name.contains('.') || LOCAL_SUFFIXES.contains(&last);
+    if local && !policy.allow.names(name) {
+        return Err(Refused::Syntax(
+            "the host name means something only on a local network: name it in delivery.allow to open it",
+        ));
+    }
+    Ok(())
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    LOOPBACK_NAMES.contains(&name) || name.ends_with(".localhost")
+}
