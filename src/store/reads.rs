@@ -68,6 +68,9 @@ impl Store {
     pub fn figures(&self, webhook: WebhookId, now: Time) -> super::Result<Figures> { todo!() }
     pub fn state(&self, webhook: WebhookId) -> WebhookState { todo!() }
     pub fn backlog(&self, webhooks: &[WebhookId]) -> super::Result<Backlog> { todo!() }
+    /// The answer kept for `Idempotency-Key`, without doing anything: none where it is new; `Conflict` for another
+    /// request's key and for a secret answer that is kept no longer.
+    pub fn kept(&self, keep: &super::Keep, now: Time) -> std::result::Result<Option<super::Applied>, super::Refusal> { todo!() }
     pub fn job(&self, reach: Reach, id: JobId) -> super::Result<Option<Job>> { todo!() }
     pub fn jobs(&self, reach: Reach, window: Window) -> super::Result<Page<Job>> { todo!() }
     pub fn audit(&self, reach: Reach, window: Window) -> super::Result<Page<AuditRow>> { todo!() }
