@@ -1,6 +1,13 @@
-//! Floor 1: the rules, as pure functions. No IO, no clock, no randomness: what varies is an argument.
+//! What is decided, and nothing done: pure functions over the nouns. Floor 1; `now`, ids, nonces and jitter are arguments.
 
+pub mod body;
+pub mod dfns_id;
 pub mod filter;
+pub mod health;
+pub mod histogram;
+pub mod js_json;
 pub mod json;
+pub mod jwe;
 pub mod patterns;
+pub mod signing;
 pub mod target;

@@ -1,0 +1,361 @@
+//! The body of an attempt, from the event and the attempt's snapshots (api.md section 7, seeds/shapes.md section 2).
+//!
+//! Invariant: a pure function of what is stored, so that the body of an old attempt can be shown again exactly as it was
+//! sent. `standard` and `raw` carry `data` byte for byte as received; of the others, only `dfns` writes it anew.
+//!
+//! As a form (and as the query string of `get` and `delete`), a field set's top-level members are the fields: a string
+//! is the string itself, everything else its JSON text as received (`null` is `null`).
+//!
+//! Where `data` is not an object, the sets that spread its members (`legacy`, `flat`, and `raw` as a form) have one
+//! member `data` instead. Where it has a member that the set has itself, the set's own stands and that of `data` is left
+//! out: a receiver must be able to trust the envelope.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use serde_json::value::RawValue;
+use url::form_urlencoded::byte_serialize;
+
+use super::{dfns_id, js_json, jwe, signing};
+use crate::model::webhook::{ContentType, FieldSet, Method};
+use crate::model::{AttemptId, Event, Time};
+
+/// What the webhook, or an attempt's snapshot of it, says of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub method: Method,
+    pub content_type: ContentType,
+    pub field_set: FieldSet,
+    pub include_html: bool,
+}
+
+/// What the body tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub event: &'a Event,
+    /// As received; empty once it was erased, which reads as `null`.
+    pub data: &'a [u8],
+    /// Known before the request is made: Dfns's body names it.
+    pub attempt_id: AttemptId,
+    /// From 1.
+    pub number: u32,
+    pub retry_of: Option<AttemptId>,
+    /// The signature's timestamp, Unix seconds.
+    pub timestamp_s: i64,
+}
+
+/// What goes out: a body with its type, or pairs for the query string and an empty body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    pub body: Vec<u8>,
+    /// None: there is no body, not even an empty one.
+    pub content_type: Option<&'static str>,
+    /// Without `?`; goes behind what the URL's own query has.
+    pub query: Option<String>,
+}
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+/// What an envelope takes besides `data`; a body that needs more grows once.
+const ENVELOPE_BYTES: usize = 192;
+
+/// The body of one attempt.
+pub fn render(shape: Shape, facts: &Facts) -> Rendered {
+    let in_query = matches!(shape.method, Method::Get | Method::Delete);
+    let form = in_query || shape.content_type == ContentType::Form;
+    let mut fields = Fields::new(form, facts.data.len() + ENVELOPE_BYTES);
+    match shape.field_set {
+        FieldSet::Raw if !form => fields.out.extend_from_slice(facts.data_or_null()),
+        FieldSet::Raw => fields.spread(facts, |_| true),
+        FieldSet::Standard => standard(&mut fields, facts),
+        FieldSet::Legacy => legacy(&mut fields, facts, shape.include_html),
+        FieldSet::Dfns => dfns(&mut fields, facts),
+        FieldSet::Sent => sent(&mut fields, facts),
+        FieldSet::Flat => flat(&mut fields, facts),
+    }
+    let bare = form || shape.field_set == FieldSet::Raw;
+    let body = if bare { fields.out } else { fields.closed() };
+    if in_query {
+        // What byte_serialize writes is ASCII.
+        let query = String::from_utf8(body).unwrap_or_default();
+        return Rendered { body: Vec::new(), content_type: None, query: Some(query) };
+    }
+    Rendered { body, content_type: Some(if form { FORM } else { JSON }), query: None }
+}
+
+impl Rendered {
+    /// The same, encrypted (api.md section 8): the body becomes a JWE; the query string, which is all that `get` and
+    /// `delete` send, one pair `jwe=…` of the pairs, so that a webhook set to `encrypted` sends nothing in the clear.
+    pub fn sealed(self, secret: &signing::SecretKey, nonce: [u8; 12]) -> Rendered {
+        match self.query {
+            Some(query) => {
+                let text = jwe::seal(secret, nonce, query.as_bytes());
+                Rendered { body: Vec::new(), content_type: None, query: Some(format!("jwe={text}")) }
+            }
+            None => {
+                let text = jwe::seal(secret, nonce, &self.body);
+                Rendered { body: text.into_bytes(), content_type: Some(jwe::CONTENT_TYPE), query: None }
+            }
+        }
+    }
+}
+
+/// Whether `data` reaches a receiver of `field_set` unchanged in value, or what would change. Only `dfns` writes `data`
+/// anew, as ECMAScript would (`rules::js_json`), and so rounds numbers and orders members as the receiver's own parser
+/// does; it costs a walk over `data`, the other sets nothing.
+pub fn fits(field_set: FieldSet, data: &[u8]) -> Result<(), String> {
+    if field_set != FieldSet::Dfns {
+        return Ok(());
+    }
+    match js_json::rewrite(data, &mut Vec::new()) {
+        Some(loss) => Err(format!("`data` has {loss}, which a receiver of `dfns` bodies reads otherwise")),
+        None => Ok(()),
+    }
+}
+
+impl<'a> Facts<'a> {
+    fn data_or_null(&self) -> &'a [u8] {
+        if self.data.is_empty() { b"null" } else { self.data }
+    }
+
+    /// The top-level members of `data` in their order; none where it is not an object.
+    fn members(&self) -> Option<Vec<Member<'a>>> {
+        struct Members<'a>(Vec<Member<'a>>);
+        impl<'de> serde::Deserialize<'de> for Members<'de> {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = Members<'de>;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                        let mut members = Vec::new();
+                        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                            members.push(Member { name: name.get(), value: value.get() });
+                        }
+                        Ok(Members(members))
+                    }
+                }
+                from.deserialize_map(Visitor)
+            }
+        }
+        serde_json::from_slice::<Members>(self.data).ok().map(|members| members.0)
+    }
+}
+
+/// One member of `data`, both halves as JSON text.
+#[derive(Clone, Copy)]
+struct Member<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+/// What a JSON string says; none where `json` is no string.
+fn unquoted(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str::<String>(json).ok().map(Cow::Owned) } else { Some(inner.into()) }
+}
+
+/// `{"id","type","timestamp","data"}`.
+fn standard(fields: &mut Fields, facts: &Facts) {
+    fields.shown("id", facts.event.id);
+    fields.text("type", &facts.event.event_type);
+    fields.shown("timestamp", facts.event.occurred_at);
+    fields.json("data", facts.data_or_null());
+}
+
+/// Everlytic's older shape: `{"event":{"event_id","event_date","event_type", …members of data}}`. The member `html` is
+/// left out unless the webhook wants it and the event is of type `sent`.
+fn legacy(fields: &mut Fields, facts: &Facts, include_html: bool) {
+    let mut inner = Fields::new(false, facts.data.len() + ENVELOPE_BYTES);
+    inner.shown("event_id", facts.event.id);
+    inner.shown("event_date", facts.event.occurred_at);
+    inner.text("event_type", &facts.event.event_type);
+    let html = include_html && facts.event.event_type == "sent";
+    inner.spread(facts, |name| match name {
+        "event_id" | "event_date" | "event_type" => false,
+        "html" => html,
+        _ => true,
+    });
+    fields.json("event", &inner.closed());
+}
+
+/// Dfns's webhook event, as it stood when it was sent: its outcome is not known yet, so `status` and `error` are absent.
+/// `data` is written as ECMAScript writes it, since the vendor's receivers check the signature over a re-serialised body.
+fn dfns(fields: &mut Fields, facts: &Facts) {
+    fields.text("id", &dfns_id::event(facts.attempt_id));
+    fields.text("kind", &facts.event.event_type);
+    fields.shown("date", facts.event.occurred_at);
+    fields.number("deliveryAttempt", i64::from(facts.number));
+    fields.number("timestampSent", facts.timestamp_s);
+    if let Some(earlier) = facts.retry_of {
+        fields.text("retryOf", &dfns_id::event(earlier));
+    }
+    if fields.form {
+        let mut data = Vec::new();
+        js_json::rewrite(facts.data_or_null(), &mut data);
+        fields.json("data", &data);
+    } else {
+        fields.begin("data");
+        js_json::rewrite(facts.data_or_null(), &mut fields.out);
+    }
+}
+
+/// sent.dm's envelope `{field, sub_type?, timestamp, payload}`: `message.delivered` is of the field `message` and the
+/// sub-type `message.delivered`; a type without a dot is a field without a sub-type. `payload` is `data` as received.
+fn sent(fields: &mut Fields, facts: &Facts) {
+    let kind = facts.event.event_type.as_str();
+    match kind.split_once('.') {
+        Some((field, _)) => {
+            fields.text("field", field);
+            fields.text("sub_type", kind);
+        }
+        None => fields.text("field", kind),
+    }
+    fields.text("timestamp", &offset_time(facts.event.occurred_at));
+    fields.json("payload", facts.data_or_null());
+}
+
+/// Instantly's flat object: `{timestamp, event_type, workspace, lead_email?, …members of data}`. The workspace is the
+/// organization, the lead's address is the event's subject; without a subject, `data` may bring its own `lead_email`.
+fn flat(fields: &mut Fields, facts: &Facts) {
+    fields.shown("timestamp", facts.event.occurred_at);
+    fields.text("event_type", &facts.event.event_type);
+    fields.shown("workspace", facts.event.org_id);
+    let subject = facts.event.subject.as_deref();
+    if let Some(address) = subject {
+        fields.text("lead_email", address);
+    }
+    fields.spread(facts, |name| match name {
+        "timestamp" | "event_type" | "workspace" => false,
+        "lead_email" => subject.is_none(),
+        _ => true,
+    });
+}
+
+/// A time as sent.dm writes it: with the offset in digits, and without a fraction's trailing zeros.
+fn offset_time(time: Time) -> String {
+    let text = time.to_string();
+    let bare = text.trim_end_matches('Z');
+    let short = if bare.contains('.') { bare.trim_end_matches('0').trim_end_matches('.') } else { bare };
+    format!("{short}+00:00")
+}
+
+/// Named values on their way out, as a JSON object or as form pairs.
+struct Fields {
+    out: Vec<u8>,
+    form: bool,
+    none_yet: bool,
+}
+
+impl Fields {
+    fn new(form: bool, capacity: usize) -> Fields {
+        Fields { out: Vec::with_capacity(capacity), form, none_yet: true }
+    }
+
+    /// The name of the next value, one of ours.
+    fn begin(&mut self, name: &str) {
+        self.separate();
+        if self.form {
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.push(b'=');
+        } else {
+            self.out.push(b'"');
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.extend_from_slice(b"\":");
+        }
+    }
+
+    fn separate(&mut self) {
+        match (self.none_yet, self.form) {
+            (true, true) => {}
+            (true, false) => self.out.push(b'{'),
+            (false, true) => self.out.push(b'&'),
+            (false, false) => self.out.push(b','),
+        }
+        self.none_yet = false;
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.begin(name);
+        if self.form {
+            encode(value.as_bytes(), &mut self.out);
+        } else {
+            serde_json::to_writer(&mut self.out, value).expect("a Vec takes all");
+        }
+    }
+
+    /// A text of which `"` and `\` are no part: an id, a time.
+    fn shown(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.begin(name);
+        if self.form {
+            encode(value.to_string().as_bytes(), &mut self.out);
+        } else {
+            write!(self.out, "\"{value}\"").expect("a Vec takes all");
+        }
+    }
+
+    fn number(&mut self, name: &str, value: i64) {
+        self.begin(name);
+        write!(self.out, "{value}").expect("a Vec takes all");
+    }
+
+    /// A value that is JSON already.
+    fn json(&mut self, name: &str, json: &[u8]) {
+        self.begin(name);
+        self.value(json);
+    }
+
+    fn value(&mut self, json: &[u8]) {
+        if !self.form {
+            self.out.extend_from_slice(json);
+            return;
+        }
+        let text = std::str::from_utf8(json).ok().and_then(|json| unquoted(json.trim_ascii()));
+        encode(text.as_ref().map_or(json, |text| text.as_bytes()), &mut self.out);
+    }
+
+    /// The members of `data` that `wanted` says yes to; one member `data` where it is no object.
+    fn spread(&mut self, facts: &Facts, wanted: impl Fn(&str) -> bool) {
+        let Some(members) = facts.members() else {
+            self.json("data", facts.data_or_null());
+            return;
+        };
+        for member in members {
+            let name = unquoted(member.name).unwrap_or_default();
+            if !wanted(&name) {
+                continue;
+            }
+            self.separate();
+            if self.form {
+                encode(name.as_bytes(), &mut self.out);
+                self.out.push(b'=');
+            } else {
+                self.out.extend_from_slice(member.name.as_bytes());
+                self.out.push(b':');
+            }
+            self.value(member.value.as_bytes());
+        }
+    }
+
+    /// The JSON object.
+    fn closed(mut self) -> Vec<u8> {
+        if self.none_yet {
+            self.out.push(b'{');
+        }
+        self.out.push(b'}');
+        self.out
+    }
+}
+
+/// The WHATWG's application/x-www-form-urlencoded serializer: space is `+`.
+fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+    for part in byte_serialize(bytes) {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

@@ -1,0 +1,195 @@
+//! How a webhook is doing, in one word each for success, speed and activity, with the reason (api.md section 6).
+//!
+//! The thresholds are Devdraft's (seeds/shapes.md section 5). Invariant: words are judged from the figures as they are
+//! shown, rounding included, so that a reader who checks a word against `…/stats` agrees with it.
+
+use serde::Serialize;
+
+/// Attempts with both outcomes, of which `ok` succeeded, as a percentage with one decimal, halves up; none without one.
+pub fn success_rate(ok: u64, failed: u64) -> Option<f64> {
+    let total = u128::from(ok) + u128::from(failed);
+    if total == 0 {
+        return None;
+    }
+    let tenths = (2_000 * u128::from(ok) + total) / (2 * total);
+    Some(tenths as f64 / 10.0)
+}
+
+/// The mean of `count` response times that add up to `sum_ms`, in whole milliseconds, halves up; none without one.
+pub fn average(sum_ms: u64, count: u64) -> Option<u32> {
+    if count == 0 {
+        return None;
+    }
+    let mean = (2 * u128::from(sum_ms) + u128::from(count)) / (2 * u128::from(count));
+    Some(u32::try_from(mean).unwrap_or(u32::MAX))
+}
+
+/// What the words are judged from.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Measured {
+    /// Percent of attempts, as `success_rate` gives it.
+    pub success_rate: Option<f64>,
+    /// Milliseconds over attempts with a response, as `average` gives it.
+    pub average_response_ms: Option<u32>,
+    pub attempts_last_day: u64,
+    /// How many of the newest ten deliveries have been attempted.
+    pub recent_deliveries: u32,
+    /// Of those, how many failed at their last attempt.
+    pub recent_failures: u32,
+}
+
+/// The answer of `GET /v1/webhooks/{id}/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    pub success_rate: Word,
+    pub response_time: Word,
+    pub activity: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Word {
+    pub state: &'static str,
+    pub reason: String,
+}
+
+/// Two failures among the newest ten deliveries make a webhook `failing`.
+const FAILING_MIN: u32 = 2;
+
+/// The words for what was measured.
+pub fn health(measured: &Measured) -> Health {
+    Health {
+        success_rate: judge_rate(measured.success_rate),
+        response_time: judge_speed(measured.average_response_ms),
+        activity: judge_activity(measured),
+    }
+}
+
+fn judge_rate(rate: Option<f64>) -> Word {
+    let Some(rate) = rate else {
+        return Word { state: "unknown", reason: "nothing has been sent yet".into() };
+    };
+    let (state, bound) = match rate {
+        r if r >= 99.0 => ("excellent", "99 % or more"),
+        r if r >= 95.0 => ("good", "at least 95 %, under 99 %"),
+        r if r >= 90.0 => ("warning", "at least 90 %, under 95 %"),
+        _ => ("critical", "under 90 %"),
+    };
+    Word { state, reason: format!("{rate:.1} % of the attempts succeeded ({bound})") }
+}
+
+fn judge_speed(average_ms: Option<u32>) -> Word {
+    let Some(ms) = average_ms else {
+        return Word { state: "unknown", reason: "no attempt has had a response yet".into() };
+    };
+    let (state, bound) = match ms {
+        0..1_000 => ("fast", "under 1 s"),
+        1_000..3_000 => ("acceptable", "at least 1 s, under 3 s"),
+        3_000..=5_000 => ("slow", "3 to 5 s"),
+        5_001.. => ("critical", "over 5 s"),
+    };
+    Word { state, reason: format!("responses take {ms} ms on average ({bound})") }
+}
+
+/// `failing` goes before `active` goes before `idle`. A webhook that never sent is idle: that much is known about it.
+fn judge_activity(measured: &Measured) -> Word {
+    let Measured { attempts_last_day: attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
+    if failed >= FAILING_MIN {
+        return Word {
+            state: "failing",
+            reason: format!("{failed} of the last {recent} deliveries failed at their last attempt"),
+        };
+    }
+    if attempts > 0 {
+        let noun = if attempts == 1 { "attempt" } else { "attempts" };
+        return Word { state: "active", reason: format!("{attempts} {noun} in the last 24 hours") };
+    }
+    Word { state: "idle", reason: "no attempt in the last 24 hours".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_has_one_decimal_and_halves_go_up() {
+        assert_eq!(success_rate(0, 0), None);
+        assert_eq!(success_rate(1235, 15), Some(98.8));
+        assert_eq!(success_rate(2, 2), Some(50.0));
+        assert_eq!(success_rate(1_999, 1), Some(100.0), "99.95");
+        assert_eq!(success_rate(2, 1), Some(66.7));
+        assert_eq!(success_rate(u64::MAX, u64::MAX), Some(50.0));
+    }
+
+    #[test]
+    fn an_average_is_whole_and_halves_go_up() {
+        assert_eq!(average(0, 0), None);
+        assert_eq!(average(450, 3), Some(150));
+        assert_eq!(average(3, 2), Some(2));
+        assert_eq!(average(4, 3), Some(1));
+        assert_eq!(average(u64::MAX, 1), Some(u32::MAX));
+    }
+
+    #[test]
+    fn each_word_begins_at_its_threshold() {
+        for (rate, state) in [
+            (100.0, "excellent"),
+            (99.0, "excellent"),
+            (98.9, "good"),
+            (95.0, "good"),
+            (94.9, "warning"),
+            (90.0, "warning"),
+            (89.9, "critical"),
+            (0.0, "critical"),
+        ] {
+            assert_eq!(judge_rate(Some(rate)).state, state, "{rate}");
+        }
+        for (ms, state) in [
+            (0, "fast"),
+            (999, "fast"),
+            (1_000, "acceptable"),
+            (2_999, "acceptable"),
+            (3_000, "slow"),
+            (5_000, "slow"),
+            (5_001, "critical"),
+        ] {
+            assert_eq!(judge_speed(Some(ms)).state, state, "{ms}");
+        }
+    }
+
+    #[test]
+    fn failing_goes_before_active_and_active_before_idle() {
+        let word = |attempts_last_day, recent_failures| {
+            judge_activity(&Measured {
+                attempts_last_day,
+                recent_deliveries: 10,
+                recent_failures,
+                ..Measured::default()
+            })
+            .state
+        };
+        assert_eq!(word(5, 2), "failing");
+        assert_eq!(word(0, 2), "failing");
+        assert_eq!(word(5, 1), "active");
+        assert_eq!(word(0, 1), "idle");
+    }
+
+    #[test]
+    fn what_was_never_measured_is_unknown_and_says_why() {
+        let health = health(&Measured::default());
+        assert_eq!(health.success_rate.state, "unknown");
+        assert_eq!(health.response_time.state, "unknown");
+        assert_eq!(health.activity.state, "idle");
+        let shown = serde_json::to_value(&health).unwrap();
+        assert_eq!(shown["success_rate"]["reason"], "nothing has been sent yet");
+    }
+
+    proptest! {
+        #[test]
+        fn a_rate_is_within_half_a_tenth_of_the_quotient(ok in 0u64..1 << 40, failed in 1u64..1 << 40) {
+            let exact = 100.0 * ok as f64 / (ok + failed) as f64;
+            prop_assert!((success_rate(ok, failed).unwrap() - exact).abs() <= 0.050_001);
+        }
+    }
+}

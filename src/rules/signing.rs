@@ -1,0 +1,376 @@
+//! Secrets, and the headers that prove who sent a body: Standard Webhooks (HMAC and Ed25519), Dfns's and sent.dm's.
+//!
+//! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`; `v1` is HMAC-SHA256, `v1a`
+//! Ed25519, both over `id.timestamp.body`), seeds/shapes.md section 2 for the two vendors, RFC 8037 for the JWKS.
+//!
+//! Invariants: what is signed is the body as it goes out, byte for byte, and the timestamp as the header shows it.
+//! `webhook-id` and `webhook-timestamp` are sent whatever the schemes, also with none: they tell a receiver which event
+//! this is, so that it can drop a repetition, and are no signature. `get` and `delete` send no body: their signature
+//! covers the empty one, not the query string.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ring::signature::KeyPair as _;
+use ring::{digest, hkdf, hmac, signature};
+use serde_json::{Value, json};
+
+use crate::model::webhook::Scheme;
+use crate::model::{EventId, WebhookId};
+
+pub const SECRET_PREFIX: &str = "whsec_";
+/// Decoded, in bytes (Standard Webhooks: 24 to 64).
+pub const SECRET_BYTES_MIN: usize = 24;
+pub const SECRET_BYTES_MAX: usize = 64;
+/// How far a signature's timestamp may lie from the receiver's clock, in seconds (both vendors' tolerance, and the
+/// usual one of Standard Webhooks).
+pub const TOLERANCE_S: i64 = 300;
+
+pub const WEBHOOK_ID: &str = "webhook-id";
+pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+pub const SENT_ID: &str = "x-webhook-id";
+pub const SENT_TIMESTAMP: &str = "x-webhook-timestamp";
+pub const SENT_SIGNATURE: &str = "x-webhook-signature";
+pub const DFNS_SIGNATURE: &str = "x-dfns-webhook-signature";
+/// Every header that signing may set, in lower case: no webhook's own `headers` may name one.
+pub const HEADERS: [&str; 7] =
+    [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE, SENT_ID, SENT_TIMESTAMP, SENT_SIGNATURE, DFNS_SIGNATURE];
+
+const ED25519_INFO: &[u8] = b"postrider ed25519 v1";
+/// 36 % of draws are free of `+` and `/`, so that this many without one mean a source that does not vary.
+const SECRET_DRAWS_MAX: usize = 256;
+/// The standard alphabet, nothing else; `=` may be left out.
+const LENIENT_PADDING: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A signing secret, read: its text and the bytes that this stands for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey {
+    text: String,
+    bytes: Vec<u8>,
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}
+
+/// Why a text is no signing secret, or why there is none to sign with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadSecret {
+    #[error("a secret begins with `whsec_`")]
+    Prefix,
+    #[error("what follows `whsec_` is not base64 of the standard alphabet")]
+    Base64,
+    #[error("a secret has 24 to 64 bytes, this one has {0}")]
+    Length(usize),
+    #[error("there is no secret to sign with")]
+    Missing,
+}
+
+/// Reads `whsec_` + base64 of 24 to 64 bytes; the padding may be left out, white space and the URL alphabet are refused.
+pub fn parse_secret(text: &str) -> Result<SecretKey, BadSecret> {
+    let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(BadSecret::Prefix)?;
+    let bytes = LENIENT_PADDING.decode(encoded).map_err(|_| BadSecret::Base64)?;
+    if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&bytes.len()) {
+        return Err(BadSecret::Length(bytes.len()));
+    }
+    Ok(SecretKey { text: text.to_owned(), bytes })
+}
+
+/// A new secret from 24 random bytes, drawn again until its text has no `+` and no `/`: so it also fits receivers that
+/// take letters, digits, `_` and `-` only (Devdraft's rule).
+pub fn make_secret(mut draw: impl FnMut() -> [u8; 24]) -> String {
+    let mut text = String::with_capacity(SECRET_PREFIX.len() + 32);
+    for _ in 0..SECRET_DRAWS_MAX {
+        text.clear();
+        text.push_str(SECRET_PREFIX);
+        STANDARD.encode_string(draw(), &mut text);
+        if !text.contains(['+', '/']) {
+            break;
+        }
+    }
+    text
+}
+
+impl SecretKey {
+    /// As it was given: `whsec_…`.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// 32 bytes for one purpose: HKDF-SHA256 (RFC 5869) without salt over the decoded secret.
+    pub fn derive(&self, info: &[u8]) -> [u8; 32] {
+        let mut key = [0; 32];
+        hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
+            .extract(&self.bytes)
+            .expand(&[info], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut key))
+            .expect("one block is within what HKDF gives");
+        key
+    }
+
+    fn ed25519(&self) -> signature::Ed25519KeyPair {
+        signature::Ed25519KeyPair::from_seed_unchecked(&self.derive(ED25519_INFO)).expect("any 32 bytes are a seed")
+    }
+
+    fn standard_hmac(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.bytes)
+    }
+
+    /// Dfns takes the secret's text as it is for the key, prefix included.
+    fn dfns_hmac(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.text.as_bytes())
+    }
+
+    /// The Ed25519 public key that `v1a` signatures of this secret verify with.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.ed25519().public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes")
+    }
+}
+
+/// The Standard Webhooks spelling of a public key: `whpk_` + base64.
+pub fn public_key_text(key: &[u8; 32]) -> String {
+    let mut text = String::from("whpk_");
+    STANDARD.encode_string(key, &mut text);
+    text
+}
+
+/// The public keys as a JWK Set (RFC 7517, RFC 8037). `kid` is the key's thumbprint (RFC 7638), so it never changes.
+pub fn jwks(keys: &[[u8; 32]]) -> Value {
+    let keys: Vec<Value> = keys.iter().map(jwk).collect();
+    json!({ "keys": keys })
+}
+
+fn jwk(key: &[u8; 32]) -> Value {
+    let x = URL_SAFE_NO_PAD.encode(key);
+    // RFC 7638 section 3.2: the required members only, in lexicographic order.
+    let required = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, required.as_bytes()));
+    json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA" })
+}
+
+/// What a request is about, as its headers say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    pub event_id: EventId,
+    pub webhook_id: WebhookId,
+}
+
+/// The keys of a webhook, made ready: worth keeping between attempts, for an Ed25519 key costs as much to make ready
+/// as to sign with. Good for as long as the same secrets are live.
+pub struct Signer {
+    /// HMAC keys over the decoded secrets, newest first; for `standard` and `sent`.
+    shared: Vec<hmac::Key>,
+    ed25519: Vec<signature::Ed25519KeyPair>,
+    dfns: Option<hmac::Key>,
+    standard: bool,
+    sent: bool,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer(…)")
+    }
+}
+
+impl Signer {
+    /// For the live secrets' texts, newest first. Fails on a text that is no secret, and where schemes are asked for
+    /// and no secret is given: never unsigned by mistake.
+    pub fn new<'s>(schemes: &[Scheme], secrets: impl IntoIterator<Item = &'s str>) -> Result<Signer, BadSecret> {
+        let asked = |scheme| schemes.contains(&scheme);
+        let (standard, sent) = (asked(Scheme::Standard), asked(Scheme::Sent));
+        let mut signer = Signer { shared: Vec::new(), ed25519: Vec::new(), dfns: None, standard, sent };
+        if schemes.is_empty() {
+            return Ok(signer);
+        }
+        let mut none = true;
+        for text in secrets {
+            let key = parse_secret(text)?;
+            if standard || sent {
+                signer.shared.push(key.standard_hmac());
+            }
+            if asked(Scheme::Ed25519) {
+                signer.ed25519.push(key.ed25519());
+            }
+            if none && asked(Scheme::Dfns) {
+                signer.dfns = Some(key.dfns_hmac());
+            }
+            none = false;
+        }
+        if none { Err(BadSecret::Missing) } else { Ok(signer) }
+    }
+
+    /// The headers of one request, names in lower case. `standard`, `ed25519` and `sent` sign with every live secret,
+    /// space-separated, so that receivers may change over at any time; Dfns's header holds one signature, the newest
+    /// secret's.
+    pub fn headers(&self, ids: Ids, timestamp_s: i64, body: &[u8]) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::with_capacity(HEADERS.len());
+        let (event_id, timestamp) = (ids.event_id.to_string(), timestamp_s.to_string());
+        let mut signatures = String::new();
+        if self.standard {
+            self.push_hmacs(&mut signatures, &event_id, &timestamp, body);
+        }
+        if !self.ed25519.is_empty() {
+            let message = message(&event_id, &timestamp, body);
+            for pair in &self.ed25519 {
+                push_signature(&mut signatures, "v1a,", pair.sign(&message).as_ref());
+            }
+        }
+        let sent = self.sent.then(|| {
+            let (id, mut text) = (ids.webhook_id.to_string(), String::new());
+            self.push_hmacs(&mut text, &id, &timestamp, body);
+            [(SENT_ID, id), (SENT_TIMESTAMP, timestamp.clone()), (SENT_SIGNATURE, text)]
+        });
+        headers.push((WEBHOOK_ID, event_id));
+        headers.push((WEBHOOK_TIMESTAMP, timestamp));
+        if !signatures.is_empty() {
+            headers.push((WEBHOOK_SIGNATURE, signatures));
+        }
+        headers.extend(sent.into_iter().flatten());
+        if let Some(key) = &self.dfns {
+            headers.push((DFNS_SIGNATURE, dfns_value(key, body)));
+        }
+        headers
+    }
+
+    fn push_hmacs(&self, to: &mut String, id: &str, timestamp: &str, body: &[u8]) {
+        for key in &self.shared {
+            let mut context = hmac::Context::with_key(key);
+            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+                context.update(part);
+            }
+            push_signature(to, "v1,", context.sign().as_ref());
+        }
+    }
+}
+
+/// The headers of one request, from secrets' texts, newest first: a `Signer` that is used once.
+pub fn sign<'s>(
+    schemes: &[Scheme],
+    secrets: impl IntoIterator<Item = &'s str>,
+    ids: Ids,
+    timestamp_s: i64,
+    body: &[u8],
+) -> Result<Vec<(&'static str, String)>, BadSecret> {
+    Ok(Signer::new(schemes, secrets)?.headers(ids, timestamp_s, body))
+}
+
+fn push_signature(to: &mut String, version: &str, bytes: &[u8]) {
+    if !to.is_empty() {
+        to.push(' ');
+    }
+    to.push_str(version);
+    STANDARD.encode_string(bytes, to);
+}
+
+fn message(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+    [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat()
+}
+
+fn dfns_value(key: &hmac::Key, body: &[u8]) -> String {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut value = String::with_capacity(71);
+    value.push_str("sha256=");
+    for byte in hmac::sign(key, body).as_ref() {
+        value.push(char::from(HEX[usize::from(byte >> 4)]));
+        value.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+    value
+}
+
+/// Why a received request is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no signature header")]
+    Unsigned,
+    #[error("the id or the timestamp that is signed is missing or malformed")]
+    Incomplete,
+    #[error("the timestamp is more than 300 s away from now")]
+    Stale,
+    #[error("no signature matches the body and the secret")]
+    Mismatch,
+}
+
+/// Checks a received request as a receiver would: the first of `webhook-signature`, `x-webhook-signature` and Dfns's
+/// header that is there decides, and one matching signature in it suffices. Gives the scheme that matched.
+///
+/// `header` finds a header by its lower-case name. Dfns states the time inside the body (`timestampSent`); a body
+/// without it, such as an encrypted one, has no age to be judged by.
+pub fn verify<'h>(
+    key: &SecretKey,
+    header: impl Fn(&str) -> Option<&'h str>,
+    body: &[u8],
+    now_s: i64,
+) -> Result<Scheme, Refusal> {
+    if let Some(signatures) = header(WEBHOOK_SIGNATURE) {
+        let message = received(header(WEBHOOK_ID), header(WEBHOOK_TIMESTAMP), body, now_s)?;
+        return match_any(key, signatures, &message);
+    }
+    if let Some(signatures) = header(SENT_SIGNATURE) {
+        let message = received(header(SENT_ID), header(SENT_TIMESTAMP), body, now_s)?;
+        return match match_any(key, signatures, &message)? {
+            Scheme::Standard => Ok(Scheme::Sent),
+            _ => Err(Refusal::Mismatch),
+        };
+    }
+    let given = header(DFNS_SIGNATURE).ok_or(Refusal::Unsigned)?;
+    let given = given.strip_prefix("sha256=").and_then(unhex).ok_or(Refusal::Mismatch)?;
+    hmac::verify(&key.dfns_hmac(), body, &given).map_err(|_| Refusal::Mismatch)?;
+    #[derive(serde::Deserialize)]
+    struct Stated {
+        #[serde(rename = "timestampSent")]
+        timestamp_s: i64,
+    }
+    match serde_json::from_slice::<Stated>(body) {
+        Ok(stated) if stated.timestamp_s.abs_diff(now_s) > TOLERANCE_S.unsigned_abs() => Err(Refusal::Stale),
+        _ => Ok(Scheme::Dfns),
+    }
+}
+
+/// The signed bytes of a request that states its id and a fresh timestamp in headers.
+fn received(id: Option<&str>, timestamp: Option<&str>, body: &[u8], now_s: i64) -> Result<Vec<u8>, Refusal> {
+    let (Some(id), Some(timestamp)) = (id, timestamp) else { return Err(Refusal::Incomplete) };
+    let stated: i64 = timestamp.parse().map_err(|_| Refusal::Incomplete)?;
+    if stated.abs_diff(now_s) > TOLERANCE_S.unsigned_abs() {
+        return Err(Refusal::Stale);
+    }
+    Ok(message(id, timestamp, body))
+}
+
+fn match_any(key: &SecretKey, signatures: &str, message: &[u8]) -> Result<Scheme, Refusal> {
+    for one in signatures.split(' ') {
+        let Some((version, encoded)) = one.split_once(',') else { continue };
+        let Ok(given) = STANDARD.decode(encoded) else { continue };
+        match version {
+            "v1" if hmac::verify(&key.standard_hmac(), message, &given).is_ok() => return Ok(Scheme::Standard),
+            "v1a" => {
+                let public = signature::UnparsedPublicKey::new(&signature::ED25519, key.public_key());
+                if public.verify(message, &given).is_ok() {
+                    return Ok(Scheme::Ed25519);
+                }
+            }
+            _ => {}
+        }
+    }
+    Err(Refusal::Mismatch)
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|d| d as u8);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+#[cfg(test)]
+#[path = "signing_tests.rs"]
+mod tests;
