@@ -90,7 +90,8 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Fault> {
         let token = rest.trim_matches(' ');
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
     });
-    token.ok_or_else(|| Fault::unauthorized("credentials_malformed", "the Authorization header is not Bearer and a key"))
+    token
+        .ok_or_else(|| Fault::unauthorized("credentials_malformed", "the Authorization header is not Bearer and a key"))
 }
 
 /// The live key with this text. An unknown one and an expired one are told apart: only who holds it learns that.

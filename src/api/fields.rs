@@ -76,13 +76,23 @@ impl<'a> Object<'a> {
     }
 
     /// An optional member, read by `read`; none as well where it is wrong.
-    pub fn optional<T>(&mut self, name: &str, flaws: &mut Flaws, read: impl FnOnce(&'a RawValue) -> Leaf<T>) -> Option<T> {
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        flaws: &mut Flaws,
+        read: impl FnOnce(&'a RawValue) -> Leaf<T>,
+    ) -> Option<T> {
         let raw = self.take(name)?;
         read(raw).map_err(|detail| flaws.push(Flaw::new(self.at(name), detail))).ok()
     }
 
     /// A member that must be there.
-    pub fn required<T>(&mut self, name: &str, flaws: &mut Flaws, read: impl FnOnce(&'a RawValue) -> Leaf<T>) -> Option<T> {
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        flaws: &mut Flaws,
+        read: impl FnOnce(&'a RawValue) -> Leaf<T>,
+    ) -> Option<T> {
         if !self.members.iter().any(|(given, raw)| given == name && raw.get() != "null") {
             self.take_any(name);
             flaws.push(Flaw::new(self.at(name), "is required"));

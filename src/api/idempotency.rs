@@ -4,7 +4,6 @@
 //! webhook's the answer about another. The request covers the query, the body, and those headers that are part of what
 //! is asked (CloudEvents in binary mode).
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use crate::store::Keep;
@@ -31,7 +30,8 @@ pub fn keep(call: &Call, principal: &Principal) -> Result<Option<Keep>, Fault> {
         return Ok(None);
     };
     let value = value.as_bytes();
-    if given.next().is_some() || !(1..=KEY_CHARS_MAX).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic) {
+    if given.next().is_some() || !(1..=KEY_CHARS_MAX).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic)
+    {
         return Err(Fault::invalid_header("Idempotency-Key must be given once, as 1 to 255 visible ASCII characters"));
     }
     let (caller, method) = (principal.key.id, call.method.as_str());
@@ -126,9 +126,15 @@ mod tests {
 
     #[test]
     fn a_key_is_visible_ascii_of_bounded_length() {
-        for (key, good) in
-            [("a%00b", true), ("\"quoted\"", true), (&"a".repeat(255), true), (&"a".repeat(256), false), ("", false), ("a b", false), ("ä", false)]
-        {
+        for (key, good) in [
+            ("a%00b", true),
+            ("\"quoted\"", true),
+            (&"a".repeat(255), true),
+            (&"a".repeat(256), false),
+            ("", false),
+            ("a b", false),
+            ("ä", false),
+        ] {
             let call = call("/v1/events", "{}", key);
             let kept = keep(&call, &principal(&call, 1));
             assert_eq!(kept.is_ok(), good, "{key}");

@@ -81,19 +81,12 @@ impl Params {
 
     /// `from`, `to`, `limit` and `cursor` together.
     pub fn window(&self, kind: cursor::Kind) -> Result<Window, Fault> {
-        Ok(Window {
-            from: self.time("from")?,
-            to: self.time("to")?,
-            before: self.cursor(kind)?,
-            limit: self.limit()?,
-        })
+        Ok(Window { from: self.time("from")?, to: self.time("to")?, before: self.cursor(kind)?, limit: self.limit()? })
     }
 
     pub fn search(&self) -> Result<Option<Search>, Fault> {
         let what = format!("must have at most {SEARCH_CHARS_MAX} characters");
-        self.read("search", &what, |text| {
-            (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text))
-        })
+        self.read("search", &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
     }
 
     pub fn event_type(&self) -> Result<Option<String>, Fault> {
@@ -138,7 +131,8 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
 
 /// Percent-decoding, once and strictly: none where an escape is malformed or the bytes are not UTF-8.
 pub fn percent(text: &str) -> Option<Cow<'_, str>> {
-    let whole = |at: usize| text.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    let whole =
+        |at: usize| text.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if !text.match_indices('%').all(|(at, _)| whole(at)) {
         return None;
     }

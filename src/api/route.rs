@@ -85,7 +85,13 @@ pub struct Surface {
 
 impl Surface {
     /// A surface over a constant table. Panics on a path that cannot be a route: the table is wrong.
-    pub fn new(name: &'static str, prefix: &'static str, routes: &'static [Route], identify: Identify, render: Render) -> Self {
+    pub fn new(
+        name: &'static str,
+        prefix: &'static str,
+        routes: &'static [Route],
+        identify: Identify,
+        render: Render,
+    ) -> Self {
         let mut paths: Vec<(&str, Vec<&Route>)> = Vec::new();
         for route in routes {
             match paths.iter_mut().find(|(path, _)| *path == route.path) {

@@ -20,13 +20,22 @@ pub enum Step {
     Reply(Reply),
     /// Hand `order` to the writer, then go on with what it says. On `Refusal::Stale` the server does not call `then`:
     /// it handles the call again, a few times, since the handler reads what it changes from the registry.
-    Apply { order: Box<Order>, then: Then<Result<Applied, Refusal>> },
+    Apply {
+        order: Box<Order>,
+        then: Then<Result<Applied, Refusal>>,
+    },
     /// Send one signed request now, store nothing.
-    Test { trial: Box<Trial>, then: Then<Attempt> },
+    Test {
+        trial: Box<Trial>,
+        then: Then<Attempt>,
+    },
     /// Nothing new yet: handle the same call again, with the same `Context::since`, as soon as a delivery of `webhook`
     /// is committed, and at `until` at the latest. The server subscribes to the webhook before it first handles the
     /// call of a route that waits, so that no commit falls between reading and waiting.
-    Wait { webhook: WebhookId, until: Time },
+    Wait {
+        webhook: WebhookId,
+        until: Time,
+    },
 }
 
 /// A test request: the engine makes up an event around it, with ids that stand for nothing.

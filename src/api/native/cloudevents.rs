@@ -24,8 +24,8 @@ use crate::api::params::percent;
 use crate::store::NewEvent;
 
 use super::publish::{
-    self, BATCH_EVENTS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX,
-    ORDERING_KEY_CHARS_MAX, Place, SUBJECT_CHARS_MAX,
+    self, BATCH_EVENTS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_NAME_CHARS_MAX,
+    METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
 };
 
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -63,21 +63,23 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode, Fault> {
 }
 
 /// The one event of a request in structured or binary mode.
-pub fn read_one(mode: Mode, call: &Call, place: &Place<'_>, traceparent: Option<String>) -> Result<NewEvent, Fault> {
+pub fn read_one(mode: Mode, call: &Call, traceparent: Option<String>) -> Result<NewEvent, Fault> {
     if mode == Mode::Binary {
         return read_binary(call, traceparent);
     }
     let object = Object::read(strict(&call.body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
     let mut flaws = Flaws::new();
-    let event = read_structured(object, &call.body, place, traceparent, &mut flaws);
+    let event = read_structured(object, &call.body, traceparent, &mut flaws);
     fields::judge(flaws)?;
     Ok(event)
 }
 
 /// The events of a request in batched mode: a JSON array.
-pub fn read_batch(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) -> Result<Vec<NewEvent>, Fault> {
-    let whole: &RawValue = serde_json::from_str(strict(body)?).map_err(|_| Fault::bad_request("malformed_json", "not JSON"))?;
-    let items = fields::elements(whole, BATCH_EVENTS_MAX).map_err(|detail| Fault::invalid(vec![Flaw::new("", detail)]))?;
+pub fn read_batch(body: &Bytes, traceparent: Option<String>) -> Result<Vec<NewEvent>, Fault> {
+    let whole: &RawValue =
+        serde_json::from_str(strict(body)?).map_err(|_| Fault::bad_request("malformed_json", "not JSON"))?;
+    let items =
+        fields::elements(whole, BATCH_EVENTS_MAX).map_err(|detail| Fault::invalid(vec![Flaw::new("", detail)]))?;
     if items.is_empty() {
         return Err(Fault::invalid(vec![Flaw::new("", "must have at least one item")]));
     }
@@ -85,7 +87,7 @@ pub fn read_batch(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) 
     let mut events = Vec::with_capacity(items.len());
     for (number, raw) in items.into_iter().enumerate() {
         match Object::read(raw.get(), format!("/{number}")) {
-            Ok(object) => events.push(read_structured(object, body, place, traceparent.clone(), &mut flaws)),
+            Ok(object) => events.push(read_structured(object, body, traceparent.clone(), &mut flaws)),
             Err(flaw) => flaws.push(flaw),
         }
     }
@@ -93,13 +95,7 @@ pub fn read_batch(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) 
     Ok(events)
 }
 
-fn read_structured(
-    mut object: Object<'_>,
-    body: &Bytes,
-    _place: &Place<'_>,
-    traceparent: Option<String>,
-    flaws: &mut Flaws,
-) -> NewEvent {
+fn read_structured(mut object: Object<'_>, body: &Bytes, traceparent: Option<String>, flaws: &mut Flaws) -> NewEvent {
     let (data, base64) = (object.take_any("data"), object.take("data_base64"));
     if data.is_some() && base64.is_some() {
         flaws.push(Flaw::new(object.at("data_base64"), "must not stand beside data"));
@@ -145,7 +141,9 @@ fn read_binary(call: &Call, traceparent: Option<String>) -> Result<NewEvent, Fau
         }
     }
     let media_type = match call.headers.contains_key(http::header::CONTENT_TYPE) {
-        true => media::media_type(&call.headers).ok().flatten().unwrap_or_else(|| "application/octet-stream".to_owned()),
+        true => {
+            media::media_type(&call.headers).ok().flatten().unwrap_or_else(|| "application/octet-stream".to_owned())
+        }
         false => "application/json".to_owned(),
     };
     let data = binary_data(&media_type, &call.body)?;
@@ -206,9 +204,9 @@ fn assemble(
     };
     let subject = optional("subject", SUBJECT_CHARS_MAX);
     let ordering_key = optional("partitionkey", ORDERING_KEY_CHARS_MAX);
-    let occurred_at = attributes.remove("time").and_then(|text| {
-        text.parse().map_err(|_| mistake("time", "must be an RFC 3339 time".to_owned())).ok()
-    });
+    let occurred_at = attributes
+        .remove("time")
+        .and_then(|text| text.parse().map_err(|_| mistake("time", "must be an RFC 3339 time".to_owned())).ok());
     attributes.remove("type");
     let own_trace = attributes.remove("traceparent").filter(|text| publish::is_traceparent(text));
     for (name, value) in &attributes {
@@ -261,5 +259,6 @@ fn is_reference(text: &str) -> bool {
 
 /// CloudEvents 1.0 section 3.1: lower-case letters and digits.
 fn is_attribute(name: &str) -> bool {
-    (1..=METADATA_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    (1..=METADATA_NAME_CHARS_MAX).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }

@@ -323,7 +323,10 @@ mod tests {
         webhook.status = Status::Enabled;
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), None);
         assert_eq!(held(&webhook, &open, &event, (Circuit::Open, None), Time(5_000)), Some("circuit_open"));
-        assert_eq!(held(&webhook, &open, &event, (Circuit::Closed, Some(Time(9_000))), Time(5_000)), Some("retry_after"));
+        assert_eq!(
+            held(&webhook, &open, &event, (Circuit::Closed, Some(Time(9_000))), Time(5_000)),
+            Some("retry_after")
+        );
         webhook.ordered = Ordered::Webhook;
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("ordered"));
     }

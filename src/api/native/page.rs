@@ -17,8 +17,10 @@ struct List<T> {
 
 /// A page, each row shown by `show`.
 pub fn reply<'a, T, V: Serialize>(kind: Kind, page: &'a Page<T>, show: impl Fn(&'a T) -> V) -> Reply {
-    let list =
-        List { data: page.rows.iter().map(show).collect(), next_cursor: page.next.map(|next| cursor::write(kind, next)) };
+    let list = List {
+        data: page.rows.iter().map(show).collect(),
+        next_cursor: page.next.map(|next| cursor::write(kind, next)),
+    };
     Reply::json(StatusCode::OK, &list)
 }
 
@@ -30,10 +32,8 @@ pub fn cut<T>(
     position: impl Fn(&T) -> u128,
 ) -> Result<Page<T>, Fault> {
     let (before, limit) = (query.cursor(kind)?, query.limit()?);
-    let mut rows: Vec<T> = newest_first
-        .filter(|row| before.is_none_or(|before| position(row) < before))
-        .take(limit + 1)
-        .collect();
+    let mut rows: Vec<T> =
+        newest_first.filter(|row| before.is_none_or(|before| position(row) < before)).take(limit + 1).collect();
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = if more { rows.last().map(&position) } else { None };

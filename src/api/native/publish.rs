@@ -37,8 +37,8 @@ pub const METADATA_ENTRIES_MAX: usize = 50;
 pub const METADATA_NAME_CHARS_MAX: usize = 128;
 pub const METADATA_VALUE_CHARS_MAX: usize = 1_024;
 
-/// What an event's app may be, and where its strings come from.
-pub(super) struct Place<'a> {
+/// Where the app that a request names is looked for.
+pub struct Place<'a> {
     pub registry: &'a Registry,
     pub reach: Reach,
 }
@@ -50,10 +50,10 @@ pub fn one(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let event = match cloudevents::mode(&ask.call.headers)? {
         cloudevents::Mode::Native => read_one(&ask.call.body, &place, traceparent)?,
         cloudevents::Mode::Batched => {
-            let events = cloudevents::read_batch(&ask.call.body, &place, traceparent)?;
+            let events = cloudevents::read_batch(&ask.call.body, traceparent)?;
             return Ok(Step::apply(ask.order(Command::Publish(events))?, show_many));
         }
-        mode => cloudevents::read_one(mode, ask.call, &place, traceparent)?,
+        mode => cloudevents::read_one(mode, ask.call, traceparent)?,
     };
     Ok(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one))
 }
@@ -82,7 +82,8 @@ fn read_batch(
 ) -> Result<Vec<NewEvent>, Fault> {
     let mut flaws = Flaws::new();
     let mut object = Object::read(strict(body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
-    let items = object.required("events", &mut flaws, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
+    let items =
+        object.required("events", &mut flaws, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
     if items.is_empty() && flaws.is_empty() {
         flaws.push(Flaw::new("/events", "must have at least one item"));
     }
@@ -213,7 +214,12 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     match parts.as_slice() {
         [version, trace, parent, flags, rest @ ..] => {
             let shape = hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-            shape && *version != "ff" && set(trace) && set(parent) && (rest.is_empty() || *version != "00") && text.len() <= 128
+            shape
+                && *version != "ff"
+                && set(trace)
+                && set(parent)
+                && (rest.is_empty() || *version != "00")
+                && text.len() <= 128
         }
         _ => false,
     }

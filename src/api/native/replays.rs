@@ -18,9 +18,9 @@ use crate::rules::patterns;
 use crate::store::job::{Job, JobId, JobSpec, JobStatus};
 use crate::store::{Applied, Command, Receipt};
 
+use super::page;
 use super::publish::{Place, app};
 use super::webhook_form::{EVENT_TYPES_MAX, read_rate};
-use super::page;
 
 #[derive(Serialize)]
 struct JobView {
@@ -67,7 +67,12 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     Ok(Step::apply(ask.order(Command::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
-fn read_spec(object: &mut Object<'_>, context: &Context<'_>, ask: &Ask<'_>, flaws: &mut Flaws) -> Result<JobSpec, Fault> {
+fn read_spec(
+    object: &mut Object<'_>,
+    context: &Context<'_>,
+    ask: &Ask<'_>,
+    flaws: &mut Flaws,
+) -> Result<JobSpec, Fault> {
     let uuid = |raw: &_| fields::text(raw)?.parse().map_err(|_| "must be a UUID".to_owned());
     let webhook: Option<WebhookId> = object.optional("webhook_id", flaws, uuid);
     let place = Place { registry: &context.registry, reach: ask.reach() };

@@ -7,8 +7,8 @@ use crate::api::route::{Access, Route, Surface, Verb};
 use crate::model::Scope;
 
 use super::{
-    apps, attempts, audit, deliveries, events, feed, health, keys, meta, organizations, problem, publish, replays, stats,
-    trial, webhooks,
+    apps, attempts, audit, deliveries, events, feed, health, keys, meta, organizations, problem, publish, replays,
+    stats, trial, webhooks,
 };
 
 const NONE: &[&str] = &[];

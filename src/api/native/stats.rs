@@ -78,9 +78,8 @@ impl StatsView {
 fn hours(minutes: &[(u32, Minute)], now: Time) -> Vec<Hour> {
     let last = now.hour();
     let first = last.saturating_sub(HOURS - 1);
-    let mut hours: Vec<Hour> = (first..=last)
-        .map(|hour| Hour { hour: Time(i64::from(hour) * HOUR_MS), attempts: 0, failures: 0 })
-        .collect();
+    let mut hours: Vec<Hour> =
+        (first..=last).map(|hour| Hour { hour: Time(i64::from(hour) * HOUR_MS), attempts: 0, failures: 0 }).collect();
     for (minute, counts) in minutes {
         let index = (minute / MINUTES_PER_HOUR).checked_sub(first);
         if let Some(hour) = index.and_then(|index| hours.get_mut(index as usize)) {
@@ -139,8 +138,12 @@ mod tests {
         let now = Time(1_772_704_800_120);
         let minute = |n| Minute { started: 1, attempts: n, failures: 1 };
         let hour = now.hour();
-        let minutes =
-            [(hour * 60 - 24 * 60 + 59, minute(1)), ((hour - 23) * 60, minute(2)), (hour * 60 - 1, minute(4)), (hour * 60, minute(8))];
+        let minutes = [
+            (hour * 60 - 24 * 60 + 59, minute(1)),
+            ((hour - 23) * 60, minute(2)),
+            (hour * 60 - 1, minute(4)),
+            (hour * 60, minute(8)),
+        ];
         let hours = hours(&minutes, now);
         assert_eq!(hours.len(), 24);
         assert_eq!(hours[0].attempts, 2, "what is older is in no hour");

@@ -36,8 +36,6 @@ pub fn send(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let trial = Box::new(Trial { webhook, event_type, data });
     Ok(Step::Test {
         trial,
-        then: Box::new(move |attempt| {
-            Ok(give(Reply::json(StatusCode::OK, &AttemptView::unstored(&attempt))))
-        }),
+        then: Box::new(move |attempt| Ok(give(Reply::json(StatusCode::OK, &AttemptView::unstored(&attempt))))),
     })
 }

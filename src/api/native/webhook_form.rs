@@ -372,7 +372,9 @@ fn read_status(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws
     let status = |raw: &RawValue| fields::choice(raw, "enabled, paused or disabled");
     let status = object.optional("status", flaws, status).unwrap_or(Status::Enabled);
     webhook.disabled_reason = match status {
-        Status::Disabled if webhook.status == Status::Disabled => webhook.disabled_reason.or(Some(DisabledReason::Manual)),
+        Status::Disabled if webhook.status == Status::Disabled => {
+            webhook.disabled_reason.or(Some(DisabledReason::Manual))
+        }
         Status::Disabled => Some(DisabledReason::Manual),
         Status::Enabled | Status::Paused => None,
     };

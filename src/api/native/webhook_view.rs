@@ -9,12 +9,12 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::model::Time;
 use crate::model::id::{AppId, WebhookId};
 use crate::model::webhook::{
     Auth, Circuit, ContentType, DisabledReason, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Tls,
     Webhook, WebhookState,
 };
-use crate::model::Time;
 
 /// What stands in the place of a credential. Sent back in a patch it leaves the credential as it is.
 pub const MASK: &str = "********";
@@ -190,7 +190,8 @@ impl<'a> SecretsView<'a> {
     pub fn new(webhook: &'a Webhook, now: Time) -> Self {
         let mut live = webhook.live_secrets(now);
         let secret = live.next().map(|secret| secret.text.as_str());
-        let previous = live.map(|Secret { text, expires_at, .. }| PreviousSecret { secret: text, expires_at: *expires_at });
+        let previous =
+            live.map(|Secret { text, expires_at, .. }| PreviousSecret { secret: text, expires_at: *expires_at });
         SecretsView { secret, previous: previous.collect() }
     }
 }

@@ -67,9 +67,7 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
-    Ok(Step::apply(order, |applied| {
-        Ok(Reply::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
-    }))
+    Ok(Step::apply(order, |applied| Ok(Reply::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))))
 }
 
 /// `GET /v1/webhooks`.
