@@ -262,3 +262,130 @@ fn is_attribute(name: &str) -> bool {
     (1..=METADATA_NAME_CHARS_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue, Method};
+
+    use super::*;
+    use crate::model::Time;
+
+    fn call(headers: &[(&str, &str)], body: &str) -> Call {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        Call {
+            method: Method::POST,
+            path: "/v1/events".to_owned(),
+            query: None,
+            headers: map,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            remote: None,
+            request_id: String::new(),
+        }
+    }
+
+    fn structured(body: &str) -> Result<NewEvent, Fault> {
+        let call = call(&[("content-type", "application/cloudevents+json; charset=utf-8")], body);
+        read_one(mode(&call.headers)?, &call, None)
+    }
+
+    fn binary(headers: &[(&str, &str)], body: &str) -> Result<NewEvent, Fault> {
+        let call = call(&[headers, &[("ce-specversion", "1.0")]].concat(), body);
+        read_one(mode(&call.headers)?, &call, None)
+    }
+
+    const BASE: [(&str, &str); 3] = [("ce-id", "A-1"), ("ce-source", "/shop"), ("ce-type", "order.paid")];
+
+    #[test]
+    fn the_head_tells_the_mode() {
+        for (headers, expected) in [
+            (&[("content-type", "application/json")][..], Mode::Native),
+            (&[("content-type", "application/cloudevents+json")], Mode::Structured),
+            (&[("content-type", "application/cloudevents-batch+json")], Mode::Batched),
+            (&[("content-type", "application/json"), ("ce-specversion", "1.0")], Mode::Binary),
+            (&[("content-type", "text/plain"), ("ce-specversion", "1.0")], Mode::Binary),
+        ] {
+            assert_eq!(mode(&call(headers, "").headers).unwrap(), expected);
+        }
+        for content_type in ["text/plain", "application/cloudevents+avro", "application/xml"] {
+            assert_eq!(mode(&call(&[("content-type", content_type)], "").headers).unwrap_err().status, 415);
+        }
+    }
+
+    #[test]
+    fn a_structured_event_keeps_its_data_and_its_attributes() {
+        let event = structured(
+            r#"{"specversion":"1.0","id":"A-1","source":"/shop","type":"order.paid","subject":"s",
+            "time":"2026-03-05T10:00:00.120Z","datacontenttype":"application/json","comexampleextension":7,"flag":true,
+            "partitionkey":"p","absent":null,"data":{"n":1e400 , "a":"\u00e4"}}"#,
+        )
+        .unwrap();
+        assert_eq!(event.data, r#"{"n":1e400 , "a":"\u00e4"}"#);
+        assert_eq!(event.event_id.as_deref(), Some("/shop A-1"));
+        assert_eq!(event.event_type, "order.paid");
+        assert_eq!(event.subject.as_deref(), Some("s"));
+        assert_eq!(event.occurred_at, Some(Time(1_772_704_800_120)));
+        assert_eq!(event.ordering_key.as_deref(), Some("p"));
+        let kept: Vec<_> = event.metadata.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            kept,
+            ["comexampleextension=7", "datacontenttype=application/json", "flag=true", "id=A-1", "source=/shop"]
+        );
+    }
+
+    #[test]
+    fn a_binary_event_is_its_headers_and_its_body() {
+        let json = [&BASE[..], &[("content-type", "application/json"), ("ce-note", "a%20%C3%A4")]].concat();
+        let event = binary(&json, r#"{"n":1e400}"#).unwrap();
+        assert_eq!(event.data, r#"{"n":1e400}"#);
+        assert_eq!(event.metadata["note"], "a ä");
+        let text = [&BASE[..], &[("content-type", "text/plain")]].concat();
+        assert_eq!(binary(&text, "a \"b\"").unwrap().data, r#""a \"b\"""#);
+        let bytes = [&BASE[..], &[("content-type", "application/octet-stream")]].concat();
+        assert_eq!(binary(&bytes, "abc").unwrap().data, r#""YWJj""#);
+        assert_eq!(binary(&json, "").unwrap().data, "null");
+        assert_eq!(binary(&json, "{").unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn bad_attributes_are_named() {
+        let fault =
+            structured(r#"{"specversion":"0.3","id":"","source":"a b","type":"x y","Bad":"1","list":[]}"#).unwrap_err();
+        let pointers: Vec<_> = fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/list", "/specversion", "/id", "/source", "/Bad", "/type"]);
+        let fault = binary(&[("ce-source", "/s"), ("ce-type", "a")], "").unwrap_err();
+        assert_eq!((fault.status.as_u16(), fault.code), (422, "invalid_header"));
+        assert!(fault.detail.contains("ce-id"), "{}", fault.detail);
+    }
+
+    #[test]
+    fn both_kinds_of_data_at_once_are_refused_and_base64_is_checked() {
+        let base = r#""specversion":"1.0","id":"1","source":"s","type":"t""#;
+        assert!(structured(&format!(r#"{{{base},"data":1,"data_base64":"AA=="}}"#)).is_err());
+        assert!(structured(&format!(r#"{{{base},"data_base64":"%"}}"#)).is_err());
+        assert_eq!(structured(&format!(r#"{{{base},"data_base64":"AA=="}}"#)).unwrap().data, r#""AA==""#);
+        assert_eq!(structured(&format!("{{{base}}}")).unwrap().data, "null");
+    }
+
+    #[test]
+    fn a_batch_is_an_array_and_points_at_its_items() {
+        let good = r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#;
+        let read = |body: &str| read_batch(&Bytes::copy_from_slice(body.as_bytes()), None);
+        assert_eq!(read(&format!("[{good},{good}]")).unwrap().len(), 2);
+        let fault = read(&format!(r#"[{good},{{"specversion":"1.0","id":"1","source":"s"}},7]"#)).unwrap_err();
+        let pointers: Vec<_> = fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/1/type", "/2"]);
+        assert_eq!(read("[]").unwrap_err().status, 422);
+        assert_eq!(read("{}").unwrap_err().status, 422);
+    }
+
+    #[test]
+    fn a_long_source_still_gives_an_event_id_of_its_own() {
+        let long = "s".repeat(400);
+        let (first, second) = (event_id(&long, "1"), event_id(&long, "2"));
+        assert_ne!(first, second);
+        assert!(first.len() <= EVENT_ID_CHARS_MAX);
+    }
+}

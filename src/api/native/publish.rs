@@ -277,3 +277,198 @@ fn show_many(applied: Applied) -> Result<Reply, Fault> {
     let list = published(applied)?;
     Ok(Reply::json(StatusCode::ACCEPTED, &Many { data: list.iter().map(PublishView::of).collect() }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{App, Id, OrganizationId};
+
+    const ORG: OrganizationId = Id::from_u128(1);
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        for (id, org, uid) in [(2, ORG, Some("acme")), (3, Id::from_u128(9), Some("foreign"))] {
+            registry.put_app(App {
+                id: Id::from_u128(id),
+                org_id: org,
+                name: "app".to_owned(),
+                uid: uid.map(str::to_owned),
+                created_at: Time::ZERO,
+                updated_at: Time::ZERO,
+            });
+        }
+        registry
+    }
+
+    fn publish(body: &str) -> Result<NewEvent, Fault> {
+        let registry = registry();
+        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        read_one(&Bytes::copy_from_slice(body.as_bytes()), &place, None)
+    }
+
+    fn publish_many(body: &str) -> Result<Vec<NewEvent>, Fault> {
+        let registry = registry();
+        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        read_batch(&Bytes::copy_from_slice(body.as_bytes()), &place, None, 100)
+    }
+
+    fn pointers(fault: &Fault) -> Vec<&str> {
+        fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect()
+    }
+
+    #[test]
+    fn data_stays_byte_for_byte() {
+        for data in [
+            r#"{"n":1e400,"m":9223372036854775809}"#,
+            r#"{ "b" : 1 ,"a":[ 1.0, -0, "\u00e4\/" ] }"#,
+            "null",
+            "0.10",
+            r#""text""#,
+        ] {
+            let event = publish(&format!("{{\"data\": {data} , \"type\":\"a.b\"}}")).unwrap();
+            assert_eq!(event.data, data.as_bytes());
+        }
+    }
+
+    #[test]
+    fn data_is_a_slice_of_the_body() {
+        let body = Bytes::from_static(br#"{"type":"a.b","data":{"id":42}}"#);
+        let registry = registry();
+        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        let event = read_one(&body, &place, None).unwrap();
+        assert!(body.as_ptr_range().contains(&event.data.as_ptr()));
+    }
+
+    #[test]
+    fn every_field_is_taken() {
+        let event = publish(
+            r#"{"type":"invoice.paid","data":{},"event_id":"e-1","occurred_at":"2026-11-22T03:29:00.123Z",
+            "subject":"a@example.com","channels":["eu"],"app_id":"acme","ordering_key":"k",
+            "deliver_at":"2026-11-22T04:00:00Z","expires_at":"2026-11-22T05:00:00+00:00","metadata":{"a":"b"}}"#,
+        )
+        .unwrap();
+        assert_eq!(event.app, Some(Id::from_u128(2)));
+        assert_eq!(event.event_id.as_deref(), Some("e-1"));
+        assert_eq!(event.occurred_at, Some(Time(1_795_318_140_123)));
+        assert_eq!(event.metadata["a"], "b");
+        assert_eq!(event.channels, ["eu"]);
+        assert!(event.deliver_at < event.expires_at);
+    }
+
+    #[test]
+    fn null_is_the_same_as_absent() {
+        let nulls = r#"{"type":"a","data":1,"event_id":null,"occurred_at":null,"subject":null,"channels":null,
+            "app_id":null,"ordering_key":null,"deliver_at":null,"expires_at":null,"metadata":null}"#;
+        assert_eq!(publish(nulls).unwrap(), publish(r#"{"type":"a","data":1}"#).unwrap());
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let long = "x".repeat(600);
+        for (members, pointer) in [
+            (r#""type":"""#.to_owned(), "/type"),
+            (r#""type":"a b""#.to_owned(), "/type"),
+            (r#""type":"a\u0000b""#.to_owned(), "/type"),
+            (format!(r#""type":"{}""#, "a".repeat(129)), "/type"),
+            (r#""type":"postrider.x""#.to_owned(), "/type"),
+            (r#""type":7"#.to_owned(), "/type"),
+            (r#""type":null"#.to_owned(), "/type"),
+            (r#""type":"a","event_id":"""#.to_owned(), "/event_id"),
+            (format!(r#""type":"a","event_id":"{long}""#), "/event_id"),
+            (r#""type":"a","event_id":"a\nb""#.to_owned(), "/event_id"),
+            (r#""type":"a","occurred_at":"yesterday""#.to_owned(), "/occurred_at"),
+            (r#""type":"a","occurred_at":1772704800"#.to_owned(), "/occurred_at"),
+            (format!(r#""type":"a","subject":"{long}""#), "/subject"),
+            (r#""type":"a","channels":"eu""#.to_owned(), "/channels"),
+            (r#""type":"a","channels":["eu",""]"#.to_owned(), "/channels/1"),
+            (r#""type":"a","ordering_key":[]"#.to_owned(), "/ordering_key"),
+            (
+                r#""type":"a","deliver_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T00:00:00Z""#.to_owned(),
+                "/expires_at",
+            ),
+            (r#""type":"a","metadata":[]"#.to_owned(), "/metadata"),
+            (r#""type":"a","metadata":{"a/b":1}"#.to_owned(), "/metadata/a~1b"),
+            (r#""type":"a","metadata":{"":"1"}"#.to_owned(), "/metadata/"),
+            (format!(r#""type":"a","metadata":{{"a":"{long}{long}"}}"#), "/metadata/a"),
+            (r#""type":"a","tpye":"b""#.to_owned(), "/tpye"),
+        ] {
+            let fault = publish(&format!("{{\"data\":{{}},{members}}}")).unwrap_err();
+            assert_eq!((fault.status.as_u16(), pointers(&fault)), (422, vec![pointer]), "{members}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let fault = publish(r#"{"subject":"","x":1}"#).unwrap_err();
+        assert_eq!(pointers(&fault), ["/type", "/data", "/subject", "/x"]);
+    }
+
+    #[test]
+    fn what_is_not_strict_json_is_a_400() {
+        for (body, code) in [
+            ("", "malformed_json"),
+            (r#"{"type":"a.b","data":{"#, "malformed_json"),
+            (r#"{"type":"a","type":"b","data":{}}"#, "duplicate_member"),
+            (r#"{"type":"a","data":{"x":{"a":1,"\u0061":2}}}"#, "duplicate_member"),
+            (r#"{"type":"a","data":"\ud800"}"#, "lone_surrogate"),
+            (r#"{"type":"a","data":{}} {}"#, "malformed_json"),
+            (r#"{"type":"a","data":01}"#, "malformed_json"),
+        ] {
+            let fault = publish(body).unwrap_err();
+            assert_eq!((fault.status.as_u16(), fault.code), (400, code), "{body}");
+        }
+        for body in ["[]", "null", "7", "\"x\""] {
+            assert_eq!(publish(body).unwrap_err().status, 422, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_app_out_of_reach_is_not_found() {
+        for name in ["foreign", "00000000-0000-0000-0000-000000000003", "nobody"] {
+            let fault = publish(&format!(r#"{{"type":"a","data":1,"app_id":"{name}"}}"#)).unwrap_err();
+            assert_eq!((fault.status.as_u16(), pointers(&fault)), (404, vec!["/app_id"]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_batch_points_at_the_item() {
+        let good = r#"{"type":"a","data":1}"#;
+        let events = publish_many(&format!(r#"{{"events":[{good},{good}]}}"#)).unwrap();
+        assert_eq!(events.len(), 2);
+        let large = format!(r#"{{"type":"a","data":"{}"}}"#, "x".repeat(100));
+        let body = format!(r#"{{"events":[{good},{{"type":"a b","data":1}},7,{large}],"more":1}}"#);
+        assert_eq!(pointers(&publish_many(&body).unwrap_err()), ["/more", "/events/1/type", "/events/2", "/events/3"]);
+    }
+
+    #[test]
+    fn a_batch_has_one_to_a_thousand_events() {
+        let of = |n: usize| format!(r#"{{"events":[{}]}}"#, vec![r#"{"type":"a","data":1}"#; n].join(","));
+        assert_eq!(publish_many(&of(1_000)).unwrap().len(), 1_000);
+        for body in [of(0), of(1_001), "{}".to_owned(), r#"{"events":{}}"#.to_owned()] {
+            assert_eq!(pointers(&publish_many(&body).unwrap_err()), ["/events"]);
+        }
+    }
+
+    #[test]
+    fn only_a_true_traceparent_is_taken() {
+        assert!(is_traceparent(TRACE));
+        assert!(is_traceparent(&TRACE.replacen("00", "01", 1).replace("-01", "-01-more")));
+        for bad in [
+            "",
+            "00",
+            &TRACE.to_uppercase(),
+            &TRACE.replacen("00", "ff", 1),
+            &format!("{TRACE}-more"),
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append("traceparent", TRACE.parse().unwrap());
+        assert_eq!(traceparent(&headers).as_deref(), Some(TRACE));
+        headers.append("traceparent", TRACE.parse().unwrap());
+        assert_eq!(traceparent(&headers), None);
+    }
+}

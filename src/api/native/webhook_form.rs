@@ -404,3 +404,6 @@ pub fn read_secret(raw: &RawValue) -> Leaf<String> {
         Err(bad) => Err(format!("must be whsec_ and base64 of 24 to 64 bytes: {bad}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

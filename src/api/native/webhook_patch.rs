@@ -98,3 +98,6 @@ fn merge(target: &mut Value, patch: Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
