@@ -20,7 +20,8 @@ pub struct Call {
     /// As sent, without the `?`.
     pub query: Option<String>,
     pub headers: HeaderMap,
-    /// Whole. Empty while the call is not admitted yet.
+    /// Whole. Empty while the call is not admitted yet. It may share a connection's buffer of up to 64 KiB: what is to
+    /// outlive the call is better copied.
     pub body: Bytes,
     /// None behind a unix socket.
     pub remote: Option<SocketAddr>,
