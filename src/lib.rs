@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod engine;
 pub mod model;
 pub mod rules;
+pub mod server;
 pub mod store;

@@ -1,27 +1,49 @@
-//! One HTTP request and one answer, without the connection they came and go on.
+//! A request and its answer as the routes see them, whatever carried them here.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-/// A request whose head and, where the route takes one, body have arrived.
+use super::fault::Fault;
+use super::native::problem;
+
+/// Of a request id that is taken over from the caller; a longer one is replaced.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// What was asked.
 #[derive(Debug, Clone)]
 pub struct Call {
+    /// `GET` for a `HEAD` too: the server leaves the body of the answer out.
     pub method: Method,
-    /// As sent, not decoded.
+    /// As sent, still percent-encoded; starts with `/`, or is `*`.
     pub path: String,
-    /// What follows `?`, not decoded.
+    /// As sent, without the `?`.
     pub query: Option<String>,
     pub headers: HeaderMap,
+    /// Whole. Empty while the call is not admitted yet. It may share a connection's buffer of up to 64 KiB: what is to
+    /// outlive the call is better copied.
     pub body: Bytes,
-    /// None over a unix socket.
+    /// None behind a unix socket.
     pub remote: Option<SocketAddr>,
-    /// Taken from `X-Request-Id` or made.
+    /// The caller's `X-Request-Id`, or one made here.
     pub request_id: String,
 }
 
+impl Call {
+    /// A header's value if it is there, once, and text.
+    pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// What is answered. The server adds `x-request-id`, `date` and the framing.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: StatusCode,
@@ -30,21 +52,79 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Without a body.
-    pub fn empty(status: StatusCode) -> Reply {
-        Reply { status, headers: HeaderMap::new(), body: Bytes::new() }
+    /// Without headers or body.
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    /// A body of the given media type.
-    pub fn of(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
-        let mut reply = Reply { status, headers: HeaderMap::new(), body: body.into() };
-        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        reply
+    pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self { status, headers, body: body.into() }
     }
 
     /// `value` as JSON. The views of this API always serialise: they have string keys and no failing parts.
-    pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
-        let body = serde_json::to_vec(value).expect("a view serialises");
-        Reply::of(status, "application/json", body)
+    pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        Self::new(status, "application/json", serde_json::to_vec(value).expect("a view serialises"))
+    }
+
+    /// An error in the native form (RFC 9457, api.md section 2). `code` is stable, `detail` is for people.
+    pub fn problem(status: StatusCode, code: &'static str, detail: &str, request_id: &str) -> Self {
+        problem::render(&Fault::new(status, code, detail), request_id)
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+}
+
+/// The caller's own request id, if it may be shown and logged as it is: visible ASCII of bounded length.
+pub fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_the_published_members_in_order() {
+        let reply = Reply::problem(StatusCode::NOT_FOUND, "not_found", "no \"such\" webhook", "r-1");
+        assert_eq!(reply.headers[CONTENT_TYPE], "application/problem+json");
+        let expected = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no \"such\" webhook","code":"not_found","request_id":"r-1"}"#;
+        assert_eq!(reply.body, expected);
+    }
+
+    #[test]
+    fn only_a_short_visible_request_id_is_taken() {
+        let with = |value: &[u8]| HeaderMap::from_iter([("x-request-id".parse().unwrap(), value.try_into().unwrap())]);
+        assert_eq!(request_id(&with(b"a-1/b")), Some("a-1/b"));
+        assert_eq!(request_id(&with(&[b'a'; REQUEST_ID_BYTES_MAX])).unwrap().len(), REQUEST_ID_BYTES_MAX);
+        for refused in [&b""[..], b"a b", b"a\tb", b"\xc3\xa9", &[b'a'; REQUEST_ID_BYTES_MAX + 1]] {
+            assert_eq!(request_id(&with(refused)), None);
+        }
+        assert_eq!(request_id(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_header_is_read_only_where_it_is_unambiguous() {
+        let mut call = Call {
+            method: Method::GET,
+            path: "/".to_owned(),
+            query: None,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            remote: None,
+            request_id: String::new(),
+        };
+        assert_eq!(call.header("traceparent"), None);
+        call.headers.append("traceparent", HeaderValue::from_static("1"));
+        assert_eq!(call.header("traceparent"), Some("1"));
+        call.headers.append("traceparent", HeaderValue::from_static("2"));
+        assert_eq!(call.header("traceparent"), None);
     }
 }

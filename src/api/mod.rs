@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod media;
 pub mod native;
 pub mod openapi;
+pub mod origin;
 pub mod params;
 pub mod route;
 pub mod step;

@@ -36,10 +36,10 @@ pub fn ready(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
 
 /// `GET /metrics`, in Prometheus's text format.
 pub fn metrics(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::of(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
+    Ok(Reply::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
 }
 
 /// `GET /openapi.json`: built once.
 pub fn openapi(_: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::of(StatusCode::OK, "application/json", DOCUMENT.clone()))
+    Ok(Reply::new(StatusCode::OK, "application/json", DOCUMENT.clone()))
 }

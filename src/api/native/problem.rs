@@ -32,7 +32,7 @@ pub fn render(fault: &Fault, request_id: &str) -> Reply {
         errors: &fault.errors,
     };
 
-    Reply::of(fault.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
+    Reply::new(fault.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ pub fn kept(context: &Context<'_>, ask: &Ask<'_>) -> Result<Option<Reply>, Fault
 
 fn kept_reply(applied: Applied) -> Result<Reply, Fault> {
     match applied.receipt {
-        Receipt::Kept(body) => Ok(Reply::of(StatusCode::OK, "application/json", body)),
+        Receipt::Kept(body) => Ok(Reply::new(StatusCode::OK, "application/json", body)),
         _ => Err(super::unexpected()),
     }
 }

@@ -1,0 +1,318 @@
+//! The network as it is handed in: connect, resolve, listen. A simulation replaces it behind the same three calls.
+//!
+//! Invariant: nothing else in the building opens a socket, so whoever holds the `Network` holds all of the traffic.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::str::FromStr;
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
+
+/// Connections that the kernel holds ready until they are accepted; the kernel cuts it to its own `somaxconn`.
+pub const LISTEN_BACKLOG: u32 = 1_024;
+
+/// Who may connect to a unix socket: its owner and its group.
+pub const UNIX_SOCKET_MODE: u32 = 0o660;
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream, whatever carries it.
+pub trait Conn: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Conn for T {}
+
+/// Where to listen: `127.0.0.1:8080`, `[::1]:0` (port 0 picks one) or `unix:/path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Who connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl Peer {
+    /// None behind a unix socket.
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Peer::Tcp(addr) => Some(addr),
+            Peer::Unix => None,
+        }
+    }
+}
+
+pub trait Listener: Send {
+    /// The next connection. Dropping the future loses none.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>>;
+
+    /// Where it listens, with the port that was picked.
+    fn local_addr(&self) -> Listen;
+}
+
+pub trait Network: Send + Sync {
+    /// A stream to `addr`, without delay of small segments; bounded by the caller.
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>>;
+
+    /// The addresses of a name in the order to try them. An empty answer is an error.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
+
+    /// Errors: the address is in use, not allowed, or a unix path is taken by something that is no dead socket.
+    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+}
+
+/// The machine's own network.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealNetwork;
+
+impl Network for RealNetwork {
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(addr).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Conn>)
+        })
+    }
+
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            let mut found: Vec<IpAddr> = Vec::new();
+            for addr in lookup_host((host, port)).await? {
+                if !found.contains(&addr.ip()) {
+                    found.push(addr.ip());
+                }
+            }
+            if found.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            }
+            Ok(found)
+        })
+    }
+
+    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            Ok(match at {
+                Listen::Tcp(addr) => Box::new(listen_tcp(*addr)?) as Box<dyn Listener>,
+                Listen::Unix(path) => Box::new(listen_unix(path).await?),
+            })
+        })
+    }
+}
+
+impl RealNetwork {
+    /// The listening sockets that a supervisor passed (`LISTEN_FDS`, sd_listen_fds(3)), in its order; none without one.
+    ///
+    /// To be called once, at start. Errors: a passed descriptor that is neither a TCP nor a unix stream listener.
+    pub fn passed() -> io::Result<Vec<Box<dyn Listener>>> {
+        let mut passed = listenfd::ListenFd::from_env();
+        let mut listeners: Vec<Box<dyn Listener>> = Vec::with_capacity(passed.len());
+        for nth in 0..passed.len() {
+            if let Ok(Some(tcp)) = passed.take_tcp_listener(nth) {
+                tcp.set_nonblocking(true)?;
+                listeners.push(Box::new(Tcp::new(TcpListener::from_std(tcp)?)?));
+            } else if let Some(unix) = passed.take_unix_listener(nth)? {
+                unix.set_nonblocking(true)?;
+                let path = unix.local_addr()?.as_pathname().map(Path::to_path_buf).unwrap_or_default();
+                listeners.push(Box::new(Unix { inner: UnixListener::from_std(unix)?, path, made_here: false }));
+            }
+        }
+        Ok(listeners)
+    }
+}
+
+struct Tcp {
+    inner: TcpListener,
+    local: SocketAddr,
+}
+
+impl Tcp {
+    fn new(inner: TcpListener) -> io::Result<Self> {
+        Ok(Self { local: inner.local_addr()?, inner })
+    }
+}
+
+impl Listener for Tcp {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>> {
+        Box::pin(async move {
+            let (stream, peer) = self.inner.accept().await?;
+            // A peer that is gone already must not look like a listener that is broken.
+            let _ = stream.set_nodelay(true);
+            Ok((Box::new(stream) as Box<dyn Conn>, Peer::Tcp(peer)))
+        })
+    }
+
+    fn local_addr(&self) -> Listen {
+        Listen::Tcp(self.local)
+    }
+}
+
+struct Unix {
+    inner: UnixListener,
+    path: PathBuf,
+    /// A passed socket belongs to the supervisor, file and all.
+    made_here: bool,
+}
+
+impl Listener for Unix {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>> {
+        Box::pin(async move {
+            let (stream, _) = self.inner.accept().await?;
+            Ok((Box::new(stream) as Box<dyn Conn>, Peer::Unix))
+        })
+    }
+
+    fn local_addr(&self) -> Listen {
+        Listen::Unix(self.path.clone())
+    }
+}
+
+impl Drop for Unix {
+    fn drop(&mut self) {
+        if self.made_here {
+            // Best effort: a file left behind is recognised as stale by the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn listen_tcp(addr: SocketAddr) -> io::Result<Tcp> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Tcp::new(socket.listen(LISTEN_BACKLOG)?)
+}
+
+async fn listen_unix(path: &Path) -> io::Result<Unix> {
+    remove_stale_socket(path).await?;
+    let inner = UnixListener::bind(path)?;
+    let unix = Unix { inner, path: path.to_path_buf(), made_here: true };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
+    Ok(unix)
+}
+
+/// Removes the file of a listener that is gone. What is alive, or is no socket, is left and reported.
+async fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(addr) => addr.fmt(f),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Text that names no place to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAnAddress;
+
+impl fmt::Display for NotAnAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an address to listen on, such as 127.0.0.1:8080, [::1]:8080, localhost:8080 or unix:/path")
+    }
+}
+
+impl std::error::Error for NotAnAddress {}
+
+impl FromStr for Listen {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(NotAnAddress) } else { Ok(Listen::Unix(PathBuf::from(path))) };
+        }
+        // The one name that needs no resolver.
+        let addr = match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}").parse(),
+            None => text.parse(),
+        };
+        addr.map(Listen::Tcp).map_err(|_| NotAnAddress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn places_to_listen_read_back_as_they_are_shown() {
+        for text in ["127.0.0.1:8080", "[::1]:0", "unix:/run/postrider.sock"] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+        }
+        assert_eq!("localhost:1".parse(), Ok(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)))));
+        for text in ["", "8080", "unix:", "example.com:80", "127.0.0.1", "localhost:", "127.0.0.1:99999"] {
+            assert_eq!(text.parse::<Listen>(), Err(NotAnAddress), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tcp_listener_tells_the_port_it_picked() {
+        let network = RealNetwork;
+        let mut listener = network.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let Listen::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };
+        assert_ne!(addr.port(), 0);
+        let (client, server) = tokio::join!(network.connect(addr), listener.accept());
+        let (mut client, (mut server, peer)) = (client.unwrap(), server.unwrap());
+        assert!(peer.addr().unwrap().ip().is_loopback());
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_private_and_replaces_a_dead_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        // A listener of the standard library leaves its file behind, as a killed process does.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let at = Listen::Unix(path.clone());
+        let listener = RealNetwork.listen(&at).await.unwrap();
+        assert_eq!(listener.local_addr(), at);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, UNIX_SOCKET_MODE);
+        let taken = RealNetwork.listen(&at).await.err().unwrap();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_never_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(RealNetwork.listen(&Listen::Unix(path.clone())).await.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn resolving_an_address_gives_it_back_once() {
+        let found = RealNetwork.resolve("127.0.0.1", 80).await.unwrap();
+        assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
+    }
+}

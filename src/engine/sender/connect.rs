@@ -1,0 +1,182 @@
+//! From an origin to a connection: resolve, have the addresses judged, connect to one of them, secure it.
+//!
+//! Invariant: the address that is connected to is one of those that were judged; the name is not resolved again between
+//! the judgement and the connection, so a name that changes its mind in between gains nothing.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::Poll;
+
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
+
+use super::failure::Failure;
+use super::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
+use super::link::{Link, Metered, Wire};
+use super::pool::Found;
+use super::target::Origin;
+use super::{Sender, millis};
+use crate::engine::network::{BoxFuture, Conn, Network};
+use crate::model::{Outcome, Timings};
+
+/// How to reach an origin: an idle connection, and the addresses for a new one.
+type Ways = (Option<Link>, Arc<[IpAddr]>);
+type Connecting<'a> = BoxFuture<'a, io::Result<Box<dyn Conn>>>;
+
+impl Sender {
+    /// How to reach the origin, asking the resolver if nobody did lately. Dropping the future loses nothing.
+    pub(super) async fn find(&self, origin: &Arc<Origin>, timings: &mut Timings) -> Result<Ways, Failure> {
+        let turn = match self.pool.find(origin, Instant::now()) {
+            Found::Ways(idle, addresses) => return Ok((idle, addresses)),
+            Found::NoAddress => return Err(Failure::of(Outcome::DnsError)),
+            Found::Ask(turn) => turn,
+        };
+        let began = Instant::now();
+        let _turn = turn.lock().await;
+        // Whoever had the turn before may have asked for all.
+        let ways = match self.pool.find(origin, Instant::now()) {
+            Found::Ways(idle, addresses) => (idle, addresses),
+            Found::NoAddress => return Err(Failure::of(Outcome::DnsError)),
+            Found::Ask(_) => {
+                let addresses = self.resolve(origin).await?;
+                match self.pool.find(origin, Instant::now()) {
+                    Found::Ways(idle, addresses) => (idle, addresses),
+                    _ => (None, addresses),
+                }
+            }
+        };
+        timings.dns = Some(millis(began.elapsed()));
+        Ok(ways)
+    }
+
+    async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, Failure> {
+        let asked = self.network.resolve(&origin.host, origin.port).await;
+        let known = match &asked {
+            Ok(addresses) if !addresses.is_empty() => Some(Arc::from(addresses.as_slice())),
+            _ => None,
+        };
+        self.pool.learn(origin, known.clone(), Instant::now());
+        match asked {
+            Ok(_) => known.ok_or(Failure::of(Outcome::DnsError)),
+            Err(why) => Err(Failure::because(Outcome::DnsError, &why)),
+        }
+    }
+
+    /// A new connection to one of `addresses`, all of which the guard must allow.
+    pub(super) async fn open(
+        &self,
+        origin: &Origin,
+        addresses: &[IpAddr],
+        timings: &mut Timings,
+    ) -> Result<Link, Failure> {
+        if !self.guard.allows(&origin.host, addresses, origin.port) {
+            return Err(Failure::of(Outcome::BlockedAddress));
+        }
+        let began = Instant::now();
+        let (conn, remote) =
+            dial(&*self.network, addresses, origin.port).await.map_err(|why| Failure::connecting(&why))?;
+        timings.connect = Some(millis(began.elapsed()));
+
+        let wrote = Arc::new(AtomicBool::new(false));
+        let stream = Metered::new(conn, wrote.clone());
+        let wire = if origin.https {
+            let began = Instant::now();
+            let secured = self.secure(origin, stream).await?;
+            timings.tls = Some(millis(began.elapsed()));
+            secured
+        } else {
+            Wire::Plain(stream)
+        };
+        Link::over(wire, wrote, remote).await.map_err(|why| Failure::exchanging(&why))
+    }
+
+    async fn secure(&self, origin: &Origin, stream: Metered) -> Result<Wire, Failure> {
+        let name = origin.server_name.clone().ok_or(Failure::of(Outcome::TlsError))?;
+        let config = match &origin.tls {
+            Some(identity) => identity.config(),
+            None => &self.public_tls,
+        };
+        let handshake = TlsConnector::from(config.clone()).connect(name, stream);
+        match handshake.await {
+            Ok(stream) => Ok(Wire::Tls(Box::new(stream))),
+            Err(why) => Err(Failure::securing(&why)),
+        }
+    }
+}
+
+/// Connects to the first address that answers: one after another, the next one beside the last after a head start
+/// (RFC 8305, without its cache). The error is the first address's.
+async fn dial(network: &dyn Network, addresses: &[IpAddr], port: u16) -> io::Result<(Box<dyn Conn>, SocketAddr)> {
+    if let [only] = addresses {
+        let addr = SocketAddr::new(*only, port);
+        return Ok((network.connect(addr).await?, addr));
+    }
+    let mut rest = in_turn(addresses).into_iter().take(ADDRESSES_TRIED_MAX).map(|ip| SocketAddr::new(ip, port));
+    let mut under_way: Vec<(SocketAddr, Connecting<'_>)> = Vec::new();
+    let mut first_error = None;
+    let mut head_start = pin!(sleep(ADDRESS_HEAD_START));
+    let mut start_one = true;
+    std::future::poll_fn(move |cx| {
+        loop {
+            if std::mem::take(&mut start_one)
+                && let Some(addr) = rest.next()
+            {
+                under_way.push((addr, network.connect(addr)));
+                head_start.as_mut().reset(Instant::now() + ADDRESS_HEAD_START);
+            }
+            let mut nth = 0;
+            while let Some((addr, connecting)) = under_way.get_mut(nth) {
+                match connecting.as_mut().poll(cx) {
+                    Poll::Ready(Ok(conn)) => return Poll::Ready(Ok((conn, *addr))),
+                    Poll::Ready(Err(error)) => {
+                        first_error.get_or_insert(error);
+                        drop(under_way.swap_remove(nth));
+                        start_one = true;
+                    }
+                    Poll::Pending => nth += 1,
+                }
+            }
+            let more = rest.len() > 0;
+            if under_way.is_empty() && !more {
+                let error = first_error.take().unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+                return Poll::Ready(Err(error));
+            }
+            start_one = more && (start_one || head_start.as_mut().poll(cx).is_ready());
+            if !start_one {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+/// The resolver's order, with the two families taking turns (RFC 8305 section 4).
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let (mut own, mut other): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().partition(|ip| ip.is_ipv4() == first.is_ipv4());
+    own.reverse();
+    other.reverse();
+    let mut ordered = Vec::with_capacity(addresses.len());
+    while !own.is_empty() || !other.is_empty() {
+        ordered.extend(own.pop());
+        ordered.extend(other.pop());
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_take_turns_in_the_resolvers_order() {
+        let ips = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let given = ips(&["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"]);
+        assert_eq!(in_turn(&given), ips(&["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]));
+        assert_eq!(in_turn(&ips(&["1.1.1.1"])), ips(&["1.1.1.1"]));
+    }
+}

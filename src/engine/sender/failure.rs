@@ -1,0 +1,105 @@
+//! Why an attempt had no whole answer: errors of sockets, TLS and HTTP, each under one of the published outcomes.
+
+use std::error::Error;
+use std::io;
+
+use crate::model::Outcome;
+
+/// An attempt's end without a whole answer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub outcome: Outcome,
+    /// What the layer below said, for logs and for whoever configures the webhook.
+    pub detail: Option<String>,
+}
+
+impl Failure {
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, detail: None }
+    }
+
+    pub fn because(outcome: Outcome, why: &(dyn Error + 'static)) -> Self {
+        Self { outcome, detail: Some(innermost(why).to_string()) }
+    }
+
+    /// A connection that could not be made.
+    pub fn connecting(error: &io::Error) -> Self {
+        use io::ErrorKind as K;
+        let outcome = match error.kind() {
+            // An unreachable host answers by proxy of its router: nobody took the connection.
+            K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => Outcome::ConnectRefused,
+            K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => Outcome::ConnectReset,
+            K::TimedOut => Outcome::ConnectTimeout,
+            _ => Outcome::RequestError,
+        };
+        Self::because(outcome, error)
+    }
+
+    /// A handshake that did not end in a secure connection.
+    pub fn securing(error: &io::Error) -> Self {
+        let outcome = match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::ConnectReset,
+            _ => Outcome::TlsError,
+        };
+        Self::because(outcome, error)
+    }
+
+    /// A request that was not answered by a whole HTTP response.
+    pub fn exchanging(error: &hyper::Error) -> Self {
+        let outcome = if find::<rustls::Error>(error).is_some() {
+            // With TLS 1.3 a receiver refuses our certificate only after the handshake.
+            Outcome::TlsError
+        } else if error.is_parse() || error.is_user() {
+            Outcome::RequestError
+        } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            Outcome::ConnectReset
+        } else if let Some(io) = find::<io::Error>(error) {
+            Self::broken(io)
+        } else {
+            Outcome::RequestError
+        };
+        Self::because(outcome, error)
+    }
+
+    fn broken(error: &io::Error) -> Outcome {
+        use io::ErrorKind as K;
+        match error.kind() {
+            K::ConnectionReset
+            | K::ConnectionAborted
+            | K::BrokenPipe
+            | K::NotConnected
+            | K::UnexpectedEof
+            | K::TimedOut
+            | K::WriteZero => Outcome::ConnectReset,
+            _ => Outcome::RequestError,
+        }
+    }
+}
+
+/// The peer closed the stream without saying so first (TLS without close_notify).
+pub(super) fn is_unannounced_end(error: &hyper::Error) -> bool {
+    find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// The first error of type `E` in the chain; an `io::Error` may hide another inside.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}

@@ -1,0 +1,188 @@
+//! Where a request goes: the origin, which is what connections are pooled by, and the path on it.
+//!
+//! Invariant: two targets share an origin value exactly when they may share a connection: same scheme, host, port and
+//! TLS identity. The vetted address is the last part of the pool's key; it belongs to the connection.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+use rustls_pki_types::ServerName;
+use url::{Host, Url};
+
+use super::tls::TlsIdentity;
+
+/// A parsed URL to send to. Made once per webhook and cloned per request (two reference counts).
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub origin: Arc<Origin>,
+    pub path_and_query: PathAndQuery,
+}
+
+/// Scheme, host, port and TLS identity, with what each connection needs of them made beforehand.
+#[derive(Debug)]
+pub struct Origin {
+    pub https: bool,
+    /// As in the URL, in its ASCII form; an IPv6 address without brackets.
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Arc<TlsIdentity>>,
+    /// The host where it is an address, which nobody needs to resolve.
+    pub(super) literal: Option<Arc<[IpAddr]>>,
+    /// The `Host` header: without the scheme's own port (RFC 9110 section 7.2).
+    pub(super) host_header: HeaderValue,
+    /// None where the host can be no certificate's name.
+    pub(super) server_name: Option<ServerName<'static>>,
+}
+
+/// A URL that cannot be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotATarget;
+
+impl fmt::Display for NotATarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an absolute http or https URL without user info")
+    }
+}
+
+impl std::error::Error for NotATarget {}
+
+impl Target {
+    /// Reads an http or https URL by the WHATWG rules; a fragment is not sent. Whether the host may be reached is not
+    /// judged here.
+    pub fn parse(url: &str, tls: Option<Arc<TlsIdentity>>) -> Result<Self, NotATarget> {
+        let url = Url::parse(url).map_err(|_| NotATarget)?;
+        let https = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            _ => return Err(NotATarget),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(NotATarget);
+        }
+        let origin = Origin::new(https, &url, tls)?;
+        let path = match url.query() {
+            Some(query) => path_and_query(format!("{}?{query}", url.path()))?,
+            None => path_and_query(url.path().to_owned())?,
+        };
+        Ok(Self { origin: Arc::new(origin), path_and_query: path })
+    }
+
+    /// The same place with `query` (already encoded pairs) after whatever query there is.
+    pub fn with_query(&self, query: &str) -> Result<Self, NotATarget> {
+        if query.is_empty() {
+            return Ok(self.clone());
+        }
+        let between = match self.path_and_query.query() {
+            None => "?",
+            Some("") => "",
+            Some(_) => "&",
+        };
+        let path = path_and_query(format!("{}{between}{query}", self.path_and_query))?;
+        Ok(Self { origin: self.origin.clone(), path_and_query: path })
+    }
+}
+
+fn path_and_query(text: String) -> Result<PathAndQuery, NotATarget> {
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).map_err(|_| NotATarget)
+}
+
+impl Origin {
+    fn new(https: bool, url: &Url, tls: Option<Arc<TlsIdentity>>) -> Result<Self, NotATarget> {
+        let port = url.port_or_known_default().ok_or(NotATarget)?;
+        let (host, literal) = match url.host().ok_or(NotATarget)? {
+            Host::Domain(name) => (name.to_owned(), None),
+            Host::Ipv4(ip) => (ip.to_string(), Some(Arc::from([IpAddr::V4(ip)]))),
+            Host::Ipv6(ip) => (ip.to_string(), Some(Arc::from([IpAddr::V6(ip)]))),
+        };
+        let in_header = match (url.host_str().ok_or(NotATarget)?, url.port()) {
+            (host, Some(port)) => format!("{host}:{port}"),
+            (host, None) => host.to_owned(),
+        };
+        let server_name = if https { ServerName::try_from(host.clone()).ok() } else { None };
+        let host_header = HeaderValue::from_maybe_shared(Bytes::from(in_header)).map_err(|_| NotATarget)?;
+        Ok(Self { https, host, port, tls, literal, host_header, server_name })
+    }
+
+    fn identity(&self) -> Option<&[u8; 32]> {
+        self.tls.as_deref().map(TlsIdentity::digest)
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self.https == other.https
+            && self.host == other.host
+            && self.identity() == other.identity()
+    }
+}
+
+impl Eq for Origin {}
+
+impl Hash for Origin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.host.hash(state);
+        state.write_u16(self.port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        Target::parse(url, None).unwrap_or_else(|_| panic!("{url}"))
+    }
+
+    #[test]
+    fn a_url_becomes_a_host_header_and_a_path() {
+        for (url, host, port, path) in [
+            ("https://example.com", "example.com", 443, "/"),
+            ("https://example.com:443/a?b=c#d", "example.com", 443, "/a?b=c"),
+            ("http://Example.com:8080/a b", "example.com:8080", 8080, "/a%20b"),
+            ("http://[::1]:81/?q", "[::1]:81", 81, "/?q"),
+            ("http://0x7f.1/", "127.0.0.1", 80, "/"),
+        ] {
+            let target = target(url);
+            assert_eq!(target.origin.host_header, host, "{url}");
+            assert_eq!(target.origin.port, port, "{url}");
+            assert_eq!(target.path_and_query.as_str(), path, "{url}");
+        }
+    }
+
+    #[test]
+    fn addresses_need_no_resolver_and_names_do() {
+        assert_eq!(target("http://[::ffff:1.2.3.4]/").origin.host, "::ffff:1.2.3.4");
+        assert_eq!(target("http://127.1/").origin.literal.as_deref(), Some(&[IpAddr::from([127, 0, 0, 1])][..]));
+        assert_eq!(target("http://a.example/").origin.literal, None);
+    }
+
+    #[test]
+    fn what_is_no_plain_web_url_is_refused() {
+        for url in ["", "/a", "ftp://a.example/", "http://", "http://u@a.example/", "http://u:p@a.example/"] {
+            assert!(Target::parse(url, None).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn pairs_join_whatever_query_there_is() {
+        for (url, joined) in [("http://a/p", "/p?x=1"), ("http://a/p?", "/p?x=1"), ("http://a/p?y=2", "/p?y=2&x=1")] {
+            assert_eq!(target(url).with_query("x=1").unwrap().path_and_query.as_str(), joined);
+        }
+        assert_eq!(target("http://a/p").with_query("").unwrap().path_and_query.as_str(), "/p");
+    }
+
+    #[test]
+    fn only_the_same_scheme_host_and_port_share_connections() {
+        let origin = target("https://a.example/x").origin;
+        assert_eq!(origin, target("https://a.example:443/y").origin);
+        for other in ["http://a.example:443/", "https://b.example/", "https://a.example:444/"] {
+            assert_ne!(origin, target(other).origin, "{other}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! TLS: who is trusted, and who one is.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+
+use super::receiver::Receiver;
+use super::{AllowAll, Named, PATIENT, post};
+use crate::engine::sender::{Exchange, Sender, Target, TlsIdentity};
+use crate::model::Outcome;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (cert, key)
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+}
+
+/// A receiver for `receiver.example` that answers every request with `OK`; with `clients`, only to those they issued.
+async fn secure_receiver(authority: &Authority, clients: Option<&Authority>) -> Receiver {
+    let (cert, key) = authority.issue("receiver.example");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        Some(clients) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(clients.roots(), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![cert.der().clone()], key).unwrap()));
+    Receiver::start(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut tls) = acceptor.accept(stream.tcp).await else { return };
+            let mut buffer = [0; 4096];
+            while let Ok(1..) = tls.read(&mut buffer).await {
+                if tls.write_all(OK).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+fn secure_sender() -> Arc<Sender> {
+    Sender::new(Arc::new(Named::with(&["127.0.0.1"])), Arc::new(AllowAll)).unwrap()
+}
+
+async fn send_as(sender: &Sender, receiver: &Receiver, host: &str, tls: Option<Arc<TlsIdentity>>) -> Exchange {
+    let url = format!("https://{host}:{}/", receiver.addr.port());
+    let mut request = post(&url, PATIENT);
+    request.target = Target::parse(&url, tls).unwrap();
+    sender.send(&request).await
+}
+
+#[tokio::test]
+async fn an_unknown_authority_is_a_tls_error() {
+    let receiver = secure_receiver(&Authority::new(), None).await;
+    let got = send_as(&secure_sender(), &receiver, "receiver.example", None).await;
+    assert_eq!((got.outcome, got.error.as_deref()), (Outcome::TlsError, Some("TLS handshake failed")));
+    assert!(got.detail.unwrap().contains("UnknownIssuer"));
+}
+
+#[tokio::test]
+async fn a_pinned_authority_is_trusted_for_its_names_only() {
+    let authority = Authority::new();
+    let receiver = secure_receiver(&authority, None).await;
+    let pinned = Arc::new(TlsIdentity::parse(Some(&authority.pem()), None, None).unwrap());
+    let sender = secure_sender();
+    for reused in [false, true] {
+        let got = send_as(&sender, &receiver, "receiver.example", Some(pinned.clone())).await;
+        assert_eq!((got.status_code, got.response_body), (Some(200), b"ok".to_vec()), "{:?}", got.detail);
+        assert_eq!(got.timings.tls.is_none(), reused);
+    }
+    let got = send_as(&sender, &receiver, "other.example", Some(pinned)).await;
+    assert_eq!((got.outcome, got.status_code), (Outcome::TlsError, None));
+    // A connection made with a pinned authority is nothing to whoever pinned none.
+    let got = send_as(&sender, &receiver, "receiver.example", None).await;
+    assert_eq!(got.outcome, Outcome::TlsError);
+    let other = Arc::new(TlsIdentity::parse(Some(&Authority::new().pem()), None, None).unwrap());
+    let got = send_as(&sender, &receiver, "receiver.example", Some(other)).await;
+    assert_eq!(got.outcome, Outcome::TlsError);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_whoever_asks() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let receiver = secure_receiver(&servers, Some(&clients)).await;
+    let sender = secure_sender();
+    let (cert, key) = clients.issue("postrider");
+    let known = TlsIdentity::parse(Some(&servers.pem()), Some(&cert.pem()), Some(&key.serialize_pem())).unwrap();
+    let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(known))).await;
+    assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)), "{:?}", got.detail);
+
+    let nobody = TlsIdentity::parse(Some(&servers.pem()), None, None).unwrap();
+    let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(nobody))).await;
+    assert_eq!((got.outcome, got.status_code), (Outcome::TlsError, None), "{:?}", got.detail);
+}
+
+#[tokio::test]
+async fn a_receiver_without_tls_is_a_tls_error() {
+    let garbage = Receiver::start(|mut stream| async move {
+        stream.say("220 mail.example ESMTP\r\n").await;
+        stream.hold().await;
+    })
+    .await;
+    let got = send_as(&secure_sender(), &garbage, "receiver.example", None).await;
+    assert_eq!((got.outcome, got.status_code), (Outcome::TlsError, None));
+}

@@ -1,0 +1,164 @@
+//! TLS towards receivers: whom to trust, and who to be where a webhook pins a CA or brings a client certificate.
+//!
+//! Invariant: there is no way to switch verification off.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use ring::digest::{Context, SHA256};
+use rustls::client::WebPkiServerVerifier;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// HTTP/1.1 is all that is spoken, so it is all that is offered.
+const ALPN: &[u8] = b"http/1.1";
+
+/// What a webhook's `tls` sets: a pinned CA instead of the machine's roots, a client certificate, or both.
+pub struct TlsIdentity {
+    config: Arc<ClientConfig>,
+    digest: [u8; 32],
+}
+
+impl TlsIdentity {
+    /// Reads the PEM texts of a webhook's `tls`. A pinned CA replaces all other roots.
+    ///
+    /// Errors, in words for whoever configures it: no certificate in a PEM text, an unreadable one, a certificate
+    /// without its key or the other way round, a key that does not belong to the certificate.
+    pub fn parse(ca_pem: Option<&str>, cert_pem: Option<&str>, key_pem: Option<&str>) -> Result<Self, String> {
+        let roots = match ca_pem {
+            Some(pem) => Arc::new(pinned(pem)?),
+            None => public_roots(),
+        };
+        let builder = verifying(roots)?;
+        let mut config = match (cert_pem, key_pem) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => {
+                let chain = certificates("client_cert_pem", cert)?;
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+                    .map_err(|_| "client_key_pem holds no readable private key".to_owned())?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|why| format!("client certificate and key do not fit: {why}"))?
+            }
+            _ => return Err("client_cert_pem and client_key_pem go together".to_owned()),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { config: Arc::new(config), digest: digest([ca_pem, cert_pem, key_pem]) })
+    }
+
+    /// Names the identity in the pool's key: connections made as one are never used as another.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    pub(super) fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+}
+
+impl fmt::Debug for TlsIdentity {
+    /// Without the key: an identity may land in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsIdentity(…)")
+    }
+}
+
+/// For webhooks without `tls`: the machine's roots and no client certificate.
+pub(super) fn public_config() -> Result<Arc<ClientConfig>, String> {
+    let mut config = verifying(public_roots())?.with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+type WantsClientCert = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+
+fn verifying(roots: Arc<RootCertStore>) -> Result<WantsClientCert, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+        .build()
+        .map_err(|why| format!("no usable certificate authority: {why}"))?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|why| why.to_string())?
+        .with_webpki_verifier(verifier))
+}
+
+fn pinned(pem: &str) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates("ca_pem", pem)? {
+        roots.add(cert).map_err(|why| format!("ca_pem holds an unusable certificate: {why}"))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(field: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|why| format!("{field} is not readable PEM: {why}"))?;
+    if found.is_empty() { Err(format!("{field} holds no certificate")) } else { Ok(found) }
+}
+
+/// The machine's trust store; where it has none (a bare container), the roots compiled in. Read once.
+fn public_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let load = || {
+        let mut roots = RootCertStore::empty();
+        let native = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(native.certs);
+        if roots.is_empty() {
+            tracing::warn!("no trust store on this machine: using the roots compiled in");
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Arc::new(roots)
+    };
+    ROOTS.get_or_init(load).clone()
+}
+
+fn digest(parts: [Option<&str>; 3]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        // The length in front keeps two splits of the same text apart.
+        context.update(&(part.map_or(u64::MAX, |text| text.len() as u64)).to_be_bytes());
+        context.update(part.unwrap_or_default().as_bytes());
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_identity_is_refused_in_words() {
+        let other = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let own = rcgen::generate_simple_self_signed(["b".to_owned()]).unwrap();
+        let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        let foreign_key = other.signing_key.serialize_pem();
+        for (ca, cert, key, why) in [
+            (Some("text"), None, None, "ca_pem holds no certificate"),
+            (None, Some(cert.as_str()), None, "go together"),
+            (None, None, Some(key.as_str()), "go together"),
+            (None, Some("text"), Some(key.as_str()), "client_cert_pem holds no certificate"),
+            (None, Some(cert.as_str()), Some("text"), "no readable private key"),
+            (None, Some(cert.as_str()), Some(foreign_key.as_str()), "do not fit"),
+        ] {
+            let refused = TlsIdentity::parse(ca, cert, key).expect_err(why);
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn identities_differ_when_any_part_does() {
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let pinned = TlsIdentity::parse(Some(&cert), None, None).unwrap();
+        let both = TlsIdentity::parse(Some(&cert), Some(&cert), Some(&key)).unwrap();
+        assert_ne!(pinned.digest(), both.digest());
+        assert_eq!(pinned.digest(), TlsIdentity::parse(Some(&cert), None, None).unwrap().digest());
+        assert_ne!(digest([Some("ab"), None, None]), digest([Some("a"), Some("b"), None]));
+        assert_ne!(digest([Some(""), None, None]), digest([None, Some(""), None]));
+    }
+}
