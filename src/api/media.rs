@@ -43,7 +43,10 @@ impl Body {
     /// 415 for a media type that the route does not take, and for any `Content-Encoding`.
     pub fn admit(self, headers: &HeaderMap) -> Result<(), Fault> {
         if headers.contains_key(header::CONTENT_ENCODING) {
-            return Err(Fault::unsupported("unsupported_content_encoding", "bodies are taken without Content-Encoding"));
+            return Err(Fault::unsupported(
+                "unsupported_content_encoding",
+                "bodies are taken without Content-Encoding",
+            ));
         }
         match self {
             Body::None | Body::OptionalJson => Ok(()),

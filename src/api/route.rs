@@ -4,6 +4,7 @@
 //! one dialect. It knows no other surface.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::Method;
 
@@ -109,26 +110,26 @@ impl Surface {
 
 /// All surfaces of this daemon.
 pub struct Api {
-    surfaces: Vec<Surface>,
-    native: Surface,
+    surfaces: Vec<Arc<Surface>>,
+    native: Arc<Surface>,
 }
 
 impl Api {
     /// The native surface, and those beside it that are switched on.
     pub fn new(surfaces: Vec<Surface>) -> Api {
-        Api { surfaces, native: super::native::surface() }
+        Api { surfaces: surfaces.into_iter().map(Arc::new).collect(), native: Arc::new(super::native::surface()) }
     }
 
     /// Where a call belongs, by method and path alone.
-    pub fn find(&self, call: &Call) -> Found<'_> {
+    pub fn find(&self, call: &Call) -> Found {
         for surface in self.surfaces.iter().chain([&self.native]) {
             if let Some(place) = place(surface, call) {
-                return Found { surface, place };
+                return Found { surface: surface.clone(), place };
             }
         }
-        let below = |surface: &&Surface| call.path.starts_with(surface.prefix);
+        let below = |surface: &&Arc<Surface>| call.path.starts_with(surface.prefix);
         let surface = self.surfaces.iter().find(below).unwrap_or(&self.native);
-        Found { surface, place: Place::Nowhere }
+        Found { surface: surface.clone(), place: Place::Nowhere }
     }
 }
 
@@ -153,14 +154,22 @@ enum Place {
 }
 
 /// A call's place in the API.
-pub struct Found<'a> {
-    surface: &'a Surface,
+pub struct Found {
+    surface: Arc<Surface>,
     place: Place,
 }
 
-impl Found<'_> {
+impl Found {
     pub fn surface(&self) -> &'static str {
         self.surface.name
+    }
+
+    /// The route that the call is on.
+    pub fn route(&self) -> Option<&'static Route> {
+        match &self.place {
+            Place::Route(route, _) => Some(route),
+            Place::OtherMethod(_) | Place::Nowhere => None,
+        }
     }
 
     /// The route's pattern, for logs and metrics: never the path itself, which callers choose.
@@ -266,3 +275,6 @@ fn allow(routes: &[&Route]) -> String {
     }
     methods.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,8 @@ pub fn batch(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     Ok(Step::apply(ask.order(Command::Publish(events))?, show_many))
 }
 
-fn read_one(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) -> Result<NewEvent, Fault> {
+/// One event out of a body in the native form.
+pub fn read_one(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) -> Result<NewEvent, Fault> {
     let mut flaws = Flaws::new();
     let object = Object::read(strict(body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
     let event = read_event(object, body, place, &mut flaws, traceparent)?;

@@ -11,12 +11,13 @@ use crate::api::call::Reply;
 use crate::api::context::Context;
 use crate::api::cursor::Kind;
 use crate::api::fault::Fault;
-use crate::api::fields::{self, Flaws};
+use crate::api::fields::{self, Flaws, Object};
 use crate::api::params;
 use crate::api::step::Step;
 use crate::model::webhook::{Status, WebhookState};
 use crate::model::{AppId, Time, Webhook, WebhookId};
 use crate::rules::signing;
+use crate::rules::target::Policy;
 use crate::store::command::first_secret;
 use crate::store::{Applied, Command, Reach, Receipt, Registry, Search};
 
@@ -52,22 +53,31 @@ pub fn own_app(registry: &Registry, reach: Reach) -> Result<AppId, Fault> {
 
 /// `POST /v1/webhooks`.
 pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let mut object = ask.object()?;
-    let mut flaws = Flaws::new();
     let place = Place { registry: &context.registry, reach: ask.reach() };
-    let app_id = match app(&mut object, &place, &mut flaws)? {
-        Some(app_id) => app_id,
-        None => own_app(&context.registry, ask.reach())?,
-    };
-    let mut webhook = webhook_form::blank(ask.reach().org, app_id);
-    webhook_form::read(&mut webhook, &mut object, Some(&context.settings.policy), &mut flaws);
-    let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
-    object.finish(&mut flaws);
-    fields::judge(flaws)?;
+    let (mut webhook, secret) = read_new(ask.object()?, &place, &context.settings.policy)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(order, |applied| Ok(Reply::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))))
+}
+
+/// A new webhook, and the secret it is to have if one is given.
+pub fn read_new(
+    mut object: Object<'_>,
+    place: &Place<'_>,
+    policy: &Policy,
+) -> Result<(Webhook, Option<String>), Fault> {
+    let mut flaws = Flaws::new();
+    let app_id = match app(&mut object, place, &mut flaws)? {
+        Some(app_id) => app_id,
+        None => own_app(place.registry, place.reach)?,
+    };
+    let mut webhook = webhook_form::blank(place.reach.org, app_id);
+    webhook_form::read(&mut webhook, &mut object, Some(policy), &mut flaws);
+    let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
+    object.finish(&mut flaws);
+    fields::judge(flaws)?;
+    Ok((webhook, secret))
 }
 
 /// `GET /v1/webhooks`.
