@@ -10,5 +10,7 @@ pub mod store;
 pub mod api;
 pub mod engine;
 
+pub mod server;
+
 pub mod cli;
 pub mod config;

@@ -7,6 +7,9 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
+use super::fault::Fault;
+use super::native::problem;
+
 /// Of a request id that is taken over from the caller; a longer one is replaced.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -20,7 +23,8 @@ pub struct Call {
     /// As sent, without the `?`.
     pub query: Option<String>,
     pub headers: HeaderMap,
-    /// Whole. Empty while the call is not admitted yet.
+    /// Whole. Empty while the call is not admitted yet. It may share a connection's buffer of up to 64 KiB: what is to
+    /// outlive the call is better copied.
     pub body: Bytes,
     /// None behind a unix socket.
     pub remote: Option<SocketAddr>,
@@ -59,19 +63,14 @@ impl Reply {
         Self { status, headers, body: body.into() }
     }
 
+    /// `value` as JSON. The views of this API always serialise: they have string keys and no failing parts.
+    pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        Self::new(status, "application/json", serde_json::to_vec(value).expect("a view serialises"))
+    }
+
     /// An error in the native form (RFC 9457, api.md section 2). `code` is stable, `detail` is for people.
-    pub fn problem(status: StatusCode, code: &str, detail: &str, request_id: &str) -> Self {
-        let problem = Problem {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail,
-            code,
-            request_id,
-        };
-        // Strings and a number: there is nothing in it that could fail.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        Self::new(status, "application/problem+json", body)
+    pub fn problem(status: StatusCode, code: &'static str, detail: &str, request_id: &str) -> Self {
+        problem::render(&Fault::new(status, code, detail), request_id)
     }
 
     #[must_use]
@@ -79,17 +78,6 @@ impl Reply {
         self.headers.insert(name, value);
         self
     }
-}
-
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    code: &'a str,
-    request_id: &'a str,
 }
 
 /// The caller's own request id, if it may be shown and logged as it is: visible ASCII of bounded length.

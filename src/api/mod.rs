@@ -1,4 +1,30 @@
-//! HTTP-shaped and nothing else: calls in, replies out, without IO. Floor 3, a neighbour of `engine`.
+//! The HTTP API as pure functions: a call comes in, a step comes out. Floor 3: no IO, no clock, no tokio.
+//!
+//! Order of judgement (api.md section 2), of which the server does what needs a socket: `Api::find`, then
+//! `Found::identify` (401), the server's `Host` 421 and `Origin` 403, then `Found::admit` (403, 404, 405, 415 and how
+//! long a body may be), the body, and `Found::handle`. Every refusal on the way is a `Fault`, put into the words of the
+//! surface it happened on by `Found::render`.
 
+pub mod ask;
+pub mod auth;
 pub mod call;
+pub mod context;
+pub mod cursor;
+pub mod fault;
+pub mod fields;
+pub mod idempotency;
+pub mod media;
+pub mod native;
+pub mod openapi;
 pub mod origin;
+pub mod params;
+pub mod route;
+pub mod step;
+
+pub use ask::Ask;
+pub use auth::Principal;
+pub use call::{Call, Reply};
+pub use context::{ApiSettings, Context, MetricsAccess, Vitals};
+pub use fault::{Fault, Flaw};
+pub use route::{Api, Found, Surface};
+pub use step::{Step, Trial};

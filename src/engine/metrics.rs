@@ -122,7 +122,7 @@ impl Metrics {
     pub fn applied(&self, orders: &[Order], results: &[Result<Applied, Refusal>]) {
         for (order, result) in orders.iter().zip(results) {
             match (result, &order.command) {
-                (Ok(Applied { receipt: Receipt::Published(published), replayed: false }), _) => {
+                (Ok(Applied { receipt: Receipt::Published(published), replayed: false, .. }), _) => {
                     let duplicates = published.iter().filter(|p| p.duplicate).count() as u64;
                     self.events.inc_by(published.len() as u64 - duplicates);
                     self.duplicates.inc_by(duplicates);

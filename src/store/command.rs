@@ -40,12 +40,16 @@ pub struct Caller {
 }
 
 /// The `Idempotency-Key` of a request, already reduced to what is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
     /// SHA-256 of API key, route and `Idempotency-Key`.
     pub key: [u8; 32],
     /// SHA-256 of the request's body.
     pub request: [u8; 32],
+    /// What the answer needs beside the receipt, kept with it and given back in `Applied::extra`.
+    pub extra: Option<Bytes>,
+    /// The answer holds a secret: receipt and extra are kept sealed, and for 10 minutes only.
+    pub secret: bool,
 }
 
 /// A command with who asked for it and whether its answer is kept.
@@ -220,6 +224,8 @@ pub struct Published {
 pub struct Applied {
     pub receipt: Receipt,
     pub replayed: bool,
+    /// `Keep::extra` of the first time, where `replayed`.
+    pub extra: Option<Bytes>,
 }
 
 /// Why a command changed nothing.

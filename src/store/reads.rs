@@ -16,7 +16,8 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, Organization
 use super::apply::jobs as job_rules;
 use super::apply::publish::chunks_of;
 use super::apply::state::job_within;
-use super::command::Reach;
+use super::apply::{AnswerRow, Stop, judge_kept};
+use super::command::{Applied, Keep, Reach, Refusal};
 use super::error::Result;
 use super::figures::{HourRow, Owner};
 use super::job::{Job, JobId, JobSpec};
@@ -314,6 +315,20 @@ impl Store {
             }
         }
         Ok(backlog)
+    }
+
+    /// The answer kept for `Idempotency-Key`, without doing anything: none where it is new.
+    ///
+    /// # Errors
+    /// `Conflict` for the key of another request, and for an answer with a secret that is kept no longer.
+    pub fn kept(&self, keep: &Keep, now: Time) -> std::result::Result<Option<Applied>, Refusal> {
+        let failed = |error: super::Error| Refusal::Failed(error.to_string());
+        let state = self.shelf.state().and_then(|state| state.snapshot()).map_err(failed)?;
+        let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &keep.key).map_err(failed)?;
+        judge_kept(&self.shelf, found, keep, now).map_err(|stop| match stop {
+            Stop::Refused(refusal) => refusal,
+            Stop::Broken(error) => failed(error),
+        })
     }
 
     pub fn job(&self, reach: Reach, id: JobId) -> Result<Option<Job>> {

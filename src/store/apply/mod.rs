@@ -12,6 +12,7 @@ pub(super) mod state;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{AppId, Id, Stamp, WebhookId};
@@ -97,9 +98,9 @@ pub type Judged<T> = Result<T, Stop>;
 pub struct AnswerRow {
     pub request: Vec<u8>,
     pub at: Time,
-    /// Sealed `Receipt`; empty once its time is over.
-    pub receipt: Vec<u8>,
-    /// What else the answer needs and must not be readable, sealed with it.
+    /// `Receipt` and `Keep::extra`, sealed.
+    pub answer: Vec<u8>,
+    /// Holds a secret: kept for `PRIVATE_ANSWER_MS` only.
     pub private: bool,
 }
 
@@ -138,15 +139,15 @@ pub struct OnPartition<'a> {
 impl OnPartition<'_> {
     pub fn apply(&mut self, order: &Order) -> Judged<Applied> {
         if let Some(keep) = &order.keep
-            && let Some(receipt) = self.kept(keep, matches!(order.command, Command::Publish(_)))?
+            && let Some(applied) = self.kept(keep, matches!(order.command, Command::Publish(_)))?
         {
-            return Ok(Applied { receipt, replayed: true });
+            return Ok(applied);
         }
         let receipt = self.run(order)?;
         if let Some(keep) = &order.keep {
             self.keep(keep, &receipt);
         }
-        Ok(Applied { receipt, replayed: false })
+        Ok(Applied { receipt, replayed: false, extra: None })
     }
 
     fn run(&mut self, order: &Order) -> Judged<Receipt> {
@@ -172,7 +173,7 @@ impl OnPartition<'_> {
     }
 
     /// The first answer to the same `Idempotency-Key`, if there is one within the window.
-    fn kept(&self, keep: &Keep, published: bool) -> Judged<Option<Receipt>> {
+    fn kept(&self, keep: &Keep, published: bool) -> Judged<Option<Applied>> {
         let found = match self.draft.get::<AnswerRow>(Table::Answers, &keep.key)? {
             None if published => self.kept_elsewhere(keep)?,
             found => found,
@@ -202,7 +203,7 @@ impl OnPartition<'_> {
 }
 
 /// What a found answer means for a request that shows the same key.
-pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Time) -> Judged<Option<Receipt>> {
+pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Time) -> Judged<Option<Applied>> {
     let Some(row) = found else { return Ok(None) };
     let age_ms = now.since(row.at);
     if age_ms >= shelf.options.idempotency_window_ms {
@@ -216,18 +217,17 @@ pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Tim
         let detail = "the first answer held a secret and is no longer kept".to_owned();
         return Err(Refusal::Conflict { code: "answer_expired", detail }.into());
     }
-    let receipt = shelf.vault.open(&keep.key, &row.receipt).and_then(|bytes| rmp_serde::from_slice(&bytes).ok());
-    match receipt {
-        Some(receipt) => Ok(Some(receipt)),
+    let answer = shelf.vault.open(&keep.key, &row.answer);
+    match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
+        Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
         None => Err(Refusal::Failed("a kept answer does not open".into()).into()),
     }
 }
 
 /// The row that keeps an answer: always sealed, because a receipt may hold a secret.
 pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonce: [u8; 12]) -> AnswerRow {
-    let plain = rmp_serde::to_vec(receipt).expect("a receipt always encodes");
-    let private = matches!(receipt, Receipt::Webhook(_) | Receipt::Key(_) | Receipt::Organization { .. });
-    AnswerRow { request: keep.request.to_vec(), at: now, receipt: shelf.vault.seal(&keep.key, &plain, nonce), private }
+    let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
+    AnswerRow { request: keep.request.to_vec(), at: now, answer: shelf.vault.seal(&keep.key, &plain, nonce), private: keep.secret }
 }
 
 /// Marks in a draft that an event is remembered by `fingerprint`.

@@ -39,8 +39,8 @@ impl OnState<'_> {
     pub fn apply(&mut self, order: &Order) -> Judged<Applied> {
         if let Some(keep) = &order.keep {
             let found = self.draft.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
-            if let Some(receipt) = judge_kept(self.shelf, found, keep, self.draw.now)? {
-                return Ok(Applied { receipt, replayed: true });
+            if let Some(applied) = judge_kept(self.shelf, found, keep, self.draw.now)? {
+                return Ok(applied);
             }
         }
         let receipt = self.run(order)?;
@@ -48,7 +48,7 @@ impl OnState<'_> {
             let row = answer_row(self.shelf, keep, &receipt, self.draw.now, self.draw.nonce());
             self.draft.put(Table::StateAnswers, keep.key.to_vec(), &row);
         }
-        Ok(Applied { receipt, replayed: false })
+        Ok(Applied { receipt, replayed: false, extra: None })
     }
 
     fn run(&mut self, order: &Order) -> Judged<Receipt> {

@@ -1,0 +1,112 @@
+//! Who calls: keys as they are shown, how they are found again, and what a found one may do.
+//!
+//! Invariant: a key's text exists in the request that shows it and in the answer that made it; everything else holds
+//! its SHA-256.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, header};
+use ring::digest;
+
+use crate::model::{ApiKey, Scope, Time};
+use crate::store::{Caller, Reach, Registry};
+
+use super::call::Call;
+use super::fault::Fault;
+
+/// What a key that this program made begins with.
+pub const KEY_PREFIX: &str = "pr_";
+
+/// Who makes a request, and how far that reaches.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// Its `rate_per_s` is the server's to enforce.
+    pub key: Arc<ApiKey>,
+    pub reach: Reach,
+    pub remote: Option<SocketAddr>,
+    pub request_id: String,
+}
+
+impl Principal {
+    pub fn new(key: Arc<ApiKey>, call: &Call) -> Principal {
+        let reach = Reach { org: key.org_id, app: key.app_id };
+        Principal { key, reach, remote: call.remote, request_id: call.request_id.clone() }
+    }
+
+    /// 403 without `scope`.
+    pub fn need(&self, scope: Scope) -> Result<(), Fault> {
+        if self.key.may(scope) {
+            return Ok(());
+        }
+        Err(Fault::forbidden("scope_missing", format!("this key does not have the scope {}", scope.as_str())))
+    }
+
+    /// As the store records it.
+    pub fn caller(&self) -> Caller {
+        Caller {
+            key: self.key.id,
+            reach: self.reach,
+            remote_addr: self.remote.map(|addr| addr.ip().to_string()),
+            request_id: self.request_id.clone(),
+        }
+    }
+}
+
+/// The text of a new key: `pr_` and 43 characters of base64url.
+pub fn key_text(random: [u8; 32]) -> String {
+    let mut text = String::with_capacity(KEY_PREFIX.len() + 43);
+    text.push_str(KEY_PREFIX);
+    URL_SAFE_NO_PAD.encode_string(random, &mut text);
+    text
+}
+
+/// What is kept of a key: SHA-256 of its text.
+pub fn key_hash(text: &str) -> [u8; 32] {
+    sha256(&[text.as_bytes()])
+}
+
+/// SHA-256 over the parts in a row.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// The token of the one `Authorization: Bearer …` header (RFC 6750 section 2.1; the scheme's case is free).
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Fault> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = given.next() else {
+        return Err(Fault::unauthorized("credentials_missing", "an Authorization: Bearer header with a key is needed"));
+    };
+    if given.next().is_some() {
+        return Err(Fault::bad_request("ambiguous_credentials", "there is more than one Authorization header"));
+    }
+    let token = value.to_str().ok().and_then(|text| text.split_once(' ')).and_then(|(scheme, rest)| {
+        let token = rest.trim_matches(' ');
+        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
+    });
+    token
+        .ok_or_else(|| Fault::unauthorized("credentials_malformed", "the Authorization header is not Bearer and a key"))
+}
+
+/// The live key with this text. An unknown one and an expired one are told apart: only who holds it learns that.
+pub fn key_of(text: &str, registry: &Registry, now: Time) -> Result<Arc<ApiKey>, Fault> {
+    let Some(key) = registry.key_by_hash(&key_hash(text)) else {
+        return Err(Fault::unauthorized("credentials_wrong", "there is no such key"));
+    };
+    if key.expired(now) {
+        return Err(Fault::unauthorized("key_expired", "this key has expired"));
+    }
+    Ok(key.clone())
+}
+
+/// The caller behind a bearer token.
+pub fn by_bearer(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+    let key = key_of(bearer(&call.headers)?, registry, now)?;
+    Ok(Principal::new(key, call))
+}

@@ -1,0 +1,299 @@
+//! Reading JSON objects field by field: every mistake is collected with its pointer, unknown fields are mistakes, and
+//! values that are kept as they came (`data`) stay slices of the body.
+//!
+//! Invariant: the text has passed `rules::json::check`, so every member name is there once and every text is UTF-8.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, de};
+use serde_json::value::RawValue;
+
+use crate::model::Time;
+use crate::rules::json::escape_token;
+
+use super::fault::{Fault, Flaw};
+
+/// The mistakes found so far.
+pub type Flaws = Vec<Flaw>;
+
+/// A value, or what it must be, as the end of a sentence that begins with the field's name.
+pub type Leaf<T> = Result<T, String>;
+
+/// Mistakes reported at the most: a body of nothing but mistakes shall not make an answer of its own size.
+const FLAWS_MAX: usize = 100;
+
+/// 422 with all mistakes, if there are any.
+pub fn judge(mut flaws: Flaws) -> Result<(), Fault> {
+    if flaws.is_empty() {
+        return Ok(());
+    }
+    flaws.truncate(FLAWS_MAX);
+    Err(Fault::invalid(flaws))
+}
+
+/// An object whose members are taken out one by one; what is left at the end is unknown.
+pub struct Object<'a> {
+    at: String,
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+impl<'a> Object<'a> {
+    /// The object that `text` is, standing at the pointer `at`.
+    pub fn read(text: &'a str, at: String) -> Result<Object<'a>, Flaw> {
+        match serde_json::from_str::<Members<'a>>(text) {
+            Ok(Members(members)) => Ok(Object { at, members }),
+            Err(_) => Err(Flaw::new(at, "must be an object")),
+        }
+    }
+
+    /// Where the object itself stands.
+    pub fn pointer(&self) -> &str {
+        &self.at
+    }
+
+    /// The pointer of a member.
+    pub fn at(&self, name: &str) -> String {
+        format!("{}/{}", self.at, escape_token(name))
+    }
+
+    /// Takes a member; `null` is the same as none.
+    pub fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+        self.take_any(name).filter(|raw| raw.get() != "null")
+    }
+
+    /// Takes a member, also one that is `null`.
+    pub fn take_any(&mut self, name: &str) -> Option<&'a RawValue> {
+        let found = self.members.iter().position(|(given, _)| given == name)?;
+        Some(self.members.swap_remove(found).1)
+    }
+
+    /// Whether there is a member of this name, `null` or not, still to be taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(given, _)| given == name)
+    }
+
+    /// An optional member, read by `read`; none as well where it is wrong.
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        flaws: &mut Flaws,
+        read: impl FnOnce(&'a RawValue) -> Leaf<T>,
+    ) -> Option<T> {
+        let raw = self.take(name)?;
+        read(raw).map_err(|detail| flaws.push(Flaw::new(self.at(name), detail))).ok()
+    }
+
+    /// A member that must be there.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        flaws: &mut Flaws,
+        read: impl FnOnce(&'a RawValue) -> Leaf<T>,
+    ) -> Option<T> {
+        if !self.members.iter().any(|(given, raw)| given == name && raw.get() != "null") {
+            self.take_any(name);
+            flaws.push(Flaw::new(self.at(name), "is required"));
+            return None;
+        }
+        self.optional(name, flaws, read)
+    }
+
+    /// An optional object: taken, with the pointers of what is inside.
+    pub fn object(&mut self, name: &str, flaws: &mut Flaws) -> Option<Object<'a>> {
+        let raw = self.take(name)?;
+        Object::read(raw.get(), self.at(name)).map_err(|flaw| flaws.push(flaw)).ok()
+    }
+
+    /// The elements of an optional array, each with its pointer.
+    pub fn array(&mut self, name: &str, flaws: &mut Flaws, items_max: usize) -> Option<Vec<(String, &'a RawValue)>> {
+        let items = self.optional(name, flaws, |raw| elements(raw, items_max))?;
+        let at = self.at(name);
+        Some(items.into_iter().enumerate().map(|(n, raw)| (format!("{at}/{n}"), raw)).collect())
+    }
+
+    /// An optional array of strings.
+    pub fn strings(
+        &mut self,
+        name: &str,
+        flaws: &mut Flaws,
+        items_max: usize,
+        read: impl Fn(&RawValue) -> Leaf<String>,
+    ) -> Option<Vec<String>> {
+        let items = self.array(name, flaws, items_max)?;
+        let mut texts = Vec::with_capacity(items.len());
+        for (at, raw) in items {
+            match read(raw) {
+                Ok(text) => texts.push(text),
+                Err(detail) => flaws.push(Flaw::new(at, detail)),
+            }
+        }
+        Some(texts)
+    }
+
+    /// What has not been taken, in the order given: for maps with names of the caller's choice.
+    pub fn rest(self) -> Vec<(Cow<'a, str>, &'a RawValue)> {
+        self.members
+    }
+
+    /// A mistake for every member that nobody took.
+    pub fn finish(self, flaws: &mut Flaws) {
+        for (name, _) in &self.members {
+            flaws.push(Flaw::new(self.at(name), "is not a known field"));
+        }
+    }
+}
+
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
+                while let Some((Name(name), raw)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                    members.push((name, raw));
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Collect)
+    }
+}
+
+/// The elements of an array.
+pub fn elements(raw: &RawValue, items_max: usize) -> Leaf<Vec<&RawValue>> {
+    let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "must be an array".to_owned())?;
+    if items.len() > items_max {
+        return Err(format!("must have at most {items_max} items"));
+    }
+    Ok(items)
+}
+
+/// Any string.
+pub fn text(raw: &RawValue) -> Leaf<String> {
+    serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())
+}
+
+/// A string of so many characters, none of them a control character.
+pub fn line(raw: &RawValue, chars: RangeInclusive<usize>) -> Leaf<String> {
+    let text = text(raw)?;
+    if !chars.contains(&text.chars().count()) {
+        return Err(format!("must have {} to {} characters", chars.start(), chars.end()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not have control characters".to_owned());
+    }
+    Ok(text)
+}
+
+pub fn boolean(raw: &RawValue) -> Leaf<bool> {
+    serde_json::from_str(raw.get()).map_err(|_| "must be true or false".to_owned())
+}
+
+/// A whole number within a range; `5.0` is one too (JSON Schema's integer).
+pub fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> Leaf<u64> {
+    let exact = serde_json::from_str::<u64>(raw.get()).ok();
+    let spelled = || serde_json::from_str::<f64>(raw.get()).ok().filter(|n| n.fract() == 0.0).map(|n| n as u64);
+    let is_number = raw.get().starts_with(|c: char| c.is_ascii_digit());
+    let number = exact.or_else(|| is_number.then(spelled).flatten());
+    number
+        .filter(|n| range.contains(n))
+        .ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A number within a range.
+pub fn number(raw: &RawValue, range: RangeInclusive<f64>) -> Leaf<f64> {
+    serde_json::from_str::<f64>(raw.get())
+        .ok()
+        .filter(|n| range.contains(n))
+        .ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
+}
+
+pub fn time(raw: &RawValue) -> Leaf<Time> {
+    let parsed = text(raw).ok().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| "must be an RFC 3339 time such as 2026-11-22T03:29:00.123Z".to_owned())
+}
+
+/// One of the strings that `T`'s plain variants are written as; `names` lists them for people.
+pub fn choice<T: DeserializeOwned>(raw: &RawValue, names: &str) -> Leaf<T> {
+    let wrong = || format!("must be {names}");
+    let text = text(raw).map_err(|_| wrong())?;
+    let plain = de::value::StrDeserializer::<de::value::Error>::new(&text);
+    T::deserialize(plain).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn members_are_taken_and_the_rest_is_unknown() {
+        let mut flaws = Flaws::new();
+        let mut object = Object::read(r#" {"a": null, "b/~c": 1e400, "d": [1, 2]} "#, String::new()).unwrap();
+        assert!(object.take("a").is_none());
+        assert_eq!(object.required("e", &mut flaws, text), None);
+        assert_eq!(object.array("d", &mut flaws, 2).unwrap()[1].0, "/d/1");
+        object.finish(&mut flaws);
+        let pointers: Vec<_> = flaws.iter().map(|flaw| flaw.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/e", "/b~1~0c"]);
+    }
+
+    #[test]
+    fn null_is_not_what_is_required() {
+        let mut flaws = Flaws::new();
+        let mut object = Object::read(r#"{"a": null}"#, "/x".to_owned()).unwrap();
+        assert_eq!(object.required("a", &mut flaws, text), None);
+        object.finish(&mut flaws);
+        assert_eq!(flaws, [Flaw::new("/x/a", "is required")]);
+    }
+
+    #[test]
+    fn whole_numbers_are_whole_and_in_range() {
+        for (text, expected) in [("5", Some(5)), ("5.0", Some(5)), ("5e0", Some(5)), ("10", Some(10))] {
+            assert_eq!(whole(&raw(text), 1..=10).ok(), expected, "{text}");
+        }
+        for text in ["0", "11", "-1", "5.5", "1e400", "\"5\"", "true", "null", "[5]", "-0.0"] {
+            assert!(whole(&raw(text), 1..=10).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_finite_and_in_range() {
+        assert_eq!(number(&raw("0.5"), 0.1..=1.0), Ok(0.5));
+        for text in ["1e400", "0", "2", "\"1\"", "true"] {
+            assert!(number(&raw(text), 0.1..=1.0).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_a_string_and_nothing_that_serde_would_also_take() {
+        use crate::model::webhook::Method;
+        assert_eq!(choice::<Method>(&raw("\"get\""), "get"), Ok(Method::Get));
+        for text in ["{\"get\":null}", "0", "\"GET\"", "\"\""] {
+            assert!(choice::<Method>(&raw(text), "get").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_have_no_control_characters() {
+        assert!(line(&raw(r#""a\u0000b""#), 1..=9).is_err());
+        assert!(line(&raw(r#""""#), 1..=9).is_err());
+        assert_eq!(line(&raw(r#""größe""#), 1..=5), Ok("größe".to_owned()));
+    }
+}

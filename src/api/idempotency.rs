@@ -1,0 +1,144 @@
+//! `Idempotency-Key` on every POST (api.md section 2), reduced to the two hashes that the store compares.
+//!
+//! The key of an answer covers API key, method and path, so that one caller's key never finds another's answer, nor one
+//! webhook's the answer about another. The request covers the query, the body, and those headers that are part of what
+//! is asked (CloudEvents in binary mode).
+
+use http::{HeaderName, HeaderValue};
+
+use crate::store::Keep;
+
+use super::auth::{Principal, sha256};
+use super::call::{Call, Reply};
+use super::fault::Fault;
+
+/// Longest `Idempotency-Key`, in characters.
+pub const KEY_CHARS_MAX: usize = 255;
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Says that an answer is the first one given again.
+pub fn mark(reply: &mut Reply) {
+    reply.headers.insert(REPLAYED, HeaderValue::from_static("true"));
+}
+
+/// What to keep the answer under; none without the header. 422 unless it is 1 to 255 visible ASCII characters, once.
+pub fn keep(call: &Call, principal: &Principal) -> Result<Option<Keep>, Fault> {
+    let mut given = call.headers.get_all(HEADER).iter();
+    let Some(value) = given.next() else {
+        return Ok(None);
+    };
+    let value = value.as_bytes();
+    if given.next().is_some() || !(1..=KEY_CHARS_MAX).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic)
+    {
+        return Err(Fault::invalid_header("Idempotency-Key must be given once, as 1 to 255 visible ASCII characters"));
+    }
+    let (caller, method) = (principal.key.id, call.method.as_str());
+    Ok(Some(Keep {
+        key: fingerprint(&[caller.as_bytes(), method.as_bytes(), call.path.as_bytes(), value]),
+        request: request(call),
+        extra: None,
+        secret: false,
+    }))
+}
+
+fn request(call: &Call) -> [u8; 32] {
+    let query = call.query.as_deref().unwrap_or_default();
+    let mut attributes: Vec<(&str, &[u8])> = call
+        .headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("ce-"))
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    attributes.sort_unstable();
+    let mut parts = vec![query.as_bytes()];
+    parts.extend(attributes.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
+    parts.push(&call.body);
+    fingerprint(&parts)
+}
+
+/// SHA-256 over parts, each behind its length, so that no two lists of parts read the same.
+fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
+    let framed: Vec<&[u8]> = lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]).collect();
+    sha256(&framed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::model::{ApiKey, Id, Time};
+
+    fn call(path: &str, body: &str, key: &str) -> Call {
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, HeaderValue::from_bytes(key.as_bytes()).unwrap());
+        Call {
+            method: Method::POST,
+            path: path.to_owned(),
+            query: None,
+            headers,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            remote: None,
+            request_id: String::new(),
+        }
+    }
+
+    fn principal(call: &Call, id: u128) -> Principal {
+        let key = ApiKey {
+            id: Id::from_u128(id),
+            org_id: Id::MIN,
+            app_id: None,
+            name: String::new(),
+            scopes: Vec::new(),
+            hash: [0; 32],
+            created_at: Time::ZERO,
+            expires_at: None,
+            rate_per_s: None,
+            installation: false,
+        };
+        Principal::new(Arc::new(key), call)
+    }
+
+    fn kept(call: &Call, id: u128) -> Keep {
+        keep(call, &principal(call, id)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_same_request_is_the_same_and_every_difference_counts() {
+        let first = call("/v1/events", "{}", "k");
+        assert_eq!(kept(&first, 1), kept(&first, 1));
+        assert_ne!(kept(&first, 1).key, kept(&first, 2).key, "another API key");
+        assert_ne!(kept(&first, 1).key, kept(&call("/v1/events", "{}", "l"), 1).key);
+        assert_ne!(kept(&first, 1).key, kept(&call("/v1/event", "{}", "sk"), 1).key, "a shifted boundary");
+        let other = kept(&call("/v1/events", "{ }", "k"), 1);
+        assert_eq!(other.key, kept(&first, 1).key);
+        assert_ne!(other.request, kept(&first, 1).request);
+        let mut binary = first.clone();
+        binary.headers.insert("ce-id", HeaderValue::from_static("1"));
+        assert_ne!(kept(&binary, 1).request, kept(&first, 1).request, "attributes of a CloudEvent");
+    }
+
+    #[test]
+    fn a_key_is_visible_ascii_of_bounded_length() {
+        for (key, good) in [
+            ("a%00b", true),
+            ("\"quoted\"", true),
+            (&"a".repeat(255), true),
+            (&"a".repeat(256), false),
+            ("", false),
+            ("a b", false),
+            ("ä", false),
+        ] {
+            let call = call("/v1/events", "{}", key);
+            let kept = keep(&call, &principal(&call, 1));
+            assert_eq!(kept.is_ok(), good, "{key}");
+            assert!(good || kept.unwrap_err().status == 422);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Which bodies a route takes: media type and size, judged by the head before the body is read.
+
+use http::{HeaderMap, header};
+
+use super::context::ApiSettings;
+use super::fault::Fault;
+
+/// Largest body of a configuration request.
+pub const CONFIG_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body of `POST /v1/events/batch`.
+pub const BATCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is read, and dropped, of the body of a request that has no use for one.
+pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// A route's rule for bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Not looked at.
+    None,
+    /// A JSON object.
+    Json,
+    /// A JSON object, or nothing.
+    OptionalJson,
+    /// A JSON object as a merge patch (RFC 7396), under either media type.
+    MergePatch,
+    /// One event, or CloudEvents in any mode.
+    Event,
+    /// `{"events": […]}`.
+    Batch,
+}
+
+impl Body {
+    /// Bytes that the body may have.
+    pub fn bytes_max(self, settings: &ApiSettings) -> usize {
+        match self {
+            Body::None => IGNORED_BODY_BYTES_MAX,
+            Body::Json | Body::OptionalJson | Body::MergePatch => CONFIG_BODY_BYTES_MAX,
+            Body::Event => settings.max_event_bytes,
+            Body::Batch => BATCH_BODY_BYTES_MAX,
+        }
+    }
+
+    /// 415 for a media type that the route does not take, and for any `Content-Encoding`.
+    pub fn admit(self, headers: &HeaderMap) -> Result<(), Fault> {
+        if headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(Fault::unsupported(
+                "unsupported_content_encoding",
+                "bodies are taken without Content-Encoding",
+            ));
+        }
+        match self {
+            Body::None | Body::OptionalJson => Ok(()),
+            Body::Json | Body::Batch => one_of(headers, &["application/json"]),
+            Body::MergePatch => one_of(headers, &["application/json", "application/merge-patch+json"]),
+            Body::Event => super::native::cloudevents::mode(headers).map(drop),
+        }
+    }
+
+    /// 415 for what could only be judged with the body at hand: an optional body that is there.
+    pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
+        match self {
+            Body::OptionalJson if !body.is_empty() => one_of(headers, &["application/json"]),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Fault> {
+    match media_type(headers)? {
+        Some(given) if accepted.contains(&given.as_str()) => Ok(()),
+        _ => Err(wanted(accepted)),
+    }
+}
+
+/// 415 that names what is taken.
+pub fn wanted(accepted: &[&str]) -> Fault {
+    Fault::unsupported("media_type", format!("the body must come as Content-Type: {}", accepted.join(" or ")))
+}
+
+/// The request's media type in lower case, without parameters; none where the header is missing. 415 for one that is
+/// malformed, given twice, or in another charset than UTF-8.
+pub fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = given.next() else {
+        return Ok(None);
+    };
+    let malformed = || Fault::unsupported("media_type", "the Content-Type header is malformed");
+    if given.next().is_some() {
+        return Err(malformed());
+    }
+    let text = value.to_str().map_err(|_| malformed())?;
+    let mut parts = text.split(';');
+    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    for parameter in parts.filter(|part| !part.trim().is_empty()) {
+        let (name, value) = parameter.split_once('=').ok_or_else(malformed)?;
+        let is_utf8 = value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8");
+        if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
+            return Err(Fault::unsupported("charset", "bodies are taken in UTF-8 only"));
+        }
+    }
+    Ok(Some(essence))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn status(rule: Body, content_type: &str) -> u16 {
+        let mut headers = HeaderMap::new();
+        if !content_type.is_empty() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
+        }
+        rule.admit(&headers).map_or_else(|fault| fault.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_json_in_utf_8_is_taken() {
+        for (content_type, expected) in [
+            ("application/json", 200),
+            ("Application/JSON; Charset=\"UTF-8\"", 200),
+            ("application/json;", 200),
+            ("application/json; charset=latin1", 415),
+            ("application/json; charset", 415),
+            ("text/plain", 415),
+            ("application/jsonp", 415),
+            ("application/merge-patch+json", 415),
+            ("", 415),
+        ] {
+            assert_eq!(status(Body::Json, content_type), expected, "{content_type}");
+        }
+        assert_eq!(status(Body::MergePatch, "application/merge-patch+json"), 200);
+        assert_eq!(status(Body::OptionalJson, ""), 200);
+        assert_eq!(status(Body::Event, "text/plain"), 415);
+        assert_eq!(status(Body::Event, "application/cloudevents+json"), 200);
+    }
+
+    #[test]
+    fn an_encoded_body_is_refused_on_every_route() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        for rule in [Body::None, Body::Json, Body::OptionalJson, Body::MergePatch, Body::Event, Body::Batch] {
+            assert_eq!(rule.admit(&headers).unwrap_err().status, 415);
+        }
+    }
+
+    #[test]
+    fn an_optional_body_needs_its_media_type_once_it_is_there() {
+        let headers = HeaderMap::new();
+        assert!(Body::OptionalJson.admit_bytes(&headers, b"").is_ok());
+        assert_eq!(Body::OptionalJson.admit_bytes(&headers, b"{}").unwrap_err().status, 415);
+    }
+}

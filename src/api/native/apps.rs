@@ -1,0 +1,131 @@
+//! Apps: the tenants of an organization. An app is named by its id or by its `uid`, wherever it is named.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::ask::Ask;
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::Kind;
+use crate::api::fault::Fault;
+use crate::api::fields::{self, Flaws, Leaf};
+use crate::api::step::Step;
+use crate::model::{App, AppId, Time};
+use crate::store::{Applied, Command, Receipt, Registry};
+
+use super::page;
+
+pub const NAME_CHARS_MAX: usize = 100;
+pub const UID_CHARS_MAX: usize = 128;
+
+#[derive(Serialize)]
+pub struct AppView<'a> {
+    id: AppId,
+    name: &'a str,
+    uid: Option<&'a str>,
+    /// Whether it is what everything belongs to that names no app.
+    default: bool,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl<'a> AppView<'a> {
+    pub fn new(app: &'a App, default: bool) -> Self {
+        AppView {
+            id: app.id,
+            name: &app.name,
+            uid: app.uid.as_deref(),
+            default,
+            created_at: app.created_at,
+            updated_at: app.updated_at,
+        }
+    }
+}
+
+fn is_default(registry: &Registry, app: &App) -> bool {
+    registry.organizations.get(&app.org_id).is_some_and(|organization| organization.default_app_id == app.id)
+}
+
+pub fn read_name(raw: &RawValue) -> Leaf<String> {
+    fields::line(raw, 1..=NAME_CHARS_MAX)
+}
+
+/// A `uid`: never of the form of an id, so that a name means one app.
+fn read_uid(raw: &RawValue) -> Leaf<String> {
+    let text = fields::text(raw)?;
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    match plain && (1..=UID_CHARS_MAX).contains(&text.len()) && text.parse::<AppId>().is_err() {
+        true => Ok(text),
+        false => Err(format!("must be 1 to {UID_CHARS_MAX} of a-z, A-Z, 0-9, '_', '.', '-', and no UUID")),
+    }
+}
+
+fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<App>, Fault> {
+    context.registry.app_named(ask.reach(), ask.path.get("id")).cloned().ok_or_else(|| Fault::not_found("app"))
+}
+
+fn shown(status: StatusCode, applied: Applied, default: bool) -> Result<Reply, Fault> {
+    match applied.receipt {
+        Receipt::App(app) => Ok(Reply::json(status, &AppView::new(&app, default))),
+        _ => Err(super::unexpected()),
+    }
+}
+
+/// `POST /v1/apps`.
+pub fn create(_context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    if ask.reach().app.is_some() {
+        return Err(Fault::forbidden("confined_to_app", "this key is confined to one app and cannot make another"));
+    }
+    let mut object = ask.object()?;
+    let mut flaws = Flaws::new();
+    let name = object.required("name", &mut flaws, read_name);
+    let uid = object.optional("uid", &mut flaws, read_uid);
+    object.finish(&mut flaws);
+    fields::judge(flaws)?;
+    let order = ask.order(Command::CreateApp { name: name.unwrap_or_default(), uid })?;
+    Ok(Step::apply(order, |applied| shown(StatusCode::CREATED, applied, false)))
+}
+
+/// `GET /v1/apps`.
+pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let (registry, reach) = (&context.registry, ask.reach());
+    let rows = registry.apps.values().rev().filter(|app| reach.covers(app.org_id, app.id));
+    let page = page::cut(Kind::Apps, &ask.query, rows, |app| app.id.as_u128())?;
+    Ok(Step::Reply(page::reply(Kind::Apps, &page, |app| AppView::new(app, is_default(registry, app)))))
+}
+
+/// `GET /v1/apps/{id}`.
+pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let app = in_path(context, ask)?;
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &AppView::new(&app, is_default(&context.registry, &app)))))
+}
+
+/// `PATCH /v1/apps/{id}`: `uid: null` takes it away.
+pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let app = in_path(context, ask)?;
+    let mut object = ask.object()?;
+    let mut flaws = Flaws::new();
+    let name = match object.has("name") {
+        true => object.required("name", &mut flaws, read_name),
+        false => None,
+    };
+    let uid = object.has("uid").then(|| {
+        let given = object.optional("uid", &mut flaws, read_uid);
+        object.take_any("uid");
+        given
+    });
+    object.finish(&mut flaws);
+    fields::judge(flaws)?;
+    let default = is_default(&context.registry, &app);
+    let order = ask.order(Command::UpdateApp { id: app.id, name, uid })?;
+    Ok(Step::apply(order, move |applied| shown(StatusCode::OK, applied, default)))
+}
+
+/// `DELETE /v1/apps/{id}`.
+pub fn remove(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id = in_path(context, ask)?.id;
+    Ok(Step::apply(ask.order(Command::RemoveApp { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+}

@@ -1,0 +1,149 @@
+//! Attempts: list and read (api.md sections 3 and 6).
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::api::ask::Ask;
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::Kind;
+use crate::api::fault::Fault;
+use crate::api::step::Step;
+use crate::model::webhook::Method;
+use crate::model::{Attempt, AttemptId, DeliveryId, EventId, Outcome, Time, Timings, Trigger, WebhookId};
+use crate::store::AttemptQuery;
+
+use super::{deliveries, page, webhooks};
+
+/// An attempt in the order of api.md section 6.
+#[derive(Serialize)]
+pub struct AttemptView<'a> {
+    id: Option<AttemptId>,
+    delivery_id: Option<DeliveryId>,
+    event_id: Option<EventId>,
+    webhook_id: WebhookId,
+    number: u32,
+    retry_of: Option<AttemptId>,
+    trigger: Trigger,
+    url: &'a str,
+    method: Method,
+    started_at: Time,
+    finished_at: Time,
+    success: bool,
+    outcome: Outcome,
+    status_code: Option<u16>,
+    error: Option<&'a str>,
+    response_time_ms: Option<u32>,
+    next_attempt_at: Option<Time>,
+    remote_addr: Option<&'a str>,
+    request_headers: Map<String, Value>,
+    response_headers: Map<String, Value>,
+    response_body: Option<&'a str>,
+    timings_ms: Timings,
+}
+
+impl<'a> AttemptView<'a> {
+    pub fn new(attempt: &'a Attempt) -> Self {
+        AttemptView {
+            id: Some(attempt.id),
+            delivery_id: Some(attempt.delivery_id),
+            event_id: Some(attempt.event_id),
+            webhook_id: attempt.webhook_id,
+            number: attempt.number,
+            retry_of: attempt.retry_of,
+            trigger: attempt.trigger,
+            url: &attempt.url,
+            method: attempt.method,
+            started_at: attempt.started_at,
+            finished_at: attempt.finished_at,
+            success: attempt.success,
+            outcome: attempt.outcome,
+            status_code: attempt.status_code,
+            error: attempt.error.as_deref(),
+            response_time_ms: attempt.response_time_ms,
+            next_attempt_at: attempt.next_attempt_at,
+            remote_addr: attempt.remote_addr.as_deref(),
+            request_headers: headers(&attempt.request_headers),
+            response_headers: headers(&attempt.response_headers),
+            response_body: attempt.response_body.as_deref(),
+            timings_ms: attempt.timings,
+        }
+    }
+
+    /// A test's: it was stored nowhere, so there is nothing that its ids would name.
+    pub fn unstored(attempt: &'a Attempt) -> Self {
+        let mut view = AttemptView::new(attempt);
+        (view.id, view.delivery_id, view.event_id, view.retry_of) = (None, None, None, None);
+        view.next_attempt_at = None;
+        view
+    }
+}
+
+/// Header lines as one object in their order; repeated ones joined as RFC 9110 section 5.3 says.
+fn headers(lines: &[(String, String)]) -> Map<String, Value> {
+    let mut map = Map::new();
+    for (name, value) in lines {
+        match map.get_mut(name) {
+            Some(Value::String(before)) => {
+                before.push_str(", ");
+                before.push_str(value);
+            }
+            _ => drop(map.insert(name.clone(), Value::String(value.clone()))),
+        }
+    }
+    map
+}
+
+fn listed(
+    context: &Context<'_>,
+    ask: &Ask<'_>,
+    webhook: Option<WebhookId>,
+    delivery: Option<DeliveryId>,
+) -> Result<Step, Fault> {
+    let query = AttemptQuery {
+        reach: ask.reach(),
+        webhook,
+        delivery,
+        event: None,
+        success: None,
+        status: ask.query.delivery_status()?,
+        event_type: ask.query.event_type()?,
+        status_code: ask.query.status_code()?,
+        search: ask.query.search()?,
+        window: ask.query.window(Kind::Attempts)?,
+    };
+    let page = context.store.attempts(&query, context.now)?;
+    Ok(Step::Reply(page::reply(Kind::Attempts, &page, AttemptView::new)))
+}
+
+/// `GET /v1/webhooks/{id}/attempts`.
+pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = webhooks::in_path(context, ask)?;
+    listed(context, ask, Some(webhook.id), None)
+}
+
+/// `GET /v1/deliveries/{id}/attempts`.
+pub fn of_delivery(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let delivery = deliveries::in_path(context, ask)?;
+    listed(context, ask, Some(delivery.webhook_id), Some(delivery.id))
+}
+
+/// `GET /v1/attempts/{id}`.
+pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id: AttemptId = ask.id("attempt")?;
+    let found = context.store.attempt(ask.reach(), id, context.now)?;
+    let attempt = found.ok_or_else(|| Fault::not_found("attempt"))?;
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &AttemptView::new(&attempt))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_headers_are_one_member() {
+        let lines = [("b", "1"), ("a", "2"), ("b", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(serde_json::to_string(&headers(&lines)).unwrap(), r#"{"b":"1, 3","a":"2"}"#);
+    }
+}

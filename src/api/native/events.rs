@@ -1,0 +1,342 @@
+//! Events once published: list, read with what became of them, cancel, erase (api.md section 3).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::api::ask::Ask;
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::Kind;
+use crate::api::fault::Fault;
+use crate::api::step::Step;
+use crate::model::webhook::{Circuit, Ordered, Status, Webhook};
+use crate::model::{AppId, Delivery, Event, EventId, Time, WebhookId};
+use crate::rules::filter::Filter;
+use crate::rules::patterns;
+use crate::store::{Command, DeliveryQuery, EventQuery, Receipt};
+
+use super::deliveries::DeliveryView;
+use super::page;
+
+/// An event as lists show it: the publish answer, and what else it came with but `data`.
+#[derive(Serialize)]
+pub struct EventView<'a> {
+    id: EventId,
+    r#type: &'a str,
+    event_id: Option<&'a str>,
+    app_id: AppId,
+    occurred_at: Time,
+    received_at: Time,
+    subject: Option<&'a str>,
+    deliveries: u32,
+    duplicate: bool,
+    metadata: &'a BTreeMap<String, String>,
+    channels: &'a [String],
+    ordering_key: Option<&'a str>,
+    deliver_at: Option<Time>,
+    expires_at: Option<Time>,
+    traceparent: Option<&'a str>,
+    erased_at: Option<Time>,
+}
+
+impl<'a> EventView<'a> {
+    pub fn new(event: &'a Event) -> Self {
+        EventView {
+            id: event.id,
+            r#type: &event.event_type,
+            event_id: event.event_id.as_deref(),
+            app_id: event.app_id,
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            subject: event.subject.as_deref(),
+            deliveries: event.deliveries,
+            duplicate: false,
+            metadata: &event.metadata,
+            channels: &event.channels,
+            ordering_key: event.ordering_key.as_deref(),
+            deliver_at: event.deliver_at,
+            expires_at: event.expires_at,
+            traceparent: event.traceparent.as_deref(),
+            erased_at: event.erased_at,
+        }
+    }
+}
+
+/// An event with its `data` as received; `null` once erased.
+#[derive(Serialize)]
+pub struct WholeEvent<'a> {
+    #[serde(flatten)]
+    event: EventView<'a>,
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> WholeEvent<'a> {
+    pub fn new(event: &'a Event, data: Option<&'a Bytes>) -> Result<Self, Fault> {
+        let data = data.map(|bytes| serde_json::from_slice(bytes)).transpose();
+        let data = data.map_err(|_| Fault::internal("the event's data cannot be read back"))?;
+        Ok(WholeEvent { event: EventView::new(event), data })
+    }
+}
+
+/// The event in the path, or 404.
+fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Event, Fault> {
+    let id: EventId = ask.id("event")?;
+    context.store.event(ask.reach(), id, context.now)?.ok_or_else(|| Fault::not_found("event"))
+}
+
+/// `GET /v1/events`.
+pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let mut reach = ask.reach();
+    if let Some(name) = ask.query.text("app_id") {
+        let app = context.registry.app_named(reach, name).ok_or_else(|| Fault::not_found("app"))?;
+        reach.app = Some(app.id);
+    }
+    let query = EventQuery {
+        reach,
+        event_type: ask.query.event_type()?,
+        subject: ask.query.text("subject").map(str::to_owned),
+        search: ask.query.search()?,
+        window: ask.query.window(Kind::Events)?,
+    };
+    let page = context.store.events(&query, context.now)?;
+    Ok(Step::Reply(page::reply(Kind::Events, &page, EventView::new)))
+}
+
+/// `GET /v1/events/{id}`.
+pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct View<'a> {
+        #[serde(flatten)]
+        event: WholeEvent<'a>,
+        webhooks: Vec<Decision>,
+    }
+    let event = in_path(context, ask)?;
+    let data = context.store.data(event.id, context.now)?;
+    let webhooks = decisions(context, &event, data.as_ref())?;
+    let view = View { event: WholeEvent::new(&event, data.as_ref())?, webhooks };
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &view)))
+}
+
+/// What became of an event at one webhook of its app.
+#[derive(Debug, PartialEq, Serialize)]
+struct Decision {
+    webhook_id: WebhookId,
+    /// `delivered_to`, `filtered` or `held`.
+    decision: &'static str,
+    /// The delivery's status, or what filters or holds.
+    reason: &'static str,
+}
+
+/// One decision for every webhook of the app, oldest first, and for every removed one that the event went to.
+fn decisions(context: &Context<'_>, event: &Event, data: Option<&Bytes>) -> Result<Vec<Decision>, Fault> {
+    // Replays come after the delivery they repeat: the last one is the one to tell about.
+    let mut newest: BTreeMap<WebhookId, Delivery> = BTreeMap::new();
+    for delivery in context.store.deliveries_of(event.id, context.now)? {
+        newest.insert(delivery.webhook_id, delivery);
+    }
+    let mut decisions = Vec::new();
+    for webhook in context.registry.webhooks_of(event.app_id) {
+        decisions.push(match newest.remove(&webhook.id) {
+            Some(delivery) => {
+                let state = context.store.state(webhook.id);
+                let held = held(webhook, &delivery, event, (state.circuit, state.hold_until), context.now);
+                match held {
+                    Some(reason) => Decision { webhook_id: webhook.id, decision: "held", reason },
+                    None => went(&delivery),
+                }
+            }
+            None => {
+                let reason = filtered(webhook, event, data);
+                Decision { webhook_id: webhook.id, decision: "filtered", reason }
+            }
+        });
+    }
+    decisions.extend(newest.values().map(went));
+    Ok(decisions)
+}
+
+fn went(delivery: &Delivery) -> Decision {
+    Decision { webhook_id: delivery.webhook_id, decision: "delivered_to", reason: delivery.status.as_str() }
+}
+
+/// What keeps an open delivery from being sent now.
+fn held(
+    webhook: &Webhook,
+    delivery: &Delivery,
+    event: &Event,
+    (circuit, hold_until): (Circuit, Option<Time>),
+    now: Time,
+) -> Option<&'static str> {
+    let later = |at: Option<Time>| at.is_some_and(|at| at > now);
+    match webhook.status {
+        _ if delivery.status.is_final() => None,
+        Status::Paused => Some("paused"),
+        Status::Disabled => Some("disabled"),
+        Status::Enabled if circuit != Circuit::Closed => Some("circuit_open"),
+        Status::Enabled if later(hold_until) => Some("retry_after"),
+        Status::Enabled if later(event.deliver_at) => Some("deliver_at"),
+        Status::Enabled if later(delivery.next_attempt_at) => None,
+        Status::Enabled if webhook.ordered != Ordered::No && delivery.attempts == 0 => Some("ordered"),
+        Status::Enabled => None,
+    }
+}
+
+/// Why there is no delivery, as far as the webhook's configuration of today tells.
+fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static str {
+    if !patterns::wants(&webhook.event_types, &event.event_type) {
+        return "type";
+    }
+    if !patterns::wants_channels(&webhook.channels, &event.channels) {
+        return "channel";
+    }
+    let filter = webhook.filter.as_deref().and_then(|text| Filter::parse_text(text.as_bytes()).ok());
+    match (filter, data) {
+        (Some(filter), Some(data)) if !filter.matches(data) => "filter",
+        _ if webhook.created_at > event.received_at => "created_later",
+        _ if webhook.status == Status::Disabled => "disabled",
+        _ if patterns::is_system(&event.event_type) => "about_itself",
+        _ if webhook.updated_at > event.received_at => "changed_since",
+        _ => "not_wanted",
+    }
+}
+
+/// `GET /v1/events/{id}/deliveries`.
+pub fn deliveries(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let event = in_path(context, ask)?;
+    let query = DeliveryQuery {
+        reach: ask.reach(),
+        webhook: ask.query.id("webhook_id")?,
+        event: Some(event.id),
+        status: ask.query.delivery_status()?,
+        event_type: None,
+        status_code: ask.query.status_code()?,
+        search: ask.query.search()?,
+        window: ask.query.window(Kind::Deliveries)?,
+    };
+    let page = context.store.deliveries(&query, context.now)?;
+    Ok(Step::Reply(page::reply(Kind::Deliveries, &page, DeliveryView::new)))
+}
+
+/// `POST /v1/events/{id}/cancel`.
+pub fn cancel(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    ask.no_fields()?;
+    let id = in_path(context, ask)?.id;
+    Ok(Step::apply(ask.order(Command::CancelEvent { id })?, move |applied| match applied.receipt {
+        Receipt::Cancelled(cancelled) => Ok(Reply::json(StatusCode::OK, &json!({ "id": id, "cancelled": cancelled }))),
+        _ => Err(super::unexpected()),
+    }))
+}
+
+/// `DELETE /v1/events/{id}/data`.
+pub fn erase(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id = in_path(context, ask)?.id;
+    Ok(Step::apply(ask.order(Command::EraseEvent { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeliveryStatus, Id};
+
+    fn webhook() -> Webhook {
+        super::super::webhook_form::blank(Id::MIN, Id::MIN)
+    }
+
+    fn event(event_type: &str) -> Event {
+        Event {
+            id: Id::MIN,
+            org_id: Id::MIN,
+            app_id: Id::MIN,
+            event_type: event_type.to_owned(),
+            event_id: None,
+            occurred_at: Time(1_000),
+            received_at: Time(1_000),
+            subject: None,
+            channels: Vec::new(),
+            ordering_key: None,
+            deliver_at: None,
+            expires_at: None,
+            metadata: BTreeMap::new(),
+            traceparent: None,
+            deliveries: 0,
+            data_bytes: 2,
+            erased_at: None,
+        }
+    }
+
+    fn delivery(status: DeliveryStatus) -> Delivery {
+        Delivery {
+            id: Id::MIN,
+            event_id: Id::MIN,
+            webhook_id: Id::MIN,
+            org_id: Id::MIN,
+            app_id: Id::MIN,
+            event_type: String::new(),
+            status,
+            attempts: 0,
+            next_attempt_at: Some(Time(1_000)),
+            created_at: Time(1_000),
+            first_attempt_at: None,
+            completed_at: None,
+            replay_of: None,
+            job_id: None,
+            expires_at: None,
+            ordering_key: None,
+            last_attempt_id: None,
+            last_status_code: None,
+            last_outcome: None,
+            last_error: None,
+            last_response_time_ms: None,
+        }
+    }
+
+    #[test]
+    fn the_first_reason_that_filters_is_told() {
+        let data = Bytes::from_static(b"{\"n\":1}");
+        let mut webhook = webhook();
+        webhook.event_types = vec!["order.*".to_owned()];
+        assert_eq!(filtered(&webhook, &event("invoice.paid"), Some(&data)), "type");
+        webhook.channels = vec!["eu".to_owned()];
+        assert_eq!(filtered(&webhook, &event("order.paid"), Some(&data)), "channel");
+        webhook.channels.clear();
+        webhook.filter = Some(r#"{"all":[{"path":"/n","eq":2}]}"#.to_owned());
+        assert_eq!(filtered(&webhook, &event("order.paid"), Some(&data)), "filter");
+        webhook.filter = None;
+        webhook.created_at = Time(2_000);
+        assert_eq!(filtered(&webhook, &event("order.paid"), Some(&data)), "created_later");
+    }
+
+    #[test]
+    fn only_an_open_delivery_is_held() {
+        let mut webhook = webhook();
+        webhook.status = Status::Paused;
+        let (open, done) = (delivery(DeliveryStatus::Pending), delivery(DeliveryStatus::Delivered));
+        let free = (Circuit::Closed, None);
+        let event = event("a");
+        assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("paused"));
+        assert_eq!(held(&webhook, &done, &event, free, Time(5_000)), None);
+        webhook.status = Status::Enabled;
+        assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), None);
+        assert_eq!(held(&webhook, &open, &event, (Circuit::Open, None), Time(5_000)), Some("circuit_open"));
+        assert_eq!(
+            held(&webhook, &open, &event, (Circuit::Closed, Some(Time(9_000))), Time(5_000)),
+            Some("retry_after")
+        );
+        webhook.ordered = Ordered::Webhook;
+        assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("ordered"));
+    }
+
+    #[test]
+    fn an_event_shows_the_exact_bytes_of_its_data() {
+        let data = Bytes::from_static(br#"{"n":1e400,"m":9223372036854775809, "s":"\u00e4"}"#);
+        let shown = serde_json::to_string(&WholeEvent::new(&event("a"), Some(&data)).unwrap()).unwrap();
+        assert!(shown.ends_with(r#","data":{"n":1e400,"m":9223372036854775809, "s":"\u00e4"}}"#), "{shown}");
+        let shown = serde_json::to_string(&WholeEvent::new(&event("a"), None).unwrap()).unwrap();
+        assert!(shown.ends_with(r#","data":null}"#), "{shown}");
+    }
+}

@@ -1,0 +1,61 @@
+//! `GET /v1/webhooks/{id}/feed`: a webhook's deliveries in commit order, for who would rather fetch than be called.
+//!
+//! It consumes nothing: the position is the caller's, in the cursor. Delivery ids are stamped in commit order, so a
+//! reader that goes on after the last id it saw never skips a late commit.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::api::ask::Ask;
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::{self, Kind};
+use crate::api::fault::Fault;
+use crate::api::step::Step;
+use crate::model::time::SECOND_MS;
+use crate::model::{DeliveryId, Id};
+
+use super::events::WholeEvent;
+use super::webhooks;
+
+/// How long a call may wait for something new.
+pub const WAIT_S_MAX: u32 = 30;
+
+#[derive(Serialize)]
+struct Row<'a> {
+    delivery_id: DeliveryId,
+    event: WholeEvent<'a>,
+}
+
+#[derive(Serialize)]
+struct Feed<'a> {
+    data: Vec<Row<'a>>,
+    next_cursor: Option<String>,
+}
+
+/// Answers at once where there is something, or no wait was asked for; otherwise is called again after `Step::Wait`.
+pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = webhooks::in_path(context, ask)?;
+    let position = ask.query.cursor(Kind::Feed)?;
+    let wait_s = ask.query.number("wait_s", 0, WAIT_S_MAX)?.unwrap_or(0);
+    let limit = ask.query.limit()?;
+    let deliveries = context.store.feed(webhook.id, position.map(Id::from_u128), limit, context.now)?;
+    let until = context.since.plus_ms(i64::from(wait_s) * SECOND_MS);
+    if deliveries.is_empty() && context.now < until {
+        return Ok(Step::Wait { webhook: webhook.id, until });
+    }
+    let last = deliveries.last().map(|delivery| delivery.id.as_u128()).or(position);
+    let mut events = Vec::with_capacity(deliveries.len());
+    for delivery in &deliveries {
+        // One that expired between the two reads is gone from the feed as well.
+        if let Some(event) = context.store.event(ask.reach(), delivery.event_id, context.now)? {
+            events.push((delivery.id, event, context.store.data(delivery.event_id, context.now)?));
+        }
+    }
+    let mut data = Vec::with_capacity(events.len());
+    for (delivery_id, event, bytes) in &events {
+        data.push(Row { delivery_id: *delivery_id, event: WholeEvent::new(event, bytes.as_ref())? });
+    }
+    let feed = Feed { data, next_cursor: last.map(|last| cursor::write(Kind::Feed, last)) };
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &feed)))
+}

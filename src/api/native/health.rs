@@ -1,0 +1,56 @@
+//! `GET /v1/webhooks/{id}/health`: a word each for success, speed and activity, with its reason (api.md section 6).
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::api::ask::Ask;
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::api::params::LIMIT_MAX;
+use crate::api::step::Step;
+use crate::model::Outcome;
+use crate::rules::health::{self, Measured};
+use crate::store::{DeliveryQuery, Window};
+
+use super::webhooks;
+
+/// How many of the newest deliveries are judged.
+const RECENT: usize = 10;
+
+pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = webhooks::in_path(context, ask)?;
+    let figures = context.store.figures(webhook.id, context.now)?;
+    let query = DeliveryQuery {
+        reach: ask.reach(),
+        webhook: Some(webhook.id),
+        event: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: None,
+        window: Window { from: None, to: None, before: None, limit: LIMIT_MAX },
+    };
+    // The newest that were tried: what still waits has no last attempt to judge.
+    let newest = context.store.deliveries(&query, context.now)?;
+    let tried: Vec<_> = newest.rows.iter().filter(|delivery| delivery.attempts > 0).take(RECENT).collect();
+    let failed = tried.iter().filter(|delivery| delivery.last_outcome != Some(Outcome::Success)).count();
+    let health = health::health(&Measured {
+        success_rate: health::success_rate(figures.sums.delivered, figures.sums.attempts_failed),
+        average_response_ms: health::average(figures.sums.response_ms, figures.sums.responses),
+        attempts_last_day: figures.minutes.iter().map(|(_, minute)| u64::from(minute.attempts)).sum(),
+        recent_deliveries: tried.len() as u32,
+        recent_failures: failed as u32,
+    });
+    let answer = json!({
+        "success_rate": health.success_rate.state,
+        "response_time": health.response_time.state,
+        "activity": health.activity.state,
+        "reasons": {
+            "success_rate": health.success_rate.reason,
+            "response_time": health.response_time.reason,
+            "activity": health.activity.reason,
+        },
+    });
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &answer)))
+}

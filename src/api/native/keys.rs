@@ -1,0 +1,127 @@
+//! API keys: made once shown, listed without their text, revoked (api.md section 3).
+//!
+//! Invariant: no key gives what its maker does not have: not a scope, not an app, and never the installation.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::api::ask::Ask;
+use crate::api::auth::{key_hash, key_text};
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::Kind;
+use crate::api::fault::{Fault, Flaw};
+use crate::api::fields::{self, Flaws};
+use crate::api::step::Step;
+use crate::model::{ApiKey, AppId, KeyId, Scope, Time};
+use crate::store::{Command, NewKey, Reach, Receipt};
+
+use super::publish::{Place, app};
+use super::{apps, page, webhook_form};
+
+#[derive(Serialize)]
+pub struct KeyView<'a> {
+    id: KeyId,
+    name: &'a str,
+    scopes: &'a [Scope],
+    app_id: Option<AppId>,
+    created_at: Time,
+    expires_at: Option<Time>,
+    rate_per_s: Option<f64>,
+    /// Only in the answer to its creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+impl<'a> KeyView<'a> {
+    pub fn new(key: &'a ApiKey, text: Option<&'a str>) -> Self {
+        KeyView {
+            id: key.id,
+            name: &key.name,
+            scopes: &key.scopes,
+            app_id: key.app_id,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            rate_per_s: key.rate_per_s,
+            key: text,
+        }
+    }
+}
+
+/// Whether a caller of this reach may know of the key.
+fn covers(reach: Reach, key: &ApiKey) -> bool {
+    key.org_id == reach.org && reach.app.is_none_or(|own| key.app_id == Some(own))
+}
+
+/// `POST /v1/keys`.
+pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let mut object = ask.object()?;
+    let mut flaws = Flaws::new();
+    let place = Place { registry: &context.registry, reach: ask.reach() };
+    let app = app(&mut object, &place, &mut flaws)?.or(ask.reach().app);
+    let name = object.required("name", &mut flaws, apps::read_name);
+    if !object.has("scopes") {
+        flaws.push(Flaw::new("/scopes", "is required"));
+    }
+    let scopes = object.strings("scopes", &mut flaws, Scope::ALL.len(), |raw| {
+        let text = fields::text(raw)?;
+        match Scope::parse(&text) {
+            Some(_) => Ok(text),
+            None => Err(format!("must be one of {}", Scope::ALL.map(Scope::as_str).join(", "))),
+        }
+    });
+    let mut scopes: Vec<Scope> = scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text)).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let expires_at = object.optional("expires_at", &mut flaws, fields::time);
+    let rate_per_s = object.optional("rate_per_s", &mut flaws, webhook_form::read_rate);
+    object.finish(&mut flaws);
+    if scopes.is_empty() && flaws.is_empty() {
+        flaws.push(Flaw::new("/scopes", "must have at least one item"));
+    }
+    fields::judge(flaws)?;
+    if let Some(scope) = scopes.iter().find(|scope| !ask.may(**scope)) {
+        let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
+        return Err(Fault::forbidden("scope_missing", detail));
+    }
+    let text = key_text(context.draw());
+    let key = NewKey {
+        app,
+        name: name.unwrap_or_default(),
+        scopes,
+        hash: key_hash(&text),
+        expires_at,
+        rate_per_s,
+        installation: false,
+    };
+    let order = ask.order_secret(Command::CreateKey { key }, Some(text.clone().into()))?;
+    Ok(Step::apply(order, move |mut applied| {
+        let text = first_text(applied.extra.take(), text);
+        match applied.receipt {
+            Receipt::Key(key) => Ok(Reply::json(StatusCode::CREATED, &KeyView::new(&key, Some(&text)))),
+            _ => Err(super::unexpected()),
+        }
+    }))
+}
+
+/// The key's text as the first answer had it: only its hash is in the receipt.
+pub fn first_text(kept: Option<bytes::Bytes>, made: String) -> String {
+    kept.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).unwrap_or(made)
+}
+
+/// `GET /v1/keys`.
+pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let reach = ask.reach();
+    let rows = context.registry.keys.values().rev().filter(|key| covers(reach, key));
+    let page = page::cut(Kind::Keys, &ask.query, rows, |key| key.id.as_u128())?;
+    Ok(Step::Reply(page::reply(Kind::Keys, &page, |key| KeyView::new(key, None))))
+}
+
+/// `DELETE /v1/keys/{id}`.
+pub fn revoke(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id: KeyId = ask.id("key")?;
+    if !context.registry.keys.get(&id).is_some_and(|key| covers(ask.reach(), key)) {
+        return Err(Fault::not_found("key"));
+    }
+    Ok(Step::apply(ask.order(Command::RevokeKey { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+}

@@ -1,0 +1,33 @@
+//! The native API (api.md): its routes, in the order of section 3, and its error envelope.
+
+pub mod apps;
+pub mod attempts;
+pub mod audit;
+pub mod cloudevents;
+pub mod deliveries;
+pub mod events;
+pub mod feed;
+pub mod health;
+pub mod keys;
+pub mod meta;
+pub mod organizations;
+pub mod page;
+pub mod problem;
+pub mod publish;
+pub mod replays;
+pub mod routes;
+pub mod stats;
+pub mod trial;
+pub mod webhook_form;
+pub mod webhook_patch;
+pub mod webhook_view;
+pub mod webhooks;
+
+pub use routes::surface;
+
+use crate::api::fault::Fault;
+
+/// A receipt that does not fit its command: a mistake of ours.
+fn unexpected() -> Fault {
+    Fault::internal("the store answered something else than was asked")
+}

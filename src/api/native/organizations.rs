@@ -1,0 +1,90 @@
+//! Organizations: for the installation's own key only.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::api::ask::Ask;
+use crate::api::auth::{key_hash, key_text};
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::Kind;
+use crate::api::fault::Fault;
+use crate::api::fields::{self, Flaws};
+use crate::api::step::Step;
+use crate::model::{AppId, KeyId, Organization, OrganizationId, Scope, Time};
+use crate::store::{Command, NewKey, Receipt};
+
+use super::apps::{AppView, read_name};
+use super::keys::first_text;
+use super::page;
+
+/// What an organization's first key is called.
+const FIRST_KEY_NAME: &str = "first key";
+
+#[derive(Serialize)]
+struct OrganizationView<'a> {
+    id: OrganizationId,
+    name: &'a str,
+    default_app_id: AppId,
+    created_at: Time,
+}
+
+impl<'a> OrganizationView<'a> {
+    fn new(organization: &'a Organization) -> Self {
+        OrganizationView {
+            id: organization.id,
+            name: &organization.name,
+            default_app_id: organization.default_app_id,
+            created_at: organization.created_at,
+        }
+    }
+}
+
+/// `POST /v1/organizations`.
+pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct View<'a> {
+        #[serde(flatten)]
+        organization: OrganizationView<'a>,
+        default_app: AppView<'a>,
+        key_id: KeyId,
+        key: &'a str,
+    }
+    let mut object = ask.object()?;
+    let mut flaws = Flaws::new();
+    let name = object.required("name", &mut flaws, read_name);
+    object.finish(&mut flaws);
+    fields::judge(flaws)?;
+    let text = key_text(context.draw());
+    let key = NewKey {
+        app: None,
+        name: FIRST_KEY_NAME.to_owned(),
+        scopes: vec![Scope::Admin],
+        hash: key_hash(&text),
+        expires_at: None,
+        rate_per_s: None,
+        installation: false,
+    };
+    let command = Command::CreateOrganization { name: name.unwrap_or_default(), key };
+    let order = ask.order_secret(command, Some(text.clone().into()))?;
+    Ok(Step::apply(order, move |mut applied| {
+        let text = first_text(applied.extra.take(), text);
+        let Receipt::Organization { organization, app, key } = &applied.receipt else {
+            return Err(super::unexpected());
+        };
+        let view = View {
+            organization: OrganizationView::new(organization),
+            default_app: AppView::new(app, true),
+            key_id: key.id,
+            key: &text,
+        };
+        Ok(Reply::json(StatusCode::CREATED, &view))
+    }))
+}
+
+/// `GET /v1/organizations`.
+pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let rows = context.registry.organizations.values().rev();
+    let page = page::cut(Kind::Organizations, &ask.query, rows, |organization| organization.id.as_u128())?;
+    Ok(Step::Reply(page::reply(Kind::Organizations, &page, |organization| OrganizationView::new(organization))))
+}

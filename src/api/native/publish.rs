@@ -1,0 +1,475 @@
+//! Publishing (api.md section 4): from the bytes of a request to `NewEvent`s, and from the receipt to the answer.
+//!
+//! Invariant: `data` is a slice of the body as it came, never a tree written anew. This is the hot path: the body is
+//! scanned once for strictness and once for its members, and nothing is built that the store does not keep.
+//!
+//! What depends on the time (`deliver_at`, `expires_at`) or on the webhooks is judged while the command is applied: there
+//! an answer given before is found first.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::ask::{Ask, strict};
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::fault::{Fault, Flaw};
+use crate::api::fields::{self, Flaws, Leaf, Object};
+use crate::api::step::Step;
+use crate::model::{AppId, EventId, Time};
+use crate::rules::patterns;
+use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Registry};
+
+use super::cloudevents;
+
+/// Events of one batch.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+pub const EVENT_ID_CHARS_MAX: usize = 255;
+pub const SUBJECT_CHARS_MAX: usize = 512;
+pub const ORDERING_KEY_CHARS_MAX: usize = 255;
+/// Channels of one event or webhook, and the length of each.
+pub const CHANNELS_MAX: usize = 100;
+pub const CHANNEL_CHARS_MAX: usize = 128;
+pub const METADATA_ENTRIES_MAX: usize = 50;
+pub const METADATA_NAME_CHARS_MAX: usize = 128;
+pub const METADATA_VALUE_CHARS_MAX: usize = 1_024;
+
+/// Where the app that a request names is looked for.
+pub struct Place<'a> {
+    pub registry: &'a Registry,
+    pub reach: Reach,
+}
+
+/// `POST /v1/events`.
+pub fn one(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let place = Place { registry: &context.registry, reach: ask.reach() };
+    let traceparent = traceparent(&ask.call.headers);
+    let event = match cloudevents::mode(&ask.call.headers)? {
+        cloudevents::Mode::Native => read_one(&ask.call.body, &place, traceparent)?,
+        cloudevents::Mode::Batched => {
+            let events = cloudevents::read_batch(&ask.call.body, traceparent)?;
+            return Ok(Step::apply(ask.order(Command::Publish(events))?, show_many));
+        }
+        mode => cloudevents::read_one(mode, ask.call, traceparent)?,
+    };
+    Ok(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one))
+}
+
+/// `POST /v1/events/batch`.
+pub fn batch(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let place = Place { registry: &context.registry, reach: ask.reach() };
+    let bytes_max = context.settings.max_event_bytes;
+    let events = read_batch(&ask.call.body, &place, traceparent(&ask.call.headers), bytes_max)?;
+    Ok(Step::apply(ask.order(Command::Publish(events))?, show_many))
+}
+
+/// One event out of a body in the native form.
+pub fn read_one(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) -> Result<NewEvent, Fault> {
+    let mut flaws = Flaws::new();
+    let object = Object::read(strict(body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
+    let event = read_event(object, body, place, &mut flaws, traceparent)?;
+    fields::judge(flaws)?;
+    Ok(event)
+}
+
+fn read_batch(
+    body: &Bytes,
+    place: &Place<'_>,
+    traceparent: Option<String>,
+    event_bytes_max: usize,
+) -> Result<Vec<NewEvent>, Fault> {
+    let mut flaws = Flaws::new();
+    let mut object = Object::read(strict(body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
+    let items =
+        object.required("events", &mut flaws, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
+    if items.is_empty() && flaws.is_empty() {
+        flaws.push(Flaw::new("/events", "must have at least one item"));
+    }
+    object.finish(&mut flaws);
+    let mut events = Vec::with_capacity(items.len());
+    for (number, raw) in items.into_iter().enumerate() {
+        let at = format!("/events/{number}");
+        if raw.get().len() > event_bytes_max {
+            flaws.push(Flaw::new(at, format!("is over {event_bytes_max} bytes")));
+            continue;
+        }
+        match Object::read(raw.get(), at) {
+            Ok(object) => events.push(read_event(object, body, place, &mut flaws, traceparent.clone())?),
+            Err(flaw) => flaws.push(flaw),
+        }
+    }
+    fields::judge(flaws)?;
+    Ok(events)
+}
+
+/// One event out of its object; meaningless where a mistake was found. The fault is an app that is not there (404).
+fn read_event(
+    mut object: Object<'_>,
+    body: &Bytes,
+    place: &Place<'_>,
+    flaws: &mut Flaws,
+    traceparent: Option<String>,
+) -> Result<NewEvent, Fault> {
+    let event_type = object.required("type", flaws, read_type);
+    let data = object.take_any("data");
+    if data.is_none() {
+        flaws.push(Flaw::new(object.at("data"), "is required"));
+    }
+    let event = NewEvent {
+        app: app(&mut object, place, flaws)?,
+        event_type: event_type.unwrap_or_default(),
+        data: data.map(|raw| body.slice_ref(raw.get().as_bytes())).unwrap_or_default(),
+        event_id: object.optional("event_id", flaws, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX)),
+        occurred_at: object.optional("occurred_at", flaws, fields::time),
+        subject: object.optional("subject", flaws, |raw| fields::line(raw, 1..=SUBJECT_CHARS_MAX)),
+        channels: object.strings("channels", flaws, CHANNELS_MAX, read_channel).unwrap_or_default(),
+        ordering_key: object.optional("ordering_key", flaws, |raw| fields::line(raw, 1..=ORDERING_KEY_CHARS_MAX)),
+        deliver_at: object.optional("deliver_at", flaws, fields::time),
+        expires_at: object.optional("expires_at", flaws, fields::time),
+        metadata: metadata(&mut object, flaws),
+        traceparent,
+    };
+    if let (Some(start), Some(end)) = (event.deliver_at, event.expires_at)
+        && end <= start
+    {
+        flaws.push(Flaw::new(object.at("expires_at"), "must lie after deliver_at"));
+    }
+    object.finish(flaws);
+    Ok(event)
+}
+
+/// An event type that a producer may use: `postrider.*` is the daemon's own.
+pub(super) fn read_type(raw: &RawValue) -> Leaf<String> {
+    judge_type(fields::text(raw)?)
+}
+
+pub(super) fn judge_type(text: String) -> Leaf<String> {
+    if !patterns::is_type(&text) {
+        return Err("must be 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
+    }
+    if patterns::is_system(&text) {
+        return Err("must not begin with postrider.: those are made by Postrider itself".to_owned());
+    }
+    Ok(text)
+}
+
+pub(super) fn read_channel(raw: &RawValue) -> Leaf<String> {
+    fields::line(raw, 1..=CHANNEL_CHARS_MAX)
+}
+
+/// The app that `app_id` names, by id or `uid`; 404 if there is none within reach.
+pub(super) fn app(object: &mut Object<'_>, place: &Place<'_>, flaws: &mut Flaws) -> Result<Option<AppId>, Fault> {
+    let Some(name) = object.optional("app_id", flaws, fields::text) else {
+        return Ok(None);
+    };
+    match place.registry.app_named(place.reach, &name) {
+        Some(app) => Ok(Some(app.id)),
+        None => Err(Fault { errors: vec![Flaw::new(object.at("app_id"), "not found")], ..Fault::not_found("app") }),
+    }
+}
+
+fn metadata(object: &mut Object<'_>, flaws: &mut Flaws) -> BTreeMap<String, String> {
+    let Some(map) = object.object("metadata", flaws) else {
+        return BTreeMap::new();
+    };
+    let at = object.at("metadata");
+    let mut entries = BTreeMap::new();
+    let rest = map.rest();
+    if rest.len() > METADATA_ENTRIES_MAX {
+        flaws.push(Flaw::new(at, format!("must have at most {METADATA_ENTRIES_MAX} entries")));
+        return entries;
+    }
+    for (name, raw) in rest {
+        let here = || format!("{at}/{}", crate::rules::json::escape_token(&name));
+        if !(1..=METADATA_NAME_CHARS_MAX).contains(&name.chars().count()) {
+            flaws.push(Flaw::new(here(), format!("must have a name of 1 to {METADATA_NAME_CHARS_MAX} characters")));
+        }
+        match fields::line(raw, 0..=METADATA_VALUE_CHARS_MAX) {
+            Ok(value) => drop(entries.insert(name.into_owned(), value)),
+            Err(detail) => flaws.push(Flaw::new(here(), detail)),
+        }
+    }
+    entries
+}
+
+/// The `traceparent` header if it is one (W3C Trace Context section 3.2); what is malformed is left out, as there asked.
+pub fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let mut given = headers.get_all("traceparent").iter();
+    let (first, second) = (given.next()?, given.next());
+    if second.is_some() {
+        return None;
+    }
+    first.to_str().ok().filter(|text| is_traceparent(text)).map(str::to_owned)
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>` in lower case, neither id all zeros; version `ff` is forbidden, later ones may go on.
+pub(super) fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, chars: usize| {
+        part.len() == chars && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let set = |part: &str| part.bytes().any(|b| b != b'0');
+    let parts: Vec<&str> = text.splitn(5, '-').collect();
+    match parts.as_slice() {
+        [version, trace, parent, flags, rest @ ..] => {
+            let shape = hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+            shape
+                && *version != "ff"
+                && set(trace)
+                && set(parent)
+                && (rest.is_empty() || *version != "00")
+                && text.len() <= 128
+        }
+        _ => false,
+    }
+}
+
+/// The answer to a publish.
+#[derive(Serialize)]
+struct PublishView<'a> {
+    id: EventId,
+    r#type: &'a str,
+    event_id: Option<&'a str>,
+    app_id: AppId,
+    occurred_at: Time,
+    received_at: Time,
+    subject: Option<&'a str>,
+    deliveries: u32,
+    duplicate: bool,
+}
+
+impl<'a> PublishView<'a> {
+    fn of(published: &'a Published) -> Self {
+        let event = &published.event;
+        PublishView {
+            id: event.id,
+            r#type: &event.event_type,
+            event_id: event.event_id.as_deref(),
+            app_id: event.app_id,
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            subject: event.subject.as_deref(),
+            deliveries: event.deliveries,
+            duplicate: published.duplicate,
+        }
+    }
+}
+
+fn published(applied: Applied) -> Result<Vec<Published>, Fault> {
+    match applied.receipt {
+        Receipt::Published(list) => Ok(list),
+        _ => Err(super::unexpected()),
+    }
+}
+
+fn show_one(applied: Applied) -> Result<Reply, Fault> {
+    let list = published(applied)?;
+    let only = list.first().ok_or_else(super::unexpected)?;
+    Ok(Reply::json(StatusCode::ACCEPTED, &PublishView::of(only)))
+}
+
+fn show_many(applied: Applied) -> Result<Reply, Fault> {
+    #[derive(Serialize)]
+    struct Many<'a> {
+        data: Vec<PublishView<'a>>,
+    }
+    let list = published(applied)?;
+    Ok(Reply::json(StatusCode::ACCEPTED, &Many { data: list.iter().map(PublishView::of).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{App, Id, OrganizationId};
+
+    const ORG: OrganizationId = Id::from_u128(1);
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        for (id, org, uid) in [(2, ORG, Some("acme")), (3, Id::from_u128(9), Some("foreign"))] {
+            registry.put_app(App {
+                id: Id::from_u128(id),
+                org_id: org,
+                name: "app".to_owned(),
+                uid: uid.map(str::to_owned),
+                created_at: Time::ZERO,
+                updated_at: Time::ZERO,
+            });
+        }
+        registry
+    }
+
+    fn publish(body: &str) -> Result<NewEvent, Fault> {
+        let registry = registry();
+        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        read_one(&Bytes::copy_from_slice(body.as_bytes()), &place, None)
+    }
+
+    fn publish_many(body: &str) -> Result<Vec<NewEvent>, Fault> {
+        let registry = registry();
+        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        read_batch(&Bytes::copy_from_slice(body.as_bytes()), &place, None, 100)
+    }
+
+    fn pointers(fault: &Fault) -> Vec<&str> {
+        fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect()
+    }
+
+    #[test]
+    fn data_stays_byte_for_byte() {
+        for data in [
+            r#"{"n":1e400,"m":9223372036854775809}"#,
+            r#"{ "b" : 1 ,"a":[ 1.0, -0, "\u00e4\/" ] }"#,
+            "null",
+            "0.10",
+            r#""text""#,
+        ] {
+            let event = publish(&format!("{{\"data\": {data} , \"type\":\"a.b\"}}")).unwrap();
+            assert_eq!(event.data, data.as_bytes());
+        }
+    }
+
+    #[test]
+    fn data_is_a_slice_of_the_body() {
+        let body = Bytes::from_static(br#"{"type":"a.b","data":{"id":42}}"#);
+        let registry = registry();
+        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        let event = read_one(&body, &place, None).unwrap();
+        assert!(body.as_ptr_range().contains(&event.data.as_ptr()));
+    }
+
+    #[test]
+    fn every_field_is_taken() {
+        let event = publish(
+            r#"{"type":"invoice.paid","data":{},"event_id":"e-1","occurred_at":"2026-11-22T03:29:00.123Z",
+            "subject":"a@example.com","channels":["eu"],"app_id":"acme","ordering_key":"k",
+            "deliver_at":"2026-11-22T04:00:00Z","expires_at":"2026-11-22T05:00:00+00:00","metadata":{"a":"b"}}"#,
+        )
+        .unwrap();
+        assert_eq!(event.app, Some(Id::from_u128(2)));
+        assert_eq!(event.event_id.as_deref(), Some("e-1"));
+        assert_eq!(event.occurred_at, Some(Time(1_795_318_140_123)));
+        assert_eq!(event.metadata["a"], "b");
+        assert_eq!(event.channels, ["eu"]);
+        assert!(event.deliver_at < event.expires_at);
+    }
+
+    #[test]
+    fn null_is_the_same_as_absent() {
+        let nulls = r#"{"type":"a","data":1,"event_id":null,"occurred_at":null,"subject":null,"channels":null,
+            "app_id":null,"ordering_key":null,"deliver_at":null,"expires_at":null,"metadata":null}"#;
+        assert_eq!(publish(nulls).unwrap(), publish(r#"{"type":"a","data":1}"#).unwrap());
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let long = "x".repeat(600);
+        for (members, pointer) in [
+            (r#""type":"""#.to_owned(), "/type"),
+            (r#""type":"a b""#.to_owned(), "/type"),
+            (r#""type":"a\u0000b""#.to_owned(), "/type"),
+            (format!(r#""type":"{}""#, "a".repeat(129)), "/type"),
+            (r#""type":"postrider.x""#.to_owned(), "/type"),
+            (r#""type":7"#.to_owned(), "/type"),
+            (r#""type":null"#.to_owned(), "/type"),
+            (r#""type":"a","event_id":"""#.to_owned(), "/event_id"),
+            (format!(r#""type":"a","event_id":"{long}""#), "/event_id"),
+            (r#""type":"a","event_id":"a\nb""#.to_owned(), "/event_id"),
+            (r#""type":"a","occurred_at":"yesterday""#.to_owned(), "/occurred_at"),
+            (r#""type":"a","occurred_at":1772704800"#.to_owned(), "/occurred_at"),
+            (format!(r#""type":"a","subject":"{long}""#), "/subject"),
+            (r#""type":"a","channels":"eu""#.to_owned(), "/channels"),
+            (r#""type":"a","channels":["eu",""]"#.to_owned(), "/channels/1"),
+            (r#""type":"a","ordering_key":[]"#.to_owned(), "/ordering_key"),
+            (
+                r#""type":"a","deliver_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T00:00:00Z""#.to_owned(),
+                "/expires_at",
+            ),
+            (r#""type":"a","metadata":[]"#.to_owned(), "/metadata"),
+            (r#""type":"a","metadata":{"a/b":1}"#.to_owned(), "/metadata/a~1b"),
+            (r#""type":"a","metadata":{"":"1"}"#.to_owned(), "/metadata/"),
+            (format!(r#""type":"a","metadata":{{"a":"{long}{long}"}}"#), "/metadata/a"),
+            (r#""type":"a","tpye":"b""#.to_owned(), "/tpye"),
+        ] {
+            let fault = publish(&format!("{{\"data\":{{}},{members}}}")).unwrap_err();
+            assert_eq!((fault.status.as_u16(), pointers(&fault)), (422, vec![pointer]), "{members}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let fault = publish(r#"{"subject":"","x":1}"#).unwrap_err();
+        assert_eq!(pointers(&fault), ["/type", "/data", "/subject", "/x"]);
+    }
+
+    #[test]
+    fn what_is_not_strict_json_is_a_400() {
+        for (body, code) in [
+            ("", "malformed_json"),
+            (r#"{"type":"a.b","data":{"#, "malformed_json"),
+            (r#"{"type":"a","type":"b","data":{}}"#, "duplicate_member"),
+            (r#"{"type":"a","data":{"x":{"a":1,"\u0061":2}}}"#, "duplicate_member"),
+            (r#"{"type":"a","data":"\ud800"}"#, "lone_surrogate"),
+            (r#"{"type":"a","data":{}} {}"#, "malformed_json"),
+            (r#"{"type":"a","data":01}"#, "malformed_json"),
+        ] {
+            let fault = publish(body).unwrap_err();
+            assert_eq!((fault.status.as_u16(), fault.code), (400, code), "{body}");
+        }
+        for body in ["[]", "null", "7", "\"x\""] {
+            assert_eq!(publish(body).unwrap_err().status, 422, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_app_out_of_reach_is_not_found() {
+        for name in ["foreign", "00000000-0000-0000-0000-000000000003", "nobody"] {
+            let fault = publish(&format!(r#"{{"type":"a","data":1,"app_id":"{name}"}}"#)).unwrap_err();
+            assert_eq!((fault.status.as_u16(), pointers(&fault)), (404, vec!["/app_id"]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_batch_points_at_the_item() {
+        let good = r#"{"type":"a","data":1}"#;
+        let events = publish_many(&format!(r#"{{"events":[{good},{good}]}}"#)).unwrap();
+        assert_eq!(events.len(), 2);
+        let large = format!(r#"{{"type":"a","data":"{}"}}"#, "x".repeat(100));
+        let body = format!(r#"{{"events":[{good},{{"type":"a b","data":1}},7,{large}],"more":1}}"#);
+        assert_eq!(pointers(&publish_many(&body).unwrap_err()), ["/more", "/events/1/type", "/events/2", "/events/3"]);
+    }
+
+    #[test]
+    fn a_batch_has_one_to_a_thousand_events() {
+        let of = |n: usize| format!(r#"{{"events":[{}]}}"#, vec![r#"{"type":"a","data":1}"#; n].join(","));
+        assert_eq!(publish_many(&of(1_000)).unwrap().len(), 1_000);
+        for body in [of(0), of(1_001), "{}".to_owned(), r#"{"events":{}}"#.to_owned()] {
+            assert_eq!(pointers(&publish_many(&body).unwrap_err()), ["/events"]);
+        }
+    }
+
+    #[test]
+    fn only_a_true_traceparent_is_taken() {
+        assert!(is_traceparent(TRACE));
+        assert!(is_traceparent(&TRACE.replacen("00", "01", 1).replace("-01", "-01-more")));
+        for bad in [
+            "",
+            "00",
+            &TRACE.to_uppercase(),
+            &TRACE.replacen("00", "ff", 1),
+            &format!("{TRACE}-more"),
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append("traceparent", TRACE.parse().unwrap());
+        assert_eq!(traceparent(&headers).as_deref(), Some(TRACE));
+        headers.append("traceparent", TRACE.parse().unwrap());
+        assert_eq!(traceparent(&headers), None);
+    }
+}

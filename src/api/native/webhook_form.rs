@@ -1,0 +1,409 @@
+//! Reading a webhook's configuration out of JSON: every field of api.md section 5 judged, all mistakes at once.
+//!
+//! A create and a patched webhook go through the same reading: a patch is applied to the webhook's JSON form first
+//! (`webhook_patch`), so absent and `null` mean the default here, whichever it is.
+
+use std::collections::{BTreeMap, HashSet};
+
+use http::{HeaderName, HeaderValue};
+use serde_json::value::RawValue;
+
+use crate::api::fault::Flaw;
+use crate::api::fields::{self, Flaws, Leaf, Object};
+use crate::model::webhook::{
+    Auth, ContentType, DisabledReason, FieldSet, Method, Ordered, Scheme, Status, SuccessRule, Tls, Webhook,
+};
+use crate::model::{AppId, Id, OrganizationId, Time};
+use crate::rules::filter::Filter;
+use crate::rules::json::escape_token;
+use crate::rules::target::{self, Policy};
+use crate::rules::{patterns, signing};
+
+use super::publish::{CHANNELS_MAX, read_channel};
+
+pub const NAME_CHARS_MAX: usize = 100;
+pub const DESCRIPTION_CHARS_MAX: usize = 2_000;
+pub const HEADERS_MAX: usize = 50;
+pub const HEADER_VALUE_BYTES_MAX: usize = 4_096;
+pub const CREDENTIAL_CHARS_MAX: usize = 4_096;
+pub const EVENT_TYPES_MAX: usize = 500;
+pub const PEM_BYTES_MAX: usize = 64 * 1024;
+pub const SCHEDULE_STEPS_MAX: usize = 1_000;
+pub const SCHEDULE_STEP_S_MAX: u64 = 30 * 86_400;
+pub const TIMEOUT_MS_MIN: u64 = 1_000;
+pub const TIMEOUT_MS_MAX: u64 = 120_000;
+pub const IN_FLIGHT_MAX: u64 = 1_000;
+pub const RATE_PER_S_MIN: f64 = 0.001;
+pub const RATE_PER_S_MAX: f64 = 100_000.0;
+pub const DISABLE_AFTER_S_MAX: u64 = 366 * 86_400;
+
+const TIMEOUT_MS_DEFAULT: u32 = 15_000;
+const IN_FLIGHT_DEFAULT: u32 = 16;
+const DISABLE_AFTER_S_DEFAULT: u64 = 432_000;
+
+/// Retry schedules by name, in seconds: Standard Webhooks' recommendation, and the vendors' (api.md section 5).
+pub const SCHEDULES: [(&str, &[u32]); 5] = [
+    ("standard", &[5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]),
+    ("dfns", &[60, 660, 6_480, 79_200]),
+    ("sent", &[60, 120, 240]),
+    ("everlytic", &[300; 864]),
+    ("none", &[]),
+];
+
+/// Headers of one hop (RFC 9110 section 7.6.1), and those that the sender sets for framing and tracing.
+const RESERVED_HEADERS: [&str; 13] = [
+    "connection",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "traceparent",
+    "transfer-encoding",
+    "upgrade",
+];
+const RESERVED_PREFIXES: [&str; 4] = ["content-", "webhook-", "postrider-", "x-webhook-"];
+
+/// A webhook with every default, before anything is read into it. Ids and times are the store's to set.
+pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
+    Webhook {
+        id: Id::MIN,
+        org_id,
+        app_id,
+        name: String::new(),
+        description: None,
+        url: String::new(),
+        method: Method::Post,
+        content_type: ContentType::Json,
+        field_set: FieldSet::Standard,
+        include_html: false,
+        auth: None,
+        headers: BTreeMap::new(),
+        event_types: Vec::new(),
+        channels: Vec::new(),
+        filter: None,
+        status: Status::Enabled,
+        disabled_reason: None,
+        encrypted: false,
+        signature: vec![Scheme::Standard],
+        tls: None,
+        handshake: false,
+        success_rule: SuccessRule::Any2xx,
+        retry_schedule_s: Vec::new(),
+        timeout_ms: TIMEOUT_MS_DEFAULT,
+        max_in_flight: IN_FLIGHT_DEFAULT,
+        rate_limit_per_s: None,
+        ordered: Ordered::No,
+        disable_after_s: DISABLE_AFTER_S_DEFAULT,
+        secrets: Vec::new(),
+        created_at: Time::ZERO,
+        updated_at: Time::ZERO,
+        version: 0,
+    }
+}
+
+/// Reads every writable field out of `object` into `webhook`, which is meaningless where a flaw was found. Without a
+/// `policy` the URL is not judged again: it was, when it was given.
+pub fn read(webhook: &mut Webhook, object: &mut Object<'_>, policy: Option<&Policy>, flaws: &mut Flaws) {
+    read_target(webhook, object, policy, flaws);
+    read_request(webhook, object, flaws);
+    read_selection(webhook, object, flaws);
+    read_signing(webhook, object, flaws);
+    read_pace(webhook, object, flaws);
+    read_status(webhook, object, flaws);
+    judge_together(webhook, flaws);
+}
+
+fn read_target(webhook: &mut Webhook, object: &mut Object<'_>, policy: Option<&Policy>, flaws: &mut Flaws) {
+    let judge = |raw: &RawValue| {
+        let text = fields::text(raw)?;
+        match policy.map(|policy| target::check_url(&text, policy)) {
+            Some(Err(refused)) => Err(refused.to_string()),
+            Some(Ok(target)) => Ok((text, target.host.to_string())),
+            None => Ok((text, String::new())),
+        }
+    };
+    let (url, host) = object.required("url", flaws, judge).unwrap_or_default();
+    let host = if host.is_empty() { host_of(&url) } else { host };
+    webhook.name = object
+        .optional("name", flaws, |raw| fields::line(raw, 1..=NAME_CHARS_MAX))
+        .unwrap_or_else(|| host.chars().take(NAME_CHARS_MAX).collect());
+    webhook.url = url;
+    webhook.description = object.optional("description", flaws, read_description);
+}
+
+/// The host of a URL that was judged before; empty where there is none.
+fn host_of(url: &str) -> String {
+    url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn read_description(raw: &RawValue) -> Leaf<String> {
+    let text = fields::text(raw)?;
+    match text.chars().count() <= DESCRIPTION_CHARS_MAX && !text.contains('\0') {
+        true => Ok(text),
+        false => Err(format!("must have at most {DESCRIPTION_CHARS_MAX} characters, none of them NUL")),
+    }
+}
+
+fn read_request(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+    let method = |raw: &RawValue| fields::choice(raw, "get, put, post, patch or delete");
+    webhook.method = object.optional("method", flaws, method).unwrap_or(Method::Post);
+    let content_type = |raw: &RawValue| fields::choice(raw, "application/json or application/x-www-form-urlencoded");
+    webhook.content_type = object.optional("content_type", flaws, content_type).unwrap_or(ContentType::Json);
+    let field_set = |raw: &RawValue| fields::choice(raw, "standard, raw, legacy, dfns, sent or flat");
+    webhook.field_set = object.optional("field_set", flaws, field_set).unwrap_or(FieldSet::Standard);
+    webhook.include_html = object.optional("include_html", flaws, fields::boolean).unwrap_or(false);
+    webhook.handshake = object.optional("handshake", flaws, fields::boolean).unwrap_or(false);
+    let success_rule = |raw: &RawValue| fields::choice(raw, "2xx or 200");
+    webhook.success_rule = object.optional("success_rule", flaws, success_rule).unwrap_or(SuccessRule::Any2xx);
+    webhook.auth = object.object("auth", flaws).and_then(|auth| read_auth(auth, flaws));
+    webhook.headers = object.object("headers", flaws).map(|headers| read_headers(headers, flaws)).unwrap_or_default();
+    webhook.tls = object.object("tls", flaws).and_then(|tls| read_tls(tls, flaws));
+}
+
+fn read_auth(mut auth: Object<'_>, flaws: &mut Flaws) -> Option<Auth> {
+    let before = flaws.len();
+    let kind = auth.required("type", flaws, |raw| match fields::text(raw)?.as_str() {
+        kind @ ("basic" | "bearer" | "header") => Ok(kind.to_owned()),
+        _ => Err("must be basic, bearer or header".to_owned()),
+    })?;
+    let read = match kind.as_str() {
+        "basic" => Auth::Basic {
+            username: auth.required("username", flaws, read_username).unwrap_or_default(),
+            password: auth.required("password", flaws, read_credential).unwrap_or_default(),
+        },
+        "bearer" => Auth::Bearer { token: auth.required("token", flaws, read_header_value).unwrap_or_default() },
+        _ => Auth::Header {
+            name: auth.required("name", flaws, |raw| judge_header_name(fields::text(raw)?)).unwrap_or_default(),
+            value: auth.required("value", flaws, read_header_value).unwrap_or_default(),
+        },
+    };
+    auth.finish(flaws);
+    (flaws.len() == before).then_some(read)
+}
+
+/// RFC 7617 section 2: a user name cannot have a colon, neither part a control character.
+fn read_username(raw: &RawValue) -> Leaf<String> {
+    let text = fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)?;
+    if text.contains(':') { Err("must not have a colon".to_owned()) } else { Ok(text) }
+}
+
+fn read_credential(raw: &RawValue) -> Leaf<String> {
+    fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)
+}
+
+fn read_headers(map: Object<'_>, flaws: &mut Flaws) -> BTreeMap<String, String> {
+    let at = map.pointer().to_owned();
+    let mut headers = BTreeMap::new();
+    let mut names = HashSet::new();
+    let members = map.rest();
+    if members.len() > HEADERS_MAX {
+        flaws.push(Flaw::new(at, format!("must have at most {HEADERS_MAX} entries")));
+        return headers;
+    }
+    for (name, raw) in members {
+        let here = format!("{at}/{}", escape_token(&name));
+        if !names.insert(name.to_ascii_lowercase()) {
+            flaws.push(Flaw::new(here.clone(), "is there already, spelled otherwise"));
+        }
+        match judge_header_name(name.into_owned()).and_then(|name| Ok((name, read_header_value(raw)?))) {
+            Ok((name, value)) => drop(headers.insert(name, value)),
+            Err(detail) => flaws.push(Flaw::new(here, detail)),
+        }
+    }
+    headers
+}
+
+/// A header's name (RFC 9110 section 5.6.2) that is not reserved for the sender itself.
+fn judge_header_name(name: String) -> Leaf<String> {
+    let lower = name.to_ascii_lowercase();
+    if HeaderName::from_bytes(lower.as_bytes()).is_err() {
+        return Err("must be a header name: letters, digits and !#$%&'*+-.^_`|~".to_owned());
+    }
+    let reserved = RESERVED_HEADERS.contains(&lower.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+        || signing::HEADERS.contains(&lower.as_str());
+    if reserved { Err("is a header that cannot be set".to_owned()) } else { Ok(name) }
+}
+
+/// Visible ASCII, spaces and tabs, none of these at the ends (RFC 9110 section 5.5).
+fn read_header_value(raw: &RawValue) -> Leaf<String> {
+    let text = fields::text(raw)?;
+    let fits = text.len() <= HEADER_VALUE_BYTES_MAX && text.trim_matches([' ', '\t']) == text;
+    match fits && text.is_ascii() && HeaderValue::from_str(&text).is_ok() {
+        true => Ok(text),
+        false => Err(format!("must be a header value: up to {HEADER_VALUE_BYTES_MAX} visible ASCII characters")),
+    }
+}
+
+/// PEM is only looked at from outside here; whether the certificates and the key fit is found out when they are used.
+fn read_tls(mut tls: Object<'_>, flaws: &mut Flaws) -> Option<Tls> {
+    let read = Tls {
+        ca_pem: tls.optional("ca_pem", flaws, |raw| read_pem(raw, "CERTIFICATE-----")),
+        client_cert_pem: tls.optional("client_cert_pem", flaws, |raw| read_pem(raw, "CERTIFICATE-----")),
+        client_key_pem: tls.optional("client_key_pem", flaws, |raw| read_pem(raw, "PRIVATE KEY-----")),
+    };
+    match (&read.client_cert_pem, &read.client_key_pem) {
+        (Some(_), None) => flaws.push(Flaw::new(tls.at("client_key_pem"), "must be given with client_cert_pem")),
+        (None, Some(_)) => flaws.push(Flaw::new(tls.at("client_cert_pem"), "must be given with client_key_pem")),
+        _ => {}
+    }
+    tls.finish(flaws);
+    (read != Tls::default()).then_some(read)
+}
+
+fn read_pem(raw: &RawValue, label: &str) -> Leaf<String> {
+    let text = fields::text(raw)?;
+    let begins = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(label));
+    let ends = text.lines().any(|line| line.starts_with("-----END ") && line.trim_end().ends_with(label));
+    match begins && ends && text.is_ascii() && text.len() <= PEM_BYTES_MAX {
+        true => Ok(text),
+        false => Err(format!("must be PEM text with {}, at most {PEM_BYTES_MAX} bytes", label.trim_end_matches('-'))),
+    }
+}
+
+fn read_selection(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+    let pattern = |raw: &RawValue| {
+        let text = fields::text(raw)?;
+        match patterns::is_pattern(&text) {
+            true => Ok(text),
+            false => Err("must be an event type, or one ending in .* or .**, or *".to_owned()),
+        }
+    };
+    webhook.event_types = object.strings("event_types", flaws, EVENT_TYPES_MAX, pattern).unwrap_or_default();
+    webhook.channels = object.strings("channels", flaws, CHANNELS_MAX, read_channel).unwrap_or_default();
+    let at = object.at("filter");
+    webhook.filter = object.take("filter").and_then(|raw| match Filter::parse_text(raw.get().as_bytes()) {
+        Ok(filter) => Some(filter.as_json().to_owned()),
+        Err(mistakes) => {
+            flaws.extend(mistakes.into_iter().map(|(pointer, detail)| Flaw::new(format!("{at}{pointer}"), detail)));
+            None
+        }
+    });
+}
+
+fn read_signing(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+    webhook.encrypted = object.optional("encrypted", flaws, fields::boolean).unwrap_or(false);
+    let at = object.at("signature");
+    webhook.signature = match object.take("signature") {
+        None => vec![Scheme::Standard],
+        Some(raw) if raw.get() == "\"none\"" => Vec::new(),
+        Some(raw) => read_schemes(raw, &at, flaws),
+    };
+}
+
+fn read_schemes(raw: &RawValue, at: &str, flaws: &mut Flaws) -> Vec<Scheme> {
+    let mut schemes = Vec::new();
+    match fields::elements(raw, 4) {
+        Ok(items) if !items.is_empty() => {
+            for (number, item) in items.into_iter().enumerate() {
+                let read = fields::choice(item, "standard, ed25519, dfns or sent");
+                match read.and_then(|scheme| repeated(&schemes, scheme)) {
+                    Ok(scheme) => schemes.push(scheme),
+                    Err(detail) => flaws.push(Flaw::new(format!("{at}/{number}"), detail)),
+                }
+            }
+        }
+        _ => flaws.push(Flaw::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent")),
+    }
+    schemes
+}
+
+fn repeated(schemes: &[Scheme], scheme: Scheme) -> Leaf<Scheme> {
+    if schemes.contains(&scheme) { Err("is there already".to_owned()) } else { Ok(scheme) }
+}
+
+fn read_pace(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+    webhook.retry_schedule_s = read_schedule(object, flaws);
+    let timeout = |raw: &RawValue| fields::whole(raw, TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX);
+    webhook.timeout_ms = object.optional("timeout_ms", flaws, timeout).map_or(TIMEOUT_MS_DEFAULT, |ms| ms as u32);
+    let in_flight = |raw: &RawValue| fields::whole(raw, 1..=IN_FLIGHT_MAX);
+    webhook.max_in_flight = object.optional("max_in_flight", flaws, in_flight).map_or(IN_FLIGHT_DEFAULT, |n| n as u32);
+    webhook.rate_limit_per_s = object.optional("rate_limit_per_s", flaws, read_rate);
+    let ordered = |raw: &RawValue| match raw.get() {
+        "false" => Ok(Ordered::No),
+        "true" => Ok(Ordered::Webhook),
+        "\"key\"" => Ok(Ordered::Key),
+        _ => Err("must be false, true or \"key\"".to_owned()),
+    };
+    webhook.ordered = object.optional("ordered", flaws, ordered).unwrap_or(Ordered::No);
+    let disable_after = |raw: &RawValue| fields::whole(raw, 0..=DISABLE_AFTER_S_MAX);
+    webhook.disable_after_s =
+        object.optional("disable_after_s", flaws, disable_after).unwrap_or(DISABLE_AFTER_S_DEFAULT);
+}
+
+/// Requests per second.
+pub fn read_rate(raw: &RawValue) -> Leaf<f64> {
+    fields::number(raw, RATE_PER_S_MIN..=RATE_PER_S_MAX)
+}
+
+fn read_schedule(object: &mut Object<'_>, flaws: &mut Flaws) -> Vec<u32> {
+    let at = object.at("retry_schedule_s");
+    let Some(raw) = object.take("retry_schedule_s") else {
+        return SCHEDULES[0].1.to_vec();
+    };
+    if let Ok(name) = fields::text(raw) {
+        let Some((_, steps)) = SCHEDULES.iter().find(|(known, _)| *known == name) else {
+            flaws.push(Flaw::new(at, "must be standard, dfns, sent, everlytic or none, or a list of seconds"));
+            return Vec::new();
+        };
+        return steps.to_vec();
+    }
+    let items = fields::elements(raw, SCHEDULE_STEPS_MAX).unwrap_or_else(|detail| {
+        flaws.push(Flaw::new(at.clone(), detail));
+        Vec::new()
+    });
+    let mut steps = Vec::with_capacity(items.len());
+    for (number, item) in items.into_iter().enumerate() {
+        match fields::whole(item, 0..=SCHEDULE_STEP_S_MAX) {
+            Ok(seconds) => steps.push(seconds as u32),
+            Err(detail) => flaws.push(Flaw::new(format!("{at}/{number}"), detail)),
+        }
+    }
+    steps
+}
+
+/// Somebody asked for the status: a webhook that is disabled here is disabled by hand, if it was not before.
+fn read_status(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+    let status = |raw: &RawValue| fields::choice(raw, "enabled, paused or disabled");
+    let status = object.optional("status", flaws, status).unwrap_or(Status::Enabled);
+    webhook.disabled_reason = match status {
+        Status::Disabled if webhook.status == Status::Disabled => {
+            webhook.disabled_reason.or(Some(DisabledReason::Manual))
+        }
+        Status::Disabled => Some(DisabledReason::Manual),
+        Status::Enabled | Status::Paused => None,
+    };
+    webhook.status = status;
+}
+
+/// What no field says alone.
+fn judge_together(webhook: &Webhook, flaws: &mut Flaws) {
+    if webhook.encrypted && matches!(webhook.method, Method::Get | Method::Delete) {
+        flaws.push(Flaw::new("/encrypted", "needs a method with a body: get and delete send everything in the URL"));
+    }
+    let set_by_auth = match &webhook.auth {
+        Some(Auth::Basic { .. } | Auth::Bearer { .. }) => "authorization",
+        Some(Auth::Header { name, .. }) => name.as_str(),
+        None => return,
+    };
+    if let Some(name) = webhook.headers.keys().find(|name| name.eq_ignore_ascii_case(set_by_auth)) {
+        flaws.push(Flaw::new(format!("/headers/{}", escape_token(name)), "is set by auth already"));
+    }
+}
+
+/// A signing secret: `whsec_` and base64 of 24 to 64 bytes.
+pub fn read_secret(raw: &RawValue) -> Leaf<String> {
+    let text = fields::text(raw)?;
+    match signing::parse_secret(&text) {
+        Ok(_) => Ok(text),
+        Err(bad) => Err(format!("must be whsec_ and base64 of 24 to 64 bytes: {bad}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

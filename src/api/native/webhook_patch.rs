@@ -1,0 +1,103 @@
+//! `PATCH /v1/webhooks/{id}`: a merge patch (RFC 7396) on the webhook's JSON form, then read like a new one.
+//!
+//! Two departures, both for what a reader gets to see: a credential sent back as its mask stays as it is, and an `auth`
+//! of another `type` replaces the whole of the old one, whose members mean nothing to it.
+
+use serde_json::{Map, Value};
+
+use crate::api::ask::Ask;
+use crate::api::fault::{Fault, Flaw};
+use crate::api::fields::{self, Flaws, Object};
+use crate::model::Webhook;
+use crate::rules::target::Policy;
+
+use super::webhook_form;
+use super::webhook_view::{MASK, is_read_only, writable};
+
+/// The webhook after the patch that `ask` holds. 422 with every mistake at once, 400 for what is not strict JSON.
+pub fn patched(webhook: &Webhook, ask: &Ask<'_>, policy: &Policy) -> Result<Webhook, Fault> {
+    apply(webhook, ask.object()?, policy)
+}
+
+fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Result<Webhook, Fault> {
+    let mut flaws = Flaws::new();
+    let judged = patch.has("url").then_some(policy);
+    let mut form = Vec::new();
+    for (name, before) in writable(webhook) {
+        let after = match patch.take_any(name) {
+            None => before,
+            Some(raw) => match serde_json::from_str::<Value>(raw.get()) {
+                Ok(change) => merge_field(name, &before, change, &mut flaws),
+                // A number beyond what a double holds: no field takes such a one, and its reading will say so.
+                Err(_) => raw.get().to_owned(),
+            },
+        };
+        form.push(format!("\"{name}\":{after}"));
+    }
+    refuse_rest(patch, &mut flaws);
+    let text = format!("{{{}}}", form.join(","));
+    let mut merged = webhook.clone();
+    let mut object = Object::read(&text, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
+    webhook_form::read(&mut merged, &mut object, judged, &mut flaws);
+    fields::judge(flaws)?;
+    Ok(merged)
+}
+
+/// Names what is left of the patch, and why it cannot be patched.
+fn refuse_rest(patch: Object<'_>, flaws: &mut Flaws) {
+    for (name, _) in patch.rest() {
+        let detail = match name.as_ref() {
+            "secret" => "is set at creation and changed by rotate-secret",
+            name if is_read_only(name) => "is read-only",
+            _ => "is not a known field",
+        };
+        flaws.push(Flaw::new(format!("/{}", crate::rules::json::escape_token(&name)), detail));
+    }
+}
+
+fn merge_field(name: &str, before: &str, change: Value, flaws: &mut Flaws) -> String {
+    let mut value: Value = serde_json::from_str(before).unwrap_or(Value::Null);
+    let credentials: &[&str] = match name {
+        "auth" => &["password", "token", "value"],
+        "tls" => &["client_key_pem"],
+        _ => &[],
+    };
+    let kept: Vec<Option<Value>> = credentials.iter().map(|member| value.get(member).cloned()).collect();
+    let other_kind = name == "auth" && change.get("type").is_some_and(|kind| value.get("type") != Some(kind));
+    if other_kind {
+        value = Value::Null;
+    }
+    merge(&mut value, change);
+    for (member, kept) in credentials.iter().zip(kept) {
+        if value.get(member).and_then(Value::as_str) != Some(MASK) {
+            continue;
+        }
+        match kept {
+            Some(credential) if !other_kind => value[*member] = credential,
+            _ => flaws.push(Flaw::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
+        }
+    }
+    value.to_string()
+}
+
+/// RFC 7396 section 2, `MergePatch(Target, Patch)`.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, change) in patch {
+        if change.is_null() {
+            members.remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Merge patches on webhooks: RFC 7396, masks, and what cannot be patched.
+
+use super::*;
+use crate::model::Id;
+use crate::model::webhook::{Auth, DisabledReason, Scheme, Status, Tls};
+
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+
+fn webhook() -> Webhook {
+    let mut webhook = webhook_form::blank(Id::from_u128(1), Id::from_u128(2));
+    webhook.name = "first".to_owned();
+    webhook.url = "https://example.com/in".to_owned();
+    webhook.version = 7;
+    webhook.retry_schedule_s = vec![1, 2];
+    webhook.headers.insert("X-A".to_owned(), "1".to_owned());
+    webhook.auth = Some(Auth::Basic { username: "u".to_owned(), password: "secret".to_owned() });
+    webhook.filter = Some(r#"{"path":"/n","eq":12345678901234567890.25}"#.to_owned());
+    webhook
+}
+
+fn patch(webhook: &Webhook, text: &str) -> Result<Webhook, Vec<String>> {
+    let object = Object::read(text, String::new()).unwrap();
+    apply(webhook, object, &Policy::default())
+        .map_err(|fault| fault.errors.into_iter().map(|flaw| flaw.pointer).collect())
+}
+
+#[test]
+fn an_empty_patch_changes_nothing() {
+    assert_eq!(patch(&webhook(), "{}"), Ok(webhook()));
+}
+
+#[test]
+fn named_members_change_and_null_brings_the_default_back() {
+    let after = patch(&webhook(), r#"{"timeout_ms":2000,"name":null,"retry_schedule_s":null,"auth":null}"#).unwrap();
+    assert_eq!((after.timeout_ms, after.name.as_str()), (2_000, "example.com"));
+    assert_eq!(after.retry_schedule_s.len(), 9);
+    assert_eq!(after.auth, None);
+    assert_eq!((after.version, &after.headers, &after.filter), (7, &webhook().headers, &webhook().filter));
+}
+
+#[test]
+fn objects_are_merged_and_arrays_replaced() {
+    let after = patch(&webhook(), r#"{"headers":{"X-B":"2","X-A":null},"event_types":["a.b"]}"#).unwrap();
+    assert_eq!(after.headers.into_iter().collect::<Vec<_>>(), [("X-B".to_owned(), "2".to_owned())]);
+    let again = patch(&webhook(), r#"{"signature":["dfns"]}"#).unwrap();
+    assert_eq!(again.signature, [Scheme::Dfns]);
+}
+
+#[test]
+fn a_mask_sent_back_leaves_the_credential() {
+    let after = patch(&webhook(), r#"{"auth":{"type":"basic","username":"new","password":"********"}}"#).unwrap();
+    assert_eq!(after.auth, Some(Auth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
+    let after = patch(&webhook(), r#"{"auth":{"username":"new"}}"#).unwrap();
+    assert_eq!(after.auth, Some(Auth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
+    let mut mtls = webhook();
+    mtls.tls =
+        Some(Tls { ca_pem: None, client_cert_pem: Some(CERTIFICATE.to_owned()), client_key_pem: Some(PEM.to_owned()) });
+    assert_eq!(patch(&mtls, r#"{"tls":{"client_key_pem":"********"}}"#), Ok(mtls));
+}
+
+#[test]
+fn a_mask_where_there_is_no_credential_is_refused() {
+    assert_eq!(
+        patch(&webhook(), r#"{"auth":{"type":"bearer","token":"********"}}"#),
+        Err(vec!["/auth/token".to_owned()])
+    );
+    let mut bare = webhook();
+    bare.auth = None;
+    let found = patch(&bare, r#"{"auth":{"type":"basic","username":"u","password":"********"}}"#);
+    assert_eq!(found, Err(vec!["/auth/password".to_owned()]));
+}
+
+#[test]
+fn an_auth_of_another_type_replaces_the_old_one() {
+    let after = patch(&webhook(), r#"{"auth":{"type":"bearer","token":"t"}}"#).unwrap();
+    assert_eq!(after.auth, Some(Auth::Bearer { token: "t".to_owned() }));
+}
+
+#[test]
+fn what_cannot_be_patched_is_named() {
+    let found = patch(
+        &webhook(),
+        r#"{"id":"x","app_id":"y","created_at":null,"updated_at":1,"disabled_reason":null,"circuit":"open",
+        "consecutive_failures":0,"last_attempt_at":null,"last_success_at":null,"secret":"whsec_x","nmae":"z"}"#,
+    );
+    let mut found = found.unwrap_err();
+    found.sort();
+    let expected = [
+        "/app_id",
+        "/circuit",
+        "/consecutive_failures",
+        "/created_at",
+        "/disabled_reason",
+        "/id",
+        "/last_attempt_at",
+        "/last_success_at",
+        "/nmae",
+        "/secret",
+        "/updated_at",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn mistakes_point_into_the_patch() {
+    for (text, pointer) in [
+        (r#"{"url":null}"#, "/url"),
+        (r#"{"url":"http://127.0.0.1/"}"#, "/url"),
+        (r#"{"timeout_ms":1e400}"#, "/timeout_ms"),
+        (r#"{"headers":{"host":"x"}}"#, "/headers/host"),
+        (r#"{"headers":[]}"#, "/headers"),
+        (r#"{"filter":{"path":"/n","gt":"x"}}"#, "/filter"),
+        (r#"{"auth":{"password":null}}"#, "/auth/password"),
+    ] {
+        let found = patch(&webhook(), text).unwrap_err();
+        assert!(found.iter().all(|at| at.starts_with(pointer)), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_url_that_is_not_touched_is_not_judged_again() {
+    let mut old = webhook();
+    old.url = "http://10.0.0.1/since-closed".to_owned();
+    assert_eq!(patch(&old, r#"{"status":"paused"}"#).map(|webhook| webhook.status), Ok(Status::Paused));
+}
+
+#[test]
+fn disabling_by_hand_keeps_an_earlier_reason_and_enabling_drops_it() {
+    let by_hand = patch(&webhook(), r#"{"status":"disabled"}"#).unwrap();
+    assert_eq!(by_hand.disabled_reason, Some(DisabledReason::Manual));
+    let mut gone = webhook();
+    (gone.status, gone.disabled_reason) = (Status::Disabled, Some(DisabledReason::Gone));
+    assert_eq!(patch(&gone, r#"{"name":"n"}"#).unwrap().disabled_reason, Some(DisabledReason::Gone));
+    assert_eq!(patch(&gone, r#"{"status":"enabled"}"#).unwrap().disabled_reason, None);
+}

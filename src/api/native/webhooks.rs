@@ -1,0 +1,213 @@
+//! Webhooks: make, list, read, change, remove, pause; their secrets and public keys (api.md sections 3 and 5).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
+
+use crate::api::ask::Ask;
+use crate::api::call::Reply;
+use crate::api::context::Context;
+use crate::api::cursor::Kind;
+use crate::api::fault::Fault;
+use crate::api::fields::{self, Flaws, Object};
+use crate::api::params;
+use crate::api::step::Step;
+use crate::model::webhook::{Status, WebhookState};
+use crate::model::{AppId, Time, Webhook, WebhookId};
+use crate::rules::signing;
+use crate::rules::target::Policy;
+use crate::store::command::first_secret;
+use crate::store::{Applied, Command, Reach, Receipt, Registry, Search};
+
+use super::page;
+use super::publish::{Place, app};
+use super::webhook_form;
+use super::webhook_patch;
+use super::webhook_view::{SecretsView, WebhookView};
+
+/// How long old secrets go on signing where `overlap_s` is not given, and at the most.
+const OVERLAP_S_DEFAULT: u32 = 86_400;
+pub const OVERLAP_S_MAX: u64 = 30 * 86_400;
+
+/// The webhook in the path, or 404.
+pub fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
+    let id: WebhookId = ask.id("webhook")?;
+    context.registry.webhook(ask.reach(), id).cloned().ok_or_else(|| Fault::not_found("webhook"))
+}
+
+/// The webhook of a receipt.
+fn received(applied: Applied) -> Result<Arc<Webhook>, Fault> {
+    match applied.receipt {
+        Receipt::Webhook(webhook) => Ok(webhook),
+        _ => Err(super::unexpected()),
+    }
+}
+
+/// The app that something belongs to that names none: the key's own, or the organization's default.
+pub fn own_app(registry: &Registry, reach: Reach) -> Result<AppId, Fault> {
+    let default = || registry.organizations.get(&reach.org).map(|org| org.default_app_id);
+    reach.app.or_else(default).ok_or_else(|| Fault::not_found("app"))
+}
+
+/// `POST /v1/webhooks`.
+pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let place = Place { registry: &context.registry, reach: ask.reach() };
+    let (mut webhook, secret) = read_new(ask.object()?, &place, &context.settings.policy)?;
+    let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    webhook.secrets = first_secret(secret, context.now);
+    let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    Ok(Step::apply(order, |applied| Ok(Reply::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))))
+}
+
+/// A new webhook, and the secret it is to have if one is given.
+pub fn read_new(
+    mut object: Object<'_>,
+    place: &Place<'_>,
+    policy: &Policy,
+) -> Result<(Webhook, Option<String>), Fault> {
+    let mut flaws = Flaws::new();
+    let app_id = match app(&mut object, place, &mut flaws)? {
+        Some(app_id) => app_id,
+        None => own_app(place.registry, place.reach)?,
+    };
+    let mut webhook = webhook_form::blank(place.reach.org, app_id);
+    webhook_form::read(&mut webhook, &mut object, Some(policy), &mut flaws);
+    let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
+    object.finish(&mut flaws);
+    fields::judge(flaws)?;
+    Ok((webhook, secret))
+}
+
+/// `GET /v1/webhooks`.
+pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let mut reach = ask.reach();
+    if let Some(name) = ask.query.text("app_id") {
+        let app = context.registry.app_named(reach, name).ok_or_else(|| Fault::not_found("app"))?;
+        reach.app = Some(app.id);
+    }
+    let status = match ask.query.text("status") {
+        None => None,
+        Some("enabled") => Some(Status::Enabled),
+        Some("paused") => Some(Status::Paused),
+        Some("disabled") => Some(Status::Disabled),
+        Some(_) => return Err(params::wrong("status", "must be enabled, paused or disabled")),
+    };
+    let search = ask.query.search()?;
+    let wanted = |webhook: &&Arc<Webhook>| {
+        status.is_none_or(|status| webhook.status == status)
+            && search.as_ref().is_none_or(|search| found(search, webhook))
+    };
+    let rows = context.registry.webhooks_within(reach).filter(wanted);
+    let page = page::cut(Kind::Webhooks, &ask.query, rows, |webhook| webhook.id.as_u128())?;
+    Ok(Step::Reply(page::reply(Kind::Webhooks, &page, |webhook| {
+        WebhookView::new(webhook, &context.store.state(webhook.id))
+    })))
+}
+
+fn found(search: &Search, webhook: &Webhook) -> bool {
+    let texts = [webhook.name.as_str(), &webhook.url, webhook.description.as_deref().unwrap_or_default()];
+    texts.iter().any(|text| search.within(text))
+        || webhook.event_types.iter().any(|text| search.within(text))
+        || search.is(&webhook.id.to_string())
+}
+
+/// `GET /v1/webhooks/{id}`.
+pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = in_path(context, ask)?;
+    Ok(Step::Reply(shown(&webhook, &context.store.state(webhook.id))))
+}
+
+fn shown(webhook: &Webhook, state: &WebhookState) -> Reply {
+    Reply::json(StatusCode::OK, &WebhookView::new(webhook, state))
+}
+
+/// `PATCH /v1/webhooks/{id}`. Made from the webhook as read here: if it has changed when the command is applied, the
+/// call is handled again.
+pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = in_path(context, ask)?;
+    let patched = webhook_patch::patched(&webhook, ask, &context.settings.policy)?;
+    if patched == *webhook {
+        return Ok(Step::Reply(shown(&webhook, &context.store.state(webhook.id))));
+    }
+    let store = context.store.clone();
+    let order = ask.order(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    Ok(Step::apply(order, move |applied| {
+        let webhook = received(applied)?;
+        Ok(shown(&webhook, &store.state(webhook.id)))
+    }))
+}
+
+/// `DELETE /v1/webhooks/{id}`.
+pub fn remove(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id = in_path(context, ask)?.id;
+    Ok(Step::apply(ask.order(Command::RemoveWebhook { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+}
+
+/// `POST /v1/webhooks/{id}/pause`.
+pub fn pause(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    set_status(context, ask, Status::Paused)
+}
+
+/// `POST /v1/webhooks/{id}/resume`.
+pub fn resume(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    set_status(context, ask, Status::Enabled)
+}
+
+/// The running state is not in the receipt: it is kept beside it, so that a repeated request gets the same answer.
+fn set_status(context: &mut Context<'_>, ask: &Ask<'_>, status: Status) -> Result<Step, Fault> {
+    ask.no_fields()?;
+    let id = in_path(context, ask)?.id;
+    let state = context.store.state(id);
+    let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
+    let order = ask.order_with(Command::SetStatus { id, status }, Bytes::from(extra))?;
+    Ok(Step::apply(order, move |mut applied| {
+        let first = applied.extra.take().and_then(|extra| serde_json::from_slice(&extra).ok());
+        Ok(shown(&*received(applied)?, &first.unwrap_or(state)))
+    }))
+}
+
+/// `GET /v1/webhooks/{id}/secret`: a command, since every reading is audited.
+pub fn secret(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let (id, now) = (in_path(context, ask)?.id, context.now);
+    Ok(Step::apply(ask.order(Command::ReadSecret { id })?, move |applied| {
+        Ok(Reply::json(StatusCode::OK, &SecretsView::new(&*received(applied)?, now)))
+    }))
+}
+
+/// `POST /v1/webhooks/{id}/rotate-secret`.
+pub fn rotate_secret(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id = in_path(context, ask)?.id;
+    let mut object = ask.optional_object()?;
+    let mut flaws = Flaws::new();
+    let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
+    let overlap_s = object.optional("overlap_s", &mut flaws, |raw| fields::whole(raw, 0..=OVERLAP_S_MAX));
+    object.finish(&mut flaws);
+    fields::judge(flaws)?;
+    let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    let overlap_s = overlap_s.map_or(OVERLAP_S_DEFAULT, |s| s as u32);
+    let order = ask.order_secret(Command::RotateSecret { id, secret, overlap_s }, None)?;
+    Ok(Step::apply(order, |applied| {
+        let webhook = received(applied)?;
+        // The moment of the rotation, also when the answer is given again.
+        let at = webhook.secrets.first().map_or(Time::ZERO, |secret| secret.created_at);
+        Ok(Reply::json(StatusCode::OK, &SecretsView::new(&webhook, at)))
+    }))
+}
+
+/// `GET /v1/webhooks/{id}/public-keys`: as a JWK Set (RFC 7517), and as Standard Webhooks writes them.
+pub fn public_keys(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = in_path(context, ask)?;
+    let (mut keys, mut rows) = (Vec::new(), Vec::new());
+    for secret in webhook.live_secrets(context.now) {
+        if let Ok(parsed) = signing::parse_secret(&secret.text) {
+            let key = parsed.public_key();
+            rows.push(json!({ "public_key": signing::public_key_text(&key), "expires_at": secret.expires_at }));
+            keys.push(key);
+        }
+    }
+    let mut answer = signing::jwks(&keys);
+    answer["data"] = rows.into();
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &answer)))
+}

@@ -1,0 +1,268 @@
+//! Finding routes, telling callers apart, and the requests of `tests/data/bad_requests.json` that a head or a body decides.
+
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use super::*;
+use crate::api::ask::strict;
+use crate::api::fields::Object;
+use crate::api::native::{self, publish, webhooks};
+use crate::model::{ApiKey, EventId, Id};
+use crate::rules::target::Policy;
+
+const NOW: Time = Time(1_772_704_800_120);
+const KEY: &str = "pr_all";
+const PRODUCER_KEY: &str = "pr_producer";
+
+fn settings() -> ApiSettings {
+    ApiSettings {
+        max_event_bytes: 1024 * 1024,
+        retention_ms: 31 * 86_400_000,
+        idempotency_window_ms: 86_400_000,
+        policy: Policy::default(),
+        public_url: "http://127.0.0.1:8080".to_owned(),
+        metrics: MetricsAccess::Everybody,
+    }
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry.put_organization(crate::model::Organization {
+        id: Id::from_u128(1),
+        name: "org".to_owned(),
+        default_app_id: Id::from_u128(2),
+        created_at: NOW,
+    });
+    let all = [
+        (KEY, vec![Scope::Admin], None),
+        (PRODUCER_KEY, vec![Scope::EventsWrite], None),
+        ("pr_expired", vec![Scope::Admin], Some(NOW)),
+    ];
+    for (number, (text, scopes, expires_at)) in all.into_iter().enumerate() {
+        registry.put_key(ApiKey {
+            id: Id::from_u128(10 + number as u128),
+            org_id: Id::from_u128(1),
+            app_id: None,
+            name: text.to_owned(),
+            scopes,
+            hash: auth::key_hash(text),
+            created_at: NOW,
+            expires_at,
+            rate_per_s: None,
+            installation: false,
+        });
+    }
+    registry
+}
+
+fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Call {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
+    Call {
+        method: method.parse().unwrap(),
+        path: path.to_owned(),
+        query,
+        headers: map,
+        body: Bytes::copy_from_slice(body),
+        remote: None,
+        request_id: "r-1".to_owned(),
+    }
+}
+
+/// Judges a call as far as no store is needed: 200 stands for what would go on to the store.
+fn judge(call: &Call) -> Result<(), Fault> {
+    let (registry, settings) = (registry(), settings());
+    let found = Api::new(Vec::new()).find(call);
+    let principal = found.identify(call, &registry, &settings, NOW)?;
+    let bytes_max = found.admit(call, principal.as_ref(), &settings)?;
+    if call.body.len() > bytes_max {
+        return Err(Fault::too_large(bytes_max));
+    }
+    let route = found.route().expect("admitted calls have a route");
+    route.body.admit_bytes(&call.headers, &call.body)?;
+    let query = Params::parse(call.query.as_deref(), route.query)?;
+    query.limit()?;
+    if let Some(principal) = &principal {
+        crate::api::idempotency::keep(call, principal)?;
+        judge_body(route, call, principal, &registry)?;
+    }
+    Ok(())
+}
+
+/// What a handler does with a body or an id before it asks the store.
+fn judge_body(route: &Route, call: &Call, principal: &Principal, registry: &Registry) -> Result<(), Fault> {
+    let place = publish::Place { registry, reach: principal.reach };
+    match (route.verb, route.path) {
+        (Verb::Post, "/v1/events") => publish::read_one(&call.body, &place, None).map(drop),
+        (Verb::Post, "/v1/webhooks") => {
+            let object = Object::read(strict(&call.body)?, String::new());
+            let object = object.map_err(|flaw| Fault::invalid(vec![flaw]))?;
+            webhooks::read_new(object, &place, &Policy::default()).map(drop)
+        }
+        (Verb::Get, "/v1/events/{id}") => {
+            let id = call.path.rsplit('/').next().unwrap_or_default();
+            id.parse::<EventId>().map(drop).map_err(|_| Fault::not_found("event"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn status(call: &Call) -> u16 {
+    judge(call).map_or_else(|fault| fault.status.as_u16(), |()| 200)
+}
+
+const BEARER: (&str, &str) = ("authorization", "Bearer pr_all");
+
+#[test]
+fn every_native_route_is_found_under_its_own_pattern() {
+    let api = Api::new(Vec::new());
+    for route in native::routes::ROUTES {
+        let path = route.path.replace("{id}", "019cbd70-9d78-7320-aa3a-de3497964cb8");
+        let found = api.find(&call(route.verb.as_str(), &path, &[], b""));
+        assert_eq!(found.pattern(), route.path);
+        assert!(found.route().is_some_and(|hit| std::ptr::eq(hit, route)), "{} {path}", route.verb.as_str());
+    }
+}
+
+#[test]
+fn another_method_is_told_which_there_are() {
+    for (method, path, allow) in [
+        ("DELETE", "/v1/events", "POST, GET, HEAD"),
+        ("PUT", "/v1/webhooks/019cbd70-9d78-7320-aa3a-de3497964cb8", "GET, HEAD, PATCH, DELETE"),
+        ("POST", "/healthz", "GET, HEAD"),
+    ] {
+        let fault = judge(&call(method, path, &[BEARER], b"")).unwrap_err();
+        assert_eq!(fault.status, 405);
+        assert_eq!(fault.headers, [(ALLOW, HeaderValue::from_static(allow))]);
+    }
+    assert_eq!(status(&call("HEAD", "/healthz", &[], b"")), 200);
+}
+
+#[test]
+fn what_is_nowhere_is_not_found_and_needs_a_key_all_the_same() {
+    for path in ["/nope", "/v1", "/v1/events/", "/v1//events", "/V1/events", "/v1/%65vents", "/", "*", "/v1/events/%zz"]
+    {
+        assert_eq!(status(&call("GET", path, &[BEARER], b"")), 404, "{path}");
+        assert_eq!(status(&call("GET", path, &[], b"")), 401, "{path}");
+    }
+}
+
+#[test]
+fn a_key_is_one_bearer_token_that_is_known_and_alive() {
+    for (headers, expected, code) in [
+        (&[][..], 401, "credentials_missing"),
+        (&[("authorization", "Bearer ")], 401, "credentials_malformed"),
+        (&[("authorization", "Basic cHJfYWxs")], 401, "credentials_malformed"),
+        (&[("authorization", "pr_all")], 401, "credentials_malformed"),
+        (&[("authorization", "Bearer pr_all pr_all")], 401, "credentials_malformed"),
+        (&[("authorization", "Bearer pr_unknown")], 401, "credentials_wrong"),
+        (&[("authorization", "Bearer pr_expired")], 401, "key_expired"),
+        (&[BEARER, ("authorization", "Bearer other")], 400, "ambiguous_credentials"),
+    ] {
+        let fault = judge(&call("GET", "/v1/webhooks", headers, b"")).unwrap_err();
+        assert_eq!((fault.status.as_u16(), fault.code), (expected, code));
+        assert_eq!(fault.headers.is_empty(), expected != 401, "a 401 has a challenge");
+    }
+    assert_eq!(status(&call("GET", "/v1/webhooks", &[("authorization", "bearer  pr_all")], b"")), 200);
+}
+
+#[test]
+fn scopes_come_before_the_request_and_the_installation_is_nobody_elses() {
+    let producer = [("authorization", "Bearer pr_producer"), ("content-type", "text/plain")];
+    assert_eq!(status(&call("POST", "/v1/webhooks", &producer, b"x")), 403);
+    assert_eq!(status(&call("POST", "/v1/events", &producer, b"x")), 415);
+    assert_eq!(judge(&call("GET", "/v1/organizations", &[BEARER], b"")).unwrap_err().code, "installation_only");
+}
+
+#[test]
+fn metrics_are_open_behind_a_key_or_not_here() {
+    let hash = auth::key_hash("scrape");
+    for (access, headers, expected) in [
+        (MetricsAccess::Everybody, &[][..], 200),
+        (MetricsAccess::Key(hash), &[], 401),
+        (MetricsAccess::Key(hash), &[("authorization", "Bearer pr_all")], 401),
+        (MetricsAccess::Key(hash), &[("authorization", "Bearer scrape")], 200),
+        (MetricsAccess::Elsewhere, &[], 404),
+    ] {
+        let call = call("GET", "/metrics", headers, b"");
+        let found = Api::new(Vec::new()).find(&call);
+        let settings = ApiSettings { metrics: access, ..settings() };
+        let identified = found.identify(&call, &registry(), &settings, NOW);
+        assert_eq!(identified.map_or_else(|fault| fault.status.as_u16(), |_| 200), expected, "{access:?}");
+    }
+}
+
+#[test]
+fn bodies_have_the_size_of_their_route() {
+    let settings = settings();
+    for (method, path, expected) in [
+        ("POST", "/v1/events", 1024 * 1024),
+        ("POST", "/v1/events/batch", 16 * 1024 * 1024),
+        ("GET", "/v1/events", 64 * 1024),
+    ] {
+        let call = call(method, path, &[BEARER, ("content-type", "application/json")], b"");
+        let found = Api::new(Vec::new()).find(&call);
+        let principal = found.identify(&call, &registry(), &settings, NOW).unwrap();
+        assert_eq!(found.admit(&call, principal.as_ref(), &settings), Ok(expected), "{path}");
+    }
+}
+
+/// A row of the corpus as a call; none where its bytes never become one, or where it says what a running server does.
+fn row_call(row: &Value) -> Option<Call> {
+    const OTHERS: [i64; 3] = [29, 67, 69];
+    const RAW_CALLS: [i64; 1] = [5];
+    let id = row["id"].as_i64().unwrap();
+    if OTHERS.contains(&id) || (row.get("raw").is_some() && !RAW_CALLS.contains(&id)) {
+        return None;
+    }
+    let fill = |text: &str| {
+        text.replace("{EVENTS}", "/v1/events")
+            .replace("{WEBHOOKS}", "/v1/webhooks")
+            .replace("{ID}", "019cbd70-9d78-7320-aa3a-de3497964cb8")
+            .replace("{PRODUCER_KEY}", PRODUCER_KEY)
+            .replace("{KEY}", KEY)
+            .replace("<a*129>", &"a".repeat(129))
+            .replace("<a*256>", &"a".repeat(256))
+    };
+    let body = match row["body"].as_str().unwrap_or_default() {
+        "<7b2274797065223a22fffe227d hex>" => b"{\"type\":\"\xff\xfe\"}".to_vec(),
+        "<endless chunks>" => vec![b' '; 1024 * 1024 + 1],
+        text => fill(text).into_bytes(),
+    };
+    let mut made = call(row["method"].as_str()?, &fill(row["path"].as_str()?), &[], &body);
+    if let Some(headers) = row["headers"].as_object() {
+        if headers.contains_key("x-1..x-1000") {
+            return None;
+        }
+        for (name, value) in headers {
+            let value = fill(value.as_str()?);
+            made.headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, value.parse().ok()?);
+        }
+    } else if id == 5 {
+        made.headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer pr_all"));
+        made.headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer other"));
+    }
+    Some(made)
+}
+
+#[test]
+fn bad_requests_get_the_expected_status() {
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../tests/data/bad_requests.json")).unwrap();
+    let mut judged = 0;
+    for row in &rows {
+        let Some(call) = row_call(row) else { continue };
+        let mut expected = vec![row["expect"].as_u64().unwrap()];
+        expected.extend(row["also_accept"].as_array().into_iter().flatten().filter_map(Value::as_u64));
+        // A good publish goes on to the store, which this test does not have.
+        let accepted = if expected.contains(&202) { 200 } else { 0 };
+        let got = status(&call);
+        assert!(got == accepted || expected.contains(&u64::from(got)), "{}: {got}", row["name"]);
+        judged += 1;
+    }
+    assert_eq!(judged, 25, "of {} rows", rows.len());
+}

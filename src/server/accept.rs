@@ -1,0 +1,154 @@
+//! The accept loops: connections in up to the cap, through whatever the machine runs out of, until the drain.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::request::Asker;
+use super::{Limits, Service, connection};
+use crate::api::origin::Reach;
+use crate::engine::network::{Conn, Listen, Listener, Peer};
+
+/// How long accepting pauses when the machine has nothing left to accept with: the shortest, then twice as long until
+/// the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A running server. Dropping it cuts all connections; `drain` is the gentle way.
+pub struct Server {
+    stop: watch::Sender<bool>,
+    open: Arc<AtomicUsize>,
+    accepting: Vec<JoinHandle<JoinSet<()>>>,
+}
+
+impl Server {
+    /// Begins to accept on all `listeners`; to be called within the runtime.
+    pub fn start<S: Service>(service: Arc<S>, listeners: Vec<Box<dyn Listener>>, limits: Limits) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let open = Arc::new(AtomicUsize::new(0));
+        let accepting = listeners
+            .into_iter()
+            .map(|listener| {
+                let reach = reach_of(&listener.local_addr());
+                let door = Door { service: service.clone(), limits, reach, open: open.clone(), stop: stopped.clone() };
+                tokio::spawn(door.accept(listener))
+            })
+            .collect();
+        Self { stop, open, accepting }
+    }
+
+    /// Connections open now, over all listeners.
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Stops accepting at once, lets the requests in hand be answered until `by`, and cuts what is left. Returns how
+    /// many connections were cut.
+    pub async fn drain(mut self, by: Instant) -> usize {
+        // Without receivers there is nobody left to stop.
+        let _ = self.stop.send(true);
+        let mut cut = 0;
+        for accepting in self.accepting.drain(..) {
+            let Ok(mut connections) = accepting.await else { continue };
+            while let Ok(Some(_)) = timeout_at(by, connections.join_next()).await {}
+            cut += connections.len();
+            connections.shutdown().await;
+        }
+        cut
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for accepting in &self.accepting {
+            accepting.abort();
+        }
+    }
+}
+
+/// One listener's side of the server.
+struct Door<S> {
+    service: Arc<S>,
+    limits: Limits,
+    reach: Reach,
+    open: Arc<AtomicUsize>,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S: Service> Door<S> {
+    /// Accepts until told to stop; returns the connections still open. Dropping the listener refuses new ones.
+    async fn accept(self, mut listener: Box<dyn Listener>) -> JoinSet<()> {
+        let mut connections = JoinSet::new();
+        let mut stop = self.stop.clone();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let accepted = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return connections,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((conn, peer)) => {
+                    pause = PAUSE_MIN;
+                    self.admit(&mut connections, conn, peer);
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, listener = %listener.local_addr(), "cannot accept connections for now");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn admit(&self, connections: &mut JoinSet<()>, conn: Box<dyn Conn>, peer: Peer) {
+        let place = Place::take(&self.open);
+        if place.open.load(Ordering::Relaxed) > self.limits.connections_max {
+            return;
+        }
+        let (service, limits, stop) = (self.service.clone(), self.limits, self.stop.clone());
+        let asker = Asker { peer, reach: self.reach };
+        connections.spawn(async move {
+            connection::serve(&*service, limits, conn, asker, stop).await;
+            drop(place);
+        });
+    }
+}
+
+/// One of the connections counted as open.
+struct Place {
+    open: Arc<AtomicUsize>,
+}
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self { open: open.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn reach_of(listen: &Listen) -> Reach {
+    match listen {
+        Listen::Unix(_) => Reach::Unix,
+        Listen::Tcp(addr) if addr.ip().is_loopback() => Reach::Loopback,
+        Listen::Tcp(_) => Reach::Open,
+    }
+}
+
+/// Errors of the one connection that was to be accepted (accept(2)): the next one is not affected.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted)
+}

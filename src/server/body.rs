@@ -1,0 +1,100 @@
+//! A request's body as it comes, piece by piece: counted, and no longer waited for than the watch allows.
+
+use std::pin::Pin;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Incoming};
+
+use super::DISCARDED_BYTES_MAX;
+use super::refusal::Refusal;
+use super::watch::{Phase, Watch};
+
+pub(super) struct Pieces<'a> {
+    body: Incoming,
+    watch: &'a Watch,
+    is_over: bool,
+}
+
+impl<'a> Pieces<'a> {
+    pub fn new(body: Incoming, watch: &'a Watch) -> Self {
+        Self { is_over: body.is_end_stream(), body, watch }
+    }
+
+    /// Whether the last byte was read, so that the connection can carry another request.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The whole body, of at most `bytes_max`. One that comes in one piece is not copied.
+    pub async fn read(&mut self, bytes_max: usize) -> Result<Bytes, Refusal> {
+        if self.is_over {
+            return Ok(Bytes::new());
+        }
+        let announced = self.body.size_hint().exact();
+        if announced.is_some_and(|length| length > bytes_max as u64) {
+            return Err(Refusal::BodyTooLarge(bytes_max));
+        }
+        let Some(first) = self.next_within(0, bytes_max).await? else { return self.ended(Bytes::new()) };
+        let Some(second) = self.next_within(first.len(), bytes_max).await? else { return self.ended(first) };
+        let mut whole = BytesMut::with_capacity(announced.map_or(2 * first.len(), |length| length as usize));
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&second);
+        while let Some(piece) = self.next_within(whole.len(), bytes_max).await? {
+            whole.extend_from_slice(&piece);
+        }
+        self.ended(whole.freeze())
+    }
+
+    /// Throws the body away if that is soon done; then the connection can go on after a refusal. The error is a body
+    /// that breaks its own framing, which is the graver fault.
+    pub async fn discard(&mut self) -> Result<(), Refusal> {
+        if self.is_over {
+            return Ok(());
+        }
+        self.watch.enter(Phase::Discard);
+        let mut discarded = 0;
+        while discarded < DISCARDED_BYTES_MAX {
+            match self.next().await {
+                Ok(Some(piece)) => discarded += piece.len(),
+                Err(malformed @ Refusal::Malformed(_)) => return Err(malformed),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&self, whole: Bytes) -> Result<Bytes, Refusal> {
+        self.watch.enter(Phase::Call);
+        Ok(whole)
+    }
+
+    async fn next_within(&mut self, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
+        match self.next().await? {
+            Some(piece) if read + piece.len() > bytes_max => Err(Refusal::BodyTooLarge(bytes_max)),
+            piece => Ok(piece),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        while !self.body.is_end_stream() {
+            // The loop around the connection polls again when the deadline has passed.
+            let frame = std::future::poll_fn(|cx| match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending if self.watch.is_overdue() => Poll::Ready(Err(Refusal::BodyLate)),
+                frame => frame.map(Ok),
+            });
+            match frame.await? {
+                None => break,
+                Some(Err(_)) => return Err(Refusal::Malformed("the body does not end as announced")),
+                Some(Ok(frame)) => {
+                    // What is no data is trailers, which nobody asked for.
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+        self.is_over = true;
+        Ok(None)
+    }
+}

@@ -1,0 +1,121 @@
+//! One connection from its first byte to its last: hyper speaks, the watch says how long.
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+
+use super::gate::Gate;
+use super::refusal::Refusal;
+use super::request::{Asker, answer};
+use super::watch::{Phase, Watch};
+use super::{HEAD_BYTES_MAX, Limits, Service};
+use crate::engine::network::Conn;
+
+/// Why a connection is no longer served.
+enum Ended {
+    /// hyper is done with it, for better or worse.
+    Done,
+    /// It waited too long for what it waited for.
+    Late(Phase),
+}
+
+/// Serves requests until the peer or a deadline ends it, or `stop` turns true and the request in hand is answered.
+pub(super) async fn serve<S: Service>(
+    service: &S,
+    limits: Limits,
+    mut conn: Box<dyn Conn>,
+    asker: Asker,
+    mut stop: watch::Receiver<bool>,
+) {
+    let head_by = Instant::now() + limits.head_read;
+    // Nothing is set up for a peer that says nothing: thousands of those cost their sockets and little else.
+    let mut first = [0];
+    tokio::select! {
+        biased;
+        read = timeout_at(head_by, conn.read(&mut first)) => if !matches!(read, Ok(Ok(1))) { return },
+        _ = stop.wait_for(|stop| *stop) => return,
+    }
+    let watch = Watch::new(limits, head_by);
+    let ids = || service.request_id();
+    let gate = Gate::new(conn, first[0], &watch, &ids);
+    let mut http = Box::pin(
+        http1().serve_connection(TokioIo::new(gate), service_fn(|request| answer(service, asker, &watch, request))),
+    );
+
+    let mut alarm = pin!(sleep_until(head_by));
+    let is_stopping = stop.clone();
+    let mut stopped = Some(Box::pin(async move { stop.wait_for(|stop| *stop).await.is_ok() }));
+    let mut is_waiting_for_stop = false;
+    let mut told = None;
+    let ended = std::future::poll_fn(|cx| {
+        // Once it is waited for, a glance tells whether it is worth asking again.
+        if let Some(waiting) = &mut stopped
+            && (!is_waiting_for_stop || is_stopping.has_changed().unwrap_or(true))
+        {
+            is_waiting_for_stop = true;
+            if waiting.as_mut().poll(cx).is_ready() {
+                stopped = None;
+                http.as_mut().graceful_shutdown();
+            }
+        }
+        loop {
+            if http.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ended::Done);
+            }
+            if !is_over(&watch, alarm.as_mut(), cx) {
+                return Poll::Pending;
+            }
+            match watch.phase() {
+                // Whoever reads the body sees it too when asked again, and answers.
+                Phase::Body | Phase::Discard if told != watch.deadline() => told = watch.deadline(),
+                phase => return Poll::Ready(Ended::Late(phase)),
+            }
+        }
+    })
+    .await;
+    if let Ended::Late(Phase::Head) = ended {
+        let mut gate = Pin::into_inner(http).into_parts().io.into_inner();
+        gate.refuse(Refusal::HeadLate, &[]);
+        // Late once already, so this is all the time it gets; an error is the peer's loss.
+        let _ = timeout(limits.linger, gate.shutdown()).await;
+    }
+}
+
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // A peer may close its side after its last request and still wait for the answer.
+        .half_close(true)
+        // The watch keeps all deadlines.
+        .header_read_timeout(None);
+    builder
+}
+
+/// Whether the connection's deadline has passed. The alarm is set anew only when it rings or must ring earlier, so a
+/// request that is served in good time never touches the timer.
+fn is_over(watch: &Watch, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+    loop {
+        let deadline = watch.deadline();
+        if let Some(deadline) = deadline
+            && deadline < alarm.deadline()
+        {
+            alarm.as_mut().reset(deadline);
+        }
+        if alarm.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        if watch.is_overdue() {
+            return true;
+        }
+        let later = deadline.unwrap_or_else(|| Instant::now() + watch.limits().idle);
+        alarm.as_mut().reset(later);
+    }
+}

@@ -1,0 +1,156 @@
+//! The stream between the peer and hyper. It tells the watch what passes, says in our words what hyper refuses in none,
+//! and closes so that a refused peer can read why.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::LINGER_BYTES_MAX;
+use super::refusal::Refusal;
+use super::watch::{Phase, Watch};
+use crate::engine::network::Conn;
+
+pub(super) struct Gate<'a> {
+    conn: Box<dyn Conn>,
+    watch: &'a Watch,
+    /// Makes a request id, for an answer to what is no request.
+    ids: &'a (dyn Fn() -> String + Send + Sync),
+    /// Read before hyper was there.
+    first: Option<u8>,
+    refused: Option<Refused>,
+    /// The last write did not go through at once.
+    is_blocked: bool,
+    is_shut: bool,
+    lingered: usize,
+}
+
+/// Our own last words, and how far they are written.
+struct Refused {
+    words: Vec<u8>,
+    written: usize,
+}
+
+impl<'a> Gate<'a> {
+    pub fn new(conn: Box<dyn Conn>, first: u8, watch: &'a Watch, ids: &'a (dyn Fn() -> String + Send + Sync)) -> Self {
+        Self { conn, watch, ids, first: Some(first), refused: None, is_blocked: false, is_shut: false, lingered: 0 }
+    }
+
+    /// Ends the conversation: these words, once flushed, are the last.
+    pub fn refuse(&mut self, refusal: Refusal, in_place_of: &[u8]) {
+        let words = refusal.on_the_wire(&(self.ids)(), in_place_of);
+        self.refused = Some(Refused { words, written: 0 });
+        self.watch.set_lingers(true);
+        self.watch.enter(Phase::Reply);
+    }
+
+    /// Before the service has answered, only hyper itself has anything to say: that it refuses what it read.
+    fn intercept(&mut self, bytes: &[u8]) -> bool {
+        if self.refused.is_none() && matches!(self.watch.phase(), Phase::Head | Phase::Idle) {
+            let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            let refusal = Refusal::of_hyper(status.unwrap_or(400), &self.watch.head());
+            self.refuse(refusal, bytes);
+        }
+        self.refused.is_some()
+    }
+
+    /// A peer that takes its answer, however slowly, has not stalled.
+    fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() && self.is_blocked && self.watch.phase() == Phase::Reply {
+            self.watch.enter(Phase::Reply);
+        }
+        self.is_blocked = written.is_pending();
+        written
+    }
+
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(refused) = &mut self.refused {
+            let rest = &refused.words[refused.written..];
+            if rest.is_empty() {
+                break;
+            }
+            match ready!(Pin::new(&mut self.conn).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => refused.written += written,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what still comes, until the peer closes too or enough was thrown away. Closing with bytes unread
+    /// would reset the connection, and the answer might never be seen (RFC 9112 section 9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        while self.lingered < LINGER_BYTES_MAX {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.conn).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => self.lingered += buffer.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for Gate<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(first) = self.first.take() {
+            into.put_slice(&[first]);
+            self.watch.heard(&[first]);
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.conn).poll_read(cx, into))?;
+        self.watch.heard(&into.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Gate<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.intercept(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.conn).poll_write(cx, bytes);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.intercept(slices.first().map_or(&[], |slice| slice)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        let written = Pin::new(&mut self.conn).poll_write_vectored(cx, slices);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.conn.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_last_words(cx))?;
+        ready!(Pin::new(&mut self.conn).poll_flush(cx))?;
+        if self.refused.is_none() && self.watch.phase() == Phase::Reply {
+            self.watch.enter(Phase::Idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_shut {
+            ready!(self.poll_last_words(cx))?;
+            ready!(Pin::new(&mut self.conn).poll_shutdown(cx))?;
+            self.is_shut = true;
+            self.watch.enter(Phase::Closing);
+        }
+        if self.watch.lingers() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,87 @@
+//! What the server itself refuses, before or instead of the service, and how it says so.
+
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
+
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
+use crate::api::call::Reply;
+
+/// Why a request is not even looked at, or its body not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// 400, with the reason. Where the message ends is in doubt, so the connection ends with it.
+    Malformed(&'static str),
+    /// 408.
+    HeadLate,
+    BodyLate,
+    /// 413, with the limit in bytes.
+    BodyTooLarge(usize),
+    /// 414.
+    TargetTooLong,
+    /// 415.
+    Encoded,
+    /// 431.
+    HeadersTooLarge,
+}
+
+impl Refusal {
+    /// What hyper means by a status it refuses a head with, given the head's bytes as far as they came.
+    pub fn of_hyper(status: u16, head: &[u8]) -> Self {
+        match status {
+            414 => Refusal::TargetTooLong,
+            // hyper counts the head as a whole; which part is too long is in the first line.
+            431 if first_line(head) > TARGET_BYTES_MAX => Refusal::TargetTooLong,
+            431 => Refusal::HeadersTooLarge,
+            _ => Refusal::Malformed("the request is not HTTP/1.1"),
+        }
+    }
+
+    /// The answer, after which the connection is closed.
+    pub fn reply(self, request_id: &str) -> Reply {
+        let (status, code, detail) = match self {
+            Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, "malformed_request", why.to_owned()),
+            Refusal::HeadLate => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "the head took too long".to_owned()),
+            Refusal::BodyLate => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body took too long".to_owned()),
+            Refusal::BodyTooLarge(max) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is larger than {max} bytes"))
+            }
+            Refusal::TargetTooLong => {
+                let detail = format!("the request target is longer than {TARGET_BYTES_MAX} bytes");
+                (StatusCode::URI_TOO_LONG, "target_too_long", detail)
+            }
+            Refusal::Encoded => {
+                let detail = "Content-Encoding is not supported: send the body as it is".to_owned();
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail)
+            }
+            Refusal::HeadersTooLarge => {
+                let detail = format!("more than {HEADERS_MAX} headers or {HEAD_BYTES_MAX} bytes of them");
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
+            }
+        };
+        Reply::problem(status, code, &detail, request_id).with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The answer as bytes for the stream, for a peer with which hyper is done. What hyper wrote in its place, if it
+    /// did, gives the `Date`.
+    pub fn on_the_wire(self, request_id: &str, in_place_of: &[u8]) -> Vec<u8> {
+        let reply = self.reply(request_id);
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\
+             x-request-id: {request_id}\r\n",
+            reply.status.as_u16(),
+            reply.status.canonical_reason().unwrap_or_default(),
+            reply.body.len(),
+        )
+        .into_bytes();
+        let mut lines = in_place_of.split_inclusive(|byte| *byte == b'\n');
+        bytes.extend(lines.find(|line| line.starts_with(b"date:")).into_iter().flatten());
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&reply.body);
+        bytes
+    }
+}
+
+/// The length of a head's first line, or of what there is of it.
+fn first_line(head: &[u8]) -> usize {
+    head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len())
+}

@@ -1,0 +1,171 @@
+//! One request: its framing is judged, then it is admitted, then its body is read, then it is answered.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::body::Pieces;
+use super::refusal::Refusal;
+use super::watch::{Phase, Watch};
+use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
+use crate::api::call::{self, Call, Reply};
+use crate::api::origin::{self, Reach};
+use crate::engine::network::Peer;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Who asks, and by which way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub peer: Peer,
+    pub reach: Reach,
+}
+
+/// Answers one request; the watch follows where it stands.
+pub(super) async fn answer<S: Service>(
+    service: &S,
+    asker: Asker,
+    watch: &Watch,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let mut body = Pieces::new(body, watch);
+    watch.enter(if body.is_over() { Phase::Call } else { Phase::Body });
+    let request_id = call::request_id(&parts.headers).map_or_else(|| service.request_id(), str::to_owned);
+    let id_header = HeaderValue::from_str(&request_id);
+
+    let framing = judge_framing(&parts, watch);
+    watch.forget_head();
+    let reply = match framing {
+        Ok(()) => serve(service, asker, parts, &mut body, request_id).await,
+        Err(refusal) => refusal.reply(&request_id),
+    };
+    // What was refused unread may still be on its way.
+    watch.set_lingers(!body.is_over());
+    drop(body);
+
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    if let Ok(id) = id_header {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    watch.enter(Phase::Reply);
+    Ok(response)
+}
+
+async fn serve<S: Service>(
+    service: &S,
+    asker: Asker,
+    parts: Parts,
+    body: &mut Pieces<'_>,
+    request_id: String,
+) -> Reply {
+    let mut call = Call {
+        method: if parts.method == Method::HEAD { Method::GET } else { parts.method },
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(str::to_owned),
+        headers: parts.headers,
+        body: Bytes::new(),
+        remote: asker.peer.addr(),
+        request_id,
+    };
+    let Admitted { pass, body_bytes_max } = match service.admit(&call, asker.reach) {
+        Ok(admitted) => admitted,
+        Err(reply) => {
+            // A peer that asks first has not sent its body yet, and need not.
+            let asks_first = call.headers.contains_key(EXPECT);
+            return match if asks_first { Ok(()) } else { body.discard().await } {
+                Ok(()) => *reply,
+                Err(graver) => graver.reply(&call.request_id),
+            };
+        }
+    };
+    if call.headers.contains_key(CONTENT_ENCODING) {
+        return Refusal::Encoded.reply(&call.request_id);
+    }
+    match body.read(body_bytes_max).await {
+        Ok(bytes) => call.body = bytes,
+        Err(refusal) => return refusal.reply(&call.request_id),
+    }
+    service.call(call, pass).await
+}
+
+/// Where one message ends and the next begins, and who is asked, must be beyond doubt before anything is believed.
+fn judge_framing(parts: &Parts, watch: &Watch) -> Result<(), Refusal> {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > TARGET_BYTES_MAX {
+        return Err(Refusal::TargetTooLong);
+    }
+    if parts.headers.len() > HEADERS_MAX {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+        return Err(Refusal::Malformed("the request target is not a path"));
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok().filter(|host| origin::is_host(host)),
+        _ => return Err(Refusal::Malformed("there must be one Host header")),
+    };
+    let Some(host) = host else { return Err(Refusal::Malformed("the Host header names no host")) };
+    if let Some(authority) = parts.uri.authority()
+        && !authority.as_str().eq_ignore_ascii_case(host)
+    {
+        return Err(Refusal::Malformed("the request target and the Host header name different hosts"));
+    }
+    if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+        return Err(Refusal::Malformed("there is more than one Authorization header"));
+    }
+    judge_length(parts, watch)
+}
+
+/// hyper goes by `Transfer-Encoding` alone and drops the `Content-Length` beside it, so that is looked for in the head
+/// as it came. RFC 9112 section 6.3: the sign of a smuggled request.
+fn judge_length(parts: &Parts, watch: &Watch) -> Result<(), Refusal> {
+    let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(encoding) = encodings.next() else { return Ok(()) };
+    if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Refusal::Malformed("the only Transfer-Encoding that is read is chunked, once"));
+    }
+    if names_content_length(&watch.head()) {
+        return Err(Refusal::Malformed("there is both a Content-Length and a Transfer-Encoding"));
+    }
+    Ok(())
+}
+
+fn names_content_length(head: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    let fields = lines.map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
+    fields.into_iter().any(|field| field.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_length_is_found_in_the_head_and_nowhere_else() {
+        for head in [
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\ncontent-LENGTH:0\r\n\r\n",
+            "POST / HTTP/1.1\nHost: x\nContent-Length: 1\n\n",
+        ] {
+            assert!(names_content_length(head.as_bytes()), "{head}");
+        }
+        for head in [
+            "",
+            "POST /content-length HTTP/1.1\r\nX: content-length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\n\r\nContent-Length: 1\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\n\r\n5\r\n\nContent-Length: 5\r\n",
+        ] {
+            assert!(!names_content_length(head.as_bytes()), "{head}");
+        }
+    }
+}

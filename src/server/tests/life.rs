@@ -1,0 +1,251 @@
+//! A connection's life: used again, timed, counted, drained.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::{Client, Limits, Server, Toy, limits, request, run};
+use crate::engine::network::{BoxFuture, Conn, Listen, Listener, Network, Peer, RealNetwork};
+
+/// As long as a test about a deadline waits for it.
+const BRIEF: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn a_request_reaches_the_service_and_its_answer_the_client() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    for nth in 0..3 {
+        client.say(request("POST /v1/events?a=%20b", "Content-Length: 2\r\n", "hi")).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (202, "POST /v1/events Some(\"a=%20b\") hi"));
+        assert_eq!(answer.header("x-request-id"), Some(format!("made-{nth}").as_str()));
+        assert!(answer.header("date").is_some());
+    }
+    client.say(request("POST /v1/events", "Transfer-Encoding: chunked\r\n", "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n")).await;
+    assert!(client.answer().await.unwrap().body.ends_with(" abc"));
+    client.say(request("GET /v1/webhooks", "X-Request-Id: mine\r\n", "")).await;
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("x-request-id")), (200, Some("mine")));
+    client.say(request("GET /v1/webhooks", "X-Request-Id: not mine\r\n", "")).await;
+    assert!(client.answer().await.unwrap().header("x-request-id").unwrap().starts_with("made-"));
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    client.say(request("HEAD /v1/webhooks", "", "")).await;
+    let answer = client.answer_to(&Method::HEAD).await.unwrap();
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("22")));
+    client.say(request("GET /v1/webhooks", "", "")).await;
+    assert_eq!(client.answer().await.unwrap().body.len(), 22);
+}
+
+#[tokio::test]
+async fn requests_that_do_not_wait_are_answered_in_order() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    let sized = request("POST /v1/events", "Content-Length: 1\r\n", "1");
+    let chunked = request("POST /v1/events", "Transfer-Encoding: chunked\r\n", "1\r\n2\r\n0\r\n\r\n");
+    client.say(sized + &chunked + &request("GET /v1/webhooks", "", "")).await;
+    for end in [" 1", " 2", " "] {
+        let answer = client.answer().await.unwrap();
+        assert!(answer.body.ends_with(end), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_the_connection_usable_where_its_body_came_along() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    for _ in 0..2 {
+        client.say("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi").await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (401, "refused"));
+    }
+    client.say(request("GET /v1/webhooks", "", "")).await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_sending_is_told() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    let asking = request("POST /v1/events", "Expect: 100-continue\r\nContent-Length: 2\r\n", "");
+    client.say(&asking).await;
+    assert_eq!(client.answer().await.unwrap().status, 100);
+    client.say("hi").await;
+    assert!(client.answer().await.unwrap().body.ends_with(" hi"));
+
+    let answer = running.ask(asking.replace("Bearer k", "Bearer no")).await.unwrap();
+    assert_eq!(answer.status, 401);
+}
+
+#[tokio::test]
+async fn a_half_closed_client_still_gets_its_answer() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    client.say(request("POST /v1/events", "Content-Length: 2\r\n", "hi")).await;
+    client.tcp.shutdown().await.unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 202);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_head_or_body_that_takes_too_long_is_told_and_closed() {
+    let running = run(Limits { head_read: BRIEF, body_read: BRIEF, ..limits() }).await;
+    let slow_body = request("POST /v1/events", "Content-Length: 10\r\n", "half");
+    for bytes in ["G", "GET /healthz HTTP/1.1\r\nHost: localho", &slow_body] {
+        let mut client = running.connect().await;
+        client.say(bytes).await;
+        let answer = client.answer().await.unwrap_or_else(|| panic!("{bytes}: no answer"));
+        assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"), "{bytes}");
+        assert!(client.is_closed().await, "{bytes}");
+    }
+    // One that never says anything is only closed.
+    assert!(running.connect().await.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_second_head_has_its_own_deadline_and_idling_another() {
+    let running = run(Limits { idle: BRIEF, ..limits() }).await;
+    let mut client = running.connect().await;
+    client.say(request("GET /v1/webhooks", "", "")).await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    assert!(client.is_closed().await);
+
+    let running = run(Limits { head_read: BRIEF, ..limits() }).await;
+    let mut client = running.connect().await;
+    client.say(request("GET /v1/webhooks", "", "") + "GET /slow").await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    client.say("er HTTP/1.1\r\n").await;
+    assert_eq!(client.answer().await.unwrap().status, 408);
+}
+
+#[tokio::test]
+async fn a_service_that_takes_long_is_waited_for() {
+    let running = run(Limits { head_read: BRIEF, body_read: BRIEF, idle: BRIEF, reply_stall: BRIEF, ..limits() }).await;
+    let mut client = running.connect().await;
+    client.say(request("GET /wait", "", "")).await;
+    running.service.waiting.notified().await;
+    // Longer than any of the deadlines, which all rest while the service works.
+    assert!(tokio::time::timeout(BRIEF * 3, client.tcp.readable()).await.is_err());
+    running.service.go.notify_one();
+    assert_eq!(client.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    let running = run(Limits { reply_stall: BRIEF, ..limits() }).await;
+    let mut client = running.connect().await;
+    client.say(request("GET /large", "", "")).await;
+    running.service.gone.notified().await;
+    let mut taken = Vec::new();
+    let _ = client.tcp.read_to_end(&mut taken).await;
+    assert!(taken.len() < 64 << 20);
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_are_closed_at_once() {
+    let running = run(Limits { connections_max: 2, ..limits() }).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = running.connect().await;
+        client.say(request("GET /v1/webhooks", "", "")).await;
+        assert_eq!(client.answer().await.unwrap().status, 200);
+        open.push(client);
+    }
+    assert_eq!(running.server.open_connections(), 2);
+    assert!(running.connect().await.is_closed().await);
+    open[0].say(request("GET /v1/webhooks", "", "")).await;
+    assert_eq!(open[0].answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_in_hand_and_refuses_what_is_new() {
+    let running = run(limits()).await;
+    let (mut busy, mut idle) = (running.connect().await, running.connect().await);
+    idle.say(request("GET /v1/webhooks", "", "")).await;
+    idle.answer().await.unwrap();
+    let mut silent = running.connect().await;
+    busy.say(request("GET /wait", "", "")).await;
+    running.service.waiting.notified().await;
+
+    let draining = tokio::spawn(running.server.drain(Instant::now() + Duration::from_secs(60)));
+    assert!(idle.is_closed().await);
+    assert!(silent.is_closed().await);
+    assert!(TcpStream::connect(running.addr).await.is_err());
+    running.service.go.notify_one();
+    let answer = busy.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(busy.is_closed().await);
+    assert_eq!(draining.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_drain_cuts_what_is_not_done_in_time() {
+    let running = run(limits()).await;
+    let mut busy = running.connect().await;
+    busy.say(request("GET /wait", "", "")).await;
+    running.service.waiting.notified().await;
+    assert_eq!(running.server.drain(Instant::now() + BRIEF).await, 1);
+    assert!(busy.is_closed().await);
+}
+
+/// Fails as a machine without descriptors does, then accepts.
+struct Exhausted {
+    failures: u32,
+    inner: Box<dyn Listener>,
+}
+
+impl Listener for Exhausted {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>> {
+        if self.failures == 0 {
+            return self.inner.accept();
+        }
+        self.failures -= 1;
+        let error = if self.failures.is_multiple_of(2) { libc::EMFILE } else { libc::ECONNABORTED };
+        Box::pin(std::future::ready(Err(io::Error::from_raw_os_error(error))))
+    }
+
+    fn local_addr(&self) -> Listen {
+        self.inner.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn accepting_survives_what_the_machine_runs_out_of() {
+    let inner = RealNetwork.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let Listen::Tcp(addr) = inner.local_addr() else { panic!("not TCP") };
+    let listener = Exhausted { failures: 4, inner };
+    let server = Server::start(Arc::new(Toy::default()), vec![Box::new(listener)], limits());
+    let mut client = Client { tcp: TcpStream::connect(addr).await.unwrap(), read: Vec::new() };
+    client.say(request("GET /v1/webhooks", "", "")).await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    drop(server);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_unix_socket_skips_host_and_origin_and_a_loopback_listener_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = RealNetwork.listen(&Listen::Unix(path.clone())).await.unwrap();
+    let _server = Server::start(Arc::new(Toy::default()), vec![listener], limits());
+    let foreign = request("GET /v1/webhooks", "Origin: https://evil.example\r\nConnection: close\r\n", "");
+    let foreign = foreign.replace("localhost", "evil.example");
+    let mut unix = UnixStream::connect(&path).await.unwrap();
+    unix.write_all(foreign.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    unix.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    let running = run(limits()).await;
+    assert_eq!(running.ask(&foreign).await.unwrap().status, 421);
+    assert_eq!(running.ask(foreign.replace("Host: evil.example", "Host: localhost")).await.unwrap().status, 403);
+}

@@ -1,0 +1,207 @@
+//! The server on real sockets, with a toy service behind it and raw bytes before it.
+
+mod corpus;
+mod framing;
+mod life;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::{Admitted, Limits, Server, Service};
+use crate::api::call::{Call, Reply};
+use crate::api::origin::{OriginRules, Reach};
+use crate::engine::network::{Listen, Network, RealNetwork};
+
+const BODY_BYTES_MAX: usize = 100_000;
+
+/// Answers with what it was given. `GET /wait` waits for `go`, `GET /large` answers with 64 MiB, of which `gone` tells
+/// when they are given up. Everything but `/healthz` wants the key `k`.
+#[derive(Default)]
+struct Toy {
+    rules: OriginRules,
+    made: AtomicUsize,
+    waiting: Arc<Notify>,
+    go: Arc<Notify>,
+    gone: Arc<Notify>,
+}
+
+impl Service for Toy {
+    type Pass = ();
+
+    fn request_id(&self) -> String {
+        format!("made-{}", self.made.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn admit(&self, call: &Call, reach: Reach) -> Result<Admitted<()>, Box<Reply>> {
+        let refuse = |status: StatusCode| Err(Box::new(Reply::problem(status, "refused", "", &call.request_id)));
+        if call.path != "/healthz" && call.header("authorization") != Some("Bearer k") {
+            return refuse(StatusCode::UNAUTHORIZED);
+        }
+        let host = call.header("host").unwrap_or_default();
+        if self.rules.judge_host(reach, host).is_err() {
+            return refuse(StatusCode::MISDIRECTED_REQUEST);
+        }
+        if self.rules.judge_origin(reach, host, call.header("origin")).is_err() {
+            return refuse(StatusCode::FORBIDDEN);
+        }
+        match call.path.as_str() {
+            "/healthz" | "/wait" | "/large" | "/v1/events" | "/v1/webhooks" => {
+                Ok(Admitted { pass: (), body_bytes_max: BODY_BYTES_MAX })
+            }
+            _ => refuse(StatusCode::NOT_FOUND),
+        }
+    }
+
+    async fn call(&self, call: Call, _: ()) -> Reply {
+        match call.path.as_str() {
+            "/wait" => {
+                self.waiting.notify_one();
+                self.go.notified().await;
+            }
+            "/large" => {
+                let large = Large { bytes: vec![b'x'; 64 << 20], gone: self.gone.clone() };
+                return Reply::new(StatusCode::OK, "text/plain", Bytes::from_owner(large));
+            }
+            _ => {}
+        }
+        let status = if call.method == Method::POST { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let body = format!("{} {} {:?} {}", call.method, call.path, call.query, String::from_utf8_lossy(&call.body));
+        Reply::new(status, "text/plain", body)
+    }
+}
+
+struct Large {
+    bytes: Vec<u8>,
+    gone: Arc<Notify>,
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Large {
+    fn drop(&mut self) {
+        self.gone.notify_one();
+    }
+}
+
+/// Deadlines that a test can wait for, where it is about one; the others are ample.
+fn limits() -> Limits {
+    Limits { head_read: Duration::from_secs(20), linger: Duration::from_millis(200), ..Limits::default() }
+}
+
+struct Running {
+    server: Server,
+    service: Arc<Toy>,
+    addr: SocketAddr,
+}
+
+async fn run(limits: Limits) -> Running {
+    let listener = RealNetwork.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let Listen::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };
+    let service = Arc::new(Toy::default());
+    Running { server: Server::start(service.clone(), vec![listener], limits), service, addr }
+}
+
+impl Running {
+    async fn connect(&self) -> Client {
+        Client { tcp: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+    }
+
+    /// Says `bytes` on a connection of its own, and hears the first answer; none if the server just closes.
+    async fn ask(&self, bytes: impl AsRef<[u8]>) -> Option<Answer> {
+        let mut client = self.connect().await;
+        client.say(bytes).await;
+        client.answer().await
+    }
+
+    async fn is_well(&self) -> bool {
+        let healthy = self.ask("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        healthy.is_some_and(|answer| answer.status == 200)
+    }
+}
+
+struct Client {
+    tcp: TcpStream,
+    read: Vec<u8>,
+}
+
+#[derive(Debug, Clone)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Client {
+    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        // The server may have closed already: what it said is still to be read.
+        let _ = self.tcp.write_all(bytes.as_ref()).await;
+    }
+
+    /// The next answer, by its Content-Length; none if the connection ends before.
+    async fn answer(&mut self) -> Option<Answer> {
+        self.answer_to(&Method::GET).await
+    }
+
+    async fn answer_to(&mut self, method: &Method) -> Option<Answer> {
+        loop {
+            if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = String::from_utf8(self.read[..end + 4].to_vec()).unwrap();
+                let status = head[9..12].parse().unwrap();
+                let length = header(&head, "content-length").map_or(0, |text| text.parse().unwrap());
+                let length = if *method == Method::HEAD { 0 } else { length };
+                if self.read.len() >= end + 4 + length {
+                    let body = String::from_utf8(self.read[end + 4..end + 4 + length].to_vec()).unwrap();
+                    self.read.drain(..end + 4 + length);
+                    return Some(Answer { status, head, body });
+                }
+            }
+            if self.tcp.read_buf(&mut self.read).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the server closes without a further byte.
+    async fn is_closed(&mut self) -> bool {
+        self.read.is_empty() && self.tcp.read_buf(&mut self.read).await.unwrap_or(0) == 0
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    /// Checks that this is an error in the native form, with the id of its header, and gives its code.
+    fn code(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.head);
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        for member in ["type", "title", "detail"] {
+            assert!(problem[member].is_string(), "{member}: {problem}");
+        }
+        assert_eq!(problem["status"], self.status, "{problem}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{problem}");
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A request with the key, to a host that is ours.
+fn request(line: &str, headers: &str, body: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\n{headers}\r\n{body}")
+}

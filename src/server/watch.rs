@@ -1,0 +1,141 @@
+//! Where a connection stands, and until when it may stay there.
+//!
+//! The stream, the request in hand and the loop around both share it. All three run in one task, so nothing here is
+//! ever waited for; the atomics are for the compiler, which cannot know that.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Duration, Instant};
+
+use super::{Limits, TARGET_BYTES_MAX};
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// The rest of a head.
+    Head = 0,
+    /// The rest of a body.
+    Body = 1,
+    /// A body that nobody wants, so that the connection can be used again after the refusal.
+    Discard = 2,
+    /// The service, which has its own deadlines.
+    Call = 3,
+    /// The peer, to take its answer.
+    Reply = 4,
+    /// The first byte of the next request.
+    Idle = 5,
+    /// The peer, to read why it was refused.
+    Closing = 6,
+}
+
+/// Of a head, as kept for judging it: more than the longest first line that is served.
+const HEAD_KEPT_BYTES_MAX: usize = 2 * TARGET_BYTES_MAX;
+/// Of memory that a connection keeps for its next head.
+const HEAD_HELD_BYTES_MAX: usize = 2 * 1024;
+
+const NEVER: u64 = u64::MAX;
+
+pub(super) struct Watch {
+    limits: Limits,
+    born: Instant,
+    phase: AtomicU8,
+    /// Milliseconds after `born`.
+    deadline_ms: AtomicU64,
+    /// The bytes of the head in hand as they came: hyper drops what a smuggler relies on before anyone sees it.
+    head: Mutex<Vec<u8>>,
+    lingers: AtomicBool,
+}
+
+impl Watch {
+    /// A connection whose first head has until `head_by`.
+    pub fn new(limits: Limits, head_by: Instant) -> Self {
+        let born = Instant::now();
+        let head_ms = head_by.saturating_duration_since(born).as_millis() as u64;
+        Self {
+            limits,
+            born,
+            phase: AtomicU8::new(Phase::Head as u8),
+            deadline_ms: AtomicU64::new(head_ms),
+            head: Mutex::default(),
+            lingers: AtomicBool::new(false),
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Body,
+            2 => Phase::Discard,
+            3 => Phase::Call,
+            4 => Phase::Reply,
+            5 => Phase::Idle,
+            _ => Phase::Closing,
+        }
+    }
+
+    /// The connection begins to wait for something else, or for more of the same.
+    pub fn enter(&self, phase: Phase) {
+        let patience = match phase {
+            Phase::Head => Some(self.limits.head_read),
+            Phase::Body => Some(self.limits.body_read),
+            Phase::Call => None,
+            Phase::Reply => Some(self.limits.reply_stall),
+            Phase::Idle => Some(self.limits.idle),
+            Phase::Discard | Phase::Closing => Some(self.limits.linger),
+        };
+        let until = patience.map_or(NEVER, |patience| (self.born.elapsed() + patience).as_millis() as u64);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.deadline_ms.store(until, Ordering::Relaxed);
+    }
+
+    /// Until when what is waited for must come; none while the service works.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.deadline_ms.load(Ordering::Relaxed) {
+            NEVER => None,
+            ms => Some(self.born + Duration::from_millis(ms)),
+        }
+    }
+
+    pub fn is_overdue(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Bytes came. Those of a head are kept until it was judged.
+    pub fn heard(&self, bytes: &[u8]) {
+        match self.phase() {
+            Phase::Idle => self.enter(Phase::Head),
+            Phase::Head => {}
+            _ => return,
+        }
+        let mut head = self.head();
+        let room = HEAD_KEPT_BYTES_MAX.saturating_sub(head.len());
+        head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The bytes of the head in hand as they came, perhaps with some after it. Empty where they came together with the
+    /// request before.
+    pub fn head(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head in hand was judged: what comes next is another.
+    pub fn forget_head(&self) {
+        let mut head = self.head();
+        if head.capacity() > HEAD_HELD_BYTES_MAX { *head = Vec::new() } else { head.clear() }
+    }
+
+    /// Whether the peer is given time to read its answer before the connection is closed, because it may still send.
+    pub fn set_lingers(&self, lingers: bool) {
+        self.lingers.store(lingers, Ordering::Relaxed);
+    }
+
+    pub fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Relaxed)
+    }
+}
