@@ -14,3 +14,4 @@ pub mod server;
 
 pub mod cli;
 pub mod config;
+pub mod daemon;

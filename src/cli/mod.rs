@@ -19,6 +19,7 @@ mod problem;
 mod replay;
 mod screen;
 mod send;
+mod serve;
 mod shell;
 mod stats;
 mod table;
@@ -54,6 +55,7 @@ pub struct Cli {
 /// Everything `postrider` can be told to do; `main.rs` says what does it.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Serve(serve::Serve),
     Listen(listen::Listen),
     Send(send::Send),
     Webhook(webhook::Webhook),
