@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "03:29:00.0  accepted   invoice.paid                                           stored; 2 deliveries",
+                "03:29:00.0  accepted   invoice.paid                                   stored; 2 deliveries",
                 "03:29:01.1  failed     invoice.paid      flaky     #1   500     3 ms  again in 1.8 s",
                 "03:29:01.1  retried    invoice.paid      flaky     #2",
                 "03:29:01.1  delivered  invoice.paid      flaky     #2   200     3 ms  signature verified",
