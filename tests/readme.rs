@@ -3,7 +3,7 @@
 //!
 //! What the test supplies is the place (an empty directory), free ports, and `postrider` in the `PATH`. A comment before
 //! a block says where it runs (`terminal 2`), and up to which output (`until "…"`; without it, until the commands are
-//! done, each with success); a comment without a block waits for output (`terminal 2 shows "…"`) or stops what runs
+//! done, each with success; `again until "…"` looks as often as it takes, as a person would); a comment without a block waits for output (`terminal 2 shows "…"`) or stops what runs
 //! there (`ctrl-c in terminal 1`). A block without such a comment fails the test.
 
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ const README: &str = include_str!("../README.md");
 const POSTRIDER: &str = env!("CARGO_BIN_EXE_postrider");
 /// How long output is waited for before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often something is looked at that takes a moment to become true; each look takes a process's time at least.
+const LOOKS_MAX: usize = 1_000;
 /// The receiver's port in the README; a free one takes its place.
 const README_PORT: &str = "9000";
 
@@ -31,6 +33,12 @@ enum Step {
     Run {
         terminal: u8,
         until: Option<String>,
+        commands: String,
+    },
+    /// Run in a terminal as often as it takes until the text is shown.
+    Repeat {
+        terminal: u8,
+        until: String,
         commands: String,
     },
     Shows {
@@ -45,7 +53,7 @@ enum Step {
 /// The steps of a README; `Err` names what cannot be read.
 fn steps(readme: &str) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
-    let mut run: Option<Option<(u8, Option<String>)>> = None;
+    let mut run: Option<Block> = None;
     let mut lines = readme.lines();
     while let Some(line) = lines.next() {
         if let Some(comment) = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->")) {
@@ -53,16 +61,16 @@ fn steps(readme: &str) -> Result<Vec<Step>, String> {
                 return Err(format!("no block follows the comment before {line}"));
             }
             match step_of(comment)? {
-                Comment::Block(place) => run = Some(place),
+                Comment::Block(block) => run = Some(block),
                 Comment::Step(step) => steps.push(step),
             }
         } else if line.starts_with("```sh") {
             let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            let commands = block.join("\n") + "\n";
             match run.take().ok_or_else(|| format!("nothing says where to run {block:?}"))? {
-                None => {}
-                Some((terminal, until)) => {
-                    steps.push(Step::Run { terminal, until, commands: block.join("\n") + "\n" });
-                }
+                Block::Nowhere => {}
+                Block::Once(terminal, until) => steps.push(Step::Run { terminal, until, commands }),
+                Block::Again(terminal, until) => steps.push(Step::Repeat { terminal, until, commands }),
             }
         }
     }
@@ -73,9 +81,15 @@ fn steps(readme: &str) -> Result<Vec<Step>, String> {
 }
 
 enum Comment {
-    /// Where the block that follows runs; none: nowhere.
-    Block(Option<(u8, Option<String>)>),
+    /// How the block that follows runs.
+    Block(Block),
     Step(Step),
+}
+
+enum Block {
+    Nowhere,
+    Once(u8, Option<String>),
+    Again(u8, String),
 }
 
 fn step_of(comment: &str) -> Result<Comment, String> {
@@ -86,7 +100,7 @@ fn step_of(comment: &str) -> Result<Comment, String> {
         inner.filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(wrong)
     };
     if comment.starts_with("not run: ") {
-        return Ok(Comment::Block(None));
+        return Ok(Comment::Block(Block::Nowhere));
     }
     if let Some(terminal) = comment.strip_prefix("ctrl-c in terminal ") {
         return Ok(Comment::Step(Step::CtrlC { terminal: number(terminal)? }));
@@ -95,10 +109,14 @@ fn step_of(comment: &str) -> Result<Comment, String> {
     if let Some((terminal, text)) = rest.split_once(" shows ") {
         return Ok(Comment::Step(Step::Shows { terminal: number(terminal)?, text: quoted(text)? }));
     }
-    match rest.split_once(", until ") {
-        Some((terminal, text)) => Ok(Comment::Block(Some((number(terminal)?, Some(quoted(text)?))))),
-        None => Ok(Comment::Block(Some((number(rest)?, None)))),
-    }
+    let block = if let Some((terminal, text)) = rest.split_once(", again until ") {
+        Block::Again(number(terminal)?, quoted(text)?)
+    } else if let Some((terminal, text)) = rest.split_once(", until ") {
+        Block::Once(number(terminal)?, Some(quoted(text)?))
+    } else {
+        Block::Once(number(rest)?, None)
+    };
+    Ok(Comment::Block(block))
 }
 
 /// A shell that reads commands as they are typed.
@@ -202,6 +220,19 @@ fn take(step: &Step, terminals: &mut BTreeMap<u8, Terminal>, open: impl Fn() -> 
             terminal.read = from;
             Ok(())
         }
+        Step::Repeat { terminal, until, commands } => {
+            let terminal = terminals.entry(*terminal).or_insert_with(open);
+            for _ in 0..LOOKS_MAX {
+                let from = terminal.read;
+                terminal.type_in(commands);
+                terminal.wait_for_prompt()?;
+                if terminal.shown[from..terminal.read].contains(until) {
+                    terminal.read = from;
+                    return Ok(());
+                }
+            }
+            Err(format!("{until:?} is never shown"))
+        }
         Step::Shows { terminal, text } => match terminals.get_mut(terminal) {
             Some(terminal) => terminal.wait_for(text),
             None => Err("nothing was run there".to_owned()),
@@ -304,6 +335,8 @@ fn what_cannot_be_followed_is_noticed() {
     assert!(steps("<!-- terminal 1 -->\n<!-- ctrl-c in terminal 1 -->\n```sh\n```\n").is_err());
     assert!(steps("<!-- terminal one -->\n```sh\nls\n```\n").is_err());
     assert!(steps("<!-- a remark -->\n").is_err());
+    let again = Step::Repeat { terminal: 2, until: "x".into(), commands: "a\n".into() };
+    assert_eq!(steps("<!-- terminal 2, again until \"x\" -->\n```sh\na\n```\n"), Ok(vec![again]));
     let read = steps("<!-- terminal 1, until \"x\" -->\n```sh\na\nb\n```\n<!-- terminal 1 shows \"y\" -->\n");
     let run = Step::Run { terminal: 1, until: Some("x".into()), commands: "a\nb\n".into() };
     assert_eq!(read, Ok(vec![run, Step::Shows { terminal: 1, text: "y".into() }]));
@@ -319,7 +352,7 @@ fn a_terminal_can_be_interrupted_and_ends_at_what_fails() {
         until: until.map(str::to_owned),
         commands: commands.to_owned(),
     };
-    assert_eq!(taken(run("echo one; sleep 600 || echo two\n", Some("one"))), Ok(()));
+    assert_eq!(taken(run("sh -c 'echo one; exec sleep 600' || echo two\n", Some("one"))), Ok(()));
     assert_eq!(taken(Step::CtrlC { terminal: 1 }), Ok(()));
     assert_eq!(taken(run("echo three\n", None)), Ok(()));
     assert_eq!(taken(Step::Shows { terminal: 1, text: "three".into() }), Ok(()));
