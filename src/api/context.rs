@@ -11,12 +11,8 @@ use crate::store::{Registry, Store};
 pub struct ApiSettings {
     /// The whole body of `POST /v1/events`.
     pub max_event_bytes: usize,
-    pub retention_ms: i64,
-    pub idempotency_window_ms: i64,
     /// Where webhooks may point.
     pub policy: target::Policy,
-    /// What clients reach this daemon by, without a slash at the end.
-    pub public_url: String,
     pub metrics: MetricsAccess,
 }
 
@@ -31,7 +27,7 @@ pub enum MetricsAccess {
 }
 
 /// What only the running daemon knows about itself.
-pub trait Vitals {
+pub trait Vitals: Send + Sync {
     /// Why it is not ready; empty when it is.
     fn unready(&self) -> Vec<String>;
     /// Prometheus text format.
