@@ -1,9 +1,17 @@
 //! Postrider as a library: the floors of the building, lowest first. `main.rs` is the only user outside the tests.
 #![forbid(unsafe_code)]
 
+pub mod model;
+
+pub mod rules;
+
+pub mod store;
+
 pub mod api;
 pub mod engine;
-pub mod model;
-pub mod rules;
+
 pub mod server;
-pub mod store;
+
+pub mod cli;
+pub mod config;
+pub mod daemon;

@@ -1,2 +1,29 @@
-//! The `postrider` binary.
-fn main() {}
+//! The `postrider` binary: its table of contents. Words that make no sense end in clap with exit code 2; how everything
+//! else ends is in `cli::Exit`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use postrider::cli::{Cli, Exit, Verb, on_this_thread};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Serve(verb) => verb.run(),
+        Verb::Listen(verb) => on_this_thread(verb.run()),
+        Verb::Send(verb) => on_this_thread(verb.run()),
+        Verb::Webhook(verb) => on_this_thread(verb.run()),
+        Verb::Event(verb) => on_this_thread(verb.run()),
+        Verb::Delivery(verb) => on_this_thread(verb.run()),
+        Verb::Attempt(verb) => on_this_thread(verb.run()),
+        Verb::Replay(verb) => on_this_thread(verb.run()),
+        Verb::Tail(verb) => on_this_thread(verb.run()),
+        Verb::Stats(verb) => on_this_thread(verb.run()),
+        Verb::Key(verb) => on_this_thread(verb.run()),
+        Verb::Org(verb) => on_this_thread(verb.run()),
+        Verb::App(verb) => on_this_thread(verb.run()),
+        Verb::Config(verb) => verb.run(),
+        Verb::Completions(verb) => verb.run(),
+        Verb::Man(verb) => verb.run(),
+    };
+    done.map_or_else(Exit::report, |()| ExitCode::SUCCESS)
+}

@@ -1,4 +1,175 @@
-//! What runs: the network and what drives it. Floor 3, a neighbour of `api`, which it never sees.
+//! What runs: the ledger writes, the scheduler and the courier send, the janitor keeps house. Floor 3, a neighbour of
+//! `api`, which it never sees. Clock, randomness, network and disk are handed in.
 
+pub mod clock;
+pub mod courier;
+pub mod feeds;
+pub mod janitor;
+pub mod ledger;
+pub mod metrics;
 pub mod network;
+mod prepared;
+mod replays;
+pub mod scheduler;
 pub mod sender;
+pub mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::Notify;
+
+use crate::model::Time;
+use crate::store::{Effects, Opened, Order, Store};
+
+use self::clock::{Clock, Random};
+use self::courier::Courier;
+use self::feeds::Feeds;
+use self::ledger::{Busy, Ledger};
+use self::metrics::{Levels, Metrics};
+use self::network::Network;
+use self::scheduler::{Bell, Scheduler};
+use self::sender::{Guard, Sender};
+use self::work::Work;
+
+/// What the engine is made of.
+pub struct Parts {
+    pub opened: Opened,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub network: Arc<dyn Network>,
+    pub guard: Arc<dyn Guard>,
+    pub work: Work,
+    /// Requests under way at once, over all webhooks.
+    pub in_flight_max: usize,
+}
+
+/// A running engine.
+pub struct Engine {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub courier: Arc<Courier>,
+    pub feeds: Arc<Feeds>,
+    pub metrics: Arc<Metrics>,
+    pub notice: Arc<janitor::Notice>,
+    pub work: Work,
+    bell: Bell,
+    ledger: Ledger,
+}
+
+/// What `stop` waits for.
+pub struct Running {
+    writer: std::thread::JoinHandle<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts all of it. Called within the runtime.
+    ///
+    /// # Errors
+    /// No certificate authority can be used, or no thread can be made.
+    pub fn start(parts: Parts) -> Result<(Engine, Running), String> {
+        let Parts { opened, clock, random, network, guard, work, in_flight_max } = parts;
+        let store = opened.store.clone();
+        let newest = store.newest();
+        let metrics = Arc::new(Metrics::default());
+        let feeds = Arc::new(Feeds::default());
+        let jobs = Arc::new(Notify::new());
+        let (bell, hearing) = scheduler::bell();
+        let (ringing, feeding, waking) = (bell.clone(), feeds.clone(), jobs.clone());
+        let effects = move |effects: Effects| {
+            for told in &effects.told {
+                tracing::warn!(webhook_id = %told.webhook_id, reason = told.reason, "{}", told.kind);
+            }
+            feeding.ring(&effects.fed);
+            if effects.jobs {
+                waking.notify_one();
+            }
+            ringing.batch(effects);
+        };
+        let (ledger, writer) = Ledger::start(ledger::Parts {
+            writer: opened.writer,
+            first: opened.first,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            effects: Box::new(effects),
+        })
+        .map_err(|error| format!("the writer thread could not be started: {error}"))?;
+        let sender = Sender::new(network, guard)?;
+        let courier = Arc::new(Courier { sender, clock: clock.clone(), random: random.clone() });
+        let scheduler = Scheduler::new(store.clone(), ledger.clone(), courier.clone(), metrics.clone(), work, bell.clone(), in_flight_max);
+        let notice = Arc::new(janitor::Notice::default());
+        jobs.notify_one();
+        let tasks = vec![
+            tokio::spawn(scheduler.run(hearing)),
+            tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
+            tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
+        ];
+        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, bell, ledger };
+        Ok((engine, Running { writer, tasks }))
+    }
+
+    /// Applies an order and waits for its commit.
+    pub async fn apply(&self, order: Order) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
+        self.ledger.apply(order).await
+    }
+
+    /// Deliveries handed out whose outcome is not durable yet.
+    pub fn outstanding(&self) -> usize {
+        self.bell.outstanding()
+    }
+
+    /// Prometheus' text.
+    pub fn metrics_text(&self) -> String {
+        let now = self.clock.now();
+        let registry = self.store.registry();
+        let webhooks: Vec<_> = registry.webhooks.keys().copied().collect();
+        let backlog = self.store.backlog(&webhooks).unwrap_or_default();
+        let levels = Levels {
+            in_flight: self.outstanding() as i64,
+            waiting: backlog.waiting as i64,
+            oldest_due_age_s: backlog.oldest_due.map_or(0, |due: Time| now.since(due).max(0) / 1_000),
+            queue_fill: self.ledger.waiting_publishes() as i64,
+            idle_connections: self.courier.sender.idle_connections() as i64,
+            disk_free_bytes: self.store.free_bytes().unwrap_or(0) as i64,
+            partitions: self.store.partition_count() as i64,
+            webhooks: webhooks.len() as i64,
+        };
+        self.metrics.text(&levels, self.store.written_bytes())
+    }
+
+    /// Why it is not ready; empty when it is.
+    pub fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.store.is_disk_full() {
+            reasons.push("the disk is full: publishing is refused until space is freed".to_owned());
+        }
+        if self.notice.clock_distrusted.load(Ordering::Relaxed) {
+            reasons.push("the clock jumped: retention is stopped".to_owned());
+        }
+        reasons
+    }
+
+    /// Takes no more publishes and sends nothing new.
+    pub fn quiesce(&self) {
+        self.ledger.stop_publishing();
+        self.bell.stop();
+    }
+}
+
+impl Running {
+    /// Ends the tasks and the writer, after what waits for it is committed. `engine` and all clones of its parts must be
+    /// gone, or the writer waits for them.
+    pub async fn end(self, engine: Arc<Engine>) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        drop(engine);
+        let writer = self.writer;
+        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    }
+}

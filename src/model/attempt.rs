@@ -44,6 +44,8 @@ pub struct Attempt {
     /// As text, cut at 16 KiB.
     pub response_body: Option<String>,
     pub timings: Timings,
+    #[serde(default)]
+    pub include_html: bool,
 }
 
 /// Milliseconds of each phase; none where it did not happen (a reused connection has no dns, connect, tls).

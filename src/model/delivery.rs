@@ -34,6 +34,9 @@ pub struct Delivery {
     pub last_outcome: Option<Outcome>,
     pub last_error: Option<String>,
     pub last_response_time_ms: Option<u32>,
+    /// The next attempt was asked for by hand.
+    #[serde(default)]
+    pub manual: bool,
 }
 
 /// A durable replay over past events; here only its identity's kind.

@@ -59,6 +59,25 @@ impl Sums {
         }
     }
 
+    /// Takes back what `add` added: a partition's sums leave the totals when it changes again.
+    pub fn subtract(&mut self, other: &Sums) {
+        self.deliveries = self.deliveries.saturating_sub(other.deliveries);
+        self.started = self.started.saturating_sub(other.started);
+        self.delivered = self.delivered.saturating_sub(other.delivered);
+        self.failed = self.failed.saturating_sub(other.failed);
+        self.cancelled = self.cancelled.saturating_sub(other.cancelled);
+        self.attempts = self.attempts.saturating_sub(other.attempts);
+        self.attempts_failed = self.attempts_failed.saturating_sub(other.attempts_failed);
+        self.responses = self.responses.saturating_sub(other.responses);
+        self.response_ms = self.response_ms.saturating_sub(other.response_ms);
+        for &(bucket, count) in &other.histogram {
+            if let Ok(at) = self.histogram.binary_search_by_key(&bucket, |&(b, _)| b) {
+                self.histogram[at].1 = self.histogram[at].1.saturating_sub(count);
+            }
+        }
+        self.histogram.retain(|&(_, count)| count > 0);
+    }
+
     /// Counts `count` response times of a bucket.
     pub fn tally(&mut self, bucket: u8, count: u64) {
         match self.histogram.binary_search_by_key(&bucket, |&(b, _)| b) {

@@ -147,6 +147,11 @@ impl Stamp {
         Self { ms: (last >> 80) as i64, counter: counter_of(last).saturating_add(1) }
     }
 
+    /// Whether its next id is greater than any that `other` would give at the same moment.
+    pub fn ahead_of(&self, other: &Stamp) -> bool {
+        (self.ms, self.counter) > (other.ms, other.counter)
+    }
+
     /// The next id: at `now`, or at the last id's time if the clock stands still or steps back.
     pub fn next<K>(&mut self, now: Time, random: u64) -> Id<K> {
         if now.0 > self.ms {

@@ -112,8 +112,7 @@ impl Comparison {
 
 impl Test {
     fn is_operator(name: &str) -> bool {
-        matches!(name, "eq" | "ne" | "in" | "exists" | "prefix")
-            || Comparison::named(name).is_some()
+        matches!(name, "eq" | "ne" | "in" | "exists" | "prefix") || Comparison::named(name).is_some()
     }
 
     /// `at` is where the path led, `None` if it led nowhere.
@@ -160,12 +159,7 @@ impl Filter {
                 let mut by_path: Vec<_> = (0..leaves.len()).collect();
                 by_path.sort_by(|&a, &b| leaves[a].path.cmp(&leaves[b].path));
                 let text = String::from_utf8(text).map_err(|_| unreadable())?;
-                Ok(Filter {
-                    text,
-                    root,
-                    leaves,
-                    by_path,
-                })
+                Ok(Filter { text, root, leaves, by_path })
             }
             _ => Err(parser.mistakes),
         }
@@ -186,13 +180,7 @@ impl Filter {
     /// other bytes paths lead nowhere.
     pub fn matches(&self, data: &[u8]) -> bool {
         let mut found = [None; LEAVES_MAX];
-        self.locate(
-            data,
-            walk::start(data, 0),
-            0,
-            0..self.by_path.len(),
-            &mut found,
-        );
+        self.locate(data, walk::start(data, 0), 0, 0..self.by_path.len(), &mut found);
         self.holds(&self.root, data, &found)
     }
 
@@ -255,10 +243,7 @@ impl Filter {
     /// The run of paths for which `goes_on` is true.
     fn group(&self, range: Range<usize>, goes_on: impl Fn(&[Token]) -> bool) -> Range<usize> {
         let mut range = range;
-        range.start = range
-            .clone()
-            .find(|&i| goes_on(self.path(i)))
-            .unwrap_or(range.end);
+        range.start = range.clone().find(|&i| goes_on(self.path(i))).unwrap_or(range.end);
         let run = range.clone().take_while(|&i| goes_on(self.path(i))).count();
         range.start..range.start + run
     }
@@ -296,10 +281,7 @@ impl<'de> Deserialize<'de> for Filter {
             false => String::deserialize(deserializer)?,
         };
         Filter::parse_text(text.as_bytes()).map_err(|mistakes| {
-            let words: Vec<_> = mistakes
-                .iter()
-                .map(|(at, what)| format!("filter{at}: {what}"))
-                .collect();
+            let words: Vec<_> = mistakes.iter().map(|(at, what)| format!("filter{at}: {what}")).collect();
             D::Error::custom(words.join("; "))
         })
     }

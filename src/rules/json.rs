@@ -100,11 +100,7 @@ impl fmt::Display for Kind {
 /// Scans one JSON text, white space around it included; reports the first flaw.
 pub fn check(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
     if bytes.len() > TEXT_BYTES_MAX {
-        return Err(Flaw {
-            offset: TEXT_BYTES_MAX,
-            pointer: String::new(),
-            kind: Kind::TooLong,
-        });
+        return Err(Flaw { offset: TEXT_BYTES_MAX, pointer: String::new(), kind: Kind::TooLong });
     }
     match std::str::from_utf8(bytes) {
         Ok(_) => scan(bytes, limits),
@@ -113,34 +109,20 @@ pub fn check(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
             // Scanning what stands before tells where in the value the bad byte is, or finds an earlier flaw.
             match scan(&bytes[..offset], limits) {
                 Err(flaw) if flaw.kind != Kind::Unfinished => Err(flaw),
-                Err(flaw) => Err(Flaw {
-                    offset,
-                    kind: Kind::InvalidUtf8,
-                    ..flaw
-                }),
-                Ok(()) => Err(Flaw {
-                    offset,
-                    pointer: String::new(),
-                    kind: Kind::InvalidUtf8,
-                }),
+                Err(flaw) => Err(Flaw { offset, kind: Kind::InvalidUtf8, ..flaw }),
+                Ok(()) => Err(Flaw { offset, pointer: String::new(), kind: Kind::InvalidUtf8 }),
             }
         }
     }
 }
 
 fn scan(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
-    let mut scanner = Scanner {
-        bytes,
-        at: 0,
-        names: Vec::new(),
-    };
-    scanner
-        .text(limits.depth.min(DEPTH_MAX))
-        .map_err(|bad| Flaw {
-            offset: bad.offset,
-            pointer: scanner.pointer(&bad.path),
-            kind: bad.kind,
-        })
+    let mut scanner = Scanner { bytes, at: 0, names: Vec::new() };
+    scanner.text(limits.depth.min(DEPTH_MAX)).map_err(|bad| Flaw {
+        offset: bad.offset,
+        pointer: scanner.pointer(&bad.path),
+        kind: bad.kind,
+    })
 }
 
 /// A member name: the bytes between its quotes.
@@ -217,8 +199,7 @@ impl Scanner<'_> {
                 return self.bad(Kind::Unexpected);
             }
             self.space();
-            self.value(depth)
-                .map_err(|bad| bad.inside(Step::Member(name)))?;
+            self.value(depth).map_err(|bad| bad.inside(Step::Member(name)))?;
             self.space();
             if self.take(b',') {
                 self.space();
@@ -229,11 +210,7 @@ impl Scanner<'_> {
             }
         }
         if let Some(name) = duplicate(self.bytes, &mut self.names[first..]) {
-            let bad = Bad {
-                offset: name.start as usize - 1,
-                kind: Kind::DuplicateMember,
-                path: Vec::new(),
-            };
+            let bad = Bad { offset: name.start as usize - 1, kind: Kind::DuplicateMember, path: Vec::new() };
             return Err(Box::new(bad).inside(Step::Member(name)));
         }
         self.names.truncate(first);
@@ -247,8 +224,7 @@ impl Scanner<'_> {
             return Ok(());
         }
         for index in 0.. {
-            self.value(depth)
-                .map_err(|bad| bad.inside(Step::Index(index)))?;
+            self.value(depth).map_err(|bad| bad.inside(Step::Index(index)))?;
             self.space();
             if self.take(b',') {
                 self.space();
@@ -279,11 +255,7 @@ impl Scanner<'_> {
             }
         }
         self.at += 1;
-        Ok(Name {
-            start: start as u32,
-            end: self.at as u32 - 1,
-            escaped,
-        })
+        Ok(Name { start: start as u32, end: self.at as u32 - 1, escaped })
     }
 
     /// One escape, both halves of a surrogate pair included.
@@ -354,19 +326,14 @@ impl Scanner<'_> {
         }
         match self.peek() {
             // Names what `01`, `1.2.3` and `1x` got wrong better than the byte that should have been a comma.
-            Some(b'0'..=b'9' | b'.' | b'+' | b'-' | b'a'..=b'z' | b'A'..=b'Z') => {
-                self.bad(Kind::BadNumber)
-            }
+            Some(b'0'..=b'9' | b'.' | b'+' | b'-' | b'a'..=b'z' | b'A'..=b'Z') => self.bad(Kind::BadNumber),
             _ => Ok(()),
         }
     }
 
     /// One digit or more.
     fn digits(&mut self) -> Scanned<()> {
-        let run = self.bytes[self.at..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count();
+        let run = self.bytes[self.at..].iter().take_while(|b| b.is_ascii_digit()).count();
         self.at += run;
         match run {
             0 => self.bad(Kind::BadNumber),
@@ -404,20 +371,12 @@ impl Scanner<'_> {
     }
 
     fn bad<T>(&self, kind: Kind) -> Scanned<T> {
-        Err(self.flaw(if self.at < self.bytes.len() {
-            kind
-        } else {
-            Kind::Unfinished
-        }))
+        Err(self.flaw(if self.at < self.bytes.len() { kind } else { Kind::Unfinished }))
     }
 
     #[cold]
     fn flaw(&self, kind: Kind) -> Box<Bad> {
-        Box::new(Bad {
-            offset: self.at,
-            kind,
-            path: Vec::new(),
-        })
+        Box::new(Bad { offset: self.at, kind, path: Vec::new() })
     }
 
     fn pointer(&self, path: &[Step]) -> String {
@@ -426,9 +385,7 @@ impl Scanner<'_> {
             pointer.push('/');
             match *step {
                 Step::Index(index) => pointer.push_str(&index.to_string()),
-                Step::Member(name) => {
-                    pointer.push_str(&escape_token(&walk::unescaped(name.raw(self.bytes))))
-                }
+                Step::Member(name) => pointer.push_str(&escape_token(&walk::unescaped(name.raw(self.bytes)))),
             }
         }
         pointer
@@ -458,9 +415,7 @@ impl Name {
     fn order(self, other: Self, bytes: &[u8]) -> Ordering {
         match self.escaped || other.escaped {
             false => self.raw(bytes).cmp(other.raw(bytes)),
-            true => {
-                walk::Unescaped::new(self.raw(bytes)).cmp(walk::Unescaped::new(other.raw(bytes)))
-            }
+            true => walk::Unescaped::new(self.raw(bytes)).cmp(walk::Unescaped::new(other.raw(bytes))),
         }
     }
 }
@@ -469,16 +424,10 @@ impl Name {
 /// input makes it slow.
 fn duplicate(bytes: &[u8], names: &mut [Name]) -> Option<Name> {
     if names.len() <= PAIRWISE_MEMBERS_MAX {
-        return (1..names.len())
-            .find(|&i| names[..i].iter().any(|name| name.same(names[i], bytes)))
-            .map(|i| names[i]);
+        return (1..names.len()).find(|&i| names[..i].iter().any(|name| name.same(names[i], bytes))).map(|i| names[i]);
     }
     names.sort_unstable_by(|a, b| a.order(*b, bytes).then(a.start.cmp(&b.start)));
-    names
-        .windows(2)
-        .filter(|pair| pair[0].same(pair[1], bytes))
-        .map(|pair| pair[1])
-        .min_by_key(|name| name.start)
+    names.windows(2).filter(|pair| pair[0].same(pair[1], bytes)).map(|pair| pair[1]).min_by_key(|name| name.start)
 }
 
 /// A member name as a token of a JSON Pointer (RFC 6901 section 3).

@@ -1,7 +1,9 @@
-//! What is decided, and nothing done: pure functions over the nouns. Floor 1; `now`, ids, nonces and jitter are arguments.
+//! Floor 1: the rules, as pure functions. No IO, no clock, no randomness: what varies is an argument.
 
 pub mod body;
+pub mod circuit;
 pub mod dfns_id;
+pub mod fanout;
 pub mod filter;
 pub mod health;
 pub mod histogram;
@@ -9,5 +11,8 @@ pub mod js_json;
 pub mod json;
 pub mod jwe;
 pub mod patterns;
+pub mod retention;
+pub mod retry;
 pub mod signing;
 pub mod target;
+pub mod transition;

@@ -11,9 +11,7 @@ pub const SYSTEM_PREFIX: &str = "postrider.";
 /// Whether `text` is an event type: 1 to 128 of `[a-zA-Z0-9_.-]`.
 pub fn is_type(text: &str) -> bool {
     (1..=TYPE_BYTES_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 /// Whether `pattern` is one of the four documented forms: an exact type, `stem.*`, `stem.**` or `*`.
@@ -82,10 +80,7 @@ impl<'a> Pattern<'a> {
 
 /// What follows `stem.` in the type, if anything does.
 fn below<'t>(stem: &str, event_type: &'t str) -> Option<&'t str> {
-    event_type
-        .strip_prefix(stem)?
-        .strip_prefix('.')
-        .filter(|rest| !rest.is_empty())
+    event_type.strip_prefix(stem)?.strip_prefix('.').filter(|rest| !rest.is_empty())
 }
 
 #[cfg(test)]
@@ -114,17 +109,7 @@ mod tests {
             assert!(is_pattern(good), "{good}");
         }
         let long = format!("{}.**", "a".repeat(TYPE_BYTES_MAX));
-        for bad in [
-            "",
-            "**",
-            ".*",
-            "*.paid",
-            "a.*.b",
-            "a*",
-            "a.***",
-            "a. *",
-            long.as_str(),
-        ] {
+        for bad in ["", "**", ".*", "*.paid", "a.*.b", "a*", "a.***", "a. *", long.as_str()] {
             assert!(!is_pattern(bad), "{bad}");
         }
     }

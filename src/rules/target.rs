@@ -27,11 +27,10 @@ pub const ADDRESS_REFUSED: &str = "the address is not one that may be sent to";
 
 /// The "bad ports" of the Fetch standard (section 2.9), ascending, and 6379 (Redis takes lines of HTTP for commands).
 const BLOCKED_PORTS: &[u16] = &[
-    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
-    102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
-    465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990,
-    993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6379, 6566, 6665, 6666,
-    6667, 6668, 6669, 6679, 6697, 10080,
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
+    110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
+    532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060,
+    5061, 6000, 6379, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
 /// Top-level names that mean something only on the local network, or not in DNS at all.
@@ -83,10 +82,7 @@ impl Policy {
             IpAddr::V6(v6) => ranges::nat64(v6).map(IpAddr::V4),
             IpAddr::V4(_) => None,
         };
-        named
-            || self.allow.holds(ip)
-            || behind.is_some_and(|v4| self.allow.holds(v4))
-            || !ranges::is_special(ip)
+        named || self.allow.holds(ip) || behind.is_some_and(|v4| self.allow.holds(v4)) || !ranges::is_special(ip)
     }
 
     /// A denied IPv4 address stays denied in every IPv6 form of it.
@@ -149,15 +145,8 @@ impl Places {
 
 /// A CIDR or one address, brackets around IPv6 tolerated; a network of mapped addresses becomes the IPv4 network.
 fn parse_net(item: &str) -> Option<IpNet> {
-    let bare = item
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(item);
-    let net = bare
-        .parse::<IpNet>()
-        .ok()
-        .or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))?
-        .trunc();
+    let bare = item.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(item);
+    let net = bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))?.trunc();
     match net {
         IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
             Some(v4) => Ipv4Net::new(v4, v6.prefix_len() - 96).ok().map(IpNet::V4),
@@ -195,9 +184,9 @@ impl NamePattern {
     fn matches(&self, name: &str) -> bool {
         match self {
             NamePattern::Exact(exact) => name == exact,
-            NamePattern::Below(suffix) => name
-                .strip_suffix(suffix.as_str())
-                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            NamePattern::Below(suffix) => {
+                name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
         }
     }
 }
@@ -313,22 +302,16 @@ pub fn check_url(text: &str, policy: &Policy) -> Result<Target, Refused> {
         "https" => Scheme::Https,
         "http" if !policy.https_only => Scheme::Http,
         "http" => {
-            return Err(Refused::Syntax(
-                "must be https: this installation sends to nothing else",
-            ));
+            return Err(Refused::Syntax("must be https: this installation sends to nothing else"));
         }
         _ => return Err(Refused::Syntax("must begin with http:// or https://")),
     };
     if url.as_str().len() > URL_BYTES_MAX {
-        return Err(Refused::Syntax(
-            "must be at most 2,048 bytes long once escaped",
-        ));
+        return Err(Refused::Syntax("must be at most 2,048 bytes long once escaped"));
     }
     let port = url.port().unwrap_or(scheme.default_port());
     if BLOCKED_PORTS.binary_search(&port).is_ok() {
-        return Err(Refused::Syntax(
-            "the port belongs to another protocol than HTTP",
-        ));
+        return Err(Refused::Syntax("the port belongs to another protocol than HTTP"));
     }
     let host = match url.host() {
         Some(url::Host::Ipv4(v4)) => Host::Ip(v4.into()),
@@ -341,23 +324,12 @@ pub fn check_url(text: &str, policy: &Policy) -> Result<Target, Refused> {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    Ok(Target {
-        path_and_query,
-        scheme,
-        host,
-        port,
-        url: url.into(),
-    })
+    Ok(Target { path_and_query, scheme, host, port, url: url.into() })
 }
 
 /// Judges the addresses a target is about to be connected to: all must pass, and there must be one. `port` is the
 /// target's. Call it with a literal's own address too: settings may have changed since the webhook was made.
-pub fn check_addrs(
-    host: &Host,
-    addrs: &[IpAddr],
-    port: u16,
-    policy: &Policy,
-) -> Result<(), Refused> {
+pub fn check_addrs(host: &Host, addrs: &[IpAddr], port: u16, policy: &Policy) -> Result<(), Refused> {
     let (named, loopback) = match host {
         Host::Ip(_) => (false, false),
         Host::Name(name) if policy.deny.names(name) || ranges::is_metadata_name(name) => {
@@ -385,10 +357,7 @@ fn check_text(text: &str) -> Result<(), Refused> {
     if text.len() > URL_BYTES_MAX {
         return refuse("must be at most 2,048 bytes long");
     }
-    if text
-        .chars()
-        .any(|c| c.is_control() || c.is_whitespace() || c == '\\')
-    {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return refuse("must not contain spaces, control characters or backslashes");
     }
     if text.contains('#') {
@@ -420,9 +389,7 @@ fn parse_reason(error: url::ParseError) -> &'static str {
         url::ParseError::InvalidPort => "the port is not a number up to 65,535",
         url::ParseError::InvalidIpv4Address => "the IPv4 address is malformed",
         url::ParseError::InvalidIpv6Address => "the IPv6 address is malformed",
-        url::ParseError::IdnaError | url::ParseError::InvalidDomainCharacter => {
-            "the host name is malformed"
-        }
+        url::ParseError::IdnaError | url::ParseError::InvalidDomainCharacter => "the host name is malformed",
         _ => "is not a valid URL",
     }
 }
@@ -433,14 +400,10 @@ fn plain_name(domain: &str) -> Result<String, &'static str> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err("the host name must be 1 to 253 bytes long");
     }
-    if name
-        .split('.')
-        .any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX)
-    {
+    if name.split('.').any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX) {
         return Err("each label of the host name must be 1 to 63 bytes long");
     }
-    let fits =
-        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     match name.bytes().all(fits) {
         true => Ok(name.to_owned()),
         false => Err("the host name holds characters that names do not have"),

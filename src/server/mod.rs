@@ -7,6 +7,7 @@
 mod accept;
 mod body;
 mod connection;
+pub mod desk;
 mod gate;
 mod refusal;
 mod request;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::attempt::{Outcome, Timings, Trigger};
-use crate::model::id::{AppId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
-use crate::model::webhook::{ContentType, FieldSet, Method, Secret, Status, Webhook};
+use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
+use crate::model::webhook::{ContentType, DisabledReason, FieldSet, Method, Secret, Status, Webhook};
 use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
 
 use super::job::{Job, JobId, JobSpec};
@@ -98,6 +98,14 @@ pub enum Command {
     ReadSecret { id: WebhookId },
     /// The outcome of one attempt. Receipt: `Recorded`.
     Record(Box<Finished>),
+    /// Ends a delivery whose time is over, whatever is left of its schedule. Receipt: `Recorded`.
+    Expire { event: EventId, delivery: DeliveryId },
+    /// Lets the next of an ordered queue go, if it is not due already. Receipt: `Done`.
+    Release { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
+    /// Disables a webhook because of what its attempts showed, unless it was changed after `seen_at`. Receipt: `Done`.
+    GiveUp { id: WebhookId, reason: DisabledReason, seen_at: Time },
+    /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
+    Sweep { webhook: WebhookId, partition: u128, limit: u32 },
     /// Sends a delivery at once; a final one as a new delivery with `replay_of`. Receipt: `Delivery`.
     Retry { id: DeliveryId },
     /// Receipt: `Delivery`; an already final one: `Conflict`.
@@ -112,12 +120,14 @@ pub enum Command {
     CancelJob { id: JobId },
     /// Makes the next deliveries of a running job: its own, up to `limit` examined events. Receipt: `Job`.
     AdvanceJob { id: JobId, limit: u32 },
+    /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
+    SaveJob(Box<Job>),
     /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
     KeepAnswer { body: Bytes },
 }
 
 /// An event as a producer posts it, already validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewEvent {
     /// None: the caller's own app, or the default app.
     pub app: Option<AppId>,
@@ -150,7 +160,10 @@ pub struct NewKey {
 /// One finished attempt as the sender saw it. What follows from it is decided while applying.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
+    pub event_id: EventId,
     pub delivery_id: DeliveryId,
+    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying.
+    pub attempt_id: Option<AttemptId>,
     /// Which attempt this was, from 1: one that was recorded already is not recorded twice.
     pub number: u32,
     pub trigger: Trigger,
@@ -158,6 +171,7 @@ pub struct Finished {
     pub method: Method,
     pub field_set: FieldSet,
     pub content_type: ContentType,
+    pub include_html: bool,
     pub signed_at: i64,
     pub started_at: Time,
     pub finished_at: Time,
@@ -180,7 +194,11 @@ pub struct Finished {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Receipt {
     Published(Vec<Published>),
-    Organization { organization: Organization, app: App, key: ApiKey },
+    Organization {
+        organization: Organization,
+        app: App,
+        key: ApiKey,
+    },
     App(App),
     Key(ApiKey),
     Webhook(Arc<Webhook>),

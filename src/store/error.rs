@@ -22,4 +22,16 @@ pub enum Error {
     MasterKey(String),
 }
 
+impl Error {
+    /// Whether there was no space left to write.
+    pub fn is_disk_full(&self) -> bool {
+        let io = match self {
+            Error::Io { source, .. } => source,
+            Error::Storage { source: redb::Error::Io(source), .. } => source,
+            _ => return false,
+        };
+        matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;

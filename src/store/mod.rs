@@ -1,14 +1,42 @@
 //! The store: what is written, how it is found again, and when it goes. The only floor that knows redb; synchronous.
+//!
+//! `writer` applies commands (`apply/`) to drafts of files (`draft`, `file`), `reads` and `due` read snapshots of them, `upkeep`
+//! begins, counts and unlinks partitions. `tables` has all keys on one screen.
 
+pub mod apply;
 pub mod command;
+pub mod dedup;
+pub mod disk;
+pub mod draft;
+pub mod due;
+pub mod effects;
 pub mod error;
+pub mod figures;
+pub mod file;
 pub mod job;
+mod merge;
+mod open;
 pub mod query;
 pub mod reads;
 pub mod registry;
+pub mod row;
+pub mod shelf;
+pub mod snapshot;
+pub mod tables;
+pub mod upkeep;
+pub mod vault;
+pub mod writer;
 
-pub use command::{Applied, Caller, Command, Finished, Keep, NewEvent, NewKey, Order, Published, Reach, Receipt, Refusal};
+pub use apply::Ids;
+pub use command::{
+    Applied, Caller, Command, Finished, Keep, NewEvent, NewKey, Order, Published, Reach, Receipt, Refusal,
+};
+pub use disk::{Disk, RealDisk};
+pub use effects::{Dispatch, Effects, Told};
 pub use error::{Error, Result};
+pub use open::{Opened, open, open_with_ids};
 pub use query::{AttemptQuery, DeliveryQuery, EventQuery, Page, Search, Window};
 pub use reads::{AuditRow, Backlog, Figures, Store};
 pub use registry::Registry;
+pub use shelf::Options;
+pub use writer::{Batch, Writer};

@@ -1,22 +1,43 @@
 //! What the floors above read. Every call opens its own short read transactions and never waits for the writer.
+//!
+//! Invariant: nothing is shown whose event's retention has ended at `now`, to the millisecond, whatever is still on disk.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::model::figures::{Minute, Sums};
-use crate::model::id::{AttemptId, DeliveryId, EventId, WebhookId};
+use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
+use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::WebhookState;
-use crate::model::{Attempt, Delivery, Event, Time};
+use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, OrganizationId, Time};
 
-use super::command::Reach;
-use super::job::{Job, JobId};
-use super::query::{AttemptQuery, DeliveryQuery, EventQuery, Page, Window};
+use super::apply::jobs as job_rules;
+use super::apply::publish::chunks_of;
+use super::apply::state::job_within;
+use super::apply::{AnswerRow, Stop, judge_kept};
+use super::command::{Applied, Keep, Reach, Refusal};
+use super::error::Result;
+use super::figures::{HourRow, Owner};
+use super::job::{Job, JobId, JobSpec};
+use super::merge::NewestFirst;
+use super::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, Page, Window};
 use super::registry::Registry;
+use super::row;
+use super::shelf::{Partition, Shelf};
+use super::snapshot::{Next, Snapshot, Way};
+use super::tables::{self, Table};
+use super::upkeep::decoded;
+
+/// Replays of one event that are shown.
+const REPLAYS_MAX: usize = 10_000;
 
 /// A handle on the store for reading; cheap to clone. `now` hides what retention has ended.
-#[derive(Clone)]
-pub struct Store {}
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) shelf: Arc<Shelf>,
+}
 
 /// A webhook's figures at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,12 +56,12 @@ pub struct Backlog {
 }
 
 /// One line of the audit (api.md section 3, `GET /v1/audit`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditRow {
-    pub id: crate::model::Id<AuditRow>,
+    pub id: Id<AuditRow>,
     pub at: Time,
-    pub org_id: crate::model::OrganizationId,
-    pub key_id: Option<crate::model::KeyId>,
+    pub org_id: OrganizationId,
+    pub key_id: Option<KeyId>,
     pub action: String,
     pub target: String,
     pub remote_addr: Option<String>,
@@ -50,30 +71,541 @@ pub struct AuditRow {
 }
 
 impl Store {
-    pub fn registry(&self) -> Arc<Registry> { todo!() }
-    pub fn event(&self, reach: Reach, id: EventId, now: Time) -> super::Result<Option<Event>> { todo!() }
+    /// The time of the newest partition's newest row; none in an empty store.
+    pub fn newest(&self) -> Option<Time> {
+        let active = self.shelf.partitions().pop()?;
+        let last = super::upkeep::last_id(&self.shelf.snapshot(&active).ok()?).ok()?;
+        (last > 0).then(|| EventId::from_u128(last).time())
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.shelf.partitions().len()
+    }
+
+    /// Free space on the store's disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.shelf.disk.free_bytes().ok()
+    }
+
+    /// Bytes written to storage since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.shelf.disk.written_bytes()
+    }
+
+    /// Whether free space is under its floor.
+    pub fn is_disk_full(&self) -> bool {
+        self.free_bytes().is_some_and(|free| free < self.shelf.options.min_free_bytes)
+    }
+
+    pub fn registry(&self) -> Arc<Registry> {
+        self.shelf.registry()
+    }
+
+    pub fn event(&self, reach: Reach, id: EventId, now: Time) -> Result<Option<Event>> {
+        if !self.is_kept(id, now) {
+            return Ok(None);
+        }
+        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(None) };
+        let event = decoded::<Event>(&self.shelf.snapshot(&home)?, Table::Events, id.as_bytes())?;
+        Ok(event.filter(|event| reach.covers(event.org_id, event.app_id)))
+    }
+
     /// The exact bytes of `data`; none once erased or expired.
-    pub fn data(&self, id: EventId, now: Time) -> super::Result<Option<Bytes>> { todo!() }
-    pub fn events(&self, query: &EventQuery, now: Time) -> super::Result<Page<Event>> { todo!() }
-    pub fn delivery(&self, reach: Reach, id: DeliveryId, now: Time) -> super::Result<Option<Delivery>> { todo!() }
-    pub fn deliveries(&self, query: &DeliveryQuery, now: Time) -> super::Result<Page<Delivery>> { todo!() }
+    pub fn data(&self, id: EventId, now: Time) -> Result<Option<Bytes>> {
+        if !self.is_kept(id, now) {
+            return Ok(None);
+        }
+        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(None) };
+        let snapshot = self.shelf.snapshot(&home)?;
+        match decoded::<Event>(&snapshot, Table::Events, id.as_bytes())? {
+            Some(event) if event.erased_at.is_none() => data_in(&snapshot, &event).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub fn events(&self, query: &EventQuery, now: Time) -> Result<Page<Event>> {
+        self.page(Table::Events, &[], query.window, now, |snapshot, id| {
+            let event = decoded::<Event>(snapshot, Table::Events, &id.to_be_bytes())?;
+            Ok(event.filter(|event| wanted_event(query, event)))
+        })
+    }
+
+    pub fn delivery(&self, reach: Reach, id: DeliveryId, now: Time) -> Result<Option<Delivery>> {
+        let delivery = delivery_anywhere(&self.shelf, id)?;
+        let visible = delivery.filter(|d| reach.covers(d.org_id, d.app_id) && self.is_kept(d.event_id, now));
+        Ok(visible.map(|delivery| self.shown(delivery)))
+    }
+
+    pub fn deliveries(&self, query: &DeliveryQuery, now: Time) -> Result<Page<Delivery>> {
+        if let Some(event) = query.event {
+            let rows = self.deliveries_of(event, now)?;
+            return Ok(page_of(rows, query.window, |d| d.id.as_u128(), |d| self.wanted_delivery(query, d)));
+        }
+        let (table, prefix) = match &query.webhook {
+            Some(webhook) => (Table::OfWebhook, webhook.as_bytes().as_slice()),
+            None => (Table::Deliveries, [].as_slice()),
+        };
+        self.page(table, prefix, query.window, now, |snapshot, id| {
+            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
+            let delivery = delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d));
+            Ok(delivery.filter(|d| self.wanted_delivery(query, d)))
+        })
+    }
+
     /// All deliveries of an event, replays included, oldest first.
-    pub fn deliveries_of(&self, id: EventId, now: Time) -> super::Result<Vec<Delivery>> { todo!() }
+    pub fn deliveries_of(&self, id: EventId, now: Time) -> Result<Vec<Delivery>> {
+        if !self.is_kept(id, now) {
+            return Ok(Vec::new());
+        }
+        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(Vec::new()) };
+        let snapshot = self.shelf.snapshot(&home)?;
+        let Some(event) = decoded::<Event>(&snapshot, Table::Events, id.as_bytes())? else { return Ok(Vec::new()) };
+        let deliveries = deliveries_in(&snapshot, &event)?;
+        Ok(deliveries.into_iter().map(|delivery| self.shown(delivery)).collect())
+    }
+
     /// A webhook's deliveries after `after` in commit order, for the feed.
-    pub fn feed(&self, webhook: WebhookId, after: Option<DeliveryId>, limit: usize, now: Time) -> super::Result<Vec<Delivery>> { todo!() }
-    pub fn attempt(&self, reach: Reach, id: AttemptId, now: Time) -> super::Result<Option<Attempt>> { todo!() }
-    pub fn attempts(&self, query: &AttemptQuery, now: Time) -> super::Result<Page<Attempt>> { todo!() }
+    pub fn feed(
+        &self,
+        webhook: WebhookId,
+        after: Option<DeliveryId>,
+        limit: usize,
+        now: Time,
+    ) -> Result<Vec<Delivery>> {
+        let oldest = Time(now.0.saturating_sub(self.shelf.options.retention_ms));
+        let after = after.unwrap_or(DeliveryId::MIN).max(DeliveryId::floor(oldest));
+        let mut ids: Vec<(u128, Arc<Partition>)> = Vec::new();
+        for partition in self.shelf.partitions() {
+            if partition.row().last.is_some_and(|last| last <= after.as_u128()) {
+                continue;
+            }
+            let snapshot = self.shelf.snapshot(&partition)?;
+            let from = tables::pair(webhook, after);
+            let to = tables::pair(webhook, DeliveryId::MAX);
+            let mut taken = 0;
+            snapshot.scan(
+                Table::OfWebhook,
+                (std::ops::Bound::Excluded(&from), std::ops::Bound::Included(&to)),
+                Way::Up,
+                |key, _| {
+                    ids.extend(tables::last_id::<Delivery>(key).map(|id| (id.as_u128(), partition.clone())));
+                    taken += 1;
+                    Ok(if taken < limit { Next::Go } else { Next::Stop })
+                },
+            )?;
+        }
+        ids.sort_by_key(|(id, _)| *id);
+        ids.truncate(limit);
+        let mut deliveries = Vec::with_capacity(ids.len());
+        for (id, partition) in ids {
+            let delivery =
+                decoded::<Delivery>(&self.shelf.snapshot(&partition)?, Table::Deliveries, &id.to_be_bytes())?;
+            deliveries.extend(delivery.map(|d| self.shown(d)));
+        }
+        Ok(deliveries)
+    }
+
+    pub fn attempt(&self, reach: Reach, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
+        let attempt = anywhere::<Attempt>(&self.shelf, Table::Attempts, id.as_u128())?;
+        Ok(attempt.filter(|a| reach.covers(a.org_id, a.app_id) && self.is_kept(a.event_id, now)))
+    }
+
+    pub fn attempts(&self, query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
+        let of_one = match (query.delivery, query.event) {
+            (Some(id), _) => Some(delivery_anywhere(&self.shelf, id)?.into_iter().collect()),
+            (None, Some(event)) => Some(self.deliveries_of(event, now)?),
+            (None, None) => None,
+        };
+        if let Some(deliveries) = of_one {
+            return self.attempts_of_all(&deliveries, query, now);
+        }
+        let (table, prefix) = match &query.webhook {
+            Some(webhook) => (Table::Tried, webhook.as_bytes().as_slice()),
+            None => (Table::Attempts, [].as_slice()),
+        };
+        self.page(table, prefix, query.window, now, |snapshot, id| {
+            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+            let Some(attempt) = attempt.filter(|a| self.is_kept(a.event_id, now) && wanted_attempt(query, a)) else {
+                return Ok(None);
+            };
+            let Some(status) = query.status else { return Ok(Some(attempt)) };
+            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
+            Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| d.status == status).then_some(attempt))
+        })
+    }
+
+    fn attempts_of_all(&self, deliveries: &[Delivery], query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
+        let mut rows = Vec::new();
+        for delivery in deliveries.iter().filter(|d| query.status.is_none_or(|status| d.status == status)) {
+            rows.extend(self.attempts_of(delivery, now)?);
+        }
+        rows.sort_by_key(|a| a.id);
+        Ok(page_of(rows, query.window, |a| a.id.as_u128(), |a| wanted_attempt(query, a)))
+    }
+
     /// All attempts of a delivery, oldest first.
-    pub fn attempts_of(&self, delivery: &Delivery, now: Time) -> super::Result<Vec<Attempt>> { todo!() }
-    pub fn figures(&self, webhook: WebhookId, now: Time) -> super::Result<Figures> { todo!() }
-    pub fn state(&self, webhook: WebhookId) -> WebhookState { todo!() }
-    pub fn backlog(&self, webhooks: &[WebhookId]) -> super::Result<Backlog> { todo!() }
-    /// The answer kept for `Idempotency-Key`, without doing anything: none where it is new; `Conflict` for another
-    /// request's key and for a secret answer that is kept no longer.
-    pub fn kept(&self, keep: &super::Keep, now: Time) -> std::result::Result<Option<super::Applied>, super::Refusal> { todo!() }
-    pub fn job(&self, reach: Reach, id: JobId) -> super::Result<Option<Job>> { todo!() }
-    pub fn jobs(&self, reach: Reach, window: Window) -> super::Result<Page<Job>> { todo!() }
-    pub fn audit(&self, reach: Reach, window: Window) -> super::Result<Page<AuditRow>> { todo!() }
+    pub fn attempts_of(&self, delivery: &Delivery, now: Time) -> Result<Vec<Attempt>> {
+        if !self.is_kept(delivery.event_id, now) {
+            return Ok(Vec::new());
+        }
+        let Some(home) = self.shelf.home(delivery.event_id.as_u128()) else { return Ok(Vec::new()) };
+        let snapshot = self.shelf.snapshot(&home)?;
+        let mut attempts = Vec::new();
+        let mut next = delivery.last_attempt_id;
+        while let Some(id) = next {
+            let Some(attempt) = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())? else { break };
+            next = attempt.retry_of;
+            attempts.push(attempt);
+        }
+        attempts.reverse();
+        Ok(attempts)
+    }
+
+    pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<Figures> {
+        let sums = self.shelf.lifetime(webhook)?;
+        let day_ago = now.minus_ms(DAY_MS);
+        let mut minutes: std::collections::BTreeMap<u32, Minute> = std::collections::BTreeMap::new();
+        for partition in self.shelf.partitions() {
+            if partition
+                .row()
+                .last
+                .is_some_and(|last| Id::<Attempt>::from_u128(last).time() < day_ago.minus_ms(MINUTE_MS))
+            {
+                continue;
+            }
+            let snapshot = self.shelf.snapshot(&partition)?;
+            let (from, to) = (tables::figures(webhook, day_ago.hour().max(1)), tables::figures(webhook, u32::MAX));
+            snapshot.scan(
+                Table::Figures,
+                (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
+                Way::Up,
+                |key, value| {
+                    let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
+                    let row = row::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
+                    for (minute, started, attempts, failures) in row {
+                        minutes.entry(hour * 60 + u32::from(minute)).or_default().add(Minute {
+                            started,
+                            attempts,
+                            failures,
+                        });
+                    }
+                    Ok(Next::Go)
+                },
+            )?;
+        }
+        // (now - 24 h, now], to the minute.
+        let minutes =
+            minutes.into_iter().filter(|(minute, _)| (day_ago.minute() + 1..=now.minute()).contains(minute)).collect();
+        Ok(Figures { sums, minutes })
+    }
+
+    pub fn state(&self, webhook: WebhookId) -> WebhookState {
+        self.shelf.webhook_state(webhook)
+    }
+
+    pub fn backlog(&self, webhooks: &[WebhookId]) -> Result<Backlog> {
+        let mut backlog = Backlog::default();
+        for partition in self.shelf.open_partitions() {
+            let snapshot = self.shelf.snapshot(&partition)?;
+            for &webhook in webhooks {
+                let sums = decoded::<super::figures::SumsRow>(&snapshot, Table::Figures, &tables::figures(webhook, 0))?;
+                backlog.waiting += sums.map_or(0, |row| row.sums.open());
+                let first = super::due::first_due(&snapshot, webhook)?.map(|(at, _)| at);
+                backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
+            }
+        }
+        Ok(backlog)
+    }
+
+    /// The answer kept for `Idempotency-Key`, without doing anything: none where it is new.
+    ///
+    /// # Errors
+    /// `Conflict` for the key of another request, and for an answer with a secret that is kept no longer.
+    pub fn kept(&self, keep: &Keep, now: Time) -> std::result::Result<Option<Applied>, Refusal> {
+        let failed = |error: super::Error| Refusal::Failed(error.to_string());
+        let state = self.shelf.state().and_then(|state| state.snapshot()).map_err(failed)?;
+        let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &keep.key).map_err(failed)?;
+        judge_kept(&self.shelf, found, keep, now).map_err(|stop| match stop {
+            Stop::Refused(refusal) => refusal,
+            Stop::Broken(error) => failed(error),
+        })
+    }
+
+    pub fn job(&self, reach: Reach, id: JobId) -> Result<Option<Job>> {
+        let job = job_anywhere(&self.shelf, id)?.filter(|job| job_within(&self.registry(), reach, job));
+        job.map(|job| self.with_progress(job)).transpose()
+    }
+
+    pub fn jobs(&self, reach: Reach, window: Window) -> Result<Page<Job>> {
+        let registry = self.registry();
+        let page = self.state_page(Table::Jobs, window, |job: &Job| job_within(&registry, reach, job))?;
+        let rows = page.rows.into_iter().map(|job| self.with_progress(job)).collect::<Result<_>>()?;
+        Ok(Page { rows, next: page.next })
+    }
+
+    /// Jobs that are not over.
+    pub fn running_jobs(&self) -> Result<Vec<Job>> {
+        let snapshot = self.shelf.state()?.snapshot()?;
+        let mut jobs = Vec::new();
+        snapshot.scan(
+            Table::Jobs,
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+            Way::Up,
+            |key, value| {
+                let job = row::decode::<Job>(value).ok_or_else(|| snapshot.damaged(Table::Jobs, key))?;
+                if job.status == super::job::JobStatus::Running {
+                    jobs.push(job);
+                }
+                Ok(Next::Go)
+            },
+        )?;
+        jobs.into_iter().map(|job| self.with_progress(job)).collect()
+    }
+
+    fn with_progress(&self, mut job: Job) -> Result<Job> {
+        let sums = self.shelf.lifetime(Owner::from_u128(job.id.as_u128()))?;
+        job.created = job.created.max(sums.deliveries);
+        job.delivered = sums.delivered;
+        job.failed = sums.failed + sums.cancelled;
+        Ok(job)
+    }
+
+    pub fn audit(&self, reach: Reach, window: Window) -> Result<Page<AuditRow>> {
+        self.state_page(Table::Audit, window, |row: &AuditRow| row.org_id == reach.org)
+    }
+
     /// How many events a job over `spec` would send again (`dry_run`).
-    pub fn matching(&self, reach: Reach, spec: &super::job::JobSpec, now: Time) -> super::Result<u64> { todo!() }
+    pub fn matching(&self, reach: Reach, spec: &JobSpec, now: Time) -> Result<u64> {
+        let registry = self.registry();
+        let mut count = 0;
+        let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
+        let mut events = NewestFirst::below(&self.shelf, Table::Events, &[], before);
+        while let Some((id, snapshot)) = events.next()? {
+            let id = EventId::from_u128(id);
+            if !self.is_kept(id, now) || spec.from.is_some_and(|from| id.time() < from) {
+                break;
+            }
+            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
+            if event.erased_at.is_some()
+                || !reach.covers(event.org_id, event.app_id)
+                || !job_rules::covers(spec, &event)
+            {
+                continue;
+            }
+            let targets = job_rules::targets(&registry, spec, &event);
+            if targets.is_empty() {
+                continue;
+            }
+            let (made, data) = (deliveries_in(snapshot, &event)?, data_in(snapshot, &event)?);
+            for webhook in targets {
+                let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
+                count += u64::from(job_rules::chosen(spec, &webhook, &event, &data, &own));
+            }
+        }
+        Ok(count)
+    }
+
+    /// Whether the event's retention has not ended.
+    fn is_kept(&self, event: EventId, now: Time) -> bool {
+        now < event.time().plus_ms(self.shelf.options.retention_ms)
+    }
+
+    /// A delivery as people see it: what a removed webhook left open reads as cancelled at once.
+    fn shown(&self, mut delivery: Delivery) -> Delivery {
+        if delivery.status.is_final() {
+            return delivery;
+        }
+        if let Some(at) = self.shelf.removed().get(&delivery.webhook_id) {
+            delivery.status = DeliveryStatus::Cancelled;
+            delivery.completed_at = Some(*at);
+            delivery.next_attempt_at = None;
+        }
+        delivery
+    }
+
+    fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
+        query.reach.covers(delivery.org_id, delivery.app_id)
+            && query.webhook.is_none_or(|id| id == delivery.webhook_id)
+            && query.status.is_none_or(|status| status == delivery.status)
+            && query.event_type.as_ref().is_none_or(|wanted| *wanted == delivery.event_type)
+            && query.status_code.is_none_or(|code| delivery.last_status_code == Some(code))
+            && query.search.as_ref().is_none_or(|search| {
+                search.within(&delivery.event_type)
+                    || delivery.last_error.as_deref().is_some_and(|error| search.within(error))
+                    || delivery.last_status_code.is_some_and(|code| search.is(&code.to_string()))
+                    || search.is(&delivery.id.to_string())
+                    || search.is(&delivery.event_id.to_string())
+            })
+    }
+
+    /// One page of ids of a partition table, newest first, each made a row by `read`; none: examined but not shown.
+    fn page<T>(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        window: Window,
+        now: Time,
+        mut read: impl FnMut(&Snapshot, u128) -> Result<Option<T>>,
+    ) -> Result<Page<T>> {
+        let oldest = now.minus_ms(self.shelf.options.retention_ms).plus_ms(1);
+        let from = Id::<T>::floor(window.from.map_or(oldest, |from| from.max(oldest))).as_u128();
+        let mut ids = NewestFirst::below(&self.shelf, table, prefix, before(window));
+        let mut rows = Vec::new();
+        for _ in 0..EXAMINED_ROWS_MAX {
+            let Some((id, snapshot)) = ids.next()? else { return Ok(Page { rows, next: None }) };
+            if id < from {
+                return Ok(Page { rows, next: None });
+            }
+            rows.extend(read(snapshot, id)?);
+            if rows.len() == window.limit {
+                let more = ids.next()?.is_some_and(|(next, _)| next >= from);
+                return Ok(Page { rows, next: more.then_some(id) });
+            }
+        }
+        let next = ids.next()?.filter(|(next, _)| *next >= from).map(|(next, _)| next + 1);
+        Ok(Page { rows, next })
+    }
+
+    fn state_page<T: serde::de::DeserializeOwned>(
+        &self,
+        table: Table,
+        window: Window,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Page<T>> {
+        let snapshot = self.shelf.state()?.snapshot()?;
+        let from = Id::<T>::floor(window.from.unwrap_or(Time::ZERO));
+        let to = before(window).to_be_bytes();
+        let (mut rows, mut last, mut more, mut examined) = (Vec::new(), None, false, 0);
+        snapshot.scan(
+            table,
+            (std::ops::Bound::Included(from.as_bytes()), std::ops::Bound::Excluded(&to)),
+            Way::Down,
+            |key, value| {
+                if rows.len() == window.limit || examined == EXAMINED_ROWS_MAX {
+                    more = true;
+                    return Ok(Next::Stop);
+                }
+                examined += 1;
+                let row = row::decode::<T>(value).ok_or_else(|| snapshot.damaged(table, key))?;
+                last = tables::first_id::<T>(key).map(|id| id.as_u128());
+                if wanted(&row) {
+                    rows.push(row);
+                }
+                Ok(Next::Go)
+            },
+        )?;
+        Ok(Page { rows, next: last.filter(|_| more) })
+    }
+}
+
+/// The upper end of a window: the cursor, or `to`.
+fn before(window: Window) -> u128 {
+    let to = window.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
+    to.min(window.before.unwrap_or(u128::MAX))
+}
+
+/// A page of rows that are few enough to have been read together, oldest first.
+fn page_of<T>(rows: Vec<T>, window: Window, id: impl Fn(&T) -> u128, wanted: impl Fn(&T) -> bool) -> Page<T> {
+    let from = window.from.map_or(0, |from| EventId::floor(from).as_u128());
+    let before = before(window);
+    let mut left = rows.into_iter().rev().filter(|row| (from..before).contains(&id(row)) && wanted(row));
+    let rows: Vec<T> = left.by_ref().take(window.limit).collect();
+    let next = left.next().and(rows.last()).map(&id);
+    Page { rows, next }
+}
+
+fn wanted_event(query: &EventQuery, event: &Event) -> bool {
+    query.reach.covers(event.org_id, event.app_id)
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == event.event_type)
+        && query.subject.as_ref().is_none_or(|wanted| event.subject.as_ref() == Some(wanted))
+        && query.search.as_ref().is_none_or(|search| {
+            search.within(&event.event_type)
+                || event.subject.as_deref().is_some_and(|subject| search.within(subject))
+                || event.event_id.as_deref().is_some_and(|id| search.is(id))
+                || search.is(&event.id.to_string())
+        })
+}
+
+fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
+    query.reach.covers(attempt.org_id, attempt.app_id)
+        && query.webhook.is_none_or(|id| id == attempt.webhook_id)
+        && query.success.is_none_or(|success| success == attempt.success)
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == attempt.event_type)
+        && query.status_code.is_none_or(|code| attempt.status_code == Some(code))
+        && query.search.as_ref().is_none_or(|search| {
+            search.within(&attempt.event_type)
+                || search.within(&attempt.url)
+                || attempt.error.as_deref().is_some_and(|error| search.within(error))
+                || attempt.status_code.is_some_and(|code| search.is(&code.to_string()))
+                || [attempt.id.to_string(), attempt.delivery_id.to_string(), attempt.event_id.to_string()]
+                    .iter()
+                    .any(|id| search.is(id))
+        })
+}
+
+/// A row by its id, in whichever partition has it, newest first.
+fn anywhere<T: serde::de::DeserializeOwned>(shelf: &Shelf, table: Table, id: u128) -> Result<Option<T>> {
+    for partition in shelf.partitions().into_iter().rev().filter(|partition| partition.may_hold(id)) {
+        if let Some(row) = decoded::<T>(&shelf.snapshot(&partition)?, table, &id.to_be_bytes())? {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn delivery_anywhere(shelf: &Shelf, id: DeliveryId) -> Result<Option<Delivery>> {
+    anywhere(shelf, Table::Deliveries, id.as_u128())
+}
+
+pub(super) fn job_anywhere(shelf: &Shelf, id: JobId) -> Result<Option<Job>> {
+    decoded(&shelf.state()?.snapshot()?, Table::Jobs, id.as_bytes())
+}
+
+/// The bytes of an event, from its chunks.
+pub(super) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<Bytes> {
+    let mut data = Vec::with_capacity(event.data_bytes as usize);
+    for number in 0..chunks_of(event.data_bytes as usize) {
+        let key = tables::chunk(event.id, number);
+        let part = snapshot
+            .get(Table::Data, &key, |value| row::decode_bytes(value).map(|part| data.extend_from_slice(part)))?;
+        part.flatten().ok_or_else(|| snapshot.damaged(Table::Data, &key))?;
+    }
+    Ok(data.into())
+}
+
+/// All deliveries of an event: what publishing made follows the event, what replays made is indexed.
+fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
+    let mut deliveries = Vec::new();
+    let mut left = event.deliveries;
+    snapshot.scan(
+        Table::Deliveries,
+        (std::ops::Bound::Included(event.id.as_bytes()), std::ops::Bound::Unbounded),
+        Way::Up,
+        |key, value| {
+            if left == 0 {
+                return Ok(Next::Stop);
+            }
+            left -= 1;
+            let delivery = row::decode::<Delivery>(value).ok_or_else(|| snapshot.damaged(Table::Deliveries, key))?;
+            if delivery.event_id == event.id {
+                deliveries.push(delivery);
+            }
+            Ok(Next::Go)
+        },
+    )?;
+    let (from, to) = (tables::pair(event.id, DeliveryId::MIN), tables::pair(event.id, DeliveryId::MAX));
+    let mut replays = Vec::new();
+    snapshot.scan(
+        Table::OfEvent,
+        (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
+        Way::Up,
+        |key, _| {
+            replays.extend(tables::last_id::<Delivery>(key));
+            Ok(if replays.len() < REPLAYS_MAX { Next::Go } else { Next::Stop })
+        },
+    )?;
+    for id in replays {
+        deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
+    }
+    Ok(deliveries)
 }

@@ -27,6 +27,10 @@ impl Registry {
         self.keys.get(self.keys_by_hash.get(hash)?)
     }
 
+    pub fn keys_by_hash_has(&self, hash: &[u8; 32]) -> bool {
+        self.keys_by_hash.contains_key(hash)
+    }
+
     /// The webhook, if `reach` covers it.
     pub fn webhook(&self, reach: Reach, id: WebhookId) -> Option<&Arc<Webhook>> {
         self.webhooks.get(&id).filter(|w| reach.covers(w.org_id, w.app_id))

@@ -151,7 +151,9 @@ impl Sender {
             }
         }
         *remote = None;
-        let link = in_time(connect_by, self.open(origin, &addresses, &mut answer.timings)).await?;
+        // On the heap, because it is large and rare: every request in flight would carry room for a handshake.
+        let opening = Box::pin(self.open(origin, &addresses, &mut answer.timings));
+        let link = in_time(connect_by, opening).await?;
         *remote = Some(link.remote);
         match self.exchange(link, request, deadline, answer).await {
             Exchanged::Done(ended) => ended,

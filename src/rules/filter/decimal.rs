@@ -35,26 +35,15 @@ impl<'a> Decimal<'a> {
         };
         let significant = |b: &u8| (b'1'..=b'9').contains(b);
         let Some(first) = mantissa.iter().position(significant) else {
-            return Some(Decimal {
-                negative: false,
-                exponent: 0,
-                digits: &[],
-            });
+            return Some(Decimal { negative: false, exponent: 0, digits: &[] });
         };
         let last = mantissa.iter().rposition(significant).unwrap_or(first);
-        let point = mantissa
-            .iter()
-            .position(|&b| b == b'.')
-            .unwrap_or(mantissa.len());
+        let point = mantissa.iter().position(|&b| b == b'.').unwrap_or(mantissa.len());
         let shift = match first < point {
             true => (point - first) as i128 - 1,
             false => -((first - point) as i128),
         };
-        Some(Decimal {
-            negative,
-            exponent: written + shift,
-            digits: &mantissa[first..=last],
-        })
+        Some(Decimal { negative, exponent: written + shift, digits: &mantissa[first..=last] })
     }
 
     fn digits(&self) -> impl Iterator<Item = u8> + 'a {
@@ -77,10 +66,7 @@ impl<'a> Decimal<'a> {
             return by_sign;
         }
         // Digits end without zeros, so one that continues the other is larger.
-        let size = self
-            .exponent
-            .cmp(&other.exponent)
-            .then_with(|| self.digits().cmp(other.digits()));
+        let size = self.exponent.cmp(&other.exponent).then_with(|| self.digits().cmp(other.digits()));
         match self.negative {
             true => size.reverse(),
             false => size,
@@ -109,11 +95,7 @@ mod tests {
 
     fn order(a: &str, b: &str) -> Ordering {
         let read = |text| Decimal::read(str::as_bytes(text)).unwrap();
-        assert_eq!(
-            read(a).order(&read(b)),
-            read(b).order(&read(a)).reverse(),
-            "{a} {b}"
-        );
+        assert_eq!(read(a).order(&read(b)), read(b).order(&read(a)).reverse(), "{a} {b}");
         read(a).order(&read(b))
     }
 
@@ -131,10 +113,7 @@ mod tests {
             ("1e400", "10e399"),
             ("12.50", "1250e-2"),
             ("1e+0", "1e-0"),
-            (
-                "1.000000000000000000000000000001",
-                "1000000000000000000000000000001e-30",
-            ),
+            ("1.000000000000000000000000000001", "1000000000000000000000000000001e-30"),
             ("1e0000002", "100"),
         ] {
             assert_eq!(order(a, b), Ordering::Equal, "{a} {b}");

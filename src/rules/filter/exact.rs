@@ -46,10 +46,7 @@ impl Exact {
             }
             b'"' => {
                 let raw = walk::string(bytes, at)?;
-                (
-                    Exact::Text(walk::unescaped(raw).into_owned()),
-                    at + raw.len() + 2,
-                )
+                (Exact::Text(walk::unescaped(raw).into_owned()), at + raw.len() + 2)
             }
             _ => {
                 let end = walk::skip(bytes, at)?;
@@ -72,10 +69,7 @@ impl Exact {
     pub fn sorted(self) -> Self {
         match self {
             Exact::Map(members) => {
-                let mut members: Vec<_> = members
-                    .into_iter()
-                    .map(|(name, value)| (name, value.sorted()))
-                    .collect();
+                let mut members: Vec<_> = members.into_iter().map(|(name, value)| (name, value.sorted())).collect();
                 members.sort_by(|a, b| a.0.cmp(&b.0));
                 Exact::Map(members)
             }
@@ -96,9 +90,8 @@ impl Exact {
                 let mut count = 0;
                 let end = walk::each_member(bytes, at, |name, at| {
                     count += 1;
-                    let place = members
-                        .binary_search_by(|(own, _)| own.bytes().cmp(walk::Unescaped::new(name)))
-                        .ok()?;
+                    let place =
+                        members.binary_search_by(|(own, _)| own.bytes().cmp(walk::Unescaped::new(name))).ok()?;
                     let value = &members[place].1;
                     value.equal_to_end(bytes, at)
                 })?;
@@ -122,9 +115,7 @@ impl Exact {
             Exact::Bool(false) => literal(bytes, at, b"false"),
             Exact::Number(text) => {
                 let other = walk::raw(bytes, at)?;
-                let equal = Decimal::read(text.as_bytes())?
-                    .order(&Decimal::read(other)?)
-                    .is_eq();
+                let equal = Decimal::read(text.as_bytes())?.order(&Decimal::read(other)?).is_eq();
                 equal.then_some(at + other.len())
             }
         }
@@ -132,8 +123,5 @@ impl Exact {
 }
 
 fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
-    bytes
-        .get(at..)?
-        .starts_with(word)
-        .then_some(at + word.len())
+    bytes.get(at..)?.starts_with(word).then_some(at + word.len())
 }

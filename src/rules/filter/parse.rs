@@ -36,10 +36,15 @@ impl Parser {
             if !is_combiner(&name) || found.is_some() {
                 let known = is_combiner(&name) || name == "path" || Test::is_operator(&name);
                 whole = false;
-                self.note(&place, match known {
-                    true => "cannot stand beside the other members: one of all, any, not, or a path with one operator",
-                    false => "unknown member",
-                });
+                self.note(
+                    &place,
+                    match known {
+                        true => {
+                            "cannot stand beside the other members: one of all, any, not, or a path with one operator"
+                        }
+                        false => "unknown member",
+                    },
+                );
                 continue;
             }
             found = Some(self.combiner(&name, value, &place, depth));
@@ -90,10 +95,7 @@ impl Parser {
                 operators += 1;
                 match operators {
                     1 => test = self.test(&name, value, &place),
-                    _ => self.note(
-                        &place,
-                        "a second operator: one per condition, combine with all or any",
-                    ),
+                    _ => self.note(&place, "a second operator: one per condition, combine with all or any"),
                 }
             }
         }
@@ -109,10 +111,7 @@ impl Parser {
         if self.mistakes.len() > before {
             return None;
         }
-        self.leaves.push(Leaf {
-            path: path?,
-            test: test?,
-        });
+        self.leaves.push(Leaf { path: path?, test: test? });
         Some(Node::Leaf(self.leaves.len() - 1))
     }
 
@@ -125,10 +124,7 @@ impl Parser {
         }
         match read_pointer(&text) {
             Some(tokens) => Some(tokens),
-            None => self.mistake(
-                place,
-                "not a JSON Pointer: empty, or /-separated with ~0 for ~ and ~1 for /",
-            ),
+            None => self.mistake(place, "not a JSON Pointer: empty, or /-separated with ~0 for ~ and ~1 for /"),
         }
     }
 
@@ -136,18 +132,14 @@ impl Parser {
         Some(match (operator, value) {
             ("eq", value) => Test::Eq(value.sorted()),
             ("ne", value) => Test::Ne(value.sorted()),
-            ("in", Exact::List(values)) => {
-                Test::In(values.into_iter().map(Exact::sorted).collect())
-            }
+            ("in", Exact::List(values)) => Test::In(values.into_iter().map(Exact::sorted).collect()),
             ("in", _) => return self.mistake(place, "must be an array of values"),
             ("exists", Exact::Bool(wanted)) => Test::Exists(wanted),
             ("exists", _) => return self.mistake(place, "must be true or false"),
             ("prefix", Exact::Text(text)) => Test::Prefix(text),
             ("prefix", _) => return self.mistake(place, "must be a string"),
             (name, Exact::Number(text)) => match Comparison::named(name) {
-                Some(comparison) if Decimal::read(text.as_bytes()).is_some() => {
-                    Test::Compare(comparison, text)
-                }
+                Some(comparison) if Decimal::read(text.as_bytes()).is_some() => Test::Compare(comparison, text),
                 _ => return self.mistake(place, "unknown operator"),
             },
             _ => return self.mistake(place, "must be a number"),
@@ -177,10 +169,7 @@ fn read_pointer(text: &str) -> Option<Vec<Token>> {
 }
 
 fn read_token(token: &str) -> Option<Token> {
-    let stray = token
-        .split('~')
-        .skip(1)
-        .any(|rest| !rest.starts_with(['0', '1']));
+    let stray = token.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1']));
     // `~1` first, so that `~01` becomes `~1` and not `/` (RFC 6901 section 4).
     let text = token.replace("~1", "/").replace("~0", "~");
     let numeric = !token.is_empty() && token.bytes().all(|b| b.is_ascii_digit());

@@ -15,11 +15,7 @@ fn flaw(text: impl AsRef<[u8]>) -> Flaw {
 fn passes(text: impl AsRef<[u8]>) {
     let text = text.as_ref();
     let answer = check(text, Limits::default());
-    assert!(
-        answer.is_ok(),
-        "{}: {answer:?}",
-        String::from_utf8_lossy(text)
-    );
+    assert!(answer.is_ok(), "{}: {answer:?}", String::from_utf8_lossy(text));
 }
 
 #[test]
@@ -100,24 +96,10 @@ fn each_kind_of_flaw_is_named_with_its_place() {
         (r#"{"a":1,"a":2}"#, Kind::DuplicateMember, 7, "/a"),
         (r#"{"a":1,"\u0061":2}"#, Kind::DuplicateMember, 7, "/a"),
         (r#"{"\n":1,"\u000A":2}"#, Kind::DuplicateMember, 8, "/\n"),
-        (
-            r#"{"😀":1,"\ud83d\ude00":2}"#,
-            Kind::DuplicateMember,
-            10,
-            "/😀",
-        ),
-        (
-            r#"{"x":[{"a/b~":{"":0,"":0}}]}"#,
-            Kind::DuplicateMember,
-            20,
-            "/x/0/a~1b~0/",
-        ),
+        (r#"{"😀":1,"\ud83d\ude00":2}"#, Kind::DuplicateMember, 10, "/😀"),
+        (r#"{"x":[{"a/b~":{"":0,"":0}}]}"#, Kind::DuplicateMember, 20, "/x/0/a~1b~0/"),
     ] {
-        let expected = Flaw {
-            offset,
-            pointer: pointer.to_owned(),
-            kind,
-        };
+        let expected = Flaw { offset, pointer: pointer.to_owned(), kind };
         assert_eq!(flaw(text), expected, "{text}");
     }
 }
@@ -125,22 +107,10 @@ fn each_kind_of_flaw_is_named_with_its_place() {
 #[test]
 fn invalid_utf8_is_placed_too() {
     let found = flaw(b"{\"a\":[\"x\",\"\xff\"]}");
-    assert_eq!(
-        found,
-        Flaw {
-            offset: 11,
-            pointer: "/a/1".into(),
-            kind: Kind::InvalidUtf8
-        }
-    );
+    assert_eq!(found, Flaw { offset: 11, pointer: "/a/1".into(), kind: Kind::InvalidUtf8 });
     assert_eq!(flaw(b"1\xff").kind, Kind::InvalidUtf8);
     assert_eq!(flaw(b"[01,\"\xff\"]").kind, Kind::BadNumber);
-    for overlong_or_surrogate in [
-        &b"\"\xc0\x80\""[..],
-        b"\"\xed\xa0\x80\"",
-        b"\"\xf5\x80\x80\x80\"",
-        b"\"\xe2\x82\"",
-    ] {
+    for overlong_or_surrogate in [&b"\"\xc0\x80\""[..], b"\"\xed\xa0\x80\"", b"\"\xf5\x80\x80\x80\"", b"\"\xe2\x82\""] {
         assert_eq!(flaw(overlong_or_surrogate).kind, Kind::InvalidUtf8);
     }
 }
@@ -148,16 +118,11 @@ fn invalid_utf8_is_placed_too() {
 #[test]
 fn duplicates_are_found_among_many_members() {
     for count in [PAIRWISE_MEMBERS_MAX, PAIRWISE_MEMBERS_MAX + 1, 1000] {
-        let members: Vec<_> = (0..count)
-            .map(|i| format!("\"k{i}\":{{\"k\":{i}}}"))
-            .collect();
+        let members: Vec<_> = (0..count).map(|i| format!("\"k{i}\":{{\"k\":{i}}}")).collect();
         passes(format!("{{{}}}", members.join(",")));
         let twice = format!("{{{},\"k\\u0033\":0,\"k1\":0}}", members.join(","));
         let found = flaw(&twice);
-        assert_eq!(
-            (found.kind, found.pointer.as_str()),
-            (Kind::DuplicateMember, "/k3")
-        );
+        assert_eq!((found.kind, found.pointer.as_str()), (Kind::DuplicateMember, "/k3"));
         assert_eq!(found.offset, twice.find("\"k\\u").unwrap());
     }
 }
@@ -174,13 +139,7 @@ fn depth_is_counted_in_brackets() {
     assert!(check(b"[[]]", Limits { depth: 1 }).is_err());
     assert!(check(b"[]", Limits { depth: 1 }).is_ok());
     assert!(check(b"1", Limits { depth: 0 }).is_ok());
-    assert!(
-        check(
-            nested(DEPTH_MAX + 1).as_bytes(),
-            Limits { depth: usize::MAX }
-        )
-        .is_err()
-    );
+    assert!(check(nested(DEPTH_MAX + 1).as_bytes(), Limits { depth: usize::MAX }).is_err());
 }
 
 #[test]
@@ -201,14 +160,8 @@ fn the_walk_finds_members_and_elements() {
         items.push((index, walk::raw(list, at)?));
         walk::skip(list, at)
     });
-    assert_eq!(
-        items,
-        [(0, &b"1.5"[..]), (1, br#""x]\"""#), (2, br#"{"}":[]}"#)]
-    );
-    assert_eq!(
-        walk::compact(text),
-        br#"{"a\u0062":[1.5,"x]\"",{"}":[]}],"c":null}"#
-    );
+    assert_eq!(items, [(0, &b"1.5"[..]), (1, br#""x]\"""#), (2, br#"{"}":[]}"#)]);
+    assert_eq!(walk::compact(text), br#"{"a\u0062":[1.5,"x]\"",{"}":[]}],"c":null}"#);
 }
 
 proptest! {

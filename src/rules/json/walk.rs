@@ -22,20 +22,14 @@ pub fn plain_len(bytes: &[u8]) -> usize {
             return index * 8 + (hits & HIGHS).trailing_zeros() as usize / 8;
         }
     }
-    let tail = rest
-        .iter()
-        .take_while(|&&b| b >= 0x20 && b != b'"' && b != b'\\')
-        .count();
+    let tail = rest.iter().take_while(|&&b| b >= 0x20 && b != b'"' && b != b'\\').count();
     words.len() * 8 + tail
 }
 
 /// Where the next thing that is not white space stands, at or after `at`.
 pub fn start(bytes: &[u8], at: usize) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
-    at + rest
-        .iter()
-        .take_while(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t'))
-        .count()
+    at + rest.iter().take_while(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t')).count()
 }
 
 /// The end of the value at `at`.
@@ -100,11 +94,7 @@ fn container_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// Calls `visit` with the raw name and the place of the value of every member of the object at `at`; `visit` returns
 /// the end of that value, or `None` to stop. Returns the end of the object, `None` if stopped or no object stands there.
-pub fn each_member(
-    bytes: &[u8],
-    at: usize,
-    mut visit: impl FnMut(&[u8], usize) -> Option<usize>,
-) -> Option<usize> {
+pub fn each_member(bytes: &[u8], at: usize, mut visit: impl FnMut(&[u8], usize) -> Option<usize>) -> Option<usize> {
     each(bytes, at, b"{}", |bytes, at| {
         let name = string(bytes, at)?;
         let colon = start(bytes, at + name.len() + 2);
@@ -116,11 +106,7 @@ pub fn each_member(
 }
 
 /// The same for the elements of the array at `at`, with their index.
-pub fn each_element(
-    bytes: &[u8],
-    at: usize,
-    mut visit: impl FnMut(usize, usize) -> Option<usize>,
-) -> Option<usize> {
+pub fn each_element(bytes: &[u8], at: usize, mut visit: impl FnMut(usize, usize) -> Option<usize>) -> Option<usize> {
     let mut index = 0;
     each(bytes, at, b"[]", |_, at| {
         let end = visit(index, at);
@@ -159,9 +145,7 @@ pub fn compact(bytes: &[u8]) -> Vec<u8> {
     let mut at = start(bytes, 0);
     while at < bytes.len() {
         let end = match bytes[at] {
-            b'"' => string_end(bytes, at)
-                .unwrap_or(bytes.len())
-                .min(bytes.len()),
+            b'"' => string_end(bytes, at).unwrap_or(bytes.len()).min(bytes.len()),
             _ => at + 1,
         };
         out.extend_from_slice(&bytes[at..end]);
@@ -201,12 +185,7 @@ pub struct Unescaped<'a> {
 impl<'a> Unescaped<'a> {
     /// Takes what stands between the quotes.
     pub fn new(raw: &'a [u8]) -> Self {
-        Unescaped {
-            rest: raw,
-            pending: [0; 4],
-            next: 0,
-            end: 0,
-        }
+        Unescaped { rest: raw, pending: [0; 4], next: 0, end: 0 }
     }
 
     fn hex(&mut self) -> Option<u32> {

@@ -29,12 +29,12 @@ const SPECIAL_V4: &[([u8; 4], u32)] = &[
 
 /// IPv6 networks inside the global unicast space 2000::/3 that are not public: (first address, prefix length).
 const SPECIAL_V6: &[([u16; 8], u32)] = &[
-    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // IETF assignments, Teredo, ORCHID
-    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
-    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), // 6to4, deprecated
+    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),         // IETF assignments, Teredo, ORCHID
+    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),     // documentation
+    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),         // 6to4, deprecated
     ([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), // direct delegation AS112
-    ([0x3ffe, 0, 0, 0, 0, 0, 0, 0], 16), // 6bone, given back
-    ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
+    ([0x3ffe, 0, 0, 0, 0, 0, 0, 0], 16),         // 6bone, given back
+    ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),         // documentation
 ];
 
 /// Where clouds serve credentials and configuration to their machines.
@@ -76,18 +76,14 @@ pub fn is_metadata(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => METADATA_V4.contains(&v4.octets()),
         IpAddr::V6(v6) => {
-            METADATA_V6.contains(&v6.segments())
-                || carried_v4(v6).any(|v4| METADATA_V4.contains(&v4.octets()))
+            METADATA_V6.contains(&v6.segments()) || carried_v4(v6).any(|v4| METADATA_V4.contains(&v4.octets()))
         }
     }
 }
 
 /// Whether the name (lower case, no final dot) is that of a cloud's metadata service.
 pub fn is_metadata_name(name: &str) -> bool {
-    METADATA_NAMES.contains(&name)
-        || name
-            .strip_suffix(METADATA_NAMES[0])
-            .is_some_and(|rest| rest.ends_with('.'))
+    METADATA_NAMES.contains(&name) || name.strip_suffix(METADATA_NAMES[0]).is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// Whether no public receiver can live at the address. IPv4 in IPv6 is judged by [`carried_v4`] where it is mapped
@@ -104,17 +100,13 @@ pub fn is_special(ip: IpAddr) -> bool {
 
 fn is_special_v4(v4: Ipv4Addr) -> bool {
     let bits = v4.to_bits();
-    SPECIAL_V4
-        .iter()
-        .any(|&(first, prefix)| (bits ^ u32::from_be_bytes(first)) >> (32 - prefix) == 0)
+    SPECIAL_V4.iter().any(|&(first, prefix)| (bits ^ u32::from_be_bytes(first)) >> (32 - prefix) == 0)
 }
 
 fn is_special_v6(v6: Ipv6Addr) -> bool {
     let bits = v6.to_bits();
     bits >> 125 != 0b001
-        || SPECIAL_V6
-            .iter()
-            .any(|&(first, prefix)| (bits ^ Ipv6Addr::from(first).to_bits()) >> (128 - prefix) == 0)
+        || SPECIAL_V6.iter().any(|&(first, prefix)| (bits ^ Ipv6Addr::from(first).to_bits()) >> (128 - prefix) == 0)
         || isatap(v6).is_some_and(is_special_v4)
 }
 

@@ -6,12 +6,7 @@ use super::*;
 const CORPUS: &str = include_str!("../../../tests/data/hostile_urls.json");
 
 fn policy(allow: &[&str], deny: &[&str]) -> Policy {
-    let own = |items: &[&str]| {
-        items
-            .iter()
-            .map(|item| item.to_string())
-            .collect::<Vec<_>>()
-    };
+    let own = |items: &[&str]| items.iter().map(|item| item.to_string()).collect::<Vec<_>>();
     Policy::parse(&own(allow), &own(deny), false).unwrap()
 }
 
@@ -85,15 +80,8 @@ fn every_row_of_the_corpus_is_decided_as_it_says() {
             _ => continue,
         };
         judged += 1;
-        assert_eq!(
-            answer.is_ok(),
-            row["expect"] == "allow",
-            "{row}: {answer:?}"
-        );
-        if matches!(
-            row["cls"].as_str(),
-            Some("ip-literal" | "ip-encoding" | "dns")
-        ) {
+        assert_eq!(answer.is_ok(), row["expect"] == "allow", "{row}: {answer:?}");
+        if matches!(row["cls"].as_str(), Some("ip-literal" | "ip-encoding" | "dns")) {
             assert_eq!(answer, Err(Refused::Address), "{row}");
         }
     }
@@ -108,11 +96,7 @@ fn special_ranges_are_closed_from_edge_to_edge() {
          192.0.2.1 192.168.0.1 192.168.255.255 198.19.255.255 203.0.113.255 224.0.0.1
          240.0.0.1 254.255.255.255 192.31.196.1 192.52.193.1 192.175.48.1",
     ) {
-        assert_eq!(
-            check_url(&format!("http://{addr}/"), &Policy::default()),
-            Err(Refused::Address),
-            "{addr}"
-        );
+        assert_eq!(check_url(&format!("http://{addr}/"), &Policy::default()), Err(Refused::Address), "{addr}");
     }
     for addr in list(
         "::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:a9fe:a9fe ::ffff:0:7f00:1 ::ffff:0:8.8.8.8
@@ -123,11 +107,7 @@ fn special_ranges_are_closed_from_edge_to_edge() {
          4000::1 1fff::1 fd20:ce::254 2620:4f:8000::1 2a00:1450::5efe:10.0.0.1
          2a00:1450::200:5efe:7f00:1",
     ) {
-        assert_eq!(
-            check_url(&format!("http://[{addr}]/"), &Policy::default()),
-            Err(Refused::Address),
-            "{addr}"
-        );
+        assert_eq!(check_url(&format!("http://[{addr}]/"), &Policy::default()), Err(Refused::Address), "{addr}");
     }
 }
 
@@ -233,13 +213,8 @@ fn the_length_limit_holds_before_and_after_escaping() {
 
 #[test]
 fn a_good_url_comes_back_in_parts() {
-    let target = check_url(
-        "HTTPS://Hooks.Example.com.:8443/a b?q=ü"
-            .replace(' ', "%20")
-            .as_str(),
-        &Policy::default(),
-    )
-    .unwrap();
+    let target =
+        check_url("HTTPS://Hooks.Example.com.:8443/a b?q=ü".replace(' ', "%20").as_str(), &Policy::default()).unwrap();
     assert_eq!(target.host, name("hooks.example.com"));
     assert_eq!((target.scheme, target.port), (Scheme::Https, 8443));
     assert_eq!(target.path_and_query, "/a%20b?q=%C3%BC");
@@ -271,10 +246,7 @@ fn allowed_networks_open_and_nothing_else_does() {
         ),
         &lab,
     );
-    refuses(
-        &["http://erp/", "http://127.0.0.1:22/", "http://x.internal/"],
-        &lab,
-    );
+    refuses(&["http://erp/", "http://127.0.0.1:22/", "http://x.internal/"], &lab);
     assert!(dial("localhost", &["127.0.0.1", "::1"], 9000, &lab).is_ok());
     assert!(dial("erp.example.com", &["10.1.0.9"], 80, &lab).is_ok());
     assert!(dial("erp.example.com", &["10.1.0.9", "93.184.216.34"], 80, &lab).is_ok());
@@ -286,24 +258,8 @@ fn allowed_networks_open_and_nothing_else_does() {
 #[test]
 fn allowed_names_open_their_private_addresses() {
     let lab = policy(&["erp", "*.corp.internal", "localhost", "*.local"], &[]);
-    passes(
-        &[
-            "http://erp/",
-            "http://a.b.corp.internal/",
-            "http://LOCALHOST./",
-            "http://nas.local:8080/",
-        ],
-        &lab,
-    );
-    refuses(
-        &[
-            "http://corp.internal/",
-            "http://xcorp.internal/",
-            "http://erp2/",
-            "http://10.0.0.5/",
-        ],
-        &lab,
-    );
+    passes(&["http://erp/", "http://a.b.corp.internal/", "http://LOCALHOST./", "http://nas.local:8080/"], &lab);
+    refuses(&["http://corp.internal/", "http://xcorp.internal/", "http://erp2/", "http://10.0.0.5/"], &lab);
     assert!(dial("erp", &["10.0.0.5", "fd00::5"], 80, &lab).is_ok());
     assert!(dial("other.example.com", &["10.0.0.5"], 80, &lab).is_err());
     assert!(dial("erp", &["169.254.169.254"], 80, &lab).is_err());
@@ -313,14 +269,7 @@ fn allowed_names_open_their_private_addresses() {
 #[test]
 fn metadata_stays_closed_whatever_is_allowed() {
     let all = policy(&["0.0.0.0/0", "::/0", "*.internal", "metadata", "erp"], &[]);
-    passes(
-        &[
-            "http://10.0.0.1/",
-            "http://[fd00::1]/",
-            "http://169.254.1.1/",
-        ],
-        &all,
-    );
+    passes(&["http://10.0.0.1/", "http://[fd00::1]/", "http://169.254.1.1/"], &all);
     for addr in list(
         "169.254.169.254 169.254.170.2 169.254.170.23 168.63.129.16 100.100.100.200
          192.0.0.192 fd00:ec2::254 fd20:ce::254 ::ffff:169.254.169.254 ::169.254.169.254
@@ -329,21 +278,10 @@ fn metadata_stays_closed_whatever_is_allowed() {
          2001:0:808:808:0:0:5601:5601 fe80::5efe:169.254.169.254",
     ) {
         let literal = Host::Ip(ip(addr));
-        assert_eq!(
-            check_url(&format!("http://{literal}/"), &all),
-            Err(Refused::Address),
-            "{addr}"
-        );
-        assert_eq!(
-            dial("erp", &[addr], 80, &all),
-            Err(Refused::Address),
-            "{addr}"
-        );
+        assert_eq!(check_url(&format!("http://{literal}/"), &all), Err(Refused::Address), "{addr}");
+        assert_eq!(dial("erp", &[addr], 80, &all), Err(Refused::Address), "{addr}");
     }
-    refuses_address(
-        &["http://metadata/", "http://metadata.google.internal/"],
-        &all,
-    );
+    refuses_address(&["http://metadata/", "http://metadata.google.internal/"], &all);
     assert!(dial("metadata.google.internal", &["10.0.0.1"], 80, &all).is_err());
 }
 
@@ -351,23 +289,9 @@ fn metadata_stays_closed_whatever_is_allowed() {
 fn deny_beats_allow_and_closes_public_places() {
     let shut = policy(
         &["10.0.0.0/8", "erp", "127.0.0.0/8"],
-        &[
-            "10.9.0.0/16",
-            "8.8.8.0/24",
-            "*.evil.example",
-            "127.0.0.53",
-            "::1",
-        ],
+        &["10.9.0.0/16", "8.8.8.0/24", "*.evil.example", "127.0.0.53", "::1"],
     );
-    passes(
-        &[
-            "http://10.8.0.1/",
-            "http://erp/",
-            "http://evil.example/",
-            "http://localhost/",
-        ],
-        &shut,
-    );
+    passes(&["http://10.8.0.1/", "http://erp/", "http://evil.example/", "http://localhost/"], &shut);
     refuses_address(
         &list(
             "http://10.9.0.1/ http://8.8.8.8/ http://[64:ff9b::808:808]/ http://[::ffff:8.8.8.8]/
@@ -383,61 +307,19 @@ fn deny_beats_allow_and_closes_public_places() {
 
 #[test]
 fn the_daemon_never_calls_itself() {
-    let mut lab = policy(
-        &["127.0.0.0/8", "::1", "0.0.0.0/8", "10.0.0.0/8", "erp"],
-        &[],
-    );
+    let mut lab = policy(&["127.0.0.0/8", "::1", "0.0.0.0/8", "10.0.0.0/8", "erp"], &[]);
     lab.own = vec!["127.0.0.1:8080".parse().unwrap()];
-    refuses_address(
-        &[
-            "http://127.0.0.1:8080/",
-            "http://localhost:8080/",
-            "http://0.0.0.0:8080/",
-        ],
-        &lab,
-    );
-    passes(
-        &[
-            "http://127.0.0.1:8081/",
-            "http://127.0.0.2:8080/",
-            "http://[::1]:8080/",
-            "http://10.0.0.1:8080/",
-        ],
-        &lab,
-    );
+    refuses_address(&["http://127.0.0.1:8080/", "http://localhost:8080/", "http://0.0.0.0:8080/"], &lab);
+    passes(&["http://127.0.0.1:8081/", "http://127.0.0.2:8080/", "http://[::1]:8080/", "http://10.0.0.1:8080/"], &lab);
     assert!(dial("erp", &["127.0.0.1"], 8080, &lab).is_err());
     assert!(dial("erp", &["127.0.0.1"], 8081, &lab).is_ok());
 
-    lab.own = vec![
-        "0.0.0.0:8080".parse().unwrap(),
-        "10.0.0.1:8080".parse().unwrap(),
-    ];
-    refuses_address(
-        &[
-            "http://127.0.0.1:8080/",
-            "http://127.9.9.9:8080/",
-            "http://10.0.0.1:8080/",
-        ],
-        &lab,
-    );
-    passes(
-        &[
-            "http://127.0.0.1:80/",
-            "http://10.0.0.2:8080/",
-            "http://[::1]:8080/",
-        ],
-        &lab,
-    );
+    lab.own = vec!["0.0.0.0:8080".parse().unwrap(), "10.0.0.1:8080".parse().unwrap()];
+    refuses_address(&["http://127.0.0.1:8080/", "http://127.9.9.9:8080/", "http://10.0.0.1:8080/"], &lab);
+    passes(&["http://127.0.0.1:80/", "http://10.0.0.2:8080/", "http://[::1]:8080/"], &lab);
 
     lab.own = vec!["[::]:8080".parse().unwrap()];
-    refuses_address(
-        &[
-            "http://[::1]:8080/",
-            "http://127.0.0.1:8080/",
-            "http://[::ffff:127.0.0.1]:8080/",
-        ],
-        &lab,
-    );
+    refuses_address(&["http://[::1]:8080/", "http://127.0.0.1:8080/", "http://[::ffff:127.0.0.1]:8080/"], &lab);
 }
 
 #[test]
@@ -449,65 +331,31 @@ fn https_only_closes_http() {
 
 #[test]
 fn settings_name_the_item_that_is_wrong() {
-    for bad in [
-        "",
-        "*",
-        "*.",
-        "10.0.0.0/33",
-        "10.0.0.256",
-        "127.1",
-        "a b",
-        "http://x/",
-        "*.*.x",
-        "x/8",
-        "a..b",
-        "erp:80",
-    ] {
+    for bad in
+        ["", "*", "*.", "10.0.0.0/33", "10.0.0.256", "127.1", "a b", "http://x/", "*.*.x", "x/8", "a..b", "erp:80"]
+    {
         let error = Policy::parse(&["10.0.0.0/8".into(), bad.into()], &[], false).unwrap_err();
-        assert!(
-            error.contains(&format!("{bad:?}")) && error.contains("allow"),
-            "{bad}: {error}"
-        );
-        assert!(
-            Policy::parse(&[], &[bad.into()], false)
-                .unwrap_err()
-                .contains("deny")
-        );
+        assert!(error.contains(&format!("{bad:?}")) && error.contains("allow"), "{bad}: {error}");
+        assert!(Policy::parse(&[], &[bad.into()], false).unwrap_err().contains("deny"));
     }
     policy(
-        &[
-            "10.0.0.5/8",
-            "[::1]",
-            "fd00::/8",
-            "ERP.",
-            "*.Corp.Internal",
-            "münchen.example",
-        ],
+        &["10.0.0.5/8", "[::1]", "fd00::/8", "ERP.", "*.Corp.Internal", "münchen.example"],
         &["::ffff:10.0.0.0/104"],
     );
 }
 
 #[test]
 fn names_of_loopback_need_no_resolver() {
-    assert_eq!(
-        name("foo.localhost").known_addrs(),
-        Some(vec![ip("127.0.0.1"), ip("::1")])
-    );
+    assert_eq!(name("foo.localhost").known_addrs(), Some(vec![ip("127.0.0.1"), ip("::1")]));
     assert_eq!(name("ip6-localhost").known_addrs(), Some(vec![ip("::1")]));
     assert_eq!(name("example.com").known_addrs(), None);
-    assert_eq!(
-        Host::Ip(ip("10.0.0.1")).known_addrs(),
-        Some(vec![ip("10.0.0.1")])
-    );
+    assert_eq!(Host::Ip(ip("10.0.0.1")).known_addrs(), Some(vec![ip("10.0.0.1")]));
 }
 
 #[test]
 fn every_refused_address_gives_the_same_words() {
     let words = |url: &str| check_url(url, &Policy::default()).unwrap_err().to_string();
-    assert_eq!(
-        words("http://127.0.0.1/"),
-        words("http://metadata.google.internal/")
-    );
+    assert_eq!(words("http://127.0.0.1/"), words("http://metadata.google.internal/"));
     assert_eq!(words("http://[fe80::1]/"), words("http://localhost/"));
     assert_eq!(words("http://10.0.0.1/"), ADDRESS_REFUSED);
 }

@@ -151,6 +151,38 @@ async fn an_answer_that_nobody_takes_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_taken_slowly_is_not() {
+    let running = run(Limits { reply_stall: BRIEF * 4, ..limits() }).await;
+    let mut client = running.connect().await;
+    client.say(request("GET /large", "Connection: close\r\n", "")).await;
+    let (mut taken, mut piece) = (0, vec![0; 4 << 20]);
+    loop {
+        let read = client.tcp.read(&mut piece).await.unwrap();
+        taken += read;
+        if read == 0 {
+            break;
+        }
+        // All of it takes longer than the peer may stall, no pause does.
+        if taken % (4 << 20) < read {
+            tokio::time::sleep(BRIEF / 2).await;
+        }
+    }
+    assert!(taken > 64 << 20);
+}
+
+#[tokio::test]
+async fn a_refused_client_that_is_still_sending_sees_an_end_and_no_reset() {
+    let running = run(limits()).await;
+    let mut client = running.connect().await;
+    let body = "x".repeat(200_000);
+    client.say(request("POST /v1/events", &format!("Content-Length: {}\r\n", body.len()), &body)).await;
+    assert_eq!(client.answer().await.unwrap().status, 413);
+    assert_eq!(client.tcp.read(&mut [0]).await.unwrap(), 0);
+    // The server has closed its side; a connection that was reset would take nothing more.
+    client.tcp.write_all(b"the rest").await.unwrap();
+}
+
+#[tokio::test]
 async fn connections_over_the_cap_are_closed_at_once() {
     let running = run(Limits { connections_max: 2, ..limits() }).await;
     let mut open = Vec::new();

@@ -1,15 +1,22 @@
 //! Connections are used again, and what was sent on them is never sent twice.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::receiver::Receiver;
-use super::{BRIEF, PATIENT, post, sender};
-use crate::engine::sender::RESPONSE_BODY_BYTES_MAX;
+use super::{AllowAll, BRIEF, PATIENT, post, sender};
+use crate::engine::network::{BoxFuture, Conn, Listen, Listener, Network, RealNetwork};
 use crate::engine::sender::limits::IDLE_LIFE;
+use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, Sender};
 use crate::model::Outcome;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -115,6 +122,71 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
     let got = sender.send(&post(&receiver.url(), PATIENT)).await;
     assert_eq!((got.outcome, got.status_code), (Outcome::ConnectReset, None));
     assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));
+}
+
+/// The real network, but the first connection takes nothing after its first write.
+#[derive(Default)]
+struct Breaking {
+    connections: AtomicUsize,
+}
+
+struct BreakingConn {
+    inner: Box<dyn Conn>,
+    writes_left: usize,
+}
+
+impl Network for Breaking {
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
+        let is_first = self.connections.fetch_add(1, Ordering::SeqCst) == 0;
+        Box::pin(async move {
+            let inner = RealNetwork.connect(addr).await?;
+            Ok(Box::new(BreakingConn { inner, writes_left: if is_first { 1 } else { usize::MAX } }) as Box<dyn Conn>)
+        })
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::NotFound.into())))
+    }
+
+    fn listen<'a>(&'a self, _: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+}
+
+impl AsyncRead for BreakingConn {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for BreakingConn {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.writes_left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.writes_left -= 1;
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_which_the_socket_took_nothing_goes_on_a_new_connection() {
+    let receiver = Receiver::answering(OK).await;
+    let sender = Sender::new(Arc::new(Breaking::default()), Arc::new(AllowAll)).unwrap();
+    for nth in 1..=3 {
+        let got = sender.send(&post(&receiver.url(), PATIENT)).await;
+        assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)), "request {nth}");
+        assert_eq!(got.timings.connect.is_some(), nth < 3);
+    }
+    assert_eq!((receiver.connections(), receiver.requests().len()), (2, 3));
 }
 
 #[tokio::test]

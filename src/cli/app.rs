@@ -1,0 +1,111 @@
+//! `postrider app`: the tenants inside an organization.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value};
+
+use super::{
+    Exit,
+    client::{Call, Remote},
+    list::{self, Paging},
+    table::{Column, day, id, text},
+    webhook_fields::object_in,
+};
+
+const COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    text("UID", "uid"),
+    text("NAME", "name"),
+    day("CREATED", "created_at"),
+];
+
+/// Apps: the tenants inside an organization
+#[derive(Args, Debug)]
+pub struct App {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List apps
+    List(Paging),
+    /// Show one app
+    Get(Id),
+    /// Make an app
+    Create(Fields),
+    /// Change the fields that are given
+    Update {
+        #[command(flatten)]
+        id: Id,
+        #[command(flatten)]
+        fields: Fields,
+    },
+    /// Remove an app
+    Delete(Id),
+}
+
+#[derive(Args, Debug)]
+struct Id {
+    /// The app's id or uid
+    #[arg(value_name = "APP")]
+    id: String,
+}
+
+#[derive(Args, Debug)]
+struct Fields {
+    /// A name for people
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// An identity of your own choice
+    #[arg(long, value_name = "TEXT")]
+    uid: Option<String>,
+    /// The fields as a JSON object in a file, or - for stdin; flags win over it
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+impl Fields {
+    fn object(&self) -> Result<Map<String, Value>, Exit> {
+        let mut object = self
+            .json
+            .as_deref()
+            .map(object_in)
+            .transpose()?
+            .unwrap_or_default();
+        object.extend(
+            self.name
+                .clone()
+                .map(|name| ("name".to_owned(), name.into())),
+        );
+        object.extend(self.uid.clone().map(|uid| ("uid".to_owned(), uid.into())));
+        match object.is_empty() {
+            true => Err(Exit::usage("give --name, --uid or --json")),
+            false => Ok(object),
+        }
+    }
+}
+
+impl App {
+    pub async fn run(self) -> Result<(), Exit> {
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let call = match self.action {
+            Action::List(paging) => {
+                return list::print(&client, screen, Call::get(&["apps"]), &paging, COLUMNS).await;
+            }
+            Action::Delete(Id { id }) => {
+                client.call(Call::delete(&["apps", &id])).await?;
+                return screen.said(&format!("deleted app {id}"));
+            }
+            Action::Get(Id { id }) => Call::get(&["apps", &id]),
+            Action::Create(fields) => Call::post(&["apps"]).json(&fields.object()?)?,
+            Action::Update { id, fields } => {
+                Call::patch(&["apps", &id.id]).json(&fields.object()?)?
+            }
+        };
+        screen.record(&client.call(call).await?.body)
+    }
+}

@@ -1,0 +1,254 @@
+//! The API's client: a call, its answer, and what an unhappy answer means to the person at the keyboard.
+
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Exit,
+    connect::Place,
+    problem,
+    screen::{Output, Screen},
+};
+
+/// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Where a daemon with default settings is.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Where the daemon is, who asks, and how to print the answer; on every verb that speaks to the API.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connection")]
+pub struct Remote {
+    /// The daemon: http://host:port, https://… or unix:/path
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_URL",
+        hide_env_values = true,
+        default_value = DEFAULT_URL,
+        value_name = "URL"
+    )]
+    pub url: String,
+    /// An API key
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_TOKEN",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub token: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl Remote {
+    pub fn client(&self) -> Result<Client, Exit> {
+        // A variable that is set and empty says nothing.
+        let url = Some(self.url.as_str())
+            .filter(|url| !url.is_empty())
+            .unwrap_or(DEFAULT_URL);
+        Client::new(url, self.token.as_deref())
+    }
+
+    pub fn screen(&self) -> Screen {
+        self.output.screen()
+    }
+}
+
+/// A request to the API, below `/v1`.
+#[derive(Clone)]
+pub struct Call {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<Bytes>,
+    idempotency_key: Option<String>,
+}
+
+impl Call {
+    fn new(method: Method, segments: &[&str]) -> Self {
+        let encoded = segments
+            .iter()
+            .map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
+        let path = std::iter::once("/v1".to_owned())
+            .chain(encoded)
+            .collect::<Vec<_>>()
+            .join("/");
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: None,
+            idempotency_key: None,
+        }
+    }
+
+    pub fn get(segments: &[&str]) -> Self {
+        Self::new(Method::GET, segments)
+    }
+
+    pub fn post(segments: &[&str]) -> Self {
+        Self::new(Method::POST, segments)
+    }
+
+    pub fn patch(segments: &[&str]) -> Self {
+        Self::new(Method::PATCH, segments)
+    }
+
+    pub fn delete(segments: &[&str]) -> Self {
+        Self::new(Method::DELETE, segments)
+    }
+
+    /// Adds a query parameter where there is a value for it.
+    pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.query
+            .extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    /// The same call with another value of one parameter.
+    pub fn with_query(&self, name: &'static str, value: &str) -> Self {
+        let mut call = self.clone();
+        call.query.retain(|(other, _)| *other != name);
+        call.query(name, Some(value))
+    }
+
+    /// Sends `body` as JSON.
+    pub fn json(self, body: &impl Serialize) -> Result<Self, Exit> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Exit::usage(format!("this cannot be sent as JSON: {error}")))?;
+        Ok(Self {
+            body: Some(body.into()),
+            ..self
+        })
+    }
+
+    pub fn idempotency_key(self, key: Option<String>) -> Self {
+        Self {
+            idempotency_key: key,
+            ..self
+        }
+    }
+
+    fn target(&self) -> String {
+        if self.query.is_empty() {
+            return self.path.clone();
+        }
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&self.query)
+            .finish();
+        format!("{}?{query}", self.path)
+    }
+}
+
+/// An answer of the 2xx kind.
+pub struct Answer {
+    /// As it came.
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Result<Value, Exit> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Exit::failed(format!(
+                "the answer is not the JSON that was expected: {error}"
+            ))
+        })
+    }
+}
+
+/// Speaks to one daemon with one key.
+pub struct Client {
+    place: Place,
+    token: Option<String>,
+}
+
+impl Client {
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self, Exit> {
+        let place = Place::of(url)
+            .map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
+        let token = token
+            .map(str::trim)
+            .filter(|token| !token.is_empty())
+            .map(str::to_owned);
+        Ok(Self { place, token })
+    }
+
+    /// The answer, where it is 2xx; everything else is the end of the verb.
+    pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
+        let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
+            Exit::unreachable(format!("no answer from {}: {error}", self.place.written()))
+                .hint("is the daemon running (`postrider serve`)? Another address is given with --url or POSTRIDER_URL")
+        })?;
+        let (parts, body) = answer.into_parts();
+        match parts.status.is_success() {
+            true => Ok(Answer { body }),
+            false => Err(problem::exit(
+                parts.status,
+                &parts.headers,
+                &body,
+                self.place.written(),
+            )),
+        }
+    }
+
+    /// [`Client::call`] and the answer's JSON.
+    pub async fn value(&self, call: Call) -> Result<Value, Exit> {
+        self.call(call).await?.json()
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Exit> {
+        let mut request = Request::builder().method(&call.method).uri(call.target());
+        if let Some(headers) = request.headers_mut() {
+            self.headers(call, headers)?;
+        }
+        request
+            .body(Full::new(call.body.clone().unwrap_or_default()))
+            .map_err(|error| Exit::usage(format!("this cannot be sent: {error}")))
+    }
+
+    fn headers(&self, call: &Call, headers: &mut HeaderMap) -> Result<(), Exit> {
+        let value = |text: &str, what: &str| {
+            header::HeaderValue::from_str(text).map_err(|_| {
+                Exit::usage(format!("{what} holds a character that no header can carry"))
+            })
+        };
+        headers.insert(
+            header::USER_AGENT,
+            value(concat!("postrider/", env!("CARGO_PKG_VERSION")), "the name")?,
+        );
+        headers.insert(
+            header::ACCEPT,
+            header::HeaderValue::from_static("application/json"),
+        );
+        if let Some(token) = &self.token {
+            let mut bearer = value(&format!("Bearer {token}"), "the key")?;
+            bearer.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, bearer);
+        }
+        if call.body.is_some() {
+            headers.insert(
+                header::CONTENT_TYPE,
+                header::HeaderValue::from_static("application/json"),
+            );
+        }
+        if let Some(key) = &call.idempotency_key {
+            headers.insert("idempotency-key", value(key, "the idempotency key")?);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! `postrider delivery` and `postrider attempt`: what became of an event at a webhook, and each request of it.
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Exit,
+    client::{Call, Remote},
+    list,
+    list::{Filters, Paging},
+    table::{Column, id, number, text, time, word},
+};
+
+pub const COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    word("STATUS", "status"),
+    text("TYPE", "event_type"),
+    number("TRIES", "attempts"),
+    number("CODE", "last_status_code"),
+    word("OUTCOME", "last_outcome"),
+    time("CREATED (UTC)", "created_at"),
+];
+
+pub const ATTEMPT_COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    number("NO", "number"),
+    word("OUTCOME", "outcome"),
+    number("CODE", "status_code"),
+    number("MS", "response_time_ms"),
+    time("STARTED (UTC)", "started_at"),
+    text("ERROR", "error"),
+];
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  postrider delivery list --status failed --from 24h
+  postrider delivery list --webhook 0191d5c8-… --status-code 503 --all -o json";
+
+/// What became of an event at a webhook: look up, try again, cancel
+#[derive(Args, Debug)]
+pub struct Delivery {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List deliveries, newest first
+    #[command(after_help = LIST_EXAMPLES)]
+    List(List),
+    /// Show one delivery
+    Get(Id),
+    /// List the attempts of one delivery
+    Attempts {
+        #[command(flatten)]
+        id: Id,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Try at once; what is over already is sent anew as a delivery of its own
+    Retry(Id),
+    /// Give up a delivery that is not over
+    Cancel(Id),
+}
+
+#[derive(Args, Debug)]
+struct Id {
+    /// The delivery's id
+    #[arg(value_name = "DELIVERY")]
+    id: String,
+}
+
+#[derive(Args, Debug)]
+struct List {
+    /// Only those to this webhook
+    #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
+    webhook: Option<String>,
+    /// Only those of this event
+    #[arg(long, value_name = "EVENT", help_heading = "Filters")]
+    event: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+impl Delivery {
+    pub async fn run(self) -> Result<(), Exit> {
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let call = match self.action {
+            Action::List(args) => {
+                let call = Call::get(&["deliveries"])
+                    .query("webhook_id", args.webhook)
+                    .query("event_id", args.event);
+                let call = args.filters.onto(call)?;
+                return list::print(&client, screen, call, &args.paging, COLUMNS).await;
+            }
+            Action::Attempts { id, paging } => {
+                let call = Call::get(&["deliveries", &id.id, "attempts"]);
+                return list::print(&client, screen, call, &paging, ATTEMPT_COLUMNS).await;
+            }
+            Action::Get(Id { id }) => Call::get(&["deliveries", &id]),
+            Action::Retry(Id { id }) => Call::post(&["deliveries", &id, "retry"]),
+            Action::Cancel(Id { id }) => Call::post(&["deliveries", &id, "cancel"]),
+        };
+        screen.record(&client.call(call).await?.body)
+    }
+}
+
+/// One HTTP request of a delivery, with what was sent and answered
+#[derive(Args, Debug)]
+pub struct Attempt {
+    #[command(subcommand)]
+    action: AttemptAction,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum AttemptAction {
+    /// Show one attempt with headers, answer and timings
+    Get {
+        /// The attempt's id
+        #[arg(value_name = "ATTEMPT")]
+        id: String,
+    },
+}
+
+impl Attempt {
+    pub async fn run(self) -> Result<(), Exit> {
+        let AttemptAction::Get { id } = self.action;
+        let answer = self
+            .remote
+            .client()?
+            .call(Call::get(&["attempts", &id]))
+            .await?;
+        self.remote.screen().record(&answer.body)
+    }
+}

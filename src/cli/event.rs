@@ -1,0 +1,111 @@
+//! `postrider event`: what was published.
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Exit,
+    client::{Call, Remote},
+    delivery, list,
+    list::{Paging, Span},
+    table::{Column, id, number, text, time},
+};
+
+const COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    text("TYPE", "type"),
+    text("EVENT ID", "event_id"),
+    text("SUBJECT", "subject"),
+    number("SENT TO", "deliveries"),
+    time("RECEIVED (UTC)", "received_at"),
+];
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  postrider event list --type invoice.paid --from 24h
+  postrider event list --search inv-42-paid -o json";
+
+/// What was published: look up, cancel, erase
+#[derive(Args, Debug)]
+pub struct Event {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List events, newest first, without their data
+    #[command(after_help = LIST_EXAMPLES)]
+    List(List),
+    /// Show one event with its data and what each webhook made of it
+    Get(Id),
+    /// List the deliveries of one event
+    Deliveries {
+        #[command(flatten)]
+        id: Id,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Cancel what is not delivered yet
+    Cancel(Id),
+    /// Erase the data and the answers of receivers for good; the record stays
+    Erase(Id),
+}
+
+#[derive(Args, Debug)]
+struct Id {
+    /// The event's id
+    #[arg(value_name = "EVENT")]
+    id: String,
+}
+
+#[derive(Args, Debug)]
+struct List {
+    /// Only this type
+    #[arg(long = "type", value_name = "TYPE", help_heading = "Filters")]
+    kind: Option<String>,
+    /// Only those of this app
+    #[arg(long, value_name = "APP", help_heading = "Filters")]
+    app: Option<String>,
+    /// Only those about this subject
+    #[arg(long, value_name = "SUBJECT", help_heading = "Filters")]
+    subject: Option<String>,
+    /// Part of a type or subject, or a whole id or event_id
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    search: Option<String>,
+    #[command(flatten, next_help_heading = "Filters")]
+    span: Span,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+impl Event {
+    pub async fn run(self) -> Result<(), Exit> {
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let call = match self.action {
+            Action::List(args) => {
+                let (from, to) = args.span.read()?;
+                let call = Call::get(&["events"])
+                    .query("type", args.kind)
+                    .query("app_id", args.app)
+                    .query("subject", args.subject)
+                    .query("search", args.search)
+                    .query("from", from)
+                    .query("to", to);
+                return list::print(&client, screen, call, &args.paging, COLUMNS).await;
+            }
+            Action::Deliveries { id, paging } => {
+                let call = Call::get(&["events", &id.id, "deliveries"]);
+                return list::print(&client, screen, call, &paging, delivery::COLUMNS).await;
+            }
+            Action::Get(Id { id }) => Call::get(&["events", &id]),
+            Action::Cancel(Id { id }) => Call::post(&["events", &id, "cancel"]),
+            Action::Erase(Id { id }) => {
+                client.call(Call::delete(&["events", &id, "data"])).await?;
+                return screen.said(&format!("erased the data of event {id}"));
+            }
+        };
+        screen.record(&client.call(call).await?.body)
+    }
+}

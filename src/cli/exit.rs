@@ -1,0 +1,141 @@
+//! How a verb ends when it did not do what was asked: the exit code, the message, and what to do next.
+//! The codes are part of the contract: 1 failed, 2 usage, 69 daemon unreachable, 78 bad configuration.
+
+use std::process::ExitCode;
+
+use crate::config;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+/// `EX_UNAVAILABLE` of sysexits(3).
+const UNREACHABLE: u8 = 69;
+/// `EX_CONFIG` of sysexits(3).
+const CONFIGURATION: u8 = 78;
+
+/// The end of a verb that did not get to its own.
+#[derive(Debug)]
+pub struct Exit {
+    code: u8,
+    /// Without the leading `error:`. Several lines where there is more to say.
+    message: String,
+    hint: Option<String>,
+    /// The HTTP status that led here, where one did.
+    pub status: Option<u16>,
+}
+
+impl Exit {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            status: None,
+        }
+    }
+
+    /// What was asked was tried, and failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(FAILED, message)
+    }
+
+    /// What was asked makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
+    }
+
+    /// The daemon gave no answer.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(UNREACHABLE, message)
+    }
+
+    /// The settings cannot be used.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(CONFIGURATION, message)
+    }
+
+    /// Nothing went wrong: whoever read the output has read enough (`… | head`).
+    pub fn reader_left() -> Self {
+        Self::new(0, "")
+    }
+
+    /// Says what to do next; an earlier hint gives way.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// Notes the HTTP status that led here.
+    pub fn with_status(self, status: u16) -> Self {
+        Self {
+            status: Some(status),
+            ..self
+        }
+    }
+
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+
+    /// What stands on stderr.
+    pub fn text(&self) -> String {
+        let message = match self.message.as_str() {
+            "" => return String::new(),
+            message => format!("error: {message}\n"),
+        };
+        match &self.hint {
+            Some(hint) => format!("{message}hint: {hint}\n"),
+            None => message,
+        }
+    }
+
+    /// Tells it on stderr and gives the code to end the process with.
+    pub fn report(self) -> ExitCode {
+        eprint!("{}", self.text());
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<config::Error> for Exit {
+    fn from(error: config::Error) -> Self {
+        Self::configuration(error.to_string().replace('\n', "\nerror: "))
+            .hint("`postrider config check` reads the settings without starting anything")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Problem;
+
+    #[test]
+    fn every_end_has_its_code() {
+        let code = |exit: Exit| exit.code();
+        assert_eq!(code(Exit::failed("")), 1);
+        assert_eq!(code(Exit::usage("")), 2);
+        assert_eq!(code(Exit::unreachable("")), 69);
+        assert_eq!(code(Exit::configuration("")), 78);
+        assert_eq!(code(Exit::reader_left()), 0);
+    }
+
+    #[test]
+    fn each_problem_of_the_settings_is_an_error_line() {
+        let problem = |place: &str| Problem {
+            place: place.into(),
+            key: None,
+            text: "wrong".into(),
+        };
+        let exit = Exit::from(config::Error {
+            problems: vec![problem("a"), problem("b")],
+        });
+        assert_eq!(exit.code(), 78);
+        assert!(
+            exit.text()
+                .starts_with("error: a: wrong\nerror: b: wrong\nhint: "),
+            "{}",
+            exit.text()
+        );
+        assert_eq!(Exit::reader_left().text(), "");
+    }
+}

@@ -1,0 +1,159 @@
+//! Lists: pages, all pages, and the filters that deliveries and attempts share.
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    Exit,
+    client::{Call, Client},
+    moment::{self, Direction},
+    screen::Screen,
+    table::{Column, Table},
+};
+
+/// Which part of a list.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Paging")]
+pub struct Paging {
+    /// Rows of a page, 1 to 250
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=250), value_name = "N")]
+    pub limit: u16,
+    /// Go on where an earlier page ended
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+    /// Every page; with `-o json` one row a line
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// What both deliveries and attempts can be filtered by.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Filters")]
+pub struct Filters {
+    /// pending, retrying, delivered, failed or cancelled
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// The event's type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// The last HTTP status
+    #[arg(long, value_name = "CODE")]
+    pub status_code: Option<u16>,
+    #[command(flatten)]
+    pub span: Span,
+    /// Part of a type, error, URL or subject, or a whole id or status code
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+}
+
+/// A span of time.
+#[derive(Args, Clone, Debug)]
+pub struct Span {
+    /// Not before this: 2026-11-22T03:29:00Z, 2026-11-22, or 24h (ago)
+    #[arg(long, value_name = "MOMENT")]
+    pub from: Option<String>,
+    /// Before this, in the same form
+    #[arg(long, value_name = "MOMENT")]
+    pub to: Option<String>,
+}
+
+impl Span {
+    /// Both ends as the API takes them.
+    pub fn read(&self) -> Result<(Option<String>, Option<String>), Exit> {
+        let read = |flag, end| moment::read_optional(flag, end, Direction::Back);
+        Ok((
+            read("--from", self.from.as_ref())?,
+            read("--to", self.to.as_ref())?,
+        ))
+    }
+}
+
+impl Filters {
+    /// Adds what is asked for to a call.
+    pub fn onto(&self, call: Call) -> Result<Call, Exit> {
+        let (from, to) = self.span.read()?;
+        Ok(call
+            .query("status", self.status.as_ref())
+            .query("type", self.kind.as_ref())
+            .query("status_code", self.status_code)
+            .query("from", from)
+            .query("to", to)
+            .query("search", self.search.as_ref()))
+    }
+}
+
+/// One page of a list. Rows keep their bytes.
+#[derive(Deserialize)]
+pub struct Page {
+    pub data: Vec<Box<RawValue>>,
+    pub next_cursor: Option<String>,
+}
+
+impl Page {
+    /// The rows read.
+    pub fn rows(&self) -> Vec<Value> {
+        let read = |row: &RawValue| serde_json::from_str(row.get()).unwrap_or_default();
+        self.data.iter().map(|row| read(row)).collect()
+    }
+
+    /// Prints the rows: one a line as they came, or below the table that the first rows began.
+    pub fn show(
+        &self,
+        screen: Screen,
+        table: &mut Option<Table>,
+        columns: &'static [Column],
+    ) -> Result<(), Exit> {
+        if screen.is_json() {
+            return self.data.iter().try_for_each(|row| screen.text(row.get()));
+        }
+        let rows = self.rows();
+        match table {
+            Some(table) => screen.rows(table, &rows)?,
+            None if rows.is_empty() => {}
+            None => *table = Some(screen.table(columns, &rows)?),
+        }
+        Ok(())
+    }
+}
+
+/// Asks for one page.
+pub async fn page(client: &Client, call: &Call) -> Result<Page, Exit> {
+    let answer = client.call(call.clone()).await?;
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        Exit::failed(format!(
+            "the answer is not the list that was expected: {error}"
+        ))
+    })
+}
+
+/// Prints what `call` lists.
+pub async fn print(
+    client: &Client,
+    screen: Screen,
+    call: Call,
+    paging: &Paging,
+    columns: &'static [Column],
+) -> Result<(), Exit> {
+    let call = call
+        .query("limit", Some(paging.limit))
+        .query("cursor", paging.cursor.as_ref());
+    if screen.is_json() && !paging.all {
+        return screen.text(client.call(call).await?.body);
+    }
+    let mut table = None;
+    let mut page = page(client, &call).await?;
+    page.show(screen, &mut table, columns)?;
+    while let Some(cursor) = page.next_cursor.as_ref().filter(|_| paging.all) {
+        page = self::page(client, &call.with_query("cursor", cursor)).await?;
+        page.show(screen, &mut table, columns)?;
+    }
+    // On stderr, because it is not part of the list.
+    match page.next_cursor {
+        _ if screen.is_json() => {}
+        Some(cursor) => eprintln!("more: --cursor {cursor}, or --all"),
+        None if table.is_none() => eprintln!("nothing found"),
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The receiver behind `postrider listen`: takes requests on loopback, judges them, answers as it was told to, or as the
+//! place behind `--forward` answers.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+};
+
+use super::{
+    seen::Seen,
+    verify::{Secret, judge},
+};
+use crate::cli::{connect::Place, moment::now_ms};
+
+const BODY_BYTES_MAX: usize = 32 << 20;
+const CONNECTIONS_MAX: usize = 1_000;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a failed accept waits with, so that a full file table is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to answer, and with what to check.
+pub struct Receiver {
+    pub secrets: Vec<Secret>,
+    /// The first so many requests are answered 500.
+    pub fail: u64,
+    /// What all others are answered.
+    pub status: StatusCode,
+    /// Or what answers them.
+    pub forward: Option<Place>,
+    pub received: AtomicU64,
+    /// Where requests are told once they are answered; a full channel holds the answer back.
+    pub told: mpsc::Sender<Seen>,
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // The semaphore is never closed, so that a permit always comes.
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let receiver = Arc::clone(&receiver);
+                tokio::spawn(async move {
+                    connection(stream, receiver).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, receiver: Arc<Receiver>) {
+    let service = service_fn(|request| answer(request, Arc::clone(&receiver)));
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    // How a connection ends is the sender's affair; the requests on it were told.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    receiver: Arc<Receiver>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let at_ms = now_ms();
+    let (parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return Ok(plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is not whole, or too large",
+        ));
+    };
+    let body = body.to_bytes();
+    let response = receiver.respond(&parts, &body).await;
+    let seen = Seen {
+        at_ms,
+        judgement: judge(&receiver.secrets, &parts.headers, &body, at_ms / 1000),
+        method: parts.method,
+        target: parts.uri.to_string(),
+        headers: parts.headers,
+        body,
+        status: response.status().as_u16(),
+    };
+    // Fails only while the verb is ending, when nobody reads any more.
+    let _ = receiver.told.send(seen).await;
+    Ok(response)
+}
+
+impl Receiver {
+    async fn respond(&self, parts: &http::request::Parts, body: &Bytes) -> Response<Full<Bytes>> {
+        if self.received.fetch_add(1, Ordering::Relaxed) < self.fail {
+            return plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "failing as told by --fail",
+            );
+        }
+        let Some(place) = &self.forward else {
+            return plain(self.status, "");
+        };
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = parts.method.clone();
+        *request.headers_mut() = end_to_end(&parts.headers);
+        if let Some(path) = parts
+            .uri
+            .path_and_query()
+            .filter(|path| path.as_str() != "/")
+        {
+            *request.uri_mut() = path.clone().into();
+        }
+        match place.exchange(request).await {
+            Ok(answer) => {
+                let (answered, body) = answer.into_parts();
+                let mut response = Response::new(Full::new(body));
+                *response.status_mut() = answered.status;
+                *response.headers_mut() = end_to_end(&answered.headers);
+                response
+            }
+            Err(error) => plain(
+                StatusCode::BAD_GATEWAY,
+                &format!("{}: {error}", place.written()),
+            ),
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}
+
+/// Without what concerns one connection only (RFC 9110 §7.6.1) and what is written anew for the next.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [
+        header::HOST,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::HeaderName::from_static("keep-alive"),
+    ] {
+        headers.remove(name);
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The command line: what can be said, one file for each family of verbs. Client verbs speak the HTTP API and nothing
+//! else, so that they work against any daemon; what runs in this process (`serve` and the like) is the daemon's own.
+
+mod app;
+mod client;
+mod config;
+mod connect;
+mod delivery;
+mod event;
+mod exit;
+mod input;
+mod key;
+mod list;
+mod listen;
+mod moment;
+mod org;
+mod paint;
+mod problem;
+mod replay;
+mod screen;
+mod send;
+mod serve;
+mod shell;
+mod stats;
+mod table;
+mod tail;
+mod webhook;
+mod webhook_fields;
+
+use std::future::Future;
+
+use clap::{Parser, Subcommand};
+
+pub use config::SettingsFlags;
+pub use exit::Exit;
+
+const AFTER_HELP: &str = "\
+Examples:
+  postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
+  postrider send --type invoice.paid --data '{\"id\": 42}'
+  postrider tail
+  postrider listen --create
+
+Client commands reach the daemon at POSTRIDER_URL (http://127.0.0.1:8080) with the key in POSTRIDER_TOKEN.
+Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 78 bad configuration.";
+
+/// Webhook delivery in one binary: publish events; they are signed, delivered, retried and kept
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Everything `postrider` can be told to do; `main.rs` says what does it.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Serve(serve::Serve),
+    Listen(listen::Listen),
+    Send(send::Send),
+    Webhook(webhook::Webhook),
+    Event(event::Event),
+    Delivery(delivery::Delivery),
+    Attempt(delivery::Attempt),
+    Replay(replay::Replay),
+    Tail(tail::Tail),
+    Stats(stats::Stats),
+    Key(key::Key),
+    Org(org::Org),
+    App(app::App),
+    Config(config::Config),
+    Completions(shell::Completions),
+    Man(shell::Man),
+}
+
+/// Drives a client verb: one thread is enough for one person's requests.
+pub fn on_this_thread(verb: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
+    runtime.block_on(verb)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Moments on the command line: written out, or as a distance from now. The command line's only look at the clock, for
+//! reading such distances and for showing when something arrived.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+
+use super::Exit;
+use crate::config::duration_ms_of;
+
+/// Which way a distance counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `24h` is 24 hours ago: `--from`, `--to`.
+    Back,
+    /// `24h` is in 24 hours: `--deliver-at`, `--expires-at`.
+    Ahead,
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// RFC 3339, UTC, with milliseconds, as the API writes it.
+pub fn rfc3339(ms: i64) -> String {
+    let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    moment.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+/// Reads `2026-11-22T03:29:00Z` (any offset), `2026-11-22` (its first moment, UTC), or a distance such as `90m`.
+pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result<String, Exit> {
+    let written = || {
+        text.parse::<Timestamp>()
+            .or_else(|_| format!("{text}T00:00:00Z").parse())
+            .ok()
+    };
+    let distant = || {
+        let distance = duration_ms_of(text).filter(|distance| *distance >= 0)?;
+        match direction {
+            Direction::Back => now_ms.checked_sub(distance),
+            Direction::Ahead => now_ms.checked_add(distance),
+        }
+    };
+    let ms = written()
+        .map(|moment: Timestamp| moment.as_millisecond())
+        .or_else(distant);
+    ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok()).map(rfc3339).ok_or_else(|| {
+        let distance = match direction {
+            Direction::Back => "90m ago as 90m",
+            Direction::Ahead => "in 90 minutes as 90m",
+        };
+        Exit::usage(format!("{flag}: `{text}` is no moment such as 2026-11-22T03:29:00Z, 2026-11-22, or {distance}"))
+    })
+}
+
+/// [`read`] of a flag that may be missing.
+pub fn read_optional(
+    flag: &str,
+    text: Option<&String>,
+    direction: Direction,
+) -> Result<Option<String>, Exit> {
+    text.map(|text| read(flag, text, direction, now_ms()))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22T03:29:00.000Z
+    const NOW_MS: i64 = 1_795_318_140_000;
+
+    fn at(text: &str, direction: Direction) -> Option<String> {
+        read("--from", text, direction, NOW_MS).ok()
+    }
+
+    #[test]
+    fn moments_are_written_out_or_distant() {
+        use Direction::{Ahead, Back};
+        let expected = Some("2026-11-22T03:29:00.000Z".to_owned());
+        assert_eq!(rfc3339(NOW_MS), "2026-11-22T03:29:00.000Z");
+        assert_eq!(at("2026-11-22T03:29:00Z", Back), expected);
+        assert_eq!(at("2026-11-22T04:29:00+01:00", Back), expected);
+        assert_eq!(
+            at("2026-11-22", Back).as_deref(),
+            Some("2026-11-22T00:00:00.000Z")
+        );
+        assert_eq!(at("24h", Back).as_deref(), Some("2026-11-21T03:29:00.000Z"));
+        assert_eq!(
+            at("90m", Ahead).as_deref(),
+            Some("2026-11-22T04:59:00.000Z")
+        );
+    }
+
+    #[test]
+    fn what_is_no_moment_is_a_usage_error_that_names_the_flag() {
+        for wrong in ["yesterday", "", "-5m", "2026-13-01", "99999999999d", "12"] {
+            let exit = read("--from", wrong, Direction::Back, NOW_MS).expect_err(wrong);
+            assert_eq!(exit.code(), 2);
+            assert!(exit.text().contains("--from: `"), "{}", exit.text());
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `postrider org`: who runs producers; for the administrator of the installation.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    Exit,
+    client::{Call, Remote},
+    list::{self, Paging},
+    table::{Column, day, id, text},
+};
+
+const COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    text("NAME", "name"),
+    day("CREATED", "created_at"),
+];
+
+/// Organizations of this installation, for its administrator
+#[derive(Args, Debug)]
+pub struct Org {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List organizations
+    List(Paging),
+    /// Make an organization with its default app and its first key, shown this once
+    Create {
+        /// A name for people
+        name: String,
+    },
+}
+
+impl Org {
+    pub async fn run(self) -> Result<(), Exit> {
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        match self.action {
+            Action::List(paging) => {
+                list::print(
+                    &client,
+                    screen,
+                    Call::get(&["organizations"]),
+                    &paging,
+                    COLUMNS,
+                )
+                .await
+            }
+            Action::Create { name } => {
+                let call = Call::post(&["organizations"]).json(&json!({ "name": name }))?;
+                screen.record(&client.call(call).await?.body)
+            }
+        }
+    }
+}

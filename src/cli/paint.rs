@@ -1,0 +1,50 @@
+//! Colour, where somebody looks: on a terminal and without NO_COLOR (no-color.org). Never the only carrier of a meaning.
+
+use std::io::IsTerminal;
+
+/// Whether to colour.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// Whether to, decided by who asks.
+    pub fn when(on: bool) -> Self {
+        Self { on }
+    }
+
+    /// By what stdout is and what the environment asks for.
+    pub fn of_stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self::when(std::io::stdout().is_terminal() && !unwanted && !dumb)
+    }
+
+    pub fn strong(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    /// A word of a state: green where all is well, yellow where it is under way, red where it is not.
+    pub fn word(self, text: &str) -> String {
+        match text {
+            "delivered" | "enabled" | "success" | "verified" | "done" | "closed" | "excellent"
+            | "good" | "fast" | "active" => self.with("32", text),
+            "pending" | "retrying" | "paused" | "running" | "half_open" | "warning"
+            | "acceptable" | "slow" | "idle" => self.with("33", text),
+            "http_status" | "timeout" | "connect_timeout" | "connect_refused" | "connect_reset"
+            | "dns_error" | "tls_error" | "blocked_address" | "request_error" | "expired"
+            | "failed" | "disabled" | "cancelled" | "open" | "bad" | "critical" | "failing" => {
+                self.with("31", text)
+            }
+            _ => text.to_owned(),
+        }
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        match self.on {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `postrider replay`: send past events again, as a job of the daemon.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::{
+    Exit,
+    client::{Call, Client, Remote},
+    input, list,
+    list::{Paging, Span},
+    screen::Screen,
+    table::{Column, id, number, text, time, word},
+};
+
+const WAIT_POLL: Duration = Duration::from_millis(500);
+
+const COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    word("STATUS", "status"),
+    text("WEBHOOK", "webhook_id"),
+    number("MATCHED", "matched"),
+    number("MADE", "created"),
+    number("DELIVERED", "delivered"),
+    number("FAILED", "failed"),
+    time("BEGUN (UTC)", "created_at"),
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  postrider replay --webhook 0191d5c8-… --from 24h --status failed
+  postrider replay --webhook 0191d5c8-… --from 2026-11-20 --to 2026-11-21 --missing --dry-run
+  postrider replay list";
+
+/// Send past events again, as a job that survives a restart
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Replay {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    create: Create,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Begin a replay; the same as `postrider replay` with these flags
+    Create(Create),
+    /// List replays, newest first
+    List(Paging),
+    /// Show how far a replay has come
+    Get(Id),
+    /// Stop a replay; what it has made so far is still delivered
+    Cancel(Id),
+}
+
+#[derive(Args, Debug)]
+struct Id {
+    /// The replay's id
+    #[arg(value_name = "REPLAY")]
+    id: String,
+}
+
+#[derive(Args, Debug)]
+struct Create {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    span: Span,
+    /// Only events of these types; comma-separated or repeated
+    #[arg(long, value_delimiter = ',', value_name = "TYPE")]
+    types: Vec<String>,
+    /// Only events whose delivery has this status, for instance failed
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only events the webhook has no delivery for, for instance from before it existed
+    #[arg(long)]
+    missing: bool,
+    /// Say how many events match, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Deliveries made a second
+    #[arg(long, value_name = "N")]
+    rate: Option<u64>,
+    /// Wait until it is done, and say how far it is
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// Send to this webhook
+    #[arg(long, value_name = "WEBHOOK")]
+    webhook: Option<String>,
+    /// Send to the webhooks of this app
+    #[arg(long, value_name = "APP")]
+    app: Option<String>,
+}
+
+impl Replay {
+    pub async fn run(self) -> Result<(), Exit> {
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let call = match self.action {
+            None => return self.create.run(&client, screen).await,
+            Some(Action::Create(args)) => return args.run(&client, screen).await,
+            Some(Action::List(paging)) => {
+                return list::print(&client, screen, Call::get(&["replays"]), &paging, COLUMNS)
+                    .await;
+            }
+            Some(Action::Get(Id { id })) => Call::get(&["replays", &id]),
+            Some(Action::Cancel(Id { id })) => Call::post(&["replays", &id, "cancel"]),
+        };
+        screen.record(&client.call(call).await?.body)
+    }
+}
+
+impl Create {
+    async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
+        let answer = client
+            .call(Call::post(&["replays"]).json(&self.object()?)?)
+            .await?;
+        if !self.wait || self.dry_run {
+            return screen.record(&answer.body);
+        }
+        let job = answer.json()?;
+        let id = job["id"]
+            .as_str()
+            .ok_or_else(|| Exit::failed("the answer names no replay"))?;
+        screen.record(wait(client, id).await?.to_string().as_bytes())
+    }
+
+    fn object(&self) -> Result<Map<String, Value>, Exit> {
+        let (from, to) = self.span.read()?;
+        Ok(input::object([
+            ("webhook_id", self.target.webhook.clone().map(Value::from)),
+            ("app_id", self.target.app.clone().map(Value::from)),
+            ("from", from.map(Value::from)),
+            ("to", to.map(Value::from)),
+            (
+                "types",
+                (!self.types.is_empty()).then(|| self.types.clone().into()),
+            ),
+            ("status", self.status.clone().map(Value::from)),
+            ("missing", self.missing.then_some(true.into())),
+            ("dry_run", self.dry_run.then_some(true.into())),
+            ("rate_per_s", self.rate.map(Value::from)),
+        ]))
+    }
+}
+
+/// Asks until the job is over. The bar is on stderr, and only on a terminal.
+async fn wait(client: &Client, id: &str) -> Result<Value, Exit> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} delivered or failed  {elapsed}");
+    let bar =
+        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    loop {
+        let job = client.value(Call::get(&["replays", id])).await?;
+        let count = |field: &str| job[field].as_u64().unwrap_or(0);
+        bar.set_length(count("matched"));
+        bar.set_position(count("delivered") + count("failed"));
+        if job["status"] != "running" {
+            bar.finish_and_clear();
+            return Ok(job);
+        }
+        tokio::time::sleep(WAIT_POLL).await;
+    }
+}

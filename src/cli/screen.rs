@@ -1,0 +1,126 @@
+//! Where a verb's answer goes: stdout, as a table for people or JSON for machines. A reader that leaves early ends the
+//! verb without an error.
+
+use std::io::{self, IsTerminal, Write as _};
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::{
+    Exit,
+    paint::Paint,
+    table::{self, Column, Table},
+};
+
+/// The width taken where nobody says one: a file, a pipe.
+const WIDTH_WITHOUT_A_TERMINAL: usize = 100;
+/// Narrower screens are taken to be this wide.
+const WIDTH_MIN: usize = 40;
+
+/// How a verb prints.
+#[derive(Args, Clone, Debug)]
+pub struct Output {
+    /// Print a table for people, or json: what the API answered, unchanged
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    #[arg(hide_possible_values = true)]
+    pub output: Format,
+}
+
+/// The two readers of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+/// Stdout, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen {
+    pub format: Format,
+    pub paint: Paint,
+    /// In characters.
+    pub width: usize,
+}
+
+impl Output {
+    pub fn screen(&self) -> Screen {
+        Screen {
+            format: self.output,
+            paint: Paint::of_stdout(),
+            width: width(),
+        }
+    }
+}
+
+/// `COLUMNS` where it is set, else the terminal's own width.
+fn width() -> usize {
+    let told = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let asked = || {
+        let terminal = io::stdout().is_terminal().then(console::Term::stdout)?;
+        Some(usize::from(terminal.size_checked()?.1))
+    };
+    told.or_else(asked)
+        .unwrap_or(WIDTH_WITHOUT_A_TERMINAL)
+        .max(WIDTH_MIN)
+}
+
+impl Screen {
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes as it is and ends the line if it is not ended.
+    pub fn text(&self, text: impl AsRef<[u8]>) -> Result<(), Exit> {
+        let text = text.as_ref();
+        let mut out = io::stdout().lock();
+        let end: &[u8] = if text.is_empty() || text.ends_with(b"\n") {
+            b""
+        } else {
+            b"\n"
+        };
+        let written = out
+            .write_all(text)
+            .and_then(|()| out.write_all(end))
+            .and_then(|()| out.flush());
+        written.map_err(unwritten)
+    }
+
+    /// A line that people read and machines do not get.
+    pub fn said(&self, text: &str) -> Result<(), Exit> {
+        match self.is_json() {
+            true => Ok(()),
+            false => self.text(text),
+        }
+    }
+
+    /// One object: its members for people, the bytes as they came for machines.
+    pub fn record(&self, body: &[u8]) -> Result<(), Exit> {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(value) if !self.is_json() => self.text(table::record(&value, self.paint)),
+            _ => self.text(body),
+        }
+    }
+
+    /// A list with its titles. Nothing at all for people who get no rows but a sentence.
+    pub fn table(&self, columns: &'static [Column], rows: &[Value]) -> Result<Table, Exit> {
+        let table = Table::fitted(columns, rows, self.width, self.paint);
+        self.text(table.head())?;
+        self.rows(&table, rows)?;
+        Ok(table)
+    }
+
+    /// Further rows of a list.
+    pub fn rows(&self, table: &Table, rows: &[Value]) -> Result<(), Exit> {
+        rows.iter().try_for_each(|row| self.text(table.row(row)))
+    }
+}
+
+/// What a failed write to stdout means.
+pub fn unwritten(error: io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Exit::reader_left(),
+        _ => Exit::failed(format!("cannot write the answer: {error}")),
+    }
+}

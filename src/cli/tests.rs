@@ -1,0 +1,113 @@
+//! The command line as a whole: what parses, what does not, and that everything has help.
+
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, ErrorKind> {
+    Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_and_every_flag_is_described() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        assert!(command.get_about().is_some(), "{path} has no help");
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_help().is_some(),
+                "{path}: {} has no help",
+                argument.get_id()
+            );
+        }
+        command.get_subcommands().for_each(|sub| check(sub, &path));
+    }
+    check(&Cli::command(), "");
+}
+
+#[test]
+fn lines_of_the_documentation_parse() {
+    for line in [
+        "postrider listen --create --event-type order.* --fail 2",
+        "postrider listen --port 9000 --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw -o json",
+        "postrider send --type a --data {} --count 10 --idempotency-key k",
+        "postrider webhook create https://h.example/in --event-type invoice.* --handshake",
+        "postrider webhook create --json -",
+        "postrider webhook update 1 --target https://h.example/ --unset auth,filter --url http://127.0.0.1:1",
+        "postrider webhook rotate-secret 1 --overlap-s 60",
+        "postrider webhook feed 1 --follow -o json",
+        "postrider webhook attempts 1 --status-code 503 --from 24h",
+        "postrider event list --type a --from 24h --all",
+        "postrider event erase 1",
+        "postrider delivery attempts 1 --limit 250",
+        "postrider attempt get 1 --token t",
+        "postrider replay --webhook 1 --missing --dry-run",
+        "postrider replay create --app 1 --rate 5 --wait",
+        "postrider replay list --url unix:/run/p.sock",
+        "postrider replay cancel 1",
+        "postrider tail --webhook 1 -n 0",
+        "postrider stats",
+        "postrider key create billing --scope events:write,events:read",
+        "postrider org create acme",
+        "postrider app update acme --name x",
+        "postrider config check --config p.toml -o json",
+        "postrider config --listen 127.0.0.1:0 show",
+        "postrider completions zsh",
+        "postrider man --dir out",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+    }
+}
+
+#[test]
+fn lines_that_make_no_sense_do_not() {
+    let cases = [
+        (
+            "postrider webhook create",
+            ErrorKind::MissingRequiredArgument,
+        ),
+        ("postrider replay", ErrorKind::MissingRequiredArgument),
+        (
+            "postrider replay --webhook 1 --app 2",
+            ErrorKind::ArgumentConflict,
+        ),
+        (
+            "postrider replay --webhook 1 list",
+            ErrorKind::ArgumentConflict,
+        ),
+        (
+            "postrider webhook create u --auth-bearer a --auth-basic b:c",
+            ErrorKind::ArgumentConflict,
+        ),
+        (
+            "postrider webhook create u --tls-cert c.pem",
+            ErrorKind::MissingRequiredArgument,
+        ),
+        (
+            "postrider event list --limit 251",
+            ErrorKind::ValueValidation,
+        ),
+        ("postrider listen --secret nope", ErrorKind::ValueValidation),
+        (
+            "postrider listen --status 200 --forward http://h",
+            ErrorKind::ArgumentConflict,
+        ),
+        (
+            "postrider listen --app a",
+            ErrorKind::MissingRequiredArgument,
+        ),
+        (
+            "postrider send --data {}",
+            ErrorKind::MissingRequiredArgument,
+        ),
+        ("postrider wehbook list", ErrorKind::InvalidSubcommand),
+    ];
+    for (line, kind) in cases {
+        assert_eq!(parse(line).map(|_| ()), Err(kind), "{line}");
+    }
+}

@@ -1,0 +1,315 @@
+//! `postrider webhook`: where events go.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{
+    Exit,
+    client::{Call, Client, Remote},
+    delivery, list,
+    list::{Filters, Paging},
+    screen::Screen,
+    stats,
+    table::{Column, id, number, text, time, word},
+    webhook_fields::Fields,
+};
+
+const COLUMNS: &[Column] = &[
+    id("ID", "id"),
+    word("STATUS", "status"),
+    text("NAME", "name"),
+    text("URL", "url"),
+    text("EVENT TYPES", "event_types"),
+    number("FAILURES", "consecutive_failures"),
+];
+
+const FEED_COLUMNS: &[Column] = &[
+    id("DELIVERY", "delivery_id"),
+    text("TYPE", "event.type"),
+    id("EVENT", "event.id"),
+    time("RECEIVED (UTC)", "event.received_at"),
+];
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
+  postrider webhook create https://hooks.example.com/in --auth-bearer s3cret --retry-schedule 5,60,600
+  postrider webhook create https://hooks.example.com/in --json webhook.json -o json";
+
+const UPDATE_EXAMPLES: &str = "\
+Examples:
+  postrider webhook update 0191d5c8-… --target https://hooks.example.com/v2 --timeout-ms 30000
+  postrider webhook update 0191d5c8-… --unset filter,rate_limit_per_s";
+
+/// Where events go: make, change, pause and look into webhooks
+#[derive(Args, Debug)]
+pub struct Webhook {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List webhooks, newest first
+    List(ListArgs),
+    /// Show one webhook
+    Get(Id),
+    /// Make a webhook; its secret is shown this once
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(Create),
+    /// Change the fields that are given, and no others
+    #[command(after_help = UPDATE_EXAMPLES)]
+    Update(Update),
+    /// Remove a webhook; what it has not been sent yet is cancelled
+    Delete(Id),
+    /// Hold deliveries back until resumed; they are made all the same
+    Pause(Id),
+    /// Send what was held, oldest first, and go on
+    Resume(Id),
+    /// Switch a disabled webhook on again
+    Enable(Id),
+    /// Switch off: no deliveries are made for it until it is enabled
+    Disable(Id),
+    /// Show the secret, and earlier ones that still sign
+    Secret(Id),
+    /// Replace the secret; the old one keeps signing for a while
+    RotateSecret(RotateSecret),
+    /// Send one signed request now; nothing is stored
+    Test(Id),
+    /// Show figures of all time and of the last day
+    Stats(Id),
+    /// Show how it is doing, with reasons
+    Health(Id),
+    /// List its deliveries, newest first
+    Deliveries(Filtered),
+    /// List its attempts, newest first
+    Attempts(Filtered),
+    /// Read its events in the order of acceptance, without consuming them
+    Feed(Feed),
+}
+
+#[derive(Args, Debug)]
+struct Id {
+    /// The webhook's id
+    #[arg(value_name = "WEBHOOK")]
+    id: String,
+}
+
+#[derive(Args, Debug)]
+struct ListArgs {
+    /// Only those of this app
+    #[arg(long, value_name = "APP", help_heading = "Filters")]
+    app: Option<String>,
+    /// enabled, paused or disabled
+    #[arg(long, value_name = "STATUS", help_heading = "Filters")]
+    status: Option<String>,
+    /// Part of a name or URL
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    search: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Args, Debug)]
+struct Create {
+    /// Where to send events; may also stand in --json
+    #[arg(value_name = "URL", required_unless_present = "json")]
+    target: Option<String>,
+    #[command(flatten)]
+    fields: Box<Fields>,
+}
+
+#[derive(Args, Debug)]
+struct Update {
+    #[command(flatten)]
+    id: Id,
+    /// Where to send events
+    #[arg(long, value_name = "URL")]
+    target: Option<String>,
+    #[command(flatten)]
+    fields: Box<Fields>,
+    /// Set these fields to null: auth,filter,tls,rate_limit_per_s,description
+    #[arg(long, value_delimiter = ',', value_name = "FIELD")]
+    unset: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+struct RotateSecret {
+    #[command(flatten)]
+    id: Id,
+    /// The new secret; made by the daemon if not given
+    #[arg(long, value_name = "SECRET")]
+    secret: Option<String>,
+    /// How long the old secret keeps signing (86400)
+    #[arg(long, value_name = "SECONDS")]
+    overlap_s: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct Filtered {
+    #[command(flatten)]
+    id: Id,
+    #[command(flatten)]
+    filters: Filters,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Args, Debug)]
+struct Feed {
+    #[command(flatten)]
+    id: Id,
+    /// Go on behind this point
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+    /// Rows of an answer, 1 to 250
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: u16,
+    /// Wait up to this long for something new, 0 to 30
+    #[arg(long, value_name = "SECONDS")]
+    wait_s: Option<u8>,
+    /// Go on for ever; with `-o json` one row a line
+    #[arg(long)]
+    follow: bool,
+}
+
+/// What `feed --follow` waits with, the longest the API allows.
+const FOLLOW_WAIT_S: u8 = 30;
+
+impl Webhook {
+    pub async fn run(self) -> Result<(), Exit> {
+        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let show = async |call: Call| screen.record(&client.call(call).await?.body);
+        match self.action {
+            Action::List(args) => args.run(&client, screen).await,
+            Action::Get(Id { id }) => show(Call::get(&["webhooks", &id])).await,
+            Action::Create(args) => show(args.call()?).await,
+            Action::Update(args) => show(args.call()?).await,
+            Action::Delete(Id { id }) => {
+                client.call(Call::delete(&["webhooks", &id])).await?;
+                screen.said(&format!("deleted webhook {id}"))
+            }
+            Action::Pause(Id { id }) => show(Call::post(&["webhooks", &id, "pause"])).await,
+            Action::Resume(Id { id }) => show(Call::post(&["webhooks", &id, "resume"])).await,
+            Action::Enable(Id { id }) => show(status(&id, "enabled")?).await,
+            Action::Disable(Id { id }) => show(status(&id, "disabled")?).await,
+            Action::Secret(Id { id }) => show(Call::get(&["webhooks", &id, "secret"])).await,
+            Action::RotateSecret(args) => show(args.call()?).await,
+            Action::Test(Id { id }) => show(Call::post(&["webhooks", &id, "test"])).await,
+            Action::Stats(Id { id }) => {
+                stats::show(&client, screen, Call::get(&["webhooks", &id, "stats"])).await
+            }
+            Action::Health(Id { id }) => show(Call::get(&["webhooks", &id, "health"])).await,
+            Action::Deliveries(args) => {
+                args.run(&client, screen, "deliveries", delivery::COLUMNS)
+                    .await
+            }
+            Action::Attempts(args) => {
+                args.run(&client, screen, "attempts", delivery::ATTEMPT_COLUMNS)
+                    .await
+            }
+            Action::Feed(args) => args.run(&client, screen).await,
+        }
+    }
+}
+
+fn status(id: &str, status: &str) -> Result<Call, Exit> {
+    Call::patch(&["webhooks", id]).json(&json!({ "status": status }))
+}
+
+impl ListArgs {
+    async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
+        let call = Call::get(&["webhooks"])
+            .query("app_id", self.app.as_ref())
+            .query("status", self.status.as_ref())
+            .query("search", self.search.as_ref());
+        list::print(client, screen, call, &self.paging, COLUMNS).await
+    }
+}
+
+impl Create {
+    fn call(&self) -> Result<Call, Exit> {
+        let mut object = self.fields.object()?;
+        object.extend(
+            self.target
+                .clone()
+                .map(|url| ("url".to_owned(), url.into())),
+        );
+        Call::post(&["webhooks"]).json(&object)
+    }
+}
+
+impl Update {
+    fn call(&self) -> Result<Call, Exit> {
+        let mut object = self.fields.object()?;
+        object.extend(
+            self.target
+                .clone()
+                .map(|url| ("url".to_owned(), url.into())),
+        );
+        object.extend(self.unset.iter().map(|field| (field.clone(), Value::Null)));
+        if object.is_empty() {
+            return Err(Exit::usage("nothing to change is given")
+                .hint("`postrider webhook update --help` lists the fields"));
+        }
+        Call::patch(&["webhooks", &self.id.id]).json(&object)
+    }
+}
+
+impl RotateSecret {
+    fn call(&self) -> Result<Call, Exit> {
+        let mut object = serde_json::Map::new();
+        object.extend(
+            self.secret
+                .clone()
+                .map(|secret| ("secret".to_owned(), secret.into())),
+        );
+        object.extend(
+            self.overlap_s
+                .map(|overlap| ("overlap_s".to_owned(), overlap.into())),
+        );
+        Call::post(&["webhooks", &self.id.id, "rotate-secret"]).json(&object)
+    }
+}
+
+impl Filtered {
+    async fn run(
+        &self,
+        client: &Client,
+        screen: Screen,
+        what: &str,
+        columns: &'static [Column],
+    ) -> Result<(), Exit> {
+        let call = self
+            .filters
+            .onto(Call::get(&["webhooks", &self.id.id, what]))?;
+        list::print(client, screen, call, &self.paging, columns).await
+    }
+}
+
+impl Feed {
+    async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
+        let wait_s = self.wait_s.or(self.follow.then_some(FOLLOW_WAIT_S));
+        let mut call = Call::get(&["webhooks", &self.id.id, "feed"])
+            .query("cursor", self.cursor.as_ref())
+            .query("limit", Some(self.limit))
+            .query("wait_s", wait_s);
+        if screen.is_json() && !self.follow {
+            return screen.text(client.call(call).await?.body);
+        }
+        let mut table = None;
+        loop {
+            let page = list::page(client, &call).await?;
+            page.show(screen, &mut table, FEED_COLUMNS)?;
+            match page.next_cursor {
+                Some(cursor) if self.follow => call = call.with_query("cursor", &cursor),
+                Some(cursor) => return screen.said(&format!("next: --cursor {cursor}")),
+                // Nothing yet: the next request waits at the daemon again.
+                None if self.follow && page.data.is_empty() => {}
+                None => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What is wrong with the settings: every problem found, not only the first, each with the place to mend it.
+
+use std::fmt;
+
+/// One thing to mend, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `file:line`, the variable's name, or the flag; the place where the text stands that is wrong.
+    pub place: String,
+    /// The setting concerned in the file's spelling (`delivery.allow`), where there is one.
+    pub key: Option<String>,
+    /// What is wrong and what may stand there instead.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{}: {key}: {}", self.place, self.text),
+            None => write!(f, "{}: {}", self.place, self.text),
+        }
+    }
+}
+
+/// The settings cannot be used. Holds at least one problem; the order is that of reading.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", one_a_line(.problems))]
+pub struct Error {
+    pub problems: Vec<Problem>,
+}
+
+fn one_a_line(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,381 @@
+//! The table of settings: name, how it is read into `Settings`, how it is shown. One row a setting, and the only list of
+//! them: file, environment and `config show` all go through here.
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::{
+    LogFormat, Settings,
+    value::{Listen, Raw, Secret, bytes_text, duration_text, is_destination, is_host_or_origin},
+};
+
+const SECOND_MS: i64 = 1_000;
+const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
+const IN_FLIGHT_MAX: i64 = 100_000;
+const SHUTDOWN_S_MAX: i64 = 3_600;
+/// Room for the smallest useful partition; tests seal partitions early with it.
+const PARTITION_BYTES_MIN: u64 = 64 << 10;
+const PARTITION_BYTES_MAX: u64 = 64 << 30;
+const EVENT_BYTES_MIN: u64 = 1 << 10;
+/// A batch's own limit (api.md, section 3); one event cannot be larger than all of a batch.
+const EVENT_BYTES_MAX: u64 = 16 << 20;
+const DESTINATIONS: &str =
+    "networks (10.0.0.0/8), addresses, host names (erp) or everything below one (*.corp.internal)";
+const HOSTS: &str =
+    "host names with or without a port, or origins such as https://console.example.com";
+
+/// One setting.
+pub struct Key {
+    /// As the file spells it: `delivery.allow`.
+    pub name: &'static str,
+    /// Whether its value must not be shown.
+    pub secret: bool,
+    /// Puts what is written into the settings, or says what is allowed.
+    pub read: fn(&mut Settings, &Raw) -> Result<(), String>,
+    /// The value in force, as the file would write it.
+    pub show: fn(&Settings) -> Raw,
+}
+
+impl Key {
+    /// `delivery.allow` is `POSTRIDER_DELIVERY__ALLOW`.
+    pub fn variable(&self) -> String {
+        format!(
+            "POSTRIDER_{}",
+            self.name.replace('.', "__").to_ascii_uppercase()
+        )
+    }
+}
+
+/// The setting called `name`.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The names of a section's settings without the section, or of the settings outside any (`""`).
+pub fn names_in(section: &str) -> Vec<&'static str> {
+    let split = |key: &Key| key.name.rsplit_once('.').unwrap_or(("", key.name));
+    KEYS.iter()
+        .map(split)
+        .filter(|(of, _)| *of == section)
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// The sections, each once, in the file's order.
+pub fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<_> = KEYS
+        .iter()
+        .filter_map(|key| Some(key.name.rsplit_once('.')?.0))
+        .collect();
+    sections.dedup();
+    sections
+}
+
+/// The candidate that `wrong` was most likely meant to be, if any is near enough.
+pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let far = wrong.len() / 3 + 1;
+    let ranked = candidates
+        .into_iter()
+        .map(|candidate| (distance(wrong, candidate), candidate));
+    ranked
+        .filter(|(steps, _)| *steps <= far)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Single-byte insertions, removals and replacements from one to the other (Levenshtein), one row at a time.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+fn path_or_empty(path: Option<&std::path::PathBuf>) -> Raw {
+    Raw::Text(
+        path.map(|path| path.display().to_string())
+            .unwrap_or_default(),
+    )
+}
+
+fn text(value: impl ToString) -> Raw {
+    Raw::Text(value.to_string())
+}
+
+fn number(value: u64) -> Raw {
+    Raw::Whole(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn level(raw: &Raw) -> Result<String, String> {
+    const LEVELS: &str =
+        "error, warn, info, debug, trace, off, or a filter such as info,postrider::engine=debug";
+    let level = raw.text(LEVELS)?;
+    // EnvFilter takes any lone word for a module, so that a misspelt level would silence everything else.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let named = level
+        .split(',')
+        .all(|part| is_level(part.rsplit('=').next().unwrap_or(part)));
+    match tracing_subscriber::EnvFilter::builder().parse(&level) {
+        Ok(_) if named => Ok(level),
+        _ => Err(format!("{raw} is not {LEVELS}")),
+    }
+}
+
+fn public_url(raw: &Raw) -> Result<Option<String>, String> {
+    const WHAT: &str = "an http or https URL without user, query and fragment";
+    let Some(written) = raw.text_or_none(WHAT)? else {
+        return Ok(None);
+    };
+    let right = |url: &url::Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    match url::Url::parse(&written).ok().filter(right) {
+        Some(url) => Ok(Some(url.as_str().trim_end_matches('/').to_owned())),
+        None => Err(format!("{raw} is not {WHAT}")),
+    }
+}
+
+fn format(raw: &Raw) -> Result<LogFormat, String> {
+    match raw.text("text or json")?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("{raw} is not text or json")),
+    }
+}
+
+/// Every setting, in the order of `packaging/postrider.toml`.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "data_dir",
+        secret: false,
+        read: |s, raw| raw.path().map(|path| s.data_dir = path),
+        show: |s| text(s.data_dir.display()),
+    },
+    Key {
+        name: "listen",
+        secret: false,
+        read: |s, raw| {
+            s.listen = raw.text("an address with a port, or unix:/path")?.parse()?;
+            Ok(())
+        },
+        show: |s| text(&s.listen),
+    },
+    Key {
+        name: "admin_key_file",
+        secret: false,
+        read: |s, raw| raw.path_or_none().map(|path| s.admin_key_file = path),
+        show: |s| path_or_empty(s.admin_key_file.as_ref()),
+    },
+    Key {
+        name: "master_key_file",
+        secret: false,
+        read: |s, raw| raw.path_or_none().map(|path| s.master_key_file = path),
+        show: |s| path_or_empty(s.master_key_file.as_ref()),
+    },
+    Key {
+        name: "retention",
+        secret: false,
+        read: |s, raw| {
+            raw.duration_ms(SECOND_MS, TEN_YEARS_MS)
+                .map(|ms| s.retention_ms = ms)
+        },
+        show: |s| text(duration_text(s.retention_ms)),
+    },
+    Key {
+        name: "idempotency_window",
+        secret: false,
+        read: |s, raw| {
+            raw.duration_ms(SECOND_MS, TEN_YEARS_MS)
+                .map(|ms| s.idempotency_window_ms = ms)
+        },
+        show: |s| text(duration_text(s.idempotency_window_ms)),
+    },
+    Key {
+        name: "max_event_bytes",
+        secret: false,
+        read: |s, raw| {
+            raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX)
+                .map(|size| s.max_event_bytes = size)
+        },
+        show: |s| text(bytes_text(s.max_event_bytes)),
+    },
+    Key {
+        name: "partition_max_bytes",
+        secret: false,
+        read: |s, raw| {
+            raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX)
+                .map(|size| s.partition_max_bytes = size)
+        },
+        show: |s| text(bytes_text(s.partition_max_bytes)),
+    },
+    Key {
+        name: "min_free_bytes",
+        secret: false,
+        read: |s, raw| {
+            raw.bytes(0, i64::MAX as u64)
+                .map(|size| s.min_free_bytes = size)
+        },
+        show: |s| text(bytes_text(s.min_free_bytes)),
+    },
+    Key {
+        name: "shutdown_timeout_s",
+        secret: false,
+        read: |s, raw| {
+            raw.whole(0, SHUTDOWN_S_MAX)
+                .map(|n| s.shutdown_timeout_s = n as u64)
+        },
+        show: |s| number(s.shutdown_timeout_s),
+    },
+    Key {
+        name: "delivery.allow",
+        secret: false,
+        read: |s, raw| {
+            raw.list(DESTINATIONS, is_destination)
+                .map(|list| s.delivery.allow = list)
+        },
+        show: |s| Raw::List(s.delivery.allow.clone()),
+    },
+    Key {
+        name: "delivery.deny",
+        secret: false,
+        read: |s, raw| {
+            raw.list(DESTINATIONS, is_destination)
+                .map(|list| s.delivery.deny = list)
+        },
+        show: |s| Raw::List(s.delivery.deny.clone()),
+    },
+    Key {
+        name: "delivery.max_in_flight",
+        secret: false,
+        read: |s, raw| {
+            raw.whole(1, IN_FLIGHT_MAX)
+                .map(|n| s.delivery.max_in_flight = n as usize)
+        },
+        show: |s| number(s.delivery.max_in_flight as u64),
+    },
+    Key {
+        name: "delivery.https_only",
+        secret: false,
+        read: |s, raw| raw.switch().map(|on| s.delivery.https_only = on),
+        show: |s| Raw::Switch(s.delivery.https_only),
+    },
+    Key {
+        name: "server.allowed_hosts",
+        secret: false,
+        read: |s, raw| {
+            raw.list(HOSTS, is_host_or_origin)
+                .map(|list| s.server.allowed_hosts = list)
+        },
+        show: |s| Raw::List(s.server.allowed_hosts.clone()),
+    },
+    Key {
+        name: "server.public_url",
+        secret: false,
+        read: |s, raw| public_url(raw).map(|url| s.server.public_url = url),
+        show: |s| text(s.server.public_url.clone().unwrap_or_default()),
+    },
+    Key {
+        name: "server.tls_cert",
+        secret: false,
+        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_cert = path),
+        show: |s| path_or_empty(s.server.tls_cert.as_ref()),
+    },
+    Key {
+        name: "server.tls_key",
+        secret: false,
+        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_key = path),
+        show: |s| path_or_empty(s.server.tls_key.as_ref()),
+    },
+    Key {
+        name: "dialects.instantly",
+        secret: false,
+        read: |s, raw| raw.switch().map(|on| s.dialects.instantly = on),
+        show: |s| Raw::Switch(s.dialects.instantly),
+    },
+    Key {
+        name: "dialects.dfns",
+        secret: false,
+        read: |s, raw| raw.switch().map(|on| s.dialects.dfns = on),
+        show: |s| Raw::Switch(s.dialects.dfns),
+    },
+    Key {
+        name: "dialects.everlytic",
+        secret: false,
+        read: |s, raw| raw.switch().map(|on| s.dialects.everlytic = on),
+        show: |s| Raw::Switch(s.dialects.everlytic),
+    },
+    Key {
+        name: "dialects.sentdm",
+        secret: false,
+        read: |s, raw| raw.switch().map(|on| s.dialects.sentdm = on),
+        show: |s| Raw::Switch(s.dialects.sentdm),
+    },
+    Key {
+        name: "dialects.devdraft",
+        secret: false,
+        read: |s, raw| raw.switch().map(|on| s.dialects.devdraft = on),
+        show: |s| Raw::Switch(s.dialects.devdraft),
+    },
+    Key {
+        name: "log.level",
+        secret: false,
+        read: |s, raw| level(raw).map(|level| s.log.level = level),
+        show: |s| text(&s.log.level),
+    },
+    Key {
+        name: "log.format",
+        secret: false,
+        read: |s, raw| format(raw).map(|format| s.log.format = format),
+        show: |s| {
+            text(match s.log.format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            })
+        },
+    },
+    Key {
+        name: "metrics.listen",
+        secret: false,
+        read: |s, raw| {
+            let written = raw.text_or_none("an address with a port, or unix:/path")?;
+            s.metrics.listen = written.map(|text| text.parse::<Listen>()).transpose()?;
+            Ok(())
+        },
+        show: |s| {
+            text(
+                s.metrics
+                    .listen
+                    .as_ref()
+                    .map(Listen::to_string)
+                    .unwrap_or_default(),
+            )
+        },
+    },
+    Key {
+        name: "metrics.key",
+        secret: true,
+        read: |s, raw| {
+            s.metrics.key = raw.text_or_none("a bearer token")?.map(Secret::new);
+            Ok(())
+        },
+        show: |s| {
+            text(
+                s.metrics
+                    .key
+                    .as_ref()
+                    .map(Secret::expose)
+                    .unwrap_or_default(),
+            )
+        },
+    },
+];

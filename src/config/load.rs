@@ -1,0 +1,307 @@
+//! From the four layers to one `Settings`: default, file, environment, flags, each over the one before. Problems of every
+//! layer are gathered; a wrong value is a problem even where a higher layer covers it.
+
+mod installation_keys;
+
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Delivery, Dialects, Environment, Error, Listen, Log, Metrics, Origin, Problem, SETTINGS_FILE,
+    SETTINGS_FILE_PATH, Server, Settings,
+    file::{self, uncommented},
+    keys::{self, Key},
+    value::Raw,
+};
+
+/// What stands where a secret would be shown.
+const MASK: &str = "********";
+
+/// What the command line says about settings.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`: this file must exist.
+    pub config: Option<PathBuf>,
+    pub values: Vec<Flag>,
+}
+
+/// One setting given as a flag.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// With its dashes, for messages: `--listen`.
+    pub flag: &'static str,
+    /// The setting it sets: `listen`.
+    pub key: &'static str,
+    pub value: String,
+}
+
+/// The settings, and where each came from.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+/// One line of `config show`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub key: &'static str,
+    /// Masked where it is a secret.
+    pub value: Raw,
+    pub origin: Origin,
+}
+
+impl Settings {
+    /// Reads all layers. `Err` holds every problem of all of them.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
+        let mut loading = Loading::with_defaults();
+        let file = loading.file(flags, environment);
+        loading.state_directory(environment);
+        loading.environment(environment);
+        loading.flags(flags);
+        loading.between_settings();
+        loading.admin_key(environment);
+        loading.master_key(environment);
+        match loading.problems.is_empty() {
+            true => Ok(Loaded {
+                settings: loading.settings,
+                file,
+                origins: loading.origins,
+            }),
+            false => Err(Error {
+                problems: loading.problems,
+            }),
+        }
+    }
+
+    /// Every field at its zero, for the defaults to be read over.
+    fn blank() -> Self {
+        Self {
+            data_dir: PathBuf::new(),
+            listen: Listen::Unix(PathBuf::new()),
+            admin_key_file: None,
+            admin_key: None,
+            master_key_file: None,
+            master_key: None,
+            delivery: Delivery::default(),
+            retention_ms: 0,
+            idempotency_window_ms: 0,
+            server: Server::default(),
+            dialects: Dialects::default(),
+            partition_max_bytes: 0,
+            min_free_bytes: 0,
+            shutdown_timeout_s: 0,
+            max_event_bytes: 0,
+            log: Log::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Loading::with_defaults().settings
+    }
+}
+
+impl Loaded {
+    /// Every setting with its value in force and its origin, in the file's order; then the two keys where they are set.
+    pub fn rows(&self) -> Vec<Row> {
+        let mask = || Raw::Text(MASK.to_owned());
+        let settings = keys::KEYS.iter().map(|key| {
+            let value = match (key.show)(&self.settings) {
+                Raw::Text(text) if key.secret && !text.is_empty() => mask(),
+                value => value,
+            };
+            Row {
+                key: key.name,
+                value,
+                origin: self.origin(key.name).clone(),
+            }
+        });
+        let secrets = ["admin_key", "master_key"].into_iter().filter_map(|key| {
+            Some(Row {
+                key,
+                value: mask(),
+                origin: self.origins.get(key)?.clone(),
+            })
+        });
+        settings.chain(secrets).collect()
+    }
+
+    /// Where the setting called `key` got its value; `admin_key` and `master_key` are keys here too.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+}
+
+struct Loading {
+    settings: Settings,
+    origins: BTreeMap<&'static str, Origin>,
+    problems: Vec<Problem>,
+}
+
+impl Loading {
+    fn with_defaults() -> Self {
+        let mut loading = Self {
+            settings: Settings::blank(),
+            origins: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        let (entries, problems) = file::read(&uncommented(SETTINGS_FILE), Path::new("(default)"));
+        loading.problems.extend(problems);
+        for entry in entries {
+            loading.take(entry.key, &entry.raw, Origin::Default);
+        }
+        loading
+    }
+
+    fn take(&mut self, key: &'static Key, raw: &Raw, origin: Origin) {
+        match (key.read)(&mut self.settings, raw) {
+            Ok(()) => {
+                self.origins.insert(key.name, origin);
+            }
+            Err(text) => self.problem(&origin, key.name, text),
+        }
+    }
+
+    fn problem(&mut self, origin: &Origin, key: &str, text: String) {
+        self.problems.push(Problem {
+            place: origin.to_string(),
+            key: Some(key.to_owned()),
+            text,
+        });
+    }
+
+    fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    fn file(&mut self, flags: &Flags, environment: &Environment) -> Option<PathBuf> {
+        let named = flags.config.clone().map(|path| ("--config", path));
+        let named = named.or_else(|| {
+            Some((
+                "POSTRIDER_CONFIG",
+                PathBuf::from(environment.filled("POSTRIDER_CONFIG")?),
+            ))
+        });
+        let must_exist = named.is_some();
+        let (by, path) = named.unwrap_or((SETTINGS_FILE_PATH, SETTINGS_FILE_PATH.into()));
+        match environment.read(&path) {
+            Ok(text) => {
+                let (entries, problems) = file::read(&text, &path);
+                self.problems.extend(problems);
+                for entry in entries {
+                    self.take(
+                        entry.key,
+                        &entry.raw,
+                        Origin::File {
+                            path: path.clone(),
+                            line: entry.line,
+                        },
+                    );
+                }
+                Some(path)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => None,
+            Err(error) => {
+                let text = format!("cannot read the settings file {}: {error}", path.display());
+                self.problems.push(Problem {
+                    place: by.to_owned(),
+                    key: None,
+                    text,
+                });
+                None
+            }
+        }
+    }
+
+    /// systemd names the unit's StateDirectory= here, several separated by colons (systemd.exec(5)). Only a better
+    /// default: a file, a variable or a flag that sets `data_dir` wins.
+    fn state_directory(&mut self, environment: &Environment) {
+        let first = environment
+            .filled("STATE_DIRECTORY")
+            .and_then(|all| all.split(':').next());
+        if let Some(path) = first.filter(|path| !path.is_empty())
+            && self.origin("data_dir") == Origin::Default
+        {
+            self.settings.data_dir = path.into();
+            self.origins
+                .insert("data_dir", Origin::Env("STATE_DIRECTORY".to_owned()));
+        }
+    }
+
+    fn environment(&mut self, environment: &Environment) {
+        self.problems.extend(environment.strangers());
+        for (key, name, value) in environment.settings() {
+            self.take(
+                key,
+                &Raw::Text(value.to_owned()),
+                Origin::Env(name.to_owned()),
+            );
+        }
+    }
+
+    fn flags(&mut self, flags: &Flags) {
+        for given in &flags.values {
+            match keys::find(given.key) {
+                Some(key) => self.take(
+                    key,
+                    &Raw::Text(given.value.clone()),
+                    Origin::Flag(given.flag),
+                ),
+                None => self.problem(
+                    &Origin::Flag(given.flag),
+                    given.key,
+                    "no such setting".to_owned(),
+                ),
+            }
+        }
+    }
+
+    /// What no setting can judge alone.
+    fn between_settings(&mut self) {
+        let Settings {
+            retention_ms,
+            idempotency_window_ms,
+            ..
+        } = self.settings;
+        let origin = self.origin("idempotency_window");
+        match &origin {
+            Origin::Default => {
+                self.settings.idempotency_window_ms = idempotency_window_ms.min(retention_ms)
+            }
+            _ if idempotency_window_ms > retention_ms => {
+                let text = format!(
+                    "is longer than the retention, {} (from {})",
+                    super::duration_text(retention_ms),
+                    self.origin("retention")
+                );
+                self.problem(&origin, "idempotency_window", text);
+            }
+            _ => {}
+        }
+        let pair = (
+            &self.settings.server.tls_cert,
+            &self.settings.server.tls_key,
+        );
+        let (alone, missing) = match pair {
+            (Some(_), None) => ("server.tls_cert", "server.tls_key"),
+            (None, Some(_)) => ("server.tls_key", "server.tls_cert"),
+            _ => return,
+        };
+        self.problem(
+            &self.origin(alone),
+            alone,
+            format!("is set without {missing}; set both, or none"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

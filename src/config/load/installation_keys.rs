@@ -1,0 +1,123 @@
+//! The two keys of an installation, the administrator's and the one that seals secrets: each from a variable, a file or a
+//! systemd credential, in this order. Their text appears in no message.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::Loading;
+use crate::config::{Environment, Origin, Secret};
+
+const ADMIN_KEY_BYTES_MAX: usize = 512;
+const MASTER_KEY_BYTES_MIN: usize = 32;
+const MASTER_KEY_BYTES_MAX: usize = 512;
+
+impl Loading {
+    pub(super) fn admin_key(&mut self, environment: &Environment) {
+        let source = KeySource {
+            name: "admin_key",
+            file_setting: "admin_key_file",
+            variable: "POSTRIDER_ADMIN_KEY",
+            credential: "admin-key",
+        };
+        let Some((text, origin)) =
+            self.key(&source, self.settings.admin_key_file.clone(), environment)
+        else {
+            return;
+        };
+        if text.len() > ADMIN_KEY_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let what = format!(
+                "should be visible ASCII without spaces, at most {ADMIN_KEY_BYTES_MAX} bytes"
+            );
+            return self.problem(&origin, source.name, what);
+        }
+        self.settings.admin_key = Some(Secret::new(text));
+    }
+
+    pub(super) fn master_key(&mut self, environment: &Environment) {
+        let source = KeySource {
+            name: "master_key",
+            file_setting: "master_key_file",
+            variable: "POSTRIDER_MASTER_KEY",
+            credential: "master-key",
+        };
+        let Some((text, origin)) =
+            self.key(&source, self.settings.master_key_file.clone(), environment)
+        else {
+            return;
+        };
+        if !(MASTER_KEY_BYTES_MIN..=MASTER_KEY_BYTES_MAX).contains(&text.len()) {
+            let what = format!(
+                "should have {MASTER_KEY_BYTES_MIN} to {MASTER_KEY_BYTES_MAX} characters; `openssl rand -base64 32` makes one"
+            );
+            return self.problem(&origin, source.name, what);
+        }
+        self.settings.master_key = Some(Secret::new(text));
+    }
+
+    /// The key's text without surrounding white space, and where it is from: the variable, else the file that a
+    /// setting names, else the credential. Also records the origin.
+    fn key(
+        &mut self,
+        source: &KeySource,
+        file: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Option<(String, Origin)> {
+        let of_file = self.origin(source.file_setting);
+        if let Some(key) = environment.filled(source.variable) {
+            if matches!(of_file, Origin::Env(_)) && file.is_some() {
+                let text = format!("is set besides {of_file}; set one of them");
+                self.problem(&Origin::Env(source.variable.to_owned()), source.name, text);
+            }
+            return self.filled(source, key, Origin::Env(source.variable.to_owned()));
+        }
+        if let Some(path) = file {
+            return match environment.read(&path) {
+                Ok(text) => self.filled(source, &text, of_file),
+                Err(error) => {
+                    let text = format!("cannot read {}: {error}", path.display());
+                    self.problem(&of_file, source.file_setting, text);
+                    None
+                }
+            };
+        }
+        let path = Path::new(environment.filled("CREDENTIALS_DIRECTORY")?).join(source.credential);
+        let origin = Origin::Credential(source.credential);
+        match environment.read(&path) {
+            Ok(text) => self.filled(source, &text, origin),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                self.problem(
+                    &origin,
+                    source.name,
+                    format!("cannot read {}: {error}", path.display()),
+                );
+                None
+            }
+        }
+    }
+
+    fn filled(
+        &mut self,
+        source: &KeySource,
+        text: &str,
+        origin: Origin,
+    ) -> Option<(String, Origin)> {
+        let text = text.trim();
+        if text.is_empty() {
+            self.problem(&origin, source.name, "is empty".to_owned());
+            return None;
+        }
+        self.origins.insert(source.name, origin.clone());
+        Some((text.to_owned(), origin))
+    }
+}
+
+/// The names under which one of the two keys is found.
+struct KeySource {
+    name: &'static str,
+    file_setting: &'static str,
+    variable: &'static str,
+    credential: &'static str,
+}

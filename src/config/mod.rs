@@ -1,0 +1,123 @@
+//! The settings: what the daemon was told to be. Flag > environment > file > default, and for each value where it came
+//! from. Invariant: the defaults are what `packaging/postrider.toml` shows, because they are read from it.
+
+mod environment;
+mod error;
+mod file;
+mod keys;
+mod load;
+mod origin;
+mod value;
+
+use std::path::PathBuf;
+
+pub use environment::Environment;
+pub use error::{Error, Problem};
+pub use load::{Flag, Flags, Loaded, Row};
+pub use origin::Origin;
+pub use value::{Listen, Raw, Secret, duration_ms_of, duration_text};
+
+/// The commented settings file that packages install; its commented-out settings are the defaults.
+pub const SETTINGS_FILE: &str = include_str!("../../packaging/postrider.toml");
+
+/// Where the settings file is looked for when nobody names one.
+pub const SETTINGS_FILE_PATH: &str = "/etc/postrider/postrider.toml";
+
+/// Every setting, checked and in its own type. `Settings::default()` is what an empty file, an empty environment and no
+/// flags give.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The directory that holds the whole store.
+    pub data_dir: PathBuf,
+    /// Where the API is served.
+    pub listen: Listen,
+    /// The file the administrator's key was to be read from; `admin_key` holds what was read.
+    pub admin_key_file: Option<PathBuf>,
+    /// The key with every right over the installation, from the environment, a credential or `admin_key_file`:
+    /// visible ASCII, at most 512 bytes.
+    pub admin_key: Option<Secret>,
+    /// The file the master key was to be read from; `master_key` holds what was read.
+    pub master_key_file: Option<PathBuf>,
+    /// What the key that seals secrets is derived from, from the environment, a credential or `master_key_file`:
+    /// text of 32 to 512 bytes.
+    pub master_key: Option<Secret>,
+    pub delivery: Delivery,
+    /// How long what was accepted can be read.
+    pub retention_ms: i64,
+    /// How long a repetition is recognised; never more than `retention_ms`.
+    pub idempotency_window_ms: i64,
+    pub server: Server,
+    pub dialects: Dialects,
+    /// The size at which a partition is sealed.
+    pub partition_max_bytes: u64,
+    /// Free space on the data directory's disk below which publishes are refused.
+    pub min_free_bytes: u64,
+    /// How long a stopping daemon waits for requests under way.
+    pub shutdown_timeout_s: u64,
+    /// The largest body of `POST /v1/events`.
+    pub max_event_bytes: u64,
+    pub log: Log,
+    pub metrics: Metrics,
+}
+
+/// What may be reached, and how hard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delivery {
+    /// Networks, addresses and host names (`*.` for everything below) reached although private. Well-formed.
+    pub allow: Vec<String>,
+    /// The same form, never reached.
+    pub deny: Vec<String>,
+    /// Requests under way at once over all webhooks.
+    pub max_in_flight: usize,
+    /// Refuse plain http.
+    pub https_only: bool,
+}
+
+/// The API's listener, besides its address.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Server {
+    /// Hosts (`name[:port]`) and origins (`https://…`) answered on a loopback listener besides loopback names.
+    pub allowed_hosts: Vec<String>,
+    /// The URL clients use, without a trailing slash.
+    pub public_url: Option<String>,
+    /// PEM certificate chain; set exactly when `tls_key` is.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM private key; set exactly when `tls_cert` is.
+    pub tls_key: Option<PathBuf>,
+}
+
+/// Which published read shapes are answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialects {
+    pub instantly: bool,
+    pub dfns: bool,
+    pub everlytic: bool,
+    pub sentdm: bool,
+    pub devdraft: bool,
+}
+
+/// What the daemon writes about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// A directive list that `tracing_subscriber::EnvFilter` accepts.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where Prometheus reads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// A listener of its own.
+    pub listen: Option<Listen>,
+    /// The bearer token `/metrics` asks for.
+    pub key: Option<Secret>,
+}

@@ -1,0 +1,141 @@
+//! The two keys of an installation: the master key that seals secrets, and the first key that callers use.
+//!
+//! Invariant: a store that exists is never opened with a master key that was just made: losing it must be noticed.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::api::auth::{key_hash, key_text};
+use crate::config::Settings;
+use crate::engine::Engine;
+use crate::engine::clock::Random;
+use crate::model::Scope;
+use crate::store::vault::KEY_BYTES;
+use crate::store::{Caller, Command, Disk, NewKey, Order, Reach, Receipt, Refusal, shelf};
+
+use super::Error;
+
+const MASTER_KEY_FILE: &str = "master.key";
+const FIRST_KEY_FILE: &str = "first-key";
+
+/// A key that was made at the first start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstKey {
+    pub text: String,
+    pub file: PathBuf,
+}
+
+/// The key that wraps the store's data key: from the settings, or from `data_dir/master.key`, made for a new store.
+pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Random) -> Result<[u8; KEY_BYTES], Error> {
+    if let Some(text) = &settings.master_key {
+        return Ok(key_hash(text.expose()));
+    }
+    let file = settings.data_dir.join(MASTER_KEY_FILE);
+    let is_new = !disk.exists(shelf::STATE_FILE).map_err(|source| Error::Io { what: disk.describe(), source })?;
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(key_hash(text.trim())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
+            let mut bytes = [0; KEY_BYTES];
+            random.fill(&mut bytes);
+            let text = STANDARD.encode(bytes);
+            write_private(&file, &text)?;
+            Ok(key_hash(&text))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let words = format!("{} is missing: the secrets in this store cannot be opened without the key it held", file.display());
+            Err(crate::store::Error::MasterKey(words).into())
+        }
+        Err(source) => Err(Error::Io { what: file.display().to_string(), source }),
+    }
+}
+
+/// Makes the first organization and key of an empty store, and the administrator's key where the settings give one.
+pub(super) async fn first_key(settings: &Settings, engine: &Arc<Engine>, is_new: bool) -> Result<Option<FirstKey>, Error> {
+    let given = settings.admin_key.as_ref().map(|key| key.expose().to_owned());
+    if !is_new {
+        if let Some(text) = given {
+            admit_admin(engine, &text).await?;
+        }
+        return Ok(None);
+    }
+    let made = match &given {
+        Some(_) => None,
+        None => Some(kept_or_made(&settings.data_dir.join(FIRST_KEY_FILE), &*engine.random)?),
+    };
+    let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
+    let name = if made.is_some() { "first" } else { "admin" };
+    let order = Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
+    done(engine.apply(order).await)?;
+    Ok(made)
+}
+
+/// A key file left by a start that was cut before the store had the key is used again.
+fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, Error> {
+    if let Ok(text) = fs::read_to_string(file)
+        && !text.trim().is_empty()
+    {
+        return Ok(FirstKey { text: text.trim().to_owned(), file: file.to_owned() });
+    }
+    let mut bytes = [0; 32];
+    random.fill(&mut bytes);
+    let text = key_text(bytes);
+    write_private(file, &text)?;
+    Ok(FirstKey { text, file: file.to_owned() })
+}
+
+/// The administrator's key from the settings, if the store does not know it yet.
+async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), Error> {
+    let registry = engine.store.registry();
+    if registry.key_by_hash(&key_hash(text)).is_some() {
+        return Ok(());
+    }
+    let Some(organization) = registry.organizations.values().next() else { return Ok(()) };
+    let by = Caller {
+        key: crate::model::KeyId::MIN,
+        reach: Reach { org: organization.id, app: None },
+        remote_addr: None,
+        request_id: "start".into(),
+    };
+    let command = Command::CreateKey { key: installation_key("admin", text) };
+    done(engine.apply(Order { by: Some(by), keep: None, command }).await)
+}
+
+fn installation_key(name: &str, text: &str) -> NewKey {
+    NewKey {
+        app: None,
+        name: name.into(),
+        scopes: vec![Scope::Admin],
+        hash: key_hash(text),
+        expires_at: None,
+        rate_per_s: None,
+        installation: true,
+    }
+}
+
+fn done(result: Result<Result<crate::store::Applied, Refusal>, crate::engine::ledger::Busy>) -> Result<(), Error> {
+    match result {
+        Ok(Ok(applied)) => {
+            debug_assert!(matches!(applied.receipt, Receipt::Organization { .. } | Receipt::Key(_)));
+            Ok(())
+        }
+        Ok(Err(refusal)) => Err(Error::Engine(format!("the first key could not be kept: {refusal}"))),
+        Err(_) => Err(Error::Engine("stopped while starting".into())),
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(file: &Path, text: &str) -> Result<(), Error> {
+    let failed = |source| Error::Io { what: file.display().to_string(), source };
+    let temporary = file.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut out = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary).map_err(failed)?;
+    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
+    out.sync_all().map_err(failed)?;
+    fs::rename(&temporary, file).map_err(failed)
+}

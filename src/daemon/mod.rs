@@ -1,0 +1,228 @@
+//! The daemon, put together: settings become a store, an engine and a server. What touches the world (clock, randomness,
+//! network, disk) is handed in.
+
+mod keys;
+mod scrape;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::auth::key_hash;
+use crate::api::origin::OriginRules;
+use crate::api::{Api, ApiSettings, MetricsAccess};
+use crate::config::{self, Settings};
+use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
+use crate::engine::network::{Listen, Listener, Network, RealNetwork};
+use crate::engine::sender::Guard;
+use crate::engine::work::Work;
+use crate::engine::{self, Engine, Running};
+use crate::model::Time;
+use crate::rules::target::{Host, Policy, check_addrs};
+use crate::server::desk::{Counter, Desk};
+use crate::server::{Limits, Server};
+use crate::store::{self, Disk, Options, RealDisk};
+
+pub use keys::FirstKey;
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The settings cannot be carried out.
+    #[error("{0}")]
+    Settings(String),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// What the daemon is given of the world.
+pub struct World {
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub network: Arc<dyn Network>,
+    pub disk: Arc<dyn Disk>,
+    pub work: Work,
+    pub limits: Limits,
+    /// Listeners that a supervisor passed; none: `settings.listen` is opened.
+    pub listeners: Vec<Box<dyn Listener>>,
+}
+
+impl World {
+    /// The machine's own.
+    ///
+    /// # Errors
+    /// The data directory cannot be made or is in use; a passed socket cannot be listened on.
+    pub fn real(settings: &Settings) -> Result<World, Error> {
+        let disk = take(&settings.data_dir)?;
+        let listeners = RealNetwork::passed().map_err(|source| Error::Io { what: "a passed socket".into(), source })?;
+        Ok(World {
+            clock: Arc::new(SystemClock::default()),
+            random: Arc::new(SystemRandomness::default()),
+            network: Arc::new(RealNetwork),
+            disk,
+            work: Work::Threads,
+            limits: Limits::default(),
+            listeners,
+        })
+    }
+}
+
+/// The data directory, for this process alone.
+pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
+    match RealDisk::take(data_dir) {
+        Ok(disk) => Ok(Arc::new(disk)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(store::Error::InUse(data_dir.display().to_string()).into())
+        }
+        Err(source) => Err(Error::Io { what: format!("data directory {}", data_dir.display()), source }),
+    }
+}
+
+/// What the store is told of the settings.
+pub fn options(settings: &Settings) -> Options {
+    Options {
+        retention_ms: settings.retention_ms,
+        idempotency_window_ms: settings.idempotency_window_ms,
+        partition_max_bytes: settings.partition_max_bytes,
+        min_free_bytes: settings.min_free_bytes,
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    pub address: Listen,
+    pub engine: Arc<Engine>,
+    /// The key that the first start made.
+    pub first_key: Option<FirstKey>,
+    running: Running,
+    server: Server,
+    scrape: Option<Server>,
+}
+
+impl Daemon {
+    /// Starts everything; returns once requests are accepted. Called within the runtime.
+    pub async fn start(settings: &Settings, world: World) -> Result<Daemon, Error> {
+        let World { clock, random, network, disk, work, limits, listeners } = world;
+        let master_key = keys::master_key(settings, &*disk, &*random)?;
+        let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
+        let is_new = opened.is_new;
+        let listeners = if listeners.is_empty() { vec![listen(&*network, &settings.listen).await?] } else { listeners };
+        let address = listeners[0].local_addr();
+        let policy = policy(settings, &listeners)?;
+        let parts = engine::Parts {
+            opened,
+            clock,
+            random,
+            network: network.clone(),
+            guard: Arc::new(PolicyGuard(policy.clone())),
+            work,
+            in_flight_max: settings.delivery.max_in_flight,
+        };
+        let (engine, running) = Engine::start(parts).map_err(Error::Engine)?;
+        let engine = Arc::new(engine);
+        let first_key = keys::first_key(settings, &engine, is_new).await?;
+        let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
+            .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
+        let scrape = match &settings.metrics.listen {
+            Some(at) => Some(Server::start(Arc::new(scrape::Scrape(engine.clone())), vec![listen(&*network, at).await?], limits)),
+            None => None,
+        };
+        let api_settings = api_settings(settings, policy, &address);
+        let desk = Desk::new(Api::new(surfaces(settings)), engine.clone(), api_settings, origins);
+        let server = Server::start(Arc::new(Counter(Arc::new(desk))), listeners, limits);
+        Ok(Daemon { address, engine, first_key, running, server, scrape })
+    }
+
+    /// Stops: no new requests, what is in hand is finished until `timeout` is over, the rest is given up and sent again
+    /// after the next start; then everything is committed and closed.
+    pub async fn stop(self, timeout: Duration) {
+        let Daemon { engine, running, server, scrape, .. } = self;
+        let by = tokio::time::Instant::now() + timeout;
+        engine.quiesce();
+        let cut = server.drain(by).await;
+        if cut > 0 {
+            tracing::warn!(cut, "requests were cut");
+        }
+        drop(scrape);
+        while engine.outstanding() > 0 && tokio::time::Instant::now() < by {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let left = engine.outstanding();
+        if left > 0 {
+            tracing::warn!(left, "deliveries were given up; they are sent again after the start");
+        }
+        running.end(engine).await;
+    }
+}
+
+async fn listen(network: &dyn Network, at: &config::Listen) -> Result<Box<dyn Listener>, Error> {
+    let at = match at {
+        config::Listen::Tcp(addr) => Listen::Tcp(*addr),
+        config::Listen::Unix(path) => Listen::Unix(path.clone()),
+    };
+    network.listen(&at).await.map_err(|source| Error::Io { what: format!("cannot listen on {at}"), source })
+}
+
+/// Where deliveries may go: what the settings open and close, and never back to this daemon.
+fn policy(settings: &Settings, listeners: &[Box<dyn Listener>]) -> Result<Policy, Error> {
+    let delivery = &settings.delivery;
+    let mut policy = Policy::parse(&delivery.allow, &delivery.deny, delivery.https_only).map_err(Error::Settings)?;
+    policy.own = listeners
+        .iter()
+        .filter_map(|listener| match listener.local_addr() {
+            Listen::Tcp(addr) => Some(addr),
+            Listen::Unix(_) => None,
+        })
+        .collect();
+    Ok(policy)
+}
+
+fn api_settings(settings: &Settings, policy: Policy, address: &Listen) -> ApiSettings {
+    let metrics = match (&settings.metrics.listen, &settings.metrics.key) {
+        (Some(_), _) => MetricsAccess::Elsewhere,
+        (None, Some(key)) => MetricsAccess::Key(key_hash(key.expose())),
+        (None, None) => MetricsAccess::Everybody,
+    };
+    ApiSettings {
+        max_event_bytes: settings.max_event_bytes as usize,
+        retention_ms: settings.retention_ms,
+        idempotency_window_ms: settings.idempotency_window_ms,
+        policy,
+        public_url: settings.server.public_url.clone().unwrap_or_else(|| url_of(address)),
+        metrics,
+    }
+}
+
+/// The address as a URL; a unix socket has none of its own.
+pub fn url_of(address: &Listen) -> String {
+    match address {
+        Listen::Tcp(addr) => format!("http://{addr}"),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// The published shapes that are switched on, beside the native API.
+fn surfaces(_settings: &Settings) -> Vec<crate::api::Surface> {
+    Vec::new()
+}
+
+/// Judges addresses at every connect by the settings' policy.
+struct PolicyGuard(Policy);
+
+impl Guard for PolicyGuard {
+    fn allows(&self, host: &str, addresses: &[std::net::IpAddr], port: u16) -> bool {
+        let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
+        check_addrs(&host, addresses, port, &self.0).is_ok()
+    }
+}
+
+/// The store as it lies on the disk, for the verbs that work without a daemon.
+pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, Error> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
+    let master_key = keys::master_key(settings, &*disk, &*random)?;
+    Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)
+}

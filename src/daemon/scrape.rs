@@ -1,0 +1,31 @@
+//! A listener of its own for Prometheus: `/metrics` and nothing else.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use crate::api::call::{Call, Reply};
+use crate::api::origin::Reach;
+use crate::engine::Engine;
+use crate::server::{Admitted, Service};
+
+pub struct Scrape(pub Arc<Engine>);
+
+impl Service for Scrape {
+    type Pass = ();
+
+    fn request_id(&self) -> String {
+        "scrape".to_owned()
+    }
+
+    fn admit(&self, call: &Call, _: Reach) -> Result<Admitted<()>, Box<Reply>> {
+        if call.method == Method::GET && call.path == "/metrics" {
+            return Ok(Admitted { pass: (), body_bytes_max: 0 });
+        }
+        Err(Box::new(Reply::problem(StatusCode::NOT_FOUND, "not_found", "only GET /metrics is served here", &call.request_id)))
+    }
+
+    async fn call(&self, _: Call, (): ()) -> Reply {
+        Reply::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.0.metrics_text())
+    }
+}

@@ -1,0 +1,190 @@
+//! The courier carries one delivery: renders and signs, sends once, and makes of the answer what is recorded.
+
+use std::sync::Arc;
+
+use crate::model::attempt::{Attempt, Outcome, Timings, Trigger};
+use crate::model::id::{AttemptId, DeliveryId, Id};
+use crate::model::webhook::{FieldSet, Webhook};
+use crate::model::{Event, EventId, Time};
+use crate::rules::retry;
+use crate::store::{Dispatch, Finished};
+
+use super::clock::{Clock, Random, passing_id};
+use super::prepared::Prepared;
+use super::sender::{Exchange, Sender, reason};
+
+/// The statuses whose `Retry-After` holds the webhook back.
+const HOLDING_STATUSES: [u16; 2] = [429, 503];
+
+pub struct Courier {
+    pub sender: Arc<Sender>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+impl Courier {
+    /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
+    pub async fn carry(&self, dispatch: &Dispatch, webhook: &Webhook, prepared: Result<Arc<Prepared>, String>) -> Finished {
+        let started_at = self.clock.now();
+        // Only a body that names its attempt needs the id before the attempt is made.
+        let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
+        let outgoing = prepared.and_then(|prepared| {
+            let out = prepared.outgoing(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
+            Ok((prepared, out))
+        });
+        let mut finished = blank(dispatch, webhook, attempt_id, started_at);
+        match outgoing {
+            Err(why) => {
+                finished.outcome = Outcome::RequestError;
+                finished.error = Some(why);
+                finished.finished_at = self.clock.now().max(started_at);
+            }
+            Ok((prepared, out)) => {
+                let exchange = self.sender.send(&out.request).await;
+                finished.signed_at = out.signed_at;
+                finished.request_headers = out.shown_headers;
+                finished.finished_at = self.clock.now().max(started_at);
+                note(&mut finished, exchange, &prepared);
+            }
+        }
+        finished
+    }
+
+    /// One signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.
+    pub async fn try_out(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> Attempt {
+        let now = self.clock.now();
+        let event = passing_event(EventId::from_u128(self.id()), webhook, event_type, data.len(), now);
+        let dispatch = Dispatch {
+            webhook_id: webhook.id,
+            delivery_id: DeliveryId::from_u128(self.id()),
+            event: Arc::new(event),
+            data,
+            number: 1,
+            due: now,
+            retry_of: None,
+            trigger: Trigger::Manual,
+            end: Time::MAX,
+        };
+        let prepared = Prepared::new(webhook, now).map(Arc::new);
+        let finished = self.carry(&dispatch, webhook, prepared).await;
+        attempt_of(finished, &dispatch, webhook)
+    }
+
+    fn id(&self) -> u128 {
+        passing_id(&*self.clock, &*self.random)
+    }
+
+    fn nonce(&self, webhook: &Webhook) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        if webhook.encrypted {
+            self.random.fill(&mut nonce);
+        }
+        nonce
+    }
+}
+
+fn blank(dispatch: &Dispatch, webhook: &Webhook, attempt_id: Option<AttemptId>, started_at: Time) -> Finished {
+    Finished {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        attempt_id,
+        number: dispatch.number,
+        trigger: dispatch.trigger,
+        url: webhook.url.clone(),
+        method: webhook.method,
+        field_set: webhook.field_set,
+        content_type: webhook.content_type,
+        include_html: webhook.include_html,
+        signed_at: started_at.seconds(),
+        started_at,
+        finished_at: started_at,
+        success: false,
+        outcome: Outcome::RequestError,
+        status_code: None,
+        error: None,
+        response_time_ms: None,
+        remote_addr: None,
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        response_body: None,
+        timings: Timings::default(),
+        hold_until: None,
+    }
+}
+
+fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
+    let whole = exchange.outcome == Outcome::HttpStatus;
+    finished.success = whole && exchange.status_code.is_some_and(|status| prepared.succeeds(status));
+    finished.outcome = if finished.success { Outcome::Success } else { exchange.outcome };
+    finished.error = match (finished.success, exchange.error, exchange.status_code) {
+        (true, ..) => None,
+        (false, Some(error), _) => Some(error),
+        (false, None, status) => status.map(reason),
+    };
+    if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
+        finished.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, finished.finished_at));
+    }
+    let answered = exchange.status_code.is_some();
+    finished.status_code = exchange.status_code;
+    finished.response_time_ms = exchange.response_time_ms;
+    finished.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
+    finished.response_headers = exchange.response_headers;
+    finished.response_body = answered.then(|| String::from_utf8_lossy(&exchange.response_body).into_owned());
+    finished.timings = exchange.timings;
+}
+
+fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {
+    Event {
+        id,
+        org_id: webhook.org_id,
+        app_id: webhook.app_id,
+        event_type: event_type.to_owned(),
+        event_id: None,
+        occurred_at: now,
+        received_at: now,
+        subject: None,
+        channels: Vec::new(),
+        ordering_key: None,
+        deliver_at: None,
+        expires_at: None,
+        metadata: Default::default(),
+        traceparent: None,
+        deliveries: 0,
+        data_bytes: data_bytes as u32,
+        erased_at: None,
+    }
+}
+
+fn attempt_of(finished: Finished, dispatch: &Dispatch, webhook: &Webhook) -> Attempt {
+    Attempt {
+        id: finished.attempt_id.unwrap_or(Id::MIN),
+        delivery_id: dispatch.delivery_id,
+        event_id: dispatch.event.id,
+        webhook_id: webhook.id,
+        org_id: webhook.org_id,
+        app_id: webhook.app_id,
+        event_type: dispatch.event.event_type.clone(),
+        number: finished.number,
+        retry_of: None,
+        trigger: finished.trigger,
+        url: finished.url,
+        method: finished.method,
+        field_set: finished.field_set,
+        content_type: finished.content_type,
+        signed_at: finished.signed_at,
+        started_at: finished.started_at,
+        finished_at: finished.finished_at,
+        success: finished.success,
+        outcome: finished.outcome,
+        status_code: finished.status_code,
+        error: finished.error,
+        response_time_ms: finished.response_time_ms,
+        next_attempt_at: None,
+        remote_addr: finished.remote_addr,
+        request_headers: finished.request_headers,
+        response_headers: finished.response_headers,
+        response_body: finished.response_body,
+        timings: finished.timings,
+        include_html: finished.include_html,
+    }
+}

@@ -1,0 +1,55 @@
+//! The janitor: rounds of upkeep, with retention stopped while the clock cannot be believed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::model::Time;
+use crate::model::time::MINUTE_MS;
+use crate::rules::retention::ClockTrust;
+
+use super::clock::Clock;
+use super::ledger::Ledger;
+
+/// Time between two rounds.
+const ROUND_MS: i64 = MINUTE_MS;
+/// The next round comes sooner while there is work left.
+const BUSY_ROUND_MS: i64 = 1_000;
+
+/// What others can see and say of it.
+#[derive(Debug, Default)]
+pub struct Notice {
+    /// Retention is stopped: the clock jumped.
+    pub clock_distrusted: AtomicBool,
+    /// Somebody says that the clock is right.
+    pub accept_clock: AtomicBool,
+}
+
+/// Runs until the ledger is gone. `newest`: the time of the newest row at start.
+pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, notice: Arc<Notice>) {
+    let mut trust = ClockTrust::at_start(clock.now(), clock.monotonic_ms(), newest);
+    loop {
+        let was = trust.is_trusted();
+        trust = trust.look(clock.now(), clock.monotonic_ms());
+        if notice.accept_clock.swap(false, Ordering::Relaxed) {
+            trust = trust.accepted();
+        }
+        notice.clock_distrusted.store(!trust.is_trusted(), Ordering::Relaxed);
+        if was && !trust.is_trusted() {
+            tracing::warn!("the clock jumped; retention is stopped until the clocks agree for an hour, or `postrider doctor --accept-clock`");
+        }
+        let wait_ms = match ledger.upkeep(!trust.is_trusted()).await {
+            Ok(done) => {
+                for file in &done.dropped {
+                    tracing::info!(file, "retention ended: file removed");
+                }
+                if done.follow.is_empty() { ROUND_MS } else { BUSY_ROUND_MS }
+            }
+            Err(error) if error == "stopping" => return,
+            Err(error) => {
+                tracing::error!(error, "upkeep failed; trying again");
+                ROUND_MS
+            }
+        };
+        clock.sleep_until(clock.now().plus_ms(wait_ms)).await;
+    }
+}

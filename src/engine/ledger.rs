@@ -1,0 +1,251 @@
+//! The ledger: one thread that takes what waits, applies it in one batch, and answers all after the commit.
+//!
+//! Invariant: an answer is sent after the commit that holds what it says. Publishing is bounded: when
+//! `WAITING_PUBLISHES_MAX` wait, the next is refused at once; outcomes are bounded by what is in flight.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::model::DeliveryId;
+use crate::store::upkeep::Upkeep;
+use crate::store::{Applied, Command, Effects, Order, Refusal, Writer};
+
+use super::clock::Clock;
+use super::metrics::Metrics;
+
+/// Publishes that may wait for the writer.
+pub const WAITING_PUBLISHES_MAX: usize = 8_192;
+/// Payload bytes that may wait for the writer.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Orders in one commit.
+const BATCH_ORDERS_MAX: usize = 4_096;
+/// Payload bytes in one commit, about.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Outcomes for older partitions wait this long for others.
+const OLDER_WAIT: Duration = Duration::from_millis(200);
+const OLDER_ORDERS_MAX: usize = 1_024;
+
+type Answer = oneshot::Sender<Result<Applied, Refusal>>;
+
+enum Job {
+    Order(Box<Order>, usize, Option<Answer>),
+    /// A round of upkeep; `true`: drop nothing.
+    Upkeep(bool, oneshot::Sender<Result<Upkeep, String>>),
+}
+
+/// Why a publish was not even handed to the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// Too much waits; try again.
+    Full,
+    /// The daemon is stopping.
+    Stopping,
+}
+
+/// The handle: cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    jobs: Sender<Job>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    publishes: AtomicUsize,
+    bytes: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+/// What the thread is given.
+pub struct Parts {
+    pub writer: Writer,
+    pub first: Vec<Order>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    /// Takes the effects of every batch.
+    pub effects: Box<dyn FnMut(Effects) + Send>,
+}
+
+impl Ledger {
+    /// Starts the thread. It ends when every handle is gone, after all that waits is applied.
+    pub fn start(parts: Parts) -> std::io::Result<(Ledger, std::thread::JoinHandle<()>)> {
+        let (jobs, waiting_jobs) = mpsc::channel();
+        let waiting = Arc::new(Waiting::default());
+        let ledger = Ledger { jobs, waiting: waiting.clone() };
+        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None };
+        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
+        Ok((ledger, thread))
+    }
+
+    /// Applies an order and waits for its commit.
+    pub async fn apply(&self, order: Order) -> Result<Result<Applied, Refusal>, Busy> {
+        let bytes = self.admit(&order)?;
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Order(Box::new(order), bytes, Some(answer))).map_err(|_| Busy::Stopping)?;
+        answered.await.map_err(|_| Busy::Stopping)
+    }
+
+    /// Hands in an order that nobody waits for: an outcome.
+    pub fn submit(&self, order: Order) {
+        // The thread is gone only after the drain: what was in flight then is sent again after the start.
+        let _ = self.jobs.send(Job::Order(Box::new(order), 0, None));
+    }
+
+    /// One round of upkeep; `keep`: nothing is dropped.
+    pub async fn upkeep(&self, keep: bool) -> Result<Upkeep, String> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
+        answered.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    /// Publishes that wait, for metrics.
+    pub fn waiting_publishes(&self) -> usize {
+        self.waiting.publishes.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more publishes.
+    pub fn stop_publishing(&self) {
+        self.waiting.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn admit(&self, order: &Order) -> Result<usize, Busy> {
+        let Command::Publish(events) = &order.command else { return Ok(0) };
+        if self.waiting.stopping.load(Ordering::Relaxed) {
+            return Err(Busy::Stopping);
+        }
+        let bytes: usize = events.iter().map(|event| event.data.len()).sum::<usize>() + events.len();
+        let full = self.waiting.publishes.load(Ordering::Relaxed) >= WAITING_PUBLISHES_MAX
+            || self.waiting.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX;
+        if full {
+            return Err(Busy::Full);
+        }
+        self.waiting.publishes.fetch_add(1, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// The thread's own side.
+struct Desk {
+    parts: Parts,
+    waiting: Arc<Waiting>,
+    older: Vec<(Order, Option<Answer>)>,
+    older_since: Option<Instant>,
+}
+
+impl Desk {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        let first = std::mem::take(&mut self.parts.first);
+        self.apply(first.into_iter().map(|order| (order, None)).collect());
+        loop {
+            let job = match self.older_since {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(since) => jobs.recv_timeout(OLDER_WAIT.saturating_sub(since.elapsed())),
+            };
+            match job {
+                Ok(job) => self.take(job, jobs),
+                Err(RecvTimeoutError::Timeout) => self.flush_older(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.flush_older();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Everything that waits now, as one batch.
+    fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let mut batch = Vec::new();
+        let (mut bytes, mut upkeeps) = (0, Vec::new());
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Order(order, size, answer) => {
+                    if size > 0 {
+                        self.waiting.publishes.fetch_sub(1, Ordering::Relaxed);
+                        self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
+                    }
+                    bytes += size;
+                    if self.parts.writer.is_for_older(&order) {
+                        self.older_since.get_or_insert_with(Instant::now);
+                        self.older.push((*order, answer));
+                    } else {
+                        batch.push((*order, answer));
+                    }
+                }
+                Job::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+            }
+            let full = batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
+            next = if full { None } else { jobs.try_recv().ok() };
+        }
+        self.apply(batch);
+        let waited = self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT);
+        if waited || self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
+            self.flush_older();
+        }
+        for (keep, answer) in upkeeps {
+            self.upkeep(keep, answer);
+        }
+    }
+
+    fn flush_older(&mut self) {
+        self.older_since = None;
+        let older = std::mem::take(&mut self.older);
+        self.apply(older);
+    }
+
+    fn apply(&mut self, batch: Vec<(Order, Option<Answer>)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let started = Instant::now();
+        let (mut orders, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for (order, answer) in batch {
+            orders.push(order);
+            answers.push(answer);
+        }
+        while !orders.is_empty() {
+            let done = self.parts.writer.apply(&orders, now);
+            self.parts.metrics.committed(orders.len(), started.elapsed());
+            for failure in &done.effects.failures {
+                tracing::error!(failure, "storage failed; nothing of the batch is kept, the file is opened again");
+            }
+            self.parts.metrics.applied(&orders, &done.results);
+            let mut effects = done.effects;
+            effects.lost = lost(&orders, &done.results);
+            (self.parts.effects)(effects);
+            for (answer, result) in answers.drain(..).zip(done.results) {
+                if let Some(answer) = answer {
+                    // Whoever asked may have gone; what was asked is done all the same.
+                    let _ = answer.send(result);
+                }
+            }
+            orders = done.follow;
+        }
+    }
+
+    fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
+        let done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
+        if let Ok(done) = &done {
+            let follow = done.follow.iter().cloned().map(|order| (order, None)).collect();
+            self.apply(follow);
+        }
+        let _ = answer.send(done.map_err(|error| error.to_string()));
+    }
+}
+
+/// Deliveries whose outcome was refused by storage.
+fn lost(orders: &[Order], results: &[Result<Applied, Refusal>]) -> Vec<DeliveryId> {
+    let failed = orders.iter().zip(results).filter(|(_, result)| result.is_err());
+    let delivery = |order: &Order| match &order.command {
+        Command::Record(finished) => Some(finished.delivery_id),
+        Command::Expire { delivery, .. } => Some(*delivery),
+        _ => None,
+    };
+    failed.filter_map(|(order, _)| delivery(order)).collect()
+}

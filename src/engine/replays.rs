@@ -1,0 +1,91 @@
+//! Drives replay jobs: a slice at a time, at the rate that was asked for, until every event has been looked at and every
+//! delivery that was made is final.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::model::Time;
+use crate::store::job::{Job, JobId, JobStatus};
+use crate::store::{Command, Order, Store};
+
+use super::clock::Clock;
+use super::ledger::Ledger;
+use super::work::Work;
+
+/// Events that one slice looks at.
+const SLICE_EVENTS: u32 = 500;
+/// How often progress is looked at while a job runs.
+const ROUND_MS: i64 = 500;
+
+/// Runs for ever; sleeps while no job runs, until `woken`.
+pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work, woken: Arc<Notify>) {
+    let mut allowances: HashMap<JobId, Allowance> = HashMap::new();
+    loop {
+        let reading = store.clone();
+        let jobs = work.run(move || reading.running_jobs()).await;
+        let jobs = match jobs {
+            Some(Ok(jobs)) => jobs,
+            Some(Err(error)) => {
+                tracing::error!(%error, "replay jobs could not be read");
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        if jobs.is_empty() {
+            allowances.clear();
+            woken.notified().await;
+            continue;
+        }
+        let mut busy = false;
+        for job in jobs {
+            let now = clock.now();
+            let allowance = allowances.entry(job.id).or_insert(Allowance { at: now, left: 0.0 });
+            busy |= step(&job, allowance, &ledger, now).await;
+        }
+        if !busy {
+            clock.sleep_until(clock.now().plus_ms(ROUND_MS)).await;
+        }
+    }
+}
+
+/// What a job may still send at its rate.
+struct Allowance {
+    at: Time,
+    left: f64,
+}
+
+/// True: it has more to do at once.
+async fn step(job: &Job, allowance: &mut Allowance, ledger: &Ledger, now: Time) -> bool {
+    if job.exhausted {
+        if job.delivered + job.failed >= job.created {
+            let done = Job { status: JobStatus::Done, finished_at: Some(now), ..job.clone() };
+            let _ = ledger.apply(Order::internal(Command::SaveJob(Box::new(done)))).await;
+        }
+        return false;
+    }
+    let limit = match job.spec.rate_per_s {
+        None => SLICE_EVENTS,
+        Some(rate) => {
+            let since_ms = now.since(allowance.at).max(0) as f64;
+            allowance.left = (allowance.left + since_ms * rate / 1_000.0).min(rate.max(1.0));
+            allowance.at = now;
+            allowance.left.min(f64::from(SLICE_EVENTS)) as u32
+        }
+    };
+    if limit == 0 {
+        return false;
+    }
+    let before = job.created;
+    match ledger.apply(Order::internal(Command::AdvanceJob { id: job.id, limit })).await {
+        Ok(Ok(applied)) => {
+            if let crate::store::Receipt::Job(after) = applied.receipt {
+                allowance.left -= after.created.saturating_sub(before) as f64;
+                return !after.exhausted && job.spec.rate_per_s.is_none();
+            }
+            false
+        }
+        _ => false,
+    }
+}

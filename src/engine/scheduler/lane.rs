@@ -1,0 +1,246 @@
+//! One webhook's lane: what waits for it in memory, what the index still has, and whether it may send.
+//!
+//! Invariant: `queue`, what is in flight and what the index has after `cursor` together are all that is due; a delivery in
+//! `held` is never handed out a second time.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::model::Time;
+use crate::model::id::{AppId, DeliveryId};
+use crate::model::webhook::{Circuit, Ordered, Status, Webhook, WebhookState};
+use crate::store::Dispatch;
+use crate::store::due::{Place, Slice};
+
+/// Deliveries of one webhook that wait in memory; what is more stays in the index.
+pub const LANE_DELIVERIES_MAX: usize = 256;
+/// Payload bytes of one webhook that wait in memory, about.
+pub const LANE_BYTES_MAX: usize = 1 << 20;
+/// Under this the lane is filled from the index.
+const LANE_LOW: usize = 64;
+/// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
+/// makes a receiver see twice.
+const UNRECORDED_FACTOR: usize = 4;
+/// How far behind its rate a webhook may catch up, so that a late timer does not lower the rate.
+const RATE_CATCH_UP_MS: f64 = 20.0;
+
+pub struct Lane {
+    pub app: AppId,
+    pub webhook: Arc<Webhook>,
+    pub state: WebhookState,
+    queue: VecDeque<Dispatch>,
+    queue_bytes: usize,
+    /// In the queue, in flight, or sent with an outcome that is not durable yet.
+    held: HashSet<DeliveryId>,
+    in_flight: usize,
+    unrecorded: usize,
+    /// Entries of the index up to here are in memory or done with.
+    cursor: Option<Place>,
+    /// When the index has something after `cursor`; none: nothing that is known of.
+    more: Option<Time>,
+    reading: bool,
+    /// The next moment that the rate allows, in milliseconds.
+    rate_next_ms: f64,
+    /// Stands in the ring of those that may send now.
+    pub is_in_ring: bool,
+    /// A timer is set for then.
+    pub timer: Option<Time>,
+}
+
+/// What a lane needs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It may send at once.
+    Send,
+    /// It is to be filled from the index, after this place.
+    Read(Option<Place>),
+    /// Look again then.
+    Wait(Time),
+    /// Nothing until something happens to it.
+    Rest,
+}
+
+impl Lane {
+    pub fn new(webhook: Arc<Webhook>, state: WebhookState) -> Lane {
+        Lane {
+            app: webhook.app_id,
+            webhook,
+            state,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            held: HashSet::new(),
+            in_flight: 0,
+            unrecorded: 0,
+            cursor: None,
+            more: None,
+            reading: false,
+            rate_next_ms: 0.0,
+            is_in_ring: false,
+            timer: None,
+        }
+    }
+
+    /// A delivery that was just committed and is due: kept in memory if nothing that is due stands before it in the index.
+    pub fn offer(&mut self, dispatch: Dispatch) {
+        let behind = self.more.is_some_and(|more| more <= dispatch.due) || self.reading;
+        let full = self.queue.len() >= LANE_DELIVERIES_MAX || self.queue_bytes >= LANE_BYTES_MAX;
+        let place = (dispatch.due, dispatch.delivery_id);
+        if behind || full {
+            if self.cursor.is_some_and(|cursor| place <= cursor) {
+                self.cursor = None;
+            }
+            self.more = Some(self.more.map_or(dispatch.due, |more| more.min(dispatch.due)));
+            return;
+        }
+        self.cursor = self.cursor.max(Some(place));
+        self.push(dispatch);
+    }
+
+    fn push(&mut self, dispatch: Dispatch) {
+        if self.held.insert(dispatch.delivery_id) {
+            self.queue_bytes += dispatch.data.len();
+            self.queue.push_back(dispatch);
+        }
+    }
+
+    /// The index has something from `due` on. If it lies before the cursor, reading begins at the head again.
+    pub fn note_due(&mut self, due: Time) {
+        if self.cursor.is_some_and(|(at, _)| due <= at) {
+            self.cursor = None;
+        }
+        self.more = Some(self.more.map_or(due, |more| more.min(due)));
+    }
+
+    /// A slice of the index, asked for by `Need::Read`.
+    pub fn fill(&mut self, slice: Slice, began: Option<Place>) {
+        self.reading = false;
+        // What was noted while reading may lie before or after the slice: `more` keeps the earlier of both.
+        let rewound = self.cursor < began;
+        let noted = self.more.take();
+        self.more = match (slice.next, noted) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if !rewound {
+            self.cursor = slice.last.max(self.cursor);
+        }
+        for dispatch in slice.ready {
+            self.push(dispatch);
+        }
+    }
+
+    /// Reading failed: try again later.
+    pub fn read_failed(&mut self, again: Time) {
+        self.reading = false;
+        self.more = Some(again);
+    }
+
+    /// What the lane needs; called after every change. `Need::Read` is given once until `fill`.
+    pub fn need(&mut self, now: Time) -> Need {
+        match self.blocked_until(now) {
+            Blocked::Free => {}
+            Blocked::Until(time) => return Need::Wait(time),
+            Blocked::Stays => return Need::Rest,
+        }
+        if !self.reading && self.queue.len() < LANE_LOW && self.more.is_some_and(|more| more <= now) {
+            self.reading = true;
+            // Entries noted from now on are news.
+            self.more = None;
+            return Need::Read(self.cursor);
+        }
+        if !self.queue.is_empty() {
+            return Need::Send;
+        }
+        match self.more {
+            Some(more) if !self.reading => Need::Wait(more),
+            _ => Need::Rest,
+        }
+    }
+
+    /// Whether something of it may be sent now.
+    pub fn may_send(&self, now: Time) -> bool {
+        !self.queue.is_empty() && self.blocked_until(now) == Blocked::Free
+    }
+
+    fn blocked_until(&self, now: Time) -> Blocked {
+        if self.webhook.status != Status::Enabled {
+            return Blocked::Stays;
+        }
+        if let Some(until) = self.state.hold_until.filter(|until| *until > now) {
+            return Blocked::Until(until);
+        }
+        let outstanding = self.in_flight + self.unrecorded;
+        // Half open: one probe at a time. Ordered: the next one is known only when the outcome is durable.
+        let single = self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook;
+        let most = if single { 1 } else { self.webhook.max_in_flight as usize };
+        let full = if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
+        if full {
+            return Blocked::Stays;
+        }
+        if self.webhook.rate_limit_per_s.is_some() && (now.0 as f64) < self.rate_next_ms {
+            return Blocked::Until(Time(self.rate_next_ms.ceil() as i64));
+        }
+        Blocked::Free
+    }
+
+    /// Takes the next delivery to be sent.
+    pub fn take(&mut self, now: Time) -> Option<Dispatch> {
+        let dispatch = self.queue.pop_front()?;
+        self.queue_bytes = self.queue_bytes.saturating_sub(dispatch.data.len());
+        self.in_flight += 1;
+        if let Some(rate) = self.webhook.rate_limit_per_s {
+            let from = self.rate_next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS);
+            self.rate_next_ms = from + 1_000.0 / rate;
+        }
+        Some(dispatch)
+    }
+
+    /// The request is over; its outcome is on its way to the ledger.
+    pub fn finished(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.unrecorded += 1;
+    }
+
+    /// The outcome is durable.
+    pub fn recorded(&mut self, delivery: DeliveryId) {
+        if self.held.remove(&delivery) {
+            self.unrecorded = self.unrecorded.saturating_sub(1);
+        }
+    }
+
+    /// The request was given up without an outcome: its entry is still in the index.
+    pub fn given_up(&mut self, delivery: DeliveryId, again: Time) {
+        if self.held.remove(&delivery) {
+            self.unrecorded = self.unrecorded.saturating_sub(1);
+        }
+        self.cursor = None;
+        self.note_due(again);
+    }
+
+    /// A delivery that must not be sent any more leaves the queue; one in flight goes on.
+    pub fn withdraw(&mut self, delivery: DeliveryId) {
+        let before = self.queue.len();
+        self.queue.retain(|dispatch| dispatch.delivery_id != delivery);
+        if self.queue.len() < before {
+            self.held.remove(&delivery);
+            self.queue_bytes = self.queue.iter().map(|dispatch| dispatch.data.len()).sum();
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight + self.unrecorded
+    }
+
+    /// Whether it can be forgotten: nothing in memory and nothing known of in the index.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.held.is_empty() && self.more.is_none() && !self.reading
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    Free,
+    Until(Time),
+    /// Until something happens: a change of configuration, an outcome.
+    Stays,
+}

@@ -1,0 +1,207 @@
+//! All lanes and whose turn it is: fair between apps, and between the webhooks of an app.
+//!
+//! Invariant: a lane stands in the ring exactly when it may send now; one that may not costs nothing until its timer, or
+//! something that happens to it, brings it back.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::model::Time;
+use crate::model::id::{AppId, DeliveryId, WebhookId};
+use crate::model::webhook::{Status, Webhook, WebhookState};
+use crate::store::due::{Place, Slice};
+use crate::store::{Dispatch, Effects, Registry};
+
+use super::lane::{Lane, Need};
+
+pub struct Lanes {
+    lanes: HashMap<WebhookId, Lane>,
+    /// Apps with something to send, and their webhooks, in turn.
+    ring: VecDeque<AppId>,
+    of_app: HashMap<AppId, VecDeque<WebhookId>>,
+    timers: BinaryHeap<Reverse<(Time, WebhookId)>>,
+    /// Lanes to be filled from the index.
+    pub reads: Vec<(WebhookId, Option<Place>)>,
+    /// Handed out, and not yet durable.
+    outstanding: HashMap<DeliveryId, WebhookId>,
+    in_flight_max: usize,
+}
+
+/// How long a delivery whose outcome could not be written waits before it is sent again.
+const LOST_WAIT_MS: i64 = 5_000;
+
+impl Lanes {
+    pub fn new(in_flight_max: usize) -> Lanes {
+        Lanes {
+            lanes: HashMap::new(),
+            ring: VecDeque::new(),
+            of_app: HashMap::new(),
+            timers: BinaryHeap::new(),
+            reads: Vec::new(),
+            outstanding: HashMap::new(),
+            in_flight_max,
+        }
+    }
+
+    /// Takes in what a batch changed.
+    pub fn learn(&mut self, effects: Effects, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState, now: Time) {
+        if effects.registry_changed {
+            self.reload(registry, now);
+        }
+        for (id, state) in effects.states {
+            self.change(id, now, |lane| lane.state = state);
+        }
+        for (id, due) in effects.due {
+            self.lane(id, registry, &state);
+            self.change(id, now, |lane| lane.note_due(due));
+        }
+        for dispatch in effects.fresh {
+            let id = dispatch.webhook_id;
+            self.lane(id, registry, &state);
+            self.change(id, now, |lane| lane.offer(dispatch));
+        }
+        for (id, delivery) in effects.withdrawn {
+            self.change(id, now, |lane| lane.withdraw(delivery));
+        }
+        for delivery in effects.recorded {
+            if let Some(id) = self.outstanding.remove(&delivery) {
+                self.change(id, now, |lane| lane.recorded(delivery));
+            }
+        }
+        for delivery in effects.lost {
+            if let Some(id) = self.outstanding.remove(&delivery) {
+                self.change(id, now, |lane| lane.given_up(delivery, now.plus_ms(LOST_WAIT_MS)));
+            }
+        }
+    }
+
+    fn lane(&mut self, id: WebhookId, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState) {
+        if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhooks.get(&id)) {
+            self.lanes.insert(id, Lane::new(webhook.clone(), state(id)));
+        }
+    }
+
+    /// Configurations as they are now; a removed webhook's lane goes when nothing of it is in flight.
+    fn reload(&mut self, registry: &Registry, now: Time) {
+        let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
+        for id in ids {
+            match registry.webhooks.get(&id) {
+                Some(webhook) => self.change(id, now, |lane| lane.webhook = webhook.clone()),
+                None => self.change(id, now, |lane| {
+                    lane.webhook = Arc::new(Webhook { status: Status::Disabled, ..Webhook::clone(&lane.webhook) });
+                }),
+            }
+        }
+        self.lanes.retain(|id, lane| registry.webhooks.contains_key(id) || lane.in_flight() > 0);
+    }
+
+    /// Changes a lane, and puts it where it belongs afterwards.
+    fn change(&mut self, id: WebhookId, now: Time, change: impl FnOnce(&mut Lane)) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            change(lane);
+            self.settle(id, now);
+        }
+    }
+
+    fn settle(&mut self, id: WebhookId, now: Time) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let mut need = lane.need(now);
+        if let Need::Read(after) = need {
+            self.reads.push((id, after));
+            need = lane.need(now);
+        }
+        match need {
+            Need::Send if !lane.is_in_ring => {
+                lane.is_in_ring = true;
+                let app = lane.app;
+                let turns = self.of_app.entry(app).or_default();
+                if turns.is_empty() {
+                    self.ring.push_back(app);
+                }
+                turns.push_back(id);
+            }
+            Need::Wait(time) if lane.timer.is_none_or(|timer| time < timer || timer <= now) => {
+                lane.timer = Some(time);
+                self.timers.push(Reverse((time, id)));
+            }
+            _ => {}
+        }
+    }
+
+    /// The next delivery to be sent, if one may be.
+    pub fn next(&mut self, now: Time) -> Option<(Dispatch, Arc<Webhook>)> {
+        while self.outstanding.len() < self.in_flight_max {
+            let app = self.ring.pop_front()?;
+            let Some(turns) = self.of_app.get_mut(&app) else { continue };
+            let Some(id) = turns.pop_front() else { continue };
+            let Some(lane) = self.lanes.get_mut(&id) else {
+                self.put_back(app, None);
+                continue;
+            };
+            let taken = if lane.may_send(now) { lane.take(now) } else { None };
+            let webhook = lane.webhook.clone();
+            let again = lane.may_send(now);
+            lane.is_in_ring = again;
+            self.put_back(app, again.then_some(id));
+            if !again {
+                self.settle(id, now);
+            }
+            if let Some(dispatch) = taken {
+                self.outstanding.insert(dispatch.delivery_id, id);
+                return Some((dispatch, webhook));
+            }
+        }
+        None
+    }
+
+    fn put_back(&mut self, app: AppId, id: Option<WebhookId>) {
+        let turns = self.of_app.entry(app).or_default();
+        turns.extend(id);
+        if turns.is_empty() {
+            self.of_app.remove(&app);
+        } else {
+            self.ring.push_back(app);
+        }
+    }
+
+    pub fn fill(&mut self, id: WebhookId, slice: Slice, began: Option<Place>, now: Time) {
+        self.change(id, now, |lane| lane.fill(slice, began));
+    }
+
+    pub fn read_failed(&mut self, id: WebhookId, again: Time, now: Time) {
+        self.change(id, now, |lane| lane.read_failed(again));
+    }
+
+    /// A request of the webhook is over.
+    pub fn finished(&mut self, id: WebhookId, now: Time) {
+        self.change(id, now, Lane::finished);
+    }
+
+    /// Wakes the lanes whose timer is up.
+    pub fn tick(&mut self, now: Time) {
+        while self.timers.peek().is_some_and(|Reverse((time, _))| *time <= now) {
+            let Some(Reverse((time, id))) = self.timers.pop() else { return };
+            self.change(id, now, |lane| {
+                if lane.timer == Some(time) {
+                    lane.timer = None;
+                }
+            });
+        }
+    }
+
+    /// When the next timer is up.
+    pub fn next_timer(&self) -> Option<Time> {
+        self.timers.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// Deliveries handed out and not yet durable.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Forgets lanes with nothing to do: they come back with their next delivery.
+    pub fn forget_idle(&mut self) {
+        self.lanes.retain(|_, lane| !lane.is_idle() || lane.is_in_ring || lane.timer.is_some());
+    }
+}

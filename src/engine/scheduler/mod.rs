@@ -1,0 +1,216 @@
+//! The scheduler: sleeps until something may be sent, and hands it to the courier. One task; its decisions are in `lanes`.
+//!
+//! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
+
+mod lane;
+mod lanes;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::model::id::WebhookId;
+use crate::model::webhook::Webhook;
+use crate::model::{EventId, Time};
+use crate::store::due::{Place, Slice};
+use crate::store::{Command, Dispatch, Effects, Order, Store};
+
+use self::lane::{LANE_BYTES_MAX, LANE_DELIVERIES_MAX};
+use self::lanes::Lanes;
+use super::courier::Courier;
+use super::ledger::Ledger;
+use super::metrics::Metrics;
+use super::prepared::Prepared;
+use super::work::Work;
+
+/// A lane whose index could not be read is tried again after this.
+const READ_AGAIN_MS: i64 = 1_000;
+/// Messages taken in before lanes are served again.
+const MESSAGES_MAX: usize = 1_024;
+/// How often idle lanes and stale preparations are forgotten.
+const TIDY_MS: i64 = 60_000;
+
+/// What the scheduler is told.
+enum Message {
+    Batch(Box<Effects>),
+    Finished(WebhookId),
+    Filled(WebhookId, Option<Place>, Slice),
+    ReadFailed(WebhookId),
+    /// Send nothing more.
+    Stop,
+}
+
+/// The handle for those who tell it things.
+#[derive(Clone)]
+pub struct Bell {
+    messages: UnboundedSender<Message>,
+    outstanding: Arc<AtomicUsize>,
+}
+
+impl Bell {
+    /// What a batch changed.
+    pub fn batch(&self, effects: Effects) {
+        let _ = self.messages.send(Message::Batch(Box::new(effects)));
+    }
+
+    /// Nothing more is sent from now on; what is in flight goes on.
+    pub fn stop(&self) {
+        let _ = self.messages.send(Message::Stop);
+    }
+
+    /// Deliveries handed out whose outcome is not durable yet.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+}
+
+pub struct Scheduler {
+    store: Store,
+    ledger: Ledger,
+    courier: Arc<Courier>,
+    metrics: Arc<Metrics>,
+    work: Work,
+    lanes: Lanes,
+    prepared: HashMap<WebhookId, Result<Arc<Prepared>, String>>,
+    bell: Bell,
+    stopped: bool,
+    tidied_at: Time,
+}
+
+/// A bell and what it rings, before there is a scheduler to hear it.
+pub struct Hearing(UnboundedReceiver<Message>);
+
+pub fn bell() -> (Bell, Hearing) {
+    let (messages, hearing) = unbounded_channel();
+    (Bell { messages, outstanding: Arc::default() }, Hearing(hearing))
+}
+
+impl Scheduler {
+    pub fn new(store: Store, ledger: Ledger, courier: Arc<Courier>, metrics: Arc<Metrics>, work: Work, bell: Bell, in_flight_max: usize) -> Scheduler {
+        let lanes = Lanes::new(in_flight_max);
+        Scheduler { store, ledger, courier, metrics, work, lanes, prepared: HashMap::new(), bell, stopped: false, tidied_at: Time::ZERO }
+    }
+
+    /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
+    pub async fn run(mut self, mut hearing: Hearing) {
+        let clock = self.courier.clock.clone();
+        match self.store.due_heads() {
+            Ok(due) => self.learn(Effects { due, ..Effects::default() }, clock.now()),
+            Err(error) => tracing::error!(%error, "what is due could not be read at start"),
+        }
+        loop {
+            let now = clock.now();
+            self.lanes.tick(now);
+            self.serve(now);
+            self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
+            let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
+            tokio::select! {
+                message = hearing.0.recv() => {
+                    let Some(message) = message else { return };
+                    let now = clock.now();
+                    self.hear(message, now);
+                    for _ in 0..MESSAGES_MAX {
+                        match hearing.0.try_recv() {
+                            Ok(message) => self.hear(message, now),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                () = clock.sleep_until(timer) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message, now: Time) {
+        match message {
+            Message::Batch(effects) => self.learn(*effects, now),
+            Message::Finished(id) => self.lanes.finished(id, now),
+            Message::Filled(id, began, slice) => {
+                for damage in &slice.damaged {
+                    self.metrics.damaged();
+                    tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
+                }
+                self.lanes.fill(id, slice, began, now);
+            }
+            Message::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
+            Message::Stop => self.stopped = true,
+        }
+        if now.since(self.tidied_at) >= TIDY_MS {
+            self.tidied_at = now;
+            self.lanes.forget_idle();
+            let registry = self.store.registry();
+            self.prepared.retain(|id, _| registry.webhooks.contains_key(id));
+        }
+    }
+
+    fn learn(&mut self, effects: Effects, now: Time) {
+        let registry = self.store.registry();
+        let store = &self.store;
+        self.lanes.learn(effects, &registry, |id| store.state(id), now);
+    }
+
+    /// Sends what may be sent, and has read what must be read.
+    fn serve(&mut self, now: Time) {
+        for (id, after) in std::mem::take(&mut self.lanes.reads) {
+            self.read(id, after, now);
+        }
+        while !self.stopped {
+            let Some((dispatch, webhook)) = self.lanes.next(now) else { break };
+            if dispatch.end <= now {
+                self.expire(&dispatch, now);
+            } else {
+                self.send(dispatch, webhook, now);
+            }
+        }
+        for (id, after) in std::mem::take(&mut self.lanes.reads) {
+            self.read(id, after, now);
+        }
+    }
+
+    fn expire(&mut self, dispatch: &Dispatch, now: Time) {
+        let event: EventId = dispatch.event.id;
+        self.lanes.finished(dispatch.webhook_id, now);
+        self.ledger.submit(Order::internal(Command::Expire { event, delivery: dispatch.delivery_id }));
+    }
+
+    fn send(&mut self, dispatch: Dispatch, webhook: Arc<Webhook>, now: Time) {
+        self.metrics.sent(now.since(dispatch.due));
+        let prepared = self.prepare(&webhook, now);
+        let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
+        tokio::spawn(async move {
+            let finished = courier.carry(&dispatch, &webhook, prepared).await;
+            // In this order: the scheduler hears that the request is over before it hears that it is recorded.
+            let _ = messages.send(Message::Finished(dispatch.webhook_id));
+            ledger.submit(Order::internal(Command::Record(Box::new(finished))));
+        });
+    }
+
+    fn prepare(&mut self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<Prepared>, String> {
+        if let Some(Ok(prepared)) = self.prepared.get(&webhook.id)
+            && prepared.is_current(webhook, now)
+        {
+            return Ok(prepared.clone());
+        }
+        let prepared = Prepared::new(webhook, now).map(Arc::new);
+        self.prepared.insert(webhook.id, prepared.clone());
+        prepared
+    }
+
+    fn read(&self, id: WebhookId, after: Option<Place>, now: Time) {
+        let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
+        tokio::spawn(async move {
+            let slice = work.run(move || store.due(id, after, now, LANE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
+            let message = match slice {
+                Some(Ok(slice)) => Message::Filled(id, after, slice),
+                Some(Err(error)) => {
+                    tracing::error!(%error, webhook_id = %id, "what is due could not be read; trying again");
+                    Message::ReadFailed(id)
+                }
+                None => Message::ReadFailed(id),
+            };
+            let _ = messages.send(message);
+        });
+    }
+}

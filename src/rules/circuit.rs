@@ -1,0 +1,156 @@
+//! What a webhook's attempts say of the webhook: its circuit, when it is given up, and what is told of it.
+//!
+//! Invariant: while the circuit is open nothing is sent before `hold_until`, and then one probe; the first success closes it.
+
+use crate::model::Time;
+use crate::model::time::SECOND_MS;
+use crate::model::webhook::{Circuit, DisabledReason, WebhookState};
+
+/// Consecutive failed attempts that open the circuit.
+pub const FAILURES_TO_OPEN: u32 = 10;
+/// The first wait for a probe; it doubles with every failed one.
+const PROBE_WAIT_MS_MIN: i64 = 5 * SECOND_MS;
+const PROBE_WAIT_MS_MAX: i64 = 300 * SECOND_MS;
+
+/// One finished attempt, as far as the webhook is concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    pub started_at: Time,
+    pub finished_at: Time,
+    pub success: bool,
+    /// 410: the receiver wants no more.
+    pub gone: bool,
+    /// What `Retry-After` asked for.
+    pub hold_until: Option<Time>,
+}
+
+/// A change of state that people are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The circuit opened.
+    Failing,
+    /// Half of `disable_after_s` has passed without a success.
+    Warning,
+    Recovered,
+    Disabled(DisabledReason),
+}
+
+/// The webhook's state after an attempt, and what changed.
+pub fn after(state: WebhookState, disable_after_s: u64, seen: Seen) -> (WebhookState, Vec<Change>) {
+    let mut next = WebhookState {
+        sequence: state.sequence + 1,
+        last_attempt_at: state.last_attempt_at.max(Some(seen.started_at)),
+        ..state
+    };
+    if seen.success {
+        let changes = if state.circuit == Circuit::Closed { vec![] } else { vec![Change::Recovered] };
+        next.consecutive_failures = 0;
+        next.failing_since = None;
+        next.last_success_at = state.last_success_at.max(Some(seen.started_at));
+        next.circuit = Circuit::Closed;
+        next.hold_until = None;
+        next.warned = false;
+        return (next, changes);
+    }
+    let mut changes = Vec::new();
+    let since = *next.failing_since.get_or_insert(seen.started_at);
+    next.consecutive_failures = state.consecutive_failures.saturating_add(1);
+    if let Some(probes) = next.consecutive_failures.checked_sub(FAILURES_TO_OPEN) {
+        if state.circuit == Circuit::Closed {
+            changes.push(Change::Failing);
+        }
+        next.circuit = Circuit::Open;
+        next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(probes)));
+    }
+    next.hold_until = next.hold_until.max(seen.hold_until);
+    let limit_ms = (disable_after_s as i64).saturating_mul(SECOND_MS);
+    let failing_ms = seen.finished_at.since(since);
+    if seen.gone {
+        changes.push(Change::Disabled(DisabledReason::Gone));
+    } else if limit_ms > 0 && failing_ms >= limit_ms {
+        changes.push(Change::Disabled(DisabledReason::Failures));
+    } else if limit_ms > 0 && failing_ms >= limit_ms / 2 && !state.warned {
+        next.warned = true;
+        changes.push(Change::Warning);
+    }
+    (next, changes)
+}
+
+/// The state of a webhook that is enabled again: as if it had never failed, so that it is tried at once.
+pub fn reset(state: WebhookState) -> WebhookState {
+    WebhookState {
+        sequence: state.sequence + 1,
+        consecutive_failures: 0,
+        failing_since: None,
+        circuit: Circuit::Closed,
+        hold_until: None,
+        warned: false,
+        ..state
+    }
+}
+
+fn probe_wait_ms(failed_probes: u32) -> i64 {
+    PROBE_WAIT_MS_MIN.saturating_mul(1 << failed_probes.min(20)).min(PROBE_WAIT_MS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(at: i64) -> Seen {
+        Seen { started_at: Time(at), finished_at: Time(at + 10), success: false, gone: false, hold_until: None }
+    }
+
+    fn run(count: u32, disable_after_s: u64, step_ms: i64) -> (WebhookState, Vec<Change>) {
+        let mut all = Vec::new();
+        let mut state = WebhookState::default();
+        for n in 0..i64::from(count) {
+            let (next, changes) = after(state, disable_after_s, fail(n * step_ms));
+            state = next;
+            all.extend(changes);
+        }
+        (state, all)
+    }
+
+    #[test]
+    fn ten_failures_in_a_row_open_the_circuit_once() {
+        assert_eq!(run(9, 0, 1_000).0.circuit, Circuit::Closed);
+        let (state, changes) = run(15, 0, 1_000);
+        assert_eq!(state.circuit, Circuit::Open);
+        assert_eq!(changes, [Change::Failing]);
+        assert!(state.hold_until.unwrap() > Time(14_010));
+    }
+
+    #[test]
+    fn the_first_success_closes_it() {
+        let (open, _) = run(12, 0, 1_000);
+        let (closed, changes) = after(open, 0, Seen { success: true, ..fail(99_000) });
+        assert_eq!((closed.circuit, closed.hold_until, closed.consecutive_failures), (Circuit::Closed, None, 0));
+        assert_eq!(changes, [Change::Recovered]);
+    }
+
+    #[test]
+    fn probes_wait_longer_and_longer_up_to_a_limit() {
+        let waits: Vec<i64> = (0..10).map(probe_wait_ms).collect();
+        assert_eq!(waits[..3], [5_000, 10_000, 20_000]);
+        assert_eq!(waits[9], PROBE_WAIT_MS_MAX);
+    }
+
+    #[test]
+    fn it_warns_at_half_and_gives_up_at_the_end() {
+        let (_, changes) = run(3, 2, 1_000);
+        assert_eq!(changes, [Change::Warning, Change::Disabled(DisabledReason::Failures)]);
+    }
+
+    #[test]
+    fn gone_disables_at_once() {
+        let (_, changes) = after(WebhookState::default(), 0, Seen { gone: true, ..fail(0) });
+        assert_eq!(changes, [Change::Disabled(DisabledReason::Gone)]);
+    }
+
+    #[test]
+    fn retry_after_holds_without_opening_the_circuit() {
+        let (state, _) = after(WebhookState::default(), 0, Seen { hold_until: Some(Time(60_000)), ..fail(0) });
+        assert_eq!((state.circuit, state.hold_until), (Circuit::Closed, Some(Time(60_000))));
+    }
+}

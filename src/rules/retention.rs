@@ -1,0 +1,81 @@
+//! Whether the clock may be believed when it says that something is a month old.
+//!
+//! Invariant: nothing is dropped on the word of a clock that has just jumped: retention waits until the wall clock and the
+//! monotonic one have agreed for `AGREEMENT_MS`.
+
+use crate::model::Time;
+use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+
+/// How far the two clocks may drift apart between two looks.
+const DRIFT_MS_MAX: i64 = MINUTE_MS;
+/// How long they must agree again before retention goes on.
+pub const AGREEMENT_MS: i64 = HOUR_MS;
+/// How far ahead of the newest row the clock may stand at start.
+const AHEAD_MS_MAX: i64 = DAY_MS;
+
+/// What is remembered between looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockTrust {
+    wall: Time,
+    monotonic_ms: i64,
+    /// On the monotonic clock: distrust ends then.
+    distrusted_until_ms: Option<i64>,
+}
+
+impl ClockTrust {
+    /// At start. `newest`: the time of the newest row; none: an empty store, which has nothing to lose.
+    pub fn at_start(wall: Time, monotonic_ms: i64, newest: Option<Time>) -> ClockTrust {
+        let ahead = newest.is_some_and(|newest| wall.since(newest) > AHEAD_MS_MAX);
+        ClockTrust { wall, monotonic_ms, distrusted_until_ms: ahead.then_some(monotonic_ms + AGREEMENT_MS) }
+    }
+
+    /// Another look at both clocks.
+    pub fn look(self, wall: Time, monotonic_ms: i64) -> ClockTrust {
+        let drift = wall.since(self.wall) - (monotonic_ms - self.monotonic_ms);
+        let distrusted_until_ms = if drift.abs() > DRIFT_MS_MAX {
+            Some(monotonic_ms + AGREEMENT_MS)
+        } else {
+            self.distrusted_until_ms.filter(|until| monotonic_ms < *until)
+        };
+        ClockTrust { wall, monotonic_ms, distrusted_until_ms }
+    }
+
+    /// Whether retention may drop what the wall clock says is over.
+    pub const fn is_trusted(self) -> bool {
+        self.distrusted_until_ms.is_none()
+    }
+
+    /// Somebody has said that the clock is right.
+    pub const fn accepted(self) -> ClockTrust {
+        ClockTrust { distrusted_until_ms: None, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Time = Time(1_772_704_800_000);
+
+    #[test]
+    fn a_jump_stops_retention_until_an_hour_of_agreement() {
+        let mut trust = ClockTrust::at_start(START, 0, Some(START));
+        assert!(trust.is_trusted());
+        for jump_ms in [-HOUR_MS, DAY_MS, 40 * DAY_MS, -START.0] {
+            trust = trust.look(START.plus_ms(MINUTE_MS), MINUTE_MS);
+            let jumped = trust.look(START.plus_ms(2 * MINUTE_MS + jump_ms), 2 * MINUTE_MS);
+            assert!(!jumped.is_trusted(), "{jump_ms}");
+            let later = jumped.look(jumped.wall.plus_ms(HOUR_MS - 1), 2 * MINUTE_MS + HOUR_MS - 1);
+            assert!(!later.is_trusted());
+            assert!(later.look(later.wall.plus_ms(1), 2 * MINUTE_MS + HOUR_MS).is_trusted());
+        }
+    }
+
+    #[test]
+    fn a_clock_far_ahead_of_the_newest_row_is_not_believed_at_start() {
+        assert!(!ClockTrust::at_start(START.plus_ms(40 * DAY_MS), 0, Some(START)).is_trusted());
+        assert!(ClockTrust::at_start(START.plus_ms(HOUR_MS), 0, Some(START)).is_trusted());
+        assert!(ClockTrust::at_start(START, 0, None).is_trusted());
+        assert!(ClockTrust::at_start(START.plus_ms(40 * DAY_MS), 0, Some(START)).accepted().is_trusted());
+    }
+}

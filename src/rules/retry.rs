@@ -1,0 +1,118 @@
+//! When the next attempt is due, and the schedules that have names.
+
+use crate::model::Time;
+use crate::model::time::SECOND_MS;
+
+/// Retries that a schedule may have, and the longest wait of one, in seconds.
+pub const RETRIES_MAX: usize = 1_000;
+pub const RETRY_WAIT_S_MAX: u32 = 30 * 86_400;
+/// `Retry-After` is honoured up to this.
+pub const RETRY_AFTER_S_MAX: i64 = 86_400;
+/// Jitter is at most this part of the wait, and only ever later.
+const JITTER_PARTS: i64 = 10;
+
+/// Standard Webhooks' recommended schedule: ten attempts in all.
+pub const STANDARD_S: [u32; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+
+/// A schedule by its name (api.md section 5).
+pub fn preset(name: &str) -> Option<Vec<u32>> {
+    match name {
+        "standard" => Some(STANDARD_S.to_vec()),
+        "dfns" => Some(vec![60, 660, 6_480, 79_200]),
+        "sent" => Some(vec![60, 120, 240]),
+        "everlytic" => Some(vec![300; 864]),
+        "none" => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// When the attempt after number `finished` (from 1) is due; none when the schedule is used up.
+///
+/// The wait counts from the start of the attempt before, never ends before that one's end, gets 0 to 10 % on top by
+/// `jitter` (any number), and is rounded up to a second, so that due entries share pages.
+pub fn next_attempt(
+    schedule_s: &[u32],
+    finished: u32,
+    started_at: Time,
+    finished_at: Time,
+    jitter: u64,
+) -> Option<Time> {
+    let wait_s = *schedule_s.get(finished.checked_sub(1)? as usize)?;
+    let wait_ms = i64::from(wait_s) * SECOND_MS;
+    let most = wait_ms / JITTER_PARTS;
+    let late_ms = (jitter % (most as u64 + 1)) as i64;
+    let due = started_at.plus_ms(wait_ms + late_ms).max(finished_at);
+    Some(Time((due.0 + SECOND_MS - 1).div_euclid(SECOND_MS) * SECOND_MS))
+}
+
+/// The schedule's whole length in milliseconds with all jitter and rounding: no attempt is planned after it.
+pub fn longest_ms(schedule_s: &[u32], timeout_ms: u32) -> i64 {
+    let waits: i64 =
+        schedule_s.iter().map(|s| i64::from(*s) * SECOND_MS).map(|ms| ms + ms / JITTER_PARTS + SECOND_MS).sum();
+    waits.saturating_add(i64::from(timeout_ms) * (schedule_s.len() as i64 + 1))
+}
+
+/// Until when `Retry-After` asks to wait (RFC 9110 section 10.2.3): seconds, or a date in its preferred form; capped, and
+/// never in the past.
+pub fn retry_after(text: &str, now: Time) -> Option<Time> {
+    let text = text.trim();
+    let until = match text.parse::<u32>() {
+        Ok(seconds) => now.plus_ms(i64::from(seconds) * SECOND_MS),
+        Err(_) => {
+            let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
+            Time(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+        }
+    };
+    Some(until.min(now.plus_ms(RETRY_AFTER_S_MAX * SECOND_MS))).filter(|until| *until > now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_counts_from_the_start_and_jitter_only_adds() {
+        let start = Time(1_000_000);
+        let plain = next_attempt(&[60], 1, start, start.plus_ms(10), 0);
+        assert_eq!(plain, Some(Time(1_060_000)));
+        for jitter in [0, 1, 5_999, 6_000, u64::MAX] {
+            let due = next_attempt(&[60], 1, start, start.plus_ms(10), jitter).unwrap();
+            assert!((1_060_000..=1_067_000).contains(&due.0), "{due:?}");
+            assert_eq!(due.0 % 1_000, 0);
+        }
+    }
+
+    #[test]
+    fn a_retry_is_never_due_before_the_attempt_has_ended() {
+        let start = Time(1_000_000);
+        let due = next_attempt(&[5], 1, start, start.plus_ms(15_000), 0);
+        assert_eq!(due, Some(Time(1_015_000)));
+    }
+
+    #[test]
+    fn a_used_up_schedule_plans_nothing() {
+        assert_eq!(next_attempt(&[], 1, Time(0), Time(0), 3), None);
+        assert_eq!(next_attempt(&STANDARD_S, 10, Time(0), Time(0), 3), None);
+        assert!(next_attempt(&STANDARD_S, 9, Time(0), Time(0), 3).is_some());
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_capped() {
+        let now = Time(1_772_705_400_000);
+        assert_eq!(retry_after("120", now), Some(now.plus_ms(120_000)));
+        assert_eq!(retry_after("Thu, 05 Mar 2026 10:11:00 GMT", now), Some(Time(1_772_705_460_000)));
+        assert_eq!(retry_after("999999999", now), Some(now.plus_ms(86_400_000)));
+        assert_eq!(retry_after("Thu, 05 Mar 2020 10:11:00 GMT", now), None);
+        assert_eq!(retry_after("soon", now), None);
+        assert_eq!(retry_after("-5", now), None);
+    }
+
+    #[test]
+    fn named_schedules_have_the_published_number_of_attempts() {
+        assert_eq!(preset("standard").unwrap().len() + 1, 10);
+        assert_eq!(preset("dfns").unwrap().len() + 1, 5);
+        assert_eq!(preset("everlytic").unwrap().iter().map(|s| u64::from(*s)).sum::<u64>(), 3 * 86_400);
+        assert_eq!(preset("none"), Some(vec![]));
+        assert_eq!(preset("daily"), None);
+    }
+}

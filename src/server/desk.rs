@@ -1,0 +1,228 @@
+//! The desk: what the server answers with. It takes a call through the API's judgement and runs the steps that come out,
+//! with the engine behind it.
+//!
+//! Invariant: a handler never waits and never writes; whatever it wants done comes back as a step, which is done here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::StatusCode;
+use tokio::sync::Notify;
+
+use crate::api::call::{Call, Reply};
+use crate::api::origin::{Foreign, OriginRules, Reach};
+use crate::api::{Api, ApiSettings, Context, Fault, Found, Principal, Step, Vitals};
+use crate::engine::Engine;
+use crate::engine::clock::passing_id;
+use crate::engine::ledger::Busy;
+use crate::model::id::{Id, KeyId};
+use crate::model::{Time, Webhook};
+use crate::store::Refusal;
+
+use super::{Admitted, Service};
+
+/// How often a handler is called again because what it read has changed.
+const STALE_TRIES: usize = 5;
+/// Seconds after which a caller should try again when too much waits for the writer.
+const BUSY_RETRY_S: u32 = 1;
+/// A key's rate may be used up this many seconds ahead in one burst.
+const BURST_S: f64 = 1.0;
+/// Key rates remembered at once.
+const RATES_MAX: usize = 10_000;
+
+pub struct Desk {
+    api: Api,
+    engine: Arc<Engine>,
+    settings: ApiSettings,
+    origins: OriginRules,
+    rates: Mutex<HashMap<KeyId, Rate>>,
+}
+
+/// A call's place and who makes it.
+pub struct Pass {
+    found: Found,
+    principal: Option<Principal>,
+}
+
+/// What of its rate a key has left.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    left: f64,
+    at: Time,
+}
+
+impl Desk {
+    pub fn new(api: Api, engine: Arc<Engine>, settings: ApiSettings, origins: OriginRules) -> Desk {
+        Desk { api, engine, settings, origins, rates: Mutex::default() }
+    }
+
+    fn judge(&self, call: &Call, reach: Reach, found: &Found) -> Result<(Option<Principal>, usize), Fault> {
+        let now = self.engine.clock.now();
+        let principal = found.identify(call, &self.engine.store.registry(), &self.settings, now)?;
+        let host = call.header(http::header::HOST).unwrap_or_default();
+        self.origins.judge_host(reach, host).map_err(foreign)?;
+        self.origins.judge_origin(reach, host, call.header(http::header::ORIGIN)).map_err(foreign)?;
+        let bytes_max = found.admit(call, principal.as_ref(), &self.settings)?;
+        if let Some(principal) = &principal {
+            self.take_from_rate(principal, now)?;
+        }
+        Ok((principal, bytes_max))
+    }
+
+    fn take_from_rate(&self, principal: &Principal, now: Time) -> Result<(), Fault> {
+        let Some(per_s) = principal.key.rate_per_s else { return Ok(()) };
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() > RATES_MAX {
+            rates.clear();
+        }
+        let most = (per_s * BURST_S).max(1.0);
+        let rate = rates.entry(principal.key.id).or_insert(Rate { left: most, at: now });
+        let since_s = now.since(rate.at).max(0) as f64 / 1_000.0;
+        *rate = Rate { left: (rate.left + since_s * per_s).min(most), at: now };
+        if rate.left < 1.0 {
+            let wait_s = ((1.0 - rate.left) / per_s).ceil().max(1.0) as u32;
+            let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key makes more requests than it may");
+            return Err(fault.retry_after(wait_s));
+        }
+        rate.left -= 1.0;
+        Ok(())
+    }
+
+    /// Runs the handler, on a thread for reading where it may read much.
+    async fn handle(self: &Arc<Self>, call: &Arc<Call>, pass: &Arc<Pass>, since: Time) -> Result<Step, Fault> {
+        // Publishing reads nothing: it is judged here and now. Everything else may read the store.
+        if call.method == http::Method::POST && pass.found.pattern().starts_with("/v1/events") {
+            return self.handle_here(call, pass, since);
+        }
+        let (desk, call, pass) = (self.clone(), call.clone(), pass.clone());
+        let work = self.engine.work;
+        let step = work.run(move || desk.handle_here(&call, &pass, since)).await;
+        step.unwrap_or_else(|| Err(Fault::internal("a handler panicked")))
+    }
+
+    fn handle_here(&self, call: &Call, pass: &Pass, since: Time) -> Result<Step, Fault> {
+        let mut random = |bytes: &mut [u8]| self.engine.random.fill(bytes);
+        let mut context = Context {
+            store: &self.engine.store,
+            registry: self.engine.store.registry(),
+            settings: &self.settings,
+            vitals: self,
+            now: self.engine.clock.now(),
+            since,
+            random: &mut random,
+        };
+        pass.found.handle(&mut context, pass.principal.as_ref(), call)
+    }
+
+    async fn answer(self: &Arc<Self>, call: Arc<Call>, pass: &Arc<Pass>) -> Result<Reply, Fault> {
+        let since = self.engine.clock.now();
+        // Listening begins before the first look, so that no commit falls between looking and waiting.
+        let mut commits = self.commits_for(&call, pass);
+        let mut stale = 0;
+        let mut step = self.handle(&call, pass, since).await?;
+        loop {
+            step = match step {
+                Step::Reply(reply) => return Ok(reply),
+                Step::Apply { order, then } => match self.engine.apply(*order).await {
+                    Ok(Err(Refusal::Stale)) if stale < STALE_TRIES => {
+                        stale += 1;
+                        self.handle(&call, pass, since).await?
+                    }
+                    Ok(result) => then(result)?,
+                    Err(busy) => return Err(busy_fault(busy)),
+                },
+                Step::Test { trial, then } => {
+                    let attempt = self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone()).await;
+                    then(attempt)?
+                }
+                Step::Wait { webhook, until } => {
+                    let notify = commits.get_or_insert_with(|| self.engine.feeds.of(webhook));
+                    let notified = notify.clone().notified_owned();
+                    tokio::pin!(notified);
+                    notified.as_mut().enable();
+                    // One more look: what was committed before listening began.
+                    match self.handle(&call, pass, since).await? {
+                        Step::Wait { .. } if self.engine.clock.now() < until => {
+                            tokio::select! {
+                                () = notified => {}
+                                () = self.engine.clock.sleep_until(until) => {}
+                            }
+                            self.handle(&call, pass, since).await?
+                        }
+                        other => other,
+                    }
+                }
+            };
+        }
+    }
+
+    fn commits_for(&self, call: &Call, pass: &Pass) -> Option<Arc<Notify>> {
+        if !pass.found.pattern().ends_with("/feed") {
+            return None;
+        }
+        let webhook = call.path.split('/').nth(3).and_then(|id| id.parse::<Id<Webhook>>().ok())?;
+        Some(self.engine.feeds.of(webhook))
+    }
+}
+
+impl Vitals for Desk {
+    fn unready(&self) -> Vec<String> {
+        self.engine.unready()
+    }
+
+    fn metrics(&self) -> String {
+        self.engine.metrics_text()
+    }
+}
+
+/// The desk as the server holds it.
+pub struct Counter(pub Arc<Desk>);
+
+impl Service for Counter {
+    type Pass = Pass;
+
+    fn request_id(&self) -> String {
+        let engine = &self.0.engine;
+        Id::<Call>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
+    }
+
+    fn admit(&self, call: &Call, reach: Reach) -> Result<Admitted<Pass>, Box<Reply>> {
+        let found = self.0.api.find(call);
+        match self.0.judge(call, reach, &found) {
+            Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal }, body_bytes_max }),
+            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id))),
+        }
+    }
+
+    async fn call(&self, call: Call, pass: Pass) -> Reply {
+        let (call, pass) = (Arc::new(call), Arc::new(pass));
+        match self.0.answer(call.clone(), &pass).await {
+            Ok(reply) => reply,
+            Err(fault) => {
+                if fault.status.is_server_error() {
+                    tracing::warn!(request_id = call.request_id, route = pass.found.pattern(), code = fault.code, detail = fault.detail, "request failed");
+                }
+                pass.found.render(&fault, &call.request_id)
+            }
+        }
+    }
+}
+
+fn foreign(foreign: Foreign) -> Fault {
+    match foreign {
+        Foreign::Host => Fault::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "host_not_allowed",
+            "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
+        ),
+        Foreign::Origin => Fault::forbidden("origin_not_allowed", "a request from a web page of another origin is refused"),
+    }
+}
+
+fn busy_fault(busy: Busy) -> Fault {
+    let (code, detail) = match busy {
+        Busy::Full => ("busy", "too much waits to be written; try again"),
+        Busy::Stopping => ("stopping", "the daemon is stopping"),
+    };
+    Fault::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(BUSY_RETRY_S)
+}

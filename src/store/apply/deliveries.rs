@@ -1,0 +1,185 @@
+//! What people ask of deliveries that exist: send again, cancel, erase; and what follows when a webhook is removed.
+
+use std::sync::Arc;
+
+use crate::model::attempt::Trigger;
+use crate::model::id::{DeliveryId, EventId, WebhookId};
+use crate::model::webhook::{Status, Webhook};
+use crate::model::{Delivery, DeliveryStatus, Event};
+use crate::rules::transition::{self, Happening};
+
+use super::super::command::{Caller, Receipt, Refusal};
+use super::super::snapshot::{Next, Way};
+use super::super::tables::{self, Table};
+use super::publish::{Making, chunks_of};
+use super::{Judged, OnPartition};
+
+/// Replays of one event that are looked at together.
+const REPLAYS_MAX: usize = 100_000;
+
+impl OnPartition<'_> {
+    pub(super) fn retry(&mut self, by: Option<&Caller>, id: DeliveryId) -> Judged<Receipt> {
+        let was = self.delivery_within(by, id)?;
+        let webhook = self.registry.webhooks.get(&was.webhook_id).cloned();
+        let Some(webhook) = webhook else {
+            return Err(conflict("webhook_removed", "the webhook of this delivery was removed"));
+        };
+        if webhook.status == Status::Disabled {
+            return Err(conflict("webhook_disabled", "the webhook of this delivery is disabled; enable it first"));
+        }
+        let event = self.event_of(&was)?;
+        if event.erased_at.is_some() {
+            return Err(conflict("event_erased", "the data of this event was erased"));
+        }
+        if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was, &webhook) }
+    }
+
+    fn replay(&mut self, event: &Arc<Event>, was: &Delivery, webhook: &Webhook) -> Judged<Receipt> {
+        let data = self.data_of(event)?;
+        let making = Making { due: self.draw.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
+        let mut event = Event::clone(event);
+        // Somebody asks for it now: an end in the past is over.
+        event.expires_at = event.expires_at.filter(|end| *end > self.draw.now);
+        let delivery = self.make_delivery(&Arc::new(event), &data, webhook, making)?;
+        Ok(Receipt::Delivery(Box::new(delivery)))
+    }
+
+    fn pull_forward(&mut self, was: Delivery, webhook: &Arc<Webhook>) -> Judged<Receipt> {
+        let mut delivery = Delivery { manual: true, ..was.clone() };
+        let now = self.draw.now;
+        if let Some(due) = was.next_attempt_at.filter(|due| *due > now) {
+            let old = tables::due(was.webhook_id, due, was.id);
+            let head = !self.is_queued(webhook, &was)? || self.draft.has(Table::Due, &old)?;
+            self.draft.remove(Table::Due, old);
+            delivery.next_attempt_at = Some(now);
+            if head {
+                self.draft.mark(Table::Due, tables::due(was.webhook_id, now, was.id));
+                self.effects.due.push((was.webhook_id, now));
+            }
+        }
+        self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
+        Ok(Receipt::Delivery(Box::new(delivery)))
+    }
+
+    pub(super) fn cancel_delivery(&mut self, by: Option<&Caller>, id: DeliveryId) -> Judged<Receipt> {
+        let was = self.delivery_within(by, id)?;
+        match self.cancel(&was)? {
+            Some(delivery) => Ok(Receipt::Delivery(Box::new(delivery))),
+            None => Err(conflict("delivery_final", &format!("the delivery is already {}", was.status.as_str()))),
+        }
+    }
+
+    pub(super) fn cancel_event(&mut self, by: Option<&Caller>, id: EventId) -> Judged<Receipt> {
+        let event = self.event_within(by, id)?;
+        let mut count = 0;
+        for delivery in self.deliveries_of(&event)? {
+            count += u32::from(self.cancel(&delivery)?.is_some());
+        }
+        Ok(Receipt::Cancelled(count))
+    }
+
+    fn cancel(&mut self, was: &Delivery) -> Judged<Option<Delivery>> {
+        let Some(status) = transition::next(was.status, Happening::Cancelled) else { return Ok(None) };
+        let mut delivery = was.clone();
+        self.move_on(was, &mut delivery, status, None, self.draw.now)?;
+        self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
+        self.effects.withdrawn.push((was.webhook_id, was.id));
+        Ok(Some(delivery))
+    }
+
+    pub(super) fn erase_event(&mut self, by: Option<&Caller>, id: EventId) -> Judged<Receipt> {
+        let mut event = self.event_within(by, id)?;
+        for delivery in self.deliveries_of(&event)? {
+            self.cancel(&delivery)?;
+            for mut attempt in self.attempts_of(&delivery)? {
+                attempt.response_body = None;
+                self.draft.put(Table::Attempts, tables::one(attempt.id), &attempt);
+            }
+        }
+        for number in 0..chunks_of(event.data_bytes as usize) {
+            self.draft.remove(Table::Data, tables::chunk(id, number));
+        }
+        event.data_bytes = 0;
+        event.erased_at.get_or_insert(self.draw.now);
+        self.draft.put(Table::Events, tables::one(id), &event);
+        Ok(Receipt::Done)
+    }
+
+    /// Rewrites what a removed webhook left open in this partition as cancelled, as far as `limit`.
+    pub(super) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> Judged<Receipt> {
+        let mut open = self.draft.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
+        if open.is_empty() {
+            open = self.draft.keys(Table::Queue, webhook.as_bytes(), limit as usize)?;
+        }
+        for key in open {
+            let found = match tables::last_id(&key) {
+                Some(id) => self.draft.get::<Delivery>(Table::Deliveries, DeliveryId::as_bytes(&id))?,
+                None => None,
+            };
+            let cancelled = match &found {
+                Some(delivery) => self.cancel(delivery)?.is_some(),
+                None => false,
+            };
+            if !cancelled {
+                // An index entry without an open delivery would be found for ever.
+                self.draft.remove(Table::Due, key.clone());
+                self.draft.remove(Table::Queue, key);
+            }
+        }
+        Ok(Receipt::Done)
+    }
+
+    fn delivery_within(&self, by: Option<&Caller>, id: DeliveryId) -> Judged<Delivery> {
+        let found = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+        let visible =
+            found.filter(|d| by.is_none_or(|by| by.reach.covers(d.org_id, d.app_id)) && self.is_kept(d.event_id));
+        let mut delivery = visible.ok_or(Refusal::NotFound("delivery"))?;
+        if !delivery.status.is_final() && !self.registry.webhooks.contains_key(&delivery.webhook_id) {
+            delivery.status = DeliveryStatus::Cancelled;
+        }
+        Ok(delivery)
+    }
+
+    fn event_within(&self, by: Option<&Caller>, id: EventId) -> Judged<Event> {
+        let found = self.draft.get::<Event>(Table::Events, id.as_bytes())?;
+        let visible = found.filter(|e| by.is_none_or(|by| by.reach.covers(e.org_id, e.app_id)) && self.is_kept(e.id));
+        Ok(visible.ok_or(Refusal::NotFound("event"))?)
+    }
+
+    fn event_of(&self, delivery: &Delivery) -> Judged<Arc<Event>> {
+        let key = delivery.event_id;
+        let found = self.draft.get::<Event>(Table::Events, key.as_bytes())?;
+        found.map(Arc::new).ok_or_else(|| self.draft.base().damaged(Table::Events, key.as_bytes()).into())
+    }
+
+    /// Whether the event's retention has not ended.
+    pub(super) fn is_kept(&self, event: EventId) -> bool {
+        self.draw.now < event.time().plus_ms(self.shelf.options.retention_ms)
+    }
+
+    /// What publishing made, which follows the event, and what replays made.
+    pub(super) fn deliveries_of(&self, event: &Event) -> Judged<Vec<Delivery>> {
+        let mut ids: Vec<DeliveryId> = Vec::new();
+        let from = std::ops::Bound::Included(event.id.as_bytes().as_slice());
+        self.draft.base().scan(Table::Deliveries, (from, std::ops::Bound::Unbounded), Way::Up, |key, _| {
+            if ids.len() >= event.deliveries as usize {
+                return Ok(Next::Stop);
+            }
+            ids.extend(tables::last_id::<Delivery>(key));
+            Ok(Next::Go)
+        })?;
+        for key in self.draft.keys(Table::OfEvent, event.id.as_bytes(), REPLAYS_MAX)? {
+            ids.extend(tables::last_id::<Delivery>(&key));
+        }
+        let mut deliveries = Vec::with_capacity(ids.len());
+        for id in ids {
+            let found = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+            deliveries.extend(found.filter(|d| d.event_id == event.id));
+        }
+        Ok(deliveries)
+    }
+}
+
+pub(super) fn conflict(code: &'static str, detail: &str) -> super::Stop {
+    Refusal::Conflict { code, detail: detail.to_owned() }.into()
+}

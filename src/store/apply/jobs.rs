@@ -1,0 +1,132 @@
+//! Replay jobs, a slice at a time: which past events go again, and where.
+//!
+//! Invariant: a slice's deliveries name their job and their event, and a job never makes two for the same event and
+//! webhook, so a slice that is applied twice after a crash makes nothing twice.
+
+use std::sync::Arc;
+
+use crate::model::attempt::Trigger;
+use crate::model::id::{EventId, WebhookId};
+use crate::model::webhook::{Status, Webhook};
+use crate::model::{Delivery, Event};
+use crate::rules::fanout::{self, Decision};
+use crate::rules::patterns;
+
+use super::super::command::{Command, Order, Receipt, Refusal};
+use super::super::job::{Job, JobId, JobSpec, JobStatus};
+use super::super::registry::Registry;
+use super::super::snapshot::{Next, Way};
+use super::super::tables::Table;
+use super::publish::Making;
+use super::{Judged, OnPartition};
+
+impl OnPartition<'_> {
+    pub(super) fn advance_job(&mut self, id: JobId, limit: u32) -> Judged<Receipt> {
+        let job = super::super::reads::job_anywhere(self.shelf, id)?;
+        let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
+            return Err(Refusal::NotFound("replay").into());
+        };
+        let mut examined = 0;
+        let mut last = job.position;
+        for event in self.events_after(job.position, job.end, limit)? {
+            examined += 1;
+            last = event.id;
+            self.replay_event(&mut job, Arc::new(event))?;
+        }
+        job.position = last;
+        if examined < limit {
+            // This partition is done: go on in the next one, or end.
+            let later =
+                self.shelf.partitions().into_iter().find(|p| p.first > last.as_u128() && p.first <= job.end.as_u128());
+            let home = self.shelf.home(last.as_u128().max(1)).map(|p| p.first);
+            match later.filter(|p| Some(p.first) != home) {
+                Some(next) => job.position = EventId::from_u128(next.first.saturating_sub(1)),
+                None => job.exhausted = true,
+            }
+        }
+        self.follow.push(Order::internal(Command::SaveJob(Box::new(job.clone()))));
+        self.effects.jobs = !job.exhausted;
+        Ok(Receipt::Job(Box::new(job)))
+    }
+
+    fn events_after(&self, position: EventId, end: EventId, limit: u32) -> Judged<Vec<Event>> {
+        let mut ids = Vec::new();
+        let range = (
+            std::ops::Bound::Excluded(position.as_bytes().as_slice()),
+            std::ops::Bound::Included(end.as_bytes().as_slice()),
+        );
+        self.draft.base().scan(Table::Events, range, Way::Up, |key, _| {
+            ids.push(key.to_vec());
+            Ok(if ids.len() < limit as usize { Next::Go } else { Next::Stop })
+        })?;
+        let mut events = Vec::with_capacity(ids.len());
+        for key in ids {
+            events.extend(self.draft.get::<Event>(Table::Events, &key)?);
+        }
+        Ok(events)
+    }
+
+    fn replay_event(&mut self, job: &mut Job, event: Arc<Event>) -> Judged<()> {
+        if !self.is_kept(event.id) || event.erased_at.is_some() || !covers(&job.spec, &event) {
+            return Ok(());
+        }
+        let before = self.deliveries_of(&event)?;
+        let data = self.data_of(&event)?;
+        for webhook in targets(&self.registry, &job.spec, &event) {
+            let own: Vec<&Delivery> = before.iter().filter(|d| d.webhook_id == webhook.id).collect();
+            let made = own.iter().any(|d| d.job_id == Some(job.id));
+            if !made && !chosen(&job.spec, &webhook, &event, &data, &own) {
+                continue;
+            }
+            job.matched += 1;
+            job.created += 1;
+            if made {
+                continue;
+            }
+            let replay_of = own.last().map(|d| d.id);
+            let making = Making { due: self.draw.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
+            let fresh = Arc::new(Event {
+                expires_at: event.expires_at.filter(|end| *end > self.draw.now),
+                ..Event::clone(&event)
+            });
+            self.make_delivery(&fresh, &data, &webhook, making)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a job looks at an event at all.
+pub(in crate::store) fn covers(spec: &JobSpec, event: &Event) -> bool {
+    spec.from.is_none_or(|from| event.received_at >= from)
+        && spec.to.is_none_or(|to| event.received_at < to)
+        && (spec.types.is_empty() || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.event_type)))
+}
+
+/// The webhooks of a job that an event may go to: enabled or paused ones of the event's app.
+pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Event) -> Vec<Arc<Webhook>> {
+    let wanted = |webhook: &&Arc<Webhook>| {
+        let named: Option<WebhookId> = spec.webhook;
+        named.is_none_or(|id| id == webhook.id)
+            && spec.app.is_none_or(|app| app == event.app_id)
+            && webhook.status != Status::Disabled
+    };
+    registry.webhooks_of(event.app_id).filter(wanted).cloned().collect()
+}
+
+/// Whether an event goes again to a webhook that had `own` deliveries of it.
+pub(in crate::store) fn chosen(
+    spec: &JobSpec,
+    webhook: &Arc<Webhook>,
+    event: &Event,
+    data: &[u8],
+    own: &[&Delivery],
+) -> bool {
+    if spec.missing {
+        let delivered = own.iter().any(|d| d.status == crate::model::DeliveryStatus::Delivered || !d.status.is_final());
+        return !delivered && fanout::decide(webhook, &event.event_type, &event.channels, data) == Decision::Wanted;
+    }
+    match spec.status {
+        Some(status) => own.last().is_some_and(|d| d.status == status),
+        None => own.last().is_some_and(|d| d.status.is_final()),
+    }
+}

@@ -1,0 +1,238 @@
+//! Applying commands: the only code that decides what is written.
+//!
+//! Invariant: a command is judged before it changes the draft; one that is refused has put nothing into it.
+
+mod deliveries;
+pub(super) mod jobs;
+pub(super) mod publish;
+mod queue;
+mod record;
+pub(super) mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{AppId, Id, Stamp, WebhookId};
+use crate::model::webhook::WebhookState;
+use crate::model::{Event, Time};
+use crate::rules::fanout::Fanout;
+
+use super::command::{Applied, Command, Keep, Order, Receipt, Refusal};
+use super::dedup::{Dedup, Fingerprint};
+use super::draft::Draft;
+use super::effects::Effects;
+use super::error::Error;
+use super::figures::FigureCache;
+use super::registry::Registry;
+use super::row;
+use super::shelf::Shelf;
+use super::tables::{self, Table};
+
+/// Seconds that an answer with a secret in it is kept.
+const PRIVATE_ANSWER_MS: i64 = 600_000;
+
+/// Where ids come from. The daemon's rise with the clock; a test may hand in its own.
+pub trait Ids: Send {
+    fn next(&mut self, now: Time, random: u64) -> u128;
+    /// Never gives an id up to `id` again.
+    fn rise_above(&mut self, id: u128);
+}
+
+impl Ids for Stamp {
+    fn next(&mut self, now: Time, random: u64) -> u128 {
+        Stamp::next::<()>(self, now, random).as_u128()
+    }
+    fn rise_above(&mut self, id: u128) {
+        let other = Stamp::after(id);
+        if other.ahead_of(self) {
+            *self = other;
+        }
+    }
+}
+
+/// What comes in from outside the store with every batch: time, ids, chance.
+pub struct Draw<'a> {
+    pub now: Time,
+    pub ids: &'a mut dyn Ids,
+    pub random: &'a mut dyn FnMut() -> u64,
+}
+
+impl Draw<'_> {
+    pub fn id<K>(&mut self) -> Id<K> {
+        let random = (self.random)();
+        Id::from_u128(self.ids.next(self.now, random))
+    }
+
+    pub fn nonce(&mut self) -> [u8; 12] {
+        let (a, b) = ((self.random)().to_be_bytes(), (self.random)().to_be_bytes());
+        std::array::from_fn(|i| if i < 8 { a[i] } else { b[i - 8] })
+    }
+}
+
+/// A command was refused, or the store could not even judge it.
+#[derive(Debug)]
+pub enum Stop {
+    Refused(Refusal),
+    Broken(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Broken(error)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+pub type Judged<T> = Result<T, Stop>;
+
+/// A kept answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AnswerRow {
+    pub request: Vec<u8>,
+    pub at: Time,
+    /// `Receipt` and `Keep::extra`, sealed.
+    pub answer: Vec<u8>,
+    /// Holds a secret: kept for `PRIVATE_ANSWER_MS` only.
+    pub private: bool,
+}
+
+/// The fan-outs of apps, made when first asked for and forgotten when a webhook changes.
+#[derive(Debug, Default)]
+pub struct Fanouts(HashMap<AppId, Arc<Fanout>>);
+
+impl Fanouts {
+    pub fn of(&mut self, registry: &Registry, app: AppId) -> Arc<Fanout> {
+        self.0.entry(app).or_insert_with(|| Arc::new(Fanout::of(registry.webhooks_of(app)))).clone()
+    }
+
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// One batch of commands on one partition.
+pub struct OnPartition<'a> {
+    pub shelf: &'a Shelf,
+    pub registry: Arc<Registry>,
+    pub draft: Draft,
+    pub draw: Draw<'a>,
+    pub figures: &'a mut FigureCache,
+    pub fanouts: &'a mut Fanouts,
+    pub dedup: &'a Dedup,
+    /// What this batch adds to `dedup` once it is committed.
+    pub learned: HashMap<Fingerprint, Arc<Event>>,
+    /// States as this batch has them.
+    pub states: HashMap<WebhookId, WebhookState>,
+    pub effects: Effects,
+    /// Commands that follow from this batch, in other files.
+    pub follow: Vec<Order>,
+}
+
+impl OnPartition<'_> {
+    pub fn apply(&mut self, order: &Order) -> Judged<Applied> {
+        if let Some(keep) = &order.keep
+            && let Some(applied) = self.kept(keep, matches!(order.command, Command::Publish(_)))?
+        {
+            return Ok(applied);
+        }
+        let receipt = self.run(order)?;
+        if let Some(keep) = &order.keep {
+            self.keep(keep, &receipt);
+        }
+        Ok(Applied { receipt, replayed: false, extra: None })
+    }
+
+    fn run(&mut self, order: &Order) -> Judged<Receipt> {
+        let by = order.by.as_ref();
+        match &order.command {
+            Command::Publish(events) => self.publish(by, events, order.keep.as_ref()),
+            Command::Record(finished) => self.record(finished),
+            Command::Expire { delivery, .. } => self.expire(*delivery),
+            Command::Release { webhook, key_hash, delivery, .. } => self.release(*webhook, *key_hash, *delivery),
+            Command::Sweep { webhook, limit, .. } => self.sweep(*webhook, *limit),
+            Command::Retry { id } => self.retry(by, *id),
+            Command::CancelDelivery { id } => self.cancel_delivery(by, *id),
+            Command::CancelEvent { id } => self.cancel_event(by, *id),
+            Command::EraseEvent { id } => self.erase_event(by, *id),
+            Command::AdvanceJob { id, limit } => self.advance_job(*id, *limit),
+            _ => Err(Refusal::Failed("a command of the state file reached a partition".into()).into()),
+        }
+    }
+
+    /// The state of a webhook as this batch has it.
+    fn state(&self, id: WebhookId) -> WebhookState {
+        self.states.get(&id).copied().unwrap_or_else(|| self.shelf.webhook_state(id))
+    }
+
+    /// The first answer to the same `Idempotency-Key`, if there is one within the window.
+    fn kept(&self, keep: &Keep, published: bool) -> Judged<Option<Applied>> {
+        let found = match self.draft.get::<AnswerRow>(Table::Answers, &keep.key)? {
+            None if published => self.kept_elsewhere(keep)?,
+            found => found,
+        };
+        judge_kept(self.shelf, found, keep, self.draw.now)
+    }
+
+    fn kept_elsewhere(&self, keep: &Keep) -> Judged<Option<AnswerRow>> {
+        let Some(event) = self.dedup.find(super::dedup::of_answer(&keep.key)) else { return Ok(None) };
+        let Some(home) = self.shelf.home(event.as_u128()) else { return Ok(None) };
+        let snapshot = self.shelf.snapshot(&home)?;
+        match snapshot.get(Table::Answers, &keep.key, row::decode::<AnswerRow>)? {
+            Some(None) => Err(snapshot.damaged(Table::Answers, &keep.key).into()),
+            found => Ok(found.flatten()),
+        }
+    }
+
+    fn keep(&mut self, keep: &Keep, receipt: &Receipt) {
+        let row = answer_row(self.shelf, keep, receipt, self.draw.now, self.draw.nonce());
+        self.draft.put(Table::Answers, keep.key.to_vec(), &row);
+    }
+
+    /// Everything that is left to be written before the commit.
+    pub fn finish(&mut self) {
+        self.figures.flush(&mut self.draft);
+    }
+}
+
+/// What a found answer means for a request that shows the same key.
+pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Time) -> Judged<Option<Applied>> {
+    let Some(row) = found else { return Ok(None) };
+    let age_ms = now.since(row.at);
+    if age_ms >= shelf.options.idempotency_window_ms {
+        return Ok(None);
+    }
+    if row.request != keep.request {
+        let detail = "this Idempotency-Key was used with another request".to_owned();
+        return Err(Refusal::Conflict { code: "idempotency_key_reused", detail }.into());
+    }
+    if row.private && age_ms >= PRIVATE_ANSWER_MS {
+        let detail = "the first answer held a secret and is no longer kept".to_owned();
+        return Err(Refusal::Conflict { code: "answer_expired", detail }.into());
+    }
+    let answer = shelf.vault.open(&keep.key, &row.answer);
+    match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
+        Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
+        None => Err(Refusal::Failed("a kept answer does not open".into()).into()),
+    }
+}
+
+/// The row that keeps an answer: always sealed, because a receipt may hold a secret.
+pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonce: [u8; 12]) -> AnswerRow {
+    let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
+    AnswerRow { request: keep.request.to_vec(), at: now, answer: shelf.vault.seal(&keep.key, &plain, nonce), private: keep.secret }
+}
+
+/// Marks in a draft that an event is remembered by `fingerprint`.
+fn remember(draft: &mut Draft, event: &Event, kind: super::dedup::Kind, fingerprint: Fingerprint) {
+    let mut key = tables::one(event.id);
+    key.push(kind as u8);
+    draft.put_bytes(Table::EventKeys, key, &fingerprint.to_be_bytes());
+}

@@ -1,0 +1,322 @@
+//! Publishing: an event, its bytes, and a delivery for every webhook that wants it, in one commit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::model::attempt::Trigger;
+use crate::model::id::{AppId, EventId};
+use crate::model::webhook::{Ordered, Webhook};
+use crate::model::{Delivery, DeliveryStatus, Event, Time};
+use crate::rules::{patterns, retry};
+
+use super::super::command::{Caller, Keep, NewEvent, Published, Receipt, Refusal};
+use super::super::dedup::{self, Kind};
+use super::super::effects::Dispatch;
+use super::super::figures::Owner;
+use super::super::row;
+use super::super::tables::{self, Table};
+use super::{Judged, OnPartition, remember};
+
+/// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
+pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
+
+/// A judged event: made already, or to be made.
+enum Plan {
+    Duplicate(Event),
+    /// The same as an earlier one of this very batch.
+    Same(usize),
+    New {
+        app: AppId,
+        webhooks: Vec<Arc<Webhook>>,
+    },
+}
+
+/// How a delivery comes to be.
+pub(super) struct Making {
+    pub due: Time,
+    pub trigger: Trigger,
+    pub replay_of: Option<crate::model::DeliveryId>,
+    pub job: Option<super::super::job::JobId>,
+}
+
+impl OnPartition<'_> {
+    pub(super) fn publish(&mut self, by: Option<&Caller>, events: &[NewEvent], keep: Option<&Keep>) -> Judged<Receipt> {
+        let mut plans: Vec<Plan> = Vec::with_capacity(events.len());
+        for (number, new) in events.iter().enumerate() {
+            let plan = self.judge_event(by, events, &plans, number, new)?;
+            plans.push(plan);
+        }
+        let mut published: Vec<Published> = Vec::with_capacity(events.len());
+        for (new, plan) in events.iter().zip(plans) {
+            let one = match plan {
+                Plan::Duplicate(event) => Published { event, duplicate: true },
+                Plan::Same(earlier) => Published { event: published[earlier].event.clone(), duplicate: true },
+                Plan::New { app, webhooks } => {
+                    Published { event: self.write_event(app, new, &webhooks)?, duplicate: false }
+                }
+            };
+            published.push(one);
+        }
+        if let (Some(keep), Some(first)) = (keep, published.iter().find(|p| !p.duplicate)) {
+            let fingerprint = dedup::of_answer(&keep.key);
+            remember(&mut self.draft, &first.event, Kind::Answer, fingerprint);
+            self.learned.insert(fingerprint, Arc::new(first.event.clone()));
+        }
+        Ok(Receipt::Published(published))
+    }
+
+    fn judge_event(
+        &mut self,
+        by: Option<&Caller>,
+        all: &[NewEvent],
+        before: &[Plan],
+        number: usize,
+        new: &NewEvent,
+    ) -> Judged<Plan> {
+        let app = self.app_of(by, number, new)?;
+        if let Some(name) = &new.event_id {
+            let earlier = before.iter().zip(all).position(|(plan, other)| {
+                matches!(plan, Plan::New { app: a, .. } if *a == app) && other.event_id.as_ref() == Some(name)
+            });
+            if let Some(earlier) = earlier {
+                let other = &all[earlier];
+                return if other.event_type == new.event_type && other.data == new.data {
+                    Ok(Plan::Same(earlier))
+                } else {
+                    Err(id_conflict(name).into())
+                };
+            }
+            if let Some(event) = self.known_event(app, name)? {
+                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
+                return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
+            }
+        }
+        let fanout = self.fanouts.of(&self.registry, app);
+        let about = new.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.event_type));
+        let webhooks: Vec<_> = fanout
+            .wanted(&new.event_type, &new.channels, &new.data)
+            .filter(|webhook| about.is_none_or(|id| *id != webhook.id.to_string()))
+            .cloned()
+            .collect();
+        self.judge_times(number, new, &webhooks)?;
+        Ok(Plan::New { app, webhooks })
+    }
+
+    fn app_of(&self, by: Option<&Caller>, number: usize, new: &NewEvent) -> Judged<AppId> {
+        let Some(by) = by else {
+            return new.app.ok_or_else(|| Refusal::NotFound("app").into());
+        };
+        let default = || self.registry.organizations.get(&by.reach.org).map(|o| o.default_app_id);
+        let app = new.app.or(by.reach.app).or_else(default).ok_or(Refusal::NotFound("app"))?;
+        match self.registry.app(by.reach, app) {
+            Some(_) => Ok(app),
+            None => {
+                Err(Refusal::Invalid { pointer: format!("/events/{number}/app_id"), detail: "no such app".into() }
+                    .into())
+            }
+        }
+    }
+
+    fn judge_times(&self, number: usize, new: &NewEvent, webhooks: &[Arc<Webhook>]) -> Judged<()> {
+        let Some(deliver_at) = new.deliver_at else { return Ok(()) };
+        let end = self.draw.now.plus_ms(self.shelf.options.retention_ms);
+        let longest = webhooks.iter().map(|w| retry::longest_ms(&w.retry_schedule_s, w.timeout_ms)).max().unwrap_or(0);
+        if deliver_at.plus_ms(longest) < end {
+            return Ok(());
+        }
+        let detail = "deliver_at and the retry schedule after it end after the retention".to_owned();
+        Err(Refusal::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
+    }
+
+    /// The event with this `event_id` that is still within the window.
+    fn known_event(&self, app: AppId, name: &str) -> Judged<Option<Event>> {
+        let fingerprint = dedup::of_event_id(app, name);
+        let same = |event: &Event| event.app_id == app && event.event_id.as_deref() == Some(name);
+        if let Some(event) = self.learned.get(&fingerprint).filter(|event| same(event)) {
+            return Ok(Some(Event::clone(event)));
+        }
+        let Some(id) = self.dedup.find(fingerprint) else { return Ok(None) };
+        if self.draw.now.since(id.time()) >= self.shelf.options.idempotency_window_ms {
+            return Ok(None);
+        }
+        Ok(self.event_anywhere(id)?.filter(same))
+    }
+
+    /// An event of this or of another partition.
+    pub(super) fn event_anywhere(&self, id: EventId) -> Judged<Option<Event>> {
+        if let Some(event) = self.draft.get(Table::Events, id.as_bytes())? {
+            return Ok(Some(event));
+        }
+        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(None) };
+        let snapshot = self.shelf.snapshot(&home)?;
+        match snapshot.get(Table::Events, id.as_bytes(), row::decode::<Event>)? {
+            Some(None) => Err(snapshot.damaged(Table::Events, id.as_bytes()).into()),
+            found => Ok(found.flatten()),
+        }
+    }
+
+    fn has_data(&self, event: &Event, data: &Bytes) -> Judged<bool> {
+        if event.data_bytes as usize != data.len() {
+            return Ok(false);
+        }
+        if self.learned.values().any(|e| e.id == event.id) || self.draft.has(Table::Events, event.id.as_bytes())? {
+            return Ok(self.data_of(event)? == *data);
+        }
+        let Some(home) = self.shelf.home(event.id.as_u128()) else { return Ok(false) };
+        let snapshot = self.shelf.snapshot(&home)?;
+        Ok(super::super::reads::data_in(&snapshot, event)? == *data)
+    }
+
+    /// The bytes of an event of this partition.
+    pub(super) fn data_of(&self, event: &Event) -> Judged<Bytes> {
+        let mut data = Vec::with_capacity(event.data_bytes as usize);
+        for number in 0..chunks_of(event.data_bytes as usize) {
+            let key = tables::chunk(event.id, number);
+            match self.draft.get_bytes(Table::Data, &key)? {
+                Some(part) => data.extend_from_slice(&part),
+                None => return Err(self.draft.base().damaged(Table::Data, &key).into()),
+            }
+        }
+        Ok(data.into())
+    }
+
+    fn write_event(&mut self, app: AppId, new: &NewEvent, webhooks: &[Arc<Webhook>]) -> Judged<Event> {
+        let id: EventId = self.draw.id();
+        let received_at = id.time();
+        let org_id = self.registry.apps.get(&app).map_or(crate::model::OrganizationId::MIN, |app| app.org_id);
+        let event = Event {
+            id,
+            org_id,
+            app_id: app,
+            event_type: new.event_type.clone(),
+            event_id: new.event_id.clone(),
+            occurred_at: new.occurred_at.unwrap_or(received_at),
+            received_at,
+            subject: new.subject.clone(),
+            channels: new.channels.clone(),
+            ordering_key: new.ordering_key.clone(),
+            deliver_at: new.deliver_at,
+            expires_at: new.expires_at,
+            metadata: new.metadata.clone(),
+            traceparent: new.traceparent.clone(),
+            deliveries: webhooks.len() as u32,
+            data_bytes: new.data.len() as u32,
+            erased_at: None,
+        };
+        self.draft.put(Table::Events, tables::one(id), &event);
+        for (number, part) in new.data.chunks(CHUNK_BYTES).enumerate() {
+            self.draft.put_bytes(Table::Data, tables::chunk(id, number as u16), part);
+        }
+        let shared = Arc::new(event.clone());
+        if let Some(name) = &event.event_id {
+            let fingerprint = dedup::of_event_id(app, name);
+            remember(&mut self.draft, &event, Kind::EventId, fingerprint);
+            self.learned.insert(fingerprint, shared.clone());
+        }
+        let due = new.deliver_at.map_or(received_at, |at| at.max(received_at));
+        for webhook in webhooks {
+            let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
+            self.make_delivery(&shared, &new.data, webhook, making)?;
+        }
+        Ok(event)
+    }
+
+    /// Writes a delivery with its index rows, and hands it to the scheduler if it may go now.
+    pub(super) fn make_delivery(
+        &mut self,
+        event: &Arc<Event>,
+        data: &Bytes,
+        webhook: &Webhook,
+        making: Making,
+    ) -> Judged<Delivery> {
+        let end = event.expires_at.unwrap_or(Time::MAX);
+        let due = making.due.min(end);
+        let mut delivery = Delivery {
+            id: self.draw.id(),
+            event_id: event.id,
+            webhook_id: webhook.id,
+            org_id: event.org_id,
+            app_id: event.app_id,
+            event_type: event.event_type.clone(),
+            status: DeliveryStatus::Pending,
+            attempts: 0,
+            next_attempt_at: Some(due),
+            created_at: Time::ZERO,
+            first_attempt_at: None,
+            completed_at: None,
+            replay_of: making.replay_of,
+            job_id: making.job,
+            expires_at: event.expires_at,
+            ordering_key: event.ordering_key.clone(),
+            last_attempt_id: None,
+            last_status_code: None,
+            last_outcome: None,
+            last_error: None,
+            last_response_time_ms: None,
+            manual: making.trigger == Trigger::Manual,
+        };
+        delivery.created_at = delivery.id.time();
+        let waits = match queue_of(webhook, event.ordering_key.as_deref()) {
+            None => false,
+            Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,
+        };
+        self.draft.put(Table::Deliveries, tables::one(delivery.id), &delivery);
+        self.draft.mark(Table::OfWebhook, tables::pair(webhook.id, delivery.id));
+        if making.trigger != Trigger::Event {
+            self.draft.mark(Table::OfEvent, tables::pair(event.id, delivery.id));
+        }
+        if !waits {
+            self.draft.mark(Table::Due, tables::due(webhook.id, due, delivery.id));
+            if due <= self.draw.now {
+                self.effects.fresh.push(Dispatch {
+                    webhook_id: webhook.id,
+                    delivery_id: delivery.id,
+                    event: event.clone(),
+                    data: data.clone(),
+                    number: 1,
+                    due,
+                    retry_of: None,
+                    trigger: making.trigger,
+                    end: end.min(event.received_at.plus_ms(self.shelf.options.retention_ms)),
+                });
+            } else {
+                self.effects.due.push((webhook.id, due));
+            }
+        }
+        self.figures.sums(&self.draft, webhook.id)?.sums.deliveries += 1;
+        if let Some(job) = making.job {
+            self.figures.sums(&self.draft, Owner::from_u128(job.as_u128()))?.sums.deliveries += 1;
+        }
+        self.effects.fed.push(webhook.id);
+        Ok(delivery)
+    }
+}
+
+/// The queue that a delivery stands in; none: it goes when it is due.
+pub(super) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<u64> {
+    match (webhook.ordered, ordering_key) {
+        (Ordered::No, _) | (Ordered::Key, None) => None,
+        (Ordered::Webhook, _) => Some(0),
+        (Ordered::Key, Some(key)) => Some(key_hash(key)),
+    }
+}
+
+/// Every key's queue but the webhook's own, which is 0.
+pub(super) fn key_hash(key: &str) -> u64 {
+    let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let head = hash.as_ref().first_chunk::<8>().map_or(1, |head| u64::from_be_bytes(*head));
+    head.max(1)
+}
+
+/// Rows that so many payload bytes take.
+pub fn chunks_of(bytes: usize) -> u16 {
+    bytes.div_ceil(CHUNK_BYTES) as u16
+}
+
+fn id_conflict(name: &str) -> Refusal {
+    Refusal::Conflict {
+        code: "event_id_conflict",
+        detail: format!("event_id {name:?} was used with another type or other data"),
+    }
+}

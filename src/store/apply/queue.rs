@@ -1,0 +1,81 @@
+//! Ordered webhooks: strictly one after another, for the webhook or per `ordering_key`.
+//!
+//! Invariant: of every queue exactly the delivery with the smallest id has a due entry. A queue may reach over several
+//! partitions; when its head leaves, `Release` lets the next one go in the partition that has it.
+
+use crate::model::Time;
+use crate::model::id::{DeliveryId, WebhookId};
+
+use super::super::command::{Command, Order, Receipt};
+use super::super::snapshot::{Next, Way};
+use super::super::tables::{self, Table};
+use super::{Judged, OnPartition};
+
+impl OnPartition<'_> {
+    /// Puts a new delivery at the end of its queue. True: another one stands before it.
+    pub(super) fn enqueue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Judged<bool> {
+        let waits = self.head(webhook, key_hash)?.is_some();
+        self.draft.mark(Table::Queue, tables::queue(webhook, key_hash, delivery));
+        Ok(waits)
+    }
+
+    /// The delivery that stands first in a queue, in whichever partition.
+    fn head(&self, webhook: WebhookId, key_hash: u64) -> Judged<Option<DeliveryId>> {
+        let from = tables::queue(webhook, key_hash, DeliveryId::MIN);
+        let prefix = &from[..24];
+        let mut head = self.draft.first(Table::Queue, prefix, &from)?.as_deref().and_then(tables::last_id);
+        for partition in self.shelf.open_partitions() {
+            let snapshot = self.shelf.snapshot(&partition)?;
+            if snapshot.file() == self.draft.base().file() {
+                continue;
+            }
+            snapshot.scan(
+                Table::Queue,
+                (std::ops::Bound::Included(&from), std::ops::Bound::Unbounded),
+                Way::Up,
+                |key, _| {
+                    if key.starts_with(prefix) {
+                        head = [head, tables::last_id(key)].into_iter().flatten().min();
+                    }
+                    Ok(Next::Stop)
+                },
+            )?;
+        }
+        Ok(head)
+    }
+
+    /// Takes a final delivery out of its queue and lets the next one go.
+    pub(super) fn dequeue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Judged<()> {
+        let key = tables::queue(webhook, key_hash, delivery);
+        if !self.draft.has(Table::Queue, &key)? {
+            return Ok(());
+        }
+        self.draft.remove(Table::Queue, key);
+        let Some(next) = self.head(webhook, key_hash)? else { return Ok(()) };
+        match self.draft.get::<crate::model::Delivery>(Table::Deliveries, next.as_bytes())? {
+            Some(_) => self.release(webhook, key_hash, next).map(drop),
+            None => {
+                let event = self.event_of_queued(next)?;
+                if let Some(event) = event {
+                    self.follow.push(Order::internal(Command::Release { webhook, key_hash, delivery: next, event }));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn event_of_queued(&self, delivery: DeliveryId) -> Judged<Option<crate::model::EventId>> {
+        Ok(super::super::reads::delivery_anywhere(self.shelf, delivery)?.map(|d| d.event_id))
+    }
+
+    /// Gives the head of a queue its due entry.
+    pub(super) fn release(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Judged<Receipt> {
+        let queued = self.draft.has(Table::Queue, &tables::queue(webhook, key_hash, delivery))?;
+        let row = self.draft.get::<crate::model::Delivery>(Table::Deliveries, delivery.as_bytes())?;
+        if let Some(due) = row.filter(|d| queued && !d.status.is_final()).and_then(|d| d.next_attempt_at) {
+            self.draft.mark(Table::Due, tables::due(webhook, due, delivery));
+            self.effects.due.push((webhook, due.max(Time::ZERO)));
+        }
+        Ok(Receipt::Done)
+    }
+}

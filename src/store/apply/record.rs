@@ -1,0 +1,297 @@
+//! Recording an outcome: the attempt, what it makes of the delivery, of the figures, and of the webhook.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::attempt::Outcome;
+use crate::model::figures::Minute;
+use crate::model::id::{AttemptId, DeliveryId};
+use crate::model::webhook::{Status, Webhook};
+use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
+use crate::rules::transition::{self, Happening};
+use crate::rules::{circuit, histogram, patterns, retry};
+
+use super::super::command::{Command, Finished, NewEvent, Order, Receipt};
+use super::super::effects::Told;
+use super::super::figures::Owner;
+use super::super::tables::{self, Table};
+use super::publish::queue_of;
+use super::{Judged, OnPartition};
+
+/// The receiver wants no more.
+const STATUS_GONE: u16 = 410;
+
+impl OnPartition<'_> {
+    pub(super) fn record(&mut self, finished: &Finished) -> Judged<Receipt> {
+        let id = finished.delivery_id;
+        self.effects.recorded.push(id);
+        let Some(mut delivery) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
+            return Ok(Receipt::Recorded(None));
+        };
+        // Recorded already: the same outcome handed in twice after a reopen.
+        if finished.number != delivery.attempts + 1 {
+            return Ok(Receipt::Recorded(None));
+        }
+        let webhook = self.registry.webhooks.get(&delivery.webhook_id).cloned();
+        let gone = finished.status_code == Some(STATUS_GONE);
+        let was = delivery.clone();
+        let next = match &webhook {
+            Some(webhook) if !finished.success && !gone => {
+                let jitter = (self.draw.random)();
+                retry::next_attempt(
+                    &webhook.retry_schedule_s,
+                    finished.number,
+                    finished.started_at,
+                    finished.finished_at,
+                    jitter,
+                )
+            }
+            _ => None,
+        };
+        let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
+        let happening = match (finished.success, next) {
+            (true, _) => Happening::Succeeded,
+            (false, Some(_)) => Happening::FailedWithRetry,
+            (false, None) => Happening::FailedForGood,
+        };
+        // None: cancelled while it was in flight. The attempt is kept, the delivery stays as it is.
+        let status = transition::next(delivery.status, happening);
+        let next = next.filter(|_| status == Some(DeliveryStatus::Retrying));
+        let attempt = self.attempt_of(finished, &delivery, next);
+        note_attempt(&mut delivery, &attempt);
+        if let Some(status) = status {
+            self.move_on(&was, &mut delivery, status, next, finished.finished_at)?;
+        }
+        self.draft.put(Table::Attempts, tables::one(attempt.id), &attempt);
+        self.draft.mark(Table::Tried, tables::pair(delivery.webhook_id, attempt.id));
+        self.draft.put(Table::Deliveries, tables::one(id), &delivery);
+        self.count_attempt(&was, &delivery, &attempt)?;
+        if let Some(webhook) = webhook {
+            self.judge_webhook(&webhook, finished, gone)?;
+            if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
+                self.tell_exhausted(&webhook, &delivery);
+            }
+        }
+        Ok(Receipt::Recorded(Some(Box::new(delivery))))
+    }
+
+    fn attempt_of(&mut self, finished: &Finished, delivery: &Delivery, next: Option<Time>) -> Attempt {
+        Attempt {
+            id: finished.attempt_id.unwrap_or_else(|| self.draw.id()),
+            delivery_id: delivery.id,
+            event_id: delivery.event_id,
+            webhook_id: delivery.webhook_id,
+            org_id: delivery.org_id,
+            app_id: delivery.app_id,
+            event_type: delivery.event_type.clone(),
+            number: finished.number,
+            retry_of: delivery.last_attempt_id,
+            trigger: finished.trigger,
+            url: finished.url.clone(),
+            method: finished.method,
+            field_set: finished.field_set,
+            content_type: finished.content_type,
+            signed_at: finished.signed_at,
+            started_at: finished.started_at,
+            finished_at: finished.finished_at,
+            success: finished.success,
+            outcome: finished.outcome,
+            status_code: finished.status_code,
+            error: finished.error.clone(),
+            response_time_ms: finished.response_time_ms,
+            next_attempt_at: next,
+            remote_addr: finished.remote_addr.clone(),
+            request_headers: finished.request_headers.clone(),
+            response_headers: finished.response_headers.clone(),
+            response_body: finished.response_body.clone(),
+            timings: finished.timings,
+            include_html: finished.include_html,
+        }
+    }
+
+    /// Moves a delivery that was not final: its status, its due entry, its queue and the counts of states.
+    pub(super) fn move_on(
+        &mut self,
+        was: &Delivery,
+        delivery: &mut Delivery,
+        status: DeliveryStatus,
+        next: Option<Time>,
+        at: Time,
+    ) -> Judged<()> {
+        if let Some(due) = was.next_attempt_at {
+            self.draft.remove(Table::Due, tables::due(was.webhook_id, due, was.id));
+        }
+        delivery.status = status;
+        delivery.next_attempt_at = next;
+        if let Some(due) = next {
+            self.draft.mark(Table::Due, tables::due(delivery.webhook_id, due, delivery.id));
+            self.effects.due.push((delivery.webhook_id, due));
+        }
+        if !status.is_final() {
+            return Ok(());
+        }
+        delivery.completed_at = Some(at);
+        let owners = [Some(delivery.webhook_id), delivery.job_id.map(|job| Owner::from_u128(job.as_u128()))];
+        for owner in owners.into_iter().flatten() {
+            let sums = &mut self.figures.sums(&self.draft, owner)?.sums;
+            match status {
+                DeliveryStatus::Delivered => sums.delivered += 1,
+                DeliveryStatus::Failed => sums.failed += 1,
+                _ => sums.cancelled += 1,
+            }
+        }
+        // Both queues that it may stand in: the setting may have changed since it was made.
+        let key = delivery.ordering_key.as_deref().map(super::publish::key_hash);
+        for key_hash in [Some(0), key].into_iter().flatten() {
+            self.dequeue(delivery.webhook_id, key_hash, delivery.id)?;
+        }
+        Ok(())
+    }
+
+    fn count_attempt(&mut self, was: &Delivery, delivery: &Delivery, attempt: &Attempt) -> Judged<()> {
+        let first = was.attempts == 0;
+        let sums = &mut self.figures.sums(&self.draft, delivery.webhook_id)?.sums;
+        sums.started += u64::from(first);
+        sums.attempts += 1;
+        sums.attempts_failed += u64::from(!attempt.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.started_at));
+        if let Some(ms) = attempt.response_time_ms {
+            sums.responses += 1;
+            sums.response_ms += u64::from(ms);
+            sums.tally(histogram::bucket(ms), 1);
+        }
+        let counts = Minute { started: u32::from(first), attempts: 1, failures: u32::from(!attempt.success) };
+        self.figures.count(&self.draft, delivery.webhook_id, attempt.started_at, counts)?;
+        Ok(())
+    }
+
+    /// What the attempt says of the webhook.
+    fn judge_webhook(&mut self, webhook: &Webhook, finished: &Finished, gone: bool) -> Judged<()> {
+        let seen = circuit::Seen {
+            started_at: finished.started_at,
+            finished_at: finished.finished_at,
+            success: finished.success,
+            gone,
+            hold_until: finished.hold_until,
+        };
+        let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
+        self.figures.sums(&self.draft, webhook.id)?.state = state;
+        self.states.insert(webhook.id, state);
+        self.effects.states.push((webhook.id, state));
+        for change in changes {
+            self.tell_change(webhook, change, finished, state.sequence);
+        }
+        Ok(())
+    }
+
+    fn tell_change(&mut self, webhook: &Webhook, change: circuit::Change, finished: &Finished, sequence: u64) {
+        let error = finished.error.clone().unwrap_or_default();
+        let (kind, reason) = match change {
+            circuit::Change::Failing => (
+                "webhook.failing",
+                format!("{} consecutive failed attempts; the last: {error}", circuit::FAILURES_TO_OPEN),
+            ),
+            circuit::Change::Warning => {
+                ("webhook.failing", format!("no success for half of disable_after_s; the last: {error}"))
+            }
+            circuit::Change::Recovered => ("webhook.recovered", "an attempt succeeded".to_owned()),
+            circuit::Change::Disabled(reason) => {
+                let seen_at = finished.finished_at;
+                self.follow.push(Order::internal(Command::GiveUp { id: webhook.id, reason, seen_at }));
+                let words = match reason {
+                    crate::model::webhook::DisabledReason::Gone => "the receiver answered 410 Gone".to_owned(),
+                    _ => format!("no success for {} s; the last: {error}", webhook.disable_after_s),
+                };
+                ("webhook.disabled", words)
+            }
+        };
+        if kind == "webhook.disabled" && webhook.status == Status::Disabled {
+            return;
+        }
+        self.tell(webhook, kind, &reason, &format!("{kind}:{}:{sequence}", webhook.id), &[]);
+    }
+
+    fn tell_exhausted(&mut self, webhook: &Webhook, delivery: &Delivery) {
+        if patterns::is_system(&delivery.event_type) {
+            return;
+        }
+        let reason = delivery.last_error.clone().unwrap_or_default();
+        let ids = [("delivery_id", delivery.id.to_string()), ("event_id", delivery.event_id.to_string())];
+        self.tell(webhook, "delivery.exhausted", &reason, &format!("delivery.exhausted:{}", delivery.id), &ids);
+    }
+
+    /// Publishes a `postrider.*` event about a webhook. Its `event_id` names what happened, so that telling it twice is
+    /// telling it once.
+    fn tell(&mut self, webhook: &Webhook, kind: &'static str, reason: &str, event_id: &str, ids: &[(&str, String)]) {
+        let mut data = serde_json::Map::new();
+        data.insert("webhook_id".into(), webhook.id.to_string().into());
+        data.insert("webhook_name".into(), webhook.name.clone().into());
+        data.insert("url".into(), webhook.url.clone().into());
+        data.insert("reason".into(), reason.into());
+        for (name, value) in ids {
+            data.insert((*name).into(), value.clone().into());
+        }
+        let event = NewEvent {
+            app: Some(webhook.app_id),
+            event_type: format!("{}{kind}", patterns::SYSTEM_PREFIX),
+            data: serde_json::Value::Object(data).to_string().into(),
+            event_id: Some(event_id.to_owned()),
+            occurred_at: None,
+            subject: None,
+            channels: Vec::new(),
+            ordering_key: None,
+            deliver_at: None,
+            expires_at: None,
+            metadata: BTreeMap::from([("webhook_id".to_owned(), webhook.id.to_string())]),
+            traceparent: None,
+        };
+        self.follow.push(Order::internal(Command::Publish(vec![event])));
+        self.effects.told.push(Told { webhook_id: webhook.id, kind, reason: reason.to_owned() });
+    }
+
+    /// Ends a delivery whose time is over.
+    pub(super) fn expire(&mut self, id: DeliveryId) -> Judged<Receipt> {
+        self.effects.recorded.push(id);
+        let Some(was) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
+            return Ok(Receipt::Recorded(None));
+        };
+        let Some(status) = transition::next(was.status, Happening::Expired) else { return Ok(Receipt::Recorded(None)) };
+        let mut delivery = was.clone();
+        self.move_on(&was, &mut delivery, status, None, self.draw.now)?;
+        delivery.last_outcome = Some(Outcome::Expired);
+        delivery.last_error = Some(Outcome::Expired.phrase().to_owned());
+        self.draft.put(Table::Deliveries, tables::one(id), &delivery);
+        Ok(Receipt::Recorded(Some(Box::new(delivery))))
+    }
+
+    /// Whether a delivery would stand in a queue of `webhook`.
+    pub(super) fn is_queued(&self, webhook: &Arc<Webhook>, delivery: &Delivery) -> Judged<bool> {
+        match queue_of(webhook, delivery.ordering_key.as_deref()) {
+            Some(key_hash) => Ok(self.draft.has(Table::Queue, &tables::queue(webhook.id, key_hash, delivery.id))?),
+            None => Ok(false),
+        }
+    }
+
+    /// The attempts of a delivery, newest first.
+    pub(super) fn attempts_of(&self, delivery: &Delivery) -> Judged<Vec<Attempt>> {
+        let mut attempts = Vec::new();
+        let mut next: Option<AttemptId> = delivery.last_attempt_id;
+        while let Some(id) = next {
+            let Some(attempt) = self.draft.get::<Attempt>(Table::Attempts, id.as_bytes())? else { break };
+            next = attempt.retry_of;
+            attempts.push(attempt);
+        }
+        Ok(attempts)
+    }
+}
+
+fn note_attempt(delivery: &mut Delivery, attempt: &Attempt) {
+    delivery.attempts = attempt.number;
+    delivery.first_attempt_at.get_or_insert(attempt.started_at);
+    delivery.last_attempt_id = Some(attempt.id);
+    delivery.last_status_code = attempt.status_code;
+    delivery.last_outcome = Some(attempt.outcome);
+    delivery.last_error = attempt.error.clone();
+    delivery.last_response_time_ms = attempt.response_time_ms;
+    delivery.manual = false;
+}

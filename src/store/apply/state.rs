@@ -1,0 +1,484 @@
+//! Commands on `state.redb`: organizations, apps, keys, webhooks, jobs, and the audit record of each change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::model::id::{AppId, EventId, Id, KeyId, OrganizationId, WebhookId};
+use crate::model::webhook::{DisabledReason, Ordered, Secret, Status, Webhook, WebhookState};
+use crate::model::{ApiKey, App, Organization, Time};
+use crate::rules::circuit;
+
+use super::super::command::{Applied, Caller, Command, NewKey, Order, Receipt, Refusal};
+use super::super::draft::Draft;
+use super::super::effects::Effects;
+use super::super::job::{Job, JobId, JobSpec, JobStatus};
+use super::super::reads::AuditRow;
+use super::super::registry::Registry;
+use super::super::shelf::Shelf;
+use super::super::tables::{self, Table};
+use super::deliveries::conflict;
+use super::{AnswerRow, Draw, Judged, answer_row, judge_kept};
+
+/// Secrets of a webhook that sign at the same time.
+const LIVE_SECRETS_MAX: usize = 10;
+
+/// One batch of commands on `state.redb`.
+pub struct OnState<'a> {
+    pub shelf: &'a Shelf,
+    /// As this batch has it; published after the commit.
+    pub registry: Registry,
+    pub removed: HashMap<WebhookId, Time>,
+    pub draft: Draft,
+    pub draw: Draw<'a>,
+    pub effects: Effects,
+}
+
+impl OnState<'_> {
+    pub fn apply(&mut self, order: &Order) -> Judged<Applied> {
+        if let Some(keep) = &order.keep {
+            let found = self.draft.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
+            if let Some(applied) = judge_kept(self.shelf, found, keep, self.draw.now)? {
+                return Ok(applied);
+            }
+        }
+        let receipt = self.run(order)?;
+        if let Some(keep) = &order.keep {
+            let row = answer_row(self.shelf, keep, &receipt, self.draw.now, self.draw.nonce());
+            self.draft.put(Table::StateAnswers, keep.key.to_vec(), &row);
+        }
+        Ok(Applied { receipt, replayed: false, extra: None })
+    }
+
+    fn run(&mut self, order: &Order) -> Judged<Receipt> {
+        let by = order.by.as_ref();
+        match &order.command {
+            Command::CreateOrganization { name, key } => self.create_organization(by, name, key),
+            Command::CreateApp { name, uid } => self.create_app(by, name, uid.as_deref()),
+            Command::UpdateApp { id, name, uid } => self.update_app(by, *id, name.as_deref(), uid.as_ref()),
+            Command::RemoveApp { id } => self.remove_app(by, *id),
+            Command::CreateKey { key } => self.create_key(by, key),
+            Command::RevokeKey { id } => self.revoke_key(by, *id),
+            Command::CreateWebhook { webhook } => self.create_webhook(by, webhook),
+            Command::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
+            Command::RemoveWebhook { id } => self.remove_webhook(by, *id),
+            Command::SetStatus { id, status } => self.set_status(by, *id, *status),
+            Command::GiveUp { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at),
+            Command::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
+            Command::ReadSecret { id } => self.read_secret(by, *id),
+            Command::CreateJob { spec } => self.create_job(by, spec),
+            Command::CancelJob { id } => self.cancel_job(by, *id),
+            Command::SaveJob(job) => self.save_job(job),
+            Command::KeepAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
+            _ => Err(Refusal::Failed("a command of a partition reached the state file".into()).into()),
+        }
+    }
+
+    fn create_organization(&mut self, by: Option<&Caller>, name: &str, key: &NewKey) -> Judged<Receipt> {
+        let now = self.draw.now;
+        let (org_id, app_id) = (self.draw.id::<Organization>(), self.draw.id::<App>());
+        let organization = Organization { id: org_id, name: name.to_owned(), default_app_id: app_id, created_at: now };
+        let app = App { id: app_id, org_id, name: "default".into(), uid: None, created_at: now, updated_at: now };
+        let key = self.write_key(org_id, key);
+        self.draft.put(Table::Organizations, tables::one(org_id), &organization);
+        self.draft.put(Table::Apps, tables::one(app_id), &app);
+        self.registry.put_organization(organization.clone());
+        self.registry.put_app(app.clone());
+        self.note(by, org_id, "organization.create", &org_id.to_string(), json!({ "name": name }));
+        Ok(Receipt::Organization { organization, app, key })
+    }
+
+    fn write_key(&mut self, org_id: OrganizationId, new: &NewKey) -> ApiKey {
+        let key = ApiKey {
+            id: self.draw.id(),
+            org_id,
+            app_id: new.app,
+            name: new.name.clone(),
+            scopes: new.scopes.clone(),
+            hash: new.hash,
+            created_at: self.draw.now,
+            expires_at: new.expires_at,
+            rate_per_s: new.rate_per_s,
+            installation: new.installation,
+        };
+        self.draft.put(Table::Keys, tables::one(key.id), &key);
+        self.registry.put_key(key.clone());
+        self.effects.registry_changed = true;
+        key
+    }
+
+    fn create_app(&mut self, by: Option<&Caller>, name: &str, uid: Option<&str>) -> Judged<Receipt> {
+        let by = by.ok_or(Refusal::NotFound("organization"))?;
+        self.judge_uid(by.reach.org, uid, None)?;
+        let now = self.draw.now;
+        let uid = uid.map(str::to_owned);
+        let app = App {
+            id: self.draw.id(),
+            org_id: by.reach.org,
+            name: name.to_owned(),
+            uid,
+            created_at: now,
+            updated_at: now,
+        };
+        self.put_app(&app);
+        self.note(Some(by), app.org_id, "app.create", &app.id.to_string(), json!({ "name": name, "uid": app.uid }));
+        Ok(Receipt::App(app))
+    }
+
+    fn judge_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> Judged<()> {
+        let taken = |app: &&Arc<App>| app.org_id == org && app.uid.as_deref() == uid && Some(app.id) != own;
+        if uid.is_some() && self.registry.apps.values().any(|app| taken(&app)) {
+            return Err(conflict("uid_taken", "another app has this uid"));
+        }
+        Ok(())
+    }
+
+    fn put_app(&mut self, app: &App) {
+        self.draft.put(Table::Apps, tables::one(app.id), app);
+        self.registry.put_app(app.clone());
+        self.effects.registry_changed = true;
+    }
+
+    fn update_app(
+        &mut self,
+        by: Option<&Caller>,
+        id: AppId,
+        name: Option<&str>,
+        uid: Option<&Option<String>>,
+    ) -> Judged<Receipt> {
+        let mut app = self.app_within(by, id)?;
+        if let Some(uid) = uid {
+            self.judge_uid(app.org_id, uid.as_deref(), Some(id))?;
+            app.uid.clone_from(uid);
+        }
+        if let Some(name) = name {
+            app.name = name.to_owned();
+        }
+        app.updated_at = self.draw.now;
+        self.put_app(&app);
+        self.note(by, app.org_id, "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
+        Ok(Receipt::App(app))
+    }
+
+    fn remove_app(&mut self, by: Option<&Caller>, id: AppId) -> Judged<Receipt> {
+        let app = self.app_within(by, id)?;
+        if self.registry.organizations.values().any(|o| o.default_app_id == id) {
+            return Err(conflict("default_app", "the default app of an organization stays"));
+        }
+        let webhooks: Vec<WebhookId> = self.registry.webhooks_of(id).map(|w| w.id).collect();
+        for webhook in webhooks {
+            self.drop_webhook(webhook);
+        }
+        let keys: Vec<KeyId> = self.registry.keys.values().filter(|k| k.app_id == Some(id)).map(|k| k.id).collect();
+        for key in keys {
+            self.draft.remove(Table::Keys, tables::one(key));
+            self.registry.remove_key(key);
+        }
+        self.draft.remove(Table::Apps, tables::one(id));
+        self.registry.remove_app(id);
+        self.effects.registry_changed = true;
+        self.note(by, app.org_id, "app.delete", &id.to_string(), json!({}));
+        Ok(Receipt::Done)
+    }
+
+    fn app_within(&self, by: Option<&Caller>, id: AppId) -> Judged<App> {
+        let found = match by {
+            Some(by) => self.registry.app(by.reach, id),
+            None => self.registry.apps.get(&id),
+        };
+        Ok(App::clone(found.ok_or(Refusal::NotFound("app"))?))
+    }
+
+    fn create_key(&mut self, by: Option<&Caller>, new: &NewKey) -> Judged<Receipt> {
+        let by = by.ok_or(Refusal::NotFound("organization"))?;
+        if self.registry.keys_by_hash_has(&new.hash) {
+            return Err(conflict("key_taken", "this key exists already"));
+        }
+        if let Some(app) = new.app {
+            self.app_within(Some(by), app)
+                .map_err(|_| Refusal::Invalid { pointer: "/app_id".into(), detail: "no such app".into() })?;
+        }
+        let key = self.write_key(by.reach.org, new);
+        let scopes: Vec<&str> = key.scopes.iter().map(|s| s.as_str()).collect();
+        self.note(
+            Some(by),
+            key.org_id,
+            "key.create",
+            &key.id.to_string(),
+            json!({ "name": key.name, "scopes": scopes }),
+        );
+        Ok(Receipt::Key(key))
+    }
+
+    fn revoke_key(&mut self, by: Option<&Caller>, id: KeyId) -> Judged<Receipt> {
+        let visible = |key: &&Arc<ApiKey>| {
+            by.is_none_or(|by| key.org_id == by.reach.org && by.reach.app.is_none_or(|app| key.app_id == Some(app)))
+        };
+        let key = self.registry.keys.get(&id).filter(visible).cloned().ok_or(Refusal::NotFound("key"))?;
+        self.draft.remove(Table::Keys, tables::one(id));
+        self.registry.remove_key(id);
+        self.effects.registry_changed = true;
+        self.note(by, key.org_id, "key.delete", &id.to_string(), json!({ "name": key.name }));
+        Ok(Receipt::Done)
+    }
+
+    fn create_webhook(&mut self, by: Option<&Caller>, draft: &Webhook) -> Judged<Receipt> {
+        let mut webhook = draft.clone();
+        let by = by.ok_or(Refusal::NotFound("organization"))?;
+        let organization = self.registry.organizations.get(&by.reach.org).ok_or(Refusal::NotFound("organization"))?;
+        if webhook.app_id == AppId::MIN {
+            webhook.app_id = by.reach.app.unwrap_or(organization.default_app_id);
+        }
+        if self.registry.app(by.reach, webhook.app_id).is_none() {
+            return Err(Refusal::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
+        }
+        webhook.id = self.draw.id();
+        webhook.org_id = by.reach.org;
+        webhook.created_at = self.draw.now;
+        webhook.updated_at = self.draw.now;
+        webhook.version = 1;
+        for secret in &mut webhook.secrets {
+            secret.created_at = self.draw.now;
+        }
+        let webhook = self.put_webhook(webhook);
+        self.note(
+            Some(by),
+            webhook.org_id,
+            "webhook.create",
+            &webhook.id.to_string(),
+            json!({ "url": webhook.url, "name": webhook.name }),
+        );
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    fn put_webhook(&mut self, webhook: Webhook) -> Arc<Webhook> {
+        let plain = rmp_serde::to_vec(&webhook).expect("a webhook always encodes");
+        let key = tables::one(webhook.id);
+        let sealed = self.shelf.vault.seal(&key, &plain, self.draw.nonce());
+        self.draft.put_bytes(Table::Webhooks, key, &sealed);
+        let webhook = Arc::new(webhook);
+        self.registry.put_webhook(webhook.clone());
+        self.effects.registry_changed = true;
+        webhook
+    }
+
+    fn update_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> Judged<Receipt> {
+        let old = self.webhook_within(by, new.id)?;
+        if old.version != new.version {
+            return Err(Refusal::Stale.into());
+        }
+        let mut webhook = Webhook { version: old.version + 1, updated_at: self.draw.now, ..new.clone() };
+        webhook.disabled_reason = match webhook.status {
+            Status::Disabled if old.status == Status::Disabled => old.disabled_reason.or(Some(DisabledReason::Manual)),
+            Status::Disabled => Some(DisabledReason::Manual),
+            _ => None,
+        };
+        let restarted = old.status == Status::Disabled && webhook.status != Status::Disabled;
+        let changes = changed_fields(&old, &webhook);
+        if old.ordered != Ordered::No && webhook.ordered != old.ordered {
+            self.effects.due.push((webhook.id, self.draw.now));
+        }
+        let webhook = self.put_webhook(webhook);
+        // A new address, or enabled again: what was learned of the old one no longer counts.
+        if restarted || old.url != webhook.url {
+            self.reset_state(webhook.id);
+        }
+        self.note(by, webhook.org_id, "webhook.update", &webhook.id.to_string(), changes);
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    fn reset_state(&mut self, id: WebhookId) {
+        let state = circuit::reset(self.shelf.webhook_state(id));
+        self.put_state(id, state);
+    }
+
+    fn put_state(&mut self, id: WebhookId, state: WebhookState) {
+        self.draft.put(Table::States, tables::one(id), &state);
+        self.effects.states.push((id, state));
+    }
+
+    fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
+        let webhook = self.webhook_within(by, id)?;
+        self.drop_webhook(id);
+        self.note(by, webhook.org_id, "webhook.delete", &id.to_string(), json!({ "url": webhook.url }));
+        Ok(Receipt::Done)
+    }
+
+    /// One row: the webhook's deliveries read as cancelled from now on, and are rewritten in slices.
+    fn drop_webhook(&mut self, id: WebhookId) {
+        self.draft.remove(Table::Webhooks, tables::one(id));
+        self.draft.put(Table::Removed, tables::one(id), &self.draw.now);
+        self.registry.remove_webhook(id);
+        self.removed.insert(id, self.draw.now);
+        self.effects.registry_changed = true;
+    }
+
+    fn set_status(&mut self, by: Option<&Caller>, id: WebhookId, status: Status) -> Judged<Receipt> {
+        let old = self.webhook_within(by, id)?;
+        if old.status == Status::Disabled {
+            return Err(conflict("webhook_disabled", "the webhook is disabled: enable it by PATCH first"));
+        }
+        if old.status == status {
+            return Ok(Receipt::Webhook(old));
+        }
+        let webhook = Webhook { status, version: old.version + 1, updated_at: self.draw.now, ..Webhook::clone(&old) };
+        let webhook = self.put_webhook(webhook);
+        let action = if status == Status::Paused { "webhook.pause" } else { "webhook.resume" };
+        self.note(by, webhook.org_id, action, &id.to_string(), json!({}));
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time) -> Judged<Receipt> {
+        let old = self.webhook_within(None, id)?;
+        if old.status == Status::Disabled || old.updated_at > seen_at {
+            return Ok(Receipt::Done);
+        }
+        let (status, disabled_reason) = (Status::Disabled, Some(reason));
+        let webhook = Webhook {
+            status,
+            disabled_reason,
+            version: old.version + 1,
+            updated_at: self.draw.now,
+            ..Webhook::clone(&old)
+        };
+        let webhook = self.put_webhook(webhook);
+        self.note(None, webhook.org_id, "webhook.disable", &id.to_string(), json!({ "reason": reason }));
+        Ok(Receipt::Done)
+    }
+
+    fn rotate_secret(&mut self, by: Option<&Caller>, id: WebhookId, secret: &str, overlap_s: u32) -> Judged<Receipt> {
+        let old = self.webhook_within(by, id)?;
+        let now = self.draw.now;
+        let end = now.plus_ms(i64::from(overlap_s) * 1_000);
+        let mut secrets = vec![Secret { text: secret.to_owned(), created_at: now, expires_at: None }];
+        for past in old.live_secrets(now).filter(|past| past.text != secret) {
+            let expires_at = Some(past.expires_at.map_or(end, |own| own.min(end)));
+            secrets.push(Secret { expires_at, ..past.clone() });
+        }
+        secrets.retain(|s| s.expires_at.is_none_or(|end| end > now));
+        secrets.truncate(LIVE_SECRETS_MAX);
+        let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
+        let webhook = self.put_webhook(webhook);
+        self.note(by, webhook.org_id, "webhook.rotate_secret", &id.to_string(), json!({ "overlap_s": overlap_s }));
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    fn read_secret(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
+        let webhook = self.webhook_within(by, id)?;
+        self.note(by, webhook.org_id, "webhook.read_secret", &id.to_string(), json!({}));
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    fn webhook_within(&self, by: Option<&Caller>, id: WebhookId) -> Judged<Arc<Webhook>> {
+        let found = match by {
+            Some(by) => self.registry.webhook(by.reach, id),
+            None => self.registry.webhooks.get(&id),
+        };
+        Ok(found.cloned().ok_or(Refusal::NotFound("webhook"))?)
+    }
+
+    fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> Judged<Receipt> {
+        let by = by.ok_or(Refusal::NotFound("organization"))?;
+        if let Some(id) = spec.webhook {
+            self.webhook_within(Some(by), id)?;
+        }
+        if let Some(id) = spec.app {
+            self.app_within(Some(by), id)?;
+        }
+        let id: JobId = self.draw.id();
+        let job = Job {
+            id,
+            org_id: by.reach.org,
+            spec: spec.clone(),
+            status: JobStatus::Running,
+            matched: 0,
+            created: 0,
+            delivered: 0,
+            failed: 0,
+            created_at: self.draw.now,
+            finished_at: None,
+            position: spec
+                .from
+                .map_or(EventId::MIN, |from| EventId::from_u128(EventId::floor(from).as_u128().saturating_sub(1))),
+            end: EventId::from_u128(id.as_u128()),
+            exhausted: false,
+        };
+        self.draft.put(Table::Jobs, tables::one(id), &job);
+        self.effects.jobs = true;
+        self.note(
+            Some(by),
+            job.org_id,
+            "replay.create",
+            &id.to_string(),
+            json!({ "webhook_id": spec.webhook, "app_id": spec.app }),
+        );
+        Ok(Receipt::Job(Box::new(job)))
+    }
+
+    fn cancel_job(&mut self, by: Option<&Caller>, id: JobId) -> Judged<Receipt> {
+        let job = self.draft.get::<Job>(Table::Jobs, id.as_bytes())?;
+        let visible = |job: &Job| by.is_none_or(|by| job_within(&self.registry, by.reach, job));
+        let mut job = job.filter(visible).ok_or(Refusal::NotFound("replay"))?;
+        if job.status != JobStatus::Running {
+            return Err(conflict("replay_final", "the replay has ended already"));
+        }
+        job.status = JobStatus::Cancelled;
+        job.finished_at = Some(self.draw.now);
+        self.draft.put(Table::Jobs, tables::one(id), &job);
+        self.note(by, job.org_id, "replay.cancel", &id.to_string(), json!({}));
+        Ok(Receipt::Job(Box::new(job)))
+    }
+
+    fn save_job(&mut self, job: &Job) -> Judged<Receipt> {
+        let known = self.draft.get::<Job>(Table::Jobs, job.id.as_bytes())?;
+        if known.is_some_and(|known| known.status == JobStatus::Running) {
+            self.draft.put(Table::Jobs, tables::one(job.id), job);
+        }
+        Ok(Receipt::Done)
+    }
+
+    /// Writes a line of the audit.
+    fn note(
+        &mut self,
+        by: Option<&Caller>,
+        org_id: OrganizationId,
+        action: &str,
+        target: &str,
+        changes: serde_json::Value,
+    ) {
+        let id: Id<AuditRow> = self.draw.id();
+        let row = AuditRow {
+            id,
+            at: self.draw.now,
+            org_id,
+            key_id: by.map(|by| by.key),
+            action: action.to_owned(),
+            target: target.to_owned(),
+            remote_addr: by.and_then(|by| by.remote_addr.clone()),
+            request_id: by.map(|by| by.request_id.clone()),
+            changes: Some(changes.to_string()),
+        };
+        self.draft.put(Table::Audit, tables::one(id), &row);
+    }
+}
+
+/// Whether a job lies within what a caller may touch.
+pub(in crate::store) fn job_within(registry: &Registry, reach: super::super::command::Reach, job: &Job) -> bool {
+    let app = job.spec.app.or_else(|| job.spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|w| w.app_id));
+    job.org_id == reach.org && reach.app.is_none_or(|own| app == Some(own))
+}
+
+/// Names of the fields that differ, without their values: some are secret.
+fn changed_fields(old: &Webhook, new: &Webhook) -> serde_json::Value {
+    let (Ok(serde_json::Value::Object(old)), Ok(serde_json::Value::Object(new))) =
+        (serde_json::to_value(old), serde_json::to_value(new))
+    else {
+        return json!([]);
+    };
+    let skipped = ["version", "updated_at", "secrets"];
+    new.iter()
+        .filter(|(name, value)| old.get(*name) != Some(value) && !skipped.contains(&name.as_str()))
+        .map(|(name, _)| name.clone())
+        .collect()
+}

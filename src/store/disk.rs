@@ -1,0 +1,178 @@
+//! The disk handed in: a directory of named files. The daemon's is a real one; a simulation's loses what was not synced.
+
+use std::fmt::Debug;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::StorageBackend;
+
+/// A directory that redb files live in. Names are relative and use `/`.
+pub trait Disk: Debug + Send + Sync + 'static {
+    /// Opens a file for redb, made empty if it is not there and `create` is set.
+    fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>>;
+    fn exists(&self, name: &str) -> io::Result<bool>;
+    /// Names of the files in a folder, without the folder; none if it does not exist.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Renames over `to` and syncs the folder: afterwards `to` is the whole file, whatever happens.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    fn len(&self, name: &str) -> io::Result<u64>;
+    /// Bytes that may still be written.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes written since the start, for metrics.
+    fn written_bytes(&self) -> u64 {
+        0
+    }
+    /// Where it is, for messages.
+    fn describe(&self) -> String;
+}
+
+/// Box of a backend as a backend: redb takes a type, the disk gives a trait object.
+#[derive(Debug)]
+pub struct Backend(pub Box<dyn StorageBackend>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+/// What has been written and synced since the start.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    pub written_bytes: AtomicU64,
+    pub syncs: AtomicU64,
+}
+
+/// A directory of the file system. Two daemons are kept apart by a lock on the directory, not by one on each file.
+#[derive(Debug)]
+pub struct RealDisk {
+    root: PathBuf,
+    traffic: Arc<Traffic>,
+    _lock: fs::File,
+}
+
+impl RealDisk {
+    /// Takes the directory, made if it is not there (mode 0700), for this process alone.
+    /// `WouldBlock`: another process holds it.
+    pub fn take(root: &Path) -> io::Result<RealDisk> {
+        make_private_dir(root)?;
+        make_private_dir(&root.join("partitions"))?;
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RealDisk { root: root.to_owned(), traffic: Arc::default(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+}
+
+fn make_private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+impl Disk for RealDisk {
+    fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        let file = options.open(self.root.join(name))?;
+        Ok(Box::new(RealFile { file, traffic: self.traffic.clone() }))
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        self.root.join(name).try_exists()
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join(folder))? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.root.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        fs::File::open(&from)?.sync_all()?;
+        fs::rename(&from, &to)?;
+        let folder = to.parent().unwrap_or(&self.root);
+        fs::File::open(folder)?.sync_all()
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        fs::metadata(self.root.join(name)).map(|m| m.len())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        rustix::fs::statvfs(&self.root).map(|s| s.f_bavail.saturating_mul(s.f_frsize)).map_err(Into::into)
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.traffic.written_bytes.load(Ordering::Relaxed)
+    }
+
+    fn describe(&self) -> String {
+        self.root.display().to_string()
+    }
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: fs::File,
+    traffic: Arc<Traffic>,
+}
+
+impl StorageBackend for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|m| m.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.traffic.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.traffic.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        std::os::unix::fs::FileExt::write_all_at(&self.file, data, offset)
+    }
+}

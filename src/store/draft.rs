@@ -1,0 +1,135 @@
+//! The changes that a batch of commands makes to one file, over the snapshot they are judged against.
+//!
+//! Invariant: nothing is written while commands are applied. A draft is data until `File::commit` writes it in key order,
+//! so a refused command leaves no trace and a failed commit leaves nothing half-done in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::Result;
+use super::row;
+use super::snapshot::{Next, Snapshot, Way};
+use super::tables::{TABLES, Table};
+
+/// New values by key; none: removed.
+pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+#[derive(Debug)]
+pub struct Draft {
+    base: Snapshot,
+    changes: [Changes; TABLES],
+}
+
+impl Draft {
+    pub fn over(base: Snapshot) -> Draft {
+        Draft { base, changes: std::array::from_fn(|_| Changes::new()) }
+    }
+
+    pub fn base(&self) -> &Snapshot {
+        &self.base
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes.iter().all(BTreeMap::is_empty)
+    }
+
+    /// The row at `key` as this draft has it.
+    pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>> {
+        let decoded = match self.changes[table as usize].get(key) {
+            Some(None) => return Ok(None),
+            Some(Some(value)) => Some(row::decode(value)),
+            None => self.base.get(table, key, |value| row::decode(value))?,
+        };
+        match decoded {
+            None => Ok(None),
+            Some(Some(value)) => Ok(Some(value)),
+            Some(None) => Err(self.base.damaged(table, key)),
+        }
+    }
+
+    /// The bytes of the row at `key`, as `row::encode_bytes` stored them.
+    pub fn get_bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let decoded = match self.changes[table as usize].get(key) {
+            Some(None) => return Ok(None),
+            Some(Some(value)) => Some(row::decode_bytes(value).map(<[u8]>::to_vec)),
+            None => self.base.get(table, key, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?,
+        };
+        match decoded {
+            None => Ok(None),
+            Some(Some(value)) => Ok(Some(value)),
+            Some(None) => Err(self.base.damaged(table, key)),
+        }
+    }
+
+    pub fn has(&self, table: Table, key: &[u8]) -> Result<bool> {
+        match self.changes[table as usize].get(key) {
+            Some(change) => Ok(change.is_some()),
+            None => Ok(self.base.get(table, key, |_| ())?.is_some()),
+        }
+    }
+
+    pub fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, value: &T) {
+        self.changes[table as usize].insert(key, Some(row::encode(value)));
+    }
+
+    pub fn put_bytes(&mut self, table: Table, key: Vec<u8>, value: &[u8]) {
+        self.changes[table as usize].insert(key, Some(row::encode_bytes(value)));
+    }
+
+    /// A key that says everything by being there.
+    pub fn mark(&mut self, table: Table, key: Vec<u8>) {
+        self.changes[table as usize].insert(key, Some(Vec::new()));
+    }
+
+    pub fn remove(&mut self, table: Table, key: Vec<u8>) {
+        self.changes[table as usize].insert(key, None);
+    }
+
+    /// The first key at or after `from` that begins with `prefix`, as this draft has it.
+    pub fn first(&self, table: Table, prefix: &[u8], from: &[u8]) -> Result<Option<Vec<u8>>> {
+        let changes = &self.changes[table as usize];
+        let mut found: Option<Vec<u8>> = None;
+        self.base.scan(table, (Bound::Included(from), Bound::Unbounded), Way::Up, |key, _| {
+            if !key.starts_with(prefix) {
+                return Ok(Next::Stop);
+            }
+            if matches!(changes.get(key), Some(None)) {
+                return Ok(Next::Go);
+            }
+            found = Some(key.to_vec());
+            Ok(Next::Stop)
+        })?;
+        let added = changes
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .find(|(_, value)| value.is_some())
+            .map(|(key, _)| key.clone());
+        Ok([found, added].into_iter().flatten().min())
+    }
+
+    /// All keys that begin with `prefix`, as this draft has them; at most `limit`.
+    pub fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>> {
+        let mut keys = Vec::new();
+        let mut from = prefix.to_vec();
+        while keys.len() < limit {
+            let Some(key) = self.first(table, prefix, &from)? else { break };
+            from.clone_from(&key);
+            from.push(0);
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// Changes by table, each in key order, without the empty ones.
+    pub fn into_changes(self) -> impl Iterator<Item = (Table, Changes)> {
+        let tables = super::tables::STATE_TABLES.into_iter().chain(super::tables::PARTITION_TABLES.into_iter().skip(1));
+        let mut changes = self.changes;
+        tables.filter_map(move |table| {
+            let of_table = std::mem::take(&mut changes[table as usize]);
+            (!of_table.is_empty()).then_some((table, of_table))
+        })
+    }
+}

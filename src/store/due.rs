@@ -1,0 +1,138 @@
+//! What may be sent, by webhook, oldest due first: read a slice at a time, never a backlog.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::attempt::Trigger;
+use crate::model::id::{DeliveryId, Id, WebhookId};
+use crate::model::{Delivery, Event, Time};
+
+use super::effects::Dispatch;
+use super::error::Result;
+use super::reads::{Store, data_in};
+use super::snapshot::{Next, Snapshot, Way};
+use super::tables::{self, Table};
+use super::upkeep::decoded;
+
+/// A place in a webhook's due entries.
+pub type Place = (Time, DeliveryId);
+
+/// A slice of what is due.
+#[derive(Debug, Default)]
+pub struct Slice {
+    pub ready: Vec<Dispatch>,
+    /// The last entry looked at.
+    pub last: Option<Place>,
+    /// When the first entry after the slice is due; none: there is none.
+    pub next: Option<Time>,
+    /// Entries that could not be read, in words. They stay where they are.
+    pub damaged: Vec<String>,
+}
+
+impl Store {
+    /// When something is due first, for every webhook that has something.
+    pub fn due_heads(&self) -> Result<Vec<(WebhookId, Time)>> {
+        let mut heads = Vec::new();
+        for partition in self.shelf.open_partitions() {
+            let snapshot = self.shelf.snapshot(&partition)?;
+            let mut from = vec![0; 40];
+            loop {
+                let mut found = None;
+                snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+                    found = tables::read_due(key);
+                    Ok(Next::Stop)
+                })?;
+                let Some((webhook, at, _)) = found else { break };
+                heads.push((webhook, at));
+                from = tables::due(webhook.next(), Time::ZERO, DeliveryId::MIN);
+            }
+        }
+        Ok(heads)
+    }
+
+    /// What is due for a webhook until `until`, after `after`: at most `limit` deliveries and about `bytes_max` of payload.
+    pub fn due(
+        &self,
+        webhook: WebhookId,
+        after: Option<Place>,
+        until: Time,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Slice> {
+        let mut snapshots = Vec::new();
+        for partition in self.shelf.open_partitions() {
+            snapshots.push(self.shelf.snapshot(&partition)?);
+        }
+        let mut entries: Vec<(Place, usize)> = Vec::new();
+        for (number, snapshot) in snapshots.iter().enumerate() {
+            entries.extend(entries_of(snapshot, webhook, after, limit + 1)?.into_iter().map(|place| (place, number)));
+        }
+        entries.sort_unstable();
+        let mut slice = Slice::default();
+        let mut bytes = 0;
+        for ((at, delivery), number) in entries {
+            if at > until || slice.ready.len() == limit || bytes > bytes_max {
+                slice.next = Some(at);
+                break;
+            }
+            slice.last = Some((at, delivery));
+            match self.dispatch(&snapshots[number], delivery, at) {
+                Ok(Some(dispatch)) => {
+                    bytes += dispatch.data.len();
+                    slice.ready.push(dispatch);
+                }
+                Ok(None) => {}
+                Err(error) => slice.damaged.push(error.to_string()),
+            }
+        }
+        Ok(slice)
+    }
+
+    fn dispatch(&self, snapshot: &Snapshot, id: DeliveryId, due: Time) -> Result<Option<Dispatch>> {
+        let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?;
+        let Some(delivery) = delivery.filter(|d| !d.status.is_final()) else { return Ok(None) };
+        let event = decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes())?;
+        let event = event.ok_or_else(|| snapshot.damaged(Table::Events, delivery.event_id.as_bytes()))?;
+        let data = data_in(snapshot, &event)?;
+        let retention_end = event.received_at.plus_ms(self.shelf.options.retention_ms);
+        Ok(Some(Dispatch {
+            webhook_id: delivery.webhook_id,
+            delivery_id: id,
+            data,
+            number: delivery.attempts + 1,
+            due,
+            retry_of: delivery.last_attempt_id,
+            trigger: trigger_of(&delivery),
+            end: delivery.expires_at.map_or(retention_end, |end| end.min(retention_end)),
+            event: Arc::new(event),
+        }))
+    }
+}
+
+fn trigger_of(delivery: &Delivery) -> Trigger {
+    match (delivery.manual, delivery.attempts, delivery.replay_of, delivery.job_id) {
+        (true, ..) => Trigger::Manual,
+        (_, 1.., ..) => Trigger::Retry,
+        (_, 0, None, None) => Trigger::Event,
+        (_, 0, ..) => Trigger::Replay,
+    }
+}
+
+fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<Place>, limit: usize) -> Result<Vec<Place>> {
+    let from = match after {
+        Some((at, delivery)) => Bound::Excluded(tables::due(webhook, at, delivery)),
+        None => Bound::Included(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
+    };
+    let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
+    let mut places = Vec::new();
+    snapshot.scan(Table::Due, (from.as_ref().map(Vec::as_slice), Bound::Included(&to)), Way::Up, |key, _| {
+        places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
+        Ok(if places.len() < limit { Next::Go } else { Next::Stop })
+    })?;
+    Ok(places)
+}
+
+/// The first due entry of a webhook in one partition.
+pub(super) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<Place>> {
+    Ok(entries_of(snapshot, webhook, None, 1)?.pop())
+}

@@ -1,0 +1,97 @@
+//! The figures of one partition while it is written: sums and running state per webhook, and its hours by the minute.
+//!
+//! Invariant: what is counted is written in the same commit as what it counts; a failed commit forgets this cache.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::figures::{Minute, Sums};
+use crate::model::id::Id;
+use crate::model::webhook::WebhookState;
+use crate::model::{Time, Webhook};
+
+use super::draft::Draft;
+use super::error::Result;
+use super::tables::{self, Table};
+
+/// Whose figures: a webhook's, or a replay job's under its own id.
+pub type Owner = Id<Webhook>;
+
+/// The row of hour 0.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SumsRow {
+    pub sums: Sums,
+    pub state: WebhookState,
+}
+
+/// One hour: `(minute of the hour, started, attempts, failures)`, only minutes with something in them.
+pub type HourRow = Vec<(u8, u32, u32, u32)>;
+
+/// Rows held in memory before they are written and forgotten.
+const CACHED_ROWS_MAX: usize = 50_000;
+
+#[derive(Debug, Default)]
+pub struct FigureCache {
+    sums: HashMap<Owner, SumsRow>,
+    hours: HashMap<(Owner, u32), HourRow>,
+    dirty_sums: BTreeSet<Owner>,
+    dirty_hours: BTreeSet<(Owner, u32)>,
+}
+
+impl FigureCache {
+    /// The sums of `owner`, to be changed.
+    pub fn sums(&mut self, draft: &Draft, owner: Owner) -> Result<&mut SumsRow> {
+        self.dirty_sums.insert(owner);
+        match self.sums.entry(owner) {
+            std::collections::hash_map::Entry::Occupied(row) => Ok(row.into_mut()),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let row = draft.get(Table::Figures, &tables::figures(owner, 0))?.unwrap_or_default();
+                Ok(place.insert(row))
+            }
+        }
+    }
+
+    /// Adds to the minute of `at`.
+    pub fn count(&mut self, draft: &Draft, owner: Owner, at: Time, counts: Minute) -> Result<()> {
+        let key = (owner, at.hour());
+        self.dirty_hours.insert(key);
+        let row = match self.hours.entry(key) {
+            std::collections::hash_map::Entry::Occupied(row) => row.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(draft.get(Table::Figures, &tables::figures(owner, at.hour()))?.unwrap_or_default())
+            }
+        };
+        let minute = (at.minute() % 60) as u8;
+        let place = match row.binary_search_by_key(&minute, |m| m.0) {
+            Ok(place) => place,
+            Err(place) => {
+                row.insert(place, (minute, 0, 0, 0));
+                place
+            }
+        };
+        let (_, started, attempts, failures) = &mut row[place];
+        *started += counts.started;
+        *attempts += counts.attempts;
+        *failures += counts.failures;
+        Ok(())
+    }
+
+    /// Puts what changed into the draft.
+    pub fn flush(&mut self, draft: &mut Draft) {
+        for owner in std::mem::take(&mut self.dirty_sums) {
+            draft.put(Table::Figures, tables::figures(owner, 0), &self.sums[&owner]);
+        }
+        for key in std::mem::take(&mut self.dirty_hours) {
+            draft.put(Table::Figures, tables::figures(key.0, key.1), &self.hours[&key]);
+        }
+        if self.sums.len() + self.hours.len() > CACHED_ROWS_MAX {
+            self.forget();
+        }
+    }
+
+    /// Forgets everything: the next use reads what is committed.
+    pub fn forget(&mut self) {
+        *self = FigureCache::default();
+    }
+}

@@ -1,0 +1,209 @@
+//! One redb file: made under a temporary name, opened with a cache of its own, read by snapshots, written by drafts.
+//!
+//! Invariant: a file that has its final name holds its schema row; a cut while it is made leaves only a temporary one.
+
+use std::sync::Arc;
+
+use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use super::disk::{Backend, Disk};
+use super::draft::Draft;
+use super::error::{Error, Result};
+use super::row;
+use super::snapshot::Snapshot;
+use super::tables::Table;
+
+/// The schema that this program reads and writes.
+pub const SCHEMA: u32 = 1;
+const SCHEMA_KEY: &[u8] = b"schema";
+
+/// One redb file, open.
+#[derive(Debug)]
+pub struct File {
+    name: Arc<str>,
+    database: Handle,
+}
+
+enum Handle {
+    Write(Box<Database>),
+    Read(Box<ReadOnlyDatabase>),
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Handle::Write(_) => "Write",
+            Handle::Read(_) => "Read",
+        })
+    }
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Write,
+    Read,
+}
+
+impl File {
+    /// Makes a new file with `tables` in it, whole or not at all.
+    pub fn create(disk: &dyn Disk, name: &str, tables: &[Table], first: &[(Table, &[u8], Vec<u8>)]) -> Result<()> {
+        let temporary = format!("{name}.new");
+        let failed = |error| storage(name, error);
+        if disk.exists(&temporary).map_err(|e| io(name, e))? {
+            disk.remove(&temporary).map_err(|e| io(name, e))?;
+        }
+        let backend = disk.open(&temporary, true).map_err(|e| io(name, e))?;
+        let database = builder(1 << 20).create_with_backend(Backend(backend)).map_err(|e| failed(e.into()))?;
+        let transaction = begin(&database).map_err(failed)?;
+        for table in tables {
+            transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
+        }
+        {
+            let mut meta = transaction.open_table(Table::Meta.definition()).map_err(|e| failed(e.into()))?;
+            meta.insert(SCHEMA_KEY, row::encode(&SCHEMA).as_slice()).map_err(|e| failed(e.into()))?;
+        }
+        for (table, key, value) in first {
+            let mut table = transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
+            table.insert(*key, value.as_slice()).map_err(|e| failed(e.into()))?;
+        }
+        transaction.commit().map_err(|e| failed(e.into()))?;
+        database.close().map_err(|e| failed(e.into()))?;
+        disk.rename(&temporary, name).map_err(|e| io(name, e))
+    }
+
+    /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
+    pub fn open(disk: &dyn Disk, name: &str, access: Access, cache_bytes: usize) -> Result<File> {
+        let backend = Backend(disk.open(name, false).map_err(|e| io(name, e))?);
+        let builder = builder(cache_bytes);
+        let database = match access {
+            Access::Write => {
+                Handle::Write(Box::new(builder.create_with_backend(backend).map_err(|e| storage(name, e.into()))?))
+            }
+            Access::Read => Handle::Read(Box::new(
+                builder.open_read_only_with_backend(backend).map_err(|e| storage(name, e.into()))?,
+            )),
+        };
+        let file = File { name: name.into(), database };
+        file.check_schema()?;
+        Ok(file)
+    }
+
+    fn check_schema(&self) -> Result<()> {
+        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?)
+            .get(Table::Meta, SCHEMA_KEY, |row| row::decode::<u32>(row))?
+            .flatten();
+        match found {
+            Some(SCHEMA) => Ok(()),
+            Some(found) => Err(Error::Newer { file: self.name.to_string(), found, known: SCHEMA }),
+            None => Err(Error::Damaged { file: self.name.to_string(), table: "meta", key: "schema".into() }),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is committed now, to be read for as long as it is held.
+    pub fn snapshot(self: &Arc<File>) -> Result<Snapshot> {
+        Ok(Snapshot::new(Some(self.clone()), self.name.clone(), self.begin_read()?))
+    }
+
+    fn begin_read(&self) -> Result<redb::ReadTransaction> {
+        let transaction = match &self.database {
+            Handle::Write(database) => database.begin_read(),
+            Handle::Read(database) => database.begin_read(),
+        };
+        transaction.map_err(|e| storage(&self.name, e.into()))
+    }
+
+    /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
+    /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum.
+    pub fn commit(&self, draft: Draft) -> Result<()> {
+        let Handle::Write(database) = &self.database else {
+            return Err(io(&self.name, std::io::ErrorKind::ReadOnlyFilesystem.into()));
+        };
+        self.write(database, draft).map_err(|error| storage(&self.name, error))
+    }
+
+    fn write(&self, database: &Database, draft: Draft) -> std::result::Result<(), redb::Error> {
+        let transaction = begin(database)?;
+        for (table, changes) in draft.into_changes() {
+            let mut open = transaction.open_table(table.definition())?;
+            let mut changes = changes.into_iter().peekable();
+            if table.is_appended() {
+                let last = open.last()?.map(|(key, _)| key.value().to_vec());
+                let is_new = |key: &[u8]| last.as_deref().is_none_or(|last| key > last);
+                while let Some((key, value)) = changes.next_if(|(key, _)| !is_new(key)) {
+                    put(&mut open, &key, value)?;
+                }
+                let mut end = open.upper_bound_mut(std::ops::Bound::<&[u8]>::Unbounded)?;
+                for (key, value) in changes.by_ref() {
+                    if let Some(value) = value {
+                        end.insert_before(key.as_slice(), value.as_slice()).map_err(cursor_error)?;
+                    }
+                }
+                end.close()?;
+            }
+            for (key, value) in changes {
+                put(&mut open, &key, value)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Closes the file, so that the next one may open it without a repair.
+    pub fn close(self) -> Result<()> {
+        match self.database {
+            Handle::Write(database) => database.close(),
+            Handle::Read(database) => database.close(),
+        }
+        .map_err(|e| storage(&self.name, e.into()))
+    }
+}
+
+fn put(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    value: Option<Vec<u8>>,
+) -> std::result::Result<(), redb::Error> {
+    match value {
+        Some(value) => table.insert(key, value.as_slice())?,
+        None => table.remove(key)?,
+    };
+    Ok(())
+}
+
+fn cursor_error(error: redb::CursorError) -> redb::Error {
+    match error {
+        redb::CursorError::Storage(error) => error.into(),
+        other => redb::Error::Corrupted(other.to_string()),
+    }
+}
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn begin(database: &Database) -> std::result::Result<redb::WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+fn storage(file: &str, source: redb::Error) -> Error {
+    Error::Storage { file: file.to_owned(), source }
+}
+
+pub(super) fn io(file: &str, source: std::io::Error) -> Error {
+    Error::Io { file: file.to_owned(), source }
+}
+
+/// Rows of an open table, named here so that only this module and `snapshot` know redb's traits.
+pub(super) fn table_rows(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
+    Ok(table.len()?)
+}

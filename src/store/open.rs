@@ -1,0 +1,271 @@
+//! Opening a data directory: making what is not there, reading the small things into memory, mending what a crash left.
+//!
+//! Invariant: opening costs what is open, not what is stored: sealed partitions with nothing due are not touched.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::id::{DeliveryId, EventId, Id, Stamp, WebhookId};
+use crate::model::webhook::{Webhook, WebhookState};
+use crate::model::{ApiKey, App, Delivery, Organization, Time};
+
+use super::apply::{Fanouts, Ids};
+use super::command::{Command, Order};
+use super::dedup::Dedup;
+use super::disk::Disk;
+use super::error::{Error, Result};
+use super::file::{Access, File};
+use super::reads::Store;
+use super::registry::Registry;
+use super::row;
+use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, PartitionRow, STATE_FILE, Shelf, first_of};
+use super::snapshot::{Next, Snapshot, Way};
+use super::tables::{self, STATE_TABLES, Table};
+use super::upkeep::{decoded, last_id};
+use super::vault::{KEY_BYTES, Vault};
+use super::writer::Writer;
+
+const DATA_KEY: &[u8] = b"data_key";
+
+/// An opened store: the reading handle, the one writer, and what must be applied first.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    pub writer: Writer,
+    /// Mends what a crash between two files left.
+    pub first: Vec<Order>,
+    /// No organization yet: this is the first start.
+    pub is_new: bool,
+}
+
+/// Opens the store on `disk`, or makes it.
+///
+/// # Errors
+/// A wrong master key, a damaged or newer file, a failing disk: named, and nothing is changed.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    master_key: &[u8; KEY_BYTES],
+    now: Time,
+    random: Box<dyn FnMut() -> u64 + Send>,
+) -> Result<Opened> {
+    open_with_ids(disk, options, master_key, now, random, Box::new(Stamp::after(0)))
+}
+
+/// As `open`, with ids from elsewhere: a test that loads a given history hands in the history's own.
+pub fn open_with_ids(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    master_key: &[u8; KEY_BYTES],
+    now: Time,
+    mut random: Box<dyn FnMut() -> u64 + Send>,
+    ids: Box<dyn Ids>,
+) -> Result<Opened> {
+    let master = Vault::new(master_key);
+    if !disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
+        create_state(&*disk, &master, &mut random)?;
+    }
+    let state = File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?;
+    let state = Arc::new(state);
+    let vault = Vault::new(&data_key(&state.snapshot()?, &master)?);
+    let state = Arc::into_inner(state).expect("the only handle");
+    let shelf = Arc::new(Shelf::new(disk, options, vault, state));
+    let last = load_state(&shelf)?;
+    remove_unlisted(&shelf)?;
+    let mut writer = Writer {
+        shelf: shelf.clone(),
+        ids,
+        random,
+        active: 0,
+        figures: HashMap::new(),
+        fanouts: Fanouts::default(),
+        dedup: Dedup::default(),
+        disk_full: false,
+        disk_checked_at: None,
+    };
+    writer.ids.rise_above(last);
+    writer.load_partitions(now)?;
+    let first = writer.broken_queues()?;
+    let is_new = shelf.registry().organizations.is_empty();
+    Ok(Opened { store: Store { shelf }, writer, first, is_new })
+}
+
+fn create_state(disk: &dyn Disk, master: &Vault, random: &mut dyn FnMut() -> u64) -> Result<()> {
+    let words: [[u8; 8]; 6] = std::array::from_fn(|_| random().to_be_bytes());
+    let bytes = words.concat();
+    let (key, rest) = bytes.split_at(KEY_BYTES);
+    let nonce = std::array::from_fn(|i| rest[i]);
+    let wrapped = row::encode_bytes(&master.seal(DATA_KEY, key, nonce));
+    File::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
+}
+
+fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8; KEY_BYTES]> {
+    let wrapped = state.get(Table::Meta, DATA_KEY, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?.flatten();
+    let wrapped = wrapped.ok_or_else(|| state.damaged(Table::Meta, DATA_KEY))?;
+    let key = master.open(DATA_KEY, &wrapped).and_then(|key| key.try_into().ok());
+    key.ok_or_else(|| {
+        Error::MasterKey("the master key does not open this store; give the one that it was made with".into())
+    })
+}
+
+/// Reads organizations, apps, keys, webhooks, states and the list of partitions. The greatest id among them.
+fn load_state(shelf: &Shelf) -> Result<u128> {
+    let state = shelf.state()?.snapshot()?;
+    let mut registry = Registry::default();
+    let mut last = 0;
+    each(&state, Table::Organizations, |_, value| {
+        row::decode::<Organization>(value).map(|o| registry.put_organization(o))
+    })?;
+    each(&state, Table::Apps, |_, value| row::decode::<App>(value).map(|a| registry.put_app(a)))?;
+    each(&state, Table::Keys, |_, value| row::decode::<ApiKey>(value).map(|k| registry.put_key(k)))?;
+    each(&state, Table::Webhooks, |key, value| {
+        let plain = shelf.vault.open(key, row::decode_bytes(value)?)?;
+        rmp_serde::from_slice::<Webhook>(&plain).ok().map(|webhook| registry.put_webhook(Arc::new(webhook)))
+    })?;
+    let mut removed = HashMap::new();
+    each(&state, Table::Removed, |key, value| {
+        Some(removed.insert(tables::first_id(key)?, row::decode::<Time>(value)?))
+    })?;
+    each(&state, Table::States, |key, value| {
+        row::decode::<WebhookState>(value).and_then(|s| Some(shelf.learn_state(tables::first_id(key)?, s)))
+    })?;
+    each(&state, Table::Partitions, |key, value| {
+        let first = u128::from_be_bytes(key.try_into().ok()?);
+        last = last.max(first);
+        row::decode::<PartitionRow>(value).map(|row| shelf.add_partition(Partition::new(first, row)))
+    })?;
+    for table in
+        [Table::Organizations, Table::Apps, Table::Keys, Table::Webhooks, Table::Removed, Table::Jobs, Table::Audit]
+    {
+        state.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Down, |key, _| {
+            last = last.max(tables::first_id::<Webhook>(key).map_or(0, |id| id.as_u128()));
+            Ok(Next::Stop)
+        })?;
+    }
+    shelf.set_registry(registry);
+    shelf.set_removed(removed);
+    Ok(last)
+}
+
+/// Shows every row to `read`; a row that it can make nothing of is damaged.
+fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8]) -> Option<T>) -> Result<()> {
+    snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| match read(key, value) {
+        Some(_) => Ok(Next::Go),
+        None => Err(snapshot.damaged(table, key)),
+    })
+}
+
+/// Removes files that are not on the list: made before a cut, or taken off before it.
+fn remove_unlisted(shelf: &Shelf) -> Result<()> {
+    for name in shelf.disk.list(PARTITIONS).map_err(|e| super::file::io(PARTITIONS, e))? {
+        let listed = first_of(&name).is_some_and(|first| shelf.partition(first).is_some());
+        if !listed {
+            let name = format!("{PARTITIONS}/{name}");
+            shelf.disk.remove(&name).map_err(|e| super::file::io(&name, e))?;
+        }
+    }
+    Ok(())
+}
+
+impl Writer {
+    /// Opens the partitions that may change, learns their states and fingerprints, and begins the first one.
+    fn load_partitions(&mut self, now: Time) -> Result<()> {
+        let partitions = self.shelf.partitions();
+        let window = now.minus_ms(self.shelf.options.idempotency_window_ms);
+        for (number, partition) in partitions.iter().enumerate() {
+            let row = partition.row();
+            if !row.sealed {
+                self.active = partition.first;
+            }
+            if !row.counted {
+                let cache_bytes = if row.sealed { OTHER_CACHE_BYTES } else { super::shelf::ACTIVE_CACHE_BYTES };
+                self.shelf.write(partition, cache_bytes)?;
+                let snapshot = self.shelf.snapshot(partition)?;
+                self.ids.rise_above(last_id(&snapshot)?);
+                self.load_states(&snapshot)?;
+            } else if let Some(last) = row.last {
+                self.ids.rise_above(last);
+            }
+            let end = partitions.get(number + 1).map_or(Time::MAX, |next| EventId::from_u128(next.first).time());
+            if end > window {
+                self.load_fingerprints(partition, window)?;
+            }
+        }
+        if self.active == 0 {
+            self.roll(now)?;
+        }
+        Ok(())
+    }
+
+    fn load_states(&self, snapshot: &Snapshot) -> Result<()> {
+        for id in self.shelf.registry().webhooks.keys() {
+            if let Some(row) = decoded::<super::figures::SumsRow>(snapshot, Table::Figures, &tables::figures(*id, 0))? {
+                self.shelf.learn_state(*id, row.state);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
+        let snapshot = self.shelf.snapshot(partition)?;
+        let from = EventId::floor(window);
+        let mut known = Vec::new();
+        snapshot.scan(
+            Table::EventKeys,
+            (Bound::Included(from.as_bytes()), Bound::Unbounded),
+            Way::Up,
+            |key, value| {
+                let fingerprint =
+                    row::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+                match (fingerprint, tables::first_id::<crate::model::Event>(key)) {
+                    (Some(fingerprint), Some(event)) => known.push((fingerprint, event)),
+                    _ => return Err(snapshot.damaged(Table::EventKeys, key)),
+                }
+                Ok(Next::Go)
+            },
+        )?;
+        known.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event));
+        Ok(())
+    }
+
+    /// Ordered queues whose head has no due entry: the one before it ended, and the crash came before it was let go.
+    fn broken_queues(&self) -> Result<Vec<Order>> {
+        let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
+        for partition in self.shelf.open_partitions() {
+            let snapshot = self.shelf.snapshot(&partition)?;
+            let mut from = vec![0; 40];
+            loop {
+                let mut found = None;
+                snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+                    found = queue_place(key);
+                    Ok(Next::Stop)
+                })?;
+                let Some((webhook, key_hash, delivery)) = found else { break };
+                let head = heads.entry((webhook, key_hash)).or_insert(delivery);
+                *head = (*head).min(delivery);
+                from = match key_hash.checked_add(1) {
+                    Some(next) => tables::queue(webhook, next, DeliveryId::MIN),
+                    None => tables::queue(webhook.next(), 0, DeliveryId::MIN),
+                };
+            }
+        }
+        let mut orders = Vec::new();
+        for ((webhook, key_hash), delivery) in heads {
+            let found = super::reads::delivery_anywhere(&self.shelf, delivery)?;
+            let Some(row) = found.filter(|d: &Delivery| !d.status.is_final()) else { continue };
+            let Some(home) = self.shelf.home(row.event_id.as_u128()) else { continue };
+            let due = tables::due(webhook, row.next_attempt_at.unwrap_or(Time::ZERO), delivery);
+            if self.shelf.snapshot(&home)?.get(Table::Due, &due, |_| ())?.is_none() {
+                orders.push(Order::internal(Command::Release { webhook, key_hash, delivery, event: row.event_id }));
+            }
+        }
+        Ok(orders)
+    }
+}
+
+fn queue_place(key: &[u8]) -> Option<(WebhookId, u64, DeliveryId)> {
+    let (webhook, rest) = key.split_first_chunk::<16>()?;
+    let (hash, delivery) = rest.split_first_chunk::<8>()?;
+    Some((Id::from_bytes(*webhook), u64::from_be_bytes(*hash), Id::from_bytes(delivery.try_into().ok()?)))
+}

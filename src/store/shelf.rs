@@ -1,0 +1,286 @@
+//! The files of the store and what all of it shares: `state.redb`, the partitions, and the registry in memory.
+//!
+//! Invariant: a partition on the list exists; a file that is not on it is removed at start. Handles for writing exist only
+//! for partitions that may change; of the others at most `QUIET_FILES_MAX` are open at once, for reading.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Time;
+use crate::model::id::WebhookId;
+use crate::model::webhook::WebhookState;
+
+use super::disk::Disk;
+use super::error::Result;
+use super::file::{Access, File};
+use super::registry::Registry;
+use super::snapshot::Snapshot;
+use super::tables::{PARTITION_TABLES, Table};
+use super::vault::Vault;
+
+pub const STATE_FILE: &str = "state.redb";
+pub const PARTITIONS: &str = "partitions";
+
+/// Page caches, in bytes.
+pub const ACTIVE_CACHE_BYTES: usize = 64 << 20;
+pub const OTHER_CACHE_BYTES: usize = 4 << 20;
+/// Partitions with nothing due that are open at once.
+const QUIET_FILES_MAX: usize = 16;
+
+/// What the list says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PartitionRow {
+    /// No longer the active one.
+    pub sealed: bool,
+    /// Nothing in it is due, and `totals` has its sums.
+    pub counted: bool,
+    /// The greatest id in it; none while that may still rise.
+    pub last: Option<u128>,
+}
+
+/// One partition: its place on the list, and its file when open.
+#[derive(Debug)]
+pub struct Partition {
+    pub first: u128,
+    row: Mutex<PartitionRow>,
+    file: Mutex<Option<(Access, Arc<File>)>>,
+}
+
+impl Partition {
+    pub fn new(first: u128, row: PartitionRow) -> Partition {
+        Partition { first, row: Mutex::new(row), file: Mutex::new(None) }
+    }
+
+    pub fn row(&self) -> PartitionRow {
+        *self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_row(&self, row: PartitionRow) {
+        *self.row.lock().unwrap_or_else(PoisonError::into_inner) = row;
+    }
+
+    /// Whether an id may be in it.
+    pub fn may_hold(&self, id: u128) -> bool {
+        self.first <= id && self.row().last.is_none_or(|last| id <= last)
+    }
+
+    pub fn file_name(&self) -> String {
+        format!("{PARTITIONS}/{}.redb", uuid::Uuid::from_u128(self.first).hyphenated())
+    }
+}
+
+/// The first id that a partition's file name stands for.
+pub fn first_of(file_name: &str) -> Option<u128> {
+    let id = file_name.strip_suffix(".redb")?;
+    uuid::Uuid::try_parse(id).ok().map(|id| id.as_u128())
+}
+
+/// What the daemon hands to the store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub retention_ms: i64,
+    pub idempotency_window_ms: i64,
+    pub partition_max_bytes: u64,
+    pub min_free_bytes: u64,
+}
+
+#[derive(Debug)]
+pub struct Shelf {
+    pub disk: Arc<dyn Disk>,
+    pub options: Options,
+    pub vault: Vault,
+    /// None only while it is being reopened, or could not be.
+    state: RwLock<Option<Arc<File>>>,
+    partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
+    quiet: Mutex<VecDeque<u128>>,
+    registry: ArcSwap<Registry>,
+    removed: ArcSwap<HashMap<WebhookId, Time>>,
+    states: RwLock<HashMap<WebhookId, WebhookState>>,
+}
+
+impl Shelf {
+    pub fn new(disk: Arc<dyn Disk>, options: Options, vault: Vault, state: File) -> Shelf {
+        Shelf {
+            disk,
+            options,
+            vault,
+            state: RwLock::new(Some(Arc::new(state))),
+            partitions: RwLock::default(),
+            quiet: Mutex::default(),
+            registry: ArcSwap::default(),
+            removed: ArcSwap::default(),
+            states: RwLock::default(),
+        }
+    }
+
+    pub fn state(&self) -> Result<Arc<File>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
+        state.ok_or_else(|| super::file::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
+    }
+
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    pub fn set_registry(&self, registry: Registry) {
+        self.registry.store(Arc::new(registry));
+    }
+
+    /// Webhooks that were removed and may still have open deliveries, with when.
+    pub fn removed(&self) -> Arc<HashMap<WebhookId, Time>> {
+        self.removed.load_full()
+    }
+
+    pub fn set_removed(&self, removed: HashMap<WebhookId, Time>) {
+        self.removed.store(Arc::new(removed));
+    }
+
+    pub fn webhook_state(&self, id: WebhookId) -> WebhookState {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or_default()
+    }
+
+    /// Takes a newer state; an older one is ignored.
+    pub fn learn_state(&self, id: WebhookId, state: WebhookState) {
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        let known = states.entry(id).or_default();
+        if state.sequence >= known.sequence {
+            *known = state;
+        }
+    }
+
+    pub fn forget_state(&self, id: WebhookId) {
+        self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// All partitions, oldest first.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Partitions that may have something due, oldest first.
+    pub fn open_partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions().into_iter().filter(|p| !p.row().counted).collect()
+    }
+
+    pub fn partition(&self, first: u128) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&first).cloned()
+    }
+
+    /// The partition of the events received when `id` was made.
+    pub fn home(&self, id: u128) -> Option<Arc<Partition>> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.range(..=id).next_back().map(|(_, partition)| partition.clone())
+    }
+
+    pub fn add_partition(&self, partition: Partition) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(partition.first, Arc::new(partition));
+    }
+
+    pub fn take_partition(&self, first: u128) -> Option<Arc<Partition>> {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
+    }
+
+    /// Makes the file of a new partition.
+    pub fn create_partition(&self, partition: &Partition) -> Result<()> {
+        File::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
+    }
+
+    /// The partition's file, opened for reading if it is not open.
+    pub fn read(&self, partition: &Partition) -> Result<Arc<File>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, file)) = &*slot {
+            return Ok(file.clone());
+        }
+        let name = partition.file_name();
+        let opened = match File::open(&*self.disk, &name, Access::Read, OTHER_CACHE_BYTES) {
+            Ok(file) => file,
+            // Not closed cleanly: opening it for writing repairs it.
+            Err(super::Error::Storage { source: redb::Error::RepairAborted, .. }) => {
+                File::open(&*self.disk, &name, Access::Write, OTHER_CACHE_BYTES)?.close()?;
+                File::open(&*self.disk, &name, Access::Read, OTHER_CACHE_BYTES)?
+            }
+            Err(error) => return Err(error),
+        };
+        let file = Arc::new(opened);
+        *slot = Some((Access::Read, file.clone()));
+        drop(slot);
+        self.close_oldest_quiet(partition.first);
+        Ok(file)
+    }
+
+    /// The partition's file for writing. Waits for the short reads of a handle that was open for reading only.
+    pub fn write(&self, partition: &Partition, cache_bytes: usize) -> Result<Arc<File>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.take() {
+            Some((Access::Write, file)) => {
+                *slot = Some((Access::Write, file.clone()));
+                return Ok(file);
+            }
+            Some((Access::Read, file)) => close_when_unused(file)?,
+            None => {}
+        }
+        let file = Arc::new(File::open(&*self.disk, &partition.file_name(), Access::Write, cache_bytes)?);
+        *slot = Some((Access::Write, file.clone()));
+        Ok(file)
+    }
+
+    /// Closes the partition's file; the next use opens it again.
+    pub fn close(&self, partition: &Partition) -> Result<()> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.take() {
+            Some((_, file)) => close_when_unused(file),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes and opens `state.redb`: the way out of redb's latched errors.
+    pub fn reopen_state(&self) -> Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // A second handle on the file must never exist: the old one is closed before the new one opens.
+        if let Some(old) = state.take() {
+            close_when_unused(old)?;
+        }
+        *state = Some(Arc::new(File::open(&*self.disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?));
+        Ok(())
+    }
+
+    fn close_oldest_quiet(&self, opened: u128) {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.retain(|first| *first != opened);
+        quiet.push_back(opened);
+        while quiet.len() > QUIET_FILES_MAX {
+            let Some(oldest) = quiet.pop_front().and_then(|first| self.partition(first)) else { continue };
+            let mut slot = oldest.file.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(&*slot, Some((Access::Read, _))) {
+                // The last reader closes it.
+                *slot = None;
+            }
+        }
+    }
+
+    /// A snapshot of a partition, for reading.
+    pub fn snapshot(&self, partition: &Partition) -> Result<Snapshot> {
+        self.read(partition)?.snapshot()
+    }
+
+    /// Whether nothing in the partition is due or queued.
+    pub fn is_idle(&self, partition: &Partition) -> Result<bool> {
+        let snapshot = self.snapshot(partition)?;
+        Ok(snapshot.rows(Table::Due)? == 0 && snapshot.rows(Table::Queue)? == 0)
+    }
+}
+
+/// Reads hold a handle for a page at most, so this is a short wait.
+fn close_when_unused(mut file: Arc<File>) -> Result<()> {
+    loop {
+        match Arc::try_unwrap(file) {
+            Ok(file) => return file.close(),
+            Err(shared) => file = shared,
+        }
+        std::thread::yield_now();
+    }
+}

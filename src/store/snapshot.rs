@@ -1,0 +1,115 @@
+//! One file as it was committed at one moment. Short-lived: while it is held, redb frees nothing written since.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{ReadOnlyTable, ReadTransaction};
+
+use super::error::{Error, Result};
+use super::tables::{TABLES, Table};
+
+type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// A read transaction, with each table opened when it is first asked for.
+pub struct Snapshot {
+    name: Arc<str>,
+    transaction: ReadTransaction,
+    tables: [OnceCell<Open>; TABLES],
+    /// Last, so that the file is let go after what reads it.
+    _file: Option<Arc<super::file::File>>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("file", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Which way a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Up,
+    Down,
+}
+
+/// What the visitor of a scan wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Go,
+    Stop,
+}
+
+impl Snapshot {
+    pub(super) fn new(file: Option<Arc<super::file::File>>, name: Arc<str>, transaction: ReadTransaction) -> Snapshot {
+        Snapshot { name, transaction, tables: Default::default(), _file: file }
+    }
+
+    pub fn file(&self) -> &str {
+        &self.name
+    }
+
+    fn table(&self, table: Table) -> Result<&Open> {
+        let cell = &self.tables[table as usize];
+        if let Some(open) = cell.get() {
+            return Ok(open);
+        }
+        let open = self.transaction.open_table(table.definition()).map_err(|e| self.failed(e.into()))?;
+        Ok(cell.get_or_init(|| open))
+    }
+
+    /// What `read` makes of the value at `key`.
+    pub fn get<T>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        let found = self.table(table)?.get(key).map_err(|e| self.failed(e.into()))?;
+        Ok(found.map(|value| read(value.value())))
+    }
+
+    /// Shows keys and values of `from ..= to` to `visit`, smallest first or greatest first, until it stops.
+    pub fn scan(
+        &self,
+        table: Table,
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        way: Way,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<Next>,
+    ) -> Result<()> {
+        if empty(from, to) {
+            return Ok(());
+        }
+        let mut range = self.table(table)?.range::<&[u8]>((from, to)).map_err(|e| self.failed(e.into()))?;
+        loop {
+            let entry = match way {
+                Way::Up => range.next(),
+                Way::Down => range.next_back(),
+            };
+            let Some(entry) = entry else { return Ok(()) };
+            let (key, value) = entry.map_err(|e| self.failed(e.into()))?;
+            if visit(key.value(), value.value())? == Next::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    pub fn rows(&self, table: Table) -> Result<u64> {
+        super::file::table_rows(self.table(table)?).map_err(|e| self.failed(e))
+    }
+
+    /// The error for a row of this file that does not read back.
+    pub fn damaged(&self, table: Table, key: &[u8]) -> Error {
+        let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        Error::Damaged { file: self.name.to_string(), table: table.name(), key }
+    }
+
+    fn failed(&self, source: redb::Error) -> Error {
+        Error::Storage { file: self.name.to_string(), source }
+    }
+}
+
+/// redb panics on a range that ends before it begins.
+fn empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Included(a), Bound::Included(b)) => a > b,
+        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
+        _ => false,
+    }
+}

@@ -1,0 +1,189 @@
+//! All tables and all keys on one screen. Keys are big-endian byte strings, so that they sort as what they mean.
+//!
+//! ```text
+//! state.redb        what is small and lives long
+//!   organizations   organization                       -> Organization
+//!   apps            app                                -> App
+//!   keys            key                                -> ApiKey
+//!   webhooks        webhook                            -> Webhook, sealed
+//!   removed         webhook                            -> when it was removed
+//!   partitions      first id                           -> PartitionRow
+//!   totals          webhook                            -> Sums of the partitions that are counted
+//!   states          webhook                            -> WebhookState when its partition was counted
+//!   state_answers   SHA-256 of key, route and name     -> AnswerRow, sealed
+//!   jobs            job                                -> Job
+//!   audit           audit id                           -> AuditRow
+//!
+//! partitions/<first id>.redb   the whole life of the events of one span of time
+//!   events          event                              -> Event                     appended
+//!   data            event, chunk number                -> bytes of `data`           appended
+//!   deliveries      delivery                           -> Delivery                  appended, later changed in place
+//!   of_webhook      webhook, delivery                  -> nothing
+//!   of_event        event, delivery                    -> nothing: replays only; what publishing made follows its event
+//!   due             webhook, due ms, delivery          -> nothing: who may be sent, and when
+//!   queue           webhook, key hash, delivery        -> nothing: ordered deliveries, the head included
+//!   attempts        attempt                            -> Attempt                   appended
+//!   tried           webhook, attempt                   -> nothing
+//!   figures         webhook, 0                         -> sums and running state
+//!   figures         webhook, hour                      -> that hour by the minute
+//!   event_keys      event, kind                        -> fingerprint of `event_id` or `Idempotency-Key`   appended
+//!   answers         SHA-256 of key, route and name     -> AnswerRow, sealed
+//! meta              name                               -> schema, data key
+//! ```
+
+use redb::TableDefinition;
+
+use crate::model::Time;
+use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
+
+pub type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// A table of either kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    Meta,
+    Organizations,
+    Apps,
+    Keys,
+    Webhooks,
+    Removed,
+    Partitions,
+    Totals,
+    States,
+    StateAnswers,
+    Jobs,
+    Audit,
+    Events,
+    Data,
+    Deliveries,
+    OfWebhook,
+    OfEvent,
+    Due,
+    Queue,
+    Attempts,
+    Tried,
+    Figures,
+    EventKeys,
+    Answers,
+}
+
+/// How many tables there are.
+pub const TABLES: usize = Table::Answers as usize + 1;
+
+pub const STATE_TABLES: [Table; 12] = [
+    Table::Meta,
+    Table::Organizations,
+    Table::Apps,
+    Table::Keys,
+    Table::Webhooks,
+    Table::Removed,
+    Table::Partitions,
+    Table::Totals,
+    Table::States,
+    Table::StateAnswers,
+    Table::Jobs,
+    Table::Audit,
+];
+
+pub const PARTITION_TABLES: [Table; 13] = [
+    Table::Meta,
+    Table::Events,
+    Table::Data,
+    Table::Deliveries,
+    Table::OfWebhook,
+    Table::OfEvent,
+    Table::Due,
+    Table::Queue,
+    Table::Attempts,
+    Table::Tried,
+    Table::Figures,
+    Table::EventKeys,
+    Table::Answers,
+];
+
+impl Table {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Meta => "meta",
+            Table::Organizations => "organizations",
+            Table::Apps => "apps",
+            Table::Keys => "keys",
+            Table::Webhooks => "webhooks",
+            Table::Removed => "removed",
+            Table::Partitions => "partitions",
+            Table::Totals => "totals",
+            Table::States => "states",
+            Table::StateAnswers => "state_answers",
+            Table::Jobs => "jobs",
+            Table::Audit => "audit",
+            Table::Events => "events",
+            Table::Data => "data",
+            Table::Deliveries => "deliveries",
+            Table::OfWebhook => "of_webhook",
+            Table::OfEvent => "of_event",
+            Table::Due => "due",
+            Table::Queue => "queue",
+            Table::Attempts => "attempts",
+            Table::Tried => "tried",
+            Table::Figures => "figures",
+            Table::EventKeys => "event_keys",
+            Table::Answers => "answers",
+        }
+    }
+
+    pub const fn definition(self) -> Definition {
+        TableDefinition::new(self.name())
+    }
+
+    /// Whether new keys are always the greatest: written through a cursor at the end.
+    pub const fn is_appended(self) -> bool {
+        matches!(self, Table::Events | Table::Data | Table::Attempts | Table::EventKeys)
+    }
+}
+
+/// One id.
+pub fn one<K>(id: Id<K>) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+/// Two ids, such as a webhook and one of its deliveries.
+pub fn pair<A, B>(first: Id<A>, second: Id<B>) -> Vec<u8> {
+    [first.as_bytes().as_slice(), second.as_bytes()].concat()
+}
+
+/// A chunk of an event's data.
+pub fn chunk(event: EventId, number: u16) -> Vec<u8> {
+    [event.as_bytes().as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// A due entry: by webhook first, so that what waits for one never stands before another's.
+pub fn due(webhook: WebhookId, at: Time, delivery: DeliveryId) -> Vec<u8> {
+    [webhook.as_bytes().as_slice(), &at.0.max(0).to_be_bytes(), delivery.as_bytes()].concat()
+}
+
+/// The due time and delivery of a due entry's key.
+pub fn read_due(key: &[u8]) -> Option<(WebhookId, Time, DeliveryId)> {
+    let (webhook, rest) = key.split_first_chunk::<16>()?;
+    let (at, rest) = rest.split_first_chunk::<8>()?;
+    Some((Id::from_bytes(*webhook), Time(i64::from_be_bytes(*at)), Id::from_bytes(rest.try_into().ok()?)))
+}
+
+/// A place in an ordered queue: one queue for each webhook and key.
+pub fn queue(webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Vec<u8> {
+    [webhook.as_bytes().as_slice(), &key_hash.to_be_bytes(), delivery.as_bytes()].concat()
+}
+
+/// Figures of a webhook: hour 0 holds the sums.
+pub fn figures(webhook: WebhookId, hour: u32) -> Vec<u8> {
+    [webhook.as_bytes().as_slice(), &hour.to_be_bytes()].concat()
+}
+
+/// The last id of a composite key.
+pub fn last_id<K>(key: &[u8]) -> Option<Id<K>> {
+    key.last_chunk::<16>().map(|bytes| Id::from_bytes(*bytes))
+}
+
+/// The first id of a key.
+pub fn first_id<K>(key: &[u8]) -> Option<Id<K>> {
+    key.first_chunk::<16>().map(|bytes| Id::from_bytes(*bytes))
+}

@@ -1,0 +1,328 @@
+//! Keeping the partitions in order: a new one when the active one is full, counting the quiet ones, unlinking the old ones.
+//!
+//! Invariant: `totals` plus the sums of the partitions that are not counted is what ever happened; a partition leaves the
+//! list in the same commit that leaves its sums in `totals`, and only then its file goes.
+
+use std::sync::Arc;
+
+use crate::model::figures::Sums;
+use crate::model::id::{Id, WebhookId};
+use crate::model::time::DAY_MS;
+use crate::model::{Delivery, Time, Webhook};
+
+use super::command::{Command, NewEvent, Order};
+use super::draft::Draft;
+use super::error::Result;
+use super::figures::SumsRow;
+use super::row;
+use super::shelf::{Partition, PartitionRow, Shelf};
+use super::snapshot::{Next, Snapshot, Way};
+use super::tables::{self, Table};
+use super::writer::Writer;
+
+/// Age at which a new partition begins, whatever the size of the old one.
+const PARTITION_MS_MAX: i64 = DAY_MS;
+
+/// What a round of upkeep did.
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    /// Files that were unlinked.
+    pub dropped: Vec<String>,
+    pub counted: usize,
+    /// Orders that follow.
+    pub follow: Vec<Order>,
+}
+
+impl Writer {
+    /// Begins a new partition when the active one is large or old enough.
+    pub(super) fn roll_if_full(&mut self, now: Time) -> Result<()> {
+        let active = Partition::new(self.active, PartitionRow::default());
+        let bytes = self.shelf.disk.len(&active.file_name()).unwrap_or(0);
+        let age_ms = now.since(Id::<Partition>::from_u128(self.active).time());
+        if bytes < self.shelf.options.partition_max_bytes && age_ms < PARTITION_MS_MAX {
+            return Ok(());
+        }
+        self.roll(now)
+    }
+
+    /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
+    /// that is not on the list.
+    pub fn roll(&mut self, now: Time) -> Result<()> {
+        let first = self.id::<Partition>(now).as_u128();
+        let new = Partition::new(first, PartitionRow::default());
+        self.shelf.create_partition(&new)?;
+        let old = self.shelf.partition(self.active);
+        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        draft.put(Table::Partitions, first.to_be_bytes().to_vec(), &new.row());
+        if let Some(old) = &old {
+            let row = PartitionRow { sealed: true, ..old.row() };
+            draft.put(Table::Partitions, old.first.to_be_bytes().to_vec(), &row);
+            self.shelf.state()?.commit(draft)?;
+            old.set_row(row);
+        } else {
+            self.shelf.state()?.commit(draft)?;
+        }
+        self.shelf.add_partition(new);
+        self.active = first;
+        Ok(())
+    }
+
+    /// One round: counts what has become quiet; drops what retention has ended, unless `keep` (a clock that is not to be
+    /// believed); forgets what the idempotency window has ended.
+    pub fn upkeep(&mut self, now: Time, keep: bool) -> Result<Upkeep> {
+        let mut done = Upkeep::default();
+        for partition in self.shelf.partitions() {
+            let row = partition.row();
+            if row.sealed && !row.counted && self.shelf.is_idle(&partition)? {
+                self.count(&partition)?;
+                done.counted += 1;
+            }
+        }
+        if !keep {
+            self.drop_expired(now, &mut done)?;
+        }
+        self.sweep_removed(&mut done)?;
+        self.forget_answers(now)?;
+        self.dedup.forget_before(now.minus_ms(self.shelf.options.idempotency_window_ms));
+        Ok(done)
+    }
+
+    /// Adds a quiet partition's sums and states to `state.redb`, and closes its file.
+    fn count(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        let snapshot = self.shelf.snapshot(partition)?;
+        let last = last_id(&snapshot)?.max(partition.first);
+        let row = PartitionRow { sealed: true, counted: true, last: Some(last) };
+        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        for (owner, figures) in sums_of(&snapshot)? {
+            add_total(&mut draft, owner, |totals| totals.add(&figures.sums))?;
+            let known = draft.get::<crate::model::webhook::WebhookState>(Table::States, owner.as_bytes())?;
+            if known.is_none_or(|known| known.sequence < figures.state.sequence) {
+                draft.put(Table::States, tables::one(owner), &figures.state);
+            }
+        }
+        draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
+        self.shelf.state()?.commit(draft)?;
+        partition.set_row(row);
+        drop(snapshot);
+        self.figures.remove(&partition.first);
+        self.shelf.close(partition)
+    }
+
+    /// Takes a partition's sums out of the totals again, before something in it changes.
+    pub(super) fn uncount(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        let snapshot = self.shelf.snapshot(partition)?;
+        let row = PartitionRow { counted: false, last: None, ..partition.row() };
+        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        for (owner, figures) in sums_of(&snapshot)? {
+            add_total(&mut draft, owner, |totals| totals.subtract(&figures.sums))?;
+        }
+        draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
+        drop(snapshot);
+        self.shelf.state()?.commit(draft)?;
+        partition.set_row(row);
+        Ok(())
+    }
+
+    fn drop_expired(&mut self, now: Time, done: &mut Upkeep) -> Result<()> {
+        let partitions = self.shelf.partitions();
+        for pair in partitions.windows(2) {
+            // All events of a partition were received before the next one began.
+            let end = Id::<Partition>::from_u128(pair[1].first).time().plus_ms(self.shelf.options.retention_ms);
+            if end > now {
+                break;
+            }
+            done.follow.extend(self.drop_partition(&pair[0])?);
+            done.dropped.push(pair[0].file_name());
+        }
+        Ok(())
+    }
+
+    /// Takes a partition off the list, what is left open counted as failed; then unlinks its file.
+    fn drop_partition(&mut self, partition: &Arc<Partition>) -> Result<Vec<Order>> {
+        let mut follow = Vec::new();
+        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        if !partition.row().counted {
+            let snapshot = self.shelf.snapshot(partition)?;
+            for (owner, mut figures) in sums_of(&snapshot)? {
+                let expired = figures.sums.open();
+                figures.sums.failed += expired;
+                add_total(&mut draft, owner, |totals| totals.add(&figures.sums))?;
+                if expired > 0 {
+                    follow.extend(self.expired_event(owner, expired, partition.first));
+                }
+            }
+        }
+        draft.remove(Table::Partitions, partition.first.to_be_bytes().to_vec());
+        self.shelf.state()?.commit(draft)?;
+        self.shelf.take_partition(partition.first);
+        self.figures.remove(&partition.first);
+        self.shelf.close(partition)?;
+        let name = partition.file_name();
+        self.shelf.disk.remove(&name).map_err(|e| super::file::io(&name, e))?;
+        Ok(follow)
+    }
+
+    fn expired_event(&self, webhook: WebhookId, count: u64, partition: u128) -> Option<Order> {
+        let registry = self.shelf.registry();
+        let webhook = registry.webhooks.get(&webhook)?;
+        let data =
+            serde_json::json!({ "webhook_id": webhook.id.to_string(), "count": count, "reason": "retention ended" });
+        let event = NewEvent {
+            app: Some(webhook.app_id),
+            event_type: "postrider.delivery.expired".into(),
+            data: data.to_string().into(),
+            event_id: Some(format!("delivery.expired:{}:{}", webhook.id, uuid::Uuid::from_u128(partition))),
+            metadata: [("webhook_id".to_owned(), webhook.id.to_string())].into(),
+            ..NewEvent::default()
+        };
+        Some(Order::internal(Command::Publish(vec![event])))
+    }
+
+    /// Slices of the deliveries that removed webhooks left open; a webhook with none left is forgotten.
+    fn sweep_removed(&mut self, done: &mut Upkeep) -> Result<()> {
+        const SLICE: u32 = 2_000;
+        let removed = self.shelf.removed();
+        let mut finished = Vec::new();
+        for &webhook in removed.keys() {
+            let mut open = false;
+            for partition in self.shelf.open_partitions() {
+                let snapshot = self.shelf.snapshot(&partition)?;
+                let left = [Table::Due, Table::Queue]
+                    .into_iter()
+                    .map(|table| has_prefix(&snapshot, table, webhook.as_bytes()));
+                if left.collect::<Result<Vec<bool>>>()?.contains(&true) {
+                    open = true;
+                    done.follow.push(Order::internal(Command::Sweep {
+                        webhook,
+                        partition: partition.first,
+                        limit: SLICE,
+                    }));
+                }
+            }
+            if !open {
+                finished.push(webhook);
+            }
+        }
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        let mut left = std::collections::HashMap::clone(&removed);
+        for webhook in finished {
+            draft.remove(Table::Removed, tables::one(webhook));
+            draft.remove(Table::States, tables::one(webhook));
+            left.remove(&webhook);
+            self.shelf.forget_state(webhook);
+        }
+        self.shelf.state()?.commit(draft)?;
+        self.shelf.set_removed(left);
+        Ok(())
+    }
+
+    /// Removes kept answers of `state.redb` whose window has ended, a bounded number at a time.
+    fn forget_answers(&mut self, now: Time) -> Result<()> {
+        const SLICE: usize = 1_000;
+        let state = self.shelf.state()?;
+        let snapshot = state.snapshot()?;
+        let horizon = now.minus_ms(self.shelf.options.idempotency_window_ms);
+        let mut old = Vec::new();
+        snapshot.scan(
+            Table::StateAnswers,
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+            Way::Up,
+            |key, value| {
+                if row::decode::<super::apply::AnswerRow>(value).is_none_or(|answer| answer.at <= horizon) {
+                    old.push(key.to_vec());
+                }
+                Ok(if old.len() < SLICE { Next::Go } else { Next::Stop })
+            },
+        )?;
+        if old.is_empty() {
+            return Ok(());
+        }
+        let mut draft = Draft::over(snapshot);
+        old.into_iter().for_each(|key| draft.remove(Table::StateAnswers, key));
+        state.commit(draft)
+    }
+}
+
+fn has_prefix(snapshot: &Snapshot, table: Table, prefix: &[u8]) -> Result<bool> {
+    let mut found = false;
+    snapshot.scan(table, (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded), Way::Up, |key, _| {
+        found = key.starts_with(prefix);
+        Ok(Next::Stop)
+    })?;
+    Ok(found)
+}
+
+fn add_total(draft: &mut Draft, owner: Id<Webhook>, change: impl FnOnce(&mut Sums)) -> Result<()> {
+    let mut totals = draft.get::<Sums>(Table::Totals, owner.as_bytes())?.unwrap_or_default();
+    change(&mut totals);
+    draft.put(Table::Totals, tables::one(owner), &totals);
+    Ok(())
+}
+
+/// The sums of every webhook and job in a partition.
+pub(super) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>> {
+    let mut all = Vec::new();
+    let mut from = vec![0; 20];
+    loop {
+        let mut found = None;
+        snapshot.scan(
+            Table::Figures,
+            (std::ops::Bound::Included(&from), std::ops::Bound::Unbounded),
+            Way::Up,
+            |key, value| {
+                found = Some((key.to_vec(), value.to_vec()));
+                Ok(Next::Stop)
+            },
+        )?;
+        let Some((key, value)) = found else { return Ok(all) };
+        let Some(owner) = tables::first_id::<Webhook>(&key) else { return Err(snapshot.damaged(Table::Figures, &key)) };
+        if key.ends_with(&[0; 4]) {
+            let row = row::decode(&value).ok_or_else(|| snapshot.damaged(Table::Figures, &key))?;
+            all.push((owner, row));
+        }
+        from = tables::figures(owner.next(), 0);
+    }
+}
+
+/// The greatest id in a partition.
+pub(super) fn last_id(snapshot: &Snapshot) -> Result<u128> {
+    let mut last = 0;
+    for table in [Table::Events, Table::Deliveries, Table::Attempts] {
+        snapshot.scan(table, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Way::Down, |key, _| {
+            last = last.max(tables::first_id::<Delivery>(key).map_or(0, |id| id.as_u128()));
+            Ok(Next::Stop)
+        })?;
+    }
+    Ok(last)
+}
+
+impl Shelf {
+    /// Lifetime sums of a webhook or job.
+    pub(super) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
+        let state = self.state()?.snapshot()?;
+        let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
+        for partition in self.open_partitions() {
+            let snapshot = self.snapshot(&partition)?;
+            if let Some(row) = decoded::<SumsRow>(&snapshot, Table::Figures, &tables::figures(owner, 0))? {
+                sums.add(&row.sums);
+            }
+        }
+        Ok(sums)
+    }
+}
+
+/// The row at `key`, none if there is none.
+pub(super) fn decoded<T: serde::de::DeserializeOwned>(
+    snapshot: &Snapshot,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>> {
+    match snapshot.get(table, key, row::decode::<T>)? {
+        None => Ok(None),
+        Some(Some(value)) => Ok(Some(value)),
+        Some(None) => Err(snapshot.damaged(table, key)),
+    }
+}

@@ -1,0 +1,60 @@
+//! Secrets at rest: AES-256-GCM under a data key, which the master key wraps.
+//!
+//! Invariant: a sealed value opens only as the record it was sealed for; its identity is the associated data.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+/// Bytes of a master key and of the data key.
+pub const KEY_BYTES: usize = 32;
+
+/// Seals and opens with one key.
+pub struct Vault {
+    key: LessSafeKey,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault(…)")
+    }
+}
+
+impl Vault {
+    pub fn new(key: &[u8; KEY_BYTES]) -> Vault {
+        let key = UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are an AES-256 key");
+        Vault { key: LessSafeKey::new(key) }
+    }
+
+    /// `plain` sealed for the record `identity`; the nonce stands first.
+    pub fn seal(&self, identity: &[u8], plain: &[u8], nonce: [u8; NONCE_LEN]) -> Vec<u8> {
+        let mut sealed = plain.to_vec();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.key
+            .seal_in_place_append_tag(unique, Aad::from(identity), &mut sealed)
+            .expect("a row is shorter than GCM's limit");
+        [nonce.as_slice(), &sealed].concat()
+    }
+
+    /// What was sealed for `identity`; none with another key, for another record, or if altered.
+    pub fn open(&self, identity: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut body = body.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let plain = self.key.open_in_place(nonce, Aad::from(identity), &mut body).ok()?;
+        Some(plain.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_record_and_key_open_it() {
+        let vault = Vault::new(&[7; 32]);
+        let sealed = vault.seal(b"webhook:1", b"whsec_abc", [1; 12]);
+        assert_eq!(vault.open(b"webhook:1", &sealed).as_deref(), Some(b"whsec_abc".as_slice()));
+        assert_eq!(vault.open(b"webhook:2", &sealed), None);
+        assert_eq!(Vault::new(&[8; 32]).open(b"webhook:1", &sealed), None);
+        assert!(!sealed.windows(5).any(|w| w == b"whsec"));
+    }
+}

@@ -1,0 +1,308 @@
+//! The one writer: takes a batch of orders, judges them file by file, and commits each file once.
+//!
+//! Invariant: what `apply` answers with success is durable. A file whose commit failed is closed and opened again before
+//! its next use, and nothing of the failed batch is kept in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::model::Time;
+use crate::model::id::{EventId, Id};
+use crate::model::time::SECOND_MS;
+
+use super::apply::state::OnState;
+use super::apply::{Draw, Fanouts, Ids, OnPartition, Stop};
+use super::command::{Applied, Command, Order, Refusal};
+use super::dedup::Dedup;
+use super::draft::Draft;
+use super::effects::Effects;
+use super::error::{Error, Result};
+use super::figures::FigureCache;
+use super::registry::Registry;
+use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
+
+/// How often the free space is asked for.
+const FREE_SPACE_CHECK_MS: i64 = SECOND_MS;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In the order of the orders.
+    pub results: Vec<std::result::Result<Applied, Refusal>>,
+    pub effects: Effects,
+    /// Orders that follow, to be applied next.
+    pub follow: Vec<Order>,
+}
+
+/// Exclusive: there is one for a store.
+pub struct Writer {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) ids: Box<dyn Ids>,
+    pub(super) random: Box<dyn FnMut() -> u64 + Send>,
+    pub(super) active: u128,
+    pub(super) figures: HashMap<u128, FigureCache>,
+    pub(super) fanouts: Fanouts,
+    pub(super) dedup: Dedup,
+    pub(super) disk_full: bool,
+    pub(super) disk_checked_at: Option<Time>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
+/// The file that an order is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    State,
+    Partition(u128),
+    /// What it names is nowhere.
+    Nowhere(&'static str),
+}
+
+type Outcome = std::result::Result<Applied, Refusal>;
+
+impl Writer {
+    /// Whether an order is for an older partition: those are gathered, because a commit costs the same for one or many.
+    pub fn is_for_older(&self, order: &Order) -> bool {
+        matches!(self.place_of(order), Place::Partition(first) if first != self.active)
+    }
+
+    /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
+    pub fn apply(&mut self, orders: &[Order], now: Time) -> Batch {
+        let mut batch = Batch::default();
+        let mut results: Vec<Option<Outcome>> = vec![None; orders.len()];
+        self.check_free_space(now);
+        if let Err(error) = self.roll_if_full(now) {
+            batch.effects.failures.push(error.to_string());
+        }
+        let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
+        for (slot, order) in orders.iter().enumerate() {
+            if self.disk_full && matches!(order.command, Command::Publish(_)) && order.by.is_some() {
+                results[slot] = Some(Err(Refusal::DiskFull));
+                continue;
+            }
+            groups.entry(self.place_of(order)).or_default().push(slot);
+        }
+        let active = Place::Partition(self.active);
+        let mut places: Vec<Place> = groups.keys().copied().collect();
+        places.sort_by_key(|place| (*place != Place::State, *place != active, *place));
+        for place in places {
+            let slots = groups.remove(&place).unwrap_or_default();
+            match place {
+                Place::Nowhere(what) => {
+                    slots.iter().for_each(|slot| results[*slot] = Some(Err(Refusal::NotFound(what))))
+                }
+                Place::State => self.apply_state(orders, slots, now, &mut results, &mut batch),
+                Place::Partition(first) => self.apply_partition(first, orders, slots, now, &mut results, &mut batch),
+            }
+        }
+        let unanswered = || Err(Refusal::Failed("not applied".into()));
+        batch.results = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
+        batch
+    }
+
+    fn place_of(&self, order: &Order) -> Place {
+        let home = |id: EventId, what| {
+            self.shelf.home(id.as_u128()).map_or(Place::Nowhere(what), |p| Place::Partition(p.first))
+        };
+        match &order.command {
+            Command::Publish(_) => Place::Partition(self.active),
+            Command::Record(finished) => home(finished.event_id, "delivery"),
+            Command::Expire { event, .. } | Command::Release { event, .. } => home(*event, "delivery"),
+            Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
+            Command::Sweep { partition, .. } => Place::Partition(*partition),
+            Command::Retry { id } | Command::CancelDelivery { id } => {
+                match super::reads::delivery_anywhere(&self.shelf, *id) {
+                    Ok(Some(delivery)) => home(delivery.event_id, "delivery"),
+                    _ => Place::Nowhere("delivery"),
+                }
+            }
+            Command::AdvanceJob { id, .. } => match super::reads::job_anywhere(&self.shelf, *id) {
+                Ok(Some(job)) => self.first_from(job.position.next()),
+                _ => Place::Nowhere("replay"),
+            },
+            _ => Place::State,
+        }
+    }
+
+    /// The partition of an id, or the oldest one for an id before all.
+    fn first_from(&self, id: EventId) -> Place {
+        let oldest = || self.shelf.partitions().first().map(|p| p.first);
+        let first = self.shelf.home(id.as_u128()).map(|p| p.first).or_else(oldest);
+        first.map_or(Place::Nowhere("event"), Place::Partition)
+    }
+
+    fn apply_state(
+        &mut self,
+        orders: &[Order],
+        slots: Vec<usize>,
+        now: Time,
+        results: &mut [Option<Outcome>],
+        batch: &mut Batch,
+    ) {
+        let failed = |results: &mut [Option<Outcome>], slots: &[usize], error: &Error| {
+            slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
+        };
+        let mut left = slots;
+        loop {
+            let base = match self.shelf.state().and_then(|file| file.snapshot()) {
+                Ok(base) => base,
+                Err(error) => return failed(results, &left, &error),
+            };
+            let mut on = OnState {
+                shelf: &self.shelf,
+                registry: Registry::clone(&self.shelf.registry()),
+                removed: HashMap::clone(&self.shelf.removed()),
+                draft: Draft::over(base),
+                draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
+                effects: Effects::default(),
+            };
+            let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
+            if let Some(slot) = broken {
+                left.retain(|other| *other != slot);
+                continue;
+            }
+            let (registry, removed, draft, effects) = (on.registry, on.removed, on.draft, on.effects);
+            if draft.is_empty() {
+                return;
+            }
+            if let Err(error) = self.shelf.state().and_then(|file| file.commit(draft)) {
+                batch.effects.failures.push(error.to_string());
+                failed(results, &left, &error);
+                if let Err(error) = self.shelf.reopen_state() {
+                    batch.effects.failures.push(error.to_string());
+                }
+                return;
+            }
+            if effects.registry_changed {
+                self.shelf.set_registry(registry);
+                self.shelf.set_removed(removed);
+                self.fanouts.forget();
+            }
+            effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
+            batch.effects.merge(effects);
+            return;
+        }
+    }
+
+    fn apply_partition(
+        &mut self,
+        first: u128,
+        orders: &[Order],
+        slots: Vec<usize>,
+        now: Time,
+        results: &mut [Option<Outcome>],
+        batch: &mut Batch,
+    ) {
+        let failed = |results: &mut [Option<Outcome>], slots: &[usize], error: &Error| {
+            slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
+        };
+        let Some(partition) = self.shelf.partition(first) else {
+            slots.iter().for_each(|slot| results[*slot] = Some(Err(Refusal::NotFound("event"))));
+            return;
+        };
+        let mut left = slots;
+        loop {
+            let opened = self.open_for_writing(&partition).and_then(|file| Ok((file.snapshot()?, file)));
+            let (base, file) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    batch.effects.failures.push(error.to_string());
+                    return failed(results, &left, &error);
+                }
+            };
+            let figures = self.figures.entry(first).or_default();
+            let mut on = OnPartition {
+                shelf: &self.shelf,
+                registry: self.shelf.registry(),
+                draft: Draft::over(base),
+                draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
+                figures,
+                fanouts: &mut self.fanouts,
+                dedup: &self.dedup,
+                learned: HashMap::new(),
+                states: HashMap::new(),
+                effects: Effects::default(),
+                follow: Vec::new(),
+            };
+            let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
+            if let Some(slot) = broken {
+                left.retain(|other| *other != slot);
+                on.figures.forget();
+                continue;
+            }
+            on.finish();
+            let OnPartition { draft, learned, effects, follow, .. } = on;
+            let committed = if draft.is_empty() { Ok(()) } else { file.commit(draft) };
+            drop(file);
+            if let Err(error) = committed {
+                batch.effects.failures.push(error.to_string());
+                failed(results, &left, &error);
+                self.figures.remove(&first);
+                if let Err(error) = self.shelf.close(&partition) {
+                    batch.effects.failures.push(error.to_string());
+                }
+                return;
+            }
+            effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
+            learned.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event.id));
+            batch.effects.merge(effects);
+            batch.follow.extend(follow);
+            return;
+        }
+    }
+
+    /// The file of a partition, taken out of the totals first if it was counted in them.
+    fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<super::file::File>> {
+        if partition.row().counted {
+            self.uncount(partition)?;
+        }
+        let cache_bytes = if partition.first == self.active { ACTIVE_CACHE_BYTES } else { OTHER_CACHE_BYTES };
+        self.shelf.write(partition, cache_bytes)
+    }
+
+    fn check_free_space(&mut self, now: Time) {
+        if self.disk_checked_at.is_some_and(|at| (0..FREE_SPACE_CHECK_MS).contains(&now.since(at))) {
+            return;
+        }
+        self.disk_checked_at = Some(now);
+        let free = self.shelf.disk.free_bytes();
+        self.disk_full = free.is_ok_and(|free| free < self.shelf.options.min_free_bytes);
+    }
+
+    /// Whether publishing is refused for want of space.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
+    pub(super) fn id<K>(&mut self, now: Time) -> Id<K> {
+        let random = (self.random)();
+        Id::from_u128(self.ids.next(now, random))
+    }
+}
+
+/// Runs orders one by one. The slot of the first that the store could not judge, with its refusal already noted.
+fn run_all(
+    slots: &[usize],
+    results: &mut [Option<Outcome>],
+    mut apply: impl FnMut(usize) -> std::result::Result<Applied, Stop>,
+) -> Option<usize> {
+    for &slot in slots {
+        match apply(slot) {
+            Ok(applied) => results[slot] = Some(Ok(applied)),
+            Err(Stop::Refused(refusal)) => results[slot] = Some(Err(refusal)),
+            Err(Stop::Broken(error)) => {
+                results[slot] = Some(Err(refusal_of(&error)));
+                return Some(slot);
+            }
+        }
+    }
+    None
+}
+
+fn refusal_of(error: &Error) -> Refusal {
+    if error.is_disk_full() { Refusal::DiskFull } else { Refusal::Failed(error.to_string()) }
+}
