@@ -11,8 +11,12 @@ use crate::store::{Registry, Store};
 pub struct ApiSettings {
     /// The whole body of `POST /v1/events`.
     pub max_event_bytes: usize,
+    pub retention_ms: i64,
+    pub idempotency_window_ms: i64,
     /// Where webhooks may point.
     pub policy: target::Policy,
+    /// What clients reach this daemon by, without a slash at the end.
+    pub public_url: String,
     pub metrics: MetricsAccess,
 }
 

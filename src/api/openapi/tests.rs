@@ -101,6 +101,7 @@ fn answers_have_exactly_the_described_members() {
         last_outcome: None,
         last_error: None,
         last_response_time_ms: None,
+        manual: false,
     };
     check("Delivery", DeliveryView::new(&delivery));
     let attempt = Attempt {
@@ -117,6 +118,7 @@ fn answers_have_exactly_the_described_members() {
         url: String::new(),
         method: webhook.method,
         field_set: webhook.field_set,
+        include_html: webhook.include_html,
         content_type: webhook.content_type,
         signed_at: 0,
         started_at: Time::ZERO,

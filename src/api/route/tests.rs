@@ -17,7 +17,14 @@ const KEY: &str = "pr_all";
 const PRODUCER_KEY: &str = "pr_producer";
 
 fn settings() -> ApiSettings {
-    ApiSettings { max_event_bytes: 1024 * 1024, policy: Policy::default(), metrics: MetricsAccess::Everybody }
+    ApiSettings {
+        max_event_bytes: 1024 * 1024,
+        retention_ms: 31 * 86_400_000,
+        idempotency_window_ms: 86_400_000,
+        policy: Policy::default(),
+        public_url: "http://127.0.0.1:8080".to_owned(),
+        metrics: MetricsAccess::Everybody,
+    }
 }
 
 fn registry() -> Registry {
