@@ -73,11 +73,7 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let mut scopes: Vec<Scope> = scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text)).collect();
     scopes.sort_unstable();
     scopes.dedup();
-    let now = context.now;
-    let expires_at = object.optional("expires_at", &mut flaws, |raw| match fields::time(raw)? {
-        end if end > now => Ok(end),
-        _ => Err("must lie in the future".to_owned()),
-    });
+    let expires_at = object.optional("expires_at", &mut flaws, fields::time);
     let rate_per_s = object.optional("rate_per_s", &mut flaws, webhook_form::read_rate);
     object.finish(&mut flaws);
     if scopes.is_empty() && flaws.is_empty() {

@@ -58,8 +58,12 @@ fn uid() -> Value {
     schema
 }
 
+/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
 fn secret() -> Value {
-    json!({ "type": "string", "pattern": "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$", "description": "`whsec_` and base64 of 24 to 64 bytes." })
+    let group = "[A-Za-z0-9+/]{4}";
+    let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
+    let pattern = format!("^whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})$");
+    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
 }
 
 fn rate() -> Value {
@@ -89,7 +93,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("field_set", choice(&["standard", "raw", "legacy", "dfns", "sent", "flat"])),
         ("include_html", boolean()),
         ("auth", reference("Auth")),
-        ("headers", headers()),
+        ("headers", headers(header_value())),
         (
             "event_types",
             about(items(pattern(), form_of::EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all."),
@@ -126,13 +130,13 @@ fn new_webhook() -> Value {
     json!({ "type": "object", "required": ["url"], "properties": properties, "additionalProperties": false, "examples": example })
 }
 
-/// A merge patch may hold parts of objects, so those are only known to be objects here.
+/// A merge patch may also hold parts of `auth` and `tls`, where the webhook has the rest.
 fn webhook_patch() -> Value {
     let mut properties: Map<String, Value> = Map::new();
     for (field, schema) in settable() {
         let schema = match field {
             "url" => schema,
-            "auth" | "headers" | "filter" | "tls" => nullable(json!({ "type": "object" })),
+            "headers" => nullable(headers(nullable(header_value()))),
             _ => nullable(schema),
         };
         properties.insert(field.to_owned(), schema);
@@ -141,15 +145,15 @@ fn webhook_patch() -> Value {
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
-        "description": "RFC 7396: null brings a field's default back. A credential sent back as its mask stays as it is.",
+        "description": "RFC 7396: null brings a field's default back, or takes one header away; of `auth` and `tls` the parts that change are enough. A credential sent back as its mask stays as it is.",
     })
 }
 
-fn headers() -> Value {
+fn headers(value: Value) -> Value {
     json!({
         "type": "object",
         "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" },
-        "additionalProperties": header_value(),
+        "additionalProperties": value,
         "maxProperties": form_of::HEADERS_MAX,
         "description": "Extra request headers; not those of one hop, `host`, `content-*`, and what signing sets.",
     })
@@ -183,18 +187,21 @@ fn signature() -> Value {
 
 fn tls() -> Value {
     let pem = |label: &str| {
-        let pattern = format!("-----BEGIN {label}-----[\\s\\S]*-----END {label}-----");
-        json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX, "pattern": pattern })
+        let block = format!("-----BEGIN {label}-----\\r?\\n[A-Za-z0-9+/=\\r\\n]+\\n-----END {label}-----");
+        json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX, "pattern": format!("^({block}\\r?\\n?)+$") })
     };
     let mut schema = form(
         &[],
         [
             ("ca_pem", pem("CERTIFICATE")),
             ("client_cert_pem", pem("CERTIFICATE")),
-            ("client_key_pem", pem("[A-Z ]*PRIVATE KEY")),
+            ("client_key_pem", pem("PRIVATE KEY")),
         ],
     );
     schema["description"] = "A pinned CA; a client certificate and its key, given together.".into();
+    let pair = |kind: &str| json!({ "client_cert_pem": { "type": kind }, "client_key_pem": { "type": kind } });
+    let both = json!({ "required": ["client_cert_pem", "client_key_pem"], "properties": pair("string") });
+    schema["anyOf"] = json!([{ "properties": pair("null") }, both]);
     schema
 }
 

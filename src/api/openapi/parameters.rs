@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::api::cursor::Kind;
 use crate::api::idempotency::KEY_CHARS_MAX;
 use crate::api::native::apps::UID_CHARS_MAX;
 use crate::api::native::feed::WAIT_S_MAX;
@@ -54,6 +55,23 @@ pub fn event_type() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX, "pattern": "^[a-zA-Z0-9_.-]+$" })
 }
 
+/// The list that a route's cursors belong to.
+fn kind_of(route: &Route) -> Kind {
+    match route.path.rsplit('/').next().unwrap_or_default() {
+        "events" => Kind::Events,
+        "deliveries" => Kind::Deliveries,
+        "attempts" => Kind::Attempts,
+        "webhooks" => Kind::Webhooks,
+        "apps" => Kind::Apps,
+        "keys" => Kind::Keys,
+        "organizations" => Kind::Organizations,
+        "replays" => Kind::Replays,
+        "audit" => Kind::Audit,
+        "feed" => Kind::Feed,
+        other => panic!("what the cursors of {other} belong to is described nowhere"),
+    }
+}
+
 fn in_query(name: &str, route: &Route) -> Value {
     let non_empty = |max: usize| json!({ "type": "string", "minLength": 1, "maxLength": max });
     let (schema, description) = match name {
@@ -62,7 +80,10 @@ fn in_query(name: &str, route: &Route) -> Value {
             schema["default"] = LIMIT_DEFAULT.into();
             (schema, "Rows of a page.")
         }
-        "cursor" => (json!({ "type": "string", "minLength": 1 }), "`next_cursor` of the page before."),
+        "cursor" => {
+            let pattern = kind_of(route).pattern();
+            (json!({ "type": "string", "pattern": pattern }), "`next_cursor` of the page before.")
+        }
         "from" => (time(), "Only rows of this time or later."),
         "to" => (time(), "Only rows before this time."),
         "search" => (

@@ -79,7 +79,7 @@ fn new_event() -> Value {
                 "deliver_at",
                 about(time(), "Not before this; the retry schedule after it must end within the retention."),
             ),
-            ("expires_at", about(time(), "Not after this; in the future, and after `deliver_at`.")),
+            ("expires_at", about(time(), "Not after this; not before `deliver_at`.")),
             ("metadata", metadata),
         ],
     );
