@@ -75,9 +75,7 @@ pub enum Verb {
 
 /// Drives a client verb: one thread is enough for one person's requests.
 pub fn on_this_thread(verb: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
     runtime.block_on(verb)
 }

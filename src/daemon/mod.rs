@@ -128,7 +128,11 @@ impl Daemon {
         let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
             .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
         let scrape = match &settings.metrics.listen {
-            Some(at) => Some(Server::start(Arc::new(scrape::Scrape(engine.clone())), vec![listen(&*network, at).await?], limits)),
+            Some(at) => Some(Server::start(
+                Arc::new(scrape::Scrape(engine.clone())),
+                vec![listen(&*network, at).await?],
+                limits,
+            )),
             None => None,
         };
         let api_settings = api_settings(settings, policy, &address);

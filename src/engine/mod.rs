@@ -98,7 +98,15 @@ impl Engine {
         .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
         let courier = Arc::new(Courier { sender, clock: clock.clone(), random: random.clone() });
-        let scheduler = Scheduler::new(store.clone(), ledger.clone(), courier.clone(), metrics.clone(), work, bell.clone(), in_flight_max);
+        let scheduler = Scheduler::new(
+            store.clone(),
+            ledger.clone(),
+            courier.clone(),
+            metrics.clone(),
+            work,
+            bell.clone(),
+            in_flight_max,
+        );
         let notice = Arc::new(janitor::Notice::default());
         jobs.notify_one();
         let tasks = vec![

@@ -173,7 +173,8 @@ impl Lane {
         // Half open: one probe at a time. Ordered: the next one is known only when the outcome is durable.
         let single = self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook;
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
-        let full = if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
+        let full =
+            if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
         if full {
             return Blocked::Stays;
         }

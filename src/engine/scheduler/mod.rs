@@ -88,9 +88,28 @@ pub fn bell() -> (Bell, Hearing) {
 }
 
 impl Scheduler {
-    pub fn new(store: Store, ledger: Ledger, courier: Arc<Courier>, metrics: Arc<Metrics>, work: Work, bell: Bell, in_flight_max: usize) -> Scheduler {
+    pub fn new(
+        store: Store,
+        ledger: Ledger,
+        courier: Arc<Courier>,
+        metrics: Arc<Metrics>,
+        work: Work,
+        bell: Bell,
+        in_flight_max: usize,
+    ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
-        Scheduler { store, ledger, courier, metrics, work, lanes, prepared: HashMap::new(), bell, stopped: false, tidied_at: Time::ZERO }
+        Scheduler {
+            store,
+            ledger,
+            courier,
+            metrics,
+            work,
+            lanes,
+            prepared: HashMap::new(),
+            bell,
+            stopped: false,
+            tidied_at: Time::ZERO,
+        }
     }
 
     /// Runs until `Hearing` has no more bells. Begins with what the index says is due.

@@ -241,7 +241,11 @@ impl Listener for Exhausted {
             return self.inner.accept();
         }
         self.failures -= 1;
-        let error = if self.failures.is_multiple_of(2) { libc::EMFILE } else { libc::ECONNABORTED };
+        let error = if self.failures.is_multiple_of(2) {
+            rustix::io::Errno::MFILE.raw_os_error()
+        } else {
+            rustix::io::Errno::CONNABORTED.raw_os_error()
+        };
         Box::pin(std::future::ready(Err(io::Error::from_raw_os_error(error))))
     }
 

@@ -215,9 +215,11 @@ impl OnPartition<'_> {
             self.learned.insert(fingerprint, shared.clone());
         }
         let due = new.deliver_at.map_or(received_at, |at| at.max(received_at));
+        // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
+        let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         for webhook in webhooks {
             let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
-            self.make_delivery(&shared, &new.data, webhook, making)?;
+            self.make_delivery(&shared, &data, webhook, making)?;
         }
         Ok(event)
     }
