@@ -9,6 +9,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// `EX_UNAVAILABLE` of sysexits(3).
 const UNREACHABLE: u8 = 69;
+/// `EX_IOERR` of sysexits(3).
+const STORAGE: u8 = 74;
 /// `EX_CONFIG` of sysexits(3).
 const CONFIGURATION: u8 = 78;
 
@@ -41,6 +43,11 @@ impl Exit {
     /// The daemon gave no answer.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::new(UNREACHABLE, message)
+    }
+
+    /// The disk does not keep what is written.
+    pub fn storage(message: impl Into<String>) -> Self {
+        Self::new(STORAGE, message)
     }
 
     /// The settings cannot be used.

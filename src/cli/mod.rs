@@ -13,6 +13,7 @@ mod key;
 mod list;
 mod listen;
 mod moment;
+mod openapi;
 mod org;
 mod paint;
 mod problem;
@@ -69,6 +70,8 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Completions(shell::Completions),
     Man(shell::Man),
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::model::DeliveryId;
 use crate::store::upkeep::Upkeep;
@@ -68,6 +68,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Takes the effects of every batch.
     pub effects: Box<dyn FnMut(Effects) + Send>,
+    /// Told when a sync failed: the thread has ended, and so must the process.
+    pub broken: Arc<Notify>,
 }
 
 impl Ledger {
@@ -142,6 +144,11 @@ impl Desk {
         let first = std::mem::take(&mut self.parts.first);
         self.apply(first.into_iter().map(|order| (order, None)).collect());
         loop {
+            if self.parts.writer.has_lost_writes() {
+                tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
+                self.parts.broken.notify_one();
+                return;
+            }
             let job = match self.older_since {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(since) => jobs.recv_timeout(OLDER_WAIT.saturating_sub(since.elapsed())),

@@ -54,6 +54,8 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     pub notice: Arc<janitor::Notice>,
     pub work: Work,
+    /// A sync to disk failed: the process must end and start again from what is durable.
+    pub broken: Arc<Notify>,
     bell: Bell,
     ledger: Ledger,
 }
@@ -76,6 +78,7 @@ impl Engine {
         let metrics = Arc::new(Metrics::default());
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
+        let broken = Arc::new(Notify::new());
         let (bell, hearing) = scheduler::bell();
         let (ringing, feeding, waking) = (bell.clone(), feeds.clone(), jobs.clone());
         let effects = move |effects: Effects| {
@@ -94,6 +97,7 @@ impl Engine {
             clock: clock.clone(),
             metrics: metrics.clone(),
             effects: Box::new(effects),
+            broken: broken.clone(),
         })
         .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
@@ -114,7 +118,7 @@ impl Engine {
             tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
         ];
-        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, bell, ledger };
+        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, bell, ledger };
         Ok((engine, Running { writer, tasks }))
     }
 

@@ -96,6 +96,8 @@ pub struct Shelf {
     state: RwLock<Option<Arc<File>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
     quiet: Mutex<VecDeque<u128>>,
+    /// Held for writing while a partition's sums move between its file and the totals, so that nobody counts them twice.
+    pub(super) moving: RwLock<()>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<HashMap<WebhookId, WebhookState>>,
@@ -110,6 +112,7 @@ impl Shelf {
             state: RwLock::new(Some(Arc::new(state))),
             partitions: RwLock::default(),
             quiet: Mutex::default(),
+            moving: RwLock::default(),
             registry: ArcSwap::default(),
             removed: ArcSwap::default(),
             states: RwLock::default(),

@@ -101,8 +101,11 @@ impl Writer {
             }
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
-        self.shelf.state()?.commit(draft)?;
-        partition.set_row(row);
+        {
+            let _moving = self.shelf.moving.write();
+            self.shelf.state()?.commit(draft)?;
+            partition.set_row(row);
+        }
         drop(snapshot);
         self.figures.remove(&partition.first);
         self.shelf.close(partition)
@@ -118,6 +121,7 @@ impl Writer {
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
         drop(snapshot);
+        let _moving = self.shelf.moving.write();
         self.shelf.state()?.commit(draft)?;
         partition.set_row(row);
         Ok(())
@@ -153,8 +157,11 @@ impl Writer {
             }
         }
         draft.remove(Table::Partitions, partition.first.to_be_bytes().to_vec());
-        self.shelf.state()?.commit(draft)?;
-        self.shelf.take_partition(partition.first);
+        {
+            let _moving = self.shelf.moving.write();
+            self.shelf.state()?.commit(draft)?;
+            self.shelf.take_partition(partition.first);
+        }
         self.figures.remove(&partition.first);
         self.shelf.close(partition)?;
         let name = partition.file_name();
@@ -302,6 +309,7 @@ pub(super) fn last_id(snapshot: &Snapshot) -> Result<u128> {
 impl Shelf {
     /// Lifetime sums of a webhook or job.
     pub(super) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
+        let _still = self.moving.read();
         let state = self.state()?.snapshot()?;
         let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
         for partition in self.open_partitions() {

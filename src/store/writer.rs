@@ -273,6 +273,11 @@ impl Writer {
         self.disk_full = free.is_ok_and(|free| free < self.shelf.options.min_free_bytes);
     }
 
+    /// Whether what was written may be lost: nothing more may be applied.
+    pub fn has_lost_writes(&self) -> bool {
+        self.shelf.disk.has_lost_writes()
+    }
+
     /// Whether publishing is refused for want of space.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full

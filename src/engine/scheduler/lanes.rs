@@ -207,7 +207,7 @@ impl Lanes {
     }
 
     /// Forgets lanes with nothing to do: they come back with their next delivery.
-    pub fn forget_idle(&mut self) {
-        self.lanes.retain(|_, lane| !lane.is_idle() || lane.is_in_ring || lane.timer.is_some());
+    pub fn forget_idle(&mut self, now: Time) {
+        self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
     }
 }

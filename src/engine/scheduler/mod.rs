@@ -158,7 +158,7 @@ impl Scheduler {
         }
         if now.since(self.tidied_at) >= TIDY_MS {
             self.tidied_at = now;
-            self.lanes.forget_idle();
+            self.lanes.forget_idle(now);
             let registry = self.store.registry();
             self.prepared.retain(|id, _| registry.webhooks.contains_key(id));
         }
