@@ -88,7 +88,9 @@ impl OnPartition<'_> {
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
-                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
+                // What was erased can no longer be compared: the id and the type decide.
+                let same = event.event_type == new.event_type
+                    && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
                 return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
