@@ -5,3 +5,4 @@ mod support;
 
 mod publishing;
 mod retries;
+mod restart;

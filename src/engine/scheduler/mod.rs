@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
@@ -75,6 +76,8 @@ pub struct Scheduler {
     lanes: Lanes,
     prepared: HashMap<WebhookId, Result<Arc<Prepared>, String>>,
     bell: Bell,
+    /// Requests under way: given up together with the scheduler.
+    flying: JoinSet<()>,
     stopped: bool,
     tidied_at: Time,
 }
@@ -90,7 +93,8 @@ pub fn bell() -> (Bell, Hearing) {
 impl Scheduler {
     pub fn new(store: Store, ledger: Ledger, courier: Arc<Courier>, metrics: Arc<Metrics>, work: Work, bell: Bell, in_flight_max: usize) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
-        Scheduler { store, ledger, courier, metrics, work, lanes, prepared: HashMap::new(), bell, stopped: false, tidied_at: Time::ZERO }
+        let (prepared, flying) = (HashMap::new(), JoinSet::new());
+        Scheduler { store, ledger, courier, metrics, work, lanes, prepared, bell, flying, stopped: false, tidied_at: Time::ZERO }
     }
 
     /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
@@ -104,6 +108,7 @@ impl Scheduler {
             let now = clock.now();
             self.lanes.tick(now);
             self.serve(now);
+            while self.flying.try_join_next().is_some() {}
             self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
             let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
             tokio::select! {
@@ -179,7 +184,7 @@ impl Scheduler {
         self.metrics.sent(now.since(dispatch.due));
         let prepared = self.prepare(&webhook, now);
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
-        tokio::spawn(async move {
+        self.flying.spawn(async move {
             let finished = courier.carry(&dispatch, &webhook, prepared).await;
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
             let _ = messages.send(Message::Finished(dispatch.webhook_id));
