@@ -2,6 +2,8 @@
 //!
 //! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
 
+#[cfg(test)]
+mod fixture;
 mod lane;
 mod lanes;
 
@@ -37,7 +39,7 @@ const TIDY_MS: i64 = 60_000;
 enum Message {
     Batch(Box<Effects>),
     Finished(WebhookId),
-    Filled(WebhookId, Option<Place>, Slice),
+    Filled(WebhookId, Slice),
     ReadFailed(WebhookId),
     /// Send nothing more.
     Stop,
@@ -132,19 +134,19 @@ impl Scheduler {
         match message {
             Message::Batch(effects) => self.learn(*effects, now),
             Message::Finished(id) => self.lanes.finished(id, now),
-            Message::Filled(id, began, slice) => {
+            Message::Filled(id, slice) => {
                 for damage in &slice.damaged {
                     self.metrics.damaged();
                     tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
                 }
-                self.lanes.fill(id, slice, began, now);
+                self.lanes.fill(id, slice, now);
             }
             Message::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
             Message::Stop => self.stopped = true,
         }
         if now.since(self.tidied_at) >= TIDY_MS {
             self.tidied_at = now;
-            self.lanes.forget_idle();
+            self.lanes.forget_idle(now);
             let registry = self.store.registry();
             self.prepared.retain(|id, _| registry.webhooks.contains_key(id));
         }
@@ -208,7 +210,7 @@ impl Scheduler {
         tokio::spawn(async move {
             let slice = work.run(move || store.due(id, after, now, LANE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {
-                Some(Ok(slice)) => Message::Filled(id, after, slice),
+                Some(Ok(slice)) => Message::Filled(id, slice),
                 Some(Err(error)) => {
                     tracing::error!(%error, webhook_id = %id, "what is due could not be read; trying again");
                     Message::ReadFailed(id)
