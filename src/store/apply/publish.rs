@@ -127,7 +127,7 @@ impl OnPartition<'_> {
         if deliver_at.plus_ms(longest) < end {
             return Ok(());
         }
-        let detail = "deliver_at and the retry schedule after it end after the retention".to_owned();
+        let detail = "is too late: the retry schedule after it ends after the retention".to_owned();
         Err(Refusal::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
     }
 
