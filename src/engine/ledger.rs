@@ -28,6 +28,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Outcomes for older partitions wait this long for others.
 const OLDER_WAIT: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
+/// The journal is made redb's own this long after its first record, at the latest.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 
 type Answer = oneshot::Sender<Result<Applied, Refusal>>;
 
@@ -80,7 +82,7 @@ impl Ledger {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let ledger = Ledger { jobs, waiting: waiting.clone() };
-        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None, ended: false };
+        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None, unchecked_since: None, ended: false };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
         Ok((ledger, thread))
     }
@@ -144,6 +146,8 @@ struct Desk {
     waiting: Arc<Waiting>,
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
+    /// Since when the journal holds what redb has not made durable.
+    unchecked_since: Option<Instant>,
     ended: bool,
 }
 
@@ -157,18 +161,27 @@ impl Desk {
                 self.parts.broken.notify_one();
                 return;
             }
-            let job = match self.older_since {
+            let older = self.older_since.map(|since| OLDER_WAIT.saturating_sub(since.elapsed()));
+            let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
+            let job = match [older, unchecked].into_iter().flatten().min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => jobs.recv_timeout(OLDER_WAIT.saturating_sub(since.elapsed())),
+                Some(wait) => jobs.recv_timeout(wait),
             };
             match job {
                 Ok(job) => self.take(job, jobs),
-                Err(RecvTimeoutError::Timeout) => self.flush_older(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.ended = true,
             }
             if self.ended {
                 self.flush_older();
+                self.checkpoint();
                 return;
+            }
+            if self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT) {
+                self.flush_older();
+            }
+            if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+                self.checkpoint();
             }
         }
     }
@@ -200,12 +213,18 @@ impl Desk {
             next = if full { None } else { jobs.try_recv().ok() };
         }
         self.apply(batch);
-        let waited = self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT);
-        if waited || self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
+        if self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
             self.flush_older();
         }
         for (keep, answer) in upkeeps {
             self.upkeep(keep, answer);
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.unchecked_since = None;
+        if let Err(error) = self.parts.writer.checkpoint() {
+            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for");
         }
     }
 
@@ -243,6 +262,10 @@ impl Desk {
                 }
             }
             orders = done.follow;
+        }
+        match self.parts.writer.has_unchecked() {
+            true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
+            false => self.unchecked_since = None,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod error;
 pub mod figures;
 pub mod file;
 pub mod job;
+pub mod journal;
 mod merge;
 mod open;
 pub mod query;
