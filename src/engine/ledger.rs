@@ -35,6 +35,8 @@ enum Job {
     Order(Box<Order>, usize, Option<Answer>),
     /// A round of upkeep; `true`: drop nothing.
     Upkeep(bool, oneshot::Sender<Result<Upkeep, String>>),
+    /// What was handed in before this is the last that is done.
+    End,
 }
 
 /// Why a publish was not even handed to the writer.
@@ -73,12 +75,12 @@ pub struct Parts {
 }
 
 impl Ledger {
-    /// Starts the thread. It ends when every handle is gone, after all that waits is applied.
+    /// Starts the thread. It ends when it is told to or when every handle is gone, after all that waits is applied.
     pub fn start(parts: Parts) -> std::io::Result<(Ledger, std::thread::JoinHandle<()>)> {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let ledger = Ledger { jobs, waiting: waiting.clone() };
-        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None };
+        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None, ended: false };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
         Ok((ledger, thread))
     }
@@ -102,6 +104,11 @@ impl Ledger {
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    /// Ends the thread after all that waits now; whoever asks later is told that it stops.
+    pub fn end(&self) {
+        let _ = self.jobs.send(Job::End);
     }
 
     /// Publishes that wait, for metrics.
@@ -137,6 +144,7 @@ struct Desk {
     waiting: Arc<Waiting>,
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
+    ended: bool,
 }
 
 impl Desk {
@@ -156,10 +164,11 @@ impl Desk {
             match job {
                 Ok(job) => self.take(job, jobs),
                 Err(RecvTimeoutError::Timeout) => self.flush_older(),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.flush_older();
-                    return;
-                }
+                Err(RecvTimeoutError::Disconnected) => self.ended = true,
+            }
+            if self.ended {
+                self.flush_older();
+                return;
             }
         }
     }
@@ -185,8 +194,9 @@ impl Desk {
                     }
                 }
                 Job::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+                Job::End => self.ended = true,
             }
-            let full = batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
+            let full = self.ended || batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { jobs.try_recv().ok() };
         }
         self.apply(batch);

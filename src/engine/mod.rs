@@ -163,16 +163,16 @@ impl Engine {
         reasons
     }
 
-    /// Takes no more publishes and sends nothing new.
+    /// Takes no more publishes, sends nothing new, and answers those who wait at a feed.
     pub fn quiesce(&self) {
         self.ledger.stop_publishing();
+        self.feeds.close();
         self.bell.stop();
     }
 }
 
 impl Running {
-    /// Ends the tasks and the writer, after what waits for it is committed. `engine` and all clones of its parts must be
-    /// gone, or the writer waits for them.
+    /// Ends the tasks, gives up the requests that are still out, and ends the writer after what waits for it is committed.
     pub async fn end(self, engine: Arc<Engine>) {
         for task in &self.tasks {
             task.abort();
@@ -180,6 +180,7 @@ impl Running {
         for task in self.tasks {
             let _ = task.await;
         }
+        engine.ledger.end();
         drop(engine);
         let writer = self.writer;
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;

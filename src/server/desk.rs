@@ -147,10 +147,14 @@ impl Desk {
                     // One more look: what was committed before listening began.
                     match self.handle(&call, pass, since).await? {
                         Step::Wait { .. } if self.engine.clock.now() < until => {
-                            tokio::select! {
-                                () = notified => {}
-                                () = self.engine.clock.sleep_until(until) => {}
+                            if !self.engine.feeds.is_closed() {
+                                tokio::select! {
+                                    () = notified => {}
+                                    () = self.engine.clock.sleep_until(until) => {}
+                                }
                             }
+                            // A daemon that stops waits no longer: as if the call had come long ago.
+                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { since };
                             self.handle(&call, pass, since).await?
                         }
                         other => other,

@@ -88,7 +88,9 @@ impl OnPartition<'_> {
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
-                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
+                // What was erased can no longer be compared: the id and the type decide.
+                let same = event.event_type == new.event_type
+                    && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
                 return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
@@ -125,7 +127,7 @@ impl OnPartition<'_> {
         if deliver_at.plus_ms(longest) < end {
             return Ok(());
         }
-        let detail = "deliver_at and the retry schedule after it end after the retention".to_owned();
+        let detail = "is too late: the retry schedule after it ends after the retention".to_owned();
         Err(Refusal::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
     }
 
