@@ -198,7 +198,7 @@ impl Service for Counter {
         let found = self.0.api.find(call);
         match self.0.judge(call, reach, &found) {
             Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal }, body_bytes_max }),
-            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id))),
+            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id, self.0.engine.clock.now()))),
         }
     }
 
@@ -216,7 +216,7 @@ impl Service for Counter {
                         "request failed"
                     );
                 }
-                pass.found.render(&fault, &call.request_id)
+                pass.found.render(&fault, &call.request_id, self.0.engine.clock.now())
             }
         }
     }

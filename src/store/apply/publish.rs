@@ -236,7 +236,7 @@ impl OnPartition<'_> {
     ) -> Judged<Delivery> {
         let end = event.expires_at.unwrap_or(Time::MAX);
         let due = making.due.min(end);
-        let mut delivery = Delivery {
+        let delivery = Delivery {
             id: self.draw.id(),
             event_id: event.id,
             webhook_id: webhook.id,
@@ -246,7 +246,8 @@ impl OnPartition<'_> {
             status: DeliveryStatus::Pending,
             attempts: 0,
             next_attempt_at: Some(due),
-            created_at: Time::ZERO,
+            // Not the id's time: a full counter may have moved that on.
+            created_at: self.draw.now.max(event.received_at),
             first_attempt_at: None,
             completed_at: None,
             replay_of: making.replay_of,
@@ -260,7 +261,6 @@ impl OnPartition<'_> {
             last_response_time_ms: None,
             manual: making.trigger == Trigger::Manual,
         };
-        delivery.created_at = delivery.id.time();
         let waits = match queue_of(webhook, event.ordering_key.as_deref()) {
             None => false,
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,
