@@ -13,9 +13,11 @@ use crate::store::Dispatch;
 use crate::store::due::{Place, Slice};
 
 /// Deliveries of one webhook that wait in memory; what is more stays in the index.
-pub const LANE_DELIVERIES_MAX: usize = 256;
+pub const LANE_DELIVERIES_MAX: usize = 1_024;
 /// Payload bytes of one webhook that wait in memory, about.
-pub const LANE_BYTES_MAX: usize = 1 << 20;
+pub const LANE_BYTES_MAX: usize = 2 << 20;
+/// Deliveries read from the index at once.
+pub const SLICE_DELIVERIES_MAX: usize = 256;
 /// Under this the lane is filled from the index.
 const LANE_LOW: usize = 64;
 /// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill

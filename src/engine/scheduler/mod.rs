@@ -20,7 +20,7 @@ use crate::model::{EventId, Time};
 use crate::store::due::{Place, Slice};
 use crate::store::{Command, Dispatch, Effects, Order, Store};
 
-use self::lane::{LANE_BYTES_MAX, LANE_DELIVERIES_MAX};
+use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
 use super::courier::Courier;
 use super::ledger::Ledger;
@@ -228,7 +228,7 @@ impl Scheduler {
     fn read(&self, id: WebhookId, after: Option<Place>, now: Time) {
         let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
         tokio::spawn(async move {
-            let slice = work.run(move || store.due(id, after, now, LANE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
+            let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {
                 Some(Ok(slice)) => Message::Filled(id, slice),
                 Some(Err(error)) => {
