@@ -14,6 +14,7 @@ mod key;
 mod list;
 mod listen;
 mod moment;
+mod openapi;
 mod org;
 mod paint;
 mod problem;
@@ -72,15 +73,15 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Completions(shell::Completions),
     Man(shell::Man),
 }
 
 /// Drives a client verb: one thread is enough for one person's requests.
 pub fn on_this_thread(verb: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
     runtime.block_on(verb)
 }

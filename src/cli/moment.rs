@@ -19,9 +19,7 @@ pub enum Direction {
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -33,11 +31,7 @@ pub fn rfc3339(ms: i64) -> String {
 
 /// Reads `2026-11-22T03:29:00Z` (any offset), `2026-11-22` (its first moment, UTC), or a distance such as `90m`.
 pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result<String, Exit> {
-    let written = || {
-        text.parse::<Timestamp>()
-            .or_else(|_| format!("{text}T00:00:00Z").parse())
-            .ok()
-    };
+    let written = || text.parse::<Timestamp>().or_else(|_| format!("{text}T00:00:00Z").parse()).ok();
     let distant = || {
         let distance = duration_ms_of(text).filter(|distance| *distance >= 0)?;
         match direction {
@@ -45,9 +39,7 @@ pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result
             Direction::Ahead => now_ms.checked_add(distance),
         }
     };
-    let ms = written()
-        .map(|moment: Timestamp| moment.as_millisecond())
-        .or_else(distant);
+    let ms = written().map(|moment: Timestamp| moment.as_millisecond()).or_else(distant);
     ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok()).map(rfc3339).ok_or_else(|| {
         let distance = match direction {
             Direction::Back => "90m ago as 90m",
@@ -58,13 +50,8 @@ pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result
 }
 
 /// [`read`] of a flag that may be missing.
-pub fn read_optional(
-    flag: &str,
-    text: Option<&String>,
-    direction: Direction,
-) -> Result<Option<String>, Exit> {
-    text.map(|text| read(flag, text, direction, now_ms()))
-        .transpose()
+pub fn read_optional(flag: &str, text: Option<&String>, direction: Direction) -> Result<Option<String>, Exit> {
+    text.map(|text| read(flag, text, direction, now_ms())).transpose()
 }
 
 #[cfg(test)]
@@ -85,15 +72,9 @@ mod tests {
         assert_eq!(rfc3339(NOW_MS), "2026-11-22T03:29:00.000Z");
         assert_eq!(at("2026-11-22T03:29:00Z", Back), expected);
         assert_eq!(at("2026-11-22T04:29:00+01:00", Back), expected);
-        assert_eq!(
-            at("2026-11-22", Back).as_deref(),
-            Some("2026-11-22T00:00:00.000Z")
-        );
+        assert_eq!(at("2026-11-22", Back).as_deref(), Some("2026-11-22T00:00:00.000Z"));
         assert_eq!(at("24h", Back).as_deref(), Some("2026-11-21T03:29:00.000Z"));
-        assert_eq!(
-            at("90m", Ahead).as_deref(),
-            Some("2026-11-22T04:59:00.000Z")
-        );
+        assert_eq!(at("90m", Ahead).as_deref(), Some("2026-11-22T04:59:00.000Z"));
     }
 
     #[test]

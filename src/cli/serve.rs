@@ -55,6 +55,10 @@ async fn serve(settings: &Settings) -> Result<(), Exit> {
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
+        () = daemon.engine.broken.notified() => {
+            return Err(Exit::storage("a sync to disk failed; nothing acknowledged is lost, and a start finds it again")
+                .hint("look at the disk, then start again"));
+        }
     }
     tell_supervisor(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");

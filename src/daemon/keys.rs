@@ -48,7 +48,10 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
             Ok(key_hash(&text))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let words = format!("{} is missing: the secrets in this store cannot be opened without the key it held", file.display());
+            let words = format!(
+                "{} is missing: the secrets in this store cannot be opened without the key it held",
+                file.display()
+            );
             Err(crate::store::Error::MasterKey(words).into())
         }
         Err(source) => Err(Error::Io { what: file.display().to_string(), source }),
@@ -56,7 +59,11 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
 }
 
 /// Makes the first organization and key of an empty store, and the administrator's key where the settings give one.
-pub(super) async fn first_key(settings: &Settings, engine: &Arc<Engine>, is_new: bool) -> Result<Option<FirstKey>, Error> {
+pub(super) async fn first_key(
+    settings: &Settings,
+    engine: &Arc<Engine>,
+    is_new: bool,
+) -> Result<Option<FirstKey>, Error> {
     let given = settings.admin_key.as_ref().map(|key| key.expose().to_owned());
     if !is_new {
         if let Some(text) = given {
@@ -70,7 +77,8 @@ pub(super) async fn first_key(settings: &Settings, engine: &Arc<Engine>, is_new:
     };
     let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
     let name = if made.is_some() { "first" } else { "admin" };
-    let order = Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
+    let order =
+        Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
     done(engine.apply(order).await)?;
     Ok(made)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiSettings, MetricsAccess};
+use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects};
 use crate::config::{self, Settings};
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{Listen, Listener, Network, RealNetwork};
@@ -128,7 +128,11 @@ impl Daemon {
         let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
             .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
         let scrape = match &settings.metrics.listen {
-            Some(at) => Some(Server::start(Arc::new(scrape::Scrape(engine.clone())), vec![listen(&*network, at).await?], limits)),
+            Some(at) => Some(Server::start(
+                Arc::new(scrape::Scrape(engine.clone())),
+                vec![listen(&*network, at).await?],
+                limits,
+            )),
             None => None,
         };
         let api_settings = api_settings(settings, policy, &address);
@@ -206,8 +210,8 @@ pub fn url_of(address: &Listen) -> String {
 }
 
 /// The published shapes that are switched on, beside the native API.
-fn surfaces(_settings: &Settings) -> Vec<crate::api::Surface> {
-    Vec::new()
+fn surfaces(settings: &Settings) -> Vec<Surface> {
+    dialects::surfaces(|name| settings.dialects.is_on(name))
 }
 
 /// Judges addresses at every connect by the settings' policy.

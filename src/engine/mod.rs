@@ -54,6 +54,8 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     pub notice: Arc<janitor::Notice>,
     pub work: Work,
+    /// A sync to disk failed: the process must end and start again from what is durable.
+    pub broken: Arc<Notify>,
     bell: Bell,
     ledger: Ledger,
 }
@@ -76,6 +78,7 @@ impl Engine {
         let metrics = Arc::new(Metrics::default());
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
+        let broken = Arc::new(Notify::new());
         let (bell, hearing) = scheduler::bell();
         let (ringing, feeding, waking) = (bell.clone(), feeds.clone(), jobs.clone());
         let effects = move |effects: Effects| {
@@ -94,11 +97,20 @@ impl Engine {
             clock: clock.clone(),
             metrics: metrics.clone(),
             effects: Box::new(effects),
+            broken: broken.clone(),
         })
         .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
         let courier = Arc::new(Courier { sender, clock: clock.clone(), random: random.clone() });
-        let scheduler = Scheduler::new(store.clone(), ledger.clone(), courier.clone(), metrics.clone(), work, bell.clone(), in_flight_max);
+        let scheduler = Scheduler::new(
+            store.clone(),
+            ledger.clone(),
+            courier.clone(),
+            metrics.clone(),
+            work,
+            bell.clone(),
+            in_flight_max,
+        );
         let notice = Arc::new(janitor::Notice::default());
         jobs.notify_one();
         let tasks = vec![
@@ -106,7 +118,7 @@ impl Engine {
             tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
         ];
-        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, bell, ledger };
+        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, bell, ledger };
         Ok((engine, Running { writer, tasks }))
     }
 
@@ -151,16 +163,16 @@ impl Engine {
         reasons
     }
 
-    /// Takes no more publishes and sends nothing new.
+    /// Takes no more publishes, sends nothing new, and answers those who wait at a feed.
     pub fn quiesce(&self) {
         self.ledger.stop_publishing();
+        self.feeds.close();
         self.bell.stop();
     }
 }
 
 impl Running {
-    /// Ends the tasks and the writer, after what waits for it is committed. `engine` and all clones of its parts must be
-    /// gone, or the writer waits for them.
+    /// Ends the tasks, gives up the requests that are still out, and ends the writer after what waits for it is committed.
     pub async fn end(self, engine: Arc<Engine>) {
         for task in &self.tasks {
             task.abort();
@@ -168,6 +180,7 @@ impl Running {
         for task in self.tasks {
             let _ = task.await;
         }
+        engine.ledger.end();
         drop(engine);
         let writer = self.writer;
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;

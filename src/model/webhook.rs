@@ -219,6 +219,9 @@ pub struct WebhookState {
     /// Whether the warning at half of `disable_after_s` has been given.
     #[serde(rename = "w", default)]
     pub warned: bool,
+    /// Probes that failed since the circuit opened.
+    #[serde(rename = "p", default)]
+    pub failed_probes: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

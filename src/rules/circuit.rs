@@ -9,8 +9,8 @@ use crate::model::webhook::{Circuit, DisabledReason, WebhookState};
 /// Consecutive failed attempts that open the circuit.
 pub const FAILURES_TO_OPEN: u32 = 10;
 /// The first wait for a probe; it doubles with every failed one.
-const PROBE_WAIT_MS_MIN: i64 = 5 * SECOND_MS;
-const PROBE_WAIT_MS_MAX: i64 = 300 * SECOND_MS;
+const PROBE_WAIT_MS_MIN: i64 = SECOND_MS;
+const PROBE_WAIT_MS_MAX: i64 = 60 * SECOND_MS;
 
 /// One finished attempt, as far as the webhook is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -50,17 +50,25 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: Seen) -> (WebhookS
         next.circuit = Circuit::Closed;
         next.hold_until = None;
         next.warned = false;
+        next.failed_probes = 0;
         return (next, changes);
     }
     let mut changes = Vec::new();
     let since = *next.failing_since.get_or_insert(seen.started_at);
     next.consecutive_failures = state.consecutive_failures.saturating_add(1);
-    if let Some(probes) = next.consecutive_failures.checked_sub(FAILURES_TO_OPEN) {
-        if state.circuit == Circuit::Closed {
+    if next.consecutive_failures >= FAILURES_TO_OPEN {
+        let opens = state.circuit == Circuit::Closed;
+        // What was in flight when the circuit opened fails too, and says nothing new.
+        let is_probe = state.hold_until.is_none_or(|until| seen.started_at >= until);
+        if opens {
             changes.push(Change::Failing);
+        } else if is_probe {
+            next.failed_probes = state.failed_probes.saturating_add(1);
         }
         next.circuit = Circuit::Open;
-        next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(probes)));
+        if opens || is_probe {
+            next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(next.failed_probes)));
+        }
     }
     next.hold_until = next.hold_until.max(seen.hold_until);
     let limit_ms = (disable_after_s as i64).saturating_mul(SECOND_MS);
@@ -85,6 +93,7 @@ pub fn reset(state: WebhookState) -> WebhookState {
         circuit: Circuit::Closed,
         hold_until: None,
         warned: false,
+        failed_probes: 0,
         ..state
     }
 }
@@ -118,7 +127,19 @@ mod tests {
         let (state, changes) = run(15, 0, 1_000);
         assert_eq!(state.circuit, Circuit::Open);
         assert_eq!(changes, [Change::Failing]);
-        assert!(state.hold_until.unwrap() > Time(14_010));
+        assert!(state.hold_until.unwrap() > Time(14_010), "{state:?}");
+    }
+
+    #[test]
+    fn what_was_in_flight_when_it_opened_does_not_lengthen_the_wait() {
+        let (mut state, _) = run(10, 0, 0);
+        let hold = state.hold_until;
+        for _ in 0..50 {
+            state = after(state, 0, fail(5)).0;
+        }
+        assert_eq!((state.hold_until, state.failed_probes), (hold, 0));
+        state = after(state, 0, fail(hold.unwrap().0)).0;
+        assert_eq!(state.failed_probes, 1);
     }
 
     #[test]
@@ -132,7 +153,7 @@ mod tests {
     #[test]
     fn probes_wait_longer_and_longer_up_to_a_limit() {
         let waits: Vec<i64> = (0..10).map(probe_wait_ms).collect();
-        assert_eq!(waits[..3], [5_000, 10_000, 20_000]);
+        assert_eq!(waits[..3], [1_000, 2_000, 4_000]);
         assert_eq!(waits[9], PROBE_WAIT_MS_MAX);
     }
 

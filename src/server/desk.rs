@@ -21,6 +21,8 @@ use crate::store::Refusal;
 
 use super::{Admitted, Service};
 
+/// The routes whose handlers never look into the store.
+const PUBLISHING: [&str; 2] = ["/v1/events", "/v1/events/batch"];
 /// How often a handler is called again because what it read has changed.
 const STALE_TRIES: usize = 5;
 /// Seconds after which a caller should try again when too much waits for the writer.
@@ -81,7 +83,8 @@ impl Desk {
         *rate = Rate { left: (rate.left + since_s * per_s).min(most), at: now };
         if rate.left < 1.0 {
             let wait_s = ((1.0 - rate.left) / per_s).ceil().max(1.0) as u32;
-            let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key makes more requests than it may");
+            let fault =
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key makes more requests than it may");
             return Err(fault.retry_after(wait_s));
         }
         rate.left -= 1.0;
@@ -91,7 +94,7 @@ impl Desk {
     /// Runs the handler, on a thread for reading where it may read much.
     async fn handle(self: &Arc<Self>, call: &Arc<Call>, pass: &Arc<Pass>, since: Time) -> Result<Step, Fault> {
         // Publishing reads nothing: it is judged here and now. Everything else may read the store.
-        if call.method == http::Method::POST && pass.found.pattern().starts_with("/v1/events") {
+        if call.method == http::Method::POST && PUBLISHING.contains(&pass.found.pattern()) {
             return self.handle_here(call, pass, since);
         }
         let (desk, call, pass) = (self.clone(), call.clone(), pass.clone());
@@ -132,7 +135,8 @@ impl Desk {
                     Err(busy) => return Err(busy_fault(busy)),
                 },
                 Step::Test { trial, then } => {
-                    let attempt = self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone()).await;
+                    let attempt =
+                        self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone()).await;
                     then(attempt)?
                 }
                 Step::Wait { webhook, until } => {
@@ -143,10 +147,14 @@ impl Desk {
                     // One more look: what was committed before listening began.
                     match self.handle(&call, pass, since).await? {
                         Step::Wait { .. } if self.engine.clock.now() < until => {
-                            tokio::select! {
-                                () = notified => {}
-                                () = self.engine.clock.sleep_until(until) => {}
+                            if !self.engine.feeds.is_closed() {
+                                tokio::select! {
+                                    () = notified => {}
+                                    () = self.engine.clock.sleep_until(until) => {}
+                                }
                             }
+                            // A daemon that stops waits no longer: as if the call had come long ago.
+                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { since };
                             self.handle(&call, pass, since).await?
                         }
                         other => other,
@@ -190,7 +198,7 @@ impl Service for Counter {
         let found = self.0.api.find(call);
         match self.0.judge(call, reach, &found) {
             Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal }, body_bytes_max }),
-            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id))),
+            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id, self.0.engine.clock.now()))),
         }
     }
 
@@ -200,9 +208,15 @@ impl Service for Counter {
             Ok(reply) => reply,
             Err(fault) => {
                 if fault.status.is_server_error() {
-                    tracing::warn!(request_id = call.request_id, route = pass.found.pattern(), code = fault.code, detail = fault.detail, "request failed");
+                    tracing::warn!(
+                        request_id = call.request_id,
+                        route = pass.found.pattern(),
+                        code = fault.code,
+                        detail = fault.detail,
+                        "request failed"
+                    );
                 }
-                pass.found.render(&fault, &call.request_id)
+                pass.found.render(&fault, &call.request_id, self.0.engine.clock.now())
             }
         }
     }
@@ -215,7 +229,9 @@ fn foreign(foreign: Foreign) -> Fault {
             "host_not_allowed",
             "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
         ),
-        Foreign::Origin => Fault::forbidden("origin_not_allowed", "a request from a web page of another origin is refused"),
+        Foreign::Origin => {
+            Fault::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
+        }
     }
 }
 

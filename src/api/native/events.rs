@@ -292,6 +292,7 @@ mod tests {
             last_outcome: None,
             last_error: None,
             last_response_time_ms: None,
+            manual: false,
         }
     }
 

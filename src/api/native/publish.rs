@@ -18,10 +18,10 @@ use crate::api::call::Reply;
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Flaw};
 use crate::api::fields::{self, Flaws, Leaf, Object};
-use crate::api::step::Step;
+use crate::api::step::{Step, Then};
 use crate::model::{AppId, EventId, Time};
 use crate::rules::patterns;
-use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Registry};
+use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Refusal, Registry};
 
 use super::cloudevents;
 
@@ -51,11 +51,26 @@ pub fn one(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         cloudevents::Mode::Native => read_one(&ask.call.body, &place, traceparent)?,
         cloudevents::Mode::Batched => {
             let events = cloudevents::read_batch(&ask.call.body, traceparent)?;
-            return Ok(Step::apply(ask.order(Command::Publish(events))?, show_many));
+            return Ok(pointing(Step::apply(ask.order(Command::Publish(events))?, show_many), "/events"));
         }
         mode => cloudevents::read_one(mode, ask.call, traceparent)?,
     };
-    Ok(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one))
+    Ok(pointing(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one), "/events/0"))
+}
+
+/// The store points into a native batch; where the body is another one, `prefix` is not in it.
+fn pointing(step: Step, prefix: &'static str) -> Step {
+    let Step::Apply { order, then } = step else { return step };
+    let then: Then<_> = Box::new(move |result: Result<Applied, Refusal>| {
+        then(result.map_err(|refusal| match refusal {
+            Refusal::Invalid { pointer, detail } => {
+                let pointer = pointer.strip_prefix(prefix).map_or(pointer.clone(), str::to_owned);
+                Refusal::Invalid { pointer, detail }
+            }
+            other => other,
+        }))
+    });
+    Step::Apply { order, then }
 }
 
 /// `POST /v1/events/batch`.
@@ -133,9 +148,9 @@ fn read_event(
         traceparent,
     };
     if let (Some(start), Some(end)) = (event.deliver_at, event.expires_at)
-        && end <= start
+        && end < start
     {
-        flaws.push(Flaw::new(object.at("expires_at"), "must lie after deliver_at"));
+        flaws.push(Flaw::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
     object.finish(flaws);
     Ok(event)
@@ -385,7 +400,7 @@ mod tests {
             (r#""type":"a","channels":["eu",""]"#.to_owned(), "/channels/1"),
             (r#""type":"a","ordering_key":[]"#.to_owned(), "/ordering_key"),
             (
-                r#""type":"a","deliver_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T00:00:00Z""#.to_owned(),
+                r#""type":"a","deliver_at":"2026-01-01T00:00:00Z","expires_at":"2025-12-31T00:00:00Z""#.to_owned(),
                 "/expires_at",
             ),
             (r#""type":"a","metadata":[]"#.to_owned(), "/metadata"),

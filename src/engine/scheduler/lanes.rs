@@ -28,6 +28,9 @@ pub struct Lanes {
     in_flight_max: usize,
 }
 
+/// Of the slots that all share, the part that a webhook may take without regard to others. Of the rest it may have as
+/// many out as are free, so that however many webhooks hang, there is a slot for the next one.
+const UNSHARED_PART: f64 = 0.75;
 /// How long a delivery whose outcome could not be written waits before it is sent again.
 const LOST_WAIT_MS: i64 = 5_000;
 
@@ -45,7 +48,13 @@ impl Lanes {
     }
 
     /// Takes in what a batch changed.
-    pub fn learn(&mut self, effects: Effects, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState, now: Time) {
+    pub fn learn(
+        &mut self,
+        effects: Effects,
+        registry: &Registry,
+        state: impl Fn(WebhookId) -> WebhookState,
+        now: Time,
+    ) {
         if effects.registry_changed {
             self.reload(registry, now);
         }
@@ -131,6 +140,7 @@ impl Lanes {
 
     /// The next delivery to be sent, if one may be.
     pub fn next(&mut self, now: Time) -> Option<(Dispatch, Arc<Webhook>)> {
+        let mut passed_over: usize = 0;
         while self.outstanding.len() < self.in_flight_max {
             let app = self.ring.pop_front()?;
             let Some(turns) = self.of_app.get_mut(&app) else { continue };
@@ -139,7 +149,16 @@ impl Lanes {
                 self.put_back(app, None);
                 continue;
             };
-            let taken = if lane.may_send(now) { lane.take(now) } else { None };
+            let may_send = lane.may_send(now);
+            if may_send && !has_share(lane.in_flight(), self.outstanding.len(), self.in_flight_max) {
+                self.put_back(app, Some(id));
+                passed_over += 1;
+                if passed_over > self.of_app.values().map(VecDeque::len).sum::<usize>() {
+                    return None;
+                }
+                continue;
+            }
+            let taken = if may_send { lane.take(now) } else { None };
             let webhook = lane.webhook.clone();
             let again = lane.may_send(now);
             lane.is_in_ring = again;
@@ -165,8 +184,8 @@ impl Lanes {
         }
     }
 
-    pub fn fill(&mut self, id: WebhookId, slice: Slice, began: Option<Place>, now: Time) {
-        self.change(id, now, |lane| lane.fill(slice, began));
+    pub fn fill(&mut self, id: WebhookId, slice: Slice, now: Time) {
+        self.change(id, now, |lane| lane.fill(slice));
     }
 
     pub fn read_failed(&mut self, id: WebhookId, again: Time, now: Time) {
@@ -201,7 +220,15 @@ impl Lanes {
     }
 
     /// Forgets lanes with nothing to do: they come back with their next delivery.
-    pub fn forget_idle(&mut self) {
-        self.lanes.retain(|_, lane| !lane.is_idle() || lane.is_in_ring || lane.timer.is_some());
+    pub fn forget_idle(&mut self, now: Time) {
+        self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
     }
 }
+
+/// Whether a webhook with `own` requests out may have one more.
+fn has_share(own: usize, out: usize, out_max: usize) -> bool {
+    (out as f64) < out_max as f64 * UNSHARED_PART || own == 0 || own < out_max - out
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
 
+#[cfg(test)]
+mod fixture;
 mod lane;
 mod lanes;
 
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
@@ -17,7 +20,7 @@ use crate::model::{EventId, Time};
 use crate::store::due::{Place, Slice};
 use crate::store::{Command, Dispatch, Effects, Order, Store};
 
-use self::lane::{LANE_BYTES_MAX, LANE_DELIVERIES_MAX};
+use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
 use super::courier::Courier;
 use super::ledger::Ledger;
@@ -36,7 +39,7 @@ const TIDY_MS: i64 = 60_000;
 enum Message {
     Batch(Box<Effects>),
     Finished(WebhookId),
-    Filled(WebhookId, Option<Place>, Slice),
+    Filled(WebhookId, Slice),
     ReadFailed(WebhookId),
     /// Send nothing more.
     Stop,
@@ -75,6 +78,8 @@ pub struct Scheduler {
     lanes: Lanes,
     prepared: HashMap<WebhookId, Result<Arc<Prepared>, String>>,
     bell: Bell,
+    /// Requests under way: given up together with the scheduler.
+    flying: JoinSet<()>,
     stopped: bool,
     tidied_at: Time,
 }
@@ -88,9 +93,30 @@ pub fn bell() -> (Bell, Hearing) {
 }
 
 impl Scheduler {
-    pub fn new(store: Store, ledger: Ledger, courier: Arc<Courier>, metrics: Arc<Metrics>, work: Work, bell: Bell, in_flight_max: usize) -> Scheduler {
+    pub fn new(
+        store: Store,
+        ledger: Ledger,
+        courier: Arc<Courier>,
+        metrics: Arc<Metrics>,
+        work: Work,
+        bell: Bell,
+        in_flight_max: usize,
+    ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
-        Scheduler { store, ledger, courier, metrics, work, lanes, prepared: HashMap::new(), bell, stopped: false, tidied_at: Time::ZERO }
+        let (prepared, flying) = (HashMap::new(), JoinSet::new());
+        Scheduler {
+            store,
+            ledger,
+            courier,
+            metrics,
+            work,
+            lanes,
+            prepared,
+            bell,
+            flying,
+            stopped: false,
+            tidied_at: Time::ZERO,
+        }
     }
 
     /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
@@ -104,6 +130,7 @@ impl Scheduler {
             let now = clock.now();
             self.lanes.tick(now);
             self.serve(now);
+            while self.flying.try_join_next().is_some() {}
             self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
             let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
             tokio::select! {
@@ -127,19 +154,19 @@ impl Scheduler {
         match message {
             Message::Batch(effects) => self.learn(*effects, now),
             Message::Finished(id) => self.lanes.finished(id, now),
-            Message::Filled(id, began, slice) => {
+            Message::Filled(id, slice) => {
                 for damage in &slice.damaged {
                     self.metrics.damaged();
                     tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
                 }
-                self.lanes.fill(id, slice, began, now);
+                self.lanes.fill(id, slice, now);
             }
             Message::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
             Message::Stop => self.stopped = true,
         }
         if now.since(self.tidied_at) >= TIDY_MS {
             self.tidied_at = now;
-            self.lanes.forget_idle();
+            self.lanes.forget_idle(now);
             let registry = self.store.registry();
             self.prepared.retain(|id, _| registry.webhooks.contains_key(id));
         }
@@ -179,7 +206,7 @@ impl Scheduler {
         self.metrics.sent(now.since(dispatch.due));
         let prepared = self.prepare(&webhook, now);
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
-        tokio::spawn(async move {
+        self.flying.spawn(async move {
             let finished = courier.carry(&dispatch, &webhook, prepared).await;
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
             let _ = messages.send(Message::Finished(dispatch.webhook_id));
@@ -201,9 +228,9 @@ impl Scheduler {
     fn read(&self, id: WebhookId, after: Option<Place>, now: Time) {
         let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
         tokio::spawn(async move {
-            let slice = work.run(move || store.due(id, after, now, LANE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
+            let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {
-                Some(Ok(slice)) => Message::Filled(id, after, slice),
+                Some(Ok(slice)) => Message::Filled(id, slice),
                 Some(Err(error)) => {
                     tracing::error!(%error, webhook_id = %id, "what is due could not be read; trying again");
                     Message::ReadFailed(id)

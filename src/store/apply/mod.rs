@@ -227,7 +227,12 @@ pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Tim
 /// The row that keeps an answer: always sealed, because a receipt may hold a secret.
 pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonce: [u8; 12]) -> AnswerRow {
     let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
-    AnswerRow { request: keep.request.to_vec(), at: now, answer: shelf.vault.seal(&keep.key, &plain, nonce), private: keep.secret }
+    AnswerRow {
+        request: keep.request.to_vec(),
+        at: now,
+        answer: shelf.vault.seal(&keep.key, &plain, nonce),
+        private: keep.secret,
+    }
 }
 
 /// Marks in a draft that an event is remembered by `fingerprint`.
