@@ -3,6 +3,7 @@
 
 mod support;
 
+mod circuit;
 mod publishing;
 mod retries;
 mod restart;
