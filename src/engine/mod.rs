@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod courier;
+mod expiry;
 pub mod feeds;
 pub mod janitor;
 pub mod ledger;
@@ -76,8 +77,9 @@ impl Engine {
         let metrics = Arc::new(Metrics::default());
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
+        let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
-        let (ringing, feeding, waking) = (bell.clone(), feeds.clone(), jobs.clone());
+        let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
         let effects = move |effects: Effects| {
             for told in &effects.told {
                 tracing::warn!(webhook_id = %told.webhook_id, reason = told.reason, "{}", told.kind);
@@ -85,6 +87,9 @@ impl Engine {
             feeding.ring(&effects.fed);
             if effects.jobs {
                 waking.notify_one();
+            }
+            if let Some(end) = effects.ends {
+                ending.set(end);
             }
             ringing.batch(effects);
         };
@@ -105,6 +110,7 @@ impl Engine {
             tokio::spawn(scheduler.run(hearing)),
             tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
+            tokio::spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
         ];
         let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, bell, ledger };
         Ok((engine, Running { writer, tasks }))

@@ -7,3 +7,4 @@ mod circuit;
 mod publishing;
 mod retries;
 mod restart;
+mod times;

@@ -132,6 +132,9 @@ impl OnPartition<'_> {
             return Ok(());
         }
         delivery.completed_at = Some(at);
+        if let Some(end) = was.expires_at {
+            self.draft.remove(Table::Ends, tables::end(end, was.id));
+        }
         let owners = [Some(delivery.webhook_id), delivery.job_id.map(|job| Owner::from_u128(job.as_u128()))];
         for owner in owners.into_iter().flatten() {
             let sums = &mut self.figures.sums(&self.draft, owner)?.sums;
