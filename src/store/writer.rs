@@ -165,12 +165,14 @@ impl Writer {
                 draft: Draft::over(base),
                 draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
                 effects: Effects::default(),
+                follow: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
             if let Some(slot) = broken {
                 left.retain(|other| *other != slot);
                 continue;
             }
+            let follow = on.follow;
             let (registry, removed, draft, effects) = (on.registry, on.removed, on.draft, on.effects);
             if draft.is_empty() {
                 return;
@@ -190,6 +192,7 @@ impl Writer {
             }
             effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
             batch.effects.merge(effects);
+            batch.follow.extend(follow);
             return;
         }
     }
