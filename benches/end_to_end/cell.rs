@@ -68,6 +68,7 @@ pub async fn measure(
     let ack_times = board.ack_times.take();
     if delivers {
         drained(board, DRAIN_MAX.max(Duration::from_secs(seconds) * DRAIN_FACTOR_MAX)).await;
+        sleep(AFTERMATH).await;
     }
     let after = server.reading();
     let all_arrivals = board.arrivals.load(Relaxed) - arrivals_before;
@@ -119,7 +120,6 @@ pub async fn drained(board: &Board, at_most: Duration) -> bool {
             return false;
         }
     }
-    sleep(AFTERMATH).await;
     true
 }
 
