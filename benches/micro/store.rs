@@ -12,7 +12,8 @@ use postrider::model::webhook::{ContentType, FieldSet, Method};
 use postrider::model::{AppId, Scope, Time};
 use postrider::store::disk::Traffic;
 use postrider::store::{
-    Applied, Batch, Command, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, RealDisk, Receipt, open,
+    Applied, Batch, Caller, Command, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, Reach, RealDisk,
+    Receipt, open,
 };
 use tempfile::TempDir;
 
@@ -82,6 +83,8 @@ pub fn due(rounds: &mut Rounds, entries: u64) {
     rounds.durable("due: publish 256 more", SLICE, || bench.publish(&vec!["large".to_owned(); SLICE], 64).1);
     rounds.durable("due: record 256 delivered", SLICE, || bench.record_slice(large, 200));
     rounds.durable("due: record 256 failed, due again later", SLICE, || bench.record_slice(large, 500));
+    // Every handle keeps the data directory taken.
+    drop(store);
     bench.reopen(rounds);
 }
 
@@ -94,6 +97,7 @@ struct Bench {
     opened: Opened,
     traffic: Arc<Traffic>,
     app: AppId,
+    caller: Option<Caller>,
     now: Time,
     folder: TempDir,
 }
@@ -104,7 +108,7 @@ impl Bench {
         let place = if built.is_dir() { built } else { std::env::temp_dir() };
         let folder = TempDir::with_prefix_in("postrider-micro-", place).expect("a folder");
         let (opened, traffic) = open_at(&folder, START);
-        let mut bench = Bench { opened, traffic, app: AppId::MIN, now: START, folder };
+        let mut bench = Bench { opened, traffic, app: AppId::MIN, caller: None, now: START, folder };
         let key = NewKey {
             app: None,
             name: "first".into(),
@@ -115,7 +119,11 @@ impl Bench {
             installation: true,
         };
         match bench.one(Command::CreateOrganization { name: "default".into(), key }) {
-            Receipt::Organization { app, .. } => bench.app = app.id,
+            Receipt::Organization { organization, app, key } => {
+                let reach = Reach { org: organization.id, app: None };
+                bench.app = app.id;
+                bench.caller = Some(Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() });
+            }
             other => panic!("{other:?}"),
         }
         bench
@@ -124,7 +132,6 @@ impl Bench {
     fn webhook(&mut self, number: usize, types: Vec<String>) -> WebhookId {
         let mut webhook = webhook(number as u128, types);
         webhook.app_id = self.app;
-        webhook.org_id = self.opened.store.registry().apps[&self.app].org_id;
         match self.one(Command::CreateWebhook { webhook: Box::new(webhook) }) {
             Receipt::Webhook(webhook) => webhook.id,
             other => panic!("{other:?}"),
@@ -132,7 +139,8 @@ impl Bench {
     }
 
     fn one(&mut self, command: Command) -> Receipt {
-        let mut batch = self.opened.writer.apply(&[Order::internal(command)], self.now);
+        let order = Order { by: self.caller.clone(), keep: None, command };
+        let mut batch = self.opened.writer.apply(&[order], self.now);
         match batch.results.pop() {
             Some(Ok(Applied { receipt, .. })) => receipt,
             other => panic!("{other:?}"),
@@ -157,7 +165,10 @@ impl Bench {
             data: data.clone(),
             ..NewEvent::default()
         };
-        let orders: Vec<Order> = types.iter().map(|of| Order::internal(Command::Publish(vec![event(of)]))).collect();
+        let orders: Vec<Order> = types
+            .iter()
+            .map(|of| Order { by: self.caller.clone(), keep: None, command: Command::Publish(vec![event(of)]) })
+            .collect();
         self.all(&orders)
     }
 
