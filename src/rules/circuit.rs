@@ -178,7 +178,7 @@ mod tests {
         let (state, _) = after(open, 0, Seen { started_at: Time(8_000), ..fail(9_500) });
         assert_eq!(state.hold_until, Some(until));
         let (state, _) = after(state, 0, fail(until.0));
-        assert_eq!(state.hold_until, Some(until.plus_ms(10 + 10_000)));
+        assert_eq!(state.hold_until, Some(until.plus_ms(10 + probe_wait_ms(1))));
     }
 
     #[test]
