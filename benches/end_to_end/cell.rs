@@ -44,6 +44,8 @@ pub struct Measured {
     pub refused: u64,
     pub errors: u64,
     pub lost: u64,
+    /// Not there when waiting ended, but still coming.
+    pub late: u64,
     pub duplicates: u64,
     pub bad_signatures: u64,
 }
@@ -57,9 +59,10 @@ pub async fn measure(
     seconds: u64,
 ) -> io::Result<Measured> {
     let delivers = board.fanout > 0;
+    let crew = load::connect(load, server.aim.clone()).await?;
     let before = server.reading();
     let others = Others::now(server);
-    let producing = tokio::spawn(load::run(load, server.aim.clone(), board.clone()));
+    let producing = tokio::spawn(crew.run(board.clone()));
     sleep(WARM_UP).await;
     board.begin_window();
     let (began, began_us) = (Instant::now(), board.now_us());
@@ -68,10 +71,11 @@ pub async fn measure(
     let window_s = began.elapsed().as_secs_f64();
     let (acks, arrivals) = (board.acks.load(Relaxed) - acks_before, board.arrivals.load(Relaxed) - arrivals_before);
     board.stop.store(true, Relaxed);
-    producing.await.map_err(io::Error::other)??;
+    producing.await.map_err(io::Error::other)?;
     let ack_times = board.ack_times.take();
+    let mut drain = Drain::All;
     if delivers {
-        drained(board, DRAIN_MAX.max(Duration::from_secs(seconds) * DRAIN_FACTOR_MAX)).await;
+        drain = drained(board, DRAIN_MAX.max(Duration::from_secs(seconds) * DRAIN_FACTOR_MAX)).await;
         sleep(AFTERMATH).await;
     }
     let after = server.reading();
@@ -95,7 +99,7 @@ pub async fn measure(
         peak_rss_mb: (after.peak_rss_bytes > 0).then(|| mb(after.peak_rss_bytes)),
         written_bytes_per_event: per_event(after.written_bytes.saturating_sub(before.written_bytes) as f64),
         others_percent: others.percent(server),
-        ..counted(board)
+        ..counted(board, drain)
     })
 }
 
@@ -125,20 +129,33 @@ impl Others {
     }
 }
 
+/// How waiting for the last arrivals ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    All,
+    /// Nothing came any more: what is missing is lost.
+    Silent,
+    /// Deliveries still came when the time was over.
+    Late,
+}
+
 /// Only the counts that must be 0.
-pub fn counted(board: &Board) -> Measured {
+pub fn counted(board: &Board, drain: Drain) -> Measured {
+    let missing = board.lost();
+    let (lost, late) = if drain == Drain::Late { (0, missing) } else { (missing, 0) };
     Measured {
         refused: board.refused.load(Relaxed),
         errors: board.errors.load(Relaxed) + board.strangers.load(Relaxed),
-        lost: board.lost(),
+        lost,
+        late,
         duplicates: board.duplicates.load(Relaxed),
         bad_signatures: board.bad_signatures.load(Relaxed),
         ..Measured::default()
     }
 }
 
-/// Waits until all that was acknowledged has arrived, or nothing comes any more. Gives whether all has.
-pub async fn drained(board: &Board, at_most: Duration) -> bool {
+/// Waits until all that was acknowledged has arrived, or nothing comes any more, or the time is over.
+pub async fn drained(board: &Board, at_most: Duration) -> Drain {
     let began = Instant::now();
     let (mut arrivals, mut last_change) = (board.arrivals.load(Relaxed), Instant::now());
     while board.outstanding() > 0 {
@@ -147,11 +164,14 @@ pub async fn drained(board: &Board, at_most: Duration) -> bool {
         if now != arrivals {
             (arrivals, last_change) = (now, Instant::now());
         }
-        if last_change.elapsed() > SILENCE_MAX || began.elapsed() > at_most {
-            return false;
+        if last_change.elapsed() > SILENCE_MAX {
+            return Drain::Silent;
+        }
+        if began.elapsed() > at_most {
+            return Drain::Late;
         }
     }
-    true
+    Drain::All
 }
 
 /// A second of a long run.
@@ -166,7 +186,7 @@ pub struct Second {
 
 /// Runs `load` for `seconds` and looks once a second.
 pub async fn observe(server: &Server, board: &Arc<Board>, load: Load, seconds: u64) -> io::Result<Vec<Second>> {
-    let producing = tokio::spawn(load::run(load, server.aim.clone(), board.clone()));
+    let producing = tokio::spawn(load::connect(load, server.aim.clone()).await?.run(board.clone()));
     let began = Instant::now();
     let (mut all, mut arrivals) = (Vec::new(), 0);
     for second in 1..=seconds {
@@ -182,7 +202,7 @@ pub async fn observe(server: &Server, board: &Arc<Board>, load: Load, seconds: u
         arrivals = now;
     }
     board.stop.store(true, Relaxed);
-    producing.await.map_err(io::Error::other)??;
+    producing.await.map_err(io::Error::other)?;
     Ok(all)
 }
 

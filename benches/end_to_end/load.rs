@@ -1,5 +1,6 @@
 //! The producers: connections that publish, as fast as they are answered or at a given rate, and note every answer.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,9 @@ const TYPE_DIGITS: usize = 5;
 const REFUSED_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Failures in a row after which a connection gives up.
 const FAILURES_MAX: u32 = 50;
+
+/// Connections that are opened at once.
+const OPENING_MAX: usize = 64;
 
 /// What the producers do.
 #[derive(Debug, Clone)]
@@ -48,28 +52,48 @@ pub struct Aim {
     pub token: Option<String>,
 }
 
-/// Opens all connections, then lets them publish. Ends with the last of them.
-pub async fn run(load: Load, aim: Aim, board: Arc<Board>) -> std::io::Result<()> {
-    let mut open = Vec::new();
-    for _ in 0..load.connections {
-        open.push(Connection::open(aim.addr).await?);
+/// All connections open, nothing sent yet.
+pub struct Crew {
+    load: Load,
+    aim: Aim,
+    connections: Vec<Connection>,
+}
+
+/// Opens all connections, some at a time: none is to wait long for its first request.
+pub async fn connect(load: Load, aim: Aim) -> io::Result<Crew> {
+    let mut connections = Vec::with_capacity(load.connections);
+    while connections.len() < load.connections {
+        let mut opening = JoinSet::new();
+        for _ in connections.len()..load.connections.min(connections.len() + OPENING_MAX) {
+            opening.spawn(Connection::open(aim.addr));
+        }
+        while let Some(opened) = opening.join_next().await {
+            connections.push(opened.map_err(io::Error::other)??);
+        }
     }
-    let began = Instant::now();
-    let mut producers = JoinSet::new();
-    for (place, connection) in open.into_iter().enumerate() {
-        let pace = load.rate_per_s.map(|rate| Pace::new(rate / load.batch as f64, place, load.connections, began));
-        let producer = Producer {
-            connection,
-            template: Template::new(&load, &aim),
-            load: load.clone(),
-            aim: aim.clone(),
-            board: board.clone(),
-            shard: board.ack_times.shard(),
-        };
-        producers.spawn(producer.run(pace));
+    Ok(Crew { load, aim, connections })
+}
+
+impl Crew {
+    /// Publishes. Ends with the last of the connections.
+    pub async fn run(self, board: Arc<Board>) {
+        let Crew { load, aim, connections } = self;
+        let began = Instant::now();
+        let mut producers = JoinSet::new();
+        for (place, connection) in connections.into_iter().enumerate() {
+            let pace = load.rate_per_s.map(|rate| Pace::new(rate / load.batch as f64, place, load.connections, began));
+            let producer = Producer {
+                connection,
+                template: Template::new(&load, &aim),
+                load: load.clone(),
+                aim: aim.clone(),
+                board: board.clone(),
+                shard: board.ack_times.shard(),
+            };
+            producers.spawn(producer.run(pace));
+        }
+        while producers.join_next().await.is_some() {}
     }
-    while producers.join_next().await.is_some() {}
-    Ok(())
 }
 
 struct Producer {

@@ -118,6 +118,9 @@ impl Report {
             let asked = format!("{sign} {} / {}{}", short(floor), short(goal), one.unit);
             println!("  {:<widest$}  {value:>12}  {asked:<20}  {}", one.what, one.verdict());
         }
+        for row in self.rows.iter().filter(|row| row.late > 0) {
+            println!("  NOT DRAINED in {}: {} deliveries were still to come when waiting ended", row.name, row.late);
+        }
         for row in self.rows.iter().filter(|row| !row.is_sound()) {
             println!(
                 "  WRONG in {}: lost {}, duplicates {}, bad signatures {}, errors {}",
@@ -202,7 +205,7 @@ fn row_json(row: &Measured) -> Value {
         "arrival_p50_ms": row.arrival_p50_ms, "arrival_p99_ms": row.arrival_p99_ms,
         "cpu_us_per_event": row.cpu_us_per_event, "peak_rss_mb": row.peak_rss_mb,
         "written_bytes_per_event": row.written_bytes_per_event, "others_percent": row.others_percent, "refused": row.refused, "errors": row.errors,
-        "lost": row.lost, "duplicates": row.duplicates, "bad_signatures": row.bad_signatures,
+        "lost": row.lost, "late": row.late, "duplicates": row.duplicates, "bad_signatures": row.bad_signatures,
     })
 }
 

@@ -281,5 +281,6 @@ pub async fn fill(server: &Server, board: &Arc<Board>, events: u64) -> io::Resul
     let connections = 8;
     let batch = (events / connections).clamp(1, 500) as usize;
     let load = Load { batch, events_max: Some(board.drawn() + events), ..Load::new(connections as usize) };
-    load::run(load, server.aim.clone(), board.clone()).await
+    load::connect(load, server.aim.clone()).await?.run(board.clone()).await;
+    Ok(())
 }

@@ -76,7 +76,7 @@ impl Bench {
         let others = Others::now(server);
         let (began, began_us) = (Instant::now(), board.now_us());
         server.call("POST", &format!("/v1/webhooks/{id}/resume"), Some(&json!({}))).await?;
-        drained(board, DRAIN_MAX).await;
+        let drain = drained(board, DRAIN_MAX).await;
         let after = server.reading();
         let arrivals = board.arrivals.load(Relaxed);
         let took_s = (board.last_arrival_us.load(Relaxed).saturating_sub(began_us)) as f64 / 1e6;
@@ -90,7 +90,7 @@ impl Bench {
             peak_rss_mb: Some(mb(after.peak_rss_bytes)),
             written_bytes_per_event: per_event(after.written_bytes.saturating_sub(before.written_bytes) as f64),
             others_percent: others.percent(server),
-            ..counted(board)
+            ..counted(board, drain)
         })
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Bench, Hooks};
 use crate::board::Board;
-use crate::cell::{self, drained, mb};
+use crate::cell::{self, Drain, drained, mb};
 use crate::histogram::Histogram;
 use crate::load::Load;
 use crate::process::folder_bytes;
@@ -63,7 +63,7 @@ impl Bench {
         let (sink, server) = self.contender(&Hooks::Each(FANOUT), settings).await?;
         while sink.board.arrivals.load(Relaxed) < deliveries {
             fill(&server, &sink.board, (at_a_time / FANOUT as u64).max(1)).await?;
-            if !drained(&sink.board, DRAIN_MAX).await {
+            if drained(&sink.board, DRAIN_MAX).await != Drain::All {
                 return Err(io::Error::other("the store to be measured was not filled: deliveries are missing"));
             }
         }

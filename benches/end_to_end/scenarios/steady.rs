@@ -91,7 +91,7 @@ impl Bench {
         self.report.note(turnover);
         let others_percent = others.percent(&server);
         let took_s = began.elapsed().as_secs_f64();
-        drained(&board, DRAIN_MAX).await;
+        let drain = drained(&board, DRAIN_MAX).await;
         let after = server.reading();
         let judged = &all[FIRST_MINUTE_S.min(all.len() / 4)..];
         let (acks, lags) = (merged(judged.iter().map(|s| &s.acks)), merged(judged.iter().map(|s| &s.lags)));
@@ -111,7 +111,7 @@ impl Bench {
             peak_rss_mb: Some(mb(after.peak_rss_bytes)),
             written_bytes_per_event: Some((after.written_bytes - before.written_bytes) as f64 / events.max(1) as f64),
             others_percent,
-            ..counted(&board)
+            ..counted(&board, drain)
         };
         Ok((measured, all))
     }
