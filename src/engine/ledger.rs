@@ -3,6 +3,7 @@
 //! Invariant: an answer is sent after the commit that holds what it says. Publishing is bounded: when
 //! `WAITING_PUBLISHES_MAX` wait, the next is refused at once; outcomes are bounded by what is in flight.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -25,8 +26,9 @@ const WAITING_BYTES_MAX: usize = 256 << 20;
 const BATCH_ORDERS_MAX: usize = 4_096;
 /// Payload bytes in one commit, about.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Outcomes for older partitions wait this long for others.
-const OLDER_WAIT: Duration = Duration::from_millis(200);
+/// Outcomes for older partitions wait for others: this long for each partition that they are for, up to the longest.
+const OLDER_WAIT: Duration = Duration::from_millis(20);
+const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
 /// The journal is made redb's own this long after its first record, at the latest.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
@@ -82,7 +84,15 @@ impl Ledger {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let ledger = Ledger { jobs, waiting: waiting.clone() };
-        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None, unchecked_since: None, ended: false };
+        let desk = Desk {
+            parts,
+            waiting,
+            older: Vec::new(),
+            older_since: None,
+            older_places: BTreeSet::new(),
+            unchecked_since: None,
+            ended: false,
+        };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
         Ok((ledger, thread))
     }
@@ -146,6 +156,7 @@ struct Desk {
     waiting: Arc<Waiting>,
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
+    older_places: BTreeSet<u128>,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
     ended: bool,
@@ -161,7 +172,7 @@ impl Desk {
                 self.parts.broken.notify_one();
                 return;
             }
-            let older = self.older_since.map(|since| OLDER_WAIT.saturating_sub(since.elapsed()));
+            let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
             let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
             let job = match [older, unchecked].into_iter().flatten().min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -177,7 +188,7 @@ impl Desk {
                 self.checkpoint();
                 return;
             }
-            if self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT) {
+            if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
                 self.flush_older();
             }
             if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
@@ -199,7 +210,8 @@ impl Desk {
                         self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
                     }
                     bytes += size;
-                    if self.parts.writer.is_for_older(&order) {
+                    if let Some(place) = self.parts.writer.older_place(&order) {
+                        self.older_places.insert(place);
                         self.older_since.get_or_insert_with(Instant::now);
                         self.older.push((*order, answer));
                     } else {
@@ -228,8 +240,13 @@ impl Desk {
         }
     }
 
+    fn older_wait(&self) -> Duration {
+        (OLDER_WAIT * self.older_places.len() as u32).min(OLDER_WAIT_MAX)
+    }
+
     fn flush_older(&mut self) {
         self.older_since = None;
+        self.older_places.clear();
         let older = std::mem::take(&mut self.older);
         self.apply(older);
     }

@@ -73,9 +73,12 @@ enum Place {
 type Outcome = std::result::Result<Applied, Refusal>;
 
 impl Writer {
-    /// Whether an order is for an older partition: those are gathered, because a commit costs the same for one or many.
-    pub fn is_for_older(&self, order: &Order) -> bool {
-        matches!(self.place_of(order), Place::Partition(first) if first != self.active)
+    /// The older partition that an order is for: those are gathered, because a commit costs the same for one or many.
+    pub fn older_place(&self, order: &Order) -> Option<u128> {
+        match self.place_of(order) {
+            Place::Partition(first) if first != self.active => Some(first),
+            _ => None,
+        }
     }
 
     /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
