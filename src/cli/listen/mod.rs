@@ -191,21 +191,9 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-<<<<<<< HEAD
     pub fn new() -> Result<Self, Exit> {
-        let on = |kind| {
-            signal(kind).map_err(|error| Exit::failed(format!("cannot watch signals: {error}")))
-        };
-        let signals = [
-            on(SignalKind::interrupt())?,
-            on(SignalKind::terminate())?,
-            on(SignalKind::hangup())?,
-        ];
-=======
-    fn new() -> Result<Self, Exit> {
         let on = |kind| signal(kind).map_err(|error| Exit::failed(format!("cannot watch signals: {error}")));
         let signals = [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?];
->>>>>>> main
         Ok(Self { signals })
     }
 
