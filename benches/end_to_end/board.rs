@@ -89,6 +89,11 @@ impl Board {
         self.next.fetch_add(count as u64, Ordering::Relaxed)
     }
 
+    /// Numbers drawn so far.
+    pub fn drawn(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// Forgets the times so far and keeps those of events published from now on.
     pub fn begin_window(&self) {
         self.from_us.store(self.now_us(), Ordering::Relaxed);
@@ -145,7 +150,7 @@ impl Board {
 
     /// Deliveries of acknowledged events that did not arrive.
     pub fn lost(&self) -> u64 {
-        let numbers = 0..self.next.load(Ordering::Relaxed);
+        let numbers = 0..self.drawn();
         let lost = |number: &u64| {
             let arrived = |slot: &u64| self.arrived.has(number * self.fanout + slot);
             self.fanout - (0..self.fanout).filter(arrived).count() as u64

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::board::Board;
 use super::histogram::Histogram;
 use super::load::{self, Load};
+use super::process;
 use super::server::Server;
 
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ pub struct Measured {
     pub cpu_us_per_event: Option<f64>,
     pub peak_rss_mb: Option<f64>,
     pub written_bytes_per_event: Option<f64>,
+    /// What other programs took of the machine meanwhile: above a few percent, the row says little.
+    pub others_percent: Option<f64>,
     pub refused: u64,
     pub errors: u64,
     pub lost: u64,
@@ -55,6 +58,7 @@ pub async fn measure(
 ) -> io::Result<Measured> {
     let delivers = board.fanout > 0;
     let before = server.reading();
+    let others = Others::now(server);
     let producing = tokio::spawn(load::run(load, server.aim.clone(), board.clone()));
     sleep(WARM_UP).await;
     board.begin_window();
@@ -68,6 +72,7 @@ pub async fn measure(
     let ack_times = board.ack_times.take();
     if delivers {
         drained(board, DRAIN_MAX.max(Duration::from_secs(seconds) * DRAIN_FACTOR_MAX)).await;
+        sleep(AFTERMATH).await;
     }
     let after = server.reading();
     let all_arrivals = board.arrivals.load(Relaxed) - arrivals_before;
@@ -89,8 +94,35 @@ pub async fn measure(
         cpu_us_per_event: per_event((after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6),
         peak_rss_mb: (after.peak_rss_bytes > 0).then(|| mb(after.peak_rss_bytes)),
         written_bytes_per_event: per_event(after.written_bytes.saturating_sub(before.written_bytes) as f64),
+        others_percent: others.percent(server),
         ..counted(board)
     })
+}
+
+/// What this machine was busy with when a cell began.
+pub struct Others {
+    began: Instant,
+    machine: Duration,
+    ours: Duration,
+}
+
+impl Others {
+    pub fn now(server: &Server) -> Others {
+        Others { began: Instant::now(), machine: process::machine_cpu(), ours: Others::ours(server) }
+    }
+
+    fn ours(server: &Server) -> Duration {
+        server.reading().cpu + process::read(std::process::id()).cpu
+    }
+
+    /// The share of all cores that neither the server nor this program took since. None: the server is not known here.
+    pub fn percent(&self, server: &Server) -> Option<f64> {
+        let ours = Others::ours(server).saturating_sub(self.ours);
+        let theirs = process::machine_cpu().saturating_sub(self.machine).saturating_sub(ours);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let all_s = self.began.elapsed().as_secs_f64() * cores as f64;
+        (server.reading().rss_bytes > 0).then(|| theirs.as_secs_f64() / all_s * 100.0)
+    }
 }
 
 /// Only the counts that must be 0.
@@ -119,7 +151,6 @@ pub async fn drained(board: &Board, at_most: Duration) -> bool {
             return false;
         }
     }
-    sleep(AFTERMATH).await;
     true
 }
 

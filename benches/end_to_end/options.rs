@@ -7,12 +7,15 @@ use clap::{Parser, ValueEnum};
 
 /// Measures Postrider against a bare server and a bare relay, on this machine, in one run
 #[derive(Parser, Debug)]
-#[command(after_help = "\
+#[command(
+    name = "end_to_end",
+    after_help = "\
 Examples:
   cargo bench --bench end_to_end                           the short set, about three minutes
   cargo bench --bench end_to_end -- deliver --seconds 20
   cargo bench --bench end_to_end -- --full                 everything; hours
-  cargo bench --bench end_to_end -- accept --url http://127.0.0.1:9000 --token KEY")]
+  cargo bench --bench end_to_end -- accept --url http://127.0.0.1:9000 --token KEY"
+)]
 pub struct Options {
     /// What to measure; nothing: the short set
     #[arg(value_enum)]
@@ -23,6 +26,10 @@ pub struct Options {
     /// Seconds per cell, after a second of warming up [default: 4, with --full 20]
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
+    /// Turns that the servers take in `accept`, `deliver`, `fanout10` and `batch`; the median ratio counts [default: 1,
+    /// with --full 3]
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<usize>,
     /// Producer connections of `accept`, `deliver` and `fanout10`
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub connections: usize,
@@ -132,6 +139,10 @@ impl Options {
             Some(scenario) => Err(format!("{scenario:?} needs a server that is started here: leave --url out")),
             None => Ok(chosen),
         }
+    }
+
+    pub fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.full { 3 } else { 1 }).max(1)
     }
 
     pub fn seconds(&self) -> u64 {

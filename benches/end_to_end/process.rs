@@ -52,11 +52,21 @@ pub fn fine_cpu(pid: u32) -> Duration {
     Duration::from_nanos(times.sum())
 }
 
+/// Processor time that the whole machine was busy since it started, stolen time included.
+pub fn machine_cpu() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let columns = stat.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1);
+    // user nice system [idle iowait] irq softirq steal; what follows is contained in user.
+    let busy = columns.take(8).enumerate().filter(|(column, _)| !matches!(column, 3 | 4));
+    let ticks: u64 = busy.filter_map(|(_, text)| text.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_S)
+}
+
 /// What ran the benchmark, in a line or two: without it, no figure can be read.
 pub fn machine(data: &Path) -> Vec<String> {
     let file = |name: &str| fs::read_to_string(name).unwrap_or_default();
     let cpuinfo = file("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory_gib = field(&file("/proc/meminfo"), "MemTotal:").unwrap_or(0) as f64 / f64::from(1 << 20);
     let load = file("/proc/loadavg");
@@ -64,8 +74,8 @@ pub fn machine(data: &Path) -> Vec<String> {
     let sync = sync_ms(data).map_or("unknown".to_owned(), |ms| format!("{ms:.2} ms"));
     let mut lines = vec![
         format!(
-            "{cores} cores,{}, {memory_gib:.0} GiB, Linux {}",
-            model.trim_start_matches([' ', '\t', ':']).trim().replacen("", " ", 1),
+            "{cores} cores, {}, {memory_gib:.0} GiB, Linux {}",
+            model.trim_start_matches([' ', '\t', ':']).trim(),
             file("/proc/sys/kernel/osrelease").trim()
         ),
         format!("data in {} (4 KiB write + fdatasync: {sync} median); load before: {load}", data.display()),

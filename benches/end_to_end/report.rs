@@ -33,7 +33,7 @@ pub struct Report {
     notes: Vec<String>,
 }
 
-const HEADER: [&str; 13] = [
+const HEADER: [&str; 14] = [
     "",
     "acks/s",
     "ack p50",
@@ -45,6 +45,7 @@ const HEADER: [&str; 13] = [
     "CPU µs/ev",
     "peak MB",
     "disk B/ev",
+    "others %",
     "refused",
     "lost/dup/bad",
 ];
@@ -66,8 +67,19 @@ impl Report {
 
     /// A ratio of one run: `ours` to `theirs`.
     pub fn judge_ratio(&mut self, what: impl Into<String>, ours: Option<f64>, theirs: Option<f64>, target: Target) {
-        let ratio = ours.zip(theirs).filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs);
-        self.judge(what, ratio, "×", target);
+        self.judge(what, ratio(ours, theirs), "×", target);
+    }
+
+    /// The median of such ratios, one of each round.
+    pub fn judge_rounds(&mut self, what: impl Into<String>, ratios: &[Option<f64>], target: Target) {
+        let what = what.into();
+        let mut known: Vec<f64> = ratios.iter().copied().flatten().collect();
+        if known.len() > 1 {
+            let all = known.iter().map(|ratio| short(*ratio)).collect::<Vec<_>>().join(", ");
+            self.note(format!("{what}: {all}"));
+        }
+        known.sort_unstable_by(f64::total_cmp);
+        self.judge(what, known.get(known.len() / 2).copied(), "×", target);
     }
 
     /// Prints the rows that were added since the last time, as a table.
@@ -76,9 +88,9 @@ impl Report {
         if new.is_empty() {
             return;
         }
-        let lines: Vec<[String; 13]> = new.iter().map(cells).collect();
+        let lines: Vec<[String; 14]> = new.iter().map(cells).collect();
         let header = HEADER.map(str::to_owned);
-        let widths: [usize; 13] = std::array::from_fn(|column| {
+        let widths: [usize; 14] = std::array::from_fn(|column| {
             let all = lines.iter().chain([&header]);
             all.map(|line| line[column].chars().count()).max().unwrap_or(0)
         });
@@ -162,7 +174,7 @@ impl Judged {
     }
 }
 
-fn cells(row: &Measured) -> [String; 13] {
+fn cells(row: &Measured) -> [String; 14] {
     let maybe = |value: Option<f64>| value.map_or("-".to_owned(), short);
     [
         row.name.clone(),
@@ -176,6 +188,7 @@ fn cells(row: &Measured) -> [String; 13] {
         maybe(row.cpu_us_per_event),
         maybe(row.peak_rss_mb),
         maybe(row.written_bytes_per_event),
+        maybe(row.others_percent),
         row.refused.to_string(),
         format!("{}/{}/{}", row.lost, row.duplicates, row.bad_signatures),
     ]
@@ -188,9 +201,14 @@ fn row_json(row: &Measured) -> Value {
         "delivered_per_s": row.delivered_per_s, "arrived_per_s_meanwhile": row.arrived_per_s,
         "arrival_p50_ms": row.arrival_p50_ms, "arrival_p99_ms": row.arrival_p99_ms,
         "cpu_us_per_event": row.cpu_us_per_event, "peak_rss_mb": row.peak_rss_mb,
-        "written_bytes_per_event": row.written_bytes_per_event, "refused": row.refused, "errors": row.errors,
+        "written_bytes_per_event": row.written_bytes_per_event, "others_percent": row.others_percent, "refused": row.refused, "errors": row.errors,
         "lost": row.lost, "duplicates": row.duplicates, "bad_signatures": row.bad_signatures,
     })
+}
+
+/// `ours` to `theirs`, where both are known.
+pub fn ratio(ours: Option<f64>, theirs: Option<f64>) -> Option<f64> {
+    ours.zip(theirs).filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs)
 }
 
 /// Three digits that count, thousands set apart.

@@ -5,14 +5,14 @@ use std::io::{self, BufRead as _, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::board::Board;
-use super::load::Aim;
+use super::load::{self, Aim, Load};
 use super::options::Options;
 use super::process::{self, Reading};
 use super::rivals::READY;
@@ -96,6 +96,11 @@ impl Server {
             made: Vec::new(),
             webhooks_exist: false,
         }
+    }
+
+    /// From the next start on, with default settings.
+    pub fn forget_settings(&mut self) {
+        self.settings.clear();
     }
 
     /// Kills the daemon as a power cut would, starts it again on the same store. Gives the time from the start to the
@@ -271,9 +276,10 @@ fn start(mut command: Command, ready: &'static str) -> io::Result<(Child, Socket
     }
 }
 
-/// Publishes `events` as fast as can be, in batches, and waits for the last acknowledgement.
-pub async fn fill(server: &Server, board: &std::sync::Arc<Board>, events: u64, types: usize) -> io::Result<()> {
-    let load =
-        super::load::Load { connections: 8, batch: 500, types, events_max: Some(events), ..super::load::Load::new(8) };
-    super::load::run(load, server.aim.clone(), board.clone()).await
+/// Publishes at least `events` more as fast as can be, in batches, and waits for the last acknowledgement.
+pub async fn fill(server: &Server, board: &Arc<Board>, events: u64) -> io::Result<()> {
+    let connections = 8;
+    let batch = (events / connections).clamp(1, 500) as usize;
+    let load = Load { batch, events_max: Some(board.drawn() + events), ..Load::new(connections as usize) };
+    load::run(load, server.aim.clone(), board.clone()).await
 }

@@ -92,6 +92,7 @@ pub struct Surface {
     pub name: &'static str,
     /// All paths below it are this surface's, also those that no route has; the native surface has none and takes the rest.
     prefix: &'static str,
+    routes: &'static [Route],
     router: matchit::Router<Vec<&'static Route>>,
     identify: Identify,
     render: Render,
@@ -117,7 +118,14 @@ impl Surface {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        Surface { name, prefix, router, identify, render }
+        Surface { name, prefix, routes, router, identify, render }
+    }
+}
+
+impl Surface {
+    /// The whole table, for whoever has to look at every route there is.
+    pub fn routes(&self) -> &'static [Route] {
+        self.routes
     }
 
     /// Whether a path is the prefix or lies below it.

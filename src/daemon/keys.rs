@@ -2,6 +2,7 @@
 //!
 //! Invariant: a store that exists is never opened with a master key that was just made: losing it must be noticed.
 
+use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,10 +26,16 @@ const MASTER_KEY_FILE: &str = "master.key";
 const FIRST_KEY_FILE: &str = "first-key";
 
 /// A key that was made at the first start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FirstKey {
     pub text: String,
     pub file: PathBuf,
+}
+
+impl fmt::Debug for FirstKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstKey").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// The key that wraps the store's data key: from the settings, or from `data_dir/master.key`, made for a new store.

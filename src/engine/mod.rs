@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod courier;
+mod expiry;
 pub mod feeds;
 pub mod janitor;
 pub mod ledger;
@@ -79,8 +80,9 @@ impl Engine {
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
         let broken = Arc::new(Notify::new());
+        let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
-        let (ringing, feeding, waking) = (bell.clone(), feeds.clone(), jobs.clone());
+        let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
         let effects = move |effects: Effects| {
             for told in &effects.told {
                 tracing::warn!(webhook_id = %told.webhook_id, reason = told.reason, "{}", told.kind);
@@ -88,6 +90,9 @@ impl Engine {
             feeding.ring(&effects.fed);
             if effects.jobs {
                 waking.notify_one();
+            }
+            if let Some(end) = effects.ends {
+                ending.set(end);
             }
             ringing.batch(effects);
         };
@@ -117,6 +122,7 @@ impl Engine {
             tokio::spawn(scheduler.run(hearing)),
             tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
+            tokio::spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
         ];
         let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, bell, ledger };
         Ok((engine, Running { writer, tasks }))

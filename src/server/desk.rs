@@ -169,7 +169,9 @@ impl Desk {
             return None;
         }
         let webhook = call.path.split('/').nth(3).and_then(|id| id.parse::<Id<Webhook>>().ok())?;
-        Some(self.engine.feeds.of(webhook))
+        // Nothing is remembered for an id that somebody made up.
+        let is_known = self.engine.store.registry().webhooks.contains_key(&webhook);
+        is_known.then(|| self.engine.feeds.of(webhook))
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::figures::{Minute, Sums};
-use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
+use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, WebhookId};
 use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::WebhookState;
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, OrganizationId, Time};
@@ -68,6 +68,9 @@ pub struct AuditRow {
     pub request_id: Option<String>,
     /// JSON text of what changed, without secrets.
     pub changes: Option<String>,
+    /// The app that it was about; none: the organization. A key of one app sees its own only.
+    #[serde(default)]
+    pub app_id: Option<AppId>,
 }
 
 impl Store {
@@ -371,7 +374,9 @@ impl Store {
     }
 
     pub fn audit(&self, reach: Reach, window: Window) -> Result<Page<AuditRow>> {
-        self.state_page(Table::Audit, window, |row: &AuditRow| row.org_id == reach.org)
+        self.state_page(Table::Audit, window, |row: &AuditRow| {
+            row.org_id == reach.org && reach.app.is_none_or(|own| row.app_id == Some(own))
+        })
     }
 
     /// How many events a job over `spec` would send again (`dry_run`).

@@ -28,6 +28,7 @@
 //!   figures         webhook, hour                      -> that hour by the minute
 //!   event_keys      event, kind                        -> fingerprint of `event_id` or `Idempotency-Key`   appended
 //!   answers         SHA-256 of key, route and name     -> AnswerRow, sealed
+//!   ends            expires_at ms, delivery            -> nothing: deliveries that are not final and have an end
 //! meta              name                               -> schema, data key, journal epoch
 //!
 //! journal           what the latest batches changed in the active partition: see `journal.rs`
@@ -67,10 +68,11 @@ pub enum Table {
     Figures,
     EventKeys,
     Answers,
+    Ends,
 }
 
 /// How many tables there are.
-pub const TABLES: usize = Table::Answers as usize + 1;
+pub const TABLES: usize = Table::Ends as usize + 1;
 
 /// Every table, at its own number.
 pub const ALL_TABLES: [Table; TABLES] = [
@@ -98,6 +100,7 @@ pub const ALL_TABLES: [Table; TABLES] = [
     Table::Figures,
     Table::EventKeys,
     Table::Answers,
+    Table::Ends,
 ];
 
 pub const STATE_TABLES: [Table; 12] = [
@@ -115,7 +118,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::Audit,
 ];
 
-pub const PARTITION_TABLES: [Table; 13] = [
+pub const PARTITION_TABLES: [Table; 14] = [
     Table::Meta,
     Table::Events,
     Table::Data,
@@ -129,6 +132,7 @@ pub const PARTITION_TABLES: [Table; 13] = [
     Table::Figures,
     Table::EventKeys,
     Table::Answers,
+    Table::Ends,
 ];
 
 impl Table {
@@ -158,6 +162,7 @@ impl Table {
             Table::Figures => "figures",
             Table::EventKeys => "event_keys",
             Table::Answers => "answers",
+            Table::Ends => "ends",
         }
     }
 
@@ -196,6 +201,17 @@ pub fn read_due(key: &[u8]) -> Option<(WebhookId, Time, DeliveryId)> {
     let (webhook, rest) = key.split_first_chunk::<16>()?;
     let (at, rest) = rest.split_first_chunk::<8>()?;
     Some((Id::from_bytes(*webhook), Time(i64::from_be_bytes(*at)), Id::from_bytes(rest.try_into().ok()?)))
+}
+
+/// When a delivery ends by itself.
+pub fn end(at: Time, delivery: DeliveryId) -> Vec<u8> {
+    [at.0.max(0).to_be_bytes().as_slice(), delivery.as_bytes()].concat()
+}
+
+/// The time and delivery of an end's key.
+pub fn read_end(key: &[u8]) -> Option<(Time, DeliveryId)> {
+    let (at, delivery) = key.split_first_chunk::<8>()?;
+    Some((Time(i64::from_be_bytes(*at)), Id::from_bytes(delivery.try_into().ok()?)))
 }
 
 /// A place in an ordered queue: one queue for each webhook and key.

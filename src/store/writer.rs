@@ -37,6 +37,8 @@ pub struct Batch {
     pub effects: Effects,
     /// Orders that follow, to be applied next.
     pub follow: Vec<Order>,
+    /// Lines of the audit about what was committed to partitions.
+    notes: Vec<Order>,
 }
 
 /// Exclusive: there is one for a store.
@@ -105,9 +107,19 @@ impl Writer {
                 Place::Partition(first) => self.apply_partition(first, orders, slots, now, &mut results, &mut batch),
             }
         }
+        self.write_notes(now, &mut batch);
         let unanswered = || Err(Refusal::Failed("not applied".into()));
         batch.results = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
         batch
+    }
+
+    /// The audit of what was done in partitions, before anybody is told that it was done.
+    fn write_notes(&mut self, now: Time, batch: &mut Batch) {
+        let notes = std::mem::take(&mut batch.notes);
+        if !notes.is_empty() {
+            let mut results = vec![None; notes.len()];
+            self.apply_state(&notes, (0..notes.len()).collect(), now, &mut results, batch);
+        }
     }
 
     fn place_of(&self, order: &Order) -> Place {
@@ -165,12 +177,14 @@ impl Writer {
                 draft: Draft::over(base),
                 draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
                 effects: Effects::default(),
+                follow: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
             if let Some(slot) = broken {
                 left.retain(|other| *other != slot);
                 continue;
             }
+            let follow = on.follow;
             let (registry, removed, draft, effects) = (on.registry, on.removed, on.draft, on.effects);
             if draft.is_empty() {
                 return;
@@ -190,6 +204,7 @@ impl Writer {
             }
             effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
             batch.effects.merge(effects);
+            batch.follow.extend(follow);
             return;
         }
     }
@@ -233,6 +248,7 @@ impl Writer {
                 states: HashMap::new(),
                 effects: Effects::default(),
                 follow: Vec::new(),
+                notes: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
             if let Some(slot) = broken {
@@ -241,7 +257,7 @@ impl Writer {
                 continue;
             }
             on.finish();
-            let OnPartition { draft, learned, effects, follow, .. } = on;
+            let OnPartition { draft, learned, effects, follow, notes, .. } = on;
             let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
             drop(file);
             if let Err(error) = committed {
@@ -258,6 +274,7 @@ impl Writer {
             learned.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event.id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
+            batch.notes.extend(notes);
             return;
         }
     }

@@ -3,6 +3,8 @@
 
 mod support;
 
+mod circuit;
 mod publishing;
 mod restart;
 mod retries;
+mod times;

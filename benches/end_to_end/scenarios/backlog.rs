@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Bench, Hooks};
 use crate::board::Board;
-use crate::cell::{Measured, counted, drained, mb};
+use crate::cell::{Measured, Others, counted, drained, mb};
 use crate::load::Load;
 use crate::report::{Target, short};
 use crate::server::{Server, Settings, fill};
@@ -42,7 +42,7 @@ impl Bench {
         let id = server.webhook(sink.addr, 0, &[], json!({})).await?;
         server.call("POST", &format!("/v1/webhooks/{id}/pause"), Some(&json!({}))).await?;
         let began = Instant::now();
-        fill(&server, &board, waiting, 1).await?;
+        fill(&server, &board, waiting).await?;
         let said = short(waiting as f64);
         self.report.note(format!(
             "{said} waiting, published in {:.1} s, {:.0} MB on disk",
@@ -73,6 +73,7 @@ impl Bench {
     /// Resumes the webhook and waits for everything.
     async fn drain(&self, server: &Server, board: &Arc<Board>, id: &str, waiting: u64) -> io::Result<Measured> {
         let before = server.reading();
+        let others = Others::now(server);
         let (began, began_us) = (Instant::now(), board.now_us());
         server.call("POST", &format!("/v1/webhooks/{id}/resume"), Some(&json!({}))).await?;
         drained(board, DRAIN_MAX).await;
@@ -88,6 +89,7 @@ impl Bench {
             cpu_us_per_event: per_event((after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6),
             peak_rss_mb: Some(mb(after.peak_rss_bytes)),
             written_bytes_per_event: per_event(after.written_bytes.saturating_sub(before.written_bytes) as f64),
+            others_percent: others.percent(server),
             ..counted(board)
         })
     }

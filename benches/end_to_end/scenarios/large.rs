@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -21,8 +22,6 @@ const STORED: u64 = 100_000;
 const STORED_FULL: u64 = 5_000_000;
 const PARTITIONS: u64 = 40;
 const FANOUT: usize = 10;
-/// Deliveries from which the size of one is learned.
-const SAMPLE: u64 = 20_000;
 /// Smallest partition that the settings allow.
 const PARTITION_BYTES_MIN: u64 = 64 << 10;
 const DRAIN_MAX: Duration = Duration::from_secs(7_200);
@@ -34,11 +33,10 @@ impl Bench {
     pub(super) async fn listing(&mut self) -> io::Result<()> {
         let stored = self.options.stored.unwrap_or(if self.options.full { STORED_FULL } else { STORED });
         let empty = self.postrider(Hooks::Each(1), Load::new(self.options.connections)).await?;
-        let bytes = self.bytes_per_delivery().await?;
-        let partition_bytes = ((stored as f64 * bytes) as u64 / PARTITIONS).max(PARTITION_BYTES_MIN);
+        let partition_bytes = self.partition_bytes(stored / PARTITIONS).await?;
         let settings = vec![("POSTRIDER_PARTITION_MAX_BYTES", partition_bytes.to_string())];
         let (began, began_ms) = (Instant::now(), unix_ms());
-        let (sink, mut server) = self.stored(stored, settings).await?;
+        let (sink, mut server) = self.stored(stored, stored / PARTITIONS, settings).await?;
         self.report.note(format!(
             "{} deliveries in {} partitions, {:.0} MB, made in {:.0} s",
             short(stored as f64),
@@ -49,6 +47,8 @@ impl Bench {
         let span = (began_ms, unix_ms());
         tokio::time::sleep(UPKEEP).await;
         self.reads(&server, span).await?;
+        // What is published from here on is to cost what it always does; what small partitions cost is another scenario.
+        server.forget_settings();
         let start = server.kill_and_start().await?;
         let what = format!("{} stored: ready after kill -9", short(stored as f64));
         self.report.judge(what, Some(start.as_secs_f64()), " s", Target::AtMost(1.0, 0.2));
@@ -57,20 +57,25 @@ impl Bench {
         Ok(())
     }
 
-    /// A store with so many deliveries, all made.
-    async fn stored(&self, deliveries: u64, settings: Settings) -> io::Result<(Sink, Server)> {
+    /// A store with so many deliveries, all made: a partition's worth at a time, so that each is delivered before the next
+    /// begins.
+    async fn stored(&self, deliveries: u64, at_a_time: u64, settings: Settings) -> io::Result<(Sink, Server)> {
         let (sink, server) = self.contender(&Hooks::Each(FANOUT), settings).await?;
-        fill(&server, &sink.board, deliveries / FANOUT as u64, 1).await?;
-        if !drained(&sink.board, DRAIN_MAX).await {
-            return Err(io::Error::other("the store to be measured was not filled: deliveries are missing"));
+        while sink.board.arrivals.load(Relaxed) < deliveries {
+            fill(&server, &sink.board, (at_a_time / FANOUT as u64).max(1)).await?;
+            if !drained(&sink.board, DRAIN_MAX).await {
+                return Err(io::Error::other("the store to be measured was not filled: deliveries are missing"));
+            }
         }
         Ok((sink, server))
     }
 
-    async fn bytes_per_delivery(&self) -> io::Result<f64> {
-        let (_sink, server) = self.stored(SAMPLE, Settings::new()).await?;
+    /// How large a file with so many deliveries becomes. A little less: a partition is sealed before it is exceeded.
+    async fn partition_bytes(&self, deliveries: u64) -> io::Result<u64> {
+        let (_sink, server) = self.stored(deliveries, deliveries, Settings::new()).await?;
         let folder = server.store_folder().map(|store| store.join("data/partitions"));
-        Ok(folder.map_or(0, |folder| folder_bytes(&folder)) as f64 / SAMPLE as f64)
+        let bytes = folder.map_or(0, |folder| folder_bytes(&folder));
+        Ok((bytes / 10 * 9).max(PARTITION_BYTES_MIN))
     }
 
     /// Pages and single events, from all over the stored time.

@@ -64,7 +64,8 @@ impl Bench {
 
     /// (c) with webhooks as `hooks` says, under `load`.
     async fn postrider(&mut self, hooks: Hooks, mut load: Load) -> io::Result<Measured> {
-        let name = format!("(c) Postrider{}, {}", hooks.name(), named(&load));
+        let who = self.options.url.as_deref().unwrap_or("Postrider");
+        let name = format!("(c) {who}{}, {}", hooks.name(), named(&load));
         let (sink, mut server) = self.contender(&hooks, Settings::new()).await?;
         if let Hooks::Spread(many) = hooks {
             load.types = many;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use super::{Bench, Hooks};
-use crate::cell::{Measured, Second, counted, drained, mb, merged, observe};
+use crate::cell::{Measured, Others, Second, counted, drained, mb, merged, observe};
 use crate::load::Load;
 use crate::report::Target;
 use crate::server::{Server, Settings};
@@ -84,10 +84,12 @@ impl Bench {
         let (sink, server) = self.contender(&Hooks::Each(1), settings).await?;
         let board = sink.board.clone();
         let before = server.reading();
+        let others = Others::now(&server);
         let began = Instant::now();
         let (all, turnover) = tokio::join!(observe(&server, &board, load, seconds), watch_partitions(&server, seconds));
         let all = all?;
         self.report.note(turnover);
+        let others_percent = others.percent(&server);
         let took_s = began.elapsed().as_secs_f64();
         drained(&board, DRAIN_MAX).await;
         let after = server.reading();
@@ -108,6 +110,7 @@ impl Bench {
             cpu_us_per_event: Some((after.cpu - before.cpu).as_secs_f64() * 1e6 / events.max(1) as f64),
             peak_rss_mb: Some(mb(after.peak_rss_bytes)),
             written_bytes_per_event: Some((after.written_bytes - before.written_bytes) as f64 / events.max(1) as f64),
+            others_percent,
             ..counted(&board)
         };
         Ok((measured, all))

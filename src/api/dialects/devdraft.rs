@@ -15,6 +15,7 @@ use crate::api::media::Body;
 use crate::api::native::{webhook_form, webhook_patch, webhooks};
 use crate::api::route::{Occasion, Route, Verb};
 use crate::api::step::Step;
+use crate::model::webhook::Secret;
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::rules::{health, signing};
 use crate::store::command::first_secret;
@@ -338,7 +339,10 @@ fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         Some(_) if !ask.may(Scope::WebhooksSecret) => {
             return Err(Fault::forbidden("scope_missing", "Missing required scope: webhooks:secret"));
         }
-        Some(secret) => Some(ask.order(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?),
+        Some(text) => {
+            let secret = Secret { text, created_at: context.now, expires_at: None };
+            Some(ask.order(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
+        }
     };
     if patched == *webhook {
         return match rotate {

@@ -180,7 +180,7 @@ impl Lane {
         if self.webhook.status != Status::Enabled {
             return Blocked::Stays;
         }
-        if let Some(until) = self.state.hold_until.filter(|until| *until > now) {
+        if let Some(until) = self.state.held_until().filter(|until| *until > now) {
             return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;

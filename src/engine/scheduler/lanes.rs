@@ -58,18 +58,7 @@ impl Lanes {
         if effects.registry_changed {
             self.reload(registry, now);
         }
-        for (id, state) in effects.states {
-            self.change(id, now, |lane| lane.state = state);
-        }
-        for (id, due) in effects.due {
-            self.lane(id, registry, &state);
-            self.change(id, now, |lane| lane.note_due(due));
-        }
-        for dispatch in effects.fresh {
-            let id = dispatch.webhook_id;
-            self.lane(id, registry, &state);
-            self.change(id, now, |lane| lane.offer(dispatch));
-        }
+        // What ended comes before what is due: the same delivery may be in both, and then it is due again.
         for (id, delivery) in effects.withdrawn {
             self.change(id, now, |lane| lane.withdraw(delivery));
         }
@@ -82,6 +71,18 @@ impl Lanes {
             if let Some(id) = self.outstanding.remove(&delivery) {
                 self.change(id, now, |lane| lane.given_up(delivery, now.plus_ms(LOST_WAIT_MS)));
             }
+        }
+        for (id, state) in effects.states {
+            self.change(id, now, |lane| lane.state = state);
+        }
+        for (id, due) in effects.due {
+            self.lane(id, registry, &state);
+            self.change(id, now, |lane| lane.note_due(due));
+        }
+        for dispatch in effects.fresh {
+            let id = dispatch.webhook_id;
+            self.lane(id, registry, &state);
+            self.change(id, now, |lane| lane.offer(dispatch));
         }
     }
 
@@ -182,6 +183,15 @@ impl Lanes {
         } else {
             self.ring.push_back(app);
         }
+    }
+
+    /// Takes a delivery out of memory, unless it is out or its outcome is not durable yet. True: it is not out.
+    pub fn withdraw(&mut self, id: WebhookId, delivery: DeliveryId, now: Time) -> bool {
+        if self.outstanding.contains_key(&delivery) {
+            return false;
+        }
+        self.change(id, now, |lane| lane.withdraw(delivery));
+        true
     }
 
     pub fn fill(&mut self, id: WebhookId, slice: Slice, now: Time) {

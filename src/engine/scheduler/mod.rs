@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
-use crate::store::due::{Place, Slice};
+use crate::store::due::{Ended, Place, Slice};
 use crate::store::{Command, Dispatch, Effects, Order, Store};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
@@ -41,6 +41,8 @@ enum Message {
     Finished(WebhookId),
     Filled(WebhookId, Slice),
     ReadFailed(WebhookId),
+    /// The time of these is over.
+    Ended(Vec<Ended>),
     /// Send nothing more.
     Stop,
 }
@@ -56,6 +58,11 @@ impl Bell {
     /// What a batch changed.
     pub fn batch(&self, effects: Effects) {
         let _ = self.messages.send(Message::Batch(Box::new(effects)));
+    }
+
+    /// The time of these deliveries is over: what is not out of them is ended.
+    pub fn ended(&self, deliveries: Vec<Ended>) {
+        let _ = self.messages.send(Message::Ended(deliveries));
     }
 
     /// Nothing more is sent from now on; what is in flight goes on.
@@ -162,6 +169,14 @@ impl Scheduler {
                 self.lanes.fill(id, slice, now);
             }
             Message::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
+            Message::Ended(deliveries) => {
+                for Ended { webhook, event, delivery } in deliveries {
+                    // One that is out ends by its outcome.
+                    if self.lanes.withdraw(webhook, delivery, now) {
+                        self.ledger.submit(Order::internal(Command::Expire { event, delivery }));
+                    }
+                }
+            }
             Message::Stop => self.stopped = true,
         }
         if now.since(self.tidied_at) >= TIDY_MS {

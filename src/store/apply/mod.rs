@@ -4,6 +4,7 @@
 
 mod deliveries;
 pub(super) mod jobs;
+mod notice;
 pub(super) mod publish;
 mod queue;
 mod record;
@@ -20,7 +21,7 @@ use crate::model::webhook::WebhookState;
 use crate::model::{Event, Time};
 use crate::rules::fanout::Fanout;
 
-use super::command::{Applied, Command, Keep, Order, Receipt, Refusal};
+use super::command::{Applied, Caller, Command, Deed, Keep, Order, Receipt, Refusal};
 use super::dedup::{Dedup, Fingerprint};
 use super::draft::Draft;
 use super::effects::Effects;
@@ -134,6 +135,8 @@ pub struct OnPartition<'a> {
     pub effects: Effects,
     /// Commands that follow from this batch, in other files.
     pub follow: Vec<Order>,
+    /// Lines of the audit, written to the state file before this batch is answered.
+    pub notes: Vec<Order>,
 }
 
 impl OnPartition<'_> {
@@ -164,6 +167,13 @@ impl OnPartition<'_> {
             Command::EraseEvent { id } => self.erase_event(by, *id),
             Command::AdvanceJob { id, limit } => self.advance_job(*id, *limit),
             _ => Err(Refusal::Failed("a command of the state file reached a partition".into()).into()),
+        }
+    }
+
+    /// Has a line written to the audit; what the daemon does by itself is none of it.
+    fn note(&mut self, by: Option<&Caller>, deed: Deed) {
+        if let Some(by) = by {
+            self.notes.push(Order { by: Some(by.clone()), keep: None, command: Command::Note(deed) });
         }
     }
 

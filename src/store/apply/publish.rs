@@ -216,9 +216,10 @@ impl OnPartition<'_> {
             remember(&mut self.draft, &event, Kind::EventId, fingerprint);
             self.learned.insert(fingerprint, shared.clone());
         }
-        let due = new.deliver_at.map_or(received_at, |at| at.max(received_at));
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
+        // By the clock, not by the id: after the clock was set back ids are ahead of it, and nothing would be due for as long.
+        let due = new.deliver_at.map_or(self.draw.now, |at| at.max(self.draw.now));
         for webhook in webhooks {
             let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
             self.make_delivery(&shared, &data, webhook, making)?;
@@ -267,6 +268,10 @@ impl OnPartition<'_> {
         };
         self.draft.put(Table::Deliveries, tables::one(delivery.id), &delivery);
         self.draft.mark(Table::OfWebhook, tables::pair(webhook.id, delivery.id));
+        if let Some(end) = delivery.expires_at {
+            self.draft.mark(Table::Ends, tables::end(end, delivery.id));
+            self.effects.ends = [self.effects.ends, Some(end)].into_iter().flatten().min();
+        }
         if making.trigger != Trigger::Event {
             self.draft.mark(Table::OfEvent, tables::pair(event.id, delivery.id));
         }

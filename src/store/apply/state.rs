@@ -10,7 +10,7 @@ use crate::model::webhook::{DisabledReason, Ordered, Secret, Status, Webhook, We
 use crate::model::{ApiKey, App, Organization, Time};
 use crate::rules::circuit;
 
-use super::super::command::{Applied, Caller, Command, NewKey, Order, Receipt, Refusal};
+use super::super::command::{Applied, Caller, Command, Deed, NewKey, Order, Receipt, Refusal};
 use super::super::draft::Draft;
 use super::super::effects::Effects;
 use super::super::job::{Job, JobId, JobSpec, JobStatus};
@@ -19,7 +19,7 @@ use super::super::registry::Registry;
 use super::super::shelf::Shelf;
 use super::super::tables::{self, Table};
 use super::deliveries::conflict;
-use super::{AnswerRow, Draw, Judged, answer_row, judge_kept};
+use super::{AnswerRow, Draw, Judged, answer_row, judge_kept, notice};
 
 /// Secrets of a webhook that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 10;
@@ -33,6 +33,8 @@ pub struct OnState<'a> {
     pub draft: Draft,
     pub draw: Draw<'a>,
     pub effects: Effects,
+    /// Commands that follow from this batch, in other files.
+    pub follow: Vec<Order>,
 }
 
 impl OnState<'_> {
@@ -40,6 +42,9 @@ impl OnState<'_> {
         if let Some(keep) = &order.keep {
             let found = self.draft.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
             if let Some(applied) = judge_kept(self.shelf, found, keep, self.draw.now)? {
+                if keep.secret {
+                    self.note_shown_again(order.by.as_ref(), &applied.receipt);
+                }
                 return Ok(applied);
             }
         }
@@ -70,6 +75,7 @@ impl OnState<'_> {
             Command::CreateJob { spec } => self.create_job(by, spec),
             Command::CancelJob { id } => self.cancel_job(by, *id),
             Command::SaveJob(job) => self.save_job(job),
+            Command::Note(deed) => self.note_deed(by, deed),
             Command::KeepAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
             _ => Err(Refusal::Failed("a command of a partition reached the state file".into()).into()),
         }
@@ -85,7 +91,12 @@ impl OnState<'_> {
         self.draft.put(Table::Apps, tables::one(app_id), &app);
         self.registry.put_organization(organization.clone());
         self.registry.put_app(app.clone());
-        self.note(by, org_id, "organization.create", &org_id.to_string(), json!({ "name": name }));
+        let (target, changes) = (org_id.to_string(), json!({ "name": name }));
+        // Who made it belongs to another organization: that is told there, and not to the new one.
+        if let Some(by) = by {
+            self.note(Some(by), About::organization(by.reach.org), "organization.create", &target, changes.clone());
+        }
+        self.note(None, About::organization(org_id), "organization.create", &target, changes);
         Ok(Receipt::Organization { organization, app, key })
     }
 
@@ -122,7 +133,13 @@ impl OnState<'_> {
             updated_at: now,
         };
         self.put_app(&app);
-        self.note(Some(by), app.org_id, "app.create", &app.id.to_string(), json!({ "name": name, "uid": app.uid }));
+        self.note(
+            Some(by),
+            About::app(&app),
+            "app.create",
+            &app.id.to_string(),
+            json!({ "name": name, "uid": app.uid }),
+        );
         Ok(Receipt::App(app))
     }
 
@@ -157,7 +174,7 @@ impl OnState<'_> {
         }
         app.updated_at = self.draw.now;
         self.put_app(&app);
-        self.note(by, app.org_id, "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
+        self.note(by, About::app(&app), "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
         Ok(Receipt::App(app))
     }
 
@@ -178,7 +195,7 @@ impl OnState<'_> {
         self.draft.remove(Table::Apps, tables::one(id));
         self.registry.remove_app(id);
         self.effects.registry_changed = true;
-        self.note(by, app.org_id, "app.delete", &id.to_string(), json!({}));
+        self.note(by, About::app(&app), "app.delete", &id.to_string(), json!({}));
         Ok(Receipt::Done)
     }
 
@@ -203,7 +220,7 @@ impl OnState<'_> {
         let scopes: Vec<&str> = key.scopes.iter().map(|s| s.as_str()).collect();
         self.note(
             Some(by),
-            key.org_id,
+            About::key(&key),
             "key.create",
             &key.id.to_string(),
             json!({ "name": key.name, "scopes": scopes }),
@@ -219,7 +236,7 @@ impl OnState<'_> {
         self.draft.remove(Table::Keys, tables::one(id));
         self.registry.remove_key(id);
         self.effects.registry_changed = true;
-        self.note(by, key.org_id, "key.delete", &id.to_string(), json!({ "name": key.name }));
+        self.note(by, About::key(&key), "key.delete", &id.to_string(), json!({ "name": key.name }));
         Ok(Receipt::Done)
     }
 
@@ -244,7 +261,7 @@ impl OnState<'_> {
         let webhook = self.put_webhook(webhook);
         self.note(
             Some(by),
-            webhook.org_id,
+            About::webhook(&webhook),
             "webhook.create",
             &webhook.id.to_string(),
             json!({ "url": webhook.url, "name": webhook.name }),
@@ -284,7 +301,11 @@ impl OnState<'_> {
         if restarted || old.url != webhook.url {
             self.reset_state(webhook.id);
         }
-        self.note(by, webhook.org_id, "webhook.update", &webhook.id.to_string(), changes);
+        if old.status != Status::Disabled && webhook.status == Status::Disabled {
+            let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
+            self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
+        }
+        self.note(by, About::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -301,7 +322,7 @@ impl OnState<'_> {
     fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
         let webhook = self.webhook_within(by, id)?;
         self.drop_webhook(id);
-        self.note(by, webhook.org_id, "webhook.delete", &id.to_string(), json!({ "url": webhook.url }));
+        self.note(by, About::webhook(&webhook), "webhook.delete", &id.to_string(), json!({ "url": webhook.url }));
         Ok(Receipt::Done)
     }
 
@@ -325,7 +346,7 @@ impl OnState<'_> {
         let webhook = Webhook { status, version: old.version + 1, updated_at: self.draw.now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
         let action = if status == Status::Paused { "webhook.pause" } else { "webhook.resume" };
-        self.note(by, webhook.org_id, action, &id.to_string(), json!({}));
+        self.note(by, About::webhook(&webhook), action, &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -343,16 +364,22 @@ impl OnState<'_> {
             ..Webhook::clone(&old)
         };
         let webhook = self.put_webhook(webhook);
-        self.note(None, webhook.org_id, "webhook.disable", &id.to_string(), json!({ "reason": reason }));
+        self.note(None, About::webhook(&webhook), "webhook.disable", &id.to_string(), json!({ "reason": reason }));
         Ok(Receipt::Done)
     }
 
-    fn rotate_secret(&mut self, by: Option<&Caller>, id: WebhookId, secret: &str, overlap_s: u32) -> Judged<Receipt> {
+    fn rotate_secret(
+        &mut self,
+        by: Option<&Caller>,
+        id: WebhookId,
+        secret: &Secret,
+        overlap_s: u32,
+    ) -> Judged<Receipt> {
         let old = self.webhook_within(by, id)?;
         let now = self.draw.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
-        let mut secrets = vec![Secret { text: secret.to_owned(), created_at: now, expires_at: None }];
-        for past in old.live_secrets(now).filter(|past| past.text != secret) {
+        let mut secrets = vec![Secret { text: secret.text.clone(), created_at: now, expires_at: None }];
+        for past in old.live_secrets(now).filter(|past| past.text != secret.text) {
             let expires_at = Some(past.expires_at.map_or(end, |own| own.min(end)));
             secrets.push(Secret { expires_at, ..past.clone() });
         }
@@ -360,13 +387,19 @@ impl OnState<'_> {
         secrets.truncate(LIVE_SECRETS_MAX);
         let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
-        self.note(by, webhook.org_id, "webhook.rotate_secret", &id.to_string(), json!({ "overlap_s": overlap_s }));
+        self.note(
+            by,
+            About::webhook(&webhook),
+            "webhook.rotate_secret",
+            &id.to_string(),
+            json!({ "overlap_s": overlap_s }),
+        );
         Ok(Receipt::Webhook(webhook))
     }
 
     fn read_secret(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
         let webhook = self.webhook_within(by, id)?;
-        self.note(by, webhook.org_id, "webhook.read_secret", &id.to_string(), json!({}));
+        self.note(by, About::webhook(&webhook), "webhook.read_secret", &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -387,6 +420,7 @@ impl OnState<'_> {
             self.app_within(Some(by), id)?;
         }
         let id: JobId = self.draw.id();
+        let about = About { org: by.reach.org, app: app_of(&self.registry, spec) };
         let job = Job {
             id,
             org_id: by.reach.org,
@@ -408,7 +442,7 @@ impl OnState<'_> {
         self.effects.jobs = true;
         self.note(
             Some(by),
-            job.org_id,
+            about,
             "replay.create",
             &id.to_string(),
             json!({ "webhook_id": spec.webhook, "app_id": spec.app }),
@@ -426,7 +460,8 @@ impl OnState<'_> {
         job.status = JobStatus::Cancelled;
         job.finished_at = Some(self.draw.now);
         self.draft.put(Table::Jobs, tables::one(id), &job);
-        self.note(by, job.org_id, "replay.cancel", &id.to_string(), json!({}));
+        let about = About { org: job.org_id, app: app_of(&self.registry, &job.spec) };
+        self.note(by, about, "replay.cancel", &id.to_string(), json!({}));
         Ok(Receipt::Job(Box::new(job)))
     }
 
@@ -439,34 +474,77 @@ impl OnState<'_> {
     }
 
     /// Writes a line of the audit.
-    fn note(
-        &mut self,
-        by: Option<&Caller>,
-        org_id: OrganizationId,
-        action: &str,
-        target: &str,
-        changes: serde_json::Value,
-    ) {
+    fn note(&mut self, by: Option<&Caller>, about: About, action: &str, target: &str, changes: serde_json::Value) {
         let id: Id<AuditRow> = self.draw.id();
         let row = AuditRow {
             id,
             at: self.draw.now,
-            org_id,
+            org_id: about.org,
             key_id: by.map(|by| by.key),
             action: action.to_owned(),
             target: target.to_owned(),
             remote_addr: by.and_then(|by| by.remote_addr.clone()),
             request_id: by.map(|by| by.request_id.clone()),
             changes: Some(changes.to_string()),
+            app_id: about.app,
         };
         self.draft.put(Table::Audit, tables::one(id), &row);
+    }
+
+    /// Writes the audit's line of a deed that was done in a partition.
+    fn note_deed(&mut self, by: Option<&Caller>, deed: &Deed) -> Judged<Receipt> {
+        let about = About { org: deed.org, app: Some(deed.app) };
+        self.note(by, about, deed.action, &deed.target, json!({}));
+        Ok(Receipt::Done)
+    }
+
+    /// A kept answer that shows a secret is shown again: that is a reading like any other.
+    fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
+        let (about, action, target) = match receipt {
+            Receipt::Webhook(webhook) => (About::webhook(webhook), "webhook.read_secret", webhook.id.to_string()),
+            Receipt::Key(key) => (About::key(key), "key.read", key.id.to_string()),
+            Receipt::Organization { organization, key, .. } => {
+                (About::organization(organization.id), "key.read", key.id.to_string())
+            }
+            _ => return,
+        };
+        self.note(by, about, action, &target, json!({ "replayed": true }));
+    }
+}
+
+/// Whom a line of the audit concerns, and so who may read it.
+#[derive(Debug, Clone, Copy)]
+struct About {
+    org: OrganizationId,
+    app: Option<AppId>,
+}
+
+impl About {
+    fn organization(org: OrganizationId) -> About {
+        About { org, app: None }
+    }
+
+    fn app(app: &App) -> About {
+        About { org: app.org_id, app: Some(app.id) }
+    }
+
+    fn key(key: &ApiKey) -> About {
+        About { org: key.org_id, app: key.app_id }
+    }
+
+    fn webhook(webhook: &Webhook) -> About {
+        About { org: webhook.org_id, app: Some(webhook.app_id) }
     }
 }
 
 /// Whether a job lies within what a caller may touch.
 pub(in crate::store) fn job_within(registry: &Registry, reach: super::super::command::Reach, job: &Job) -> bool {
-    let app = job.spec.app.or_else(|| job.spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|w| w.app_id));
-    job.org_id == reach.org && reach.app.is_none_or(|own| app == Some(own))
+    job.org_id == reach.org && reach.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
+}
+
+/// The app that a job is about; none where its webhook was removed.
+fn app_of(registry: &Registry, spec: &JobSpec) -> Option<AppId> {
+    spec.app.or_else(|| spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|webhook| webhook.app_id))
 }
 
 /// Names of the fields that differ, without their values: some are secret.

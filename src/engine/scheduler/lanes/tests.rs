@@ -58,3 +58,17 @@ fn the_cap_holds_and_a_recorded_outcome_frees_a_slot() {
     lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
     assert_eq!(turns(&mut lanes).len(), 1);
 }
+
+#[test]
+fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
+    let (mut lanes, registry) = lanes(10, &[(1, 1)], 1);
+    let (sent, _) = lanes.next(NOW).unwrap();
+    lanes.finished(sent.webhook_id, NOW);
+    let (id, delivery) = (sent.webhook_id, sent.delivery_id);
+    let effects = Effects { recorded: vec![delivery], due: vec![(id, NOW)], ..Effects::default() };
+    lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+    assert_eq!(lanes.reads.len(), 1);
+    let slice = Slice { ready: vec![sent], last: Some((NOW, delivery)), ..Slice::default() };
+    lanes.fill(id, slice, NOW);
+    assert_eq!(turns(&mut lanes), [1]);
+}
