@@ -31,6 +31,9 @@ pub struct Levels {
     pub webhooks: i64,
 }
 
+/// What a level is read with.
+type ReadLevel = fn(&Levels) -> i64;
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -45,7 +48,7 @@ pub struct Metrics {
     lag: Histogram,
     receiver: Histogram,
     damaged: Counter,
-    levels: Vec<(fn(&Levels) -> i64, Gauge)>,
+    levels: Vec<(ReadLevel, Gauge)>,
     written_bytes: Counter<u64, AtomicU64>,
 }
 
@@ -77,8 +80,8 @@ impl Default for Metrics {
         registry.register("commit_orders", "Commands in one commit", commit_orders.clone());
         let written_bytes = Counter::default();
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
-        let levels: Vec<(fn(&Levels) -> i64, Gauge)> = [
-            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as fn(&Levels) -> i64),
+        let levels: Vec<(ReadLevel, Gauge)> = [
+            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as ReadLevel),
             ("deliveries_waiting", "Deliveries not final", |l| l.waiting),
             ("oldest_due_age_seconds", "How long the oldest due delivery has waited", |l| l.oldest_due_age_s),
             ("publish_queue", "Publishes that wait for the writer", |l| l.queue_fill),

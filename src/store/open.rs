@@ -131,7 +131,8 @@ fn load_state(shelf: &Shelf) -> Result<u128> {
         Some(removed.insert(tables::first_id(key)?, row::decode::<Time>(value)?))
     })?;
     each(&state, Table::States, |key, value| {
-        row::decode::<WebhookState>(value).and_then(|s| Some(shelf.learn_state(tables::first_id(key)?, s)))
+        let id = tables::first_id(key)?;
+        row::decode::<WebhookState>(value).map(|state| shelf.learn_state(id, state))
     })?;
     each(&state, Table::Partitions, |key, value| {
         let first = u128::from_be_bytes(key.try_into().ok()?);
