@@ -31,8 +31,9 @@ pub struct Levels {
     pub webhooks: i64,
 }
 
-/// What a level is read with.
-type ReadLevel = fn(&Levels) -> i64;
+/// What a gauge reads of the levels.
+type Reading = fn(&Levels) -> i64;
+type Level = (Reading, Gauge);
 
 #[derive(Debug)]
 pub struct Metrics {
@@ -48,7 +49,7 @@ pub struct Metrics {
     lag: Histogram,
     receiver: Histogram,
     damaged: Counter,
-    levels: Vec<(ReadLevel, Gauge)>,
+    levels: Vec<Level>,
     written_bytes: Counter<u64, AtomicU64>,
 }
 
@@ -80,8 +81,8 @@ impl Default for Metrics {
         registry.register("commit_orders", "Commands in one commit", commit_orders.clone());
         let written_bytes = Counter::default();
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
-        let levels: Vec<(ReadLevel, Gauge)> = [
-            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as ReadLevel),
+        let levels: Vec<Level> = [
+            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as Reading),
             ("deliveries_waiting", "Deliveries not final", |l| l.waiting),
             ("oldest_due_age_seconds", "How long the oldest due delivery has waited", |l| l.oldest_due_age_s),
             ("publish_queue", "Publishes that wait for the writer", |l| l.queue_fill),
