@@ -1,4 +1,4 @@
-//! The building held to its floors (docs/design.md, "Floors"), by reading the source.
+//! The building held to its floors (docs/design.md, "The floors"), by reading the source.
 //!
 //! Every rule is a function from a file's text to what is wrong with it; the tests apply it to the whole tree, and to
 //! snippets that break it, so that a rule that finds nothing is known to be able to.
