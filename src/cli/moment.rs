@@ -1,5 +1,6 @@
 //! Moments on the command line: written out, or as a distance from now. The command line's only look at the clock, for
 //! reading such distances and for showing when something arrived.
+#![allow(clippy::disallowed_methods, reason = "what a person writes as 90m is read on the clock of that person")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
