@@ -4,7 +4,11 @@
 mod support;
 
 mod circuit;
+mod erase;
+mod feed;
+mod ordering;
 mod publishing;
-mod retries;
+mod replays;
 mod restart;
+mod retries;
 mod times;
