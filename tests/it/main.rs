@@ -6,6 +6,7 @@ mod support;
 mod circuit;
 mod erase;
 mod feed;
+mod handshake;
 mod ordering;
 mod publishing;
 mod replays;
