@@ -123,6 +123,7 @@ impl Daemon {
             guard: Arc::new(PolicyGuard(policy.clone())),
             work,
             in_flight_max: settings.delivery.max_in_flight,
+            origin: origin(settings, &address),
         };
         let (engine, running) = Engine::start(parts).map_err(Error::Engine)?;
         let engine = Arc::new(engine);
@@ -226,6 +227,13 @@ fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettin
         public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
     }
+}
+
+/// The name that stands for this daemon where a receiver asks who sends: the host that its clients know it by.
+fn origin(settings: &Settings, address: &Listen) -> String {
+    let public = settings.server.public_url.clone().unwrap_or_else(|| url_of(address));
+    let host = url::Url::parse(&public).ok().and_then(|url| url.host_str().map(str::to_owned));
+    host.unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// The address as a URL; a unix socket has none of its own.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::header::ORIGIN;
+
 use crate::model::attempt::{Attempt, Outcome, Timings, Trigger};
 use crate::model::id::{AttemptId, DeliveryId, Id};
 use crate::model::webhook::{FieldSet, Webhook};
@@ -10,6 +12,7 @@ use crate::rules::retry;
 use crate::store::{Dispatch, Finished};
 
 use super::clock::{Clock, Random, passing_id};
+use super::handshake::{Handshakes, Refused};
 use super::prepared::Prepared;
 use super::sender::{Exchange, Sender, reason};
 
@@ -20,6 +23,7 @@ pub struct Courier {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
+    pub handshakes: Handshakes,
 }
 
 impl Courier {
@@ -30,6 +34,14 @@ impl Courier {
         webhook: &Webhook,
         prepared: Result<Arc<Prepared>, String>,
     ) -> Finished {
+        let asked_at = self.clock.now();
+        if let Err(refused) = self.permission(webhook, &prepared).await {
+            let mut finished = blank(dispatch, webhook, None, asked_at);
+            finished.outcome = refused.outcome;
+            finished.error = Some(refused.error);
+            finished.finished_at = self.clock.now().max(asked_at);
+            return finished;
+        }
         let started_at = self.clock.now();
         // Only a body that names its attempt needs the id before the attempt is made.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
@@ -45,7 +57,13 @@ impl Courier {
                 finished.error = Some(why);
                 finished.finished_at = self.clock.now().max(started_at);
             }
-            Ok((prepared, out)) => {
+            Ok((prepared, mut out)) => {
+                if webhook.handshake {
+                    // Whoever was allowed says on every delivery that it is the one.
+                    let origin = self.handshakes.origin();
+                    out.shown_headers.push(("origin".to_owned(), origin.to_str().unwrap_or_default().to_owned()));
+                    out.request.headers.push((ORIGIN, origin.clone()));
+                }
                 let exchange = self.sender.send(&out.request).await;
                 finished.signed_at = out.signed_at;
                 finished.request_headers = out.shown_headers;
@@ -54,6 +72,15 @@ impl Courier {
             }
         }
         finished
+    }
+
+    /// Whether a webhook that wants to be asked first has been, and consents.
+    async fn permission(&self, webhook: &Webhook, prepared: &Result<Arc<Prepared>, String>) -> Result<(), Refused> {
+        match prepared {
+            Ok(prepared) if webhook.handshake => self.handshakes.ask(&self.sender, &*self.clock, prepared).await,
+            // What cannot be sent to is said below.
+            _ => Ok(()),
+        }
     }
 
     /// One signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.

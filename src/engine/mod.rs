@@ -5,6 +5,7 @@ pub mod clock;
 pub mod courier;
 mod expiry;
 pub mod feeds;
+pub mod handshake;
 pub mod janitor;
 pub mod ledger;
 pub mod metrics;
@@ -26,6 +27,7 @@ use crate::store::{Effects, Opened, Order, Store};
 use self::clock::{Clock, Random};
 use self::courier::Courier;
 use self::feeds::Feeds;
+use self::handshake::Handshakes;
 use self::ledger::{Busy, Ledger};
 use self::metrics::{Levels, Metrics};
 use self::network::Network;
@@ -43,6 +45,8 @@ pub struct Parts {
     pub work: Work,
     /// Requests under way at once, over all webhooks.
     pub in_flight_max: usize,
+    /// The name by which receivers that want to be asked first know this sender.
+    pub origin: String,
 }
 
 /// A running engine.
@@ -73,7 +77,7 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be used, or no thread can be made.
     pub fn start(parts: Parts) -> Result<(Engine, Running), String> {
-        let Parts { opened, clock, random, network, guard, work, in_flight_max } = parts;
+        let Parts { opened, clock, random, network, guard, work, in_flight_max, origin } = parts;
         let store = opened.store.clone();
         let newest = store.newest();
         let metrics = Arc::new(Metrics::default());
@@ -106,7 +110,12 @@ impl Engine {
         })
         .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
-        let courier = Arc::new(Courier { sender, clock: clock.clone(), random: random.clone() });
+        let courier = Arc::new(Courier {
+            sender,
+            clock: clock.clone(),
+            random: random.clone(),
+            handshakes: Handshakes::new(&origin),
+        });
         let scheduler = Scheduler::new(
             store.clone(),
             ledger.clone(),

@@ -154,6 +154,20 @@ impl Prepared {
         })
     }
 
+    /// A request that asks something of the receiver and delivers nothing: `OPTIONS` on the same target.
+    pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> Request {
+        let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        let timeout = std::time::Duration::from_millis(u64::from(self.webhook.timeout_ms));
+        Request {
+            method: Method::OPTIONS,
+            target: self.target.clone(),
+            headers: std::iter::once(agent).chain(headers).chain(self.fixed.iter().cloned()).collect(),
+            body: Bytes::new(),
+            timeout,
+            connect_timeout: Request::connect_timeout_of(timeout),
+        }
+    }
+
     fn headers(
         &self,
         dispatch: &Dispatch,

@@ -41,7 +41,7 @@ pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work
         let mut busy = false;
         for job in jobs {
             let now = clock.now();
-            let allowance = allowances.entry(job.id).or_insert(Allowance { at: now, left: 0.0 });
+            let allowance = allowances.entry(job.id).or_insert(Allowance { at: now, left: 1.0 });
             busy |= step(&job, allowance, &ledger, now).await;
         }
         if !busy {
@@ -65,24 +65,24 @@ async fn step(job: &Job, allowance: &mut Allowance, ledger: &Ledger, now: Time) 
         }
         return false;
     }
-    let limit = match job.spec.rate_per_s {
-        None => SLICE_EVENTS,
+    let make_max = match job.spec.rate_per_s {
+        None => u32::MAX,
         Some(rate) => {
             let since_ms = now.since(allowance.at).max(0) as f64;
             allowance.left = (allowance.left + since_ms * rate / 1_000.0).min(rate.max(1.0));
             allowance.at = now;
-            allowance.left.min(f64::from(SLICE_EVENTS)) as u32
+            allowance.left.max(0.0) as u32
         }
     };
-    if limit == 0 {
+    if make_max == 0 {
         return false;
     }
     let before = job.created;
-    match ledger.apply(Order::internal(Command::AdvanceJob { id: job.id, limit })).await {
+    match ledger.apply(Order::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max })).await {
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {
                 allowance.left -= after.created.saturating_sub(before) as f64;
-                return !after.exhausted && job.spec.rate_per_s.is_none();
+                return !after.exhausted && (job.spec.rate_per_s.is_none() || allowance.left >= 1.0);
             }
             false
         }

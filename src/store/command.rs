@@ -126,8 +126,9 @@ pub enum Command {
     CreateJob { spec: JobSpec },
     /// Receipt: `Job`.
     CancelJob { id: JobId },
-    /// Makes the next deliveries of a running job: its own, up to `limit` examined events. Receipt: `Job`.
-    AdvanceJob { id: JobId, limit: u32 },
+    /// Makes the next deliveries of a running job, out of up to `limit` events; no event more once there are `make_max`.
+    /// Receipt: `Job`.
+    AdvanceJob { id: JobId, limit: u32, make_max: u32 },
     /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
     SaveJob(Box<Job>),
     /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
+use crate::model::webhook::{Ordered, Webhook};
 use crate::model::{Delivery, Event, Time};
 
 use super::effects::Dispatch;
@@ -13,6 +14,9 @@ use super::reads::{Store, data_in};
 use super::snapshot::{Next, Snapshot, Way};
 use super::tables::{self, Table};
 use super::upkeep::decoded;
+
+/// Queues of one webhook that are looked at for its lag.
+const QUEUES_MAX: usize = 1_000;
 
 /// A place in a webhook's due entries.
 pub type Place = (Time, DeliveryId);
@@ -80,6 +84,31 @@ impl Store {
             }
         }
         Ok(heads)
+    }
+
+    /// Since when the one waits that a webhook's next request is for; none: nothing waits. Behind the head of an ordered
+    /// queue everything waits, so there it counts from when the head was to go first, retries included.
+    pub fn waiting_since(&self, webhook: &Webhook, now: Time) -> Result<Option<Time>> {
+        let mut oldest: Option<Time> = None;
+        for partition in self.shelf.open_partitions() {
+            let snapshot = self.shelf.snapshot(&partition)?;
+            let first = first_due(&snapshot, webhook.id)?.map(|(at, _)| at).filter(|at| *at <= now);
+            oldest = [oldest, first].into_iter().flatten().min();
+            if webhook.ordered == Ordered::No {
+                continue;
+            }
+            for head in heads_of(&snapshot, webhook.id)? {
+                let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, head.as_bytes())? else {
+                    continue;
+                };
+                let since = match delivery.attempts {
+                    0 => delivery.next_attempt_at.filter(|at| *at <= now),
+                    _ => Some(delivery.created_at),
+                };
+                oldest = [oldest, since].into_iter().flatten().min();
+            }
+        }
+        Ok(oldest)
     }
 
     /// What is due for a webhook until `until`, after `after`: at most `limit` deliveries and about `bytes_max` of payload.
@@ -167,4 +196,22 @@ fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<Place>, lim
 /// The first due entry of a webhook in one partition.
 pub(super) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<Place>> {
     Ok(entries_of(snapshot, webhook, None, 1)?.pop())
+}
+
+/// The first delivery of each of a webhook's queues in one partition, of `QUEUES_MAX` queues at most.
+fn heads_of(snapshot: &Snapshot, webhook: WebhookId) -> Result<Vec<DeliveryId>> {
+    let mut heads = Vec::new();
+    let mut from = tables::queue(webhook, 0, DeliveryId::MIN);
+    while heads.len() < QUEUES_MAX {
+        let mut found = None;
+        snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+            found = tables::read_queue(key).filter(|(of, ..)| *of == webhook);
+            Ok(Next::Stop)
+        })?;
+        let Some((_, key_hash, delivery)) = found else { break };
+        heads.push(delivery);
+        let Some(next) = key_hash.checked_add(1) else { break };
+        from = tables::queue(webhook, next, DeliveryId::MIN);
+    }
+    Ok(heads)
 }

@@ -185,10 +185,13 @@ impl Writer {
             if !row.counted {
                 self.open_for_writing(partition)?;
                 let snapshot = self.shelf.snapshot(partition)?;
-                self.ids.rise_above(last_id(&snapshot)?);
+                let last = last_id(&snapshot)?;
+                self.ids.rise_above(last);
+                self.shelf.learn_newest(Id::from_u128(last));
                 self.load_states(&snapshot)?;
             } else if let Some(last) = row.last {
                 self.ids.rise_above(last);
+                self.shelf.learn_newest(Id::from_u128(last));
             }
             let end = partitions.get(number + 1).map_or(Time::MAX, |next| EventId::from_u128(next.first).time());
             if end > window {
@@ -241,7 +244,7 @@ impl Writer {
             loop {
                 let mut found = None;
                 snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
-                    found = queue_place(key);
+                    found = tables::read_queue(key);
                     Ok(Next::Stop)
                 })?;
                 let Some((webhook, key_hash, delivery)) = found else { break };
@@ -265,10 +268,4 @@ impl Writer {
         }
         Ok(orders)
     }
-}
-
-fn queue_place(key: &[u8]) -> Option<(WebhookId, u64, DeliveryId)> {
-    let (webhook, rest) = key.split_first_chunk::<16>()?;
-    let (hash, delivery) = rest.split_first_chunk::<8>()?;
-    Some((Id::from_bytes(*webhook), u64::from_be_bytes(*hash), Id::from_bytes(delivery.try_into().ok()?)))
 }

@@ -167,7 +167,8 @@ impl Store {
         Ok(deliveries.into_iter().map(|delivery| self.shown(delivery)).collect())
     }
 
-    /// A webhook's deliveries after `after` in commit order, for the feed.
+    /// A webhook's deliveries after `after` in commit order, for the feed. Partitions are read one after another: what is
+    /// committed in between is left for the next time, or an older one's would be stepped over.
     pub fn feed(
         &self,
         webhook: WebhookId,
@@ -177,6 +178,7 @@ impl Store {
     ) -> Result<Vec<Delivery>> {
         let oldest = Time(now.0.saturating_sub(self.shelf.options.retention_ms));
         let after = after.unwrap_or(DeliveryId::MIN).max(DeliveryId::floor(oldest));
+        let newest = self.shelf.newest();
         let mut ids: Vec<(u128, Arc<Partition>)> = Vec::new();
         for partition in self.shelf.partitions() {
             if partition.row().last.is_some_and(|last| last <= after.as_u128()) {
@@ -184,7 +186,7 @@ impl Store {
             }
             let snapshot = self.shelf.snapshot(&partition)?;
             let from = tables::pair(webhook, after);
-            let to = tables::pair(webhook, DeliveryId::MAX);
+            let to = tables::pair(webhook, newest);
             let mut taken = 0;
             snapshot.scan(
                 Table::OfWebhook,

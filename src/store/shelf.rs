@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Time;
-use crate::model::id::WebhookId;
+use crate::model::id::{DeliveryId, WebhookId};
 use crate::model::webhook::WebhookState;
 
 use super::disk::Disk;
@@ -101,6 +101,8 @@ pub struct Shelf {
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<HashMap<WebhookId, WebhookState>>,
+    /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
+    newest: Mutex<DeliveryId>,
 }
 
 impl Shelf {
@@ -116,6 +118,7 @@ impl Shelf {
             registry: ArcSwap::default(),
             removed: ArcSwap::default(),
             states: RwLock::default(),
+            newest: Mutex::new(DeliveryId::MIN),
         }
     }
 
@@ -156,6 +159,17 @@ impl Shelf {
 
     pub fn forget_state(&self, id: WebhookId) {
         self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Deliveries up to this one are committed, or never will be.
+    pub fn newest(&self) -> DeliveryId {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything up to `id` is committed.
+    pub fn learn_newest(&self, id: DeliveryId) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = id.max(*newest);
     }
 
     /// All partitions, oldest first.

@@ -219,6 +219,13 @@ pub fn queue(webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Vec<u8>
     [webhook.as_bytes().as_slice(), &key_hash.to_be_bytes(), delivery.as_bytes()].concat()
 }
 
+/// The parts of a queue's key.
+pub fn read_queue(key: &[u8]) -> Option<(WebhookId, u64, DeliveryId)> {
+    let (webhook, rest) = key.split_first_chunk::<16>()?;
+    let (hash, delivery) = rest.split_first_chunk::<8>()?;
+    Some((Id::from_bytes(*webhook), u64::from_be_bytes(*hash), Id::from_bytes(delivery.try_into().ok()?)))
+}
+
 /// Figures of a webhook: hour 0 holds the sums.
 pub fn figures(webhook: WebhookId, hour: u32) -> Vec<u8> {
     [webhook.as_bytes().as_slice(), &hour.to_be_bytes()].concat()

@@ -275,6 +275,7 @@ impl Writer {
             }
             effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
             learned.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event.id));
+            effects.newest.into_iter().for_each(|id| self.shelf.learn_newest(id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
             batch.notes.extend(notes);

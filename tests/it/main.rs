@@ -3,8 +3,19 @@
 
 mod support;
 
+mod bodies;
 mod circuit;
+mod cloudevents;
+mod erase;
+mod feed;
+mod handshake;
+mod idempotency;
+mod listing;
+mod ordering;
 mod publishing;
+mod replays;
 mod restart;
+mod retention;
 mod retries;
+mod secrets;
 mod times;

@@ -108,8 +108,20 @@ pub fn together(context: &Context<'_>, webhooks: &[WebhookId]) -> Result<Figures
 /// `GET /v1/webhooks/{id}/stats`.
 pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let webhook = webhooks::in_path(context, ask)?;
+    #[derive(Serialize)]
+    struct View {
+        #[serde(flatten)]
+        stats: StatsView,
+        /// Since when the next one to go waits.
+        oldest_waiting: Option<Time>,
+        /// How far the webhook is behind; 0 where nothing waits.
+        lag_ms: i64,
+    }
     let figures = context.store.figures(webhook.id, context.now)?;
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &StatsView::new(&figures, context.now))))
+    let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
+    let lag_ms = oldest_waiting.map_or(0, |since| context.now.since(since).max(0));
+    let view = View { stats: StatsView::new(&figures, context.now), oldest_waiting, lag_ms };
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &view)))
 }
 
 /// `GET /v1/stats`.

@@ -12,6 +12,8 @@ use crate::model::webhook::{Circuit, Ordered, Status, Webhook, WebhookState};
 use crate::store::Dispatch;
 use crate::store::due::{Place, Slice};
 
+use super::super::handshake::Grant;
+
 /// Deliveries of one webhook that wait in memory; what is more stays in the index.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
 /// Payload bytes of one webhook that wait in memory, about.
@@ -45,6 +47,8 @@ pub struct Lane {
     low: Option<Place>,
     /// While reading: what ended meanwhile. The slice may be older than that and still have it.
     settled: HashSet<DeliveryId>,
+    /// What the receiver of a webhook with `handshake` allows; until it has been asked, one request at a time.
+    grant: Option<Grant>,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
     /// Stands in the ring of those that may send now.
@@ -82,6 +86,7 @@ impl Lane {
             reading: false,
             low: None,
             settled: HashSet::new(),
+            grant: None,
             rate_next_ms: 0.0,
             is_in_ring: false,
             timer: None,
@@ -185,17 +190,46 @@ impl Lane {
         }
         let outstanding = self.in_flight + self.unrecorded;
         // Half open: one probe at a time. Ordered: the next one is known only when the outcome is durable.
-        let single = self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook;
+        let single =
+            self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook || self.is_unasked();
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
         let full =
             if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
         if full {
             return Blocked::Stays;
         }
-        if self.webhook.rate_limit_per_s.is_some() && (now.0 as f64) < self.rate_next_ms {
+        if self.rate().is_some() && (now.0 as f64) < self.rate_next_ms {
             return Blocked::Until(Time(self.rate_next_ms.ceil() as i64));
         }
         Blocked::Free
+    }
+
+    fn granted(&self) -> Option<&Grant> {
+        self.grant.as_ref().filter(|grant| self.webhook.handshake && grant.url == self.webhook.url)
+    }
+
+    fn is_unasked(&self) -> bool {
+        self.webhook.handshake && self.granted().is_none()
+    }
+
+    /// Requests per second: the webhook's own limit, and what the receiver allows.
+    fn rate(&self) -> Option<f64> {
+        let allowed = self.granted().and_then(|grant| grant.per_s);
+        match (self.webhook.rate_limit_per_s, allowed) {
+            (Some(own), Some(allowed)) => Some(own.min(allowed)),
+            (own, allowed) => own.or(allowed),
+        }
+    }
+
+    /// What the receiver allows, asked for by the request that is out or was just sent.
+    pub fn allow(&mut self, grant: Option<Grant>, now: Time) {
+        if self.grant == grant {
+            return;
+        }
+        self.grant = grant;
+        if let Some(rate) = self.rate() {
+            self.rate_next_ms = self.rate_next_ms.max(now.0 as f64 + 1_000.0 / rate);
+        }
     }
 
     /// Takes the next delivery to be sent.
@@ -203,7 +237,7 @@ impl Lane {
         let dispatch = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(dispatch.data.len());
         self.in_flight += 1;
-        if let Some(rate) = self.webhook.rate_limit_per_s {
+        if let Some(rate) = self.rate() {
             let from = self.rate_next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS);
             self.rate_next_ms = from + 1_000.0 / rate;
         }
@@ -256,7 +290,7 @@ impl Lane {
 
     /// Whether it can be forgotten: nothing in memory, nothing known of in the index, and no rate that still holds it.
     pub fn is_idle(&self, now: Time) -> bool {
-        let is_held_back = self.webhook.rate_limit_per_s.is_some() && self.rate_next_ms > now.0 as f64;
+        let is_held_back = self.rate().is_some() && self.rate_next_ms > now.0 as f64;
         self.queue.is_empty() && self.held.is_empty() && self.more.is_none() && !self.reading && !is_held_back
     }
 }

@@ -13,6 +13,7 @@ use crate::model::webhook::{Status, Webhook, WebhookState};
 use crate::store::due::{Place, Slice};
 use crate::store::{Dispatch, Effects, Registry};
 
+use super::super::handshake::Grant;
 use super::lane::{Lane, Need};
 
 pub struct Lanes {
@@ -200,6 +201,11 @@ impl Lanes {
 
     pub fn read_failed(&mut self, id: WebhookId, again: Time, now: Time) {
         self.change(id, now, |lane| lane.read_failed(again));
+    }
+
+    /// What the receiver allows, as it was asked last.
+    pub fn allow(&mut self, id: WebhookId, grant: Option<Grant>, now: Time) {
+        self.change(id, now, |lane| lane.allow(grant, now));
     }
 
     /// A request of the webhook is over.

@@ -23,6 +23,7 @@ use crate::store::{Command, Dispatch, Effects, Order, Store};
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
 use super::courier::Courier;
+use super::handshake::Grant;
 use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::prepared::Prepared;
@@ -39,6 +40,8 @@ const TIDY_MS: i64 = 60_000;
 enum Message {
     Batch(Box<Effects>),
     Finished(WebhookId),
+    /// What a webhook that wants to be asked first allows now; none: nothing.
+    Allowed(WebhookId, Option<Grant>),
     Filled(WebhookId, Slice),
     ReadFailed(WebhookId),
     /// The time of these is over.
@@ -161,6 +164,7 @@ impl Scheduler {
         match message {
             Message::Batch(effects) => self.learn(*effects, now),
             Message::Finished(id) => self.lanes.finished(id, now),
+            Message::Allowed(id, grant) => self.lanes.allow(id, grant, now),
             Message::Filled(id, slice) => {
                 for damage in &slice.damaged {
                     self.metrics.damaged();
@@ -184,6 +188,7 @@ impl Scheduler {
             self.lanes.forget_idle(now);
             let registry = self.store.registry();
             self.prepared.retain(|id, _| registry.webhooks.contains_key(id));
+            self.courier.handshakes.retain(|id| registry.webhooks.contains_key(&id));
         }
     }
 
@@ -223,6 +228,10 @@ impl Scheduler {
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
         self.flying.spawn(async move {
             let finished = courier.carry(&dispatch, &webhook, prepared).await;
+            if webhook.handshake {
+                let grant = courier.handshakes.grant(&webhook, courier.clock.now());
+                let _ = messages.send(Message::Allowed(webhook.id, grant));
+            }
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
             let _ = messages.send(Message::Finished(dispatch.webhook_id));
             ledger.submit(Order::internal(Command::Record(Box::new(finished))));

@@ -155,7 +155,7 @@ impl OnPartition<'_> {
         Ok(visible.ok_or(Refusal::NotFound("event"))?)
     }
 
-    fn event_of(&self, delivery: &Delivery) -> Judged<Arc<Event>> {
+    pub(super) fn event_of(&self, delivery: &Delivery) -> Judged<Arc<Event>> {
         let key = delivery.event_id;
         let found = self.draft.get::<Event>(Table::Events, key.as_bytes())?;
         found.map(Arc::new).ok_or_else(|| self.draft.base().damaged(Table::Events, key.as_bytes()).into())

@@ -21,25 +21,31 @@ use super::publish::Making;
 use super::{Judged, OnPartition};
 
 impl OnPartition<'_> {
-    pub(super) fn advance_job(&mut self, id: JobId, limit: u32) -> Judged<Receipt> {
+    pub(super) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> Judged<Receipt> {
         let job = super::super::reads::job_anywhere(self.shelf, id)?;
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
             return Err(Refusal::NotFound("replay").into());
         };
-        let mut examined = 0;
+        let oldest = || self.shelf.partitions().into_iter().next();
+        let here = self.shelf.home(job.position.next().as_u128()).or_else(oldest).map_or(0, |p| p.first);
+        let before = job.created;
         let mut last = job.position;
-        for event in self.events_after(job.position, job.end, limit)? {
-            examined += 1;
+        let events = self.events_after(job.position, job.end, limit)?;
+        let mut is_done_here = events.len() < limit as usize;
+        for event in events {
+            if job.created - before >= u64::from(make_max) {
+                is_done_here = false;
+                break;
+            }
             last = event.id;
             self.replay_event(&mut job, Arc::new(event))?;
         }
         job.position = last;
-        if examined < limit {
-            // This partition is done: go on in the next one, or end.
-            let later =
-                self.shelf.partitions().into_iter().find(|p| p.first > last.as_u128() && p.first <= job.end.as_u128());
-            let home = self.shelf.home(last.as_u128().max(1)).map(|p| p.first);
-            match later.filter(|p| Some(p.first) != home) {
+        if is_done_here {
+            // This partition is done, also one without any event: go on in the next one, or end.
+            let partitions = self.shelf.partitions();
+            let next = partitions.into_iter().find(|p| p.first > here && p.first <= job.end.as_u128());
+            match next {
                 Some(next) => job.position = EventId::from_u128(next.first.saturating_sub(1)),
                 None => job.exhausted = true,
             }
@@ -70,9 +76,13 @@ impl OnPartition<'_> {
         if !self.is_kept(event.id) || event.erased_at.is_some() || !covers(&job.spec, &event) {
             return Ok(());
         }
+        let targets = targets(&self.registry, &job.spec, &event);
+        if targets.is_empty() {
+            return Ok(());
+        }
         let before = self.deliveries_of(&event)?;
         let data = self.data_of(&event)?;
-        for webhook in targets(&self.registry, &job.spec, &event) {
+        for webhook in targets {
             let own: Vec<&Delivery> = before.iter().filter(|d| d.webhook_id == webhook.id).collect();
             let made = own.iter().any(|d| d.job_id == Some(job.id));
             if !made && !chosen(&job.spec, &webhook, &event, &data, &own) {

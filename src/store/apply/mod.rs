@@ -165,7 +165,7 @@ impl OnPartition<'_> {
             Command::CancelDelivery { id } => self.cancel_delivery(by, *id),
             Command::CancelEvent { id } => self.cancel_event(by, *id),
             Command::EraseEvent { id } => self.erase_event(by, *id),
-            Command::AdvanceJob { id, limit } => self.advance_job(*id, *limit),
+            Command::AdvanceJob { id, limit, make_max } => self.advance_job(*id, *limit, *make_max),
             _ => Err(Refusal::Failed("a command of the state file reached a partition".into()).into()),
         }
     }

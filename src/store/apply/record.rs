@@ -58,7 +58,11 @@ impl OnPartition<'_> {
         // None: cancelled while it was in flight. The attempt is kept, the delivery stays as it is.
         let status = transition::next(delivery.status, happening);
         let next = next.filter(|_| status == Some(DeliveryStatus::Retrying));
-        let attempt = self.attempt_of(finished, &delivery, next);
+        let mut attempt = self.attempt_of(finished, &delivery, next);
+        if status.is_none() && self.event_of(&delivery)?.erased_at.is_some() {
+            // It was out while the event was erased: the answer may repeat what was sent.
+            attempt.response_body = None;
+        }
         note_attempt(&mut delivery, &attempt);
         if let Some(status) = status {
             self.move_on(&was, &mut delivery, status, next, finished.finished_at)?;

@@ -1,0 +1,189 @@
+//! Asking a receiver whether it wants to be sent to, before the first delivery: the validation handshake of CloudEvents'
+//! "HTTP 1.1 Web Hooks for Event Delivery" 1.0, section 4 (`OPTIONS`, `WebHook-Request-Origin`, `WebHook-Allowed-Origin`,
+//! `WebHook-Allowed-Rate`).
+//!
+//! Invariant: a delivery goes to a webhook with `handshake` only under a grant for the very URL it goes to, no older than
+//! `GRANT_MS`. Only grants are remembered: a refusal is asked about again by the next attempt.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderName, HeaderValue};
+
+use crate::model::id::WebhookId;
+use crate::model::time::DAY_MS;
+use crate::model::{Outcome, Time, Webhook};
+
+use super::clock::Clock;
+use super::prepared::Prepared;
+use super::sender::{Exchange, Sender, reason};
+
+/// How long a grant is good for; afterwards the receiver is asked again.
+const GRANT_MS: i64 = DAY_MS;
+/// Grants that are remembered. Those of webhooks that are gone are forgotten when there are more.
+const GRANTS_MAX: usize = 10_000;
+/// The unit of the handshake's rates.
+const SECONDS_PER_MINUTE: f64 = 60.0;
+
+const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
+const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate");
+const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+const ALLOWED_RATE: &str = "webhook-allowed-rate";
+
+/// What a receiver allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    pub url: String,
+    /// Requests per second; none: as many as the webhook's own limits let through.
+    pub per_s: Option<f64>,
+    until: Time,
+}
+
+/// Why nothing may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// `RequestError` where the receiver does not consent; what went wrong on the way where it could not be asked.
+    pub outcome: Outcome,
+    pub error: String,
+}
+
+pub struct Handshakes {
+    origin: HeaderValue,
+    grants: Mutex<HashMap<WebhookId, Grant>>,
+    /// One question at a time for each webhook.
+    turns: Mutex<HashMap<WebhookId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Handshakes {
+    /// `origin`: the name that this sender asks by, and that its deliveries then carry as `Origin`.
+    pub fn new(origin: &str) -> Handshakes {
+        let origin = HeaderValue::from_str(origin).unwrap_or(HeaderValue::from_static("localhost"));
+        Handshakes { origin, grants: Mutex::default(), turns: Mutex::default() }
+    }
+
+    pub fn origin(&self) -> &HeaderValue {
+        &self.origin
+    }
+
+    /// The grant that holds for a webhook now.
+    pub fn grant(&self, webhook: &Webhook, now: Time) -> Option<Grant> {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        grants.get(&webhook.id).filter(|grant| grant.url == webhook.url && now < grant.until).cloned()
+    }
+
+    /// Asks, unless there is a grant already.
+    pub async fn ask(&self, sender: &Sender, clock: &dyn Clock, prepared: &Prepared) -> Result<(), Refused> {
+        let webhook = &*prepared.webhook;
+        if self.grant(webhook, clock.now()).is_some() {
+            return Ok(());
+        }
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(webhook.id).or_default().clone();
+        let _turn = turn.lock().await;
+        // Whoever had the turn before may have asked for all.
+        if self.grant(webhook, clock.now()).is_some() {
+            return Ok(());
+        }
+        let mut question = vec![(REQUEST_ORIGIN, self.origin.clone())];
+        if let Some(rate) = webhook.rate_limit_per_s {
+            question.push((REQUEST_RATE, HeaderValue::from((rate * SECONDS_PER_MINUTE).ceil().max(1.0) as u64)));
+        }
+        let exchange = sender.send(&prepared.question(question)).await;
+        let answer = judge(&exchange, self.origin.to_str().unwrap_or_default());
+        let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        grants.remove(&webhook.id);
+        let per_s = answer?;
+        if grants.len() >= GRANTS_MAX {
+            grants.clear();
+        }
+        grants.insert(webhook.id, Grant { url: webhook.url.clone(), per_s, until: clock.now().plus_ms(GRANT_MS) });
+        Ok(())
+    }
+
+    /// Forgets webhooks that are gone.
+    pub fn retain(&self, is_there: impl Fn(WebhookId) -> bool) {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
+    }
+}
+
+/// The rate that an answer allows, in requests per second. A status alone is no consent: the header is.
+fn judge(exchange: &Exchange, origin: &str) -> Result<Option<f64>, Refused> {
+    let refused = |error: String| Err(Refused { outcome: Outcome::RequestError, error });
+    if exchange.outcome != Outcome::HttpStatus {
+        let error = exchange.error.as_deref().unwrap_or("no answer");
+        return Err(Refused { outcome: exchange.outcome, error: format!("the handshake failed: {error}") });
+    }
+    let status = exchange.status_code.unwrap_or_default();
+    if !(200..300).contains(&status) {
+        return refused(format!("the handshake was answered with {status} {}", reason(status)));
+    }
+    let header = |name: &str| {
+        let found = exchange.response_headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim())
+    };
+    match header(ALLOWED_ORIGIN) {
+        None => return refused("the receiver did not consent: its answer has no WebHook-Allowed-Origin".to_owned()),
+        Some(allowed) if allowed != "*" && !allowed.eq_ignore_ascii_case(origin) => {
+            return refused(format!("the receiver consents to {allowed:?} only, this is {origin:?}"));
+        }
+        Some(_) => {}
+    }
+    match header(ALLOWED_RATE) {
+        None | Some("*") => Ok(None),
+        Some(text) => match text.parse::<u32>() {
+            Ok(per_minute) if per_minute > 0 => Ok(Some(f64::from(per_minute) / SECONDS_PER_MINUTE)),
+            _ => refused(format!("the receiver allows a rate of {text:?}, which is no number of requests per minute")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timings;
+
+    fn answer(status: u16, headers: &[(&str, &str)]) -> Exchange {
+        Exchange {
+            outcome: Outcome::HttpStatus,
+            status_code: Some(status),
+            error: None,
+            detail: None,
+            response_time_ms: Some(1),
+            remote_addr: None,
+            response_headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            response_body: Vec::new(),
+            retry_after: None,
+            timings: Timings::default(),
+        }
+    }
+
+    #[test]
+    fn consent_is_the_origin_or_the_asterisk() {
+        for (headers, expected) in [
+            (&[("WebHook-Allowed-Origin", "*")][..], Some(None)),
+            (&[("webhook-allowed-origin", "A.example"), ("webhook-allowed-rate", "120")], Some(Some(2.0))),
+            (&[("webhook-allowed-origin", "a.example"), ("webhook-allowed-rate", "*")], Some(None)),
+            (&[("webhook-allowed-origin", "b.example")], None),
+            (&[("webhook-allowed-origin", "*"), ("webhook-allowed-rate", "0")], None),
+            (&[("webhook-allowed-origin", "*"), ("webhook-allowed-rate", "many")], None),
+            (&[("webhook-allowed-rate", "*")], None),
+        ] {
+            assert_eq!(judge(&answer(200, headers), "a.example").ok(), expected, "{headers:?}");
+        }
+        let refused = judge(&answer(405, &[("webhook-allowed-origin", "*")]), "a.example").unwrap_err();
+        assert_eq!(
+            (refused.outcome, refused.error.as_str()),
+            (Outcome::RequestError, "the handshake was answered with 405 Method Not Allowed")
+        );
+    }
+
+    #[test]
+    fn a_receiver_that_could_not_be_asked_is_told_apart_from_one_that_refuses() {
+        let failed = Exchange {
+            outcome: Outcome::ConnectRefused,
+            error: Some("Connection refused".to_owned()),
+            ..answer(0, &[])
+        };
+        assert_eq!(judge(&failed, "a").unwrap_err().outcome, Outcome::ConnectRefused);
+    }
+}

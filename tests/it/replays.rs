@@ -1,0 +1,173 @@
+//! Replay jobs: what they choose, how fast they go, that they can be stopped and survive a restart, and that nothing is
+//! sent twice by one.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::text;
+use crate::support::{Act, Receiver, START, TestDaemon, eventually};
+
+async fn job_when(daemon: &TestDaemon, job: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
+    let path = format!("/v1/replays/{}", text(job, "id"));
+    eventually("a replay as wanted", async || Some(daemon.get(&path).await).filter(&wanted)).await
+}
+
+async fn start(daemon: &TestDaemon, spec: Value) -> Value {
+    daemon.try_post("/v1/replays", spec).await.expect(202)
+}
+
+fn counts(job: &Value) -> [u64; 4] {
+    ["matched", "created", "delivered", "failed"].map(|name| job[name].as_u64().unwrap())
+}
+
+async fn count_of(daemon: &TestDaemon, mut spec: Value) -> u64 {
+    spec["dry_run"] = json!(true);
+    daemon.try_post("/v1/replays", spec).await.expect(200)["matched"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
+    let mut daemon = TestDaemon::start().await;
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    receiver.next_statuses([200, 500, 200, 500]);
+    let webhook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": "none", "max_in_flight": 1 })).await;
+    daemon.webhook(&other.url(), json!({})).await;
+    let mut events = Vec::new();
+    for (n, kind) in ["a.x", "a.y", "b.x", "b.y"].into_iter().enumerate() {
+        events.push(daemon.publish(kind, json!(n)).await);
+        receiver.next().await;
+        eventually("final", async || {
+            daemon.deliveries(&events[n]).await.iter().all(|row| row["completed_at"] != Value::Null).then_some(())
+        })
+        .await;
+        daemon.advance_s(60);
+    }
+    let id = &webhook["id"];
+    let at = |minute: i64| START.plus_ms(minute * 60_000).to_string();
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id })).await, 4);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status": "failed" })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status": "delivered", "types": ["a.*"] })).await, 1);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "from": at(1), "to": at(3) })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "missing": true })).await, 2);
+    let app = daemon.read_webhook(&webhook).await["app_id"].clone();
+    assert_eq!(count_of(&daemon, json!({ "app_id": app })).await, 8);
+    assert_eq!(receiver.count(), 4, "counting sends nothing");
+
+    daemon.restart().await;
+    let job = start(&daemon, json!({ "webhook_id": id, "status": "failed" })).await;
+    assert_eq!((job["status"].as_str(), &job["webhook_id"], &job["app_id"]), (Some("running"), id, &Value::Null));
+    let requests = receiver.take(2).await;
+    let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();
+    assert_eq!(ids, [text(&events[1], "id"), text(&events[3], "id")]);
+    // Progress is looked at again and again; here time has to be let pass for it.
+    eventually("delivered", async || {
+        daemon.clock.advance_ms(500);
+        let path = format!("/v1/replays/{}", text(&job, "id"));
+        (daemon.get(&path).await["status"] == "done").then_some(())
+    })
+    .await;
+    let done = job_when(&daemon, &job, |job| job["status"] == "done").await;
+    assert_eq!(counts(&done), [2, 2, 2, 0]);
+    assert_ne!(done["finished_at"], Value::Null);
+    let rows = daemon.deliveries(&events[1]).await;
+    let own: Vec<&Value> = rows.iter().filter(|row| row["webhook_id"] == *id).collect();
+    assert_eq!((own.len(), &own[1]["replay_of"]), (2, &own[0]["id"]));
+    assert_eq!(text(&daemon.attempts(own[1]).await[0], "trigger"), "replay");
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status": "failed" })).await, 0);
+    let listed = daemon.get("/v1/replays").await;
+    assert_eq!(listed["data"][0]["id"], job["id"]);
+    assert_eq!(other.count(), 4);
+}
+
+#[tokio::test]
+async fn missing_sends_what_a_webhook_never_had() {
+    let daemon = TestDaemon::start().await;
+    for n in 0..5 {
+        daemon.publish(if n == 2 { "b" } else { "a" }, json!(n)).await;
+    }
+    let receiver = Receiver::start().await;
+    let webhook =
+        daemon.webhook(&receiver.url(), json!({ "event_types": ["a"], "ordered": true, "field_set": "raw" })).await;
+    let spec = json!({ "webhook_id": webhook["id"], "missing": true });
+    assert_eq!(count_of(&daemon, spec.clone()).await, 4);
+    start(&daemon, spec.clone()).await;
+    let got: Vec<Value> = receiver.take(4).await.iter().map(|request| request.json()).collect();
+    assert_eq!(got, [0, 1, 3, 4].map(|n| json!(n)));
+    eventually("all delivered", async || (count_of(&daemon, spec.clone()).await == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::timed(&daemon.clock).await;
+    // Much that does not match, between what does: looking at it costs no time.
+    let events: Vec<Value> =
+        (0..900).map(|n| json!({ "type": if n % 30 == 0 { "a" } else { "b" }, "data": n })).collect();
+    daemon.try_post("/v1/events/batch", json!({ "events": events })).await.expect(202);
+    let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"] })).await;
+    let spec = json!({ "webhook_id": webhook["id"], "missing": true, "rate_per_s": 2 });
+    let job = start(&daemon, spec).await;
+    eventually("nine of thirty", async || {
+        daemon.clock.advance_ms(50);
+        (receiver.count() >= 9).then_some(())
+    })
+    .await;
+    // At no time more than what the rate gives, and a second of it in hand.
+    for (nth, request) in receiver.seen().iter().enumerate() {
+        let after_ms = request.at.unwrap().since(START);
+        assert!(after_ms >= (nth as i64 - 2) * 500, "{nth} after {after_ms} ms");
+    }
+    daemon.restart().await;
+    let path = format!("/v1/replays/{}/cancel", text(&job, "id"));
+    let cancelled = daemon.post(&path, json!({})).await;
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(daemon.try_post(&path, json!({})).await.expect(409)["code"], "replay_final");
+    let made = job_when(&daemon, &job, |job| job["status"] == "cancelled").await["created"].as_u64().unwrap();
+    assert!((9..15).contains(&made), "{made}");
+    daemon.advance_s(60);
+    let other = daemon.publish("a", json!("after")).await;
+    eventually("what came after", async || {
+        receiver.seen().iter().any(|request| request.header("webhook-id") == text(&other, "id")).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.count() as u64, made + 1);
+}
+
+#[tokio::test]
+async fn a_job_goes_over_all_partitions_and_counts_what_fails() {
+    let daemon = TestDaemon::start().await;
+    for day in 0..3 {
+        daemon.publish("a", json!(day)).await;
+        daemon.advance_s(86_401);
+    }
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([200, 500, 200]);
+    let fields = json!({ "field_set": "raw", "max_in_flight": 1, "retry_schedule_s": "none" });
+    let webhook = daemon.webhook(&receiver.url(), fields).await;
+    let job = start(&daemon, json!({ "webhook_id": webhook["id"], "missing": true })).await;
+    receiver.take(3).await;
+    eventually("done", async || {
+        daemon.clock.advance_ms(500);
+        (daemon.get(&format!("/v1/replays/{}", text(&job, "id"))).await["status"] == "done").then_some(())
+    })
+    .await;
+    assert_eq!(counts(&daemon.get(&format!("/v1/replays/{}", text(&job, "id"))).await), [3, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn what_is_erased_or_for_a_disabled_webhook_is_not_sent_again() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(200)).await;
+    let webhook = daemon.webhook(&receiver.url(), json!({})).await;
+    let erased = daemon.publish("a", json!(1)).await;
+    let kept = daemon.publish("a", json!(2)).await;
+    daemon.delivery_in(&erased, "delivered").await;
+    daemon.delivery_in(&kept, "delivered").await;
+    assert_eq!(daemon.delete(&format!("/v1/events/{}/data", text(&erased, "id"))).await.status, 204);
+    let spec = json!({ "webhook_id": webhook["id"] });
+    assert_eq!(count_of(&daemon, spec.clone()).await, 1);
+    daemon.patch(&format!("/v1/webhooks/{}", text(&webhook, "id")), json!({ "status": "disabled" })).await;
+    assert_eq!(count_of(&daemon, spec).await, 0);
+    let delivery = daemon.deliveries(&kept).await.remove(0);
+    let retry = daemon.try_post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await;
+    assert_eq!(retry.expect(409)["code"], "webhook_disabled");
+}

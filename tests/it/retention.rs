@@ -1,0 +1,117 @@
+//! Retention: readable to the second, then gone from everywhere, however late something happened to it; the disk gets
+//! its space back, and lifetime figures stay.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::text;
+use crate::support::{Act, Receiver, START, TestDaemon, eventually};
+
+const DAY_S: i64 = 86_400;
+const RETENTION_S: i64 = 31 * DAY_S;
+
+fn partitions(daemon: &TestDaemon) -> usize {
+    std::fs::read_dir(daemon.folder().join("partitions")).unwrap().count()
+}
+
+#[tokio::test]
+async fn what_has_ended_is_hidden_to_the_second_and_its_file_is_removed() {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"] })).await;
+    let event = daemon.publish_with(json!({ "type": "a", "data": 1, "event_id": "e-1" })).await;
+    let delivery = daemon.delivery_in(&event, "delivered").await;
+    let attempt = daemon.attempts(&delivery).await.remove(0);
+    daemon.advance_s(2 * DAY_S);
+    daemon.publish("nobody.cares", json!("a partition of its own")).await;
+    daemon.advance_s(28 * DAY_S);
+    // A late attempt of an old event ends with the event.
+    let again = daemon.post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await;
+    receiver.take(2).await;
+    eventually("the late one", async || {
+        let row = daemon.get(&format!("/v1/deliveries/{}", text(&again, "id"))).await;
+        (row["status"] == "delivered").then_some(())
+    })
+    .await;
+    let fresh = daemon.publish("a", json!(2)).await;
+    receiver.next().await;
+    let paths = [
+        format!("/v1/events/{}", text(&event, "id")),
+        format!("/v1/events/{}/deliveries", text(&event, "id")),
+        format!("/v1/deliveries/{}", text(&delivery, "id")),
+        format!("/v1/deliveries/{}", text(&again, "id")),
+        format!("/v1/deliveries/{}/attempts", text(&again, "id")),
+        format!("/v1/attempts/{}", text(&attempt, "id")),
+    ];
+    daemon.clock.advance_ms(DAY_S * 1_000 - 1);
+    for path in &paths {
+        daemon.get(path).await;
+    }
+    let before = partitions(&daemon);
+    daemon.clock.advance_ms(1);
+    for path in &paths {
+        assert_eq!(daemon.try_get(path).await.status, 404, "{path}");
+    }
+    assert_eq!(daemon.get("/v1/events").await["data"].as_array().unwrap().len(), 2);
+    assert_eq!(daemon.get("/v1/deliveries").await["data"].as_array().unwrap().len(), 1);
+    let feed = daemon.get(&format!("/v1/webhooks/{}/feed", text(&webhook, "id"))).await;
+    let numbers: Vec<&Value> = feed["data"].as_array().unwrap().iter().map(|row| &row["event"]["data"]).collect();
+    assert_eq!(numbers, [&json!(2)]);
+    eventually("its file is gone", async || {
+        daemon.advance_s(3_600);
+        (partitions(&daemon) < before).then_some(())
+    })
+    .await;
+    daemon.restart().await;
+    let stats = daemon.get(&format!("/v1/webhooks/{}/stats", text(&webhook, "id"))).await;
+    assert_eq!(
+        (&stats["total_events"], &stats["successful_deliveries"]),
+        (&json!(3), &json!(3)),
+        "lifetime figures stay"
+    );
+    assert_eq!(daemon.get(&format!("/v1/events/{}", text(&fresh, "id"))).await["data"], 2);
+}
+
+#[tokio::test]
+async fn what_is_undelivered_then_is_told_of_once_for_each_webhook() {
+    let daemon = TestDaemon::start().await;
+    let (dead, watcher) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
+    let webhook = daemon.webhook(&dead.url(), json!({ "event_types": ["a"], "status": "paused" })).await;
+    daemon.webhook(&watcher.url(), json!({ "event_types": ["postrider.delivery.expired"] })).await;
+    for n in 0..3 {
+        daemon.publish("a", json!(n)).await;
+    }
+    daemon.advance_s(2 * DAY_S);
+    daemon.publish("b", json!("another partition")).await;
+    daemon.advance_s(RETENTION_S);
+    let told = watcher.next().await.json();
+    assert_eq!(told["data"]["webhook_id"], webhook["id"]);
+    assert_eq!(told["data"]["count"], 3);
+    let stats = daemon.get(&format!("/v1/webhooks/{}/stats", text(&webhook, "id"))).await;
+    assert_eq!((&stats["pending_deliveries"], &stats["successful_deliveries"]), (&json!(0), &json!(0)));
+    assert_eq!(dead.count(), 0);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_events_retention_has_ended_is_not_sent() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "status": "paused" })).await;
+    daemon.publish("a", json!("old")).await;
+    daemon.advance_s(RETENTION_S - 60);
+    daemon.publish("a", json!("new")).await;
+    daemon.advance_s(60);
+    daemon.post(&format!("/v1/webhooks/{}/resume", text(&webhook, "id")), json!({})).await;
+    assert_eq!(receiver.next().await.json()["data"], "new");
+    daemon.advance_s(60);
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn deliver_at_and_its_schedule_must_end_within_it() {
+    let daemon = TestDaemon::start().await;
+    daemon.webhook("http://127.0.0.1:4000/", json!({ "retry_schedule_s": [86_400] })).await;
+    let at = |s: i64| json!({ "type": "a", "data": 1, "deliver_at": START.plus_ms(s * 1_000).to_string() });
+    let late = daemon.try_post("/v1/events", at(RETENTION_S - DAY_S)).await;
+    assert_eq!(late.expect(422)["errors"][0]["pointer"], "/deliver_at");
+    assert_eq!(daemon.try_post("/v1/events", at(RETENTION_S - 2 * DAY_S)).await.status, 202);
+}
