@@ -12,7 +12,8 @@ pub struct OpenApi {}
 
 impl OpenApi {
     pub fn run(&self) -> Result<(), Exit> {
-        let text = serde_json::to_string_pretty(&api::openapi::document()).map_err(|error| Exit::failed(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&api::openapi::document()).map_err(|error| Exit::failed(error.to_string()))?;
         println!("{text}");
         Ok(())
     }

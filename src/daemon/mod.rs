@@ -205,7 +205,8 @@ fn certificate(settings: &Settings) -> Result<Option<Arc<Tls>>, Error> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
             let tls = Tls::load(cert.clone(), key.clone());
-            tls.map(|tls| Some(Arc::new(tls))).map_err(|why| Error::Settings(format!("server.tls_cert, tls_key: {why}")))
+            tls.map(|tls| Some(Arc::new(tls)))
+                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key: {why}")))
         }
         _ => Ok(None),
     }

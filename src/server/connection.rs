@@ -15,8 +15,8 @@ use tokio_rustls::TlsAcceptor;
 use super::gate::Gate;
 use super::refusal::Refusal;
 use super::request::{Asker, answer};
-use super::watch::{Phase, Watch};
 use super::tls::HTTP2;
+use super::watch::{Phase, Watch};
 use super::{HEAD_BYTES_MAX, Limits, Service, http2};
 use crate::engine::network::Conn;
 

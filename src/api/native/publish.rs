@@ -21,7 +21,7 @@ use crate::api::fields::{self, Flaws, Leaf, Object};
 use crate::api::step::Step;
 use crate::model::{AppId, EventId, Time};
 use crate::rules::patterns;
-use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Registry};
+use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Refusal, Registry};
 
 use super::cloudevents;
 
@@ -51,11 +51,23 @@ pub fn one(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         cloudevents::Mode::Native => read_one(&ask.call.body, &place, traceparent)?,
         cloudevents::Mode::Batched => {
             let events = cloudevents::read_batch(&ask.call.body, traceparent)?;
-            return Ok(Step::apply(ask.order(Command::Publish(events))?, show_many));
+            return Ok(pointed(Step::apply(ask.order(Command::Publish(events))?, show_many), "/events"));
         }
         mode => cloudevents::read_one(mode, ask.call, traceparent)?,
     };
-    Ok(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one))
+    Ok(pointed(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one), "/events/0"))
+}
+
+/// The store points into a batch; a body of another form lacks the part of the pointer that is `missing`.
+fn pointed(step: Step, missing: &'static str) -> Step {
+    let Step::Apply { order, then } = step else { return step };
+    let in_this_body = |refusal| match refusal {
+        Refusal::Invalid { pointer, detail } => {
+            Refusal::Invalid { pointer: pointer.strip_prefix(missing).map_or(pointer.clone(), str::to_owned), detail }
+        }
+        other => other,
+    };
+    Step::Apply { order, then: Box::new(move |result| then(result.map_err(in_this_body))) }
 }
 
 /// `POST /v1/events/batch`.

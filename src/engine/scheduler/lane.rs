@@ -234,7 +234,11 @@ impl Lane {
 
     /// Whether it can be forgotten: nothing in memory, nothing known of in the index, and no rate used up.
     pub fn is_idle(&self, now: Time) -> bool {
-        self.rate_next_ms <= now.0 as f64 && self.queue.is_empty() && self.held.is_empty() && self.more.is_none() && !self.reading
+        self.rate_next_ms <= now.0 as f64
+            && self.queue.is_empty()
+            && self.held.is_empty()
+            && self.more.is_none()
+            && !self.reading
     }
 }
 

@@ -131,7 +131,13 @@ impl OnState<'_> {
             updated_at: now,
         };
         self.put_app(&app);
-        self.note(Some(by), About::app(&app), "app.create", &app.id.to_string(), json!({ "name": name, "uid": app.uid }));
+        self.note(
+            Some(by),
+            About::app(&app),
+            "app.create",
+            &app.id.to_string(),
+            json!({ "name": name, "uid": app.uid }),
+        );
         Ok(Receipt::App(app))
     }
 
@@ -356,7 +362,13 @@ impl OnState<'_> {
         Ok(Receipt::Done)
     }
 
-    fn rotate_secret(&mut self, by: Option<&Caller>, id: WebhookId, secret: &Secret, overlap_s: u32) -> Judged<Receipt> {
+    fn rotate_secret(
+        &mut self,
+        by: Option<&Caller>,
+        id: WebhookId,
+        secret: &Secret,
+        overlap_s: u32,
+    ) -> Judged<Receipt> {
         let old = self.webhook_within(by, id)?;
         let now = self.draw.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
@@ -369,7 +381,13 @@ impl OnState<'_> {
         secrets.truncate(LIVE_SECRETS_MAX);
         let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
-        self.note(by, About::webhook(&webhook), "webhook.rotate_secret", &id.to_string(), json!({ "overlap_s": overlap_s }));
+        self.note(
+            by,
+            About::webhook(&webhook),
+            "webhook.rotate_secret",
+            &id.to_string(),
+            json!({ "overlap_s": overlap_s }),
+        );
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -480,7 +498,8 @@ impl OnState<'_> {
             Receipt::Webhook(webhook) => (About::webhook(webhook), "webhook.read_secret", webhook.id.to_string()),
             Receipt::Key(key) => (About::key(key), "key.read", key.id.to_string()),
             Receipt::Organization { organization, key, .. } => {
-                (About::organization(organization.id), "key.read", key.id.to_string())
+                let reader = by.map_or(organization.id, |by| by.reach.org);
+                (About::organization(reader), "key.read", key.id.to_string())
             }
             _ => return,
         };
