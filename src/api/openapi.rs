@@ -83,6 +83,7 @@ fn operation(route: &Route) -> Value {
 fn security(route: &Route) -> Value {
     match route.access {
         Access::Open(_) | Access::Metrics(_) => json!([]),
+        Access::Judged(..) => json!([{ "key": [] }]),
         Access::Scope(scope, _) => json!([{ "key": [scope.as_str()] }]),
         Access::Installation(_) => json!([{ "key": ["admin"] }]),
     }

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod connect;
 mod delivery;
+mod demo;
 mod event;
 mod exit;
 mod input;
@@ -37,6 +38,7 @@ pub use exit::Exit;
 
 const AFTER_HELP: &str = "\
 Examples:
+  postrider demo
   postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
   postrider send --type invoice.paid --data '{\"id\": 42}'
   postrider tail
@@ -57,6 +59,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Serve(serve::Serve),
+    Demo(demo::Demo),
     Listen(listen::Listen),
     Send(send::Send),
     Webhook(webhook::Webhook),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiSettings, MetricsAccess};
+use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects};
 use crate::config::{self, Settings};
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{Listen, Listener, Network, RealNetwork};
@@ -242,8 +242,8 @@ fn url(address: &Listen, is_secured: bool) -> String {
 }
 
 /// The published shapes that are switched on, beside the native API.
-pub fn surfaces(_settings: &Settings) -> Vec<crate::api::Surface> {
-    Vec::new()
+pub fn surfaces(settings: &Settings) -> Vec<Surface> {
+    dialects::surfaces(|name| settings.dialects.is_on(name))
 }
 
 /// Judges addresses at every connect by the settings' policy.

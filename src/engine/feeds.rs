@@ -1,6 +1,7 @@
 //! Who waits at a webhook's feed is woken when a delivery of it has been committed.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -10,6 +11,7 @@ use crate::model::id::WebhookId;
 #[derive(Debug, Default)]
 pub struct Feeds {
     waiting: Mutex<HashMap<WebhookId, Arc<Notify>>>,
+    closed: AtomicBool,
 }
 
 impl Feeds {
@@ -34,5 +36,16 @@ impl Feeds {
             }
         }
         waiting.retain(|_, notify| Arc::strong_count(notify) > 1);
+    }
+
+    /// The daemon stops: nobody waits any longer.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.values().for_each(|notify| notify.notify_waiters());
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 }

@@ -28,6 +28,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Outcomes for older partitions wait this long for others.
 const OLDER_WAIT: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
+/// The journal is made redb's own this long after its first record, at the latest.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 
 type Answer = oneshot::Sender<Result<Applied, Refusal>>;
 
@@ -35,6 +37,8 @@ enum Job {
     Order(Box<Order>, usize, Option<Answer>),
     /// A round of upkeep; `true`: drop nothing.
     Upkeep(bool, oneshot::Sender<Result<Upkeep, String>>),
+    /// What was handed in before this is the last that is done.
+    End,
 }
 
 /// Why a publish was not even handed to the writer.
@@ -73,12 +77,12 @@ pub struct Parts {
 }
 
 impl Ledger {
-    /// Starts the thread. It ends when every handle is gone, after all that waits is applied.
+    /// Starts the thread. It ends when it is told to or when every handle is gone, after all that waits is applied.
     pub fn start(parts: Parts) -> std::io::Result<(Ledger, std::thread::JoinHandle<()>)> {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let ledger = Ledger { jobs, waiting: waiting.clone() };
-        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None };
+        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None, unchecked_since: None, ended: false };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
         Ok((ledger, thread))
     }
@@ -102,6 +106,11 @@ impl Ledger {
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    /// Ends the thread after all that waits now; whoever asks later is told that it stops.
+    pub fn end(&self) {
+        let _ = self.jobs.send(Job::End);
     }
 
     /// Publishes that wait, for metrics.
@@ -137,6 +146,9 @@ struct Desk {
     waiting: Arc<Waiting>,
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
+    /// Since when the journal holds what redb has not made durable.
+    unchecked_since: Option<Instant>,
+    ended: bool,
 }
 
 impl Desk {
@@ -149,17 +161,27 @@ impl Desk {
                 self.parts.broken.notify_one();
                 return;
             }
-            let job = match self.older_since {
+            let older = self.older_since.map(|since| OLDER_WAIT.saturating_sub(since.elapsed()));
+            let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
+            let job = match [older, unchecked].into_iter().flatten().min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => jobs.recv_timeout(OLDER_WAIT.saturating_sub(since.elapsed())),
+                Some(wait) => jobs.recv_timeout(wait),
             };
             match job {
                 Ok(job) => self.take(job, jobs),
-                Err(RecvTimeoutError::Timeout) => self.flush_older(),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.flush_older();
-                    return;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.ended = true,
+            }
+            if self.ended {
+                self.flush_older();
+                self.checkpoint();
+                return;
+            }
+            if self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT) {
+                self.flush_older();
+            }
+            if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+                self.checkpoint();
             }
         }
     }
@@ -185,17 +207,24 @@ impl Desk {
                     }
                 }
                 Job::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+                Job::End => self.ended = true,
             }
-            let full = batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
+            let full = self.ended || batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { jobs.try_recv().ok() };
         }
         self.apply(batch);
-        let waited = self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT);
-        if waited || self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
+        if self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
             self.flush_older();
         }
         for (keep, answer) in upkeeps {
             self.upkeep(keep, answer);
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.unchecked_since = None;
+        if let Err(error) = self.parts.writer.checkpoint() {
+            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for");
         }
     }
 
@@ -233,6 +262,10 @@ impl Desk {
                 }
             }
             orders = done.follow;
+        }
+        match self.parts.writer.has_unchecked() {
+            true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
+            false => self.unchecked_since = None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod courier;
+mod expiry;
 pub mod feeds;
 pub mod janitor;
 pub mod ledger;
@@ -79,8 +80,9 @@ impl Engine {
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
         let broken = Arc::new(Notify::new());
+        let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
-        let (ringing, feeding, waking) = (bell.clone(), feeds.clone(), jobs.clone());
+        let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
         let effects = move |effects: Effects| {
             for told in &effects.told {
                 tracing::warn!(webhook_id = %told.webhook_id, reason = told.reason, "{}", told.kind);
@@ -88,6 +90,9 @@ impl Engine {
             feeding.ring(&effects.fed);
             if effects.jobs {
                 waking.notify_one();
+            }
+            if let Some(end) = effects.ends {
+                ending.set(end);
             }
             ringing.batch(effects);
         };
@@ -117,6 +122,7 @@ impl Engine {
             tokio::spawn(scheduler.run(hearing)),
             tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
+            tokio::spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
         ];
         let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, bell, ledger };
         Ok((engine, Running { writer, tasks }))
@@ -163,16 +169,16 @@ impl Engine {
         reasons
     }
 
-    /// Takes no more publishes and sends nothing new.
+    /// Takes no more publishes, sends nothing new, and answers those who wait at a feed.
     pub fn quiesce(&self) {
         self.ledger.stop_publishing();
+        self.feeds.close();
         self.bell.stop();
     }
 }
 
 impl Running {
-    /// Ends the tasks and the writer, after what waits for it is committed. `engine` and all clones of its parts must be
-    /// gone, or the writer waits for them.
+    /// Ends the tasks, gives up the requests that are still out, and ends the writer after what waits for it is committed.
     pub async fn end(self, engine: Arc<Engine>) {
         for task in &self.tasks {
             task.abort();
@@ -180,6 +186,7 @@ impl Running {
         for task in self.tasks {
             let _ = task.await;
         }
+        engine.ledger.end();
         drop(engine);
         let writer = self.writer;
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;

@@ -213,7 +213,7 @@ pub struct WebhookState {
     pub last_success_at: Option<Time>,
     #[serde(rename = "k", default)]
     pub circuit: Circuit,
-    /// Nothing is sent before this: the circuit's next probe, or what `Retry-After` asked.
+    /// While the circuit is open: when its next probe may go.
     #[serde(rename = "h", default)]
     pub hold_until: Option<Time>,
     /// Whether the warning at half of `disable_after_s` has been given.
@@ -222,6 +222,16 @@ pub struct WebhookState {
     /// Probes that failed since the circuit opened.
     #[serde(rename = "p", default)]
     pub failed_probes: u32,
+    /// What `Retry-After` asked: only time ends it.
+    #[serde(rename = "r", default)]
+    pub retry_after: Option<Time>,
+}
+
+impl WebhookState {
+    /// Nothing is sent before this.
+    pub fn held_until(&self) -> Option<Time> {
+        self.hold_until.max(self.retry_after)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

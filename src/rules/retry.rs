@@ -52,18 +52,21 @@ pub fn longest_ms(schedule_s: &[u32], timeout_ms: u32) -> i64 {
     waits.saturating_add(i64::from(timeout_ms) * (schedule_s.len() as i64 + 1))
 }
 
-/// Until when `Retry-After` asks to wait (RFC 9110 section 10.2.3): seconds, or a date in its preferred form; capped, and
-/// never in the past.
+/// The forms of a date in HTTP (RFC 9110 section 5.6.7): the preferred one, and the two old ones that are still to be read.
+const HTTP_DATES: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
+/// Until when `Retry-After` asks to wait (RFC 9110 section 10.2.3): seconds or a date; capped, and never in the past.
 pub fn retry_after(text: &str, now: Time) -> Option<Time> {
     let text = text.trim();
-    let until = match text.parse::<u32>() {
-        Ok(seconds) => now.plus_ms(i64::from(seconds) * SECOND_MS),
-        Err(_) => {
-            let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S GMT", text).ok()?;
-            Time(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
-        }
+    let most = now.plus_ms(RETRY_AFTER_S_MAX * SECOND_MS);
+    let until = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds are as good as the cap.
+        text.parse::<u32>().map_or(most, |seconds| now.plus_ms(i64::from(seconds) * SECOND_MS))
+    } else {
+        let date = HTTP_DATES.iter().find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?;
+        Time(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
     };
-    Some(until.min(now.plus_ms(RETRY_AFTER_S_MAX * SECOND_MS))).filter(|until| *until > now)
+    Some(until.min(most)).filter(|until| *until > now)
 }
 
 #[cfg(test)]
@@ -102,6 +105,9 @@ mod tests {
         assert_eq!(retry_after("120", now), Some(now.plus_ms(120_000)));
         assert_eq!(retry_after("Thu, 05 Mar 2026 10:11:00 GMT", now), Some(Time(1_772_705_460_000)));
         assert_eq!(retry_after("999999999", now), Some(now.plus_ms(86_400_000)));
+        assert_eq!(retry_after("99999999999999999999", now), Some(now.plus_ms(86_400_000)));
+        assert_eq!(retry_after("Thursday, 05-Mar-26 10:11:00 GMT", now), Some(Time(1_772_705_460_000)));
+        assert_eq!(retry_after("Thu Mar  5 10:11:00 2026", now), Some(Time(1_772_705_460_000)));
         assert_eq!(retry_after("Thu, 05 Mar 2020 10:11:00 GMT", now), None);
         assert_eq!(retry_after("soon", now), None);
         assert_eq!(retry_after("-5", now), None);

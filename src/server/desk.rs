@@ -149,10 +149,14 @@ impl Desk {
                     // One more look: what was committed before listening began.
                     match self.handle(&call, pass, since).await? {
                         Step::Wait { .. } if self.engine.clock.now() < until => {
-                            tokio::select! {
-                                () = notified => {}
-                                () = self.engine.clock.sleep_until(until) => {}
+                            if !self.engine.feeds.is_closed() {
+                                tokio::select! {
+                                    () = notified => {}
+                                    () = self.engine.clock.sleep_until(until) => {}
+                                }
                             }
+                            // A daemon that stops waits no longer: as if the call had come long ago.
+                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { since };
                             self.handle(&call, pass, since).await?
                         }
                         other => other,
@@ -198,7 +202,7 @@ impl Service for Counter {
         let found = self.0.api.find(call);
         match self.0.judge(call, reach, &found) {
             Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal }, body_bytes_max }),
-            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id))),
+            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id, self.0.engine.clock.now()))),
         }
     }
 
@@ -216,7 +220,7 @@ impl Service for Counter {
                         "request failed"
                     );
                 }
-                pass.found.render(&fault, &call.request_id)
+                pass.found.render(&fault, &call.request_id, self.0.engine.clock.now())
             }
         }
     }

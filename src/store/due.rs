@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
-use crate::model::id::{DeliveryId, Id, WebhookId};
+use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
 use crate::model::{Delivery, Event, Time};
 
 use super::effects::Dispatch;
@@ -29,7 +29,39 @@ pub struct Slice {
     pub damaged: Vec<String>,
 }
 
+/// A delivery whose `expires_at` has come before it was final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub webhook: WebhookId,
+    pub event: EventId,
+    pub delivery: DeliveryId,
+}
+
 impl Store {
+    /// Deliveries that ended by themselves until `until`, at most about `limit`; and when the first one after them does.
+    pub fn ended(&self, until: Time, limit: usize) -> Result<(Vec<Ended>, Option<Time>)> {
+        let (mut ended, mut next) = (Vec::new(), None);
+        for partition in self.shelf.open_partitions() {
+            let snapshot = self.shelf.snapshot(&partition)?;
+            let mut ids = Vec::new();
+            snapshot.scan(Table::Ends, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, _| {
+                let Some((at, delivery)) = tables::read_end(key) else { return Ok(Next::Go) };
+                if at > until || ids.len() == limit {
+                    next = [next, Some(at)].into_iter().flatten().min();
+                    return Ok(Next::Stop);
+                }
+                ids.push(delivery);
+                Ok(Next::Go)
+            })?;
+            for id in ids {
+                if let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, id.as_bytes())? {
+                    ended.push(Ended { webhook: delivery.webhook_id, event: delivery.event_id, delivery: id });
+                }
+            }
+        }
+        Ok((ended, next))
+    }
+
     /// When something is due first, for every webhook that has something.
     pub fn due_heads(&self) -> Result<Vec<(WebhookId, Time)>> {
         let mut heads = Vec::new();

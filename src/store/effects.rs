@@ -51,6 +51,8 @@ pub struct Effects {
     pub told: Vec<Told>,
     /// Webhooks that got new deliveries: who waits at their feed looks again.
     pub fed: Vec<WebhookId>,
+    /// When the first of the new deliveries that end by themselves does so.
+    pub ends: Option<Time>,
     /// Replay jobs that have more to do.
     pub jobs: bool,
     /// Files that failed and were reopened, in words, for the log.
@@ -68,6 +70,7 @@ impl Effects {
         self.registry_changed |= other.registry_changed;
         self.told.extend(other.told);
         self.fed.extend(other.fed);
+        self.ends = [self.ends, other.ends].into_iter().flatten().min();
         self.jobs |= other.jobs;
         self.failures.extend(other.failures);
     }

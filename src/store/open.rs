@@ -16,6 +16,7 @@ use super::dedup::Dedup;
 use super::disk::Disk;
 use super::error::{Error, Result};
 use super::file::{Access, File};
+use super::journal::Journal;
 use super::reads::Store;
 use super::registry::Registry;
 use super::row;
@@ -75,6 +76,7 @@ pub fn open_with_ids(
     let shelf = Arc::new(Shelf::new(disk, options, vault, state));
     let last = load_state(&shelf)?;
     remove_unlisted(&shelf)?;
+    let journal = Journal::open(&*shelf.disk)?;
     let mut writer = Writer {
         shelf: shelf.clone(),
         ids,
@@ -85,6 +87,7 @@ pub fn open_with_ids(
         dedup: Dedup::default(),
         disk_full: false,
         disk_checked_at: None,
+        journal,
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;
@@ -194,8 +197,7 @@ impl Writer {
                 self.active = partition.first;
             }
             if !row.counted {
-                let cache_bytes = if row.sealed { OTHER_CACHE_BYTES } else { super::shelf::ACTIVE_CACHE_BYTES };
-                self.shelf.write(partition, cache_bytes)?;
+                self.open_for_writing(partition)?;
                 let snapshot = self.shelf.snapshot(partition)?;
                 self.ids.rise_above(last_id(&snapshot)?);
                 self.load_states(&snapshot)?;
@@ -222,7 +224,7 @@ impl Writer {
         Ok(())
     }
 
-    fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
+    pub(super) fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
         let snapshot = self.shelf.snapshot(partition)?;
         let from = EventId::floor(window);
         let mut known = Vec::new();

@@ -411,12 +411,12 @@ impl Store {
     }
 
     /// Whether the event's retention has not ended.
-    fn is_kept(&self, event: EventId, now: Time) -> bool {
+    pub(super) fn is_kept(&self, event: EventId, now: Time) -> bool {
         now < event.time().plus_ms(self.shelf.options.retention_ms)
     }
 
     /// A delivery as people see it: what a removed webhook left open reads as cancelled at once.
-    fn shown(&self, mut delivery: Delivery) -> Delivery {
+    pub(super) fn shown(&self, mut delivery: Delivery) -> Delivery {
         if delivery.status.is_final() {
             return delivery;
         }
@@ -428,7 +428,7 @@ impl Store {
         delivery
     }
 
-    fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
+    pub(super) fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
         query.reach.covers(delivery.org_id, delivery.app_id)
             && query.webhook.is_none_or(|id| id == delivery.webhook_id)
             && query.status.is_none_or(|status| status == delivery.status)
@@ -444,7 +444,7 @@ impl Store {
     }
 
     /// One page of ids of a partition table, newest first, each made a row by `read`; none: examined but not shown.
-    fn page<T>(
+    pub(super) fn page<T>(
         &self,
         table: Table,
         prefix: &[u8],
@@ -531,7 +531,7 @@ fn wanted_event(query: &EventQuery, event: &Event) -> bool {
         })
 }
 
-fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
+pub(super) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
     query.reach.covers(attempt.org_id, attempt.app_id)
         && query.webhook.is_none_or(|id| id == attempt.webhook_id)
         && query.success.is_none_or(|success| success == attempt.success)

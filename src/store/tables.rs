@@ -28,7 +28,10 @@
 //!   figures         webhook, hour                      -> that hour by the minute
 //!   event_keys      event, kind                        -> fingerprint of `event_id` or `Idempotency-Key`   appended
 //!   answers         SHA-256 of key, route and name     -> AnswerRow, sealed
-//! meta              name                               -> schema, data key
+//!   ends            expires_at ms, delivery            -> nothing: deliveries that are not final and have an end
+//! meta              name                               -> schema, data key, journal epoch
+//!
+//! journal           what the latest batches changed in the active partition: see `journal.rs`
 //! ```
 
 use redb::TableDefinition;
@@ -65,10 +68,40 @@ pub enum Table {
     Figures,
     EventKeys,
     Answers,
+    Ends,
 }
 
 /// How many tables there are.
-pub const TABLES: usize = Table::Answers as usize + 1;
+pub const TABLES: usize = Table::Ends as usize + 1;
+
+/// Every table, at its own number.
+pub const ALL_TABLES: [Table; TABLES] = [
+    Table::Meta,
+    Table::Organizations,
+    Table::Apps,
+    Table::Keys,
+    Table::Webhooks,
+    Table::Removed,
+    Table::Partitions,
+    Table::Totals,
+    Table::States,
+    Table::StateAnswers,
+    Table::Jobs,
+    Table::Audit,
+    Table::Events,
+    Table::Data,
+    Table::Deliveries,
+    Table::OfWebhook,
+    Table::OfEvent,
+    Table::Due,
+    Table::Queue,
+    Table::Attempts,
+    Table::Tried,
+    Table::Figures,
+    Table::EventKeys,
+    Table::Answers,
+    Table::Ends,
+];
 
 pub const STATE_TABLES: [Table; 12] = [
     Table::Meta,
@@ -85,7 +118,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::Audit,
 ];
 
-pub const PARTITION_TABLES: [Table; 13] = [
+pub const PARTITION_TABLES: [Table; 14] = [
     Table::Meta,
     Table::Events,
     Table::Data,
@@ -99,6 +132,7 @@ pub const PARTITION_TABLES: [Table; 13] = [
     Table::Figures,
     Table::EventKeys,
     Table::Answers,
+    Table::Ends,
 ];
 
 impl Table {
@@ -128,6 +162,7 @@ impl Table {
             Table::Figures => "figures",
             Table::EventKeys => "event_keys",
             Table::Answers => "answers",
+            Table::Ends => "ends",
         }
     }
 
@@ -168,6 +203,17 @@ pub fn read_due(key: &[u8]) -> Option<(WebhookId, Time, DeliveryId)> {
     Some((Id::from_bytes(*webhook), Time(i64::from_be_bytes(*at)), Id::from_bytes(rest.try_into().ok()?)))
 }
 
+/// When a delivery ends by itself.
+pub fn end(at: Time, delivery: DeliveryId) -> Vec<u8> {
+    [at.0.max(0).to_be_bytes().as_slice(), delivery.as_bytes()].concat()
+}
+
+/// The time and delivery of an end's key.
+pub fn read_end(key: &[u8]) -> Option<(Time, DeliveryId)> {
+    let (at, delivery) = key.split_first_chunk::<8>()?;
+    Some((Time(i64::from_be_bytes(*at)), Id::from_bytes(delivery.try_into().ok()?)))
+}
+
 /// A place in an ordered queue: one queue for each webhook and key.
 pub fn queue(webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Vec<u8> {
     [webhook.as_bytes().as_slice(), &key_hash.to_be_bytes(), delivery.as_bytes()].concat()
@@ -186,4 +232,16 @@ pub fn last_id<K>(key: &[u8]) -> Option<Id<K>> {
 /// The first id of a key.
 pub fn first_id<K>(key: &[u8]) -> Option<Id<K>> {
     key.first_chunk::<16>().map(|bytes| Id::from_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_stands_at_its_own_number() {
+        for (number, table) in ALL_TABLES.into_iter().enumerate() {
+            assert_eq!(table as usize, number, "{}", table.name());
+        }
+    }
 }

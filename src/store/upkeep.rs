@@ -15,7 +15,7 @@ use super::draft::Draft;
 use super::error::Result;
 use super::figures::SumsRow;
 use super::row;
-use super::shelf::{Partition, PartitionRow, Shelf};
+use super::shelf::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, Shelf};
 use super::snapshot::{Next, Snapshot, Way};
 use super::tables::{self, Table};
 use super::writer::Writer;
@@ -48,9 +48,12 @@ impl Writer {
     /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
     /// that is not on the list.
     pub fn roll(&mut self, now: Time) -> Result<()> {
+        self.checkpoint()?;
         let first = self.id::<Partition>(now).as_u128();
         let new = Partition::new(first, PartitionRow::default());
         self.shelf.create_partition(&new)?;
+        // Opened before anybody can find it: readers never open the active one.
+        self.shelf.write(&new, ACTIVE_CACHE_BYTES)?;
         let old = self.shelf.partition(self.active);
         let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
         draft.put(Table::Partitions, first.to_be_bytes().to_vec(), &new.row());
@@ -64,6 +67,7 @@ impl Writer {
         }
         self.shelf.add_partition(new);
         self.active = first;
+        self.journal.restart(first, 0);
         Ok(())
     }
 

@@ -18,9 +18,14 @@ use super::draft::Draft;
 use super::effects::Effects;
 use super::error::{Error, Result};
 use super::figures::FigureCache;
+use super::file::File;
+use super::journal::Journal;
 use super::registry::Registry;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
+use super::tables::Table;
 
+/// Where a partition says up to which epoch journal records are in it.
+const EPOCH_KEY: &[u8] = b"journal_epoch";
 /// How often the free space is asked for.
 const FREE_SPACE_CHECK_MS: i64 = SECOND_MS;
 
@@ -47,6 +52,7 @@ pub struct Writer {
     pub(super) dedup: Dedup,
     pub(super) disk_full: bool,
     pub(super) disk_checked_at: Option<Time>,
+    pub(super) journal: Journal,
 }
 
 impl std::fmt::Debug for Writer {
@@ -171,12 +177,14 @@ impl Writer {
                 draft: Draft::over(base),
                 draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
                 effects: Effects::default(),
+                follow: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
             if let Some(slot) = broken {
                 left.retain(|other| *other != slot);
                 continue;
             }
+            let follow = on.follow;
             let (registry, removed, draft, effects) = (on.registry, on.removed, on.draft, on.effects);
             if draft.is_empty() {
                 return;
@@ -196,6 +204,7 @@ impl Writer {
             }
             effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
             batch.effects.merge(effects);
+            batch.follow.extend(follow);
             return;
         }
     }
@@ -249,13 +258,14 @@ impl Writer {
             }
             on.finish();
             let OnPartition { draft, learned, effects, follow, notes, .. } = on;
-            let committed = if draft.is_empty() { Ok(()) } else { file.commit(draft) };
+            let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
             drop(file);
             if let Err(error) = committed {
                 batch.effects.failures.push(error.to_string());
                 failed(results, &left, &error);
                 self.figures.remove(&first);
-                if let Err(error) = self.shelf.close(&partition) {
+                let reopened = self.shelf.close(&partition).and_then(|()| self.open_for_writing(&partition));
+                if let Err(error) = reopened {
                     batch.effects.failures.push(error.to_string());
                 }
                 return;
@@ -269,13 +279,87 @@ impl Writer {
         }
     }
 
-    /// The file of a partition, taken out of the totals first if it was counted in them.
-    fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<super::file::File>> {
+    /// Makes a draft durable and visible: in the active partition by a journal record where it fits, elsewhere and
+    /// otherwise by a durable commit.
+    fn commit(&mut self, first: u128, file: &Arc<File>, mut draft: Draft) -> Result<()> {
+        if first != self.active {
+            return file.commit(draft);
+        }
+        if self.journal.append(&draft.changes())? {
+            return file.show(draft);
+        }
+        let epoch = self.journal.epoch();
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
+        file.commit(draft)?;
+        self.journal.restart(first, epoch);
+        Ok(())
+    }
+
+    /// Whether the journal holds what redb has not made durable yet.
+    pub fn has_unchecked(&self) -> bool {
+        !self.journal.is_empty()
+    }
+
+    /// Makes redb's own what the journal holds, and lets the journal begin again.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        if self.journal.is_empty() {
+            return Ok(());
+        }
+        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
+        let file = self.open_for_writing(&partition)?;
+        let mut draft = Draft::over(file.snapshot()?);
+        let epoch = self.journal.epoch();
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
+        match file.commit(draft) {
+            Ok(()) => {
+                self.journal.restart(self.active, epoch);
+                Ok(())
+            }
+            Err(error) => {
+                drop(file);
+                self.figures.remove(&partition.first);
+                self.shelf.close(&partition)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The file of a partition, taken out of the totals first if it was counted in them. The active one gets what the
+    /// journal has for it when it is opened.
+    pub(super) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<File>> {
         if partition.row().counted {
             self.uncount(partition)?;
         }
-        let cache_bytes = if partition.first == self.active { ACTIVE_CACHE_BYTES } else { OTHER_CACHE_BYTES };
-        self.shelf.write(partition, cache_bytes)
+        if partition.first != self.active {
+            return self.shelf.write(partition, OTHER_CACHE_BYTES);
+        }
+        let was_open = self.shelf.is_open_for_writing(partition);
+        let file = self.shelf.write(partition, ACTIVE_CACHE_BYTES)?;
+        if !was_open && let Err(error) = self.recover(partition.first, &file) {
+            drop(file);
+            self.shelf.close(partition)?;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Applies what the journal has beyond what the file says it holds.
+    fn recover(&mut self, first: u128, file: &Arc<File>) -> Result<()> {
+        let mut draft = Draft::over(file.snapshot()?);
+        let epoch = draft.get::<u64>(Table::Meta, EPOCH_KEY)?.unwrap_or(0);
+        let records = self.journal.after(first, epoch)?;
+        self.journal.restart(first, epoch);
+        if records.is_empty() {
+            return Ok(());
+        }
+        records.into_iter().for_each(|record| draft.absorb(record));
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &(epoch + 1));
+        file.commit(draft)?;
+        self.journal.restart(first, epoch + 1);
+        if let Some(partition) = self.shelf.partition(first) {
+            self.load_fingerprints(&partition, Time::ZERO)?;
+        }
+        Ok(())
     }
 
     fn check_free_space(&mut self, now: Time) {

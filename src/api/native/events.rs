@@ -144,7 +144,7 @@ fn decisions(context: &Context<'_>, event: &Event, data: Option<&Bytes>) -> Resu
         decisions.push(match newest.remove(&webhook.id) {
             Some(delivery) => {
                 let state = context.store.state(webhook.id);
-                let held = held(webhook, &delivery, event, (state.circuit, state.hold_until), context.now);
+                let held = held(webhook, &delivery, event, (state.circuit, state.retry_after), context.now);
                 match held {
                     Some(reason) => Decision { webhook_id: webhook.id, decision: "held", reason },
                     None => went(&delivery),
@@ -169,7 +169,7 @@ fn held(
     webhook: &Webhook,
     delivery: &Delivery,
     event: &Event,
-    (circuit, hold_until): (Circuit, Option<Time>),
+    (circuit, retry_after): (Circuit, Option<Time>),
     now: Time,
 ) -> Option<&'static str> {
     let later = |at: Option<Time>| at.is_some_and(|at| at > now);
@@ -178,7 +178,7 @@ fn held(
         Status::Paused => Some("paused"),
         Status::Disabled => Some("disabled"),
         Status::Enabled if circuit != Circuit::Closed => Some("circuit_open"),
-        Status::Enabled if later(hold_until) => Some("retry_after"),
+        Status::Enabled if later(retry_after) => Some("retry_after"),
         Status::Enabled if later(event.deliver_at) => Some("deliver_at"),
         Status::Enabled if later(delivery.next_attempt_at) => None,
         Status::Enabled if webhook.ordered != Ordered::No && delivery.attempts == 0 => Some("ordered"),

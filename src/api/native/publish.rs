@@ -18,7 +18,7 @@ use crate::api::call::Reply;
 use crate::api::context::Context;
 use crate::api::fault::{Fault, Flaw};
 use crate::api::fields::{self, Flaws, Leaf, Object};
-use crate::api::step::Step;
+use crate::api::step::{Step, Then};
 use crate::model::{AppId, EventId, Time};
 use crate::rules::patterns;
 use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Refusal, Registry};
@@ -51,23 +51,26 @@ pub fn one(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         cloudevents::Mode::Native => read_one(&ask.call.body, &place, traceparent)?,
         cloudevents::Mode::Batched => {
             let events = cloudevents::read_batch(&ask.call.body, traceparent)?;
-            return Ok(pointed(Step::apply(ask.order(Command::Publish(events))?, show_many), "/events"));
+            return Ok(pointing(Step::apply(ask.order(Command::Publish(events))?, show_many), "/events"));
         }
         mode => cloudevents::read_one(mode, ask.call, traceparent)?,
     };
-    Ok(pointed(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one), "/events/0"))
+    Ok(pointing(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one), "/events/0"))
 }
 
-/// The store points into a batch; a body of another form lacks the part of the pointer that is `missing`.
-fn pointed(step: Step, missing: &'static str) -> Step {
+/// The store points into a native batch; where the body is another one, `prefix` is not in it.
+fn pointing(step: Step, prefix: &'static str) -> Step {
     let Step::Apply { order, then } = step else { return step };
-    let in_this_body = |refusal| match refusal {
-        Refusal::Invalid { pointer, detail } => {
-            Refusal::Invalid { pointer: pointer.strip_prefix(missing).map_or(pointer.clone(), str::to_owned), detail }
-        }
-        other => other,
-    };
-    Step::Apply { order, then: Box::new(move |result| then(result.map_err(in_this_body))) }
+    let then: Then<_> = Box::new(move |result: Result<Applied, Refusal>| {
+        then(result.map_err(|refusal| match refusal {
+            Refusal::Invalid { pointer, detail } => {
+                let pointer = pointer.strip_prefix(prefix).map_or(pointer.clone(), str::to_owned);
+                Refusal::Invalid { pointer, detail }
+            }
+            other => other,
+        }))
+    });
+    Step::Apply { order, then }
 }
 
 /// `POST /v1/events/batch`.

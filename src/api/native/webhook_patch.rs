@@ -20,7 +20,8 @@ pub fn patched(webhook: &Webhook, ask: &Ask<'_>, policy: &Policy) -> Result<Webh
     apply(webhook, ask.object()?, policy)
 }
 
-fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Result<Webhook, Fault> {
+/// The webhook after `patch`, which another surface may have put into these fields' names.
+pub fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Result<Webhook, Fault> {
     let mut flaws = Flaws::new();
     let judged = patch.has("url").then_some(policy);
     let mut form = Vec::new();

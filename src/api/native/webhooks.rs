@@ -16,8 +16,8 @@ use crate::api::params;
 use crate::api::step::Step;
 use crate::model::webhook::{Secret, Status, WebhookState};
 use crate::model::{AppId, Time, Webhook, WebhookId};
-use crate::rules::signing;
 use crate::rules::target::Policy;
+use crate::rules::{circuit, signing};
 use crate::store::command::first_secret;
 use crate::store::{Applied, Command, Reach, Receipt, Registry, Search};
 
@@ -102,7 +102,7 @@ pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let rows = context.registry.webhooks_within(reach).filter(wanted);
     let page = page::cut(Kind::Webhooks, &ask.query, rows, |webhook| webhook.id.as_u128())?;
     Ok(Step::Reply(page::reply(Kind::Webhooks, &page, |webhook| {
-        WebhookView::new(webhook, &context.store.state(webhook.id))
+        WebhookView::new(webhook, &state_now(context, webhook.id))
     })))
 }
 
@@ -116,7 +116,12 @@ fn found(search: &Search, webhook: &Webhook) -> bool {
 /// `GET /v1/webhooks/{id}`.
 pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let webhook = in_path(context, ask)?;
-    Ok(Step::Reply(shown(&webhook, &context.store.state(webhook.id))))
+    Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))))
+}
+
+/// The running state as it is shown now.
+fn state_now(context: &Context<'_>, id: WebhookId) -> WebhookState {
+    circuit::shown(context.store.state(id), context.now)
 }
 
 fn shown(webhook: &Webhook, state: &WebhookState) -> Reply {
@@ -129,13 +134,13 @@ pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let webhook = in_path(context, ask)?;
     let patched = webhook_patch::patched(&webhook, ask, &context.settings.policy)?;
     if patched == *webhook {
-        return Ok(Step::Reply(shown(&webhook, &context.store.state(webhook.id))));
+        return Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))));
     }
-    let store = context.store.clone();
+    let (store, now) = (context.store.clone(), context.now);
     let order = ask.order(Command::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(order, move |applied| {
         let webhook = received(applied)?;
-        Ok(shown(&webhook, &store.state(webhook.id)))
+        Ok(shown(&webhook, &circuit::shown(store.state(webhook.id), now)))
     }))
 }
 
@@ -159,7 +164,7 @@ pub fn resume(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
 fn set_status(context: &mut Context<'_>, ask: &Ask<'_>, status: Status) -> Result<Step, Fault> {
     ask.no_fields()?;
     let id = in_path(context, ask)?.id;
-    let state = context.store.state(id);
+    let state = state_now(context, id);
     let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
     let order = ask.order_with(Command::SetStatus { id, status }, Bytes::from(extra))?;
     Ok(Step::apply(order, move |mut applied| {

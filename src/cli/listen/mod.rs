@@ -1,9 +1,9 @@
 //! `postrider listen`: a receiver to develop and to try things with. With `--create` it makes a webhook for itself, and
 //! takes it away again however it is stopped, short of SIGKILL.
 
-mod receiver;
-mod seen;
-mod verify;
+pub(super) mod receiver;
+pub(super) mod seen;
+pub(super) mod verify;
 
 use std::{
     net::Ipv4Addr,
@@ -186,18 +186,18 @@ impl Made {
 }
 
 /// Ctrl-C, SIGTERM, and the terminal that is closed.
-struct Stop {
+pub(super) struct Stop {
     signals: [Signal; 3],
 }
 
 impl Stop {
-    fn new() -> Result<Self, Exit> {
+    pub fn new() -> Result<Self, Exit> {
         let on = |kind| signal(kind).map_err(|error| Exit::failed(format!("cannot watch signals: {error}")));
         let signals = [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?];
         Ok(Self { signals })
     }
 
-    async fn asked(&mut self) {
+    pub async fn asked(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -13,14 +13,16 @@ use crate::store::Dispatch;
 use crate::store::due::{Place, Slice};
 
 /// Deliveries of one webhook that wait in memory; what is more stays in the index.
-pub const LANE_DELIVERIES_MAX: usize = 256;
+pub const LANE_DELIVERIES_MAX: usize = 1_024;
 /// Payload bytes of one webhook that wait in memory, about.
-pub const LANE_BYTES_MAX: usize = 1 << 20;
+pub const LANE_BYTES_MAX: usize = 2 << 20;
+/// Deliveries read from the index at once.
+pub const SLICE_DELIVERIES_MAX: usize = 256;
 /// Under this the lane is filled from the index.
 const LANE_LOW: usize = 64;
 /// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
 /// makes a receiver see twice.
-const UNRECORDED_FACTOR: usize = 4;
+const UNRECORDED_FACTOR: usize = 16;
 /// How far behind its rate a webhook may catch up, so that a late timer does not lower the rate.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
@@ -39,6 +41,10 @@ pub struct Lane {
     /// When the index has something after `cursor`; none: nothing that is known of.
     more: Option<Time>,
     reading: bool,
+    /// While reading: where reading has to begin again afterwards, because something was noted there meanwhile.
+    low: Option<Place>,
+    /// While reading: what ended meanwhile. The slice may be older than that and still have it.
+    settled: HashSet<DeliveryId>,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
     /// Stands in the ring of those that may send now.
@@ -74,6 +80,8 @@ impl Lane {
             cursor: None,
             more: None,
             reading: false,
+            low: None,
+            settled: HashSet::new(),
             rate_next_ms: 0.0,
             is_in_ring: false,
             timer: None,
@@ -86,10 +94,7 @@ impl Lane {
         let full = self.queue.len() >= LANE_DELIVERIES_MAX || self.queue_bytes >= LANE_BYTES_MAX;
         let place = (dispatch.due, dispatch.delivery_id);
         if behind || full {
-            if self.cursor.is_some_and(|cursor| place <= cursor) {
-                self.cursor = None;
-            }
-            self.more = Some(self.more.map_or(dispatch.due, |more| more.min(dispatch.due)));
+            self.note_due(dispatch.due);
             return;
         }
         self.cursor = self.cursor.max(Some(place));
@@ -103,35 +108,44 @@ impl Lane {
         }
     }
 
-    /// The index has something from `due` on. If it lies before the cursor, reading begins at the head again.
+    /// The index has something from `due` on. If it lies before the cursor, reading goes back to it.
     pub fn note_due(&mut self, due: Time) {
-        if self.cursor.is_some_and(|(at, _)| due <= at) {
-            self.cursor = None;
-        }
+        self.go_back_to(due);
         self.more = Some(self.more.map_or(due, |more| more.min(due)));
     }
 
+    fn go_back_to(&mut self, due: Time) {
+        let before = (due.minus_ms(1), DeliveryId::MAX);
+        if self.cursor.is_some_and(|cursor| cursor > before) {
+            self.cursor = Some(before);
+        }
+        if self.reading {
+            self.low = Some(self.low.map_or(before, |low| low.min(before)));
+        }
+    }
+
     /// A slice of the index, asked for by `Need::Read`.
-    pub fn fill(&mut self, slice: Slice, began: Option<Place>) {
+    pub fn fill(&mut self, slice: Slice) {
         self.reading = false;
         // What was noted while reading may lie before or after the slice: `more` keeps the earlier of both.
-        let rewound = self.cursor < began;
-        let noted = self.more.take();
-        self.more = match (slice.next, noted) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if !rewound {
-            self.cursor = slice.last.max(self.cursor);
+        self.more = [slice.next, self.more].into_iter().flatten().min();
+        self.cursor = slice.last.max(self.cursor);
+        if let Some(low) = self.low.take() {
+            self.cursor = self.cursor.map(|cursor| cursor.min(low));
         }
+        let settled = std::mem::take(&mut self.settled);
         for dispatch in slice.ready {
-            self.push(dispatch);
+            if !settled.contains(&dispatch.delivery_id) {
+                self.push(dispatch);
+            }
         }
     }
 
     /// Reading failed: try again later.
     pub fn read_failed(&mut self, again: Time) {
         self.reading = false;
+        self.low = None;
+        self.settled.clear();
         self.more = Some(again);
     }
 
@@ -166,7 +180,7 @@ impl Lane {
         if self.webhook.status != Status::Enabled {
             return Blocked::Stays;
         }
-        if let Some(until) = self.state.hold_until.filter(|until| *until > now) {
+        if let Some(until) = self.state.held_until().filter(|until| *until > now) {
             return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;
@@ -204,6 +218,7 @@ impl Lane {
 
     /// The outcome is durable.
     pub fn recorded(&mut self, delivery: DeliveryId) {
+        self.settle(delivery);
         if self.held.remove(&delivery) {
             self.unrecorded = self.unrecorded.saturating_sub(1);
         }
@@ -214,12 +229,19 @@ impl Lane {
         if self.held.remove(&delivery) {
             self.unrecorded = self.unrecorded.saturating_sub(1);
         }
-        self.cursor = None;
-        self.note_due(again);
+        self.go_back_to(Time::ZERO);
+        self.more = Some(self.more.map_or(again, |more| more.min(again)));
+    }
+
+    fn settle(&mut self, delivery: DeliveryId) {
+        if self.reading {
+            self.settled.insert(delivery);
+        }
     }
 
     /// A delivery that must not be sent any more leaves the queue; one in flight goes on.
     pub fn withdraw(&mut self, delivery: DeliveryId) {
+        self.settle(delivery);
         let before = self.queue.len();
         self.queue.retain(|dispatch| dispatch.delivery_id != delivery);
         if self.queue.len() < before {
@@ -232,13 +254,10 @@ impl Lane {
         self.in_flight + self.unrecorded
     }
 
-    /// Whether it can be forgotten: nothing in memory, nothing known of in the index, and no rate used up.
+    /// Whether it can be forgotten: nothing in memory, nothing known of in the index, and no rate that still holds it.
     pub fn is_idle(&self, now: Time) -> bool {
-        self.rate_next_ms <= now.0 as f64
-            && self.queue.is_empty()
-            && self.held.is_empty()
-            && self.more.is_none()
-            && !self.reading
+        let is_held_back = self.webhook.rate_limit_per_s.is_some() && self.rate_next_ms > now.0 as f64;
+        self.queue.is_empty() && self.held.is_empty() && self.more.is_none() && !self.reading && !is_held_back
     }
 }
 
@@ -249,3 +268,6 @@ enum Blocked {
     /// Until something happens: a change of configuration, an outcome.
     Stays,
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,9 @@ pub struct Lanes {
     in_flight_max: usize,
 }
 
+/// Of the slots that all share, the part that a webhook may take without regard to others. Of the rest it may have as
+/// many out as are free, so that however many webhooks hang, there is a slot for the next one.
+const UNSHARED_PART: f64 = 0.75;
 /// How long a delivery whose outcome could not be written waits before it is sent again.
 const LOST_WAIT_MS: i64 = 5_000;
 
@@ -55,18 +58,7 @@ impl Lanes {
         if effects.registry_changed {
             self.reload(registry, now);
         }
-        for (id, state) in effects.states {
-            self.change(id, now, |lane| lane.state = state);
-        }
-        for (id, due) in effects.due {
-            self.lane(id, registry, &state);
-            self.change(id, now, |lane| lane.note_due(due));
-        }
-        for dispatch in effects.fresh {
-            let id = dispatch.webhook_id;
-            self.lane(id, registry, &state);
-            self.change(id, now, |lane| lane.offer(dispatch));
-        }
+        // What ended comes before what is due: the same delivery may be in both, and then it is due again.
         for (id, delivery) in effects.withdrawn {
             self.change(id, now, |lane| lane.withdraw(delivery));
         }
@@ -79,6 +71,18 @@ impl Lanes {
             if let Some(id) = self.outstanding.remove(&delivery) {
                 self.change(id, now, |lane| lane.given_up(delivery, now.plus_ms(LOST_WAIT_MS)));
             }
+        }
+        for (id, state) in effects.states {
+            self.change(id, now, |lane| lane.state = state);
+        }
+        for (id, due) in effects.due {
+            self.lane(id, registry, &state);
+            self.change(id, now, |lane| lane.note_due(due));
+        }
+        for dispatch in effects.fresh {
+            let id = dispatch.webhook_id;
+            self.lane(id, registry, &state);
+            self.change(id, now, |lane| lane.offer(dispatch));
         }
     }
 
@@ -137,6 +141,7 @@ impl Lanes {
 
     /// The next delivery to be sent, if one may be.
     pub fn next(&mut self, now: Time) -> Option<(Dispatch, Arc<Webhook>)> {
+        let mut passed_over: usize = 0;
         while self.outstanding.len() < self.in_flight_max {
             let app = self.ring.pop_front()?;
             let Some(turns) = self.of_app.get_mut(&app) else { continue };
@@ -145,7 +150,16 @@ impl Lanes {
                 self.put_back(app, None);
                 continue;
             };
-            let taken = if lane.may_send(now) { lane.take(now) } else { None };
+            let may_send = lane.may_send(now);
+            if may_send && !has_share(lane.in_flight(), self.outstanding.len(), self.in_flight_max) {
+                self.put_back(app, Some(id));
+                passed_over += 1;
+                if passed_over > self.of_app.values().map(VecDeque::len).sum::<usize>() {
+                    return None;
+                }
+                continue;
+            }
+            let taken = if may_send { lane.take(now) } else { None };
             let webhook = lane.webhook.clone();
             let again = lane.may_send(now);
             lane.is_in_ring = again;
@@ -171,8 +185,17 @@ impl Lanes {
         }
     }
 
-    pub fn fill(&mut self, id: WebhookId, slice: Slice, began: Option<Place>, now: Time) {
-        self.change(id, now, |lane| lane.fill(slice, began));
+    /// Takes a delivery out of memory, unless it is out or its outcome is not durable yet. True: it is not out.
+    pub fn withdraw(&mut self, id: WebhookId, delivery: DeliveryId, now: Time) -> bool {
+        if self.outstanding.contains_key(&delivery) {
+            return false;
+        }
+        self.change(id, now, |lane| lane.withdraw(delivery));
+        true
+    }
+
+    pub fn fill(&mut self, id: WebhookId, slice: Slice, now: Time) {
+        self.change(id, now, |lane| lane.fill(slice));
     }
 
     pub fn read_failed(&mut self, id: WebhookId, again: Time, now: Time) {
@@ -211,3 +234,11 @@ impl Lanes {
         self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
     }
 }
+
+/// Whether a webhook with `own` requests out may have one more.
+fn has_share(own: usize, out: usize, out_max: usize) -> bool {
+    (out as f64) < out_max as f64 * UNSHARED_PART || own == 0 || own < out_max - out
+}
+
+#[cfg(test)]
+mod tests;

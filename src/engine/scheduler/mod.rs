@@ -2,6 +2,8 @@
 //!
 //! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
 
+#[cfg(test)]
+mod fixture;
 mod lane;
 mod lanes;
 
@@ -10,14 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
-use crate::store::due::{Place, Slice};
+use crate::store::due::{Ended, Place, Slice};
 use crate::store::{Command, Dispatch, Effects, Order, Store};
 
-use self::lane::{LANE_BYTES_MAX, LANE_DELIVERIES_MAX};
+use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
 use super::courier::Courier;
 use super::ledger::Ledger;
@@ -36,8 +39,10 @@ const TIDY_MS: i64 = 60_000;
 enum Message {
     Batch(Box<Effects>),
     Finished(WebhookId),
-    Filled(WebhookId, Option<Place>, Slice),
+    Filled(WebhookId, Slice),
     ReadFailed(WebhookId),
+    /// The time of these is over.
+    Ended(Vec<Ended>),
     /// Send nothing more.
     Stop,
 }
@@ -53,6 +58,11 @@ impl Bell {
     /// What a batch changed.
     pub fn batch(&self, effects: Effects) {
         let _ = self.messages.send(Message::Batch(Box::new(effects)));
+    }
+
+    /// The time of these deliveries is over: what is not out of them is ended.
+    pub fn ended(&self, deliveries: Vec<Ended>) {
+        let _ = self.messages.send(Message::Ended(deliveries));
     }
 
     /// Nothing more is sent from now on; what is in flight goes on.
@@ -75,6 +85,8 @@ pub struct Scheduler {
     lanes: Lanes,
     prepared: HashMap<WebhookId, Result<Arc<Prepared>, String>>,
     bell: Bell,
+    /// Requests under way: given up together with the scheduler.
+    flying: JoinSet<()>,
     stopped: bool,
     tidied_at: Time,
 }
@@ -98,6 +110,7 @@ impl Scheduler {
         in_flight_max: usize,
     ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
+        let (prepared, flying) = (HashMap::new(), JoinSet::new());
         Scheduler {
             store,
             ledger,
@@ -105,8 +118,9 @@ impl Scheduler {
             metrics,
             work,
             lanes,
-            prepared: HashMap::new(),
+            prepared,
             bell,
+            flying,
             stopped: false,
             tidied_at: Time::ZERO,
         }
@@ -123,6 +137,7 @@ impl Scheduler {
             let now = clock.now();
             self.lanes.tick(now);
             self.serve(now);
+            while self.flying.try_join_next().is_some() {}
             self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
             let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
             tokio::select! {
@@ -146,14 +161,22 @@ impl Scheduler {
         match message {
             Message::Batch(effects) => self.learn(*effects, now),
             Message::Finished(id) => self.lanes.finished(id, now),
-            Message::Filled(id, began, slice) => {
+            Message::Filled(id, slice) => {
                 for damage in &slice.damaged {
                     self.metrics.damaged();
                     tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
                 }
-                self.lanes.fill(id, slice, began, now);
+                self.lanes.fill(id, slice, now);
             }
             Message::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
+            Message::Ended(deliveries) => {
+                for Ended { webhook, event, delivery } in deliveries {
+                    // One that is out ends by its outcome.
+                    if self.lanes.withdraw(webhook, delivery, now) {
+                        self.ledger.submit(Order::internal(Command::Expire { event, delivery }));
+                    }
+                }
+            }
             Message::Stop => self.stopped = true,
         }
         if now.since(self.tidied_at) >= TIDY_MS {
@@ -198,7 +221,7 @@ impl Scheduler {
         self.metrics.sent(now.since(dispatch.due));
         let prepared = self.prepare(&webhook, now);
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
-        tokio::spawn(async move {
+        self.flying.spawn(async move {
             let finished = courier.carry(&dispatch, &webhook, prepared).await;
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
             let _ = messages.send(Message::Finished(dispatch.webhook_id));
@@ -220,9 +243,9 @@ impl Scheduler {
     fn read(&self, id: WebhookId, after: Option<Place>, now: Time) {
         let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
         tokio::spawn(async move {
-            let slice = work.run(move || store.due(id, after, now, LANE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
+            let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {
-                Some(Ok(slice)) => Message::Filled(id, after, slice),
+                Some(Ok(slice)) => Message::Filled(id, slice),
                 Some(Err(error)) => {
                     tracing::error!(%error, webhook_id = %id, "what is due could not be read; trying again");
                     Message::ReadFailed(id)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
@@ -241,12 +242,8 @@ impl Listener for Exhausted {
             return self.inner.accept();
         }
         self.failures -= 1;
-        let error = if self.failures.is_multiple_of(2) {
-            rustix::io::Errno::MFILE.raw_os_error()
-        } else {
-            rustix::io::Errno::CONNABORTED.raw_os_error()
-        };
-        Box::pin(std::future::ready(Err(io::Error::from_raw_os_error(error))))
+        let error = if self.failures.is_multiple_of(2) { Errno::MFILE } else { Errno::CONNABORTED };
+        Box::pin(std::future::ready(Err(error.into())))
     }
 
     fn local_addr(&self) -> Listen {

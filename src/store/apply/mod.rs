@@ -4,6 +4,7 @@
 
 mod deliveries;
 pub(super) mod jobs;
+mod notice;
 pub(super) mod publish;
 mod queue;
 mod record;

@@ -88,7 +88,9 @@ impl OnPartition<'_> {
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
-                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
+                // What was erased can no longer be compared: the id and the type decide.
+                let same = event.event_type == new.event_type
+                    && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
                 return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
@@ -125,7 +127,7 @@ impl OnPartition<'_> {
         if deliver_at.plus_ms(longest) < end {
             return Ok(());
         }
-        let detail = "deliver_at and the retry schedule after it end after the retention".to_owned();
+        let detail = "is too late: the retry schedule after it ends after the retention".to_owned();
         Err(Refusal::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
     }
 
@@ -214,9 +216,10 @@ impl OnPartition<'_> {
             remember(&mut self.draft, &event, Kind::EventId, fingerprint);
             self.learned.insert(fingerprint, shared.clone());
         }
-        let due = new.deliver_at.map_or(received_at, |at| at.max(received_at));
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
+        // By the clock, not by the id: after the clock was set back ids are ahead of it, and nothing would be due for as long.
+        let due = new.deliver_at.map_or(self.draw.now, |at| at.max(self.draw.now));
         for webhook in webhooks {
             let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
             self.make_delivery(&shared, &data, webhook, making)?;
@@ -234,7 +237,7 @@ impl OnPartition<'_> {
     ) -> Judged<Delivery> {
         let end = event.expires_at.unwrap_or(Time::MAX);
         let due = making.due.min(end);
-        let mut delivery = Delivery {
+        let delivery = Delivery {
             id: self.draw.id(),
             event_id: event.id,
             webhook_id: webhook.id,
@@ -244,7 +247,8 @@ impl OnPartition<'_> {
             status: DeliveryStatus::Pending,
             attempts: 0,
             next_attempt_at: Some(due),
-            created_at: Time::ZERO,
+            // Not the id's time: a full counter may have moved that on.
+            created_at: self.draw.now.max(event.received_at),
             first_attempt_at: None,
             completed_at: None,
             replay_of: making.replay_of,
@@ -258,13 +262,16 @@ impl OnPartition<'_> {
             last_response_time_ms: None,
             manual: making.trigger == Trigger::Manual,
         };
-        delivery.created_at = delivery.id.time();
         let waits = match queue_of(webhook, event.ordering_key.as_deref()) {
             None => false,
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,
         };
         self.draft.put(Table::Deliveries, tables::one(delivery.id), &delivery);
         self.draft.mark(Table::OfWebhook, tables::pair(webhook.id, delivery.id));
+        if let Some(end) = delivery.expires_at {
+            self.draft.mark(Table::Ends, tables::end(end, delivery.id));
+            self.effects.ends = [self.effects.ends, Some(end)].into_iter().flatten().min();
+        }
         if making.trigger != Trigger::Event {
             self.draft.mark(Table::OfEvent, tables::pair(event.id, delivery.id));
         }

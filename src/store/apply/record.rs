@@ -1,6 +1,5 @@
 //! Recording an outcome: the attempt, what it makes of the delivery, of the figures, and of the webhook.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::attempt::Outcome;
@@ -11,12 +10,12 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::rules::transition::{self, Happening};
 use crate::rules::{circuit, histogram, patterns, retry};
 
-use super::super::command::{Command, Finished, NewEvent, Order, Receipt};
+use super::super::command::{Command, Finished, Order, Receipt};
 use super::super::effects::Told;
 use super::super::figures::Owner;
 use super::super::tables::{self, Table};
 use super::publish::queue_of;
-use super::{Judged, OnPartition};
+use super::{Judged, OnPartition, notice};
 
 /// The receiver wants no more.
 const STATUS_GONE: u16 = 410;
@@ -48,6 +47,8 @@ impl OnPartition<'_> {
             }
             _ => None,
         };
+        // Not before the time that the receiver asked for, which holds the whole webhook.
+        let next = next.map(|at| at.max(finished.hold_until.unwrap_or(Time::ZERO)));
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
         let happening = match (finished.success, next) {
             (true, _) => Happening::Succeeded,
@@ -131,6 +132,9 @@ impl OnPartition<'_> {
             return Ok(());
         }
         delivery.completed_at = Some(at);
+        if let Some(end) = was.expires_at {
+            self.draft.remove(Table::Ends, tables::end(end, was.id));
+        }
         let owners = [Some(delivery.webhook_id), delivery.job_id.map(|job| Owner::from_u128(job.as_u128()))];
         for owner in owners.into_iter().flatten() {
             let sums = &mut self.figures.sums(&self.draft, owner)?.sums;
@@ -220,32 +224,9 @@ impl OnPartition<'_> {
         self.tell(webhook, "delivery.exhausted", &reason, &format!("delivery.exhausted:{}", delivery.id), &ids);
     }
 
-    /// Publishes a `postrider.*` event about a webhook. Its `event_id` names what happened, so that telling it twice is
-    /// telling it once.
+    /// Tells people, by an event and in the log.
     fn tell(&mut self, webhook: &Webhook, kind: &'static str, reason: &str, event_id: &str, ids: &[(&str, String)]) {
-        let mut data = serde_json::Map::new();
-        data.insert("webhook_id".into(), webhook.id.to_string().into());
-        data.insert("webhook_name".into(), webhook.name.clone().into());
-        data.insert("url".into(), webhook.url.clone().into());
-        data.insert("reason".into(), reason.into());
-        for (name, value) in ids {
-            data.insert((*name).into(), value.clone().into());
-        }
-        let event = NewEvent {
-            app: Some(webhook.app_id),
-            event_type: format!("{}{kind}", patterns::SYSTEM_PREFIX),
-            data: serde_json::Value::Object(data).to_string().into(),
-            event_id: Some(event_id.to_owned()),
-            occurred_at: None,
-            subject: None,
-            channels: Vec::new(),
-            ordering_key: None,
-            deliver_at: None,
-            expires_at: None,
-            metadata: BTreeMap::from([("webhook_id".to_owned(), webhook.id.to_string())]),
-            traceparent: None,
-        };
-        self.follow.push(Order::internal(Command::Publish(vec![event])));
+        self.follow.push(notice::about(webhook, kind, reason, event_id, ids));
         self.effects.told.push(Told { webhook_id: webhook.id, kind, reason: reason.to_owned() });
     }
 

@@ -19,7 +19,7 @@ use super::super::registry::Registry;
 use super::super::shelf::Shelf;
 use super::super::tables::{self, Table};
 use super::deliveries::conflict;
-use super::{AnswerRow, Draw, Judged, answer_row, judge_kept};
+use super::{AnswerRow, Draw, Judged, answer_row, judge_kept, notice};
 
 /// Secrets of a webhook that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 10;
@@ -33,6 +33,8 @@ pub struct OnState<'a> {
     pub draft: Draft,
     pub draw: Draw<'a>,
     pub effects: Effects,
+    /// Commands that follow from this batch, in other files.
+    pub follow: Vec<Order>,
 }
 
 impl OnState<'_> {
@@ -298,6 +300,10 @@ impl OnState<'_> {
         // A new address, or enabled again: what was learned of the old one no longer counts.
         if restarted || old.url != webhook.url {
             self.reset_state(webhook.id);
+        }
+        if old.status != Status::Disabled && webhook.status == Status::Disabled {
+            let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
+            self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
         }
         self.note(by, About::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))

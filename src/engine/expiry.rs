@@ -1,0 +1,68 @@
+//! Ends deliveries whose `expires_at` comes while they wait, whatever they wait for: a retry, a paused webhook, a circuit.
+//!
+//! Invariant: sleeps until the earliest end; who makes an earlier one wakes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::model::Time;
+use crate::store::Store;
+
+use super::clock::Clock;
+use super::scheduler::Bell;
+use super::work::Work;
+
+/// Deliveries of one partition that are ended together.
+const SLICE_DELIVERIES: usize = 1_000;
+/// Those that are out, and those that could not be read, are looked at again after this.
+const AGAIN_MS: i64 = 1_000;
+
+/// When the next end is waited for, for those who make new ones.
+#[derive(Debug)]
+pub struct Alarm {
+    until_ms: AtomicI64,
+    earlier: Notify,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Alarm { until_ms: AtomicI64::new(i64::MAX), earlier: Notify::new() }
+    }
+}
+
+impl Alarm {
+    /// Something ends at `end`.
+    pub fn set(&self, end: Time) {
+        if end.0 < self.until_ms.load(Ordering::SeqCst) {
+            self.earlier.notify_one();
+        }
+    }
+}
+
+/// Runs for ever.
+pub async fn run(store: Store, bell: Bell, clock: Arc<dyn Clock>, work: Work, alarm: Arc<Alarm>) {
+    loop {
+        // An end that is set from here on wakes the wait below, so that none falls between reading and waiting.
+        alarm.until_ms.store(i64::MAX, Ordering::SeqCst);
+        let (reading, now) = (store.clone(), clock.now());
+        let until = match work.run(move || reading.ended(now, SLICE_DELIVERIES)).await {
+            Some(Ok((ended, next))) if ended.is_empty() => next.unwrap_or(Time(i64::MAX)),
+            Some(Ok((ended, _))) => {
+                bell.ended(ended);
+                now.plus_ms(AGAIN_MS)
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "what has expired could not be read; trying again");
+                now.plus_ms(AGAIN_MS)
+            }
+            None => now.plus_ms(AGAIN_MS),
+        };
+        alarm.until_ms.store(until.0, Ordering::SeqCst);
+        tokio::select! {
+            () = alarm.earlier.notified() => {}
+            () = clock.sleep_until(until) => {}
+        }
+    }
+}

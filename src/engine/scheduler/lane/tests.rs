@@ -1,0 +1,134 @@
+//! A lane by itself: what it hands out, against an index that changes while it is read.
+
+use super::super::fixture::{delivery_id, dispatch, webhook};
+use super::*;
+
+const NOW: Time = Time(1_000_000);
+
+fn lane() -> Lane {
+    Lane::new(Arc::new(webhook(|_| {})), WebhookState::default())
+}
+
+fn slice(ids: &[(u128, i64)], next: Option<Time>) -> Slice {
+    let ready: Vec<Dispatch> = ids.iter().map(|(id, due)| dispatch(*id, Time(*due))).collect();
+    let last = ready.last().map(|dispatch| (dispatch.due, dispatch.delivery_id));
+    Slice { ready, last, next, damaged: Vec::new() }
+}
+
+/// What the lane would send now, all of it.
+fn sent(lane: &mut Lane) -> Vec<u128> {
+    std::iter::from_fn(|| if lane.may_send(NOW) { lane.take(NOW) } else { None })
+        .map(|d| d.delivery_id.as_u128())
+        .collect()
+}
+
+fn reading(lane: &mut Lane) -> Option<Place> {
+    match lane.need(NOW) {
+        Need::Read(after) => after,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_noted_while_reading_before_the_end_of_the_slice_is_read_again() {
+    let mut lane = lane();
+    lane.note_due(Time(1_000));
+    assert_eq!(reading(&mut lane), None);
+    // Committed after the slice was taken, due before its last entry.
+    lane.note_due(Time(2_000));
+    lane.fill(slice(&[(1, 1_000), (3, 3_000)], None));
+    let after = reading(&mut lane);
+    assert!(after < Some((Time(2_000), DeliveryId::MIN)), "{after:?}");
+    lane.fill(slice(&[(2, 2_000), (3, 3_000)], None));
+    assert_eq!(sent(&mut lane), [1, 3, 2], "each once");
+    assert_eq!(lane.need(NOW), Need::Rest);
+}
+
+#[test]
+fn what_ended_while_reading_is_not_sent_again() {
+    let mut lane = lane();
+    lane.note_due(Time(1_000));
+    reading(&mut lane);
+    lane.fill(slice(&[(1, 1_000), (2, 1_000)], None));
+    assert_eq!(sent(&mut lane), [1, 2]);
+    // Something is due before them, so the index is read again from there: both still stand in it.
+    lane.note_due(Time(500));
+    reading(&mut lane);
+    lane.finished();
+    lane.recorded(delivery_id(1));
+    lane.withdraw(delivery_id(4));
+    lane.fill(slice(&[(3, 500), (1, 1_000), (2, 1_000), (4, 1_500)], None));
+    assert_eq!(sent(&mut lane), [3]);
+}
+
+#[test]
+fn what_is_due_in_memory_stands_behind_what_is_due_in_the_index() {
+    let mut lane = lane();
+    lane.note_due(Time(1_000));
+    lane.offer(dispatch(9, Time(5_000)));
+    assert_eq!(reading(&mut lane), None);
+    lane.fill(slice(&[(1, 1_000), (9, 5_000)], None));
+    assert_eq!(sent(&mut lane), [1, 9]);
+}
+
+#[test]
+fn a_backlog_stays_in_the_index() {
+    let mut lane = lane();
+    for id in 0..2 * LANE_DELIVERIES_MAX as u64 {
+        lane.offer(dispatch(id.into(), Time(1_000 + id as i64)));
+    }
+    assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX);
+    lane.take(NOW);
+    assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX - 1);
+    lane.offer(dispatch(5_000, Time(6_000)));
+    assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX - 1, "it stands behind the others");
+}
+
+#[test]
+fn what_was_given_up_is_found_again() {
+    let mut lane = lane();
+    lane.offer(dispatch(1, Time(1_000)));
+    assert_eq!(sent(&mut lane), [1]);
+    lane.finished();
+    lane.given_up(delivery_id(1), Time(1_005_000));
+    assert_eq!(lane.need(NOW), Need::Wait(Time(1_005_000)));
+    assert!(matches!(lane.need(Time(1_005_000)), Need::Read(after) if after < Some((Time(1_000), DeliveryId::MIN))));
+}
+
+#[test]
+fn a_rate_that_still_holds_is_not_forgotten() {
+    let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))), WebhookState::default());
+    lane.offer(dispatch(1, NOW));
+    assert_eq!(sent(&mut lane), [1]);
+    lane.finished();
+    lane.recorded(delivery_id(1));
+    assert!(!lane.is_idle(NOW.plus_ms(60_000)));
+    assert!(lane.is_idle(NOW.plus_ms(100_000)));
+}
+
+#[test]
+fn a_rate_is_smooth_whatever_its_interval() {
+    for rate in [0.5, 7.0, 333.0, 2_000.0] {
+        let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(rate))), WebhookState::default());
+        let mut times = Vec::new();
+        let mut id = 0;
+        for ms in 0..20_000 {
+            let now = NOW.plus_ms(ms);
+            while lane.queue.len() < 10 {
+                id += 1;
+                lane.offer(dispatch(id, Time(1_000)));
+            }
+            while lane.may_send(now) {
+                let sent = lane.take(now).unwrap();
+                lane.finished();
+                lane.recorded(sent.delivery_id);
+                times.push(ms);
+            }
+        }
+        let expected = 20.0 * rate;
+        assert!((times.len() as f64 - expected).abs() <= expected * 0.02 + 1.0, "{rate}: {}", times.len());
+        let in_one_second = |from: i64| times.iter().filter(|ms| (from..from + 1_000).contains(ms)).count() as f64;
+        let most = (0..19_000).step_by(250).map(in_one_second).fold(0.0, f64::max);
+        assert!(most <= rate * 1.02 + 1.0, "{rate}: {most}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Whose turn it is: fair between apps, fair between webhooks, and a slot for whoever comes next.
+
+use super::super::fixture::{dispatch_to, webhook};
+use super::*;
+use crate::model::Id;
+
+const NOW: Time = Time(1_000_000);
+
+/// Webhooks as (app, webhook) with `waiting` deliveries each, all of them due.
+fn lanes(in_flight_max: usize, webhooks: &[(u128, u128)], waiting: u128) -> (Lanes, Registry) {
+    let mut registry = Registry::default();
+    for (app, id) in webhooks {
+        registry.put_webhook(Arc::new(webhook(|w| (w.app_id, w.id) = (Id::from_u128(*app), Id::from_u128(*id)))));
+    }
+    let mut lanes = Lanes::new(in_flight_max);
+    publish(&mut lanes, &registry, webhooks, waiting);
+    (lanes, registry)
+}
+
+fn publish(lanes: &mut Lanes, registry: &Registry, webhooks: &[(u128, u128)], count: u128) {
+    let fresh = webhooks
+        .iter()
+        .flat_map(|(_, id)| (0..count).map(move |n| dispatch_to(Id::from_u128(*id), id * 10_000 + n, NOW)));
+    let effects = Effects { fresh: fresh.collect(), ..Effects::default() };
+    lanes.learn(effects, registry, |_| WebhookState::default(), NOW);
+}
+
+fn turns(lanes: &mut Lanes) -> Vec<u128> {
+    std::iter::from_fn(|| lanes.next(NOW)).map(|(dispatch, _)| dispatch.webhook_id.as_u128()).collect()
+}
+
+#[test]
+fn apps_take_turns_and_within_an_app_its_webhooks() {
+    let (mut lanes, _) = lanes(100, &[(1, 11), (1, 12), (1, 13), (2, 21)], 2);
+    let turns = turns(&mut lanes);
+    assert_eq!(turns, [11, 21, 12, 21, 13, 11, 12, 13]);
+}
+
+#[test]
+fn however_many_webhooks_hang_there_is_a_slot_for_the_next() {
+    let hanging: Vec<(u128, u128)> = (1..=100).map(|n| (n, n)).collect();
+    let (mut lanes, mut registry) = lanes(1_000, &hanging, 50);
+    let taken = turns(&mut lanes).len();
+    assert!((750..1_000).contains(&taken), "{taken}");
+    registry.put_webhook(Arc::new(webhook(|w| (w.app_id, w.id) = (Id::from_u128(500), Id::from_u128(500)))));
+    publish(&mut lanes, &registry, &[(500, 500)], 1);
+    assert_eq!(turns(&mut lanes), [500]);
+}
+
+#[test]
+fn the_cap_holds_and_a_recorded_outcome_frees_a_slot() {
+    let (mut lanes, registry) = lanes(4, &[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)], 50);
+    let first: Vec<Dispatch> = std::iter::from_fn(|| lanes.next(NOW)).map(|(dispatch, _)| dispatch).collect();
+    assert_eq!((first.len(), lanes.outstanding()), (4, 4));
+    lanes.finished(first[0].webhook_id, NOW);
+    assert!(lanes.next(NOW).is_none(), "not durable yet");
+    let effects = Effects { recorded: vec![first[0].delivery_id], ..Effects::default() };
+    lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+    assert_eq!(turns(&mut lanes).len(), 1);
+}
+
+#[test]
+fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
+    let (mut lanes, registry) = lanes(10, &[(1, 1)], 1);
+    let (sent, _) = lanes.next(NOW).unwrap();
+    lanes.finished(sent.webhook_id, NOW);
+    let (id, delivery) = (sent.webhook_id, sent.delivery_id);
+    let effects = Effects { recorded: vec![delivery], due: vec![(id, NOW)], ..Effects::default() };
+    lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
+    assert_eq!(lanes.reads.len(), 1);
+    let slice = Slice { ready: vec![sent], last: Some((NOW, delivery)), ..Slice::default() };
+    lanes.fill(id, slice, NOW);
+    assert_eq!(turns(&mut lanes), [1]);
+}

@@ -1,0 +1,31 @@
+//! The events that Postrider publishes about its own webhooks: `postrider.*`.
+//!
+//! Invariant: the `event_id` names what happened, so that telling it twice is telling it once.
+
+use std::collections::BTreeMap;
+
+use crate::model::webhook::Webhook;
+use crate::rules::patterns;
+
+use super::super::command::{Command, NewEvent, Order};
+
+/// The order that publishes an event of type `postrider.<kind>` about a webhook. `ids` say what else it is about.
+pub(super) fn about(webhook: &Webhook, kind: &str, reason: &str, event_id: &str, ids: &[(&str, String)]) -> Order {
+    let mut data = serde_json::Map::new();
+    data.insert("webhook_id".into(), webhook.id.to_string().into());
+    data.insert("webhook_name".into(), webhook.name.clone().into());
+    data.insert("url".into(), webhook.url.clone().into());
+    data.insert("reason".into(), reason.into());
+    for (name, value) in ids {
+        data.insert((*name).into(), value.clone().into());
+    }
+    let event = NewEvent {
+        app: Some(webhook.app_id),
+        event_type: format!("{}{kind}", patterns::SYSTEM_PREFIX),
+        data: serde_json::Value::Object(data).to_string().into(),
+        event_id: Some(event_id.to_owned()),
+        metadata: BTreeMap::from([("webhook_id".to_owned(), webhook.id.to_string())]),
+        ..NewEvent::default()
+    };
+    Order::internal(Command::Publish(vec![event]))
+}

@@ -1,0 +1,167 @@
+//! Attempts after the first: the schedule with its jitter, what ends it, and what a person can do about it.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{text, time};
+use crate::support::{Act, Receiver, START, TestDaemon};
+
+#[tokio::test]
+async fn attempts_follow_the_schedule_and_keep_the_events_id() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::timed(&daemon.clock).await;
+    receiver.next_statuses([500, 404, 302, 200]);
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [5, 300, 1800] })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    let mut before = START;
+    for (attempts, wait_s) in [(1, 5), (2, 300), (3, 1800)] {
+        let request = receiver.next().await;
+        assert_eq!(request.header("webhook-id"), text(&event, "id"));
+        assert_eq!(request.header("postrider-attempt"), attempts.to_string());
+        assert_eq!(request.header("webhook-timestamp"), (before.0 / 1_000).to_string());
+        let delivery = daemon.delivery_when(&event, |row| row["attempts"] == attempts).await;
+        assert_eq!(delivery["status"], "retrying");
+        let next = time(&delivery, "next_attempt_at");
+        let wait_ms = next.since(before);
+        assert!((wait_s * 1_000..=wait_s * 1_100 + 1_000).contains(&wait_ms), "{wait_ms} for {wait_s}");
+        // A millisecond early nothing is sent: the request that comes next carries the right time.
+        daemon.clock.advance_ms(wait_ms - 1);
+        daemon.clock.advance_ms(1);
+        before = next;
+    }
+    let last = receiver.next().await;
+    assert_eq!((last.at, last.header("postrider-attempt")), (Some(before), "4"));
+    let delivery = daemon.delivery_in(&event, "delivered").await;
+    let attempts = daemon.attempts(&delivery).await;
+    let codes: Vec<u64> = attempts.iter().map(|a| a["status_code"].as_u64().unwrap()).collect();
+    assert_eq!(codes, [500, 404, 302, 200]);
+    let triggers: Vec<&str> = attempts.iter().map(|a| text(a, "trigger")).collect();
+    assert_eq!(triggers, ["event", "retry", "retry", "retry"]);
+    for pair in attempts.windows(2) {
+        assert_eq!(pair[1]["retry_of"], pair[0]["id"]);
+        assert_eq!(pair[1]["started_at"], pair[0]["next_attempt_at"]);
+    }
+}
+
+#[tokio::test]
+async fn a_used_up_schedule_is_a_failure_and_an_event_of_its_own() {
+    let daemon = TestDaemon::start().await;
+    let (receiver, watcher) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
+    let webhook = daemon
+        .webhook(&receiver.url(), json!({ "retry_schedule_s": [10], "event_types": ["a.**", "postrider.**"] }))
+        .await;
+    daemon.webhook(&watcher.url(), json!({ "event_types": ["postrider.**"] })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    receiver.next().await;
+    daemon.delivery_in(&event, "retrying").await;
+    daemon.advance_s(12);
+    receiver.next().await;
+    let delivery = daemon.delivery_in(&event, "failed").await;
+    assert_eq!(delivery["attempts"], 2);
+    assert_eq!(time(&delivery, "completed_at"), START.plus_ms(12_000));
+    let told = watcher.next().await.json();
+    assert_eq!(told["type"], "postrider.delivery.exhausted");
+    assert_eq!(told["data"]["delivery_id"], delivery["id"]);
+    assert_eq!(told["data"]["webhook_id"], webhook["id"]);
+    assert!(!text(&told["data"], "reason").is_empty());
+    // Never about itself, although it subscribes.
+    daemon.publish("a.c", json!(2)).await;
+    assert_eq!(receiver.next().await.json()["type"], "a.c");
+}
+
+#[tokio::test]
+async fn a_retry_by_hand_pulls_a_waiting_delivery_forward_and_repeats_a_final_one() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([500, 200, 200]);
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [3600] })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    receiver.next().await;
+    let waiting = daemon.delivery_in(&event, "retrying").await;
+    let path = format!("/v1/deliveries/{}/retry", text(&waiting, "id"));
+    let pulled = daemon.try_post(&path, json!({})).await.expect(202);
+    assert_eq!(pulled["id"], waiting["id"]);
+    assert_eq!(receiver.next().await.header("postrider-attempt"), "2");
+    let done = daemon.delivery_in(&event, "delivered").await;
+    assert_eq!(text(&daemon.attempts(&done).await[1], "trigger"), "manual");
+
+    let repeated = daemon.try_post(&path, json!({})).await.expect(202);
+    assert_eq!((&repeated["replay_of"], &repeated["event_id"]), (&done["id"], &event["id"]));
+    let request = receiver.next().await;
+    assert_eq!(request.header("webhook-id"), text(&event, "id"));
+    assert_eq!(request.header("postrider-delivery-id"), text(&repeated, "id"));
+    let rows = crate::support::eventually("both delivered", async || {
+        let rows = daemon.deliveries(&event).await;
+        rows.iter().all(|row| row["status"] == "delivered").then_some(rows)
+    })
+    .await;
+    assert_eq!(rows.len(), 2);
+    assert_eq!(text(&daemon.attempts(&rows[1]).await[0], "trigger"), "replay");
+}
+
+#[tokio::test]
+async fn cancelling_ends_what_is_not_delivered_and_nothing_else() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([500]);
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [10] })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    receiver.next().await;
+    let waiting = daemon.delivery_in(&event, "retrying").await;
+    let path = format!("/v1/deliveries/{}/cancel", text(&waiting, "id"));
+    let cancelled = daemon.try_post(&path, json!({})).await.expect(200);
+    assert_eq!((cancelled["status"].as_str(), &cancelled["next_attempt_at"]), (Some("cancelled"), &Value::Null));
+    assert_eq!(daemon.try_post(&path, json!({})).await.expect(409)["code"], "delivery_final");
+    daemon.advance_s(3_600);
+    let second = daemon.publish("a.b", json!(2)).await;
+    assert_eq!(receiver.next().await.header("webhook-id"), text(&second, "id"), "the cancelled one was not sent");
+    daemon.delivery_in(&second, "delivered").await;
+    let cancel = daemon.post(&format!("/v1/events/{}/cancel", text(&second, "id")), json!({})).await;
+    assert_eq!(cancel["cancelled"], 0);
+}
+
+#[tokio::test]
+async fn cancelling_while_the_request_is_out_keeps_its_attempt() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    receiver.next().await;
+    let cancel = daemon.post(&format!("/v1/events/{}/cancel", text(&event, "id")), json!({})).await;
+    assert_eq!(cancel["cancelled"], 1);
+    receiver.open(1);
+    let delivery = daemon.delivery_when(&event, |row| row["attempts"] == 1).await;
+    assert_eq!(delivery["status"], "cancelled");
+    assert_eq!(daemon.attempts(&delivery).await[0]["success"], true);
+}
+
+#[tokio::test]
+async fn only_200_counts_where_the_rule_says_so() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([204, 200]);
+    daemon.webhook(&receiver.url(), json!({ "success_rule": "200", "retry_schedule_s": [10] })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    receiver.next().await;
+    let delivery = daemon.delivery_in(&event, "retrying").await;
+    assert_eq!(
+        (delivery["last_outcome"].as_str(), delivery["last_status_code"].as_u64()),
+        (Some("http_status"), Some(204))
+    );
+    daemon.advance_s(12);
+    receiver.next().await;
+    daemon.delivery_in(&event, "delivered").await;
+}
+
+#[tokio::test]
+async fn redirects_are_failures_that_are_not_followed() {
+    let daemon = TestDaemon::start().await;
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    receiver.always(Act::with_header(307, "location", &elsewhere.url()));
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": "none" })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    let delivery = daemon.delivery_in(&event, "failed").await;
+    assert_eq!(delivery["last_status_code"], 307);
+    let attempt = daemon.attempts(&delivery).await.remove(0);
+    assert_eq!(attempt["response_headers"]["location"], elsewhere.url());
+    assert_eq!(elsewhere.count(), 0);
+}

@@ -1,0 +1,176 @@
+//! A whole daemon in the test's own process: real sockets, a real store in a temporary directory, a clock that is moved.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::config::{self, Settings};
+use postrider::daemon::{Daemon, World, take};
+use postrider::engine::clock::{HandClock, SystemRandomness};
+use postrider::engine::network::{Listen, RealNetwork};
+use postrider::engine::work::Work;
+use postrider::server::Limits;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::{START, eventually};
+
+/// How long a stop waits for requests under way.
+const STOP: Duration = Duration::from_secs(10);
+
+pub struct TestDaemon {
+    pub clock: Arc<HandClock>,
+    pub settings: Settings,
+    /// The first key, which may do everything.
+    pub client: Client,
+    daemon: Option<Daemon>,
+    folder: TempDir,
+}
+
+/// The client of the first key: `daemon.get(…)`.
+impl Deref for TestDaemon {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl TestDaemon {
+    /// With default settings, but for loopback receivers, which are allowed.
+    pub async fn start() -> TestDaemon {
+        TestDaemon::with(|_| {}).await
+    }
+
+    /// With settings that differ from those of `start`.
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> TestDaemon {
+        let folder = tempfile::tempdir().expect("a directory");
+        let mut settings = Settings::default();
+        settings.data_dir = folder.path().to_owned();
+        settings.listen = config::Listen::Tcp("127.0.0.1:0".parse().expect("an address"));
+        settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
+        settings.min_free_bytes = 0;
+        change(&mut settings);
+        let clock = Arc::new(HandClock::at(START));
+        let daemon = run(&settings, &clock).await;
+        let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
+        let client = client_of(&daemon, key);
+        TestDaemon { clock, settings, client, daemon: Some(daemon), folder }
+    }
+
+    /// Stops as SIGTERM does and starts again on the same data, on another port.
+    pub async fn restart(&mut self) {
+        self.stop(STOP).await;
+        self.start_again().await;
+    }
+
+    /// Stops as SIGTERM does; requests under way have `timeout`.
+    pub async fn stop(&mut self, timeout: Duration) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.stop(timeout).await;
+        }
+    }
+
+    pub async fn start_again(&mut self) {
+        let daemon = run(&self.settings, &self.clock).await;
+        self.client = client_of(&daemon, self.client.key.clone());
+        self.daemon = Some(daemon);
+    }
+
+    /// Where the store lies.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Lets time pass, for due times and for the clock's trust alike.
+    pub fn advance_s(&self, seconds: i64) {
+        self.clock.advance_ms(seconds * 1_000);
+    }
+
+    /// Makes a webhook; `fields` are put on top of the URL.
+    pub async fn webhook(&self, url: &str, fields: Value) -> Value {
+        let mut body = json!({ "url": url });
+        for (name, value) in fields.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        self.try_post("/v1/webhooks", body).await.expect(201)
+    }
+
+    /// Publishes one event with this type and data.
+    pub async fn publish(&self, event_type: &str, data: Value) -> Value {
+        self.publish_with(json!({ "type": event_type, "data": data })).await
+    }
+
+    pub async fn publish_with(&self, event: Value) -> Value {
+        self.try_post("/v1/events", event).await.expect(202)
+    }
+
+    /// The deliveries of an event, oldest first.
+    pub async fn deliveries(&self, event: &Value) -> Vec<Value> {
+        let page = self.get(&format!("/v1/events/{}/deliveries?limit=250", text(event, "id"))).await;
+        let mut rows = page["data"].as_array().expect("a list").clone();
+        rows.reverse();
+        rows
+    }
+
+    /// The only delivery of an event, once `wanted` says yes to it.
+    pub async fn delivery_when(&self, event: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually("a delivery as wanted", async || {
+            let rows = self.deliveries(event).await;
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            rows.into_iter().next().filter(|row| wanted(row))
+        })
+        .await
+    }
+
+    /// The only delivery of an event, once it has this status.
+    pub async fn delivery_in(&self, event: &Value, status: &str) -> Value {
+        self.delivery_when(event, |row| row["status"] == status).await
+    }
+
+    /// The attempts of a delivery, oldest first.
+    pub async fn attempts(&self, delivery: &Value) -> Vec<Value> {
+        let page = self.get(&format!("/v1/deliveries/{}/attempts?limit=250", text(delivery, "id"))).await;
+        let mut rows = page["data"].as_array().expect("a list").clone();
+        rows.reverse();
+        rows
+    }
+
+    /// The webhook as it reads now.
+    pub async fn read_webhook(&self, webhook: &Value) -> Value {
+        self.get(&format!("/v1/webhooks/{}", text(webhook, "id"))).await
+    }
+
+    /// The webhook, once `wanted` says yes to it.
+    pub async fn webhook_when(&self, webhook: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually("a webhook as wanted", async || Some(self.read_webhook(webhook).await).filter(&wanted)).await
+    }
+}
+
+/// A member that is text.
+pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_else(|| panic!("no text {member} in {value}"))
+}
+
+/// A member that is a time.
+pub fn time(value: &Value, member: &str) -> postrider::model::Time {
+    text(value, member).parse().unwrap_or_else(|_| panic!("no time {member} in {value}"))
+}
+
+async fn run(settings: &Settings, clock: &Arc<HandClock>) -> Daemon {
+    let world = World {
+        clock: clock.clone(),
+        random: Arc::new(SystemRandomness::default()),
+        network: Arc::new(RealNetwork),
+        disk: take(&settings.data_dir).expect("the data directory"),
+        work: Work::Threads,
+        limits: Limits::default(),
+        listeners: Vec::new(),
+    };
+    Daemon::start(settings, world).await.expect("the daemon starts")
+}
+
+fn client_of(daemon: &Daemon, key: String) -> Client {
+    let Listen::Tcp(address) = daemon.address else { panic!("not TCP") };
+    Client { address, key }
+}

@@ -1,0 +1,43 @@
+//! What every theme uses: a daemon on real sockets with a clock that the test moves, and receivers that do as they are told.
+//!
+//! Invariant: a test waits for what it waits for, never for time; `PATIENCE` only ends a test that has failed.
+
+pub mod client;
+pub mod daemon;
+pub mod receiver;
+pub mod signatures;
+
+use std::time::Duration;
+
+use postrider::model::Time;
+
+pub use client::{Answer, Client};
+pub use daemon::TestDaemon;
+pub use receiver::{Act, Receiver, Request};
+
+/// When every test begins: 2026-03-05T10:00:00Z.
+pub const START: Time = Time(1_772_704_800_000);
+/// How long a test that will fail waits for what does not come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at something that has to be asked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What `look` finds, as soon as it finds something. The only place that asks again and again.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// What `coming` brings; a panic naming `what` if it never comes.
+pub async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, coming).await {
+        Ok(come) => come,
+        Err(_) => panic!("never came: {what}"),
+    }
+}

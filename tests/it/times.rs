@@ -1,0 +1,165 @@
+//! When a delivery may go and when its time is over; and what happens when somebody sets the clock.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{text, time};
+use crate::support::{Act, Receiver, START, TestDaemon};
+
+#[tokio::test]
+async fn nothing_goes_before_deliver_at_and_then_it_goes() {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::timed(&daemon.clock).await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let at = START.plus_ms(3_600_000);
+    let later = daemon.publish_with(json!({ "type": "a", "data": "later", "deliver_at": at.to_string() })).await;
+    let waiting = daemon.delivery_in(&later, "pending").await;
+    assert_eq!(time(&waiting, "next_attempt_at"), at);
+    let read = daemon.get(&format!("/v1/events/{}", text(&later, "id"))).await;
+    assert_eq!(read["webhooks"][0]["reason"], "deliver_at");
+    daemon.clock.advance_ms(3_599_999);
+    daemon.restart().await;
+    let now = daemon.publish_with(json!({ "type": "a", "data": "now", "deliver_at": START.to_string() })).await;
+    assert_eq!(receiver.next().await.header("webhook-id"), text(&now, "id"), "a past time means at once");
+    daemon.clock.advance_ms(1);
+    let request = receiver.next().await;
+    assert_eq!((request.header("webhook-id"), request.at), (text(&later, "id"), Some(at)));
+    daemon.delivery_in(&later, "delivered").await;
+}
+
+#[tokio::test]
+async fn cancelling_an_event_ends_what_was_to_be_delivered_later() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let at = START.plus_ms(60_000).to_string();
+    let later = daemon.publish_with(json!({ "type": "a", "data": 1, "deliver_at": at })).await;
+    let path = format!("/v1/events/{}/cancel", text(&later, "id"));
+    assert_eq!(daemon.post(&path, json!({})).await["cancelled"], 1);
+    assert_eq!(daemon.deliveries(&later).await[0]["status"], "cancelled");
+    daemon.advance_s(3_600);
+    let next = daemon.publish("a", json!(2)).await;
+    assert_eq!(receiver.next().await.header("webhook-id"), text(&next, "id"));
+    assert_eq!(receiver.count(), 1);
+}
+
+fn assert_expired(delivery: &Value, attempts: u64, ended: postrider::model::Time) {
+    assert_eq!((delivery["status"].as_str(), delivery["last_outcome"].as_str()), (Some("failed"), Some("expired")));
+    assert_eq!((delivery["attempts"].as_u64(), &delivery["next_attempt_at"]), (Some(attempts), &Value::Null));
+    assert_eq!(time(delivery, "completed_at"), ended);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_retry_ends_when_its_time_is_over() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [10, 3600] })).await;
+    let end = START.plus_ms(60_000);
+    let event = daemon.publish_with(json!({ "type": "a", "data": 1, "expires_at": end.to_string() })).await;
+    daemon.delivery_when(&event, |row| row["attempts"] == 1).await;
+    daemon.advance_s(12);
+    let waiting = daemon.delivery_when(&event, |row| row["attempts"] == 2).await;
+    assert_eq!(time(&waiting, "next_attempt_at"), end, "no attempt is planned for later");
+    daemon.advance_s(48);
+    assert_expired(&daemon.delivery_in(&event, "failed").await, 2, end);
+    assert_eq!(receiver.count(), 2, "the end is no attempt");
+}
+
+#[tokio::test]
+async fn what_is_held_ends_when_its_time_is_over_too() {
+    let mut daemon = TestDaemon::start().await;
+    let (paused, later, ordered) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
+    let webhook = daemon.webhook(&paused.url(), json!({ "event_types": ["a"], "status": "paused" })).await;
+    daemon.webhook(&later.url(), json!({ "event_types": ["b"] })).await;
+    daemon.webhook(&ordered.url(), json!({ "event_types": ["c"], "ordered": true, "status": "paused" })).await;
+    let end = START.plus_ms(60_000);
+    let expiring = |kind: &str| json!({ "type": kind, "data": 1, "expires_at": end.to_string() });
+    let held = daemon.publish_with(expiring("a")).await;
+    let mut never = expiring("b");
+    never["deliver_at"] = json!(START.plus_ms(59_999).to_string());
+    never["expires_at"] = json!(START.plus_ms(60_000).to_string());
+    daemon.publish_with(never).await;
+    let first = daemon.publish_with(expiring("c")).await;
+    let second = daemon.publish("c", json!(2)).await;
+    daemon.restart().await;
+    daemon.advance_s(60);
+    assert_expired(&daemon.delivery_in(&held, "failed").await, 0, end);
+    assert_expired(&daemon.delivery_in(&first, "failed").await, 0, end);
+    let stats = daemon.get(&format!("/v1/webhooks/{}/stats", text(&webhook, "id"))).await;
+    assert_eq!(stats["pending_deliveries"], 0);
+    // The next of the ordered ones is no longer behind it.
+    let ordered_id = text(&daemon.deliveries(&second).await[0], "webhook_id").to_owned();
+    daemon.post(&format!("/v1/webhooks/{ordered_id}/resume"), json!({})).await;
+    assert_eq!(ordered.next().await.header("webhook-id"), text(&second, "id"));
+    daemon.post(&format!("/v1/webhooks/{}/resume", text(&webhook, "id")), json!({})).await;
+    let fresh = daemon.publish("a", json!(2)).await;
+    assert_eq!(paused.next().await.header("webhook-id"), text(&fresh, "id"), "what has ended is not sent");
+}
+
+#[tokio::test]
+async fn what_is_out_when_its_time_is_over_ends_by_its_outcome() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    receiver.next_acts([Act::Gate(200), Act::Gate(500)]);
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [5] })).await;
+    let expiring = json!({ "type": "a", "data": 1, "expires_at": START.plus_ms(10_000).to_string() });
+    let good = daemon.publish_with(expiring.clone()).await;
+    receiver.next().await;
+    let bad = daemon.publish_with(expiring).await;
+    receiver.next().await;
+    daemon.advance_s(30);
+    receiver.open(2);
+    assert_eq!(daemon.delivery_in(&good, "delivered").await["attempts"], 1);
+    assert_expired(&daemon.delivery_in(&bad, "failed").await, 1, START.plus_ms(30_000));
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test]
+async fn an_end_in_the_past_is_kept_as_what_it_is() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let past = START.minus_ms(1_000).to_string();
+    let event = daemon.publish_with(json!({ "type": "a", "data": 1, "expires_at": past })).await;
+    assert_expired(&daemon.delivery_in(&event, "failed").await, 0, START);
+    assert_eq!(receiver.count(), 0);
+    // A person who asks for it gets it: the end is over.
+    let delivery = daemon.deliveries(&event).await.remove(0);
+    daemon.post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await;
+    assert_eq!(receiver.next().await.header("webhook-id"), text(&event, "id"));
+}
+
+#[tokio::test]
+async fn a_clock_set_back_delays_nothing_fresh_and_sends_nothing_twice() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let before = daemon.publish("a", json!("before")).await;
+    receiver.next().await;
+    daemon.delivery_in(&before, "delivered").await;
+    daemon.clock.jump_to(START.minus_ms(3_600_000));
+    let after = daemon.publish("a", json!("after")).await;
+    assert_eq!(receiver.next().await.header("webhook-id"), text(&after, "id"));
+    daemon.delivery_in(&after, "delivered").await;
+    assert!(text(&after, "id") > text(&before, "id"), "ids go on rising");
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test]
+async fn a_clock_set_forward_sends_what_is_due_and_is_not_believed_by_retention() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([500]);
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [3600] })).await;
+    let event = daemon.publish("a", json!(1)).await;
+    daemon.delivery_in(&event, "retrying").await;
+    assert_eq!(daemon.try_get("/readyz").await.status, 200);
+    daemon.clock.jump_to(START.plus_ms(2 * 86_400_000));
+    assert_eq!(receiver.take(2).await[1].header("postrider-attempt"), "2");
+    daemon.delivery_in(&event, "delivered").await;
+    let ready = crate::support::eventually("retention stops", async || {
+        let answer = daemon.try_get("/readyz").await;
+        (answer.status == 503).then(|| answer.json())
+    })
+    .await;
+    assert!(ready.to_string().contains("clock"), "{ready}");
+}
