@@ -49,6 +49,24 @@ async fn every_route_refuses_every_key_without_its_scope() {
     assert!(refused > 300, "{refused}");
 }
 
+/// The shapes of others have their own words for what a key may do: a key that may none of it gets nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
+    let house = House::start().await;
+    let made = make(&house, json!({ "name": "k", "scopes": ["keys:read", "keys:write"] })).await;
+    let client = house.client(text(&made, "key"));
+    let surfaces = daemon::surfaces(&house.settings);
+    assert_eq!(surfaces.len(), 5);
+    for surface in &surfaces {
+        let client = client.on(surface, &house).await;
+        for route in surface.routes() {
+            let answer = ask(&client, route).await;
+            let status = answer.status.as_u16();
+            assert_eq!(status, 403, "{:?} {}: {}", route.verb, route.path, answer.body);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_live_key_no_route_says_anything() {
     let house = House::start().await;

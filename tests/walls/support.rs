@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use postrider::api::auth::key_hash;
+use postrider::api::route::{Surface, Verb};
 use postrider::config::{self, Settings};
 use postrider::daemon::{Daemon, World, take};
 use postrider::engine::clock::{HandClock, SystemRandomness};
@@ -91,6 +94,8 @@ async fn run(settings: &Settings, clock: &Arc<HandClock>, limits: Limits) -> Dae
 pub struct Client {
     pub address: SocketAddr,
     pub key: String,
+    /// The headers that the key is shown in.
+    shown: Vec<(&'static str, String)>,
     open: Arc<Mutex<Option<http1::SendRequest<Full<bytes::Bytes>>>>>,
 }
 
@@ -125,7 +130,29 @@ impl Answer {
 impl Client {
     /// An empty key: no credentials are shown.
     pub fn new(address: SocketAddr, key: &str) -> Client {
-        Client { address, key: key.to_owned(), open: Arc::default() }
+        let shown = vec![("authorization", format!("Bearer {key}"))];
+        Client { address, key: key.to_owned(), shown, open: Arc::default() }
+    }
+
+    /// The same caller, showing its key as this surface wants it: whichever way it does not answer with 401.
+    pub async fn on(&self, surface: &Surface, house: &House) -> Client {
+        let registry = house.daemon.engine.store.registry();
+        let id = registry.key_by_hash(&key_hash(&self.key)).expect("a key").id.to_string();
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("user:{}", self.key));
+        let ways = [
+            vec![("authorization", format!("Bearer {}", self.key))],
+            vec![("authorization", format!("Basic {basic}"))],
+            vec![("x-api-key", self.key.clone())],
+            vec![("x-client-key", id), ("x-client-secret", self.key.clone())],
+        ];
+        let route = surface.routes().iter().find(|route| route.verb == Verb::Get).expect("something to read");
+        for shown in ways {
+            let client = Client { shown, open: Arc::default(), ..self.clone() };
+            if client.get(&route.path.replace(['{', '}'], "")).await.status != 401 {
+                return client;
+            }
+        }
+        panic!("no way to show a key to {}", surface.name);
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -170,7 +197,7 @@ impl Client {
         let mut request =
             hyper::Request::builder().method(method.clone()).uri(path).header("host", self.address.to_string());
         if !self.key.is_empty() {
-            request = request.header("authorization", format!("Bearer {}", self.key));
+            request = self.shown.iter().fold(request, |request, (name, value)| request.header(*name, value));
         }
         if !body.is_empty() && !headers.iter().any(|(name, _)| *name == "content-type") {
             request = request.header("content-type", "application/json");
