@@ -261,7 +261,7 @@ fn events() -> Vec<Row> {
 
 fn batches() -> Vec<Row> {
     let batch = |name: &str, body: String, status| Row::of(name, "POST", "{EVENTS}/batch", Body::Text(body), status);
-    let mut items = vec![GOOD; 8];
+    let mut items = [GOOD; 8];
     items[7] = r#"{"type":"a b","data":{}}"#;
     let many = vec![GOOD; 1_001].join(",");
     let twice = r#"{"type":"a.b","data":1,"event_id":"same"},{"type":"a.b","data":2,"event_id":"same"}"#;

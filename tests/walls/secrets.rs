@@ -73,6 +73,17 @@ fn every_file(folder: &Path, each: &mut impl FnMut(&Path, &[u8])) {
     }
 }
 
+/// Which secrets stand in which files.
+fn found_in(folder: &Path, planted: &Planted) -> Vec<(String, String)> {
+    let (mut found, mut searched) = (Vec::new(), 0);
+    every_file(folder, &mut |path, bytes| {
+        searched += bytes.len();
+        found.extend(planted.find_in(bytes).map(|secret| (path.display().to_string(), secret)));
+    });
+    assert!(searched > 1_000_000, "{searched} bytes is no store");
+    found
+}
+
 #[test]
 fn what_was_planted_would_be_found() {
     let mut planted = Planted::default();
@@ -114,16 +125,10 @@ async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
         let listed = Value::Array(rows(&client, &format!("/v1/{list}")).await).to_string();
         assert_eq!(planted.find_in(listed.as_bytes()), None, "in {list}");
     }
+    // As a copy of the running daemon's disk would have them, and as a stopped one leaves them.
+    assert_eq!(found_in(folder.path(), &planted), []);
     program.stop();
-
-    let mut found = Vec::new();
-    let mut searched = 0;
-    every_file(folder.path(), &mut |path, bytes| {
-        searched += bytes.len();
-        found.extend(planted.find_in(bytes).map(|secret| (path.display().to_string(), secret)));
-    });
-    assert_eq!(found, []);
-    assert!(searched > 1_000_000, "{searched} bytes is no store");
+    assert_eq!(found_in(folder.path(), &planted), []);
     let said = fs::read_to_string(&log).expect("a log");
     assert!(said.contains("stopped"), "the log says something: {said}");
 }

@@ -367,8 +367,8 @@ async fn lists_hold_every_row_of_the_caller_and_no_other() {
     let seen = names(&rows(admin, "/v1/apps").await);
     assert_eq!(seen, ["MARKA2MARK", "MARKA1MARK", "default"]);
     for tenant in &tenants {
-        assert_eq!(names(&rows(&tenant.key, "/v1/apps").await), [tenant.marker.clone()]);
-        assert_eq!(names(&rows(&tenant.key, "/v1/webhooks").await), [tenant.marker.clone()]);
+        assert_eq!(names(&rows(&tenant.key, "/v1/apps").await), [tenant.marker.as_str()]);
+        assert_eq!(names(&rows(&tenant.key, "/v1/webhooks").await), [tenant.marker.as_str()]);
         assert_eq!(names(&rows(&tenant.key, "/v1/keys").await), [format!("key {}", tenant.marker)]);
         for (list, ids) in [("events", "event"), ("deliveries", "delivery"), ("replays", "replay")] {
             let found = rows(&tenant.key, &format!("/v1/{list}")).await;
