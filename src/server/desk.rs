@@ -63,7 +63,9 @@ impl Desk {
         let principal = found.identify(call, &self.engine.store.registry(), &self.settings, now)?;
         let host = call.header(http::header::HOST).unwrap_or_default();
         self.origins.judge_host(reach, host).map_err(foreign)?;
-        self.origins.judge_origin(reach, host, call.header(http::header::ORIGIN)).map_err(foreign)?;
+        // One that is there twice, or is no text, is nobody's.
+        let origin = call.headers.contains_key(http::header::ORIGIN).then(|| call.header(http::header::ORIGIN));
+        self.origins.judge_origin(reach, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
         let bytes_max = found.admit(call, principal.as_ref(), &self.settings)?;
         if let Some(principal) = &principal {
             self.take_from_rate(principal, now)?;

@@ -64,7 +64,9 @@ pub fn open_with_ids(
     ids: Box<dyn Ids>,
 ) -> Result<Opened> {
     let master = Vault::new(master_key);
-    if !disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
+    if disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
+        judge_key(&*disk, &master)?;
+    } else {
         create_state(&*disk, &master, &mut random)?;
     }
     let state = File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?;
@@ -103,6 +105,16 @@ fn create_state(disk: &dyn Disk, master: &Vault, random: &mut dyn FnMut() -> u64
     File::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
 }
 
+/// Refuses a wrong key before anything is opened for writing, which would already change the file.
+fn judge_key(disk: &dyn Disk, master: &Vault) -> Result<()> {
+    match File::open(disk, STATE_FILE, Access::Read, OTHER_CACHE_BYTES) {
+        Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
+        // Not closed cleanly: it is judged after the repair.
+        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8; KEY_BYTES]> {
     let wrapped = state.get(Table::Meta, DATA_KEY, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?.flatten();
     let wrapped = wrapped.ok_or_else(|| state.damaged(Table::Meta, DATA_KEY))?;
@@ -122,9 +134,12 @@ fn load_state(shelf: &Shelf) -> Result<u128> {
     })?;
     each(&state, Table::Apps, |_, value| row::decode::<App>(value).map(|a| registry.put_app(a)))?;
     each(&state, Table::Keys, |_, value| row::decode::<ApiKey>(value).map(|k| registry.put_key(k)))?;
-    each(&state, Table::Webhooks, |key, value| {
-        let plain = shelf.vault.open(key, row::decode_bytes(value)?)?;
-        rmp_serde::from_slice::<Webhook>(&plain).ok().map(|webhook| registry.put_webhook(Arc::new(webhook)))
+    state.scan(Table::Webhooks, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+        let sealed = row::decode_bytes(value).ok_or_else(|| state.damaged(Table::Webhooks, key))?;
+        let plain = shelf.vault.open(key, sealed).ok_or_else(|| state.sealed(Table::Webhooks, key))?;
+        let webhook = rmp_serde::from_slice::<Webhook>(&plain).map_err(|_| state.damaged(Table::Webhooks, key))?;
+        registry.put_webhook(Arc::new(webhook));
+        Ok(Next::Go)
     })?;
     let mut removed = HashMap::new();
     each(&state, Table::Removed, |key, value| {

@@ -104,6 +104,12 @@ impl Snapshot {
         Error::Damaged { file: self.name.to_string(), table: table.name(), key }
     }
 
+    /// The error of a row whose seal does not open; the key is that of one id.
+    pub fn sealed(&self, table: Table, key: &[u8]) -> Error {
+        let key = uuid::Uuid::from_slice(key).unwrap_or_default().hyphenated().to_string();
+        Error::Sealed { file: self.name.to_string(), table: table.name(), key }
+    }
+
     fn failed(&self, source: redb::Error) -> Error {
         Error::Storage { file: self.name.to_string(), source }
     }

@@ -280,7 +280,10 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
     }
     for job in bench.store.running_jobs().unwrap() {
         loop {
-            let Ok(Receipt::Job(job)) = bench.apply(Command::AdvanceJob { id: job.id, limit: 100 }).0 else { break };
+            let Ok(Receipt::Job(job)) = bench.apply(Command::AdvanceJob { id: job.id, limit: 100, make_max: 100 }).0
+            else {
+                break;
+            };
             assert_eq!(job.status, JobStatus::Running);
         }
     }

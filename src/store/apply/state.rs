@@ -504,7 +504,8 @@ impl OnState<'_> {
             Receipt::Webhook(webhook) => (About::webhook(webhook), "webhook.read_secret", webhook.id.to_string()),
             Receipt::Key(key) => (About::key(key), "key.read", key.id.to_string()),
             Receipt::Organization { organization, key, .. } => {
-                (About::organization(organization.id), "key.read", key.id.to_string())
+                let reader = by.map_or(organization.id, |by| by.reach.org);
+                (About::organization(reader), "key.read", key.id.to_string())
             }
             _ => return,
         };
