@@ -3,13 +3,17 @@
 
 mod support;
 
+mod auth_and_scopes;
 mod bodies;
 mod circuit;
 mod cloudevents;
 mod erase;
+mod fairness;
 mod feed;
 mod handshake;
+mod hostile_receivers;
 mod idempotency;
+mod kill;
 mod listing;
 mod ordering;
 mod publishing;

@@ -37,6 +37,8 @@ pub struct Lane {
     /// In the queue, in flight, or sent with an outcome that is not durable yet.
     held: HashSet<DeliveryId>,
     in_flight: usize,
+    /// Sent since the last request was over.
+    unanswered: usize,
     unrecorded: usize,
     /// Entries of the index up to here are in memory or done with.
     cursor: Option<Place>,
@@ -80,6 +82,7 @@ impl Lane {
             queue_bytes: 0,
             held: HashSet::new(),
             in_flight: 0,
+            unanswered: 0,
             unrecorded: 0,
             cursor: None,
             more: None,
@@ -237,6 +240,7 @@ impl Lane {
         let dispatch = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(dispatch.data.len());
         self.in_flight += 1;
+        self.unanswered += 1;
         if let Some(rate) = self.rate() {
             let from = self.rate_next_ms.max(now.0 as f64 - RATE_CATCH_UP_MS);
             self.rate_next_ms = from + 1_000.0 / rate;
@@ -247,6 +251,7 @@ impl Lane {
     /// The request is over; its outcome is on its way to the ledger.
     pub fn finished(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.unanswered = 0;
         self.unrecorded += 1;
     }
 
@@ -286,6 +291,11 @@ impl Lane {
 
     pub fn in_flight(&self) -> usize {
         self.in_flight + self.unrecorded
+    }
+
+    /// Requests out since one was over: all of them, at a receiver that hangs.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
     }
 
     /// Whether it can be forgotten: nothing in memory, nothing known of in the index, and no rate that still holds it.

@@ -29,9 +29,13 @@ pub struct Lanes {
     in_flight_max: usize,
 }
 
-/// Of the slots that all share, the part that a webhook may take without regard to others. Of the rest it may have as
-/// many out as are free, so that however many webhooks hang, there is a slot for the next one.
-const UNSHARED_PART: f64 = 0.75;
+/// A cap of fewer slots than this is too small to be divided.
+const DIVIDED_SLOTS_MIN: usize = 100;
+/// Of the slots that all share, the part up to which a webhook may take what its own limit lets it. From there on it may
+/// have so many requests out of which none was answered yet, and from the second part on one: so hundreds of webhooks can
+/// hang, and there is still a slot for the next one, while those that answer go on.
+const UNDIVIDED_PARTS: (f64, f64) = (0.5, 0.75);
+const UNANSWERED_MAX: usize = 2;
 /// How long a delivery whose outcome could not be written waits before it is sent again.
 const LOST_WAIT_MS: i64 = 5_000;
 
@@ -152,7 +156,7 @@ impl Lanes {
                 continue;
             };
             let may_send = lane.may_send(now);
-            if may_send && !has_share(lane.in_flight(), self.outstanding.len(), self.in_flight_max) {
+            if may_send && !has_share(lane.unanswered(), self.outstanding.len(), self.in_flight_max) {
                 self.put_back(app, Some(id));
                 passed_over += 1;
                 if passed_over > self.of_app.values().map(VecDeque::len).sum::<usize>() {
@@ -241,9 +245,11 @@ impl Lanes {
     }
 }
 
-/// Whether a webhook with `own` requests out may have one more.
-fn has_share(own: usize, out: usize, out_max: usize) -> bool {
-    (out as f64) < out_max as f64 * UNSHARED_PART || own == 0 || own < out_max - out
+/// Whether a webhook may have one more request out, if that many are out since one was answered.
+fn has_share(unanswered: usize, out: usize, out_max: usize) -> bool {
+    let taken = out as f64 / out_max as f64;
+    let most = if taken < UNDIVIDED_PARTS.1 { UNANSWERED_MAX } else { 1 };
+    out_max < DIVIDED_SLOTS_MIN || taken < UNDIVIDED_PARTS.0 || unanswered < most
 }
 
 #[cfg(test)]

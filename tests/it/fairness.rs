@@ -1,0 +1,131 @@
+//! Bulkheads: a hung, dead, throttled or busy webhook costs the others nothing; caps and rates are kept.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::text;
+use crate::support::{Act, Client, Receiver, START, TestDaemon, eventually};
+
+/// Entries that wait for a dead webhook. `POSTRIDER_TEST_BACKLOG=1000000` makes it the million that is promised; the
+/// structure is the same with fewer, and a test without optimisation has to be patient with each.
+fn backlog() -> usize {
+    std::env::var("POSTRIDER_TEST_BACKLOG").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+}
+
+async fn publish_many(client: &Client, event_type: &str, count: usize) {
+    for _ in 0..count.div_ceil(1_000) {
+        let events: Vec<Value> = (0..count.min(1_000)).map(|n| json!({ "type": event_type, "data": n })).collect();
+        client.post("/v1/events/batch", json!({ "events": events })).await;
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_for_a_dead_webhook_stands_before_nobody_elses_event() {
+    let mut daemon = TestDaemon::start().await;
+    let (dead, alive) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
+    let dead_hook = daemon.webhook(&dead.url(), json!({ "event_types": ["dead"] })).await;
+    daemon.webhook(&alive.url(), json!({ "event_types": ["alive"] })).await;
+    let count = backlog();
+    publish_many(&daemon, "dead", count).await;
+    daemon.webhook_when(&dead_hook, |hook| hook["circuit"] == "open").await;
+    let waiting = |stats: &Value| stats["pending_deliveries"].as_u64().unwrap() as usize;
+    let stats = format!("/v1/webhooks/{}/stats", text(&dead_hook, "id"));
+    for round in 0..3 {
+        let tried = dead.count();
+        let event = daemon.publish("alive", json!(round)).await;
+        assert_eq!(alive.next().await.header("webhook-id"), text(&event, "id"));
+        daemon.delivery_in(&event, "delivered").await;
+        assert_eq!(waiting(&daemon.get(&stats).await), count, "the backlog is still there");
+        assert!(dead.count() <= tried + 1, "only probes go to the dead one");
+        if round == 1 {
+            daemon.restart().await;
+        }
+        daemon.advance_s(1);
+    }
+    // And it comes back: everything drains, in the end nothing is left.
+    dead.always(Act::status(200));
+    daemon.patch(&format!("/v1/webhooks/{}", text(&dead_hook, "id")), json!({ "max_in_flight": 1000 })).await;
+    daemon.advance_s(600);
+    let some = count.min(3_000);
+    eventually("it drains", async || (dead.count() > some).then_some(())).await;
+}
+
+#[tokio::test]
+async fn hanging_webhooks_leave_slots_for_the_others() {
+    let daemon = TestDaemon::with(|settings| settings.delivery.max_in_flight = 100).await;
+    let (hanging, alive) = (Receiver::that(Act::Hang).await, Receiver::start().await);
+    for n in 0..20 {
+        let fields = json!({ "event_types": [format!("hang.{n}")], "timeout_ms": 120_000 });
+        daemon.webhook(&hanging.url(), fields).await;
+        publish_many(&daemon, &format!("hang.{n}"), 20).await;
+    }
+    daemon.webhook(&alive.url(), json!({ "event_types": ["alive"] })).await;
+    eventually("they hang", async || (hanging.count() >= 70).then_some(())).await;
+    for n in 0..20 {
+        let event = daemon.publish("alive", json!(n)).await;
+        assert_eq!(alive.next().await.header("webhook-id"), text(&event, "id"));
+    }
+    assert!(hanging.count() < 100);
+}
+
+#[tokio::test]
+async fn no_more_than_max_in_flight_are_out_at_once() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    daemon.webhook(&receiver.url(), json!({ "max_in_flight": 3, "field_set": "raw" })).await;
+    let other = Receiver::start().await;
+    daemon.webhook(&other.url(), json!({})).await;
+    publish_many(&daemon, "a", 12).await;
+    other.take(12).await;
+    for open in 1..=9 {
+        receiver.take(if open == 1 { 3 } else { 1 }).await;
+        assert_eq!(receiver.count(), 2 + open);
+        receiver.open(1);
+    }
+    receiver.open(12);
+    receiver.take(1).await;
+}
+
+#[tokio::test]
+async fn a_rate_is_smooth_and_kept_within_two_percent() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::timed(&daemon.clock).await;
+    daemon.webhook(&receiver.url(), json!({ "rate_limit_per_s": 40, "max_in_flight": 100 })).await;
+    publish_many(&daemon, "a", 500).await;
+    let wanted = 201;
+    eventually("five seconds' worth", async || {
+        // A step is shorter than the interval, so that the clock, not this loop, says how many may go.
+        daemon.clock.advance_ms(5);
+        (receiver.count() >= wanted).then_some(())
+    })
+    .await;
+    let times: Vec<i64> = receiver.seen()[..wanted].iter().map(|request| request.at.unwrap().since(START)).collect();
+    let took_ms = (times[wanted - 1] - times[0]) as f64;
+    let rate = (wanted - 1) as f64 / took_ms * 1_000.0;
+    assert!(rate <= 40.0 * 1.02, "{rate} a second");
+    let most = times.iter().map(|from| times.iter().filter(|at| (*from..from + 1_000).contains(*at)).count()).max();
+    assert!(most <= Some(41), "{most:?} within one second");
+}
+
+#[tokio::test]
+async fn apps_take_turns_however_much_one_of_them_has() {
+    let daemon = TestDaemon::with(|settings| settings.delivery.max_in_flight = 1).await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    daemon.post("/v1/apps", json!({ "name": "busy", "uid": "busy" })).await;
+    daemon.post("/v1/apps", json!({ "name": "quiet", "uid": "quiet" })).await;
+    for hook in 0..3 {
+        daemon.webhook(&format!("{}/busy{hook}", receiver.url()), json!({ "app_id": "busy" })).await;
+    }
+    daemon.webhook(&format!("{}/quiet", receiver.url()), json!({ "app_id": "quiet" })).await;
+    let of = |app: &str| -> Vec<Value> { (0..20).map(|n| json!({ "type": "a", "data": n, "app_id": app })).collect() };
+    let events = [of("busy"), of("quiet")].concat();
+    daemon.post("/v1/events/batch", json!({ "events": events })).await;
+    receiver.open(24);
+    let mut turns: HashMap<String, usize> = HashMap::new();
+    for request in receiver.take(24).await {
+        let app = if request.target.contains("busy") { "busy" } else { "quiet" };
+        *turns.entry(app.to_owned()).or_default() += 1;
+    }
+    assert!((11..=13).contains(&turns["quiet"]), "{turns:?}");
+}
