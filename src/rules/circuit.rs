@@ -10,7 +10,7 @@ use crate::model::webhook::{Circuit, DisabledReason, WebhookState};
 /// Consecutive failed attempts that open the circuit.
 pub const FAILURES_TO_OPEN: u32 = 10;
 /// The first wait for a probe; it doubles with every failed one.
-const PROBE_WAIT_MS_MIN: i64 = SECOND_MS;
+const PROBE_WAIT_MS_MIN: i64 = 5 * SECOND_MS;
 const PROBE_WAIT_MS_MAX: i64 = 60 * SECOND_MS;
 
 /// One finished attempt, as far as the webhook is concerned.
@@ -131,7 +131,7 @@ mod tests {
         let (state, changes) = run(15, 0, 1_000);
         assert_eq!(state.circuit, Circuit::Open);
         assert_eq!(changes, [Change::Failing]);
-        assert_eq!(state.hold_until, Some(Time(18_010)));
+        assert_eq!(state.hold_until, Some(Time(14_010)));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn probes_wait_longer_and_longer_up_to_a_limit() {
         let waits: Vec<i64> = (0..10).map(probe_wait_ms).collect();
-        assert_eq!(waits[..3], [1_000, 2_000, 4_000]);
+        assert_eq!(waits[..3], [5_000, 10_000, 20_000]);
         assert_eq!(waits[9], PROBE_WAIT_MS_MAX);
     }
 
@@ -178,7 +178,7 @@ mod tests {
         let (state, _) = after(open, 0, Seen { started_at: Time(8_000), ..fail(9_500) });
         assert_eq!(state.hold_until, Some(until));
         let (state, _) = after(state, 0, fail(until.0));
-        assert_eq!(state.hold_until, Some(until.plus_ms(10 + 10_000)));
+        assert_eq!(state.hold_until, Some(until.plus_ms(10 + probe_wait_ms(1))));
     }
 
     #[test]

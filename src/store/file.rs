@@ -91,7 +91,7 @@ impl File {
 
     fn check_schema(&self) -> Result<()> {
         let found = Snapshot::new(None, self.name.clone(), self.begin_read()?)
-            .get(Table::Meta, SCHEMA_KEY, |row| row::decode::<u32>(row))?
+            .get(Table::Meta, SCHEMA_KEY, row::decode::<u32>)?
             .flatten();
         match found {
             Some(SCHEMA) => Ok(()),

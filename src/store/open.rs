@@ -146,7 +146,8 @@ fn load_state(shelf: &Shelf) -> Result<u128> {
         Some(removed.insert(tables::first_id(key)?, row::decode::<Time>(value)?))
     })?;
     each(&state, Table::States, |key, value| {
-        row::decode::<WebhookState>(value).and_then(|s| Some(shelf.learn_state(tables::first_id(key)?, s)))
+        shelf.learn_state(tables::first_id(key)?, row::decode::<WebhookState>(value)?);
+        Some(())
     })?;
     each(&state, Table::Partitions, |key, value| {
         let first = u128::from_be_bytes(key.try_into().ok()?);

@@ -23,7 +23,7 @@ pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
 
 /// A judged event: made already, or to be made.
 enum Plan {
-    Duplicate(Event),
+    Duplicate(Box<Event>),
     /// The same as an earlier one of this very batch.
     Same(usize),
     New {
@@ -50,7 +50,7 @@ impl OnPartition<'_> {
         let mut published: Vec<Published> = Vec::with_capacity(events.len());
         for (new, plan) in events.iter().zip(plans) {
             let one = match plan {
-                Plan::Duplicate(event) => Published { event, duplicate: true },
+                Plan::Duplicate(event) => Published { event: *event, duplicate: true },
                 Plan::Same(earlier) => Published { event: published[earlier].event.clone(), duplicate: true },
                 Plan::New { app, webhooks } => {
                     Published { event: self.write_event(app, new, &webhooks)?, duplicate: false }
@@ -91,7 +91,7 @@ impl OnPartition<'_> {
                 // What was erased can no longer be compared: the id and the type decide.
                 let same = event.event_type == new.event_type
                     && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
-                return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
+                return if same { Ok(Plan::Duplicate(Box::new(event))) } else { Err(id_conflict(name).into()) };
             }
         }
         let fanout = self.fanouts.of(&self.registry, app);
