@@ -173,7 +173,7 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
     client.patch(&path, json!({ "tls": tls })).await.expect(200);
     planted.add_all_forms(private.trim());
     client.patch(&path, json!({ "tls": null })).await.expect(200);
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         send(client, &path).await;
     }
     client.post(&format!("{path}/pause"), json!({})).await.expect(200);

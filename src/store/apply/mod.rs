@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command is judged before it changes the draft; one that is refused has put nothing into it.
 
+mod audit;
 mod deliveries;
 pub(super) mod jobs;
 mod notice;
