@@ -171,12 +171,19 @@ mod tests {
             assert_eq!(judge(&answer(200, headers), "a.example").ok(), expected, "{headers:?}");
         }
         let refused = judge(&answer(405, &[("webhook-allowed-origin", "*")]), "a.example").unwrap_err();
-        assert_eq!((refused.outcome, refused.error.as_str()), (Outcome::RequestError, "the handshake was answered with 405 Method Not Allowed"));
+        assert_eq!(
+            (refused.outcome, refused.error.as_str()),
+            (Outcome::RequestError, "the handshake was answered with 405 Method Not Allowed")
+        );
     }
 
     #[test]
     fn a_receiver_that_could_not_be_asked_is_told_apart_from_one_that_refuses() {
-        let failed = Exchange { outcome: Outcome::ConnectRefused, error: Some("Connection refused".to_owned()), ..answer(0, &[]) };
+        let failed = Exchange {
+            outcome: Outcome::ConnectRefused,
+            error: Some("Connection refused".to_owned()),
+            ..answer(0, &[])
+        };
         assert_eq!(judge(&failed, "a").unwrap_err().outcome, Outcome::ConnectRefused);
     }
 }

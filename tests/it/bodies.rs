@@ -89,7 +89,10 @@ async fn credentials_are_sent_and_never_shown() {
         assert_eq!((request.header(name), request.header("x-own")), (value, "own"));
         let delivery = daemon.delivery_in(&event, "delivered").await;
         let attempt = daemon.attempts(&delivery).await.remove(0);
-        assert_eq!((&attempt["request_headers"][name], &attempt["request_headers"]["x-own"]), (&json!("********"), &json!("own")));
+        assert_eq!(
+            (&attempt["request_headers"][name], &attempt["request_headers"]["x-own"]),
+            (&json!("********"), &json!("own"))
+        );
         let shown = daemon.read_webhook(&webhook).await.to_string();
         assert!(!shown.contains("secret-token") && !shown.contains("pa:ss"), "{shown}");
         let answered = webhook.to_string();
@@ -108,7 +111,10 @@ async fn of_the_answer_the_first_16_kib_are_kept_and_all_its_headers() {
     let delivery = daemon.delivery_in(&event, "delivered").await;
     let attempt = daemon.attempts(&delivery).await.remove(0);
     assert_eq!(attempt["response_body"].as_str().unwrap().len(), 16 * 1024);
-    assert_eq!((&attempt["response_headers"]["x-one"], &attempt["response_headers"]["x-two"]), (&json!("1"), &json!("a, b")));
+    assert_eq!(
+        (&attempt["response_headers"]["x-one"], &attempt["response_headers"]["x-two"]),
+        (&json!("1"), &json!("a, b"))
+    );
     assert_eq!(attempt["status_code"], 201);
     for name in ["connect", "first_byte", "total"] {
         assert!(attempt["timings_ms"][name].is_number(), "{name}: {attempt}");

@@ -116,7 +116,8 @@ async fn retry_after_holds_the_whole_webhook_and_no_other() {
 async fn retry_after_on_another_status_means_nothing_and_a_long_one_is_capped() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
-    receiver.next_acts([Act::with_header(500, "retry-after", "600"), Act::with_header(503, "retry-after", "999999999999")]);
+    receiver
+        .next_acts([Act::with_header(500, "retry-after", "600"), Act::with_header(503, "retry-after", "999999999999")]);
     daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [5, 5] })).await;
     let event = daemon.publish("a", json!(1)).await;
     let delivery = daemon.delivery_when(&event, |row| row["attempts"] == 1).await;

@@ -14,7 +14,10 @@ async fn structured_binary_and_batched_events_are_taken() {
     let structured = [("content-type", "application/cloudevents+json")];
     let body = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.paid","subject":"s","time":"2026-03-05T09:00:00Z","data":{"n":1.0}}"#;
     let first = daemon.call(Method::POST, "/v1/events", &structured, body).await.expect(202);
-    assert_eq!((text(&first, "type"), text(&first, "event_id"), text(&first, "subject")), ("order.paid", "/shop 1", "s"));
+    assert_eq!(
+        (text(&first, "type"), text(&first, "event_id"), text(&first, "subject")),
+        ("order.paid", "/shop 1", "s")
+    );
     assert_eq!(first["occurred_at"], "2026-03-05T09:00:00.000Z");
     assert_eq!(receiver.next().await.text(), r#"{"n":1.0}"#);
     let again = daemon.call(Method::POST, "/v1/events", &structured, body).await.expect(202);

@@ -83,7 +83,8 @@ async fn nothing_is_stepped_over_however_many_write() {
                 if n % 4 == 3 {
                     let old = old.get_or_insert(event);
                     let rows = client.get(&format!("/v1/events/{}/deliveries?limit=250", text(old, "id"))).await;
-                    if let Some(done) = rows["data"].as_array().unwrap().iter().find(|row| row["status"] == "delivered") {
+                    if let Some(done) = rows["data"].as_array().unwrap().iter().find(|row| row["status"] == "delivered")
+                    {
                         client.post(&format!("/v1/deliveries/{}/retry", text(done, "id")), json!({})).await;
                     }
                 }

@@ -71,7 +71,8 @@ async fn without_consent_nothing_is_delivered_and_the_attempt_says_why() {
     ]);
     daemon.webhook(&receiver.url(), json!({ "handshake": true, "retry_schedule_s": [5, 5, 5] })).await;
     let event = daemon.publish("a", json!(1)).await;
-    for (attempts, why) in [(1, "WebHook-Allowed-Origin"), (2, "somebody-else.example"), (3, "405 Method Not Allowed")] {
+    for (attempts, why) in [(1, "WebHook-Allowed-Origin"), (2, "somebody-else.example"), (3, "405 Method Not Allowed")]
+    {
         let row = daemon.delivery_when(&event, |row| row["attempts"] == attempts).await;
         assert_eq!((row["status"].as_str(), row["last_outcome"].as_str()), (Some("retrying"), Some("request_error")));
         assert!(text(&row, "last_error").contains(why), "{row}");

@@ -71,7 +71,13 @@ async fn who_is_not_there_and_who_may_not_be_reached_are_told_apart() {
     // The daemon itself is on an allowed network, and is never a receiver.
     let own = daemon.try_post("/v1/webhooks", json!({ "url": format!("http://{}/", daemon.address) })).await;
     assert_eq!(own.expect(422)["errors"][0]["pointer"], "/url");
-    for url in ["http://169.254.169.254/", "http://10.0.0.1/", "http://localhost:6379/", "ftp://127.0.0.1/", "http://u@127.0.0.1/"] {
+    for url in [
+        "http://169.254.169.254/",
+        "http://10.0.0.1/",
+        "http://localhost:6379/",
+        "ftp://127.0.0.1/",
+        "http://u@127.0.0.1/",
+    ] {
         let refused = daemon.try_post("/v1/webhooks", json!({ "url": url })).await;
         assert_eq!(refused.expect(422)["errors"][0]["pointer"], "/url", "{url}");
     }

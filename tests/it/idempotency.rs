@@ -20,8 +20,16 @@ async fn every_post_gives_its_first_answer_again_also_after_a_restart() {
     let (hook, event_id) = (text(&webhook, "id").to_owned(), text(&waiting, "id").to_owned());
     let posts = [
         ("/v1/events".to_owned(), json!({ "type": "b", "data": 1 }), json!({ "type": "b", "data": 2 })),
-        ("/v1/events/batch".to_owned(), json!({ "events": [{ "type": "b", "data": 1 }] }), json!({ "events": [{ "type": "b", "data": 2 }] })),
-        ("/v1/webhooks".to_owned(), json!({ "url": receiver.url(), "event_types": ["x"] }), json!({ "url": receiver.url() })),
+        (
+            "/v1/events/batch".to_owned(),
+            json!({ "events": [{ "type": "b", "data": 1 }] }),
+            json!({ "events": [{ "type": "b", "data": 2 }] }),
+        ),
+        (
+            "/v1/webhooks".to_owned(),
+            json!({ "url": receiver.url(), "event_types": ["x"] }),
+            json!({ "url": receiver.url() }),
+        ),
         (format!("/v1/webhooks/{hook}/rotate-secret"), json!({}), json!({ "overlap_s": 1 })),
         (format!("/v1/webhooks/{hook}/test"), json!({}), json!({ "type": "other" })),
         (format!("/v1/webhooks/{hook}/pause"), json!({}), json!({ "no": 1 })),
@@ -30,9 +38,17 @@ async fn every_post_gives_its_first_answer_again_also_after_a_restart() {
         (format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({}), json!({ "no": 1 })),
         (format!("/v1/events/{event_id}/cancel"), json!({}), json!({ "no": 1 })),
         ("/v1/replays".to_owned(), json!({ "webhook_id": hook, "types": ["none"] }), json!({ "webhook_id": hook })),
-        ("/v1/replays".to_owned(), json!({ "webhook_id": hook, "dry_run": true }), json!({ "webhook_id": hook, "dry_run": true, "types": ["x"] })),
+        (
+            "/v1/replays".to_owned(),
+            json!({ "webhook_id": hook, "dry_run": true }),
+            json!({ "webhook_id": hook, "dry_run": true, "types": ["x"] }),
+        ),
         ("/v1/apps".to_owned(), json!({ "name": "second" }), json!({ "name": "third" })),
-        ("/v1/keys".to_owned(), json!({ "name": "k", "scopes": ["events:read"] }), json!({ "name": "k", "scopes": ["admin"] })),
+        (
+            "/v1/keys".to_owned(),
+            json!({ "name": "k", "scopes": ["events:read"] }),
+            json!({ "name": "k", "scopes": ["admin"] }),
+        ),
         ("/v1/organizations".to_owned(), json!({ "name": "other" }), json!({ "name": "third" })),
     ];
     let mut firsts = Vec::new();

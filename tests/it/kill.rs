@@ -74,7 +74,8 @@ async fn what_was_accepted_survives_a_kill_at_any_moment() {
         let mut publishing = tokio::task::JoinSet::new();
         for n in 0..40 {
             let client = process.client.clone();
-            publishing.spawn(async move { client.post("/v1/events", json!({ "type": "a", "data": [round, n] })).await });
+            publishing
+                .spawn(async move { client.post("/v1/events", json!({ "type": "a", "data": [round, n] })).await });
         }
         while let Some(published) = publishing.join_next().await {
             accepted.insert(text(&published.unwrap(), "id").to_owned());
@@ -83,7 +84,8 @@ async fn what_was_accepted_survives_a_kill_at_any_moment() {
         process = Process::start(folder.path());
     }
     eventually("every accepted event has come", async || {
-        let seen: HashSet<String> = receiver.seen().iter().map(|request| request.header("webhook-id").to_owned()).collect();
+        let seen: HashSet<String> =
+            receiver.seen().iter().map(|request| request.header("webhook-id").to_owned()).collect();
         accepted.is_subset(&seen).then_some(())
     })
     .await;

@@ -44,7 +44,9 @@ async fn pages_are_stable_while_rows_arrive_and_go_over_partitions() {
 async fn events_are_found_by_what_they_are() {
     let daemon = TestDaemon::start().await;
     let app = daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;
-    let a = daemon.publish_with(json!({ "type": "order.paid", "data": 1, "subject": "Ann@example.com", "event_id": "e-1" })).await;
+    let a = daemon
+        .publish_with(json!({ "type": "order.paid", "data": 1, "subject": "Ann@example.com", "event_id": "e-1" }))
+        .await;
     daemon.advance_s(60);
     let b = daemon.publish_with(json!({ "type": "order.sent", "data": 1, "app_id": "two" })).await;
     daemon.advance_s(60);
@@ -117,9 +119,12 @@ async fn webhooks_are_found_by_app_status_and_text() {
     daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;
     let one = daemon.webhook("http://127.0.0.1:4000/alpha", json!({ "name": "First" })).await;
     let two = daemon.webhook("http://127.0.0.1:4000/beta", json!({ "app_id": "two", "status": "paused" })).await;
-    for (query, found) in
-        [("app_id=two", vec![&two]), ("status=enabled", vec![&one]), ("search=BETA", vec![&two]), ("search=first", vec![&one])]
-    {
+    for (query, found) in [
+        ("app_id=two", vec![&two]),
+        ("status=enabled", vec![&one]),
+        ("search=BETA", vec![&two]),
+        ("search=first", vec![&one]),
+    ] {
         let expected: Vec<&str> = found.into_iter().map(|hook| text(hook, "id")).collect();
         assert_eq!(ids(&daemon.get(&format!("/v1/webhooks?{query}")).await), expected, "{query}");
     }
@@ -137,7 +142,11 @@ async fn an_event_says_of_every_webhook_why() {
         (json!({ "channels": ["us"] }), "filtered", "channel"),
         (json!({ "channels": ["us", "eu"] }), "delivered_to", "delivered"),
         (json!({ "filter": { "any": [{ "path": "/n", "lt": 5 }] } }), "filtered", "filter"),
-        (json!({ "filter": { "all": [{ "path": "/n", "gte": 10 }, { "path": "/to", "prefix": "a" }] } }), "delivered_to", "delivered"),
+        (
+            json!({ "filter": { "all": [{ "path": "/n", "gte": 10 }, { "path": "/to", "prefix": "a" }] } }),
+            "delivered_to",
+            "delivered",
+        ),
         (json!({ "status": "paused" }), "held", "paused"),
         (json!({ "status": "disabled" }), "filtered", "disabled"),
     ] {
@@ -177,8 +186,15 @@ async fn figures_count_what_happened_and_health_says_it_in_words() {
     }
     let stats = daemon.get(&format!("{path}/stats")).await;
     let numbers = |stats: &Value| {
-        ["total_events", "successful_deliveries", "failed_deliveries", "pending_deliveries", "last_24h_events", "last_24h_failures"]
-            .map(|name| stats[name].as_u64().unwrap())
+        [
+            "total_events",
+            "successful_deliveries",
+            "failed_deliveries",
+            "pending_deliveries",
+            "last_24h_events",
+            "last_24h_failures",
+        ]
+        .map(|name| stats[name].as_u64().unwrap())
     };
     assert_eq!(numbers(&stats), [3, 2, 1, 1, 3, 1]);
     assert_eq!(stats["success_rate"], 66.7);

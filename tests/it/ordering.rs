@@ -72,7 +72,8 @@ async fn a_final_failure_or_a_cancelled_head_lets_the_next_one_go() {
     daemon.delivery_in(&behind, "delivered").await;
     // One that stood behind is cancelled: the order of the rest is kept.
     receiver.always(Act::Gate(200));
-    let (a, b, c) = (daemon.publish("a", json!(6)).await, daemon.publish("a", json!(7)).await, daemon.publish("a", json!(8)).await);
+    let (a, b, c) =
+        (daemon.publish("a", json!(6)).await, daemon.publish("a", json!(7)).await, daemon.publish("a", json!(8)).await);
     daemon.post(&format!("/v1/events/{}/cancel", text(&b, "id")), json!({})).await;
     receiver.open(2);
     daemon.delivery_in(&a, "delivered").await;

@@ -85,7 +85,8 @@ async fn missing_sends_what_a_webhook_never_had() {
         daemon.publish(if n == 2 { "b" } else { "a" }, json!(n)).await;
     }
     let receiver = Receiver::start().await;
-    let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"], "ordered": true, "field_set": "raw" })).await;
+    let webhook =
+        daemon.webhook(&receiver.url(), json!({ "event_types": ["a"], "ordered": true, "field_set": "raw" })).await;
     let spec = json!({ "webhook_id": webhook["id"], "missing": true });
     assert_eq!(count_of(&daemon, spec.clone()).await, 4);
     start(&daemon, spec.clone()).await;
@@ -99,7 +100,8 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::timed(&daemon.clock).await;
     // Much that does not match, between what does: looking at it costs no time.
-    let events: Vec<Value> = (0..900).map(|n| json!({ "type": if n % 30 == 0 { "a" } else { "b" }, "data": n })).collect();
+    let events: Vec<Value> =
+        (0..900).map(|n| json!({ "type": if n % 30 == 0 { "a" } else { "b" }, "data": n })).collect();
     daemon.try_post("/v1/events/batch", json!({ "events": events })).await.expect(202);
     let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"] })).await;
     let spec = json!({ "webhook_id": webhook["id"], "missing": true, "rate_per_s": 2 });

@@ -63,7 +63,11 @@ async fn what_has_ended_is_hidden_to_the_second_and_its_file_is_removed() {
     .await;
     daemon.restart().await;
     let stats = daemon.get(&format!("/v1/webhooks/{}/stats", text(&webhook, "id"))).await;
-    assert_eq!((&stats["total_events"], &stats["successful_deliveries"]), (&json!(3), &json!(3)), "lifetime figures stay");
+    assert_eq!(
+        (&stats["total_events"], &stats["successful_deliveries"]),
+        (&json!(3), &json!(3)),
+        "lifetime figures stay"
+    );
     assert_eq!(daemon.get(&format!("/v1/events/{}", text(&fresh, "id"))).await["data"], 2);
 }
 

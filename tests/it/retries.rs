@@ -46,8 +46,9 @@ async fn attempts_follow_the_schedule_and_keep_the_events_id() {
 async fn a_used_up_schedule_is_a_failure_and_an_event_of_its_own() {
     let daemon = TestDaemon::start().await;
     let (receiver, watcher) = (Receiver::that(Act::status(500)).await, Receiver::start().await);
-    let webhook =
-        daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [10], "event_types": ["a.**", "postrider.**"] })).await;
+    let webhook = daemon
+        .webhook(&receiver.url(), json!({ "retry_schedule_s": [10], "event_types": ["a.**", "postrider.**"] }))
+        .await;
     daemon.webhook(&watcher.url(), json!({ "event_types": ["postrider.**"] })).await;
     let event = daemon.publish("a.b", json!(1)).await;
     receiver.next().await;
@@ -142,7 +143,10 @@ async fn only_200_counts_where_the_rule_says_so() {
     let event = daemon.publish("a.b", json!(1)).await;
     receiver.next().await;
     let delivery = daemon.delivery_in(&event, "retrying").await;
-    assert_eq!((delivery["last_outcome"].as_str(), delivery["last_status_code"].as_u64()), (Some("http_status"), Some(204)));
+    assert_eq!(
+        (delivery["last_outcome"].as_str(), delivery["last_status_code"].as_u64()),
+        (Some("http_status"), Some(204))
+    );
     daemon.advance_s(12);
     receiver.next().await;
     daemon.delivery_in(&event, "delivered").await;

@@ -46,7 +46,8 @@ async fn every_live_secret_signs_until_its_overlap_ends() {
     assert_eq!(daemon.get(&format!("{path}/secret")).await["previous"], json!([]));
     daemon.post(&format!("{path}/rotate-secret"), json!({ "overlap_s": 0 })).await;
     assert!(!is_signed_by(&next_request(&daemon, &receiver).await, &third), "without an overlap it ends at once");
-    let actions: Vec<Value> = daemon.get("/v1/audit").await["data"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
+    let actions: Vec<Value> =
+        daemon.get("/v1/audit").await["data"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
     assert_eq!(actions.iter().filter(|action| *action == "webhook.rotate_secret").count(), 3);
     assert_eq!(actions.iter().filter(|action| *action == "webhook.read_secret").count(), 2, "each reading is audited");
 }
@@ -108,6 +109,7 @@ async fn an_encrypted_body_is_a_jwe_and_the_signature_covers_it() {
     assert_eq!(body["data"]["n"], 1);
     let nonce = |request: &Request| request.text().split('.').nth(2).unwrap().to_owned();
     assert_ne!(nonce(&first), nonce(&second), "no nonce twice");
-    let refused = daemon.try_post("/v1/webhooks", json!({ "url": receiver.url(), "encrypted": true, "method": "get" })).await;
+    let refused =
+        daemon.try_post("/v1/webhooks", json!({ "url": receiver.url(), "encrypted": true, "method": "get" })).await;
     assert_eq!(refused.expect(422)["errors"][0]["pointer"], "/encrypted");
 }

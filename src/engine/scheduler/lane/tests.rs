@@ -17,7 +17,9 @@ fn slice(ids: &[(u128, i64)], next: Option<Time>) -> Slice {
 
 /// What the lane would send now, all of it.
 fn sent(lane: &mut Lane) -> Vec<u128> {
-    std::iter::from_fn(|| if lane.may_send(NOW) { lane.take(NOW) } else { None }).map(|d| d.delivery_id.as_u128()).collect()
+    std::iter::from_fn(|| if lane.may_send(NOW) { lane.take(NOW) } else { None })
+        .map(|d| d.delivery_id.as_u128())
+        .collect()
 }
 
 fn reading(lane: &mut Lane) -> Option<Place> {

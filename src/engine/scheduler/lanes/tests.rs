@@ -18,7 +18,9 @@ fn lanes(in_flight_max: usize, webhooks: &[(u128, u128)], waiting: u128) -> (Lan
 }
 
 fn publish(lanes: &mut Lanes, registry: &Registry, webhooks: &[(u128, u128)], count: u128) {
-    let fresh = webhooks.iter().flat_map(|(_, id)| (0..count).map(move |n| dispatch_to(Id::from_u128(*id), id * 10_000 + n, NOW)));
+    let fresh = webhooks
+        .iter()
+        .flat_map(|(_, id)| (0..count).map(move |n| dispatch_to(Id::from_u128(*id), id * 10_000 + n, NOW)));
     let effects = Effects { fresh: fresh.collect(), ..Effects::default() };
     lanes.learn(effects, registry, |_| WebhookState::default(), NOW);
 }
