@@ -60,7 +60,7 @@ async fn what_became_due_while_it_was_stopped_is_sent_at_once() {
 }
 
 #[tokio::test]
-async fn a_stop_finishes_what_is_out_and_answers_what_comes_with_503() {
+async fn a_stop_finishes_what_is_out() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::Gate(200)).await;
     daemon.webhook(&receiver.url(), json!({})).await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postrider::model::Time;
 
-pub use client::{Answer, Client};
+pub use client::Client;
 pub use daemon::TestDaemon;
 pub use receiver::{Act, Receiver, Request};
 
