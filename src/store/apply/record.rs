@@ -50,10 +50,12 @@ impl OnPartition<'_> {
         // Not before the time that the receiver asked for, which holds the whole webhook.
         let next = next.map(|at| at.max(finished.hold_until.unwrap_or(Time::ZERO)));
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
-        let happening = match (finished.success, next) {
-            (true, _) => Happening::Succeeded,
-            (false, Some(_)) => Happening::FailedWithRetry,
-            (false, None) => Happening::FailedForGood,
+        let happening = match (&webhook, finished.success, next) {
+            // It has read as cancelled ever since its webhook was removed.
+            (None, ..) => Happening::Cancelled,
+            (_, true, _) => Happening::Succeeded,
+            (_, false, Some(_)) => Happening::FailedWithRetry,
+            (_, false, None) => Happening::FailedForGood,
         };
         // None: cancelled while it was in flight. The attempt is kept, the delivery stays as it is.
         let status = transition::next(delivery.status, happening);

@@ -1,0 +1,211 @@
+//! A store in a temporary directory, with a clock and a caller, for the tests beside this file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use postrider::model::attempt::{Outcome, Timings};
+use postrider::model::id::{AppId, OrganizationId, WebhookId};
+use postrider::model::webhook::*;
+use postrider::model::{Scope, Time};
+use postrider::store::{
+    Applied, Batch, Caller, Command, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, Published, Reach,
+    RealDisk, Receipt, Refusal, open,
+};
+
+pub const START: Time = Time(1_772_704_800_000);
+pub const DAY_MS: i64 = 86_400_000;
+
+pub struct Bench {
+    folder: tempfile::TempDir,
+    pub opened: Opened,
+    pub now: Time,
+    pub caller: Caller,
+}
+
+fn options() -> Options {
+    Options {
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        partition_max_bytes: 1 << 30,
+        min_free_bytes: 0,
+    }
+}
+
+fn open_at(folder: &tempfile::TempDir, now: Time) -> Opened {
+    let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64 ^ now.0 as u64;
+    let random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    open(disk, options(), &[7; 32], now, Box::new(random)).unwrap()
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = open_at(&folder, START);
+        assert!(opened.is_new);
+        let key = NewKey {
+            app: None,
+            name: "first".into(),
+            scopes: vec![Scope::Admin],
+            hash: [1; 32],
+            expires_at: None,
+            rate_per_s: None,
+            installation: true,
+        };
+        let order = Order::internal(Command::CreateOrganization { name: "default".into(), key });
+        let batch = opened.writer.apply(&[order], START);
+        let Ok(Applied { receipt: Receipt::Organization { organization, key, .. }, .. }) = &batch.results[0] else {
+            panic!("{:?}", batch.results)
+        };
+        let reach = Reach { org: organization.id, app: None };
+        let caller = Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() };
+        Bench { folder, opened, now: START, caller }
+    }
+
+    pub fn apply(&mut self, command: Command) -> (std::result::Result<Receipt, Refusal>, Batch) {
+        let order = Order { by: Some(self.caller.clone()), keep: None, command };
+        let mut batch = self.opened.writer.apply(&[order], self.now);
+        let mut follow = std::mem::take(&mut batch.follow);
+        while !follow.is_empty() {
+            let mut next = self.opened.writer.apply(&follow, self.now);
+            for result in &next.results {
+                assert!(result.is_ok(), "{result:?}");
+            }
+            follow = std::mem::take(&mut next.follow);
+            batch.effects.merge(next.effects);
+        }
+        (batch.results.pop().unwrap().map(|applied| applied.receipt), batch)
+    }
+
+    pub fn reopen(&mut self) {
+        let now = self.now;
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let spare = tempfile::tempdir().unwrap();
+        drop(std::mem::replace(&mut self.opened, open_at(&spare, now)));
+        self.opened = open_at(&folder, now);
+        self.folder = folder;
+    }
+
+    /// As after a power cut: what was written until now, opened in another place, without a clean close.
+    pub fn crash(&mut self) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_dir(self.folder.path(), copy.path());
+        self.opened = open_at(&copy, self.now);
+        self.folder = copy;
+    }
+
+    pub fn webhook(&mut self, change: impl FnOnce(&mut Webhook)) -> Arc<Webhook> {
+        let mut webhook = webhook();
+        change(&mut webhook);
+        match self.apply(Command::CreateWebhook { webhook: Box::new(webhook) }).0 {
+            Ok(Receipt::Webhook(webhook)) => webhook,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn publish(&mut self, event_type: &str, change: impl FnOnce(&mut NewEvent)) -> (Published, Batch) {
+        let mut event =
+            NewEvent { event_type: event_type.into(), data: Bytes::from_static(b"{\"id\":42}"), ..NewEvent::default() };
+        change(&mut event);
+        match self.apply(Command::Publish(vec![event])) {
+            (Ok(Receipt::Published(mut all)), batch) => (all.pop().unwrap(), batch),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn record(&mut self, dispatch: &Dispatch, status: u16) -> Batch {
+        let finished = finished(dispatch, self.now, status);
+        let (result, batch) = self.apply(Command::Record(Box::new(finished)));
+        assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
+        batch
+    }
+}
+
+pub fn webhook() -> Webhook {
+    Webhook {
+        id: WebhookId::MIN,
+        org_id: OrganizationId::MIN,
+        app_id: AppId::MIN,
+        name: "hook".into(),
+        description: None,
+        url: "https://hooks.example.com/in".into(),
+        method: Method::Post,
+        content_type: ContentType::Json,
+        field_set: FieldSet::Standard,
+        include_html: false,
+        auth: None,
+        headers: Default::default(),
+        event_types: vec![],
+        channels: vec![],
+        filter: None,
+        status: Status::Enabled,
+        disabled_reason: None,
+        encrypted: false,
+        signature: vec![Scheme::Standard],
+        tls: None,
+        handshake: false,
+        success_rule: SuccessRule::Any2xx,
+        retry_schedule_s: vec![5, 300],
+        timeout_ms: 15_000,
+        max_in_flight: 16,
+        rate_limit_per_s: None,
+        ordered: Ordered::No,
+        disable_after_s: 432_000,
+        secrets: vec![Secret {
+            text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
+            created_at: START,
+            expires_at: None,
+        }],
+        created_at: START,
+        updated_at: START,
+        version: 0,
+    }
+}
+
+pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
+    let success = (200..300).contains(&status);
+    Finished {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        attempt_id: None,
+        number: dispatch.number,
+        trigger: dispatch.trigger,
+        url: "https://hooks.example.com/in".into(),
+        method: Method::Post,
+        field_set: FieldSet::Standard,
+        content_type: ContentType::Json,
+        include_html: false,
+        signed_at: at.seconds(),
+        started_at: at,
+        finished_at: at.plus_ms(120),
+        success,
+        outcome: if success { Outcome::Success } else { Outcome::HttpStatus },
+        status_code: Some(status),
+        error: (!success).then(|| "Internal Server Error".into()),
+        response_time_ms: Some(120),
+        remote_addr: None,
+        request_headers: vec![],
+        response_headers: vec![],
+        response_body: Some("ok".into()),
+        timings: Timings { total: 120, ..Timings::default() },
+        hold_until: None,
+    }
+}
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

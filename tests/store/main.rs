@@ -1,0 +1,5 @@
+//! The store by itself, without a daemon around it.
+
+mod bench;
+mod life;
+mod model;
