@@ -45,9 +45,11 @@ impl TestDaemon {
     /// With settings that differ from those of `start`.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> TestDaemon {
         let folder = tempfile::tempdir().expect("a directory");
-        let mut settings = Settings::default();
-        settings.data_dir = folder.path().to_owned();
-        settings.listen = config::Listen::Tcp("127.0.0.1:0".parse().expect("an address"));
+        let mut settings = Settings {
+            data_dir: folder.path().to_owned(),
+            listen: config::Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
+            ..Settings::default()
+        };
         settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
         settings.min_free_bytes = 0;
         change(&mut settings);
