@@ -9,6 +9,7 @@ use postrider::cli::{Cli, Exit, Verb, on_this_thread};
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Serve(verb) => verb.run(),
+        Verb::Demo(verb) => verb.run(),
         Verb::Listen(verb) => on_this_thread(verb.run()),
         Verb::Send(verb) => on_this_thread(verb.run()),
         Verb::Webhook(verb) => on_this_thread(verb.run()),
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Verb::Org(verb) => on_this_thread(verb.run()),
         Verb::App(verb) => on_this_thread(verb.run()),
         Verb::Config(verb) => verb.run(),
+        Verb::OpenApi(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     };

@@ -8,8 +8,8 @@ use postrider::model::id::{AppId, OrganizationId, WebhookId};
 use postrider::model::webhook::*;
 use postrider::model::{DeliveryStatus, Scope, Time};
 use postrider::store::{
-    Applied, Batch, Caller, Command, DeliveryQuery, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, Published, Reach, RealDisk,
-    Receipt, Refusal, Window, open,
+    Applied, Batch, Caller, Command, DeliveryQuery, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order,
+    Published, Reach, RealDisk, Receipt, Refusal, Window, open,
 };
 
 const START: Time = Time(1_772_704_800_000);
@@ -23,7 +23,12 @@ struct Bench {
 }
 
 fn options() -> Options {
-    Options { retention_ms: 31 * DAY_MS, idempotency_window_ms: DAY_MS, partition_max_bytes: 1 << 30, min_free_bytes: 0 }
+    Options {
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        partition_max_bytes: 1 << 30,
+        min_free_bytes: 0,
+    }
 }
 
 fn open_at(folder: &tempfile::TempDir, now: Time) -> Opened {
@@ -96,7 +101,8 @@ impl Bench {
     }
 
     fn publish(&mut self, event_type: &str, change: impl FnOnce(&mut NewEvent)) -> (Published, Batch) {
-        let mut event = NewEvent { event_type: event_type.into(), data: Bytes::from_static(b"{\"id\":42}"), ..NewEvent::default() };
+        let mut event =
+            NewEvent { event_type: event_type.into(), data: Bytes::from_static(b"{\"id\":42}"), ..NewEvent::default() };
         change(&mut event);
         match self.apply(Command::Publish(vec![event])) {
             (Ok(Receipt::Published(mut all)), batch) => (all.pop().unwrap(), batch),
@@ -142,7 +148,11 @@ fn webhook() -> Webhook {
         rate_limit_per_s: None,
         ordered: Ordered::No,
         disable_after_s: 432_000,
-        secrets: vec![Secret { text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), created_at: START, expires_at: None }],
+        secrets: vec![Secret {
+            text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
+            created_at: START,
+            expires_at: None,
+        }],
         created_at: START,
         updated_at: START,
         version: 0,

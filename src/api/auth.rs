@@ -110,3 +110,22 @@ pub fn by_bearer(call: &Call, registry: &Registry, now: Time) -> Result<Principa
     let key = key_of(bearer(&call.headers)?, registry, now)?;
     Ok(Principal::new(key, call))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_its_prefix_and_all_of_its_randomness() {
+        let text = key_text([0xff; 32]);
+        assert_eq!(text, format!("pr_{}8", "_".repeat(42)));
+        assert_ne!(key_hash(&text), key_hash(&key_text([0xfe; 32])));
+    }
+
+    #[test]
+    fn the_hash_is_plain_sha_256() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let hex: String = key_hash("abc").iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected);
+    }
+}

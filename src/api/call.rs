@@ -1,5 +1,6 @@
 //! A request and its answer as the routes see them, whatever carried them here.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use super::native::problem;
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// What was asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call {
     /// `GET` for a `HEAD` too: the server leaves the body of the answer out.
     pub method: Method,
@@ -44,11 +45,29 @@ impl Call {
 }
 
 /// What is answered. The server adds `x-request-id`, `date` and the framing.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+impl fmt::Debug for Call {
+    /// Without query, headers and body: keys, secrets and payloads stand there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Call");
+        shown.field("method", &self.method).field("path", &self.path).field("request_id", &self.request_id);
+        shown.field("body_bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Reply {
+    /// Without the body: some answers hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Reply");
+        shown.field("status", &self.status).field("headers", &self.headers);
+        shown.field("body_bytes", &self.body.len()).finish()
+    }
 }
 
 impl Reply {

@@ -31,7 +31,7 @@ pub enum MetricsAccess {
 }
 
 /// What only the running daemon knows about itself.
-pub trait Vitals {
+pub trait Vitals: Send + Sync {
     /// Why it is not ready; empty when it is.
     fn unready(&self) -> Vec<String>;
     /// Prometheus text format.

@@ -71,6 +71,10 @@ impl Params {
         })
     }
 
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Fault> {
+        self.read(name, "must be true or false", |text| text.parse().ok())
+    }
+
     pub fn limit(&self) -> Result<usize, Fault> {
         Ok(self.number("limit", 1, LIMIT_MAX as u32)?.map_or(LIMIT_DEFAULT, |n| n as usize))
     }

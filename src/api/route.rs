@@ -24,8 +24,19 @@ pub type Handler = fn(&mut Context<'_>, &Ask<'_>) -> Result<Step, Fault>;
 pub type OpenHandler = fn(&Context<'_>, &Call) -> Result<Reply, Fault>;
 /// Finds the caller in a call's head, or says 401 (400 where the credentials contradict each other).
 pub type Identify = fn(&Call, &Registry, Time) -> Result<Principal, Fault>;
-/// Puts a fault into a surface's own envelope; the second argument is the request's id.
-pub type Render = fn(&Fault, &str) -> Reply;
+/// Puts a fault into a surface's own envelope.
+pub type Render = fn(&Fault, &Occasion<'_>) -> Reply;
+/// 403 for a caller that may not do what a route does.
+pub type Judge = fn(&Principal) -> Result<(), Fault>;
+
+/// What an envelope may say beyond the fault: which request it was, when, and on what route.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    pub request_id: &'a str,
+    pub now: Time,
+    /// As `Found::pattern`.
+    pub pattern: &'static str,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -61,6 +72,8 @@ pub enum Access {
     Metrics(OpenHandler),
     /// A key with this scope.
     Scope(Scope, Handler),
+    /// A key that passes: for surfaces that have their own names for what a key may do.
+    Judged(Judge, Handler),
     /// The installation's own key, with `admin`.
     Installation(Handler),
 }
@@ -77,8 +90,9 @@ pub struct Route {
 
 pub struct Surface {
     pub name: &'static str,
-    /// Paths below it that no route has still fail in this surface's words; the native surface has none and takes the rest.
+    /// All paths below it are this surface's, also those that no route has; the native surface has none and takes the rest.
     prefix: &'static str,
+    routes: &'static [Route],
     router: matchit::Router<Vec<&'static Route>>,
     identify: Identify,
     render: Render,
@@ -104,7 +118,19 @@ impl Surface {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        Surface { name, prefix, router, identify, render }
+        Surface { name, prefix, routes, router, identify, render }
+    }
+}
+
+impl Surface {
+    /// The whole table, for whoever has to look at every route there is.
+    pub fn routes(&self) -> &'static [Route] {
+        self.routes
+    }
+
+    /// Whether a path is the prefix or lies below it.
+    fn claims(&self, path: &str) -> bool {
+        path.strip_prefix(self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -120,16 +146,10 @@ impl Api {
         Api { surfaces: surfaces.into_iter().map(Arc::new).collect(), native: Arc::new(super::native::surface()) }
     }
 
-    /// Where a call belongs, by method and path alone.
+    /// Where a call belongs, by method and path alone: on the surface that claims the path, on the native one otherwise.
     pub fn find(&self, call: &Call) -> Found {
-        for surface in self.surfaces.iter().chain([&self.native]) {
-            if let Some(place) = place(surface, call) {
-                return Found { surface: surface.clone(), place };
-            }
-        }
-        let below = |surface: &&Arc<Surface>| call.path.starts_with(surface.prefix);
-        let surface = self.surfaces.iter().find(below).unwrap_or(&self.native);
-        Found { surface: surface.clone(), place: Place::Nowhere }
+        let surface = self.surfaces.iter().find(|surface| surface.claims(&call.path)).unwrap_or(&self.native);
+        Found { surface: surface.clone(), place: place(surface, call).unwrap_or(Place::Nowhere) }
     }
 }
 
@@ -212,6 +232,7 @@ impl Found {
         match (&route.access, principal) {
             (Access::Open(_) | Access::Metrics(_), _) => {}
             (Access::Scope(scope, _), Some(principal)) => principal.need(*scope)?,
+            (Access::Judged(judge, _), Some(principal)) => judge(principal)?,
             (Access::Installation(_), Some(principal)) => {
                 principal.need(Scope::Admin)?;
                 if !principal.key.installation {
@@ -237,7 +258,7 @@ impl Found {
         let query = Params::parse(call.query.as_deref(), route.query)?;
         match (&route.access, principal) {
             (Access::Open(run) | Access::Metrics(run), _) => run(context, call).map(Step::Reply),
-            (Access::Scope(_, run) | Access::Installation(run), Some(principal)) => {
+            (Access::Scope(_, run) | Access::Judged(_, run) | Access::Installation(run), Some(principal)) => {
                 run(context, &Ask { call, principal, path, query })
             }
             (_, None) => Err(Fault::internal("a route that needs a key was reached without one")),
@@ -245,8 +266,9 @@ impl Found {
     }
 
     /// A fault as this call's surface says it, with the headers that the fault carries.
-    pub fn render(&self, fault: &Fault, request_id: &str) -> Reply {
-        let mut reply = (self.surface.render)(fault, request_id);
+    pub fn render(&self, fault: &Fault, request_id: &str, now: Time) -> Reply {
+        let occasion = Occasion { request_id, now, pattern: self.pattern() };
+        let mut reply = (self.surface.render)(fault, &occasion);
         for (name, value) in &fault.headers {
             reply.headers.append(name, value.clone());
         }

@@ -13,12 +13,7 @@ use super::{
     webhook_fields::object_in,
 };
 
-const COLUMNS: &[Column] = &[
-    id("ID", "id"),
-    text("UID", "uid"),
-    text("NAME", "name"),
-    day("CREATED", "created_at"),
-];
+const COLUMNS: &[Column] = &[id("ID", "id"), text("UID", "uid"), text("NAME", "name"), day("CREATED", "created_at")];
 
 /// Apps: the tenants inside an organization
 #[derive(Args, Debug)]
@@ -70,17 +65,8 @@ struct Fields {
 
 impl Fields {
     fn object(&self) -> Result<Map<String, Value>, Exit> {
-        let mut object = self
-            .json
-            .as_deref()
-            .map(object_in)
-            .transpose()?
-            .unwrap_or_default();
-        object.extend(
-            self.name
-                .clone()
-                .map(|name| ("name".to_owned(), name.into())),
-        );
+        let mut object = self.json.as_deref().map(object_in).transpose()?.unwrap_or_default();
+        object.extend(self.name.clone().map(|name| ("name".to_owned(), name.into())));
         object.extend(self.uid.clone().map(|uid| ("uid".to_owned(), uid.into())));
         match object.is_empty() {
             true => Err(Exit::usage("give --name, --uid or --json")),
@@ -102,9 +88,7 @@ impl App {
             }
             Action::Get(Id { id }) => Call::get(&["apps", &id]),
             Action::Create(fields) => Call::post(&["apps"]).json(&fields.object()?)?,
-            Action::Update { id, fields } => {
-                Call::patch(&["apps", &id.id]).json(&fields.object()?)?
-            }
+            Action::Update { id, fields } => Call::patch(&["apps", &id.id]).json(&fields.object()?)?,
         };
         screen.record(&client.call(call).await?.body)
     }

@@ -16,11 +16,7 @@ use super::{
 };
 
 /// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where a daemon with default settings is.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -40,13 +36,7 @@ pub struct Remote {
     )]
     pub url: String,
     /// An API key
-    #[arg(
-        long,
-        global = true,
-        env = "POSTRIDER_TOKEN",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
+    #[arg(long, global = true, env = "POSTRIDER_TOKEN", hide_env_values = true, value_name = "KEY")]
     pub token: Option<String>,
     #[command(flatten)]
     pub output: Output,
@@ -55,9 +45,7 @@ pub struct Remote {
 impl Remote {
     pub fn client(&self) -> Result<Client, Exit> {
         // A variable that is set and empty says nothing.
-        let url = Some(self.url.as_str())
-            .filter(|url| !url.is_empty())
-            .unwrap_or(DEFAULT_URL);
+        let url = Some(self.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
         Client::new(url, self.token.as_deref())
     }
 
@@ -78,20 +66,9 @@ pub struct Call {
 
 impl Call {
     fn new(method: Method, segments: &[&str]) -> Self {
-        let encoded = segments
-            .iter()
-            .map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
-        let path = std::iter::once("/v1".to_owned())
-            .chain(encoded)
-            .collect::<Vec<_>>()
-            .join("/");
-        Self {
-            method,
-            path,
-            query: Vec::new(),
-            body: None,
-            idempotency_key: None,
-        }
+        let encoded = segments.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
+        let path = std::iter::once("/v1".to_owned()).chain(encoded).collect::<Vec<_>>().join("/");
+        Self { method, path, query: Vec::new(), body: None, idempotency_key: None }
     }
 
     pub fn get(segments: &[&str]) -> Self {
@@ -112,8 +89,7 @@ impl Call {
 
     /// Adds a query parameter where there is a value for it.
     pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.query
-            .extend(value.map(|value| (name, value.to_string())));
+        self.query.extend(value.map(|value| (name, value.to_string())));
         self
     }
 
@@ -126,28 +102,20 @@ impl Call {
 
     /// Sends `body` as JSON.
     pub fn json(self, body: &impl Serialize) -> Result<Self, Exit> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Exit::usage(format!("this cannot be sent as JSON: {error}")))?;
-        Ok(Self {
-            body: Some(body.into()),
-            ..self
-        })
+        let body =
+            serde_json::to_vec(body).map_err(|error| Exit::usage(format!("this cannot be sent as JSON: {error}")))?;
+        Ok(Self { body: Some(body.into()), ..self })
     }
 
     pub fn idempotency_key(self, key: Option<String>) -> Self {
-        Self {
-            idempotency_key: key,
-            ..self
-        }
+        Self { idempotency_key: key, ..self }
     }
 
     fn target(&self) -> String {
         if self.query.is_empty() {
             return self.path.clone();
         }
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&self.query)
-            .finish();
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish();
         format!("{}?{query}", self.path)
     }
 }
@@ -160,11 +128,8 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Result<Value, Exit> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            Exit::failed(format!(
-                "the answer is not the JSON that was expected: {error}"
-            ))
-        })
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Exit::failed(format!("the answer is not the JSON that was expected: {error}")))
     }
 }
 
@@ -176,12 +141,8 @@ pub struct Client {
 
 impl Client {
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, Exit> {
-        let place = Place::of(url)
-            .map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
-        let token = token
-            .map(str::trim)
-            .filter(|token| !token.is_empty())
-            .map(str::to_owned);
+        let place = Place::of(url).map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
+        let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         Ok(Self { place, token })
     }
 
@@ -194,12 +155,7 @@ impl Client {
         let (parts, body) = answer.into_parts();
         match parts.status.is_success() {
             true => Ok(Answer { body }),
-            false => Err(problem::exit(
-                parts.status,
-                &parts.headers,
-                &body,
-                self.place.written(),
-            )),
+            false => Err(problem::exit(parts.status, &parts.headers, &body, self.place.written())),
         }
     }
 
@@ -220,28 +176,18 @@ impl Client {
 
     fn headers(&self, call: &Call, headers: &mut HeaderMap) -> Result<(), Exit> {
         let value = |text: &str, what: &str| {
-            header::HeaderValue::from_str(text).map_err(|_| {
-                Exit::usage(format!("{what} holds a character that no header can carry"))
-            })
+            header::HeaderValue::from_str(text)
+                .map_err(|_| Exit::usage(format!("{what} holds a character that no header can carry")))
         };
-        headers.insert(
-            header::USER_AGENT,
-            value(concat!("postrider/", env!("CARGO_PKG_VERSION")), "the name")?,
-        );
-        headers.insert(
-            header::ACCEPT,
-            header::HeaderValue::from_static("application/json"),
-        );
+        headers.insert(header::USER_AGENT, value(concat!("postrider/", env!("CARGO_PKG_VERSION")), "the name")?);
+        headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
         if let Some(token) = &self.token {
             let mut bearer = value(&format!("Bearer {token}"), "the key")?;
             bearer.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, bearer);
         }
         if call.body.is_some() {
-            headers.insert(
-                header::CONTENT_TYPE,
-                header::HeaderValue::from_static("application/json"),
-            );
+            headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         }
         if let Some(key) = &call.idempotency_key {
             headers.insert("idempotency-key", value(key, "the idempotency key")?);

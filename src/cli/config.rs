@@ -33,17 +33,9 @@ impl SettingsFlags {
     }
 
     fn flags(&self) -> Flags {
-        let flag = |flag, key, value: &Option<String>| {
-            value.clone().map(|value| Flag { flag, key, value })
-        };
-        let values = [
-            flag("--data-dir", "data_dir", &self.data_dir),
-            flag("--listen", "listen", &self.listen),
-        ];
-        Flags {
-            config: self.config.clone(),
-            values: values.into_iter().flatten().collect(),
-        }
+        let flag = |flag, key, value: &Option<String>| value.clone().map(|value| Flag { flag, key, value });
+        let values = [flag("--data-dir", "data_dir", &self.data_dir), flag("--listen", "listen", &self.listen)];
+        Flags { config: self.config.clone(), values: values.into_iter().flatten().collect() }
     }
 }
 
@@ -81,19 +73,12 @@ impl Config {
 
 fn check(screen: Screen, loaded: Result<Loaded, config::Error>) -> Result<(), Exit> {
     if screen.is_json() {
-        let problems = loaded
-            .as_ref()
-            .err()
-            .map(|error| error.problems.as_slice())
-            .unwrap_or_default();
-        let problems = problems.iter().map(
-            |problem| json!({"place": problem.place, "key": problem.key, "detail": problem.text}),
-        );
+        let problems = loaded.as_ref().err().map(|error| error.problems.as_slice()).unwrap_or_default();
+        let problems =
+            problems.iter().map(|problem| json!({"place": problem.place, "key": problem.key, "detail": problem.text}));
         let problems: Vec<Value> = problems.collect();
         let file = loaded.as_ref().ok().and_then(|loaded| loaded.file.as_ref());
-        screen.text(
-            json!({"ok": problems.is_empty(), "file": file, "problems": problems}).to_string(),
-        )?;
+        screen.text(json!({"ok": problems.is_empty(), "file": file, "problems": problems}).to_string())?;
     }
     let loaded = loaded?;
     screen.said(&match &loaded.file {
@@ -118,10 +103,7 @@ fn shown_as_json(loaded: &Loaded) -> Value {
             Raw::List(entries) => entries.into(),
             Raw::Other(_) => Value::Null,
         };
-        (
-            row.key.to_owned(),
-            json!({"value": value, "origin": row.origin.to_string()}),
-        )
+        (row.key.to_owned(), json!({"value": value, "origin": row.origin.to_string()}))
     });
     json!({"file": loaded.file, "settings": rows.collect::<serde_json::Map<_, _>>()})
 }
@@ -129,17 +111,10 @@ fn shown_as_json(loaded: &Loaded) -> Value {
 /// TOML that can be put into a settings file, each line with its origin behind it. The two keys themselves are no
 /// settings of the file, and stand there as comments.
 fn shown_as_file(loaded: &Loaded) -> String {
-    let (keys, settings): (Vec<_>, Vec<_>) = loaded
-        .rows()
-        .into_iter()
-        .partition(|row| matches!(row.key, "admin_key" | "master_key"));
-    let line = |name: &str, value: &Raw, origin: &Origin| {
-        format!("{:<44} # {origin}\n", format!("{name} = {value}"))
-    };
-    let mut text: String = keys
-        .iter()
-        .map(|row| format!("# {}", line(row.key, &row.value, &row.origin)))
-        .collect();
+    let (keys, settings): (Vec<_>, Vec<_>) =
+        loaded.rows().into_iter().partition(|row| matches!(row.key, "admin_key" | "master_key"));
+    let line = |name: &str, value: &Raw, origin: &Origin| format!("{:<44} # {origin}\n", format!("{name} = {value}"));
+    let mut text: String = keys.iter().map(|row| format!("# {}", line(row.key, &row.value, &row.origin))).collect();
     let mut section = "";
     for row in &settings {
         let (of, name) = row.key.rsplit_once('.').unwrap_or(("", row.key));
@@ -157,9 +132,7 @@ mod tests {
     use super::*;
 
     fn loaded(flags: &SettingsFlags, variables: &[(&str, &str)]) -> Loaded {
-        let owned = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment = Environment::new(owned, |_| Err(std::io::ErrorKind::NotFound.into()));
         Settings::load(&flags.flags(), &environment).expect("the settings are right")
     }
@@ -179,16 +152,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_put_into_a_file_again() {
-        let variables = [
-            ("POSTRIDER_RETENTION", "7d"),
-            ("POSTRIDER_ADMIN_KEY", "hunter2"),
-        ];
+        let variables = [("POSTRIDER_RETENTION", "7d"), ("POSTRIDER_ADMIN_KEY", "hunter2")];
         let loaded = loaded(&SettingsFlags::default(), &variables);
         let text = shown_as_file(&loaded);
-        assert!(
-            text.contains("retention = \"7d\"") && text.contains("# POSTRIDER_RETENTION"),
-            "{text}"
-        );
+        assert!(text.contains("retention = \"7d\"") && text.contains("# POSTRIDER_RETENTION"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
         let environment = Environment::new([], move |_| Ok(text.clone()));
         let again = Settings::load(&Flags::default(), &environment).expect("it is a settings file");
@@ -199,19 +166,10 @@ mod tests {
 
     #[test]
     fn shown_as_json_every_setting_has_value_and_origin() {
-        let loaded = loaded(
-            &SettingsFlags::default(),
-            &[("POSTRIDER_DELIVERY__ALLOW", "erp")],
-        );
+        let loaded = loaded(&SettingsFlags::default(), &[("POSTRIDER_DELIVERY__ALLOW", "erp")]);
         let value = shown_as_json(&loaded);
         let allow = &value["settings"]["delivery.allow"];
-        assert_eq!(
-            allow,
-            &json!({"value": ["erp"], "origin": "POSTRIDER_DELIVERY__ALLOW"})
-        );
-        assert_eq!(
-            value["settings"]["retention"],
-            json!({"value": "31d", "origin": "default"})
-        );
+        assert_eq!(allow, &json!({"value": ["erp"], "origin": "POSTRIDER_DELIVERY__ALLOW"}));
+        assert_eq!(value["settings"]["retention"], json!({"value": "31d", "origin": "default"}));
     }
 }

@@ -34,26 +34,15 @@ pub struct Place {
 
 #[derive(Clone)]
 enum Way {
-    Tcp {
-        host: String,
-        port: u16,
-    },
-    Tls {
-        host: String,
-        port: u16,
-        name: ServerName<'static>,
-        connector: TlsConnector,
-    },
+    Tcp { host: String, port: u16 },
+    Tls { host: String, port: u16, name: ServerName<'static>, connector: TlsConnector },
     Unix(PathBuf),
 }
 
 impl Place {
     /// Of `http://host:port/prefix`, `https://…` or `unix:/path`; `Err` says what is wrong with it.
     pub fn of(written: &str) -> Result<Self, String> {
-        if let Some(path) = written
-            .strip_prefix("unix:")
-            .filter(|path| !path.is_empty())
-        {
+        if let Some(path) = written.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
             return Ok(Self {
                 way: Way::Unix(path),
@@ -62,11 +51,7 @@ impl Place {
                 written: written.to_owned(),
             });
         }
-        let wrong = || {
-            format!(
-                "`{written}` is not a URL such as http://127.0.0.1:8080, https://host or unix:/path"
-            )
-        };
+        let wrong = || format!("`{written}` is not a URL such as http://127.0.0.1:8080, https://host or unix:/path");
         let url = url::Url::parse(written).map_err(|_| wrong())?;
         let host = url.host_str().ok_or_else(wrong)?.to_owned();
         let port = url.port_or_known_default().ok_or_else(wrong)?;
@@ -74,20 +59,12 @@ impl Place {
             Some(port) => format!("{host}:{port}"),
             None => host.clone(),
         };
-        let bare = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let way = match url.scheme() {
             "http" => Way::Tcp { host: bare, port },
             "https" => {
                 let name = ServerName::try_from(bare.clone()).map_err(|_| wrong())?;
-                Way::Tls {
-                    host: bare,
-                    port,
-                    name,
-                    connector: connector()?,
-                }
+                Way::Tls { host: bare, port, name, connector: connector()? }
             }
             _ => return Err(wrong()),
         };
@@ -104,16 +81,11 @@ impl Place {
     }
 
     /// Sends `request`, whose URI is a path, and reads the whole answer. `Err` says in words why there is none.
-    pub async fn exchange(
-        &self,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Bytes>, String> {
+    pub async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
         let path = format!("{}{}", self.prefix, request.uri());
         let path = PathAndQuery::try_from(path).map_err(|error| format!("not a path: {error}"))?;
         *request.uri_mut() = Uri::from(path);
-        request
-            .headers_mut()
-            .insert(header::HOST, self.host.clone());
+        request.headers_mut().insert(header::HOST, self.host.clone());
         timeout(EXCHANGE_TIMEOUT, self.connected(request))
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {} s", EXCHANGE_TIMEOUT.as_secs())))
@@ -126,12 +98,7 @@ impl Place {
                 over(stream, request).await
             }
             Way::Tcp { host, port } => over(tcp(host, *port).await?, request).await,
-            Way::Tls {
-                host,
-                port,
-                name,
-                connector,
-            } => {
+            Way::Tls { host, port, name, connector } => {
                 let stream = tcp(host, *port).await?;
                 let stream = in_time(connector.connect(name.clone(), stream)).await;
                 over(stream.map_err(|error| format!("TLS: {error}"))?, request).await
@@ -143,19 +110,14 @@ impl Place {
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let stream = in_time(TcpStream::connect((host, port))).await?;
     // A request is written in two pieces; without this the second waits for the first one's acknowledgement.
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
     Ok(stream)
 }
 
 async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> Result<T, String> {
     match timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error| error.to_string()),
-        Err(_) => Err(format!(
-            "no connection within {} s",
-            CONNECT_TIMEOUT.as_secs()
-        )),
+        Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
     }
 }
 
@@ -164,9 +126,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let words = |error: hyper::Error| format!("the connection broke: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(words)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
     let driver = tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(words)?;
     let (parts, body) = answer.into_parts();

@@ -90,9 +90,7 @@ impl Delivery {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         let call = match self.action {
             Action::List(args) => {
-                let call = Call::get(&["deliveries"])
-                    .query("webhook_id", args.webhook)
-                    .query("event_id", args.event);
+                let call = Call::get(&["deliveries"]).query("webhook_id", args.webhook).query("event_id", args.event);
                 let call = args.filters.onto(call)?;
                 return list::print(&client, screen, call, &args.paging, COLUMNS).await;
             }
@@ -130,11 +128,7 @@ enum AttemptAction {
 impl Attempt {
     pub async fn run(self) -> Result<(), Exit> {
         let AttemptAction::Get { id } = self.action;
-        let answer = self
-            .remote
-            .client()?
-            .call(Call::get(&["attempts", &id]))
-            .await?;
+        let answer = self.remote.client()?.call(Call::get(&["attempts", &id])).await?;
         self.remote.screen().record(&answer.body)
     }
 }

@@ -9,6 +9,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// `EX_UNAVAILABLE` of sysexits(3).
 const UNREACHABLE: u8 = 69;
+/// `EX_IOERR` of sysexits(3).
+const STORAGE: u8 = 74;
 /// `EX_CONFIG` of sysexits(3).
 const CONFIGURATION: u8 = 78;
 
@@ -25,12 +27,7 @@ pub struct Exit {
 
 impl Exit {
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: None,
-            status: None,
-        }
+        Self { code, message: message.into(), hint: None, status: None }
     }
 
     /// What was asked was tried, and failed.
@@ -48,6 +45,11 @@ impl Exit {
         Self::new(UNREACHABLE, message)
     }
 
+    /// The disk does not keep what is written.
+    pub fn storage(message: impl Into<String>) -> Self {
+        Self::new(STORAGE, message)
+    }
+
     /// The settings cannot be used.
     pub fn configuration(message: impl Into<String>) -> Self {
         Self::new(CONFIGURATION, message)
@@ -60,18 +62,12 @@ impl Exit {
 
     /// Says what to do next; an earlier hint gives way.
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// Notes the HTTP status that led here.
     pub fn with_status(self, status: u16) -> Self {
-        Self {
-            status: Some(status),
-            ..self
-        }
+        Self { status: Some(status), ..self }
     }
 
     pub fn code(&self) -> u8 {
@@ -121,21 +117,10 @@ mod tests {
 
     #[test]
     fn each_problem_of_the_settings_is_an_error_line() {
-        let problem = |place: &str| Problem {
-            place: place.into(),
-            key: None,
-            text: "wrong".into(),
-        };
-        let exit = Exit::from(config::Error {
-            problems: vec![problem("a"), problem("b")],
-        });
+        let problem = |place: &str| Problem { place: place.into(), key: None, text: "wrong".into() };
+        let exit = Exit::from(config::Error { problems: vec![problem("a"), problem("b")] });
         assert_eq!(exit.code(), 78);
-        assert!(
-            exit.text()
-                .starts_with("error: a: wrong\nerror: b: wrong\nhint: "),
-            "{}",
-            exit.text()
-        );
+        assert!(exit.text().starts_with("error: a: wrong\nerror: b: wrong\nhint: "), "{}", exit.text());
         assert_eq!(Exit::reader_left().text(), "");
     }
 }

@@ -24,8 +24,7 @@ pub fn file(flag: &str, path: &Path) -> Result<String, Exit> {
         return read(flag, "stdin", std::io::stdin().lock());
     }
     let shown = path.display().to_string();
-    let file = fs::File::open(path)
-        .map_err(|error| Exit::usage(format!("{flag}: cannot read {shown}: {error}")))?;
+    let file = fs::File::open(path).map_err(|error| Exit::usage(format!("{flag}: cannot read {shown}: {error}")))?;
     read(flag, &shown, file)
 }
 
@@ -37,17 +36,13 @@ pub fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Exit> {
 /// JSON text, its bytes untouched.
 pub fn raw(flag: &str, text: String) -> Result<Box<RawValue>, Exit> {
     serde_json::from_str::<Box<RawValue>>(&text).map_err(|error| {
-        Exit::usage(format!("{flag}: not JSON: {error}"))
-            .hint("a text needs its quotes: --data '\"text\"'")
+        Exit::usage(format!("{flag}: not JSON: {error}")).hint("a text needs its quotes: --data '\"text\"'")
     })
 }
 
 /// An object of the fields that have a value.
 pub fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
-    fields
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 fn read(flag: &str, from: &str, source: impl std::io::Read) -> Result<String, Exit> {
@@ -55,9 +50,7 @@ fn read(flag: &str, from: &str, source: impl std::io::Read) -> Result<String, Ex
     let read = source.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| Exit::usage(format!("{flag}: cannot read {from}: {error}")))?;
     match text.len() as u64 > INPUT_BYTES_MAX {
-        true => Err(Exit::usage(format!(
-            "{flag}: {from} has more than {INPUT_BYTES_MAX} bytes"
-        ))),
+        true => Err(Exit::usage(format!("{flag}: {from} has more than {INPUT_BYTES_MAX} bytes"))),
         false => Ok(text),
     }
 }
@@ -82,11 +75,7 @@ mod tests {
         for wrong in ["{", "plain", "@/nowhere/at/all"] {
             let exit = json("--data", wrong).expect_err(wrong);
             assert_eq!(exit.code(), 2);
-            assert!(
-                exit.text().starts_with("error: --data: "),
-                "{}",
-                exit.text()
-            );
+            assert!(exit.text().starts_with("error: --data: "), "{}", exit.text());
         }
     }
 }

@@ -58,12 +58,7 @@ struct Create {
     /// A name for people
     name: String,
     /// What it may do; comma-separated or repeated
-    #[arg(
-        long = "scope",
-        required = true,
-        value_delimiter = ',',
-        value_name = "SCOPE"
-    )]
+    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
     scopes: Vec<String>,
     /// Only for this app
     #[arg(long, value_name = "APP")]
@@ -78,8 +73,7 @@ struct Create {
 
 impl Create {
     fn object(&self) -> Result<Map<String, Value>, Exit> {
-        let expires_at =
-            moment::read_optional("--expires-at", self.expires_at.as_ref(), Direction::Ahead)?;
+        let expires_at = moment::read_optional("--expires-at", self.expires_at.as_ref(), Direction::Ahead)?;
         Ok(input::object([
             ("name", Some(self.name.clone().into())),
             ("scopes", Some(self.scopes.clone().into())),
@@ -94,9 +88,7 @@ impl Key {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         match self.action {
-            Action::List(paging) => {
-                list::print(&client, screen, Call::get(&["keys"]), &paging, COLUMNS).await
-            }
+            Action::List(paging) => list::print(&client, screen, Call::get(&["keys"]), &paging, COLUMNS).await,
             Action::Create(args) => {
                 let call = Call::post(&["keys"]).json(&args.object()?)?;
                 screen.record(&client.call(call).await?.body)

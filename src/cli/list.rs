@@ -62,10 +62,7 @@ impl Span {
     /// Both ends as the API takes them.
     pub fn read(&self) -> Result<(Option<String>, Option<String>), Exit> {
         let read = |flag, end| moment::read_optional(flag, end, Direction::Back);
-        Ok((
-            read("--from", self.from.as_ref())?,
-            read("--to", self.to.as_ref())?,
-        ))
+        Ok((read("--from", self.from.as_ref())?, read("--to", self.to.as_ref())?))
     }
 }
 
@@ -98,12 +95,7 @@ impl Page {
     }
 
     /// Prints the rows: one a line as they came, or below the table that the first rows began.
-    pub fn show(
-        &self,
-        screen: Screen,
-        table: &mut Option<Table>,
-        columns: &'static [Column],
-    ) -> Result<(), Exit> {
+    pub fn show(&self, screen: Screen, table: &mut Option<Table>, columns: &'static [Column]) -> Result<(), Exit> {
         if screen.is_json() {
             return self.data.iter().try_for_each(|row| screen.text(row.get()));
         }
@@ -120,11 +112,8 @@ impl Page {
 /// Asks for one page.
 pub async fn page(client: &Client, call: &Call) -> Result<Page, Exit> {
     let answer = client.call(call.clone()).await?;
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        Exit::failed(format!(
-            "the answer is not the list that was expected: {error}"
-        ))
-    })
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| Exit::failed(format!("the answer is not the list that was expected: {error}")))
 }
 
 /// Prints what `call` lists.
@@ -135,9 +124,7 @@ pub async fn print(
     paging: &Paging,
     columns: &'static [Column],
 ) -> Result<(), Exit> {
-    let call = call
-        .query("limit", Some(paging.limit))
-        .query("cursor", paging.cursor.as_ref());
+    let call = call.query("limit", Some(paging.limit)).query("cursor", paging.cursor.as_ref());
     if screen.is_json() && !paging.all {
         return screen.text(client.call(call).await?.body);
     }

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod connect;
 mod delivery;
+mod demo;
 mod event;
 mod exit;
 mod input;
@@ -13,6 +14,7 @@ mod key;
 mod list;
 mod listen;
 mod moment;
+mod openapi;
 mod org;
 mod paint;
 mod problem;
@@ -36,6 +38,7 @@ pub use exit::Exit;
 
 const AFTER_HELP: &str = "\
 Examples:
+  postrider demo
   postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
   postrider send --type invoice.paid --data '{\"id\": 42}'
   postrider tail
@@ -56,6 +59,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Serve(serve::Serve),
+    Demo(demo::Demo),
     Listen(listen::Listen),
     Send(send::Send),
     Webhook(webhook::Webhook),
@@ -69,15 +73,15 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Completions(shell::Completions),
     Man(shell::Man),
 }
 
 /// Drives a client verb: one thread is enough for one person's requests.
 pub fn on_this_thread(verb: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
     runtime.block_on(verb)
 }

@@ -1,5 +1,6 @@
 //! Moments on the command line: written out, or as a distance from now. The command line's only look at the clock, for
 //! reading such distances and for showing when something arrived.
+#![allow(clippy::disallowed_methods, reason = "what a person writes as 90m is read on the clock of that person")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,9 +20,7 @@ pub enum Direction {
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -33,11 +32,7 @@ pub fn rfc3339(ms: i64) -> String {
 
 /// Reads `2026-11-22T03:29:00Z` (any offset), `2026-11-22` (its first moment, UTC), or a distance such as `90m`.
 pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result<String, Exit> {
-    let written = || {
-        text.parse::<Timestamp>()
-            .or_else(|_| format!("{text}T00:00:00Z").parse())
-            .ok()
-    };
+    let written = || text.parse::<Timestamp>().or_else(|_| format!("{text}T00:00:00Z").parse()).ok();
     let distant = || {
         let distance = duration_ms_of(text).filter(|distance| *distance >= 0)?;
         match direction {
@@ -45,9 +40,7 @@ pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result
             Direction::Ahead => now_ms.checked_add(distance),
         }
     };
-    let ms = written()
-        .map(|moment: Timestamp| moment.as_millisecond())
-        .or_else(distant);
+    let ms = written().map(|moment: Timestamp| moment.as_millisecond()).or_else(distant);
     ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok()).map(rfc3339).ok_or_else(|| {
         let distance = match direction {
             Direction::Back => "90m ago as 90m",
@@ -58,13 +51,8 @@ pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result
 }
 
 /// [`read`] of a flag that may be missing.
-pub fn read_optional(
-    flag: &str,
-    text: Option<&String>,
-    direction: Direction,
-) -> Result<Option<String>, Exit> {
-    text.map(|text| read(flag, text, direction, now_ms()))
-        .transpose()
+pub fn read_optional(flag: &str, text: Option<&String>, direction: Direction) -> Result<Option<String>, Exit> {
+    text.map(|text| read(flag, text, direction, now_ms())).transpose()
 }
 
 #[cfg(test)]
@@ -85,15 +73,9 @@ mod tests {
         assert_eq!(rfc3339(NOW_MS), "2026-11-22T03:29:00.000Z");
         assert_eq!(at("2026-11-22T03:29:00Z", Back), expected);
         assert_eq!(at("2026-11-22T04:29:00+01:00", Back), expected);
-        assert_eq!(
-            at("2026-11-22", Back).as_deref(),
-            Some("2026-11-22T00:00:00.000Z")
-        );
+        assert_eq!(at("2026-11-22", Back).as_deref(), Some("2026-11-22T00:00:00.000Z"));
         assert_eq!(at("24h", Back).as_deref(), Some("2026-11-21T03:29:00.000Z"));
-        assert_eq!(
-            at("90m", Ahead).as_deref(),
-            Some("2026-11-22T04:59:00.000Z")
-        );
+        assert_eq!(at("90m", Ahead).as_deref(), Some("2026-11-22T04:59:00.000Z"));
     }
 
     #[test]

@@ -10,11 +10,7 @@ use super::{
     table::{Column, day, id, text},
 };
 
-const COLUMNS: &[Column] = &[
-    id("ID", "id"),
-    text("NAME", "name"),
-    day("CREATED", "created_at"),
-];
+const COLUMNS: &[Column] = &[id("ID", "id"), text("NAME", "name"), day("CREATED", "created_at")];
 
 /// Organizations of this installation, for its administrator
 #[derive(Args, Debug)]
@@ -40,16 +36,7 @@ impl Org {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         match self.action {
-            Action::List(paging) => {
-                list::print(
-                    &client,
-                    screen,
-                    Call::get(&["organizations"]),
-                    &paging,
-                    COLUMNS,
-                )
-                .await
-            }
+            Action::List(paging) => list::print(&client, screen, Call::get(&["organizations"]), &paging, COLUMNS).await,
             Action::Create { name } => {
                 let call = Call::post(&["organizations"]).json(&json!({ "name": name }))?;
                 screen.record(&client.call(call).await?.body)

@@ -35,9 +35,7 @@ pub fn exit(status: StatusCode, headers: &HeaderMap, body: &[u8], from: &str) ->
         Some(problem) => words(problem),
         None => foreign(status, body, from),
     };
-    let code = known
-        .and_then(|problem| problem.code.as_deref())
-        .unwrap_or_default();
+    let code = known.and_then(|problem| problem.code.as_deref()).unwrap_or_default();
     let exit = Exit::failed(message).with_status(status.as_u16());
     match hint(status, code, headers) {
         Some(hint) => exit.hint(hint),
@@ -47,15 +45,10 @@ pub fn exit(status: StatusCode, headers: &HeaderMap, body: &[u8], from: &str) ->
 
 fn words(problem: &Problem) -> String {
     let shown = |text: &Option<String>| {
-        text.as_deref()
-            .filter(|text| !text.is_empty())
-            .map(|text| one_line(text, DETAIL_CHARS_MAX))
+        text.as_deref().filter(|text| !text.is_empty()).map(|text| one_line(text, DETAIL_CHARS_MAX))
     };
-    let mut message = [shown(&problem.title), shown(&problem.detail)]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(": ");
+    let mut message =
+        [shown(&problem.title), shown(&problem.detail)].into_iter().flatten().collect::<Vec<_>>().join(": ");
     for error in &problem.errors {
         let line = format!("{}: {}", error.pointer, error.detail);
         message.push_str(&format!("\n  {}", one_line(&line, DETAIL_CHARS_MAX)));
@@ -84,13 +77,9 @@ fn hint(status: StatusCode, code: &str, headers: &HeaderMap) -> Option<String> {
         (403, _) => "this key may not do that; `postrider key create --scope …` makes one that may",
         (404, _) => "what belongs to another organization or app is not found either",
         (409, "event_id_conflict") => "this event_id was used for another event; choose a new one",
-        (409, "answer_expired") => {
-            "the first answer held a secret and is no longer kept; use a new idempotency key"
-        }
+        (409, "answer_expired") => "the first answer held a secret and is no longer kept; use a new idempotency key",
         (413, _) => "the daemon's setting max_event_bytes is the limit of one event",
-        (421, _) => {
-            "use a loopback name, or list the name in the daemon's setting server.allowed_hosts"
-        }
+        (421, _) => "use a loopback name, or list the name in the daemon's setting server.allowed_hosts",
         (507, _) => "the daemon's disk is nearly full; free space, or lower min_free_bytes",
         (429 | 503, _) => return headers.get(header::RETRY_AFTER).and_then(retry_after),
         _ => return None,
@@ -124,35 +113,20 @@ mod tests {
 
     #[test]
     fn unhappy_answers_say_what_to_do_next() {
-        assert!(
-            told(401, r#"{"title":"Unauthorized"}"#).contains("hint: give an API key with --token")
-        );
-        assert!(
-            told(409, r#"{"title":"Conflict","code":"event_id_conflict"}"#)
-                .contains("choose a new one")
-        );
+        assert!(told(401, r#"{"title":"Unauthorized"}"#).contains("hint: give an API key with --token"));
+        assert!(told(409, r#"{"title":"Conflict","code":"event_id_conflict"}"#).contains("choose a new one"));
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("3"));
         let exit = exit(StatusCode::SERVICE_UNAVAILABLE, &headers, b"{}", "http://h");
         assert_eq!((exit.code(), exit.status), (1, Some(503)));
-        assert!(
-            exit.text().contains("hint: try again in 3 s"),
-            "{}",
-            exit.text()
-        );
+        assert!(exit.text().contains("hint: try again in 3 s"), "{}", exit.text());
     }
 
     #[test]
     fn an_answer_of_somebody_else_is_shown_as_such_and_harmless() {
         let text = told(502, "<html>\u{1b}[31mBad\ngateway</html>");
-        assert!(
-            text.starts_with("error: http://h answered 502 Bad Gateway: <html>"),
-            "{text}"
-        );
+        assert!(text.starts_with("error: http://h answered 502 Bad Gateway: <html>"), "{text}");
         assert!(!text.contains('\u{1b}'));
-        assert_eq!(
-            told(500, ""),
-            "error: http://h answered 500 Internal Server Error\n"
-        );
+        assert_eq!(told(500, ""), "error: http://h answered 500 Internal Server Error\n");
     }
 }

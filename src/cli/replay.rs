@@ -109,8 +109,7 @@ impl Replay {
             None => return self.create.run(&client, screen).await,
             Some(Action::Create(args)) => return args.run(&client, screen).await,
             Some(Action::List(paging)) => {
-                return list::print(&client, screen, Call::get(&["replays"]), &paging, COLUMNS)
-                    .await;
+                return list::print(&client, screen, Call::get(&["replays"]), &paging, COLUMNS).await;
             }
             Some(Action::Get(Id { id })) => Call::get(&["replays", &id]),
             Some(Action::Cancel(Id { id })) => Call::post(&["replays", &id, "cancel"]),
@@ -121,16 +120,12 @@ impl Replay {
 
 impl Create {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
-        let answer = client
-            .call(Call::post(&["replays"]).json(&self.object()?)?)
-            .await?;
+        let answer = client.call(Call::post(&["replays"]).json(&self.object()?)?).await?;
         if !self.wait || self.dry_run {
             return screen.record(&answer.body);
         }
         let job = answer.json()?;
-        let id = job["id"]
-            .as_str()
-            .ok_or_else(|| Exit::failed("the answer names no replay"))?;
+        let id = job["id"].as_str().ok_or_else(|| Exit::failed("the answer names no replay"))?;
         screen.record(wait(client, id).await?.to_string().as_bytes())
     }
 
@@ -141,10 +136,7 @@ impl Create {
             ("app_id", self.target.app.clone().map(Value::from)),
             ("from", from.map(Value::from)),
             ("to", to.map(Value::from)),
-            (
-                "types",
-                (!self.types.is_empty()).then(|| self.types.clone().into()),
-            ),
+            ("types", (!self.types.is_empty()).then(|| self.types.clone().into())),
             ("status", self.status.clone().map(Value::from)),
             ("missing", self.missing.then_some(true.into())),
             ("dry_run", self.dry_run.then_some(true.into())),
@@ -156,8 +148,7 @@ impl Create {
 /// Asks until the job is over. The bar is on stderr, and only on a terminal.
 async fn wait(client: &Client, id: &str) -> Result<Value, Exit> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} delivered or failed  {elapsed}");
-    let bar =
-        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     loop {
         let job = client.value(Call::get(&["replays", id])).await?;
         let count = |field: &str| job[field].as_u64().unwrap_or(0);

@@ -44,26 +44,18 @@ pub struct Screen {
 
 impl Output {
     pub fn screen(&self) -> Screen {
-        Screen {
-            format: self.output,
-            paint: Paint::of_stdout(),
-            width: width(),
-        }
+        Screen { format: self.output, paint: Paint::of_stdout(), width: width() }
     }
 }
 
 /// `COLUMNS` where it is set, else the terminal's own width.
 fn width() -> usize {
-    let told = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let asked = || {
         let terminal = io::stdout().is_terminal().then(console::Term::stdout)?;
         Some(usize::from(terminal.size_checked()?.1))
     };
-    told.or_else(asked)
-        .unwrap_or(WIDTH_WITHOUT_A_TERMINAL)
-        .max(WIDTH_MIN)
+    told.or_else(asked).unwrap_or(WIDTH_WITHOUT_A_TERMINAL).max(WIDTH_MIN)
 }
 
 impl Screen {
@@ -75,15 +67,8 @@ impl Screen {
     pub fn text(&self, text: impl AsRef<[u8]>) -> Result<(), Exit> {
         let text = text.as_ref();
         let mut out = io::stdout().lock();
-        let end: &[u8] = if text.is_empty() || text.ends_with(b"\n") {
-            b""
-        } else {
-            b"\n"
-        };
-        let written = out
-            .write_all(text)
-            .and_then(|()| out.write_all(end))
-            .and_then(|()| out.flush());
+        let end: &[u8] = if text.is_empty() || text.ends_with(b"\n") { b"" } else { b"\n" };
+        let written = out.write_all(text).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
         written.map_err(unwritten)
     }
 

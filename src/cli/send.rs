@@ -31,12 +31,7 @@ pub struct Send {
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
     /// The event's data: JSON, @FILE, or - for stdin
-    #[arg(
-        long,
-        value_name = "JSON",
-        default_value = "{}",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "JSON", default_value = "{}", hide_default_value = true)]
     data: String,
     /// An identity of your own: the same one again sends nothing twice
     #[arg(long, value_name = "ID")]
@@ -93,55 +88,36 @@ impl Send {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
         let data = input::json("--data", &self.data)?;
-        let event = Event {
-            r#type: &self.kind,
-            data: &data,
-            rest: self.rest()?,
-        };
+        let event = Event { r#type: &self.kind, data: &data, rest: self.rest()? };
         match self.count {
             Some(count) => self.many(&client, screen, event, count).await,
             None => {
-                let call = Call::post(&["events"])
-                    .idempotency_key(self.idempotency_key.clone())
-                    .json(&event)?;
+                let call = Call::post(&["events"]).idempotency_key(self.idempotency_key.clone()).json(&event)?;
                 screen.record(&client.call(call).await?.body)
             }
         }
     }
 
     fn rest(&self) -> Result<Map<String, Value>, Exit> {
-        let ahead = |flag, text: &Option<String>| {
-            moment::read_optional(flag, text.as_ref(), Direction::Ahead)
-        };
-        let occurred_at =
-            moment::read_optional("--occurred-at", self.occurred_at.as_ref(), Direction::Back)?;
+        let ahead = |flag, text: &Option<String>| moment::read_optional(flag, text.as_ref(), Direction::Ahead);
+        let occurred_at = moment::read_optional("--occurred-at", self.occurred_at.as_ref(), Direction::Back)?;
         Ok(input::object([
             ("event_id", self.event_id.clone().map(Value::from)),
             ("occurred_at", occurred_at.map(Value::from)),
             ("subject", self.subject.clone().map(Value::from)),
-            (
-                "channels",
-                (!self.channels.is_empty()).then(|| self.channels.clone().into()),
-            ),
+            ("channels", (!self.channels.is_empty()).then(|| self.channels.clone().into())),
             ("app_id", self.app.clone().map(Value::from)),
             ("ordering_key", self.ordering_key.clone().map(Value::from)),
-            (
-                "deliver_at",
-                ahead("--deliver-at", &self.deliver_at)?.map(Value::from),
-            ),
-            (
-                "expires_at",
-                ahead("--expires-at", &self.expires_at)?.map(Value::from),
-            ),
+            ("deliver_at", ahead("--deliver-at", &self.deliver_at)?.map(Value::from)),
+            ("expires_at", ahead("--expires-at", &self.expires_at)?.map(Value::from)),
             ("metadata", self.metadata()?),
         ]))
     }
 
     fn metadata(&self) -> Result<Option<Value>, Exit> {
         let pairs = self.metadata.iter().map(|pair| {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| Exit::usage(format!("--metadata: `{pair}` is not NAME=VALUE")))?;
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| Exit::usage(format!("--metadata: `{pair}` is not NAME=VALUE")))?;
             Ok((name.to_owned(), Value::from(value)))
         });
         let pairs: Map<String, Value> = pairs.collect::<Result<_, Exit>>()?;
@@ -149,44 +125,25 @@ impl Send {
     }
 
     /// Batch after batch; says at the end what came of all. With `-o json` every batch's answer is a line.
-    async fn many(
-        &self,
-        client: &Client,
-        screen: Screen,
-        event: Event<'_>,
-        count: u64,
-    ) -> Result<(), Exit> {
+    async fn many(&self, client: &Client, screen: Screen, event: Event<'_>, count: u64) -> Result<(), Exit> {
         let (mut published, mut duplicates, mut deliveries) = (0, 0, 0);
         let batch_max = batch_size(&event)?;
         for (n, first) in (1..=count).step_by(batch_max).enumerate() {
             let last = count.min(first + batch_max as u64 - 1);
             let events = (first..=last).map(|n| numbered(&event, n)).collect();
-            let key = self
-                .idempotency_key
-                .as_ref()
-                .map(|key| format!("{key}-{}", n + 1));
-            let call = Call::post(&["events", "batch"])
-                .idempotency_key(key)
-                .json(&Batch { events })?;
+            let key = self.idempotency_key.as_ref().map(|key| format!("{key}-{}", n + 1));
+            let call = Call::post(&["events", "batch"]).idempotency_key(key).json(&Batch { events })?;
             let answer = client.call(call).await?;
             if screen.is_json() {
                 screen.text(&answer.body)?;
             }
             let answer = answer.json()?;
-            let rows = answer["data"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+            let rows = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
             published += rows.len();
             duplicates += rows.iter().filter(|row| row["duplicate"] == true).count();
-            deliveries += rows
-                .iter()
-                .filter_map(|row| row["deliveries"].as_u64())
-                .sum::<u64>();
+            deliveries += rows.iter().filter_map(|row| row["deliveries"].as_u64()).sum::<u64>();
         }
-        screen.said(&format!(
-            "{published} events, {duplicates} of them duplicates, {deliveries} deliveries"
-        ))
+        screen.said(&format!("{published} events, {duplicates} of them duplicates, {deliveries} deliveries"))
     }
 }
 
@@ -194,8 +151,8 @@ impl Send {
 fn batch_size(event: &Event<'_>) -> Result<usize, Exit> {
     const NUMBER_BYTES_MAX: usize = 24;
     const ENVELOPE_BYTES: usize = 16;
-    let one = serde_json::to_vec(event)
-        .map_err(|error| Exit::usage(format!("this cannot be sent as JSON: {error}")))?;
+    let one =
+        serde_json::to_vec(event).map_err(|error| Exit::usage(format!("this cannot be sent as JSON: {error}")))?;
     let fit = (BATCH_BYTES_MAX - ENVELOPE_BYTES) / (one.len() + NUMBER_BYTES_MAX);
     Ok(fit.clamp(1, BATCH_EVENTS_MAX))
 }
@@ -220,36 +177,17 @@ mod tests {
     fn data_keeps_its_bytes_in_single_events_and_batches() {
         let data = raw("{ \"n\": 1.10, \"n\" :2}");
         let rest: Map<String, Value> = [("event_id".to_owned(), "x".into())].into_iter().collect();
-        let event = Event {
-            r#type: "a.b",
-            data: &data,
-            rest,
-        };
+        let event = Event { r#type: "a.b", data: &data, rest };
         let one = serde_json::to_string(&event).expect("JSON");
-        assert_eq!(
-            one,
-            "{\"type\":\"a.b\",\"data\":{ \"n\": 1.10, \"n\" :2},\"event_id\":\"x\"}"
-        );
-        let batch = Batch {
-            events: vec![numbered(&event, 7)],
-        };
+        assert_eq!(one, "{\"type\":\"a.b\",\"data\":{ \"n\": 1.10, \"n\" :2},\"event_id\":\"x\"}");
+        let batch = Batch { events: vec![numbered(&event, 7)] };
         let batch = serde_json::to_string(&batch).expect("JSON");
-        assert!(
-            batch.contains("{ \"n\": 1.10, \"n\" :2}") && batch.contains("\"x-7\""),
-            "{batch}"
-        );
+        assert!(batch.contains("{ \"n\": 1.10, \"n\" :2}") && batch.contains("\"x-7\""), "{batch}");
     }
 
     #[test]
     fn a_batch_holds_what_both_limits_allow() {
-        let size = |data: &RawValue| {
-            batch_size(&Event {
-                r#type: "a",
-                data,
-                rest: Map::new(),
-            })
-            .expect("a size")
-        };
+        let size = |data: &RawValue| batch_size(&Event { r#type: "a", data, rest: Map::new() }).expect("a size");
         assert_eq!(size(&raw("{}")), BATCH_EVENTS_MAX);
         let large = raw(&format!("\"{}\"", "x".repeat(1 << 20)));
         assert_eq!(size(&large), 15);

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Exit, SettingsFlags};
 use crate::config::{self, LogFormat, Settings};
-use crate::daemon::{self, Daemon, World, url_of};
+use crate::daemon::{self, Daemon, World};
 use crate::store;
 
 /// Run the daemon: take events in, deliver them, keep them
@@ -20,7 +20,8 @@ Examples:
   POSTRIDER_DELIVERY__ALLOW=10.0.0.0/8 postrider serve
 
 The first start of an empty data directory prints a key, once, and keeps it in first-key there.
-SIGTERM and Ctrl-C stop it: what is in hand is finished, everything else is kept.")]
+SIGTERM and Ctrl-C stop it: what is in hand is finished, everything else is kept.
+SIGHUP reads the files of server.tls_cert and server.tls_key again.")]
 pub struct Serve {
     #[command(flatten)]
     settings: SettingsFlags,
@@ -43,18 +44,26 @@ impl Serve {
 async fn serve(settings: &Settings) -> Result<(), Exit> {
     let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
     let world = World::real(settings)?;
     let daemon = Daemon::start(settings, world).await?;
     if let Some(first) = &daemon.first_key {
         println!("postrider: the first key, shown this once: {}", first.text);
         println!("postrider: it is kept in {}", first.file.display());
     }
-    println!("postrider: listening on {}", url_of(&daemon.address));
+    println!("postrider: listening on {}", daemon.url());
     tell_supervisor(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(watchdog());
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&daemon),
+            () = daemon.engine.broken.notified() => {
+                let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
+                return Err(Exit::storage(words).hint("look at the disk, then start again"));
+            }
+        }
     }
     tell_supervisor(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
@@ -62,6 +71,15 @@ async fn serve(settings: &Settings) -> Result<(), Exit> {
     daemon.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// SIGHUP: the certificate was renewed.
+fn reload(daemon: &Daemon) {
+    match daemon.reload_certificate() {
+        Ok(true) => tracing::info!("the certificate was read again"),
+        Ok(false) => tracing::info!("told to read the certificate again, and there is none"),
+        Err(error) => tracing::error!(error, "the certificate could not be read again; the old one stays in use"),
+    }
 }
 
 /// Tells systemd, where it listens.

@@ -11,10 +11,8 @@ const NAME: &str = "postrider";
 
 /// Print a completion script for a shell
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Examples:\n  postrider completions bash > /etc/bash_completion.d/postrider\n  \
-    postrider completions fish > ~/.config/fish/completions/postrider.fish"
-)]
+#[command(after_help = "Examples:\n  postrider completions bash > /etc/bash_completion.d/postrider\n  \
+    postrider completions fish > ~/.config/fish/completions/postrider.fish")]
 pub struct Completions {
     /// The shell
     shell: clap_complete::Shell,
@@ -40,9 +38,7 @@ impl Man {
     pub fn run(self) -> Result<(), Exit> {
         let Some(dir) = self.dir else {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut page)
-                .map_err(unwritten)?;
+            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(unwritten)?;
             return write(&page);
         };
         std::fs::create_dir_all(&dir)
@@ -64,17 +60,8 @@ mod tests {
     fn every_command_has_a_manual_page() {
         let directory = tempfile::tempdir().expect("a directory");
         let dir = directory.path().join("man1");
-        Man {
-            dir: Some(dir.clone()),
-        }
-        .run()
-        .expect("written");
-        for page in [
-            "postrider.1",
-            "postrider-webhook.1",
-            "postrider-webhook-create.1",
-            "postrider-replay.1",
-        ] {
+        Man { dir: Some(dir.clone()) }.run().expect("written");
+        for page in ["postrider.1", "postrider-webhook.1", "postrider-webhook-create.1", "postrider-replay.1"] {
             let text = std::fs::read_to_string(dir.join(page)).expect(page);
             assert!(text.contains(".SH NAME"), "{page}");
         }

@@ -41,25 +41,17 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
     if screen.is_json() {
         return screen.text(answer.body);
     }
-    let hours = figures
-        .as_object_mut()
-        .and_then(|figures| figures.shift_remove("hours"));
+    let hours = figures.as_object_mut().and_then(|figures| figures.shift_remove("hours"));
     screen.text(table::record(&figures, screen.paint))?;
     let Some(Value::Array(mut hours)) = hours.filter(|hours| *hours != Value::Array(vec![])) else {
         return Ok(());
     };
     hours.sort_by_key(|hour| table::plain(&hour["hour"]));
     for what in ["attempts", "failures"] {
-        let counts: Vec<u64> = hours
-            .iter()
-            .map(|hour| hour[what].as_u64().unwrap_or(0))
-            .collect();
+        let counts: Vec<u64> = hours.iter().map(|hour| hour[what].as_u64().unwrap_or(0)).collect();
         let most = counts.iter().max().copied().unwrap_or(0);
         let last = hours.len();
-        screen.text(format!(
-            "{what} by hour  {}  (most {most}, last {last} hours)",
-            bars(&counts)
-        ))?;
+        screen.text(format!("{what} by hour  {}  (most {most}, last {last} hours)", bars(&counts)))?;
     }
     Ok(())
 }
@@ -68,10 +60,7 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
 fn bars(counts: &[u64]) -> String {
     let most = counts.iter().max().copied().unwrap_or(0).max(1);
     let steps = BARS.len() as u64 - 1;
-    counts
-        .iter()
-        .map(|count| BARS[(count * steps).div_ceil(most) as usize])
-        .collect()
+    counts.iter().map(|count| BARS[(count * steps).div_ceil(most) as usize]).collect()
 }
 
 #[cfg(test)]

@@ -37,56 +37,32 @@ pub enum Kind {
 
 /// A column that may be cut.
 pub const fn text(title: &'static str, field: &'static str) -> Column {
-    Column {
-        title,
-        field,
-        kind: Kind::Text,
-    }
+    Column { title, field, kind: Kind::Text }
 }
 
 /// A column that is never cut.
 pub const fn id(title: &'static str, field: &'static str) -> Column {
-    Column {
-        title,
-        field,
-        kind: Kind::Id,
-    }
+    Column { title, field, kind: Kind::Id }
 }
 
 /// A column of moments.
 pub const fn time(title: &'static str, field: &'static str) -> Column {
-    Column {
-        title,
-        field,
-        kind: Kind::Time,
-    }
+    Column { title, field, kind: Kind::Time }
 }
 
 /// A column of numbers.
 pub const fn number(title: &'static str, field: &'static str) -> Column {
-    Column {
-        title,
-        field,
-        kind: Kind::Number,
-    }
+    Column { title, field, kind: Kind::Number }
 }
 
 /// A column of days.
 pub const fn day(title: &'static str, field: &'static str) -> Column {
-    Column {
-        title,
-        field,
-        kind: Kind::Day,
-    }
+    Column { title, field, kind: Kind::Day }
 }
 
 /// A column of states.
 pub const fn word(title: &'static str, field: &'static str) -> Column {
-    Column {
-        title,
-        field,
-        kind: Kind::Word,
-    }
+    Column { title, field, kind: Kind::Word }
 }
 
 impl Column {
@@ -118,11 +94,7 @@ impl Table {
             cells.max().unwrap_or(0).max(column.least())
         };
         let natural: Vec<usize> = columns.iter().map(natural).collect();
-        Self {
-            columns,
-            widths: fit(columns, natural, width),
-            paint,
-        }
+        Self { columns, widths: fit(columns, natural, width), paint }
     }
 
     /// The line of titles.
@@ -140,11 +112,7 @@ impl Table {
         })
     }
 
-    fn line(
-        &self,
-        cells: impl Iterator<Item = String>,
-        paint: impl Fn(&Column, String) -> String,
-    ) -> String {
+    fn line(&self, cells: impl Iterator<Item = String>, paint: impl Fn(&Column, String) -> String) -> String {
         let mut line = String::new();
         for ((text, column), width) in cells.zip(self.columns).zip(&self.widths) {
             let text = cut(&text, *width, column.kind);
@@ -169,8 +137,7 @@ fn fit(columns: &[Column], mut widths: Vec<usize>, width: usize) -> Vec<usize> {
     }
     let gaps = GAP * (columns.len() - 1);
     while widths.iter().sum::<usize>() + gaps > width {
-        let give = (0..columns.len())
-            .filter(|i| columns[*i].kind == Kind::Text && widths[*i] > columns[*i].least());
+        let give = (0..columns.len()).filter(|i| columns[*i].kind == Kind::Text && widths[*i] > columns[*i].least());
         match give.max_by_key(|i| widths[*i]) {
             Some(i) => widths[i] -= 1,
             None => break,
@@ -183,10 +150,7 @@ fn cut(text: &str, width: usize, kind: Kind) -> String {
     if kind != Kind::Text || text.chars().count() <= width {
         return text.to_owned();
     }
-    text.chars()
-        .take(width.saturating_sub(1))
-        .chain([ELLIPSIS])
-        .collect()
+    text.chars().take(width.saturating_sub(1)).chain([ELLIPSIS]).collect()
 }
 
 /// One line of at most `width` characters.
@@ -195,10 +159,7 @@ pub fn one_line(text: &str, width: usize) -> String {
 }
 
 fn cell(row: &Value, column: &Column) -> String {
-    let value = column
-        .field
-        .split('.')
-        .fold(row, |value, member| &value[member]);
+    let value = column.field.split('.').fold(row, |value, member| &value[member]);
     let text = harmless(&plain(value));
     match column.kind {
         Kind::Time => part(text, 5..19),
@@ -241,11 +202,7 @@ fn record_at(value: &Value, depth: usize, paint: Paint, out: &mut String) {
         return out.push('\n');
     };
     let indent = " ".repeat(depth * GAP);
-    let names = members
-        .keys()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let names = members.keys().map(|name| name.chars().count()).max().unwrap_or(0);
     for (name, member) in members {
         let pad = " ".repeat(names - name.chars().count() + GAP);
         let name = harmless(name);
@@ -281,41 +238,27 @@ mod tests {
 
     use super::*;
 
-    const COLUMNS: &[Column] = &[
-        id("ID", "id"),
-        word("STATUS", "status"),
-        text("URL", "to.url"),
-        time("AT", "at"),
-    ];
+    const COLUMNS: &[Column] = &[id("ID", "id"), word("STATUS", "status"), text("URL", "to.url"), time("AT", "at")];
 
     fn rows() -> Vec<Value> {
         let row = |url: &str| {
             json!({"id": "0191d5c8-0000-7000-8000-000000000001", "status": "enabled",
                 "to": {"url": url}, "at": "2026-11-22T03:29:00.123Z"})
         };
-        vec![
-            row("https://a.example/"),
-            row("https://b.example/a/rather/long/path/to/a/receiver"),
-        ]
+        vec![row("https://a.example/"), row("https://b.example/a/rather/long/path/to/a/receiver")]
     }
 
     fn lines(width: usize) -> Vec<String> {
         let rows = rows();
         let table = Table::fitted(COLUMNS, &rows, width, Paint::when(false));
-        std::iter::once(table.head())
-            .chain(rows.iter().map(|row| table.row(row)))
-            .collect()
+        std::iter::once(table.head()).chain(rows.iter().map(|row| table.row(row))).collect()
     }
 
     #[test]
     fn a_wide_screen_shows_everything() {
         let lines = lines(200);
         assert!(lines[0].starts_with("ID   "), "{}", lines[0]);
-        assert!(
-            lines[2].contains("https://b.example/a/rather/long/path/to/a/receiver"),
-            "{}",
-            lines[2]
-        );
+        assert!(lines[2].contains("https://b.example/a/rather/long/path/to/a/receiver"), "{}", lines[2]);
         assert!(lines[1].ends_with("11-22 03:29:00"), "{}", lines[1]);
         let at = |line: &str| line.find("https:");
         assert_eq!(at(&lines[1]), at(&lines[2]), "columns line up");
@@ -327,40 +270,27 @@ mod tests {
         for line in &lines {
             assert!(line.chars().count() <= 90, "{line}");
         }
-        assert!(
-            lines[2].contains("0191d5c8-0000-7000-8000-000000000001"),
-            "{}",
-            lines[2]
-        );
-        assert!(
-            lines[2].contains("https://b.e") && lines[2].contains('…'),
-            "{}",
-            lines[2]
-        );
+        assert!(lines[2].contains("0191d5c8-0000-7000-8000-000000000001"), "{}", lines[2]);
+        assert!(lines[2].contains("https://b.e") && lines[2].contains('…'), "{}", lines[2]);
         assert!(super::tests::lines(10)[1].contains("0191d5c8-0000-7000-8000-000000000001"));
     }
 
     #[test]
     fn what_came_from_outside_cannot_steer_the_terminal() {
-        let row =
-            json!({"id": "\u{1b}]0;owned\u{7}", "status": "a\nb", "to": {"url": "\u{202e}x"}});
+        let row = json!({"id": "\u{1b}]0;owned\u{7}", "status": "a\nb", "to": {"url": "\u{202e}x"}});
         let table = Table::fitted(COLUMNS, std::slice::from_ref(&row), 100, Paint::when(false));
         let line = table.row(&row);
-        assert!(
-            !line.chars().any(char::is_control) && line.contains("a b"),
-            "{line:?}"
-        );
+        assert!(!line.chars().any(char::is_control) && line.contains("a b"), "{line:?}");
         let record = record(&row, Paint::when(false));
-        assert!(
-            record.chars().all(|c| c == '\n' || !c.is_control()),
-            "{record:?}"
-        );
+        assert!(record.chars().all(|c| c == '\n' || !c.is_control()), "{record:?}");
     }
 
     #[test]
     fn a_record_lines_up_its_names_and_sets_objects_in() {
-        let value = json!({"id": 7, "event_types": ["a", "b"], "auth": {"type": "basic"}, "error": null, "body": "x\ny"});
-        let expected = "id           7\nevent_types  a,b\nauth\n  type  basic\nerror        -\nbody         x\n             y\n";
+        let value =
+            json!({"id": 7, "event_types": ["a", "b"], "auth": {"type": "basic"}, "error": null, "body": "x\ny"});
+        let expected =
+            "id           7\nevent_types  a,b\nauth\n  type  basic\nerror        -\nbody         x\n             y\n";
         assert_eq!(record(&value, Paint::when(false)), expected);
         assert_eq!(record(&json!("alone"), Paint::when(false)), "alone\n");
     }

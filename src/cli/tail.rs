@@ -67,11 +67,7 @@ impl Tail {
             Some(_) => delivery::ATTEMPT_COLUMNS,
             None => delivery::COLUMNS,
         };
-        let mut printer = Printer {
-            screen,
-            columns,
-            table: None,
-        };
+        let mut printer = Printer { screen, columns, table: None };
         let mut seen = Seen::default();
         let mut first = seen.news(self.look(&client, &seen).await?);
         first.drain(..first.len().saturating_sub(usize::from(self.lines)));
@@ -124,17 +120,13 @@ struct Row {
 }
 
 fn rows(page: &Page) -> Vec<Row> {
-    let each = page
-        .rows()
-        .into_iter()
-        .zip(&page.data)
-        .map(|(value, raw)| Row {
-            id: value["id"].as_str().unwrap_or_default().to_owned(),
-            // An attempt never changes and has neither; a delivery changes with each attempt.
-            state: format!("{} {}", value["attempts"], value["status"]),
-            value,
-            raw: raw.get().to_owned(),
-        });
+    let each = page.rows().into_iter().zip(&page.data).map(|(value, raw)| Row {
+        id: value["id"].as_str().unwrap_or_default().to_owned(),
+        // An attempt never changes and has neither; a delivery changes with each attempt.
+        state: format!("{} {}", value["attempts"], value["status"]),
+        value,
+        raw: raw.get().to_owned(),
+    });
     each.collect()
 }
 
@@ -156,10 +148,7 @@ impl Seen {
 
     /// Of rows that come newest first, those that are new or have changed, oldest first.
     fn news(&mut self, rows: Vec<Row>) -> Vec<Row> {
-        rows.into_iter()
-            .rev()
-            .filter(|row| self.is_news(row))
-            .collect()
+        rows.into_iter().rev().filter(|row| self.is_news(row)).collect()
     }
 
     fn is_news(&mut self, row: &Row) -> bool {
@@ -203,12 +192,7 @@ mod tests {
     use super::*;
 
     fn row(id: &str, state: &str) -> Row {
-        Row {
-            id: id.into(),
-            state: state.into(),
-            value: Value::Null,
-            raw: String::new(),
-        }
+        Row { id: id.into(), state: state.into(), value: Value::Null, raw: String::new() }
     }
 
     fn told(seen: &mut Seen, rows: Vec<Row>) -> Vec<String> {
@@ -218,18 +202,9 @@ mod tests {
     #[test]
     fn only_what_is_new_or_changed_is_told_oldest_first() {
         let mut seen = Seen::default();
-        assert_eq!(
-            told(&mut seen, vec![row("b", "1"), row("a", "1")]),
-            ["a", "b"]
-        );
-        assert_eq!(
-            told(&mut seen, vec![row("c", "1"), row("b", "2"), row("a", "1")]),
-            ["b", "c"]
-        );
-        assert_eq!(
-            told(&mut seen, vec![row("c", "1"), row("b", "2")]),
-            Vec::<String>::new()
-        );
+        assert_eq!(told(&mut seen, vec![row("b", "1"), row("a", "1")]), ["a", "b"]);
+        assert_eq!(told(&mut seen, vec![row("c", "1"), row("b", "2"), row("a", "1")]), ["b", "c"]);
+        assert_eq!(told(&mut seen, vec![row("c", "1"), row("b", "2")]), Vec::<String>::new());
     }
 
     #[test]

@@ -19,11 +19,7 @@ fn every_command_and_every_flag_is_described() {
         let path = format!("{path} {}", command.get_name());
         assert!(command.get_about().is_some(), "{path} has no help");
         for argument in command.get_arguments() {
-            assert!(
-                argument.get_help().is_some(),
-                "{path}: {} has no help",
-                argument.get_id()
-            );
+            assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
         }
         command.get_subcommands().for_each(|sub| check(sub, &path));
     }
@@ -67,44 +63,17 @@ fn lines_of_the_documentation_parse() {
 #[test]
 fn lines_that_make_no_sense_do_not() {
     let cases = [
-        (
-            "postrider webhook create",
-            ErrorKind::MissingRequiredArgument,
-        ),
+        ("postrider webhook create", ErrorKind::MissingRequiredArgument),
         ("postrider replay", ErrorKind::MissingRequiredArgument),
-        (
-            "postrider replay --webhook 1 --app 2",
-            ErrorKind::ArgumentConflict,
-        ),
-        (
-            "postrider replay --webhook 1 list",
-            ErrorKind::ArgumentConflict,
-        ),
-        (
-            "postrider webhook create u --auth-bearer a --auth-basic b:c",
-            ErrorKind::ArgumentConflict,
-        ),
-        (
-            "postrider webhook create u --tls-cert c.pem",
-            ErrorKind::MissingRequiredArgument,
-        ),
-        (
-            "postrider event list --limit 251",
-            ErrorKind::ValueValidation,
-        ),
+        ("postrider replay --webhook 1 --app 2", ErrorKind::ArgumentConflict),
+        ("postrider replay --webhook 1 list", ErrorKind::ArgumentConflict),
+        ("postrider webhook create u --auth-bearer a --auth-basic b:c", ErrorKind::ArgumentConflict),
+        ("postrider webhook create u --tls-cert c.pem", ErrorKind::MissingRequiredArgument),
+        ("postrider event list --limit 251", ErrorKind::ValueValidation),
         ("postrider listen --secret nope", ErrorKind::ValueValidation),
-        (
-            "postrider listen --status 200 --forward http://h",
-            ErrorKind::ArgumentConflict,
-        ),
-        (
-            "postrider listen --app a",
-            ErrorKind::MissingRequiredArgument,
-        ),
-        (
-            "postrider send --data {}",
-            ErrorKind::MissingRequiredArgument,
-        ),
+        ("postrider listen --status 200 --forward http://h", ErrorKind::ArgumentConflict),
+        ("postrider listen --app a", ErrorKind::MissingRequiredArgument),
+        ("postrider send --data {}", ErrorKind::MissingRequiredArgument),
         ("postrider wehbook list", ErrorKind::InvalidSubcommand),
     ];
     for (line, kind) in cases {

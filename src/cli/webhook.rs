@@ -198,18 +198,10 @@ impl Webhook {
             Action::Secret(Id { id }) => show(Call::get(&["webhooks", &id, "secret"])).await,
             Action::RotateSecret(args) => show(args.call()?).await,
             Action::Test(Id { id }) => show(Call::post(&["webhooks", &id, "test"])).await,
-            Action::Stats(Id { id }) => {
-                stats::show(&client, screen, Call::get(&["webhooks", &id, "stats"])).await
-            }
+            Action::Stats(Id { id }) => stats::show(&client, screen, Call::get(&["webhooks", &id, "stats"])).await,
             Action::Health(Id { id }) => show(Call::get(&["webhooks", &id, "health"])).await,
-            Action::Deliveries(args) => {
-                args.run(&client, screen, "deliveries", delivery::COLUMNS)
-                    .await
-            }
-            Action::Attempts(args) => {
-                args.run(&client, screen, "attempts", delivery::ATTEMPT_COLUMNS)
-                    .await
-            }
+            Action::Deliveries(args) => args.run(&client, screen, "deliveries", delivery::COLUMNS).await,
+            Action::Attempts(args) => args.run(&client, screen, "attempts", delivery::ATTEMPT_COLUMNS).await,
             Action::Feed(args) => args.run(&client, screen).await,
         }
     }
@@ -232,11 +224,7 @@ impl ListArgs {
 impl Create {
     fn call(&self) -> Result<Call, Exit> {
         let mut object = self.fields.object()?;
-        object.extend(
-            self.target
-                .clone()
-                .map(|url| ("url".to_owned(), url.into())),
-        );
+        object.extend(self.target.clone().map(|url| ("url".to_owned(), url.into())));
         Call::post(&["webhooks"]).json(&object)
     }
 }
@@ -244,15 +232,12 @@ impl Create {
 impl Update {
     fn call(&self) -> Result<Call, Exit> {
         let mut object = self.fields.object()?;
-        object.extend(
-            self.target
-                .clone()
-                .map(|url| ("url".to_owned(), url.into())),
-        );
+        object.extend(self.target.clone().map(|url| ("url".to_owned(), url.into())));
         object.extend(self.unset.iter().map(|field| (field.clone(), Value::Null)));
         if object.is_empty() {
-            return Err(Exit::usage("nothing to change is given")
-                .hint("`postrider webhook update --help` lists the fields"));
+            return Err(
+                Exit::usage("nothing to change is given").hint("`postrider webhook update --help` lists the fields")
+            );
         }
         Call::patch(&["webhooks", &self.id.id]).json(&object)
     }
@@ -261,30 +246,15 @@ impl Update {
 impl RotateSecret {
     fn call(&self) -> Result<Call, Exit> {
         let mut object = serde_json::Map::new();
-        object.extend(
-            self.secret
-                .clone()
-                .map(|secret| ("secret".to_owned(), secret.into())),
-        );
-        object.extend(
-            self.overlap_s
-                .map(|overlap| ("overlap_s".to_owned(), overlap.into())),
-        );
+        object.extend(self.secret.clone().map(|secret| ("secret".to_owned(), secret.into())));
+        object.extend(self.overlap_s.map(|overlap| ("overlap_s".to_owned(), overlap.into())));
         Call::post(&["webhooks", &self.id.id, "rotate-secret"]).json(&object)
     }
 }
 
 impl Filtered {
-    async fn run(
-        &self,
-        client: &Client,
-        screen: Screen,
-        what: &str,
-        columns: &'static [Column],
-    ) -> Result<(), Exit> {
-        let call = self
-            .filters
-            .onto(Call::get(&["webhooks", &self.id.id, what]))?;
+    async fn run(&self, client: &Client, screen: Screen, what: &str, columns: &'static [Column]) -> Result<(), Exit> {
+        let call = self.filters.onto(Call::get(&["webhooks", &self.id.id, what]))?;
         list::print(client, screen, call, &self.paging, columns).await
     }
 }

@@ -147,28 +147,19 @@ impl Fields {
         Ok(input::object([
             ("auth", self.auth()?),
             ("headers", self.headers()?),
-            (
-                "filter",
-                self.filter.as_deref().map(json_value).transpose()?,
-            ),
+            ("filter", self.filter.as_deref().map(json_value).transpose()?),
             ("signature", signature(&self.signature)),
             ("tls", self.tls()?),
-            (
-                "retry_schedule_s",
-                self.retry_schedule.as_deref().map(schedule).transpose()?,
-            ),
+            ("retry_schedule_s", self.retry_schedule.as_deref().map(schedule).transpose()?),
             ("ordered", self.ordered.as_deref().map(ordered)),
         ]))
     }
 
     fn auth(&self) -> Result<Option<Value>, Exit> {
         if let Some(pair) = &self.auth_basic {
-            let (username, password) = pair
-                .split_once(':')
-                .ok_or_else(|| Exit::usage("--auth-basic: write USER:PASSWORD"))?;
-            return Ok(Some(
-                json!({"type": "basic", "username": username, "password": password}),
-            ));
+            let (username, password) =
+                pair.split_once(':').ok_or_else(|| Exit::usage("--auth-basic: write USER:PASSWORD"))?;
+            return Ok(Some(json!({"type": "basic", "username": username, "password": password})));
         }
         if let Some(token) = &self.auth_bearer {
             return Ok(Some(json!({"type": "bearer", "token": token})));
@@ -177,9 +168,7 @@ impl Fields {
             return Ok(None);
         };
         let (name, value) = header_parts("--auth-header", header)?;
-        Ok(Some(
-            json!({"type": "header", "name": name, "value": value}),
-        ))
+        Ok(Some(json!({"type": "header", "name": name, "value": value})))
     }
 
     fn headers(&self) -> Result<Option<Value>, Exit> {
@@ -220,14 +209,12 @@ pub fn object_in(path: &Path) -> Result<Map<String, Value>, Exit> {
 
 fn json_value(given: &str) -> Result<Value, Exit> {
     let raw = input::json("--filter", given)?;
-    serde_json::from_str(raw.get())
-        .map_err(|error| Exit::usage(format!("--filter: not JSON: {error}")))
+    serde_json::from_str(raw.get()).map_err(|error| Exit::usage(format!("--filter: not JSON: {error}")))
 }
 
 fn header_parts<'a>(flag: &str, header: &'a str) -> Result<(&'a str, &'a str), Exit> {
-    let (name, value) = header
-        .split_once(':')
-        .ok_or_else(|| Exit::usage(format!("{flag}: `{header}` is not NAME: VALUE")))?;
+    let (name, value) =
+        header.split_once(':').ok_or_else(|| Exit::usage(format!("{flag}: `{header}` is not NAME: VALUE")))?;
     Ok((name.trim(), value.trim()))
 }
 
@@ -246,9 +233,7 @@ fn schedule(given: &str) -> Result<Value, Exit> {
     }
     let seconds: Result<Vec<u64>, _> = given.split(',').map(|part| part.trim().parse()).collect();
     seconds.map(Value::from).map_err(|_| {
-        Exit::usage(format!(
-            "--retry-schedule: `{given}` is neither seconds such as 5,300,1800 nor a preset"
-        ))
+        Exit::usage(format!("--retry-schedule: `{given}` is neither seconds such as 5,300,1800 nor a preset"))
     })
 }
 
@@ -281,8 +266,7 @@ mod tests {
     }
 
     fn object(args: &[&str]) -> Result<Value, Exit> {
-        let line =
-            Line::try_parse_from(std::iter::once(&"x").chain(args)).expect("the line is right");
+        let line = Line::try_parse_from(std::iter::once(&"x").chain(args)).expect("the line is right");
         line.fields.object().map(Value::Object)
     }
 
@@ -321,14 +305,8 @@ mod tests {
         assert_eq!(object(&args).expect("an object"), expected);
         let one = |args: &[&str]| object(args).expect("an object");
         assert_eq!(one(&["--signature=none"]), json!({"signature": "none"}));
-        assert_eq!(
-            one(&["--retry-schedule=dfns"]),
-            json!({"retry_schedule_s": "dfns"})
-        );
-        assert_eq!(
-            one(&["--ordered=true", "--rate-limit=5"]),
-            json!({"ordered": true, "rate_limit_per_s": 5})
-        );
+        assert_eq!(one(&["--retry-schedule=dfns"]), json!({"retry_schedule_s": "dfns"}));
+        assert_eq!(one(&["--ordered=true", "--rate-limit=5"]), json!({"ordered": true, "rate_limit_per_s": 5}));
         let header = json!({"auth": {"type": "header", "name": "X-Key", "value": "v"}});
         assert_eq!(one(&["--auth-header=X-Key: v"]), header);
     }
@@ -337,37 +315,19 @@ mod tests {
     fn flags_win_over_the_json_file_and_pem_files_are_read() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
-        std::fs::write(
-            path("w.json"),
-            r#"{"name": "file", "url": "https://h.example/", "ordered": true}"#,
-        )
-        .expect("written");
+        std::fs::write(path("w.json"), r#"{"name": "file", "url": "https://h.example/", "ordered": true}"#)
+            .expect("written");
         std::fs::write(path("ca.pem"), "PEM").expect("written");
-        let (json, ca) = (
-            format!("--json={}", path("w.json")),
-            format!("--tls-ca={}", path("ca.pem")),
-        );
+        let (json, ca) = (format!("--json={}", path("w.json")), format!("--tls-ca={}", path("ca.pem")));
         let expected = json!({"name": "flag", "url": "https://h.example/", "ordered": true, "tls": {"ca_pem": "PEM"}});
-        assert_eq!(
-            object(&[&json, &ca, "--name=flag"]).expect("an object"),
-            expected
-        );
+        assert_eq!(object(&[&json, &ca, "--name=flag"]).expect("an object"), expected);
     }
 
     #[test]
     fn what_cannot_be_said_in_json_is_a_usage_error() {
-        for wrong in [
-            "--auth-basic=user",
-            "--header=novalue",
-            "--retry-schedule=5;6",
-            "--filter={",
-            "--json=/nowhere",
-        ] {
-            assert_eq!(
-                object(&[wrong]).map_err(|exit| exit.code()),
-                Err(2),
-                "{wrong}"
-            );
+        for wrong in ["--auth-basic=user", "--header=novalue", "--retry-schedule=5;6", "--filter={", "--json=/nowhere"]
+        {
+            assert_eq!(object(&[wrong]).map_err(|exit| exit.code()), Err(2), "{wrong}");
         }
     }
 }

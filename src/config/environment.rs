@@ -9,13 +9,8 @@ use super::{Problem, keys};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Variables of ours that are not settings: the client verbs', the file's place, and the keys themselves.
-pub const NOT_SETTINGS: [&str; 5] = [
-    "POSTRIDER_URL",
-    "POSTRIDER_TOKEN",
-    "POSTRIDER_CONFIG",
-    "POSTRIDER_ADMIN_KEY",
-    "POSTRIDER_MASTER_KEY",
-];
+pub const NOT_SETTINGS: [&str; 5] =
+    ["POSTRIDER_URL", "POSTRIDER_TOKEN", "POSTRIDER_CONFIG", "POSTRIDER_ADMIN_KEY", "POSTRIDER_MASTER_KEY"];
 
 /// The short name of `POSTRIDER_LOG__LEVEL`.
 pub const LOG: &str = "POSTRIDER_LOG";
@@ -35,28 +30,19 @@ impl Environment {
         variables: impl IntoIterator<Item = (String, String)>,
         read: impl Fn(&Path) -> io::Result<String> + 'static,
     ) -> Self {
-        Self {
-            variables: variables.into_iter().collect(),
-            read: Box::new(read),
-        }
+        Self { variables: variables.into_iter().collect(), read: Box::new(read) }
     }
 
     /// This process's. Variables that are not UTF-8 are taken with replacement characters, and so refused where they
     /// matter and ignored where not.
     pub fn of_process() -> Self {
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Self::new(
-            std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))),
-            read_file,
-        )
+        Self::new(std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))), read_file)
     }
 
     /// A variable's value; set but empty is `None`.
     pub fn filled(&self, name: &str) -> Option<&str> {
-        self.variables
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// A file's text.
@@ -67,22 +53,19 @@ impl Environment {
     /// The variables that are settings, with their value as it is.
     pub fn settings(&self) -> Vec<(&'static keys::Key, &str, &str)> {
         let named = |name: &str| keys::KEYS.iter().find(|key| is_name_of(name, key));
-        let each = self
-            .variables
-            .iter()
-            .filter_map(|(name, value)| Some((named(name)?, name.as_str(), value.as_str())));
+        let each =
+            self.variables.iter().filter_map(|(name, value)| Some((named(name)?, name.as_str(), value.as_str())));
         each.collect()
     }
 
     /// One problem for every variable that starts like a setting and is none.
     pub fn strangers(&self) -> Vec<Problem> {
         let known: Vec<String> = keys::KEYS.iter().map(keys::Key::variable).collect();
-        let ours = |name: &str| {
-            name == LOG || NOT_SETTINGS.contains(&name) || known.iter().any(|k| k == name)
-        };
-        let strange = self.variables.iter().filter(|(name, value)| {
-            name.starts_with("POSTRIDER_") && !ours(name) && !is_service_link(name, value)
-        });
+        let ours = |name: &str| name == LOG || NOT_SETTINGS.contains(&name) || known.iter().any(|k| k == name);
+        let strange = self
+            .variables
+            .iter()
+            .filter(|(name, value)| name.starts_with("POSTRIDER_") && !ours(name) && !is_service_link(name, value));
         let told = strange.map(|(name, _)| {
             let near = keys::nearest(name, known.iter().map(String::as_str).chain(NOT_SETTINGS));
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
@@ -101,9 +84,7 @@ fn is_name_of(name: &str, key: &keys::Key) -> bool {
 /// Kubernetes and Docker links describe a service called `postrider` to every container beside it by variables such as
 /// `POSTRIDER_SERVICE_HOST` and `POSTRIDER_PORT=tcp://…` (kubernetes.io, "Accessing the Service"). They say nothing to us.
 fn is_service_link(name: &str, value: &str) -> bool {
-    let is_url = ["tcp://", "udp://", "sctp://"]
-        .iter()
-        .any(|scheme| value.starts_with(scheme));
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let numbered_port = || {
         let (_, rest) = name.split_once("_PORT_")?;
         let (port, protocol) = rest.split_once('_')?;
@@ -119,13 +100,9 @@ fn is_service_link(name: &str, value: &str) -> bool {
 
 fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "larger than {FILE_BYTES_MAX} bytes"
-        )));
+        return Err(io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes")));
     }
     Ok(text)
 }
@@ -135,40 +112,22 @@ mod tests {
     use super::*;
 
     fn strangers(variables: &[(&str, &str)]) -> Vec<String> {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment = Environment::new(variables, |_| Err(io::ErrorKind::NotFound.into()));
-        environment
-            .strangers()
-            .iter()
-            .map(Problem::to_string)
-            .collect()
+        environment.strangers().iter().map(Problem::to_string).collect()
     }
 
     #[test]
     fn a_variable_that_is_no_setting_is_named_with_the_nearest_one() {
-        let found = strangers(&[
-            ("POSTRIDER_DELIVERY_ALLOW", "erp"),
-            ("PATH", "/bin"),
-            ("POSTRIDER_RETENTION", "1d"),
-        ]);
+        let found = strangers(&[("POSTRIDER_DELIVERY_ALLOW", "erp"), ("PATH", "/bin"), ("POSTRIDER_RETENTION", "1d")]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("POSTRIDER_DELIVERY_ALLOW: no setting has this name"));
-        assert!(
-            found[0].contains("did you mean POSTRIDER_DELIVERY__ALLOW?"),
-            "{}",
-            found[0]
-        );
+        assert!(found[0].contains("did you mean POSTRIDER_DELIVERY__ALLOW?"), "{}", found[0]);
     }
 
     #[test]
     fn the_variables_that_are_not_settings_are_no_strangers() {
-        let ours: Vec<_> = NOT_SETTINGS
-            .iter()
-            .chain([&LOG])
-            .map(|name| (*name, "x"))
-            .collect();
+        let ours: Vec<_> = NOT_SETTINGS.iter().chain([&LOG]).map(|name| (*name, "x")).collect();
         assert_eq!(strangers(&ours), Vec::<String>::new());
     }
 
@@ -183,10 +142,6 @@ mod tests {
             ("POSTRIDER_PORT_8080_TCP_ADDR", "10.96.0.7"),
         ];
         assert_eq!(strangers(&links), Vec::<String>::new());
-        assert_eq!(
-            strangers(&[("POSTRIDER_PORT", "8080")]).len(),
-            1,
-            "that one was meant as a setting"
-        );
+        assert_eq!(strangers(&[("POSTRIDER_PORT", "8080")]).len(), 1, "that one was meant as a setting");
     }
 }

@@ -20,12 +20,7 @@ pub struct Entry {
 
 /// Reads the file's text. `path` is only for the problems.
 pub fn read(text: &str, path: &Path) -> (Vec<Entry>, Vec<Problem>) {
-    let mut reading = Reading {
-        text,
-        path,
-        entries: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut reading = Reading { text, path, entries: Vec::new(), problems: Vec::new() };
     match DeTable::parse(text) {
         Ok(table) => reading.top_level(table.get_ref()),
         Err(error) => {
@@ -50,19 +45,14 @@ impl Reading<'_> {
         for (name, value) in table {
             match value.get_ref() {
                 DeValue::Table(section) if keys::sections().contains(&name.get_ref().as_ref()) => {
-                    section
-                        .iter()
-                        .for_each(|item| self.setting(name.get_ref(), item));
+                    section.iter().for_each(|item| self.setting(name.get_ref(), item));
                 }
                 DeValue::Table(_) if keys::find(name.get_ref()).is_none() => {
                     let known = keys::sections();
                     self.unknown(name, "section", &known);
                 }
                 _ if keys::sections().contains(&name.get_ref().as_ref()) => {
-                    let text = format!(
-                        "is a section; write [{}] and its settings below",
-                        name.get_ref()
-                    );
+                    let text = format!("is a section; write [{}] and its settings below", name.get_ref());
                     self.problem(name.span().start, Some(name.get_ref().to_string()), text);
                 }
                 _ => self.setting("", (name, value)),
@@ -75,16 +65,10 @@ impl Reading<'_> {
             "" => name.get_ref().to_string(),
             _ => format!("{section}.{}", name.get_ref()),
         };
-        match keys::find(&full)
-            .filter(|key| key.name.rsplit_once('.').map_or("", |(of, _)| of) == section)
-        {
+        match keys::find(&full).filter(|key| key.name.rsplit_once('.').map_or("", |(of, _)| of) == section) {
             Some(key) => {
                 let line = self.line(name.span().start);
-                self.entries.push(Entry {
-                    key,
-                    raw: raw(value.get_ref()),
-                    line,
-                });
+                self.entries.push(Entry { key, raw: raw(value.get_ref()), line });
             }
             None => {
                 let what = match section {
@@ -109,13 +93,7 @@ impl Reading<'_> {
     }
 
     fn line(&self, at: usize) -> usize {
-        self.text
-            .as_bytes()
-            .iter()
-            .take(at)
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1
+        self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
     }
 }
 
@@ -128,12 +106,8 @@ fn raw(value: &DeValue<'_>) -> Raw {
         },
         DeValue::Boolean(on) => Raw::Switch(*on),
         DeValue::Array(entries) => {
-            let texts = entries
-                .iter()
-                .map(|entry| entry.get_ref().as_str().map(str::to_owned));
-            texts
-                .collect::<Option<Vec<_>>>()
-                .map_or(Raw::Other("an array of other things than texts"), Raw::List)
+            let texts = entries.iter().map(|entry| entry.get_ref().as_str().map(str::to_owned));
+            texts.collect::<Option<Vec<_>>>().map_or(Raw::Other("an array of other things than texts"), Raw::List)
         }
         DeValue::Float(_) => Raw::Other("a fraction"),
         DeValue::Datetime(_) => Raw::Other("a date"),
@@ -151,8 +125,7 @@ pub fn uncommented(text: &str) -> String {
 }
 
 fn is_assignment(line: &str) -> bool {
-    let name_ends =
-        line.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+    let name_ends = line.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
     name_ends.is_some_and(|end| end > 0 && line[end..].starts_with(" = "))
 }
 
@@ -161,11 +134,7 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
-        read(text, Path::new("p.toml"))
-            .1
-            .iter()
-            .map(Problem::to_string)
-            .collect()
+        read(text, Path::new("p.toml")).1.iter().map(Problem::to_string).collect()
     }
 
     #[test]
@@ -173,10 +142,7 @@ mod tests {
         let text = "# a comment\nretention = \"7d\"\n\n[delivery]\nallow = [\n  \"erp\",\n]\nmax_in_flight = 0x10\n";
         let (entries, problems) = read(text, Path::new("p.toml"));
         assert_eq!(problems, []);
-        let found: Vec<_> = entries
-            .iter()
-            .map(|e| (e.key.name, e.line, e.raw.clone()))
-            .collect();
+        let found: Vec<_> = entries.iter().map(|e| (e.key.name, e.line, e.raw.clone())).collect();
         assert_eq!(found.len(), 3);
         assert!(found.contains(&("retention", 2, Raw::Text("7d".into()))));
         assert!(found.contains(&("delivery.allow", 5, Raw::List(vec!["erp".into()]))));
@@ -187,24 +153,18 @@ mod tests {
     fn unknown_settings_and_sections_are_named_with_their_line() {
         let found = problems("retenton = \"7d\"\n[delivery]\nalow = []\n[deliver]\nx = 1\n");
         assert_eq!(found.len(), 3, "{found:?}");
-        assert!(found.iter().any(|p| {
-            p.starts_with("p.toml:1: retenton: no such setting; did you mean retention?")
-        }));
-        assert!(found.iter().any(|p| {
-            p.starts_with("p.toml:3: alow: no such setting of [delivery]; did you mean allow?")
-        }));
         assert!(
-            found.iter().any(
-                |p| p.starts_with("p.toml:4: deliver: no such section; did you mean delivery?")
-            )
+            found.iter().any(|p| { p.starts_with("p.toml:1: retenton: no such setting; did you mean retention?") })
         );
+        assert!(
+            found
+                .iter()
+                .any(|p| { p.starts_with("p.toml:3: alow: no such setting of [delivery]; did you mean allow?") })
+        );
+        assert!(found.iter().any(|p| p.starts_with("p.toml:4: deliver: no such section; did you mean delivery?")));
         assert!(found[0].contains("Known are: "), "{}", found[0]);
         let far = problems("zzzzzzzzzzzz = 1");
-        assert!(
-            far[0].contains("no such setting. Known are: data_dir, listen"),
-            "{}",
-            far[0]
-        );
+        assert!(far[0].contains("no such setting. Known are: data_dir, listen"), "{}", far[0]);
     }
 
     #[test]
@@ -219,19 +179,12 @@ mod tests {
         let found = problems("listen = \"127.0.0.1:0\"\nretention = 31d\n");
         assert!(found[0].starts_with("p.toml:2: "), "{}", found[0]);
         let twice = problems("listen = \"a\"\nlisten = \"b\"\n");
-        assert!(
-            twice[0].starts_with("p.toml:2: ") && twice[0].contains("duplicate"),
-            "{}",
-            twice[0]
-        );
+        assert!(twice[0].starts_with("p.toml:2: ") && twice[0].contains("duplicate"), "{}", twice[0]);
     }
 
     #[test]
     fn only_commented_settings_are_switched_on() {
         let text = "# Prose = not one.\n# retention = \"31d\"\n#x = 1\n[log]\n# level = \"info\"\n";
-        assert_eq!(
-            uncommented(text),
-            "# Prose = not one.\nretention = \"31d\"\n#x = 1\n[log]\nlevel = \"info\"\n"
-        );
+        assert_eq!(uncommented(text), "# Prose = not one.\nretention = \"31d\"\n#x = 1\n[log]\nlevel = \"info\"\n");
     }
 }

@@ -20,8 +20,7 @@ const EVENT_BYTES_MIN: u64 = 1 << 10;
 const EVENT_BYTES_MAX: u64 = 16 << 20;
 const DESTINATIONS: &str =
     "networks (10.0.0.0/8), addresses, host names (erp) or everything below one (*.corp.internal)";
-const HOSTS: &str =
-    "host names with or without a port, or origins such as https://console.example.com";
+const HOSTS: &str = "host names with or without a port, or origins such as https://console.example.com";
 
 /// One setting.
 pub struct Key {
@@ -38,10 +37,7 @@ pub struct Key {
 impl Key {
     /// `delivery.allow` is `POSTRIDER_DELIVERY__ALLOW`.
     pub fn variable(&self) -> String {
-        format!(
-            "POSTRIDER_{}",
-            self.name.replace('.', "__").to_ascii_uppercase()
-        )
+        format!("POSTRIDER_{}", self.name.replace('.', "__").to_ascii_uppercase())
     }
 }
 
@@ -53,19 +49,12 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// The names of a section's settings without the section, or of the settings outside any (`""`).
 pub fn names_in(section: &str) -> Vec<&'static str> {
     let split = |key: &Key| key.name.rsplit_once('.').unwrap_or(("", key.name));
-    KEYS.iter()
-        .map(split)
-        .filter(|(of, _)| *of == section)
-        .map(|(_, name)| name)
-        .collect()
+    KEYS.iter().map(split).filter(|(of, _)| *of == section).map(|(_, name)| name).collect()
 }
 
 /// The sections, each once, in the file's order.
 pub fn sections() -> Vec<&'static str> {
-    let mut sections: Vec<_> = KEYS
-        .iter()
-        .filter_map(|key| Some(key.name.rsplit_once('.')?.0))
-        .collect();
+    let mut sections: Vec<_> = KEYS.iter().filter_map(|key| Some(key.name.rsplit_once('.')?.0)).collect();
     sections.dedup();
     sections
 }
@@ -73,13 +62,8 @@ pub fn sections() -> Vec<&'static str> {
 /// The candidate that `wrong` was most likely meant to be, if any is near enough.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let far = wrong.len() / 3 + 1;
-    let ranked = candidates
-        .into_iter()
-        .map(|candidate| (distance(wrong, candidate), candidate));
-    ranked
-        .filter(|(steps, _)| *steps <= far)
-        .min()
-        .map(|(_, candidate)| candidate)
+    let ranked = candidates.into_iter().map(|candidate| (distance(wrong, candidate), candidate));
+    ranked.filter(|(steps, _)| *steps <= far).min().map(|(_, candidate)| candidate)
 }
 
 /// Single-byte insertions, removals and replacements from one to the other (Levenshtein), one row at a time.
@@ -98,10 +82,7 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 fn path_or_empty(path: Option<&std::path::PathBuf>) -> Raw {
-    Raw::Text(
-        path.map(|path| path.display().to_string())
-            .unwrap_or_default(),
-    )
+    Raw::Text(path.map(|path| path.display().to_string()).unwrap_or_default())
 }
 
 fn text(value: impl ToString) -> Raw {
@@ -113,14 +94,11 @@ fn number(value: u64) -> Raw {
 }
 
 fn level(raw: &Raw) -> Result<String, String> {
-    const LEVELS: &str =
-        "error, warn, info, debug, trace, off, or a filter such as info,postrider::engine=debug";
+    const LEVELS: &str = "error, warn, info, debug, trace, off, or a filter such as info,postrider::engine=debug";
     let level = raw.text(LEVELS)?;
     // EnvFilter takes any lone word for a module, so that a misspelt level would silence everything else.
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    let named = level
-        .split(',')
-        .all(|part| is_level(part.rsplit('=').next().unwrap_or(part)));
+    let named = level.split(',').all(|part| is_level(part.rsplit('=').next().unwrap_or(part)));
     match tracing_subscriber::EnvFilter::builder().parse(&level) {
         Ok(_) if named => Ok(level),
         _ => Err(format!("{raw} is not {LEVELS}")),
@@ -185,82 +163,55 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "retention",
         secret: false,
-        read: |s, raw| {
-            raw.duration_ms(SECOND_MS, TEN_YEARS_MS)
-                .map(|ms| s.retention_ms = ms)
-        },
+        read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.retention_ms = ms),
         show: |s| text(duration_text(s.retention_ms)),
     },
     Key {
         name: "idempotency_window",
         secret: false,
-        read: |s, raw| {
-            raw.duration_ms(SECOND_MS, TEN_YEARS_MS)
-                .map(|ms| s.idempotency_window_ms = ms)
-        },
+        read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.idempotency_window_ms = ms),
         show: |s| text(duration_text(s.idempotency_window_ms)),
     },
     Key {
         name: "max_event_bytes",
         secret: false,
-        read: |s, raw| {
-            raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX)
-                .map(|size| s.max_event_bytes = size)
-        },
+        read: |s, raw| raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX).map(|size| s.max_event_bytes = size),
         show: |s| text(bytes_text(s.max_event_bytes)),
     },
     Key {
         name: "partition_max_bytes",
         secret: false,
-        read: |s, raw| {
-            raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX)
-                .map(|size| s.partition_max_bytes = size)
-        },
+        read: |s, raw| raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX).map(|size| s.partition_max_bytes = size),
         show: |s| text(bytes_text(s.partition_max_bytes)),
     },
     Key {
         name: "min_free_bytes",
         secret: false,
-        read: |s, raw| {
-            raw.bytes(0, i64::MAX as u64)
-                .map(|size| s.min_free_bytes = size)
-        },
+        read: |s, raw| raw.bytes(0, i64::MAX as u64).map(|size| s.min_free_bytes = size),
         show: |s| text(bytes_text(s.min_free_bytes)),
     },
     Key {
         name: "shutdown_timeout_s",
         secret: false,
-        read: |s, raw| {
-            raw.whole(0, SHUTDOWN_S_MAX)
-                .map(|n| s.shutdown_timeout_s = n as u64)
-        },
+        read: |s, raw| raw.whole(0, SHUTDOWN_S_MAX).map(|n| s.shutdown_timeout_s = n as u64),
         show: |s| number(s.shutdown_timeout_s),
     },
     Key {
         name: "delivery.allow",
         secret: false,
-        read: |s, raw| {
-            raw.list(DESTINATIONS, is_destination)
-                .map(|list| s.delivery.allow = list)
-        },
+        read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.allow = list),
         show: |s| Raw::List(s.delivery.allow.clone()),
     },
     Key {
         name: "delivery.deny",
         secret: false,
-        read: |s, raw| {
-            raw.list(DESTINATIONS, is_destination)
-                .map(|list| s.delivery.deny = list)
-        },
+        read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.deny = list),
         show: |s| Raw::List(s.delivery.deny.clone()),
     },
     Key {
         name: "delivery.max_in_flight",
         secret: false,
-        read: |s, raw| {
-            raw.whole(1, IN_FLIGHT_MAX)
-                .map(|n| s.delivery.max_in_flight = n as usize)
-        },
+        read: |s, raw| raw.whole(1, IN_FLIGHT_MAX).map(|n| s.delivery.max_in_flight = n as usize),
         show: |s| number(s.delivery.max_in_flight as u64),
     },
     Key {
@@ -272,10 +223,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "server.allowed_hosts",
         secret: false,
-        read: |s, raw| {
-            raw.list(HOSTS, is_host_or_origin)
-                .map(|list| s.server.allowed_hosts = list)
-        },
+        read: |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
         show: |s| Raw::List(s.server.allowed_hosts.clone()),
     },
     Key {
@@ -351,15 +299,7 @@ pub const KEYS: &[Key] = &[
             s.metrics.listen = written.map(|text| text.parse::<Listen>()).transpose()?;
             Ok(())
         },
-        show: |s| {
-            text(
-                s.metrics
-                    .listen
-                    .as_ref()
-                    .map(Listen::to_string)
-                    .unwrap_or_default(),
-            )
-        },
+        show: |s| text(s.metrics.listen.as_ref().map(Listen::to_string).unwrap_or_default()),
     },
     Key {
         name: "metrics.key",
@@ -368,14 +308,6 @@ pub const KEYS: &[Key] = &[
             s.metrics.key = raw.text_or_none("a bearer token")?.map(Secret::new);
             Ok(())
         },
-        show: |s| {
-            text(
-                s.metrics
-                    .key
-                    .as_ref()
-                    .map(Secret::expose)
-                    .unwrap_or_default(),
-            )
-        },
+        show: |s| text(s.metrics.key.as_ref().map(Secret::expose).unwrap_or_default()),
     },
 ];

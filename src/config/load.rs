@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Delivery, Dialects, Environment, Error, Listen, Log, Metrics, Origin, Problem, SETTINGS_FILE,
-    SETTINGS_FILE_PATH, Server, Settings,
+    Delivery, Dialects, Environment, Error, Listen, Log, Metrics, Origin, Problem, SETTINGS_FILE, SETTINGS_FILE_PATH,
+    Server, Settings,
     file::{self, uncommented},
     keys::{self, Key},
     value::Raw,
@@ -68,14 +68,8 @@ impl Settings {
         loading.admin_key(environment);
         loading.master_key(environment);
         match loading.problems.is_empty() {
-            true => Ok(Loaded {
-                settings: loading.settings,
-                file,
-                origins: loading.origins,
-            }),
-            false => Err(Error {
-                problems: loading.problems,
-            }),
+            true => Ok(Loaded { settings: loading.settings, file, origins: loading.origins }),
+            false => Err(Error { problems: loading.problems }),
         }
     }
 
@@ -118,19 +112,11 @@ impl Loaded {
                 Raw::Text(text) if key.secret && !text.is_empty() => mask(),
                 value => value,
             };
-            Row {
-                key: key.name,
-                value,
-                origin: self.origin(key.name).clone(),
-            }
+            Row { key: key.name, value, origin: self.origin(key.name).clone() }
         });
-        let secrets = ["admin_key", "master_key"].into_iter().filter_map(|key| {
-            Some(Row {
-                key,
-                value: mask(),
-                origin: self.origins.get(key)?.clone(),
-            })
-        });
+        let secrets = ["admin_key", "master_key"]
+            .into_iter()
+            .filter_map(|key| Some(Row { key, value: mask(), origin: self.origins.get(key)?.clone() }));
         settings.chain(secrets).collect()
     }
 
@@ -148,11 +134,7 @@ struct Loading {
 
 impl Loading {
     fn with_defaults() -> Self {
-        let mut loading = Self {
-            settings: Settings::blank(),
-            origins: BTreeMap::new(),
-            problems: Vec::new(),
-        };
+        let mut loading = Self { settings: Settings::blank(), origins: BTreeMap::new(), problems: Vec::new() };
         let (entries, problems) = file::read(&uncommented(SETTINGS_FILE), Path::new("(default)"));
         loading.problems.extend(problems);
         for entry in entries {
@@ -171,11 +153,7 @@ impl Loading {
     }
 
     fn problem(&mut self, origin: &Origin, key: &str, text: String) {
-        self.problems.push(Problem {
-            place: origin.to_string(),
-            key: Some(key.to_owned()),
-            text,
-        });
+        self.problems.push(Problem { place: origin.to_string(), key: Some(key.to_owned()), text });
     }
 
     fn origin(&self, key: &str) -> Origin {
@@ -184,12 +162,8 @@ impl Loading {
 
     fn file(&mut self, flags: &Flags, environment: &Environment) -> Option<PathBuf> {
         let named = flags.config.clone().map(|path| ("--config", path));
-        let named = named.or_else(|| {
-            Some((
-                "POSTRIDER_CONFIG",
-                PathBuf::from(environment.filled("POSTRIDER_CONFIG")?),
-            ))
-        });
+        let named =
+            named.or_else(|| Some(("POSTRIDER_CONFIG", PathBuf::from(environment.filled("POSTRIDER_CONFIG")?))));
         let must_exist = named.is_some();
         let (by, path) = named.unwrap_or((SETTINGS_FILE_PATH, SETTINGS_FILE_PATH.into()));
         match environment.read(&path) {
@@ -197,25 +171,14 @@ impl Loading {
                 let (entries, problems) = file::read(&text, &path);
                 self.problems.extend(problems);
                 for entry in entries {
-                    self.take(
-                        entry.key,
-                        &entry.raw,
-                        Origin::File {
-                            path: path.clone(),
-                            line: entry.line,
-                        },
-                    );
+                    self.take(entry.key, &entry.raw, Origin::File { path: path.clone(), line: entry.line });
                 }
                 Some(path)
             }
             Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => None,
             Err(error) => {
                 let text = format!("cannot read the settings file {}: {error}", path.display());
-                self.problems.push(Problem {
-                    place: by.to_owned(),
-                    key: None,
-                    text,
-                });
+                self.problems.push(Problem { place: by.to_owned(), key: None, text });
                 None
             }
         }
@@ -224,58 +187,37 @@ impl Loading {
     /// systemd names the unit's StateDirectory= here, several separated by colons (systemd.exec(5)). Only a better
     /// default: a file, a variable or a flag that sets `data_dir` wins.
     fn state_directory(&mut self, environment: &Environment) {
-        let first = environment
-            .filled("STATE_DIRECTORY")
-            .and_then(|all| all.split(':').next());
+        let first = environment.filled("STATE_DIRECTORY").and_then(|all| all.split(':').next());
         if let Some(path) = first.filter(|path| !path.is_empty())
             && self.origin("data_dir") == Origin::Default
         {
             self.settings.data_dir = path.into();
-            self.origins
-                .insert("data_dir", Origin::Env("STATE_DIRECTORY".to_owned()));
+            self.origins.insert("data_dir", Origin::Env("STATE_DIRECTORY".to_owned()));
         }
     }
 
     fn environment(&mut self, environment: &Environment) {
         self.problems.extend(environment.strangers());
         for (key, name, value) in environment.settings() {
-            self.take(
-                key,
-                &Raw::Text(value.to_owned()),
-                Origin::Env(name.to_owned()),
-            );
+            self.take(key, &Raw::Text(value.to_owned()), Origin::Env(name.to_owned()));
         }
     }
 
     fn flags(&mut self, flags: &Flags) {
         for given in &flags.values {
             match keys::find(given.key) {
-                Some(key) => self.take(
-                    key,
-                    &Raw::Text(given.value.clone()),
-                    Origin::Flag(given.flag),
-                ),
-                None => self.problem(
-                    &Origin::Flag(given.flag),
-                    given.key,
-                    "no such setting".to_owned(),
-                ),
+                Some(key) => self.take(key, &Raw::Text(given.value.clone()), Origin::Flag(given.flag)),
+                None => self.problem(&Origin::Flag(given.flag), given.key, "no such setting".to_owned()),
             }
         }
     }
 
     /// What no setting can judge alone.
     fn between_settings(&mut self) {
-        let Settings {
-            retention_ms,
-            idempotency_window_ms,
-            ..
-        } = self.settings;
+        let Settings { retention_ms, idempotency_window_ms, .. } = self.settings;
         let origin = self.origin("idempotency_window");
         match &origin {
-            Origin::Default => {
-                self.settings.idempotency_window_ms = idempotency_window_ms.min(retention_ms)
-            }
+            Origin::Default => self.settings.idempotency_window_ms = idempotency_window_ms.min(retention_ms),
             _ if idempotency_window_ms > retention_ms => {
                 let text = format!(
                     "is longer than the retention, {} (from {})",
@@ -286,20 +228,13 @@ impl Loading {
             }
             _ => {}
         }
-        let pair = (
-            &self.settings.server.tls_cert,
-            &self.settings.server.tls_key,
-        );
+        let pair = (&self.settings.server.tls_cert, &self.settings.server.tls_key);
         let (alone, missing) = match pair {
             (Some(_), None) => ("server.tls_cert", "server.tls_key"),
             (None, Some(_)) => ("server.tls_key", "server.tls_cert"),
             _ => return,
         };
-        self.problem(
-            &self.origin(alone),
-            alone,
-            format!("is set without {missing}; set both, or none"),
-        );
+        self.problem(&self.origin(alone), alone, format!("is set without {missing}; set both, or none"));
     }
 }
 

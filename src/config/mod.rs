@@ -96,6 +96,20 @@ pub struct Dialects {
     pub devdraft: bool,
 }
 
+impl Dialects {
+    /// The setting `dialects.<name>`.
+    pub fn is_on(&self, name: &str) -> bool {
+        match name {
+            "instantly" => self.instantly,
+            "dfns" => self.dfns,
+            "everlytic" => self.everlytic,
+            "sentdm" => self.sentdm,
+            "devdraft" => self.devdraft,
+            _ => false,
+        }
+    }
+}
+
 /// What the daemon writes about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {

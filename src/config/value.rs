@@ -117,14 +117,13 @@ impl Raw {
             Self::Text(text) => bytes_of(text.trim()),
             _ => None,
         };
-        size.filter(|size| (min..=max).contains(size))
-            .ok_or_else(|| {
-                self.is_not(&format!(
-                    "a size from {} to {}, in bytes or such as 64KiB, 256MiB, 1GiB",
-                    bytes_text(min),
-                    bytes_text(max)
-                ))
-            })
+        size.filter(|size| (min..=max).contains(size)).ok_or_else(|| {
+            self.is_not(&format!(
+                "a size from {} to {}, in bytes or such as 64KiB, 256MiB, 1GiB",
+                bytes_text(min),
+                bytes_text(max)
+            ))
+        })
     }
 
     /// A duration in milliseconds between `min` and `max`, both included. A day is 24 hours.
@@ -145,15 +144,9 @@ impl Raw {
     /// Entries, each accepted by `entry`; text is split at commas.
     pub fn list(&self, what: &str, entry: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
         let entries: Vec<String> = match self {
-            Self::List(entries) => entries
-                .iter()
-                .map(|entry| entry.trim().to_owned())
-                .collect(),
+            Self::List(entries) => entries.iter().map(|entry| entry.trim().to_owned()).collect(),
             Self::Text(text) if text.trim().is_empty() => Vec::new(),
-            Self::Text(text) => text
-                .split(',')
-                .map(|entry| entry.trim().to_owned())
-                .collect(),
+            Self::Text(text) => text.split(',').map(|entry| entry.trim().to_owned()).collect(),
             _ => return Err(self.is_not(&format!("a list of {what}"))),
         };
         match entries.iter().find(|text| !entry(text)) {
@@ -165,9 +158,7 @@ impl Raw {
 
 /// Bytes of `4096`, `64KiB`, `256 MiB`, `1GiB`; no fractions, the unit in any case.
 fn bytes_of(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -182,10 +173,7 @@ fn bytes_of(text: &str) -> Option<u64> {
 /// The shortest exact way to write a size: `1GiB`, `1536KiB`, `1000`.
 pub fn bytes_text(size: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    match units
-        .iter()
-        .find(|(shift, _)| size > 0 && size.trailing_zeros() >= *shift)
-    {
+    match units.iter().find(|(shift, _)| size > 0 && size.trailing_zeros() >= *shift) {
         Some((shift, unit)) => format!("{}{unit}", size >> shift),
         None => size.to_string(),
     }
@@ -200,16 +188,8 @@ pub fn duration_ms_of(text: &str) -> Option<i64> {
 
 /// The shortest exact way to write a duration; one day is `24h`, from two on days are counted.
 pub fn duration_text(ms: i64) -> String {
-    const UNITS: [(i64, i64, &str); 4] = [
-        (86_400_000, 2, "d"),
-        (3_600_000, 1, "h"),
-        (60_000, 1, "m"),
-        (1_000, 0, "s"),
-    ];
-    match UNITS
-        .iter()
-        .find(|(unit, least, _)| ms % unit == 0 && ms / unit >= *least)
-    {
+    const UNITS: [(i64, i64, &str); 4] = [(86_400_000, 2, "d"), (3_600_000, 1, "h"), (60_000, 1, "m"), (1_000, 0, "s")];
+    match UNITS.iter().find(|(unit, least, _)| ms % unit == 0 && ms / unit >= *least) {
         Some((unit, _, name)) => format!("{}{name}", ms / unit),
         None => format!("{ms}ms"),
     }
@@ -248,9 +228,7 @@ impl FromStr for Listen {
             return match path.len() {
                 0 => Err("names no path after unix:".to_owned()),
                 1..=UNIX_SOCKET_PATH_BYTES_MAX => Ok(Self::Unix(Path::new(path).to_owned())),
-                _ => Err(format!(
-                    "the path of a unix socket has at most {UNIX_SOCKET_PATH_BYTES_MAX} bytes"
-                )),
+                _ => Err(format!("the path of a unix socket has at most {UNIX_SOCKET_PATH_BYTES_MAX} bytes")),
             };
         }
         let address = match text.strip_prefix("localhost:") {
@@ -258,10 +236,7 @@ impl FromStr for Listen {
             None => text.to_owned(),
         };
         address.parse().map(Self::Tcp).map_err(|_| {
-            format!(
-                "{} is not an address with a port such as 127.0.0.1:8080 or [::1]:0, nor unix:/path",
-                quoted(text)
-            )
+            format!("{} is not an address with a port such as 127.0.0.1:8080 or [::1]:0, nor unix:/path", quoted(text))
         })
     }
 }
@@ -291,40 +266,30 @@ impl fmt::Debug for Secret {
 pub fn is_destination(entry: &str) -> bool {
     entry.parse::<ipnet::IpNet>().is_ok()
         || entry.parse::<std::net::IpAddr>().is_ok()
-        || (is_host_name(entry.strip_prefix("*.").unwrap_or(entry))
-            && !looks_like_an_address(entry))
+        || (is_host_name(entry.strip_prefix("*.").unwrap_or(entry)) && !looks_like_an_address(entry))
 }
 
 /// Four dotted numbers, or a slash or colon: someone meant an address, and should hear that it is a wrong one.
 fn looks_like_an_address(entry: &str) -> bool {
-    entry
-        .rsplit('.')
-        .next()
-        .is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
+    entry.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether `entry` can stand in `server.allowed_hosts`: a host with or without a port, or an http(s) origin.
 pub fn is_host_or_origin(entry: &str) -> bool {
-    let authority = entry
-        .strip_prefix("https://")
-        .or_else(|| entry.strip_prefix("http://"))
-        .unwrap_or(entry);
+    let authority = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://")).unwrap_or(entry);
     let Ok(authority) = authority.parse::<http::uri::Authority>() else {
         return false;
     };
     let host = authority.host();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    !authority.as_str().contains('@')
-        && (is_host_name(host) || bare.parse::<std::net::IpAddr>().is_ok())
+    !authority.as_str().contains('@') && (is_host_name(host) || bare.parse::<std::net::IpAddr>().is_ok())
 }
 
 /// Labels of letters, digits, `-` and `_`, 1 to 63 bytes each, 253 in all (RFC 1035 §2.3.4; `_` as resolvers take it).
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -341,12 +306,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_in_every_unit_and_written_back() {
-        for (written, ms) in [
-            ("30s", 30_000),
-            ("90m", 5_400_000),
-            ("24h", 86_400_000),
-            ("31d", 2_678_400_000),
-        ] {
+        for (written, ms) in [("30s", 30_000), ("90m", 5_400_000), ("24h", 86_400_000), ("31d", 2_678_400_000)] {
             assert_eq!(text(written).duration_ms(0, i64::MAX), Ok(ms), "{written}");
             assert_eq!(duration_text(ms), written);
         }
@@ -356,35 +316,19 @@ mod tests {
             let error = text(wrong).duration_ms(1_000, 86_400_000).expect_err(wrong);
             assert!(error.contains("a duration from 1s to 24h"), "{error}");
         }
-        assert!(
-            Raw::Whole(31).duration_ms(0, i64::MAX).is_err(),
-            "a bare number has no unit"
-        );
+        assert!(Raw::Whole(31).duration_ms(0, i64::MAX).is_err(), "a bare number has no unit");
     }
 
     #[test]
     fn sizes_are_numbers_or_have_a_unit() {
-        for (written, size) in [
-            ("1GiB", 1 << 30),
-            ("256 MiB", 256 << 20),
-            ("64kib", 65_536),
-            ("17", 17),
-            ("0", 0),
-        ] {
+        for (written, size) in [("1GiB", 1 << 30), ("256 MiB", 256 << 20), ("64kib", 65_536), ("17", 17), ("0", 0)] {
             assert_eq!(text(written).bytes(0, u64::MAX), Ok(size), "{written}");
         }
         assert_eq!(Raw::Whole(4096).bytes(0, u64::MAX), Ok(4096));
         assert_eq!(bytes_text(1 << 30), "1GiB");
         assert_eq!(bytes_text(1536 << 10), "1536KiB");
         assert_eq!(bytes_text(1000), "1000");
-        for wrong in [
-            "1.5GiB",
-            "-1",
-            "GiB",
-            "1GB",
-            "99999999999999999999",
-            "18446744073709551615GiB",
-        ] {
+        for wrong in ["1.5GiB", "-1", "GiB", "1GB", "99999999999999999999", "18446744073709551615GiB"] {
             assert!(text(wrong).bytes(0, u64::MAX).is_err(), "{wrong}");
         }
     }
@@ -392,23 +336,10 @@ mod tests {
     #[test]
     fn listeners_are_addresses_or_sockets() {
         let tcp = |text: &str| text.parse::<Listen>();
-        assert_eq!(
-            tcp("[::1]:0").map(|l| l.to_string()).as_deref(),
-            Ok("[::1]:0")
-        );
+        assert_eq!(tcp("[::1]:0").map(|l| l.to_string()).as_deref(), Ok("[::1]:0"));
         assert_eq!(tcp("localhost:80"), tcp("127.0.0.1:80"));
-        assert_eq!(
-            tcp("unix:/run/p.sock"),
-            Ok(Listen::Unix("/run/p.sock".into()))
-        );
-        for wrong in [
-            "8080",
-            ":8080",
-            "127.0.0.1",
-            "example.com:80",
-            "unix:",
-            "127.0.0.1:99999",
-        ] {
+        assert_eq!(tcp("unix:/run/p.sock"), Ok(Listen::Unix("/run/p.sock".into())));
+        for wrong in ["8080", ":8080", "127.0.0.1", "example.com:80", "unix:", "127.0.0.1:99999"] {
             assert!(tcp(wrong).is_err(), "{wrong}");
         }
         assert!(tcp(&format!("unix:/{}", "x".repeat(107))).is_err());
@@ -418,41 +349,17 @@ mod tests {
 
     #[test]
     fn destinations_are_networks_addresses_and_names() {
-        for right in [
-            "10.0.0.0/8",
-            "::1",
-            "fd00::/8",
-            "192.168.1.7",
-            "erp",
-            "*.corp.internal",
-            "a_b.example",
-        ] {
+        for right in ["10.0.0.0/8", "::1", "fd00::/8", "192.168.1.7", "erp", "*.corp.internal", "a_b.example"] {
             assert!(is_destination(right), "{right}");
         }
-        for wrong in [
-            "",
-            "10.0.0.0/40",
-            "10.0.0.256",
-            "http://erp",
-            "*",
-            "a..b",
-            "-a",
-            "erp:80",
-            "*.*.x",
-        ] {
+        for wrong in ["", "10.0.0.0/40", "10.0.0.256", "http://erp", "*", "a..b", "-a", "erp:80", "*.*.x"] {
             assert!(!is_destination(wrong), "{wrong}");
         }
     }
 
     #[test]
     fn hosts_may_have_ports_and_origins_a_scheme() {
-        for right in [
-            "hooks.example.com",
-            "hooks.example.com:8443",
-            "https://c.example.com",
-            "[::1]:80",
-            "10.0.0.1",
-        ] {
+        for right in ["hooks.example.com", "hooks.example.com:8443", "https://c.example.com", "[::1]:80", "10.0.0.1"] {
             assert!(is_host_or_origin(right), "{right}");
         }
         for wrong in ["", "https://a/b", "ftp://a", "a b", "u@h", "*.example.com"] {
@@ -462,28 +369,17 @@ mod tests {
 
     #[test]
     fn lists_split_at_commas_and_name_the_wrong_entry() {
-        assert_eq!(
-            text(" a, b ").list("names", is_host_name),
-            Ok(vec!["a".to_owned(), "b".to_owned()])
-        );
+        assert_eq!(text(" a, b ").list("names", is_host_name), Ok(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(text("").list("names", is_host_name), Ok(vec![]));
-        assert_eq!(
-            text("a,,b").list("names", is_host_name),
-            Err("\"\" is not one of names".to_owned())
-        );
+        assert_eq!(text("a,,b").list("names", is_host_name), Err("\"\" is not one of names".to_owned()));
     }
 
     #[test]
     fn values_are_written_as_toml_reads_them() {
         let nasty = "a\"b\\c\nd\u{7f}";
-        let table: toml::Table = format!("key = {}", text(nasty))
-            .parse()
-            .expect("it is TOML");
+        let table: toml::Table = format!("key = {}", text(nasty)).parse().expect("it is TOML");
         assert_eq!(table["key"].as_str(), Some(nasty));
-        assert_eq!(
-            Raw::List(vec!["a".into(), "b".into()]).to_string(),
-            r#"["a", "b"]"#
-        );
+        assert_eq!(Raw::List(vec!["a".into(), "b".into()]).to_string(), r#"["a", "b"]"#);
     }
 
     #[test]

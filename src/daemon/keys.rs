@@ -2,6 +2,7 @@
 //!
 //! Invariant: a store that exists is never opened with a master key that was just made: losing it must be noticed.
 
+use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,10 +26,16 @@ const MASTER_KEY_FILE: &str = "master.key";
 const FIRST_KEY_FILE: &str = "first-key";
 
 /// A key that was made at the first start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FirstKey {
     pub text: String,
     pub file: PathBuf,
+}
+
+impl fmt::Debug for FirstKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstKey").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// The key that wraps the store's data key: from the settings, or from `data_dir/master.key`, made for a new store.
@@ -48,7 +55,10 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
             Ok(key_hash(&text))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let words = format!("{} is missing: the secrets in this store cannot be opened without the key it held", file.display());
+            let words = format!(
+                "{} is missing: the secrets in this store cannot be opened without the key it held",
+                file.display()
+            );
             Err(crate::store::Error::MasterKey(words).into())
         }
         Err(source) => Err(Error::Io { what: file.display().to_string(), source }),
@@ -56,7 +66,11 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
 }
 
 /// Makes the first organization and key of an empty store, and the administrator's key where the settings give one.
-pub(super) async fn first_key(settings: &Settings, engine: &Arc<Engine>, is_new: bool) -> Result<Option<FirstKey>, Error> {
+pub(super) async fn first_key(
+    settings: &Settings,
+    engine: &Arc<Engine>,
+    is_new: bool,
+) -> Result<Option<FirstKey>, Error> {
     let given = settings.admin_key.as_ref().map(|key| key.expose().to_owned());
     if !is_new {
         if let Some(text) = given {
@@ -70,7 +84,8 @@ pub(super) async fn first_key(settings: &Settings, engine: &Arc<Engine>, is_new:
     };
     let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
     let name = if made.is_some() { "first" } else { "admin" };
-    let order = Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
+    let order =
+        Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
     done(engine.apply(order).await)?;
     Ok(made)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiSettings, MetricsAccess};
+use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects};
 use crate::config::{self, Settings};
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{Listen, Listener, Network, RealNetwork};
@@ -20,7 +20,7 @@ use crate::engine::{self, Engine, Running};
 use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
 use crate::server::desk::{Counter, Desk};
-use crate::server::{Limits, Server};
+use crate::server::{Limits, Server, Tls};
 use crate::store::{self, Disk, Options, RealDisk};
 
 pub use keys::FirstKey;
@@ -100,6 +100,7 @@ pub struct Daemon {
     pub first_key: Option<FirstKey>,
     running: Running,
     server: Server,
+    tls: Option<Arc<Tls>>,
     scrape: Option<Server>,
 }
 
@@ -107,6 +108,7 @@ impl Daemon {
     /// Starts everything; returns once requests are accepted. Called within the runtime.
     pub async fn start(settings: &Settings, world: World) -> Result<Daemon, Error> {
         let World { clock, random, network, disk, work, limits, listeners } = world;
+        let tls = certificate(settings)?;
         let master_key = keys::master_key(settings, &*disk, &*random)?;
         let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
         let is_new = opened.is_new;
@@ -129,13 +131,30 @@ impl Daemon {
         let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
             .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
         let scrape = match &settings.metrics.listen {
-            Some(at) => Some(Server::start(Arc::new(scrape::Scrape(engine.clone())), vec![listen(&*network, at).await?], limits)),
+            Some(at) => Some(Server::start(
+                Arc::new(scrape::Scrape(engine.clone())),
+                vec![listen(&*network, at).await?],
+                limits,
+            )),
             None => None,
         };
-        let api_settings = api_settings(settings, policy, &address);
+        let api_settings = api_settings(settings, policy, &url(&address, tls.is_some()));
         let desk = Desk::new(Api::new(surfaces(settings)), engine.clone(), api_settings, origins);
-        let server = Server::start(Arc::new(Counter(Arc::new(desk))), listeners, limits);
-        Ok(Daemon { address, engine, first_key, running, server, scrape })
+        let server = Server::start_with(Arc::new(Counter(Arc::new(desk))), listeners, limits, tls.clone());
+        Ok(Daemon { address, engine, first_key, running, server, tls, scrape })
+    }
+
+    /// What clients reach the daemon by.
+    pub fn url(&self) -> String {
+        url(&self.address, self.tls.is_some())
+    }
+
+    /// Reads the certificate again, if there is one; says whether there is.
+    ///
+    /// # Errors
+    /// In words; the certificate in use stays.
+    pub fn reload_certificate(&self) -> Result<bool, String> {
+        self.tls.as_ref().map_or(Ok(false), |tls| tls.reload().map(|()| true))
     }
 
     /// Stops: no new requests, what is in hand is finished until `timeout` is over, the rest is given up and sent again
@@ -182,7 +201,19 @@ fn policy(settings: &Settings, listeners: &[Box<dyn Listener>]) -> Result<Policy
     Ok(policy)
 }
 
-fn api_settings(settings: &Settings, policy: Policy, address: &Listen) -> ApiSettings {
+/// The certificate of the API's listener, where the settings name one.
+fn certificate(settings: &Settings) -> Result<Option<Arc<Tls>>, Error> {
+    match (&settings.server.tls_cert, &settings.server.tls_key) {
+        (Some(cert), Some(key)) => {
+            let tls = Tls::load(cert.clone(), key.clone());
+            tls.map(|tls| Some(Arc::new(tls)))
+                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key: {why}")))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettings {
     let metrics = match (&settings.metrics.listen, &settings.metrics.key) {
         (Some(_), _) => MetricsAccess::Elsewhere,
         (None, Some(key)) => MetricsAccess::Key(key_hash(key.expose())),
@@ -193,7 +224,7 @@ fn api_settings(settings: &Settings, policy: Policy, address: &Listen) -> ApiSet
         retention_ms: settings.retention_ms,
         idempotency_window_ms: settings.idempotency_window_ms,
         policy,
-        public_url: settings.server.public_url.clone().unwrap_or_else(|| url_of(address)),
+        public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
     }
 }
@@ -207,15 +238,20 @@ fn origin(settings: &Settings, address: &Listen) -> String {
 
 /// The address as a URL; a unix socket has none of its own.
 pub fn url_of(address: &Listen) -> String {
+    url(address, false)
+}
+
+fn url(address: &Listen, is_secured: bool) -> String {
     match address {
+        Listen::Tcp(addr) if is_secured => format!("https://{addr}"),
         Listen::Tcp(addr) => format!("http://{addr}"),
         Listen::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 
 /// The published shapes that are switched on, beside the native API.
-fn surfaces(_settings: &Settings) -> Vec<crate::api::Surface> {
-    Vec::new()
+pub fn surfaces(settings: &Settings) -> Vec<Surface> {
+    dialects::surfaces(|name| settings.dialects.is_on(name))
 }
 
 /// Judges addresses at every connect by the settings' policy.

@@ -22,7 +22,12 @@ impl Service for Scrape {
         if call.method == Method::GET && call.path == "/metrics" {
             return Ok(Admitted { pass: (), body_bytes_max: 0 });
         }
-        Err(Box::new(Reply::problem(StatusCode::NOT_FOUND, "not_found", "only GET /metrics is served here", &call.request_id)))
+        Err(Box::new(Reply::problem(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "only GET /metrics is served here",
+            &call.request_id,
+        )))
     }
 
     async fn call(&self, _: Call, (): ()) -> Reply {

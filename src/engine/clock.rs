@@ -2,6 +2,7 @@
 //!
 //! Invariant: due times are compared with the wall clock; waiting is measured on the monotonic one, a piece at a time, so
 //! that a clock that jumps is noticed within `WAIT_PIECE`.
+#![allow(clippy::disallowed_methods, reason = "this is where the machine is asked")]
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -28,7 +28,12 @@ pub struct Courier {
 
 impl Courier {
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
-    pub async fn carry(&self, dispatch: &Dispatch, webhook: &Webhook, prepared: Result<Arc<Prepared>, String>) -> Finished {
+    pub async fn carry(
+        &self,
+        dispatch: &Dispatch,
+        webhook: &Webhook,
+        prepared: Result<Arc<Prepared>, String>,
+    ) -> Finished {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &prepared).await {
             let mut finished = blank(dispatch, webhook, None, asked_at);
@@ -41,7 +46,8 @@ impl Courier {
         // Only a body that names its attempt needs the id before the attempt is made.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
         let outgoing = prepared.and_then(|prepared| {
-            let out = prepared.outgoing(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
+            let out =
+                prepared.outgoing(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
             Ok((prepared, out))
         });
         let mut finished = blank(dispatch, webhook, attempt_id, started_at);
@@ -149,7 +155,8 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
-        finished.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, finished.finished_at));
+        finished.hold_until =
+            exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, finished.finished_at));
     }
     let answered = exchange.status_code.is_some();
     finished.status_code = exchange.status_code;

@@ -35,7 +35,9 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
         }
         notice.clock_distrusted.store(!trust.is_trusted(), Ordering::Relaxed);
         if was && !trust.is_trusted() {
-            tracing::warn!("the clock jumped; retention is stopped until the clocks agree for an hour, or `postrider doctor --accept-clock`");
+            tracing::warn!(
+                "the clock jumped; retention is stopped until the clocks agree for an hour, or `postrider doctor --accept-clock`"
+            );
         }
         let wait_ms = match ledger.upkeep(!trust.is_trusted()).await {
             Ok(done) => {

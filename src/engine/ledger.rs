@@ -2,13 +2,18 @@
 //!
 //! Invariant: an answer is sent after the commit that holds what it says. Publishing is bounded: when
 //! `WAITING_PUBLISHES_MAX` wait, the next is refused at once; outcomes are bounded by what is in flight.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a thread measures how long it has gathered; nothing stored depends on it"
+)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::model::DeliveryId;
 use crate::store::upkeep::Upkeep;
@@ -25,9 +30,12 @@ const WAITING_BYTES_MAX: usize = 256 << 20;
 const BATCH_ORDERS_MAX: usize = 4_096;
 /// Payload bytes in one commit, about.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Outcomes for older partitions wait this long for others.
-const OLDER_WAIT: Duration = Duration::from_millis(200);
+/// Outcomes for older partitions wait for others: this long for each partition that they are for, up to the longest.
+const OLDER_WAIT: Duration = Duration::from_millis(20);
+const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
+/// The journal is made redb's own this long after its first record, at the latest.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 
 type Answer = oneshot::Sender<Result<Applied, Refusal>>;
 
@@ -70,6 +78,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Takes the effects of every batch.
     pub effects: Box<dyn FnMut(Effects) + Send>,
+    /// Told when a sync failed: the thread has ended, and so must the process.
+    pub broken: Arc<Notify>,
 }
 
 impl Ledger {
@@ -78,7 +88,15 @@ impl Ledger {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let ledger = Ledger { jobs, waiting: waiting.clone() };
-        let desk = Desk { parts, waiting, older: Vec::new(), older_since: None, ended: false };
+        let desk = Desk {
+            parts,
+            waiting,
+            older: Vec::new(),
+            older_since: None,
+            older_places: BTreeSet::new(),
+            unchecked_since: None,
+            ended: false,
+        };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
         Ok((ledger, thread))
     }
@@ -142,6 +160,9 @@ struct Desk {
     waiting: Arc<Waiting>,
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
+    older_places: BTreeSet<u128>,
+    /// Since when the journal holds what redb has not made durable.
+    unchecked_since: Option<Instant>,
     ended: bool,
 }
 
@@ -150,18 +171,32 @@ impl Desk {
         let first = std::mem::take(&mut self.parts.first);
         self.apply(first.into_iter().map(|order| (order, None)).collect());
         loop {
-            let job = match self.older_since {
+            if self.parts.writer.has_lost_writes() {
+                tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
+                self.parts.broken.notify_one();
+                return;
+            }
+            let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
+            let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
+            let job = match [older, unchecked].into_iter().flatten().min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => jobs.recv_timeout(OLDER_WAIT.saturating_sub(since.elapsed())),
+                Some(wait) => jobs.recv_timeout(wait),
             };
             match job {
                 Ok(job) => self.take(job, jobs),
-                Err(RecvTimeoutError::Timeout) => self.flush_older(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.ended = true,
             }
             if self.ended {
                 self.flush_older();
+                self.checkpoint();
                 return;
+            }
+            if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
+                self.flush_older();
+            }
+            if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+                self.checkpoint();
             }
         }
     }
@@ -179,7 +214,8 @@ impl Desk {
                         self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
                     }
                     bytes += size;
-                    if self.parts.writer.is_for_older(&order) {
+                    if let Some(place) = self.parts.writer.older_place(&order) {
+                        self.older_places.insert(place);
                         self.older_since.get_or_insert_with(Instant::now);
                         self.older.push((*order, answer));
                     } else {
@@ -193,8 +229,7 @@ impl Desk {
             next = if full { None } else { jobs.try_recv().ok() };
         }
         self.apply(batch);
-        let waited = self.older_since.is_some_and(|since| since.elapsed() >= OLDER_WAIT);
-        if waited || self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
+        if self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
             self.flush_older();
         }
         for (keep, answer) in upkeeps {
@@ -202,8 +237,20 @@ impl Desk {
         }
     }
 
+    fn checkpoint(&mut self) {
+        self.unchecked_since = None;
+        if let Err(error) = self.parts.writer.checkpoint() {
+            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for");
+        }
+    }
+
+    fn older_wait(&self) -> Duration {
+        (OLDER_WAIT * self.older_places.len() as u32).min(OLDER_WAIT_MAX)
+    }
+
     fn flush_older(&mut self) {
         self.older_since = None;
+        self.older_places.clear();
         let older = std::mem::take(&mut self.older);
         self.apply(older);
     }
@@ -236,6 +283,10 @@ impl Desk {
                 }
             }
             orders = done.follow;
+        }
+        match self.parts.writer.has_unchecked() {
+            true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
+            false => self.unchecked_since = None,
         }
     }
 

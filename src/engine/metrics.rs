@@ -31,6 +31,10 @@ pub struct Levels {
     pub webhooks: i64,
 }
 
+/// What a gauge reads of the levels.
+type Reading = fn(&Levels) -> i64;
+type Level = (Reading, Gauge);
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -45,7 +49,7 @@ pub struct Metrics {
     lag: Histogram,
     receiver: Histogram,
     damaged: Counter,
-    levels: Vec<(fn(&Levels) -> i64, Gauge)>,
+    levels: Vec<Level>,
     written_bytes: Counter<u64, AtomicU64>,
 }
 
@@ -77,8 +81,8 @@ impl Default for Metrics {
         registry.register("commit_orders", "Commands in one commit", commit_orders.clone());
         let written_bytes = Counter::default();
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
-        let levels: Vec<(fn(&Levels) -> i64, Gauge)> = [
-            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as fn(&Levels) -> i64),
+        let levels: Vec<Level> = [
+            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as Reading),
             ("deliveries_waiting", "Deliveries not final", |l| l.waiting),
             ("oldest_due_age_seconds", "How long the oldest due delivery has waited", |l| l.oldest_due_age_s),
             ("publish_queue", "Publishes that wait for the writer", |l| l.queue_fill),

@@ -59,6 +59,8 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     pub notice: Arc<janitor::Notice>,
     pub work: Work,
+    /// A sync to disk failed: the process must end and start again from what is durable.
+    pub broken: Arc<Notify>,
     bell: Bell,
     ledger: Ledger,
 }
@@ -81,6 +83,7 @@ impl Engine {
         let metrics = Arc::new(Metrics::default());
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
+        let broken = Arc::new(Notify::new());
         let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
         let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
@@ -103,11 +106,25 @@ impl Engine {
             clock: clock.clone(),
             metrics: metrics.clone(),
             effects: Box::new(effects),
+            broken: broken.clone(),
         })
         .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
-        let courier = Arc::new(Courier { sender, clock: clock.clone(), random: random.clone(), handshakes: Handshakes::new(&origin) });
-        let scheduler = Scheduler::new(store.clone(), ledger.clone(), courier.clone(), metrics.clone(), work, bell.clone(), in_flight_max);
+        let courier = Arc::new(Courier {
+            sender,
+            clock: clock.clone(),
+            random: random.clone(),
+            handshakes: Handshakes::new(&origin),
+        });
+        let scheduler = Scheduler::new(
+            store.clone(),
+            ledger.clone(),
+            courier.clone(),
+            metrics.clone(),
+            work,
+            bell.clone(),
+            in_flight_max,
+        );
         let notice = Arc::new(janitor::Notice::default());
         jobs.notify_one();
         let tasks = vec![
@@ -116,7 +133,7 @@ impl Engine {
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
             tokio::spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
         ];
-        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, bell, ledger };
+        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, bell, ledger };
         Ok((engine, Running { writer, tasks }))
     }
 

@@ -54,7 +54,8 @@ impl Prepared {
     pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<Prepared, String> {
         let tls = match &webhook.tls {
             Some(tls) => {
-                let (ca, cert, key) = (tls.ca_pem.as_deref(), tls.client_cert_pem.as_deref(), tls.client_key_pem.as_deref());
+                let (ca, cert, key) =
+                    (tls.ca_pem.as_deref(), tls.client_cert_pem.as_deref(), tls.client_key_pem.as_deref());
                 Some(Arc::new(TlsIdentity::parse(ca, cert, key)?))
             }
             None => None,
@@ -75,8 +76,10 @@ impl Prepared {
             fixed.push((name, value));
         }
         for (name, value) in &webhook.headers {
-            let name = HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
-            let value = HeaderValue::try_from(value.as_str()).map_err(|_| format!("the value of header {name} cannot be sent"))?;
+            let name =
+                HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
+            let value = HeaderValue::try_from(value.as_str())
+                .map_err(|_| format!("the value of header {name} cannot be sent"))?;
             fixed.push((name, value));
         }
         Ok(Prepared {
@@ -104,7 +107,13 @@ impl Prepared {
     }
 
     /// One attempt of a delivery. `attempt_id` and `nonce` are drawn by the caller.
-    pub fn outgoing(&self, dispatch: &Dispatch, attempt_id: AttemptId, now: Time, nonce: [u8; 12]) -> Result<Outgoing, String> {
+    pub fn outgoing(
+        &self,
+        dispatch: &Dispatch,
+        attempt_id: AttemptId,
+        now: Time,
+        nonce: [u8; 12],
+    ) -> Result<Outgoing, String> {
         let webhook = &*self.webhook;
         let signed_at = now.seconds();
         let shape = Shape {
@@ -186,7 +195,11 @@ impl Prepared {
     /// The headers as they are kept: without the credential.
     fn shown(&self, headers: &[(HeaderName, HeaderValue)]) -> Vec<(String, String)> {
         let value = |name: &HeaderName, value: &HeaderValue| {
-            if Some(name) == self.secret_header.as_ref() { MASK.to_owned() } else { String::from_utf8_lossy(value.as_bytes()).into_owned() }
+            if Some(name) == self.secret_header.as_ref() {
+                MASK.to_owned()
+            } else {
+                String::from_utf8_lossy(value.as_bytes()).into_owned()
+            }
         };
         headers.iter().map(|(name, v)| (name.as_str().to_owned(), value(name, v))).collect()
     }
@@ -198,9 +211,14 @@ fn trace_of(event: &Event) -> Option<HeaderValue> {
 
 fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = match auth {
-        Auth::Basic { username, password } => (header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))),
+        Auth::Basic { username, password } => {
+            (header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+        }
         Auth::Bearer { token } => (header::AUTHORIZATION, format!("Bearer {token}")),
-        Auth::Header { name, value } => (HeaderName::try_from(name.as_str()).map_err(|_| "the auth header's name cannot be sent".to_owned())?, value.clone()),
+        Auth::Header { name, value } => (
+            HeaderName::try_from(name.as_str()).map_err(|_| "the auth header's name cannot be sent".to_owned())?,
+            value.clone(),
+        ),
     };
     let mut value = HeaderValue::try_from(value).map_err(|_| "the credential cannot be sent".to_owned())?;
     value.set_sensitive(true);

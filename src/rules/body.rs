@@ -235,7 +235,7 @@ fn flat(fields: &mut Fields, facts: &Facts) {
 }
 
 /// A time as sent.dm writes it: with the offset in digits, and without a fraction's trailing zeros.
-fn offset_time(time: Time) -> String {
+pub fn offset_time(time: Time) -> String {
     let text = time.to_string();
     let bare = text.trim_end_matches('Z');
     let short = if bare.contains('.') { bare.trim_end_matches('0').trim_end_matches('.') } else { bare };

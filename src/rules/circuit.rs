@@ -11,7 +11,7 @@ use crate::model::webhook::{Circuit, DisabledReason, WebhookState};
 pub const FAILURES_TO_OPEN: u32 = 10;
 /// The first wait for a probe; it doubles with every failed one.
 const PROBE_WAIT_MS_MIN: i64 = 5 * SECOND_MS;
-const PROBE_WAIT_MS_MAX: i64 = 300 * SECOND_MS;
+const PROBE_WAIT_MS_MAX: i64 = 60 * SECOND_MS;
 
 /// One finished attempt, as far as the webhook is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +178,7 @@ mod tests {
         let (state, _) = after(open, 0, Seen { started_at: Time(8_000), ..fail(9_500) });
         assert_eq!(state.hold_until, Some(until));
         let (state, _) = after(state, 0, fail(until.0));
-        assert_eq!(state.hold_until, Some(until.plus_ms(10 + 10_000)));
+        assert_eq!(state.hold_until, Some(until.plus_ms(10 + probe_wait_ms(1))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::request::Asker;
-use super::{Limits, Service, connection};
+use super::{Limits, Service, Tls, connection};
 use crate::api::origin::Reach;
 use crate::engine::network::{Conn, Listen, Listener, Peer};
 
@@ -27,15 +27,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to accept on all `listeners`; to be called within the runtime.
+    /// Begins to accept on all `listeners`, in clear; to be called within the runtime.
     pub fn start<S: Service>(service: Arc<S>, listeners: Vec<Box<dyn Listener>>, limits: Limits) -> Self {
+        Self::start_with(service, listeners, limits, None)
+    }
+
+    /// The same with TLS on every TCP listener, where there is a certificate. A unix socket stays in clear.
+    pub fn start_with<S: Service>(
+        service: Arc<S>,
+        listeners: Vec<Box<dyn Listener>>,
+        limits: Limits,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let open = Arc::new(AtomicUsize::new(0));
         let accepting = listeners
             .into_iter()
             .map(|listener| {
                 let reach = reach_of(&listener.local_addr());
-                let door = Door { service: service.clone(), limits, reach, open: open.clone(), stop: stopped.clone() };
+                let tls = tls.clone().filter(|_| reach != Reach::Unix);
+                let (service, open, stop) = (service.clone(), open.clone(), stopped.clone());
+                let door = Door { service, limits, tls, reach, open, stop };
                 tokio::spawn(door.accept(listener))
             })
             .collect();
@@ -75,6 +87,7 @@ impl Drop for Server {
 struct Door<S> {
     service: Arc<S>,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
     reach: Reach,
     open: Arc<AtomicUsize>,
     stop: watch::Receiver<bool>,
@@ -114,8 +127,12 @@ impl<S: Service> Door<S> {
         }
         let (service, limits, stop) = (self.service.clone(), self.limits, self.stop.clone());
         let asker = Asker { peer, reach: self.reach };
+        let tls = self.tls.as_ref().map(|tls| tls.acceptor());
         connections.spawn(async move {
-            connection::serve(&*service, limits, conn, asker, stop).await;
+            match tls {
+                None => connection::serve(&*service, limits, conn, asker, stop).await,
+                Some(tls) => connection::serve_secured(service, limits, conn, tls, asker, stop).await,
+            }
             drop(place);
         });
     }

@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last: hyper speaks, the watch says how long.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::server::conn::http1;
@@ -9,12 +10,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use super::gate::Gate;
 use super::refusal::Refusal;
 use super::request::{Asker, answer};
+use super::tls::HTTP2;
 use super::watch::{Phase, Watch};
-use super::{HEAD_BYTES_MAX, Limits, Service};
+use super::{HEAD_BYTES_MAX, Limits, Service, http2};
 use crate::engine::network::Conn;
 
 /// Why a connection is no longer served.
@@ -23,6 +26,30 @@ enum Ended {
     Done,
     /// It waited too long for what it waited for.
     Late(Phase),
+}
+
+/// The same behind TLS: the handshake has the time of a head, and the protocol is the one agreed on in it.
+pub(super) async fn serve_secured<S: Service>(
+    service: Arc<S>,
+    limits: Limits,
+    conn: Box<dyn Conn>,
+    tls: TlsAcceptor,
+    asker: Asker,
+    mut stop: watch::Receiver<bool>,
+) {
+    let stream = tokio::select! {
+        biased;
+        stream = timeout(limits.head_read, tls.accept(conn)) => stream,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let Ok(Ok(stream)) = stream else { return };
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let conn: Box<dyn Conn> = Box::new(stream);
+    if is_http2 {
+        http2::serve(service, limits, conn, asker, stop).await;
+    } else {
+        serve(&*service, limits, conn, asker, stop).await;
+    }
 }
 
 /// Serves requests until the peer or a deadline ends it, or `stop` turns true and the request in hand is answered.
@@ -101,7 +128,7 @@ fn http1() -> http1::Builder {
 
 /// Whether the connection's deadline has passed. The alarm is set anew only when it rings or must ring earlier, so a
 /// request that is served in good time never touches the timer.
-fn is_over(watch: &Watch, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+pub(super) fn is_over(watch: &Watch, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
     loop {
         let deadline = watch.deadline();
         if let Some(deadline) = deadline

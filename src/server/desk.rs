@@ -21,6 +21,8 @@ use crate::store::Refusal;
 
 use super::{Admitted, Service};
 
+/// The routes whose handlers never look into the store.
+const PUBLISHING: [&str; 2] = ["/v1/events", "/v1/events/batch"];
 /// How often a handler is called again because what it read has changed.
 const STALE_TRIES: usize = 5;
 /// Seconds after which a caller should try again when too much waits for the writer.
@@ -61,7 +63,9 @@ impl Desk {
         let principal = found.identify(call, &self.engine.store.registry(), &self.settings, now)?;
         let host = call.header(http::header::HOST).unwrap_or_default();
         self.origins.judge_host(reach, host).map_err(foreign)?;
-        self.origins.judge_origin(reach, host, call.header(http::header::ORIGIN)).map_err(foreign)?;
+        // One that is there twice, or is no text, is nobody's.
+        let origin = call.headers.contains_key(http::header::ORIGIN).then(|| call.header(http::header::ORIGIN));
+        self.origins.judge_origin(reach, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
         let bytes_max = found.admit(call, principal.as_ref(), &self.settings)?;
         if let Some(principal) = &principal {
             self.take_from_rate(principal, now)?;
@@ -81,7 +85,8 @@ impl Desk {
         *rate = Rate { left: (rate.left + since_s * per_s).min(most), at: now };
         if rate.left < 1.0 {
             let wait_s = ((1.0 - rate.left) / per_s).ceil().max(1.0) as u32;
-            let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key makes more requests than it may");
+            let fault =
+                Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key makes more requests than it may");
             return Err(fault.retry_after(wait_s));
         }
         rate.left -= 1.0;
@@ -91,7 +96,7 @@ impl Desk {
     /// Runs the handler, on a thread for reading where it may read much.
     async fn handle(self: &Arc<Self>, call: &Arc<Call>, pass: &Arc<Pass>, since: Time) -> Result<Step, Fault> {
         // Publishing reads nothing: it is judged here and now. Everything else may read the store.
-        if call.method == http::Method::POST && pass.found.pattern().starts_with("/v1/events") {
+        if call.method == http::Method::POST && PUBLISHING.contains(&pass.found.pattern()) {
             return self.handle_here(call, pass, since);
         }
         let (desk, call, pass) = (self.clone(), call.clone(), pass.clone());
@@ -132,7 +137,8 @@ impl Desk {
                     Err(busy) => return Err(busy_fault(busy)),
                 },
                 Step::Test { trial, then } => {
-                    let attempt = self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone()).await;
+                    let attempt =
+                        self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone()).await;
                     then(attempt)?
                 }
                 Step::Wait { webhook, until } => {
@@ -165,7 +171,9 @@ impl Desk {
             return None;
         }
         let webhook = call.path.split('/').nth(3).and_then(|id| id.parse::<Id<Webhook>>().ok())?;
-        Some(self.engine.feeds.of(webhook))
+        // Nothing is remembered for an id that somebody made up.
+        let is_known = self.engine.store.registry().webhooks.contains_key(&webhook);
+        is_known.then(|| self.engine.feeds.of(webhook))
     }
 }
 
@@ -194,7 +202,7 @@ impl Service for Counter {
         let found = self.0.api.find(call);
         match self.0.judge(call, reach, &found) {
             Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal }, body_bytes_max }),
-            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id))),
+            Err(fault) => Err(Box::new(found.render(&fault, &call.request_id, self.0.engine.clock.now()))),
         }
     }
 
@@ -204,9 +212,15 @@ impl Service for Counter {
             Ok(reply) => reply,
             Err(fault) => {
                 if fault.status.is_server_error() {
-                    tracing::warn!(request_id = call.request_id, route = pass.found.pattern(), code = fault.code, detail = fault.detail, "request failed");
+                    tracing::warn!(
+                        request_id = call.request_id,
+                        route = pass.found.pattern(),
+                        code = fault.code,
+                        detail = fault.detail,
+                        "request failed"
+                    );
                 }
-                pass.found.render(&fault, &call.request_id)
+                pass.found.render(&fault, &call.request_id, self.0.engine.clock.now())
             }
         }
     }
@@ -219,7 +233,9 @@ fn foreign(foreign: Foreign) -> Fault {
             "host_not_allowed",
             "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
         ),
-        Foreign::Origin => Fault::forbidden("origin_not_allowed", "a request from a web page of another origin is refused"),
+        Foreign::Origin => {
+            Fault::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
+        }
     }
 }
 

@@ -9,8 +9,10 @@ mod body;
 mod connection;
 pub mod desk;
 mod gate;
+mod http2;
 mod refusal;
 mod request;
+mod tls;
 mod watch;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ use crate::api::call::{Call, Reply};
 use crate::api::origin::Reach;
 
 pub use self::accept::Server;
+pub use self::tls::Tls;
 
 /// Of the request target; RFC 9110 section 4.1 asks for 8,000 at least.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -39,7 +42,7 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 pub struct Limits {
     /// Connections over all listeners; one more is closed at once.
     pub connections_max: usize,
-    /// From the first byte of a head to its last; on a new connection from its first moment.
+    /// From the first byte of a head to its last; on a new connection from its first moment, its TLS handshake included.
     pub head_read: Duration,
     /// From the end of one answer to the first byte of the next request.
     pub idle: Duration,

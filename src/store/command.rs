@@ -4,6 +4,7 @@
 //! writes; ids, the time and jitter come in with the transaction, so the same commands give the same store.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ pub struct Caller {
 }
 
 /// The `Idempotency-Key` of a request, already reduced to what is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keep {
     /// SHA-256 of API key, route and `Idempotency-Key`.
     pub key: [u8; 32],
@@ -50,6 +51,13 @@ pub struct Keep {
     pub extra: Option<Bytes>,
     /// The answer holds a secret: receipt and extra are kept sealed, and for 10 minutes only.
     pub secret: bool,
+}
+
+impl fmt::Debug for Keep {
+    /// Without `extra`, which is the text of a new key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keep").field("key", &self.key).field("secret", &self.secret).finish_non_exhaustive()
+    }
 }
 
 /// A command with who asked for it and whether its answer is kept.
@@ -92,8 +100,8 @@ pub enum Command {
     RemoveWebhook { id: WebhookId },
     /// `paused` or `enabled`; a disabled webhook: `Conflict`. Receipt: `Webhook`.
     SetStatus { id: WebhookId, status: Status },
-    /// Makes `secret` the current one; the old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
-    RotateSecret { id: WebhookId, secret: String, overlap_s: u32 },
+    /// Makes `secret` the current one, from now on; the old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
+    RotateSecret { id: WebhookId, secret: Secret, overlap_s: u32 },
     /// Notes in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
     /// The outcome of one attempt. Receipt: `Recorded`.
@@ -123,8 +131,31 @@ pub enum Command {
     AdvanceJob { id: JobId, limit: u32, make_max: u32 },
     /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
     SaveJob(Box<Job>),
+    /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.
+    Note(Deed),
     /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
     KeepAnswer { body: Bytes },
+}
+
+/// What somebody did to an event or a delivery, for the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    pub org: OrganizationId,
+    pub app: AppId,
+    /// `delivery.retry`.
+    pub action: &'static str,
+    /// The id of what it was done to.
+    pub target: String,
+}
+
+impl Deed {
+    pub fn on_delivery(action: &'static str, delivery: &Delivery) -> Deed {
+        Deed { org: delivery.org_id, app: delivery.app_id, action, target: delivery.id.to_string() }
+    }
+
+    pub fn on_event(action: &'static str, event: &Event) -> Deed {
+        Deed { org: event.org_id, app: event.app_id, action, target: event.id.to_string() }
+    }
 }
 
 /// An event as a producer posts it, already validated.
@@ -221,12 +252,20 @@ pub struct Published {
 }
 
 /// A receipt, and whether it is the first answer given again for the same `Idempotency-Key`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Applied {
     pub receipt: Receipt,
     pub replayed: bool,
     /// `Keep::extra` of the first time, where `replayed`.
     pub extra: Option<Bytes>,
+}
+
+impl fmt::Debug for Applied {
+    /// Without `extra`, which is the text of a new key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Applied");
+        shown.field("receipt", &self.receipt).field("replayed", &self.replayed).finish_non_exhaustive()
+    }
 }
 
 /// Why a command changed nothing.

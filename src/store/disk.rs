@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::StorageBackend;
 
@@ -25,6 +25,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Bytes written since the start, for metrics.
     fn written_bytes(&self) -> u64 {
         0
+    }
+    /// Whether a sync has failed: what was written then may be lost although later syncs succeed, so whoever wrote it
+    /// must end and begin again from what is durable.
+    fn has_lost_writes(&self) -> bool {
+        false
     }
     /// Where it is, for messages.
     fn describe(&self) -> String;
@@ -60,6 +65,7 @@ impl StorageBackend for Backend {
 pub struct Traffic {
     pub written_bytes: AtomicU64,
     pub syncs: AtomicU64,
+    pub sync_failed: AtomicBool,
 }
 
 /// A directory of the file system. Two daemons are kept apart by a lock on the directory, not by one on each file.
@@ -142,6 +148,10 @@ impl Disk for RealDisk {
         self.traffic.written_bytes.load(Ordering::Relaxed)
     }
 
+    fn has_lost_writes(&self) -> bool {
+        self.traffic.sync_failed.load(Ordering::Relaxed)
+    }
+
     fn describe(&self) -> String {
         self.root.display().to_string()
     }
@@ -168,7 +178,11 @@ impl StorageBackend for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.traffic.syncs.fetch_add(1, Ordering::Relaxed);
-        self.file.sync_data()
+        let synced = self.file.sync_data();
+        if synced.is_err() {
+            self.traffic.sync_failed.store(true, Ordering::Relaxed);
+        }
+        synced
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

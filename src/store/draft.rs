@@ -124,12 +124,24 @@ impl Draft {
     }
 
     /// Changes by table, each in key order, without the empty ones.
+    pub fn changes(&self) -> Vec<(Table, &Changes)> {
+        let all = super::tables::ALL_TABLES.into_iter().map(|table| (table, &self.changes[table as usize]));
+        all.filter(|(_, changes)| !changes.is_empty()).collect()
+    }
+
+    /// The same, given away.
     pub fn into_changes(self) -> impl Iterator<Item = (Table, Changes)> {
-        let tables = super::tables::STATE_TABLES.into_iter().chain(super::tables::PARTITION_TABLES.into_iter().skip(1));
         let mut changes = self.changes;
-        tables.filter_map(move |table| {
+        super::tables::ALL_TABLES.into_iter().filter_map(move |table| {
             let of_table = std::mem::take(&mut changes[table as usize]);
             (!of_table.is_empty()).then_some((table, of_table))
         })
+    }
+
+    /// Takes in what a journal record holds.
+    pub fn absorb(&mut self, record: super::journal::Record) {
+        for (table, changes) in record {
+            self.changes[table as usize].extend(changes);
+        }
     }
 }

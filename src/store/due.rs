@@ -98,7 +98,9 @@ impl Store {
                 continue;
             }
             for head in heads_of(&snapshot, webhook.id)? {
-                let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, head.as_bytes())? else { continue };
+                let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, head.as_bytes())? else {
+                    continue;
+                };
                 let since = match delivery.attempts {
                     0 => delivery.next_attempt_at.filter(|at| *at <= now),
                     _ => Some(delivery.created_at),

@@ -11,6 +11,9 @@ pub enum Error {
     /// A row that does not read back as it was written: named, and never shown altered.
     #[error("{file}: damaged row in table {table} at {key}")]
     Damaged { file: String, table: &'static str, key: String },
+    /// A sealed row that is whole and does not open: altered by somebody who could mend its checksum, or another row's.
+    #[error("{file}: the row in table {table} at {key} does not open: it was altered, or sealed for another row")]
+    Sealed { file: String, table: &'static str, key: String },
     /// Written by a newer version of Postrider; left untouched.
     #[error("{file}: schema {found} is newer than this program's {known}; use the newer program")]
     Newer { file: String, found: u32, known: u32 },

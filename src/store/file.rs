@@ -55,7 +55,7 @@ impl File {
         }
         let backend = disk.open(&temporary, true).map_err(|e| io(name, e))?;
         let database = builder(1 << 20).create_with_backend(Backend(backend)).map_err(|e| failed(e.into()))?;
-        let transaction = begin(&database).map_err(failed)?;
+        let transaction = begin(&database, Durability::Immediate).map_err(failed)?;
         for table in tables {
             transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
         }
@@ -91,7 +91,7 @@ impl File {
 
     fn check_schema(&self) -> Result<()> {
         let found = Snapshot::new(None, self.name.clone(), self.begin_read()?)
-            .get(Table::Meta, SCHEMA_KEY, |row| row::decode::<u32>(row))?
+            .get(Table::Meta, SCHEMA_KEY, row::decode::<u32>)?
             .flatten();
         match found {
             Some(SCHEMA) => Ok(()),
@@ -120,14 +120,20 @@ impl File {
     /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
     /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum.
     pub fn commit(&self, draft: Draft) -> Result<()> {
-        let Handle::Write(database) = &self.database else {
-            return Err(io(&self.name, std::io::ErrorKind::ReadOnlyFilesystem.into()));
-        };
-        self.write(database, draft).map_err(|error| storage(&self.name, error))
+        self.write(draft, Durability::Immediate).map_err(|error| storage(&self.name, error))
     }
 
-    fn write(&self, database: &Database, draft: Draft) -> std::result::Result<(), redb::Error> {
-        let transaction = begin(database)?;
+    /// Makes all changes of a draft visible. For what is durable elsewhere already, in the journal: the next `commit` makes
+    /// it durable here.
+    pub fn show(&self, draft: Draft) -> Result<()> {
+        self.write(draft, Durability::None).map_err(|error| storage(&self.name, error))
+    }
+
+    fn write(&self, draft: Draft, durability: Durability) -> std::result::Result<(), redb::Error> {
+        let Handle::Write(database) = &self.database else {
+            return Err(redb::Error::Io(std::io::ErrorKind::ReadOnlyFilesystem.into()));
+        };
+        let transaction = begin(database, durability)?;
         for (table, changes) in draft.into_changes() {
             let mut open = transaction.open_table(table.definition())?;
             let mut changes = changes.into_iter().peekable();
@@ -188,10 +194,10 @@ fn builder(cache_bytes: usize) -> Builder {
     builder
 }
 
-fn begin(database: &Database) -> std::result::Result<redb::WriteTransaction, redb::Error> {
+fn begin(database: &Database, durability: Durability) -> std::result::Result<redb::WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    transaction.set_quick_repair(true);
+    transaction.set_durability(durability)?;
+    transaction.set_quick_repair(matches!(durability, Durability::Immediate));
     Ok(transaction)
 }
 

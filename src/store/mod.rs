@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod command;
+mod counts;
 pub mod dedup;
 pub mod disk;
 pub mod draft;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod figures;
 pub mod file;
 pub mod job;
+pub mod journal;
 mod merge;
 mod open;
 pub mod query;
@@ -25,12 +27,14 @@ pub mod snapshot;
 pub mod tables;
 pub mod upkeep;
 pub mod vault;
+mod views;
 pub mod writer;
 
 pub use apply::Ids;
 pub use command::{
     Applied, Caller, Command, Finished, Keep, NewEvent, NewKey, Order, Published, Reach, Receipt, Refusal,
 };
+pub use counts::HourCount;
 pub use disk::{Disk, RealDisk};
 pub use effects::{Dispatch, Effects, Told};
 pub use error::{Error, Result};
@@ -39,4 +43,5 @@ pub use query::{AttemptQuery, DeliveryQuery, EventQuery, Page, Search, Window};
 pub use reads::{AuditRow, Backlog, Figures, Store};
 pub use registry::Registry;
 pub use shelf::Options;
+pub use views::{AttemptFacts, AttemptFilter, DeliveryFacts, DeliverySlice};
 pub use writer::{Batch, Writer};

@@ -16,6 +16,7 @@ use super::dedup::Dedup;
 use super::disk::Disk;
 use super::error::{Error, Result};
 use super::file::{Access, File};
+use super::journal::Journal;
 use super::reads::Store;
 use super::registry::Registry;
 use super::row;
@@ -63,7 +64,9 @@ pub fn open_with_ids(
     ids: Box<dyn Ids>,
 ) -> Result<Opened> {
     let master = Vault::new(master_key);
-    if !disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
+    if disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
+        judge_key(&*disk, &master)?;
+    } else {
         create_state(&*disk, &master, &mut random)?;
     }
     let state = File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?;
@@ -73,6 +76,7 @@ pub fn open_with_ids(
     let shelf = Arc::new(Shelf::new(disk, options, vault, state));
     let last = load_state(&shelf)?;
     remove_unlisted(&shelf)?;
+    let journal = Journal::open(&*shelf.disk)?;
     let mut writer = Writer {
         shelf: shelf.clone(),
         ids,
@@ -83,6 +87,7 @@ pub fn open_with_ids(
         dedup: Dedup::default(),
         disk_full: false,
         disk_checked_at: None,
+        journal,
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;
@@ -98,6 +103,16 @@ fn create_state(disk: &dyn Disk, master: &Vault, random: &mut dyn FnMut() -> u64
     let nonce = std::array::from_fn(|i| rest[i]);
     let wrapped = row::encode_bytes(&master.seal(DATA_KEY, key, nonce));
     File::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
+}
+
+/// Refuses a wrong key before anything is opened for writing, which would already change the file.
+fn judge_key(disk: &dyn Disk, master: &Vault) -> Result<()> {
+    match File::open(disk, STATE_FILE, Access::Read, OTHER_CACHE_BYTES) {
+        Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
+        // Not closed cleanly: it is judged after the repair.
+        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8; KEY_BYTES]> {
@@ -119,16 +134,20 @@ fn load_state(shelf: &Shelf) -> Result<u128> {
     })?;
     each(&state, Table::Apps, |_, value| row::decode::<App>(value).map(|a| registry.put_app(a)))?;
     each(&state, Table::Keys, |_, value| row::decode::<ApiKey>(value).map(|k| registry.put_key(k)))?;
-    each(&state, Table::Webhooks, |key, value| {
-        let plain = shelf.vault.open(key, row::decode_bytes(value)?)?;
-        rmp_serde::from_slice::<Webhook>(&plain).ok().map(|webhook| registry.put_webhook(Arc::new(webhook)))
+    state.scan(Table::Webhooks, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+        let sealed = row::decode_bytes(value).ok_or_else(|| state.damaged(Table::Webhooks, key))?;
+        let plain = shelf.vault.open(key, sealed).ok_or_else(|| state.sealed(Table::Webhooks, key))?;
+        let webhook = rmp_serde::from_slice::<Webhook>(&plain).map_err(|_| state.damaged(Table::Webhooks, key))?;
+        registry.put_webhook(Arc::new(webhook));
+        Ok(Next::Go)
     })?;
     let mut removed = HashMap::new();
     each(&state, Table::Removed, |key, value| {
         Some(removed.insert(tables::first_id(key)?, row::decode::<Time>(value)?))
     })?;
     each(&state, Table::States, |key, value| {
-        row::decode::<WebhookState>(value).and_then(|s| Some(shelf.learn_state(tables::first_id(key)?, s)))
+        shelf.learn_state(tables::first_id(key)?, row::decode::<WebhookState>(value)?);
+        Some(())
     })?;
     each(&state, Table::Partitions, |key, value| {
         let first = u128::from_be_bytes(key.try_into().ok()?);
@@ -179,8 +198,7 @@ impl Writer {
                 self.active = partition.first;
             }
             if !row.counted {
-                let cache_bytes = if row.sealed { OTHER_CACHE_BYTES } else { super::shelf::ACTIVE_CACHE_BYTES };
-                self.shelf.write(partition, cache_bytes)?;
+                self.open_for_writing(partition)?;
                 let snapshot = self.shelf.snapshot(partition)?;
                 let last = last_id(&snapshot)?;
                 self.ids.rise_above(last);
@@ -210,7 +228,7 @@ impl Writer {
         Ok(())
     }
 
-    fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
+    pub(super) fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
         let snapshot = self.shelf.snapshot(partition)?;
         let from = EventId::floor(window);
         let mut known = Vec::new();

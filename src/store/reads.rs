@@ -2,25 +2,25 @@
 //!
 //! Invariant: nothing is shown whose event's retention has ended at `now`, to the millisecond, whatever is still on disk.
 
+mod jobs;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::model::figures::{Minute, Sums};
-use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
+use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, WebhookId};
 use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::WebhookState;
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, OrganizationId, Time};
 
-use super::apply::jobs as job_rules;
 use super::apply::publish::chunks_of;
-use super::apply::state::job_within;
 use super::apply::{AnswerRow, Stop, judge_kept};
 use super::command::{Applied, Keep, Reach, Refusal};
 use super::error::Result;
-use super::figures::{HourRow, Owner};
-use super::job::{Job, JobId, JobSpec};
+use super::figures::HourRow;
+use super::job::{Job, JobId};
 use super::merge::NewestFirst;
 use super::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, Page, Window};
 use super::registry::Registry;
@@ -68,6 +68,9 @@ pub struct AuditRow {
     pub request_id: Option<String>,
     /// JSON text of what changed, without secrets.
     pub changes: Option<String>,
+    /// The app that it was about; none: the organization. A key of one app sees its own only.
+    #[serde(default)]
+    pub app_id: Option<AppId>,
 }
 
 impl Store {
@@ -333,87 +336,19 @@ impl Store {
         })
     }
 
-    pub fn job(&self, reach: Reach, id: JobId) -> Result<Option<Job>> {
-        let job = job_anywhere(&self.shelf, id)?.filter(|job| job_within(&self.registry(), reach, job));
-        job.map(|job| self.with_progress(job)).transpose()
-    }
-
-    pub fn jobs(&self, reach: Reach, window: Window) -> Result<Page<Job>> {
-        let registry = self.registry();
-        let page = self.state_page(Table::Jobs, window, |job: &Job| job_within(&registry, reach, job))?;
-        let rows = page.rows.into_iter().map(|job| self.with_progress(job)).collect::<Result<_>>()?;
-        Ok(Page { rows, next: page.next })
-    }
-
-    /// Jobs that are not over.
-    pub fn running_jobs(&self) -> Result<Vec<Job>> {
-        let snapshot = self.shelf.state()?.snapshot()?;
-        let mut jobs = Vec::new();
-        snapshot.scan(
-            Table::Jobs,
-            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
-            Way::Up,
-            |key, value| {
-                let job = row::decode::<Job>(value).ok_or_else(|| snapshot.damaged(Table::Jobs, key))?;
-                if job.status == super::job::JobStatus::Running {
-                    jobs.push(job);
-                }
-                Ok(Next::Go)
-            },
-        )?;
-        jobs.into_iter().map(|job| self.with_progress(job)).collect()
-    }
-
-    fn with_progress(&self, mut job: Job) -> Result<Job> {
-        let sums = self.shelf.lifetime(Owner::from_u128(job.id.as_u128()))?;
-        job.created = job.created.max(sums.deliveries);
-        job.delivered = sums.delivered;
-        job.failed = sums.failed + sums.cancelled;
-        Ok(job)
-    }
-
     pub fn audit(&self, reach: Reach, window: Window) -> Result<Page<AuditRow>> {
-        self.state_page(Table::Audit, window, |row: &AuditRow| row.org_id == reach.org)
-    }
-
-    /// How many events a job over `spec` would send again (`dry_run`).
-    pub fn matching(&self, reach: Reach, spec: &JobSpec, now: Time) -> Result<u64> {
-        let registry = self.registry();
-        let mut count = 0;
-        let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
-        let mut events = NewestFirst::below(&self.shelf, Table::Events, &[], before);
-        while let Some((id, snapshot)) = events.next()? {
-            let id = EventId::from_u128(id);
-            if !self.is_kept(id, now) || spec.from.is_some_and(|from| id.time() < from) {
-                break;
-            }
-            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
-            if event.erased_at.is_some()
-                || !reach.covers(event.org_id, event.app_id)
-                || !job_rules::covers(spec, &event)
-            {
-                continue;
-            }
-            let targets = job_rules::targets(&registry, spec, &event);
-            if targets.is_empty() {
-                continue;
-            }
-            let (made, data) = (deliveries_in(snapshot, &event)?, data_in(snapshot, &event)?);
-            for webhook in targets {
-                let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
-                count += u64::from(job_rules::chosen(spec, &webhook, &event, &data, &own));
-            }
-        }
-        Ok(count)
+        self.state_page(Table::Audit, window, |row: &AuditRow| {
+            row.org_id == reach.org && reach.app.is_none_or(|own| row.app_id == Some(own))
+        })
     }
 
     /// Whether the event's retention has not ended.
-    fn is_kept(&self, event: EventId, now: Time) -> bool {
+    pub(super) fn is_kept(&self, event: EventId, now: Time) -> bool {
         now < event.time().plus_ms(self.shelf.options.retention_ms)
     }
 
     /// A delivery as people see it: what a removed webhook left open reads as cancelled at once.
-    fn shown(&self, mut delivery: Delivery) -> Delivery {
+    pub(super) fn shown(&self, mut delivery: Delivery) -> Delivery {
         if delivery.status.is_final() {
             return delivery;
         }
@@ -425,7 +360,7 @@ impl Store {
         delivery
     }
 
-    fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
+    pub(super) fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
         query.reach.covers(delivery.org_id, delivery.app_id)
             && query.webhook.is_none_or(|id| id == delivery.webhook_id)
             && query.status.is_none_or(|status| status == delivery.status)
@@ -441,7 +376,7 @@ impl Store {
     }
 
     /// One page of ids of a partition table, newest first, each made a row by `read`; none: examined but not shown.
-    fn page<T>(
+    pub(super) fn page<T>(
         &self,
         table: Table,
         prefix: &[u8],
@@ -528,7 +463,7 @@ fn wanted_event(query: &EventQuery, event: &Event) -> bool {
         })
 }
 
-fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
+pub(super) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
     query.reach.covers(attempt.org_id, attempt.app_id)
         && query.webhook.is_none_or(|id| id == attempt.webhook_id)
         && query.success.is_none_or(|success| success == attempt.success)

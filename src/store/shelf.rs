@@ -96,6 +96,8 @@ pub struct Shelf {
     state: RwLock<Option<Arc<File>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
     quiet: Mutex<VecDeque<u128>>,
+    /// Held for writing while a partition's sums move between its file and the totals, so that nobody counts them twice.
+    pub(super) moving: RwLock<()>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<HashMap<WebhookId, WebhookState>>,
@@ -112,6 +114,7 @@ impl Shelf {
             state: RwLock::new(Some(Arc::new(state))),
             partitions: RwLock::default(),
             quiet: Mutex::default(),
+            moving: RwLock::default(),
             registry: ArcSwap::default(),
             removed: ArcSwap::default(),
             states: RwLock::default(),
@@ -203,13 +206,17 @@ impl Shelf {
         File::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
     }
 
-    /// The partition's file, opened for reading if it is not open.
+    /// The partition's file, opened for reading if it is not open. The active one is opened by the writer only, who puts
+    /// into it what the journal has.
     pub fn read(&self, partition: &Partition) -> Result<Arc<File>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = &*slot {
             return Ok(file.clone());
         }
         let name = partition.file_name();
+        if !partition.row().sealed {
+            return Err(super::file::io(&name, std::io::ErrorKind::NotConnected.into()));
+        }
         let opened = match File::open(&*self.disk, &name, Access::Read, OTHER_CACHE_BYTES) {
             Ok(file) => file,
             // Not closed cleanly: opening it for writing repairs it.
@@ -240,6 +247,12 @@ impl Shelf {
         let file = Arc::new(File::open(&*self.disk, &partition.file_name(), Access::Write, cache_bytes)?);
         *slot = Some((Access::Write, file.clone()));
         Ok(file)
+    }
+
+    /// Whether the partition's file is open for writing.
+    pub fn is_open_for_writing(&self, partition: &Partition) -> bool {
+        let slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*slot, Some((Access::Write, _)))
     }
 
     /// Closes the partition's file; the next use opens it again.

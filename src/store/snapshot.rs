@@ -61,6 +61,8 @@ impl Snapshot {
 
     /// What `read` makes of the value at `key`.
     pub fn get<T>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        #[cfg(test)]
+        examined::note(&examined::ROWS);
         let found = self.table(table)?.get(key).map_err(|e| self.failed(e.into()))?;
         Ok(found.map(|value| read(value.value())))
     }
@@ -84,6 +86,8 @@ impl Snapshot {
             };
             let Some(entry) = entry else { return Ok(()) };
             let (key, value) = entry.map_err(|e| self.failed(e.into()))?;
+            #[cfg(test)]
+            examined::note(&examined::KEYS);
             if visit(key.value(), value.value())? == Next::Stop {
                 return Ok(());
             }
@@ -100,6 +104,12 @@ impl Snapshot {
         Error::Damaged { file: self.name.to_string(), table: table.name(), key }
     }
 
+    /// The error of a row whose seal does not open; the key is that of one id.
+    pub fn sealed(&self, table: Table, key: &[u8]) -> Error {
+        let key = uuid::Uuid::from_slice(key).unwrap_or_default().hyphenated().to_string();
+        Error::Sealed { file: self.name.to_string(), table: table.name(), key }
+    }
+
     fn failed(&self, source: redb::Error) -> Error {
         Error::Storage { file: self.name.to_string(), source }
     }
@@ -111,5 +121,28 @@ fn empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
         (Bound::Included(a), Bound::Included(b)) => a > b,
         (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
         _ => false,
+    }
+}
+
+/// What this thread has looked at, so that tests see how much a read costs whatever the machine.
+#[cfg(test)]
+pub mod examined {
+    use std::cell::Cell;
+    use std::thread::LocalKey;
+
+    thread_local! {
+        /// Rows asked for by their key.
+        pub static ROWS: Cell<u64> = const { Cell::new(0) };
+        /// Entries that scans came by.
+        pub static KEYS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn note(counter: &'static LocalKey<Cell<u64>>) {
+        counter.set(counter.get() + 1);
+    }
+
+    /// `(rows, keys)` since the last time.
+    pub fn take() -> (u64, u64) {
+        (ROWS.take(), KEYS.take())
     }
 }

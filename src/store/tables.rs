@@ -29,7 +29,9 @@
 //!   event_keys      event, kind                        -> fingerprint of `event_id` or `Idempotency-Key`   appended
 //!   answers         SHA-256 of key, route and name     -> AnswerRow, sealed
 //!   ends            expires_at ms, delivery            -> nothing: deliveries that are not final and have an end
-//! meta              name                               -> schema, data key
+//! meta              name                               -> schema, data key, journal epoch
+//!
+//! journal           what the latest batches changed in the active partition: see `journal.rs`
 //! ```
 
 use redb::TableDefinition;
@@ -71,6 +73,35 @@ pub enum Table {
 
 /// How many tables there are.
 pub const TABLES: usize = Table::Ends as usize + 1;
+
+/// Every table, at its own number.
+pub const ALL_TABLES: [Table; TABLES] = [
+    Table::Meta,
+    Table::Organizations,
+    Table::Apps,
+    Table::Keys,
+    Table::Webhooks,
+    Table::Removed,
+    Table::Partitions,
+    Table::Totals,
+    Table::States,
+    Table::StateAnswers,
+    Table::Jobs,
+    Table::Audit,
+    Table::Events,
+    Table::Data,
+    Table::Deliveries,
+    Table::OfWebhook,
+    Table::OfEvent,
+    Table::Due,
+    Table::Queue,
+    Table::Attempts,
+    Table::Tried,
+    Table::Figures,
+    Table::EventKeys,
+    Table::Answers,
+    Table::Ends,
+];
 
 pub const STATE_TABLES: [Table; 12] = [
     Table::Meta,
@@ -208,4 +239,16 @@ pub fn last_id<K>(key: &[u8]) -> Option<Id<K>> {
 /// The first id of a key.
 pub fn first_id<K>(key: &[u8]) -> Option<Id<K>> {
     key.first_chunk::<16>().map(|bytes| Id::from_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_stands_at_its_own_number() {
+        for (number, table) in ALL_TABLES.into_iter().enumerate() {
+            assert_eq!(table as usize, number, "{}", table.name());
+        }
+    }
 }

@@ -15,7 +15,7 @@ use super::draft::Draft;
 use super::error::Result;
 use super::figures::SumsRow;
 use super::row;
-use super::shelf::{Partition, PartitionRow, Shelf};
+use super::shelf::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, Shelf};
 use super::snapshot::{Next, Snapshot, Way};
 use super::tables::{self, Table};
 use super::writer::Writer;
@@ -48,9 +48,12 @@ impl Writer {
     /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
     /// that is not on the list.
     pub fn roll(&mut self, now: Time) -> Result<()> {
+        self.checkpoint()?;
         let first = self.id::<Partition>(now).as_u128();
         let new = Partition::new(first, PartitionRow::default());
         self.shelf.create_partition(&new)?;
+        // Opened before anybody can find it: readers never open the active one.
+        self.shelf.write(&new, ACTIVE_CACHE_BYTES)?;
         let old = self.shelf.partition(self.active);
         let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
         draft.put(Table::Partitions, first.to_be_bytes().to_vec(), &new.row());
@@ -64,6 +67,7 @@ impl Writer {
         }
         self.shelf.add_partition(new);
         self.active = first;
+        self.journal.restart(first, 0);
         Ok(())
     }
 
@@ -101,8 +105,11 @@ impl Writer {
             }
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
-        self.shelf.state()?.commit(draft)?;
-        partition.set_row(row);
+        {
+            let _moving = self.shelf.moving.write();
+            self.shelf.state()?.commit(draft)?;
+            partition.set_row(row);
+        }
         drop(snapshot);
         self.figures.remove(&partition.first);
         self.shelf.close(partition)
@@ -118,6 +125,7 @@ impl Writer {
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
         drop(snapshot);
+        let _moving = self.shelf.moving.write();
         self.shelf.state()?.commit(draft)?;
         partition.set_row(row);
         Ok(())
@@ -153,8 +161,11 @@ impl Writer {
             }
         }
         draft.remove(Table::Partitions, partition.first.to_be_bytes().to_vec());
-        self.shelf.state()?.commit(draft)?;
-        self.shelf.take_partition(partition.first);
+        {
+            let _moving = self.shelf.moving.write();
+            self.shelf.state()?.commit(draft)?;
+            self.shelf.take_partition(partition.first);
+        }
         self.figures.remove(&partition.first);
         self.shelf.close(partition)?;
         let name = partition.file_name();
@@ -302,6 +313,7 @@ pub(super) fn last_id(snapshot: &Snapshot) -> Result<u128> {
 impl Shelf {
     /// Lifetime sums of a webhook or job.
     pub(super) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
+        let _still = self.moving.read();
         let state = self.state()?.snapshot()?;
         let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
         for partition in self.open_partitions() {

@@ -18,9 +18,14 @@ use super::draft::Draft;
 use super::effects::Effects;
 use super::error::{Error, Result};
 use super::figures::FigureCache;
+use super::file::File;
+use super::journal::Journal;
 use super::registry::Registry;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
+use super::tables::Table;
 
+/// Where a partition says up to which epoch journal records are in it.
+const EPOCH_KEY: &[u8] = b"journal_epoch";
 /// How often the free space is asked for.
 const FREE_SPACE_CHECK_MS: i64 = SECOND_MS;
 
@@ -32,6 +37,8 @@ pub struct Batch {
     pub effects: Effects,
     /// Orders that follow, to be applied next.
     pub follow: Vec<Order>,
+    /// Lines of the audit about what was committed to partitions.
+    notes: Vec<Order>,
 }
 
 /// Exclusive: there is one for a store.
@@ -45,6 +52,7 @@ pub struct Writer {
     pub(super) dedup: Dedup,
     pub(super) disk_full: bool,
     pub(super) disk_checked_at: Option<Time>,
+    pub(super) journal: Journal,
 }
 
 impl std::fmt::Debug for Writer {
@@ -65,9 +73,12 @@ enum Place {
 type Outcome = std::result::Result<Applied, Refusal>;
 
 impl Writer {
-    /// Whether an order is for an older partition: those are gathered, because a commit costs the same for one or many.
-    pub fn is_for_older(&self, order: &Order) -> bool {
-        matches!(self.place_of(order), Place::Partition(first) if first != self.active)
+    /// The older partition that an order is for: those are gathered, because a commit costs the same for one or many.
+    pub fn older_place(&self, order: &Order) -> Option<u128> {
+        match self.place_of(order) {
+            Place::Partition(first) if first != self.active => Some(first),
+            _ => None,
+        }
     }
 
     /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
@@ -99,9 +110,19 @@ impl Writer {
                 Place::Partition(first) => self.apply_partition(first, orders, slots, now, &mut results, &mut batch),
             }
         }
+        self.write_notes(now, &mut batch);
         let unanswered = || Err(Refusal::Failed("not applied".into()));
         batch.results = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
         batch
+    }
+
+    /// The audit of what was done in partitions, before anybody is told that it was done.
+    fn write_notes(&mut self, now: Time, batch: &mut Batch) {
+        let notes = std::mem::take(&mut batch.notes);
+        if !notes.is_empty() {
+            let mut results = vec![None; notes.len()];
+            self.apply_state(&notes, (0..notes.len()).collect(), now, &mut results, batch);
+        }
     }
 
     fn place_of(&self, order: &Order) -> Place {
@@ -230,6 +251,7 @@ impl Writer {
                 states: HashMap::new(),
                 effects: Effects::default(),
                 follow: Vec::new(),
+                notes: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
             if let Some(slot) = broken {
@@ -238,14 +260,15 @@ impl Writer {
                 continue;
             }
             on.finish();
-            let OnPartition { draft, learned, effects, follow, .. } = on;
-            let committed = if draft.is_empty() { Ok(()) } else { file.commit(draft) };
+            let OnPartition { draft, learned, effects, follow, notes, .. } = on;
+            let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
             drop(file);
             if let Err(error) = committed {
                 batch.effects.failures.push(error.to_string());
                 failed(results, &left, &error);
                 self.figures.remove(&first);
-                if let Err(error) = self.shelf.close(&partition) {
+                let reopened = self.shelf.close(&partition).and_then(|()| self.open_for_writing(&partition));
+                if let Err(error) = reopened {
                     batch.effects.failures.push(error.to_string());
                 }
                 return;
@@ -255,17 +278,92 @@ impl Writer {
             effects.newest.into_iter().for_each(|id| self.shelf.learn_newest(id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
+            batch.notes.extend(notes);
             return;
         }
     }
 
-    /// The file of a partition, taken out of the totals first if it was counted in them.
-    fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<super::file::File>> {
+    /// Makes a draft durable and visible: in the active partition by a journal record where it fits, elsewhere and
+    /// otherwise by a durable commit.
+    fn commit(&mut self, first: u128, file: &Arc<File>, mut draft: Draft) -> Result<()> {
+        if first != self.active {
+            return file.commit(draft);
+        }
+        if self.journal.append(&draft.changes())? {
+            return file.show(draft);
+        }
+        let epoch = self.journal.epoch();
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
+        file.commit(draft)?;
+        self.journal.restart(first, epoch);
+        Ok(())
+    }
+
+    /// Whether the journal holds what redb has not made durable yet.
+    pub fn has_unchecked(&self) -> bool {
+        !self.journal.is_empty()
+    }
+
+    /// Makes redb's own what the journal holds, and lets the journal begin again.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        if self.journal.is_empty() {
+            return Ok(());
+        }
+        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
+        let file = self.open_for_writing(&partition)?;
+        let mut draft = Draft::over(file.snapshot()?);
+        let epoch = self.journal.epoch();
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
+        match file.commit(draft) {
+            Ok(()) => {
+                self.journal.restart(self.active, epoch);
+                Ok(())
+            }
+            Err(error) => {
+                drop(file);
+                self.figures.remove(&partition.first);
+                self.shelf.close(&partition)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The file of a partition, taken out of the totals first if it was counted in them. The active one gets what the
+    /// journal has for it when it is opened.
+    pub(super) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<File>> {
         if partition.row().counted {
             self.uncount(partition)?;
         }
-        let cache_bytes = if partition.first == self.active { ACTIVE_CACHE_BYTES } else { OTHER_CACHE_BYTES };
-        self.shelf.write(partition, cache_bytes)
+        if partition.first != self.active {
+            return self.shelf.write(partition, OTHER_CACHE_BYTES);
+        }
+        let was_open = self.shelf.is_open_for_writing(partition);
+        let file = self.shelf.write(partition, ACTIVE_CACHE_BYTES)?;
+        if !was_open && let Err(error) = self.recover(partition.first, &file) {
+            drop(file);
+            self.shelf.close(partition)?;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Applies what the journal has beyond what the file says it holds.
+    fn recover(&mut self, first: u128, file: &Arc<File>) -> Result<()> {
+        let mut draft = Draft::over(file.snapshot()?);
+        let epoch = draft.get::<u64>(Table::Meta, EPOCH_KEY)?.unwrap_or(0);
+        let records = self.journal.after(first, epoch)?;
+        self.journal.restart(first, epoch);
+        if records.is_empty() {
+            return Ok(());
+        }
+        records.into_iter().for_each(|record| draft.absorb(record));
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &(epoch + 1));
+        file.commit(draft)?;
+        self.journal.restart(first, epoch + 1);
+        if let Some(partition) = self.shelf.partition(first) {
+            self.load_fingerprints(&partition, Time::ZERO)?;
+        }
+        Ok(())
     }
 
     fn check_free_space(&mut self, now: Time) {
@@ -275,6 +373,11 @@ impl Writer {
         self.disk_checked_at = Some(now);
         let free = self.shelf.disk.free_bytes();
         self.disk_full = free.is_ok_and(|free| free < self.shelf.options.min_free_bytes);
+    }
+
+    /// Whether what was written may be lost: nothing more may be applied.
+    pub fn has_lost_writes(&self) -> bool {
+        self.shelf.disk.has_lost_writes()
     }
 
     /// Whether publishing is refused for want of space.

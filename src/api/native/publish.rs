@@ -148,9 +148,9 @@ fn read_event(
         traceparent,
     };
     if let (Some(start), Some(end)) = (event.deliver_at, event.expires_at)
-        && end <= start
+        && end < start
     {
-        flaws.push(Flaw::new(object.at("expires_at"), "must lie after deliver_at"));
+        flaws.push(Flaw::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
     object.finish(flaws);
     Ok(event)
@@ -400,7 +400,7 @@ mod tests {
             (r#""type":"a","channels":["eu",""]"#.to_owned(), "/channels/1"),
             (r#""type":"a","ordering_key":[]"#.to_owned(), "/ordering_key"),
             (
-                r#""type":"a","deliver_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T00:00:00Z""#.to_owned(),
+                r#""type":"a","deliver_at":"2026-01-01T00:00:00Z","expires_at":"2025-12-31T00:00:00Z""#.to_owned(),
                 "/expires_at",
             ),
             (r#""type":"a","metadata":[]"#.to_owned(), "/metadata"),

@@ -87,8 +87,8 @@ fn read_spec(
     }
     let from = object.optional("from", flaws, fields::time);
     let to = object.optional("to", flaws, fields::time);
-    if from.zip(to).is_some_and(|(from, to)| to <= from) {
-        flaws.push(Flaw::new("/to", "must lie after from"));
+    if from.zip(to).is_some_and(|(from, to)| to < from) {
+        flaws.push(Flaw::new("/to", "must not lie before from"));
     }
     let types = object.strings("types", flaws, EVENT_TYPES_MAX, |raw| {
         let text = fields::text(raw)?;

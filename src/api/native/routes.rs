@@ -93,5 +93,5 @@ pub static ROUTES: &[Route] = &[
 
 /// The native surface: bearer keys, problem documents, and every path that no dialect has.
 pub fn surface() -> Surface {
-    Surface::new("native", "", ROUTES, auth::by_bearer, problem::render)
+    Surface::new("native", "", ROUTES, auth::by_bearer, |fault, occasion| problem::render(fault, occasion.request_id))
 }

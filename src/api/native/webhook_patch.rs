@@ -1,7 +1,7 @@
 //! `PATCH /v1/webhooks/{id}`: a merge patch (RFC 7396) on the webhook's JSON form, then read like a new one.
 //!
-//! Two departures, both for what a reader gets to see: a credential sent back as its mask stays as it is, and an `auth`
-//! of another `type` replaces the whole of the old one, whose members mean nothing to it.
+//! Three departures, each where merging would give what nobody means: a credential sent back as its mask stays as it is;
+//! an `auth` of another `type` replaces the whole of the old one, and so does a filter that is one by itself.
 
 use serde_json::{Map, Value};
 
@@ -9,6 +9,7 @@ use crate::api::ask::Ask;
 use crate::api::fault::{Fault, Flaw};
 use crate::api::fields::{self, Flaws, Object};
 use crate::model::Webhook;
+use crate::rules::filter::Filter;
 use crate::rules::target::Policy;
 
 use super::webhook_form;
@@ -19,13 +20,15 @@ pub fn patched(webhook: &Webhook, ask: &Ask<'_>, policy: &Policy) -> Result<Webh
     apply(webhook, ask.object()?, policy)
 }
 
-fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Result<Webhook, Fault> {
+/// The webhook after `patch`, which another surface may have put into these fields' names.
+pub fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Result<Webhook, Fault> {
     let mut flaws = Flaws::new();
     let judged = patch.has("url").then_some(policy);
     let mut form = Vec::new();
     for (name, before) in writable(webhook) {
         let after = match patch.take_any(name) {
             None => before,
+            Some(raw) if name == "filter" && Filter::parse_text(raw.get().as_bytes()).is_ok() => raw.get().to_owned(),
             Some(raw) => match serde_json::from_str::<Value>(raw.get()) {
                 Ok(change) => merge_field(name, &before, change, &mut flaws),
                 // A number beyond what a double holds: no field takes such a one, and its reading will say so.

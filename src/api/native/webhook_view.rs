@@ -211,3 +211,54 @@ pub fn is_read_only(name: &str) -> bool {
     ];
     READ_ONLY.contains(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Id;
+
+    const SECRETS: [&str; 4] = ["whsec_current", "whsec_previous", "the-password", "the-key"];
+
+    fn webhook() -> Webhook {
+        let mut webhook = super::super::webhook_form::blank(Id::MIN, Id::MIN);
+        webhook.auth = Some(Auth::Basic { username: "u".to_owned(), password: "the-password".to_owned() });
+        webhook.tls = Some(Tls { client_key_pem: Some("the-key".to_owned()), ..Tls::default() });
+        webhook.secrets = vec![
+            Secret { text: "whsec_current".to_owned(), created_at: Time(5), expires_at: None },
+            Secret { text: "whsec_previous".to_owned(), created_at: Time(0), expires_at: Some(Time(9)) },
+            Secret { text: "whsec_over".to_owned(), created_at: Time(0), expires_at: Some(Time(5)) },
+        ];
+        webhook
+    }
+
+    #[test]
+    fn a_webhook_is_read_without_any_credential() {
+        let shown = serde_json::to_string(&WebhookView::new(&webhook(), &WebhookState::default())).unwrap();
+        assert!(!SECRETS.iter().any(|secret| shown.contains(secret)), "{shown}");
+        assert!(!shown.contains("\"secret\""));
+        assert!(shown.contains(r#""auth":{"type":"basic","username":"u","password":"********"}"#));
+    }
+
+    #[test]
+    fn its_creation_shows_the_secret_and_nothing_else() {
+        let shown = serde_json::to_value(WebhookView::created(&webhook())).unwrap();
+        assert_eq!(shown["secret"], "whsec_current");
+        assert!(!SECRETS[1..].iter().any(|secret| shown.to_string().contains(secret)));
+    }
+
+    #[test]
+    fn no_scheme_and_no_order_have_their_own_words() {
+        let mut webhook = webhook();
+        webhook.signature.clear();
+        webhook.ordered = Ordered::Key;
+        let shown = serde_json::to_value(WebhookView::new(&webhook, &WebhookState::default())).unwrap();
+        assert_eq!((&shown["signature"], &shown["ordered"]), (&json!("none"), &json!("key")));
+    }
+
+    #[test]
+    fn only_live_secrets_are_shown_the_current_one_apart() {
+        let shown = serde_json::to_value(SecretsView::new(&webhook(), Time(5))).unwrap();
+        let previous = json!([{ "secret": "whsec_previous", "expires_at": Time(9) }]);
+        assert_eq!(shown, json!({ "secret": "whsec_current", "previous": previous }));
+    }
+}

@@ -14,10 +14,10 @@ use crate::api::fault::Fault;
 use crate::api::fields::{self, Flaws, Object};
 use crate::api::params;
 use crate::api::step::Step;
-use crate::model::webhook::{Status, WebhookState};
+use crate::model::webhook::{Secret, Status, WebhookState};
 use crate::model::{AppId, Time, Webhook, WebhookId};
-use crate::rules::{circuit, signing};
 use crate::rules::target::Policy;
+use crate::rules::{circuit, signing};
 use crate::store::command::first_secret;
 use crate::store::{Applied, Command, Reach, Receipt, Registry, Search};
 
@@ -190,7 +190,8 @@ pub fn rotate_secret(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, F
     let overlap_s = object.optional("overlap_s", &mut flaws, |raw| fields::whole(raw, 0..=OVERLAP_S_MAX));
     object.finish(&mut flaws);
     fields::judge(flaws)?;
-    let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    let text = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    let secret = Secret { text, created_at: context.now, expires_at: None };
     let overlap_s = overlap_s.map_or(OVERLAP_S_DEFAULT, |s| s as u32);
     let order = ask.order_secret(Command::RotateSecret { id, secret, overlap_s }, None)?;
     Ok(Step::apply(order, |applied| {

@@ -16,13 +16,7 @@ use super::*;
 
 /// Answers with what was asked: the line, the headers that matter, and the body. `/v1/missing` is a 404 problem.
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .map(str::to_owned)
-    };
+    let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let mut answer = json!({
         "line": format!("{} {}", request.method(), request.uri()),
         "host": header("host"),
@@ -31,18 +25,10 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "idempotency_key": header("idempotency-key"),
     });
     let missing = request.uri().path() == "/v1/missing";
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .map(|body| body.to_bytes())
-        .unwrap_or_default();
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     answer["body"] = String::from_utf8_lossy(&body).into();
     let (status, body) = match missing {
-        true => (
-            404,
-            json!({"title": "Not found", "detail": "no such thing"}).to_string(),
-        ),
+        true => (404, json!({"title": "Not found", "detail": "no such thing"}).to_string()),
         false => (200, answer.to_string()),
     };
     let response = Response::builder().status(status).body(Full::from(body));
@@ -51,9 +37,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     // An error here shows as an error of the client, which the test sees.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service_fn(echo))
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo)).await;
 }
 
 async fn tcp_server() -> String {
@@ -79,14 +63,8 @@ async fn a_call_carries_key_query_body_and_idempotency_key() {
         .json(&json!({"a": 1}))
         .expect("it is JSON");
     let seen = client.value(call).await.expect("an answer");
-    assert_eq!(
-        seen["line"],
-        "POST /below/v1/webhooks/a%2Fb%20%C3%BC/test?limit=5&search=a%26b"
-    );
-    assert_eq!(
-        format!("http://{}", seen["host"].as_str().unwrap_or_default()),
-        url
-    );
+    assert_eq!(seen["line"], "POST /below/v1/webhooks/a%2Fb%20%C3%BC/test?limit=5&search=a%26b");
+    assert_eq!(format!("http://{}", seen["host"].as_str().unwrap_or_default()), url);
     assert_eq!(seen["authorization"], "Bearer key-1");
     assert_eq!(seen["content_type"], "application/json");
     assert_eq!(seen["idempotency_key"], "once");
@@ -96,48 +74,24 @@ async fn a_call_carries_key_query_body_and_idempotency_key() {
 #[tokio::test]
 async fn a_call_without_a_body_says_no_content_type_and_no_key_no_authorization() {
     let client = Client::new(&tcp_server().await, Some("")).expect("a client");
-    let call = Call::get(&["events"])
-        .query("limit", Some(1))
-        .with_query("limit", "2");
+    let call = Call::get(&["events"]).query("limit", Some(1)).with_query("limit", "2");
     let seen = client.value(call).await.expect("an answer");
     assert_eq!(seen["line"], "GET /v1/events?limit=2");
-    assert!(
-        seen["content_type"].is_null() && seen["authorization"].is_null(),
-        "{seen}"
-    );
+    assert!(seen["content_type"].is_null() && seen["authorization"].is_null(), "{seen}");
 }
 
 #[tokio::test]
 async fn a_problem_ends_the_verb_and_nobody_there_is_another_code() {
     let client = Client::new(&tcp_server().await, None).expect("a client");
-    let exit = client
-        .call(Call::get(&["missing"]))
-        .await
-        .map(|_| ())
-        .expect_err("it is a 404");
+    let exit = client.call(Call::get(&["missing"])).await.map(|_| ()).expect_err("it is a 404");
     assert_eq!(exit.code(), 1);
-    assert!(
-        exit.text()
-            .starts_with("error: Not found: no such thing\nhint: "),
-        "{}",
-        exit.text()
-    );
+    assert!(exit.text().starts_with("error: Not found: no such thing\nhint: "), "{}", exit.text());
 
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a port");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let client = Client::new(&format!("http://{closed}"), None).expect("a client");
-    let exit = client
-        .call(Call::get(&["events"]))
-        .await
-        .map(|_| ())
-        .expect_err("nobody is there");
+    let exit = client.call(Call::get(&["events"])).await.map(|_| ()).expect_err("nobody is there");
     assert_eq!(exit.code(), 69);
-    assert!(
-        exit.text().contains("is the daemon running"),
-        "{}",
-        exit.text()
-    );
+    assert!(exit.text().contains("is the daemon running"), "{}", exit.text());
 }
 
 #[tokio::test]
@@ -151,30 +105,13 @@ async fn a_unix_socket_is_spoken_to_like_a_port() {
         }
     });
     let client = Client::new(&format!("unix:{}", path.display()), None).expect("a client");
-    let seen = client
-        .value(Call::get(&["stats"]))
-        .await
-        .expect("an answer");
-    assert_eq!(
-        (seen["line"].as_str(), seen["host"].as_str()),
-        (Some("GET /v1/stats"), Some("localhost"))
-    );
+    let seen = client.value(Call::get(&["stats"])).await.expect("an answer");
+    assert_eq!((seen["line"].as_str(), seen["host"].as_str()), (Some("GET /v1/stats"), Some("localhost")));
 }
 
 #[test]
 fn what_cannot_be_sent_is_a_usage_error() {
-    assert_eq!(
-        Client::new("nowhere", None)
-            .map(|_| ())
-            .map_err(|exit| exit.code()),
-        Err(2)
-    );
+    assert_eq!(Client::new("nowhere", None).map(|_| ()).map_err(|exit| exit.code()), Err(2));
     let client = Client::new("http://h", Some("a\nb")).expect("a client");
-    assert_eq!(
-        client
-            .request(&Call::get(&["x"]))
-            .map(|_| ())
-            .map_err(|exit| exit.code()),
-        Err(2)
-    );
+    assert_eq!(client.request(&Call::get(&["x"])).map(|_| ()).map_err(|exit| exit.code()), Err(2));
 }

@@ -1,9 +1,9 @@
 //! `postrider listen`: a receiver to develop and to try things with. With `--create` it makes a webhook for itself, and
 //! takes it away again however it is stopped, short of SIGKILL.
 
-mod receiver;
-mod seen;
-mod verify;
+pub(super) mod receiver;
+pub(super) mod seen;
+pub(super) mod verify;
 
 use std::{
     net::Ipv4Addr,
@@ -53,12 +53,7 @@ pub struct Listen {
     #[arg(long)]
     create: bool,
     /// With --create: events it wants; comma-separated or repeated
-    #[arg(
-        long = "event-type",
-        value_delimiter = ',',
-        value_name = "PATTERN",
-        requires = "create"
-    )]
+    #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
     event_types: Vec<String>,
     /// With --create: the app, by id or uid
     #[arg(long, value_name = "APP", requires = "create")]
@@ -85,21 +80,12 @@ pub struct Listen {
 impl Listen {
     pub async fn run(self) -> Result<(), Exit> {
         let screen = self.remote.screen();
-        let forward = self
-            .forward
-            .as_deref()
-            .map(Place::of)
-            .transpose()
-            .map_err(Exit::usage)?;
-        let status =
-            StatusCode::from_u16(self.status).map_err(|error| Exit::usage(error.to_string()))?;
+        let forward = self.forward.as_deref().map(Place::of).transpose().map_err(Exit::usage)?;
+        let status = StatusCode::from_u16(self.status).map_err(|error| Exit::usage(error.to_string()))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await;
-        let listener = listener.map_err(|error| {
-            Exit::failed(format!("cannot listen on 127.0.0.1:{}: {error}", self.port))
-        })?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| Exit::failed(error.to_string()))?;
+        let listener =
+            listener.map_err(|error| Exit::failed(format!("cannot listen on 127.0.0.1:{}: {error}", self.port)))?;
+        let address = listener.local_addr().map_err(|error| Exit::failed(error.to_string()))?;
         let url = format!("http://{address}/");
 
         // Before the webhook exists, so that no signal can fall between making it and being able to remove it.
@@ -113,18 +99,9 @@ impl Listen {
         secrets.extend(made.iter().map(|webhook| webhook.secret.clone()));
 
         let (told, requests) = mpsc::channel(TOLD_MAX);
-        let receiver = Receiver {
-            secrets,
-            fail: self.fail,
-            status,
-            forward,
-            received: AtomicU64::new(0),
-            told,
-        };
+        let receiver = Receiver { secrets, fail: self.fail, status, forward, received: AtomicU64::new(0), told };
         let serving = tokio::spawn(serve(listener, Arc::new(receiver)));
-        let ended = self
-            .print(screen, &url, made.as_ref(), requests, stop)
-            .await;
+        let ended = self.print(screen, &url, made.as_ref(), requests, stop).await;
         let removed = match &made {
             Some(webhook) => webhook.remove(&client).await,
             None => Ok(()),
@@ -145,9 +122,7 @@ impl Listen {
     ) -> Result<(), Exit> {
         let id = made.map(|webhook| webhook.id.as_str());
         match (screen.is_json(), id) {
-            (true, _) => {
-                screen.text(json!({"kind": "listening", "url": url, "webhook": id}).to_string())?
-            }
+            (true, _) => screen.text(json!({"kind": "listening", "url": url, "webhook": id}).to_string())?,
             (false, Some(id)) => screen.text(format!("receiving on {url} for webhook {id}"))?,
             (false, None) => screen.text(format!("receiving on {url}"))?,
         }
@@ -171,10 +146,7 @@ impl Listen {
         let body = input::object([
             ("url", Some(url.into())),
             ("name", Some("postrider listen".into())),
-            (
-                "event_types",
-                (!self.event_types.is_empty()).then(|| self.event_types.clone().into()),
-            ),
+            ("event_types", (!self.event_types.is_empty()).then(|| self.event_types.clone().into())),
             ("app_id", self.app.clone().map(Into::into)),
         ]);
         let refused = |exit: Exit| {
@@ -185,24 +157,14 @@ impl Listen {
             _ => exit,
         }
         };
-        let answer = client
-            .value(Call::post(&["webhooks"]).json(&body)?)
-            .await
-            .map_err(refused)?;
-        let id = answer["id"]
-            .as_str()
-            .ok_or_else(|| Exit::failed("the answer names no webhook"))?;
-        let made = |secret| Made {
-            id: id.to_owned(),
-            secret,
-        };
+        let answer = client.value(Call::post(&["webhooks"]).json(&body)?).await.map_err(refused)?;
+        let id = answer["id"].as_str().ok_or_else(|| Exit::failed("the answer names no webhook"))?;
+        let made = |secret| Made { id: id.to_owned(), secret };
         match answer["secret"].as_str().unwrap_or_default().parse() {
             Ok(secret) => Ok(made(secret)),
             Err(error) => {
                 client.call(Call::delete(&["webhooks", id])).await?;
-                Err(Exit::failed(format!(
-                    "the new webhook's secret cannot be used: {error}"
-                )))
+                Err(Exit::failed(format!("the new webhook's secret cannot be used: {error}")))
             }
         }
     }
@@ -217,34 +179,25 @@ struct Made {
 impl Made {
     async fn remove(&self, client: &Client) -> Result<(), Exit> {
         let removed = client.call(Call::delete(&["webhooks", &self.id])).await;
-        removed.map(|_| ()).map_err(|exit| {
-            exit.hint(format!(
-                "webhook {0} is still there: postrider webhook delete {0}",
-                self.id
-            ))
-        })
+        removed
+            .map(|_| ())
+            .map_err(|exit| exit.hint(format!("webhook {0} is still there: postrider webhook delete {0}", self.id)))
     }
 }
 
 /// Ctrl-C, SIGTERM, and the terminal that is closed.
-struct Stop {
+pub(super) struct Stop {
     signals: [Signal; 3],
 }
 
 impl Stop {
-    fn new() -> Result<Self, Exit> {
-        let on = |kind| {
-            signal(kind).map_err(|error| Exit::failed(format!("cannot watch signals: {error}")))
-        };
-        let signals = [
-            on(SignalKind::interrupt())?,
-            on(SignalKind::terminate())?,
-            on(SignalKind::hangup())?,
-        ];
+    pub fn new() -> Result<Self, Exit> {
+        let on = |kind| signal(kind).map_err(|error| Exit::failed(format!("cannot watch signals: {error}")));
+        let signals = [on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?];
         Ok(Self { signals })
     }
 
-    async fn asked(&mut self) {
+    pub async fn asked(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
             _ = interrupt.recv() => {}

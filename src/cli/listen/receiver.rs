@@ -67,24 +67,16 @@ pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
 async fn connection(stream: TcpStream, receiver: Arc<Receiver>) {
     let service = service_fn(|request| answer(request, Arc::clone(&receiver)));
     let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     // How a connection ends is the sender's affair; the requests on it were told.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    receiver: Arc<Receiver>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<Response<Full<Bytes>>, Infallible> {
     let at_ms = now_ms();
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return Ok(plain(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is not whole, or too large",
-        ));
+        return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is not whole, or too large"));
     };
     let body = body.to_bytes();
     let response = receiver.respond(&parts, &body).await;
@@ -105,10 +97,7 @@ async fn answer(
 impl Receiver {
     async fn respond(&self, parts: &http::request::Parts, body: &Bytes) -> Response<Full<Bytes>> {
         if self.received.fetch_add(1, Ordering::Relaxed) < self.fail {
-            return plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "failing as told by --fail",
-            );
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "failing as told by --fail");
         }
         let Some(place) = &self.forward else {
             return plain(self.status, "");
@@ -116,11 +105,7 @@ impl Receiver {
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = parts.method.clone();
         *request.headers_mut() = end_to_end(&parts.headers);
-        if let Some(path) = parts
-            .uri
-            .path_and_query()
-            .filter(|path| path.as_str() != "/")
-        {
+        if let Some(path) = parts.uri.path_and_query().filter(|path| path.as_str() != "/") {
             *request.uri_mut() = path.clone().into();
         }
         match place.exchange(request).await {
@@ -131,10 +116,7 @@ impl Receiver {
                 *response.headers_mut() = end_to_end(&answered.headers);
                 response
             }
-            Err(error) => plain(
-                StatusCode::BAD_GATEWAY,
-                &format!("{}: {error}", place.written()),
-            ),
+            Err(error) => plain(StatusCode::BAD_GATEWAY, &format!("{}: {error}", place.written())),
         }
     }
 }

@@ -31,9 +31,7 @@ impl Seen {
 
     fn event_type(&self) -> Option<String> {
         let body: Value = serde_json::from_slice(&self.body).ok()?;
-        let found = TYPE_POINTERS
-            .iter()
-            .find_map(|pointer| body.pointer(pointer)?.as_str());
+        let found = TYPE_POINTERS.iter().find_map(|pointer| body.pointer(pointer)?.as_str());
         found.map(str::to_owned)
     }
 
@@ -51,17 +49,13 @@ impl Seen {
 
     /// Time, event type, webhook-id, attempt, signature, answer, and as much of the body as fits `width`.
     pub fn for_people(&self, width: usize, paint: Paint) -> String {
-        let or_none = |text: Option<String>| {
-            text.map_or_else(|| "-".to_owned(), |text| one_line(&text, width))
-        };
+        let or_none = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| one_line(&text, width));
         let (judged, why) = self.judgement();
         let signature = match why {
             Some(why) => format!("{} ({why})", paint.word(judged)),
             None => paint.word(judged),
         };
-        let attempt = self
-            .attempt()
-            .map_or_else(String::new, |number| format!(" #{number}"));
+        let attempt = self.attempt().map_or_else(String::new, |number| format!(" #{number}"));
         let head = format!(
             "{}  {}  {}{attempt}  {signature}  -> {}",
             &rfc3339(self.at_ms)[11..19],
@@ -71,25 +65,17 @@ impl Seen {
         );
         let body = String::from_utf8_lossy(&self.body);
         match self.body.is_empty() {
-            true => format!(
-                "{head}\n  {} {}",
-                self.method,
-                one_line(&self.target, width)
-            ),
+            true => format!("{head}\n  {} {}", self.method, one_line(&self.target, width)),
             false => format!("{head}\n  {}", one_line(&body, width.saturating_sub(2))),
         }
     }
 
     /// Everything; `body_base64` stands in for a body that is not UTF-8.
     pub fn for_machines(&self) -> String {
-        let headers = self.headers.iter().map(|(name, value)| {
-            (
-                name.to_string(),
-                String::from_utf8_lossy(value.as_bytes())
-                    .into_owned()
-                    .into(),
-            )
-        });
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned().into()));
         let (judged, why) = self.judgement();
         let body = std::str::from_utf8(&self.body).ok();
         json!({
@@ -133,39 +119,22 @@ mod tests {
 
     #[test]
     fn people_get_two_lines_that_cannot_steer_the_terminal() {
-        let text = seen(b"{\"type\":\"order\\u001b.made\",\n\"x\":\"\xe2\x80\xae\"}")
-            .for_people(40, Paint::when(false));
+        let text =
+            seen(b"{\"type\":\"order\\u001b.made\",\n\"x\":\"\xe2\x80\xae\"}").for_people(40, Paint::when(false));
         let lines: Vec<&str> = text.lines().collect();
         let head = "03:29:00  order\u{fffd}.made  0191d5c8 #3  bad (no signature)  -> 500";
         assert_eq!((lines.len(), lines[0]), (2, head));
-        assert!(
-            lines[1].chars().count() <= 40 && !lines[1].contains('\u{202e}'),
-            "{lines:?}"
-        );
-        assert!(
-            seen(b"")
-                .for_people(80, Paint::when(false))
-                .ends_with("  POST /in?a=1")
-        );
+        assert!(lines[1].chars().count() <= 40 && !lines[1].contains('\u{202e}'), "{lines:?}");
+        assert!(seen(b"").for_people(80, Paint::when(false)).ends_with("  POST /in?a=1"));
     }
 
     #[test]
     fn machines_get_everything() {
         let value: Value = serde_json::from_str(&seen(b"\xff").for_machines()).expect("JSON");
-        assert_eq!(
-            (&value["body"], &value["body_base64"]),
-            (&Value::Null, &json!("/w=="))
-        );
-        assert_eq!(
-            (&value["attempt"], &value["signature"]),
-            (&json!(3), &json!("bad"))
-        );
+        assert_eq!((&value["body"], &value["body_base64"]), (&Value::Null, &json!("/w==")));
+        assert_eq!((&value["attempt"], &value["signature"]), (&json!(3), &json!("bad")));
         let legacy: Value =
-            serde_json::from_str(&seen(b"{\"event\":{\"event_type\":\"sent\"}}").for_machines())
-                .expect("JSON");
-        assert_eq!(
-            (&legacy["event_type"], &legacy["at"]),
-            (&json!("sent"), &json!("2026-11-22T03:29:00.000Z"))
-        );
+            serde_json::from_str(&seen(b"{\"event\":{\"event_type\":\"sent\"}}").for_machines()).expect("JSON");
+        assert_eq!((&legacy["event_type"], &legacy["at"]), (&json!("sent"), &json!("2026-11-22T03:29:00.000Z")));
     }
 }

@@ -27,41 +27,23 @@ async fn api(status: u16, answer: &'static str) -> (String, Asked) {
                 let log = Arc::clone(&log);
                 async move {
                     let line = format!("{} {}", request.method(), request.uri());
-                    let status = if request.method() == "POST" {
-                        status
-                    } else {
-                        204
-                    };
-                    let body = request
-                        .into_body()
-                        .collect()
-                        .await
-                        .map(|b| b.to_bytes())
-                        .unwrap_or_default();
+                    let status = if request.method() == "POST" { status } else { 204 };
+                    let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
                     let told = format!("{line} {}", String::from_utf8_lossy(&body));
-                    log.lock()
-                        .expect("not poisoned")
-                        .push(told.trim_end().to_owned());
+                    log.lock().expect("not poisoned").push(told.trim_end().to_owned());
                     let body = if status == 204 { "" } else { answer };
-                    let response = Response::builder()
-                        .status(status)
-                        .body(Full::new(Bytes::from(body)));
+                    let response = Response::builder().status(status).body(Full::new(Bytes::from(body)));
                     Ok::<_, Infallible>(response.unwrap_or_default())
                 }
             });
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         }
     });
     (url, asked)
 }
 
 fn listen(line: &str) -> Listen {
-    match Cli::try_parse_from(line.split(' '))
-        .expect("it parses")
-        .verb
-    {
+    match Cli::try_parse_from(line.split(' ')).expect("it parses").verb {
         Verb::Listen(listen) => listen,
         other => panic!("{other:?} is another verb"),
     }
@@ -73,58 +55,29 @@ fn lines(asked: &Asked) -> Vec<String> {
 
 #[tokio::test]
 async fn a_webhook_is_made_and_removed_again() {
-    let (url, asked) = api(
-        201,
-        r#"{"id":"w-1","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#,
-    )
-    .await;
+    let (url, asked) = api(201, r#"{"id":"w-1","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#).await;
     let client = Client::new(&url, None).expect("a client");
     let verb = listen("postrider listen --create --event-type a.*,b --app acme");
-    let made = verb
-        .create_webhook(&client, "http://127.0.0.1:9/")
-        .await
-        .expect("it was made");
+    let made = verb.create_webhook(&client, "http://127.0.0.1:9/").await.expect("it was made");
     made.remove(&client).await.expect("it was removed");
     let body = r#"{"url":"http://127.0.0.1:9/","name":"postrider listen","event_types":["a.*","b"],"app_id":"acme"}"#;
-    assert_eq!(
-        lines(&asked),
-        [
-            format!("POST /v1/webhooks {body}"),
-            "DELETE /v1/webhooks/w-1".to_owned()
-        ]
-    );
+    assert_eq!(lines(&asked), [format!("POST /v1/webhooks {body}"), "DELETE /v1/webhooks/w-1".to_owned()]);
 }
 
 #[tokio::test]
 async fn a_refused_address_says_which_setting_to_look_at() {
-    let (url, _) = api(
-        422,
-        r#"{"title":"Invalid values","errors":[{"pointer":"/url","detail":"loopback"}]}"#,
-    )
-    .await;
+    let (url, _) = api(422, r#"{"title":"Invalid values","errors":[{"pointer":"/url","detail":"loopback"}]}"#).await;
     let client = Client::new(&url, None).expect("a client");
-    let made = listen("postrider listen --create")
-        .create_webhook(&client, "http://127.0.0.1:9/")
-        .await;
+    let made = listen("postrider listen --create").create_webhook(&client, "http://127.0.0.1:9/").await;
     let exit = made.map(|made| made.id).expect_err("it was refused");
-    assert!(
-        exit.text()
-            .contains("POSTRIDER_DELIVERY__ALLOW=127.0.0.1/32"),
-        "{}",
-        exit.text()
-    );
+    assert!(exit.text().contains("POSTRIDER_DELIVERY__ALLOW=127.0.0.1/32"), "{}", exit.text());
 }
 
 #[tokio::test]
 async fn a_webhook_whose_secret_is_of_no_use_does_not_stay() {
     let (url, asked) = api(201, r#"{"id":"w-1"}"#).await;
     let client = Client::new(&url, None).expect("a client");
-    let made = listen("postrider listen --create")
-        .create_webhook(&client, "http://127.0.0.1:9/")
-        .await;
+    let made = listen("postrider listen --create").create_webhook(&client, "http://127.0.0.1:9/").await;
     assert!(made.is_err());
-    assert_eq!(
-        lines(&asked).last().map(String::as_str),
-        Some("DELETE /v1/webhooks/w-1")
-    );
+    assert_eq!(lines(&asked).last().map(String::as_str), Some("DELETE /v1/webhooks/w-1"));
 }

@@ -46,27 +46,18 @@ pub fn judge(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now_s: i64) -
         return Judgement::NotChecked;
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(id), Some(timestamp), Some(signatures)) = (
-        header("webhook-id"),
-        header("webhook-timestamp"),
-        header("webhook-signature"),
-    ) else {
+    let (Some(id), Some(timestamp), Some(signatures)) =
+        (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"))
+    else {
         return Judgement::Bad("no signature");
     };
     let Ok(sent_s) = timestamp.parse::<i64>() else {
         return Judgement::Bad("the timestamp is no number");
     };
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-    let of_v1 = signatures
-        .split(' ')
-        .take(SIGNATURES_MAX)
-        .filter_map(|text| text.strip_prefix("v1,"));
+    let of_v1 = signatures.split(' ').take(SIGNATURES_MAX).filter_map(|text| text.strip_prefix("v1,"));
     let mut decoded = of_v1.filter_map(|text| STANDARD.decode(text).ok());
-    let matches = |tag: Vec<u8>| {
-        secrets
-            .iter()
-            .any(|secret| hmac::verify(&secret.0, &signed, &tag).is_ok())
-    };
+    let matches = |tag: Vec<u8>| secrets.iter().any(|secret| hmac::verify(&secret.0, &signed, &tag).is_ok());
     match (decoded.any(matches), now_s.abs_diff(sent_s) <= TOLERANCE_S) {
         (true, true) => Judgement::Verified,
         (true, false) => Judgement::Bad("the timestamp is more than 300 s away"),
@@ -87,17 +78,10 @@ mod tests {
         \"timestamp\":\"2026-03-05T10:05:00.000Z\",\"data\":{\"message_id\":\"m-1002\",\"to\":\"bob@example.com\"}}";
 
     fn judged(signature: &str, body: &str, now_s: i64) -> Judgement {
-        let secrets: Vec<Secret> = [OTHER, SECRET]
-            .iter()
-            .map(|text| text.parse().expect("a secret"))
-            .collect();
+        let secrets: Vec<Secret> = [OTHER, SECRET].iter().map(|text| text.parse().expect("a secret")).collect();
         let mut headers = HeaderMap::new();
         let sent = SENT_S.to_string();
-        for (name, value) in [
-            ("webhook-id", ID),
-            ("webhook-timestamp", &sent),
-            ("webhook-signature", signature),
-        ] {
+        for (name, value) in [("webhook-id", ID), ("webhook-timestamp", &sent), ("webhook-signature", signature)] {
             headers.insert(name, value.parse().expect("a header"));
         }
         judge(&secrets, &headers, body.as_bytes(), now_s)
@@ -115,23 +99,14 @@ mod tests {
     #[test]
     fn changed_stale_and_foreign_requests_are_bad() {
         let no_match = Judgement::Bad("no signature matches");
-        assert_eq!(
-            judged(SIGNATURE, &BODY.replace("bob", "eve"), SENT_S),
-            no_match
-        );
+        assert_eq!(judged(SIGNATURE, &BODY.replace("bob", "eve"), SENT_S), no_match);
         assert_eq!(judged("v1,AAAA", BODY, SENT_S), no_match);
-        assert_eq!(
-            judged(&SIGNATURE.replace("v1,", "v1a,"), BODY, SENT_S),
-            no_match
-        );
+        assert_eq!(judged(&SIGNATURE.replace("v1,", "v1a,"), BODY, SENT_S), no_match);
         let away = Judgement::Bad("the timestamp is more than 300 s away");
         assert_eq!(judged(SIGNATURE, BODY, SENT_S + 301), away);
         assert_eq!(judged(SIGNATURE, BODY, SENT_S - 301), away);
         let other = [OTHER.parse().expect("a secret")];
-        assert_eq!(
-            judge(&other, &HeaderMap::new(), b"", 0),
-            Judgement::Bad("no signature")
-        );
+        assert_eq!(judge(&other, &HeaderMap::new(), b"", 0), Judgement::Bad("no signature"));
     }
 
     #[test]

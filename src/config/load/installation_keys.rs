@@ -21,15 +21,11 @@ impl Loading {
             variable: "POSTRIDER_ADMIN_KEY",
             credential: "admin-key",
         };
-        let Some((text, origin)) =
-            self.key(&source, self.settings.admin_key_file.clone(), environment)
-        else {
+        let Some((text, origin)) = self.key(&source, self.settings.admin_key_file.clone(), environment) else {
             return;
         };
         if text.len() > ADMIN_KEY_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let what = format!(
-                "should be visible ASCII without spaces, at most {ADMIN_KEY_BYTES_MAX} bytes"
-            );
+            let what = format!("should be visible ASCII without spaces, at most {ADMIN_KEY_BYTES_MAX} bytes");
             return self.problem(&origin, source.name, what);
         }
         self.settings.admin_key = Some(Secret::new(text));
@@ -42,9 +38,7 @@ impl Loading {
             variable: "POSTRIDER_MASTER_KEY",
             credential: "master-key",
         };
-        let Some((text, origin)) =
-            self.key(&source, self.settings.master_key_file.clone(), environment)
-        else {
+        let Some((text, origin)) = self.key(&source, self.settings.master_key_file.clone(), environment) else {
             return;
         };
         if !(MASTER_KEY_BYTES_MIN..=MASTER_KEY_BYTES_MAX).contains(&text.len()) {
@@ -88,22 +82,13 @@ impl Loading {
             Ok(text) => self.filled(source, &text, origin),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
-                self.problem(
-                    &origin,
-                    source.name,
-                    format!("cannot read {}: {error}", path.display()),
-                );
+                self.problem(&origin, source.name, format!("cannot read {}: {error}", path.display()));
                 None
             }
         }
     }
 
-    fn filled(
-        &mut self,
-        source: &KeySource,
-        text: &str,
-        origin: Origin,
-    ) -> Option<(String, Origin)> {
+    fn filled(&mut self, source: &KeySource, text: &str, origin: Origin) -> Option<(String, Origin)> {
         let text = text.trim();
         if text.is_empty() {
             self.problem(&origin, source.name, "is empty".to_owned());

@@ -15,14 +15,16 @@ use crate::store::due::{Place, Slice};
 use super::super::handshake::Grant;
 
 /// Deliveries of one webhook that wait in memory; what is more stays in the index.
-pub const LANE_DELIVERIES_MAX: usize = 256;
+pub const LANE_DELIVERIES_MAX: usize = 1_024;
 /// Payload bytes of one webhook that wait in memory, about.
-pub const LANE_BYTES_MAX: usize = 1 << 20;
+pub const LANE_BYTES_MAX: usize = 2 << 20;
+/// Deliveries read from the index at once.
+pub const SLICE_DELIVERIES_MAX: usize = 256;
 /// Under this the lane is filled from the index.
 const LANE_LOW: usize = 64;
 /// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
 /// makes a receiver see twice.
-const UNRECORDED_FACTOR: usize = 4;
+const UNRECORDED_FACTOR: usize = 16;
 /// How far behind its rate a webhook may catch up, so that a late timer does not lower the rate.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
@@ -191,9 +193,11 @@ impl Lane {
         }
         let outstanding = self.in_flight + self.unrecorded;
         // Half open: one probe at a time. Ordered: the next one is known only when the outcome is durable.
-        let single = self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook || self.is_unasked();
+        let single =
+            self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook || self.is_unasked();
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
-        let full = if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
+        let full =
+            if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
         if full {
             return Blocked::Stays;
         }

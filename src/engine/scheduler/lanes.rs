@@ -53,7 +53,13 @@ impl Lanes {
     }
 
     /// Takes in what a batch changed.
-    pub fn learn(&mut self, effects: Effects, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState, now: Time) {
+    pub fn learn(
+        &mut self,
+        effects: Effects,
+        registry: &Registry,
+        state: impl Fn(WebhookId) -> WebhookState,
+        now: Time,
+    ) {
         if effects.registry_changed {
             self.reload(registry, now);
         }

@@ -20,7 +20,7 @@ use crate::model::{EventId, Time};
 use crate::store::due::{Ended, Place, Slice};
 use crate::store::{Command, Dispatch, Effects, Order, Store};
 
-use self::lane::{LANE_BYTES_MAX, LANE_DELIVERIES_MAX};
+use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
 use super::courier::Courier;
 use super::handshake::Grant;
@@ -103,10 +103,30 @@ pub fn bell() -> (Bell, Hearing) {
 }
 
 impl Scheduler {
-    pub fn new(store: Store, ledger: Ledger, courier: Arc<Courier>, metrics: Arc<Metrics>, work: Work, bell: Bell, in_flight_max: usize) -> Scheduler {
+    pub fn new(
+        store: Store,
+        ledger: Ledger,
+        courier: Arc<Courier>,
+        metrics: Arc<Metrics>,
+        work: Work,
+        bell: Bell,
+        in_flight_max: usize,
+    ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
         let (prepared, flying) = (HashMap::new(), JoinSet::new());
-        Scheduler { store, ledger, courier, metrics, work, lanes, prepared, bell, flying, stopped: false, tidied_at: Time::ZERO }
+        Scheduler {
+            store,
+            ledger,
+            courier,
+            metrics,
+            work,
+            lanes,
+            prepared,
+            bell,
+            flying,
+            stopped: false,
+            tidied_at: Time::ZERO,
+        }
     }
 
     /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
@@ -232,7 +252,7 @@ impl Scheduler {
     fn read(&self, id: WebhookId, after: Option<Place>, now: Time) {
         let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
         tokio::spawn(async move {
-            let slice = work.run(move || store.due(id, after, now, LANE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
+            let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {
                 Some(Ok(slice)) => Message::Filled(id, slice),
                 Some(Err(error)) => {

@@ -8,7 +8,7 @@ use crate::model::webhook::{Status, Webhook};
 use crate::model::{Delivery, DeliveryStatus, Event};
 use crate::rules::transition::{self, Happening};
 
-use super::super::command::{Caller, Receipt, Refusal};
+use super::super::command::{Caller, Deed, Receipt, Refusal};
 use super::super::snapshot::{Next, Way};
 use super::super::tables::{self, Table};
 use super::publish::{Making, chunks_of};
@@ -31,7 +31,11 @@ impl OnPartition<'_> {
         if event.erased_at.is_some() {
             return Err(conflict("event_erased", "the data of this event was erased"));
         }
-        if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was, &webhook) }
+        let deed = Deed::on_delivery("delivery.retry", &was);
+        let receipt =
+            if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was, &webhook) }?;
+        self.note(by, deed);
+        Ok(receipt)
     }
 
     fn replay(&mut self, event: &Arc<Event>, was: &Delivery, webhook: &Webhook) -> Judged<Receipt> {
@@ -64,7 +68,10 @@ impl OnPartition<'_> {
     pub(super) fn cancel_delivery(&mut self, by: Option<&Caller>, id: DeliveryId) -> Judged<Receipt> {
         let was = self.delivery_within(by, id)?;
         match self.cancel(&was)? {
-            Some(delivery) => Ok(Receipt::Delivery(Box::new(delivery))),
+            Some(delivery) => {
+                self.note(by, Deed::on_delivery("delivery.cancel", &delivery));
+                Ok(Receipt::Delivery(Box::new(delivery)))
+            }
             None => Err(conflict("delivery_final", &format!("the delivery is already {}", was.status.as_str()))),
         }
     }
@@ -75,6 +82,7 @@ impl OnPartition<'_> {
         for delivery in self.deliveries_of(&event)? {
             count += u32::from(self.cancel(&delivery)?.is_some());
         }
+        self.note(by, Deed::on_event("event.cancel", &event));
         Ok(Receipt::Cancelled(count))
     }
 
@@ -102,6 +110,7 @@ impl OnPartition<'_> {
         event.data_bytes = 0;
         event.erased_at.get_or_insert(self.draw.now);
         self.draft.put(Table::Events, tables::one(id), &event);
+        self.note(by, Deed::on_event("event.erase", &event));
         Ok(Receipt::Done)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command is judged before it changes the draft; one that is refused has put nothing into it.
 
+mod audit;
 mod deliveries;
 pub(super) mod jobs;
 mod notice;
@@ -21,7 +22,7 @@ use crate::model::webhook::WebhookState;
 use crate::model::{Event, Time};
 use crate::rules::fanout::Fanout;
 
-use super::command::{Applied, Command, Keep, Order, Receipt, Refusal};
+use super::command::{Applied, Caller, Command, Deed, Keep, Order, Receipt, Refusal};
 use super::dedup::{Dedup, Fingerprint};
 use super::draft::Draft;
 use super::effects::Effects;
@@ -135,6 +136,8 @@ pub struct OnPartition<'a> {
     pub effects: Effects,
     /// Commands that follow from this batch, in other files.
     pub follow: Vec<Order>,
+    /// Lines of the audit, written to the state file before this batch is answered.
+    pub notes: Vec<Order>,
 }
 
 impl OnPartition<'_> {
@@ -165,6 +168,13 @@ impl OnPartition<'_> {
             Command::EraseEvent { id } => self.erase_event(by, *id),
             Command::AdvanceJob { id, limit, make_max } => self.advance_job(*id, *limit, *make_max),
             _ => Err(Refusal::Failed("a command of the state file reached a partition".into()).into()),
+        }
+    }
+
+    /// Has a line written to the audit; what the daemon does by itself is none of it.
+    fn note(&mut self, by: Option<&Caller>, deed: Deed) {
+        if let Some(by) = by {
+            self.notes.push(Order { by: Some(by.clone()), keep: None, command: Command::Note(deed) });
         }
     }
 
@@ -228,7 +238,12 @@ pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Tim
 /// The row that keeps an answer: always sealed, because a receipt may hold a secret.
 pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonce: [u8; 12]) -> AnswerRow {
     let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
-    AnswerRow { request: keep.request.to_vec(), at: now, answer: shelf.vault.seal(&keep.key, &plain, nonce), private: keep.secret }
+    AnswerRow {
+        request: keep.request.to_vec(),
+        at: now,
+        answer: shelf.vault.seal(&keep.key, &plain, nonce),
+        private: keep.secret,
+    }
 }
 
 /// Marks in a draft that an event is remembered by `fingerprint`.

@@ -23,7 +23,7 @@ pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
 
 /// A judged event: made already, or to be made.
 enum Plan {
-    Duplicate(Event),
+    Duplicate(Box<Event>),
     /// The same as an earlier one of this very batch.
     Same(usize),
     New {
@@ -50,7 +50,7 @@ impl OnPartition<'_> {
         let mut published: Vec<Published> = Vec::with_capacity(events.len());
         for (new, plan) in events.iter().zip(plans) {
             let one = match plan {
-                Plan::Duplicate(event) => Published { event, duplicate: true },
+                Plan::Duplicate(event) => Published { event: *event, duplicate: true },
                 Plan::Same(earlier) => Published { event: published[earlier].event.clone(), duplicate: true },
                 Plan::New { app, webhooks } => {
                     Published { event: self.write_event(app, new, &webhooks)?, duplicate: false }
@@ -88,8 +88,10 @@ impl OnPartition<'_> {
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
-                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
-                return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
+                // What was erased can no longer be compared: the id and the type decide.
+                let same = event.event_type == new.event_type
+                    && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
+                return if same { Ok(Plan::Duplicate(Box::new(event))) } else { Err(id_conflict(name).into()) };
             }
         }
         let fanout = self.fanouts.of(&self.registry, app);
@@ -218,11 +220,13 @@ impl OnPartition<'_> {
             remember(&mut self.draft, &event, Kind::EventId, fingerprint);
             self.learned.insert(fingerprint, shared.clone());
         }
+        // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
+        let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         // By the clock, not by the id: after the clock was set back ids are ahead of it, and nothing would be due for as long.
         let due = new.deliver_at.map_or(self.draw.now, |at| at.max(self.draw.now));
         for webhook in webhooks {
             let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
-            self.make_delivery(&shared, &new.data, webhook, making)?;
+            self.make_delivery(&shared, &data, webhook, making)?;
         }
         Ok(event)
     }
@@ -237,7 +241,7 @@ impl OnPartition<'_> {
     ) -> Judged<Delivery> {
         let end = event.expires_at.unwrap_or(Time::MAX);
         let due = making.due.min(end);
-        let mut delivery = Delivery {
+        let delivery = Delivery {
             id: self.draw.id(),
             event_id: event.id,
             webhook_id: webhook.id,
@@ -247,7 +251,8 @@ impl OnPartition<'_> {
             status: DeliveryStatus::Pending,
             attempts: 0,
             next_attempt_at: Some(due),
-            created_at: Time::ZERO,
+            // Not the id's time: a full counter may have moved that on.
+            created_at: self.draw.now.max(event.received_at),
             first_attempt_at: None,
             completed_at: None,
             replay_of: making.replay_of,
@@ -261,7 +266,6 @@ impl OnPartition<'_> {
             last_response_time_ms: None,
             manual: making.trigger == Trigger::Manual,
         };
-        delivery.created_at = delivery.id.time();
         let waits = match queue_of(webhook, event.ordering_key.as_deref()) {
             None => false,
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::id::{AppId, EventId, Id, KeyId, OrganizationId, WebhookId};
+use crate::model::id::{AppId, EventId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::{DisabledReason, Ordered, Secret, Status, Webhook, WebhookState};
 use crate::model::{ApiKey, App, Organization, Time};
 use crate::rules::circuit;
@@ -14,10 +14,10 @@ use super::super::command::{Applied, Caller, Command, NewKey, Order, Receipt, Re
 use super::super::draft::Draft;
 use super::super::effects::Effects;
 use super::super::job::{Job, JobId, JobSpec, JobStatus};
-use super::super::reads::AuditRow;
 use super::super::registry::Registry;
 use super::super::shelf::Shelf;
 use super::super::tables::{self, Table};
+use super::audit::About;
 use super::deliveries::conflict;
 use super::{AnswerRow, Draw, Judged, answer_row, judge_kept, notice};
 
@@ -42,6 +42,9 @@ impl OnState<'_> {
         if let Some(keep) = &order.keep {
             let found = self.draft.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
             if let Some(applied) = judge_kept(self.shelf, found, keep, self.draw.now)? {
+                if keep.secret {
+                    self.note_shown_again(order.by.as_ref(), &applied.receipt);
+                }
                 return Ok(applied);
             }
         }
@@ -72,6 +75,7 @@ impl OnState<'_> {
             Command::CreateJob { spec } => self.create_job(by, spec),
             Command::CancelJob { id } => self.cancel_job(by, *id),
             Command::SaveJob(job) => self.save_job(job),
+            Command::Note(deed) => self.note_deed(by, deed),
             Command::KeepAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
             _ => Err(Refusal::Failed("a command of a partition reached the state file".into()).into()),
         }
@@ -87,7 +91,12 @@ impl OnState<'_> {
         self.draft.put(Table::Apps, tables::one(app_id), &app);
         self.registry.put_organization(organization.clone());
         self.registry.put_app(app.clone());
-        self.note(by, org_id, "organization.create", &org_id.to_string(), json!({ "name": name }));
+        let (target, changes) = (org_id.to_string(), json!({ "name": name }));
+        // Who made it belongs to another organization: that is told there, and not to the new one.
+        if let Some(by) = by {
+            self.note(Some(by), About::organization(by.reach.org), "organization.create", &target, changes.clone());
+        }
+        self.note(None, About::organization(org_id), "organization.create", &target, changes);
         Ok(Receipt::Organization { organization, app, key })
     }
 
@@ -124,7 +133,13 @@ impl OnState<'_> {
             updated_at: now,
         };
         self.put_app(&app);
-        self.note(Some(by), app.org_id, "app.create", &app.id.to_string(), json!({ "name": name, "uid": app.uid }));
+        self.note(
+            Some(by),
+            About::app(&app),
+            "app.create",
+            &app.id.to_string(),
+            json!({ "name": name, "uid": app.uid }),
+        );
         Ok(Receipt::App(app))
     }
 
@@ -159,7 +174,7 @@ impl OnState<'_> {
         }
         app.updated_at = self.draw.now;
         self.put_app(&app);
-        self.note(by, app.org_id, "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
+        self.note(by, About::app(&app), "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
         Ok(Receipt::App(app))
     }
 
@@ -180,7 +195,7 @@ impl OnState<'_> {
         self.draft.remove(Table::Apps, tables::one(id));
         self.registry.remove_app(id);
         self.effects.registry_changed = true;
-        self.note(by, app.org_id, "app.delete", &id.to_string(), json!({}));
+        self.note(by, About::app(&app), "app.delete", &id.to_string(), json!({}));
         Ok(Receipt::Done)
     }
 
@@ -205,7 +220,7 @@ impl OnState<'_> {
         let scopes: Vec<&str> = key.scopes.iter().map(|s| s.as_str()).collect();
         self.note(
             Some(by),
-            key.org_id,
+            About::key(&key),
             "key.create",
             &key.id.to_string(),
             json!({ "name": key.name, "scopes": scopes }),
@@ -221,7 +236,7 @@ impl OnState<'_> {
         self.draft.remove(Table::Keys, tables::one(id));
         self.registry.remove_key(id);
         self.effects.registry_changed = true;
-        self.note(by, key.org_id, "key.delete", &id.to_string(), json!({ "name": key.name }));
+        self.note(by, About::key(&key), "key.delete", &id.to_string(), json!({ "name": key.name }));
         Ok(Receipt::Done)
     }
 
@@ -246,7 +261,7 @@ impl OnState<'_> {
         let webhook = self.put_webhook(webhook);
         self.note(
             Some(by),
-            webhook.org_id,
+            About::webhook(&webhook),
             "webhook.create",
             &webhook.id.to_string(),
             json!({ "url": webhook.url, "name": webhook.name }),
@@ -290,7 +305,7 @@ impl OnState<'_> {
             let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
             self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
         }
-        self.note(by, webhook.org_id, "webhook.update", &webhook.id.to_string(), changes);
+        self.note(by, About::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -307,7 +322,7 @@ impl OnState<'_> {
     fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
         let webhook = self.webhook_within(by, id)?;
         self.drop_webhook(id);
-        self.note(by, webhook.org_id, "webhook.delete", &id.to_string(), json!({ "url": webhook.url }));
+        self.note(by, About::webhook(&webhook), "webhook.delete", &id.to_string(), json!({ "url": webhook.url }));
         Ok(Receipt::Done)
     }
 
@@ -331,7 +346,7 @@ impl OnState<'_> {
         let webhook = Webhook { status, version: old.version + 1, updated_at: self.draw.now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
         let action = if status == Status::Paused { "webhook.pause" } else { "webhook.resume" };
-        self.note(by, webhook.org_id, action, &id.to_string(), json!({}));
+        self.note(by, About::webhook(&webhook), action, &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -349,16 +364,22 @@ impl OnState<'_> {
             ..Webhook::clone(&old)
         };
         let webhook = self.put_webhook(webhook);
-        self.note(None, webhook.org_id, "webhook.disable", &id.to_string(), json!({ "reason": reason }));
+        self.note(None, About::webhook(&webhook), "webhook.disable", &id.to_string(), json!({ "reason": reason }));
         Ok(Receipt::Done)
     }
 
-    fn rotate_secret(&mut self, by: Option<&Caller>, id: WebhookId, secret: &str, overlap_s: u32) -> Judged<Receipt> {
+    fn rotate_secret(
+        &mut self,
+        by: Option<&Caller>,
+        id: WebhookId,
+        secret: &Secret,
+        overlap_s: u32,
+    ) -> Judged<Receipt> {
         let old = self.webhook_within(by, id)?;
         let now = self.draw.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
-        let mut secrets = vec![Secret { text: secret.to_owned(), created_at: now, expires_at: None }];
-        for past in old.live_secrets(now).filter(|past| past.text != secret) {
+        let mut secrets = vec![Secret { text: secret.text.clone(), created_at: now, expires_at: None }];
+        for past in old.live_secrets(now).filter(|past| past.text != secret.text) {
             let expires_at = Some(past.expires_at.map_or(end, |own| own.min(end)));
             secrets.push(Secret { expires_at, ..past.clone() });
         }
@@ -366,13 +387,19 @@ impl OnState<'_> {
         secrets.truncate(LIVE_SECRETS_MAX);
         let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
-        self.note(by, webhook.org_id, "webhook.rotate_secret", &id.to_string(), json!({ "overlap_s": overlap_s }));
+        self.note(
+            by,
+            About::webhook(&webhook),
+            "webhook.rotate_secret",
+            &id.to_string(),
+            json!({ "overlap_s": overlap_s }),
+        );
         Ok(Receipt::Webhook(webhook))
     }
 
     fn read_secret(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
         let webhook = self.webhook_within(by, id)?;
-        self.note(by, webhook.org_id, "webhook.read_secret", &id.to_string(), json!({}));
+        self.note(by, About::webhook(&webhook), "webhook.read_secret", &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -393,6 +420,7 @@ impl OnState<'_> {
             self.app_within(Some(by), id)?;
         }
         let id: JobId = self.draw.id();
+        let about = About { org: by.reach.org, app: app_of(&self.registry, spec) };
         let job = Job {
             id,
             org_id: by.reach.org,
@@ -414,7 +442,7 @@ impl OnState<'_> {
         self.effects.jobs = true;
         self.note(
             Some(by),
-            job.org_id,
+            about,
             "replay.create",
             &id.to_string(),
             json!({ "webhook_id": spec.webhook, "app_id": spec.app }),
@@ -432,7 +460,8 @@ impl OnState<'_> {
         job.status = JobStatus::Cancelled;
         job.finished_at = Some(self.draw.now);
         self.draft.put(Table::Jobs, tables::one(id), &job);
-        self.note(by, job.org_id, "replay.cancel", &id.to_string(), json!({}));
+        let about = About { org: job.org_id, app: app_of(&self.registry, &job.spec) };
+        self.note(by, about, "replay.cancel", &id.to_string(), json!({}));
         Ok(Receipt::Job(Box::new(job)))
     }
 
@@ -443,36 +472,16 @@ impl OnState<'_> {
         }
         Ok(Receipt::Done)
     }
-
-    /// Writes a line of the audit.
-    fn note(
-        &mut self,
-        by: Option<&Caller>,
-        org_id: OrganizationId,
-        action: &str,
-        target: &str,
-        changes: serde_json::Value,
-    ) {
-        let id: Id<AuditRow> = self.draw.id();
-        let row = AuditRow {
-            id,
-            at: self.draw.now,
-            org_id,
-            key_id: by.map(|by| by.key),
-            action: action.to_owned(),
-            target: target.to_owned(),
-            remote_addr: by.and_then(|by| by.remote_addr.clone()),
-            request_id: by.map(|by| by.request_id.clone()),
-            changes: Some(changes.to_string()),
-        };
-        self.draft.put(Table::Audit, tables::one(id), &row);
-    }
 }
 
 /// Whether a job lies within what a caller may touch.
 pub(in crate::store) fn job_within(registry: &Registry, reach: super::super::command::Reach, job: &Job) -> bool {
-    let app = job.spec.app.or_else(|| job.spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|w| w.app_id));
-    job.org_id == reach.org && reach.app.is_none_or(|own| app == Some(own))
+    job.org_id == reach.org && reach.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
+}
+
+/// The app that a job is about; none where its webhook was removed.
+fn app_of(registry: &Registry, spec: &JobSpec) -> Option<AppId> {
+    spec.app.or_else(|| spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|webhook| webhook.app_id))
 }
 
 /// Names of the fields that differ, without their values: some are secret.

@@ -78,6 +78,14 @@ fn an_auth_of_another_type_replaces_the_old_one() {
 }
 
 #[test]
+fn a_whole_filter_replaces_the_old_one_digit_by_digit() {
+    let after = patch(&webhook(), r#"{"filter":{"path":"/n","gte":0.1000000000000000000001}}"#).unwrap();
+    assert_eq!(after.filter.as_deref(), Some(r#"{"path":"/n","gte":0.1000000000000000000001}"#));
+    let merged = patch(&webhook(), r#"{"filter":{"path":"/m"}}"#).unwrap();
+    assert!(merged.filter.unwrap().starts_with(r#"{"path":"/m","eq":"#));
+}
+
+#[test]
 fn what_cannot_be_patched_is_named() {
     let found = patch(
         &webhook(),

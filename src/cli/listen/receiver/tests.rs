@@ -13,11 +13,7 @@ async fn run(fail: u64, status: u16, forward: Option<Place>) -> Running {
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let (told, requests) = mpsc::channel(16);
     let receiver = Receiver {
-        secrets: vec![
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-                .parse()
-                .expect("a secret"),
-        ],
+        secrets: vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().expect("a secret")],
         fail,
         status: StatusCode::from_u16(status).expect("a status"),
         forward,
@@ -25,21 +21,13 @@ async fn run(fail: u64, status: u16, forward: Option<Place>) -> Running {
         told,
     };
     tokio::spawn(serve(listener, Arc::new(receiver)));
-    Running {
-        place: Place::of(&url).expect("a place"),
-        told: requests,
-    }
+    Running { place: Place::of(&url).expect("a place"), told: requests }
 }
 
 impl Running {
     async fn post(&self, target: &str, body: &'static str) -> Response<Bytes> {
-        let request = Request::post(target)
-            .header("x-mine", "1")
-            .body(Full::from(body));
-        self.place
-            .exchange(request.expect("a request"))
-            .await
-            .expect("an answer")
+        let request = Request::post(target).header("x-mine", "1").body(Full::from(body));
+        self.place.exchange(request.expect("a request")).await.expect("an answer")
     }
 }
 
@@ -48,13 +36,7 @@ async fn the_first_requests_fail_and_the_rest_are_answered_as_told() {
     let mut running = run(2, 202, None).await;
     let mut statuses = Vec::new();
     for _ in 0..3 {
-        statuses.push(
-            running
-                .post("/in?a=1", "{\"type\":\"x\"}")
-                .await
-                .status()
-                .as_u16(),
-        );
+        statuses.push(running.post("/in?a=1", "{\"type\":\"x\"}").await.status().as_u16());
     }
     assert_eq!(statuses, [500, 500, 202]);
     let seen = running.told.recv().await.expect("it was told");
@@ -67,24 +49,16 @@ async fn the_first_requests_fail_and_the_rest_are_answered_as_told() {
 async fn forwarded_requests_keep_path_headers_and_body_and_bring_the_answer_back() {
     let mut behind = run(0, 418, None).await;
     let front = run(0, 200, Some(behind.place.clone())).await;
-    assert_eq!(
-        front.post("/deep/in?a=1", "hello").await.status().as_u16(),
-        418
-    );
+    assert_eq!(front.post("/deep/in?a=1", "hello").await.status().as_u16(), 418);
     let seen = behind.told.recv().await.expect("it was passed on");
     assert_eq!(seen.target, "/deep/in?a=1");
-    assert_eq!(
-        seen.headers.get("x-mine").map(|v| v.as_bytes()),
-        Some(&b"1"[..])
-    );
+    assert_eq!(seen.headers.get("x-mine").map(|v| v.as_bytes()), Some(&b"1"[..]));
     assert_eq!(&seen.body[..], b"hello");
 }
 
 #[tokio::test]
 async fn nobody_behind_is_a_bad_gateway() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|l| l.local_addr())
-        .expect("a port");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let nobody = Place::of(&format!("http://{closed}")).expect("a place");
     let front = run(0, 200, Some(nobody)).await;
     assert_eq!(front.post("/", "x").await.status(), StatusCode::BAD_GATEWAY);

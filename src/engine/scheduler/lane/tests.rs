@@ -74,7 +74,7 @@ fn what_is_due_in_memory_stands_behind_what_is_due_in_the_index() {
 #[test]
 fn a_backlog_stays_in_the_index() {
     let mut lane = lane();
-    for id in 0..1_000 {
+    for id in 0..2 * LANE_DELIVERIES_MAX as u128 {
         lane.offer(dispatch(id, Time(1_000 + id as i64)));
     }
     assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX);

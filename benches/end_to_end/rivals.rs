@@ -1,0 +1,119 @@
+//! The two ceilings, each a process of its own: a bare server that only accepts, and a relay that only passes on.
+//! They are this same program, started again with a hidden argument.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// What a rival prints before its address, once it accepts.
+pub const READY: &str = "rival: listening on ";
+
+/// (a): reads the body, answers 202.
+pub async fn bare() -> std::io::Result<()> {
+    serve(|request: Request<Incoming>| async move {
+        match request.into_body().collect().await {
+            Ok(_) => StatusCode::ACCEPTED,
+            Err(_) => StatusCode::BAD_REQUEST,
+        }
+    })
+    .await
+}
+
+/// (b): reads the body, sends it to `fanout` paths of the sink over at most `connections` kept connections, reads the
+/// answers, answers 202. Nothing is stored, nothing is queued.
+pub async fn relay(sink: SocketAddr, fanout: usize, connections: usize) -> std::io::Result<()> {
+    let pool = Arc::new(Pool { sink, idle: Mutex::default(), permits: Semaphore::new(connections) });
+    serve(move |request: Request<Incoming>| {
+        let pool = pool.clone();
+        async move {
+            let Ok(body) = request.into_body().collect().await else { return StatusCode::BAD_REQUEST };
+            let body = body.to_bytes();
+            let sending: Vec<_> =
+                (1..fanout).map(|number| tokio::spawn(pool.clone().send(number, body.clone()))).collect();
+            let mut all = pool.send(0, body).await;
+            for one in sending {
+                all &= one.await.unwrap_or(false);
+            }
+            if all { StatusCode::ACCEPTED } else { StatusCode::BAD_GATEWAY }
+        }
+    })
+    .await
+}
+
+async fn serve<F, A>(answer: F) -> std::io::Result<()>
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = StatusCode> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{READY}{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move {
+                    let mut response = Response::new(Full::new(Bytes::new()));
+                    *response.status_mut() = answer.await;
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            // A peer that goes ends its connection.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Kept connections to the sink.
+struct Pool {
+    sink: SocketAddr,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    permits: Semaphore,
+}
+
+impl Pool {
+    /// Whether the sink took it.
+    async fn send(self: Arc<Self>, number: usize, body: Bytes) -> bool {
+        let Ok(_permit) = self.permits.acquire().await else { return false };
+        let idle = self.idle.lock().expect("the pool").pop();
+        let kept = idle.filter(|sender| !sender.is_closed());
+        let sender = match kept {
+            Some(sender) => Some(sender),
+            None => self.connect().await,
+        };
+        let Some(mut sender) = sender else { return false };
+        let request = Request::post(format!("/w/{number:05}"))
+            .header(header::HOST, self.sink.to_string())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .expect("a request");
+        if sender.ready().await.is_err() {
+            return false;
+        }
+        let Ok(response) = sender.send_request(request).await else { return false };
+        let success = response.status().is_success();
+        let read = response.into_body().collect().await.is_ok();
+        self.idle.lock().expect("the pool").push(sender);
+        success && read
+    }
+
+    async fn connect(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let stream = TcpStream::connect(self.sink).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        Some(sender)
+    }
+}

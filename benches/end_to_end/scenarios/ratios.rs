@@ -1,0 +1,105 @@
+//! Rates against the two ceilings.
+
+use std::io;
+
+use super::{Bench, Hooks};
+use crate::load::Load;
+use crate::report::{Target, ratio};
+
+/// Producer connections of the matrix.
+const CONNECTIONS: [usize; 4] = [16, 64, 256, 1024];
+const PAYLOAD_BYTES: [usize; 2] = [1024, 65_536];
+const BATCH: usize = 100;
+/// Connections of batches with large payloads: more would only measure memory, 6.5 MB a request.
+const LARGE_BATCH_CONNECTIONS_MAX: usize = 16;
+
+impl Bench {
+    pub(super) async fn accept(&mut self) -> io::Result<()> {
+        let mut counts = vec![64, self.options.connections];
+        counts.dedup();
+        for connections in counts {
+            let load = Load::new(connections);
+            let mut ratios = Vec::new();
+            for _ in 0..self.options.rounds() {
+                let bare = self.bare(load.clone()).await?;
+                let ours = self.postrider(Hooks::None, load.clone()).await?;
+                ratios.push(ratio(Some(ours.acks_per_s), Some(bare.acks_per_s)));
+            }
+            let target = if connections == 64 { Target::AtLeast(0.15, 0.60) } else { Target::AtLeast(0.40, 0.60) };
+            self.report.judge_rounds(format!("durable acks/s, {connections} connections, to (a)"), &ratios, target);
+        }
+        Ok(())
+    }
+
+    /// One webhook with default settings is the figure that is asked for; the others show what its `max_in_flight` of 16
+    /// does to it.
+    pub(super) async fn deliver(&mut self) -> io::Result<()> {
+        let load = Load::new(self.options.connections);
+        let mut variants = vec![
+            (Hooks::Each(1), "one webhook, defaults", Vec::new()),
+            (Hooks::Wide(256), "one webhook, max_in_flight 256", Vec::new()),
+            (Hooks::Spread(16), "16 webhooks, defaults", Vec::new()),
+        ];
+        if self.options.webhooks_exist {
+            variants.truncate(1);
+        }
+        for _ in 0..self.options.rounds() {
+            let relay = self.relay(1, load.clone()).await?;
+            for (hooks, _, ratios) in &mut variants {
+                let ours = self.postrider(*hooks, load.clone()).await?;
+                ratios.push(ratio(ours.delivered_per_s, relay.delivered_per_s));
+            }
+        }
+        for (_, said, ratios) in variants {
+            let what = format!("delivered/s ×1, {} connections, {said}, to (b)", load.connections);
+            self.report.judge_rounds(what, &ratios, Target::AtLeast(0.45, 0.70));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn fanout10(&mut self) -> io::Result<()> {
+        let load = Load::new(self.options.connections);
+        let mut ratios = Vec::new();
+        for _ in 0..self.options.rounds() {
+            let relay = self.relay(10, load.clone()).await?;
+            let ours = self.postrider(Hooks::Each(10), load.clone()).await?;
+            ratios.push(ratio(ours.delivered_per_s, relay.delivered_per_s));
+        }
+        let what = format!("delivered/s ×10, {} connections, to (b) ×10", load.connections);
+        self.report.judge_rounds(what, &ratios, Target::AtLeast(0.50, 0.80));
+        Ok(())
+    }
+
+    pub(super) async fn batch(&mut self) -> io::Result<()> {
+        let single = Load::new(16);
+        let batches = Load { batch: BATCH, ..single.clone() };
+        let mut ratios = Vec::new();
+        for _ in 0..self.options.rounds() {
+            let one_by_one = self.postrider(Hooks::None, single.clone()).await?;
+            let together = self.postrider(Hooks::None, batches.clone()).await?;
+            ratios.push(ratio(Some(together.acks_per_s), Some(one_by_one.acks_per_s)));
+        }
+        let what = "acks/s in batches of 100 on 16 connections, to singles";
+        self.report.judge_rounds(what, &ratios, Target::AtLeast(2.0, 3.0));
+        Ok(())
+    }
+
+    /// Every combination; the servers take turns within one, so that each ratio is of neighbours in time.
+    pub(super) async fn matrix(&mut self) -> io::Result<()> {
+        for payload_bytes in PAYLOAD_BYTES {
+            for connections in CONNECTIONS {
+                let single = Load { payload_bytes, ..Load::new(connections) };
+                self.bare(single.clone()).await?;
+                for fanout in [1, 10] {
+                    self.relay(fanout, single.clone()).await?;
+                    self.postrider(Hooks::Each(fanout), single.clone()).await?;
+                    if payload_bytes == 1024 || connections <= LARGE_BATCH_CONNECTIONS_MAX {
+                        self.postrider(Hooks::Each(fanout), Load { batch: BATCH, ..single.clone() }).await?;
+                    }
+                }
+                self.report.show_rows();
+            }
+        }
+        Ok(())
+    }
+}

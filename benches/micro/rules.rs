@@ -1,0 +1,142 @@
+//! The pure rules: what an event costs before and beside all input and output.
+
+use std::sync::Arc;
+
+use postrider::model::id::{AppId, AttemptId, EventId, OrganizationId, WebhookId};
+use postrider::model::webhook::{ContentType, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Webhook};
+use postrider::model::{Event, Time};
+use postrider::rules::body::{Facts, Shape, render};
+use postrider::rules::fanout::Fanout;
+use postrider::rules::signing::{Ids, Signer};
+
+use crate::rounds::Rounds;
+
+const NOW: Time = Time(1_772_704_800_000);
+const SECRET: &str = "whsec_cG9zdHJpZGVyIGJlbmNobWFyayBzZWNyZXQu";
+const WEBHOOKS: usize = 1_000;
+
+pub fn run(rounds: &mut Rounds) {
+    bodies(rounds);
+    signatures(rounds);
+    fanouts(rounds);
+}
+
+fn bodies(rounds: &mut Rounds) {
+    let event = event();
+    for (field_set, said) in [(FieldSet::Standard, "standard"), (FieldSet::Raw, "raw"), (FieldSet::Legacy, "legacy")] {
+        for kib in [1, 64] {
+            let data = data(kib * 1024);
+            let shape = Shape { method: Method::Post, content_type: ContentType::Json, field_set, include_html: false };
+            let attempt_id = AttemptId::from_u128(7);
+            let timestamp_s = NOW.seconds();
+            let facts = Facts { event: &event, data: &data, attempt_id, number: 1, retry_of: None, timestamp_s };
+            rounds.pure(&format!("body: {said}, {kib} KiB"), || render(shape, &facts));
+        }
+    }
+}
+
+fn signatures(rounds: &mut Rounds) {
+    let ids = Ids { event_id: EventId::from_u128(7), webhook_id: WebhookId::from_u128(8) };
+    for (schemes, said) in [(vec![Scheme::Standard], "standard"), (vec![Scheme::Ed25519], "ed25519")] {
+        let signer = Signer::new(&schemes, [SECRET]).expect("a secret");
+        for kib in [1, 64] {
+            let body = data(kib * 1024);
+            rounds.pure(&format!("sign: {said}, {kib} KiB"), || signer.headers(ids, NOW.seconds(), &body));
+        }
+    }
+    rounds.pure("sign: making a signer ready, standard", || Signer::new(&[Scheme::Standard], [SECRET]));
+}
+
+fn fanouts(rounds: &mut Rounds) {
+    let data = data(1024);
+    let sets: [(&str, Types); 4] = [
+        ("one of 1,000 by exact type", |number| vec![format!("order.t{number}")]),
+        ("none of 1,000 patterns", |number| vec![format!("invoice.t{number}.*")]),
+        ("all of 1,000 by pattern", |_| vec!["order.*".into()]),
+        ("all of 1,000 without a filter", |_| vec![]),
+    ];
+    for (said, types) in sets {
+        let hooks: Vec<Arc<Webhook>> =
+            (0..WEBHOOKS).map(|number| Arc::new(webhook(number as u128, types(number)))).collect();
+        let fanout = Fanout::of(hooks.iter());
+        rounds.pure(&format!("fanout: {said}"), || fanout.wanted("order.t500", &[], &data).count());
+    }
+    let filtered: Vec<Arc<Webhook>> = (0..WEBHOOKS)
+        .map(|number| {
+            let filter = serde_json::json!({ "all": [{ "path": "/amount", "gte": number }, { "path": "/pad", "exists": true }] });
+            Arc::new(Webhook { filter: Some(filter.to_string()), ..webhook(number as u128, vec![]) })
+        })
+        .collect();
+    let fanout = Fanout::of(filtered.iter());
+    rounds.pure("fanout: half of 1,000 by a filter on data", || fanout.wanted("order.t500", &[], &data).count());
+    rounds.pure("fanout: making 1,000 webhooks ready", || Fanout::of(filtered.iter()));
+}
+
+/// The event types of the webhook with a number.
+type Types = fn(usize) -> Vec<String>;
+
+/// An object of about so many bytes.
+fn data(bytes: usize) -> Vec<u8> {
+    let pad: String = ('a'..='z').cycle().take(bytes.saturating_sub(40)).collect();
+    format!("{{\"id\":42,\"amount\":500,\"pad\":\"{pad}\"}}").into_bytes()
+}
+
+fn event() -> Event {
+    Event {
+        id: EventId::from_u128(7),
+        org_id: OrganizationId::MIN,
+        app_id: AppId::MIN,
+        event_type: "order.paid".into(),
+        event_id: None,
+        occurred_at: NOW,
+        received_at: NOW,
+        subject: None,
+        channels: vec![],
+        ordering_key: None,
+        deliver_at: None,
+        expires_at: None,
+        metadata: Default::default(),
+        traceparent: None,
+        deliveries: 1,
+        data_bytes: 1024,
+        erased_at: None,
+    }
+}
+
+/// A webhook with default settings.
+pub fn webhook(number: u128, event_types: Vec<String>) -> Webhook {
+    Webhook {
+        id: WebhookId::from_u128(number + 1),
+        org_id: OrganizationId::MIN,
+        app_id: AppId::MIN,
+        name: "hook".into(),
+        description: None,
+        url: "https://hooks.example.com/in".into(),
+        method: Method::Post,
+        content_type: ContentType::Json,
+        field_set: FieldSet::Standard,
+        include_html: false,
+        auth: None,
+        headers: Default::default(),
+        event_types,
+        channels: vec![],
+        filter: None,
+        status: Status::Enabled,
+        disabled_reason: None,
+        encrypted: false,
+        signature: vec![Scheme::Standard],
+        tls: None,
+        handshake: false,
+        success_rule: SuccessRule::Any2xx,
+        retry_schedule_s: vec![5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400],
+        timeout_ms: 15_000,
+        max_in_flight: 16,
+        rate_limit_per_s: None,
+        ordered: Ordered::No,
+        disable_after_s: 432_000,
+        secrets: vec![Secret { text: SECRET.into(), created_at: NOW, expires_at: None }],
+        created_at: NOW,
+        updated_at: NOW,
+        version: 0,
+    }
+}

@@ -1,0 +1,252 @@
+//! The store on a real disk: what a durable batch costs, and whether a million waiting deliveries slow anything down.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use bytes::Bytes;
+use postrider::model::attempt::{Outcome, Timings};
+use postrider::model::id::WebhookId;
+use postrider::model::webhook::{ContentType, FieldSet, Method};
+use postrider::model::{AppId, Scope, Time};
+use postrider::store::disk::Traffic;
+use postrider::store::{
+    Applied, Batch, Caller, Command, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, Reach, RealDisk,
+    Receipt, open,
+};
+use tempfile::TempDir;
+
+use crate::rounds::Rounds;
+use crate::rules::webhook;
+
+const START: Time = Time(1_772_704_800_000);
+const DAY_MS: i64 = 86_400_000;
+/// Events of one batch while the index is filled.
+const FILL_BATCH: usize = 2_000;
+/// Webhooks that share a tenth of the index; one has the rest.
+const SMALL_WEBHOOKS: usize = 1_000;
+const SLICE: usize = 256;
+const SLICE_BYTES_MAX: usize = 8 << 20;
+
+/// A batch of publishes, then the outcomes of their deliveries, for batches as group commit makes them.
+pub fn apply(rounds: &mut Rounds) {
+    if !rounds.wants("apply") {
+        return;
+    }
+    for size in [1, 16, 64, 256, 1_024] {
+        let mut bench = Bench::new();
+        bench.webhook(0, vec![]);
+        let mut waiting = Vec::new();
+        rounds.durable(&format!("apply: publish {size} events of 1 KiB"), size, || {
+            let (batch, written) = bench.publish(&vec!["a".to_owned(); size], 1_024);
+            waiting.push(batch.effects.fresh);
+            written
+        });
+        rounds.durable(&format!("apply: record {size} delivered"), size, || {
+            let dispatches = waiting.pop().unwrap_or_default();
+            bench.record(&dispatches, 200)
+        });
+    }
+}
+
+/// The index of what is due with `entries`: nine tenths of one webhook that nobody answers, the rest of a thousand others.
+pub fn due(rounds: &mut Rounds, entries: u64) {
+    if !rounds.wants("due") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let large = bench.webhook(0, vec!["large".into()]);
+    let small: Vec<WebhookId> =
+        (1..=SMALL_WEBHOOKS).map(|number| bench.webhook(number, vec![format!("small.{number}")])).collect();
+    let began = Instant::now();
+    let mut made = 0;
+    while made < entries as usize {
+        let types: Vec<String> = (made..made + FILL_BATCH).map(type_in_index).collect();
+        bench.publish(&types, 64);
+        made += FILL_BATCH;
+    }
+    println!("due: {made} entries made in {:.1} s", began.elapsed().as_secs_f64());
+    bench.now = bench.now.plus_ms(1_000);
+    let (store, now) = (bench.opened.store.clone(), bench.now);
+    rounds.pure("due: heads of 1,001 webhooks", || store.due_heads().expect("the heads").len());
+    rounds.pure("due: first entry of a small webhook", || {
+        store.due(small[500], None, now, 1, SLICE_BYTES_MAX).expect("a slice").ready.len()
+    });
+    rounds.pure("due: first 256 of the large webhook, whole slice", || {
+        store.due(large, None, now, SLICE, SLICE_BYTES_MAX).expect("a slice").ready.len()
+    });
+    let half = store.due(large, None, now, 20 * SLICE, usize::MAX).expect("a slice").last;
+    rounds.pure("due: 256 from the middle on, whole slice", || {
+        store.due(large, half, now, SLICE, SLICE_BYTES_MAX).expect("a slice").ready.len()
+    });
+    rounds.durable("due: publish 256 more", SLICE, || bench.publish(&vec!["large".to_owned(); SLICE], 64).1);
+    rounds.durable("due: record 256 delivered", SLICE, || bench.record_slice(large, 200));
+    rounds.durable("due: record 256 failed, due again later", SLICE, || bench.record_slice(large, 500));
+    // Every handle keeps the data directory taken.
+    drop(store);
+    bench.reopen(rounds);
+}
+
+/// Every tenth entry is of one of the small webhooks in turn.
+fn type_in_index(number: usize) -> String {
+    if number.is_multiple_of(10) { format!("small.{}", number / 10 % SMALL_WEBHOOKS + 1) } else { "large".into() }
+}
+
+struct Bench {
+    opened: Opened,
+    traffic: Arc<Traffic>,
+    app: AppId,
+    caller: Option<Caller>,
+    now: Time,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let built = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let place = if built.is_dir() { built } else { std::env::temp_dir() };
+        let folder = TempDir::with_prefix_in("postrider-micro-", place).expect("a folder");
+        let (opened, traffic) = open_at(&folder, START);
+        let mut bench = Bench { opened, traffic, app: AppId::MIN, caller: None, now: START, folder };
+        let key = NewKey {
+            app: None,
+            name: "first".into(),
+            scopes: vec![Scope::Admin],
+            hash: [1; 32],
+            expires_at: None,
+            rate_per_s: None,
+            installation: true,
+        };
+        match bench.one(Command::CreateOrganization { name: "default".into(), key }) {
+            Receipt::Organization { organization, app, key } => {
+                let reach = Reach { org: organization.id, app: None };
+                bench.app = app.id;
+                bench.caller = Some(Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() });
+            }
+            other => panic!("{other:?}"),
+        }
+        bench
+    }
+
+    fn webhook(&mut self, number: usize, types: Vec<String>) -> WebhookId {
+        let mut webhook = webhook(number as u128, types);
+        webhook.app_id = self.app;
+        match self.one(Command::CreateWebhook { webhook: Box::new(webhook) }) {
+            Receipt::Webhook(webhook) => webhook.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn one(&mut self, command: Command) -> Receipt {
+        let order = Order { by: self.caller.clone(), keep: None, command };
+        let mut batch = self.opened.writer.apply(&[order], self.now);
+        match batch.results.pop() {
+            Some(Ok(Applied { receipt, .. })) => receipt,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Applies a batch, all of which must succeed. Gives it and the bytes it wrote.
+    fn all(&mut self, orders: &[Order]) -> (Batch, u64) {
+        let before = self.traffic.written_bytes.load(Relaxed);
+        self.now = self.now.plus_ms(1);
+        let batch = self.opened.writer.apply(orders, self.now);
+        assert!(batch.results.iter().all(Result::is_ok), "{:?}", batch.results.iter().find(|result| result.is_err()));
+        (batch, self.traffic.written_bytes.load(Relaxed) - before)
+    }
+
+    fn publish(&mut self, types: &[String], payload_bytes: usize) -> (Batch, u64) {
+        let data = Bytes::from(format!("\"{}\"", "x".repeat(payload_bytes - 2)));
+        let app = Some(self.app);
+        let event = |event_type: &String| NewEvent {
+            app,
+            event_type: event_type.clone(),
+            data: data.clone(),
+            ..NewEvent::default()
+        };
+        let orders: Vec<Order> = types
+            .iter()
+            .map(|of| Order { by: self.caller.clone(), keep: None, command: Command::Publish(vec![event(of)]) })
+            .collect();
+        self.all(&orders)
+    }
+
+    fn record(&mut self, dispatches: &[Dispatch], status: u16) -> u64 {
+        let outcome = |dispatch| Order::internal(Command::Record(Box::new(finished(dispatch, self.now, status))));
+        let orders: Vec<Order> = dispatches.iter().map(outcome).collect();
+        self.all(&orders).1
+    }
+
+    fn record_slice(&mut self, webhook: WebhookId, status: u16) -> u64 {
+        let slice = self.opened.store.due(webhook, None, self.now, SLICE, SLICE_BYTES_MAX).expect("a slice");
+        self.record(&slice.ready, status)
+    }
+
+    /// Closes and opens the store and says how long opening takes.
+    fn reopen(self, rounds: &mut Rounds) {
+        let Bench { opened, folder, now, .. } = self;
+        drop(opened);
+        rounds.durable("due: open the store", 1, || {
+            drop(open_at(&folder, now));
+            0
+        });
+    }
+}
+
+fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<Traffic>) {
+    let disk = RealDisk::take(folder.path()).expect("a data directory");
+    let traffic = disk.traffic();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ now.0 as u64;
+    let random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let options = Options {
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        partition_max_bytes: 1 << 40,
+        min_free_bytes: 0,
+    };
+    (open(Arc::new(disk), options, &[7; 32], now, Box::new(random)).expect("a store"), traffic)
+}
+
+/// An outcome as the sender hands it in, headers included.
+fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
+    let success = (200..300).contains(&status);
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Finished {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        attempt_id: None,
+        number: dispatch.number,
+        trigger: dispatch.trigger,
+        url: "https://hooks.example.com/in".into(),
+        method: Method::Post,
+        field_set: FieldSet::Standard,
+        content_type: ContentType::Json,
+        include_html: false,
+        signed_at: at.seconds(),
+        started_at: at,
+        finished_at: at.plus_ms(20),
+        success,
+        outcome: if success { Outcome::Success } else { Outcome::HttpStatus },
+        status_code: Some(status),
+        error: (!success).then(|| "Internal Server Error".into()),
+        response_time_ms: Some(20),
+        remote_addr: Some("192.0.2.1:443".into()),
+        request_headers: vec![
+            header("content-type", "application/json"),
+            header("webhook-id", "019cc2f4-6a00-7000-8000-000000000007"),
+            header("webhook-timestamp", "1772704800"),
+            header("webhook-signature", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="),
+            header("user-agent", "Postrider/0.1"),
+        ],
+        response_headers: vec![header("content-length", "2"), header("date", "Thu, 05 Mar 2026 10:00:00 GMT")],
+        response_body: Some("ok".into()),
+        timings: Timings { total: 20, ..Timings::default() },
+        hold_until: None,
+    }
+}

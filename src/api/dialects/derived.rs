@@ -1,0 +1,193 @@
+//! What several shapes derive alike from the rows (`docs/dialects.md`, "One store").
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::call::Reply;
+use crate::api::fault::Fault;
+use crate::api::step::Step;
+use crate::model::webhook::{ContentType, Method, Status, Webhook};
+use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
+use crate::rules::body::{self, Facts, Shape};
+use crate::store::AttemptFacts;
+
+/// When the attempt is followed by another one. A superseded attempt keeps what was planned when it ended; the latest one
+/// says what is planned now.
+pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
+    if attempt.success {
+        return None;
+    }
+    if delivery.last_attempt_id != Some(attempt.id) {
+        return attempt.next_attempt_at;
+    }
+    delivery.next_attempt_at.filter(|_| delivery.status == DeliveryStatus::Retrying)
+}
+
+/// Whether a vendor that knows only on and off would call it on: a paused webhook still takes events.
+pub fn is_active(webhook: &Webhook) -> bool {
+    webhook.status != Status::Disabled
+}
+
+/// The body that an attempt carried, as a JSON object: before encryption, and also where it went out as a form or in the
+/// query string. What is no object by itself (`raw` with such data) stands in a member `data`.
+pub fn payload(facts: &AttemptFacts) -> Result<Box<RawValue>, Fault> {
+    let attempt = &facts.attempt;
+    let shape = Shape {
+        method: Method::Post,
+        content_type: ContentType::Json,
+        field_set: attempt.field_set,
+        include_html: attempt.include_html,
+    };
+    let rendered = body::render(
+        shape,
+        &Facts {
+            event: &facts.event,
+            data: facts.data.as_deref().unwrap_or_default(),
+            attempt_id: attempt.id,
+            number: attempt.number,
+            retry_of: attempt.retry_of,
+            timestamp_s: attempt.signed_at,
+        },
+    );
+    let text = String::from_utf8(rendered.body).map_err(|_| unreadable())?;
+    let is_object = text.trim_start().starts_with('{');
+    let text = if is_object { text } else { format!("{{\"data\":{text}}}") };
+    RawValue::from_string(text).map_err(|_| unreadable())
+}
+
+/// The data of an event as JSON, byte for byte as received; none once erased.
+pub fn data(bytes: Option<&[u8]>) -> Result<Option<&RawValue>, Fault> {
+    bytes.map(serde_json::from_slice).transpose().map_err(|_| unreadable())
+}
+
+fn unreadable() -> Fault {
+    Fault::internal("the event's data cannot be read back")
+}
+
+/// `value` as the answer.
+pub fn ok(value: &impl Serialize) -> Result<Step, Fault> {
+    Ok(Step::Reply(Reply::json(StatusCode::OK, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::webhook::FieldSet;
+    use crate::model::{AttemptId, Event, Id, Outcome, Timings, Trigger};
+
+    fn attempt(id: u128, success: bool, next: Option<i64>) -> Attempt {
+        Attempt {
+            id: Id::from_u128(id),
+            delivery_id: Id::MIN,
+            event_id: Id::MIN,
+            webhook_id: Id::MIN,
+            org_id: Id::MIN,
+            app_id: Id::MIN,
+            event_type: "a".into(),
+            number: 1,
+            retry_of: None,
+            trigger: Trigger::Event,
+            url: String::new(),
+            method: Method::Post,
+            field_set: FieldSet::Standard,
+            content_type: ContentType::Json,
+            signed_at: 0,
+            started_at: Time(0),
+            finished_at: Time(0),
+            success,
+            outcome: Outcome::Timeout,
+            status_code: None,
+            error: None,
+            response_time_ms: None,
+            next_attempt_at: next.map(Time),
+            remote_addr: None,
+            request_headers: vec![],
+            response_headers: vec![],
+            response_body: None,
+            timings: Timings::default(),
+            include_html: false,
+        }
+    }
+
+    fn delivery(status: DeliveryStatus, last: u128, next: Option<i64>) -> Delivery {
+        Delivery {
+            id: Id::MIN,
+            event_id: Id::MIN,
+            webhook_id: Id::MIN,
+            org_id: Id::MIN,
+            app_id: Id::MIN,
+            event_type: "a".into(),
+            status,
+            attempts: 1,
+            next_attempt_at: next.map(Time),
+            created_at: Time(0),
+            first_attempt_at: None,
+            completed_at: None,
+            replay_of: None,
+            job_id: None,
+            expires_at: None,
+            ordering_key: None,
+            last_attempt_id: Some(AttemptId::from_u128(last)),
+            last_status_code: None,
+            last_outcome: None,
+            last_error: None,
+            last_response_time_ms: None,
+            manual: false,
+        }
+    }
+
+    #[test]
+    fn the_next_retry_is_the_plan_of_the_past_or_the_one_of_now() {
+        use DeliveryStatus::{Cancelled, Delivered, Failed, Retrying};
+        let failed = attempt(1, false, Some(60));
+        // (the delivery now, what the attempt shows)
+        for (delivery, expected) in [
+            (delivery(Retrying, 1, Some(70)), Some(70)),
+            (delivery(Failed, 1, None), None),
+            (delivery(Cancelled, 1, None), None),
+            (delivery(Retrying, 2, Some(90)), Some(60)),
+            (delivery(Delivered, 2, None), Some(60)),
+            (delivery(Cancelled, 2, None), Some(60)),
+        ] {
+            assert_eq!(next_retry(&failed, &delivery), expected.map(Time), "{:?}", delivery.status);
+        }
+        assert_eq!(next_retry(&attempt(1, true, None), &delivery(Delivered, 1, None)), None);
+    }
+
+    #[test]
+    fn a_payload_is_an_object_whatever_was_sent() {
+        let event = Event {
+            id: Id::MIN,
+            org_id: Id::MIN,
+            app_id: Id::MIN,
+            event_type: "a".into(),
+            event_id: None,
+            occurred_at: Time(0),
+            received_at: Time(0),
+            subject: None,
+            channels: vec![],
+            ordering_key: None,
+            deliver_at: None,
+            expires_at: None,
+            metadata: Default::default(),
+            traceparent: None,
+            deliveries: 1,
+            data_bytes: 1,
+            erased_at: None,
+        };
+        let shown = |field_set, data: Option<&'static str>| {
+            let attempt = Attempt { field_set, content_type: ContentType::Form, ..attempt(1, true, None) };
+            let delivery = delivery(DeliveryStatus::Delivered, 1, None);
+            let data = data.map(|text| Bytes::from_static(text.as_bytes()));
+            payload(&AttemptFacts { attempt, delivery, event: event.clone(), data }).unwrap().get().to_owned()
+        };
+        assert_eq!(shown(FieldSet::Raw, Some(" {\"n\": 1}")), "{\"n\": 1}");
+        assert_eq!(shown(FieldSet::Raw, Some("[1]")), "{\"data\":[1]}");
+        assert_eq!(shown(FieldSet::Raw, None), "{\"data\":null}");
+        assert!(shown(FieldSet::Standard, Some("[1]")).ends_with(",\"data\":[1]}"));
+        assert!(shown(FieldSet::Standard, None).ends_with(",\"data\":null}"));
+    }
+}

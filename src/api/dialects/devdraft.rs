@@ -1,0 +1,474 @@
+//! Devdraft, API v0: a webhook with its figures and its newest deliveries (docs.devdraft.ai, "Webhooks").
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::api::ask::Ask;
+use crate::api::auth::Principal;
+use crate::api::call::{Call, Reply};
+use crate::api::context::Context;
+use crate::api::fault::{Fault, Flaw};
+use crate::api::fields::{self, Flaws, Object};
+use crate::api::media::Body;
+use crate::api::native::{webhook_form, webhook_patch, webhooks};
+use crate::api::route::{Occasion, Route, Verb};
+use crate::api::step::Step;
+use crate::model::webhook::Secret;
+use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
+use crate::rules::{health, signing};
+use crate::store::command::first_secret;
+use crate::store::{Applied, Command, Figures, Order, Receipt, Registry};
+
+use super::derived::{self, ok};
+use super::{Dialect, change, credential, get, key_of, pages};
+
+pub static DIALECT: Dialect = Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render };
+
+const WEBHOOKS: &str = "/api/v0/webhooks";
+const WEBHOOK: &str = "/api/v0/webhooks/{id}";
+
+static ROUTES: &[Route] = &[
+    get(WEBHOOK, may_read, read, &["include_events", "events_limit"]),
+    get(WEBHOOKS, may_read, list, &["page", "limit", "active", "skip", "take"]),
+    change(Verb::Post, WEBHOOKS, may_create, create, Body::Json),
+    change(Verb::Patch, WEBHOOK, may_update, update, Body::MergePatch),
+    change(Verb::Delete, WEBHOOK, may_delete, remove, Body::None),
+];
+
+const EVENTS_LIMIT_DEFAULT: usize = 10;
+const EVENTS_LIMIT_MAX: usize = 50;
+const LIST_LIMIT_DEFAULT: u32 = 20;
+const LIST_LIMIT_MAX: u32 = 100;
+/// Of the plain list with `skip` and `take`.
+const TAKE_DEFAULT: u32 = 10;
+const NAME_CHARS_MIN: usize = 3;
+/// What stands in the place of the secret for a key that may not read it.
+const SECRET_MASK: &str = "whsec_********";
+/// How long the old secret goes on signing after a change.
+const OVERLAP_S: u32 = 86_400;
+
+#[derive(Serialize)]
+struct WebhookView<'a> {
+    id: String,
+    name: &'a str,
+    url: &'a str,
+    #[serde(rename = "isActive")]
+    is_active: bool,
+    encrypted: bool,
+    signing_secret: &'a str,
+    created_at: Time,
+    updated_at: Time,
+    delivery_stats: DeliveryStats,
+    app: AppView<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recent_events: Option<Vec<RecentEvent<'a>>>,
+}
+
+#[derive(Serialize)]
+struct DeliveryStats {
+    total_events: u64,
+    successful_deliveries: u64,
+    /// Failed attempts.
+    failed_deliveries: u64,
+    last_delivery: Option<Time>,
+    success_rate: Option<f64>,
+    average_response_time: Option<u32>,
+    last_24h_events: u64,
+    last_24h_failures: u64,
+}
+
+#[derive(Serialize)]
+struct AppView<'a> {
+    id: String,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct RecentEvent<'a> {
+    id: String,
+    event_type: &'a str,
+    delivery_status: &'static str,
+    response_code: Option<u16>,
+    response_time: Option<u32>,
+    error_message: Option<&'a str>,
+    created_at: Time,
+    delivered_at: Option<Time>,
+    retry_count: u32,
+}
+
+/// What an answer is made of.
+struct Facts {
+    figures: Figures,
+    app: Option<Arc<App>>,
+    recent: Option<Vec<(Delivery, Option<Attempt>)>>,
+}
+
+impl Facts {
+    fn of(context: &Context<'_>, webhook: &Webhook) -> Result<Facts, Fault> {
+        let figures = context.store.figures(webhook.id, context.now)?;
+        Ok(Facts { figures, app: context.registry.apps.get(&webhook.app_id).cloned(), recent: None })
+    }
+
+    fn shown<'a>(&'a self, webhook: &'a Webhook, secret: Option<&'a str>) -> WebhookView<'a> {
+        WebhookView {
+            id: prefixed("wh_", webhook.id.as_u128()),
+            name: &webhook.name,
+            url: &webhook.url,
+            is_active: derived::is_active(webhook),
+            encrypted: webhook.encrypted,
+            signing_secret: secret.unwrap_or(SECRET_MASK),
+            created_at: webhook.created_at,
+            updated_at: webhook.updated_at,
+            delivery_stats: DeliveryStats::new(&self.figures),
+            app: AppView {
+                id: prefixed("app_", webhook.app_id.as_u128()),
+                name: self.app.as_ref().map_or("", |app| &app.name),
+            },
+            recent_events: self.recent.as_ref().map(|rows| rows.iter().map(RecentEvent::new).collect()),
+        }
+    }
+}
+
+impl DeliveryStats {
+    fn new(figures: &Figures) -> Self {
+        let sums = &figures.sums;
+        DeliveryStats {
+            total_events: sums.started,
+            successful_deliveries: sums.delivered,
+            failed_deliveries: sums.attempts_failed,
+            last_delivery: sums.last_attempt_at,
+            success_rate: health::success_rate(sums.delivered, sums.attempts_failed),
+            average_response_time: health::average(sums.response_ms, sums.responses),
+            last_24h_events: figures.minutes.iter().map(|(_, minute)| u64::from(minute.started)).sum(),
+            last_24h_failures: figures.minutes.iter().map(|(_, minute)| u64::from(minute.failures)).sum(),
+        }
+    }
+}
+
+impl<'a> RecentEvent<'a> {
+    fn new((delivery, last): &'a (Delivery, Option<Attempt>)) -> Self {
+        RecentEvent {
+            id: prefixed("evt_", delivery.id.as_u128()),
+            event_type: &delivery.event_type,
+            delivery_status: match delivery.status {
+                DeliveryStatus::Delivered => "delivered",
+                DeliveryStatus::Failed | DeliveryStatus::Cancelled => "failed",
+                DeliveryStatus::Pending | DeliveryStatus::Retrying => "pending",
+            },
+            response_code: delivery.last_status_code,
+            response_time: delivery.last_response_time_ms,
+            error_message: delivery.last_error.as_deref(),
+            // An event's id carries when it was received.
+            created_at: delivery.event_id.time(),
+            delivered_at: last.as_ref().map(|last| last.started_at),
+            retry_count: delivery.attempts.saturating_sub(1),
+        }
+    }
+}
+
+fn prefixed(prefix: &str, id: u128) -> String {
+    format!("{prefix}{id:032x}")
+}
+
+/// `wh_` and 32 hex digits, or a UUID.
+fn parse_id(text: &str) -> Option<WebhookId> {
+    let is_hex = |hex: &&str| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.strip_prefix("wh_") {
+        Some(hex) => {
+            Some(hex).filter(is_hex).and_then(|hex| u128::from_str_radix(hex, 16).ok()).map(WebhookId::from_u128)
+        }
+        None => text.parse().ok(),
+    }
+}
+
+fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
+    let text = ask.path.get("id");
+    let bad = || Fault::bad_request("invalid_id", "ID must be wh_ followed by 32 hex digits, or a UUID");
+    let id = parse_id(text).ok_or_else(bad)?;
+    let found = context.registry.webhook(ask.reach(), id).cloned();
+    found.ok_or_else(|| Fault { detail: format!("No webhook found with ID: {text}"), ..Fault::not_found("Webhook") })
+}
+
+/// `GET /api/v0/webhooks/{webhook_id}`. Showing the secret is a command, since every reading of it is audited.
+fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = in_path(context, ask)?;
+    let limit = events_limit(ask)?;
+    let mut facts = Facts::of(context, &webhook)?;
+    if ask.query.boolean("include_events")? == Some(true) {
+        facts.recent = Some(context.store.newest_deliveries(webhook.id, limit, context.now)?);
+    }
+    if !ask.may(Scope::WebhooksSecret) {
+        return ok(&facts.shown(&webhook, None));
+    }
+    let order = ask.order(Command::ReadSecret { id: webhook.id })?;
+    Ok(Step::apply(order, move |applied| {
+        let webhook = received(applied)?;
+        Ok(Reply::json(StatusCode::OK, &facts.shown(&webhook, secret_of(&webhook))))
+    }))
+}
+
+fn secret_of(webhook: &Webhook) -> Option<&str> {
+    webhook.secrets.first().map(|secret| secret.text.as_str())
+}
+
+fn received(applied: Applied) -> Result<Arc<Webhook>, Fault> {
+    match applied.receipt {
+        Receipt::Webhook(webhook) => Ok(webhook),
+        _ => Err(Fault::internal("the store answered something else than was asked")),
+    }
+}
+
+fn events_limit(ask: &Ask<'_>) -> Result<usize, Fault> {
+    let wrong =
+        || Fault::bad_request("invalid_events_limit", format!("events_limit must be between 1 and {EVENTS_LIMIT_MAX}"));
+    match ask.query.text("events_limit") {
+        None => Ok(EVENTS_LIMIT_DEFAULT),
+        Some(text) => text.parse().ok().filter(|n| (1..=EVENTS_LIMIT_MAX).contains(n)).ok_or_else(wrong),
+    }
+}
+
+/// `GET /api/v0/webhooks`: pages, or with `skip` or `take` the plain array of the vendor's other page. Secrets are masked.
+fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct List<'a> {
+        data: Vec<WebhookView<'a>>,
+        pagination: Pagination,
+    }
+    #[derive(Serialize)]
+    struct Pagination {
+        page: u32,
+        limit: u32,
+        total: u64,
+        total_pages: u64,
+    }
+    let active = ask.query.boolean("active")?;
+    let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
+    let all: Vec<_> = context.registry.webhooks_within(ask.reach()).filter(wanted).collect();
+    let is_plain = ask.query.text("skip").or(ask.query.text("take")).is_some();
+    let page = ask.query.number("page", 1, u32::MAX)?.unwrap_or(1);
+    let limit = ask.query.number("limit", 1, LIST_LIMIT_MAX)?.unwrap_or(LIST_LIMIT_DEFAULT);
+    let skip = u64::from(ask.query.number("skip", 0, u32::MAX)?.unwrap_or(0));
+    let take = ask.query.number("take", 1, LIST_LIMIT_MAX)?.unwrap_or(TAKE_DEFAULT);
+    let (skip, take) = if is_plain { (skip, take) } else { (u64::from(page - 1) * u64::from(limit), limit) };
+    let mut facts = Vec::new();
+    for webhook in all.iter().skip(skip as usize).take(take as usize) {
+        facts.push((webhook, Facts::of(context, webhook)?));
+    }
+    let data: Vec<_> = facts.iter().map(|(webhook, facts)| facts.shown(webhook, None)).collect();
+    if is_plain {
+        return ok(&data);
+    }
+    let total = all.len() as u64;
+    ok(&List { data, pagination: Pagination { page, limit, total, total_pages: pages(total, u64::from(limit)) } })
+}
+
+/// The fields of a body, put into the native names.
+struct Given {
+    /// An object with native names.
+    native: String,
+    secret: Option<String>,
+}
+
+impl Given {
+    fn read(ask: &Ask<'_>, was: Option<&Webhook>, flaws: &mut Flaws) -> Result<Given, Fault> {
+        let mut object = ask.object()?;
+        let mut members = Vec::new();
+        let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=webhook_form::NAME_CHARS_MAX);
+        if let Some(name) = object.optional("name", flaws, name) {
+            members.push(format!("\"name\":{}", serde_json::json!(name)));
+        } else if was.is_none() && !flaws.iter().any(|flaw| flaw.pointer == "/name") {
+            flaws.push(Flaw::new("/name", "is required"));
+        }
+        for name in ["url", "encrypted"] {
+            members.extend(object.take(name).map(|raw| format!("\"{name}\":{raw}")));
+        }
+        let wanted = object.optional("isActive", flaws, fields::boolean);
+        // On means not disabled: a paused webhook is on already and stays paused.
+        if let Some(on) = wanted.filter(|on| was.is_none_or(|was| *on != derived::is_active(was))) {
+            members.push(format!("\"status\":\"{}\"", if on { "enabled" } else { "disabled" }));
+        }
+        let secret = object.optional("signing_secret", flaws, webhook_form::read_secret);
+        object.finish(flaws);
+        Ok(Given { native: format!("{{{}}}", members.join(",")), secret })
+    }
+
+    fn object(&self) -> Result<Object<'_>, Fault> {
+        Object::read(&self.native, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))
+    }
+}
+
+/// `POST /api/v0/webhooks`.
+fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let mut flaws = Flaws::new();
+    let given = Given::read(ask, None, &mut flaws)?;
+    let app = webhooks::own_app(&context.registry, ask.reach())?;
+    let mut webhook = webhook_form::blank(ask.reach().org, app);
+    webhook_form::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut flaws);
+    fields::judge(flaws)?;
+    let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
+    webhook.secrets = first_secret(secret, context.now);
+    let app = context.registry.apps.get(&app).cloned();
+    let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    Ok(Step::apply(order, move |applied| {
+        let webhook = received(applied)?;
+        let facts = Facts { figures: Figures::default(), app, recent: None };
+        Ok(Reply::json(StatusCode::CREATED, &facts.shown(&webhook, secret_of(&webhook))))
+    }))
+}
+
+/// `PATCH /api/v0/webhooks/{id}`. Another secret is a rotation: the old one signs for a day more.
+fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = in_path(context, ask)?;
+    let mut flaws = Flaws::new();
+    let given = Given::read(ask, Some(&webhook), &mut flaws)?;
+    let patched = webhook_patch::apply(&webhook, given.object()?, &context.settings.policy);
+    let patched = match patched {
+        Err(fault) if flaws.is_empty() || fault.errors.is_empty() => return Err(fault),
+        Err(fault) => {
+            flaws.extend(fault.errors);
+            return Err(Fault::invalid(flaws));
+        }
+        Ok(patched) => patched,
+    };
+    fields::judge(flaws)?;
+    let facts = Facts::of(context, &webhook)?;
+    let rotate = match given.secret.filter(|secret| Some(secret.as_str()) != secret_of(&webhook)) {
+        None => None,
+        Some(_) if !ask.may(Scope::WebhooksSecret) => {
+            return Err(Fault::forbidden("scope_missing", "Missing required scope: webhooks:secret"));
+        }
+        Some(text) => {
+            let secret = Secret { text, created_at: context.now, expires_at: None };
+            Some(ask.order(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
+        }
+    };
+    if patched == *webhook {
+        return match rotate {
+            Some(rotate) => Ok(shown_after(rotate, facts)),
+            None => ok(&facts.shown(&webhook, None)),
+        };
+    }
+    let order = ask.order(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    Ok(match rotate {
+        None => shown_after(order, facts),
+        Some(rotate) => Step::Apply {
+            order: Box::new(order),
+            then: Box::new(move |applied| {
+                applied?;
+                Ok(shown_after(rotate, facts))
+            }),
+        },
+    })
+}
+
+fn shown_after(order: Order, facts: Facts) -> Step {
+    Step::apply(order, move |applied| Ok(Reply::json(StatusCode::OK, &facts.shown(&*received(applied)?, None))))
+}
+
+/// `DELETE /api/v0/webhooks/{id}`.
+fn remove(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id = in_path(context, ask)?.id;
+    Ok(Step::apply(ask.order(Command::RemoveWebhook { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+}
+
+/// `x-client-secret` is the key, `x-client-key` its id: both, and of the same key.
+fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+    const SCHEME: &str = "ApiKey realm=\"postrider\"";
+    let key = key_of(credential(&call.headers, "x-client-secret"), registry, now, SCHEME)?;
+    let named = credential(&call.headers, "x-client-key").and_then(|text| text.parse().ok());
+    if named != Some(key.id) {
+        let fault = Fault::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
+        return Err(super::challenge(fault, SCHEME));
+    }
+    Ok(Principal::new(key, call))
+}
+
+fn may_read(principal: &Principal) -> Result<(), Fault> {
+    may(principal, Scope::WebhooksRead, "webhook:read")
+}
+
+fn may_create(principal: &Principal) -> Result<(), Fault> {
+    may(principal, Scope::WebhooksWrite, "webhook:create")
+}
+
+fn may_update(principal: &Principal) -> Result<(), Fault> {
+    may(principal, Scope::WebhooksWrite, "webhook:update")
+}
+
+fn may_delete(principal: &Principal) -> Result<(), Fault> {
+    may(principal, Scope::WebhooksWrite, "webhook:delete")
+}
+
+fn may(principal: &Principal, scope: Scope, own_name: &str) -> Result<(), Fault> {
+    match principal.key.may(scope) {
+        true => Ok(()),
+        false => Err(Fault::forbidden("scope_missing", format!("Missing required scope: {own_name}"))),
+    }
+}
+
+/// `{statusCode, message, error, details}`. Wrong values are 400 here.
+fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        #[serde(rename = "statusCode")]
+        status_code: u16,
+        message: &'a str,
+        error: &'a str,
+        details: &'a str,
+    }
+    let status = match fault.status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        status => status,
+    };
+    let title = status.canonical_reason().unwrap_or("Error");
+    let message = match fault.code {
+        "invalid_id" => "Invalid webhook ID format",
+        "invalid_events_limit" => "Invalid events_limit",
+        "not_found" => "Webhook not found",
+        "invalid_fields" => "Validation failed",
+        "invalid_parameter" | "unknown_parameter" | "repeated_parameter" => "Invalid query parameter",
+        _ => title,
+    };
+    let flaws = fault.errors.iter().map(|flaw| format!("{} {}", own_field(&flaw.pointer), flaw.detail));
+    let details = match status {
+        StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
+        _ if fault.errors.is_empty() => fault.detail.clone(),
+        _ => flaws.collect::<Vec<_>>().join("; "),
+    };
+    Reply::json(status, &Envelope { status_code: status.as_u16(), message, error: title, details: &details })
+}
+
+/// The name that a field has on this page.
+fn own_field(pointer: &str) -> &str {
+    match pointer.trim_start_matches('/') {
+        "" => "body",
+        "status" => "isActive",
+        "secret" => "signing_secret",
+        name => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_in_both_forms_and_no_other() {
+        let id: WebhookId = "019ca8a0-3e80-726f-8f06-5e86b5932aa2".parse().unwrap();
+        assert_eq!(parse_id("wh_019ca8a03e80726f8f065e86b5932aa2"), Some(id));
+        assert_eq!(parse_id("019ca8a0-3e80-726f-8f06-5e86b5932aa2"), Some(id));
+        assert_eq!(prefixed("wh_", id.as_u128()), "wh_019ca8a03e80726f8f065e86b5932aa2");
+        for text in [
+            "",
+            "wh_",
+            "wh_+19ca8a03e80726f8f065e86b5932aa2",
+            "wh_019ca8a0-3e80-726f-8f06-5e86b5932aa2",
+            "019ca8a03e80726f8f065e86b5932aa2",
+            "evt_019ca8a03e80726f8f065e86b5932aa2",
+        ] {
+            assert_eq!(parse_id(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Everlytic, transactional e-mail v1 (white label: SenderGuide): webhooks without events (help.everlytic.com).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::api::ask::Ask;
+use crate::api::auth::Principal;
+use crate::api::call::{Call, Reply};
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::api::native::webhook_view::MASK;
+use crate::api::route::{Occasion, Route};
+use crate::api::step::Step;
+use crate::model::time::DAY_MS;
+use crate::model::webhook::{Auth, ContentType, FieldSet, Method};
+use crate::model::{AppId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
+use crate::store::job::JobSpec;
+use crate::store::{Caller, Command, Order, Registry};
+
+use super::derived::{self, ok};
+use super::{Dialect, credential, get, key_of, pages};
+
+pub static DIALECT: Dialect =
+    Dialect { name: "everlytic", prefix: "/transactional/email/v1", routes: ROUTES, identify, render };
+
+const LIST: &str = "/transactional/email/v1/webhooks";
+
+static ROUTES: &[Route] = &[
+    get(LIST, may_read, list, &["page"]),
+    get("/transactional/email/v1/webhooks/{id}", may_read, read, &[]),
+    get("/transactional/email/v1/webhooks/failed/reprocess", may_reprocess, reprocess, &[]),
+];
+
+/// Webhooks of a page. The vendor names no number; this is the default of the paginator whose fields these are.
+const PER_PAGE: u64 = 15;
+/// How far back `reprocess` goes.
+const REPROCESS_MS: i64 = 7 * DAY_MS;
+
+#[derive(Serialize)]
+struct WebhookView<'a> {
+    id: WebhookId,
+    url: &'a str,
+    verb: Method,
+    auth_details: Option<AuthDetails<'a>>,
+    auth_type: &'static str,
+    status: &'static str,
+    /// JSON in a string, as the page has it.
+    settings: String,
+    content_type: ContentType,
+    field_set: &'static str,
+    updated_timestamp: Time,
+    created_timestamp: Time,
+    event_types: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct AuthDetails<'a> {
+    username: &'a str,
+    password: &'static str,
+}
+
+impl<'a> WebhookView<'a> {
+    fn new(webhook: &'a Webhook) -> Self {
+        let auth_details = match &webhook.auth {
+            Some(Auth::Basic { username, .. }) => Some(AuthDetails { username, password: MASK }),
+            _ => None,
+        };
+        let event_types: Vec<&str> = webhook.event_types.iter().map(String::as_str).collect();
+        WebhookView {
+            id: webhook.id,
+            url: &webhook.url,
+            verb: webhook.method,
+            auth_details,
+            auth_type: "basic",
+            status: if derived::is_active(webhook) { "enabled" } else { "disabled" },
+            settings: json!({ "include_html": webhook.include_html }).to_string(),
+            content_type: webhook.content_type,
+            field_set: if webhook.field_set == FieldSet::Legacy { "legacy" } else { "standard" },
+            updated_timestamp: webhook.updated_at,
+            created_timestamp: webhook.created_at,
+            event_types: if event_types.is_empty() { vec!["*"] } else { event_types },
+        }
+    }
+}
+
+/// `GET …/webhooks/{id}`.
+fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct One<'a> {
+        webhook: WebhookView<'a>,
+    }
+    // What is no id names no webhook: the page has one answer for both.
+    let id: Option<WebhookId> = ask.path.get("id").parse().ok();
+    let found = id.and_then(|id| context.registry.webhook(ask.reach(), id));
+    ok(&One { webhook: WebhookView::new(found.ok_or_else(|| Fault::not_found("Webhook"))?) })
+}
+
+/// `GET …/webhooks`. The words of the page are followed literally: `total` counts pages, `from` and `to` are the numbers of
+/// the pages before and after.
+fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct List<'a> {
+        r#type: &'static str,
+        meta: Meta,
+        links: Links,
+        data: Vec<WebhookView<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Meta {
+        total: u64,
+        per_page: u64,
+        current_page: u64,
+        last_page: u64,
+        from: Option<u64>,
+        to: Option<u64>,
+    }
+    #[derive(Serialize)]
+    struct Links {
+        first: String,
+        last: String,
+        prev: Option<String>,
+        next: Option<String>,
+    }
+    let page = u64::from(ask.query.number("page", 1, u32::MAX)?.unwrap_or(1));
+    let rows: Vec<_> = context.registry.webhooks_within(ask.reach()).collect();
+    let last = pages(rows.len() as u64, PER_PAGE).max(1);
+    let before = Some((page - 1).min(last)).filter(|n| *n > 0);
+    let after = Some(page + 1).filter(|n| *n <= last);
+    let link = |page: u64| format!("{}{LIST}?page={page}", context.settings.public_url);
+    let shown = rows.iter().skip(((page - 1) * PER_PAGE) as usize).take(PER_PAGE as usize);
+    ok(&List {
+        r#type: "webhook",
+        meta: Meta { total: last, per_page: PER_PAGE, current_page: page, last_page: last, from: before, to: after },
+        links: Links { first: link(1), last: link(last), prev: before.map(link), next: after.map(link) },
+        data: shown.map(|webhook| WebhookView::new(webhook)).collect(),
+    })
+}
+
+/// `GET …/webhooks/failed/reprocess`: a replay job over what failed within seven days, one for each app that has webhooks.
+fn reprocess(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let mut apps: Vec<AppId> = context.registry.webhooks_within(ask.reach()).map(|webhook| webhook.app_id).collect();
+    apps.sort_unstable();
+    apps.dedup();
+    reprocess_all(apps, context.now.minus_ms(REPROCESS_MS), ask.principal.caller())
+}
+
+fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, Fault> {
+    let Some(app) = apps.pop() else { return ok(&json!({ "status": true })) };
+    let spec = JobSpec {
+        webhook: None,
+        app: Some(app),
+        from: Some(from),
+        to: None,
+        types: Vec::new(),
+        status: Some(DeliveryStatus::Failed),
+        missing: false,
+        rate_per_s: None,
+    };
+    let order = Order { by: Some(by.clone()), keep: None, command: Command::CreateJob { spec } };
+    Ok(Step::Apply {
+        order: Box::new(order),
+        then: Box::new(move |applied| {
+            applied?;
+            reprocess_all(apps, from, by)
+        }),
+    })
+}
+
+/// HTTP Basic with the key as the password, whatever the user's name.
+fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+    let key = key_of(password(call).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
+    Ok(Principal::new(key, call))
+}
+
+/// RFC 7617 section 2: what follows the first colon.
+fn password(call: &Call) -> Option<String> {
+    let (scheme, pair) = credential(&call.headers, "authorization")?.split_once(' ')?;
+    let pair = STANDARD.decode(pair.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    Some(password.to_owned())
+}
+
+fn may_read(principal: &Principal) -> Result<(), Fault> {
+    principal.need(Scope::WebhooksRead)
+}
+
+fn may_reprocess(principal: &Principal) -> Result<(), Fault> {
+    principal.need(Scope::EventsWrite)
+}
+
+/// `{code, message, error: {errors: […]}}`. A webhook that is not there is 400 outside and 412 inside, as printed.
+fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+    #[derive(Serialize)]
+    struct Envelope<'a> {
+        code: u16,
+        message: &'a str,
+        error: Errors<'a>,
+    }
+    #[derive(Serialize)]
+    struct Errors<'a> {
+        errors: [Failure<'a>; 1],
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failure<'a> {
+        domain: &'static str,
+        reason: &'static str,
+        message: &'a str,
+        location_type: &'static str,
+        location: &'static str,
+    }
+    let (status, code) = match fault.code {
+        "not_found" => (StatusCode::BAD_REQUEST, 412),
+        _ => (fault.status, fault.status.as_u16()),
+    };
+    let (reason, location, message) = match fault.status {
+        StatusCode::UNAUTHORIZED => ("required", "authorization", "Login Required"),
+        StatusCode::FORBIDDEN => ("ForbiddenAccess", "authorization", fault.detail.as_str()),
+        StatusCode::TOO_MANY_REQUESTS => ("RequestLimit", "default", fault.detail.as_str()),
+        StatusCode::BAD_REQUEST => ("invalidParameter", "default", fault.detail.as_str()),
+        _ => ("invalid", "default", fault.detail.as_str()),
+    };
+    let domain = if status == StatusCode::TOO_MANY_REQUESTS { "usageLimit" } else { "global" };
+    let failure = Failure { domain, reason, message, location_type: "request", location };
+    Reply::json(status, &Envelope { code, message, error: Errors { errors: [failure] } })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    fn call(authorization: &str) -> Call {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_str(authorization).unwrap());
+        Call {
+            method: http::Method::GET,
+            path: LIST.to_owned(),
+            query: None,
+            headers,
+            body: Default::default(),
+            remote: None,
+            request_id: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_password_is_what_follows_the_first_colon() {
+        for (text, expected) in [("me:key", Some("key")), (":key", Some("key")), ("me:a:b", Some("a:b")), ("key", None)]
+        {
+            let given = call(&format!("Basic {}", STANDARD.encode(text)));
+            assert_eq!(password(&given).as_deref(), expected, "{text}");
+        }
+        for other in ["Basic", "Basic ???", "Bearer bWU6a2V5"] {
+            assert_eq!(password(&call(other)), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Instantly, API v2: a webhook event is one attempt (developer.instantly.ai, "Webhook Event").
+
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::api::ask::Ask;
+use crate::api::auth::{self, Principal};
+use crate::api::call::{Call, Reply};
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::api::params::{self, Params};
+use crate::api::route::{Occasion, Route};
+use crate::api::step::Step;
+use crate::model::time::{DAY_MS, HOUR_MS};
+use crate::model::{AttemptId, DeliveryId, OrganizationId, Scope, Time};
+use crate::rules::health;
+use crate::store::{AttemptFacts, AttemptFilter, AttemptQuery, HourCount, Registry, Window};
+
+use super::derived::{self, ok};
+use super::{Dialect, get};
+
+pub static DIALECT: Dialect = Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render };
+
+static ROUTES: &[Route] = &[
+    get("/api/v2/webhook-events", may_read, list, &["limit", "starting_after", "success", "from", "to", "search"]),
+    get("/api/v2/webhook-events/summary", may_read, summary, &["from", "to"]),
+    get("/api/v2/webhook-events/summary-by-date", may_read, summary_by_date, &["from", "to"]),
+    get("/api/v2/webhook-events/{id}", may_read, read, &[]),
+];
+
+/// Rows of a page where `limit` is not given, and at the most.
+const LIMIT_DEFAULT: u32 = 100;
+const LIMIT_MAX: u32 = 100;
+/// An attempt's id is stamped when its outcome is stored, or just before it starts: within this of `started_at`.
+const STAMP_MS_MAX: i64 = HOUR_MS;
+
+#[derive(Serialize)]
+struct WebhookEvent<'a> {
+    id: AttemptId,
+    timestamp_created: Time,
+    timestamp_created_date: String,
+    organization_id: OrganizationId,
+    success: bool,
+    retry_count: u32,
+    will_retry: bool,
+    webhook_url: &'a str,
+    payload: Box<RawValue>,
+    status_code: Option<u16>,
+    error_message: Option<&'a str>,
+    timestamp_next_retry: Option<Time>,
+    retry_group_id: Option<DeliveryId>,
+    retry_successful: Option<bool>,
+    lead_email: Option<&'a str>,
+    response_time_ms: Option<u32>,
+}
+
+impl<'a> WebhookEvent<'a> {
+    fn new(facts: &'a AttemptFacts) -> Result<Self, Fault> {
+        let attempt = &facts.attempt;
+        let next = derived::next_retry(attempt, &facts.delivery);
+        let is_retry = attempt.number > 1;
+        Ok(WebhookEvent {
+            id: attempt.id,
+            timestamp_created: attempt.started_at,
+            timestamp_created_date: date_of(attempt.started_at),
+            organization_id: attempt.org_id,
+            success: attempt.success,
+            retry_count: attempt.number.saturating_sub(1),
+            will_retry: next.is_some(),
+            webhook_url: &attempt.url,
+            payload: derived::payload(facts)?,
+            status_code: attempt.status_code,
+            error_message: attempt.error.as_deref(),
+            timestamp_next_retry: next,
+            retry_group_id: (is_retry || next.is_some()).then_some(attempt.delivery_id),
+            retry_successful: is_retry.then_some(attempt.success),
+            lead_email: facts.event.subject.as_deref(),
+            response_time_ms: attempt.response_time_ms,
+        })
+    }
+}
+
+/// `GET /api/v2/webhook-events/{id}`.
+fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let bad = |_| Fault::bad_request("invalid_id", "params/id must match format \"uuid\"");
+    let id: AttemptId = ask.path.get("id").parse().map_err(bad)?;
+    let found = context.store.attempt_facts(ask.reach(), id, context.now)?;
+    ok(&WebhookEvent::new(&found.ok_or_else(|| Fault::not_found("Resource"))?)?)
+}
+
+/// `GET /api/v2/webhook-events`.
+fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct List<'a> {
+        items: Vec<WebhookEvent<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_starting_after: Option<AttemptId>,
+    }
+    let days = Days::read(&ask.query)?;
+    let started = (days.from.is_some() || days.to.is_some())
+        .then(|| (days.from.unwrap_or(Time::ZERO), days.to.unwrap_or(Time::MAX)));
+    let query = AttemptQuery {
+        reach: ask.reach(),
+        webhook: None,
+        delivery: None,
+        event: None,
+        success: ask.query.boolean("success")?,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: None,
+        window: Window {
+            from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),
+            to: days.to.map(|to| to.plus_ms(STAMP_MS_MAX)),
+            before: ask.query.id::<AttemptId>("starting_after")?.map(|id| id.as_u128()),
+            limit: ask.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
+        },
+    };
+    let filter = AttemptFilter { started, about: ask.query.text("search").map(str::to_owned) };
+    let page = context.store.attempts_facts(&query, &filter, context.now)?;
+    ok(&List {
+        items: page.rows.iter().map(WebhookEvent::new).collect::<Result<_, _>>()?,
+        next_starting_after: page.next.map(AttemptId::from_u128),
+    })
+}
+
+#[derive(Serialize)]
+struct Summary {
+    total_events: u64,
+    successful_events: u64,
+    failed_events: u64,
+    success_rate: f64,
+    failure_rate: f64,
+}
+
+#[derive(Serialize)]
+struct DaySummary {
+    date: String,
+    total_events: u64,
+    successful_events: u64,
+    failed_events: u64,
+    success_rate: f64,
+}
+
+impl Summary {
+    fn new(counts: impl IntoIterator<Item = HourCount>) -> Self {
+        let (mut total, mut failed) = (0, 0);
+        for count in counts {
+            total += count.attempts;
+            failed += count.failures;
+        }
+        let successful = total - failed;
+        // The page has numbers here, never null: nothing sent is 0 % of either.
+        let rate = health::success_rate(successful, failed);
+        let rest = rate.map(|rate| (1_000.0 - (rate * 10.0).round()) / 10.0);
+        Summary {
+            total_events: total,
+            successful_events: successful,
+            failed_events: failed,
+            success_rate: rate.unwrap_or(0.0),
+            failure_rate: rest.unwrap_or(0.0),
+        }
+    }
+}
+
+/// `GET /api/v2/webhook-events/summary`.
+fn summary(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    ok(&Summary::new(hours(context, ask)?.into_values()))
+}
+
+/// `GET /api/v2/webhook-events/summary-by-date`: the days on which something was sent, oldest first.
+fn summary_by_date(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let hours: Vec<(u32, HourCount)> = hours(context, ask)?.into_iter().filter(|(_, c)| c.attempts > 0).collect();
+    let days = hours.chunk_by(|(a, _), (b, _)| a / 24 == b / 24).map(|day| {
+        let all = Summary::new(day.iter().map(|(_, count)| *count));
+        DaySummary {
+            date: date_of(Time(i64::from(day[0].0) * HOUR_MS)),
+            total_events: all.total_events,
+            successful_events: all.successful_events,
+            failed_events: all.failed_events,
+            success_rate: all.success_rate,
+        }
+    });
+    ok(&json!({ "items": days.collect::<Vec<_>>() }))
+}
+
+type Hours = std::collections::BTreeMap<u32, HourCount>;
+
+fn hours(context: &Context<'_>, ask: &Ask<'_>) -> Result<Hours, Fault> {
+    let days = Days::read(&ask.query)?;
+    let from = days.from.unwrap_or(Time::ZERO).hour();
+    let to = days.to.map_or(u32::MAX, |to| to.minus_ms(1).hour());
+    Ok(context.store.attempts_by_hour(ask.reach(), from, to, context.now)?)
+}
+
+/// `from` and `to`, days of UTC and both inclusive: as the first moment, and the first moment after.
+struct Days {
+    from: Option<Time>,
+    to: Option<Time>,
+}
+
+impl Days {
+    fn read(query: &Params) -> Result<Days, Fault> {
+        let day = |name| match query.text(name) {
+            None => Ok(None),
+            Some(text) => first_moment(text).map(Some).ok_or_else(|| params::wrong(name, "must be a date YYYY-MM-DD")),
+        };
+        let (from, to) = (day("from")?, day("to")?.map(|to| to.plus_ms(DAY_MS)));
+        if from.zip(to).is_some_and(|(from, to)| to <= from) {
+            return Err(params::wrong("to", "must not lie before from"));
+        }
+        Ok(Days { from, to })
+    }
+}
+
+/// From 1970 on: nothing was sent before.
+fn first_moment(text: &str) -> Option<Time> {
+    let is_plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let date: Date = text.parse().ok().filter(|_| is_plain)?;
+    let at = Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
+    Some(Time(at.as_millisecond())).filter(|at| *at >= Time::ZERO)
+}
+
+fn date_of(time: Time) -> String {
+    let mut text = time.to_string();
+    text.truncate(10);
+    text
+}
+
+/// `Authorization: Bearer`.
+fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+    auth::by_bearer(call, registry, now)
+}
+
+fn may_read(principal: &Principal) -> Result<(), Fault> {
+    match principal.key.may(Scope::EventsRead) {
+        true => Ok(()),
+        false => Err(Fault::forbidden("scope_missing", "This API key does not have the scope webhook_events:read")),
+    }
+}
+
+/// `{statusCode, error, message}`.
+fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Envelope<'a> {
+        status_code: u16,
+        error: &'a str,
+        message: &'a str,
+    }
+    let message = match fault.code {
+        "credentials_missing" => "Missing Authorization header",
+        "credentials_malformed" | "credentials_wrong" | "key_expired" => "Invalid API key",
+        _ => &fault.detail,
+    };
+    let envelope = Envelope { status_code: fault.status.as_u16(), error: fault.title(), message };
+    Reply::json(fault.status, &envelope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_written_one_way_only() {
+        assert_eq!(first_moment("2026-03-05"), Some(Time(1_772_668_800_000)));
+        for text in ["", "2026-3-5", "20260305", "2026-02-30", "2026-03-05T00:00:00Z", "1969-12-31", "+002026-03"] {
+            assert_eq!(first_moment(text), None, "{text}");
+        }
+        assert_eq!(date_of(Time(1_772_668_799_999)), "2026-03-04");
+    }
+
+    #[test]
+    fn the_two_rates_add_up_and_nothing_sent_is_zero() {
+        let count = |attempts, failures| HourCount { attempts, failures };
+        let one = Summary::new([count(3, 1), count(0, 0)]);
+        assert_eq!((one.total_events, one.successful_events, one.failed_events), (3, 2, 1));
+        assert_eq!((one.success_rate, one.failure_rate), (66.7, 33.3));
+        let none = Summary::new([]);
+        assert_eq!((none.total_events, none.success_rate, none.failure_rate), (0, 0.0, 0.0));
+    }
+}

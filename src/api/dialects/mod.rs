@@ -1,0 +1,85 @@
+//! The published read shapes of five vendors over the one store: a client written for one of them reads its webhooks and
+//! events here unchanged. `docs/dialects.md` says of every field where it comes from and what we decided.
+//!
+//! Invariant: a dialect renames and reshapes what the store holds. It knows no table, no clock and no other dialect, and
+//! every path below its prefix is answered in its own words. What several of them derive alike is in `derived`.
+
+mod derived;
+mod devdraft;
+mod dfns;
+mod everlytic;
+mod instantly;
+mod sentdm;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::model::{ApiKey, Time};
+use crate::store::Registry;
+
+use super::auth;
+use super::fault::Fault;
+use super::media::Body;
+use super::route::{Access, Handler, Identify, Judge, Render, Route, Surface, Verb};
+
+/// One vendor's shape.
+pub struct Dialect {
+    /// As in the setting `dialects.<name>`.
+    pub name: &'static str,
+    /// Every path that is this or lies below it is the dialect's.
+    pub prefix: &'static str,
+    pub routes: &'static [Route],
+    pub identify: Identify,
+    pub render: Render,
+}
+
+/// Every dialect there is, one line each.
+pub static DIALECTS: [&Dialect; 5] =
+    [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT];
+
+/// The surfaces of the dialects that are switched on, for `Api::new`.
+pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<Surface> {
+    DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.surface()).collect()
+}
+
+impl Dialect {
+    pub fn surface(&self) -> Surface {
+        Surface::new(self.name, self.prefix, self.routes, self.identify, self.render)
+    }
+}
+
+/// A `GET` route with the query parameters it takes.
+const fn get(path: &'static str, judge: Judge, run: Handler, query: &'static [&'static str]) -> Route {
+    Route { verb: Verb::Get, path, access: Access::Judged(judge, run), body: Body::None, query }
+}
+
+/// A route that changes something.
+const fn change(verb: Verb, path: &'static str, judge: Judge, run: Handler, body: Body) -> Route {
+    Route { verb, path, access: Access::Judged(judge, run), body, query: &[] }
+}
+
+/// The one value of a header that holds a credential: none where it is missing, empty, or there twice.
+fn credential<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut given = headers.get_all(name).iter();
+    let value = given.next().filter(|_| given.next().is_none())?;
+    value.to_str().ok().filter(|text| !text.is_empty())
+}
+
+/// The live key with this text, or 401 that asks for `scheme`.
+fn key_of(text: Option<&str>, registry: &Registry, now: Time, scheme: &'static str) -> Result<Arc<ApiKey>, Fault> {
+    let missing = || Fault::unauthorized("credentials_missing", "there are no credentials");
+    let found = text.ok_or_else(missing).and_then(|text| auth::key_of(text, registry, now));
+    found.map_err(|fault| challenge(fault, scheme))
+}
+
+/// The same fault with another challenge (RFC 9110 section 11.6.1).
+fn challenge(mut fault: Fault, scheme: &'static str) -> Fault {
+    fault.headers.retain(|(name, _)| name != header::WWW_AUTHENTICATE);
+    fault.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
+}
+
+/// One row of several pages counted from 1: how many pages there are.
+fn pages(rows: u64, page_size: u64) -> u64 {
+    rows.div_ceil(page_size)
+}

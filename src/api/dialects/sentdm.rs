@@ -1,0 +1,450 @@
+//! sent.dm, API v3: an event is one delivery, in an envelope with the request's id and time (docs.sent.dm).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::api::ask::Ask;
+use crate::api::auth::{Principal, sha256};
+use crate::api::call::{Call, Reply};
+use crate::api::context::Context;
+use crate::api::fault::Fault;
+use crate::api::route::{Occasion, Route};
+use crate::api::step::Step;
+use crate::model::webhook::WebhookState;
+use crate::model::{AppId, DeliveryId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
+use crate::rules::body::offset_time;
+use crate::rules::patterns;
+use crate::store::{DeliveryFacts, DeliveryQuery, DeliverySlice, Reach, Registry, Window};
+
+use super::derived;
+use super::{Dialect, credential, get, key_of, pages};
+
+pub static DIALECT: Dialect = Dialect { name: "sentdm", prefix: "/v3", routes: ROUTES, identify, render };
+
+const WEBHOOKS: &str = "/v3/webhooks";
+const WEBHOOK: &str = "/v3/webhooks/{id}";
+const EVENTS: &str = "/v3/webhooks/{id}/events";
+const EVENT_TYPES: &str = "/v3/webhooks/event-types";
+
+static ROUTES: &[Route] = &[
+    get(WEBHOOKS, may_read, list, &["page", "page_size", "search", "is_active"]),
+    get(EVENT_TYPES, may_read, event_types, &[]),
+    get(WEBHOOK, may_read, read, &[]),
+    get(EVENTS, may_read_events, events, &["page", "page_size", "search"]),
+];
+
+const API_KEY: &str = "x-api-key";
+const PROFILE_ID: HeaderName = HeaderName::from_static("x-profile-id");
+const API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+/// Where the codes are explained, as the vendor's page prints it.
+const ERRORS_URL: &str = "https://docs.sent.dm/errors/";
+const VERSION: &str = "v3";
+const PAGE_SIZE_MAX: u64 = 100;
+/// Pages are int32 to the vendor.
+const PAGE_MAX: u64 = i32::MAX as u64;
+/// The event types that Postrider itself publishes.
+const SYSTEM_TYPES: [&str; 5] = [
+    "postrider.delivery.exhausted",
+    "postrider.delivery.expired",
+    "postrider.webhook.disabled",
+    "postrider.webhook.failing",
+    "postrider.webhook.recovered",
+];
+
+/// The envelope of everything but 401 and 403, whose bodies are empty.
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    success: bool,
+    data: Option<T>,
+    error: Option<Failure<'a>>,
+    meta: Meta,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    code: &'static str,
+    message: &'a str,
+    details: Option<()>,
+    doc_url: String,
+}
+
+#[derive(Serialize)]
+struct Meta {
+    request_id: String,
+    timestamp: String,
+    version: &'static str,
+}
+
+impl Meta {
+    fn new(request_id: &str, now: Time) -> Meta {
+        Meta { request_id: short_id(request_id), timestamp: offset_time(now), version: VERSION }
+    }
+}
+
+/// `req_` and ten characters of base62: the request's own id where it has that form, otherwise made from it.
+fn short_id(request_id: &str) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let given = request_id.strip_prefix("req_").filter(|rest| rest.len() == 10);
+    if given.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        return request_id.to_owned();
+    }
+    let hash = sha256(&[request_id.as_bytes()]);
+    let digits = hash.iter().take(10).map(|byte| char::from(DIGITS[usize::from(*byte) % DIGITS.len()]));
+    format!("req_{}", digits.collect::<String>())
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    page: u64,
+    page_size: u64,
+    total_count: u64,
+    total_pages: u64,
+    has_more: bool,
+    cursors: Option<()>,
+}
+
+/// `page` from 1, and `page_size`.
+#[derive(Clone, Copy)]
+struct Paging {
+    page: u64,
+    page_size: u64,
+}
+
+impl Paging {
+    /// Both are required, in the vendor's words.
+    fn read(ask: &Ask<'_>) -> Result<Paging, Fault> {
+        let number =
+            |name, max| ask.query.text(name).and_then(|text| text.parse().ok()).filter(|n| (1..=max).contains(n));
+        let wrong = |detail| Fault::bad_request("invalid_parameter", detail);
+        let page = number("page", PAGE_MAX).ok_or_else(|| wrong("Page must be 1 or greater"))?;
+        let page_size = number("page_size", PAGE_SIZE_MAX);
+        Ok(Paging { page, page_size: page_size.ok_or_else(|| wrong("Page size must be between 1 and 100"))? })
+    }
+
+    fn skip(self) -> u64 {
+        (self.page - 1) * self.page_size
+    }
+
+    fn of(self, total_count: u64) -> Pagination {
+        let total_pages = pages(total_count, self.page_size);
+        Pagination {
+            page: self.page,
+            page_size: self.page_size,
+            total_count,
+            total_pages,
+            has_more: self.page < total_pages,
+            cursors: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EventView<'a> {
+    id: DeliveryId,
+    event_type: &'a str,
+    /// `null` once erased.
+    event_data: Option<&'a RawValue>,
+    delivery_status: &'static str,
+    http_status_code: Option<u16>,
+    response_body: Option<&'a str>,
+    delivery_attempts: u32,
+    error_message: Option<&'a str>,
+    created_at: String,
+    processing_started_at: Option<String>,
+    processing_completed_at: Option<String>,
+}
+
+impl<'a> EventView<'a> {
+    fn new(facts: &'a DeliveryFacts) -> Result<Self, Fault> {
+        let delivery = &facts.delivery;
+        let response_body = facts.last.as_ref().and_then(|last| last.response_body.as_deref());
+        Ok(EventView {
+            id: delivery.id,
+            event_type: &delivery.event_type,
+            event_data: derived::data(facts.data.as_deref())?,
+            delivery_status: match delivery.status {
+                DeliveryStatus::Pending => "pending",
+                DeliveryStatus::Retrying => "retrying",
+                DeliveryStatus::Delivered => "delivered",
+                DeliveryStatus::Failed | DeliveryStatus::Cancelled => "failed",
+            },
+            http_status_code: delivery.last_status_code,
+            response_body: response_body.filter(|body| !body.is_empty()),
+            delivery_attempts: delivery.attempts,
+            error_message: delivery.last_error.as_deref(),
+            created_at: offset_time(delivery.created_at),
+            processing_started_at: delivery.first_attempt_at.map(offset_time),
+            processing_completed_at: delivery.completed_at.map(offset_time),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct WebhookView<'a> {
+    id: WebhookId,
+    display_name: &'a str,
+    endpoint_url: &'a str,
+    /// Only shown where it is made, which this shape does not do.
+    signing_secret: Option<()>,
+    is_active: bool,
+    event_types: Vec<&'a str>,
+    event_filters: Option<()>,
+    retry_count: usize,
+    timeout_seconds: u32,
+    last_delivery_attempt_at: Option<String>,
+    last_successful_delivery_at: Option<String>,
+    consecutive_failures: u32,
+    created_at: String,
+    updated_at: Option<String>,
+}
+
+impl<'a> WebhookView<'a> {
+    fn new(webhook: &'a Webhook, state: &WebhookState) -> Self {
+        let event_types: Vec<&str> = webhook.event_types.iter().map(String::as_str).collect();
+        WebhookView {
+            id: webhook.id,
+            display_name: &webhook.name,
+            endpoint_url: &webhook.url,
+            signing_secret: None,
+            is_active: derived::is_active(webhook),
+            event_types: if event_types.is_empty() { vec!["*"] } else { event_types },
+            event_filters: None,
+            retry_count: webhook.retry_schedule_s.len(),
+            timeout_seconds: webhook.timeout_ms.div_ceil(1_000),
+            last_delivery_attempt_at: state.last_attempt_at.map(offset_time),
+            last_successful_delivery_at: state.last_success_at.map(offset_time),
+            consecutive_failures: state.consecutive_failures,
+            created_at: offset_time(webhook.created_at),
+            updated_at: Some(webhook.updated_at).filter(|at| *at != webhook.created_at).map(offset_time),
+        }
+    }
+}
+
+/// As whose key the call reads: the profile's in `x-profile-id`, the key's own, or the default app's.
+fn scope(context: &Context<'_>, ask: &Ask<'_>) -> Result<Reach, Fault> {
+    let reach = ask.reach();
+    let default = || context.registry.organizations.get(&reach.org).map(|org| org.default_app_id);
+    let app = match ask.call.headers.get(PROFILE_ID) {
+        None => reach.app.or_else(default),
+        Some(value) => {
+            let malformed = || Fault::bad_request("invalid_profile_id", "x-profile-id must be a UUID");
+            let id: AppId = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
+            context.registry.app(reach, id).map(|app| app.id)
+        }
+    };
+    Ok(Reach { app: Some(app.ok_or_else(not_found)?), ..reach })
+}
+
+fn not_found() -> Fault {
+    Fault::not_found("Webhook")
+}
+
+fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
+    let bad = |_| Fault::bad_request("invalid_id", "Invalid webhook ID format.");
+    let id: WebhookId = ask.path.get("id").parse().map_err(bad)?;
+    context.registry.webhook(scope(context, ask)?, id).cloned().ok_or_else(not_found)
+}
+
+/// `data` in the envelope, with the headers of every answer.
+fn give(context: &Context<'_>, ask: &Ask<'_>, data: &impl Serialize) -> Result<Step, Fault> {
+    let meta = Meta::new(&ask.call.request_id, context.now);
+    let mut reply = Reply::json(StatusCode::OK, &Envelope { success: true, data: Some(data), error: None, meta });
+    reply.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
+    if let Some(profile) = ask.call.headers.get(PROFILE_ID) {
+        reply.headers.insert(PROFILE_ID, profile.clone());
+    }
+    Ok(Step::Reply(reply))
+}
+
+/// `GET /v3/webhooks/{id}/events`.
+fn events(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct Events<'a> {
+        events: Vec<EventView<'a>>,
+        pagination: Pagination,
+    }
+    let webhook = in_path(context, ask)?;
+    let paging = Paging::read(ask)?;
+    let slice = slice(context, ask, webhook.id, paging)?;
+    let events = slice.rows.iter().map(EventView::new).collect::<Result<_, _>>()?;
+    give(context, ask, &Events { events, pagination: paging.of(slice.total) })
+}
+
+fn slice(context: &Context<'_>, ask: &Ask<'_>, webhook: WebhookId, paging: Paging) -> Result<DeliverySlice, Fault> {
+    let (skip, limit) = (paging.skip(), paging.page_size as usize);
+    let Some(search) = ask.query.search()? else {
+        return Ok(context.store.delivery_slice(webhook, skip, limit, context.now)?);
+    };
+    let query = DeliveryQuery {
+        reach: ask.reach(),
+        webhook: Some(webhook),
+        event: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: Some(search),
+        window: Window { from: None, to: None, before: None, limit },
+    };
+    Ok(context.store.delivery_search(&query, skip, limit, context.now)?)
+}
+
+/// `GET /v3/webhooks`.
+fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct Webhooks<'a> {
+        webhooks: Vec<WebhookView<'a>>,
+        pagination: Pagination,
+    }
+    let reach = scope(context, ask)?;
+    let paging = Paging::read(ask)?;
+    let (search, is_active) = (ask.query.search()?, ask.query.boolean("is_active")?);
+    let wanted = |webhook: &&Arc<Webhook>| {
+        is_active.is_none_or(|active| active == derived::is_active(webhook))
+            && search.as_ref().is_none_or(|search| search.within(&webhook.name) || search.within(&webhook.url))
+    };
+    let rows: Vec<_> = context.registry.webhooks_within(reach).filter(wanted).collect();
+    let skip = usize::try_from(paging.skip()).unwrap_or(usize::MAX);
+    let shown = rows.iter().skip(skip).take(paging.page_size as usize);
+    let webhooks = shown.map(|webhook| WebhookView::new(webhook, &context.store.state(webhook.id))).collect();
+    give(context, ask, &Webhooks { webhooks, pagination: paging.of(rows.len() as u64) })
+}
+
+/// `GET /v3/webhooks/{id}`.
+fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let webhook = in_path(context, ask)?;
+    give(context, ask, &WebhookView::new(&webhook, &context.store.state(webhook.id)))
+}
+
+/// `GET /v3/webhooks/event-types`: Postrider takes any type, so these are the ones that webhooks name, and its own.
+fn event_types(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    #[derive(Serialize)]
+    struct EventTypes<'a> {
+        event_types: Vec<EventType<'a>>,
+    }
+    #[derive(Serialize)]
+    struct EventType<'a> {
+        name: &'a str,
+        display_name: String,
+        description: String,
+        is_active: bool,
+    }
+    let mut names: BTreeSet<&str> = SYSTEM_TYPES.into();
+    for webhook in context.registry.webhooks_within(scope(context, ask)?) {
+        names.extend(webhook.event_types.iter().map(String::as_str).filter(|name| patterns::is_type(name)));
+    }
+    let event_types = names.into_iter().map(|name| EventType {
+        name,
+        display_name: in_words(name),
+        description: format!("Events of type {name}"),
+        is_active: true,
+    });
+    give(context, ask, &EventTypes { event_types: event_types.collect() })
+}
+
+/// `message.delivered` as `Message Delivered`.
+fn in_words(name: &str) -> String {
+    let words = name.split(['.', '_', '-']).filter(|word| !word.is_empty()).map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_ascii_uppercase() + rest
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// `x-api-key`. Only a key of the whole organization may name a profile.
+fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+    let key = key_of(credential(&call.headers, API_KEY), registry, now, "ApiKey realm=\"postrider\"")?;
+    if key.app_id.is_some() && call.headers.contains_key(PROFILE_ID) {
+        return Err(Fault::forbidden("profile_key", "only an organization's key may send x-profile-id"));
+    }
+    Ok(Principal::new(key, call))
+}
+
+fn may_read(principal: &Principal) -> Result<(), Fault> {
+    principal.need(Scope::WebhooksRead)
+}
+
+fn may_read_events(principal: &Principal) -> Result<(), Fault> {
+    principal.need(Scope::EventsRead)
+}
+
+/// The vendor's code for a fault, from its error catalog.
+fn code_of(fault: &Fault) -> &'static str {
+    match (fault.status, fault.code) {
+        (StatusCode::UNAUTHORIZED, "credentials_missing") => "AUTH_001",
+        (StatusCode::UNAUTHORIZED, _) => "AUTH_002",
+        (StatusCode::FORBIDDEN, _) => "AUTH_004",
+        (_, "not_found") => "RESOURCE_008",
+        (_, "invalid_profile_id") => "VALIDATION_003",
+        (StatusCode::CONFLICT, _) => "CONFLICT_001",
+        (StatusCode::TOO_MANY_REQUESTS, _) => "BUSINESS_002",
+        (StatusCode::GATEWAY_TIMEOUT, _) => "INTERNAL_004",
+        (StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE, _) => "INTERNAL_005",
+        (status, _) if status.is_server_error() => "INTERNAL_001",
+        _ => "VALIDATION_001",
+    }
+}
+
+/// 401 and 403 are empty, with the code in a header; everything else is the envelope.
+fn render(fault: &Fault, occasion: &Occasion<'_>) -> Reply {
+    let code = code_of(fault);
+    let mut reply = match fault.status {
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Reply::empty(status),
+        status => {
+            let unexpected = format!("An unexpected error occurred while retrieving {}", what_is_at(occasion.pattern));
+            let message = if code == "INTERNAL_001" { &unexpected } else { &fault.detail };
+            let error = Failure { code, message, details: None, doc_url: format!("{ERRORS_URL}{code}") };
+            let meta = Meta::new(occasion.request_id, occasion.now);
+            Reply::json(status, &Envelope::<()> { success: false, data: None, error: Some(error), meta })
+        }
+    };
+    reply.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
+    reply.headers.insert(ERROR_CODE, HeaderValue::from_static(code));
+    reply
+}
+
+fn what_is_at(pattern: &str) -> &'static str {
+    match pattern {
+        EVENTS => "webhook events",
+        EVENT_TYPES => "event types",
+        WEBHOOK => "the webhook",
+        _ => "webhooks",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_ten_characters_and_one_in_that_form_stays() {
+        assert_eq!(short_id("req_7X9zKp2jDw"), "req_7X9zKp2jDw");
+        for other in ["", "req_7X9zKp2jD", "req_7X9zKp2jD-", "019cbd70-9d78-7320-aa3a-de3497964cb8"] {
+            let made = short_id(other);
+            assert!(made.len() == 14 && made[4..].bytes().all(|b| b.is_ascii_alphanumeric()), "{made}");
+            assert_eq!(made, short_id(other), "one request has one id");
+        }
+    }
+
+    #[test]
+    fn an_internal_error_says_what_was_being_read() {
+        for (pattern, expected) in [(EVENTS, "webhook events"), (WEBHOOK, "the webhook"), (EVENT_TYPES, "event types")]
+        {
+            let occasion = Occasion { request_id: "r", now: Time::ZERO, pattern };
+            let reply = render(&Fault::internal("a mistake"), &occasion);
+            let body = std::str::from_utf8(&reply.body).unwrap();
+            assert!(body.contains(&format!("while retrieving {expected}\"")), "{body}");
+            assert!(!body.contains("a mistake"), "{body}");
+        }
+    }
+
+    #[test]
+    fn types_in_words() {
+        assert_eq!(in_words("message.delivered"), "Message Delivered");
+        assert_eq!(in_words("wallet.transfer_out.v-2"), "Wallet Transfer Out V 2");
+    }
+}

@@ -1,0 +1,358 @@
+//! The schemas of what callers set up: webhooks, apps, keys, organizations, replays.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::native::apps;
+use crate::api::native::publish::{CHANNEL_CHARS_MAX, CHANNELS_MAX};
+use crate::api::native::webhook_form as form_of;
+use crate::api::native::webhooks::OVERLAP_S_MAX;
+use crate::model::Scope;
+use crate::rules::patterns::TYPE_BYTES_MAX;
+use crate::rules::target::URL_BYTES_MAX;
+
+use super::parameters::{app_name, event_type};
+use super::parts::{
+    about, boolean, choice, count, form, id, items, line, nullable, number, record, reference, text, time, whole,
+};
+
+pub fn schemas() -> Map<String, Value> {
+    let created = json!({ "allOf": [reference("Webhook"), record([("secret", text())])] });
+    let created_key = json!({ "allOf": [reference("Key"), record([("key", text())])] });
+    let first = record([("default_app", reference("App")), ("key_id", id()), ("key", text())]);
+    [
+        ("NewWebhook", new_webhook()),
+        ("WebhookPatch", webhook_patch()),
+        ("Webhook", webhook()),
+        ("CreatedWebhook", created),
+        ("Auth", auth()),
+        ("Filter", filter()),
+        ("Secrets", secrets()),
+        ("Rotation", form(&[], [("secret", secret()), ("overlap_s", whole(0, OVERLAP_S_MAX))])),
+        ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
+        ("PublicKeys", public_keys()),
+        ("NewReplay", new_replay()),
+        ("Replay", replay()),
+        ("Matched", record([("matched", count())])),
+        ("NewApp", form(&["name"], [("name", name()), ("uid", uid())])),
+        ("AppPatch", json!({ "type": "object", "properties": { "name": name(), "uid": nullable(uid()) }, "additionalProperties": false })),
+        ("App", app()),
+        ("NewKey", new_key()),
+        ("Key", key()),
+        ("CreatedKey", created_key),
+        ("NewOrganization", form(&["name"], [("name", name())])),
+        ("Organization", organization()),
+        ("CreatedOrganization", json!({ "allOf": [reference("Organization"), first] })),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+fn name() -> Value {
+    line(1, apps::NAME_CHARS_MAX)
+}
+
+fn uid() -> Value {
+    let mut schema = about(app_name(), "The caller's own name for the app; not of the form of a UUID.");
+    schema["not"] = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
+    schema
+}
+
+/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
+fn secret() -> Value {
+    let group = "[A-Za-z0-9+/]{4}";
+    let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
+    let pattern = format!("^whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})$");
+    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
+}
+
+fn rate() -> Value {
+    number(form_of::RATE_PER_S_MIN, form_of::RATE_PER_S_MAX)
+}
+
+fn pattern() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX, "pattern": "^(\\*|[a-zA-Z0-9_.-]+(\\.\\*\\*?)?)$" })
+}
+
+/// The fields of a webhook that a caller may set, without null.
+fn settable() -> Vec<(&'static str, Value)> {
+    let schedules: Vec<&str> = form_of::SCHEDULES.iter().map(|(name, _)| *name).collect();
+    let seconds = items(whole(0, form_of::SCHEDULE_STEP_S_MAX), form_of::SCHEDULE_STEPS_MAX);
+    vec![
+        ("name", about(line(1, form_of::NAME_CHARS_MAX), "The URL's host where it is not given.")),
+        (
+            "description",
+            json!({ "type": "string", "maxLength": form_of::DESCRIPTION_CHARS_MAX, "pattern": "^[^\\u0000]*$" }),
+        ),
+        (
+            "url",
+            json!({ "type": "string", "format": "uri", "maxLength": URL_BYTES_MAX, "pattern": "^[hH][tT][tT][pP][sS]?://", "description": "http or https; no user info, no fragment, no closed port, no private address unless it is allowed." }),
+        ),
+        ("method", choice(&["get", "put", "post", "patch", "delete"])),
+        ("content_type", choice(&["application/json", "application/x-www-form-urlencoded"])),
+        ("field_set", choice(&["standard", "raw", "legacy", "dfns", "sent", "flat"])),
+        ("include_html", boolean()),
+        ("auth", reference("Auth")),
+        ("headers", headers(header_value())),
+        (
+            "event_types",
+            about(items(pattern(), form_of::EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all."),
+        ),
+        ("channels", about(items(line(1, CHANNEL_CHARS_MAX), CHANNELS_MAX), "None: all.")),
+        ("filter", reference("Filter")),
+        ("status", choice(&["enabled", "paused", "disabled"])),
+        ("encrypted", about(boolean(), "The body as JWE; needs a method with a body.")),
+        ("signature", signature()),
+        ("tls", tls()),
+        ("handshake", boolean()),
+        ("success_rule", choice(&["2xx", "200"])),
+        (
+            "retry_schedule_s",
+            json!({ "anyOf": [seconds, choice(&schedules)], "description": "Seconds after the attempt before, or the name of a schedule." }),
+        ),
+        ("timeout_ms", whole(form_of::TIMEOUT_MS_MIN, form_of::TIMEOUT_MS_MAX)),
+        ("max_in_flight", whole(1, form_of::IN_FLIGHT_MAX)),
+        ("rate_limit_per_s", rate()),
+        ("ordered", json!({ "enum": [false, true, "key"] })),
+        ("disable_after_s", whole(0, form_of::DISABLE_AFTER_S_MAX)),
+    ]
+}
+
+fn new_webhook() -> Value {
+    let mut properties: Map<String, Value> = Map::new();
+    properties.insert("app_id".to_owned(), nullable(app_name()));
+    for (field, schema) in settable() {
+        let schema = if field == "url" { schema } else { nullable(schema) };
+        properties.insert(field.to_owned(), schema);
+    }
+    properties.insert("secret".to_owned(), nullable(secret()));
+    let example = json!([{ "url": "https://example.com/webhooks", "event_types": ["invoice.*"] }]);
+    json!({ "type": "object", "required": ["url"], "properties": properties, "additionalProperties": false, "examples": example })
+}
+
+/// A merge patch may also hold parts of `auth` and `tls`, where the webhook has the rest.
+fn webhook_patch() -> Value {
+    let mut properties: Map<String, Value> = Map::new();
+    for (field, schema) in settable() {
+        let schema = match field {
+            "url" => schema,
+            "headers" => nullable(headers(nullable(header_value()))),
+            _ => nullable(schema),
+        };
+        properties.insert(field.to_owned(), schema);
+    }
+    json!({
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+        "description": "RFC 7396: null brings a field's default back, or takes one header away; of `auth` and `tls` the parts that change are enough. A credential sent back as its mask stays as it is.",
+    })
+}
+
+fn headers(value: Value) -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" },
+        "additionalProperties": value,
+        "maxProperties": form_of::HEADERS_MAX,
+        "description": "Extra request headers; not those of one hop, `host`, `content-*`, and what signing sets.",
+    })
+}
+
+fn header_value() -> Value {
+    json!({ "type": "string", "maxLength": form_of::HEADER_VALUE_BYTES_MAX, "pattern": "^([!-~]([ -~\\t]*[!-~])?)?$" })
+}
+
+fn auth() -> Value {
+    let kind = |name: &str| json!({ "const": name });
+    let credential = line(0, form_of::CREDENTIAL_CHARS_MAX);
+    let mut username = credential.clone();
+    username["pattern"] = "^[^:\\u0000-\\u001f\\u007f-\\u009f]*$".into();
+    let name = json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
+    let basic = [("type", kind("basic")), ("username", username), ("password", credential)];
+    json!({
+        "oneOf": [
+            form(&["type", "username", "password"], basic),
+            form(&["type", "token"], [("type", kind("bearer")), ("token", header_value())]),
+            form(&["type", "name", "value"], [("type", kind("header")), ("name", name), ("value", header_value())]),
+        ],
+    })
+}
+
+fn signature() -> Value {
+    let schemes = choice(&["standard", "ed25519", "dfns", "sent"]);
+    let list = json!({ "type": "array", "items": schemes, "minItems": 1, "uniqueItems": true });
+    json!({ "anyOf": [{ "const": "none" }, list] })
+}
+
+fn tls() -> Value {
+    let pem = |label: &str| {
+        let block = format!("-----BEGIN {label}-----\\r?\\n[A-Za-z0-9+/=\\r\\n]+\\n-----END {label}-----");
+        json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX, "pattern": format!("^({block}\\r?\\n?)+$") })
+    };
+    let mut schema = form(
+        &[],
+        [
+            ("ca_pem", pem("CERTIFICATE")),
+            ("client_cert_pem", pem("CERTIFICATE")),
+            ("client_key_pem", pem("PRIVATE KEY")),
+        ],
+    );
+    schema["description"] = "A pinned CA; a client certificate and its key, given together.".into();
+    let pair = |kind: &str| json!({ "client_cert_pem": { "type": kind }, "client_key_pem": { "type": kind } });
+    let both = json!({ "required": ["client_cert_pem", "client_key_pem"], "properties": pair("string") });
+    schema["anyOf"] = json!([{ "properties": pair("null") }, both]);
+    schema
+}
+
+fn filter() -> Value {
+    let nested = json!({ "type": "array", "items": reference("Filter") });
+    let path = json!({ "type": "string", "maxLength": 1024, "pattern": "^(/([^~]|~[01])*)*$" });
+    let operator = |name: &'static str, schema: Value| form(&["path", name], [("path", path.clone()), (name, schema)]);
+    let mut branches = vec![
+        form(&["all"], [("all", nested.clone())]),
+        form(&["any"], [("any", nested)]),
+        form(&["not"], [("not", reference("Filter"))]),
+        operator("eq", json!({})),
+        operator("ne", json!({})),
+        operator("in", json!({ "type": "array" })),
+        operator("exists", boolean()),
+        operator("prefix", text()),
+    ];
+    for comparison in ["gt", "gte", "lt", "lte"] {
+        branches.push(operator(comparison, json!({ "type": "number" })));
+    }
+    json!({ "oneOf": branches, "description": "A match on `data`: at most 8 deep, at most 64 conditions." })
+}
+
+fn webhook() -> Value {
+    let mut schema = record([
+        ("id", id()),
+        ("app_id", id()),
+        ("created_at", time()),
+        ("updated_at", time()),
+        ("disabled_reason", nullable(choice(&["manual", "failures", "gone"]))),
+        ("consecutive_failures", count()),
+        ("last_attempt_at", nullable(time())),
+        ("last_success_at", nullable(time())),
+        ("circuit", choice(&["closed", "open", "half_open"])),
+    ]);
+    const MAY_BE_NULL: [&str; 5] = ["description", "auth", "filter", "tls", "rate_limit_per_s"];
+    for (field, shown) in settable() {
+        let shown = match field {
+            "retry_schedule_s" => items(count(), form_of::SCHEDULE_STEPS_MAX),
+            "tls" => json!({ "type": "object", "description": "The client's key is masked." }),
+            _ => shown,
+        };
+        let shown = if MAY_BE_NULL.contains(&field) { nullable(shown) } else { shown };
+        schema["properties"][field] = shown;
+        if let Some(required) = schema["required"].as_array_mut() {
+            required.push(field.into());
+        }
+    }
+    schema
+}
+
+fn secrets() -> Value {
+    let previous = record([("secret", text()), ("expires_at", time())]);
+    record([("secret", text()), ("previous", json!({ "type": "array", "items": previous }))])
+}
+
+fn public_keys() -> Value {
+    let jwk = record([
+        ("kty", json!({ "const": "OKP" })),
+        ("crv", json!({ "const": "Ed25519" })),
+        ("x", text()),
+        ("kid", text()),
+        ("use", json!({ "const": "sig" })),
+        ("alg", json!({ "const": "EdDSA" })),
+    ]);
+    let row = record([("public_key", text()), ("expires_at", nullable(time()))]);
+    record([("keys", json!({ "type": "array", "items": jwk })), ("data", json!({ "type": "array", "items": row }))])
+}
+
+fn new_replay() -> Value {
+    let mut schema = form(
+        &[],
+        [
+            ("webhook_id", about(id(), "Either this or `app_id`.")),
+            ("app_id", app_name()),
+            ("from", time()),
+            ("to", time()),
+            ("types", items(pattern(), form_of::EVENT_TYPES_MAX)),
+            ("status", choice(&["pending", "retrying", "delivered", "failed", "cancelled"])),
+            (
+                "missing",
+                about(boolean(), "Only events that match now and were never delivered there; not with `status`."),
+            ),
+            ("dry_run", boolean()),
+            ("rate_per_s", rate()),
+        ],
+    );
+    schema["oneOf"] = json!([
+        { "required": ["webhook_id"], "properties": { "webhook_id": { "type": "string" }, "app_id": { "type": "null" } } },
+        { "required": ["app_id"], "properties": { "app_id": { "type": "string" }, "webhook_id": { "type": "null" } } },
+    ]);
+    schema
+}
+
+fn replay() -> Value {
+    record([
+        ("id", id()),
+        ("webhook_id", nullable(id())),
+        ("app_id", nullable(id())),
+        ("status", choice(&["running", "done", "cancelled"])),
+        ("matched", count()),
+        ("created", count()),
+        ("delivered", count()),
+        ("failed", count()),
+        ("created_at", time()),
+        ("finished_at", nullable(time())),
+    ])
+}
+
+fn app() -> Value {
+    record([
+        ("id", id()),
+        ("name", text()),
+        ("uid", nullable(text())),
+        ("default", about(boolean(), "Whether it is what everything belongs to that names no app.")),
+        ("created_at", time()),
+        ("updated_at", time()),
+    ])
+}
+
+fn scopes() -> Value {
+    let mut schema = items(choice(&Scope::ALL.map(Scope::as_str)), Scope::ALL.len());
+    schema["minItems"] = 1.into();
+    schema
+}
+
+fn new_key() -> Value {
+    form(
+        &["name", "scopes"],
+        [
+            ("name", name()),
+            ("scopes", about(scopes(), "Only scopes that the maker has as well.")),
+            ("app_id", about(app_name(), "Confines the key to an app.")),
+            ("expires_at", time()),
+            ("rate_per_s", rate()),
+        ],
+    )
+}
+
+fn key() -> Value {
+    record([
+        ("id", id()),
+        ("name", text()),
+        ("scopes", scopes()),
+        ("app_id", nullable(id())),
+        ("created_at", time()),
+        ("expires_at", nullable(time())),
+        ("rate_per_s", nullable(rate())),
+    ])
+}
+
+fn organization() -> Value {
+    record([("id", id()), ("name", text()), ("default_app_id", id()), ("created_at", time())])
+}

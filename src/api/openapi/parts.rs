@@ -1,0 +1,87 @@
+//! The small pieces that schemas are made of.
+
+use serde_json::{Map, Value, json};
+
+pub fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// `{"data": […], "next_cursor": …}` over a named row.
+pub fn list(row: &str) -> Value {
+    record([
+        ("data", json!({ "type": "array", "items": reference(row) })),
+        ("next_cursor", nullable(json!({ "type": "string" }))),
+    ])
+}
+
+/// An object of an answer: every member is always there.
+pub fn record<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let required: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+    json!({ "type": "object", "required": required, "properties": map(&members) })
+}
+
+/// An object of a request: nothing but these members, of which `required` must be there; the others may be null.
+pub fn form<const N: usize>(required: &[&str], members: [(&str, Value); N]) -> Value {
+    let members = members.map(|(name, schema)| match required.contains(&name) {
+        true => (name, schema),
+        false => (name, nullable(schema)),
+    });
+    json!({ "type": "object", "required": required, "properties": map(&members), "additionalProperties": false })
+}
+
+fn map(members: &[(&str, Value)]) -> Map<String, Value> {
+    members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect()
+}
+
+/// The schema, or null.
+pub fn nullable(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+pub fn time() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+pub fn id() -> Value {
+    json!({ "type": "string", "format": "uuid" })
+}
+
+pub fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+/// A string of so many characters without control characters (Unicode's Cc).
+pub fn line(min: usize, max: usize) -> Value {
+    json!({ "type": "string", "minLength": min, "maxLength": max, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$" })
+}
+
+pub fn boolean() -> Value {
+    json!({ "type": "boolean" })
+}
+
+pub fn count() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+pub fn whole(min: u64, max: u64) -> Value {
+    json!({ "type": "integer", "minimum": min, "maximum": max })
+}
+
+pub fn number(min: f64, max: f64) -> Value {
+    json!({ "type": "number", "minimum": min, "maximum": max })
+}
+
+pub fn choice(names: &[&str]) -> Value {
+    json!({ "type": "string", "enum": names })
+}
+
+/// A list with an upper bound.
+pub fn items(schema: Value, max: usize) -> Value {
+    json!({ "type": "array", "items": schema, "maxItems": max })
+}
+
+/// `schema` with words about it.
+pub fn about(mut schema: Value, description: &str) -> Value {
+    schema["description"] = description.into();
+    schema
+}

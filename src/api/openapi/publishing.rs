@@ -1,0 +1,157 @@
+//! The schemas of events, published and read, and of CloudEvents.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::native::publish::{
+    BATCH_EVENTS_MAX, CHANNEL_CHARS_MAX, CHANNELS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX,
+    METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
+};
+
+use super::parameters::{app_name, event_type};
+use super::parts::{about, choice, count, form, id, items, line, nullable, record, reference, text, time};
+
+pub fn schemas() -> Map<String, Value> {
+    let batch = json!({ "type": "array", "items": reference("NewEvent"), "minItems": 1, "maxItems": BATCH_EVENTS_MAX });
+    let published_any = json!({ "anyOf": [reference("Published"), reference("PublishedMany")] });
+    [
+        ("NewEvent", new_event()),
+        ("NewEvents", form(&["events"], [("events", batch)])),
+        ("Published", record(published())),
+        ("PublishedMany", record([("data", json!({ "type": "array", "items": reference("Published") }))])),
+        ("PublishedAny", published_any),
+        ("CloudEvent", cloud_event()),
+        (
+            "CloudEvents",
+            json!({ "type": "array", "items": reference("CloudEvent"), "minItems": 1, "maxItems": BATCH_EVENTS_MAX }),
+        ),
+        ("Event", extended("Published", event_details())),
+        ("EventWithData", extended("Event", record([("data", data())]))),
+        ("EventWithDecisions", extended("EventWithData", record([("webhooks", decisions())]))),
+        ("CancelledEvent", record([("id", id()), ("cancelled", count())])),
+        ("Feed", feed()),
+        ("Nothing", form(&[], [])),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+/// Everything of a named schema, and more.
+fn extended(base: &str, more: Value) -> Value {
+    json!({ "allOf": [reference(base), more] })
+}
+
+fn data() -> Value {
+    json!({ "description": "Any JSON; kept and sent byte for byte. Null as well once it is erased." })
+}
+
+fn own_type() -> Value {
+    let mut schema = about(event_type(), "Not `postrider.…`: those are made by Postrider itself.");
+    schema["not"] = json!({ "type": "string", "pattern": "^postrider\\." });
+    schema
+}
+
+fn new_event() -> Value {
+    let metadata = json!({
+        "type": "object",
+        "propertyNames": { "minLength": 1, "maxLength": METADATA_NAME_CHARS_MAX },
+        "additionalProperties": line(0, METADATA_VALUE_CHARS_MAX),
+        "maxProperties": METADATA_ENTRIES_MAX,
+    });
+    let mut schema = form(
+        &["type", "data"],
+        [
+            ("type", own_type()),
+            ("data", json!({ "description": "Any JSON; kept and sent byte for byte." })),
+            ("event_id", about(line(1, EVENT_ID_CHARS_MAX), "The producer's own id: the same again is a duplicate.")),
+            ("occurred_at", about(time(), "The time of receipt where it is not given.")),
+            ("subject", line(1, SUBJECT_CHARS_MAX)),
+            ("channels", items(line(1, CHANNEL_CHARS_MAX), CHANNELS_MAX)),
+            (
+                "app_id",
+                about(
+                    app_name(),
+                    "An app's id or `uid`; the key's own app, or the default app, where it is not given.",
+                ),
+            ),
+            ("ordering_key", line(1, ORDERING_KEY_CHARS_MAX)),
+            (
+                "deliver_at",
+                about(time(), "Not before this; the retry schedule after it must end within the retention."),
+            ),
+            ("expires_at", about(time(), "Not after this; not before `deliver_at`.")),
+            ("metadata", metadata),
+        ],
+    );
+    schema["examples"] = json!([{ "type": "invoice.paid", "data": { "id": 42 }, "event_id": "inv-42-paid" }]);
+    schema
+}
+
+fn published() -> [(&'static str, Value); 9] {
+    [
+        ("id", id()),
+        ("type", text()),
+        ("event_id", nullable(text())),
+        ("app_id", id()),
+        ("occurred_at", time()),
+        ("received_at", time()),
+        ("subject", nullable(text())),
+        ("deliveries", about(count(), "How many webhooks it goes to.")),
+        ("duplicate", json!({ "type": "boolean", "description": "The event was there already; nothing new is sent." })),
+    ]
+}
+
+fn event_details() -> Value {
+    record([
+        ("metadata", json!({ "type": "object", "additionalProperties": text() })),
+        ("channels", json!({ "type": "array", "items": text() })),
+        ("ordering_key", nullable(text())),
+        ("deliver_at", nullable(time())),
+        ("expires_at", nullable(time())),
+        ("traceparent", nullable(text())),
+        ("erased_at", nullable(time())),
+    ])
+}
+
+fn decisions() -> Value {
+    let reason = "The delivery's status; or what filters (`type`, `channel`, `filter`, `created_later`, `disabled`, \
+                  `about_itself`, `changed_since`, `not_wanted`); or what holds (`paused`, `disabled`, `circuit_open`, \
+                  `retry_after`, `deliver_at`, `ordered`).";
+    let decision = record([
+        ("webhook_id", id()),
+        ("decision", choice(&["delivered_to", "filtered", "held"])),
+        ("reason", about(text(), reason)),
+    ]);
+    json!({ "type": "array", "items": decision })
+}
+
+fn feed() -> Value {
+    let row = record([("delivery_id", id()), ("event", reference("EventWithData"))]);
+    record([("data", json!({ "type": "array", "items": row })), ("next_cursor", nullable(text()))])
+}
+
+/// CloudEvents 1.0, JSON format; other attributes are kept in `metadata`.
+fn cloud_event() -> Value {
+    json!({
+        "type": "object",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": { "const": "1.0" },
+            "id": line(1, METADATA_VALUE_CHARS_MAX),
+            "source": { "type": "string", "minLength": 1, "maxLength": METADATA_VALUE_CHARS_MAX, "pattern": "^[!-~]+$" },
+            "type": own_type(),
+            "subject": nullable(line(1, SUBJECT_CHARS_MAX)),
+            "time": nullable(time()),
+            "datacontenttype": nullable(line(1, METADATA_VALUE_CHARS_MAX)),
+            "dataschema": nullable(line(1, METADATA_VALUE_CHARS_MAX)),
+            "partitionkey": nullable(line(1, ORDERING_KEY_CHARS_MAX)),
+            "traceparent": nullable(line(1, METADATA_VALUE_CHARS_MAX)),
+            "data": {},
+            "data_base64": nullable(json!({ "type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$" })),
+        },
+        "propertyNames": { "pattern": "^([a-z0-9]+|data_base64)$" },
+        "maxProperties": METADATA_ENTRIES_MAX,
+        "additionalProperties": { "anyOf": [line(0, METADATA_VALUE_CHARS_MAX), { "type": ["boolean", "integer", "null"] }] },
+        "not": { "required": ["data", "data_base64"], "properties": { "data_base64": { "type": "string" } } },
+    })
+}

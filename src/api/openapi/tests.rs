@@ -1,0 +1,150 @@
+//! The description against the route table, and against itself.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::api::native::webhook_view::WebhookView;
+use crate::api::native::{attempts::AttemptView, deliveries::DeliveryView, webhook_form};
+use crate::model::webhook::WebhookState;
+use crate::model::{Attempt, Delivery, DeliveryStatus, Id, Outcome, Time, Timings, Trigger};
+
+#[test]
+fn routes_and_operations_are_the_same_set() {
+    let routes: Vec<_> = ROUTES.iter().map(|route| (route.verb.as_str(), route.path)).collect();
+    let operations: Vec<_> =
+        operations::OPERATIONS.iter().map(|operation| (operation.verb.as_str(), operation.path)).collect();
+    assert_eq!(routes, operations);
+    let ids: BTreeSet<_> = operations::OPERATIONS.iter().map(|operation| operation.id).collect();
+    assert_eq!(ids.len(), operations.len(), "every operation has its own id");
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_part_is_used() {
+    let document = document();
+    let text = document.to_string();
+    let used: BTreeSet<String> =
+        text.split("\"#/components/").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
+    for pointer in &used {
+        assert!(document.pointer(&format!("/components/{pointer}")).is_some(), "{pointer} leads nowhere");
+    }
+    for kind in ["schemas", "headers"] {
+        for name in document["components"][kind].as_object().unwrap().keys() {
+            assert!(used.contains(&format!("{kind}/{name}")), "{kind}/{name} is not used");
+        }
+    }
+}
+
+#[test]
+fn a_body_is_described_where_the_route_takes_one() {
+    for route in ROUTES {
+        let described = operations::of(route).request.is_some();
+        assert_eq!(described, route.body != Body::None, "{} {}", route.verb.as_str(), route.path);
+    }
+}
+
+#[test]
+fn every_operation_tells_how_it_can_fail() {
+    let document = document();
+    for route in ROUTES {
+        let operation = &document["paths"][route.path][route.verb.as_str().to_lowercase()];
+        let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
+        assert!(statuses.iter().any(|status| status.starts_with('2')), "{}", route.path);
+        for always in ["400", "403", "413", "415", "421"] {
+            assert!(statuses.iter().any(|status| *status == always), "{always} at {}", route.path);
+        }
+        let keyed = operation["security"] != json!([]);
+        assert_eq!(statuses.iter().any(|status| *status == "429"), keyed, "{}", route.path);
+    }
+}
+
+/// The members of an answer, as described: those of all its parts.
+fn members(document: &Value, schema: &Value) -> BTreeSet<String> {
+    if let Some(name) = schema["$ref"].as_str().and_then(|at| at.strip_prefix('#')) {
+        return members(document, document.pointer(name).unwrap());
+    }
+    let own = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let parts = schema["allOf"].as_array().into_iter().flatten().flat_map(|part| members(document, part));
+    own.chain(parts).collect()
+}
+
+fn check(name: &str, shown: impl serde::Serialize) {
+    let document = document();
+    let described = members(&document, &parts::reference(name));
+    let shown = serde_json::to_value(shown).unwrap();
+    let shown: BTreeSet<String> = shown.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(shown, described, "{name}");
+}
+
+#[test]
+fn answers_have_exactly_the_described_members() {
+    let webhook = webhook_form::blank(Id::MIN, Id::MIN);
+    check("Webhook", WebhookView::new(&webhook, &WebhookState::default()));
+    let delivery = Delivery {
+        id: Id::MIN,
+        event_id: Id::MIN,
+        webhook_id: Id::MIN,
+        org_id: Id::MIN,
+        app_id: Id::MIN,
+        event_type: String::new(),
+        status: DeliveryStatus::Pending,
+        attempts: 0,
+        next_attempt_at: None,
+        created_at: Time::ZERO,
+        first_attempt_at: None,
+        completed_at: None,
+        replay_of: None,
+        job_id: None,
+        expires_at: None,
+        ordering_key: None,
+        last_attempt_id: None,
+        last_status_code: None,
+        last_outcome: None,
+        last_error: None,
+        last_response_time_ms: None,
+        manual: false,
+    };
+    check("Delivery", DeliveryView::new(&delivery));
+    let attempt = Attempt {
+        id: Id::MIN,
+        delivery_id: Id::MIN,
+        event_id: Id::MIN,
+        webhook_id: Id::MIN,
+        org_id: Id::MIN,
+        app_id: Id::MIN,
+        event_type: String::new(),
+        number: 1,
+        retry_of: None,
+        trigger: Trigger::Event,
+        url: String::new(),
+        method: webhook.method,
+        field_set: webhook.field_set,
+        include_html: webhook.include_html,
+        content_type: webhook.content_type,
+        signed_at: 0,
+        started_at: Time::ZERO,
+        finished_at: Time::ZERO,
+        success: true,
+        outcome: Outcome::Success,
+        status_code: Some(200),
+        error: None,
+        response_time_ms: None,
+        next_attempt_at: None,
+        remote_addr: None,
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        response_body: None,
+        timings: Timings::default(),
+    };
+    check("Attempt", AttemptView::new(&attempt));
+    check("TrialAttempt", AttemptView::unstored(&attempt));
+}
+
+#[test]
+fn what_can_be_set_is_what_is_read() {
+    let document = document();
+    let described: BTreeSet<String> =
+        document["components"]["schemas"]["WebhookPatch"]["properties"].as_object().unwrap().keys().cloned().collect();
+    let webhook = webhook_form::blank(Id::MIN, Id::MIN);
+    let writable = crate::api::native::webhook_view::writable(&webhook);
+    assert_eq!(described, writable.iter().map(|(name, _)| (*name).to_owned()).collect());
+}

@@ -1,0 +1,105 @@
+//! `postrider demo`: a whole installation for twenty seconds, in this process and in a directory of its own.
+//!
+//! Invariant: every line of the story is read back over the HTTP API of the daemon that was started, with a key; nothing
+//! is told from inside. However it is stopped, short of SIGKILL, the directory is gone afterwards.
+
+mod scratch;
+mod stage;
+mod story;
+mod watch;
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, sleep_until};
+
+use super::Exit;
+use super::listen::Stop;
+use super::screen::{Format, Output, Screen};
+use scratch::Scratch;
+use stage::Stage;
+use watch::Watch;
+
+/// How long the daemon is given for what is in hand when the demo ends.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two looks at the API.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// See all of it in twenty seconds: a daemon, two receivers, events delivered, failed and retried
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider demo
+  postrider demo --keep          stay until Ctrl-C
+
+Everything is kept in a temporary directory, which is removed at the end.")]
+pub struct Demo {
+    /// Stay until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+    /// End after this many seconds
+    #[arg(long, hide = true, default_value_t = 20, value_name = "SECONDS")]
+    seconds: u64,
+}
+
+impl Demo {
+    pub fn run(self) -> Result<(), Exit> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
+        let entered = runtime.enter();
+        // Before the directory exists, so that no signal can fall between making it and being able to remove it.
+        let stop = Stop::new()?;
+        let scratch = Scratch::new()?;
+        drop(entered);
+        let ended = runtime.block_on(self.play(&scratch, stop));
+        // After the last thread that might still write.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        let removed = scratch.remove();
+        ended.and(removed)
+    }
+
+    async fn play(&self, scratch: &Scratch, mut stop: Stop) -> Result<(), Exit> {
+        let stage = tokio::select! {
+            stage = Stage::set(scratch.path()) => stage?,
+            () = stop.asked() => return Ok(()),
+        };
+        let screen = Output { output: Format::Table }.screen();
+        let told = tokio::select! {
+            told = self.tell(&stage, screen) => told,
+            () = stop.asked() => Ok(()),
+        };
+        stage.strike(STOP_TIMEOUT).await;
+        told
+    }
+
+    /// The story, then the figures, then whatever a second shell does, until the time is up.
+    async fn tell(&self, stage: &Stage, screen: Screen) -> Result<(), Exit> {
+        let end = Instant::now() + Duration::from_secs(self.seconds);
+        let client = stage.client()?;
+        screen.text(story::opening(stage, screen.paint))?;
+        let mut watch = Watch::new(stage.judgements());
+        let mut story = story::Story::default();
+        let mut figures_told_at = None;
+        loop {
+            let news = watch.look(&client).await?;
+            for line in &news {
+                screen.text(line.text(screen.paint))?;
+            }
+            story.go_on(&client, &watch).await?;
+            let is_over = !self.keep && Instant::now() + LOOK_EVERY >= end;
+            if figures_told_at.is_none() && story.is_told(&watch) {
+                figures_told_at = Some(watch.told());
+                story::figures(&client, &watch, screen).await?;
+                screen.text(story::closing(stage, (!self.keep).then(|| end - Instant::now())))?;
+            } else if is_over {
+                // What a second shell made of it.
+                if figures_told_at != Some(watch.told()) {
+                    story::figures(&client, &watch, screen).await?;
+                }
+                return Ok(());
+            }
+            let next = Instant::now() + LOOK_EVERY;
+            sleep_until(if self.keep { next } else { next.min(end) }).await;
+        }
+    }
+}

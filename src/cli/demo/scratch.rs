@@ -1,0 +1,78 @@
+//! A directory for one run, for its owner alone, gone when the run ends: also when it ends by an error or a panic.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::cli::Exit;
+use crate::engine::clock::{Random as _, SystemRandomness};
+
+/// Removed when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// A new directory below the system's temporary one. Its name cannot be guessed, and it is refused if it is there
+    /// already, so that nobody can have put a link in its place.
+    pub fn new() -> Result<Self, Exit> {
+        let mut random = [0; 8];
+        SystemRandomness::default().fill(&mut random);
+        let name = format!("postrider-demo-{:016x}", u64::from_be_bytes(random));
+        let path = std::env::temp_dir().join(name);
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self { path }),
+            Err(error) => Err(Exit::failed(format!("cannot make the directory {}: {error}", path.display()))
+                .hint("TMPDIR names the place for temporary directories")),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it now, and says so if that fails.
+    pub fn remove(self) -> Result<(), Exit> {
+        fs::remove_dir_all(&self.path)
+            .map_err(|error| Exit::failed(format!("{} could not be removed: {error}", self.path.display())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing is left to be told when `remove` has done it, or has said why it could not.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn it_is_private_and_gone_afterwards_with_all_that_is_in_it() {
+        let (one, other) = (Scratch::new().expect("one"), Scratch::new().expect("another"));
+        let (path, other_path) = (one.path().to_owned(), other.path().to_owned());
+        assert_ne!(path, other_path);
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o700);
+        fs::create_dir(path.join("below")).and_then(|()| fs::write(path.join("below/file"), "x")).expect("written");
+        drop(one);
+        other.remove().expect("removed");
+        assert!(!path.exists() && !other_path.exists());
+    }
+
+    #[test]
+    fn it_is_gone_after_a_panic() {
+        let kept = std::sync::Mutex::new(PathBuf::new());
+        let unwound = std::panic::catch_unwind(|| {
+            let scratch = Scratch::new().expect("a directory");
+            scratch.path().clone_into(&mut kept.lock().expect("unpoisoned"));
+            std::panic::resume_unwind(Box::new("as if it had panicked"));
+        });
+        assert!(unwound.is_err());
+        assert!(!kept.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).exists());
+    }
+}

@@ -1,0 +1,325 @@
+//! What happens, as the API tells it: new events and new attempts since the last look, as lines.
+//!
+//! Invariant: nothing is told twice. Ids of events and of attempts rise in the order of their commits, so that whatever
+//! is new has an id above the last one seen. Attempts are read before events, so that an attempt's event is known.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::cli::Exit;
+use crate::cli::client::{Call, Client};
+use crate::cli::list;
+use crate::cli::listen::seen::Seen;
+use crate::cli::listen::verify::Judgement;
+use crate::cli::paint::Paint;
+use crate::cli::table::one_line;
+
+/// Webhooks that are followed; a second shell may make further ones.
+const WEBHOOKS_MAX: usize = 20;
+/// Rows of one page, and pages of one look: a burst above it is cut, and said so.
+const PAGE_ROWS: u16 = 250;
+const PAGES_MAX: usize = 4;
+/// Types and judgements that are remembered; a demo never gets there, `--keep` and a load generator may.
+const REMEMBERED_MAX: usize = 20_000;
+
+const TYPE_WIDTH: usize = 16;
+const WEBHOOK_WIDTH: usize = 8;
+
+/// What the receivers found out about signatures, by delivery and attempt.
+#[derive(Debug, Default)]
+pub struct Judgements(HashMap<(String, u64), Judgement>);
+
+impl Judgements {
+    pub fn learn(&mut self, seen: &Seen) {
+        let header = |name: &str| seen.headers.get(name).and_then(|value| value.to_str().ok());
+        let number = header("postrider-attempt").and_then(|text| text.parse().ok());
+        let (Some(delivery), Some(number)) = (header("postrider-delivery-id"), number) else { return };
+        if self.0.len() >= REMEMBERED_MAX {
+            self.0.clear();
+        }
+        self.0.insert((delivery.to_owned(), number), seen.judgement);
+    }
+
+    fn take(&mut self, delivery: &str, number: u64) -> Option<Judgement> {
+        self.0.remove(&(delivery.to_owned(), number))
+    }
+}
+
+/// What is known, and up to where it was told.
+pub struct Watch {
+    judgements: Arc<Mutex<Judgements>>,
+    /// Id and name, oldest first.
+    webhooks: Vec<(String, String)>,
+    types: HashMap<String, String>,
+    /// The greatest id told, by list: a webhook's id, or nothing for the events.
+    last: HashMap<String, String>,
+    told: usize,
+    outcomes: Vec<Outcome>,
+}
+
+/// One attempt's end, for the story.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub event_id: String,
+    pub webhook: String,
+    pub success: bool,
+}
+
+/// One line to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    /// RFC 3339.
+    at: String,
+    what: &'static str,
+    event_type: String,
+    webhook: String,
+    /// Attempt number, status, milliseconds; each may be empty.
+    figures: [String; 3],
+    note: String,
+}
+
+impl Watch {
+    pub fn new(judgements: Arc<Mutex<Judgements>>) -> Self {
+        Self {
+            judgements,
+            webhooks: Vec::new(),
+            types: HashMap::new(),
+            last: HashMap::new(),
+            told: 0,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Lines told so far.
+    pub fn told(&self) -> usize {
+        self.told
+    }
+
+    /// Webhooks by id and name, oldest first.
+    pub fn webhooks(&self) -> &[(String, String)] {
+        &self.webhooks
+    }
+
+    /// Whether the event has arrived at the webhook.
+    pub fn has_arrived(&self, event_id: &str, webhook: &str) -> bool {
+        self.outcomes.iter().any(|end| end.success && end.event_id == event_id && end.webhook == webhook)
+    }
+
+    /// What is new, oldest first.
+    pub async fn look(&mut self, client: &Client) -> Result<Vec<Line>, Exit> {
+        let page = list::page(client, &Call::get(&["webhooks"]).query("limit", Some(WEBHOOKS_MAX))).await?;
+        self.webhooks = page.rows().iter().rev().map(|row| (member(row, "id"), member(row, "name"))).collect();
+        let mut attempts = Vec::new();
+        let mut is_cut = false;
+        for (id, name) in self.webhooks.clone() {
+            let (rows, cut) = self.news(client, &id, Call::get(&["webhooks", &id, "attempts"])).await?;
+            attempts.extend(rows.into_iter().map(|row| (name.clone(), row)));
+            is_cut |= cut;
+        }
+        let (events, cut) = self.news(client, "", Call::get(&["events"])).await?;
+        let mut lines: Vec<Line> = events.iter().map(|event| self.accepted(event)).collect();
+        for (name, attempt) in attempts {
+            self.tried(&name, &attempt, &mut lines);
+        }
+        // Stable: what has the same millisecond stays in the order of cause and effect.
+        lines.sort_by(|one, other| one.at.cmp(&other.at));
+        self.told += lines.len();
+        if is_cut || cut {
+            eprintln!("too much at once: some lines are left out");
+        }
+        Ok(lines)
+    }
+
+    /// Rows above the last one told, oldest first, and whether there were too many.
+    async fn news(&mut self, client: &Client, list: &str, call: Call) -> Result<(Vec<Value>, bool), Exit> {
+        let last = self.last.get(list).cloned().unwrap_or_default();
+        let mut rows: Vec<Value> = Vec::new();
+        let mut call = call.query("limit", Some(PAGE_ROWS));
+        let mut is_cut = true;
+        for _ in 0..PAGES_MAX {
+            let page = list::page(client, &call).await?;
+            let page_rows = page.rows();
+            let known = page_rows.iter().any(|row| member(row, "id") <= last);
+            rows.extend(page_rows.into_iter().filter(|row| member(row, "id") > last));
+            match page.next_cursor.filter(|_| !known) {
+                Some(cursor) => call = call.with_query("cursor", &cursor),
+                None => {
+                    is_cut = false;
+                    break;
+                }
+            }
+        }
+        if let Some(newest) = rows.first() {
+            self.last.insert(list.to_owned(), member(newest, "id"));
+        }
+        rows.reverse();
+        Ok((rows, is_cut))
+    }
+
+    fn accepted(&mut self, event: &Value) -> Line {
+        let (id, event_type) = (member(event, "id"), member(event, "type"));
+        if self.types.len() >= REMEMBERED_MAX {
+            self.types.clear();
+        }
+        self.types.insert(id, event_type.clone());
+        let note = match event["deliveries"].as_u64() {
+            Some(1) => "stored; 1 delivery".to_owned(),
+            count => format!("stored; {} deliveries", count.unwrap_or(0)),
+        };
+        let at = member(event, "received_at");
+        Line { at, what: "accepted", event_type, webhook: String::new(), figures: Default::default(), note }
+    }
+
+    /// One line for a first attempt, two for a later one: that it was made, and how it ended.
+    fn tried(&mut self, webhook: &str, attempt: &Value, lines: &mut Vec<Line>) {
+        let event_id = member(attempt, "event_id");
+        let number = attempt["number"].as_u64().unwrap_or(0);
+        let success = attempt["success"] == true;
+        let event_type = self.types.get(&event_id).cloned().unwrap_or_else(|| "-".to_owned());
+        let line = |at: &str, what, figures, note| Line {
+            at: member(attempt, at),
+            what,
+            event_type: event_type.clone(),
+            webhook: webhook.to_owned(),
+            figures,
+            note,
+        };
+        if number > 1 {
+            let figures = [format!("#{number}"), String::new(), String::new()];
+            lines.push(line("started_at", "retried", figures, String::new()));
+        }
+        let judgement = {
+            let mut judgements = self.judgements.lock().unwrap_or_else(PoisonError::into_inner);
+            judgements.take(&member(attempt, "delivery_id"), number)
+        };
+        let shown = |name: &str| attempt[name].as_u64().map(|n| n.to_string()).unwrap_or_default();
+        let ms = shown("response_time_ms");
+        let ms = if ms.is_empty() { ms } else { format!("{ms} ms") };
+        let figures = [format!("#{number}"), shown("status_code"), ms];
+        let note = if success { delivered_note(judgement) } else { failed_note(attempt) };
+        lines.push(line("finished_at", if success { "delivered" } else { "failed" }, figures, note));
+        self.outcomes.push(Outcome { event_id, webhook: webhook.to_owned(), success });
+        if self.outcomes.len() > REMEMBERED_MAX {
+            self.outcomes.drain(..REMEMBERED_MAX / 2);
+        }
+    }
+}
+
+fn delivered_note(judgement: Option<Judgement>) -> String {
+    match judgement {
+        Some(Judgement::Verified) => "signature verified".to_owned(),
+        Some(Judgement::Bad(why)) => format!("signature bad: {why}"),
+        // A receiver of somebody else's.
+        Some(Judgement::NotChecked) | None => String::new(),
+    }
+}
+
+/// When the next attempt comes, counted from the end of this one.
+fn failed_note(attempt: &Value) -> String {
+    let moment = |name: &str| member(attempt, name).parse::<jiff::Timestamp>().ok();
+    match (moment("finished_at"), moment("next_attempt_at")) {
+        (Some(end), Some(next)) => {
+            let wait_ms = next.as_millisecond().saturating_sub(end.as_millisecond()).max(0);
+            format!("again in {}.{} s", wait_ms / 1_000, wait_ms % 1_000 / 100)
+        }
+        _ => format!("given up: {}", attempt["error"].as_str().unwrap_or("no attempt is left")),
+    }
+}
+
+fn member(row: &Value, name: &str) -> String {
+    row[name].as_str().unwrap_or_default().to_owned()
+}
+
+impl Line {
+    /// Above the lines.
+    pub fn head(paint: Paint) -> String {
+        let head =
+            laid("TIME (UTC)", "WHAT", "EVENT", "WEBHOOK", ["TRY", "CODE", "TOOK"].map(str::to_owned).as_slice());
+        paint.strong(head.trim_end())
+    }
+
+    /// Time, what, event type, webhook, attempt number, status, milliseconds, and what there is to say.
+    pub fn text(&self, paint: Paint) -> String {
+        let time = self.at.get(11..21).unwrap_or("-");
+        let (event_type, webhook) = (one_line(&self.event_type, TYPE_WIDTH), one_line(&self.webhook, WEBHOOK_WIDTH));
+        let line = laid(time, self.what, &event_type, &webhook, &self.figures);
+        let line = format!("{line}  {}", one_line(&self.note, 60));
+        // The word stands between two spaces of its own column, and once.
+        line.trim_end().replacen(self.what, &paint.word(self.what), 1)
+    }
+}
+
+fn laid(time: &str, what: &str, event_type: &str, webhook: &str, figures: &[String]) -> String {
+    let [number, status, ms] = [0, 1, 2].map(|n| figures.get(n).map_or("", String::as_str));
+    format!("{time:10}  {what:9}  {event_type:TYPE_WIDTH$}  {webhook:WEBHOOK_WIDTH$}  {number:3}  {status:4}  {ms:>6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const EVENT: &str = "019cbd75-3130-7922-b7c3-94ca668965c7";
+
+    fn attempt(number: u64, success: bool, next: Option<&str>) -> Value {
+        json!({
+            "id": "019cbd75-3131-7922-b7c3-94ca668965c7", "delivery_id": "d", "event_id": EVENT, "number": number,
+            "success": success, "status_code": if success { 200 } else { 500 }, "response_time_ms": 3,
+            "started_at": "2026-11-22T03:29:01.120Z", "finished_at": "2026-11-22T03:29:01.123Z",
+            "next_attempt_at": next, "error": if success { Value::Null } else { "Internal Server Error".into() },
+        })
+    }
+
+    fn told(attempts: &[Value], judged: &[(u64, Judgement)]) -> Vec<String> {
+        let judgements = judged.iter().map(|(number, judgement)| (("d".to_owned(), *number), *judgement)).collect();
+        let mut watch = Watch::new(Arc::new(Mutex::new(Judgements(judgements))));
+        let event = json!({"id": EVENT, "type": "invoice.paid", "received_at": "2026-11-22T03:29:00.000Z",
+            "deliveries": 2});
+        let mut lines = vec![watch.accepted(&event)];
+        attempts.iter().for_each(|attempt| watch.tried("flaky", attempt, &mut lines));
+        lines.iter().map(|line| line.text(Paint::when(false))).collect()
+    }
+
+    #[test]
+    fn a_delivery_is_told_from_acceptance_to_arrival() {
+        let failed = attempt(1, false, Some("2026-11-22T03:29:03.000Z"));
+        let lines = told(&[failed, attempt(2, true, None)], &[(2, Judgement::Verified)]);
+        assert_eq!(
+            lines,
+            [
+                "03:29:00.0  accepted   invoice.paid                                   stored; 2 deliveries",
+                "03:29:01.1  failed     invoice.paid      flaky     #1   500     3 ms  again in 1.8 s",
+                "03:29:01.1  retried    invoice.paid      flaky     #2",
+                "03:29:01.1  delivered  invoice.paid      flaky     #2   200     3 ms  signature verified",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_signature_and_the_last_failure_are_said() {
+        let bad = told(&[attempt(1, true, None)], &[(1, Judgement::Bad("no signature"))]);
+        assert!(bad[1].ends_with("signature bad: no signature"), "{bad:?}");
+        let last = told(&[attempt(1, false, None)], &[]);
+        assert!(last[1].ends_with("given up: Internal Server Error"), "{last:?}");
+        let unknown = told(&[attempt(1, true, None)], &[]);
+        assert!(unknown[1].ends_with("3 ms"), "nothing is claimed: {unknown:?}");
+    }
+
+    #[test]
+    fn only_the_word_is_coloured() {
+        let line = Line {
+            at: "2026-11-22T03:29:00.000Z".into(),
+            what: "failed",
+            event_type: "a.failed".into(),
+            webhook: "failed\u{1b}[2J".into(),
+            figures: Default::default(),
+            note: String::new(),
+        };
+        let text = line.text(Paint::when(true));
+        assert_eq!(text.matches('\u{1b}').count(), 2, "{text:?}");
+        assert!(text.starts_with("03:29:00.0  \u{1b}[31mfailed"), "{text:?}");
+    }
+}

@@ -1,0 +1,20 @@
+//! `postrider openapi`: the description of the HTTP API, as the daemon serves it.
+
+use clap::Args;
+
+use super::Exit;
+use crate::api;
+
+/// Print the OpenAPI 3.1 description of the HTTP API
+#[derive(Args, Debug)]
+#[command(after_help = "The daemon serves the same at /openapi.json.")]
+pub struct OpenApi {}
+
+impl OpenApi {
+    pub fn run(&self) -> Result<(), Exit> {
+        let text =
+            serde_json::to_string_pretty(&api::openapi::document()).map_err(|error| Exit::failed(error.to_string()))?;
+        println!("{text}");
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! A connection that speaks HTTP/2, which the peer chose in the TLS handshake. hyper frames; requests are judged and
+//! answered as over HTTP/1.1, each on a stream with a watch of its own.
+//!
+//! Invariant: everything that runs for a connection ends with it; no stream outlives `STREAM_MAX`, and a connection
+//! without streams is closed when its patience is over.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::is_over;
+use super::request::{Asker, answer};
+use super::watch::Watch;
+use super::{HEAD_BYTES_MAX, Limits, Service};
+use crate::engine::network::Conn;
+
+/// Requests of one connection at a time.
+const STREAMS_MAX: u32 = 100;
+/// Of answers that wait in memory until the peer takes them, for each stream.
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// From the head of a request to the last byte of its answer: longer than the longest call, a test of a webhook.
+const STREAM_MAX: Duration = Duration::from_secs(300);
+
+/// Serves requests until the peer or a deadline ends it, or `stop` turns true and the requests in hand are answered.
+pub(super) async fn serve<S: Service>(
+    service: Arc<S>,
+    limits: Limits,
+    conn: Box<dyn Conn>,
+    asker: Asker,
+    mut stop: watch::Receiver<bool>,
+) {
+    let streams = Streams::default();
+    let begun = streams.begun.clone();
+    let on_stream = service_fn(move |request| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        answered(service.clone(), limits, asker, request)
+    });
+    let http = http2::Builder::new(streams.clone())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(conn), on_stream);
+    let mut http = pin!(http);
+    let mut seen = 0;
+    let mut patience = limits.head_read;
+    let is_stopped = loop {
+        tokio::select! {
+            _ = http.as_mut() => return,
+            _ = stop.wait_for(|stop| *stop) => break true,
+            () = tokio::time::sleep(patience) => {
+                let begun = streams.begun.load(Ordering::Relaxed);
+                if streams.open() == 0 && begun == seen {
+                    break false;
+                }
+                (seen, patience) = (begun, limits.idle);
+            }
+        }
+    };
+    http.as_mut().graceful_shutdown();
+    if is_stopped {
+        // What is in hand is finished; the drain cuts what takes too long.
+        let _ = http.await;
+    } else {
+        let _ = timeout(limits.linger, http).await;
+    }
+}
+
+/// One request: made to look as over HTTP/1.1, answered, and cut short where a deadline passes.
+async fn answered<S: Service>(
+    service: Arc<S>,
+    limits: Limits,
+    asker: Asker,
+    mut request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    // RFC 9113 section 8.3.1: `:authority` stands for Host. Where both are there, they are compared with the framing.
+    if !request.headers().contains_key(HOST)
+        && let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    let is_head = request.method() == Method::HEAD;
+    let by = Instant::now() + limits.head_read;
+    let watch = Watch::new(limits, by);
+    let mut alarm = pin!(sleep_until(by));
+    let mut answer = pin!(answer(&*service, asker, &watch, request));
+    let mut told = None;
+    let response = std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                return Poll::Ready(response);
+            }
+            // Whoever reads the body sees that its time is over when asked again, and answers.
+            if !is_over(&watch, alarm.as_mut(), cx) || told == watch.deadline() {
+                return Poll::Pending;
+            }
+            told = watch.deadline();
+        }
+    })
+    .await;
+    response.map(|response| if is_head { without_body(response) } else { response })
+}
+
+/// The answer to HEAD: what it would be long, and nothing of it (RFC 9110 section 9.3.2).
+fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    use hyper::body::Body as _;
+    let length = response.body().size_hint().exact().unwrap_or(0);
+    response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    response.map(|_| Full::default())
+}
+
+/// What runs for one connection; all of it ends when the last clone is dropped with the connection.
+#[derive(Clone, Default)]
+struct Streams {
+    running: Arc<Mutex<JoinSet<()>>>,
+    /// Requests so far.
+    begun: Arc<AtomicU64>,
+}
+
+impl Streams {
+    /// Streams that are not over.
+    fn open(&self) -> usize {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.len()
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.spawn(async move {
+            let _ = timeout(STREAM_MAX, stream).await;
+        });
+    }
+}

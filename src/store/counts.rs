@@ -1,0 +1,231 @@
+//! Counts read from the figures that every commit keeps, never by walking what they count.
+//!
+//! Invariant: what retention has ended is not counted. Only in the one partition whose retention is just ending must rows
+//! be looked at for that, and only up to `EXAMINED_ROWS_MAX` of them; a webhook with more of them there is counted with
+//! all of them until that partition is dropped.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::id::{Id, WebhookId};
+use crate::model::{Attempt, Delivery, Time, Webhook};
+
+use super::command::Reach;
+use super::error::Result;
+use super::figures::{HourRow, SumsRow};
+use super::query::EXAMINED_ROWS_MAX;
+use super::reads::Store;
+use super::row;
+use super::shelf::Partition;
+use super::snapshot::{Next, Snapshot, Way};
+use super::tables::{self, Table};
+use super::upkeep::decoded;
+
+/// The attempts that started within one hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HourCount {
+    pub attempts: u64,
+    pub failures: u64,
+}
+
+/// The partitions that retention touches at one moment: all other ones show everything they hold.
+#[derive(Debug, Default)]
+pub(super) struct Fading {
+    /// First ids of partitions whose events are all over.
+    over: HashSet<u128>,
+    /// The partition of which a part is over.
+    partly: Option<Arc<Partition>>,
+}
+
+/// The same for the keys of one webhook, by file name; empty most of the time.
+pub(super) struct FadingKeys {
+    over: HashSet<String>,
+    partly: Option<String>,
+}
+
+impl Store {
+    /// Which partitions are over, or partly so.
+    pub(super) fn fading(&self, now: Time) -> Fading {
+        let partitions = self.shelf.partitions();
+        let ends = partitions.iter().skip(1).map(|next| Id::<Partition>::from_u128(next.first).time());
+        let mut fading = Fading::default();
+        for (partition, end) in partitions.iter().zip(ends.chain([Time::MAX])) {
+            let begin = Id::<Partition>::from_u128(partition.first).time();
+            let retention_ms = self.shelf.options.retention_ms;
+            if now < begin.plus_ms(retention_ms) {
+                break;
+            }
+            if now < end.plus_ms(retention_ms) {
+                fading.partly = Some(partition.clone());
+                break;
+            }
+            fading.over.insert(partition.first);
+        }
+        fading
+    }
+
+    /// How many deliveries of a webhook can be seen.
+    pub(super) fn visible_deliveries(&self, webhook: WebhookId, fading: &Fading, now: Time) -> Result<u64> {
+        let mut count = 0;
+        for partition in self.shelf.partitions().iter().filter(|p| !fading.over.contains(&p.first)) {
+            let snapshot = self.shelf.snapshot(partition)?;
+            let made = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.deliveries);
+            let partly = fading.partly.as_ref().is_some_and(|p| p.first == partition.first);
+            count += match partly && is_few(made) {
+                true => self.count_kept(&snapshot, webhook, now)?,
+                false => made,
+            };
+        }
+        Ok(count)
+    }
+
+    fn count_kept(&self, snapshot: &Snapshot, webhook: WebhookId, now: Time) -> Result<u64> {
+        let mut count = 0;
+        each_of(snapshot, Table::OfWebhook, webhook, |id| {
+            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
+            count += u64::from(delivery.is_some_and(|d| self.is_kept(d.event_id, now)));
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// The visible attempts within `reach` by the hour (since 1970) in which they started, from `from` through `to`, those
+    /// of removed webhooks included.
+    pub fn attempts_by_hour(&self, reach: Reach, from: u32, to: u32, now: Time) -> Result<BTreeMap<u32, HourCount>> {
+        let fading = self.fading(now);
+        let mut hours = BTreeMap::new();
+        let mut budget = EXAMINED_ROWS_MAX as u64;
+        for partition in self.shelf.partitions().iter().filter(|p| !fading.over.contains(&p.first)) {
+            // Whatever happens to an event happens after its partition began.
+            if Id::<Partition>::from_u128(partition.first).time().hour() > to {
+                break;
+            }
+            let snapshot = self.shelf.snapshot(partition)?;
+            let partly = fading.partly.as_ref().is_some_and(|p| p.first == partition.first);
+            for (owner, row) in super::upkeep::sums_of(&snapshot)? {
+                if row.sums.attempts == 0 || !self.is_within(&snapshot, reach, owner)? {
+                    continue;
+                }
+                if partly && row.sums.attempts <= budget {
+                    budget -= row.sums.attempts;
+                    self.tally_kept(&snapshot, owner, (from, to), now, &mut hours)?;
+                } else {
+                    tally_hours(&snapshot, owner, (from, to), &mut hours)?;
+                }
+            }
+        }
+        Ok(hours)
+    }
+
+    /// Whether a webhook lies within `reach`; one that was removed is known by its attempts.
+    fn is_within(&self, snapshot: &Snapshot, reach: Reach, webhook: WebhookId) -> Result<bool> {
+        if let Some(webhook) = self.registry().webhooks.get(&webhook) {
+            return Ok(reach.covers(webhook.org_id, webhook.app_id));
+        }
+        let mut one = None;
+        let (from, to) = (tables::pair(webhook, Id::<Attempt>::MIN), tables::pair(webhook, Id::<Attempt>::MAX));
+        snapshot.scan(Table::Tried, (Bound::Included(&from), Bound::Included(&to)), Way::Down, |key, _| {
+            one = tables::last_id::<Attempt>(key);
+            Ok(Next::Stop)
+        })?;
+        let Some(id) = one else { return Ok(false) };
+        let attempt = decoded::<Attempt>(snapshot, Table::Attempts, id.as_bytes())?;
+        Ok(attempt.is_some_and(|attempt| reach.covers(attempt.org_id, attempt.app_id)))
+    }
+
+    fn tally_kept(
+        &self,
+        snapshot: &Snapshot,
+        webhook: WebhookId,
+        (from, to): (u32, u32),
+        now: Time,
+        hours: &mut BTreeMap<u32, HourCount>,
+    ) -> Result<()> {
+        each_of(snapshot, Table::Tried, webhook, |id| {
+            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+            let shown = attempt.filter(|attempt| self.is_kept(attempt.event_id, now));
+            if let Some(attempt) = shown.filter(|attempt| (from..=to).contains(&attempt.started_at.hour())) {
+                let hour = hours.entry(attempt.started_at.hour()).or_default();
+                hour.attempts += 1;
+                hour.failures += u64::from(!attempt.success);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Fading {
+    /// For the keys of one webhook: the partly faded partition stands for itself only where its rows are few.
+    pub(super) fn few_of(&self, store: &Store, webhook: WebhookId) -> Result<FadingKeys> {
+        let name = |first: &u128| store.shelf.partition(*first).map(|partition| partition.file_name());
+        let mut keys = FadingKeys { over: self.over.iter().filter_map(name).collect(), partly: None };
+        if let Some(partition) = &self.partly {
+            let row = sums_in(&store.shelf.snapshot(partition)?, webhook)?;
+            keys.partly = row.filter(|row| is_few(row.sums.deliveries)).map(|_| partition.file_name());
+        }
+        Ok(keys)
+    }
+}
+
+impl FadingKeys {
+    /// Whether the delivery behind a key counts.
+    pub(super) fn shows(&self, store: &Store, snapshot: &Snapshot, id: u128, now: Time) -> Result<bool> {
+        if self.over.contains(snapshot.file()) {
+            return Ok(false);
+        }
+        if self.partly.as_deref() != Some(snapshot.file()) {
+            return Ok(true);
+        }
+        let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
+        Ok(delivery.is_some_and(|d| store.is_kept(d.event_id, now)))
+    }
+}
+
+fn is_few(rows: u64) -> bool {
+    rows <= EXAMINED_ROWS_MAX as u64
+}
+
+fn sums_in(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<SumsRow>> {
+    decoded::<SumsRow>(snapshot, Table::Figures, &tables::figures(webhook, 0))
+}
+
+/// Shows the second id of every key of a webhook in an index.
+fn each_of(
+    snapshot: &Snapshot,
+    table: Table,
+    webhook: Id<Webhook>,
+    mut visit: impl FnMut(u128) -> Result<()>,
+) -> Result<()> {
+    let (from, to) = (tables::pair(webhook, Id::<Attempt>::MIN), tables::pair(webhook, Id::<Attempt>::MAX));
+    snapshot.scan(table, (Bound::Included(&from), Bound::Included(&to)), Way::Up, |key, _| {
+        if let Some(id) = tables::last_id::<Attempt>(key) {
+            visit(id.as_u128())?;
+        }
+        Ok(Next::Go)
+    })
+}
+
+fn tally_hours(
+    snapshot: &Snapshot,
+    webhook: WebhookId,
+    (from, to): (u32, u32),
+    hours: &mut BTreeMap<u32, HourCount>,
+) -> Result<()> {
+    // Hour 0 is the row of sums.
+    let (from, to) = (tables::figures(webhook, from.max(1)), tables::figures(webhook, to));
+    snapshot.scan(Table::Figures, (Bound::Included(&from), Bound::Included(&to)), Way::Up, |key, value| {
+        let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
+        let row = row::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
+        let count = hours.entry(hour).or_default();
+        for (_, _, attempts, failures) in row {
+            count.attempts += u64::from(attempts);
+            count.failures += u64::from(failures);
+        }
+        Ok(Next::Go)
+    })
+}
+
+#[cfg(test)]
+#[path = "counts_tests.rs"]
+mod tests;

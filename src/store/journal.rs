@@ -1,0 +1,219 @@
+//! The journal: what the latest batches changed in the active partition, in one piece and with one sync each.
+//!
+//! A durable redb commit costs two syncs over scattered pages; a record here costs one, in order. So a batch is durable once
+//! its record is, becomes visible by a redb commit that is not synced, and every so often one durable redb commit (a
+//! checkpoint) makes all of it redb's own and lets the journal begin again.
+//!
+//! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it.
+//! Opening applies the records of the next epoch again, in order; a record is the keys and values themselves, so applying one
+//! twice changes nothing. Records are written over older epochs from the beginning of the file, which never shrinks.
+
+use redb::StorageBackend;
+
+use super::disk::Disk;
+use super::draft::Changes;
+use super::error::Result;
+use super::file::io;
+use super::tables::{ALL_TABLES, Table};
+
+pub const JOURNAL_FILE: &str = "journal";
+/// Records between two checkpoints, in bytes.
+pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
+/// Length, checksum, epoch and partition of a record.
+const HEAD_BYTES: usize = 4 + 4 + 8 + 16;
+
+/// What one batch changed, table by table.
+pub type Record = Vec<(Table, Changes)>;
+
+pub struct Journal {
+    backend: Box<dyn StorageBackend>,
+    partition: u128,
+    epoch: u64,
+    end: u64,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("epoch", &self.epoch).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Opens the journal, or makes it.
+    pub fn open(disk: &dyn Disk) -> Result<Journal> {
+        let backend = disk.open(JOURNAL_FILE, true).map_err(failed)?;
+        if backend.len().map_err(failed)? < JOURNAL_BYTES_MAX {
+            backend.set_len(JOURNAL_BYTES_MAX).map_err(failed)?;
+        }
+        Ok(Journal { backend, partition: 0, epoch: 0, end: 0 })
+    }
+
+    /// Begins again at the front, for the records of `partition` that come after `epoch`.
+    pub fn restart(&mut self, partition: u128, epoch: u64) {
+        (self.partition, self.epoch, self.end) = (partition, epoch + 1, 0);
+    }
+
+    /// The epoch that the records have.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Writes a record and syncs it. False: it does not fit, and nothing was written.
+    pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
+        let record = encode(self.partition, self.epoch, changes);
+        if self.end + record.len() as u64 > JOURNAL_BYTES_MAX {
+            return Ok(false);
+        }
+        self.backend.write(self.end, &record).map_err(failed)?;
+        self.backend.sync_data().map_err(failed)?;
+        self.end += record.len() as u64;
+        Ok(true)
+    }
+
+    /// The records of `partition` that came after `epoch`, in order. A torn one ends them: it was never acknowledged.
+    pub fn after(&self, partition: u128, epoch: u64) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let mut at = 0;
+        while let Some((record, length)) = self.read(at, partition, epoch + 1)? {
+            records.push(record);
+            at += length;
+        }
+        Ok(records)
+    }
+
+    fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(Record, u64)>> {
+        let length = self.backend.len().map_err(failed)?;
+        if at + HEAD_BYTES as u64 > length {
+            return Ok(None);
+        }
+        let mut head = [0; HEAD_BYTES];
+        self.backend.read(at, &mut head).map_err(failed)?;
+        let body_bytes = u64::from(u32::from_le_bytes([head[0], head[1], head[2], head[3]]));
+        let whole = HEAD_BYTES as u64 + body_bytes;
+        if head[8..16] != epoch.to_le_bytes() || head[16..] != partition.to_be_bytes() || at + whole > length {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; whole as usize];
+        self.backend.read(at, &mut bytes).map_err(failed)?;
+        if crc32fast::hash(&bytes[8..]).to_le_bytes() != head[4..8] {
+            return Ok(None);
+        }
+        Ok(decode(&bytes[HEAD_BYTES..]).map(|record| (record, whole)))
+    }
+}
+
+/// Length, checksum of all that follows it, epoch, partition; then for each table its number, how many keys, and for each
+/// key both lengths and both bytes. A value's length is one more than its bytes; 0 stands for removed.
+fn encode(partition: u128, epoch: u64, changes: &[(Table, &Changes)]) -> Vec<u8> {
+    let values = changes.iter().flat_map(|(_, of_table)| of_table.iter());
+    let bytes: usize = values.map(|(key, value)| 6 + key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+    let mut record = Vec::with_capacity(HEAD_BYTES + bytes + 5 * changes.len());
+    record.extend_from_slice(&[0; 8]);
+    record.extend_from_slice(&epoch.to_le_bytes());
+    record.extend_from_slice(&partition.to_be_bytes());
+    for (table, of_table) in changes {
+        record.push(*table as u8);
+        record.extend_from_slice(&(of_table.len() as u32).to_le_bytes());
+        for (key, value) in *of_table {
+            record.extend_from_slice(&(key.len() as u16).to_le_bytes());
+            record.extend_from_slice(&value.as_ref().map_or(0, |value| value.len() as u32 + 1).to_le_bytes());
+            record.extend_from_slice(key);
+            record.extend_from_slice(value.as_deref().unwrap_or_default());
+        }
+    }
+    let body_bytes = (record.len() - HEAD_BYTES) as u32;
+    record[..4].copy_from_slice(&body_bytes.to_le_bytes());
+    let sum = crc32fast::hash(&record[8..]);
+    record[4..8].copy_from_slice(&sum.to_le_bytes());
+    record
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Record> {
+    let mut record = Record::new();
+    while let Some((number, rest)) = bytes.split_first() {
+        let table = *ALL_TABLES.get(usize::from(*number))?;
+        let (count, mut rest) = rest.split_first_chunk::<4>()?;
+        let mut changes = Changes::new();
+        for _ in 0..u32::from_le_bytes(*count) {
+            let (key_bytes, after) = rest.split_first_chunk::<2>()?;
+            let (value_bytes, after) = after.split_first_chunk::<4>()?;
+            let (key, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*key_bytes)))?;
+            let (value, after) = match (u32::from_le_bytes(*value_bytes) as usize).checked_sub(1) {
+                None => (None, after),
+                Some(length) => after.split_at_checked(length).map(|(value, after)| (Some(value.to_vec()), after))?,
+            };
+            changes.insert(key.to_vec(), value);
+            rest = after;
+        }
+        record.push((table, changes));
+        bytes = rest;
+    }
+    Some(record)
+}
+
+fn failed(error: std::io::Error) -> super::Error {
+    io(JOURNAL_FILE, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(n: u8) -> Changes {
+        Changes::from([(vec![n, 1], Some(vec![n; 300])), (vec![n, 2], None), (vec![n, 3], Some(vec![]))])
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back_in_order_and_only_for_its_epoch_and_partition() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 0);
+        for n in 0..3 {
+            assert!(journal.append(&[(Table::Events, &changes(n)), (Table::Due, &changes(n + 9))]).unwrap());
+        }
+        let records = journal.after(7, 0).unwrap();
+        assert_eq!(records.len(), 3);
+        assert_eq!(records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
+        assert!(journal.after(7, 1).unwrap().is_empty());
+        assert!(journal.after(8, 0).unwrap().is_empty());
+        // A shorter epoch over a longer one: the old tail is not read.
+        journal.restart(7, 1);
+        assert!(journal.append(&[(Table::Events, &changes(5))]).unwrap());
+        assert_eq!(journal.after(7, 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_torn_record_ends_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 0);
+        journal.append(&[(Table::Events, &changes(1))]).unwrap();
+        let end = journal.end;
+        journal.append(&[(Table::Events, &changes(2))]).unwrap();
+        for at in [end, end + 5, end + 40, journal.end - 1] {
+            let mut byte = [0];
+            journal.backend.read(at, &mut byte).unwrap();
+            journal.backend.write(at, &[byte[0] ^ 0x10]).unwrap();
+            assert_eq!(journal.after(7, 0).unwrap().len(), 1, "at {at}");
+            journal.backend.write(at, &byte).unwrap();
+        }
+        assert_eq!(journal.after(7, 0).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 0);
+        let large = Changes::from([(vec![1], Some(vec![0; JOURNAL_BYTES_MAX as usize]))]);
+        assert!(!journal.append(&[(Table::Data, &large)]).unwrap());
+        assert!(journal.is_empty());
+    }
+}

@@ -1,0 +1,417 @@
+//! A store in a temporary directory, a clock that stands still, and the API over both: calls go the way the server sends
+//! them, and orders are applied at once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use postrider::api::dialects::{self, Dialect};
+use postrider::api::{Api, ApiSettings, Call, Context, Fault, MetricsAccess, Reply, Step, Vitals, auth};
+use postrider::model::attempt::{Outcome, Timings, Trigger};
+use postrider::model::id::Stamp;
+use postrider::model::webhook::{
+    ContentType, FieldSet, Method as Verb, Ordered, Scheme, Secret, Status, SuccessRule, Webhook,
+};
+use postrider::model::{ApiKey, App, AppId, Attempt, Id, KeyId, Organization, Scope, Time};
+use postrider::rules::target::Policy;
+use postrider::store::{
+    Applied, Caller, Command, Dispatch, Effects, Finished, Ids, NewEvent, NewKey, Opened, Options, Order, Published,
+    Reach, RealDisk, Receipt, Refusal, Store, open_with_ids,
+};
+use serde_json::Value;
+
+pub const DAY_MS: i64 = 86_400_000;
+pub const PUBLIC_URL: &str = "https://hooks.example.net";
+/// The text of the first key, which may everything.
+pub const ADMIN: &str = "pr_admin";
+
+/// Ids that a test gives, one after another; without any, ids that rise with the clock.
+#[derive(Clone)]
+pub struct Script(Arc<Mutex<VecDeque<u128>>>);
+
+struct Scripted {
+    script: Script,
+    stamp: Stamp,
+}
+
+impl Ids for Scripted {
+    fn next(&mut self, now: Time, random: u64) -> u128 {
+        let given = self.script.0.lock().unwrap().pop_front();
+        given.unwrap_or_else(|| self.stamp.next::<()>(now, random).as_u128())
+    }
+    fn rise_above(&mut self, id: u128) {
+        Ids::rise_above(&mut self.stamp, id);
+    }
+}
+
+struct Quiet;
+
+impl Vitals for Quiet {
+    fn unready(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+pub struct Bench {
+    _folder: tempfile::TempDir,
+    pub opened: Opened,
+    pub store: Store,
+    pub script: Script,
+    pub now: Time,
+    pub api: Api,
+    pub settings: ApiSettings,
+    pub organization: Organization,
+    pub app: App,
+    pub admin: ApiKey,
+    /// Commands that calls led to, in words.
+    pub ordered: Vec<String>,
+    /// What a test request answers.
+    pub trial: Option<Attempt>,
+    seed: u64,
+}
+
+pub fn options() -> Options {
+    Options {
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        partition_max_bytes: 1 << 30,
+        min_free_bytes: 0,
+    }
+}
+
+fn settings() -> ApiSettings {
+    ApiSettings {
+        max_event_bytes: 1 << 20,
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        policy: Policy::default(),
+        public_url: PUBLIC_URL.into(),
+        metrics: MetricsAccess::Everybody,
+    }
+}
+
+fn random(seed: u64) -> impl FnMut() -> u64 + Send {
+    let mut seed = seed | 1;
+    move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    }
+}
+
+impl Bench {
+    pub fn new(now: Time) -> Bench {
+        Bench::with(now, options(), &[])
+    }
+
+    /// With ids for the organization and its default app, if any are given.
+    pub fn with(now: Time, options: Options, ids: &[u128]) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Script(Arc::default());
+        let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let scripted = Scripted { script: script.clone(), stamp: Stamp::after(0) };
+        let mut opened =
+            open_with_ids(disk, options, &[7; 32], now, Box::new(random(0x9e37_79b9)), Box::new(scripted)).unwrap();
+        let key = new_key("admin", ADMIN, &[Scope::Admin], None);
+        script.0.lock().unwrap().extend(ids);
+        let order = Order::internal(Command::CreateOrganization { name: "Example Org".into(), key });
+        let mut batch = opened.writer.apply(&[order], now);
+        let Some(Ok(Applied { receipt: Receipt::Organization { organization, app, key }, .. })) = batch.results.pop()
+        else {
+            panic!("no organization")
+        };
+        let api = Api::new(dialects::surfaces(|_| true));
+        let store = opened.store.clone();
+        Bench {
+            _folder: folder,
+            opened,
+            store,
+            script,
+            now,
+            api,
+            settings: settings(),
+            organization,
+            app,
+            admin: key,
+            ordered: Vec::new(),
+            trial: None,
+            seed: 77,
+        }
+    }
+
+    /// The same API with other dialects.
+    pub fn mount(&mut self, dialects: &[&Dialect]) {
+        self.api = Api::new(dialects.iter().map(|dialect| dialect.surface()).collect());
+    }
+
+    pub fn reach(&self) -> Reach {
+        Reach { org: self.organization.id, app: None }
+    }
+
+    fn caller(&self) -> Caller {
+        Caller { key: self.admin.id, reach: self.reach(), remote_addr: None, request_id: "bench".into() }
+    }
+
+    /// Gives the next ids that are drawn. A partition that is due begins before, so that it takes none of them.
+    pub fn next_ids(&mut self, ids: &[u128]) {
+        self.opened.writer.apply(&[], self.now);
+        self.script.0.lock().unwrap().extend(ids);
+    }
+
+    pub fn apply(&mut self, command: Command) -> (Result<Receipt, Refusal>, Effects) {
+        let order = Order { by: Some(self.caller()), keep: None, command };
+        let (result, effects) = self.run(order);
+        (result.map(|applied| applied.receipt), effects)
+    }
+
+    fn run(&mut self, order: Order) -> (Result<Applied, Refusal>, Effects) {
+        let mut batch = self.opened.writer.apply(&[order], self.now);
+        let mut effects = std::mem::take(&mut batch.effects);
+        let mut follow = std::mem::take(&mut batch.follow);
+        while !follow.is_empty() {
+            let mut next = self.opened.writer.apply(&follow, self.now);
+            follow = std::mem::take(&mut next.follow);
+            effects.merge(next.effects);
+        }
+        (batch.results.pop().unwrap(), effects)
+    }
+
+    pub fn key(&mut self, text: &str, scopes: &[Scope], app: Option<AppId>) -> KeyId {
+        match self.apply(Command::CreateKey { key: new_key(text, text, scopes, app) }).0 {
+            Ok(Receipt::Key(key)) => key.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn app(&mut self, name: &str) -> App {
+        match self.apply(Command::CreateApp { name: name.into(), uid: None }).0 {
+            Ok(Receipt::App(app)) => app,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn webhook(&mut self, change: impl FnOnce(&mut Webhook)) -> Arc<Webhook> {
+        let mut webhook = webhook();
+        change(&mut webhook);
+        match self.apply(Command::CreateWebhook { webhook: Box::new(webhook) }).0 {
+            Ok(Receipt::Webhook(webhook)) => webhook,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn update(&mut self, webhook: Webhook) -> Arc<Webhook> {
+        match self.apply(Command::UpdateWebhook { webhook: Box::new(webhook) }).0 {
+            Ok(Receipt::Webhook(webhook)) => webhook,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn publish(&mut self, event: NewEvent) -> (Published, Vec<Dispatch>) {
+        match self.apply(Command::Publish(vec![event])) {
+            (Ok(Receipt::Published(mut all)), effects) => (all.pop().unwrap(), effects.fresh),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    pub fn record(&mut self, finished: Finished) -> Effects {
+        let (result, effects) = self.apply(Command::Record(Box::new(finished)));
+        assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
+        effects
+    }
+
+    /// A call as the server makes it, to its reply.
+    pub fn call(&mut self, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let call = call(method, target, headers, body);
+        for _ in 0..3 {
+            if let Some(reply) = self.try_call(&call) {
+                return reply;
+            }
+        }
+        panic!("stale for ever")
+    }
+
+    pub fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> Reply {
+        self.call(Method::GET, target, headers, "")
+    }
+
+    /// None: what was read has changed, and the call has to be handled again.
+    fn try_call(&mut self, call: &Call) -> Option<Reply> {
+        let store = self.store.clone();
+        let registry = store.registry();
+        let settings = self.settings.clone();
+        let mut seed = random(self.seed);
+        self.seed += 1;
+        let mut fill = move |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = seed() as u8);
+        let api = std::mem::replace(&mut self.api, Api::new(Vec::new()));
+        let found = api.find(call);
+        let asked = found.identify(call, &registry, &settings, self.now).and_then(|principal| {
+            found.admit(call, principal.as_ref(), &settings)?;
+            let mut context = Context {
+                store: &store,
+                registry: registry.clone(),
+                settings: &settings,
+                vitals: &Quiet,
+                now: self.now,
+                since: self.now,
+                random: &mut fill,
+            };
+            found.handle(&mut context, principal.as_ref(), call)
+        });
+        let reply = match self.steps(asked) {
+            Ok(Some(reply)) => Some(reply),
+            Ok(None) => None,
+            Err(fault) => Some(found.render(&fault, &call.request_id, self.now)),
+        };
+        drop(found);
+        self.api = api;
+        reply
+    }
+
+    fn steps(&mut self, step: Result<Step, Fault>) -> Result<Option<Reply>, Fault> {
+        let mut step = step?;
+        loop {
+            step = match step {
+                Step::Reply(reply) => return Ok(Some(reply)),
+                Step::Apply { order, then } => {
+                    self.ordered
+                        .push(format!("{:?}", order.command).chars().take_while(|c| c.is_alphanumeric()).collect());
+                    match self.run(*order).0 {
+                        Err(Refusal::Stale) => return Ok(None),
+                        result => then(result)?,
+                    }
+                }
+                Step::Test { then, .. } => then(self.trial.clone().expect("a trial was foreseen"))?,
+                Step::Wait { .. } => panic!("nothing here waits"),
+            };
+        }
+    }
+}
+
+pub fn call(method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Call {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    if !body.is_empty() {
+        map.insert("content-type", HeaderValue::from_static("application/json"));
+    }
+    Call {
+        method,
+        path: path.into(),
+        query,
+        headers: map,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        remote: None,
+        request_id: "req_7X9zKp2jDw".into(),
+    }
+}
+
+pub fn json(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.body)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&reply.body)))
+}
+
+pub fn ok(reply: &Reply) -> Value {
+    assert_eq!(reply.status, StatusCode::OK, "{}", String::from_utf8_lossy(&reply.body));
+    json(reply)
+}
+
+fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewKey {
+    NewKey {
+        app,
+        name: name.into(),
+        scopes: scopes.to_vec(),
+        hash: auth::key_hash(text),
+        expires_at: None,
+        rate_per_s: None,
+        installation: false,
+    }
+}
+
+pub fn webhook() -> Webhook {
+    Webhook {
+        id: Id::MIN,
+        org_id: Id::MIN,
+        app_id: Id::MIN,
+        name: "hook".into(),
+        description: None,
+        url: "https://hooks.example.com/in".into(),
+        method: Verb::Post,
+        content_type: ContentType::Json,
+        field_set: FieldSet::Standard,
+        include_html: false,
+        auth: None,
+        headers: Default::default(),
+        event_types: vec![],
+        channels: vec![],
+        filter: None,
+        status: Status::Enabled,
+        disabled_reason: None,
+        encrypted: false,
+        signature: vec![Scheme::Standard],
+        tls: None,
+        handshake: false,
+        success_rule: SuccessRule::Any2xx,
+        retry_schedule_s: vec![60, 660],
+        timeout_ms: 30_000,
+        max_in_flight: 16,
+        rate_limit_per_s: None,
+        ordered: Ordered::No,
+        disable_after_s: 0,
+        secrets: vec![Secret {
+            text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
+            created_at: Time::ZERO,
+            expires_at: None,
+        }],
+        created_at: Time::ZERO,
+        updated_at: Time::ZERO,
+        version: 0,
+    }
+}
+
+/// The outcome of a request that was sent at `at`: a status code, or none for a timeout while connecting.
+pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32) -> Finished {
+    let success = status.is_some_and(|status| (200..300).contains(&status));
+    let outcome = match status {
+        None => Outcome::ConnectTimeout,
+        Some(_) if success => Outcome::Success,
+        Some(_) => Outcome::HttpStatus,
+    };
+    let error = match status {
+        None => Some(outcome.phrase().to_owned()),
+        Some(_) if success => None,
+        Some(code) => StatusCode::from_u16(code).unwrap().canonical_reason().map(str::to_owned),
+    };
+    Finished {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        attempt_id: None,
+        number: dispatch.number,
+        trigger: if dispatch.number == 1 { Trigger::Event } else { Trigger::Retry },
+        url: "https://hooks.example.com/in".into(),
+        method: Verb::Post,
+        field_set: FieldSet::Standard,
+        content_type: ContentType::Json,
+        include_html: false,
+        signed_at: at.seconds(),
+        started_at: at,
+        finished_at: at.plus_ms(i64::from(took_ms)),
+        success,
+        outcome,
+        status_code: status,
+        error,
+        response_time_ms: status.map(|_| took_ms),
+        remote_addr: None,
+        request_headers: vec![],
+        response_headers: vec![],
+        response_body: status.map(|_| String::new()),
+        timings: Timings { total: took_ms, ..Timings::default() },
+        hold_until: None,
+    }
+}

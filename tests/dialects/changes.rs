@@ -1,0 +1,296 @@
+//! What the shapes can change: Devdraft's webhooks, Dfns's ping, Everlytic's reprocessing. All through the same commands and
+//! the same judgement as the native routes.
+
+use http::Method;
+use postrider::model::webhook::Status;
+use postrider::model::{Attempt, AttemptId, Id, Scope, Time, Webhook, WebhookId};
+use postrider::rules::dfns_id;
+use postrider::store::job::JobStatus;
+use postrider::store::{Command, NewEvent, Receipt, Window};
+use serde_json::{Value, json};
+
+use crate::bench::{ADMIN, Bench, DAY_MS, finished, json as body_of, ok};
+use crate::errors::ask;
+
+const START: Time = Time(1_772_704_800_000);
+const HOOKS: &str = "/api/v0/webhooks";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn devdraft(bench: &mut Bench, method: Method, path: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let reply = ask(bench, "devdraft", ADMIN, method, path, &body);
+    let shown = if reply.body.is_empty() { Value::Null } else { body_of(&reply) };
+    (reply.status.as_u16(), shown)
+}
+
+fn stored(bench: &Bench, shown: &Value) -> Option<Webhook> {
+    let id = shown["id"].as_str().unwrap().strip_prefix("wh_").unwrap();
+    let id = WebhookId::from_u128(u128::from_str_radix(id, 16).unwrap());
+    bench.store.registry().webhook(bench.reach(), id).map(|webhook| Webhook::clone(webhook))
+}
+
+#[test]
+fn a_devdraft_webhook_lives_from_create_to_delete() {
+    let mut bench = Bench::new(START);
+    let given = json!({ "name": "Payments", "url": "https://api.example.com/in", "signing_secret": SECRET });
+    let (status, made) = devdraft(&mut bench, Method::POST, HOOKS, given);
+    assert_eq!(
+        (status, &made["name"], &made["isActive"], &made["encrypted"]),
+        (201, &json!("Payments"), &json!(true), &json!(false))
+    );
+    assert_eq!(made["signing_secret"], SECRET);
+    let stats = json!({
+        "total_events": 0, "successful_deliveries": 0, "failed_deliveries": 0, "last_delivery": null,
+        "success_rate": null, "average_response_time": null, "last_24h_events": 0, "last_24h_failures": 0,
+    });
+    assert_eq!(made["delivery_stats"], stats);
+    assert_eq!(stored(&bench, &made).unwrap().app_id, bench.app.id);
+
+    let path = format!("{HOOKS}/{}", made["id"].as_str().unwrap());
+    bench.now = bench.now.plus_ms(1_000);
+    let (status, changed) = devdraft(&mut bench, Method::PATCH, &path, json!({ "isActive": false, "encrypted": true }));
+    assert_eq!((status, &changed["isActive"], &changed["encrypted"]), (200, &json!(false), &json!(true)));
+    assert_eq!(changed["signing_secret"], "whsec_********");
+    assert_eq!(changed["updated_at"], bench.now.to_string());
+    assert_eq!(stored(&bench, &made).unwrap().status, Status::Disabled);
+
+    assert_eq!(devdraft(&mut bench, Method::DELETE, &path, Value::Null), (204, Value::Null));
+    assert_eq!(stored(&bench, &made), None);
+    let (status, gone) = devdraft(&mut bench, Method::GET, &path, Value::Null);
+    let told = format!("No webhook found with ID: {}", made["id"].as_str().unwrap());
+    assert_eq!((status, gone["details"].as_str()), (404, Some(told.as_str())));
+    assert_eq!(bench.ordered, ["CreateWebhook", "UpdateWebhook", "RemoveWebhook"]);
+}
+
+#[test]
+fn a_webhook_without_a_secret_gets_one() {
+    let mut bench = Bench::new(START);
+    let (_, made) =
+        devdraft(&mut bench, Method::POST, HOOKS, json!({ "name": "Payments", "url": "https://a.example/in" }));
+    let secret = made["signing_secret"].as_str().unwrap();
+    assert!(postrider::rules::signing::parse_secret(secret).is_ok(), "{secret}");
+}
+
+#[test]
+fn devdraft_bodies_are_judged_as_native_ones_and_named_as_the_page_names_them() {
+    let mut bench = Bench::new(START);
+    let (_, made) =
+        devdraft(&mut bench, Method::POST, HOOKS, json!({ "name": "Payments", "url": "https://a.example/in" }));
+    let path = format!("{HOOKS}/{}", made["id"].as_str().unwrap());
+    let good = json!({ "name": "Payments", "url": "https://a.example/in" });
+    for (field, value, says) in [
+        ("name", json!("ab"), "name must have 3 to 100 characters"),
+        ("url", json!("ftp://a.example/"), "url "),
+        ("url", json!("http://127.0.0.1/"), "url "),
+        ("isActive", json!("yes"), "isActive must be true or false"),
+        ("encrypted", json!(1), "encrypted must be true or false"),
+        ("signing_secret", json!("short"), "signing_secret must be whsec_"),
+        ("event_types", json!([]), "event_types is not a known field"),
+    ] {
+        let mut body = good.clone();
+        body[field] = value.clone();
+        for (method, path) in [(Method::POST, HOOKS), (Method::PATCH, path.as_str())] {
+            let (status, told) = devdraft(&mut bench, method.clone(), path, body.clone());
+            assert_eq!((status, &told["message"]), (400, &json!("Validation failed")), "{method} {field} {value}");
+            assert!(told["details"].as_str().unwrap().contains(says), "{told}");
+        }
+    }
+    for (body, says) in [(json!({}), "name is required; url is required"), (json!([]), "body must be an object")] {
+        let (status, told) = devdraft(&mut bench, Method::POST, HOOKS, body);
+        assert_eq!((status, told["details"].as_str()), (400, Some(says)));
+    }
+    assert_eq!(bench.ordered, ["CreateWebhook"]);
+}
+
+#[test]
+fn a_new_secret_is_a_rotation_and_needs_the_scope() {
+    let mut bench = Bench::new(START);
+    let hook = bench.webhook(|_| {});
+    let path = format!("{HOOKS}/{}", hook.id);
+    let new = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+    let body = json!({ "signing_secret": new, "name": "Renamed" });
+    bench.key("pr_writer", &[Scope::WebhooksWrite], None);
+    let reply = ask(&mut bench, "devdraft", "pr_writer", Method::PATCH, &path, &body.to_string());
+    assert_eq!(reply.status, 403);
+    assert!(bench.ordered.is_empty());
+    let (status, _) = devdraft(&mut bench, Method::PATCH, &path, body.clone());
+    let after = bench.store.registry().webhooks[&hook.id].clone();
+    assert_eq!((status, after.name.as_str(), after.secrets.len()), (200, "Renamed", 2));
+    assert_eq!(after.secrets[0].text, new);
+    assert_eq!(after.secrets[1].expires_at, Some(START.plus_ms(DAY_MS)));
+    // The same again changes nothing.
+    let (status, _) = devdraft(&mut bench, Method::PATCH, &path, body);
+    assert_eq!((status, bench.ordered.len()), (200, 2), "{:?}", bench.ordered);
+}
+
+#[test]
+fn a_paused_webhook_reads_as_on_and_stays_paused_when_it_is_sent_back() {
+    let mut bench = Bench::new(START);
+    let hook = bench.webhook(|webhook| webhook.status = Status::Paused);
+    let path = format!("{HOOKS}/{}", hook.id);
+    let (_, shown) = devdraft(&mut bench, Method::GET, &path, Value::Null);
+    assert_eq!(shown["isActive"], true);
+    let (status, _) = devdraft(&mut bench, Method::PATCH, &path, json!({ "isActive": true, "name": "Renamed" }));
+    let after = bench.store.registry().webhooks[&hook.id].clone();
+    assert_eq!((status, after.status, after.name.as_str()), (200, Status::Paused, "Renamed"));
+    for (dialect, target, pointer, on) in [
+        ("dfns", format!("/webhooks/{}", dfns_id::webhook(hook.id)), "/status", json!("Enabled")),
+        ("everlytic", format!("/transactional/email/v1/webhooks/{}", hook.id), "/webhook/status", json!("enabled")),
+        ("sentdm", format!("/v3/webhooks/{}", hook.id), "/data/is_active", json!(true)),
+    ] {
+        let shown = ok(&ask(&mut bench, dialect, ADMIN, Method::GET, &target, ""));
+        assert_eq!(shown.pointer(pointer), Some(&on), "{dialect}");
+    }
+}
+
+#[test]
+fn the_same_idempotency_key_makes_one_webhook() {
+    let mut bench = Bench::new(START);
+    let body = json!({ "name": "Payments", "url": "https://a.example/in" }).to_string();
+    let admin = bench.admin.id.to_string();
+    let headers = [("x-client-key", admin.as_str()), ("x-client-secret", ADMIN), ("idempotency-key", "once")];
+    let first = bench.call(Method::POST, HOOKS, &headers, &body);
+    let again = bench.call(Method::POST, HOOKS, &headers, &body);
+    assert_eq!((first.status.as_u16(), &first.body), (201, &again.body));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let other = bench.call(Method::POST, HOOKS, &headers, &body.replace("Payments", "Others"));
+    assert_eq!(other.status, 409);
+    assert_eq!(bench.store.registry().webhooks.len(), 1);
+}
+
+#[test]
+fn devdraft_lists_by_page_and_by_skip_and_take() {
+    let mut bench = Bench::new(START);
+    for number in 0..5 {
+        bench.webhook(|webhook| {
+            webhook.name = format!("hook {number}");
+            webhook.status = if number % 2 == 0 { Status::Enabled } else { Status::Disabled };
+        });
+    }
+    let names = |rows: &Value| -> Vec<String> {
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["name"].as_str().unwrap().trim_start_matches("hook ").to_owned())
+            .collect()
+    };
+    for (query, expected, total) in [
+        ("", vec!["4", "3", "2", "1", "0"], 5),
+        ("?page=2&limit=2", vec!["2", "1"], 5),
+        ("?page=4&limit=2", vec![], 5),
+        ("?active=true&limit=2", vec!["4", "2"], 3),
+        ("?active=false", vec!["3", "1"], 2),
+    ] {
+        let (status, list) = devdraft(&mut bench, Method::GET, &format!("{HOOKS}{query}"), Value::Null);
+        assert_eq!(
+            (status, names(&list["data"]), &list["pagination"]["total"]),
+            (200, expected.iter().map(|s| s.to_string()).collect(), &json!(total)),
+            "{query}"
+        );
+    }
+    let (_, plain) = devdraft(&mut bench, Method::GET, &format!("{HOOKS}?skip=1&take=2"), Value::Null);
+    assert_eq!(names(&plain), ["3", "2"]);
+}
+
+#[test]
+fn a_ping_is_one_request_and_leaves_nothing() {
+    let mut bench = Bench::new(START);
+    let hook = bench.webhook(|_| {});
+    let path = format!("/webhooks/{}/ping", dfns_id::webhook(hook.id));
+    let event = postrider::store::NewEvent { event_type: "a".into(), data: "{}".into(), ..NewEvent::default() };
+    let (_, fresh) = bench.publish(event);
+    for (status_code, expected) in [
+        (Some(200), json!({ "status": "200" })),
+        (Some(500), json!({ "status": "500", "error": "Internal Server Error" })),
+        (None, json!({ "status": "connect_timeout", "error": "Connection timeout" })),
+    ] {
+        bench.trial = Some(attempt(&finished(&fresh[0], START, status_code, 5)));
+        let reply = ask(&mut bench, "dfns", ADMIN, Method::POST, &path, "{}");
+        assert_eq!(ok(&reply), expected);
+    }
+    let reply = ask(&mut bench, "dfns", ADMIN, Method::POST, &path, "{\"a\":1}");
+    assert_eq!(reply.status, 422);
+    assert!(bench.ordered.is_empty());
+    let events = ok(&ask(&mut bench, "dfns", ADMIN, Method::GET, &path.replace("ping", "events"), ""));
+    assert_eq!(events, json!({ "items": [] }));
+}
+
+fn attempt(finished: &postrider::store::Finished) -> Attempt {
+    Attempt {
+        id: AttemptId::MIN,
+        delivery_id: finished.delivery_id,
+        event_id: finished.event_id,
+        webhook_id: Id::MIN,
+        org_id: Id::MIN,
+        app_id: Id::MIN,
+        event_type: "postrider.test".into(),
+        number: 1,
+        retry_of: None,
+        trigger: finished.trigger,
+        url: finished.url.clone(),
+        method: finished.method,
+        field_set: finished.field_set,
+        content_type: finished.content_type,
+        signed_at: finished.signed_at,
+        started_at: finished.started_at,
+        finished_at: finished.finished_at,
+        success: finished.success,
+        outcome: finished.outcome,
+        status_code: finished.status_code,
+        error: finished.error.clone(),
+        response_time_ms: finished.response_time_ms,
+        next_attempt_at: None,
+        remote_addr: None,
+        request_headers: vec![],
+        response_headers: vec![],
+        response_body: None,
+        timings: finished.timings,
+        include_html: false,
+    }
+}
+
+#[test]
+fn reprocessing_sends_again_what_failed_within_seven_days() {
+    let mut bench = Bench::new(START);
+    let other = bench.app("other");
+    let hook = bench.webhook(|webhook| webhook.retry_schedule_s = vec![]);
+    bench.webhook(|webhook| {
+        webhook.app_id = other.id;
+        webhook.retry_schedule_s = vec![];
+    });
+    let publish = |bench: &mut Bench, app, status| {
+        let event = NewEvent { app, event_type: "a".into(), data: "{}".into(), ..NewEvent::default() };
+        let (published, fresh) = bench.publish(event);
+        let outcome = finished(&fresh[0], bench.now, Some(status), 5);
+        bench.record(outcome);
+        published.event.id
+    };
+    publish(&mut bench, None, 500);
+    bench.now = bench.now.plus_ms(8 * DAY_MS);
+    let failed = publish(&mut bench, None, 500);
+    publish(&mut bench, None, 200);
+    let foreign = publish(&mut bench, Some(other.id), 500);
+    bench.key("pr_own", &[Scope::EventsWrite], Some(bench.app.id));
+    let path = "/transactional/email/v1/webhooks/failed/reprocess";
+    for (key, jobs) in [("pr_own", 1), (ADMIN, 3)] {
+        let reply = ask(&mut bench, "everlytic", key, Method::GET, path, "");
+        assert_eq!(ok(&reply), json!({ "status": true }));
+        let window = Window { from: None, to: None, before: None, limit: 10 };
+        assert_eq!(bench.store.jobs(bench.reach(), window).unwrap().rows.len(), jobs, "{key}");
+    }
+    for job in bench.store.running_jobs().unwrap() {
+        loop {
+            let Ok(Receipt::Job(job)) = bench.apply(Command::AdvanceJob { id: job.id, limit: 100, make_max: 100 }).0
+            else {
+                break;
+            };
+            assert_eq!(job.status, JobStatus::Running);
+        }
+    }
+    for (event, made) in [(failed, 2), (foreign, 2)] {
+        assert_eq!(bench.store.deliveries_of(event, bench.now).unwrap().len(), made);
+    }
+    assert_eq!(bench.store.figures(hook.id, bench.now).unwrap().sums.deliveries, 4, "three, and one of them again");
+    let refused = ask(&mut bench, "everlytic", "pr_own", Method::GET, "/transactional/email/v1/webhooks", "");
+    assert_eq!(refused.status, 403);
+}

@@ -1,0 +1,8 @@
+//! The five published read shapes, through the API as the server calls it.
+
+mod agree;
+mod bench;
+mod changes;
+mod errors;
+mod golden;
+mod sixth;

@@ -1,0 +1,67 @@
+//! A dialect of nobody's, to show what one takes: this file, and one line in a list of dialects.
+
+use http::{Method, StatusCode};
+use postrider::api::dialects::{DIALECTS, Dialect};
+use postrider::api::media::Body;
+use postrider::api::route::{Access, Route, Verb};
+use postrider::api::{Ask, Call, Context, Fault, Occasion, Principal, Reply, Step, auth};
+use postrider::model::{Scope, Time, WebhookId};
+use postrider::store::Registry;
+use serde_json::json;
+
+use crate::bench::{ADMIN, Bench, json as body_of, ok};
+
+static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render };
+
+static ROUTES: &[Route] = &[Route {
+    verb: Verb::Get,
+    path: "/hooks/2026/{id}",
+    access: Access::Judged(may_read, read),
+    body: Body::None,
+    query: &[],
+}];
+
+fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    let id: WebhookId = ask.path.get("id").parse().map_err(|_| Fault::not_found("hook"))?;
+    let webhook = context.registry.webhook(ask.reach(), id).ok_or_else(|| Fault::not_found("hook"))?;
+    let figures = context.store.figures(id, context.now)?;
+    let shown = json!({ "hook": webhook.url, "sent": figures.sums.started });
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &shown)))
+}
+
+fn may_read(principal: &Principal) -> Result<(), Fault> {
+    principal.need(Scope::WebhooksRead)
+}
+
+fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+    let shown = call.headers.get("x-sixth").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(Principal::new(auth::key_of(shown, registry, now)?, call))
+}
+
+fn render(fault: &Fault, occasion: &Occasion<'_>) -> Reply {
+    Reply::json(fault.status, &json!({ "oops": fault.detail, "at": occasion.now }))
+}
+
+#[test]
+fn a_sixth_dialect_is_one_file_and_one_line() {
+    let mut bench = Bench::new(Time(1_772_704_800_000));
+    let hook = bench.webhook(|_| {});
+    bench.mount(&[DIALECTS.as_slice(), &[&SIXTH]].concat());
+    let path = format!("/hooks/2026/{}", hook.id);
+    let reply = bench.get(&path, &[("x-sixth", ADMIN)]);
+    assert_eq!(ok(&reply), json!({ "hook": "https://hooks.example.com/in", "sent": 0 }));
+    for (method, path, key, status) in [
+        (Method::GET, path.as_str(), "", 401),
+        (Method::GET, "/hooks/2026/x", ADMIN, 404),
+        (Method::GET, "/hooks/2026/a/b", ADMIN, 404),
+        (Method::POST, &path, ADMIN, 405),
+    ] {
+        let reply = bench.call(method, path, &[("x-sixth", key)], "");
+        assert_eq!(reply.status.as_u16(), status, "{path}");
+        assert!(body_of(&reply)["oops"].is_string(), "{path}");
+    }
+    // The others are as they were.
+    let bearer = format!("Bearer {ADMIN}");
+    assert_eq!(bench.get("/webhooks", &[("authorization", &bearer)]).status, 200);
+    assert_eq!(bench.get("/v1/webhooks", &[("authorization", &bearer)]).status, 200);
+}

@@ -1,0 +1,14 @@
+//! The walls between tenants and around secrets, tested from outside: a whole daemon, its API, and its files.
+
+mod audit;
+mod bad_requests;
+mod bad_rows;
+mod master_key;
+mod process;
+mod rates;
+mod scopes;
+mod secrets;
+mod shown;
+mod support;
+mod tenants;
+mod tls;

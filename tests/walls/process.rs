@@ -1,0 +1,62 @@
+//! The program itself as a child process: its log on a file, its exit code, its first lines.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+pub struct Program {
+    child: Child,
+    pub address: SocketAddr,
+    /// Everything it said on stdout before it listened.
+    pub said: Vec<String>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Gone already, or ends now: nothing more is wanted of it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `postrider serve` over `data_dir` with these variables and no others, its log in `log`.
+fn command(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.arg("serve").env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_LISTEN", "127.0.0.1:0");
+    command.env("POSTRIDER_MIN_FREE_BYTES", "0").env("POSTRIDER_CONFIG", "/dev/null");
+    command.envs(variables.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(log).expect("a log"));
+    command
+}
+
+/// Starts it and waits until it listens.
+pub fn start(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
+    let mut child = command(data_dir, log, variables).spawn().expect("the program starts");
+    let mut said = Vec::new();
+    for line in BufReader::new(child.stdout.take().expect("its stdout")).lines() {
+        let line = line.expect("text");
+        let address = line.rsplit_once("://").filter(|_| line.contains("listening on")).map(|(_, at)| at.parse());
+        said.push(line.clone());
+        if let Some(address) = address {
+            return Program { child, address: address.expect("an address"), said };
+        }
+    }
+    panic!("it ended: {:?} {}", child.wait(), fs::read_to_string(log).unwrap_or_default());
+}
+
+/// Starts it where it cannot run: its exit code and what it said on stderr.
+pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32, String) {
+    let output = command(data_dir, log, variables).output().expect("the program starts");
+    (output.status.code().expect("an exit code"), fs::read_to_string(log).expect("a log"))
+}
+
+impl Program {
+    /// SIGTERM, and waits for the end.
+    pub fn stop(mut self) {
+        let told = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(told.is_ok_and(|status| status.success()), "it was told to stop");
+        assert!(self.child.wait().expect("an end").success());
+    }
+}

@@ -1,0 +1,131 @@
+//! What a key may do: its scopes on every route, its end, and nothing at all without one.
+
+use http::Method;
+use postrider::api::native;
+use postrider::api::route::{Access, Route};
+use postrider::daemon;
+use postrider::model::Scope;
+use serde_json::{Value, json};
+
+use crate::support::{Client, House, START, text};
+
+/// No row has it.
+const NOBODY: &str = "0195a000-0000-7000-8000-000000000000";
+
+async fn ask(client: &Client, route: &Route) -> crate::support::Answer {
+    let path = route.path.split('/').map(|part| if part.starts_with('{') { NOBODY } else { part });
+    let path = path.collect::<Vec<_>>().join("/");
+    let method: Method = route.verb.as_str().parse().expect("a method");
+    let body = if ["POST", "PUT", "PATCH"].contains(&route.verb.as_str()) { "{}" } else { "" };
+    client.call(method, &path, &[], body).await
+}
+
+async fn make(house: &House, body: Value) -> Value {
+    house.first.post("/v1/keys", body).await.expect(201)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_refuses_every_key_without_its_scope() {
+    let house = House::start().await;
+    let mut refused = 0;
+    for scope in Scope::ALL {
+        let made = make(&house, json!({ "name": "k", "scopes": [scope.as_str()] })).await;
+        let client = house.client(text(&made, "key"));
+        for route in native::surface().routes() {
+            let what = format!("{} on {:?} {}", scope.as_str(), route.verb, route.path);
+            let answer = ask(&client, route).await;
+            let status = answer.status.as_u16();
+            match &route.access {
+                Access::Scope(needed, _) if *needed != scope && scope != Scope::Admin => {
+                    assert_eq!((status, answer.code().as_str()), (403, "scope_missing"), "{what}");
+                    refused += 1;
+                }
+                Access::Scope(..) => assert!(![401, 403].contains(&status), "{what}: {}", answer.body),
+                Access::Installation(_) => assert_eq!(status, 403, "{what}: {}", answer.body),
+                _ => assert_eq!(status, 200, "{what}: {}", answer.body),
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}
+
+/// The shapes of others have their own words for what a key may do: a key that may none of it gets nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
+    let house = House::start().await;
+    let made = make(&house, json!({ "name": "k", "scopes": ["keys:read", "keys:write"] })).await;
+    let client = house.client(text(&made, "key"));
+    let surfaces = daemon::surfaces(&house.settings);
+    assert_eq!(surfaces.len(), 5);
+    for surface in &surfaces {
+        let client = client.on(surface, &house).await;
+        for route in surface.routes() {
+            let answer = ask(&client, route).await;
+            let status = answer.status.as_u16();
+            assert_eq!(status, 403, "{:?} {}: {}", route.verb, route.path, answer.body);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_live_key_no_route_says_anything() {
+    let house = House::start().await;
+    let end = START.plus_ms(60_000).to_string();
+    let ends = make(&house, json!({ "name": "ends", "scopes": ["admin"], "expires_at": end })).await;
+    let revoked = make(&house, json!({ "name": "revoked", "scopes": ["admin"] })).await;
+    let app = house.first.post("/v1/apps", json!({ "name": "app" })).await.expect(201);
+    let of_app = make(&house, json!({ "name": "of app", "scopes": ["admin"], "app_id": app["id"] })).await;
+    let dead = [&ends, &revoked, &of_app].map(|made| house.client(text(made, "key")));
+    for client in &dead {
+        client.get("/v1/events").await.expect(200);
+    }
+    house.clock.advance_ms(59_999);
+    dead[0].get("/v1/events").await.expect(200);
+    house.clock.advance_ms(1);
+    assert_eq!(house.first.delete(&format!("/v1/keys/{}", text(&revoked, "id"))).await.status, 204);
+    assert_eq!(house.first.delete(&format!("/v1/apps/{}", text(&app, "id"))).await.status, 204);
+
+    let alive = house.first.key.as_str();
+    let almost = format!("{}x", &alive[..alive.len() - 1]);
+    let mut callers = vec![house.client(""), house.client("pr_nobody"), house.client(&almost)];
+    callers.extend(dead);
+    let mut surfaces = daemon::surfaces(&house.settings);
+    surfaces.push(native::surface());
+    for route in surfaces.iter().flat_map(|surface| surface.routes()) {
+        if matches!(route.access, Access::Open(_) | Access::Metrics(_)) {
+            continue;
+        }
+        for client in &callers {
+            let answer = ask(client, route).await;
+            assert_eq!(answer.status, 401, "{:?} {}: {}", route.verb, route.path, answer.body);
+            assert!(answer.headers.contains_key("www-authenticate"), "{}", route.path);
+            if !client.key.is_empty() {
+                assert!(!answer.body.contains(&client.key));
+            }
+        }
+    }
+    // Paths cannot be probed either, nor methods.
+    for (method, path) in [(Method::GET, "/v1/nothing"), (Method::PUT, "/v1/events"), (Method::GET, "/nope")] {
+        assert_eq!(house.client("").call(method, path, &[], "").await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_in_any_other_form_are_none() {
+    let house = House::start().await;
+    let nobody = house.client("");
+    let key = &house.first.key;
+    let basic = {
+        use base64::Engine as _;
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("user:{key}")))
+    };
+    for value in [basic.as_str(), key, &format!("Bearer  {key} x"), "Bearer", "Bearer ", &format!("Token {key}")] {
+        let answer = nobody.call(Method::GET, "/v1/events", &[("authorization", value)], "").await;
+        assert_eq!(answer.status, 401, "{value:.12}");
+    }
+    let in_query = nobody.get(&format!("/v1/events?access_token={key}")).await;
+    assert_eq!(in_query.status, 401);
+    assert!(!in_query.body.contains(key.as_str()));
+    let free = nobody.call(Method::GET, "/v1/events", &[("authorization", &format!("bEARER {key}"))], "").await;
+    assert_eq!(free.status, 200, "the scheme's case is free");
+}

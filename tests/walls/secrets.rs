@@ -1,0 +1,288 @@
+//! Secrets are sealed where they lie: none of a thousand is found in the files, the log or the metrics.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use postrider::store::shelf::STATE_FILE;
+use redb::ReadableTable as _;
+use serde_json::{Value, json};
+
+use crate::process::start;
+use crate::support::{Client, delivered, echo, eventually, rows, text};
+
+const ADMIN_KEY: &str = "admin-key-that-nobody-must-find-in-any-file";
+const MASTER_KEY: &str = "master-key-that-nobody-must-find-in-any-file";
+
+/// A text that stands nowhere by chance.
+fn odd(kind: &str, number: usize) -> String {
+    format!("SECRET-{kind}-{number:05}-{}", "x".repeat(12))
+}
+
+fn signing_secret(number: usize) -> String {
+    format!("whsec_{}", STANDARD.encode(odd("sign", number)))
+}
+
+/// Everything that must not be found, in every form that it might have been written in.
+#[derive(Default)]
+struct Planted(BTreeSet<Vec<u8>>);
+
+impl Planted {
+    fn add(&mut self, secret: &str) {
+        self.0.insert(secret.as_bytes().to_vec());
+    }
+
+    /// The text, what it decodes to, and what it encodes to.
+    fn add_all_forms(&mut self, secret: &str) {
+        self.add(secret);
+        let bare = secret.strip_prefix("whsec_").unwrap_or(secret);
+        self.add(bare);
+        if let Ok(bytes) = STANDARD.decode(bare) {
+            self.0.insert(bytes);
+        }
+        // As JSON within JSON, or as an array of numbers, it would still hold its first line.
+        if secret.contains('\n') {
+            secret.lines().filter(|line| line.len() > 40).for_each(|line| self.add(line));
+        }
+    }
+
+    fn find_in(&self, bytes: &[u8]) -> Option<String> {
+        // One pass: every secret is looked for where its first eight bytes stand.
+        let mut by_start: std::collections::HashMap<&[u8], Vec<&[u8]>> = std::collections::HashMap::new();
+        for secret in &self.0 {
+            by_start.entry(&secret[..8]).or_default().push(secret);
+        }
+        bytes.windows(8).enumerate().find_map(|(at, start)| {
+            let found = by_start.get(start)?.iter().find(|secret| bytes[at..].starts_with(secret))?;
+            Some(String::from_utf8_lossy(found).into_owned())
+        })
+    }
+}
+
+fn every_file(folder: &Path, each: &mut impl FnMut(&Path, &[u8])) {
+    for entry in fs::read_dir(folder).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => every_file(&path, each),
+            false => each(&path, &fs::read(&path).expect("bytes")),
+        }
+    }
+}
+
+/// Which secrets stand in which files.
+fn found_in(folder: &Path, planted: &Planted) -> Vec<(String, String)> {
+    let (mut found, mut searched) = (Vec::new(), 0);
+    every_file(folder, &mut |path, bytes| {
+        searched += bytes.len();
+        found.extend(planted.find_in(bytes).map(|secret| (path.display().to_string(), secret)));
+    });
+    assert!(searched > 1_000_000, "{searched} bytes is no store");
+    found
+}
+
+#[test]
+fn what_was_planted_would_be_found() {
+    let mut planted = Planted::default();
+    planted.add_all_forms(&signing_secret(7));
+    for form in [signing_secret(7).into_bytes(), odd("sign", 7).into_bytes()] {
+        let hay = [b"before ".as_slice(), &form, b" after"].concat();
+        assert!(planted.find_in(&hay).is_some());
+    }
+    assert_eq!(planted.find_in(b"SECRET-sign-00008-xxxxxxxxxxxx"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let receiver = echo().await;
+    let variables = [
+        ("POSTRIDER_ADMIN_KEY", ADMIN_KEY),
+        ("POSTRIDER_MASTER_KEY", MASTER_KEY),
+        ("POSTRIDER_DELIVERY__ALLOW", "127.0.0.0/8"),
+        ("POSTRIDER_LOG__LEVEL", "trace"),
+        ("POSTRIDER_LOG__FORMAT", "json"),
+    ];
+    let program = start(&data, &log, &variables);
+    let client = Client::new(program.address, ADMIN_KEY);
+    let mut planted = Planted::default();
+    planted.add(ADMIN_KEY);
+    planted.add(MASTER_KEY);
+    for number in 0..100 {
+        plant(&client, number, receiver, &mut planted).await;
+    }
+    misuse(&client, &mut planted).await;
+    assert!(planted.0.len() >= 1_000, "only {} were planted", planted.0.len());
+
+    let metrics = client.get("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    assert_eq!(planted.find_in(metrics.body.as_bytes()), None, "in /metrics");
+    for list in ["webhooks", "keys", "audit", "deliveries", "events", "replays", "apps", "organizations"] {
+        let listed = Value::Array(rows(&client, &format!("/v1/{list}")).await).to_string();
+        assert_eq!(planted.find_in(listed.as_bytes()), None, "in {list}");
+    }
+    // As a copy of the running daemon's disk would have them, and as a stopped one leaves them.
+    assert_eq!(found_in(folder.path(), &planted), []);
+    program.stop();
+    assert_eq!(found_in(folder.path(), &planted), []);
+    let said = fs::read_to_string(&log).expect("a log");
+    assert!(said.contains("stopped"), "the log says something: {said}");
+}
+
+/// A webhook with every secret that it can have, its rotation, a key, an organization, kept answers, a delivery.
+async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, planted: &mut Planted) {
+    let mut body = json!({ "url": format!("http://{receiver}/hook"), "secret": signing_secret(number) });
+    planted.add_all_forms(&signing_secret(number));
+    let (password, token, value) = (odd("pass", number), odd("token", number), odd("value", number));
+    for secret in [&password, &token, &value] {
+        planted.add(secret);
+    }
+    let basic = STANDARD.encode(format!("user:{password}"));
+    planted.add(&basic);
+    let auths = [
+        json!({ "type": "basic", "username": "user", "password": password }),
+        json!({ "type": "bearer", "token": token }),
+        json!({ "type": "header", "name": "x-credential", "value": value }),
+    ];
+    body["auth"] = auths[number % 3].clone();
+    let once = format!("once-{number}");
+    let made = client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", &once)], &body.to_string()).await;
+    let webhook = made.expect(201);
+    let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
+    let again = client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", &once)], &body.to_string()).await;
+    assert_eq!(again.expect(201), webhook, "the kept answer holds the secret");
+    // The other kinds of auth come by a change.
+    for auth in auths {
+        client.patch(&path, json!({ "auth": auth })).await.expect(200);
+    }
+    let rotated = client.call(Method::POST, &format!("{path}/rotate-secret"), &[("idempotency-key", &once)], "").await;
+    planted.add_all_forms(text(&rotated.expect(200), "secret"));
+    client.get(&format!("{path}/secret")).await.expect(200);
+    let key = json!({ "name": "k", "scopes": ["events:read"] }).to_string();
+    let key = client.call(Method::POST, "/v1/keys", &[("idempotency-key", &once)], &key).await;
+    planted.add(text(&key.expect(201), "key"));
+    let organization = client.post("/v1/organizations", json!({ "name": "o" })).await.expect(201);
+    planted.add(text(&organization, "key"));
+    let made = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+    let private = made.signing_key.serialize_pem();
+    let tls = json!({ "client_cert_pem": made.cert.pem(), "client_key_pem": private });
+    client.patch(&path, json!({ "tls": tls })).await.expect(200);
+    planted.add_all_forms(private.trim());
+    client.patch(&path, json!({ "tls": null })).await.expect(200);
+    if number.is_multiple_of(10) {
+        send(client, &path).await;
+    }
+    client.post(&format!("{path}/pause"), json!({})).await.expect(200);
+}
+
+/// Something goes out with the credential, and comes back in what is kept of the attempt.
+async fn send(client: &Client, path: &str) {
+    let event = client.post("/v1/events", json!({ "type": "a.b", "data": { "n": 1 } })).await.expect(202);
+    let deliveries = format!("/v1/events/{}/deliveries", text(&event, "id"));
+    let delivery = eventually("a delivery", async || {
+        let page = client.get(&deliveries).await.expect(200);
+        page["data"].as_array().expect("a list").iter().find(|row| row["status"] == "delivered").cloned()
+    })
+    .await;
+    let attempts = rows(client, &format!("/v1/deliveries/{}/attempts", text(&delivery, "id"))).await;
+    assert_eq!(attempts[0]["request_headers"]["x-credential"], "********");
+    let tried = client.post(&format!("{path}/test"), json!({})).await.expect(200);
+    assert_eq!(tried["request_headers"]["x-credential"], "********");
+}
+
+/// Secrets where they do not belong: in requests that are refused, and in credentials that are wrong.
+async fn misuse(client: &Client, planted: &mut Planted) {
+    for number in 0..100 {
+        let wrong = odd("wrong", number);
+        planted.add(&wrong);
+        let bodies = [
+            json!({ "url": "https://example.com/", "secret": wrong }),
+            json!({ "url": "https://example.com/", "auth": { "type": "bearer", "token": wrong, "extra": 1 } }),
+            json!({ "url": "https://example.com/", "tls": { "client_key_pem": wrong } }),
+        ];
+        for body in bodies {
+            let answer = client.post("/v1/webhooks", body).await;
+            assert_eq!(answer.status, 422, "{}", answer.body);
+            assert_eq!(planted.find_in(answer.body.as_bytes()), None, "an error repeats a secret");
+        }
+        let stranger = Client::new(client.address, &wrong);
+        let answer = stranger.get("/v1/events").await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(planted.find_in(answer.body.as_bytes()), None);
+    }
+}
+
+/// The row of one webhook copied over another's does not open as it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let made = client.post("/v1/webhooks", json!({ "url": "https://example.com/" })).await.expect(201);
+        ids.push(text(&made, "id").parse::<uuid::Uuid>().expect("an id").into_bytes());
+    }
+    program.stop();
+
+    swap(&data, &ids);
+    let (code, words) = crate::process::refused(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    assert_ne!(code, 0);
+    let id = uuid::Uuid::from_bytes(ids[0]).to_string();
+    assert!(words.contains("webhooks") && words.contains(&id), "the row is named: {words}");
+    assert!(words.contains("sealed for another row"), "{words}");
+    // Swapped back, nothing is lost.
+    swap(&data, &ids);
+    start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]).stop();
+}
+
+/// Exchanges the values of two rows, checksums and all.
+fn swap(data: &Path, ids: &[[u8; 16]]) {
+    let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
+    let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("webhooks");
+    let change = database.begin_write().expect("a transaction");
+    {
+        let mut rows = change.open_table(table).expect("the table");
+        let read = |id: &[u8; 16]| rows.get(id.as_slice()).expect("a read").expect("the row").value().to_vec();
+        let (first, second) = (read(&ids[0]), read(&ids[1]));
+        rows.insert(ids[0].as_slice(), second.as_slice()).expect("written");
+        rows.insert(ids[1].as_slice(), first.as_slice()).expect("written");
+    }
+    change.commit().expect("committed");
+}
+
+/// The bytes that a receiver is sent are the only place where a credential stands in clear.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_shows_that_there_is_a_credential_and_not_which() {
+    let house = crate::support::House::start().await;
+    let receiver = echo().await;
+    let body = json!({
+        "url": format!("http://{receiver}/"), "secret": signing_secret(1),
+        "auth": { "type": "basic", "username": "user", "password": odd("pass", 1) },
+    });
+    let (made, delivery) = delivered(&house.first, body, json!({ "type": "a.b", "data": 1 })).await;
+    let mut planted = Planted::default();
+    planted.add_all_forms(&signing_secret(1));
+    planted.add(&odd("pass", 1));
+    let id = text(&made["webhook"], "id");
+    let attempts = format!("/v1/deliveries/{}/attempts", text(&delivery, "id"));
+    let lists = ["/v1/audit".to_owned(), "/v1/webhooks".to_owned(), format!("/v1/webhooks/{id}"), attempts];
+    for path in &lists {
+        let answer = house.first.get(path).await;
+        assert_eq!(planted.find_in(answer.body.as_bytes()), None, "{path}");
+    }
+    let shown = house.first.get(&format!("/v1/webhooks/{id}")).await.expect(200);
+    assert_eq!(shown["auth"]["type"], "basic");
+    // Sending the mask back changes nothing.
+    let changed = house.first.patch(&format!("/v1/webhooks/{id}"), json!({ "auth": shown["auth"] })).await;
+    assert!(changed.status == 200 || changed.status == 422, "{}", changed.body);
+    let registry = house.daemon.engine.store.registry();
+    let kept: Vec<_> = registry.webhooks.values().map(Arc::clone).collect();
+    let Some(postrider::model::webhook::Auth::Basic { password, .. }) = &kept[0].auth else { panic!("basic") };
+    assert_eq!(*password, odd("pass", 1));
+}

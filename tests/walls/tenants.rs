@@ -1,0 +1,460 @@
+//! A key sees nothing of another app or organization, through any route of any surface.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use http::Method;
+use postrider::api::native;
+use postrider::api::route::{Access, Route, Surface};
+use postrider::daemon;
+use postrider::rules::dfns_id;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, House, delivered, echo, eventually, rows, text};
+
+/// Everything that one app has, and the words that give it away wherever they stand.
+struct Tenant {
+    name: &'static str,
+    organization: &'static str,
+    /// A key of this app alone, with every scope.
+    key: Client,
+    /// What stands in this tenant's rows and in nobody else's.
+    marker: String,
+    /// Ids of its rows by what they name.
+    ids: BTreeMap<&'static str, String>,
+}
+
+/// A vendor's GET that does something, and names nothing: it has a test of its own.
+const REPROCESS: &str = "/transactional/email/v1/webhooks/failed/reprocess";
+
+/// Who asks, and whose rows that key may not see.
+struct Visitor<'a> {
+    key: &'a Client,
+    name: String,
+    foreign: Vec<&'a Tenant>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
+    let house = House::start().await;
+    let receiver = echo().await;
+    let (organizations, tenants) = town(&house, receiver).await;
+    let surfaces = surfaces(&house);
+    let before = snapshot(&tenants).await;
+
+    let mut asked = 0;
+    for visitor in visitors(&organizations, &tenants) {
+        for surface in &surfaces {
+            let key = visitor.key.on(surface, &house).await;
+            for route in surface.routes() {
+                asked += visit(&visitor, &key, surface.name, route).await;
+            }
+        }
+    }
+    assert!(asked > 2_000, "the walk was short: {asked}");
+
+    // What belongs to each is as it was: nobody has changed, added or taken anything.
+    for (after, before) in snapshot(&tenants).await.iter().zip(&before) {
+        assert_eq!(after, before);
+    }
+    for (place, client) in [("/metrics", house.client("")), ("/openapi.json", house.client(""))] {
+        let answer = client.get(place).await;
+        tenants.iter().for_each(|tenant| is_clean(&answer, tenant, &[], place));
+    }
+
+    // The same walk by the owners finds what there is to find: the routes that said 404 do work.
+    reach_own(&house, &surfaces, &tenants[0]).await;
+}
+
+fn surfaces(house: &House) -> Vec<Surface> {
+    let mut surfaces = daemon::surfaces(&house.settings);
+    surfaces.push(native::surface());
+    surfaces
+}
+
+/// Two organizations with two apps each, all of them with everything that an app can have.
+async fn town(house: &House, receiver: SocketAddr) -> (Vec<(&'static str, Client)>, Vec<Tenant>) {
+    let other = house.first.post("/v1/organizations", json!({ "name": "Zwei-MARKBX" })).await.expect(201);
+    let organizations = vec![("A", house.first.clone()), ("B", house.client(text(&other, "key")))];
+    let mut tenants = Vec::new();
+    for (organization, client) in &organizations {
+        for number in 1..=2 {
+            tenants.push(settle(house, organization, client, number, receiver).await);
+        }
+    }
+    (organizations, tenants)
+}
+
+async fn settle(
+    house: &House,
+    organization: &'static str,
+    admin: &Client,
+    number: usize,
+    receiver: SocketAddr,
+) -> Tenant {
+    let name = ["A1", "A2", "B1", "B2"][usize::from(organization == "B") * 2 + number - 1];
+    let marker = format!("MARK{name}MARK");
+    let app = admin.post("/v1/apps", json!({ "name": marker, "uid": format!("uid-{marker}") })).await.expect(201);
+    let key = json!({ "name": format!("key {marker}"), "scopes": ["admin"], "app_id": app["id"] });
+    let made = admin.post("/v1/keys", key).await.expect(201);
+    let client = house.client(text(&made, "key"));
+    let webhook = json!({
+        "url": format!("http://{receiver}/{marker}"), "name": marker, "description": marker,
+        "headers": { "x-own": marker }, "auth": { "type": "bearer", "token": format!("token-{marker}") },
+        "filter": { "all": [{ "path": "/mark", "eq": marker }] },
+    });
+    let event = json!({
+        "type": format!("type.{marker}"), "data": { "mark": marker }, "event_id": format!("event-{marker}"),
+        "subject": format!("{marker}@example.com"), "metadata": { "mark": marker },
+    });
+    let (made_things, delivery) = delivered(&client, webhook, event).await;
+    let (webhook, event) = (&made_things["webhook"], &made_things["event"]);
+    let attempts = rows(&client, &format!("/v1/deliveries/{}/attempts", text(&delivery, "id"))).await;
+    let replay = client.post("/v1/replays", json!({ "webhook_id": webhook["id"], "missing": true })).await.expect(202);
+    let replay_path = format!("/v1/replays/{}", text(&replay, "id"));
+    eventually("the replay is over", async || {
+        house.clock.advance_ms(1_000);
+        let job = client.get(&replay_path).await.expect(200);
+        (job["status"] == "done").then_some(())
+    })
+    .await;
+    let audit = rows(&client, "/v1/audit").await;
+    let first_line = audit.first().expect("an audit");
+    let ids = [
+        ("app", &app["id"]),
+        ("uid", &app["uid"]),
+        ("webhook", &webhook["id"]),
+        ("event", &event["id"]),
+        ("event_id", &event["event_id"]),
+        ("delivery", &delivery["id"]),
+        ("attempt", &attempts[0]["id"]),
+        ("replay", &replay["id"]),
+        ("key", &made["id"]),
+        ("audit", &first_line["id"]),
+    ];
+    let mut ids: BTreeMap<_, _> = ids.map(|(what, id)| (what, id.as_str().expect("an id").to_owned())).into();
+    // As one surface writes them.
+    ids.insert("webhook of dfns", dfns_id::webhook(ids["webhook"].parse().expect("an id")));
+    ids.insert("event of dfns", dfns_id::event(ids["attempt"].parse().expect("an id")));
+    Tenant { name, organization, key: client, marker, ids }
+}
+
+/// Each organization's key, and each app's.
+fn visitors<'a>(organizations: &'a [(&'static str, Client)], tenants: &'a [Tenant]) -> Vec<Visitor<'a>> {
+    let mut visitors = Vec::new();
+    for (organization, key) in organizations {
+        let foreign = tenants.iter().filter(|tenant| tenant.organization != *organization).collect();
+        visitors.push(Visitor { key, name: format!("organization {organization}"), foreign });
+    }
+    for own in tenants {
+        let foreign = tenants.iter().filter(|tenant| tenant.name != own.name).collect();
+        visitors.push(Visitor { key: &own.key, name: format!("app {}", own.name), foreign });
+    }
+    visitors
+}
+
+/// All requests that one visitor can make on one route about somebody else's things. Gives their number.
+async fn visit(visitor: &Visitor<'_>, key: &Client, surface: &str, route: &Route) -> usize {
+    let method: Method = route.verb.as_str().parse().expect("a method");
+    let mut asked = 0;
+    for tenant in &visitor.foreign {
+        for (target, body, about) in requests(surface, route, tenant) {
+            let what = format!("{} asks {method} {target} {body} about {}", visitor.name, tenant.name);
+            let answer = key.call(method.clone(), &target, &[], &body).await;
+            asked += 1;
+            is_clean(&answer, tenant, &about, &what);
+            if surface == "sentdm" {
+                // There an organization's key says with a header which of its apps it means.
+                let profile = [("x-profile-id", tenant.ids["app"].as_str())];
+                let answer = key.call(method.clone(), &target, &profile, &body).await;
+                is_clean(&answer, tenant, &[tenant.ids["app"].clone()], &format!("{what}, as its profile"));
+                let status = answer.status.as_u16();
+                assert!((400..500).contains(&status), "{what}, as its profile: {status} {}", answer.body);
+            }
+            let status = answer.status.as_u16();
+            assert!(status < 500 && status != 401, "{what}: {status} {}", answer.body);
+            let names_a_thing = route.path.contains('{') || !body.is_empty() && !body.starts_with("{}");
+            if names_a_thing && surface == "native" {
+                assert!([404, 403].contains(&status), "{what}: {status} {}", answer.body);
+            } else if names_a_thing {
+                assert!((400..500).contains(&status), "{what}: {status} {}", answer.body);
+            }
+        }
+    }
+    asked
+}
+
+/// The target, the body and the id asked for, of every request on this route that names a thing of `tenant`.
+fn requests(surface: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String, Vec<String>)> {
+    let is_open = matches!(route.access, Access::Open(_) | Access::Metrics(_));
+    if is_open {
+        return Vec::new();
+    }
+    if route.path.contains('{') {
+        let body = if takes_body(route) { "{}" } else { "" };
+        let targets = filled(route, tenant).into_iter();
+        return targets.map(|(target, ids)| (target, body.to_owned(), ids)).collect();
+    }
+    if route.path == REPROCESS {
+        return Vec::new();
+    }
+    if takes_body(route) {
+        return bodies(surface, route.path, tenant)
+            .into_iter()
+            .map(|(body, id)| (route.path.to_owned(), body, vec![id]))
+            .collect();
+    }
+    let mut requests = vec![(format!("{}{}", route.path, whole_page(route)), String::new(), Vec::new())];
+    for name in route.query {
+        let values: Vec<&String> = match *name {
+            "app_id" => vec![&tenant.ids["app"], &tenant.ids["uid"]],
+            "webhook_id" | "event_id" => tenant.ids.values().collect(),
+            "search" | "subject" | "type" => vec![&tenant.marker],
+            _ => continue,
+        };
+        requests.extend(
+            values
+                .iter()
+                .map(|value| (format!("{}?{name}={value}", route.path), String::new(), vec![(*value).clone()])),
+        );
+    }
+    requests
+}
+
+fn takes_body(route: &Route) -> bool {
+    ["POST", "PUT", "PATCH"].contains(&route.verb.as_str())
+}
+
+/// `path` with every id of the tenant in every place for one, and which they are.
+fn filled(route: &Route, tenant: &Tenant) -> Vec<(String, Vec<String>)> {
+    let mut filled = vec![(String::new(), Vec::new())];
+    for part in route.path.split('/').skip(1) {
+        let is_place = part.starts_with('{');
+        let fixed = part.to_owned();
+        let parts: Vec<&String> = if is_place { tenant.ids.values().collect() } else { vec![&fixed] };
+        let with = |(target, ids): &(String, Vec<String>), part: &String| {
+            let mut ids = ids.clone();
+            ids.extend(is_place.then(|| part.clone()));
+            (format!("{target}/{part}"), ids)
+        };
+        filled = filled.iter().flat_map(|so_far| parts.iter().map(|part| with(so_far, part))).collect();
+    }
+    filled.iter_mut().for_each(|(target, _)| target.push_str(&whole_page(route)));
+    filled
+}
+
+/// The query that asks for as much as there is.
+fn whole_page(route: &Route) -> String {
+    let known = [("limit", "limit=100"), ("page", "page=1"), ("page_size", "page_size=50")];
+    let asked: Vec<&str> = known.iter().filter(|(name, _)| route.query.contains(name)).map(|(_, text)| *text).collect();
+    if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
+}
+
+/// Bodies that name a thing of `tenant`. A route that is not known here fails the test: what it takes must be told.
+fn bodies(surface: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
+    let (app, uid, webhook) = (&tenant.ids["app"], &tenant.ids["uid"], &tenant.ids["webhook"]);
+    let by_app = |body: Value| {
+        let with = |id: &String| {
+            let mut body = body.clone();
+            body["app_id"] = json!(id);
+            (body.to_string(), id.clone())
+        };
+        vec![with(app), with(uid)]
+    };
+    match path {
+        "/v1/events" => by_app(json!({ "type": "a.b", "data": {} })),
+        "/v1/events/batch" => {
+            let items = by_app(json!({ "type": "a.b", "data": {} }));
+            items.into_iter().map(|(item, id)| (format!("{{\"events\":[{item}]}}"), id)).collect()
+        }
+        "/v1/webhooks" => by_app(json!({ "url": "https://example.com/" })),
+        "/v1/keys" => by_app(json!({ "name": "k", "scopes": ["events:read"] })),
+        "/v1/replays" => {
+            let mut bodies = by_app(json!({ "dry_run": true }));
+            bodies.extend(by_app(json!({})));
+            bodies.push((json!({ "webhook_id": webhook, "dry_run": true }).to_string(), webhook.clone()));
+            bodies.push((json!({ "webhook_id": webhook }).to_string(), webhook.clone()));
+            bodies
+        }
+        // These name nothing that is there already; an empty object makes nothing.
+        "/v1/apps" | "/v1/organizations" => vec![("{}".to_owned(), String::new())],
+        _ if surface != "native" => vec![("{}".to_owned(), String::new())],
+        unknown => panic!("say in this test what POST {unknown} takes"),
+    }
+}
+
+/// Neither the tenant's words nor an id of it stands in the answer, but for the id that was asked for itself.
+fn is_clean(answer: &Answer, tenant: &Tenant, asked: &[String], what: &str) {
+    let head = format!("{:?}", answer.headers);
+    for shown in [&answer.body, &head] {
+        let mut rest = shown.clone();
+        if !answer.status.is_success() {
+            asked.iter().filter(|asked| !asked.is_empty()).for_each(|asked| rest = rest.replace(asked, ""));
+        }
+        assert!(!rest.contains(&tenant.marker), "{what}: {rest}");
+        for (kind, id) in &tenant.ids {
+            assert!(!rest.contains(id.as_str()), "{what}: {kind} {id} in {rest}");
+        }
+    }
+}
+
+/// Everything of every tenant, as its own key reads it.
+async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
+    let mut all = Vec::new();
+    for tenant in tenants {
+        let webhook = &tenant.ids["webhook"];
+        let lists =
+            ["events", "webhooks", "deliveries", "replays", "apps", "keys", "audit"].map(|list| format!("/v1/{list}"));
+        let of_webhook = ["attempts", "deliveries"].map(|list| format!("/v1/webhooks/{webhook}/{list}"));
+        for list in lists.into_iter().chain(of_webhook) {
+            let found = rows(&tenant.key, &list).await;
+            assert!(!found.is_empty(), "{list} of {} is empty", tenant.name);
+            all.push(json!({ "tenant": tenant.name, "list": list, "rows": found }));
+        }
+        for one in ["stats", "health"] {
+            let answer = tenant.key.get(&format!("/v1/webhooks/{webhook}/{one}")).await.expect(200);
+            all.push(json!({ "tenant": tenant.name, "one": one, "is": answer }));
+        }
+    }
+    all
+}
+
+/// Every route with a place for an id finds something for one of the owner's ids. Reading first, removing last.
+async fn reach_own(house: &House, surfaces: &[Surface], tenant: &Tenant) {
+    let mut routes: Vec<(&Surface, &Route)> = Vec::new();
+    for surface in surfaces {
+        routes.extend(surface.routes().iter().filter(|route| route.path.contains('{')).map(|route| (surface, route)));
+    }
+    // The app goes last: its key goes with it.
+    routes.sort_by_key(|(_, route)| {
+        let verb = ["GET", "POST", "PUT", "PATCH", "DELETE"].iter().position(|verb| *verb == route.verb.as_str());
+        (verb, route.path.starts_with("/v1/apps"))
+    });
+    // Of two routes that remove the same, the second finds nothing.
+    let mut removed = 0;
+    for (surface, route) in routes {
+        let key = tenant.key.on(surface, house).await;
+        let mut statuses = Vec::new();
+        for (target, ids) in filled(route, tenant) {
+            if route.path == "/v1/keys/{id}" && ids.contains(&tenant.ids["key"]) {
+                // Its own key is what it asks with: revoking that is tried elsewhere.
+                statuses.push((target, 204));
+                continue;
+            }
+            let body = if takes_body(route) { "{}" } else { "" };
+            let method: Method = route.verb.as_str().parse().expect("a method");
+            let answer = key.call(method, &target, &[], body).await;
+            statuses.push((target, answer.status.as_u16()));
+        }
+        let is_found = |status: u16| ![400, 401, 403, 404].contains(&status);
+        let found = statuses.iter().any(|(_, status)| is_found(*status));
+        if route.verb.as_str() == "DELETE" && route.path.ends_with("webhooks/{id}") {
+            removed += usize::from(found);
+            continue;
+        }
+        assert!(found, "{:?} {} {statuses:?}", route.verb, route.path);
+    }
+    assert_eq!(removed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_hold_every_row_of_the_caller_and_no_other() {
+    let house = House::start().await;
+    let (organizations, tenants) = town(&house, echo().await).await;
+    // An organization sees its apps; an app sees itself.
+    let (_, admin) = &organizations[0];
+    let names = |rows: &[Value]| -> Vec<String> { rows.iter().map(|row| text(row, "name").to_owned()).collect() };
+    let seen = names(&rows(admin, "/v1/apps").await);
+    assert_eq!(seen, ["MARKA2MARK", "MARKA1MARK", "default"]);
+    for tenant in &tenants {
+        assert_eq!(names(&rows(&tenant.key, "/v1/apps").await), [tenant.marker.as_str()]);
+        assert_eq!(names(&rows(&tenant.key, "/v1/webhooks").await), [tenant.marker.as_str()]);
+        assert_eq!(names(&rows(&tenant.key, "/v1/keys").await), [format!("key {}", tenant.marker)]);
+        for (list, ids) in [("events", "event"), ("deliveries", "delivery"), ("replays", "replay")] {
+            let found = rows(&tenant.key, &format!("/v1/{list}")).await;
+            assert_eq!(found.len(), 1, "{list}");
+            assert_eq!(text(&found[0], "id"), tenant.ids[ids]);
+        }
+        let stats = tenant.key.get("/v1/stats").await.expect(200);
+        assert_eq!(stats["total_events"], 1);
+    }
+    // An app's audit is about that app alone; the organization's about all of it.
+    let own = rows(&tenants[0].key, "/v1/audit").await;
+    let all = rows(admin, "/v1/audit").await;
+    assert!(own.iter().all(|line| all.contains(line)));
+    assert!(all.len() > 2 * own.len(), "{} and {}", all.len(), own.len());
+}
+
+/// Sending again everything that failed is about the caller's own apps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reprocessing_reaches_no_further_than_the_key() {
+    let house = House::start().await;
+    let (_, tenants) = town(&house, echo().await).await;
+    let surfaces = surfaces(&house);
+    let surface = surfaces.iter().find(|surface| surface.routes().iter().any(|route| route.path == REPROCESS));
+    let client = tenants[0].key.on(surface.expect("the surface"), &house).await;
+    client.get(REPROCESS).await.expect(200);
+    let mut jobs = Vec::new();
+    for tenant in &tenants {
+        jobs.push(rows(&tenant.key, "/v1/replays").await.len());
+    }
+    assert_eq!(jobs, [2, 1, 1, 1]);
+}
+
+/// The same `event_id`, `uid` and `Idempotency-Key` in two tenants mean two things.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_callers_choose_are_theirs_alone() {
+    let house = House::start().await;
+    let (organizations, tenants) = town(&house, echo().await).await;
+    let [a1, a2, b1, _] = &tenants[..] else { panic!("four tenants") };
+    // Another app and another organization may use an `event_id` that is taken elsewhere.
+    for tenant in [a2, b1] {
+        let event = json!({ "type": "a.b", "data": 1, "event_id": a1.ids["event_id"] });
+        let made = tenant.key.post("/v1/events", event).await.expect(202);
+        assert_eq!(made["duplicate"], false);
+    }
+    // The uid of another organization's app is free here, and means the own app.
+    let (_, b) = &organizations[1];
+    let made = b.post("/v1/apps", json!({ "name": "copy", "uid": a1.ids["uid"] })).await.expect(201);
+    assert_eq!(b.get(&format!("/v1/apps/{}", a1.ids["uid"])).await.expect(200)["id"], made["id"]);
+    // An Idempotency-Key answers its own key's requests only.
+    let body = json!({ "url": "https://example.com/" }).to_string();
+    let once = [("idempotency-key", "same")];
+    let mut made = Vec::new();
+    for client in [&a1.key, &a2.key, &b1.key] {
+        let answer = client.call(Method::POST, "/v1/webhooks", &once, &body).await;
+        assert!(answer.headers.get("idempotent-replayed").is_none());
+        made.push(text(&answer.expect(201), "secret").to_owned());
+    }
+    made.sort();
+    made.dedup();
+    assert_eq!(made.len(), 3);
+}
+
+/// A key cannot make one that may more than itself, nor one for elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_gives_no_more_than_it_has() {
+    let house = House::start().await;
+    let app = house.first.post("/v1/apps", json!({ "name": "app" })).await.expect(201);
+    let make = async |client: &Client, body: Value| client.post("/v1/keys", body).await;
+    let maker = json!({ "name": "m", "scopes": ["keys:write", "keys:read", "events:read"], "app_id": app["id"] });
+    let maker = house.client(text(&make(&house.first, maker).await.expect(201), "key"));
+    for scope in ["admin", "webhooks:secret", "events:write", "apps:write"] {
+        let answer = make(&maker, json!({ "name": "k", "scopes": [scope] })).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "scope_missing"), "{scope}");
+    }
+    let made = make(&maker, json!({ "name": "k", "scopes": ["events:read"] })).await.expect(201);
+    assert_eq!(made["app_id"], app["id"], "a key of an app makes keys of that app");
+    let all = rows(&house.first, "/v1/keys").await;
+    let first = all.iter().find(|key| key["name"] == "first").expect("the first key");
+    assert_eq!(maker.delete(&format!("/v1/keys/{}", text(first, "id"))).await.status, 404);
+    assert_eq!(maker.post("/v1/apps", json!({ "name": "x" })).await.status, 403);
+    assert_eq!(maker.post("/v1/organizations", json!({ "name": "x" })).await.status, 403);
+    // An administrator of an organization is none of the installation.
+    let admin = make(&house.first, json!({ "name": "a", "scopes": ["admin"] })).await.expect(201);
+    let admin = house.client(text(&admin, "key"));
+    for answer in [admin.get("/v1/organizations").await, admin.post("/v1/organizations", json!({ "name": "x" })).await]
+    {
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "installation_only"));
+    }
+}
