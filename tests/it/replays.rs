@@ -117,12 +117,17 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
         assert!(after_ms >= (nth as i64 - 2) * 500, "{nth} after {after_ms} ms");
     }
     daemon.restart().await;
+    eventually("it goes on after a restart", async || {
+        daemon.clock.advance_ms(50);
+        (receiver.count() >= 14).then_some(())
+    })
+    .await;
     let path = format!("/v1/replays/{}/cancel", text(&job, "id"));
     let cancelled = daemon.post(&path, json!({})).await;
     assert_eq!(cancelled["status"], "cancelled");
     assert_eq!(daemon.try_post(&path, json!({})).await.expect(409)["code"], "replay_final");
     let made = job_when(&daemon, &job, |job| job["status"] == "cancelled").await["created"].as_u64().unwrap();
-    assert!((9..15).contains(&made), "{made}");
+    assert!((14..20).contains(&made), "{made}");
     daemon.advance_s(60);
     let other = daemon.publish("a", json!("after")).await;
     eventually("what came after", async || {
@@ -170,4 +175,31 @@ async fn what_is_erased_or_for_a_disabled_webhook_is_not_sent_again() {
     let delivery = daemon.deliveries(&kept).await.remove(0);
     let retry = daemon.try_post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await;
     assert_eq!(retry.expect(409)["code"], "webhook_disabled");
+}
+
+#[tokio::test]
+async fn a_job_over_an_app_goes_to_all_its_webhooks_and_to_no_others() {
+    let daemon = TestDaemon::start().await;
+    daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;
+    let (first, second, other) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
+    daemon.webhook(&first.url(), json!({ "app_id": "two" })).await;
+    daemon.webhook(&second.url(), json!({ "app_id": "two", "event_types": ["b"] })).await;
+    daemon.webhook(&other.url(), json!({})).await;
+    let a = daemon.publish_with(json!({ "type": "a", "data": 1, "app_id": "two" })).await;
+    let b = daemon.publish_with(json!({ "type": "b", "data": 1, "app_id": "two" })).await;
+    daemon.publish("b", json!("of the other app")).await;
+    first.take(2).await;
+    second.next().await;
+    eventually("delivered", async || {
+        let rows = [daemon.deliveries(&a).await, daemon.deliveries(&b).await].concat();
+        rows.iter().all(|row| row["status"] == "delivered").then_some(())
+    })
+    .await;
+    let job = start(&daemon, json!({ "app_id": "two", "status": "delivered" })).await;
+    assert_eq!((&job["webhook_id"], job["app_id"].is_string()), (&Value::Null, true));
+    let again: Vec<String> = first.take(2).await.iter().map(|r| r.header("webhook-id").to_owned()).collect();
+    assert_eq!(again, [text(&a, "id"), text(&b, "id")]);
+    assert_eq!(second.next().await.header("webhook-id"), text(&b, "id"));
+    assert_eq!(counts(&job_when(&daemon, &job, |job| job["delivered"] == 3).await), [3, 3, 3, 0]);
+    assert_eq!(other.count(), 1);
 }

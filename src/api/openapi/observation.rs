@@ -19,7 +19,7 @@ pub fn schemas() -> Map<String, Value> {
         ("Attempt", attempt),
         ("TrialAttempt", trial),
         ("AllStats", json!({ "allOf": [stats, waiting] })),
-        ("Stats", stats),
+        ("Stats", json!({ "allOf": [stats, lag()] })),
         ("Health", health()),
         ("AuditRow", audit_row()),
         ("Alive", record([("status", json!({ "const": "ok" }))])),
@@ -125,6 +125,16 @@ fn stats() -> Value {
         ("last_24h_events", count()),
         ("last_24h_failures", count()),
         ("hours", json!({ "type": "array", "items": hour, "description": "The last 24 clock hours, oldest first." })),
+    ])
+}
+
+/// How far one webhook is behind.
+fn lag() -> Value {
+    let since = "Since when the next delivery to go waits; in an ordered webhook the head, its retries included.";
+    let behind = "How long that is, in milliseconds; 0 where nothing waits.";
+    record([
+        ("oldest_waiting", about(nullable(time()), since)),
+        ("lag_ms", about(json!({ "type": "integer", "minimum": 0 }), behind)),
     ])
 }
 

@@ -48,10 +48,10 @@ impl TestDaemon {
         let mut settings = Settings {
             data_dir: folder.path().to_owned(),
             listen: config::Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
-            min_free_bytes: 0,
             ..Settings::default()
         };
         settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
+        settings.min_free_bytes = 0;
         change(&mut settings);
         let clock = Arc::new(HandClock::at(START));
         let daemon = run(&settings, &clock).await;
