@@ -43,6 +43,8 @@ pub struct Effects {
     pub recorded: Vec<DeliveryId>,
     /// Deliveries whose outcome could not be written: they will be sent again.
     pub lost: Vec<DeliveryId>,
+    /// Webhooks that somebody asked to be tried now, by sending something again by hand.
+    pub hurried: Vec<WebhookId>,
     /// Deliveries that must not be sent any more.
     pub withdrawn: Vec<(WebhookId, DeliveryId)>,
     pub states: Vec<(WebhookId, WebhookState)>,
@@ -67,6 +69,7 @@ impl Effects {
         self.due.extend(other.due);
         self.recorded.extend(other.recorded);
         self.lost.extend(other.lost);
+        self.hurried.extend(other.hurried);
         self.withdrawn.extend(other.withdrawn);
         self.states.extend(other.states);
         self.registry_changed |= other.registry_changed;

@@ -75,6 +75,25 @@ async fn an_open_circuit_burns_no_attempts_and_one_success_closes_it() {
 }
 
 #[tokio::test]
+async fn a_retry_by_hand_does_not_wait_for_the_circuit() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [3600, 3600] })).await;
+    open_circuit(&daemon, &receiver, &webhook).await;
+    let page = daemon.get("/v1/deliveries?limit=1").await;
+    let retry = format!("/v1/deliveries/{}/retry", text(&page["data"][0], "id"));
+    daemon.try_post(&retry, json!({})).await.expect(202);
+    receiver.next().await;
+    daemon.webhook_when(&webhook, |w| w["consecutive_failures"] == 11).await;
+    assert_eq!(daemon.read_webhook(&webhook).await["circuit"], "open");
+    receiver.always(Act::status(200));
+    daemon.try_post(&retry, json!({})).await.expect(202);
+    receiver.next().await;
+    daemon.webhook_when(&webhook, |w| w["circuit"] == "closed").await;
+    assert_eq!(receiver.count(), 12, "the others wait for their own time");
+}
+
+#[tokio::test]
 async fn retry_after_holds_the_whole_webhook_and_no_other() {
     for status in [429, 503] {
         let mut daemon = TestDaemon::start().await;

@@ -1,9 +1,11 @@
 //! Attempts after the first: the schedule with its jitter, what ends it, and what a person can do about it.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::support::daemon::{text, time};
-use crate::support::{Act, Receiver, START, TestDaemon};
+use crate::support::{Act, Receiver, START, TestDaemon, eventually};
 
 #[tokio::test]
 async fn attempts_follow_the_schedule_and_keep_the_events_id() {
@@ -89,7 +91,7 @@ async fn a_retry_by_hand_pulls_a_waiting_delivery_forward_and_repeats_a_final_on
     let request = receiver.next().await;
     assert_eq!(request.header("webhook-id"), text(&event, "id"));
     assert_eq!(request.header("postrider-delivery-id"), text(&repeated, "id"));
-    let rows = crate::support::eventually("both delivered", async || {
+    let rows = eventually("both delivered", async || {
         let rows = daemon.deliveries(&event).await;
         rows.iter().all(|row| row["status"] == "delivered").then_some(rows)
     })
@@ -164,4 +166,61 @@ async fn redirects_are_failures_that_are_not_followed() {
     let attempt = daemon.attempts(&delivery).await.remove(0);
     assert_eq!(attempt["response_headers"]["location"], elsewhere.url());
     assert_eq!(elsewhere.count(), 0);
+}
+
+#[tokio::test]
+async fn every_request_is_one_attempt_and_every_attempt_one_request() {
+    const EVENTS: usize = 300;
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    // About four of ten fail, in no pattern: retries, fresh ones and what waits in the index mix.
+    let mut number = 1_u64;
+    receiver.next_statuses((0..6_000).map(|_| {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if number >> 33 & 1_023 < 410 { 500 } else { 200 }
+    }));
+    for (hook, fields) in [
+        json!({ "retry_schedule_s": [1, 1, 2, 3, 5] }),
+        json!({ "retry_schedule_s": [1, 1, 2, 3, 5], "max_in_flight": 3 }),
+        json!({ "retry_schedule_s": [1, 1, 2, 3, 5], "ordered": "key" }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        daemon.webhook(&format!("{}/{hook}", receiver.url()), fields).await;
+    }
+    for batch in 0..EVENTS / 50 {
+        let key = |n: usize| format!("k{}", n % 7);
+        let one = |n: usize| json!({ "type": "a", "data": batch * 50 + n, "ordering_key": key(n) });
+        let events: Vec<Value> = (0..50).map(one).collect();
+        daemon.post("/v1/events/batch", json!({ "events": events })).await;
+        daemon.clock.advance_ms(300);
+    }
+    eventually("all final", async || {
+        daemon.clock.advance_ms(250);
+        let stats = daemon.get("/v1/stats").await;
+        (stats["pending_deliveries"] == 0).then_some(())
+    })
+    .await;
+    let mut requests: HashMap<(String, String), usize> = HashMap::new();
+    for request in receiver.seen() {
+        let of = (request.header("postrider-delivery-id").to_owned(), request.header("postrider-attempt").to_owned());
+        *requests.entry(of).or_default() += 1;
+    }
+    let twice: Vec<_> = requests.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let (mut attempts, mut cursor) = (0, String::new());
+    loop {
+        let page = daemon.get(&format!("/v1/deliveries?limit=250{cursor}")).await;
+        for row in page["data"].as_array().unwrap() {
+            assert!(row["status"] == "delivered" || row["attempts"] == 6, "{row}");
+            attempts += row["attempts"].as_u64().unwrap() as usize;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(attempts, requests.len());
+    assert!(attempts > 3 * EVENTS);
 }

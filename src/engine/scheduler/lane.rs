@@ -51,6 +51,8 @@ pub struct Lane {
     settled: HashSet<DeliveryId>,
     /// What the receiver of a webhook with `handshake` allows; until it has been asked, one request at a time.
     grant: Option<Grant>,
+    /// Somebody asked for it to be tried now: the next request is a probe that need not wait for its turn.
+    hurried: bool,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
     /// Stands in the ring of those that may send now.
@@ -90,6 +92,7 @@ impl Lane {
             low: None,
             settled: HashSet::new(),
             grant: None,
+            hurried: false,
             rate_next_ms: 0.0,
             is_in_ring: false,
             timer: None,
@@ -188,7 +191,9 @@ impl Lane {
         if self.webhook.status != Status::Enabled {
             return Blocked::Stays;
         }
-        if let Some(until) = self.state.held_until().filter(|until| *until > now) {
+        // What the receiver asked for holds also against those who are in a hurry.
+        let held_until = if self.hurried { self.state.retry_after } else { self.state.held_until() };
+        if let Some(until) = held_until.filter(|until| *until > now) {
             return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;
@@ -224,6 +229,11 @@ impl Lane {
         }
     }
 
+    /// Does not wait for the circuit's next probe.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
     /// What the receiver allows, asked for by the request that is out or was just sent.
     pub fn allow(&mut self, grant: Option<Grant>, now: Time) {
         if self.grant == grant {
@@ -239,6 +249,7 @@ impl Lane {
     pub fn take(&mut self, now: Time) -> Option<Dispatch> {
         let dispatch = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(dispatch.data.len());
+        self.hurried = false;
         self.in_flight += 1;
         self.unanswered += 1;
         if let Some(rate) = self.rate() {

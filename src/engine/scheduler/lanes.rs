@@ -80,6 +80,10 @@ impl Lanes {
         for (id, state) in effects.states {
             self.change(id, now, |lane| lane.state = state);
         }
+        for id in effects.hurried {
+            self.lane(id, registry, &state);
+            self.change(id, now, Lane::hurry);
+        }
         for (id, due) in effects.due {
             self.lane(id, registry, &state);
             self.change(id, now, |lane| lane.note_due(due));

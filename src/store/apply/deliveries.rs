@@ -32,6 +32,7 @@ impl OnPartition<'_> {
             return Err(conflict("event_erased", "the data of this event was erased"));
         }
         let deed = Deed::on_delivery("delivery.retry", &was);
+        self.effects.hurried.push(webhook.id);
         let receipt =
             if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was, &webhook) }?;
         self.note(by, deed);
