@@ -116,7 +116,7 @@ impl Run {
             83..85 => self.erase(),
             85..87 => self.set_status(),
             87 => self.remove_hook(),
-            88..90 => drop(self.bench.opened.writer.roll(self.bench.now).unwrap()),
+            88..90 => self.bench.opened.writer.roll(self.bench.now).unwrap(),
             90..93 => self.upkeep(),
             93..95 => self.bench.opened.writer.checkpoint().unwrap(),
             95..97 => self.bench.reopen(),
