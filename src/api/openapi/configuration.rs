@@ -113,7 +113,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("timeout_ms", whole(form_of::TIMEOUT_MS_MIN, form_of::TIMEOUT_MS_MAX)),
         ("max_in_flight", whole(1, form_of::IN_FLIGHT_MAX)),
         ("rate_limit_per_s", rate()),
-        ("ordered", json!({ "enum": [false, true, "key"] })),
+        ("ordered", json!({ "anyOf": [choice(&["key"]), boolean()] })),
         ("disable_after_s", whole(0, form_of::DISABLE_AFTER_S_MAX)),
     ]
 }
@@ -182,7 +182,7 @@ fn auth() -> Value {
 fn signature() -> Value {
     let schemes = choice(&["standard", "ed25519", "dfns", "sent"]);
     let list = json!({ "type": "array", "items": schemes, "minItems": 1, "uniqueItems": true });
-    json!({ "anyOf": [{ "const": "none" }, list] })
+    json!({ "anyOf": [choice(&["none"]), list] })
 }
 
 fn tls() -> Value {

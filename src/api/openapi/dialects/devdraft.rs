@@ -115,7 +115,8 @@ fn parameter(name: &str, _: &Route) -> Value {
 fn schemas() -> Map<String, Value> {
     let rows = json!({ "type": "array", "items": reference("DevdraftWebhook") });
     let pagination = record([("page", count()), ("limit", count()), ("total", count()), ("total_pages", count())]);
-    let list = json!({ "anyOf": [record([("data", rows.clone()), ("pagination", pagination)]), rows] });
+    let list =
+        json!({ "anyOf": [record([("data", rows.clone()), ("pagination", reference("DevdraftPagination"))]), rows] });
     let error = record([
         ("statusCode", json!({ "type": "integer" })),
         ("message", text()),
@@ -126,6 +127,7 @@ fn schemas() -> Map<String, Value> {
         ("NewDevdraftWebhook", body(&["name", "url"])),
         ("DevdraftWebhookPatch", body(&[])),
         ("DevdraftWebhook", webhook()),
+        ("DevdraftPagination", pagination),
         ("DevdraftWebhooks", list),
         ("DevdraftError", error),
     ]
