@@ -29,6 +29,7 @@ pub mod snapshot;
 pub mod tables;
 pub mod upkeep;
 pub mod vault;
+pub mod verify;
 mod views;
 pub mod writer;
 
