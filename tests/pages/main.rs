@@ -177,6 +177,9 @@ fn every_page_is_on_the_map() {
 
 #[test]
 fn anchors_are_those_of_the_headings() {
-    assert_eq!(anchor(" What it can do, and the command that shows it"), "what-it-can-do-and-the-command-that-shows-it");
+    assert_eq!(
+        anchor(" What it can do, and the command that shows it"),
+        "what-it-can-do-and-the-command-that-shows-it"
+    );
     assert_eq!(anchor("`GET /v1/events`"), "get-v1events");
 }
