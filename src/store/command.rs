@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::attempt::{Outcome, Timings, Trigger};
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::{ContentType, DisabledReason, FieldSet, Method, Secret, Status, Webhook};
-use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
+use crate::model::{ApiKey, App, Delivery, Event, Headers, Organization, Scope, Time};
 
 use super::job::{Job, JobId, JobSpec};
 
@@ -194,7 +194,8 @@ pub struct NewKey {
 pub struct Finished {
     pub event_id: EventId,
     pub delivery_id: DeliveryId,
-    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying.
+    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying. Kept only if it
+    /// is greater than the delivery's id: draw it at the later of now and that id's time.
     pub attempt_id: Option<AttemptId>,
     /// Which attempt this was, from 1: one that was recorded already is not recorded twice.
     pub number: u32,
@@ -214,8 +215,8 @@ pub struct Finished {
     pub error: Option<String>,
     pub response_time_ms: Option<u32>,
     pub remote_addr: Option<String>,
-    pub request_headers: Vec<(String, String)>,
-    pub response_headers: Vec<(String, String)>,
+    pub request_headers: Headers,
+    pub response_headers: Headers,
     pub response_body: Option<String>,
     pub timings: Timings,
     /// `Retry-After` of a 429 or 503, as a time, already capped.
@@ -246,7 +247,7 @@ pub enum Receipt {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The event was there already: `event_id` again within the window.
     pub duplicate: bool,
 }

@@ -192,8 +192,8 @@ fn answers_have_exactly_the_described_members() {
         response_time_ms: None,
         next_attempt_at: None,
         remote_addr: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
         response_body: None,
         timings: Timings::default(),
     };
