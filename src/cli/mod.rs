@@ -13,6 +13,7 @@ mod input;
 mod key;
 mod list;
 mod listen;
+mod log;
 mod moment;
 mod openapi;
 mod org;

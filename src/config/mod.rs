@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use environment::Environment;
 pub use error::{Error, Problem};
-pub use load::{Flag, Flags, Loaded, Row};
+pub use load::{Change, Flag, Flags, Loaded, Row};
 pub use origin::Origin;
 pub use value::{Listen, Raw, Secret, duration_ms_of, duration_text};
 
@@ -121,10 +121,27 @@ pub struct Log {
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
+    /// To journald with its fields where it reads stderr, else text.
     #[default]
+    Auto,
     Text,
     /// One JSON object a line.
     Json,
+    /// To journald, wherever stderr goes.
+    Journald,
+}
+
+impl LogFormat {
+    pub const ALL: [LogFormat; 4] = [LogFormat::Auto, LogFormat::Text, LogFormat::Json, LogFormat::Journald];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Auto => "auto",
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+            LogFormat::Journald => "journald",
+        }
+    }
 }
 
 /// Where Prometheus reads.

@@ -128,6 +128,7 @@ impl Writer {
         let _moving = self.shelf.moving.write();
         self.shelf.state()?.commit(draft)?;
         partition.set_row(row);
+        partition.set_dead_bytes(None);
         Ok(())
     }
 
