@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod delivery;
 mod demo;
+mod doctor;
 mod event;
 mod exit;
 mod input;
@@ -74,6 +75,7 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    Doctor(doctor::Doctor),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

@@ -1,5 +1,6 @@
 //! Postrider as an operator meets it: a process with a settings file, signals, a log, and a command line to ask it with.
 
 mod activation;
+mod faults;
 mod reload;
 mod support;
