@@ -7,7 +7,7 @@ use http::header::ORIGIN;
 use crate::model::attempt::{Attempt, Outcome, Timings, Trigger};
 use crate::model::id::{AttemptId, DeliveryId, Id};
 use crate::model::webhook::{FieldSet, Webhook};
-use crate::model::{Event, EventId, Time};
+use crate::model::{Event, EventId, Headers, Time};
 use crate::rules::retry;
 use crate::store::{Dispatch, Finished};
 
@@ -64,7 +64,7 @@ impl Courier {
                 if webhook.handshake {
                     // Whoever was allowed says on every delivery that it is the one.
                     let origin = self.handshakes.origin();
-                    out.shown_headers.push(("origin".to_owned(), origin.to_str().unwrap_or_default().to_owned()));
+                    out.shown_headers.push_bytes("origin", origin.as_bytes());
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
@@ -150,8 +150,8 @@ fn blank(dispatch: &Dispatch, webhook: &Webhook, attempt_id: Option<AttemptId>, 
         error: None,
         response_time_ms: None,
         remote_addr: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
+        request_headers: Headers::default(),
+        response_headers: Headers::default(),
         response_body: None,
         timings: Timings::default(),
         hold_until: None,

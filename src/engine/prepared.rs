@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::model::id::AttemptId;
 use crate::model::webhook::{self, Auth, SuccessRule, Webhook};
-use crate::model::{Event, Time};
+use crate::model::{Event, Headers, Time};
 use crate::rules::body::{self, Facts, Shape};
 use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
@@ -44,7 +44,7 @@ pub struct Prepared {
 /// What one attempt sends, and what is kept of it.
 pub struct Outgoing {
     pub request: Request,
-    pub shown_headers: Vec<(String, String)>,
+    pub shown_headers: Headers,
     pub signed_at: i64,
 }
 
@@ -193,15 +193,14 @@ impl Prepared {
     }
 
     /// The headers as they are kept: without the credential.
-    fn shown(&self, headers: &[(HeaderName, HeaderValue)]) -> Vec<(String, String)> {
-        let value = |name: &HeaderName, value: &HeaderValue| {
-            if Some(name) == self.secret_header.as_ref() {
-                MASK.to_owned()
-            } else {
-                String::from_utf8_lossy(value.as_bytes()).into_owned()
-            }
-        };
-        headers.iter().map(|(name, v)| (name.as_str().to_owned(), value(name, v))).collect()
+    fn shown(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let mut shown = Headers::with_capacity(bytes);
+        for (name, value) in headers {
+            let is_secret = Some(name) == self.secret_header.as_ref();
+            shown.push_bytes(name.as_str(), if is_secret { MASK.as_bytes() } else { value.as_bytes() });
+        }
+        shown
     }
 }
 
