@@ -246,7 +246,9 @@ fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
         ]
         .into_iter()
         .collect(),
-        response_headers: [header("content-length", "2"), header("date", "Thu, 05 Mar 2026 10:00:00 GMT")].into_iter().collect(),
+        response_headers: [header("content-length", "2"), header("date", "Thu, 05 Mar 2026 10:00:00 GMT")]
+            .into_iter()
+            .collect(),
         response_body: Some("ok".into()),
         timings: Timings { total: 20, ..Timings::default() },
         hold_until: None,

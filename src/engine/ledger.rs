@@ -33,6 +33,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const OLDER_WAIT: Duration = Duration::from_millis(20);
 const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
+/// Orders that wait to be tried again.
+const AGAIN_ORDERS_MAX: usize = 10_000;
 /// The journal is made redb's own this long after its first record, at the latest.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 /// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
@@ -118,6 +120,7 @@ impl Ledger {
             older: Vec::new(),
             older_since: None,
             older_places: BTreeSet::new(),
+            again: Vec::new(),
             unchecked_since: None,
             ended: false,
         };
@@ -209,6 +212,8 @@ struct Desk {
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
     older_places: BTreeSet<u128>,
+    /// Orders that follow from others and could not be written: tried again with every round of upkeep.
+    again: Vec<Order>,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
     ended: bool,
@@ -360,6 +365,7 @@ impl Desk {
             let mut effects = done.effects;
             effects.lost = lost(&orders, &done.results);
             (self.parts.effects)(effects);
+            self.keep_unwritten(&orders, &done.results);
             for (answer, result) in answers.drain(..).zip(done.results) {
                 if let Some(answer) = answer {
                     // Whoever asked may have gone; what was asked is done all the same.
@@ -374,13 +380,27 @@ impl Desk {
         }
     }
 
+    /// Keeps what follows from something that is durable and could not be written itself. An outcome is not among it: its
+    /// delivery is sent again.
+    fn keep_unwritten(&mut self, orders: &[Order], results: &[Result<Applied, Refusal>]) {
+        let follows =
+            |order: &Order| order.by.is_none() && !matches!(order.command, Command::Record(_) | Command::Expire { .. });
+        let failed = |result: &Result<_, Refusal>| matches!(result, Err(Refusal::Failed(_) | Refusal::DiskFull));
+        let kept = orders.iter().zip(results).filter(|(order, result)| follows(order) && failed(result));
+        self.again.extend(kept.map(|(order, _)| order.clone()));
+        self.again.truncate(AGAIN_ORDERS_MAX);
+    }
+
     fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
-        let done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
-        if let Ok(done) = &done {
-            let follow = done.follow.iter().cloned().map(|order| (order, None)).collect();
-            self.apply(follow);
+        let mut done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
+        for failure in &done.failures {
+            tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }
-        let _ = answer.send(done.map_err(|error| error.to_string()));
+        (self.parts.effects)(std::mem::take(&mut done.effects));
+        let mut follow = std::mem::take(&mut self.again);
+        follow.extend(done.follow.iter().cloned());
+        self.apply(follow.into_iter().map(|order| (order, None)).collect());
+        let _ = answer.send(Ok(done));
     }
 }
 

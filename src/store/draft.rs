@@ -84,6 +84,12 @@ impl Draft {
         self.changes[table as usize].insert(key, Some(Vec::new()));
     }
 
+    /// Sets a row to bytes as they are, for tests that spoil a store.
+    #[cfg(test)]
+    pub fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.changes[table as usize].insert(key, value);
+    }
+
     pub fn remove(&mut self, table: Table, key: Vec<u8>) {
         self.changes[table as usize].insert(key, None);
     }

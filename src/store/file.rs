@@ -3,6 +3,7 @@
 //! Invariant: a file that has its final name holds its schema row; a cut while it is made leaves only a temporary one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
@@ -10,6 +11,7 @@ use super::disk::{Backend, Disk};
 use super::draft::Draft;
 use super::error::{Error, Result};
 use super::row;
+use super::shelf::OTHER_CACHE_BYTES;
 use super::snapshot::Snapshot;
 use super::tables::Table;
 
@@ -22,6 +24,8 @@ const SCHEMA_KEY: &[u8] = b"schema";
 pub struct File {
     name: Arc<str>,
     database: Handle,
+    /// Set by whoever sees an operation fail: redb answers nothing more until the file is opened again.
+    failed: AtomicBool,
 }
 
 enum Handle {
@@ -43,17 +47,35 @@ impl std::fmt::Debug for Handle {
 pub enum Access {
     Write,
     Read,
+    /// To read it, after redb has checked every page. A file that was not closed cleanly is repaired.
+    Check,
 }
 
 impl File {
     /// Makes a new file with `tables` in it, whole or not at all.
     pub fn create(disk: &dyn Disk, name: &str, tables: &[Table], first: &[(Table, &[u8], Vec<u8>)]) -> Result<()> {
         let temporary = format!("{name}.new");
-        let failed = |error| storage(name, error);
         if disk.exists(&temporary).map_err(|e| io(name, e))? {
             disk.remove(&temporary).map_err(|e| io(name, e))?;
         }
-        let backend = disk.open(&temporary, true).map_err(|e| io(name, e))?;
+        let made = File::fill(disk, name, &temporary, tables, first)
+            .and_then(|()| disk.rename(&temporary, name).map_err(|e| io(name, e)));
+        if made.is_err() {
+            // On a full disk this is the space that is missing. What cannot be removed now is removed at the next start.
+            let _ = disk.remove(&temporary);
+        }
+        made
+    }
+
+    fn fill(
+        disk: &dyn Disk,
+        name: &str,
+        temporary: &str,
+        tables: &[Table],
+        first: &[(Table, &[u8], Vec<u8>)],
+    ) -> Result<()> {
+        let failed = |error| storage(name, error);
+        let backend = disk.open(temporary, true).map_err(|e| io(name, e))?;
         let database = builder(1 << 20).create_with_backend(Backend(backend)).map_err(|e| failed(e.into()))?;
         let transaction = begin(&database, Durability::Immediate).map_err(failed)?;
         for table in tables {
@@ -68,25 +90,37 @@ impl File {
             table.insert(*key, value.as_slice()).map_err(|e| failed(e.into()))?;
         }
         transaction.commit().map_err(|e| failed(e.into()))?;
-        database.close().map_err(|e| failed(e.into()))?;
-        disk.rename(&temporary, name).map_err(|e| io(name, e))
+        database.close().map_err(|e| failed(e.into()))
     }
 
     /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
     pub fn open(disk: &dyn Disk, name: &str, access: Access, cache_bytes: usize) -> Result<File> {
         let backend = Backend(disk.open(name, false).map_err(|e| io(name, e))?);
-        let builder = builder(cache_bytes);
-        let database = match access {
-            Access::Write => {
-                Handle::Write(Box::new(builder.create_with_backend(backend).map_err(|e| storage(name, e.into()))?))
+        let mut builder = builder(cache_bytes);
+        builder.set_check_integrity_on_open(access == Access::Check);
+        let opened = unpanicked(name, || match access {
+            Access::Write | Access::Check => {
+                builder.create_with_backend(backend).map(|database| Handle::Write(Box::new(database)))
             }
-            Access::Read => Handle::Read(Box::new(
-                builder.open_read_only_with_backend(backend).map_err(|e| storage(name, e.into()))?,
-            )),
-        };
-        let file = File { name: name.into(), database };
+            Access::Read => {
+                builder.open_read_only_with_backend(backend).map(|database| Handle::Read(Box::new(database)))
+            }
+        })?;
+        let database = opened.map_err(|e| storage(name, e.into()))?;
+        let file = File { name: name.into(), database, failed: AtomicBool::new(false) };
         file.check_schema()?;
         Ok(file)
+    }
+
+    /// Opens a file to read it. One that was not closed cleanly is repaired by opening it for writing, and is read through
+    /// that handle: closing it to open it once more would need space that a full disk does not have.
+    pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<File> {
+        match File::open(disk, name, Access::Read, OTHER_CACHE_BYTES) {
+            Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
+                File::open(disk, name, Access::Write, OTHER_CACHE_BYTES)
+            }
+            opened => opened,
+        }
     }
 
     fn check_schema(&self) -> Result<()> {
@@ -104,6 +138,14 @@ impl File {
         &self.name
     }
 
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
     /// What is committed now, to be read for as long as it is held.
     pub fn snapshot(self: &Arc<File>) -> Result<Snapshot> {
         Ok(Snapshot::new(Some(self.clone()), self.name.clone(), self.begin_read()?))
@@ -114,7 +156,10 @@ impl File {
             Handle::Write(database) => database.begin_read(),
             Handle::Read(database) => database.begin_read(),
         };
-        transaction.map_err(|e| storage(&self.name, e.into()))
+        transaction.map_err(|e| {
+            self.set_failed();
+            storage(&self.name, e.into())
+        })
     }
 
     /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
@@ -199,6 +244,16 @@ fn begin(database: &Database, durability: Durability) -> std::result::Result<red
     transaction.set_durability(durability)?;
     transaction.set_quick_repair(matches!(durability, Durability::Immediate));
     Ok(transaction)
+}
+
+/// redb panics on some damage (an allocator state that was altered, say): here that is one damaged file, not the end of the
+/// thread that came upon it.
+pub(super) fn unpanicked<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).map_err(|_| Error::Damaged {
+        file: name.to_owned(),
+        table: "the file itself",
+        key: "its pages".into(),
+    })
 }
 
 fn storage(file: &str, source: redb::Error) -> Error {

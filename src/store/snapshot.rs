@@ -18,7 +18,7 @@ pub struct Snapshot {
     transaction: ReadTransaction,
     tables: [OnceCell<Open>; TABLES],
     /// Last, so that the file is let go after what reads it.
-    _file: Option<Arc<super::file::File>>,
+    file: Option<Arc<super::file::File>>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -43,7 +43,7 @@ pub enum Next {
 
 impl Snapshot {
     pub(super) fn new(file: Option<Arc<super::file::File>>, name: Arc<str>, transaction: ReadTransaction) -> Snapshot {
-        Snapshot { name, transaction, tables: Default::default(), _file: file }
+        Snapshot { name, transaction, tables: Default::default(), file }
     }
 
     pub fn file(&self) -> &str {
@@ -116,6 +116,9 @@ impl Snapshot {
     }
 
     fn failed(&self, source: redb::Error) -> Error {
+        if let Some(file) = &self.file {
+            file.set_failed();
+        }
         Error::Storage { file: self.name.to_string(), source }
     }
 }
