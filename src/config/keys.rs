@@ -125,6 +125,15 @@ fn public_url(raw: &Raw) -> Result<Option<String>, String> {
     }
 }
 
+fn traces(raw: &Raw) -> Result<Option<String>, String> {
+    match public_url(raw)? {
+        Some(_) if !cfg!(feature = "otlp") => {
+            Err("needs a program that was built with the feature otlp (cargo build --features otlp)".to_owned())
+        }
+        url => Ok(url),
+    }
+}
+
 fn format(raw: &Raw) -> Result<LogFormat, String> {
     const FORMATS: &str = "auto, text, json or journald";
     let written = raw.text(FORMATS)?;
@@ -332,5 +341,12 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
         show: |s| text(s.metrics.key.as_ref().map(Secret::expose).unwrap_or_default()),
+    },
+    Key {
+        name: "traces.endpoint",
+        secret: false,
+        live: false,
+        read: |s, raw| traces(raw).map(|url| s.traces.endpoint = url),
+        show: |s| text(s.traces.endpoint.clone().unwrap_or_default()),
     },
 ];

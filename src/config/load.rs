@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Delivery, Dialects, Environment, Error, Listen, Log, Metrics, Origin, Problem, SETTINGS_FILE, SETTINGS_FILE_PATH,
-    Server, Settings,
+    Server, Settings, Traces,
     file::{self, uncommented},
     keys::{self, Key},
     value::Raw,
@@ -104,6 +104,7 @@ impl Settings {
             max_event_bytes: 0,
             log: Log::default(),
             metrics: Metrics::default(),
+            traces: Traces::default(),
         }
     }
 }

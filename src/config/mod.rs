@@ -58,6 +58,7 @@ pub struct Settings {
     pub max_event_bytes: u64,
     pub log: Log,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 /// What may be reached, and how hard.
@@ -151,4 +152,11 @@ pub struct Metrics {
     pub listen: Option<Listen>,
     /// The bearer token `/metrics` asks for.
     pub key: Option<Secret>,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// A collector's OTLP/HTTP URL; only where the program was built with the feature `otlp`.
+    pub endpoint: Option<String>,
 }

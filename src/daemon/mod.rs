@@ -2,6 +2,8 @@
 //! network, disk) is handed in.
 
 mod keys;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod scrape;
 
 use std::path::Path;
@@ -132,6 +134,7 @@ impl Daemon {
             work,
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
+            watcher: watcher(settings)?,
         };
         let (engine, running) = Engine::start(parts).map_err(Error::Engine)?;
         let engine = Arc::new(engine);
@@ -203,6 +206,20 @@ async fn listen(network: &dyn Network, at: &config::Listen) -> Result<Box<dyn Li
         config::Listen::Unix(path) => Listen::Unix(path.clone()),
     };
     network.listen(&at).await.map_err(|source| Error::Io { what: format!("cannot listen on {at}"), source })
+}
+
+/// Where attempts are shown, where the settings say so.
+#[cfg(feature = "otlp")]
+fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+    let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
+    let exporter = otlp::Exporter::start(endpoint).map_err(|why| Error::Settings(format!("traces.endpoint: {why}")))?;
+    Ok(Some(Arc::new(exporter)))
+}
+
+/// This program was built without the feature `otlp`; the settings were refused if they wanted it.
+#[cfg(not(feature = "otlp"))]
+fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+    Ok(None)
 }
 
 fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {

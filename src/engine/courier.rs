@@ -22,14 +22,27 @@ const HOLDING_STATUSES: [u16; 2] = [429, 503];
 /// Of what the TLS layer says, this much stands in an attempt.
 const DETAIL_CHARS_MAX: usize = 200;
 
+/// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
+pub trait Watcher: Send + Sync {
+    fn attempted(&self, dispatch: &Dispatch, finished: &Finished);
+}
+
 pub struct Courier {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Courier {
+    /// Shows an attempt to whoever wants to see them.
+    pub fn show(&self, dispatch: &Dispatch, finished: &Finished) {
+        if let Some(watcher) = &self.watcher {
+            watcher.attempted(dispatch, finished);
+        }
+    }
+
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
     pub async fn carry(
         &self,

@@ -113,7 +113,8 @@ impl Ledger {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let arrived = (work == Work::Inline).then(Arc::<Notify>::default);
-        let ledger = Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone(), metrics: parts.metrics.clone() };
+        let ledger =
+            Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone(), metrics: parts.metrics.clone() };
         let desk = Desk {
             parts,
             waiting,

@@ -49,6 +49,7 @@ pub struct Parts {
     pub in_flight_max: usize,
     /// The name by which receivers that want to be asked first know this sender.
     pub origin: String,
+    pub watcher: Option<Arc<dyn courier::Watcher>>,
 }
 
 /// A running engine.
@@ -80,7 +81,7 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be used, or no thread can be made.
     pub fn start(parts: Parts) -> Result<(Engine, Running), String> {
-        let Parts { opened, clock, random, network, guard, work, in_flight_max, origin } = parts;
+        let Parts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
         let store = opened.store.clone();
         let newest = store.newest();
         let metrics = Arc::new(Metrics::default());
@@ -119,6 +120,7 @@ impl Engine {
             clock: clock.clone(),
             random: random.clone(),
             handshakes: Handshakes::new(&origin),
+            watcher,
         });
         let scheduler = Scheduler::new(
             store.clone(),

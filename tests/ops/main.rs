@@ -4,3 +4,4 @@ mod activation;
 mod faults;
 mod reload;
 mod support;
+mod tail;
