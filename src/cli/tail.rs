@@ -36,16 +36,16 @@ Examples:
   postrider tail --deliveries
   postrider tail -o json | jq .error";
 
-/// Attempts where several webhooks come together.
+/// Attempts where several webhooks come together; what matters least comes last, because a narrow screen leaves it out.
 const COLUMNS: &[Column] = &[
     time("STARTED (UTC)", "started_at"),
     word("OUTCOME", "outcome"),
-    number("NO", "number"),
     number("CODE", "status_code"),
-    number("MS", "response_time_ms"),
-    id("DELIVERY", "delivery_id"),
     text("URL", "url"),
     text("ERROR", "error"),
+    id("DELIVERY", "delivery_id"),
+    number("NO", "number"),
+    number("MS", "response_time_ms"),
 ];
 
 /// Follow attempts as they are made, to all webhooks or to one

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_finding_fits_the_screen_and_its_fix_stands_below() {
-        let screen = Screen { format: Format::Table, paint: Paint::when(false), width: 60 };
+        let screen = Screen { format: Format::Table, paint: Paint::when(false), width: 60, crops: true };
         let finding = Finding::fail("disk_space", "there are only some bytes left on the disk", "free some of it");
         let text = shown(screen, &finding);
         let lines: Vec<&str> = text.lines().collect();
