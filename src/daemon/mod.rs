@@ -153,15 +153,17 @@ impl Daemon {
     }
 
     /// Takes over what a running daemon can take over of the settings (`config::keys`, `live`). Calls under way end as
-    /// they began; connections that are kept open to receivers are closed, because they may not be allowed any more.
+    /// they began; where other destinations are allowed than before, connections that are kept open are closed.
     ///
     /// # Errors
     /// The settings cannot be carried out; nothing has changed then.
     pub fn take_over(&self, settings: &Settings) -> Result<(), Error> {
         let policy = policy(settings, &self.own)?;
         self.desk.set_rules(rules(settings, policy.clone(), &self.url())?);
-        self.guard.0.store(Arc::new(policy));
-        self.engine.courier.sender.forget_connections();
+        if *self.guard.0.load_full() != policy {
+            self.guard.0.store(Arc::new(policy));
+            self.engine.courier.sender.forget_connections();
+        }
         Ok(())
     }
 
