@@ -19,14 +19,30 @@ use super::sender::{Exchange, Sender, reason};
 /// The statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
 
+/// Of what the TLS layer says, this much stands in an attempt.
+const DETAIL_CHARS_MAX: usize = 200;
+
+/// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
+pub trait Watcher: Send + Sync {
+    fn attempted(&self, dispatch: &Dispatch, finished: &Finished);
+}
+
 pub struct Courier {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Courier {
+    /// Shows an attempt to whoever wants to see them.
+    pub fn show(&self, dispatch: &Dispatch, finished: &Finished) {
+        if let Some(watcher) = &self.watcher {
+            watcher.attempted(dispatch, finished);
+        }
+    }
+
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
     pub async fn carry(
         &self,
@@ -65,6 +81,16 @@ impl Courier {
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
+                tracing::debug!(
+                    webhook_id = %webhook.id,
+                    event_id = %dispatch.event.id,
+                    delivery_id = %dispatch.delivery_id,
+                    attempt = dispatch.number,
+                    outcome = exchange.outcome.as_str(),
+                    status = exchange.status_code,
+                    detail = exchange.detail,
+                    "attempt"
+                );
                 finished.signed_at = out.signed_at;
                 finished.request_headers = out.shown_headers;
                 finished.finished_at = self.clock.now().max(started_at);
@@ -151,6 +177,11 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.outcome = if finished.success { Outcome::Success } else { exchange.outcome };
     finished.error = match (finished.success, exchange.error, exchange.status_code) {
         (true, ..) => None,
+        // What is wrong with a certificate helps whoever reads it; the other layers' words are for the log.
+        (false, Some(error), _) if exchange.outcome == Outcome::TlsError => match exchange.detail {
+            Some(detail) => Some(format!("{error}: {}", cut(&detail))),
+            None => Some(error),
+        },
         (false, Some(error), _) => Some(error),
         (false, None, status) => status.map(reason),
     };
@@ -165,6 +196,11 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.response_headers = exchange.response_headers;
     finished.response_body = answered.then(|| String::from_utf8_lossy(&exchange.response_body).into_owned());
     finished.timings = exchange.timings;
+}
+
+/// The first characters of a text of the layers below.
+fn cut(detail: &str) -> String {
+    detail.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {

@@ -318,6 +318,12 @@ pub(super) fn io(file: &str, source: std::io::Error) -> Error {
     Error::Io { file: file.to_owned(), source }
 }
 
+/// Bytes of a table's rows and of the tree that holds them.
+pub(super) fn table_live_bytes(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
+    let stats = table.stats()?;
+    Ok(stats.stored_bytes() + stats.metadata_bytes())
+}
+
 /// Rows of an open table, named here so that only this module and `snapshot` know redb's traits.
 pub(super) fn table_rows(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
     Ok(table.len()?)

@@ -408,6 +408,11 @@ impl Writer {
         self.shelf.disk.has_lost_writes()
     }
 
+    /// Bytes written to storage since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.shelf.disk.written_bytes()
+    }
+
     /// Whether publishing is refused for want of space.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full

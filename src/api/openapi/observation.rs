@@ -25,17 +25,19 @@ pub fn schemas() -> Map<String, Value> {
         ("Alive", record([("status", json!({ "const": "ok" }))])),
         (
             "Ready",
-            record([
-                ("status", choice(&["ready", "unready"])),
-                ("reasons", json!({ "type": "array", "items": text() })),
-            ]),
+            record([("status", choice(&["ready", "unready"])), ("reasons", troubles()), ("warnings", troubles())]),
         ),
+        ("ClockAccepted", record([("clock_trusted", json!({ "const": true })), ("now", time())])),
         ("Metrics", text()),
         ("AnyObject", json!({ "type": "object" })),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))
     .into_iter()
     .collect()
+}
+
+fn troubles() -> Value {
+    json!({ "type": "array", "items": record([("code", text()), ("detail", text())]) })
 }
 
 fn milliseconds() -> Value {
