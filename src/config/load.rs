@@ -3,6 +3,8 @@
 
 mod installation_keys;
 
+pub use installation_keys::master_key_of;
+
 use std::{
     collections::BTreeMap,
     io::ErrorKind,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use environment::Environment;
 pub use error::{Error, Problem};
-pub use load::{Flag, Flags, Loaded, Row};
+pub use load::{Flag, Flags, Loaded, Row, master_key_of};
 pub use origin::Origin;
 pub use value::{Listen, Raw, Secret, duration_ms_of, duration_text};
 

@@ -23,7 +23,7 @@ use crate::server::desk::{Counter, Desk};
 use crate::server::{Limits, Server, Tls};
 use crate::store::{self, Disk, Options, RealDisk};
 
-pub use keys::FirstKey;
+pub use keys::{FirstKey, Rotated};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -262,6 +262,18 @@ impl Guard for PolicyGuard {
         let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
         check_addrs(&host, addresses, port, &self.0).is_ok()
     }
+}
+
+/// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
+///
+/// # Errors
+/// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
+pub fn rotate_master_key(settings: &Settings, new: Option<&config::Secret>) -> Result<Rotated, Error> {
+    if !settings.data_dir.join(store::shelf::STATE_FILE).exists() {
+        return Err(Error::Settings(format!("there is no store in {}", settings.data_dir.display())));
+    }
+    let disk = take(&settings.data_dir)?;
+    keys::rotate_master(settings, new, &*disk, &SystemRandomness::default())
 }
 
 /// The store as it lies on the disk, for the verbs that work without a daemon.

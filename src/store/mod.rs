@@ -16,6 +16,7 @@ pub mod figures;
 pub mod file;
 pub mod job;
 pub mod journal;
+pub mod master_key;
 mod merge;
 mod open;
 pub mod query;

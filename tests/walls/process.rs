@@ -52,6 +52,15 @@ pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32,
     (output.status.code().expect("an exit code"), fs::read_to_string(log).expect("a log"))
 }
 
+/// What a verb that works on the files ends with and says, on either stream.
+pub fn said_by(data_dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.args(words).env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_CONFIG", "/dev/null");
+    let output = command.envs(variables.iter().copied()).output().expect("the program starts");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("an exit code"), String::from_utf8(said).expect("text"))
+}
+
 impl Program {
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) {
