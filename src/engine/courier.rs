@@ -162,8 +162,10 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.status_code = exchange.status_code;
     finished.response_time_ms = exchange.response_time_ms;
     finished.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
-    finished.response_headers = exchange.response_headers;
-    finished.response_body = answered.then(|| String::from_utf8_lossy(&exchange.response_body).into_owned());
+    let kept = |text: String| prepared.concealed().heard(text);
+    finished.response_headers =
+        exchange.response_headers.into_iter().map(|(name, value)| (name, kept(value))).collect();
+    finished.response_body = answered.then(|| kept(String::from_utf8_lossy(&exchange.response_body).into_owned()));
     finished.timings = exchange.timings;
 }
 

@@ -94,6 +94,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("include_html", boolean()),
         ("auth", reference("Auth")),
         ("headers", headers(header_value())),
+        ("secret_headers", secret_headers()),
         (
             "event_types",
             about(items(pattern(), form_of::EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all."),
@@ -157,6 +158,14 @@ fn headers(value: Value) -> Value {
         "maxProperties": form_of::HEADERS_MAX,
         "description": "Extra request headers; not those of one hop, `host`, `content-*`, and what signing sets.",
     })
+}
+
+fn secret_headers() -> Value {
+    let name = json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
+    about(
+        items(name, form_of::HEADERS_MAX),
+        "Names of `headers` that hold credentials: they are masked wherever they are read. Those whose names say so (`authorization`, `x-api-key`, `cookie`, …) are masked anyway.",
+    )
 }
 
 fn header_value() -> Value {
