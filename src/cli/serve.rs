@@ -21,7 +21,7 @@ Examples:
 
 The first start of an empty data directory prints a key, once, and keeps it in first-key there.
 SIGTERM and Ctrl-C stop it: what is in hand is finished, everything else is kept.
-SIGHUP reads the files of server.tls_cert and server.tls_key again.")]
+SIGHUP reads the files of server.tls_cert, tls_key and tls_client_ca again.")]
 pub struct Serve {
     #[command(flatten)]
     settings: SettingsFlags,

@@ -230,6 +230,10 @@ impl Loading {
             }
             _ => {}
         }
+        if self.settings.server.tls_client_ca.is_some() && self.settings.server.tls_cert.is_none() {
+            let alone = "server.tls_client_ca";
+            self.problem(&self.origin(alone), alone, "is set without server.tls_cert: there is no TLS".to_owned());
+        }
         let pair = (&self.settings.server.tls_cert, &self.settings.server.tls_key);
         let (alone, missing) = match pair {
             (Some(_), None) => ("server.tls_cert", "server.tls_key"),

@@ -84,6 +84,10 @@ pub struct Server {
     pub tls_cert: Option<PathBuf>,
     /// PEM private key; set exactly when `tls_cert` is.
     pub tls_key: Option<PathBuf>,
+    /// PEM authorities of clients: with it, only who shows a certificate of theirs gets in. Needs `tls_cert`.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Who may connect to a unix socket: the permission bits of its file.
+    pub socket_mode: u32,
 }
 
 /// Which published read shapes are answered.

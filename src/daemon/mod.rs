@@ -4,6 +4,7 @@
 mod keys;
 mod scrape;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::engine::{self, Engine, Running};
 use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
 use crate::server::desk::{Counter, Desk};
-use crate::server::{Limits, Server, Tls};
+use crate::server::{Limits, Server, Tls, TlsFiles};
 use crate::store::{self, Disk, Options, RealDisk};
 
 pub use keys::{FirstKey, Rotated};
@@ -112,7 +113,9 @@ impl Daemon {
         let master_key = keys::master_key(settings, &*disk, &*random)?;
         let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
         let is_new = opened.is_new;
-        let listeners = if listeners.is_empty() { vec![listen(&*network, &settings.listen).await?] } else { listeners };
+        let mode = settings.server.socket_mode;
+        let listeners =
+            if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();
         let policy = policy(settings, &listeners)?;
         let parts = engine::Parts {
@@ -133,7 +136,7 @@ impl Daemon {
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
                 Arc::new(scrape::Scrape(engine.clone())),
-                vec![listen(&*network, at).await?],
+                vec![listen(&*network, at, mode).await?],
                 limits,
             )),
             None => None,
@@ -179,12 +182,17 @@ impl Daemon {
     }
 }
 
-async fn listen(network: &dyn Network, at: &config::Listen) -> Result<Box<dyn Listener>, Error> {
+async fn listen(network: &dyn Network, at: &config::Listen, mode: u32) -> Result<Box<dyn Listener>, Error> {
     let at = match at {
         config::Listen::Tcp(addr) => Listen::Tcp(*addr),
         config::Listen::Unix(path) => Listen::Unix(path.clone()),
     };
-    network.listen(&at).await.map_err(|source| Error::Io { what: format!("cannot listen on {at}"), source })
+    let failed = |source| Error::Io { what: format!("cannot listen on {at}"), source };
+    let listener = network.listen(&at).await.map_err(failed)?;
+    if let Listen::Unix(path) = &at {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    Ok(listener)
 }
 
 /// Where deliveries may go: what the settings open and close, and never back to this daemon.
@@ -205,9 +213,10 @@ fn policy(settings: &Settings, listeners: &[Box<dyn Listener>]) -> Result<Policy
 fn certificate(settings: &Settings) -> Result<Option<Arc<Tls>>, Error> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
-            let tls = Tls::load(cert.clone(), key.clone());
+            let client_ca = settings.server.tls_client_ca.clone();
+            let tls = Tls::load(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca });
             tls.map(|tls| Some(Arc::new(tls)))
-                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key: {why}")))
+                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key, tls_client_ca: {why}")))
         }
         _ => Ok(None),
     }

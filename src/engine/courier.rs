@@ -18,6 +18,8 @@ use super::sender::{Exchange, Sender, reason};
 
 /// The statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
+/// Of an attempt's `error`: what a receiver's certificate is called may be long.
+const ERROR_CHARS_MAX: usize = 300;
 
 pub struct Courier {
     pub sender: Arc<Sender>,
@@ -151,7 +153,7 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.outcome = if finished.success { Outcome::Success } else { exchange.outcome };
     finished.error = match (finished.success, exchange.error, exchange.status_code) {
         (true, ..) => None,
-        (false, Some(error), _) => Some(error),
+        (false, Some(error), _) => Some(in_full(error, finished.outcome, exchange.detail)),
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
@@ -167,6 +169,17 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
         exchange.response_headers.into_iter().map(|(name, value)| (name, kept(value))).collect();
     finished.response_body = answered.then(|| kept(String::from_utf8_lossy(&exchange.response_body).into_owned()));
     finished.timings = exchange.timings;
+}
+
+/// What whoever set up the webhook can mend is said in full: which part of TLS or HTTP was wrong. Of addresses and names
+/// no more is said than the outcome, so that errors cannot be used to map a network.
+fn in_full(error: String, outcome: Outcome, detail: Option<String>) -> String {
+    match detail {
+        Some(detail) if matches!(outcome, Outcome::TlsError | Outcome::RequestError) => {
+            format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
+        }
+        _ => error,
+    }
 }
 
 fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {

@@ -3,9 +3,12 @@
 mod audit;
 mod bad_requests;
 mod bad_rows;
+mod certificates;
 mod master_key;
+mod mutual_tls;
 mod process;
 mod rates;
+mod receiver_tls;
 mod scopes;
 mod secrets;
 mod shown;

@@ -31,16 +31,26 @@ fn command(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Starts it and waits until it listens.
+/// Starts it and waits until it listens on TCP.
 pub fn start(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
+    let (child, said) = listening(data_dir, log, variables);
+    let at = said.last().and_then(|line| line.rsplit_once("://")).expect("an address").1;
+    Program { child, address: at.parse().expect("an address"), said }
+}
+
+/// The same where it may listen on a unix socket.
+pub fn start_anywhere(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
+    let (child, said) = listening(data_dir, log, variables);
+    Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), said }
+}
+
+fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child, Vec<String>) {
     let mut child = command(data_dir, log, variables).spawn().expect("the program starts");
     let mut said = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("its stdout")).lines() {
-        let line = line.expect("text");
-        let address = line.rsplit_once("://").filter(|_| line.contains("listening on")).map(|(_, at)| at.parse());
-        said.push(line.clone());
-        if let Some(address) = address {
-            return Program { child, address: address.expect("an address"), said };
+        said.push(line.expect("text"));
+        if said.last().is_some_and(|line| line.contains("listening on")) {
+            return (child, said);
         }
     }
     panic!("it ended: {:?} {}", child.wait(), fs::read_to_string(log).unwrap_or_default());
@@ -62,10 +72,14 @@ pub fn said_by(data_dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> (
 }
 
 impl Program {
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it was told {name}");
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) {
-        let told = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(told.is_ok_and(|status| status.success()), "it was told to stop");
+        self.signal("TERM");
         assert!(self.child.wait().expect("an end").success());
     }
 }

@@ -277,32 +277,74 @@ async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
     let mut ids = Vec::new();
     for _ in 0..2 {
         let made = client.post("/v1/webhooks", json!({ "url": "https://example.com/" })).await.expect(201);
-        ids.push(text(&made, "id").parse::<uuid::Uuid>().expect("an id").into_bytes());
+        ids.push(text(&made, "id").parse::<uuid::Uuid>().expect("an id").into_bytes().to_vec());
     }
     program.stop();
 
-    swap(&data, &ids);
+    swap(&data, "webhooks", &ids);
     let (code, words) = crate::process::refused(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
     assert_ne!(code, 0);
-    let id = uuid::Uuid::from_bytes(ids[0]).to_string();
+    let id = uuid::Uuid::from_slice(&ids[0]).expect("an id").to_string();
     assert!(words.contains("webhooks") && words.contains(&id), "the row is named: {words}");
     assert!(words.contains("sealed for another row"), "{words}");
     // Swapped back, nothing is lost.
-    swap(&data, &ids);
+    swap(&data, "webhooks", &ids);
     start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]).stop();
 }
 
-/// Exchanges the values of two rows, checksums and all.
-fn swap(data: &Path, ids: &[[u8; 16]]) {
+/// The same for answers that are kept for an `Idempotency-Key`: one never gets what another was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    let body = json!({ "url": "https://example.com/" }).to_string();
+    let ask = async |client: &Client, once: &str| {
+        client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", once)], &body).await
+    };
+    let mut told = Vec::new();
+    for once in ["first", "second"] {
+        told.push(text(&ask(&client, once).await.expect(201), "secret").to_owned());
+    }
+    program.stop();
+    let rows = keys_of(&data, "state_answers");
+    assert_eq!(rows.len(), 2);
+    swap(&data, "state_answers", &rows);
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    for once in ["first", "second"] {
+        let answer = ask(&client, once).await;
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(!told.iter().any(|secret| answer.body.contains(secret)), "{}", answer.body);
+    }
+    program.stop();
+    swap(&data, "state_answers", &rows);
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    assert_eq!(text(&ask(&client, "first").await.expect(201), "secret"), told[0]);
+    program.stop();
+}
+
+type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+fn keys_of(data: &Path, table: &'static str) -> Vec<Vec<u8>> {
     let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
-    let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("webhooks");
+    let rows = redb::ReadableDatabase::begin_read(&database).expect("a read").open_table(Rows::new(table));
+    let rows = rows.expect("the table");
+    rows.iter().expect("rows").map(|row| row.expect("a row").0.value().to_vec()).collect()
+}
+
+/// Exchanges the values of two rows, checksums and all.
+fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
+    let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
     let change = database.begin_write().expect("a transaction");
     {
-        let mut rows = change.open_table(table).expect("the table");
-        let read = |id: &[u8; 16]| rows.get(id.as_slice()).expect("a read").expect("the row").value().to_vec();
-        let (first, second) = (read(&ids[0]), read(&ids[1]));
-        rows.insert(ids[0].as_slice(), second.as_slice()).expect("written");
-        rows.insert(ids[1].as_slice(), first.as_slice()).expect("written");
+        let mut rows = change.open_table(Rows::new(table)).expect("the table");
+        let read = |key: &[u8]| rows.get(key).expect("a read").expect("the row").value().to_vec();
+        let (first, second) = (read(&keys[0]), read(&keys[1]));
+        rows.insert(keys[0].as_slice(), second.as_slice()).expect("written");
+        rows.insert(keys[1].as_slice(), first.as_slice()).expect("written");
     }
     change.commit().expect("committed");
 }
