@@ -138,6 +138,7 @@ fn webhook_patch() -> Value {
         let schema = match field {
             "url" => schema,
             "headers" => nullable(headers(nullable(header_value()))),
+            "auth" => nullable(auth_parts()),
             _ => nullable(schema),
         };
         properties.insert(field.to_owned(), schema);
@@ -186,6 +187,22 @@ fn auth() -> Value {
             form(&["type", "name", "value"], [("type", kind("header")), ("name", name), ("value", header_value())]),
         ],
     })
+}
+
+/// Of a credential the parts that change; a null takes one away, as a change of `type` does with all of the others.
+fn auth_parts() -> Value {
+    let text = || json!({ "type": "string" });
+    form(
+        &[],
+        [
+            ("type", choice(&["basic", "bearer", "header"])),
+            ("username", text()),
+            ("password", text()),
+            ("token", header_value()),
+            ("name", text()),
+            ("value", header_value()),
+        ],
+    )
 }
 
 fn signature() -> Value {
