@@ -4,6 +4,8 @@ mod audit;
 mod bad_requests;
 mod bad_rows;
 mod certificates;
+mod hostile_clients;
+mod hostile_receivers;
 mod master_key;
 mod mutual_tls;
 mod process;

@@ -77,6 +77,13 @@ impl Program {
         assert!(told.is_ok_and(|status| status.success()), "it was told {name}");
     }
 
+    /// The most memory that it had at any time, in KiB (proc(5), VmHWM).
+    pub fn resident_kib_max(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) {
         self.signal("TERM");
