@@ -237,14 +237,18 @@ fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
         error: (!success).then(|| "Internal Server Error".into()),
         response_time_ms: Some(20),
         remote_addr: Some("192.0.2.1:443".into()),
-        request_headers: vec![
+        request_headers: [
             header("content-type", "application/json"),
             header("webhook-id", "019cc2f4-6a00-7000-8000-000000000007"),
             header("webhook-timestamp", "1772704800"),
             header("webhook-signature", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="),
             header("user-agent", "Postrider/0.1"),
-        ],
-        response_headers: vec![header("content-length", "2"), header("date", "Thu, 05 Mar 2026 10:00:00 GMT")],
+        ]
+        .into_iter()
+        .collect(),
+        response_headers: [header("content-length", "2"), header("date", "Thu, 05 Mar 2026 10:00:00 GMT")]
+            .into_iter()
+            .collect(),
         response_body: Some("ok".into()),
         timings: Timings { total: 20, ..Timings::default() },
         hold_until: None,

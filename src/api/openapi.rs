@@ -1,9 +1,10 @@
-//! The OpenAPI 3.1 description of the native API, built from its route table: who may call, which parameters and
-//! bodies there are and how large, and every status that a route can answer.
+//! The OpenAPI 3.1 description of the native API and of the dialects, built from their route tables: who may call, which
+//! parameters and bodies there are and how large, and every status that a route can answer.
 //!
 //! Invariant: a route without an operation, or an operation without a route, fails a test.
 
 mod configuration;
+mod dialects;
 mod errors;
 mod observation;
 mod operations;
@@ -21,6 +22,30 @@ use super::native::routes::ROUTES;
 use super::route::{Access, Route, Verb};
 use operations::{Answer, Operation};
 
+const ABOUT: &str = "\
+Producers publish events; Postrider stores them before it answers, sends each one signed to every webhook that wants it, \
+retries on the webhook's schedule, and keeps every attempt.
+
+Times are RFC 3339 in UTC with milliseconds. Absent values are null, never left out. Lists are newest first: go on from \
+`next_cursor` until it is null; a filtered page may hold fewer rows than `limit`, even none. `X-Request-Id` is taken or \
+made, and sent back. Errors of the native API are RFC 9457 problems, those of the five dialects come in the dialect's \
+own envelope; what the server refuses before it knows whose route it is (408, 414, 431, and a 400, 413 or 415 for how \
+the request is framed) is a problem everywhere.";
+
+/// The parts of the native API.
+const TAGS: [(&str, &str); 10] = [
+    ("events", "What producers publish."),
+    ("webhooks", "Where events are sent, how, and which."),
+    ("deliveries", "One event on its way to one webhook, and each attempt at it."),
+    ("replays", "Past events, sent again."),
+    ("figures", "How deliveries went, counted."),
+    ("apps", "Tenants within an organization."),
+    ("keys", "Who may do what."),
+    ("organizations", "Who runs producers; owns everything else."),
+    ("audit", "Who did what."),
+    ("daemon", "The daemon about itself."),
+];
+
 /// The document that `GET /openapi.json` and `postrider openapi` give.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
@@ -28,30 +53,64 @@ pub fn document() -> Value {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.verb.as_str().to_lowercase()] = operation(route);
     }
-    let mut schemas = Map::new();
-    for part in [publishing::schemas(), configuration::schemas(), observation::schemas(), errors::schemas()] {
-        schemas.extend(part);
-    }
+    dialects::add_paths(&mut paths);
     json!({
         "openapi": "3.1.1",
         "info": {
             "title": "Postrider",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Webhook delivery: publish events, have them delivered, see what happened, send them again.",
+            "description": ABOUT,
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
+        "tags": tags(),
         "security": [{ "key": [] }],
         "paths": paths,
         "components": {
-            "schemas": schemas,
-            "responses": errors::responses(),
-            "headers": errors::headers(),
-            "securitySchemes": {
-                "key": { "type": "http", "scheme": "bearer", "description": "An API key. Without the scope that an operation names, 403." },
-            },
+            "schemas": schemas(),
+            "responses": joined([errors::responses(), dialects::responses()]),
+            "headers": joined([errors::headers(), dialects::headers()]),
+            "securitySchemes": security_schemes(),
         },
     })
+}
+
+fn joined<const N: usize>(parts: [Map<String, Value>; N]) -> Map<String, Value> {
+    parts.into_iter().flatten().collect()
+}
+
+/// All schemas, with an example where there is one.
+fn schemas() -> Map<String, Value> {
+    let mut all = joined([
+        publishing::schemas(),
+        configuration::schemas(),
+        observation::schemas(),
+        errors::schemas(),
+        dialects::schemas(),
+    ]);
+    for (name, example) in examples() {
+        all[&name]["examples"] = json!([example]);
+    }
+    all
+}
+
+/// By the name of a schema.
+fn examples() -> Map<String, Value> {
+    serde_json::from_str(include_str!("openapi/examples.json")).expect("the examples are JSON")
+}
+
+fn tags() -> Vec<Value> {
+    let own = TAGS.iter().map(|(name, description)| json!({ "name": name, "description": description }));
+    own.chain(dialects::tags()).collect()
+}
+
+fn security_schemes() -> Map<String, Value> {
+    let description = "An API key. Without the scope that an operation names, 403.";
+    let bearer = json!({ "type": "http", "scheme": "bearer", "description": description });
+    let mut all: Map<String, Value> = [("key".to_owned(), bearer)].into_iter().collect();
+    all.extend(dialects::security_schemes());
+    all
 }
 
 fn operation(route: &Route) -> Value {

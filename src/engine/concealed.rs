@@ -3,6 +3,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::model::Headers;
+
 /// What stands for a credential in what is kept.
 const MASK: &str = "********";
 /// Shorter ones would be found where they are not meant.
@@ -31,18 +33,25 @@ impl Concealed {
     }
 
     /// Headers that are sent, as they are kept.
-    pub fn sent(&self, headers: &[(HeaderName, HeaderValue)]) -> Vec<(String, String)> {
-        let kept = |(name, value): &(HeaderName, HeaderValue)| {
-            let value = match self.names.contains(name) {
-                true => MASK.to_owned(),
-                false => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            };
-            (name.as_str().to_owned(), value)
-        };
-        headers.iter().map(kept).collect()
+    pub fn sent(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let mut kept = Headers::with_capacity(bytes);
+        for (name, value) in headers {
+            let is_secret = self.names.contains(name);
+            kept.push_bytes(name.as_str(), if is_secret { MASK.as_bytes() } else { value.as_bytes() });
+        }
+        kept
     }
 
-    /// What a receiver said, as it is kept.
+    /// Headers that a receiver answers with, as they are kept.
+    pub fn answered(&self, headers: Headers) -> Headers {
+        match self.words.is_empty() {
+            true => headers,
+            false => headers.iter().map(|(name, value)| (name, self.heard(value.to_owned()))).collect(),
+        }
+    }
+
+    /// What a receiver says, as it is kept.
     pub fn heard(&self, mut text: String) -> String {
         for word in &self.words {
             if text.contains(word.as_str()) {
@@ -66,8 +75,11 @@ mod tests {
         concealed.word("short");
         let sent = [("x-a", "sesame-open"), ("x-b", "sesame-open")]
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        let kept: Vec<String> = concealed.sent(&sent).into_iter().map(|(_, value)| value).collect();
+        let kept = concealed.sent(&sent);
+        let kept: Vec<&str> = kept.iter().map(|(_, value)| value).collect();
         assert_eq!(kept, [MASK, "sesame-open"], "by name alone: what is public is not looked through");
+        let answered: Headers = [("set-cookie", "a=sesame-open")].into_iter().collect();
+        assert_eq!(concealed.answered(answered).iter().collect::<Vec<_>>(), [("set-cookie", "a=********")]);
         assert_eq!(concealed.heard("a sesame-open-wide b sesame-open short".into()), "a ******** b ******** short");
     }
 }

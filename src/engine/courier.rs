@@ -7,7 +7,7 @@ use http::header::ORIGIN;
 use crate::model::attempt::{Attempt, Outcome, Timings, Trigger};
 use crate::model::id::{AttemptId, DeliveryId, Id};
 use crate::model::webhook::{FieldSet, Webhook};
-use crate::model::{Event, EventId, Time};
+use crate::model::{Event, EventId, Headers, Time};
 use crate::rules::retry;
 use crate::store::{Dispatch, Finished};
 
@@ -63,7 +63,7 @@ impl Courier {
                 if webhook.handshake {
                     // Whoever was allowed says on every delivery that it is the one.
                     let origin = self.handshakes.origin();
-                    out.shown_headers.push(("origin".to_owned(), origin.to_str().unwrap_or_default().to_owned()));
+                    out.shown_headers.push_bytes("origin", origin.as_bytes());
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
@@ -139,8 +139,8 @@ fn blank(dispatch: &Dispatch, webhook: &Webhook, attempt_id: Option<AttemptId>, 
         error: None,
         response_time_ms: None,
         remote_addr: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
+        request_headers: Headers::default(),
+        response_headers: Headers::default(),
         response_body: None,
         timings: Timings::default(),
         hold_until: None,
@@ -164,10 +164,10 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.status_code = exchange.status_code;
     finished.response_time_ms = exchange.response_time_ms;
     finished.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
-    let kept = |text: String| prepared.concealed().heard(text);
-    finished.response_headers =
-        exchange.response_headers.into_iter().map(|(name, value)| (name, kept(value))).collect();
-    finished.response_body = answered.then(|| kept(String::from_utf8_lossy(&exchange.response_body).into_owned()));
+    let concealed = prepared.concealed();
+    finished.response_headers = concealed.answered(exchange.response_headers);
+    finished.response_body =
+        answered.then(|| concealed.heard(String::from_utf8_lossy(&exchange.response_body).into_owned()));
     finished.timings = exchange.timings;
 }
 

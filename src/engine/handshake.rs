@@ -150,7 +150,7 @@ mod tests {
             detail: None,
             response_time_ms: Some(1),
             remote_addr: None,
-            response_headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            response_headers: headers.iter().copied().collect(),
             response_body: Vec::new(),
             retry_after: None,
             timings: Timings::default(),

@@ -1,19 +1,17 @@
-//! The ledger: one thread that takes what waits, applies it in one batch, and answers all after the commit.
+//! The ledger: takes what waits, applies it in one batch, and answers all after the commit. Its steps know nothing of what
+//! drives them: a thread of its own in the daemon, a task of the one runtime in a simulation.
 //!
 //! Invariant: an answer is sent after the commit that holds what it says. Publishing is bounded: when
 //! `WAITING_PUBLISHES_MAX` wait, the next is refused at once; outcomes are bounded by what is in flight.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a thread measures how long it has gathered; nothing stored depends on it"
-)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::model::DeliveryId;
 use crate::store::upkeep::Upkeep;
@@ -21,6 +19,7 @@ use crate::store::{Applied, Command, Effects, Order, Refusal, Writer};
 
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::work::Work;
 
 /// Publishes that may wait for the writer.
 pub const WAITING_PUBLISHES_MAX: usize = 8_192;
@@ -36,6 +35,8 @@ const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
 /// The journal is made redb's own this long after its first record, at the latest.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
+/// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
+const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
 type Answer = oneshot::Sender<Result<Applied, Refusal>>;
 
@@ -60,7 +61,25 @@ pub enum Busy {
 #[derive(Clone)]
 pub struct Ledger {
     jobs: Sender<Job>,
+    /// Where a task works and not a thread: wakes it.
+    arrived: Option<Arc<Notify>>,
     waiting: Arc<Waiting>,
+}
+
+/// What the ledger's steps run on.
+pub enum Driver {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Driver {
+    /// Waits until the ledger has ended.
+    pub async fn ended(self) {
+        let _ = match self {
+            Driver::Thread(thread) => tokio::task::spawn_blocking(move || drop(thread.join())).await,
+            Driver::Task(task) => task.await,
+        };
+    }
 }
 
 #[derive(Default)]
@@ -83,11 +102,13 @@ pub struct Parts {
 }
 
 impl Ledger {
-    /// Starts the thread. It ends when it is told to or when every handle is gone, after all that waits is applied.
-    pub fn start(parts: Parts) -> std::io::Result<(Ledger, std::thread::JoinHandle<()>)> {
+    /// Starts it, on what `work` says. It ends when it is told to or when every handle is gone, after all that waits is
+    /// applied.
+    pub fn start(parts: Parts, work: Work) -> std::io::Result<(Ledger, Driver)> {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
-        let ledger = Ledger { jobs, waiting: waiting.clone() };
+        let arrived = (work == Work::Inline).then(Arc::<Notify>::default);
+        let ledger = Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone() };
         let desk = Desk {
             parts,
             waiting,
@@ -97,34 +118,47 @@ impl Ledger {
             unchecked_since: None,
             ended: false,
         };
-        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || desk.run(&waiting_jobs))?;
-        Ok((ledger, thread))
+        let driver = match arrived {
+            None => Driver::Thread(
+                std::thread::Builder::new().name("writer".into()).spawn(move || desk.run_on_thread(&waiting_jobs))?,
+            ),
+            Some(arrived) => Driver::Task(tokio::spawn(desk.run_in_task(waiting_jobs, arrived))),
+        };
+        Ok((ledger, driver))
+    }
+
+    fn hand_in(&self, job: Job) -> Result<(), Busy> {
+        self.jobs.send(job).map_err(|_| Busy::Stopping)?;
+        if let Some(arrived) = &self.arrived {
+            arrived.notify_one();
+        }
+        Ok(())
     }
 
     /// Applies an order and waits for its commit.
     pub async fn apply(&self, order: Order) -> Result<Result<Applied, Refusal>, Busy> {
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job::Order(Box::new(order), bytes, Some(answer))).map_err(|_| Busy::Stopping)?;
+        self.hand_in(Job::Order(Box::new(order), bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 
     /// Hands in an order that nobody waits for: an outcome.
     pub fn submit(&self, order: Order) {
         // The thread is gone only after the drain: what was in flight then is sent again after the start.
-        let _ = self.jobs.send(Job::Order(Box::new(order), 0, None));
+        let _ = self.hand_in(Job::Order(Box::new(order), 0, None));
     }
 
     /// One round of upkeep; `keep`: nothing is dropped.
     pub async fn upkeep(&self, keep: bool) -> Result<Upkeep, String> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
+        self.hand_in(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
     /// Ends the thread after all that waits now; whoever asks later is told that it stops.
     pub fn end(&self) {
-        let _ = self.jobs.send(Job::End);
+        let _ = self.hand_in(Job::End);
     }
 
     /// Publishes that wait, for metrics.
@@ -167,37 +201,70 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(mut self, jobs: &Receiver<Job>) {
-        let first = std::mem::take(&mut self.parts.first);
-        self.apply(first.into_iter().map(|order| (order, None)).collect());
-        loop {
-            if self.parts.writer.has_lost_writes() {
-                tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
-                self.parts.broken.notify_one();
-                return;
-            }
-            let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
-            let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
-            let job = match [older, unchecked].into_iter().flatten().min() {
+    fn run_on_thread(mut self, jobs: &Receiver<Job>) {
+        self.begin();
+        while !self.is_over() {
+            let job = match self.wait() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wait) => jobs.recv_timeout(wait),
             };
-            match job {
-                Ok(job) => self.take(job, jobs),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.ended = true,
+            self.ended |= matches!(job, Err(RecvTimeoutError::Disconnected));
+            self.step(job.ok(), jobs);
+        }
+    }
+
+    async fn run_in_task(mut self, jobs: Receiver<Job>, arrived: Arc<Notify>) {
+        self.begin();
+        while !self.is_over() {
+            let job = jobs.try_recv();
+            self.ended |= matches!(job, Err(TryRecvError::Disconnected));
+            let is_idle = matches!(job, Err(TryRecvError::Empty));
+            self.step(job.ok(), &jobs);
+            if is_idle {
+                let wait = self.wait().unwrap_or(IDLE_WAIT);
+                // A job that comes before the waiting begins has left its mark.
+                let _ = tokio::time::timeout(wait, arrived.notified()).await;
             }
-            if self.ended {
-                self.flush_older();
-                self.checkpoint();
-                return;
-            }
-            if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
-                self.flush_older();
-            }
-            if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
-                self.checkpoint();
-            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let first = std::mem::take(&mut self.parts.first);
+        self.apply(first.into_iter().map(|order| (order, None)).collect());
+    }
+
+    /// Whether nothing more is to be done; says so to others where that is because of the disk.
+    fn is_over(&self) -> bool {
+        if self.parts.writer.has_lost_writes() {
+            tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
+            self.parts.broken.notify_one();
+            return true;
+        }
+        self.ended
+    }
+
+    /// How long there is nothing to do if no job comes; none: for ever.
+    fn wait(&self) -> Option<Duration> {
+        let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
+        let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
+        [older, unchecked].into_iter().flatten().min()
+    }
+
+    /// Takes a job and all that wait behind it, if there is one, and does what has become due.
+    fn step(&mut self, job: Option<Job>, jobs: &Receiver<Job>) {
+        if let Some(job) = job {
+            self.take(job, jobs);
+        }
+        if self.ended {
+            self.flush_older();
+            self.checkpoint();
+            return;
+        }
+        if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
+            self.flush_older();
+        }
+        if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+            self.checkpoint();
         }
     }
 

@@ -68,7 +68,7 @@ pub struct Engine {
 
 /// What `stop` waits for.
 pub struct Running {
-    writer: std::thread::JoinHandle<()>,
+    writer: ledger::Driver,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -101,15 +101,16 @@ impl Engine {
             }
             ringing.batch(effects);
         };
-        let (ledger, writer) = Ledger::start(ledger::Parts {
+        let parts = ledger::Parts {
             writer: opened.writer,
             first: opened.first,
             clock: clock.clone(),
             metrics: metrics.clone(),
             effects: Box::new(effects),
             broken: broken.clone(),
-        })
-        .map_err(|error| format!("the writer thread could not be started: {error}"))?;
+        };
+        let (ledger, writer) =
+            Ledger::start(parts, work).map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
         let courier = Arc::new(Courier {
             sender,
@@ -198,7 +199,6 @@ impl Running {
         }
         engine.ledger.end();
         drop(engine);
-        let writer = self.writer;
-        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        self.writer.ended().await;
     }
 }

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::model::id::AttemptId;
 use crate::model::webhook::{self, Auth, SuccessRule, Webhook};
-use crate::model::{Event, Time};
+use crate::model::{Event, Headers, Time};
 use crate::rules::body::{self, Facts, Shape};
 use crate::rules::secrecy;
 use crate::rules::signing::{self, Signer};
@@ -44,7 +44,7 @@ pub struct Prepared {
 /// What one attempt sends, and what is kept of it.
 pub struct Outgoing {
     pub request: Request,
-    pub shown_headers: Vec<(String, String)>,
+    pub shown_headers: Headers,
     pub signed_at: i64,
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::headers::Headers;
 use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 use super::time::Time;
 use super::webhook::{ContentType, FieldSet, Method};
@@ -39,8 +40,8 @@ pub struct Attempt {
     pub next_attempt_at: Option<Time>,
     pub remote_addr: Option<String>,
     /// In the order sent; credentials masked.
-    pub request_headers: Vec<(String, String)>,
-    pub response_headers: Vec<(String, String)>,
+    pub request_headers: Headers,
+    pub response_headers: Headers,
     /// As text, cut at 16 KiB.
     pub response_body: Option<String>,
     pub timings: Timings,

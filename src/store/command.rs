@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::attempt::{Outcome, Timings, Trigger};
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::{ContentType, DisabledReason, FieldSet, Method, Secret, Status, Webhook};
-use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
+use crate::model::{ApiKey, App, Delivery, Event, Headers, Organization, Scope, Time};
 
 use super::job::{Job, JobId, JobSpec};
 
@@ -214,8 +214,8 @@ pub struct Finished {
     pub error: Option<String>,
     pub response_time_ms: Option<u32>,
     pub remote_addr: Option<String>,
-    pub request_headers: Vec<(String, String)>,
-    pub response_headers: Vec<(String, String)>,
+    pub request_headers: Headers,
+    pub response_headers: Headers,
     pub response_body: Option<String>,
     pub timings: Timings,
     /// `Retry-After` of a 429 or 503, as a time, already capped.
@@ -246,7 +246,7 @@ pub enum Receipt {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The event was there already: `event_id` again within the window.
     pub duplicate: bool,
 }

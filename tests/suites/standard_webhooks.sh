@@ -19,6 +19,8 @@ cleanup() {
 trap cleanup EXIT
 
 bin=${POSTRIDER_BIN:-}
+# To the program it would be a setting that there is not.
+unset POSTRIDER_BIN
 if [ -z "$bin" ]; then
     bin=$(ls -t target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
 fi

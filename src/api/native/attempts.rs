@@ -11,7 +11,7 @@ use crate::api::cursor::Kind;
 use crate::api::fault::Fault;
 use crate::api::step::Step;
 use crate::model::webhook::Method;
-use crate::model::{Attempt, AttemptId, DeliveryId, EventId, Outcome, Time, Timings, Trigger, WebhookId};
+use crate::model::{Attempt, AttemptId, DeliveryId, EventId, Headers, Outcome, Time, Timings, Trigger, WebhookId};
 use crate::store::AttemptQuery;
 
 use super::{deliveries, page, webhooks};
@@ -81,15 +81,15 @@ impl<'a> AttemptView<'a> {
 }
 
 /// Header lines as one object in their order; repeated ones joined as RFC 9110 section 5.3 says.
-fn headers(lines: &[(String, String)]) -> Map<String, Value> {
+fn headers(lines: &Headers) -> Map<String, Value> {
     let mut map = Map::new();
-    for (name, value) in lines {
+    for (name, value) in lines.iter() {
         match map.get_mut(name) {
             Some(Value::String(before)) => {
                 before.push_str(", ");
                 before.push_str(value);
             }
-            _ => drop(map.insert(name.clone(), Value::String(value.clone()))),
+            _ => drop(map.insert(name.to_owned(), Value::String(value.to_owned()))),
         }
     }
     map
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn repeated_headers_are_one_member() {
-        let lines = [("b", "1"), ("a", "2"), ("b", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let lines = [("b", "1"), ("a", "2"), ("b", "3")].into_iter().collect();
         assert_eq!(serde_json::to_string(&headers(&lines)).unwrap(), r#"{"b":"1, 3","a":"2"}"#);
     }
 }

@@ -59,7 +59,7 @@ fn uid() -> Value {
 }
 
 /// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
-fn secret() -> Value {
+pub fn secret() -> Value {
     let group = "[A-Za-z0-9+/]{4}";
     let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
     let pattern = format!("^whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})$");
@@ -114,7 +114,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("timeout_ms", whole(form_of::TIMEOUT_MS_MIN, form_of::TIMEOUT_MS_MAX)),
         ("max_in_flight", whole(1, form_of::IN_FLIGHT_MAX)),
         ("rate_limit_per_s", rate()),
-        ("ordered", json!({ "enum": [false, true, "key"] })),
+        ("ordered", json!({ "anyOf": [choice(&["key"]), boolean()] })),
         ("disable_after_s", whole(0, form_of::DISABLE_AFTER_S_MAX)),
     ]
 }
@@ -208,7 +208,7 @@ fn auth_parts() -> Value {
 fn signature() -> Value {
     let schemes = choice(&["standard", "ed25519", "dfns", "sent"]);
     let list = json!({ "type": "array", "items": schemes, "minItems": 1, "uniqueItems": true });
-    json!({ "anyOf": [{ "const": "none" }, list] })
+    json!({ "anyOf": [choice(&["none"]), list] })
 }
 
 fn tls() -> Value {
@@ -231,24 +231,36 @@ fn tls() -> Value {
     schema
 }
 
+/// One object and no union, so that generators that turn schemas into classes make one that holds itself.
 fn filter() -> Value {
+    const OPERATORS: [&str; 9] = ["eq", "ne", "in", "exists", "prefix", "gt", "gte", "lt", "lte"];
     let nested = json!({ "type": "array", "items": reference("Filter") });
     let path = json!({ "type": "string", "maxLength": 1024, "pattern": "^(/([^~]|~[01])*)*$" });
-    let operator = |name: &'static str, schema: Value| form(&["path", name], [("path", path.clone()), (name, schema)]);
-    let mut branches = vec![
-        form(&["all"], [("all", nested.clone())]),
-        form(&["any"], [("any", nested)]),
-        form(&["not"], [("not", reference("Filter"))]),
-        operator("eq", json!({})),
-        operator("ne", json!({})),
-        operator("in", json!({ "type": "array" })),
-        operator("exists", boolean()),
-        operator("prefix", text()),
-    ];
-    for comparison in ["gt", "gte", "lt", "lte"] {
-        branches.push(operator(comparison, json!({ "type": "number" })));
+    let mut properties: Map<String, Value> = Map::new();
+    for (name, schema) in [("all", nested.clone()), ("any", nested), ("not", reference("Filter")), ("path", path)] {
+        properties.insert(name.to_owned(), schema);
     }
-    json!({ "oneOf": branches, "description": "A match on `data`: at most 8 deep, at most 64 conditions." })
+    for operator in OPERATORS {
+        let operand = match operator {
+            "eq" | "ne" => json!({}),
+            "in" => json!({ "type": "array", "items": {} }),
+            "exists" => boolean(),
+            "prefix" => text(),
+            _ => json!({ "type": "number" }),
+        };
+        properties.insert(operator.to_owned(), operand);
+    }
+    let without = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!(false))).collect::<Map<_, _>>();
+    json!({
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+        "if": { "required": ["path"] },
+        "then": { "minProperties": 2, "maxProperties": 2, "properties": without(&["all", "any", "not"]) },
+        "else": { "minProperties": 1, "maxProperties": 1, "properties": without(&OPERATORS) },
+        "description": "A match on `data`: one of `all`, `any` and `not`, or a `path` (JSON Pointer) with one operator. At most 8 deep, at most 64 conditions.",
+        "examples": [{ "all": [{ "path": "/total", "gte": 100 }, { "not": { "path": "/country", "in": ["NO", "SE"] } }] }],
+    })
 }
 
 fn webhook() -> Value {

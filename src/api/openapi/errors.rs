@@ -42,7 +42,9 @@ pub fn of(route: &Route) -> Vec<u16> {
         .filter(|status| match status {
             401 => !open,
             404 => route.path.contains("{id}") || names_app || matches!(route.access, Access::Metrics(_)),
-            409 | 507 => writes,
+            409 => writes,
+            // Reading a secret leaves an audit line.
+            507 => writes || route.path.ends_with("/secret"),
             422 => takes_fields || route.verb == Verb::Post,
             429 => keyed,
             500 | 503 => keyed,
@@ -59,29 +61,72 @@ pub fn name(status: u16) -> String {
 
 /// The shared responses.
 pub fn responses() -> Map<String, Value> {
-    let mut all = Map::new();
-    for (status, when) in STATUSES {
-        let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
-        match status {
-            401 => headers["WWW-Authenticate"] = json!({ "$ref": "#/components/headers/Challenge" }),
-            429 | 503 | 507 => headers["Retry-After"] = json!({ "$ref": "#/components/headers/RetryAfter" }),
-            _ => {}
-        }
-        let content = json!({ "application/problem+json": { "schema": reference("Problem") } });
-        all.insert(name(status), json!({ "description": when, "headers": headers, "content": content }));
+    STATUSES.iter().map(|(status, _)| (name(*status), response(*status))).collect()
+}
+
+/// What a status means and carries, in the native form. Panics on a status that is no problem.
+pub fn response(status: u16) -> Value {
+    let (_, when) = STATUSES.iter().find(|(known, _)| *known == status).expect("a status of the table");
+    let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
+    match status {
+        401 => headers["WWW-Authenticate"] = json!({ "$ref": "#/components/headers/Challenge" }),
+        429 | 503 | 507 => headers["Retry-After"] = json!({ "$ref": "#/components/headers/RetryAfter" }),
+        _ => {}
     }
-    all
+    let problem = json!({ "schema": reference("Problem"), "example": example(status) });
+    json!({ "description": when, "headers": headers, "content": { "application/problem+json": problem } })
+}
+
+/// A problem of each status, as the daemon says it.
+fn example(status: u16) -> Value {
+    let (code, detail) = match status {
+        400 => ("invalid_parameter", "limit must be a whole number from 1 to 250"),
+        401 => ("credentials_missing", "an Authorization: Bearer header with a key is needed"),
+        403 => ("scope_missing", "this key does not have the scope events:write"),
+        404 => ("not_found", "webhook not found"),
+        408 => ("request_timeout", "the body took too long"),
+        409 => ("event_id_conflict", "event_id \"inv-42-paid\" was used with another type or other data"),
+        413 => ("body_too_large", "the body is over 1048576 bytes"),
+        414 => ("target_too_long", "the request target is longer than 8192 bytes"),
+        415 => ("media_type", "the body must come as Content-Type: application/json"),
+        421 => (
+            "host_not_allowed",
+            "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
+        ),
+        422 => ("invalid_fields", "/url is required"),
+        429 => ("rate_limited", "this key makes more requests than it may"),
+        431 => ("headers_too_large", "more than 100 headers or 65536 bytes of them"),
+        500 => ("damaged_row", "what was stored cannot be read back"),
+        503 => ("storage_failed", "storage failed: nothing was kept"),
+        _ => ("disk_full", "the disk is full: nothing new is taken"),
+    };
+    let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
+    let mut problem = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2",
+    });
+    if status == 422 {
+        problem["errors"] = json!([{ "pointer": "/url", "detail": "is required" }]);
+    }
+    problem
 }
 
 /// The shared headers.
-pub fn headers() -> Value {
-    let header = |description: &str, schema: Value| json!({ "description": description, "schema": schema });
-    json!({
-        "RequestId": header("The request's id: the caller's own, or one made for it.", text()),
-        "Replayed": header("`true` where this is the first answer to the `Idempotency-Key` given again.", text()),
-        "RetryAfter": header("Seconds until another try is worth it.", json!({ "type": "integer", "minimum": 0 })),
-        "Challenge": header("The scheme of the credentials.", text()),
-    })
+pub fn headers() -> Map<String, Value> {
+    let seconds = json!({ "type": "integer", "minimum": 0 });
+    [
+        ("RequestId", text(), "The request's id: the caller's own, or one made for it."),
+        ("Replayed", text(), "`true` where this is the first answer to the `Idempotency-Key` given again."),
+        ("RetryAfter", seconds, "Seconds until another try is worth it."),
+        ("Challenge", text(), "The scheme of the credentials."),
+    ]
+    .map(|(name, schema, description)| (name.to_owned(), json!({ "description": description, "schema": schema })))
+    .into_iter()
+    .collect()
 }
 
 pub fn schemas() -> Map<String, Value> {

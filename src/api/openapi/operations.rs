@@ -24,15 +24,15 @@ pub struct Answer {
 
 const JSON: &str = "application/json";
 
-const fn ok(schema: &'static str, description: &'static str) -> Answer {
+pub const fn ok(schema: &'static str, description: &'static str) -> Answer {
     answer(200, schema, description)
 }
 
-const fn answer(status: u16, schema: &'static str, description: &'static str) -> Answer {
+pub const fn answer(status: u16, schema: &'static str, description: &'static str) -> Answer {
     Answer { status, schema: Some(schema), media_type: JSON, description }
 }
 
-const fn done(description: &'static str) -> Answer {
+pub const fn done(description: &'static str) -> Answer {
     Answer { status: 204, schema: None, media_type: JSON, description }
 }
 

@@ -23,9 +23,7 @@ pub fn of(route: &Route) -> Vec<Value> {
     }
     all.extend(route.query.iter().map(|name| in_query(name, route)));
     if route.verb == Verb::Post {
-        let schema = json!({ "type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]+$" });
-        let why = "The same key with the same request gives the first answer again and does nothing; with another request, 409.";
-        all.push(parameter("header", "Idempotency-Key", schema, why));
+        all.push(idempotency_key());
     }
     if matches!(route.path, "/v1/events" | "/v1/events/batch") && route.verb == Verb::Post {
         let schema = json!({ "type": "string" });
@@ -34,7 +32,15 @@ pub fn of(route: &Route) -> Vec<Value> {
     all
 }
 
-fn parameter(place: &str, name: &str, schema: Value, description: &str) -> Value {
+/// `Idempotency-Key`, on every POST.
+pub fn idempotency_key() -> Value {
+    let schema = json!({ "type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]+$" });
+    let why =
+        "The same key with the same request gives the first answer again and does nothing; with another request, 409.";
+    parameter("header", "Idempotency-Key", schema, why)
+}
+
+pub fn parameter(place: &str, name: &str, schema: Value, description: &str) -> Value {
     json!({ "name": name, "in": place, "required": place == "path", "schema": schema, "description": description })
 }
 

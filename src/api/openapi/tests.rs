@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::api::dialects::DIALECTS;
 use crate::api::native::webhook_view::WebhookView;
 use crate::api::native::{attempts::AttemptView, deliveries::DeliveryView, webhook_form};
 use crate::model::webhook::WebhookState;
@@ -18,6 +19,67 @@ fn routes_and_operations_are_the_same_set() {
     assert_eq!(ids.len(), operations.len(), "every operation has its own id");
 }
 
+/// Every route there is, with its path as the description has it.
+fn all_routes() -> Vec<&'static Route> {
+    DIALECTS.iter().flat_map(|dialect| dialect.routes).chain(ROUTES).collect()
+}
+
+#[test]
+fn the_document_has_every_route_and_nothing_else() {
+    let document = document();
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        described.extend(item.as_object().unwrap().keys().map(|verb| format!("{} {path}", verb.to_uppercase())));
+    }
+    let all = all_routes();
+    let routes: BTreeSet<_> = all.iter().map(|route| format!("{} {}", route.verb.as_str(), route.path)).collect();
+    assert_eq!(described, routes);
+    assert_eq!(routes.len(), all.len(), "no two surfaces have a route in common");
+}
+
+#[test]
+fn every_operation_has_its_own_id_a_known_tag_and_its_parameters() {
+    let document = document();
+    let tags: BTreeSet<&str> =
+        document["tags"].as_array().unwrap().iter().filter_map(|tag| tag["name"].as_str()).collect();
+    let mut ids = BTreeSet::new();
+    for route in all_routes() {
+        let operation = &document["paths"][route.path][route.verb.as_str().to_lowercase()];
+        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{}", operation["operationId"]);
+        assert!(tags.contains(operation["tags"][0].as_str().unwrap()), "{}", operation["tags"]);
+        let of = |place: &str| -> Vec<&str> {
+            let all = operation["parameters"].as_array().unwrap().iter();
+            all.filter(|one| one["in"] == place).map(|one| one["name"].as_str().unwrap()).collect()
+        };
+        assert_eq!(of("query"), route.query, "{}", route.path);
+        let in_path: Vec<&str> =
+            route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        assert_eq!(of("path"), in_path, "{}", route.path);
+        assert_eq!(of("header").contains(&"Idempotency-Key"), route.verb == Verb::Post, "{}", route.path);
+    }
+    assert_eq!(document["security"], json!([{ "key": [] }]));
+}
+
+#[test]
+fn what_is_answered_has_an_example_with_exactly_its_members() {
+    let document = document();
+    for route in ROUTES {
+        for answer in operations::of(route).answers {
+            let Some(name) = answer.schema else { continue };
+            let name = name.trim_matches(['[', ']']);
+            // The document itself, and one of two that have examples of their own.
+            if matches!(name, "AnyObject" | "PublishedAny") {
+                continue;
+            }
+            let schema = &document["components"]["schemas"][name];
+            let example = &schema["examples"][0];
+            assert!(!example.is_null(), "{name} has no example");
+            let shown = example.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+            assert_eq!(members(&document, schema), shown, "{name}");
+        }
+    }
+}
+
 #[test]
 fn every_reference_leads_somewhere_and_every_part_is_used() {
     let document = document();
@@ -27,7 +89,7 @@ fn every_reference_leads_somewhere_and_every_part_is_used() {
     for pointer in &used {
         assert!(document.pointer(&format!("/components/{pointer}")).is_some(), "{pointer} leads nowhere");
     }
-    for kind in ["schemas", "headers"] {
+    for kind in ["schemas", "headers", "responses"] {
         for name in document["components"][kind].as_object().unwrap().keys() {
             assert!(used.contains(&format!("{kind}/{name}")), "{kind}/{name} is not used");
         }
@@ -130,8 +192,8 @@ fn answers_have_exactly_the_described_members() {
         response_time_ms: None,
         next_attempt_at: None,
         remote_addr: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
         response_body: None,
         timings: Timings::default(),
     };

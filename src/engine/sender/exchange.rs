@@ -15,7 +15,7 @@ use super::failure::is_unannounced_end;
 use super::limits::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX};
 use super::link::Link;
 use super::{Request, millis};
-use crate::model::Timings;
+use crate::model::{Headers, Timings};
 
 /// As much of an answer as has come: it outlives the exchange, which may be cut off at any moment.
 #[derive(Default)]
@@ -110,13 +110,13 @@ fn on_the_wire(request: &Request) -> http::Request<Full<Bytes>> {
 }
 
 /// The headers as kept: text, in the order received, up to the caps.
-pub(super) fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut kept = Vec::with_capacity(headers.len().min(RESPONSE_HEADERS_KEPT_MAX));
+pub(super) fn kept_headers(headers: &HeaderMap) -> Headers {
+    let mut kept = Headers::default();
     let mut room = RESPONSE_HEADERS_KEPT_BYTES_MAX;
     for (name, value) in headers.iter().take(RESPONSE_HEADERS_KEPT_MAX) {
         let Some(left) = room.checked_sub(name.as_str().len() + value.len()) else { break };
         room = left;
-        kept.push((name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        kept.push_bytes(name.as_str(), value.as_bytes());
     }
     kept
 }

@@ -30,7 +30,7 @@ use self::failure::Failure;
 use self::link::Link;
 use self::pool::Pool;
 use super::network::Network;
-use crate::model::{Outcome, Timings};
+use crate::model::{Headers, Outcome, Timings};
 
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
@@ -80,7 +80,7 @@ pub struct Exchange {
     pub response_time_ms: Option<u32>,
     pub remote_addr: Option<SocketAddr>,
     /// Up to `RESPONSE_HEADERS_KEPT_MAX` and `RESPONSE_HEADERS_KEPT_BYTES_MAX`.
-    pub response_headers: Vec<(String, String)>,
+    pub response_headers: Headers,
     /// The first `RESPONSE_BODY_BYTES_MAX`, as they came.
     pub response_body: Vec<u8>,
     /// The `Retry-After` header as it came, whatever the status.

@@ -23,7 +23,7 @@ pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
 
 /// A judged event: made already, or to be made.
 enum Plan {
-    Duplicate(Box<Event>),
+    Duplicate(Arc<Event>),
     /// The same as an earlier one of this very batch.
     Same(usize),
     New {
@@ -50,7 +50,7 @@ impl OnPartition<'_> {
         let mut published: Vec<Published> = Vec::with_capacity(events.len());
         for (new, plan) in events.iter().zip(plans) {
             let one = match plan {
-                Plan::Duplicate(event) => Published { event: *event, duplicate: true },
+                Plan::Duplicate(event) => Published { event, duplicate: true },
                 Plan::Same(earlier) => Published { event: published[earlier].event.clone(), duplicate: true },
                 Plan::New { app, webhooks } => {
                     Published { event: self.write_event(app, new, &webhooks)?, duplicate: false }
@@ -61,7 +61,7 @@ impl OnPartition<'_> {
         if let (Some(keep), Some(first)) = (keep, published.iter().find(|p| !p.duplicate)) {
             let fingerprint = dedup::of_answer(&keep.key);
             remember(&mut self.draft, &first.event, Kind::Answer, fingerprint);
-            self.learned.insert(fingerprint, Arc::new(first.event.clone()));
+            self.learned.insert(fingerprint, first.event.clone());
         }
         Ok(Receipt::Published(published))
     }
@@ -91,7 +91,7 @@ impl OnPartition<'_> {
                 // What was erased can no longer be compared: the id and the type decide.
                 let same = event.event_type == new.event_type
                     && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
-                return if same { Ok(Plan::Duplicate(Box::new(event))) } else { Err(id_conflict(name).into()) };
+                return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
         let fanout = self.fanouts.of(&self.registry, app);
@@ -132,17 +132,17 @@ impl OnPartition<'_> {
     }
 
     /// The event with this `event_id` that is still within the window.
-    fn known_event(&self, app: AppId, name: &str) -> Judged<Option<Event>> {
+    fn known_event(&self, app: AppId, name: &str) -> Judged<Option<Arc<Event>>> {
         let fingerprint = dedup::of_event_id(app, name);
         let same = |event: &Event| event.app_id == app && event.event_id.as_deref() == Some(name);
         if let Some(event) = self.learned.get(&fingerprint).filter(|event| same(event)) {
-            return Ok(Some(Event::clone(event)));
+            return Ok(Some(event.clone()));
         }
         let Some(id) = self.dedup.find(fingerprint) else { return Ok(None) };
         if self.draw.now.since(id.time()) >= self.shelf.options.idempotency_window_ms {
             return Ok(None);
         }
-        Ok(self.event_anywhere(id)?.filter(same))
+        Ok(self.event_anywhere(id)?.filter(same).map(Arc::new))
     }
 
     /// An event of this or of another partition.
@@ -187,11 +187,11 @@ impl OnPartition<'_> {
         Ok(data.into())
     }
 
-    fn write_event(&mut self, app: AppId, new: &NewEvent, webhooks: &[Arc<Webhook>]) -> Judged<Event> {
+    fn write_event(&mut self, app: AppId, new: &NewEvent, webhooks: &[Arc<Webhook>]) -> Judged<Arc<Event>> {
         let id: EventId = self.draw.id();
         let received_at = id.time();
         let org_id = self.registry.apps.get(&app).map_or(crate::model::OrganizationId::MIN, |app| app.org_id);
-        let event = Event {
+        let event = Arc::new(Event {
             id,
             org_id,
             app_id: app,
@@ -209,16 +209,15 @@ impl OnPartition<'_> {
             deliveries: webhooks.len() as u32,
             data_bytes: new.data.len() as u32,
             erased_at: None,
-        };
-        self.draft.put(Table::Events, tables::one(id), &event);
+        });
+        self.draft.put(Table::Events, tables::one(id), &*event);
         for (number, part) in new.data.chunks(CHUNK_BYTES).enumerate() {
             self.draft.put_bytes(Table::Data, tables::chunk(id, number as u16), part);
         }
-        let shared = Arc::new(event.clone());
         if let Some(name) = &event.event_id {
             let fingerprint = dedup::of_event_id(app, name);
             remember(&mut self.draft, &event, Kind::EventId, fingerprint);
-            self.learned.insert(fingerprint, shared.clone());
+            self.learned.insert(fingerprint, event.clone());
         }
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
@@ -226,7 +225,7 @@ impl OnPartition<'_> {
         let due = new.deliver_at.map_or(self.draw.now, |at| at.max(self.draw.now));
         for webhook in webhooks {
             let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
-            self.make_delivery(&shared, &data, webhook, making)?;
+            self.make_delivery(&event, &data, webhook, making)?;
         }
         Ok(event)
     }

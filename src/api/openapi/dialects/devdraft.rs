@@ -1,0 +1,198 @@
+//! Devdraft v0 in the description: a webhook with its figures and its newest deliveries.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::native::webhook_form::NAME_CHARS_MAX;
+use crate::api::route::{Route, Verb};
+use crate::model::Scope;
+use crate::rules::target::URL_BYTES_MAX;
+
+use super::super::configuration::secret;
+use super::super::operations::{answer, done, ok};
+use super::super::parts::{about, boolean, choice, count, form, line, nullable, record, reference, text, time, whole};
+use super::{Page, Told, defaulted, in_path, query, told, where_something_is_named, with};
+
+pub static PAGE: Page = Page {
+    name: "devdraft",
+    prefix: "Devdraft",
+    description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
+    operations: OPERATIONS,
+    credentials: &["clientKey", "clientSecret"],
+    parameter,
+    headers: Vec::new,
+    schemas,
+    failures,
+    empty: &[],
+    answers_carry: &[],
+    errors_carry: &[],
+    examples: include_str!("devdraft.json"),
+};
+
+const WEBHOOKS: &str = "/api/v0/webhooks";
+const WEBHOOK: &str = "/api/v0/webhooks/{id}";
+
+static OPERATIONS: &[Told] = &[
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        WEBHOOK,
+        "getDevdraftWebhook",
+        "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
+        &[ok("DevdraftWebhook", "The webhook.")],
+    ),
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        WEBHOOKS,
+        "listDevdraftWebhooks",
+        "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
+        &[ok("DevdraftWebhooks", "Newest first, secrets masked.")],
+    ),
+    with(
+        told(
+            Scope::WebhooksWrite,
+            Verb::Post,
+            WEBHOOKS,
+            "createDevdraftWebhook",
+            "Make a webhook (`webhook:create`)",
+            &[answer(201, "DevdraftWebhook", "The webhook, its secret in clear.")],
+        ),
+        "NewDevdraftWebhook",
+    ),
+    with(
+        told(
+            Scope::WebhooksWrite,
+            Verb::Patch,
+            WEBHOOK,
+            "updateDevdraftWebhook",
+            "Change a webhook (`webhook:update`); another secret needs `webhooks:secret` and is a rotation",
+            &[ok("DevdraftWebhook", "The webhook as it is now, its secret masked.")],
+        ),
+        "DevdraftWebhookPatch",
+    ),
+    told(
+        Scope::WebhooksWrite,
+        Verb::Delete,
+        WEBHOOK,
+        "deleteDevdraftWebhook",
+        "Remove a webhook (`webhook:delete`)",
+        &[done("Removed.")],
+    ),
+];
+
+/// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
+fn failures(route: &Route) -> Vec<u16> {
+    let mut all = where_something_is_named(route);
+    if route.verb == Verb::Get && route.path == WEBHOOK {
+        all.push(507);
+    }
+    all
+}
+
+fn spelled(prefix: &str) -> Value {
+    json!({ "type": "string", "pattern": format!("^{prefix}_[0-9a-f]{{32}}$") })
+}
+
+fn parameter(name: &str, _: &Route) -> Value {
+    let start = u64::from(u32::MAX);
+    match name {
+        "id" => {
+            let uuid = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+            let pattern = format!("^(wh_[0-9a-fA-F]{{32}}|{uuid})$");
+            in_path("id", json!({ "type": "string", "pattern": pattern }), "`wh_` and 32 hex digits, or a UUID.")
+        }
+        "include_events" => query("include_events", boolean(), "With `recent_events`."),
+        "events_limit" => query("events_limit", defaulted(1, 50, 10), "How many of them."),
+        "page" => query("page", defaulted(1, start, 1), "The page, from 1."),
+        "limit" => query("limit", defaulted(1, 100, 20), "Rows of a page."),
+        "active" => query("active", boolean(), "Only webhooks that are on, or off."),
+        "skip" => query("skip", whole(0, start), "A plain array without the first so many."),
+        "take" => query("take", defaulted(1, 100, 10), "A plain array of at most so many."),
+        other => panic!("the parameter {other} is described nowhere"),
+    }
+}
+
+fn schemas() -> Map<String, Value> {
+    let rows = json!({ "type": "array", "items": reference("DevdraftWebhook") });
+    let pagination = record([("page", count()), ("limit", count()), ("total", count()), ("total_pages", count())]);
+    let list =
+        json!({ "anyOf": [record([("data", rows.clone()), ("pagination", reference("DevdraftPagination"))]), rows] });
+    let error = record([
+        ("statusCode", json!({ "type": "integer" })),
+        ("message", text()),
+        ("error", text()),
+        ("details", text()),
+    ]);
+    [
+        ("NewDevdraftWebhook", body(&["name", "url"])),
+        ("DevdraftWebhookPatch", body(&[])),
+        ("DevdraftWebhook", webhook()),
+        ("DevdraftPagination", pagination),
+        ("DevdraftWebhooks", list),
+        ("DevdraftError", error),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+/// Judged as the native API judges it.
+fn body(required: &[&str]) -> Value {
+    let url = json!({ "type": "string", "format": "uri", "maxLength": URL_BYTES_MAX, "pattern": "^[hH][tT][tT][pP][sS]?://" });
+    let mut schema = form(
+        required,
+        [
+            ("name", line(3, NAME_CHARS_MAX)),
+            ("url", url.clone()),
+            ("isActive", boolean()),
+            ("encrypted", about(boolean(), "The body as JWE.")),
+            ("signing_secret", secret()),
+        ],
+    );
+    // Null is no URL, also in a patch.
+    schema["properties"]["url"] = url;
+    schema
+}
+
+fn webhook() -> Value {
+    let rate = json!({ "type": "number", "minimum": 0, "maximum": 100 });
+    let stats = record([
+        ("total_events", about(count(), "Deliveries with at least one attempt.")),
+        ("successful_deliveries", count()),
+        ("failed_deliveries", about(count(), "Failed attempts.")),
+        ("last_delivery", nullable(time())),
+        ("success_rate", nullable(rate)),
+        ("average_response_time", nullable(count())),
+        ("last_24h_events", count()),
+        ("last_24h_failures", count()),
+    ]);
+    let mut schema = record([
+        ("id", spelled("wh")),
+        ("name", text()),
+        ("url", text()),
+        ("isActive", boolean()),
+        ("encrypted", boolean()),
+        ("signing_secret", text()),
+        ("created_at", time()),
+        ("updated_at", time()),
+        ("delivery_stats", stats),
+        ("app", record([("id", spelled("app")), ("name", text())])),
+    ]);
+    let recent = json!({ "type": "array", "items": recent_event(), "maxItems": 50 });
+    schema["properties"]["recent_events"] = about(recent, "Only with `include_events=true`.");
+    schema
+}
+
+fn recent_event() -> Value {
+    record([
+        ("id", spelled("evt")),
+        ("event_type", text()),
+        ("delivery_status", choice(&["delivered", "failed", "pending"])),
+        ("response_code", nullable(json!({ "type": "integer" }))),
+        ("response_time", nullable(count())),
+        ("error_message", nullable(text())),
+        ("created_at", time()),
+        ("delivered_at", nullable(time())),
+        ("retry_count", count()),
+    ])
+}

@@ -1,0 +1,128 @@
+//! Everlytic, transactional e-mail v1, in the description.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::route::{Route, Verb};
+use crate::model::Scope;
+
+use super::super::operations::ok;
+use super::super::parts::{about, choice, count, id, nullable, record, reference, text, time};
+use super::{Page, Told, defaulted, in_path, query, told, where_something_is_named};
+
+pub static PAGE: Page = Page {
+    name: "everlytic",
+    prefix: "Everlytic",
+    description: "Everlytic's transactional e-mail API v1: webhooks without events. Answered unless `dialects.everlytic` is off; what is below `/transactional/email/v1` fails in its words.",
+    operations: OPERATIONS,
+    credentials: &["basic"],
+    parameter,
+    headers: Vec::new,
+    schemas,
+    failures,
+    empty: &[],
+    answers_carry: &[],
+    errors_carry: &[],
+    examples: include_str!("everlytic.json"),
+};
+
+static OPERATIONS: &[Told] = &[
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        "/transactional/email/v1/webhooks",
+        "listEverlyticWebhooks",
+        "List webhooks",
+        &[ok("EverlyticWebhooks", "Fifteen webhooks.")],
+    ),
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        "/transactional/email/v1/webhooks/{id}",
+        "getEverlyticWebhook",
+        "Read a webhook",
+        &[ok("EverlyticOneWebhook", "The webhook, its password masked.")],
+    ),
+    told(
+        Scope::EventsWrite,
+        Verb::Get,
+        "/transactional/email/v1/webhooks/failed/reprocess",
+        "reprocessEverlyticFailures",
+        "Send again what failed within the last seven days",
+        &[ok("EverlyticDone", "The jobs are stored, and run.")],
+    ),
+];
+
+/// A webhook that is not there is a 400 here; 404 is left for paths. Reprocessing stores jobs, though it is a GET.
+fn failures(route: &Route) -> Vec<u16> {
+    match route.path.ends_with("/reprocess") {
+        true => vec![507],
+        false => where_something_is_named(route),
+    }
+}
+
+fn parameter(name: &str, _: &Route) -> Value {
+    match name {
+        "id" => in_path("id", id(), "The webhook's id; without such a webhook 400, with `code` 412."),
+        "page" => query("page", defaulted(1, u64::from(u32::MAX), 1), "The page, from 1."),
+        other => panic!("the parameter {other} is described nowhere"),
+    }
+}
+
+fn schemas() -> Map<String, Value> {
+    let links = record([("first", text()), ("last", text()), ("prev", nullable(text())), ("next", nullable(text()))]);
+    let pages = "Pages, not webhooks.";
+    let meta = record([
+        ("total", about(count(), pages)),
+        ("per_page", count()),
+        ("current_page", count()),
+        ("last_page", count()),
+        ("from", about(nullable(count()), "The page before.")),
+        ("to", about(nullable(count()), "The page after.")),
+    ]);
+    let list = record([
+        ("type", json!({ "const": "webhook" })),
+        ("meta", meta),
+        ("links", links),
+        ("data", json!({ "type": "array", "items": reference("EverlyticWebhook") })),
+    ]);
+    [
+        ("EverlyticWebhook", webhook()),
+        ("EverlyticOneWebhook", record([("webhook", reference("EverlyticWebhook"))])),
+        ("EverlyticWebhooks", list),
+        ("EverlyticDone", record([("status", json!({ "const": true }))])),
+        ("EverlyticError", error()),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+fn webhook() -> Value {
+    let details = record([("username", text()), ("password", about(text(), "Masked."))]);
+    record([
+        ("id", id()),
+        ("url", text()),
+        ("verb", choice(&["get", "put", "post", "patch", "delete"])),
+        ("auth_details", nullable(details)),
+        ("auth_type", json!({ "const": "basic" })),
+        ("status", choice(&["enabled", "disabled"])),
+        ("settings", about(text(), "JSON in a string.")),
+        ("content_type", choice(&["application/json", "application/x-www-form-urlencoded"])),
+        ("field_set", choice(&["standard", "legacy"])),
+        ("updated_timestamp", time()),
+        ("created_timestamp", time()),
+        ("event_types", json!({ "type": "array", "items": text() })),
+    ])
+}
+
+fn error() -> Value {
+    let failure = record([
+        ("domain", choice(&["global", "usageLimit"])),
+        ("reason", choice(&["required", "ForbiddenAccess", "RequestLimit", "invalidParameter", "invalid"])),
+        ("message", text()),
+        ("locationType", json!({ "const": "request" })),
+        ("location", choice(&["authorization", "default"])),
+    ]);
+    let errors = json!({ "type": "array", "items": failure, "minItems": 1, "maxItems": 1 });
+    record([("code", json!({ "type": "integer" })), ("message", text()), ("error", record([("errors", errors)]))])
+}

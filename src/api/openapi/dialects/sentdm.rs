@@ -1,0 +1,188 @@
+//! sent.dm v3 in the description: everything in one envelope, but for 401 and 403, which have no body.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::params::SEARCH_CHARS_MAX;
+use crate::api::route::{Route, Verb};
+use crate::model::Scope;
+
+use super::super::operations::ok;
+use super::super::parameters::parameter as any;
+use super::super::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time, whole};
+use super::{Page, Told, in_path, query, told};
+
+pub static PAGE: Page = Page {
+    name: "sentdm",
+    prefix: "Sent",
+    description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
+    operations: OPERATIONS,
+    credentials: &["apiKey"],
+    parameter,
+    headers,
+    schemas,
+    // An unknown profile is a webhook that is not there.
+    failures: |_| vec![404],
+    empty: &[401, 403],
+    answers_carry: &[("X-API-Version", "ApiVersion"), ("X-Profile-Id", "ProfileId")],
+    errors_carry: &[("X-API-Version", "ApiVersion"), ("X-Error-Code", "ErrorCode")],
+    examples: include_str!("sentdm.json"),
+};
+
+static OPERATIONS: &[Told] = &[
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        "/v3/webhooks",
+        "listSentWebhooks",
+        "List webhooks",
+        &[ok("SentWebhooks", "A page, newest first.")],
+    ),
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        "/v3/webhooks/event-types",
+        "listSentEventTypes",
+        "List the event types that webhooks name, and Postrider's own",
+        &[ok("SentEventTypes", "By name.")],
+    ),
+    told(
+        Scope::WebhooksRead,
+        Verb::Get,
+        "/v3/webhooks/{id}",
+        "getSentWebhook",
+        "Read a webhook",
+        &[ok("SentOneWebhook", "The webhook, without its secret.")],
+    ),
+    told(
+        Scope::EventsRead,
+        Verb::Get,
+        "/v3/webhooks/{id}/events",
+        "listSentWebhookEvents",
+        "List a webhook's events: its deliveries",
+        &[ok("SentEvents", "A page, newest first.")],
+    ),
+];
+
+fn headers() -> Vec<Value> {
+    let words = "The app to read as, for a key of the whole organization; 403 from a key of one app.";
+    vec![any("header", "x-profile-id", id(), words)]
+}
+
+fn parameter(name: &str, _: &Route) -> Value {
+    let needed = |mut parameter: Value| {
+        parameter["required"] = true.into();
+        parameter
+    };
+    match name {
+        "id" => in_path("id", id(), "The webhook's id."),
+        "page" => needed(query("page", whole(1, i32::MAX as u64), "The page, from 1.")),
+        "page_size" => needed(query("page_size", whole(1, 100), "Rows of a page.")),
+        "is_active" => query("is_active", boolean(), "Only webhooks that are on, or off."),
+        "search" => {
+            let schema = json!({ "type": "string", "minLength": 1, "maxLength": SEARCH_CHARS_MAX });
+            query(
+                "search",
+                schema,
+                "Part of the name or URL; of events: of the type or error, or an exact id or status code.",
+            )
+        }
+        other => panic!("the parameter {other} is described nowhere"),
+    }
+}
+
+fn enveloped(data: Value) -> Value {
+    record([
+        ("success", json!({ "const": true })),
+        ("data", data),
+        ("error", json!({ "type": "null" })),
+        ("meta", reference("SentMeta")),
+    ])
+}
+
+fn rows(name: &'static str, row: &str) -> Value {
+    let rows = json!({ "type": "array", "items": reference(row) });
+    enveloped(record([(name, rows), ("pagination", reference("SentPagination"))]))
+}
+
+fn schemas() -> Map<String, Value> {
+    let meta = record([
+        ("request_id", json!({ "type": "string", "pattern": "^req_[0-9A-Za-z]{10}$" })),
+        ("timestamp", time()),
+        ("version", json!({ "const": "v3" })),
+    ]);
+    let pagination = record([
+        ("page", count()),
+        ("page_size", count()),
+        ("total_count", count()),
+        ("total_pages", count()),
+        ("has_more", boolean()),
+        ("cursors", json!({ "type": "null" })),
+    ]);
+    let event_type =
+        record([("name", text()), ("display_name", text()), ("description", text()), ("is_active", boolean())]);
+    let event_types = record([("event_types", json!({ "type": "array", "items": event_type }))]);
+    [
+        ("SentMeta", meta),
+        ("SentPagination", pagination),
+        ("SentWebhook", webhook()),
+        ("SentOneWebhook", enveloped(reference("SentWebhook"))),
+        ("SentWebhooks", rows("webhooks", "SentWebhook")),
+        ("SentEventTypes", enveloped(event_types)),
+        ("SentEvent", event()),
+        ("SentEvents", rows("events", "SentEvent")),
+        ("SentError", error()),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+    .into_iter()
+    .collect()
+}
+
+fn webhook() -> Value {
+    record([
+        ("id", id()),
+        ("display_name", text()),
+        ("endpoint_url", text()),
+        ("signing_secret", about(json!({ "type": "null" }), "Shown where it is made, which is not here.")),
+        ("is_active", boolean()),
+        ("event_types", json!({ "type": "array", "items": text(), "minItems": 1 })),
+        ("event_filters", json!({ "type": "null" })),
+        ("retry_count", count()),
+        ("timeout_seconds", count()),
+        ("last_delivery_attempt_at", nullable(time())),
+        ("last_successful_delivery_at", nullable(time())),
+        ("consecutive_failures", count()),
+        ("created_at", time()),
+        ("updated_at", nullable(time())),
+    ])
+}
+
+fn event() -> Value {
+    record([
+        ("id", id()),
+        ("event_type", text()),
+        ("event_data", json!({ "description": "Byte for byte; null once erased." })),
+        ("delivery_status", choice(&["pending", "retrying", "delivered", "failed"])),
+        ("http_status_code", nullable(json!({ "type": "integer" }))),
+        ("response_body", nullable(text())),
+        ("delivery_attempts", count()),
+        ("error_message", nullable(text())),
+        ("created_at", time()),
+        ("processing_started_at", nullable(time())),
+        ("processing_completed_at", nullable(time())),
+    ])
+}
+
+fn error() -> Value {
+    let failure = record([
+        ("code", json!({ "type": "string", "pattern": "^[A-Z]+_[0-9]{3}$" })),
+        ("message", text()),
+        ("details", json!({ "type": "null" })),
+        ("doc_url", text()),
+    ]);
+    record([
+        ("success", json!({ "const": false })),
+        ("data", json!({ "type": "null" })),
+        ("error", failure),
+        ("meta", reference("SentMeta")),
+    ])
+}

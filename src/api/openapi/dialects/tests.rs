@@ -1,0 +1,126 @@
+//! The pages against the dialects' own tables, and their examples against the golden files.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::api::Principal;
+use crate::api::call::Call;
+use crate::api::route::Access;
+use crate::model::{ApiKey, Id, Time};
+
+#[test]
+fn pages_and_tables_are_the_same_set() {
+    assert_eq!(DIALECTS.map(|dialect| dialect.name), PAGES.map(|page| page.name));
+    for dialect in DIALECTS {
+        let page = page_of(dialect);
+        let told: Vec<_> =
+            page.operations.iter().map(|told| (told.operation.verb.as_str(), told.operation.path)).collect();
+        let routes: Vec<_> = dialect.routes.iter().map(|route| (route.verb.as_str(), route.path)).collect();
+        assert_eq!(told, routes, "{}", dialect.name);
+        for route in dialect.routes {
+            let described = page.told(route).operation.request.is_some();
+            assert_eq!(described, route.body != Body::None, "{}", route.path);
+        }
+    }
+}
+
+fn caller(scope: Scope) -> Principal {
+    let key = ApiKey {
+        id: Id::MIN,
+        org_id: Id::MIN,
+        app_id: None,
+        name: String::new(),
+        scopes: vec![scope],
+        hash: [0; 32],
+        created_at: Time::ZERO,
+        expires_at: None,
+        rate_per_s: None,
+        installation: false,
+    };
+    let call = Call {
+        method: http::Method::GET,
+        path: "/".to_owned(),
+        query: None,
+        headers: http::HeaderMap::new(),
+        body: Default::default(),
+        remote: None,
+        request_id: String::new(),
+    };
+    Principal::new(Arc::new(key), &call)
+}
+
+#[test]
+fn the_scope_that_is_told_is_the_one_that_is_asked_for() {
+    for dialect in DIALECTS {
+        for route in dialect.routes {
+            let Access::Judged(judge, _) = route.access else { panic!("{} is judged otherwise", route.path) };
+            let enough: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| judge(&caller(*scope)).is_ok()).collect();
+            assert_eq!(enough, [page_of(dialect).told(route).scope, Scope::Admin], "{}", route.path);
+        }
+    }
+}
+
+/// The cases of a golden file by name.
+fn golden(vendor: &str) -> Map<String, Value> {
+    let file = match vendor {
+        "instantly" => "000_instantly",
+        "dfns" => "001_dfns",
+        "everlytic" => "002_everlytic",
+        "sentdm" => "003_sentdm",
+        _ => "004_devdraft",
+    };
+    let path = format!("{}/tests/golden/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let cases = file["cases"].as_array().unwrap().iter();
+    cases.map(|case| (case["name"].as_str().unwrap().to_owned(), case.clone())).collect()
+}
+
+#[test]
+fn examples_are_those_of_the_golden_files() {
+    for page in PAGES {
+        let golden = golden(page.name);
+        let mut seen = 0;
+        for (operation, statuses) in page.examples().as_object().unwrap() {
+            for (status, examples) in statuses.as_object().unwrap() {
+                for (name, example) in examples.as_object().unwrap() {
+                    let Some(case) = golden.get(name) else {
+                        assert!(name.starts_with("own_"), "{} {operation}: {name} is no golden case", page.name);
+                        continue;
+                    };
+                    // The text, so that the order of members counts.
+                    assert_eq!(example.to_string(), case["body"].to_string(), "{} {name}", page.name);
+                    assert_eq!(*status, case["status"].to_string(), "{} {name}", page.name);
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 2, "{}", page.name);
+    }
+}
+
+#[test]
+fn every_example_belongs_to_something_and_every_answer_has_one() {
+    for page in PAGES {
+        let examples = page.examples();
+        let responses = page.responses();
+        for (id, statuses) in examples.as_object().unwrap() {
+            let told = page.operations.iter().find(|told| told.operation.id == id);
+            for status in statuses.as_object().unwrap().keys() {
+                let status: u16 = status.parse().unwrap();
+                let known = match told {
+                    Some(told) => told.operation.answers.iter().any(|answer| answer.status == status),
+                    None => {
+                        id == "errors" && responses.contains_key(&format!("{}{}", page.prefix, errors::name(status)))
+                    }
+                };
+                assert!(known, "{} {id} {status}", page.name);
+            }
+        }
+        for told in page.operations {
+            for answer in told.operation.answers.iter().filter(|answer| answer.schema.is_some()) {
+                let status = answer.status.to_string();
+                assert!(examples[told.operation.id][status].is_object(), "{}", told.operation.id);
+            }
+        }
+    }
+}

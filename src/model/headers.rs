@@ -1,0 +1,133 @@
+//! Header fields as they were sent or received: names and values in their order, in one piece of memory.
+//!
+//! Invariant: a name is never empty and neither part holds a line break, which HTTP allows in neither, so lines tell fields apart.
+//! An attempt has a dozen of these; each in strings of its own would be most of what the allocator does for an event.
+
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Between a name and its value, and after each value.
+const BREAK: char = '\n';
+
+/// Names and values, repeated names included. Stored and shown as a list of pairs.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(String);
+
+impl Headers {
+    /// Room for so many bytes of names and values.
+    pub fn with_capacity(bytes: usize) -> Headers {
+        Headers(String::with_capacity(bytes))
+    }
+
+    /// Adds a field at the end. A line break in it, which no HTTP message can carry, becomes a space (RFC 9110 section 5.5).
+    pub fn push(&mut self, name: &str, value: &str) {
+        self.push_line(name);
+        self.push_line(value);
+    }
+
+    /// The value's bytes as text; what is not UTF-8 is replaced.
+    pub fn push_bytes(&mut self, name: &str, value: &[u8]) {
+        self.push(name, &String::from_utf8_lossy(value));
+    }
+
+    fn push_line(&mut self, text: &str) {
+        if text.contains(BREAK) {
+            self.0.extend(text.chars().map(|c| if c == BREAK { ' ' } else { c }));
+        } else {
+            self.0.push_str(text);
+        }
+        self.0.push(BREAK);
+    }
+
+    /// Names and values in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut lines = self.0.split_terminator(BREAK);
+        std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))
+    }
+
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Headers {
+        let mut headers = Headers::default();
+        fields.into_iter().for_each(|(name, value)| headers.push(name.as_ref(), value.as_ref()));
+        headers
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.len()))?;
+        for field in self.iter() {
+            list.serialize_element(&field)?;
+        }
+        list.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of names and values")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Headers, A::Error> {
+                let mut headers = Headers::default();
+                while let Some((name, value)) = list.next_element::<(String, String)>()? {
+                    headers.push(&name, &value);
+                }
+                Ok(headers)
+            }
+        }
+        deserializer.deserialize_seq(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_back_in_their_order_empty_and_repeated_ones_too() {
+        let given = [("via", "a"), ("x-empty", ""), ("via", "b"), ("last", "")];
+        let headers: Headers = given.into_iter().collect();
+        assert_eq!(headers.iter().collect::<Vec<_>>(), given);
+        assert_eq!((headers.len(), headers.is_empty()), (4, false));
+        assert_eq!((Headers::default().len(), Headers::default().is_empty()), (0, true));
+    }
+
+    #[test]
+    fn they_are_stored_as_a_list_of_pairs() {
+        let given = vec![("via".to_owned(), "a".to_owned()), ("x".to_owned(), String::new())];
+        let headers: Headers = given.iter().map(|(n, v)| (n, v)).collect();
+        assert_eq!(rmp_serde::to_vec(&headers).unwrap(), rmp_serde::to_vec(&given).unwrap());
+        let back: Headers = rmp_serde::from_slice(&rmp_serde::to_vec(&given).unwrap()).unwrap();
+        assert_eq!(back, headers);
+    }
+
+    #[test]
+    fn a_line_break_cannot_make_two_fields_of_one() {
+        let headers: Headers = [("a\nb", "c\n\nd")].into_iter().collect();
+        assert_eq!(headers.iter().collect::<Vec<_>>(), [("a b", "c  d")]);
+    }
+}
