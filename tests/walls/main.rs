@@ -6,6 +6,7 @@ mod bad_rows;
 mod certificates;
 mod hostile_clients;
 mod hostile_receivers;
+mod hostile_urls;
 mod master_key;
 mod mutual_tls;
 mod process;
