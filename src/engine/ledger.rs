@@ -33,6 +33,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const OLDER_WAIT: Duration = Duration::from_millis(20);
 const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 1_024;
+/// Orders that wait to be tried again.
+const AGAIN_ORDERS_MAX: usize = 10_000;
 /// The journal is made redb's own this long after its first record, at the latest.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 /// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
@@ -115,6 +117,7 @@ impl Ledger {
             older: Vec::new(),
             older_since: None,
             older_places: BTreeSet::new(),
+            again: Vec::new(),
             unchecked_since: None,
             ended: false,
         };
@@ -195,6 +198,8 @@ struct Desk {
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
     older_places: BTreeSet<u128>,
+    /// Orders that follow from others and could not be written: tried again with every round of upkeep.
+    again: Vec<Order>,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
     ended: bool,
@@ -216,15 +221,19 @@ impl Desk {
     async fn run_in_task(mut self, jobs: Receiver<Job>, arrived: Arc<Notify>) {
         self.begin();
         while !self.is_over() {
-            let job = jobs.try_recv();
-            self.ended |= matches!(job, Err(TryRecvError::Disconnected));
-            let is_idle = matches!(job, Err(TryRecvError::Empty));
-            self.step(job.ok(), &jobs);
-            if is_idle {
-                let wait = self.wait().unwrap_or(IDLE_WAIT);
-                // A job that comes before the waiting begins has left its mark.
-                let _ = tokio::time::timeout(wait, arrived.notified()).await;
-            }
+            let job = match jobs.try_recv() {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Disconnected) => {
+                    self.ended = true;
+                    None
+                }
+                Err(TryRecvError::Empty) => {
+                    // A job that comes before the waiting begins has left its mark.
+                    let _ = tokio::time::timeout(self.wait().unwrap_or(IDLE_WAIT), arrived.notified()).await;
+                    None
+                }
+            };
+            self.step(job, &jobs);
         }
     }
 
@@ -307,7 +316,8 @@ impl Desk {
     fn checkpoint(&mut self) {
         self.unchecked_since = None;
         if let Err(error) = self.parts.writer.checkpoint() {
-            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for");
+            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for; trying again");
+            self.unchecked_since = Some(Instant::now());
         }
     }
 
@@ -343,6 +353,7 @@ impl Desk {
             let mut effects = done.effects;
             effects.lost = lost(&orders, &done.results);
             (self.parts.effects)(effects);
+            self.keep_unwritten(&orders, &done.results);
             for (answer, result) in answers.drain(..).zip(done.results) {
                 if let Some(answer) = answer {
                     // Whoever asked may have gone; what was asked is done all the same.
@@ -357,13 +368,27 @@ impl Desk {
         }
     }
 
+    /// Keeps what follows from something that is durable and could not be written itself. An outcome is not among it: its
+    /// delivery is sent again.
+    fn keep_unwritten(&mut self, orders: &[Order], results: &[Result<Applied, Refusal>]) {
+        let follows =
+            |order: &Order| order.by.is_none() && !matches!(order.command, Command::Record(_) | Command::Expire { .. });
+        let failed = |result: &Result<_, Refusal>| matches!(result, Err(Refusal::Failed(_) | Refusal::DiskFull));
+        let kept = orders.iter().zip(results).filter(|(order, result)| follows(order) && failed(result));
+        self.again.extend(kept.map(|(order, _)| order.clone()));
+        self.again.truncate(AGAIN_ORDERS_MAX);
+    }
+
     fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
-        let done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
-        if let Ok(done) = &done {
-            let follow = done.follow.iter().cloned().map(|order| (order, None)).collect();
-            self.apply(follow);
+        let mut done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
+        for failure in &done.failures {
+            tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }
-        let _ = answer.send(done.map_err(|error| error.to_string()));
+        (self.parts.effects)(std::mem::take(&mut done.effects));
+        let mut follow = std::mem::take(&mut self.again);
+        follow.extend(done.follow.iter().cloned());
+        self.apply(follow.into_iter().map(|order| (order, None)).collect());
+        let _ = answer.send(Ok(done));
     }
 }
 

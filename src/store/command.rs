@@ -194,7 +194,8 @@ pub struct NewKey {
 pub struct Finished {
     pub event_id: EventId,
     pub delivery_id: DeliveryId,
-    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying.
+    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying. Kept only if it
+    /// is greater than the delivery's id: draw it at the later of now and that id's time.
     pub attempt_id: Option<AttemptId>,
     /// Which attempt this was, from 1: one that was recorded already is not recorded twice.
     pub number: u32,

@@ -33,6 +33,11 @@ pub fn of_answer(key: &[u8; 32]) -> Fingerprint {
     head(key) ^ 1
 }
 
+/// The first eight bytes of the `Idempotency-Key`'s hash that has this fingerprint.
+pub fn head_of_answer(fingerprint: Fingerprint) -> [u8; 8] {
+    (fingerprint ^ 1).to_be_bytes()
+}
+
 fn head(bytes: &[u8]) -> u64 {
     bytes.first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
 }

@@ -66,22 +66,11 @@ impl Store {
         Ok((ended, next))
     }
 
-    /// When something is due first, for every webhook that has something.
+    /// When something is due first, for every webhook that has something: once for each partition that has it.
     pub fn due_heads(&self) -> Result<Vec<(WebhookId, Time)>> {
         let mut heads = Vec::new();
         for partition in self.shelf.open_partitions() {
-            let snapshot = self.shelf.snapshot(&partition)?;
-            let mut from = vec![0; 40];
-            loop {
-                let mut found = None;
-                snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
-                    found = tables::read_due(key);
-                    Ok(Next::Stop)
-                })?;
-                let Some((webhook, at, _)) = found else { break };
-                heads.push((webhook, at));
-                from = tables::due(webhook.next(), Time::ZERO, DeliveryId::MIN);
-            }
+            heads.extend(heads_in(&self.shelf.snapshot(&partition)?)?);
         }
         Ok(heads)
     }
@@ -167,6 +156,22 @@ impl Store {
             end: delivery.expires_at.map_or(retention_end, |end| end.min(retention_end)),
             event: Arc::new(event),
         }))
+    }
+}
+
+/// When something is due first in one partition, by webhook.
+pub(super) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
+    let mut heads = Vec::new();
+    let mut from = vec![0; 40];
+    loop {
+        let mut found = None;
+        snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+            found = tables::read_due(key);
+            Ok(Next::Stop)
+        })?;
+        let Some((webhook, at, _)) = found else { return Ok(heads) };
+        heads.push((webhook, at));
+        from = tables::due(webhook.next(), Time::ZERO, DeliveryId::MIN);
     }
 }
 

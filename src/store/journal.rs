@@ -8,15 +8,20 @@
 //! Opening applies the records of the next epoch again, in order; a record is the keys and values themselves, so applying one
 //! twice changes nothing. Records are written over older epochs from the beginning of the file, which never shrinks.
 
+use std::sync::Arc;
+
 use redb::StorageBackend;
 
 use super::disk::Disk;
-use super::draft::Changes;
+use super::draft::{Changes, Draft};
 use super::error::Result;
-use super::file::io;
+use super::file::{File, io};
 use super::tables::{ALL_TABLES, Table};
 
 pub const JOURNAL_FILE: &str = "journal";
+const JOURNAL_NEW: &str = "journal.new";
+/// Where a partition says up to which epoch journal records are in it.
+pub const EPOCH_KEY: &[u8] = b"journal_epoch";
 /// Records between two checkpoints, in bytes.
 pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
 /// Length, checksum, epoch and partition of a record.
@@ -24,6 +29,15 @@ const HEAD_BYTES: usize = 4 + 4 + 8 + 16;
 
 /// What one batch changed, table by table.
 pub type Record = Vec<(Table, Changes)>;
+
+/// What putting records into a partition came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Replayed {
+    /// The epoch up to which records are in the file.
+    pub now: u64,
+    /// There were some.
+    pub is_replayed: bool,
+}
 
 pub struct Journal {
     backend: Box<dyn StorageBackend>,
@@ -41,7 +55,14 @@ impl std::fmt::Debug for Journal {
 impl Journal {
     /// Opens the journal, or makes it.
     pub fn open(disk: &dyn Disk) -> Result<Journal> {
-        let backend = disk.open(JOURNAL_FILE, true).map_err(failed)?;
+        if !disk.exists(JOURNAL_FILE).map_err(failed)? {
+            // By renaming, which syncs the folder: a file that only its own sync has made safe may be nowhere after a cut.
+            let made = disk.open(JOURNAL_NEW, true).map_err(failed)?;
+            made.set_len(JOURNAL_BYTES_MAX).map_err(failed)?;
+            made.close().map_err(failed)?;
+            disk.rename(JOURNAL_NEW, JOURNAL_FILE).map_err(failed)?;
+        }
+        let backend = disk.open(JOURNAL_FILE, false).map_err(failed)?;
         if backend.len().map_err(failed)? < JOURNAL_BYTES_MAX {
             backend.set_len(JOURNAL_BYTES_MAX).map_err(failed)?;
         }
@@ -83,6 +104,20 @@ impl Journal {
             at += length;
         }
         Ok(records)
+    }
+
+    /// Puts the records that came after what `file` says it holds into it, in one durable commit.
+    pub fn replay(&self, partition: u128, file: &Arc<File>) -> Result<Replayed> {
+        let mut draft = Draft::over(file.snapshot()?);
+        let epoch = draft.get::<u64>(Table::Meta, EPOCH_KEY)?.unwrap_or(0);
+        let records = self.after(partition, epoch)?;
+        if records.is_empty() {
+            return Ok(Replayed { now: epoch, is_replayed: false });
+        }
+        records.into_iter().for_each(|record| draft.absorb(record));
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &(epoch + 1));
+        file.commit(draft)?;
+        Ok(Replayed { now: epoch + 1, is_replayed: true })
     }
 
     fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(Record, u64)>> {

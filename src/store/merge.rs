@@ -1,7 +1,8 @@
 //! Lists over several partitions as one, newest first.
 //!
 //! Invariant: ids come in falling order and each once. A partition is opened only when its newest possible id is reached, and
-//! its keys are read a slice at a time, so a page costs what it shows.
+//! its keys are read a slice at a time, so a page costs what it shows. A snapshot lives for a slice: it would keep the writer
+//! from the file, and redb from its freed pages, for as long as somebody counts a month of events.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -77,10 +78,9 @@ impl<'a> NewestFirst<'a> {
 
     fn read_ahead(&mut self, at: usize) -> Result<()> {
         let source = &mut self.sources[at];
-        if source.snapshot.is_none() {
-            source.snapshot = Some(self.shelf.snapshot(&source.partition)?);
-        }
-        let Some(snapshot) = &source.snapshot else { return Ok(()) };
+        // The old one goes first: whoever waits for the file to be let go holds its lock.
+        source.snapshot = None;
+        let snapshot = source.snapshot.insert(self.shelf.snapshot(&source.partition)?);
         let from = [self.prefix.as_slice(), &[0; 16]].concat();
         let to = [self.prefix.as_slice(), &source.below.to_be_bytes()].concat();
         let ready = &mut source.ready;
@@ -90,6 +90,9 @@ impl<'a> NewestFirst<'a> {
         })?;
         source.done = source.ready.len() < SLICE_KEYS;
         source.below = source.ready.back().copied().unwrap_or(0);
+        if source.ready.is_empty() {
+            source.snapshot = None;
+        }
         Ok(())
     }
 }

@@ -66,12 +66,11 @@ pub fn open_with_ids(
     if disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
         master_key::judge(&*disk, &master)?;
     } else {
+        refuse_orphans(&*disk)?;
         master_key::create_state(&*disk, &master, &mut random)?;
     }
-    let state = File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?;
-    let state = Arc::new(state);
+    let state = Arc::new(File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
     let vault = Vault::new(&master_key::data_key(&state.snapshot()?, &master)?);
-    let state = Arc::into_inner(state).expect("the only handle");
     let shelf = Arc::new(Shelf::new(disk, options, vault, state));
     let last = load_state(&shelf)?;
     remove_unlisted(&shelf)?;
@@ -84,6 +83,8 @@ pub fn open_with_ids(
         figures: HashMap::new(),
         fanouts: Fanouts::default(),
         dedup: Dedup::default(),
+        suspects: Default::default(),
+        notes: Vec::new(),
         disk_full: false,
         disk_checked_at: None,
         journal,
@@ -95,8 +96,18 @@ pub fn open_with_ids(
     Ok(Opened { store: Store { shelf }, writer, first, is_new })
 }
 
+/// Partitions without `state.redb` are no new store: starting one would remove them as not listed.
+fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
+    let files = disk.list(PARTITIONS).map_err(|e| super::file::io(PARTITIONS, e))?;
+    if files.iter().any(|name| first_of(name).is_some()) {
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, "missing, and yet there are partitions");
+        return Err(super::file::io(STATE_FILE, error));
+    }
+    Ok(())
+}
+
 /// Reads organizations, apps, keys, webhooks, states and the list of partitions. The greatest id among them.
-fn load_state(shelf: &Shelf) -> Result<u128> {
+pub(super) fn load_state(shelf: &Shelf) -> Result<u128> {
     let state = shelf.state()?.snapshot()?;
     let mut registry = Registry::default();
     let mut last = 0;
@@ -120,10 +131,11 @@ fn load_state(shelf: &Shelf) -> Result<u128> {
         shelf.learn_state(tables::first_id(key)?, row::decode::<WebhookState>(value)?);
         Some(())
     })?;
+    let mut listed = Vec::new();
     each(&state, Table::Partitions, |key, value| {
         let first = u128::from_be_bytes(key.try_into().ok()?);
         last = last.max(first);
-        row::decode::<PartitionRow>(value).map(|row| shelf.add_partition(Partition::new(first, row)))
+        row::decode::<PartitionRow>(value).map(|row| listed.push((first, row)))
     })?;
     for table in
         [Table::Organizations, Table::Apps, Table::Keys, Table::Webhooks, Table::Removed, Table::Jobs, Table::Audit]
@@ -135,6 +147,7 @@ fn load_state(shelf: &Shelf) -> Result<u128> {
     }
     shelf.set_registry(registry);
     shelf.set_removed(removed);
+    shelf.set_partitions(&listed);
     Ok(last)
 }
 
@@ -147,7 +160,7 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
 }
 
 /// Removes files that are not on the list: made before a cut, or taken off before it.
-fn remove_unlisted(shelf: &Shelf) -> Result<()> {
+pub(super) fn remove_unlisted(shelf: &Shelf) -> Result<()> {
     for name in shelf.disk.list(PARTITIONS).map_err(|e| super::file::io(PARTITIONS, e))? {
         let listed = first_of(&name).is_some_and(|first| shelf.partition(first).is_some());
         if !listed {
@@ -190,7 +203,7 @@ impl Writer {
         Ok(())
     }
 
-    fn load_states(&self, snapshot: &Snapshot) -> Result<()> {
+    pub(super) fn load_states(&self, snapshot: &Snapshot) -> Result<()> {
         for id in self.shelf.registry().webhooks.keys() {
             if let Some(row) = decoded::<super::figures::SumsRow>(snapshot, Table::Figures, &tables::figures(*id, 0))? {
                 self.shelf.learn_state(*id, row.state);
@@ -222,7 +235,7 @@ impl Writer {
     }
 
     /// Ordered queues whose head has no due entry: the one before it ended, and the crash came before it was let go.
-    fn broken_queues(&self) -> Result<Vec<Order>> {
+    pub(super) fn broken_queues(&self) -> Result<Vec<Order>> {
         let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
         for partition in self.shelf.open_partitions() {
             let snapshot = self.shelf.snapshot(&partition)?;

@@ -25,7 +25,7 @@ use super::merge::NewestFirst;
 use super::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, Page, Window};
 use super::registry::Registry;
 use super::row;
-use super::shelf::{Partition, Shelf};
+use super::shelf::{PartitionRow, Shelf};
 use super::snapshot::{Next, Snapshot, Way};
 use super::tables::{self, Table};
 use super::upkeep::decoded;
@@ -104,6 +104,11 @@ impl Store {
         self.shelf.registry()
     }
 
+    /// The first ids of all partitions, oldest first, with what the list says of them.
+    pub fn partitions(&self) -> Vec<(u128, PartitionRow)> {
+        self.shelf.partitions().iter().map(|partition| (partition.first, partition.row())).collect()
+    }
+
     pub fn event(&self, reach: Reach, id: EventId, now: Time) -> Result<Option<Event>> {
         if !self.is_kept(id, now) {
             return Ok(None);
@@ -167,49 +172,6 @@ impl Store {
         Ok(deliveries.into_iter().map(|delivery| self.shown(delivery)).collect())
     }
 
-    /// A webhook's deliveries after `after` in commit order, for the feed. Partitions are read one after another: what is
-    /// committed in between is left for the next time, or an older one's would be stepped over.
-    pub fn feed(
-        &self,
-        webhook: WebhookId,
-        after: Option<DeliveryId>,
-        limit: usize,
-        now: Time,
-    ) -> Result<Vec<Delivery>> {
-        let oldest = Time(now.0.saturating_sub(self.shelf.options.retention_ms));
-        let after = after.unwrap_or(DeliveryId::MIN).max(DeliveryId::floor(oldest));
-        let newest = self.shelf.newest();
-        let mut ids: Vec<(u128, Arc<Partition>)> = Vec::new();
-        for partition in self.shelf.partitions() {
-            if partition.row().last.is_some_and(|last| last <= after.as_u128()) {
-                continue;
-            }
-            let snapshot = self.shelf.snapshot(&partition)?;
-            let from = tables::pair(webhook, after);
-            let to = tables::pair(webhook, newest);
-            let mut taken = 0;
-            snapshot.scan(
-                Table::OfWebhook,
-                (std::ops::Bound::Excluded(&from), std::ops::Bound::Included(&to)),
-                Way::Up,
-                |key, _| {
-                    ids.extend(tables::last_id::<Delivery>(key).map(|id| (id.as_u128(), partition.clone())));
-                    taken += 1;
-                    Ok(if taken < limit { Next::Go } else { Next::Stop })
-                },
-            )?;
-        }
-        ids.sort_by_key(|(id, _)| *id);
-        ids.truncate(limit);
-        let mut deliveries = Vec::with_capacity(ids.len());
-        for (id, partition) in ids {
-            let delivery =
-                decoded::<Delivery>(&self.shelf.snapshot(&partition)?, Table::Deliveries, &id.to_be_bytes())?;
-            deliveries.extend(delivery.map(|d| self.shown(d)));
-        }
-        Ok(deliveries)
-    }
-
     pub fn attempt(&self, reach: Reach, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
         let attempt = anywhere::<Attempt>(&self.shelf, Table::Attempts, id.as_u128())?;
         Ok(attempt.filter(|a| reach.covers(a.org_id, a.app_id) && self.is_kept(a.event_id, now)))
@@ -217,7 +179,7 @@ impl Store {
 
     pub fn attempts(&self, query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
         let of_one = match (query.delivery, query.event) {
-            (Some(id), _) => Some(delivery_anywhere(&self.shelf, id)?.into_iter().collect()),
+            (Some(id), _) => Some(delivery_anywhere(&self.shelf, id)?.map(|d| self.shown(d)).into_iter().collect()),
             (None, Some(event)) => Some(self.deliveries_of(event, now)?),
             (None, None) => None,
         };

@@ -96,8 +96,6 @@ pub struct Shelf {
     state: RwLock<Option<Arc<File>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
     quiet: Mutex<VecDeque<u128>>,
-    /// Held for writing while a partition's sums move between its file and the totals, so that nobody counts them twice.
-    pub(super) moving: RwLock<()>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<HashMap<WebhookId, WebhookState>>,
@@ -106,15 +104,14 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    pub fn new(disk: Arc<dyn Disk>, options: Options, vault: Vault, state: File) -> Shelf {
+    pub fn new(disk: Arc<dyn Disk>, options: Options, vault: Vault, state: Arc<File>) -> Shelf {
         Shelf {
             disk,
             options,
             vault,
-            state: RwLock::new(Some(Arc::new(state))),
+            state: RwLock::new(Some(state)),
             partitions: RwLock::default(),
             quiet: Mutex::default(),
-            moving: RwLock::default(),
             registry: ArcSwap::default(),
             removed: ArcSwap::default(),
             states: RwLock::default(),
@@ -159,6 +156,15 @@ impl Shelf {
 
     pub fn forget_state(&self, id: WebhookId) {
         self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Takes the list of partitions as it is on disk: what is known stays open, what is not listed goes.
+    pub fn set_partitions(&self, listed: &[(u128, PartitionRow)]) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.retain(|first, _| listed.iter().any(|(other, _)| other == first));
+        for &(first, row) in listed {
+            partitions.entry(first).or_insert_with(|| Arc::new(Partition::new(first, row))).set_row(row);
+        }
     }
 
     /// Deliveries up to this one are committed, or never will be.
@@ -210,26 +216,28 @@ impl Shelf {
     /// into it what the journal has.
     pub fn read(&self, partition: &Partition) -> Result<Arc<File>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, file)) = &*slot {
-            return Ok(file.clone());
+        match &*slot {
+            // Of files open for reading there may be two at once: the one that has failed closes with its last reader.
+            Some((Access::Read, file)) if file.has_failed() => *slot = None,
+            Some((_, file)) => return Ok(file.clone()),
+            None => {}
         }
-        let name = partition.file_name();
         if !partition.row().sealed {
-            return Err(super::file::io(&name, std::io::ErrorKind::NotConnected.into()));
+            return Err(super::file::io(&partition.file_name(), std::io::ErrorKind::NotConnected.into()));
         }
-        let opened = match File::open(&*self.disk, &name, Access::Read, OTHER_CACHE_BYTES) {
-            Ok(file) => file,
-            // Not closed cleanly: opening it for writing repairs it.
-            Err(super::Error::Storage { source: redb::Error::RepairAborted, .. }) => {
-                File::open(&*self.disk, &name, Access::Write, OTHER_CACHE_BYTES)?.close()?;
-                File::open(&*self.disk, &name, Access::Read, OTHER_CACHE_BYTES)?
-            }
-            Err(error) => return Err(error),
-        };
-        let file = Arc::new(opened);
+        let file = Arc::new(File::open_for_reading(&*self.disk, &partition.file_name())?);
         *slot = Some((Access::Read, file.clone()));
         drop(slot);
         self.close_oldest_quiet(partition.first);
+        Ok(file)
+    }
+
+    /// Opens the partition's file to read it, after every page was checked.
+    pub fn check(&self, partition: &Partition) -> Result<Arc<File>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+        let file = Arc::new(File::open(&*self.disk, &partition.file_name(), Access::Check, OTHER_CACHE_BYTES)?);
+        *slot = Some((Access::Check, file.clone()));
         Ok(file)
     }
 
@@ -241,7 +249,8 @@ impl Shelf {
                 *slot = Some((Access::Write, file.clone()));
                 return Ok(file);
             }
-            Some((Access::Read, file)) => close_when_unused(file)?,
+            // Nothing was written through it: how closing it went does not matter.
+            Some((Access::Read | Access::Check, file)) => drop(close_when_unused(file)),
             None => {}
         }
         let file = Arc::new(File::open(&*self.disk, &partition.file_name(), Access::Write, cache_bytes)?);
@@ -264,12 +273,22 @@ impl Shelf {
         }
     }
 
+    /// Lets go of the file of a partition that is off the list, and removes it. Who has it still reads it to the end.
+    pub fn discard(&self, partition: &Partition) -> Result<()> {
+        // Opened before it is unlinked, for reads that took the partition from the list and have not opened it yet. One
+        // that does not open is not read either.
+        let _ = self.read(partition);
+        let name = partition.file_name();
+        self.disk.remove(&name).map_err(|e| super::file::io(&name, e))
+    }
+
     /// Closes and opens `state.redb`: the way out of redb's latched errors.
     pub fn reopen_state(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        // A second handle on the file must never exist: the old one is closed before the new one opens.
+        // A second handle on the file must never exist: the old one is closed before the new one opens. A file that has
+        // failed says so again when it is closed, and is closed all the same.
         if let Some(old) = state.take() {
-            close_when_unused(old)?;
+            let _ = close_when_unused(old);
         }
         *state = Some(Arc::new(File::open(&*self.disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?));
         Ok(())
@@ -289,6 +308,16 @@ impl Shelf {
         }
     }
 
+    /// Open files that a read found failing: only the writer can open them again.
+    pub fn failed(&self) -> Vec<u128> {
+        let has_failed = |partition: &Arc<Partition>| {
+            let slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.as_ref().is_some_and(|(_, file)| file.has_failed())
+        };
+        let state = self.state().is_ok_and(|file| file.has_failed()).then_some(0);
+        state.into_iter().chain(self.partitions().into_iter().filter(has_failed).map(|p| p.first)).collect()
+    }
+
     /// A snapshot of a partition, for reading.
     pub fn snapshot(&self, partition: &Partition) -> Result<Snapshot> {
         self.read(partition)?.snapshot()
@@ -301,7 +330,7 @@ impl Shelf {
     }
 }
 
-/// Reads hold a handle for a page at most, so this is a short wait.
+/// Reads hold a handle for a page at most, lists over many rows for a slice of them, so this is a short wait.
 fn close_when_unused(mut file: Arc<File>) -> Result<()> {
     loop {
         match Arc::try_unwrap(file) {

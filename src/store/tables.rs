@@ -26,7 +26,7 @@
 //!   tried           webhook, attempt                   -> nothing
 //!   figures         webhook, 0                         -> sums and running state
 //!   figures         webhook, hour                      -> that hour by the minute
-//!   event_keys      event, kind                        -> fingerprint of `event_id` or `Idempotency-Key`   appended
+//!   event_keys      event or other id of its span, kind -> fingerprint of `event_id` or `Idempotency-Key`  appended
 //!   answers         SHA-256 of key, route and name     -> AnswerRow, sealed
 //!   ends            expires_at ms, delivery            -> nothing: deliveries that are not final and have an end
 //! meta              name                               -> schema, data key, journal epoch
@@ -172,7 +172,7 @@ impl Table {
 
     /// Whether new keys are always the greatest: written through a cursor at the end.
     pub const fn is_appended(self) -> bool {
-        matches!(self, Table::Events | Table::Data | Table::Attempts | Table::EventKeys)
+        matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::EventKeys)
     }
 }
 

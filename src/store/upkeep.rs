@@ -8,17 +8,19 @@ use std::sync::Arc;
 use crate::model::figures::Sums;
 use crate::model::id::{Id, WebhookId};
 use crate::model::time::DAY_MS;
+use crate::model::webhook::WebhookState;
 use crate::model::{Delivery, Time, Webhook};
 
 use super::command::{Command, NewEvent, Order};
 use super::draft::Draft;
+use super::effects::Effects;
 use super::error::Result;
 use super::figures::SumsRow;
 use super::row;
 use super::shelf::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, Shelf};
 use super::snapshot::{Next, Snapshot, Way};
 use super::tables::{self, Table};
-use super::writer::Writer;
+use super::writer::{Batch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the old one.
 const PARTITION_MS_MAX: i64 = DAY_MS;
@@ -31,6 +33,10 @@ pub struct Upkeep {
     pub counted: usize,
     /// Orders that follow.
     pub follow: Vec<Order>,
+    /// What failed, in words; the rest was done, and what failed is tried again in the next round.
+    pub failures: Vec<String>,
+    /// What opening failed files again brought to light, for the scheduler.
+    pub effects: Effects,
 }
 
 impl Writer {
@@ -53,17 +59,26 @@ impl Writer {
         let new = Partition::new(first, PartitionRow::default());
         self.shelf.create_partition(&new)?;
         // Opened before anybody can find it: readers never open the active one.
-        self.shelf.write(&new, ACTIVE_CACHE_BYTES)?;
+        let opened = self.shelf.write(&new, ACTIVE_CACHE_BYTES).and_then(|_| self.shelf.state()?.snapshot());
+        let state = match opened {
+            Ok(state) => state,
+            Err(error) => {
+                // Nobody knows of the file: on a full disk it is the space that is missing.
+                let _ = self.shelf.close(&new);
+                let _ = self.shelf.disk.remove(&new.file_name());
+                return Err(error);
+            }
+        };
         let old = self.shelf.partition(self.active);
-        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        let mut draft = Draft::over(state);
         draft.put(Table::Partitions, first.to_be_bytes().to_vec(), &new.row());
-        if let Some(old) = &old {
-            let row = PartitionRow { sealed: true, ..old.row() };
-            draft.put(Table::Partitions, old.first.to_be_bytes().to_vec(), &row);
-            self.shelf.state()?.commit(draft)?;
+        let sealed = old.map(|old| (PartitionRow { sealed: true, ..old.row() }, old));
+        if let Some((row, old)) = &sealed {
+            draft.put(Table::Partitions, old.first.to_be_bytes().to_vec(), row);
+        }
+        self.commit_state(draft)?;
+        if let Some((row, old)) = sealed {
             old.set_row(row);
-        } else {
-            self.shelf.state()?.commit(draft)?;
         }
         self.shelf.add_partition(new);
         self.active = first;
@@ -72,23 +87,52 @@ impl Writer {
     }
 
     /// One round: counts what has become quiet; drops what retention has ended, unless `keep` (a clock that is not to be
-    /// believed); forgets what the idempotency window has ended.
-    pub fn upkeep(&mut self, now: Time, keep: bool) -> Result<Upkeep> {
+    /// believed); forgets what the idempotency window has ended. A part that fails does not keep the others from their
+    /// work, nor what follows from them.
+    pub fn upkeep(&mut self, now: Time, keep: bool) -> Upkeep {
         let mut done = Upkeep::default();
         for partition in self.shelf.partitions() {
             let row = partition.row();
-            if row.sealed && !row.counted && self.shelf.is_idle(&partition)? {
-                self.count(&partition)?;
-                done.counted += 1;
+            if row.sealed && !row.counted {
+                let counted = self.count_if_idle(&partition);
+                done.counted += usize::from(self.noted(counted, &mut done).unwrap_or(false));
             }
         }
         if !keep {
-            self.drop_expired(now, &mut done)?;
+            let dropped = self.drop_expired(now, &mut done);
+            self.noted(dropped, &mut done);
         }
-        self.sweep_removed(&mut done)?;
-        self.forget_answers(now)?;
+        let swept = self.sweep_removed(&mut done);
+        self.noted(swept, &mut done);
+        let forgotten = self.forget_answers(now);
+        self.noted(forgotten, &mut done);
         self.dedup.forget_before(now.minus_ms(self.shelf.options.idempotency_window_ms));
-        Ok(done)
+        let mut mended = Batch::default();
+        self.suspects.extend(self.shelf.failed());
+        self.mend(now, &mut mended);
+        done.failures.append(&mut mended.effects.failures);
+        done.follow.append(&mut mended.follow);
+        done.effects = mended.effects;
+        done
+    }
+
+    fn noted<T>(&mut self, result: Result<T>, done: &mut Upkeep) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.suspect(&error);
+                done.failures.push(error.to_string());
+                None
+            }
+        }
+    }
+
+    fn count_if_idle(&mut self, partition: &Arc<Partition>) -> Result<bool> {
+        let idle = self.shelf.is_idle(partition)?;
+        if idle {
+            self.count(partition)?;
+        }
+        Ok(idle)
     }
 
     /// Adds a quiet partition's sums and states to `state.redb`, and closes its file.
@@ -99,20 +143,24 @@ impl Writer {
         let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
         for (owner, figures) in sums_of(&snapshot)? {
             add_total(&mut draft, owner, |totals| totals.add(&figures.sums))?;
-            let known = draft.get::<crate::model::webhook::WebhookState>(Table::States, owner.as_bytes())?;
-            if known.is_none_or(|known| known.sequence < figures.state.sequence) {
-                draft.put(Table::States, tables::one(owner), &figures.state);
-            }
+            self.keep_state(&mut draft, owner, figures.state)?;
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
-        {
-            let _moving = self.shelf.moving.write();
-            self.shelf.state()?.commit(draft)?;
-            partition.set_row(row);
-        }
         drop(snapshot);
+        self.commit_state(draft)?;
+        partition.set_row(row);
         self.figures.remove(&partition.first);
         self.shelf.close(partition)
+    }
+
+    /// Keeps what a partition knows of a webhook, before nobody asks that partition any more.
+    fn keep_state(&self, draft: &mut Draft, owner: WebhookId, state: WebhookState) -> Result<()> {
+        let known = draft.get::<WebhookState>(Table::States, owner.as_bytes())?;
+        let is_newer = known.is_none_or(|known| known.sequence < state.sequence);
+        if is_newer && self.shelf.registry().webhooks.contains_key(&owner) {
+            draft.put(Table::States, tables::one(owner), &state);
+        }
+        Ok(())
     }
 
     /// Takes a partition's sums out of the totals again, before something in it changes.
@@ -125,8 +173,7 @@ impl Writer {
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
         drop(snapshot);
-        let _moving = self.shelf.moving.write();
-        self.shelf.state()?.commit(draft)?;
+        self.commit_state(draft)?;
         partition.set_row(row);
         Ok(())
     }
@@ -142,6 +189,10 @@ impl Writer {
             done.follow.extend(self.drop_partition(&pair[0])?);
             done.dropped.push(pair[0].file_name());
         }
+        if !done.dropped.is_empty() {
+            // Heads of queues may have gone with their partition.
+            done.follow.extend(self.broken_queues()?);
+        }
         Ok(())
     }
 
@@ -154,6 +205,7 @@ impl Writer {
             for (owner, mut figures) in sums_of(&snapshot)? {
                 let expired = figures.sums.open();
                 figures.sums.failed += expired;
+                self.keep_state(&mut draft, owner, figures.state)?;
                 add_total(&mut draft, owner, |totals| totals.add(&figures.sums))?;
                 if expired > 0 {
                     follow.extend(self.expired_event(owner, expired, partition.first));
@@ -161,15 +213,11 @@ impl Writer {
             }
         }
         draft.remove(Table::Partitions, partition.first.to_be_bytes().to_vec());
-        {
-            let _moving = self.shelf.moving.write();
-            self.shelf.state()?.commit(draft)?;
-            self.shelf.take_partition(partition.first);
-        }
+        self.commit_state(draft)?;
+        self.shelf.take_partition(partition.first);
         self.figures.remove(&partition.first);
-        self.shelf.close(partition)?;
-        let name = partition.file_name();
-        self.shelf.disk.remove(&name).map_err(|e| super::file::io(&name, e))?;
+        // Off the list it is gone: a file that cannot be removed now is removed at the next start.
+        let _ = self.shelf.discard(partition);
         Ok(follow)
     }
 
@@ -219,22 +267,21 @@ impl Writer {
         }
         let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
         let mut left = std::collections::HashMap::clone(&removed);
-        for webhook in finished {
-            draft.remove(Table::Removed, tables::one(webhook));
-            draft.remove(Table::States, tables::one(webhook));
-            left.remove(&webhook);
-            self.shelf.forget_state(webhook);
+        for webhook in &finished {
+            draft.remove(Table::Removed, tables::one(*webhook));
+            draft.remove(Table::States, tables::one(*webhook));
+            left.remove(webhook);
         }
-        self.shelf.state()?.commit(draft)?;
+        self.commit_state(draft)?;
         self.shelf.set_removed(left);
+        finished.into_iter().for_each(|webhook| self.shelf.forget_state(webhook));
         Ok(())
     }
 
     /// Removes kept answers of `state.redb` whose window has ended, a bounded number at a time.
     fn forget_answers(&mut self, now: Time) -> Result<()> {
         const SLICE: usize = 1_000;
-        let state = self.shelf.state()?;
-        let snapshot = state.snapshot()?;
+        let snapshot = self.shelf.state()?.snapshot()?;
         let horizon = now.minus_ms(self.shelf.options.idempotency_window_ms);
         let mut old = Vec::new();
         snapshot.scan(
@@ -253,7 +300,7 @@ impl Writer {
         }
         let mut draft = Draft::over(snapshot);
         old.into_iter().for_each(|key| draft.remove(Table::StateAnswers, key));
-        state.commit(draft)
+        self.commit_state(draft)
     }
 }
 
@@ -301,7 +348,7 @@ pub(super) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>
 /// The greatest id in a partition.
 pub(super) fn last_id(snapshot: &Snapshot) -> Result<u128> {
     let mut last = 0;
-    for table in [Table::Events, Table::Deliveries, Table::Attempts] {
+    for table in [Table::Events, Table::Deliveries, Table::Attempts, Table::EventKeys] {
         snapshot.scan(table, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Way::Down, |key, _| {
             last = last.max(tables::first_id::<Delivery>(key).map_or(0, |id| id.as_u128()));
             Ok(Next::Stop)
@@ -312,17 +359,48 @@ pub(super) fn last_id(snapshot: &Snapshot) -> Result<u128> {
 
 impl Shelf {
     /// Lifetime sums of a webhook or job.
+    ///
+    /// Which partitions are in the totals is read from the same snapshot as the totals: the list in memory changes a moment
+    /// before or after them.
     pub(super) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
-        let _still = self.moving.read();
+        loop {
+            if let Some(sums) = self.lifetime_of_one_moment(owner)? {
+                return Ok(sums);
+            }
+        }
+    }
+
+    /// None: a partition that the snapshot still lists was dropped meanwhile.
+    fn lifetime_of_one_moment(&self, owner: Id<Webhook>) -> Result<Option<Sums>> {
         let state = self.state()?.snapshot()?;
         let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
-        for partition in self.open_partitions() {
+        let mut apart = Vec::new();
+        state.scan(
+            Table::Partitions,
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+            Way::Up,
+            |key, value| {
+                let row = row::decode::<PartitionRow>(value).ok_or_else(|| state.damaged(Table::Partitions, key))?;
+                apart.extend(key.try_into().ok().filter(|_| !row.counted).map(u128::from_be_bytes));
+                Ok(Next::Go)
+            },
+        )?;
+        drop(state);
+        let newest = self.partitions().last().map_or(0, |p| p.first);
+        for first in apart {
+            let Some(partition) = self.partition(first) else {
+                if first > newest {
+                    // Just begun: nothing has been written to it yet.
+                    continue;
+                }
+                return Ok(None);
+            };
             let snapshot = self.snapshot(&partition)?;
             if let Some(row) = decoded::<SumsRow>(&snapshot, Table::Figures, &tables::figures(owner, 0))? {
                 sums.add(&row.sums);
             }
         }
-        Ok(sums)
+        Ok(Some(sums))
     }
 }
 

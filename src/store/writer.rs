@@ -1,9 +1,10 @@
 //! The one writer: takes a batch of orders, judges them file by file, and commits each file once.
 //!
-//! Invariant: what `apply` answers with success is durable. A file whose commit failed is closed and opened again before
-//! its next use, and nothing of the failed batch is kept in memory.
+//! Invariant: what `apply` answers with success is durable. A file that failed is closed and opened again before its next
+//! use (`mend`), and nothing of the failed batch is kept in memory; an order that was answered with `Failed` or `DiskFull`
+//! may nevertheless be there, wholly, and is handed in again without harm.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::model::Time;
@@ -19,13 +20,13 @@ use super::effects::Effects;
 use super::error::{Error, Result};
 use super::figures::FigureCache;
 use super::file::File;
-use super::journal::Journal;
+use super::journal::{EPOCH_KEY, Journal};
 use super::registry::Registry;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
 use super::tables::Table;
 
-/// Where a partition says up to which epoch journal records are in it.
-const EPOCH_KEY: &[u8] = b"journal_epoch";
+/// Lines of the audit that wait for the disk.
+const NOTES_MAX: usize = 10_000;
 /// How often the free space is asked for.
 const FREE_SPACE_CHECK_MS: i64 = SECOND_MS;
 
@@ -50,6 +51,10 @@ pub struct Writer {
     pub(super) figures: HashMap<u128, FigureCache>,
     pub(super) fanouts: Fanouts,
     pub(super) dedup: Dedup,
+    /// Files that failed and are not open again yet: first ids of partitions; 0: `state.redb`.
+    pub(super) suspects: BTreeSet<u128>,
+    /// Lines of the audit that could not be written yet.
+    pub(super) notes: Vec<Order>,
     pub(super) disk_full: bool,
     pub(super) disk_checked_at: Option<Time>,
     pub(super) journal: Journal,
@@ -76,7 +81,7 @@ impl Writer {
     /// The older partition that an order is for: those are gathered, because a commit costs the same for one or many.
     pub fn older_place(&self, order: &Order) -> Option<u128> {
         match self.place_of(order) {
-            Place::Partition(first) if first != self.active => Some(first),
+            Ok(Place::Partition(first)) if first != self.active => Some(first),
             _ => None,
         }
     }
@@ -85,9 +90,12 @@ impl Writer {
     pub fn apply(&mut self, orders: &[Order], now: Time) -> Batch {
         let mut batch = Batch::default();
         let mut results: Vec<Option<Outcome>> = vec![None; orders.len()];
+        self.mend(now, &mut batch);
         self.check_free_space(now);
         if let Err(error) = self.roll_if_full(now) {
             batch.effects.failures.push(error.to_string());
+            self.suspect(&error);
+            self.mend(now, &mut batch);
         }
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for (slot, order) in orders.iter().enumerate() {
@@ -95,13 +103,22 @@ impl Writer {
                 results[slot] = Some(Err(Refusal::DiskFull));
                 continue;
             }
-            groups.entry(self.place_of(order)).or_default().push(slot);
+            match self.place_of(order) {
+                Ok(place) => groups.entry(place).or_default().push(slot),
+                Err(error) => self.fail(&[slot], &error, &mut results, &mut batch),
+            }
         }
         let active = Place::Partition(self.active);
         let mut places: Vec<Place> = groups.keys().copied().collect();
         places.sort_by_key(|place| (*place != Place::State, *place != active, *place));
         for place in places {
             let slots = groups.remove(&place).unwrap_or_default();
+            if self.has_lost_writes() {
+                // What is in memory may be on no disk: nothing more is built on it.
+                let refused = || Some(Err(Refusal::Failed("a sync to disk has failed".into())));
+                slots.iter().for_each(|slot| results[*slot] = refused());
+                continue;
+            }
             match place {
                 Place::Nowhere(what) => {
                     slots.iter().for_each(|slot| results[*slot] = Some(Err(Refusal::NotFound(what))))
@@ -109,6 +126,8 @@ impl Writer {
                 Place::State => self.apply_state(orders, slots, now, &mut results, &mut batch),
                 Place::Partition(first) => self.apply_partition(first, orders, slots, now, &mut results, &mut batch),
             }
+            // At once, so that the next file is judged by what is there and not by what was refused.
+            self.mend(now, &mut batch);
         }
         self.write_notes(now, &mut batch);
         let unanswered = || Err(Refusal::Failed("not applied".into()));
@@ -116,37 +135,48 @@ impl Writer {
         batch
     }
 
-    /// The audit of what was done in partitions, before anybody is told that it was done.
+    /// The audit of what was done in partitions, before anybody is told that it was done. Lines that cannot be written now
+    /// are written with the next batch.
     fn write_notes(&mut self, now: Time, batch: &mut Batch) {
-        let notes = std::mem::take(&mut batch.notes);
-        if !notes.is_empty() {
-            let mut results = vec![None; notes.len()];
-            self.apply_state(&notes, (0..notes.len()).collect(), now, &mut results, batch);
+        self.notes.append(&mut batch.notes);
+        if self.notes.is_empty() || self.has_lost_writes() {
+            return;
         }
+        let notes = std::mem::take(&mut self.notes);
+        let mut results = vec![None; notes.len()];
+        self.apply_state(&notes, (0..notes.len()).collect(), now, &mut results, batch);
+        let is_unwritten =
+            |result: &Option<Outcome>| matches!(result, Some(Err(Refusal::Failed(_) | Refusal::DiskFull)));
+        self.notes =
+            notes.into_iter().zip(&results).filter(|(_, result)| is_unwritten(result)).map(|(n, _)| n).collect();
+        self.notes.truncate(NOTES_MAX);
+        self.mend(now, batch);
     }
 
-    fn place_of(&self, order: &Order) -> Place {
+    /// # Errors
+    /// What it names could not be looked for.
+    fn place_of(&self, order: &Order) -> Result<Place> {
         let home = |id: EventId, what| {
             self.shelf.home(id.as_u128()).map_or(Place::Nowhere(what), |p| Place::Partition(p.first))
         };
-        match &order.command {
+        Ok(match &order.command {
             Command::Publish(_) => Place::Partition(self.active),
             Command::Record(finished) => home(finished.event_id, "delivery"),
             Command::Expire { event, .. } | Command::Release { event, .. } => home(*event, "delivery"),
             Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
             Command::Sweep { partition, .. } => Place::Partition(*partition),
             Command::Retry { id } | Command::CancelDelivery { id } => {
-                match super::reads::delivery_anywhere(&self.shelf, *id) {
-                    Ok(Some(delivery)) => home(delivery.event_id, "delivery"),
-                    _ => Place::Nowhere("delivery"),
+                match super::reads::delivery_anywhere(&self.shelf, *id)? {
+                    Some(delivery) => home(delivery.event_id, "delivery"),
+                    None => Place::Nowhere("delivery"),
                 }
             }
-            Command::AdvanceJob { id, .. } => match super::reads::job_anywhere(&self.shelf, *id) {
-                Ok(Some(job)) => self.first_from(job.position.next()),
-                _ => Place::Nowhere("replay"),
+            Command::AdvanceJob { id, .. } => match super::reads::job_anywhere(&self.shelf, *id)? {
+                Some(job) => self.first_from(job.position.next()),
+                None => Place::Nowhere("replay"),
             },
             _ => Place::State,
-        }
+        })
     }
 
     /// The partition of an id, or the oldest one for an id before all.
@@ -164,14 +194,11 @@ impl Writer {
         results: &mut [Option<Outcome>],
         batch: &mut Batch,
     ) {
-        let failed = |results: &mut [Option<Outcome>], slots: &[usize], error: &Error| {
-            slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
-        };
         let mut left = slots;
         loop {
             let base = match self.shelf.state().and_then(|file| file.snapshot()) {
                 Ok(base) => base,
-                Err(error) => return failed(results, &left, &error),
+                Err(error) => return self.fail(&left, &error, results, batch),
             };
             let mut on = OnState {
                 shelf: &self.shelf,
@@ -183,8 +210,9 @@ impl Writer {
                 follow: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
-            if let Some(slot) = broken {
+            if let Some((slot, error)) = broken {
                 left.retain(|other| *other != slot);
+                self.fail(&[slot], &error, results, batch);
                 continue;
             }
             let follow = on.follow;
@@ -192,13 +220,8 @@ impl Writer {
             if draft.is_empty() {
                 return;
             }
-            if let Err(error) = self.shelf.state().and_then(|file| file.commit(draft)) {
-                batch.effects.failures.push(error.to_string());
-                failed(results, &left, &error);
-                if let Err(error) = self.shelf.reopen_state() {
-                    batch.effects.failures.push(error.to_string());
-                }
-                return;
+            if let Err(error) = self.commit_state(draft) {
+                return self.fail(&left, &error, results, batch);
             }
             if effects.registry_changed {
                 self.shelf.set_registry(registry);
@@ -221,26 +244,24 @@ impl Writer {
         results: &mut [Option<Outcome>],
         batch: &mut Batch,
     ) {
-        let failed = |results: &mut [Option<Outcome>], slots: &[usize], error: &Error| {
-            slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
-        };
         let Some(partition) = self.shelf.partition(first) else {
             slots.iter().for_each(|slot| results[*slot] = Some(Err(Refusal::NotFound("event"))));
             return;
         };
         let mut left = slots;
         loop {
-            let opened = self.open_for_writing(&partition).and_then(|file| Ok((file.snapshot()?, file)));
+            let opened = self.open_for_writing(&partition).and_then(|file| {
+                file.flush_if_full()?;
+                Ok((file.snapshot()?, file))
+            });
             let (base, file) = match opened {
                 Ok(opened) => opened,
-                Err(error) => {
-                    batch.effects.failures.push(error.to_string());
-                    return failed(results, &left, &error);
-                }
+                Err(error) => return self.fail(&left, &error, results, batch),
             };
             let figures = self.figures.entry(first).or_default();
             let mut on = OnPartition {
                 shelf: &self.shelf,
+                first,
                 registry: self.shelf.registry(),
                 draft: Draft::over(base),
                 draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
@@ -248,39 +269,43 @@ impl Writer {
                 fanouts: &mut self.fanouts,
                 dedup: &self.dedup,
                 learned: HashMap::new(),
+                answered: Vec::new(),
                 states: HashMap::new(),
                 effects: Effects::default(),
                 follow: Vec::new(),
                 notes: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
-            if let Some(slot) = broken {
+            if let Some((slot, error)) = broken {
                 left.retain(|other| *other != slot);
                 on.figures.forget();
+                self.fail(&[slot], &error, results, batch);
                 continue;
             }
             on.finish();
-            let OnPartition { draft, learned, effects, follow, notes, .. } = on;
+            let OnPartition { draft, learned, answered, effects, follow, notes, .. } = on;
             let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
             drop(file);
             if let Err(error) = committed {
-                batch.effects.failures.push(error.to_string());
-                failed(results, &left, &error);
                 self.figures.remove(&first);
-                let reopened = self.shelf.close(&partition).and_then(|()| self.open_for_writing(&partition));
-                if let Err(error) = reopened {
-                    batch.effects.failures.push(error.to_string());
-                }
-                return;
+                return self.fail(&left, &error, results, batch);
             }
             effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
             learned.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event.id));
+            answered.into_iter().for_each(|(fingerprint, id)| self.dedup.learn(fingerprint, id));
             effects.newest.into_iter().for_each(|id| self.shelf.learn_newest(id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
             batch.notes.extend(notes);
             return;
         }
+    }
+
+    /// Answers orders that the store could not judge or keep, and notes which file is to be opened again.
+    fn fail(&mut self, slots: &[usize], error: &Error, results: &mut [Option<Outcome>], batch: &mut Batch) {
+        slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
+        batch.effects.failures.push(error.to_string());
+        self.suspect(error);
     }
 
     /// Makes a draft durable and visible: in the active partition by a journal record where it fits, elsewhere and
@@ -290,7 +315,8 @@ impl Writer {
             return file.commit(draft);
         }
         if self.journal.append(&draft.changes())? {
-            return file.show(draft);
+            file.hold(draft);
+            return Ok(());
         }
         let epoch = self.journal.epoch();
         draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
@@ -306,11 +332,15 @@ impl Writer {
 
     /// Makes redb's own what the journal holds, and lets the journal begin again.
     pub fn checkpoint(&mut self) -> Result<()> {
+        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
+        if self.journal.is_empty() && self.shelf.is_open_for_writing(&partition) {
+            return Ok(());
+        }
+        // Closed, it may lack what the journal has, however that looks: opening puts it in.
+        let file = self.open_for_writing(&partition)?;
         if self.journal.is_empty() {
             return Ok(());
         }
-        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
-        let file = self.open_for_writing(&partition)?;
         let mut draft = Draft::over(file.snapshot()?);
         let epoch = self.journal.epoch();
         draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
@@ -322,7 +352,10 @@ impl Writer {
             Err(error) => {
                 drop(file);
                 self.figures.remove(&partition.first);
-                self.shelf.close(&partition)?;
+                self.suspect(&error);
+                // Nobody else opens the active partition: reads would find it closed until the next batch mends it.
+                let _ = self.shelf.close(&partition);
+                let _ = self.open_for_writing(&partition);
                 Err(error)
             }
         }
@@ -341,26 +374,21 @@ impl Writer {
         let file = self.shelf.write(partition, ACTIVE_CACHE_BYTES)?;
         if !was_open && let Err(error) = self.recover(partition.first, &file) {
             drop(file);
-            self.shelf.close(partition)?;
+            // A file that has failed says so again when it is closed, and is closed all the same.
+            let _ = self.shelf.close(partition);
             return Err(error);
         }
         Ok(file)
     }
 
-    /// Applies what the journal has beyond what the file says it holds.
+    /// Applies what the journal has beyond what the file says it holds. The journal begins again only after that: until
+    /// then it is what makes those batches durable.
     fn recover(&mut self, first: u128, file: &Arc<File>) -> Result<()> {
-        let mut draft = Draft::over(file.snapshot()?);
-        let epoch = draft.get::<u64>(Table::Meta, EPOCH_KEY)?.unwrap_or(0);
-        let records = self.journal.after(first, epoch)?;
-        self.journal.restart(first, epoch);
-        if records.is_empty() {
-            return Ok(());
-        }
-        records.into_iter().for_each(|record| draft.absorb(record));
-        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &(epoch + 1));
-        file.commit(draft)?;
-        self.journal.restart(first, epoch + 1);
-        if let Some(partition) = self.shelf.partition(first) {
+        let replayed = self.journal.replay(first, file)?;
+        self.journal.restart(first, replayed.now);
+        if replayed.is_replayed
+            && let Some(partition) = self.shelf.partition(first)
+        {
             self.load_fingerprints(&partition, Time::ZERO)?;
         }
         Ok(())
@@ -391,20 +419,17 @@ impl Writer {
     }
 }
 
-/// Runs orders one by one. The slot of the first that the store could not judge, with its refusal already noted.
+/// Runs orders one by one. The slot of the first that the store could not judge, and why.
 fn run_all(
     slots: &[usize],
     results: &mut [Option<Outcome>],
     mut apply: impl FnMut(usize) -> std::result::Result<Applied, Stop>,
-) -> Option<usize> {
+) -> Option<(usize, Error)> {
     for &slot in slots {
         match apply(slot) {
             Ok(applied) => results[slot] = Some(Ok(applied)),
             Err(Stop::Refused(refusal)) => results[slot] = Some(Err(refusal)),
-            Err(Stop::Broken(error)) => {
-                results[slot] = Some(Err(refusal_of(&error)));
-                return Some(slot);
-            }
+            Err(Stop::Broken(error)) => return Some((slot, error)),
         }
     }
     None

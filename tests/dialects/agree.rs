@@ -120,7 +120,7 @@ impl History {
             }
             Step::Roll => bench.opened.writer.roll(bench.now).unwrap(),
             Step::Upkeep => {
-                let done = bench.opened.writer.upkeep(bench.now, false).unwrap();
+                let done = bench.opened.writer.upkeep(bench.now, false);
                 bench.opened.writer.apply(&done.follow, bench.now);
             }
         }

@@ -91,14 +91,6 @@ impl Bench {
         self.folder = folder;
     }
 
-    /// As after a power cut: what was written until now, opened in another place, without a clean close.
-    pub fn crash(&mut self) {
-        let copy = tempfile::tempdir().unwrap();
-        copy_dir(self.folder.path(), copy.path());
-        self.opened = open_at(&copy, self.now);
-        self.folder = copy;
-    }
-
     pub fn webhook(&mut self, change: impl FnOnce(&mut Webhook)) -> Arc<Webhook> {
         let mut webhook = webhook();
         change(&mut webhook);
@@ -195,18 +187,5 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
         response_body: Some("ok".into()),
         timings: Timings { total: 120, ..Timings::default() },
         hold_until: None,
-    }
-}
-
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }

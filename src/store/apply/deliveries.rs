@@ -33,8 +33,7 @@ impl OnPartition<'_> {
         }
         let deed = Deed::on_delivery("delivery.retry", &was);
         self.effects.hurried.push(webhook.id);
-        let receipt =
-            if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was, &webhook) }?;
+        let receipt = if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was) }?;
         self.note(by, deed);
         Ok(receipt)
     }
@@ -49,15 +48,16 @@ impl OnPartition<'_> {
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
 
-    fn pull_forward(&mut self, was: Delivery, webhook: &Arc<Webhook>) -> Judged<Receipt> {
+    /// Makes an open delivery due now. One that waits in a queue keeps its place and goes when it is its turn.
+    fn pull_forward(&mut self, was: Delivery) -> Judged<Receipt> {
         let mut delivery = Delivery { manual: true, ..was.clone() };
         let now = self.draw.now;
         if let Some(due) = was.next_attempt_at.filter(|due| *due > now) {
             let old = tables::due(was.webhook_id, due, was.id);
-            let head = !self.is_queued(webhook, &was)? || self.draft.has(Table::Due, &old)?;
+            let may_go = self.draft.has(Table::Due, &old)?;
             self.draft.remove(Table::Due, old);
             delivery.next_attempt_at = Some(now);
-            if head {
+            if may_go {
                 self.draft.mark(Table::Due, tables::due(was.webhook_id, now, was.id));
                 self.effects.due.push((was.webhook_id, now));
             }
@@ -90,7 +90,7 @@ impl OnPartition<'_> {
     fn cancel(&mut self, was: &Delivery) -> Judged<Option<Delivery>> {
         let Some(status) = transition::next(was.status, Happening::Cancelled) else { return Ok(None) };
         let mut delivery = was.clone();
-        self.move_on(was, &mut delivery, status, None, self.draw.now)?;
+        self.move_on(was, &mut delivery, status, None, self.end_of(was, self.draw.now))?;
         self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
         self.effects.withdrawn.push((was.webhook_id, was.id));
         Ok(Some(delivery))
@@ -118,9 +118,9 @@ impl OnPartition<'_> {
     /// Rewrites what a removed webhook left open in this partition as cancelled, as far as `limit`.
     pub(super) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> Judged<Receipt> {
         let mut open = self.draft.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
-        if open.is_empty() {
-            open = self.draft.keys(Table::Queue, webhook.as_bytes(), limit as usize)?;
-        }
+        // Of a queue only the head is due: the rest would take a round each.
+        let left = (limit as usize).saturating_sub(open.len());
+        open.extend(self.draft.keys(Table::Queue, webhook.as_bytes(), left)?);
         for key in open {
             let found = match tables::last_id(&key) {
                 Some(id) => self.draft.get::<Delivery>(Table::Deliveries, DeliveryId::as_bytes(&id))?,

@@ -26,8 +26,6 @@ impl OnPartition<'_> {
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
             return Err(Refusal::NotFound("replay").into());
         };
-        let oldest = || self.shelf.partitions().into_iter().next();
-        let here = self.shelf.home(job.position.next().as_u128()).or_else(oldest).map_or(0, |p| p.first);
         let before = job.created;
         let mut last = job.position;
         let events = self.events_after(job.position, job.end, limit)?;
@@ -44,7 +42,7 @@ impl OnPartition<'_> {
         if is_done_here {
             // This partition is done, also one without any event: go on in the next one, or end.
             let partitions = self.shelf.partitions();
-            let next = partitions.into_iter().find(|p| p.first > here && p.first <= job.end.as_u128());
+            let next = partitions.into_iter().find(|p| p.first > self.first && p.first <= job.end.as_u128());
             match next {
                 Some(next) => job.position = EventId::from_u128(next.first.saturating_sub(1)),
                 None => job.exhausted = true,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::{AppId, Id, Stamp, WebhookId};
+use crate::model::id::{AppId, EventId, Id, Stamp, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Event, Time};
 use crate::rules::fanout::Fanout;
@@ -123,6 +123,8 @@ impl Fanouts {
 /// One batch of commands on one partition.
 pub struct OnPartition<'a> {
     pub shelf: &'a Shelf,
+    /// The first id of the partition.
+    pub first: u128,
     pub registry: Arc<Registry>,
     pub draft: Draft,
     pub draw: Draw<'a>,
@@ -131,6 +133,8 @@ pub struct OnPartition<'a> {
     pub dedup: &'a Dedup,
     /// What this batch adds to `dedup` once it is committed.
     pub learned: HashMap<Fingerprint, Arc<Event>>,
+    /// Answers that this batch adds to it.
+    pub answered: Vec<(Fingerprint, EventId)>,
     /// States as this batch has them.
     pub states: HashMap<WebhookId, WebhookState>,
     pub effects: Effects,
@@ -246,9 +250,9 @@ pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonc
     }
 }
 
-/// Marks in a draft that an event is remembered by `fingerprint`.
-fn remember(draft: &mut Draft, event: &Event, kind: super::dedup::Kind, fingerprint: Fingerprint) {
-    let mut key = tables::one(event.id);
+/// Marks in a draft that `fingerprint` leads to this partition, by an id of its span.
+fn remember(draft: &mut Draft, id: EventId, kind: super::dedup::Kind, fingerprint: Fingerprint) {
+    let mut key = tables::one(id);
     key.push(kind as u8);
     draft.put_bytes(Table::EventKeys, key, &fingerprint.to_be_bytes());
 }

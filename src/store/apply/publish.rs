@@ -58,10 +58,13 @@ impl OnPartition<'_> {
             };
             published.push(one);
         }
-        if let (Some(keep), Some(first)) = (keep, published.iter().find(|p| !p.duplicate)) {
+        if let Some(keep) = keep {
+            // Under the event it made; under an id of its own if all were there already, perhaps in another partition.
+            let first = published.iter().find(|p| !p.duplicate).map(|p| p.event.id);
+            let id = first.unwrap_or_else(|| self.draw.id());
             let fingerprint = dedup::of_answer(&keep.key);
-            remember(&mut self.draft, &first.event, Kind::Answer, fingerprint);
-            self.learned.insert(fingerprint, first.event.clone());
+            remember(&mut self.draft, id, Kind::Answer, fingerprint);
+            self.answered.push((fingerprint, id));
         }
         Ok(Receipt::Published(published))
     }
@@ -88,9 +91,7 @@ impl OnPartition<'_> {
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
-                // What was erased can no longer be compared: the id and the type decide.
-                let same = event.event_type == new.event_type
-                    && (event.erased_at.is_some() || self.has_data(&event, &new.data)?);
+                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
                 return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
@@ -107,7 +108,8 @@ impl OnPartition<'_> {
 
     fn app_of(&self, by: Option<&Caller>, number: usize, new: &NewEvent) -> Judged<AppId> {
         let Some(by) = by else {
-            return new.app.ok_or_else(|| Refusal::NotFound("app").into());
+            let known = new.app.filter(|app| self.registry.apps.contains_key(app));
+            return known.ok_or_else(|| Refusal::NotFound("app").into());
         };
         let default = || self.registry.organizations.get(&by.reach.org).map(|o| o.default_app_id);
         let app = new.app.or(by.reach.app).or_else(default).ok_or(Refusal::NotFound("app"))?;
@@ -158,6 +160,7 @@ impl OnPartition<'_> {
         }
     }
 
+    /// Whether an event came with these bytes; of an erased one nobody can say otherwise.
     fn has_data(&self, event: &Event, data: &Bytes) -> Judged<bool> {
         if event.erased_at.is_some() {
             // Nothing is left to compare with, and what was erased on request must not come back by a repetition.
@@ -166,7 +169,7 @@ impl OnPartition<'_> {
         if event.data_bytes as usize != data.len() {
             return Ok(false);
         }
-        if self.learned.values().any(|e| e.id == event.id) || self.draft.has(Table::Events, event.id.as_bytes())? {
+        if self.draft.has(Table::Events, event.id.as_bytes())? {
             return Ok(self.data_of(event)? == *data);
         }
         let Some(home) = self.shelf.home(event.id.as_u128()) else { return Ok(false) };
@@ -216,7 +219,7 @@ impl OnPartition<'_> {
         }
         if let Some(name) = &event.event_id {
             let fingerprint = dedup::of_event_id(app, name);
-            remember(&mut self.draft, &event, Kind::EventId, fingerprint);
+            remember(&mut self.draft, id, Kind::EventId, fingerprint);
             self.learned.insert(fingerprint, event.clone());
         }
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
@@ -316,7 +319,7 @@ pub(super) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<
 }
 
 /// Every key's queue but the webhook's own, which is 0.
-pub(super) fn key_hash(key: &str) -> u64 {
+pub(in crate::store) fn key_hash(key: &str) -> u64 {
     let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     let head = hash.as_ref().first_chunk::<8>().map_or(1, |head| u64::from_be_bytes(*head));
     head.max(1)

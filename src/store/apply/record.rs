@@ -1,7 +1,5 @@
 //! Recording an outcome: the attempt, what it makes of the delivery, of the figures, and of the webhook.
 
-use std::sync::Arc;
-
 use crate::model::attempt::Outcome;
 use crate::model::figures::Minute;
 use crate::model::id::{AttemptId, DeliveryId};
@@ -14,7 +12,6 @@ use super::super::command::{Command, Finished, Order, Receipt};
 use super::super::effects::Told;
 use super::super::figures::Owner;
 use super::super::tables::{self, Table};
-use super::publish::queue_of;
 use super::{Judged, OnPartition, notice};
 
 /// The receiver wants no more.
@@ -67,7 +64,8 @@ impl OnPartition<'_> {
         }
         note_attempt(&mut delivery, &attempt);
         if let Some(status) = status {
-            self.move_on(&was, &mut delivery, status, next, finished.finished_at)?;
+            let at = self.end_of(&was, finished.finished_at);
+            self.move_on(&was, &mut delivery, status, next, at)?;
         }
         self.draft.put(Table::Attempts, tables::one(attempt.id), &attempt);
         self.draft.mark(Table::Tried, tables::pair(delivery.webhook_id, attempt.id));
@@ -84,7 +82,8 @@ impl OnPartition<'_> {
 
     fn attempt_of(&mut self, finished: &Finished, delivery: &Delivery, next: Option<Time>) -> Attempt {
         Attempt {
-            id: finished.attempt_id.unwrap_or_else(|| self.draw.id()),
+            // One drawn by a clock that had stepped back would be looked for in an older partition.
+            id: finished.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.draw.id()),
             delivery_id: delivery.id,
             event_id: delivery.event_id,
             webhook_id: delivery.webhook_id,
@@ -125,12 +124,18 @@ impl OnPartition<'_> {
         next: Option<Time>,
         at: Time,
     ) -> Judged<()> {
-        if let Some(due) = was.next_attempt_at {
-            self.draft.remove(Table::Due, tables::due(was.webhook_id, due, was.id));
+        let old = was.next_attempt_at.map(|due| tables::due(was.webhook_id, due, was.id));
+        // What waits in a queue is not due, whatever came of it.
+        let may_go = match (&old, next) {
+            (Some(old), Some(_)) => self.draft.has(Table::Due, old)?,
+            _ => false,
+        };
+        if let Some(old) = old {
+            self.draft.remove(Table::Due, old);
         }
         delivery.status = status;
         delivery.next_attempt_at = next;
-        if let Some(due) = next {
+        if let Some(due) = next.filter(|_| may_go) {
             self.draft.mark(Table::Due, tables::due(delivery.webhook_id, due, delivery.id));
             self.effects.due.push((delivery.webhook_id, due));
         }
@@ -236,27 +241,28 @@ impl OnPartition<'_> {
         self.effects.told.push(Told { webhook_id: webhook.id, kind, reason: reason.to_owned() });
     }
 
+    /// When a delivery that ends at `at` has ended: with its webhook, if that was removed.
+    pub(super) fn end_of(&self, delivery: &Delivery, at: Time) -> Time {
+        self.shelf.removed().get(&delivery.webhook_id).copied().unwrap_or(at)
+    }
+
     /// Ends a delivery whose time is over.
     pub(super) fn expire(&mut self, id: DeliveryId) -> Judged<Receipt> {
         self.effects.recorded.push(id);
         let Some(was) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
             return Ok(Receipt::Recorded(None));
         };
-        let Some(status) = transition::next(was.status, Happening::Expired) else { return Ok(Receipt::Recorded(None)) };
+        let is_removed = !self.registry.webhooks.contains_key(&was.webhook_id);
+        let happening = if is_removed { Happening::Cancelled } else { Happening::Expired };
+        let Some(status) = transition::next(was.status, happening) else { return Ok(Receipt::Recorded(None)) };
         let mut delivery = was.clone();
-        self.move_on(&was, &mut delivery, status, None, self.draw.now)?;
-        delivery.last_outcome = Some(Outcome::Expired);
-        delivery.last_error = Some(Outcome::Expired.phrase().to_owned());
+        self.move_on(&was, &mut delivery, status, None, self.end_of(&was, self.draw.now))?;
+        if !is_removed {
+            delivery.last_outcome = Some(Outcome::Expired);
+            delivery.last_error = Some(Outcome::Expired.phrase().to_owned());
+        }
         self.draft.put(Table::Deliveries, tables::one(id), &delivery);
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
-    }
-
-    /// Whether a delivery would stand in a queue of `webhook`.
-    pub(super) fn is_queued(&self, webhook: &Arc<Webhook>, delivery: &Delivery) -> Judged<bool> {
-        match queue_of(webhook, delivery.ordering_key.as_deref()) {
-            Some(key_hash) => Ok(self.draft.has(Table::Queue, &tables::queue(webhook.id, key_hash, delivery.id))?),
-            None => Ok(false),
-        }
     }
 
     /// The attempts of a delivery, newest first.

@@ -34,6 +34,13 @@ impl Store {
 
     /// Jobs that are not over.
     pub fn running_jobs(&self) -> Result<Vec<Job>> {
+        let jobs = self.saved_running_jobs()?;
+        jobs.into_iter().map(|job| self.with_progress(job)).collect()
+    }
+
+    /// Apart, so that its snapshot is let go before the sums are read: whoever opens the file again waits for it, and
+    /// whoever reads the sums waits for that.
+    fn saved_running_jobs(&self) -> Result<Vec<Job>> {
         let snapshot = self.shelf.state()?.snapshot()?;
         let mut jobs = Vec::new();
         snapshot.scan(
@@ -48,7 +55,7 @@ impl Store {
                 Ok(Next::Go)
             },
         )?;
-        jobs.into_iter().map(|job| self.with_progress(job)).collect()
+        Ok(jobs)
     }
 
     fn with_progress(&self, mut job: Job) -> Result<Job> {

@@ -1,0 +1,108 @@
+//! After a file has failed: it is closed and opened again, and what memory holds of it is made to agree with it.
+//!
+//! Invariant: a commit that failed may be there all the same (its last sync failed after its header was written), so nothing
+//! that was refused is taken for undone. Whatever is found is learned as at a start: settings, the list of partitions,
+//! fingerprints, states, what is due. redb answers nothing after an error until its file is opened again.
+
+use super::draft::Draft;
+use super::due::heads_in;
+use super::error::{Error, Result};
+use super::journal::JOURNAL_FILE;
+use super::open::{load_state, remove_unlisted};
+use super::shelf::{PARTITIONS, STATE_FILE, first_of};
+use super::upkeep::last_id;
+use super::writer::{Batch, Writer};
+use crate::model::Time;
+use crate::model::id::Id;
+
+impl Writer {
+    /// Commits to `state.redb`. After a failure the file is opened again and read anew, so that memory never says other
+    /// than it does; the error says nothing of whether the commit is there.
+    pub(super) fn commit_state(&mut self, draft: Draft) -> Result<()> {
+        let committed = self.shelf.state().and_then(|file| file.commit(draft));
+        if let Err(error) = &committed {
+            self.suspect(error);
+        }
+        committed
+    }
+
+    /// Notes that a file has failed, if the error names one.
+    pub(super) fn suspect(&mut self, error: &Error) {
+        let (Error::Storage { file, .. } | Error::Io { file, .. }) = error else { return };
+        if file == STATE_FILE {
+            self.suspects.insert(0);
+        } else if file == JOURNAL_FILE {
+            // Opening the active partition reads the journal anew.
+            self.suspects.insert(self.active);
+        } else if let Some(first) =
+            file.strip_prefix(PARTITIONS).and_then(|name| first_of(name.trim_start_matches('/')))
+        {
+            self.suspects.insert(first);
+        }
+    }
+
+    /// Opens again what has failed. What cannot be opened yet is tried again with the next batch.
+    pub(super) fn mend(&mut self, now: Time, batch: &mut Batch) {
+        if self.suspects.is_empty() || self.has_lost_writes() {
+            return;
+        }
+        for first in std::mem::take(&mut self.suspects) {
+            let mended = if first == 0 { self.mend_state(batch) } else { self.mend_partition(first, now, batch) };
+            if let Err(error) = mended {
+                batch.effects.failures.push(error.to_string());
+                self.suspects.insert(first);
+            }
+        }
+    }
+
+    fn mend_state(&mut self, batch: &mut Batch) -> Result<()> {
+        self.shelf.reopen_state()?;
+        let counted: Vec<u128> = self.shelf.partitions().iter().filter(|p| p.row().counted).map(|p| p.first).collect();
+        let last = load_state(&self.shelf)?;
+        self.ids.rise_above(last);
+        for partition in self.shelf.partitions() {
+            if !partition.row().sealed && partition.first != self.active {
+                // It was begun by the commit that failed.
+                self.active = partition.first;
+                self.open_for_writing(&partition)?;
+            }
+            if partition.row().counted && !counted.contains(&partition.first) {
+                self.figures.remove(&partition.first);
+                let _ = self.shelf.close(&partition);
+            }
+        }
+        remove_unlisted(&self.shelf)?;
+        self.fanouts.forget();
+        let effects = &mut batch.effects;
+        effects.registry_changed = true;
+        effects.jobs = true;
+        let registry = self.shelf.registry();
+        effects.states.extend(registry.webhooks.keys().map(|id| (*id, self.shelf.webhook_state(*id))));
+        batch.follow.extend(self.broken_queues()?);
+        Ok(())
+    }
+
+    fn mend_partition(&mut self, first: u128, now: Time, batch: &mut Batch) -> Result<()> {
+        let Some(partition) = self.shelf.partition(first) else { return Ok(()) };
+        self.figures.remove(&first);
+        // A file that has failed says so again when it is closed, and is closed all the same.
+        let _ = self.shelf.close(&partition);
+        if partition.row().counted {
+            return Ok(());
+        }
+        let file = self.open_for_writing(&partition)?;
+        let snapshot = file.snapshot()?;
+        self.load_states(&snapshot)?;
+        self.shelf.learn_newest(Id::from_u128(last_id(&snapshot)?));
+        self.load_fingerprints(&partition, now.minus_ms(self.shelf.options.idempotency_window_ms))?;
+        let effects = &mut batch.effects;
+        for (webhook, at) in heads_in(&snapshot)? {
+            effects.due.push((webhook, at));
+            effects.fed.push(webhook);
+            effects.states.push((webhook, self.shelf.webhook_state(webhook)));
+        }
+        drop(snapshot);
+        batch.follow.extend(self.broken_queues()?);
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! Walks a whole store and says what is not as it should be: every row of every table of every file.
+//!
+//! Invariant: nothing is changed, and memory is bounded by the number of webhooks and jobs, not by the number of rows. A row
+//! that does not read back is named once, by the walk of its own table; what refers to it is not blamed for it.
+
+mod partition;
+mod recount;
+mod state;
+#[cfg(test)]
+mod tests;
+mod untouched;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::error::Result;
+use super::file::{Access, File, io, unpanicked};
+use super::journal::{JOURNAL_FILE, Journal};
+use super::master_key::data_key;
+use super::reads::Store;
+use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, STATE_FILE, Shelf, first_of};
+use super::snapshot::Snapshot;
+use super::tables::Table;
+use super::vault::{KEY_BYTES, Vault};
+use untouched::Untouched;
+
+/// Problems that are kept in words; more are only counted.
+pub const PROBLEMS_MAX: usize = 1_000;
+
+/// Rows between two calls of the progress callback.
+const PROGRESS_ROWS: u64 = 8_192;
+
+/// What a walk found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Files walked, `state.redb` included.
+    pub files: usize,
+    pub rows: u64,
+    /// In words: file, table, key, and what is wrong. At most `PROBLEMS_MAX`.
+    pub problems: Vec<String>,
+    /// Problems beyond those.
+    pub problems_left_out: u64,
+    /// Heads of ordered queues that are not due: a cut came between two files, and the next start lets them go.
+    pub to_release: u64,
+    /// Files beside the listed ones, left by a cut: the next start removes them.
+    pub unlisted: Vec<String>,
+}
+
+impl Report {
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn note(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.problems_left_out += 1;
+        }
+    }
+}
+
+/// How far a walk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    pub file: &'a str,
+    /// From 1.
+    pub file_number: usize,
+    pub files: usize,
+    /// Rows walked so far, over all files.
+    pub rows: u64,
+}
+
+/// Takes how far the walk is, every few thousand rows.
+pub type OnProgress<'a> = &'a mut dyn FnMut(Progress<'_>);
+
+/// Walks the store on `disk` while no daemon has it: every page's checksum first, then every row. Nothing is written; a file
+/// that a kill left unclean is walked as the next start would find it.
+///
+/// # Errors
+/// A wrong master key, or a `state.redb` that does not open. What is wrong inside the files is in the report.
+pub fn verify(disk: Arc<dyn Disk>, master_key: &[u8; KEY_BYTES], progress: OnProgress<'_>) -> Result<Report> {
+    let disk = Arc::new(Untouched(disk));
+    let options =
+        Options { retention_ms: 0, idempotency_window_ms: 0, partition_max_bytes: u64::MAX, min_free_bytes: 0 };
+    let walked = unpanicked(STATE_FILE, || {
+        let state = Arc::new(File::open(&*disk, STATE_FILE, Access::Check, OTHER_CACHE_BYTES)?);
+        let vault = Vault::new(&data_key(&state.snapshot()?, &Vault::new(master_key))?);
+        let journal = if disk.exists(JOURNAL_FILE).map_err(|e| io(JOURNAL_FILE, e))? {
+            Some(Journal::open(&*disk)?)
+        } else {
+            None
+        };
+        walk(&Shelf::new(disk, options, vault, state), Some(Offline { journal }), progress)
+    });
+    walked.flatten()
+}
+
+impl Store {
+    /// Walks the store while it is open. Each file is walked as it stood at one moment, which pins what is written to it
+    /// since; a store that is being written to meanwhile may show differences between its files.
+    pub fn verify(&self, progress: OnProgress<'_>) -> Result<Report> {
+        walk(&self.shelf, None, progress)
+    }
+}
+
+/// A store that is not open: its pages are checked, and what its journal holds is put into the active partition, in memory.
+struct Offline {
+    journal: Option<Journal>,
+}
+
+impl Offline {
+    fn open(&self, shelf: &Shelf, partition: &Partition) -> Result<()> {
+        let file = shelf.check(partition)?;
+        if let Some(journal) = self.journal.as_ref().filter(|_| !partition.row().sealed) {
+            journal.replay(partition.first, &file)?;
+        }
+        Ok(())
+    }
+}
+
+fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Result<Report> {
+    let snapshot = shelf.state()?.snapshot()?;
+    let mut walk = Walk { report: Report::default(), file: STATE_FILE.to_owned(), files: 1, progress };
+    walk.report.files = 1;
+    let mut view = state::walk(&mut walk, &snapshot, &shelf.vault)?;
+    drop(snapshot);
+    walk.files += view.partitions.len();
+    if let (Some(offline), Some(newest)) = (&offline, view.partitions.keys().next_back()) {
+        // First of all, because the others' queues are compared with its own.
+        let listed = partition_of(shelf, &view, *newest);
+        let _ = unpanicked(&listed.file_name(), || offline.open(shelf, &listed));
+    }
+    let queued = queued(shelf, &view);
+    let firsts: Vec<u128> = view.partitions.keys().copied().collect();
+    for (number, &first) in firsts.iter().enumerate() {
+        let listed = partition_of(shelf, &view, first);
+        walk.file = listed.file_name();
+        walk.report.files += 1;
+        let end = firsts.get(number + 1).copied();
+        let walked = unpanicked(&listed.file_name(), || {
+            // The active partition is open already, unless opening it failed: then it is said here why.
+            if let Some(offline) = &offline
+                && (listed.row().sealed || shelf.read(&listed).is_err())
+            {
+                offline.open(shelf, &listed)?;
+            }
+            let snapshot = shelf.snapshot(&listed)?;
+            partition::walk(&mut walk, shelf, &snapshot, &mut view, (first, end), &queued)
+        });
+        if offline.is_some() && listed.row().sealed {
+            // Closing writes only to memory, which goes with it.
+            let _ = shelf.close(&listed);
+        }
+        if let Err(error) = walked.flatten() {
+            walk.report.note(format!("{}: {error}", walk.file));
+        }
+    }
+    state::compare_totals(&mut walk, &view);
+    walk.report.unlisted = unlisted(shelf, &view)?;
+    Ok(walk.report)
+}
+
+/// The walk so far.
+struct Walk<'a> {
+    report: Report,
+    file: String,
+    files: usize,
+    progress: OnProgress<'a>,
+}
+
+impl Walk<'_> {
+    fn row(&mut self) {
+        self.report.rows += 1;
+        if self.report.rows.is_multiple_of(PROGRESS_ROWS) {
+            let (file_number, rows) = (self.report.files, self.report.rows);
+            (self.progress)(Progress { file: &self.file, file_number, files: self.files, rows });
+        }
+    }
+
+    fn problem(&mut self, table: Table, key: &[u8], what: &str) {
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.report.note(format!("{}: {}: {key}: {what}", self.file, table.name()));
+    }
+}
+
+/// The partition of the shelf, or one made from the list where the store was never opened.
+fn partition_of(shelf: &Shelf, view: &state::View, first: u128) -> Arc<Partition> {
+    if shelf.partition(first).is_none() {
+        shelf.add_partition(Partition::new(first, view.partitions[&first]));
+    }
+    shelf.partition(first).expect("it was just added")
+}
+
+/// Partitions with ordered queues in them: only those are asked for the head of a queue.
+fn queued(shelf: &Shelf, view: &state::View) -> Vec<u128> {
+    let has_queue = |snapshot: Result<Snapshot>| snapshot.and_then(|s| s.rows(Table::Queue)).is_ok_and(|rows| rows > 0);
+    let firsts = view.partitions.keys().copied();
+    firsts.filter(|first| has_queue(shelf.snapshot(&partition_of(shelf, view, *first)))).collect()
+}
+
+fn unlisted(shelf: &Shelf, view: &state::View) -> Result<Vec<String>> {
+    let files = shelf.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
+    let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
+    let is_listed = |name: &str| first_of(name).is_some_and(|first| listed.contains(&first));
+    Ok(files.into_iter().filter(|name| !is_listed(name)).map(|name| format!("{PARTITIONS}/{name}")).collect())
+}

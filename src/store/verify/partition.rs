@@ -1,0 +1,507 @@
+//! The walk of one partition: every row by itself, every row against its index rows, and every index row against its row.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+
+use serde::de::DeserializeOwned;
+
+use super::super::apply::publish::{CHUNK_BYTES, chunks_of, key_hash};
+use super::super::command::Receipt;
+use super::super::dedup;
+use super::super::error::Result;
+use super::super::figures::{HourRow, Owner, SumsRow};
+use super::super::row;
+use super::super::shelf::{PartitionRow, Shelf};
+use super::super::snapshot::{Next, Snapshot, Way};
+use super::super::tables::{self, PARTITION_TABLES, Table};
+use super::super::upkeep::last_id;
+use super::Walk;
+use super::recount::{Hours, Recount};
+use super::state::{self, View, whole};
+use crate::model::id::{AttemptId, DeliveryId, EventId};
+use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};
+
+/// Walks all tables of the partition that begins with `span.0` and ends before `span.1`.
+pub(super) fn walk(
+    walk: &mut Walk<'_>,
+    shelf: &Shelf,
+    snapshot: &Snapshot,
+    view: &mut View,
+    span: (u128, Option<u128>),
+    queued: &[u128],
+) -> Result<()> {
+    let listed = view.partitions[&span.0];
+    let mut on = OnFile {
+        walk,
+        shelf,
+        snapshot,
+        view,
+        span,
+        queued,
+        listed,
+        recount: Recount::default(),
+        hours: None,
+        hourly: HashMap::new(),
+    };
+    for table in PARTITION_TABLES {
+        let mut rows = 0;
+        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+            on.walk.row();
+            rows += 1;
+            if let Some(what) = on.row(table, key, value)? {
+                on.walk.problem(table, key, &what);
+            }
+            Ok(Next::Go)
+        })?;
+        let counted = snapshot.rows(table)?;
+        if rows != counted {
+            on.walk.problem(table, &[], &format!("{rows} rows are found, {counted} are counted"));
+        }
+        if table == Table::Tried {
+            on.compare_hours()?;
+        }
+    }
+    on.compare_counts()
+}
+
+/// What is wrong with a row; none: nothing.
+type Finding = Option<String>;
+
+struct OnFile<'a, 'b> {
+    walk: &'a mut Walk<'b>,
+    shelf: &'a Shelf,
+    snapshot: &'a Snapshot,
+    view: &'a mut View,
+    span: (u128, Option<u128>),
+    queued: &'a [u128],
+    listed: PartitionRow,
+    recount: Recount,
+    /// The webhook whose attempts are being walked in `tried`.
+    hours: Option<Hours>,
+    /// Attempts that the hours of each webhook speak of, less those that there are.
+    hourly: HashMap<Owner, i64>,
+}
+
+impl OnFile<'_, '_> {
+    fn row(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let found = match table {
+            Table::Meta => state::meta(key, value).err(),
+            Table::Events => self.event(key, value)?,
+            Table::Data => self.data(key, value)?,
+            Table::Deliveries => self.delivery(key, value)?,
+            Table::OfWebhook => self.of_webhook(key)?,
+            Table::OfEvent => self.of_event(key)?,
+            Table::Due => self.due(key)?,
+            Table::Ends => self.end(key)?,
+            Table::Queue => self.queue(key)?,
+            Table::Attempts => self.attempt(key, value)?,
+            Table::Tried => self.tried(key)?,
+            Table::Figures => self.figures(key, value)?,
+            Table::EventKeys => self.event_key(key, value)?,
+            Table::Answers => self.answer(key, value)?,
+            _ => Some("the table is not of this file".into()),
+        };
+        Ok(found)
+    }
+
+    /// A row of another table. Some(None): it is there and does not read back, which its own walk says.
+    fn find<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<Option<T>>> {
+        self.snapshot.get(table, key, row::decode::<T>)
+    }
+
+    fn has(&self, table: Table, key: &[u8]) -> Result<bool> {
+        Ok(self.snapshot.get(table, key, |_| ())?.is_some())
+    }
+
+    fn event(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let event: Event = match whole(value) {
+            Ok(event) => event,
+            Err(what) => return Ok(Some(what)),
+        };
+        let id = event.id.as_u128();
+        if key != event.id.as_bytes() || event.received_at != event.id.time() {
+            return Ok(Some("the row is another one's".into()));
+        }
+        if id < self.span.0 || self.span.1.is_some_and(|end| id >= end) {
+            return Ok(Some("the event is not of this partition's span".into()));
+        }
+        if event.erased_at.is_some() && event.data_bytes != 0 {
+            return Ok(Some("erased, and yet it has data".into()));
+        }
+        for number in 0..chunks_of(event.data_bytes as usize) {
+            if !self.has(Table::Data, &tables::chunk(event.id, number))? {
+                return Ok(Some(format!("part {number} of its data is missing")));
+            }
+        }
+        if let Some(name) = &event.event_id {
+            let mut kept = tables::one(event.id);
+            kept.push(dedup::Kind::EventId as u8);
+            let found =
+                self.snapshot.get(Table::EventKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
+            let expected = dedup::of_event_id(event.app_id, name).to_be_bytes();
+            if found.is_none_or(|found| found.is_some_and(|found| found != expected)) {
+                return Ok(Some("its event_id is not remembered".into()));
+            }
+        }
+        Ok(self.published(&event)?.err())
+    }
+
+    /// The deliveries that publishing made follow the event's id.
+    fn published(&self, event: &Event) -> Result<std::result::Result<(), String>> {
+        let mut left = event.deliveries;
+        let from = (Bound::Included(event.id.as_bytes().as_slice()), Bound::Unbounded);
+        let mut strange = None;
+        if left > 0 {
+            self.snapshot.scan(Table::Deliveries, from, Way::Up, |key, value| {
+                let delivery = row::decode::<Delivery>(value);
+                if delivery.is_some_and(|d| d.event_id != event.id) {
+                    strange = tables::first_id::<Delivery>(key);
+                    return Ok(Next::Stop);
+                }
+                left -= 1;
+                Ok(if left == 0 { Next::Stop } else { Next::Go })
+            })?;
+        }
+        Ok(match strange {
+            Some(id) => Err(format!("delivery {id} of another event stands among its own")),
+            None if left > 0 => Err(format!("{left} of its {} deliveries are missing", event.deliveries)),
+            None => Ok(()),
+        })
+    }
+
+    fn data(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let Some(part) = row::decode_bytes(value) else { return Ok(Some("does not read back".into())) };
+        let place = key.split_last_chunk::<2>().and_then(|(id, number)| Some((id.first_chunk::<16>()?, number)));
+        let Some((id, number)) = place.filter(|_| key.len() == 18) else {
+            return Ok(Some("the key is no part".into()));
+        };
+        let event = match self.find::<Event>(Table::Events, id)? {
+            None => return Ok(Some("its event is not there".into())),
+            Some(None) => return Ok(None),
+            Some(Some(event)) => event,
+        };
+        let from = usize::from(u16::from_be_bytes(*number)) * CHUNK_BYTES;
+        let expected = (event.data_bytes as usize).saturating_sub(from).min(CHUNK_BYTES);
+        Ok((part.len() != expected).then(|| format!("{} bytes where {expected} should be", part.len())))
+    }
+
+    fn delivery(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let delivery: Delivery = match whole(value) {
+            Ok(delivery) => delivery,
+            Err(what) => return Ok(Some(what)),
+        };
+        if key != delivery.id.as_bytes() {
+            return Ok(Some("the row is another one's".into()));
+        }
+        self.recount.delivery(&delivery);
+        if let Some(what) = shape(&delivery) {
+            return Ok(Some(what));
+        }
+        if !self.has(Table::Events, delivery.event_id.as_bytes())? {
+            return Ok(Some("its event is not there".into()));
+        }
+        if !self.has(Table::OfWebhook, &tables::pair(delivery.webhook_id, delivery.id))? {
+            return Ok(Some("it is not in of_webhook".into()));
+        }
+        let again = delivery.replay_of.is_some() || delivery.job_id.is_some();
+        if self.has(Table::OfEvent, &tables::pair(delivery.event_id, delivery.id))? != again {
+            return Ok(Some("in of_event stands what replays made, and nothing else".into()));
+        }
+        let ends = delivery.expires_at.filter(|_| !delivery.status.is_final());
+        if let Some(end) = ends
+            && !self.has(Table::Ends, &tables::end(end, delivery.id))?
+        {
+            return Ok(Some("it expires some time, and is not in ends".into()));
+        }
+        if let Some(what) = self.place(&delivery)? {
+            return Ok(Some(what));
+        }
+        self.chain(&delivery)
+    }
+
+    /// Whether an open delivery is due exactly if nothing of its queue stands before it.
+    fn place(&mut self, delivery: &Delivery) -> Result<Finding> {
+        let Some(due) = delivery.next_attempt_at else { return Ok(None) };
+        let (mut queued, mut waits) = (false, false);
+        for hash in queues_of(delivery) {
+            if self.has(Table::Queue, &tables::queue(delivery.webhook_id, hash, delivery.id))? {
+                queued = true;
+                waits |= self.stands_before(delivery, hash)?;
+            }
+        }
+        let is_due = self.has(Table::Due, &tables::due(delivery.webhook_id, due, delivery.id))?;
+        Ok(match (waits, is_due) {
+            (true, true) => Some("it is due while another one of its queue stands before it".into()),
+            (false, false) if queued => {
+                self.walk.report.to_release += 1;
+                None
+            }
+            (false, false) => Some("it is open, and yet not due".into()),
+            _ => None,
+        })
+    }
+
+    /// Whether a smaller delivery stands in the same queue, here or in another partition.
+    fn stands_before(&self, delivery: &Delivery, hash: u64) -> Result<bool> {
+        let from = tables::queue(delivery.webhook_id, hash, DeliveryId::MIN);
+        let to = tables::queue(delivery.webhook_id, hash, delivery.id);
+        let before = |snapshot: &Snapshot| {
+            let mut found = false;
+            snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Excluded(&to)), Way::Up, |_, _| {
+                found = true;
+                Ok(Next::Stop)
+            })?;
+            Ok(found)
+        };
+        if before(self.snapshot)? {
+            return Ok(true);
+        }
+        for first in self.queued.iter().filter(|first| **first != self.span.0) {
+            let Some(other) = self.shelf.partition(*first) else { continue };
+            if before(&self.shelf.snapshot(&other)?)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The attempts of a delivery, from its last one back to number 1.
+    fn chain(&self, delivery: &Delivery) -> Result<Finding> {
+        let mut next: Option<AttemptId> = delivery.last_attempt_id;
+        let mut number = delivery.attempts;
+        while let Some(id) = next {
+            let attempt = match self.find::<Attempt>(Table::Attempts, id.as_bytes())? {
+                None => return Ok(Some(format!("its attempt {id} is not there"))),
+                Some(None) => return Ok(None),
+                Some(Some(attempt)) => attempt,
+            };
+            if attempt.delivery_id != delivery.id || attempt.number != number || number == 0 {
+                return Ok(Some(format!("attempt {id} is not its number {number}")));
+            }
+            number -= 1;
+            next = attempt.retry_of;
+        }
+        Ok((number > 0).then(|| format!("its first {number} attempts are missing")))
+    }
+
+    fn of_webhook(&mut self, key: &[u8]) -> Result<Finding> {
+        let (webhook, id) = (tables::first_id::<Webhook>(key), tables::last_id::<Delivery>(key));
+        self.entry(key, 32, id, |d| webhook == Some(d.webhook_id))
+    }
+
+    fn of_event(&mut self, key: &[u8]) -> Result<Finding> {
+        let (event, id) = (tables::first_id::<Event>(key), tables::last_id::<Delivery>(key));
+        self.entry(key, 32, id, |d| event == Some(d.event_id))
+    }
+
+    fn due(&mut self, key: &[u8]) -> Result<Finding> {
+        if self.listed.counted {
+            return Ok(Some("due in a partition that is counted as quiet".into()));
+        }
+        let Some((webhook, at, id)) = tables::read_due(key) else { return Ok(Some("the key is no due entry".into())) };
+        self.entry(key, 40, Some(id), |d| {
+            d.webhook_id == webhook && d.next_attempt_at.map(|due| due.0.max(0)) == Some(at.0) && !d.status.is_final()
+        })
+    }
+
+    fn end(&mut self, key: &[u8]) -> Result<Finding> {
+        let Some((at, id)) = tables::read_end(key) else { return Ok(Some("the key is no end".into())) };
+        self.entry(key, 24, Some(id), |d| d.expires_at.map(|end| end.0.max(0)) == Some(at.0) && !d.status.is_final())
+    }
+
+    fn queue(&mut self, key: &[u8]) -> Result<Finding> {
+        if self.listed.counted {
+            return Ok(Some("queued in a partition that is counted as quiet".into()));
+        }
+        let webhook = tables::first_id::<Webhook>(key);
+        let hash = key.get(16..24).and_then(|hash| hash.try_into().ok()).map(u64::from_be_bytes);
+        self.entry(key, 40, tables::last_id::<Delivery>(key), |d| {
+            webhook == Some(d.webhook_id)
+                && !d.status.is_final()
+                && hash.is_some_and(|hash| queues_of(d).contains(&hash))
+        })
+    }
+
+    /// Whether an index entry stands for a delivery that it fits.
+    fn entry(
+        &self,
+        key: &[u8],
+        bytes: usize,
+        id: Option<DeliveryId>,
+        fits: impl Fn(&Delivery) -> bool,
+    ) -> Result<Finding> {
+        let Some(id) = id.filter(|_| key.len() == bytes) else { return Ok(Some("the key is no entry".into())) };
+        Ok(match self.find::<Delivery>(Table::Deliveries, id.as_bytes())? {
+            None => Some("its delivery is not there".into()),
+            Some(Some(delivery)) if !fits(&delivery) => Some("its delivery says otherwise".into()),
+            _ => None,
+        })
+    }
+
+    fn attempt(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let attempt: Attempt = match whole(value) {
+            Ok(attempt) => attempt,
+            Err(what) => return Ok(Some(what)),
+        };
+        if key != attempt.id.as_bytes() {
+            return Ok(Some("the row is another one's".into()));
+        }
+        self.recount.attempt(&attempt);
+        if !self.has(Table::Tried, &tables::pair(attempt.webhook_id, attempt.id))? {
+            return Ok(Some("it is not in tried".into()));
+        }
+        self.entry(key, 16, Some(attempt.delivery_id), |d| {
+            d.webhook_id == attempt.webhook_id && d.event_id == attempt.event_id && attempt.number <= d.attempts
+        })
+    }
+
+    fn tried(&mut self, key: &[u8]) -> Result<Finding> {
+        let ids = tables::first_id::<Webhook>(key).zip(tables::last_id::<Attempt>(key));
+        let Some((webhook, id)) = ids.filter(|_| key.len() == 32) else {
+            return Ok(Some("the key is no entry".into()));
+        };
+        let attempt = match self.find::<Attempt>(Table::Attempts, id.as_bytes())? {
+            None => return Ok(Some("its attempt is not there".into())),
+            Some(None) => return Ok(None),
+            Some(Some(attempt)) if attempt.webhook_id != webhook => {
+                return Ok(Some("its attempt says otherwise".into()));
+            }
+            Some(Some(attempt)) => attempt,
+        };
+        if self.hours.as_ref().is_none_or(|hours| hours.webhook != webhook) {
+            self.compare_hours()?;
+            self.hours = Some(Hours::of(webhook));
+        }
+        if let Some(hours) = &mut self.hours {
+            hours.attempt(&attempt);
+        }
+        Ok(None)
+    }
+
+    /// The hours of the webhook whose attempts were just walked, against its figures.
+    fn compare_hours(&mut self) -> Result<()> {
+        let Some(hours) = self.hours.take() else { return Ok(()) };
+        for (hour, expected) in hours.rows() {
+            let key = tables::figures(hours.webhook, hour);
+            if self.find::<HourRow>(Table::Figures, &key)?.is_none_or(|row| row.is_some_and(|row| row != expected)) {
+                self.walk.problem(Table::Figures, &key, &format!("the hour should be {expected:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn figures(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let place = tables::first_id::<Webhook>(key).zip(key.last_chunk::<4>());
+        let Some((owner, hour)) = place.filter(|_| key.len() == 20) else {
+            return Ok(Some("the key is no figure".into()));
+        };
+        if u32::from_be_bytes(*hour) != 0 {
+            let hour = whole::<HourRow>(value);
+            let entries = hour.as_ref().map_or(&[][..], Vec::as_slice);
+            *self.hourly.entry(owner).or_default() += entries.iter().map(|minute| i64::from(minute.2)).sum::<i64>();
+            return Ok(hour.err());
+        }
+        let sums = match whole::<SumsRow>(value) {
+            Ok(row) => row.sums,
+            Err(what) => return Ok(Some(what)),
+        };
+        if self.listed.counted {
+            self.view.counted.entry(owner).or_default().add(&sums);
+        }
+        let recounted = self.recount.sums.remove(&owner).unwrap_or_default();
+        *self.hourly.entry(owner).or_default() -= recounted.attempts as i64;
+        Ok((sums != recounted).then(|| format!("the sums are {sums:?}, counted again {recounted:?}")))
+    }
+
+    fn event_key(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let Some(fingerprint) =
+            row::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
+        else {
+            return Ok(Some("does not read back".into()));
+        };
+        let place = key.split_last().and_then(|(kind, id)| Some((*kind, EventId::from_bytes(id.try_into().ok()?))));
+        let Some((kind, id)) = place else { return Ok(Some("the key is none".into())) };
+        if kind == dedup::Kind::EventId as u8 {
+            let named = |event: &Event| {
+                event.event_id.as_ref().is_some_and(|name| dedup::of_event_id(event.app_id, name) == fingerprint)
+            };
+            return Ok(match self.find::<Event>(Table::Events, id.as_bytes())? {
+                None => Some("its event is not there".into()),
+                Some(Some(event)) if !named(&event) => Some("its event has another event_id".into()),
+                _ => None,
+            });
+        }
+        // Under an event of the answer, of an earlier one to the same key, or an id of its own where the answer made none.
+        let head = dedup::head_of_answer(fingerprint);
+        let mut answered = false;
+        self.snapshot.scan(Table::Answers, (Bound::Included(&head), Bound::Unbounded), Way::Up, |key, _| {
+            answered = key.starts_with(&head);
+            Ok(Next::Stop)
+        })?;
+        Ok((!answered).then(|| "the answer that it remembers is not there".into()))
+    }
+
+    fn answer(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
+        let receipt = match state::answer(&self.shelf.vault, key, value) {
+            Ok(receipt) => receipt,
+            Err(what) => return Ok(Some(what)),
+        };
+        let (Some(event), Some(hash)) = (made_by(&receipt), key.first_chunk::<32>()) else { return Ok(None) };
+        let mut kept = tables::one(event);
+        kept.push(dedup::Kind::Answer as u8);
+        let found = self.snapshot.get(Table::EventKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
+        let expected = dedup::of_answer(hash).to_be_bytes();
+        let remembered = found.is_some_and(|found| found.is_none_or(|found| found == expected));
+        Ok((!remembered).then(|| "the answer to this publish is not remembered".into()))
+    }
+
+    /// What can be said only at the end.
+    fn compare_counts(&mut self) -> Result<()> {
+        for (owner, sums) in std::mem::take(&mut self.recount.sums) {
+            let what = format!("there is no row; counted again it is {sums:?}");
+            self.walk.problem(Table::Figures, &tables::figures(owner, 0), &what);
+        }
+        for (owner, difference) in
+            std::mem::take(&mut self.hourly).into_iter().filter(|(_, difference)| *difference != 0)
+        {
+            let what = format!("the hours speak of {difference} attempts more than there are");
+            self.walk.problem(Table::Figures, owner.as_bytes(), &what);
+        }
+        let attempts = self.snapshot.rows(Table::Attempts)?;
+        if attempts != self.recount.attempts {
+            let what = format!("{attempts} attempts, but the deliveries had {}", self.recount.attempts);
+            self.walk.problem(Table::Attempts, &[], &what);
+        }
+        let last = last_id(self.snapshot)?.max(self.span.0);
+        if self.listed.last.is_some_and(|listed| listed < last) {
+            self.walk.problem(Table::Attempts, &last.to_be_bytes(), "the list says that no id is as great as this");
+        }
+        Ok(())
+    }
+}
+
+/// The first event that a publish made.
+fn made_by(receipt: &Receipt) -> Option<EventId> {
+    let Receipt::Published(published) = receipt else { return None };
+    published.iter().find(|one| !one.duplicate).map(|one| one.event.id)
+}
+
+/// The queues that a delivery may stand in: the webhook's, and its key's.
+fn queues_of(delivery: &Delivery) -> Vec<u64> {
+    [Some(0), delivery.ordering_key.as_deref().map(key_hash)].into_iter().flatten().collect()
+}
+
+/// What is wrong with a delivery as it is.
+fn shape(delivery: &Delivery) -> Finding {
+    let is_final = delivery.status.is_final();
+    let tried = delivery.attempts > 0;
+    let wrong = [
+        (is_final != delivery.completed_at.is_some(), "final is what has an end"),
+        (is_final == delivery.next_attempt_at.is_some(), "open is what has a next attempt"),
+        (delivery.status == DeliveryStatus::Pending && tried, "pending, and yet tried"),
+        (delivery.status == DeliveryStatus::Retrying && !tried, "retrying, and yet never tried"),
+        (delivery.last_attempt_id.is_some() != tried, "the last attempt and their number differ"),
+        (delivery.first_attempt_at.is_some() != tried, "the first attempt and their number differ"),
+    ];
+    wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned())
+}

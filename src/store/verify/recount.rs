@@ -1,0 +1,78 @@
+//! Counting again what the figures of a partition say, from its deliveries and attempts.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::figures::{HourRow, Owner};
+use crate::model::figures::{Minute, Sums};
+use crate::model::id::WebhookId;
+use crate::model::{Attempt, Delivery, DeliveryStatus};
+use crate::rules::histogram;
+
+/// Sums by webhook and by job.
+#[derive(Debug, Default)]
+pub(super) struct Recount {
+    pub sums: HashMap<Owner, Sums>,
+    /// Attempts that the deliveries speak of.
+    pub attempts: u64,
+}
+
+impl Recount {
+    pub fn delivery(&mut self, delivery: &Delivery) {
+        self.attempts += u64::from(delivery.attempts);
+        let job = delivery.job_id.map(|job| Owner::from_u128(job.as_u128()));
+        for owner in [Some(delivery.webhook_id), job].into_iter().flatten() {
+            let sums = self.sums.entry(owner).or_default();
+            sums.deliveries += 1;
+            match delivery.status {
+                DeliveryStatus::Delivered => sums.delivered += 1,
+                DeliveryStatus::Failed => sums.failed += 1,
+                DeliveryStatus::Cancelled => sums.cancelled += 1,
+                DeliveryStatus::Pending | DeliveryStatus::Retrying => {}
+            }
+        }
+        self.sums.entry(delivery.webhook_id).or_default().started += u64::from(delivery.attempts > 0);
+    }
+
+    pub fn attempt(&mut self, attempt: &Attempt) {
+        let sums = self.sums.entry(attempt.webhook_id).or_default();
+        sums.attempts += 1;
+        sums.attempts_failed += u64::from(!attempt.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.started_at));
+        if let Some(ms) = attempt.response_time_ms {
+            sums.responses += 1;
+            sums.response_ms += u64::from(ms);
+            sums.tally(histogram::bucket(ms), 1);
+        }
+    }
+}
+
+/// The hours of one webhook.
+#[derive(Debug)]
+pub(super) struct Hours {
+    pub webhook: WebhookId,
+    hours: BTreeMap<u32, BTreeMap<u8, Minute>>,
+}
+
+impl Hours {
+    pub fn of(webhook: WebhookId) -> Hours {
+        Hours { webhook, hours: BTreeMap::new() }
+    }
+
+    pub fn attempt(&mut self, attempt: &Attempt) {
+        let at = attempt.started_at;
+        let minutes = self.hours.entry(at.hour()).or_default();
+        minutes.entry((at.minute() % 60) as u8).or_default().add(Minute {
+            started: u32::from(attempt.number == 1),
+            attempts: 1,
+            failures: u32::from(!attempt.success),
+        });
+    }
+
+    /// Every hour as its row should be.
+    pub fn rows(&self) -> impl Iterator<Item = (u32, HourRow)> {
+        self.hours.iter().map(|(hour, minutes)| {
+            let row = minutes.iter().map(|(minute, m)| (*minute, m.started, m.attempts, m.failures)).collect();
+            (*hour, row)
+        })
+    }
+}

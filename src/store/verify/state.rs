@@ -1,0 +1,194 @@
+//! The walk of `state.redb`, and what the walk of the partitions needs to know from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::super::apply::AnswerRow;
+use super::super::command::Receipt;
+use super::super::error::Result;
+use super::super::figures::Owner;
+use super::super::file::SCHEMA;
+use super::super::job::Job;
+use super::super::reads::AuditRow;
+use super::super::row;
+use super::super::shelf::PartitionRow;
+use super::super::snapshot::{Next, Snapshot, Way};
+use super::super::tables::{self, STATE_TABLES, Table};
+use super::super::vault::Vault;
+use super::Walk;
+use crate::model::figures::Sums;
+use crate::model::id::{AppId, OrganizationId, WebhookId};
+use crate::model::webhook::{Webhook, WebhookState};
+use crate::model::{ApiKey, App, Organization, Time};
+
+/// What is small in `state.redb`, and what the partitions add up to.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub partitions: BTreeMap<u128, PartitionRow>,
+    pub organizations: BTreeSet<OrganizationId>,
+    pub apps: BTreeMap<AppId, OrganizationId>,
+    pub webhooks: BTreeSet<WebhookId>,
+    pub removed: BTreeSet<WebhookId>,
+    pub totals: HashMap<Owner, Sums>,
+    pub states: HashMap<WebhookId, WebhookState>,
+    /// Sums of the partitions that the list calls counted.
+    pub counted: HashMap<Owner, Sums>,
+}
+
+/// Walks all tables of `state.redb`.
+pub(super) fn walk(walk: &mut Walk<'_>, snapshot: &Snapshot, vault: &Vault) -> Result<View> {
+    let mut view = View::default();
+    for table in STATE_TABLES {
+        let mut rows = 0;
+        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+            walk.row();
+            rows += 1;
+            if let Err(what) = read(&mut view, vault, table, key, value) {
+                walk.problem(table, key, &what);
+            }
+            Ok(Next::Go)
+        })?;
+        if rows != snapshot.rows(table)? {
+            walk.problem(table, &[], &format!("{rows} rows are found, {} are counted", snapshot.rows(table)?));
+        }
+    }
+    check_list(walk, &view);
+    Ok(view)
+}
+
+fn read(view: &mut View, vault: &Vault, table: Table, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+    match table {
+        Table::Meta => return meta(key, value),
+        Table::Organizations => {
+            let organization: Organization = whole(value)?;
+            same(key == organization.id.as_bytes())?;
+            view.organizations.insert(organization.id);
+        }
+        Table::Apps => {
+            let app: App = whole(value)?;
+            same(key == app.id.as_bytes())?;
+            known(view.organizations.contains(&app.org_id), "organization")?;
+            view.apps.insert(app.id, app.org_id);
+        }
+        Table::Keys => {
+            let api_key: ApiKey = whole(value)?;
+            same(key == api_key.id.as_bytes())?;
+            known(view.organizations.contains(&api_key.org_id), "organization")?;
+            known(api_key.app_id.is_none_or(|app| view.apps.contains_key(&app)), "app")?;
+        }
+        Table::Webhooks => {
+            let sealed = row::decode_bytes(value).ok_or("does not read back")?;
+            let plain = vault.open(key, sealed).ok_or("does not open with this key")?;
+            let webhook: Webhook = rmp_serde::from_slice(&plain).map_err(|_| "is no webhook inside")?;
+            same(key == webhook.id.as_bytes())?;
+            known(view.apps.get(&webhook.app_id) == Some(&webhook.org_id), "app")?;
+            view.webhooks.insert(webhook.id);
+        }
+        Table::Removed => {
+            let _: Time = whole(value)?;
+            let id = tables::first_id(key).filter(|_| key.len() == 16).ok_or("the key is no webhook")?;
+            if view.webhooks.contains(&id) {
+                return Err("the removed webhook is there".into());
+            }
+            view.removed.insert(id);
+        }
+        Table::Partitions => {
+            let first = u128::from_be_bytes(key.try_into().map_err(|_| "the key is no partition")?);
+            view.partitions.insert(first, whole(value)?);
+        }
+        Table::Totals => drop(view.totals.insert(owner(key)?, whole(value)?)),
+        Table::States => {
+            let id = owner(key)?;
+            known(view.webhooks.contains(&id) || view.removed.contains(&id), "webhook")?;
+            view.states.insert(id, whole(value)?);
+        }
+        Table::StateAnswers => return answer(vault, key, value).map(drop),
+        Table::Jobs => {
+            let job: Job = whole(value)?;
+            same(key == job.id.as_bytes())?;
+            known(view.organizations.contains(&job.org_id), "organization")?;
+        }
+        Table::Audit => {
+            let line: AuditRow = whole(value)?;
+            same(key == line.id.as_bytes())?;
+            known(view.organizations.contains(&line.org_id), "organization")?;
+        }
+        _ => return Err("the table is not of this file".into()),
+    }
+    Ok(())
+}
+
+/// A row of `meta`, in either kind of file.
+pub(super) fn meta(key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+    match key {
+        b"schema" if whole::<u32>(value)? == SCHEMA => Ok(()),
+        b"schema" => Err(format!("the schema is not {SCHEMA}")),
+        _ => row::decode_bytes(value).map(drop).ok_or_else(|| "does not read back".into()),
+    }
+}
+
+/// A kept answer, in either kind of file.
+pub(super) fn answer(vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<Receipt, String> {
+    let answer: AnswerRow = whole(value)?;
+    let plain = vault.open(key, &answer.answer).ok_or("does not open with this key")?;
+    let inside = rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&plain);
+    inside.map(|(receipt, _)| receipt).map_err(|_| "is no receipt inside".to_owned())
+}
+
+/// The value of a row.
+pub(super) fn whole<T: DeserializeOwned>(value: &[u8]) -> std::result::Result<T, String> {
+    row::decode(value).ok_or_else(|| "does not read back".to_owned())
+}
+
+fn owner(key: &[u8]) -> std::result::Result<Owner, String> {
+    tables::first_id(key).filter(|_| key.len() == 16).ok_or_else(|| "the key is no id".to_owned())
+}
+
+fn same(yes: bool) -> std::result::Result<(), String> {
+    if yes { Ok(()) } else { Err("the row is another one's".to_owned()) }
+}
+
+fn known(yes: bool, what: &str) -> std::result::Result<(), String> {
+    if yes { Ok(()) } else { Err(format!("its {what} is not there")) }
+}
+
+/// The newest partition is the active one, and no other.
+fn check_list(walk: &mut Walk<'_>, view: &View) {
+    let newest = view.partitions.keys().next_back().copied();
+    for (&first, row) in &view.partitions {
+        let key = first.to_be_bytes();
+        if row.sealed == (Some(first) == newest) {
+            walk.problem(Table::Partitions, &key, "the newest partition is the one that is not sealed");
+        }
+        if row.counted && (!row.sealed || row.last.is_none()) {
+            walk.problem(Table::Partitions, &key, "counted, but not sealed or without its last id");
+        }
+    }
+}
+
+/// The totals hold at least what the counted partitions that are still there add up to.
+pub(super) fn compare_totals(walk: &mut Walk<'_>, view: &View) {
+    super::super::shelf::STATE_FILE.clone_into(&mut walk.file);
+    for (owner, sums) in &view.counted {
+        let none = Sums::default();
+        let totals = view.totals.get(owner).unwrap_or(&none);
+        let pairs = [
+            ("deliveries", totals.deliveries, sums.deliveries),
+            ("started", totals.started, sums.started),
+            ("delivered", totals.delivered, sums.delivered),
+            ("failed", totals.failed, sums.failed),
+            ("cancelled", totals.cancelled, sums.cancelled),
+            ("attempts", totals.attempts, sums.attempts),
+            ("attempts_failed", totals.attempts_failed, sums.attempts_failed),
+            ("responses", totals.responses, sums.responses),
+            ("response_ms", totals.response_ms, sums.response_ms),
+        ];
+        for (name, total, counted) in pairs.into_iter().filter(|(_, total, counted)| total < counted) {
+            let what = format!("{name}: {total} in all, but {counted} in the counted partitions");
+            walk.problem(Table::Totals, owner.as_bytes(), &what);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Reads beside the writer: whatever it rolls, counts, uncounts and drops meanwhile, nobody sees a sum twice, a row half, or
+//! an error; and who follows a feed misses nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::Rng;
+use crate::disk::FaultyDisk;
+use crate::history::{History, finished_well, plain_event, plain_webhook};
+use postrider::model::Time;
+use postrider::model::id::{DeliveryId, WebhookId};
+use postrider::model::time::{DAY_MS, HOUR_MS};
+use postrider::store::{Caller, Command, Dispatch, Opened, Options, Order, Reach, Receipt, Store, Window, open};
+
+const START: Time = Time(1_772_704_800_000);
+const ROUNDS: u64 = 120;
+
+/// A store with one webhook, and who may ask for everything.
+struct Bench {
+    opened: Opened,
+    by: Caller,
+    webhook: WebhookId,
+    now: Time,
+}
+
+impl Bench {
+    fn new(retention_ms: i64) -> Bench {
+        let options =
+            Options { retention_ms, idempotency_window_ms: HOUR_MS, partition_max_bytes: 1 << 30, min_free_bytes: 0 };
+        let mut rng = Rng::new(1);
+        let disk = Arc::new(FaultyDisk::new(1));
+        let mut opened = open(disk, options, &[7; 32], START, Box::new(move || rng.draw())).unwrap();
+        let first = History::new(Rng::new(2)).batch(&crate::oracle::Oracle::default(), START);
+        let Ok(Receipt::Organization { organization, key, .. }) =
+            opened.writer.apply(&first, START).results.remove(0).map(|a| a.receipt)
+        else {
+            panic!("no organization")
+        };
+        let reach = Reach { org: organization.id, app: None };
+        let by = Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() };
+        let mut bench = Bench { opened, by, webhook: WebhookId::MIN, now: START };
+        let command = Command::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
+        let (Receipt::Webhook(webhook), _) = bench.apply(command) else { panic!("no webhook") };
+        bench.webhook = webhook.id;
+        bench
+    }
+
+    fn apply(&mut self, command: Command) -> (Receipt, Vec<Dispatch>) {
+        let order = Order { by: Some(self.by.clone()), keep: None, command };
+        let mut batch = self.opened.writer.apply(&[order], self.now);
+        assert_eq!(batch.effects.failures, Vec::<String>::new());
+        (batch.results.remove(0).unwrap().receipt, batch.effects.fresh)
+    }
+
+    fn publish(&mut self, number: u64) -> Dispatch {
+        self.apply(Command::Publish(vec![plain_event(number)])).1.remove(0)
+    }
+}
+
+/// Every list and every lookup, as somebody asks who came at any moment.
+fn read_all(store: &Store, bench: (Reach, WebhookId), now: Time) {
+    let (reach, webhook) = bench;
+    let window = Window { from: None, to: None, before: None, limit: 30 };
+    let events = store.events(&crate::found::events(reach, window), now).unwrap().rows;
+    for event in events.iter().rev().take(3) {
+        let made = store.deliveries_of(event.id, now).unwrap();
+        made.iter().for_each(|delivery| drop(store.attempts_of(delivery, now).unwrap()));
+        store.data(event.id, now).unwrap();
+    }
+    store.deliveries(&crate::found::deliveries(reach, Some(webhook), window), now).unwrap();
+    store.attempts(&crate::found::attempts(reach, None, window), now).unwrap();
+    store.due_heads().unwrap();
+    store.backlog(&[webhook]).unwrap();
+    store.running_jobs().unwrap();
+}
+
+#[test]
+fn sums_are_never_seen_twice_or_not_at_all_while_partitions_come_and_go() {
+    let mut bench = Bench::new(2 * DAY_MS);
+    let (store, of) = (bench.opened.store.clone(), (bench.by.reach, bench.webhook));
+    let (made, making, now_ms, over) =
+        (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(START.0 as u64), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                let at_least = made.load(Ordering::SeqCst);
+                let now = Time(now_ms.load(Ordering::SeqCst) as i64);
+                let sums = store.figures(of.1, now).unwrap().sums;
+                let at_most = making.load(Ordering::SeqCst);
+                assert!((at_least..=at_most).contains(&sums.deliveries), "{sums:?} of {at_least} to {at_most}");
+            }
+        });
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                read_all(&store, of, Time(now_ms.load(Ordering::SeqCst) as i64));
+            }
+        });
+        for round in 0..ROUNDS {
+            bench.now = bench.now.plus_ms(5 * HOUR_MS);
+            now_ms.store(bench.now.0 as u64, Ordering::SeqCst);
+            making.fetch_add(2, Ordering::SeqCst);
+            let first = bench.publish(2 * round);
+            made.fetch_add(1, Ordering::SeqCst);
+            bench.apply(Command::Record(Box::new(finished_well(&first, bench.now))));
+            let now = bench.now;
+            bench.opened.writer.roll(now).unwrap();
+            assert_eq!(bench.opened.writer.upkeep(now, false).failures, Vec::<String>::new());
+            // The partition is counted by now: this takes it out of the totals again.
+            let again = bench.apply(Command::Retry { id: first.delivery_id }).1.remove(0);
+            made.fetch_add(1, Ordering::SeqCst);
+            bench.apply(Command::Record(Box::new(finished_well(&again, bench.now))));
+            assert_eq!(bench.opened.writer.upkeep(now, false).failures, Vec::<String>::new());
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    assert!(store.partitions().len() < 15, "nothing was dropped");
+}
+
+#[test]
+fn a_feed_misses_nothing_that_is_committed_late_to_an_older_partition() {
+    let mut bench = Bench::new(400 * DAY_MS);
+    let (store, webhook) = (bench.opened.store.clone(), bench.webhook);
+    let over = AtomicBool::new(false);
+    let mut made: Vec<DeliveryId> = Vec::new();
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen: Vec<DeliveryId> = Vec::new();
+            loop {
+                let last_round = over.load(Ordering::SeqCst);
+                let page = store.feed(webhook, seen.last().copied(), 5, Time(START.0 + DAY_MS)).unwrap();
+                seen.extend(page.iter().map(|delivery| delivery.id));
+                if page.is_empty() && last_round {
+                    return seen;
+                }
+            }
+        });
+        let mut older: Vec<DeliveryId> = Vec::new();
+        for round in 0..ROUNDS {
+            bench.now = bench.now.plus_ms(10);
+            let first = bench.publish(round);
+            made.push(first.delivery_id);
+            bench.apply(Command::Record(Box::new(finished_well(&first, bench.now))));
+            older.push(first.delivery_id);
+            if round % 10 == 9 {
+                let now = bench.now;
+                bench.opened.writer.roll(now).unwrap();
+            }
+            // One batch with a replay in an older partition and a publish in the active one.
+            let again = Order {
+                by: Some(bench.by.clone()),
+                keep: None,
+                command: Command::Retry { id: older[round as usize / 2] },
+            };
+            let fresh =
+                Order { by: Some(bench.by.clone()), keep: None, command: Command::Publish(vec![plain_event(round)]) };
+            let batch = bench.opened.writer.apply(&[again, fresh], bench.now);
+            made.extend(batch.effects.fresh.iter().map(|dispatch| dispatch.delivery_id));
+        }
+        over.store(true, Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    made.sort();
+    assert_eq!(seen, made);
+}

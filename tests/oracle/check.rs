@@ -1,0 +1,352 @@
+//! The store against the oracle, through nothing but the store's public reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
+use postrider::model::time::DAY_MS;
+use postrider::model::{Attempt, Delivery, Time};
+use postrider::store::{Dispatch, Effects, Page, Reach, Store, Window};
+
+use super::found::{SEES_ALL, attempts, deliveries, events};
+use super::oracle::Oracle;
+use super::{Check, Rng, ensure};
+
+type Read<T> = postrider::store::Result<T>;
+
+fn read<T>(what: Read<T>) -> Check<T> {
+    what.map_err(|error| format!("a read failed: {error}"))
+}
+
+/// Everything.
+pub fn all(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check {
+    oracle.events.keys().try_for_each(|id| event(oracle, store, *id))?;
+    settings(oracle, store, true)?;
+    lists(oracle, store, now, rng, usize::MAX)?;
+    due(oracle, store, rng)?;
+    figures(oracle, store, now)?;
+    jobs(oracle, store, now)
+}
+
+/// What has changed since somebody looked, and the newest rows of every list.
+pub fn touched(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check {
+    const ROWS: usize = 12;
+    oracle.touched.iter().try_for_each(|id| event(oracle, store, *id))?;
+    settings(oracle, store, true)?;
+    lists(oracle, store, now, rng, ROWS)?;
+    due(oracle, store, rng)?;
+    figures(oracle, store, now)
+}
+
+/// The state file: what is set up, jobs as they were saved, and the audit, with or without what was done in partitions.
+pub fn settings(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
+    let registry = store.registry();
+    same("organizations", registry.organizations.values().map(|o| &**o), oracle.organizations.values())?;
+    same("apps", registry.apps.values().map(|a| &**a), oracle.apps.values())?;
+    same("keys", registry.keys.values().map(|k| &**k), oracle.keys.values())?;
+    let (found, wanted) = (registry.webhooks.values(), oracle.webhooks.values());
+    ensure!(found.len() == wanted.len(), "webhooks: {found:?} are there, {wanted:?} should be");
+    for (found, wanted) in found.zip(wanted) {
+        ensure!(**found == *wanted, "webhook {}: {} should be {}", wanted.id, json(&**found), json(wanted));
+    }
+    for app in oracle.apps.keys() {
+        let found: Vec<WebhookId> = registry.webhooks_of(*app).map(|w| w.id).collect();
+        let wanted: Vec<WebhookId> = oracle.webhooks.values().filter(|w| w.app_id == *app).map(|w| w.id).collect();
+        ensure!(found == wanted, "webhooks of app {app}: {found:?} should be {wanted:?}");
+    }
+    for key in oracle.keys.values() {
+        let found = registry.key_by_hash(&key.hash).map(|k| k.id);
+        ensure!(found == Some(key.id), "key {} is found by its hash as {found:?}", key.id);
+    }
+    for (id, job) in &oracle.jobs {
+        let found = read(store.job(Reach { org: job.org_id, app: None }, *id))?;
+        let saved = found.map(|f| (f.status, f.position, f.exhausted, f.matched));
+        let wanted = Some((job.status, job.position, job.exhausted, job.matched));
+        ensure!(saved == wanted, "job {id}: {saved:?} should be {wanted:?}");
+    }
+    audit(oracle, store, with_deeds)
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Of the audit, the newest rows are compared: it only ever grows.
+const AUDIT_ROWS: usize = 30;
+
+fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
+    let shows = |action: &str| with_deeds || !(action.starts_with("delivery.") || action.starts_with("event."));
+    for org in oracle.organizations.keys() {
+        let reach = Reach { org: *org, app: None };
+        let rows = pages(20, AUDIT_ROWS, |window| store.audit(reach, window))?;
+        let lines = rows.iter().map(|r| (r.action.as_str(), &r.target, r.request_id.as_ref()));
+        let noted = oracle.audit.iter().rev().filter(|noted| noted.org == *org);
+        let wanted = noted.map(|n| (n.action, &n.target, n.request_id.as_ref()));
+        let found: Vec<_> = lines.filter(|(action, ..)| shows(action)).take(AUDIT_ROWS / 2).collect();
+        let wanted: Vec<_> = wanted.filter(|(action, ..)| shows(action)).take(found.len().max(1)).collect();
+        ensure!(found == wanted, "the audit: {}", difference(&found, &wanted));
+    }
+    Ok(())
+}
+
+/// One partition.
+pub fn partition(oracle: &Oracle, store: &Store, first: u128) -> Check {
+    let here = oracle.events.keys().filter(|id| oracle.home_of(**id) == first);
+    here.copied().try_for_each(|id| event(oracle, store, id))
+}
+
+/// An event with its bytes, its deliveries and their attempts.
+fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
+    let Some(posted) = oracle.events.get(&id) else { return Ok(()) };
+    let event = &posted.event;
+    let reach = Reach { org: event.org_id, app: None };
+    let found = read(store.event(reach, event.id, SEES_ALL))?;
+    ensure!(found.as_ref() == Some(event), "event {}: {found:?} should be {event:?}", event.id);
+    let data = read(store.data(event.id, SEES_ALL))?;
+    let wanted = event.erased_at.is_none().then_some(&posted.data);
+    ensure!(data.as_ref() == wanted, "the data of {} is not what was posted", event.id);
+    let made: Vec<Delivery> = oracle.deliveries_of(event.id).map(|made| oracle.shown(&made.row)).collect();
+    let found = read(store.deliveries_of(event.id, SEES_ALL))?;
+    same("deliveries of an event", found.iter(), made.iter())?;
+    for delivery in &made {
+        let found = read(store.attempts_of(delivery, SEES_ALL))?;
+        same("attempts of a delivery", found.iter(), oracle.attempts_of(delivery).into_iter())?;
+    }
+    Ok(())
+}
+
+/// Lists of everything and by webhook, as they look at `now`: the first so many rows.
+fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) -> Check {
+    let mut limit = || 1 + rng.below(30) as usize;
+    for org in oracle.organizations.keys() {
+        let reach = Reach { org: *org, app: None };
+        let found = pages(limit(), rows, |w| store.events(&events(reach, w), now))?;
+        let kept =
+            oracle.events.values().rev().map(|p| &p.event).filter(|e| e.org_id == *org && oracle.is_kept(e.id, now));
+        same("events", found.iter().take(rows), kept.take(rows))?;
+        let found = pages(limit(), rows, |w| store.deliveries(&deliveries(reach, None, w), now))?;
+        let made = of_webhook(oracle, now, |d| d.org_id == *org);
+        same("deliveries", found.iter().take(rows), made.iter().rev().take(rows))?;
+        let found = pages(limit(), rows, |w| store.attempts(&attempts(reach, None, w), now))?;
+        let kept = oracle.attempts.values().rev().filter(|a| a.org_id == *org && oracle.is_kept(a.event_id, now));
+        same("attempts", found.iter().take(rows), kept.take(rows))?;
+    }
+    for webhook in oracle.webhooks.values() {
+        let reach = Reach { org: webhook.org_id, app: None };
+        let made = of_webhook(oracle, now, |d| d.webhook_id == webhook.id);
+        let found = pages(limit(), rows, |w| store.deliveries(&deliveries(reach, Some(webhook.id), w), now))?;
+        same("deliveries of a webhook", found.iter().take(rows), made.iter().rev().take(rows))?;
+        let found = pages(limit(), rows, |w| store.attempts(&attempts(reach, Some(webhook.id), w), now))?;
+        let kept = |a: &&Attempt| a.webhook_id == webhook.id && oracle.is_kept(a.event_id, now);
+        let tried = oracle.attempts.values().rev().filter(kept);
+        same("attempts of a webhook", found.iter().take(rows), tried.take(rows))?;
+        let after = made.iter().rev().nth(rows.min(made.len())).map(|d| d.id);
+        let fed = made.iter().filter(|d| after.is_none_or(|after| d.id > after));
+        same("the feed", feed(store, webhook.id, after, limit(), now)?.iter(), fed)?;
+    }
+    Ok(())
+}
+
+fn of_webhook(oracle: &Oracle, now: Time, wanted: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    let rows = oracle.deliveries.values().map(|made| &made.row);
+    rows.filter(|row| wanted(row) && oracle.is_kept(row.event_id, now)).map(|row| oracle.shown(row)).collect()
+}
+
+fn feed(store: &Store, webhook: WebhookId, after: Option<DeliveryId>, limit: usize, now: Time) -> Check<Vec<Delivery>> {
+    let mut all: Vec<Delivery> = Vec::new();
+    loop {
+        let page = read(store.feed(webhook, all.last().map(|d| d.id).or(after), limit, now))?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}
+
+/// The first pages of a list as one, until there are so many rows.
+fn pages<T>(limit: usize, enough: usize, mut list: impl FnMut(Window) -> Read<Page<T>>) -> Check<Vec<T>> {
+    let mut window = Window { from: None, to: None, before: None, limit };
+    let mut rows = Vec::new();
+    loop {
+        let page = read(list(window))?;
+        ensure!(page.rows.len() <= limit, "a page of {limit} rows has {}", page.rows.len());
+        rows.extend(page.rows);
+        match page.next.filter(|_| rows.len() < enough) {
+            Some(next) => window.before = Some(next),
+            None => return Ok(rows),
+        }
+    }
+}
+
+/// Everything that may be sent some time, in the order in which the scheduler takes it.
+fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
+    let wanted = oracle.due();
+    let heads: BTreeMap<WebhookId, Time> =
+        read(store.due_heads())?.into_iter().rev().fold(BTreeMap::new(), |mut all, (id, at)| {
+            all.entry(id).and_modify(|known: &mut Time| *known = at.min(*known)).or_insert(at);
+            all
+        });
+    let firsts: BTreeMap<WebhookId, Time> = wanted.iter().map(|(id, of_one)| (*id, of_one[0].0)).collect();
+    ensure!(heads == firsts, "due first: {heads:?} should be {firsts:?}");
+    for (webhook, wanted) in &wanted {
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let slice = read(store.due(*webhook, after, Time::MAX, 1 + rng.below(6) as usize, 20_000))?;
+            ensure!(slice.damaged.is_empty(), "damaged: {:?}", slice.damaged);
+            for dispatch in &slice.ready {
+                dispatched(oracle, dispatch)?;
+                found.push((dispatch.due, dispatch.delivery_id));
+            }
+            if slice.next.is_none() {
+                break;
+            }
+            ensure!(slice.last.is_some(), "a slice of {webhook} makes no progress");
+            after = slice.last;
+        }
+        ensure!(found == *wanted, "due for {webhook}: {found:?} should be {wanted:?}");
+    }
+    let (found, next) = read(store.ended(Time::MAX, usize::MAX))?;
+    let found: BTreeSet<DeliveryId> = found.into_iter().map(|ended| ended.delivery).collect();
+    let wanted: BTreeSet<DeliveryId> = oracle.ends().into_keys().collect();
+    ensure!(found == wanted && next.is_none(), "ending: {found:?} should be {wanted:?}");
+    Ok(())
+}
+
+/// What is handed to the scheduler is what the delivery and its event say.
+fn dispatched(oracle: &Oracle, dispatch: &Dispatch) -> Check {
+    let id = dispatch.delivery_id;
+    let made = oracle.deliveries.get(&id).ok_or_else(|| format!("{id} is sent and is not known"))?;
+    let posted = oracle.events.get(&made.row.event_id).ok_or_else(|| format!("{id} is sent without an event"))?;
+    let is_again = made.row.replay_of.is_some() || made.row.job_id.is_some();
+    let trigger = match (made.row.manual, made.row.attempts) {
+        (true, _) => "Manual",
+        (false, 1..) => "Retry",
+        (false, 0) if is_again => "Replay",
+        (false, 0) => "Event",
+    };
+    let retention_end = posted.event.received_at.plus_ms(oracle.retention_ms);
+    let end = made.row.expires_at.map_or(retention_end, |end| end.min(retention_end));
+    let found = (dispatch.number, format!("{:?}", dispatch.trigger), dispatch.retry_of, dispatch.end, &dispatch.data);
+    let wanted = (made.row.attempts + 1, trigger.to_owned(), made.row.last_attempt_id, end, &posted.data);
+    ensure!(found == wanted, "{id} is sent as {found:?}, not as {wanted:?}");
+    ensure!(
+        dispatch.event.id == posted.event.id && dispatch.webhook_id == made.row.webhook_id,
+        "{id} is sent elsewhere"
+    );
+    Ok(())
+}
+
+fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
+    let due = oracle.due();
+    for webhook in oracle.webhooks.keys() {
+        let found = read(store.figures(*webhook, now))?;
+        let wanted = oracle.lifetime(*webhook);
+        ensure!(found.sums == wanted, "figures of {webhook}: {:?} should be {wanted:?}", found.sums);
+        let mut minutes = BTreeMap::new();
+        for ((_, minute, _), counts) in oracle.minutes.iter().filter(|((owner, _, _), _)| owner == webhook) {
+            let sum: &mut postrider::model::figures::Minute = minutes.entry(*minute).or_default();
+            sum.add(*counts);
+        }
+        let day = now.minus_ms(DAY_MS).minute() + 1..=now.minute();
+        let wanted: Vec<_> = minutes.into_iter().filter(|(minute, _)| day.contains(minute)).collect();
+        ensure!(found.minutes == wanted, "minutes of {webhook}: {:?} should be {wanted:?}", found.minutes);
+        let state = store.state(*webhook);
+        let wanted = oracle.states.get(webhook).copied().unwrap_or_default();
+        ensure!(state == wanted, "state of {webhook}: {state:?} should be {wanted:?}");
+        let backlog = read(store.backlog(&[*webhook]))?;
+        let open =
+            oracle.deliveries.values().filter(|m| m.row.webhook_id == *webhook && !m.row.status.is_final()).count();
+        ensure!(backlog.waiting == open as u64, "{} wait for {webhook}, {open} should", backlog.waiting);
+        let first = due.get(webhook).map(|due| due[0].0);
+        ensure!(backlog.oldest_due == first, "oldest due of {webhook}: {:?} should be {first:?}", backlog.oldest_due);
+    }
+    Ok(())
+}
+
+fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
+    for (id, job) in &oracle.jobs {
+        let reach = Reach { org: job.org_id, app: None };
+        let found = read(store.job(reach, *id))?;
+        let wanted = oracle.job_shown(*id);
+        ensure!(found == wanted, "job {id}: {found:?} should be {wanted:?}");
+        let (found, wanted) = (read(store.matching(reach, &job.spec, now))?, oracle.matching(reach, &job.spec, now));
+        ensure!(found == wanted, "job {id} would match {found}, not {wanted}");
+    }
+    Ok(())
+}
+
+/// What a batch tells the scheduler: everything that became due, everything that must not go any more.
+pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
+    for dispatch in &effects.fresh {
+        let made = oracle.deliveries.get(&dispatch.delivery_id);
+        // What was made and ended in the same batch is withdrawn as well.
+        if made.is_some_and(|made| made.due) {
+            dispatched(oracle, dispatch)?;
+            ensure!(dispatch.due <= now, "{} is handed out before it is due", dispatch.delivery_id);
+        } else {
+            let withdrawn = effects.withdrawn.iter().any(|(_, id)| *id == dispatch.delivery_id);
+            ensure!(withdrawn, "{} may not go", dispatch.delivery_id);
+        }
+    }
+    let found: BTreeSet<DeliveryId> = effects.withdrawn.iter().map(|(_, id)| *id).collect();
+    let wanted: BTreeSet<DeliveryId> = oracle.withdrawn.iter().copied().collect();
+    ensure!(found == wanted, "withdrawn: {found:?} should be {wanted:?}");
+    Ok(())
+}
+
+/// Nothing becomes due without the scheduler hearing of it, even where a commit failed and is there.
+pub fn told(oracle: &Oracle, effects: &Effects) -> Check {
+    for (webhook, at, id) in &oracle.newly_due {
+        let still = oracle.deliveries.get(id).is_some_and(|made| made.due && made.row.next_attempt_at == Some(*at));
+        let told = effects.fresh.iter().any(|dispatch| dispatch.delivery_id == *id)
+            || effects.due.iter().any(|(other, from)| other == webhook && *from <= (*at).max(Time::ZERO));
+        ensure!(told || !still, "{id} is due at {at} and nobody was told");
+    }
+    Ok(())
+}
+
+/// Two lists, with the first difference in words.
+fn same<'a, T: PartialEq + std::fmt::Debug + 'a>(
+    what: &str,
+    found: impl Iterator<Item = &'a T>,
+    wanted: impl Iterator<Item = &'a T>,
+) -> Check {
+    let (found, wanted): (Vec<&T>, Vec<&T>) = (found.collect(), wanted.collect());
+    if let Some((found, wanted)) = found.iter().zip(&wanted).find(|(found, wanted)| found != wanted) {
+        return Err(format!("{what}: {}", difference(found, wanted)));
+    }
+    ensure!(found.len() == wanted.len(), "{what}: {} are there, {} should be", found.len(), wanted.len());
+    Ok(())
+}
+
+/// What differs, line by line, with the first line for which of them it is.
+pub fn difference(found: &impl std::fmt::Debug, wanted: &impl std::fmt::Debug) -> String {
+    let (found, wanted) = (format!("{found:#?}"), format!("{wanted:#?}"));
+    let (found, wanted): (Vec<&str>, Vec<&str>) = (found.lines().collect(), wanted.lines().collect());
+    let differs = |line: &&&str, other: &[&str]| !other.contains(line);
+    let only_found: Vec<&str> = found.iter().filter(|line| differs(line, &wanted)).map(|line| line.trim()).collect();
+    let only_wanted: Vec<&str> = wanted.iter().filter(|line| differs(line, &found)).map(|line| line.trim()).collect();
+    format!(
+        "{}: {only_found:?} should be {only_wanted:?}",
+        found.iter().take(3).map(|line| line.trim()).collect::<String>()
+    )
+}
+
+/// Reads that must show nothing: what retention has ended is hidden to the millisecond.
+pub fn hidden(oracle: &Oracle, store: &Store) -> Check {
+    let Some(posted) = oracle.events.values().next() else { return Ok(()) };
+    let event = &posted.event;
+    let reach = Reach { org: event.org_id, app: None };
+    let end = event.received_at.plus_ms(oracle.retention_ms);
+    let last = Time(end.0 - 1);
+    ensure!(read(store.event(reach, event.id, last))?.is_some(), "{} is hidden too early", event.id);
+    ensure!(read(store.event(reach, event.id, end))?.is_none(), "{} is shown too long", event.id);
+    ensure!(read(store.data(event.id, end))?.is_none(), "the data of {} is shown too long", event.id);
+    for made in oracle.deliveries_of(event.id) {
+        let id = made.row.id;
+        ensure!(read(store.delivery(reach, id, last))?.is_some(), "{id} is hidden too early");
+        ensure!(read(store.delivery(reach, id, end))?.is_none(), "{id} is shown too long");
+    }
+    let gone = Reach { org: Id::MAX, app: None };
+    ensure!(read(store.event(gone, event.id, last))?.is_none(), "{} is shown to anybody", event.id);
+    Ok(())
+}

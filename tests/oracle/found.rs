@@ -1,0 +1,172 @@
+//! What the store shows that the oracle does not know yet: the ids and jitter that only the store draws.
+
+use std::sync::Arc;
+
+use postrider::model::id::{AttemptId, DeliveryId, EventId, WebhookId};
+use postrider::model::{Attempt, Delivery, Event, Time};
+use postrider::store::job::{Job, JobId};
+use postrider::store::{AttemptQuery, DeliveryQuery, EventQuery, NewEvent, Page, Reach, Registry, Store, Window};
+
+use super::oracle::Oracle;
+use super::{Check, ensure};
+
+/// Rows that nobody has claimed yet, oldest first.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub store: Store,
+    pub registry: Arc<Registry>,
+    pub events: Vec<Event>,
+    pub deliveries: Vec<Delivery>,
+    pub attempts: Vec<Attempt>,
+    pub jobs: Vec<Job>,
+}
+
+impl Found {
+    /// Everything in the store whose id is greater than any that the oracle knows.
+    pub fn since(oracle: &Oracle, store: &Store) -> Check<Found> {
+        let registry = store.registry();
+        let mut found = Found {
+            store: store.clone(),
+            registry: registry.clone(),
+            events: Vec::new(),
+            deliveries: Vec::new(),
+            attempts: Vec::new(),
+            jobs: Vec::new(),
+        };
+        for org in registry.organizations.keys() {
+            let reach = Reach { org: *org, app: None };
+            found.events.extend(newer(
+                oracle.last,
+                |e: &Event| e.id.as_u128(),
+                |w| store.events(&events(reach, w), SEES_ALL),
+            )?);
+            found.deliveries.extend(newer(
+                oracle.last,
+                |d: &Delivery| d.id.as_u128(),
+                |w| store.deliveries(&deliveries(reach, None, w), SEES_ALL),
+            )?);
+            found.attempts.extend(newer(
+                oracle.last,
+                |a: &Attempt| a.id.as_u128(),
+                |w| store.attempts(&attempts(reach, None, w), SEES_ALL),
+            )?);
+            found.jobs.extend(newer(oracle.last, |j: &Job| j.id.as_u128(), |w| store.jobs(reach, w))?);
+        }
+        found.events.sort_by_key(|e| e.id);
+        found.deliveries.sort_by_key(|d| d.id);
+        found.attempts.retain(|a| !oracle.attempts.contains_key(&a.id));
+        found.attempts.sort_by_key(|a| a.id);
+        found.jobs.retain(|job| !oracle.jobs.contains_key(&job.id));
+        Ok(found)
+    }
+
+    /// The event that a publish made: the first that looks like it.
+    pub fn event(&mut self, new: &NewEvent) -> Check<Event> {
+        let like =
+            |e: &Event| e.event_type == new.event_type && e.metadata == new.metadata && e.event_id == new.event_id;
+        let at = self.events.iter().position(like).ok_or_else(|| format!("no event like {new:?} is there"))?;
+        Ok(self.events.remove(at))
+    }
+
+    /// The delivery that was made for an event and a webhook.
+    pub fn delivery(
+        &mut self,
+        event: EventId,
+        webhook: WebhookId,
+        replay_of: Option<DeliveryId>,
+        job: Option<JobId>,
+    ) -> Check<DeliveryId> {
+        let like = |d: &Delivery| (d.event_id, d.webhook_id, d.replay_of, d.job_id) == (event, webhook, replay_of, job);
+        let at = self.deliveries.iter().position(like);
+        let at = at.ok_or_else(|| format!("no delivery of {event} to {webhook} (again: {replay_of:?}) is there"))?;
+        Ok(self.deliveries.remove(at).id)
+    }
+
+    /// The attempt that was recorded: under the id it was given, or as the number so-and-so of its delivery.
+    pub fn attempt(&mut self, given: Option<AttemptId>, delivery: &Delivery, number: u32) -> Check<Attempt> {
+        let like = |a: &Attempt| (a.delivery_id, a.number) == (delivery.id, number);
+        if let Some(at) = self.attempts.iter().position(like) {
+            return Ok(self.attempts.remove(at));
+        }
+        let reach = Reach { org: delivery.org_id, app: None };
+        let found = match given {
+            Some(id) => self.store.attempt(reach, id, SEES_ALL).map_err(|e| e.to_string())?,
+            None => None,
+        };
+        found.filter(like).ok_or_else(|| format!("no attempt {number} of {} is there", delivery.id))
+    }
+
+    /// Nothing is left in one partition that no order explains.
+    pub fn is_explained_in(&self, oracle: &Oracle, first: u128) -> Check {
+        let mut here = self.clone();
+        here.events.retain(|e| oracle.home_of(e.id) == first);
+        here.deliveries.retain(|d| oracle.home_of(d.event_id) == first);
+        here.attempts.retain(|a| oracle.home_of(a.event_id) == first);
+        here.jobs.clear();
+        here.is_explained()
+    }
+
+    /// Nothing is left that no order explains.
+    pub fn is_explained(&self) -> Check {
+        ensure!(self.events.is_empty(), "events that nobody published: {:?}", self.events);
+        ensure!(self.deliveries.is_empty(), "deliveries that nobody made: {:?}", self.deliveries);
+        ensure!(self.attempts.is_empty(), "attempts that nobody recorded: {:?}", self.attempts);
+        ensure!(self.jobs.is_empty(), "jobs that nobody asked for: {:?}", self.jobs);
+        Ok(())
+    }
+}
+
+/// A moment before every retention: reads at it show whatever is on the disk.
+pub const SEES_ALL: Time = Time::ZERO;
+
+/// Rows of a list that are newer than `last`, page by page.
+fn newer<T>(
+    last: u128,
+    id: impl Fn(&T) -> u128,
+    mut list: impl FnMut(Window) -> postrider::store::Result<Page<T>>,
+) -> Check<Vec<T>> {
+    let from = Some(EventId::from_u128(last).time());
+    let mut window = Window { from, to: None, before: None, limit: 20 };
+    let mut rows = Vec::new();
+    loop {
+        let page = list(window).map_err(|e| e.to_string())?;
+        let count = page.rows.len();
+        rows.extend(page.rows.into_iter().filter(|row| id(row) > last));
+        window.before = page.next;
+        if page.next.is_none_or(|next| next <= last) || count == 0 {
+            return Ok(rows);
+        }
+    }
+}
+
+pub fn events(reach: Reach, window: Window) -> EventQuery {
+    EventQuery { reach, event_type: None, subject: None, search: None, window }
+}
+
+pub fn deliveries(reach: Reach, webhook: Option<WebhookId>, window: Window) -> DeliveryQuery {
+    DeliveryQuery {
+        reach,
+        webhook,
+        event: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: None,
+        window,
+    }
+}
+
+pub fn attempts(reach: Reach, webhook: Option<WebhookId>, window: Window) -> AttemptQuery {
+    AttemptQuery {
+        reach,
+        webhook,
+        delivery: None,
+        event: None,
+        success: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: None,
+        window,
+    }
+}

@@ -1,0 +1,453 @@
+//! Orders made up from a seed: what producers, people, the sender and the janitor may ask, sensible or not.
+//!
+//! Invariant: every order that makes something carries a number of its own in what is made (a name, metadata, a rate), so
+//! that what is found afterwards says which order it comes from.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use postrider::model::attempt::{Outcome, Timings, Trigger};
+use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
+use postrider::model::webhook::{ContentType, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Webhook};
+use postrider::model::{DeliveryStatus, Scope, Time};
+use postrider::store::job::{JobSpec, JobStatus};
+use postrider::store::{Caller, Command, Dispatch, Finished, Keep, NewEvent, NewKey, Order, Reach};
+
+use super::Rng;
+use super::oracle::{Made, Oracle};
+
+const TYPES: [&str; 4] = ["invoice.paid", "invoice.sent", "order.made.twice", "a"];
+const PATTERNS: [&str; 4] = ["invoice.*", "order.**", "a", "postrider.**"];
+const LINES: [&str; 2] = ["blue", "green"];
+/// So that a fan-out stays small enough to follow.
+const WEBHOOKS_MAX: usize = 8;
+const APPS_MAX: usize = 5;
+const ORGANIZATIONS_MAX: usize = 2;
+/// Orders with a key that may be sent again.
+const PAST_ORDERS_MAX: usize = 40;
+
+#[derive(Debug, Clone)]
+pub struct History {
+    rng: Rng,
+    number: u64,
+    past: Vec<Order>,
+    /// Whether there is more to publish than to manage.
+    pub is_calm: bool,
+}
+
+impl History {
+    pub fn new(rng: Rng) -> History {
+        History { rng, number: 0, past: Vec::new(), is_calm: false }
+    }
+
+    /// The orders of one batch.
+    pub fn batch(&mut self, oracle: &Oracle, now: Time) -> Vec<Order> {
+        if oracle.organizations.is_empty() {
+            return vec![Order::internal(self.organization())];
+        }
+        let count = 1 + self.rng.below(8);
+        let mut orders: Vec<Order> = Vec::new();
+        for _ in 0..count {
+            let order = if self.rng.chance(8) { self.repeated() } else { None };
+            let order = order.or_else(|| self.order(oracle, now)).filter(|order| !oracle.is_doubtful(order, now));
+            // What an app takes with it is not told apart from what was never made.
+            let comes_first = matches!(order.as_ref().map(|o| &o.command), Some(Command::RemoveApp { .. }));
+            match order {
+                Some(order) if comes_first => orders.insert(0, order),
+                order => orders.extend(order),
+            }
+        }
+        orders
+    }
+
+    /// Sends something again as a client does that had no answer.
+    pub fn remember(&mut self, order: &Order) {
+        if order.keep.is_some() {
+            self.past.push(order.clone());
+            if self.past.len() > PAST_ORDERS_MAX {
+                self.past.remove(0);
+            }
+        }
+    }
+
+    fn repeated(&mut self) -> Option<Order> {
+        let mut order = self.rng.pick(&self.past)?;
+        if let (Some(keep), Command::Publish(events)) = (&mut order.keep, &mut order.command)
+            && self.rng.chance(10)
+        {
+            keep.request[0] ^= 1;
+            events[0].data = Bytes::from_static(b"{\"other\":true}");
+        }
+        Some(order)
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn order(&mut self, oracle: &Oracle, now: Time) -> Option<Order> {
+        let choice = self.rng.below(if self.is_calm { 92 } else { 100 });
+        let command = match choice {
+            0..20 => Command::Publish(vec![self.event(oracle, now)]),
+            20..26 => {
+                let count = 1 + self.rng.below(4);
+                Command::Publish((0..count).map(|_| self.event(oracle, now)).collect())
+            }
+            26..66 => return self.outcome(oracle, now).map(Order::internal),
+            66..69 => return self.expiry(oracle).map(Order::internal),
+            69..74 => Command::Retry { id: self.delivery(oracle)? },
+            74..78 => Command::CancelDelivery { id: self.delivery(oracle)? },
+            78..80 => Command::CancelEvent { id: self.event_id(oracle)? },
+            80..82 => Command::EraseEvent { id: self.event_id(oracle)? },
+            82..83 => Command::CreateJob { spec: self.job(oracle, now)? },
+            83..89 => return self.slice(oracle, now).map(Order::internal),
+            89..92 => Command::SetStatus { id: self.webhook_id(oracle)?, status: self.status_wish() },
+            _ => self.change(oracle, now)?,
+        };
+        let by = self.caller(oracle)?;
+        let number = self.next_number();
+        let keep = self.rng.chance(25).then(|| Keep {
+            key: marked(1, number),
+            request: marked(2, number),
+            extra: self.rng.chance(30).then(|| Bytes::from(format!("extra {number}"))),
+            secret: self.rng.chance(20),
+        });
+        Some(Order { by: Some(by), keep, command })
+    }
+
+    /// A change of what is set up.
+    fn change(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
+        let number = self.next_number();
+        Some(match self.rng.below(15) {
+            0..3 if oracle.webhooks.len() < WEBHOOKS_MAX => {
+                Command::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)) }
+            }
+            0..6 => Command::UpdateWebhook { webhook: Box::new(self.changed(oracle)?) },
+            6 => Command::RemoveWebhook { id: self.webhook_id(oracle)? },
+            7 => Command::RotateSecret {
+                id: self.webhook_id(oracle)?,
+                secret: Secret { text: format!("whsec_{number}"), created_at: now, expires_at: None },
+                overlap_s: self.rng.below(3) as u32 * 40_000,
+            },
+            8 => Command::ReadSecret { id: self.webhook_id(oracle)? },
+            9 if oracle.apps.len() < APPS_MAX => Command::CreateApp { name: format!("app-{number}"), uid: self.uid() },
+            9 | 10 => {
+                let uid = self.rng.chance(50).then(|| self.uid());
+                let name = self.rng.chance(50).then(|| format!("app-{number}"));
+                Command::UpdateApp { id: self.app(oracle)?, name, uid }
+            }
+            11 if self.rng.chance(40) => Command::RemoveApp { id: self.app(oracle)? },
+            11 | 12 if oracle.keys.len() < 6 => {
+                let app = if self.rng.chance(60) { None } else { self.app(oracle) };
+                Command::CreateKey { key: NewKey { app, ..key(number) } }
+            }
+            12 => Command::RevokeKey { id: self.rng.pick(&oracle.keys.keys().skip(1).copied().collect::<Vec<_>>())? },
+            13 if oracle.organizations.len() < ORGANIZATIONS_MAX => self.organization(),
+            13 => {
+                let running: Vec<_> = oracle.jobs.keys().copied().collect();
+                Command::CancelJob { id: self.rng.pick(&running)? }
+            }
+            _ => Command::KeepAnswer { body: Bytes::from(format!("answer {number}")) },
+        })
+    }
+
+    fn organization(&mut self) -> Command {
+        let number = self.next_number();
+        Command::CreateOrganization { name: format!("org-{number}"), key: key(number) }
+    }
+
+    fn uid(&mut self) -> Option<String> {
+        self.rng.chance(60).then(|| format!("uid-{}", self.rng.below(4)))
+    }
+
+    fn caller(&mut self, oracle: &Oracle) -> Option<Caller> {
+        let key = self.rng.pick(&oracle.keys.values().collect::<Vec<_>>())?;
+        let reach = Reach { org: key.org_id, app: key.app_id };
+        let request_id = format!("r{}", self.next_number());
+        Some(Caller { key: key.id, reach, remote_addr: None, request_id })
+    }
+
+    fn app(&mut self, oracle: &Oracle) -> Option<AppId> {
+        self.rng.pick(&oracle.apps.keys().copied().collect::<Vec<_>>())
+    }
+
+    fn webhook_id(&mut self, oracle: &Oracle) -> Option<WebhookId> {
+        self.rng.pick(&oracle.webhooks.keys().copied().collect::<Vec<_>>())
+    }
+
+    /// Any delivery, more often one that is open; rarely one that never was.
+    fn delivery(&mut self, oracle: &Oracle) -> Option<DeliveryId> {
+        if self.rng.chance(3) {
+            return Some(Id::from_u128(u128::from(self.rng.draw()) << 60));
+        }
+        let all: Vec<&Made> = oracle.deliveries.values().collect();
+        let open: Vec<&Made> = all.iter().filter(|made| !made.row.status.is_final()).copied().collect();
+        let among = if self.rng.chance(60) && !open.is_empty() { open } else { all };
+        self.rng.pick(&among).map(|made| made.row.id)
+    }
+
+    fn event_id(&mut self, oracle: &Oracle) -> Option<EventId> {
+        self.rng.pick(&oracle.events.keys().copied().collect::<Vec<_>>())
+    }
+
+    fn event(&mut self, oracle: &Oracle, now: Time) -> NewEvent {
+        let number = self.next_number();
+        let name = self.rng.chance(30).then(|| format!("name-{}", self.rng.below(12)));
+        // The same name mostly comes with the same content.
+        let data = match &name {
+            Some(name) if self.rng.chance(85) => format!("{{\"name\":{name:?},\"n\":3}}"),
+            _ if self.rng.chance(4) => {
+                format!("{{\"n\":{number},\"long\":{:?}}}", "x".repeat(8_000 + self.rng.below(12_000) as usize))
+            }
+            _ => format!("{{\"n\":{}, \"number\":{number}}}", self.rng.below(10)),
+        };
+        let event_type = if name.is_some() { TYPES[0] } else { TYPES[self.rng.below(4) as usize] };
+        NewEvent {
+            app: if self.rng.chance(70) { None } else { self.app(oracle) },
+            event_type: event_type.into(),
+            data: data.into(),
+            event_id: name,
+            occurred_at: self.rng.chance(10).then(|| now.minus_ms(60_000)),
+            subject: self.rng.chance(10).then(|| "lead@example.com".into()),
+            channels: if self.rng.chance(20) { vec!["eu".into()] } else { vec![] },
+            ordering_key: self.rng.chance(50).then(|| LINES[self.rng.below(2) as usize].into()),
+            deliver_at: self.rng.chance(8).then(|| now.plus_ms(self.rng.within(-5_000, 4 * 86_400_000))),
+            expires_at: self.rng.chance(8).then(|| now.plus_ms(self.rng.within(-5_000, 600_000))),
+            metadata: BTreeMap::from([("number".to_owned(), number.to_string())]),
+            traceparent: None,
+        }
+    }
+
+    fn webhook(&mut self, oracle: &Oracle, now: Time) -> Webhook {
+        let number = self.next_number();
+        let mut webhook = plain_webhook(&format!("hook-{number}"), now);
+        if self.rng.chance(30) {
+            webhook.app_id = self.app(oracle).unwrap_or(AppId::MIN);
+        }
+        self.vary(&mut webhook);
+        webhook
+    }
+
+    fn vary(&mut self, webhook: &mut Webhook) {
+        let rng = &mut self.rng;
+        webhook.ordered = [Ordered::No, Ordered::No, Ordered::Webhook, Ordered::Key][rng.below(4) as usize];
+        webhook.event_types = (0..rng.below(3)).map(|_| PATTERNS[rng.below(4) as usize].to_owned()).collect();
+        webhook.channels = if rng.chance(10) { vec!["eu".into()] } else { vec![] };
+        webhook.filter = rng.chance(20).then(|| "{\"all\":[{\"path\":\"/n\",\"gte\":3}]}".to_owned());
+        webhook.retry_schedule_s = [vec![], vec![5], vec![5, 300], vec![60, 60, 60]][rng.below(4) as usize].clone();
+        webhook.disable_after_s = [0, 3_600, 432_000][rng.below(3) as usize];
+        webhook.status = [Status::Enabled, Status::Enabled, Status::Enabled, Status::Paused, Status::Disabled]
+            [rng.below(5) as usize];
+    }
+
+    /// A known webhook with other settings, mostly from its latest reading.
+    fn changed(&mut self, oracle: &Oracle) -> Option<Webhook> {
+        let mut webhook = oracle.webhooks[&self.webhook_id(oracle)?].clone();
+        self.vary(&mut webhook);
+        if self.rng.chance(20) {
+            webhook.url = format!("https://hooks.example.com/{}", self.next_number());
+        }
+        if self.rng.chance(10) {
+            webhook.version = webhook.version.saturating_sub(1);
+        }
+        Some(webhook)
+    }
+
+    fn status_wish(&mut self) -> Status {
+        if self.rng.chance(50) { Status::Paused } else { Status::Enabled }
+    }
+
+    /// The outcome of something that was due; sometimes late, sometimes handed in again.
+    fn outcome(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
+        let stray = self.rng.chance(6);
+        let among: Vec<&Made> = oracle.deliveries.values().filter(|made| stray || made.due).collect();
+        let made = self.rng.pick(&among)?;
+        let offset = if self.rng.chance(5) { self.rng.below(3) as u32 } else { 1 };
+        let started_at = now.minus_ms(self.rng.within(0, 20_000));
+        let took_ms = self.rng.within(1, 15_000);
+        let code = match self.rng.below(100) {
+            0..50 => Some(200),
+            50..53 => Some(410),
+            53..60 => None,
+            _ => Some(503),
+        };
+        let success = code == Some(200);
+        let number = self.next_number();
+        let drawn = self.rng.chance(5).then(|| AttemptId::from_u128(own_id(now, number, &mut self.rng)));
+        Some(Command::Record(Box::new(Finished {
+            event_id: made.row.event_id,
+            delivery_id: made.row.id,
+            attempt_id: drawn,
+            number: made.row.attempts + offset,
+            trigger: if made.row.attempts > 0 { Trigger::Retry } else { Trigger::Event },
+            signed_at: started_at.seconds(),
+            started_at,
+            finished_at: started_at.plus_ms(took_ms),
+            success,
+            outcome: match code {
+                Some(200) => Outcome::Success,
+                Some(_) => Outcome::HttpStatus,
+                None => Outcome::Timeout,
+            },
+            status_code: code,
+            error: (!success).then(|| format!("failed, outcome {number}")),
+            response_time_ms: code.map(|_| took_ms as u32),
+            remote_addr: Some(format!("192.0.2.{}", number % 200)),
+            request_headers: [("webhook-id", made.row.event_id.to_string())].into_iter().collect(),
+            response_body: code.map(|_| "x".repeat(self.rng.below(40) as usize)),
+            timings: Timings { total: took_ms as u32, ..Timings::default() },
+            hold_until: (code == Some(503) && self.rng.chance(10)).then(|| now.plus_ms(60_000)),
+            ..plain_outcome(now)
+        })))
+    }
+
+    fn expiry(&mut self, oracle: &Oracle) -> Option<Command> {
+        let delivery = self.delivery(oracle)?;
+        let event = oracle.deliveries.get(&delivery).map_or(EventId::MAX, |made| made.row.event_id);
+        Some(Command::Expire { event, delivery })
+    }
+
+    fn job(&mut self, oracle: &Oracle, now: Time) -> Option<JobSpec> {
+        let webhook = if self.rng.chance(60) { self.webhook_id(oracle) } else { None };
+        let app = if webhook.is_some() { None } else { Some(self.app(oracle)?) };
+        let status = [DeliveryStatus::Failed, DeliveryStatus::Delivered, DeliveryStatus::Pending];
+        Some(JobSpec {
+            webhook,
+            app,
+            from: self.rng.chance(30).then(|| now.minus_ms(self.rng.within(0, 3 * 86_400_000))),
+            to: self.rng.chance(20).then(|| now.minus_ms(self.rng.within(0, 86_400_000))),
+            types: if self.rng.chance(30) { vec!["invoice.*".into()] } else { vec![] },
+            status: self.rng.chance(40).then(|| status[self.rng.below(3) as usize]),
+            missing: self.rng.chance(40),
+            rate_per_s: Some(self.next_number() as f64),
+        })
+    }
+
+    /// The next slice of a running job; its end, once all it made has ended.
+    fn slice(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
+        let running: Vec<_> = oracle.jobs.values().filter(|job| job.status == JobStatus::Running).collect();
+        let job = self.rng.pick(&running)?;
+        if !job.exhausted {
+            let (limit, make_max) = (1 + self.rng.below(6) as u32, 1 + self.rng.below(8) as u32);
+            return Some(Command::AdvanceJob { id: job.id, limit, make_max });
+        }
+        let shown = oracle.job_shown(job.id).filter(|job| job.delivered + job.failed >= job.created)?;
+        Some(Command::SaveJob(Box::new(postrider::store::job::Job {
+            status: JobStatus::Done,
+            finished_at: Some(now),
+            ..shown
+        })))
+    }
+}
+
+/// A webhook that takes everything.
+pub fn plain_webhook(name: &str, now: Time) -> Webhook {
+    Webhook {
+        id: WebhookId::MIN,
+        org_id: OrganizationId::MIN,
+        app_id: AppId::MIN,
+        name: name.to_owned(),
+        description: None,
+        url: format!("https://hooks.example.com/{name}"),
+        method: Method::Post,
+        content_type: ContentType::Json,
+        field_set: FieldSet::Standard,
+        include_html: false,
+        auth: None,
+        headers: BTreeMap::new(),
+        event_types: vec![],
+        channels: vec![],
+        filter: None,
+        status: Status::Enabled,
+        disabled_reason: None,
+        encrypted: false,
+        signature: vec![Scheme::Standard],
+        tls: None,
+        handshake: false,
+        success_rule: SuccessRule::Any2xx,
+        retry_schedule_s: vec![5, 300],
+        timeout_ms: 15_000,
+        max_in_flight: 16,
+        rate_limit_per_s: None,
+        ordered: Ordered::No,
+        disable_after_s: 432_000,
+        secrets: vec![Secret { text: format!("whsec_{name}"), created_at: now, expires_at: None }],
+        created_at: now,
+        updated_at: now,
+        version: 0,
+        secret_headers: Vec::new(),
+    }
+}
+
+/// An event that every webhook wants.
+pub fn plain_event(number: u64) -> NewEvent {
+    NewEvent { event_type: TYPES[0].into(), data: format!("{{\"number\":{number}}}").into(), ..NewEvent::default() }
+}
+
+/// A first attempt that was answered with 200.
+pub fn finished_well(dispatch: &Dispatch, now: Time) -> Finished {
+    Finished {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        number: dispatch.number,
+        trigger: dispatch.trigger,
+        ..plain_outcome(now)
+    }
+}
+
+fn plain_outcome(now: Time) -> Finished {
+    Finished {
+        event_id: EventId::MIN,
+        delivery_id: DeliveryId::MIN,
+        attempt_id: None,
+        number: 1,
+        trigger: Trigger::Event,
+        url: "https://hooks.example.com/".into(),
+        method: Method::Post,
+        field_set: FieldSet::Standard,
+        content_type: ContentType::Json,
+        include_html: false,
+        signed_at: now.seconds(),
+        started_at: now,
+        finished_at: now.plus_ms(5),
+        success: true,
+        outcome: Outcome::Success,
+        status_code: Some(200),
+        error: None,
+        response_time_ms: Some(5),
+        remote_addr: None,
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        response_body: None,
+        timings: Timings::default(),
+        hold_until: None,
+    }
+}
+
+fn key(number: u64) -> NewKey {
+    NewKey {
+        app: None,
+        name: format!("key-{number}"),
+        scopes: vec![Scope::Admin],
+        hash: marked(3, number),
+        expires_at: None,
+        rate_per_s: None,
+        installation: false,
+    }
+}
+
+/// 32 bytes that no other number has.
+fn marked(kind: u8, number: u64) -> [u8; 32] {
+    let mut rng = Rng::new(number ^ (u64::from(kind) << 56));
+    let words: [[u8; 8]; 4] = std::array::from_fn(|_| rng.draw().to_be_bytes());
+    let mut bytes = [0; 32];
+    words.iter().enumerate().for_each(|(at, word)| bytes[at * 8..at * 8 + 8].copy_from_slice(word));
+    bytes
+}
+
+/// An id that the sender drew: of now, and unlike any that the store draws.
+fn own_id(now: Time, number: u64, rng: &mut Rng) -> u128 {
+    let low = (u128::from(number) << 20) | u128::from(rng.below(1 << 20));
+    (u128::from(now.0 as u64) << 80) | (0x7 << 76) | (0b10 << 62) | (low & 0x3fff_ffff_ffff_ffff)
+}

@@ -1,0 +1,207 @@
+//! Replay jobs in the oracle: which past events go again, slice by slice.
+
+use std::sync::Arc;
+
+use postrider::model::attempt::Trigger;
+use postrider::model::id::{EventId, WebhookId};
+use postrider::model::webhook::Status;
+use postrider::model::{Delivery, DeliveryStatus, Event, Time};
+use postrider::rules::fanout::{self, Decision};
+use postrider::rules::patterns;
+use postrider::store::job::{Job, JobId, JobSpec, JobStatus};
+use postrider::store::{Reach, Receipt};
+
+use super::Check;
+use super::found::Found;
+use super::making::Cause;
+use super::oracle::{Asked, Oracle};
+
+type Answered = Check<Result<Receipt, String>>;
+
+impl Oracle {
+    pub fn create_job(&mut self, spec: &JobSpec, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
+        if spec.webhook.is_some_and(|id| self.webhook_within(Some(by.reach), id).is_none()) {
+            return Ok(Err("not_found webhook".into()));
+        }
+        if spec.app.is_some_and(|id| !self.covers(by.reach, id)) {
+            return Ok(Err("not_found app".into()));
+        }
+        let at = found
+            .jobs
+            .iter()
+            .position(|job| job.spec == *spec)
+            .ok_or_else(|| format!("no job of {spec:?} is there"))?;
+        let id = found.jobs.remove(at).id;
+        let before = |from: Time| EventId::from_u128(EventId::floor(from).as_u128().saturating_sub(1));
+        let job = Job {
+            id,
+            org_id: by.reach.org,
+            spec: spec.clone(),
+            status: JobStatus::Running,
+            matched: 0,
+            created: 0,
+            delivered: 0,
+            failed: 0,
+            created_at: asked.now,
+            finished_at: None,
+            position: spec.from.map_or(EventId::MIN, before),
+            end: EventId::from_u128(id.as_u128()),
+            exhausted: false,
+        };
+        self.jobs.insert(id, job.clone());
+        self.note(asked, by.reach.org, "replay.create", id.to_string());
+        Ok(Ok(Receipt::Job(Box::new(job))))
+    }
+
+    pub fn cancel_job(&mut self, id: JobId, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(job) = self.jobs.get(&id).filter(|job| reach.is_none_or(|reach| self.covers_job(reach, job))).cloned()
+        else {
+            return Ok(Err("not_found replay".into()));
+        };
+        if job.status != JobStatus::Running {
+            return Ok(Err("conflict replay_final".into()));
+        }
+        let job = Job { status: JobStatus::Cancelled, finished_at: Some(asked.now), ..job };
+        self.jobs.insert(id, job.clone());
+        self.note(asked, job.org_id, "replay.cancel", id.to_string());
+        Ok(Ok(Receipt::Job(Box::new(job))))
+    }
+
+    pub fn save_job(&mut self, job: &Job) -> Answered {
+        if self.jobs.get(&job.id).is_some_and(|known| known.status == JobStatus::Running) {
+            self.jobs.insert(job.id, job.clone());
+        }
+        Ok(Ok(Receipt::Done))
+    }
+
+    pub fn covers_job(&self, reach: Reach, job: &Job) -> bool {
+        let app = job.spec.app.or_else(|| job.spec.webhook.and_then(|id| self.webhooks.get(&id)).map(|w| w.app_id));
+        job.org_id == reach.org && reach.app.is_none_or(|own| app == Some(own))
+    }
+
+    /// Examines up to so many events of one partition, and none more once so many deliveries are made.
+    pub fn advance_job(
+        &mut self,
+        first: u128,
+        id: JobId,
+        (limit, make_max): (u32, u32),
+        now: Time,
+        found: &mut Found,
+    ) -> Answered {
+        let running = self.jobs.get(&id).filter(|job| job.status == JobStatus::Running && !job.exhausted);
+        let Some(mut job) = running.cloned() else { return Ok(Err("not_found replay".into())) };
+        let after = |id: &EventId| *id > job.position && *id <= job.end;
+        let here = self.events.keys().filter(|id| after(id) && self.home_of(**id) == first);
+        let slice: Vec<EventId> = here.take(limit as usize).copied().collect();
+        let before = job.created;
+        let mut is_done_here = slice.len() < limit as usize;
+        for event in &slice {
+            if job.created - before >= u64::from(make_max) {
+                is_done_here = false;
+                break;
+            }
+            job.position = *event;
+            self.again(&mut job, *event, now, found)?;
+        }
+        if is_done_here {
+            let later = self.partitions.iter().find(|p| **p > first && **p <= job.end.as_u128());
+            match later {
+                Some(next) => job.position = EventId::from_u128(next - 1),
+                None => job.exhausted = true,
+            }
+        }
+        self.follow.push(format!("save_job {id}"));
+        Ok(Ok(Receipt::Job(Box::new(job))))
+    }
+
+    fn again(&mut self, job: &mut Job, id: EventId, now: Time, found: &mut Found) -> Check {
+        let posted = self.events[&id].clone();
+        if !self.is_kept(id, now) || posted.event.erased_at.is_some() || !looks_at(&job.spec, &posted.event) {
+            return Ok(());
+        }
+        for webhook in self.targets(&job.spec, &posted.event) {
+            let own: Vec<Delivery> = self
+                .deliveries_of(id)
+                .filter(|made| made.row.webhook_id == webhook)
+                .map(|made| made.row.clone())
+                .collect();
+            let done = own.iter().any(|row| row.job_id == Some(job.id));
+            if !done && !self.chooses(&job.spec, webhook, &posted.event, &posted.data, &own) {
+                continue;
+            }
+            job.matched += 1;
+            job.created += 1;
+            if !done {
+                let event =
+                    Event { expires_at: posted.event.expires_at.filter(|end| *end > now), ..posted.event.clone() };
+                let replay_of = own.last().map(|row| row.id);
+                let cause = Cause { now, due: now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
+                self.make(&event, webhook, &cause, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn targets(&self, spec: &JobSpec, event: &Event) -> Vec<WebhookId> {
+        let aimed = self.webhooks.values().filter(|webhook| {
+            webhook.app_id == event.app_id
+                && webhook.status != Status::Disabled
+                && spec.webhook.is_none_or(|id| id == webhook.id)
+                && spec.app.is_none_or(|app| app == event.app_id)
+        });
+        aimed.map(|webhook| webhook.id).collect()
+    }
+
+    fn chooses(&self, spec: &JobSpec, webhook: WebhookId, event: &Event, data: &[u8], own: &[Delivery]) -> bool {
+        if spec.missing {
+            let reached = own.iter().any(|row| row.status == DeliveryStatus::Delivered || !row.status.is_final());
+            let decision =
+                fanout::decide(&Arc::new(self.webhooks[&webhook].clone()), &event.event_type, &event.channels, data);
+            return !reached && decision == Decision::Wanted;
+        }
+        let Some(last) = own.last() else { return false };
+        spec.status.map_or(last.status.is_final(), |status| last.status == status)
+    }
+
+    /// How many deliveries a job over `spec` would make.
+    pub fn matching(&self, reach: Reach, spec: &JobSpec, now: Time) -> u64 {
+        let mut count = 0;
+        for posted in self.events.values() {
+            let event = &posted.event;
+            let looked_at = self.is_kept(event.id, now)
+                && event.erased_at.is_none()
+                && reach.covers(event.org_id, event.app_id)
+                && looks_at(spec, event);
+            if !looked_at {
+                continue;
+            }
+            for webhook in self.targets(spec, event) {
+                let own: Vec<Delivery> = self
+                    .deliveries_of(event.id)
+                    .filter(|made| made.row.webhook_id == webhook)
+                    .map(|made| made.row.clone())
+                    .collect();
+                count += u64::from(self.chooses(spec, webhook, event, &posted.data, &own));
+            }
+        }
+        count
+    }
+
+    /// A job as it is shown, with what became of its deliveries.
+    pub fn job_shown(&self, id: JobId) -> Option<Job> {
+        let mut job = self.jobs.get(&id)?.clone();
+        let sums = self.lifetime(WebhookId::from_u128(id.as_u128()));
+        job.created = job.created.max(sums.deliveries);
+        job.delivered = sums.delivered;
+        job.failed = sums.failed + sums.cancelled;
+        Some(job)
+    }
+}
+
+fn looks_at(spec: &JobSpec, event: &Event) -> bool {
+    spec.from.is_none_or(|from| event.received_at >= from)
+        && spec.to.is_none_or(|to| event.received_at < to)
+        && (spec.types.is_empty() || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.event_type)))
+}

@@ -1,0 +1,150 @@
+//! How a delivery comes to be, waits in line, becomes due and ends, in the oracle.
+
+use std::sync::Arc;
+
+use postrider::model::attempt::Trigger;
+use postrider::model::id::{DeliveryId, WebhookId};
+use postrider::model::webhook::{Ordered, Webhook};
+use postrider::model::{Delivery, DeliveryStatus, Event, Time};
+use postrider::store::job::JobId;
+
+use super::found::Found;
+use super::oracle::{Line, Made, Oracle};
+use super::{Check, ensure};
+
+/// Why a delivery is made.
+pub struct Cause {
+    pub now: Time,
+    pub due: Time,
+    pub trigger: Trigger,
+    pub replay_of: Option<DeliveryId>,
+    pub job: Option<JobId>,
+}
+
+impl Oracle {
+    /// Makes a delivery at the end of its line.
+    pub fn make(&mut self, event: &Event, webhook: WebhookId, cause: &Cause, found: &mut Found) -> Check<Delivery> {
+        let home = self.home_of(event.id);
+        let id = found.delivery(event.id, webhook, cause.replay_of, cause.job)?;
+        ensure!(id.as_u128() > self.last, "delivery {id} is not after all ids before it");
+        self.last = id.as_u128();
+        let due = cause.due.min(event.expires_at.unwrap_or(Time::MAX));
+        let row = Delivery {
+            id,
+            event_id: event.id,
+            webhook_id: webhook,
+            org_id: event.org_id,
+            app_id: event.app_id,
+            event_type: event.event_type.clone(),
+            status: DeliveryStatus::Pending,
+            attempts: 0,
+            next_attempt_at: Some(due),
+            created_at: cause.now.max(event.received_at),
+            first_attempt_at: None,
+            completed_at: None,
+            replay_of: cause.replay_of,
+            job_id: cause.job,
+            expires_at: event.expires_at,
+            ordering_key: event.ordering_key.clone(),
+            last_attempt_id: None,
+            last_status_code: None,
+            last_outcome: None,
+            last_error: None,
+            last_response_time_ms: None,
+            manual: cause.trigger == Trigger::Manual,
+        };
+        let line = line_of(&self.webhooks[&webhook], event.ordering_key.as_deref());
+        let waits = line.as_ref().is_some_and(|line| self.lines.contains_key(line));
+        if let Some(line) = &line {
+            self.lines.entry(line.clone()).or_default().insert(id);
+        }
+        self.by_event.entry(event.id).or_default().push(id);
+        self.touched.insert(event.id);
+        if !waits {
+            self.newly_due.push((webhook, due, id));
+        }
+        self.deliveries.insert(id, Made { row: row.clone(), line, due: !waits });
+        self.sums_of(home, webhook).deliveries += 1;
+        if let Some(job) = cause.job {
+            self.sums_of(home, WebhookId::from_u128(job.as_u128())).deliveries += 1;
+        }
+        Ok(row)
+    }
+
+    /// Ends an open delivery and lets the next of its line go.
+    pub fn finish(&mut self, id: DeliveryId, status: DeliveryStatus, at: Time) -> Check {
+        let made = self.deliveries.get_mut(&id).ok_or_else(|| format!("{id} is not known"))?;
+        ensure!(!made.row.status.is_final(), "{id} has ended already");
+        made.row.status = status;
+        made.row.next_attempt_at = None;
+        made.row.completed_at = Some(at);
+        made.due = false;
+        let line = made.line.take();
+        let row = made.row.clone();
+        let home = self.home_of(row.event_id);
+        self.touched.insert(row.event_id);
+        let job = row.job_id.map(|job| WebhookId::from_u128(job.as_u128()));
+        for owner in [Some(row.webhook_id), job].into_iter().flatten() {
+            let sums = self.sums_of(home, owner);
+            match status {
+                DeliveryStatus::Delivered => sums.delivered += 1,
+                DeliveryStatus::Failed => sums.failed += 1,
+                _ => sums.cancelled += 1,
+            }
+        }
+        if let Some(line) = line {
+            self.leave(&line, id);
+            self.next_of(&line, home);
+        }
+        Ok(())
+    }
+
+    /// What stands first in a line now may go: at once if it is in the same partition, by an order if not.
+    fn next_of(&mut self, line: &Line, home: u128) {
+        let next = self.lines.get(line).and_then(|waiting| waiting.first()).map(|id| self.deliveries[id].row.clone());
+        let Some(next) = next else { return };
+        if self.home_of(next.event_id) == home {
+            self.let_go(next.id);
+        } else {
+            self.follow.push(format!("release {}", next.id));
+        }
+    }
+
+    fn let_go(&mut self, id: DeliveryId) {
+        if let Some(made) = self.deliveries.get_mut(&id)
+            && let (Some(due), true) = (made.row.next_attempt_at, made.line.is_some())
+        {
+            made.due = true;
+            self.newly_due.push((made.row.webhook_id, due, id));
+        }
+    }
+
+    pub fn release(&mut self, id: DeliveryId) -> Check<Result<postrider::store::Receipt, String>> {
+        self.let_go(id);
+        Ok(Ok(postrider::store::Receipt::Done))
+    }
+
+    /// Moves the next attempt of an open delivery.
+    pub fn reschedule(&mut self, id: DeliveryId, at: Time) -> Check {
+        let made = self.deliveries.get_mut(&id).ok_or_else(|| format!("{id} is not known"))?;
+        made.row.next_attempt_at = Some(at);
+        self.touched.insert(made.row.event_id);
+        if made.due {
+            self.newly_due.push((made.row.webhook_id, at, id));
+        }
+        Ok(())
+    }
+
+    /// A webhook as the rules take it.
+    pub fn shared(&self, id: WebhookId) -> Arc<Webhook> {
+        Arc::new(self.webhooks[&id].clone())
+    }
+}
+
+fn line_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<Line> {
+    match (webhook.ordered, ordering_key) {
+        (Ordered::No, _) | (Ordered::Key, None) => None,
+        (Ordered::Webhook, _) => Some((webhook.id, None)),
+        (Ordered::Key, Some(key)) => Some((webhook.id, Some(key.to_owned()))),
+    }
+}

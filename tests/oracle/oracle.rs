@@ -1,0 +1,406 @@
+//! What the store should hold: plain maps, changed order by order as the contract says.
+//!
+//! Invariant: an order that is refused changes nothing here, and one that is not changes everything it should at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use postrider::model::figures::{Minute, Sums};
+use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
+use postrider::model::webhook::{Webhook, WebhookState};
+use postrider::model::{ApiKey, App, Attempt, Delivery, DeliveryStatus, Event, Organization, Time};
+use postrider::store::job::{Job, JobId};
+use postrider::store::{Applied, Command, Keep, Order, Reach, Receipt, Refusal};
+
+use super::found::Found;
+use super::{Check, ensure};
+
+/// A row of a place that the store commits at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    State,
+    Partition(u128),
+    Nowhere(&'static str),
+}
+
+/// What an order should give: the receipt, or the refusal in a word.
+pub type Verdict = Result<Applied, String>;
+
+/// Who stands in line behind whom: a webhook's deliveries, or those of one ordering key.
+pub type Line = (WebhookId, Option<String>);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Posted {
+    pub event: Event,
+    pub data: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    pub row: Delivery,
+    pub line: Option<Line>,
+    /// Whether it may go at `row.next_attempt_at`: open, and first in its line.
+    pub due: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub request: [u8; 32],
+    pub at: Time,
+    pub receipt: Receipt,
+    pub extra: Option<Bytes>,
+    pub is_secret: bool,
+    /// The partition that keeps it; none: the state file.
+    pub home: Option<u128>,
+    /// Nobody was told of it, and it cannot be seen: it may be there or not.
+    pub is_doubtful: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    pub org: OrganizationId,
+    pub action: &'static str,
+    pub target: String,
+    pub request_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Oracle {
+    pub retention_ms: i64,
+    pub window_ms: i64,
+    /// First ids, oldest first; the last one takes what is published.
+    pub partitions: Vec<u128>,
+    pub organizations: BTreeMap<OrganizationId, Organization>,
+    pub apps: BTreeMap<AppId, App>,
+    pub keys: BTreeMap<KeyId, ApiKey>,
+    pub webhooks: BTreeMap<WebhookId, Webhook>,
+    pub removed: BTreeMap<WebhookId, Time>,
+    pub states: BTreeMap<WebhookId, WebhookState>,
+    pub events: BTreeMap<EventId, Posted>,
+    pub deliveries: BTreeMap<DeliveryId, Made>,
+    pub by_event: BTreeMap<EventId, Vec<DeliveryId>>,
+    pub lines: BTreeMap<Line, BTreeSet<DeliveryId>>,
+    pub attempts: BTreeMap<AttemptId, Attempt>,
+    /// By partition and owner.
+    pub sums: BTreeMap<(u128, WebhookId), Sums>,
+    /// What dropped partitions added up to.
+    pub past: BTreeMap<WebhookId, Sums>,
+    pub minutes: BTreeMap<(WebhookId, u32, u128), Minute>,
+    /// The newest event of a caller's own id.
+    pub named: BTreeMap<(AppId, String), EventId>,
+    pub answers: BTreeMap<[u8; 32], Answer>,
+    pub jobs: BTreeMap<JobId, Job>,
+    pub audit: Vec<Noted>,
+    /// Lines about what was done in partitions: they come after the partitions.
+    pub deeds: Vec<Noted>,
+    /// The greatest id that the store has drawn, as far as is known.
+    pub last: u128,
+    /// What was received before this may be forgotten as a name, although the clock has stepped back since.
+    pub forgotten_before: Time,
+
+    // What the orders of one batch mean for whoever sends; emptied by whoever looks.
+    pub follow: Vec<String>,
+    pub newly_due: Vec<(WebhookId, Time, DeliveryId)>,
+    pub withdrawn: Vec<DeliveryId>,
+    /// Events with something new about them since somebody looked.
+    pub touched: BTreeSet<EventId>,
+}
+
+/// The order that is being applied.
+pub struct Asked<'a> {
+    pub order: &'a Order,
+    pub now: Time,
+}
+
+impl Oracle {
+    /// The partition whose span an id lies in.
+    pub fn home(&self, id: u128) -> Option<u128> {
+        self.partitions.iter().rev().find(|first| **first <= id).copied()
+    }
+
+    pub fn active(&self) -> u128 {
+        self.partitions.last().copied().unwrap_or(0)
+    }
+
+    pub fn home_of(&self, event: EventId) -> u128 {
+        self.home(event.as_u128()).unwrap_or(0)
+    }
+
+    pub fn is_kept(&self, event: EventId, now: Time) -> bool {
+        now < event.time().plus_ms(self.retention_ms)
+    }
+
+    /// The file that an order is for.
+    pub fn place_of(&self, order: &Order) -> Place {
+        let home = |id: EventId, what| self.home(id.as_u128()).map_or(Place::Nowhere(what), Place::Partition);
+        match &order.command {
+            Command::Publish(_) => Place::Partition(self.active()),
+            Command::Record(finished) => home(finished.event_id, "delivery"),
+            Command::Expire { event, .. } | Command::Release { event, .. } => home(*event, "delivery"),
+            Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
+            Command::Sweep { partition, .. } if self.partitions.contains(partition) => Place::Partition(*partition),
+            Command::Sweep { .. } => Place::Nowhere("event"),
+            Command::Retry { id } | Command::CancelDelivery { id } => match self.deliveries.get(id) {
+                Some(made) => home(made.row.event_id, "delivery"),
+                None => Place::Nowhere("delivery"),
+            },
+            Command::AdvanceJob { id, .. } => match self.jobs.get(id) {
+                Some(job) => self.place_from(job.position.next()),
+                None => Place::Nowhere("replay"),
+            },
+            _ => Place::State,
+        }
+    }
+
+    fn place_from(&self, id: EventId) -> Place {
+        let first = self.home(id.as_u128()).or(self.partitions.first().copied());
+        first.map_or(Place::Nowhere("event"), Place::Partition)
+    }
+
+    /// Changes what the order changes, taking ids from `found`; and what it should be answered.
+    pub fn apply(&mut self, place: Place, asked: &Asked<'_>, found: &mut Found) -> Check<Verdict> {
+        let home = match place {
+            Place::Nowhere(what) => return Ok(Err(format!("not_found {what}"))),
+            Place::Partition(first) => Some(first),
+            Place::State => None,
+        };
+        if let Some(keep) = &asked.order.keep
+            && let Some(verdict) = self.answered(keep, asked, home)
+        {
+            if let (Ok(applied), true, None) = (&verdict, keep.secret, home) {
+                self.note_shown_again(asked, &applied.receipt);
+            }
+            return Ok(verdict);
+        }
+        let verdict = match home {
+            Some(first) => self.on_partition(first, asked, found)?,
+            None => self.on_state(asked, found)?,
+        };
+        if let (Some(keep), Ok(receipt)) = (&asked.order.keep, &verdict) {
+            let receipt = receipt.clone();
+            let (extra, is_secret) = (keep.extra.clone(), keep.secret);
+            let answer =
+                Answer { request: keep.request, at: asked.now, receipt, extra, is_secret, home, is_doubtful: false };
+            self.answers.insert(keep.key, answer);
+        }
+        Ok(verdict.map(|receipt| Applied { receipt, replayed: false, extra: None }))
+    }
+
+    fn on_partition(&mut self, first: u128, asked: &Asked<'_>, found: &mut Found) -> Check<Result<Receipt, String>> {
+        match &asked.order.command {
+            Command::Publish(events) => self.publish(asked, events, found),
+            Command::Record(finished) => self.record(first, finished, found),
+            Command::Expire { delivery, .. } => self.expire(first, *delivery, asked.now),
+            Command::Release { delivery, .. } => self.release(*delivery),
+            Command::Sweep { webhook, .. } => self.sweep(first, *webhook, asked.now),
+            Command::Retry { id } => self.retry(*id, asked, found),
+            Command::CancelDelivery { id } => self.cancel_delivery(*id, asked),
+            Command::CancelEvent { id } => self.cancel_event(*id, asked),
+            Command::EraseEvent { id } => self.erase(*id, asked),
+            Command::AdvanceJob { id, limit, make_max } => {
+                self.advance_job(first, *id, (*limit, *make_max), asked.now, found)
+            }
+            other => Err(format!("{other:?} does not belong to a partition")),
+        }
+    }
+
+    /// The first answer to the same key, or why there is none to be had.
+    fn answered(&self, keep: &Keep, asked: &Asked<'_>, home: Option<u128>) -> Option<Verdict> {
+        const PRIVATE_MS: i64 = 600_000;
+        let answer = self.answers.get(&keep.key)?;
+        let is_published = matches!(asked.order.command, Command::Publish(_));
+        let reached =
+            if is_published { answer.home.is_some_and(|h| self.partitions.contains(&h)) } else { answer.home == home };
+        let age_ms = asked.now.since(answer.at);
+        if !reached || age_ms >= self.window_ms {
+            return None;
+        }
+        if answer.request != keep.request {
+            return Some(Err("conflict idempotency_key_reused".into()));
+        }
+        if answer.is_secret && age_ms >= PRIVATE_MS {
+            return Some(Err("conflict answer_expired".into()));
+        }
+        Some(Ok(Applied { receipt: answer.receipt.clone(), replayed: true, extra: answer.extra.clone() }))
+    }
+
+    /// Whether what becomes of an order depends on what nobody can see.
+    pub fn is_doubtful(&self, order: &Order, now: Time) -> bool {
+        let doubtful_key = order.keep.as_ref().is_some_and(|keep| {
+            self.answers
+                .get(&keep.key)
+                .is_some_and(|a| a.is_doubtful || (a.at < self.forgotten_before && now.since(a.at) < self.window_ms))
+        });
+        let doubtful_name = |app: AppId, name: &String| {
+            self.named
+                .get(&(app, name.clone()))
+                .is_some_and(|id| id.time() < self.forgotten_before.plus_ms(1) && now.since(id.time()) < self.window_ms)
+        };
+        let Command::Publish(events) = &order.command else { return doubtful_key };
+        doubtful_key
+            || events.iter().any(|e| {
+                let app = e.app.or_else(|| self.app_of(order.by.as_ref().map(|by| by.reach)?));
+                e.event_id.as_ref().zip(app).is_some_and(|(name, app)| doubtful_name(app, name))
+            })
+    }
+
+    /// The app of what names none.
+    pub fn app_of(&self, reach: Reach) -> Option<AppId> {
+        reach.app.or_else(|| self.organizations.get(&reach.org).map(|o| o.default_app_id))
+    }
+
+    /// Whether an app lies within a reach.
+    pub fn covers(&self, reach: Reach, app: AppId) -> bool {
+        self.apps.get(&app).is_some_and(|a| reach.covers(a.org_id, app))
+    }
+
+    pub fn sums_of(&mut self, home: u128, owner: WebhookId) -> &mut Sums {
+        self.sums.entry((home, owner)).or_default()
+    }
+
+    /// Sums of all time.
+    pub fn lifetime(&self, owner: WebhookId) -> Sums {
+        let mut all = self.past.get(&owner).cloned().unwrap_or_default();
+        self.sums.iter().filter(|((_, other), _)| *other == owner).for_each(|(_, sums)| all.add(sums));
+        all
+    }
+
+    /// A delivery as people see it.
+    pub fn shown(&self, row: &Delivery) -> Delivery {
+        match self.removed.get(&row.webhook_id) {
+            Some(at) if !row.status.is_final() => Delivery {
+                status: DeliveryStatus::Cancelled,
+                completed_at: Some(*at),
+                next_attempt_at: None,
+                ..row.clone()
+            },
+            _ => row.clone(),
+        }
+    }
+
+    /// Deliveries of an event, oldest first: ids of what publishing made come before those of replays.
+    pub fn deliveries_of(&self, event: EventId) -> impl Iterator<Item = &Made> {
+        self.by_event.get(&event).into_iter().flatten().map(|id| &self.deliveries[id])
+    }
+
+    /// Attempts of a delivery, oldest first.
+    pub fn attempts_of(&self, delivery: &Delivery) -> Vec<&Attempt> {
+        let mut attempts = Vec::new();
+        let mut next = delivery.last_attempt_id;
+        while let Some(attempt) = next.and_then(|id| self.attempts.get(&id)) {
+            attempts.push(attempt);
+            next = attempt.retry_of;
+        }
+        attempts.reverse();
+        attempts
+    }
+
+    /// Everything that is due some time, as the scheduler should find it.
+    pub fn due(&self) -> BTreeMap<WebhookId, Vec<(Time, DeliveryId)>> {
+        let mut due: BTreeMap<WebhookId, Vec<(Time, DeliveryId)>> = BTreeMap::new();
+        for made in self.deliveries.values().filter(|made| made.due) {
+            let at = made.row.next_attempt_at.unwrap_or(Time::ZERO).max(Time::ZERO);
+            due.entry(made.row.webhook_id).or_default().push((at, made.row.id));
+        }
+        due.values_mut().for_each(|of_one| of_one.sort_unstable());
+        due
+    }
+
+    /// Heads of lines that wait for a `Release`.
+    pub fn held_heads(&self) -> Vec<DeliveryId> {
+        let heads = self.lines.values().filter_map(BTreeSet::first);
+        heads.filter(|id| !self.deliveries[id].due).copied().collect()
+    }
+
+    /// The audit takes in what was done in partitions.
+    pub fn note_deeds(&mut self) {
+        self.audit.append(&mut self.deeds);
+    }
+
+    /// Deliveries that end by themselves, with when.
+    pub fn ends(&self) -> BTreeMap<DeliveryId, Time> {
+        let open = self.deliveries.values().filter(|made| !made.row.status.is_final());
+        open.filter_map(|made| Some((made.row.id, made.row.expires_at?))).collect()
+    }
+
+    /// A partition has begun.
+    pub fn begin(&mut self, first: u128) -> Check {
+        ensure!(first > self.last, "the new partition begins at {first:x}, which is not after {:x}", self.last);
+        self.partitions.push(first);
+        self.last = first;
+        Ok(())
+    }
+
+    /// A partition is gone: its rows are, and what it counted stays; what was open in it has failed.
+    pub fn drop_oldest(&mut self) {
+        let first = self.partitions.remove(0);
+        let gone: Vec<EventId> =
+            self.events.keys().filter(|id| self.partitions.iter().all(|p| id.as_u128() < *p)).copied().collect();
+        for id in gone {
+            self.events.remove(&id);
+            for delivery in self.by_event.remove(&id).unwrap_or_default() {
+                if let Some(line) = self.deliveries.remove(&delivery).and_then(|made| made.line) {
+                    self.leave(&line, delivery);
+                }
+            }
+        }
+        self.attempts.retain(|_, attempt| self.events.contains_key(&attempt.event_id));
+        self.touched.retain(|id| self.events.contains_key(id));
+        self.named.retain(|_, id| self.events.contains_key(id));
+        let owners: Vec<WebhookId> = self.sums.keys().filter(|(p, _)| *p == first).map(|(_, owner)| *owner).collect();
+        for owner in owners {
+            let mut sums = self.sums.remove(&(first, owner)).unwrap_or_default();
+            sums.failed += sums.open();
+            self.past.entry(owner).or_default().add(&sums);
+        }
+        self.minutes.retain(|(_, _, p), _| *p != first);
+        self.answers.retain(|_, answer| answer.home != Some(first));
+    }
+
+    /// A delivery no longer stands in its line.
+    pub fn leave(&mut self, line: &Line, id: DeliveryId) {
+        if let Some(waiting) = self.lines.get_mut(line) {
+            waiting.remove(&id);
+        }
+        self.lines.retain(|_, waiting| !waiting.is_empty());
+    }
+
+    /// Partitions whose last event's retention has ended.
+    pub fn droppable(&self, now: Time) -> usize {
+        let ended = |pair: &&[u128]| Id::<Event>::from_u128(pair[1]).time().plus_ms(self.retention_ms) <= now;
+        self.partitions.windows(2).take_while(ended).count()
+    }
+
+    /// Deliveries per webhook that are open in a partition.
+    pub fn open_in(&self, first: u128) -> BTreeMap<WebhookId, u64> {
+        let mut open = BTreeMap::new();
+        for ((_, owner), sums) in self.sums.iter().filter(|((p, _), sums)| *p == first && sums.open() > 0) {
+            open.insert(*owner, sums.open());
+        }
+        open
+    }
+}
+
+/// A refusal in a word, without its sentences.
+pub fn word(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NotFound(what) => format!("not_found {what}"),
+        Refusal::Conflict { code, .. } => format!("conflict {code}"),
+        Refusal::Invalid { pointer, .. } => format!("invalid {pointer}"),
+        Refusal::Stale => "stale".into(),
+        Refusal::DiskFull => "disk_full".into(),
+        Refusal::Failed(_) => "failed".into(),
+    }
+}
+
+/// An order that follows from another one, in a word.
+pub fn label(order: &Order) -> String {
+    match &order.command {
+        Command::Release { delivery, .. } => format!("release {delivery}"),
+        Command::GiveUp { id, reason, .. } => format!("give_up {id} {reason:?}"),
+        Command::Publish(events) => format!("publish {}", events[0].event_id.as_deref().unwrap_or("?")),
+        Command::SaveJob(job) => format!("save_job {}", job.id),
+        Command::Sweep { webhook, partition, .. } => format!("sweep {webhook} {partition:x}"),
+        other => format!("{other:?}"),
+    }
+}

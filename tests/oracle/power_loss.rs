@@ -1,0 +1,127 @@
+//! Power loss, over and over: random orders until the power fails at a random operation, the store opened again on what the
+//! disk kept, and everything that was ever acknowledged compared with an exact oracle. In between a sync or a read fails, or
+//! the disk is full for a while, and the store must get over it without a restart.
+//!
+//! `POSTRIDER_CRASHES=20000` runs until so many cuts, from `POSTRIDER_FIRST_SEED` on; `POSTRIDER_SEED=7` runs one life of a
+//! store (a failure names its seed). Rates are printed and never asserted.
+
+use crate::world::{Step, World};
+use crate::{elapsed_s, setting};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Cuts in a short run, and in the life of one store.
+const CRASHES: u64 = 300;
+const CRASHES_PER_LIFE: u64 = 20;
+/// Steps that a store runs before the power is cut at the latest.
+const STEPS_BETWEEN_MAX: u64 = 25;
+/// Cuts between two comparisons of everything; after every one, what has changed is compared.
+const COMPARE_CUTS: u64 = 5;
+
+#[derive(Debug, Default)]
+struct Tally {
+    cuts: AtomicU64,
+    orders: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// One store from its first file to its last cut.
+fn live(seed: u64, tally: &Tally) -> crate::Check {
+    let mut world = World::new(seed);
+    world.cuts_openings = true;
+    world.history.is_calm = true;
+    let mut round = 0;
+    while world.cuts < CRASHES_PER_LIFE {
+        round += 1;
+        misbehave(&mut world);
+        let mut step = Step::Done;
+        for _ in 0..STEPS_BETWEEN_MAX {
+            step = world.step()?;
+            if step == Step::Cut {
+                break;
+            }
+        }
+        recover(&mut world, step)?;
+        if round % COMPARE_CUTS == 0 {
+            world.compare()?;
+            tally.rows.fetch_add(world.verify()?, Ordering::Relaxed);
+        }
+    }
+    tally.cuts.fetch_add(world.cuts, Ordering::Relaxed);
+    tally.orders.fetch_add(world.orders, Ordering::Relaxed);
+    Ok(())
+}
+
+/// What goes wrong next.
+fn misbehave(world: &mut World) {
+    let rng = &mut world.rng;
+    match rng.below(10) {
+        // A store that is not there yet cannot be made on a full disk: that is for later.
+        0..=2 if world.orders == 0 => {}
+        0 => {
+            let syncs = rng.below(20);
+            world.disk.fail_a_sync(syncs);
+            world.expect_failures(true);
+        }
+        1 => world.disk.set_full(true),
+        2 => world.fails_reads = true,
+        _ => {
+            let operations = if rng.chance(30) { rng.below(40) } else { rng.below(1_500) };
+            world.disk.set_fuse(Some(operations));
+        }
+    }
+}
+
+/// The power has failed, or whatever went wrong is over: all is as it should be, without a restart in the second case.
+fn recover(world: &mut World, step: Step) -> crate::Check {
+    world.disk.set_fuse(None);
+    world.disk.set_full(false);
+    world.fails_reads = false;
+    if step == Step::Done {
+        // Whatever failed is tried again from here on.
+        if !world.disk.has_failing_sync() {
+            world.step()?;
+            world.expect_failures(false);
+        }
+        world.quiet()?;
+        if world.rng.chance(50) {
+            return Ok(());
+        }
+        world.cut_now()?;
+    }
+    world.expect_failures(false);
+    world.quiet().map(drop)
+}
+
+#[test]
+fn what_was_acknowledged_survives_every_cut() {
+    let crashes = setting("POSTRIDER_CRASHES").unwrap_or(CRASHES);
+    let only = setting("POSTRIDER_SEED");
+    let first_seed = only.or(setting("POSTRIDER_FIRST_SEED")).unwrap_or(1);
+    let lives = if only.is_some() { 1 } else { crashes.div_ceil(CRASHES_PER_LIFE) };
+    println!("{lives} lives of a store, from seed {first_seed} on");
+    let (tally, next, started_s) = (Tally::default(), AtomicU64::new(0), elapsed_s());
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(lives);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= lives {
+                        return;
+                    }
+                    let seed = first_seed.wrapping_add(number);
+                    let lived = catch_unwind(AssertUnwindSafe(|| live(seed, &tally)));
+                    if let Err(problem) = lived.unwrap_or_else(|_| Err("it panicked, see above".into())) {
+                        next.store(lives, Ordering::Relaxed);
+                        panic!("POSTRIDER_SEED={seed}: {problem}");
+                    }
+                }
+            });
+        }
+    });
+    let seconds = elapsed_s() - started_s;
+    let [cuts, orders, rows] = [&tally.cuts, &tally.orders, &tally.rows].map(|number| number.load(Ordering::Relaxed));
+    println!("{cuts} cuts, {orders} orders, {rows} rows walked in {seconds:.1} s: {:.0} cuts/s", cuts as f64 / seconds);
+    assert!(cuts >= lives * CRASHES_PER_LIFE, "only {cuts} cuts");
+}

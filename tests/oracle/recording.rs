@@ -1,0 +1,327 @@
+//! Outcomes and what people ask of deliveries, in the oracle.
+
+use postrider::model::attempt::{Outcome, Trigger};
+use postrider::model::figures::Minute;
+use postrider::model::id::{AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
+use postrider::model::webhook::{Status, Webhook};
+use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
+use postrider::rules::{circuit, histogram, patterns, retry};
+use postrider::store::{Finished, Receipt};
+
+use super::found::Found;
+use super::making::Cause;
+use super::oracle::{Asked, Noted, Oracle};
+use super::{Check, ensure};
+
+const STATUS_GONE: u16 = 410;
+
+type Answered = Check<Result<Receipt, String>>;
+
+impl Oracle {
+    pub fn record(&mut self, first: u128, finished: &Finished, found: &mut Found) -> Answered {
+        let id = finished.delivery_id;
+        let here = self.deliveries.get(&id).filter(|made| self.home_of(made.row.event_id) == first);
+        let Some(was) = here.map(|made| made.row.clone()).filter(|row| row.attempts + 1 == finished.number) else {
+            return Ok(Ok(Receipt::Recorded(None)));
+        };
+        let given = finished.attempt_id.filter(|given| given.as_u128() > id.as_u128());
+        let attempt = found.attempt(given, &was, finished.number)?;
+        let webhook = self.webhooks.get(&was.webhook_id).cloned();
+        let next = self.judge_next(webhook.as_ref(), finished, &was, &attempt)?;
+        if given.is_none() {
+            ensure!(attempt.id.as_u128() > self.last, "attempt {} is not after all ids before it", attempt.id);
+            self.last = attempt.id.as_u128();
+        }
+        let id_of_it = given.unwrap_or(attempt.id);
+        let expected = expected_attempt(finished, &was, id_of_it, next, self.is_erased(was.event_id));
+        self.attempts.insert(attempt.id, expected);
+        self.note_attempt(first, &was, finished, &attempt);
+        if !was.status.is_final() {
+            match (next, &webhook) {
+                (Some(at), _) => {
+                    if let Some(made) = self.deliveries.get_mut(&id) {
+                        made.row.status = DeliveryStatus::Retrying;
+                    }
+                    self.reschedule(id, at)?;
+                }
+                (None, None) => {
+                    self.finish(id, DeliveryStatus::Cancelled, self.removed_at(was.webhook_id, finished.finished_at))?
+                }
+                (None, Some(_)) if finished.success => {
+                    self.finish(id, DeliveryStatus::Delivered, finished.finished_at)?
+                }
+                (None, Some(_)) => self.finish(id, DeliveryStatus::Failed, finished.finished_at)?,
+            }
+        }
+        let row = self.deliveries[&id].row.clone();
+        if let Some(webhook) = webhook {
+            self.judge_webhook(&webhook, finished);
+            if row.status == DeliveryStatus::Failed && !was.status.is_final() && !patterns::is_system(&row.event_type) {
+                self.follow.push(format!("publish delivery.exhausted:{id}"));
+            }
+        }
+        Ok(Ok(Receipt::Recorded(Some(Box::new(row)))))
+    }
+
+    fn is_erased(&self, event: EventId) -> bool {
+        self.events.get(&event).is_some_and(|posted| posted.event.erased_at.is_some())
+    }
+
+    fn removed_at(&self, webhook: WebhookId, otherwise: Time) -> Time {
+        self.removed.get(&webhook).copied().unwrap_or(otherwise)
+    }
+
+    /// The next attempt as the store drew it, if it lies where it may.
+    fn judge_next(
+        &self,
+        webhook: Option<&Webhook>,
+        finished: &Finished,
+        was: &Delivery,
+        attempt: &Attempt,
+    ) -> Check<Option<Time>> {
+        let gone = finished.status_code == Some(STATUS_GONE);
+        let schedule =
+            webhook.filter(|_| !finished.success && !gone && !was.status.is_final()).map(|w| &w.retry_schedule_s);
+        let end = was.expires_at.unwrap_or(Time::MAX);
+        let at = |jitter| {
+            let next =
+                retry::next_attempt(schedule?, finished.number, finished.started_at, finished.finished_at, jitter);
+            next.map(|at| at.max(finished.hold_until.unwrap_or(Time::ZERO)).min(end))
+        };
+        let wait_s = schedule.and_then(|s| s.get(finished.number as usize - 1)).copied().unwrap_or(0);
+        let (earliest, latest) = (at(0), at(u64::from(wait_s) * 100));
+        let next = attempt.next_attempt_at;
+        let within = match (earliest, latest, next) {
+            (Some(earliest), Some(latest), Some(next)) => (earliest..=latest).contains(&next),
+            (None, None, None) => true,
+            _ => false,
+        };
+        ensure!(within, "the next attempt of {} is {next:?}, not in {earliest:?} ..= {latest:?}", was.id);
+        Ok(next)
+    }
+
+    fn note_attempt(&mut self, first: u128, was: &Delivery, finished: &Finished, attempt: &Attempt) {
+        if let Some(made) = self.deliveries.get_mut(&was.id) {
+            let row = &mut made.row;
+            row.attempts = finished.number;
+            row.first_attempt_at = row.first_attempt_at.or(Some(finished.started_at));
+            row.last_attempt_id = Some(attempt.id);
+            row.last_status_code = finished.status_code;
+            row.last_outcome = Some(finished.outcome);
+            row.last_error.clone_from(&finished.error);
+            row.last_response_time_ms = finished.response_time_ms;
+            row.manual = false;
+        }
+        self.touched.insert(was.event_id);
+        let begun = was.attempts == 0;
+        let sums = self.sums_of(first, was.webhook_id);
+        sums.started += u64::from(begun);
+        sums.attempts += 1;
+        sums.attempts_failed += u64::from(!finished.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(finished.started_at));
+        if let Some(ms) = finished.response_time_ms {
+            sums.responses += 1;
+            sums.response_ms += u64::from(ms);
+            sums.tally(histogram::bucket(ms), 1);
+        }
+        let minute = self.minutes.entry((was.webhook_id, finished.started_at.minute(), first)).or_default();
+        minute.add(Minute { started: u32::from(begun), attempts: 1, failures: u32::from(!finished.success) });
+    }
+
+    fn judge_webhook(&mut self, webhook: &Webhook, finished: &Finished) {
+        let seen = circuit::Seen {
+            started_at: finished.started_at,
+            finished_at: finished.finished_at,
+            success: finished.success,
+            gone: finished.status_code == Some(STATUS_GONE),
+            hold_until: finished.hold_until,
+        };
+        let known = self.states.get(&webhook.id).copied().unwrap_or_default();
+        let (state, changes) = circuit::after(known, webhook.disable_after_s, seen);
+        self.states.insert(webhook.id, state);
+        for change in changes {
+            let kind = match change {
+                circuit::Change::Failing | circuit::Change::Warning => "webhook.failing",
+                circuit::Change::Recovered => "webhook.recovered",
+                circuit::Change::Disabled(reason) => {
+                    self.follow.push(format!("give_up {} {reason:?}", webhook.id));
+                    "webhook.disabled"
+                }
+            };
+            if kind != "webhook.disabled" || webhook.status != Status::Disabled {
+                self.follow.push(format!("publish {kind}:{}:{}", webhook.id, state.sequence));
+            }
+        }
+    }
+
+    pub fn expire(&mut self, first: u128, id: DeliveryId, now: Time) -> Answered {
+        let here = self.deliveries.get(&id).filter(|made| self.home_of(made.row.event_id) == first);
+        let Some(was) = here.map(|made| made.row.clone()).filter(|row| !row.status.is_final()) else {
+            return Ok(Ok(Receipt::Recorded(None)));
+        };
+        if self.webhooks.contains_key(&was.webhook_id) {
+            self.finish(id, DeliveryStatus::Failed, now)?;
+            if let Some(made) = self.deliveries.get_mut(&id) {
+                made.row.last_outcome = Some(Outcome::Expired);
+                made.row.last_error = Some(Outcome::Expired.phrase().to_owned());
+            }
+        } else {
+            self.finish(id, DeliveryStatus::Cancelled, self.removed_at(was.webhook_id, now))?;
+        }
+        Ok(Ok(Receipt::Recorded(Some(Box::new(self.deliveries[&id].row.clone())))))
+    }
+
+    pub fn sweep(&mut self, first: u128, webhook: WebhookId, now: Time) -> Answered {
+        let open = self.deliveries.values().filter(|made| {
+            made.row.webhook_id == webhook && !made.row.status.is_final() && self.home_of(made.row.event_id) == first
+        });
+        for id in open.map(|made| made.row.id).collect::<Vec<_>>() {
+            self.cancel(id, now)?;
+        }
+        Ok(Ok(Receipt::Done))
+    }
+
+    /// Cancels an open delivery: when its webhook was removed, if it was.
+    fn cancel(&mut self, id: DeliveryId, now: Time) -> Check {
+        let at = self.removed_at(self.deliveries[&id].row.webhook_id, now);
+        self.finish(id, DeliveryStatus::Cancelled, at)?;
+        self.withdrawn.push(id);
+        Ok(())
+    }
+
+    fn visible(&self, id: DeliveryId, asked: &Asked<'_>) -> Option<Delivery> {
+        let row = &self.deliveries.get(&id)?.row;
+        let covered = asked.order.by.as_ref().is_none_or(|by| by.reach.covers(row.org_id, row.app_id));
+        (covered && self.is_kept(row.event_id, asked.now)).then(|| self.shown(row))
+    }
+
+    pub fn retry(&mut self, id: DeliveryId, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        let Some(was) = self.visible(id, asked) else { return Ok(Err("not_found delivery".into())) };
+        let Some(webhook) = self.webhooks.get(&was.webhook_id) else {
+            return Ok(Err("conflict webhook_removed".into()));
+        };
+        if webhook.status == Status::Disabled {
+            return Ok(Err("conflict webhook_disabled".into()));
+        }
+        if self.is_erased(was.event_id) {
+            return Ok(Err("conflict event_erased".into()));
+        }
+        if was.status.is_final() {
+            let mut event = self.events[&was.event_id].event.clone();
+            event.expires_at = event.expires_at.filter(|end| *end > asked.now);
+            let cause =
+                Cause { now: asked.now, due: asked.now, trigger: Trigger::Replay, replay_of: Some(id), job: None };
+            let row = self.make(&event, was.webhook_id, &cause, found)?;
+            self.note_deed(asked, &was, "delivery.retry");
+            return Ok(Ok(Receipt::Delivery(Box::new(row))));
+        }
+        self.note_deed(asked, &was, "delivery.retry");
+        self.touched.insert(was.event_id);
+        if let Some(made) = self.deliveries.get_mut(&id) {
+            made.row.manual = true;
+        }
+        if was.next_attempt_at.is_some_and(|at| at > asked.now) {
+            self.reschedule(id, asked.now)?;
+        }
+        Ok(Ok(Receipt::Delivery(Box::new(self.deliveries[&id].row.clone()))))
+    }
+
+    pub fn cancel_delivery(&mut self, id: DeliveryId, asked: &Asked<'_>) -> Answered {
+        let Some(was) = self.visible(id, asked) else { return Ok(Err("not_found delivery".into())) };
+        if was.status.is_final() {
+            return Ok(Err("conflict delivery_final".into()));
+        }
+        self.cancel(id, asked.now)?;
+        self.note_deed(asked, &was, "delivery.cancel");
+        Ok(Ok(Receipt::Delivery(Box::new(self.deliveries[&id].row.clone()))))
+    }
+
+    fn visible_event(&self, id: EventId, asked: &Asked<'_>) -> bool {
+        let Some(posted) = self.events.get(&id) else { return false };
+        let covers = |by: &postrider::store::Caller| by.reach.covers(posted.event.org_id, posted.event.app_id);
+        asked.order.by.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
+    }
+
+    fn cancel_all(&mut self, id: EventId, now: Time) -> Check<u32> {
+        let open: Vec<DeliveryId> =
+            self.deliveries_of(id).filter(|made| !made.row.status.is_final()).map(|made| made.row.id).collect();
+        for delivery in &open {
+            self.cancel(*delivery, now)?;
+        }
+        Ok(open.len() as u32)
+    }
+
+    pub fn cancel_event(&mut self, id: EventId, asked: &Asked<'_>) -> Answered {
+        if !self.visible_event(id, asked) {
+            return Ok(Err("not_found event".into()));
+        }
+        let count = self.cancel_all(id, asked.now)?;
+        self.note_event_deed(asked, id, "event.cancel");
+        Ok(Ok(Receipt::Cancelled(count)))
+    }
+
+    fn note_deed(&mut self, asked: &Asked<'_>, row: &Delivery, action: &'static str) {
+        self.deed(asked, row.org_id, action, row.id.to_string());
+    }
+
+    fn note_event_deed(&mut self, asked: &Asked<'_>, id: EventId, action: &'static str) {
+        self.deed(asked, self.events[&id].event.org_id, action, id.to_string());
+    }
+
+    /// What somebody does is noted; what the daemon does by itself is not.
+    fn deed(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
+        if let Some(by) = &asked.order.by {
+            self.deeds.push(Noted { org, action, target, request_id: Some(by.request_id.clone()) });
+        }
+    }
+
+    pub fn erase(&mut self, id: EventId, asked: &Asked<'_>) -> Answered {
+        if !self.visible_event(id, asked) {
+            return Ok(Err("not_found event".into()));
+        }
+        self.cancel_all(id, asked.now)?;
+        self.touched.insert(id);
+        self.attempts.values_mut().filter(|attempt| attempt.event_id == id).for_each(|a| a.response_body = None);
+        if let Some(posted) = self.events.get_mut(&id) {
+            posted.data.clear();
+            posted.event.data_bytes = 0;
+            posted.event.erased_at = posted.event.erased_at.or(Some(asked.now));
+        }
+        self.note_event_deed(asked, id, "event.erase");
+        Ok(Ok(Receipt::Done))
+    }
+}
+
+fn expected_attempt(finished: &Finished, was: &Delivery, id: AttemptId, next: Option<Time>, erased: bool) -> Attempt {
+    Attempt {
+        id,
+        delivery_id: was.id,
+        event_id: was.event_id,
+        webhook_id: was.webhook_id,
+        org_id: was.org_id,
+        app_id: was.app_id,
+        event_type: was.event_type.clone(),
+        number: finished.number,
+        retry_of: was.last_attempt_id,
+        trigger: finished.trigger,
+        url: finished.url.clone(),
+        method: finished.method,
+        field_set: finished.field_set,
+        content_type: finished.content_type,
+        signed_at: finished.signed_at,
+        started_at: finished.started_at,
+        finished_at: finished.finished_at,
+        success: finished.success,
+        outcome: finished.outcome,
+        status_code: finished.status_code,
+        error: finished.error.clone(),
+        response_time_ms: finished.response_time_ms,
+        next_attempt_at: next,
+        remote_addr: finished.remote_addr.clone(),
+        request_headers: finished.request_headers.clone(),
+        response_headers: finished.response_headers.clone(),
+        response_body: finished.response_body.clone().filter(|_| !erased),
+        timings: finished.timings,
+        include_html: finished.include_html,
+    }
+}

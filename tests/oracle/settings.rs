@@ -1,0 +1,323 @@
+//! Organizations, apps, keys and webhooks in the oracle, and the audit of every change.
+
+use std::sync::Arc;
+
+use postrider::model::id::{AppId, KeyId, OrganizationId, WebhookId};
+use postrider::model::webhook::{DisabledReason, Secret, Status, Webhook};
+use postrider::model::{ApiKey, App, Organization, Time};
+use postrider::rules::circuit;
+use postrider::store::{Command, NewKey, Reach, Receipt};
+
+use super::Check;
+use super::found::Found;
+use super::oracle::{Asked, Noted, Oracle};
+
+/// Secrets that sign at the same time.
+const LIVE_SECRETS_MAX: usize = 10;
+
+type Answered = Check<Result<Receipt, String>>;
+
+impl Oracle {
+    pub fn on_state(&mut self, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        match &asked.order.command {
+            Command::CreateOrganization { name, key } => self.create_organization(name, key, asked, found),
+            Command::CreateApp { name, uid } => self.create_app(name, uid.as_ref(), asked, found),
+            Command::UpdateApp { id, name, uid } => self.update_app(*id, name.as_ref(), uid.as_ref(), asked),
+            Command::RemoveApp { id } => self.remove_app(*id, asked),
+            Command::CreateKey { key } => self.create_key(key, asked, found),
+            Command::RevokeKey { id } => self.revoke_key(*id, asked),
+            Command::CreateWebhook { webhook } => self.create_webhook(webhook, asked, found),
+            Command::UpdateWebhook { webhook } => self.update_webhook(webhook, asked),
+            Command::RemoveWebhook { id } => self.remove_webhook(*id, asked),
+            Command::SetStatus { id, status } => self.set_status(*id, *status, asked),
+            Command::GiveUp { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at, asked),
+            Command::RotateSecret { id, secret, overlap_s } => self.rotate(*id, &secret.text, *overlap_s, asked),
+            Command::ReadSecret { id } => self.read_secret(*id, asked),
+            Command::CreateJob { spec } => self.create_job(spec, asked, found),
+            Command::CancelJob { id } => self.cancel_job(*id, asked),
+            Command::SaveJob(job) => self.save_job(job),
+            Command::KeepAnswer { body } => Ok(Ok(Receipt::Kept(body.to_vec()))),
+            other => Err(format!("{other:?} does not belong to the state file")),
+        }
+    }
+
+    pub fn note(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
+        let request_id = asked.order.by.as_ref().map(|by| by.request_id.clone());
+        self.audit.push(Noted { org, action, target, request_id });
+    }
+
+    /// A kept answer with a secret in it is shown again.
+    pub fn note_shown_again(&mut self, asked: &Asked<'_>, receipt: &Receipt) {
+        match receipt {
+            Receipt::Webhook(webhook) => {
+                self.note(asked, webhook.org_id, "webhook.read_secret", webhook.id.to_string())
+            }
+            Receipt::Key(key) => self.note(asked, key.org_id, "key.read", key.id.to_string()),
+            Receipt::Organization { organization, key, .. } => {
+                let reader = asked.order.by.as_ref().map_or(organization.id, |by| by.reach.org);
+                self.note(asked, reader, "key.read", key.id.to_string());
+            }
+            _ => {}
+        }
+    }
+
+    fn create_organization(&mut self, name: &str, new: &NewKey, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        let shown =
+            found.registry.organizations.values().find(|o| o.name == name && !self.organizations.contains_key(&o.id));
+        let shown = shown.ok_or_else(|| format!("no organization {name:?} is there"))?;
+        let (id, app_id) = (shown.id, shown.default_app_id);
+        let now = asked.now;
+        let organization = Organization { id, name: name.to_owned(), default_app_id: app_id, created_at: now };
+        let app = App { id: app_id, org_id: id, name: "default".into(), uid: None, created_at: now, updated_at: now };
+        let key = self.put_key(id, new, now, found)?;
+        self.organizations.insert(id, organization.clone());
+        self.apps.insert(app_id, app.clone());
+        if let Some(by) = &asked.order.by {
+            self.note(asked, by.reach.org, "organization.create", id.to_string());
+        }
+        self.audit.push(Noted { org: id, action: "organization.create", target: id.to_string(), request_id: None });
+        Ok(Ok(Receipt::Organization { organization, app, key }))
+    }
+
+    fn put_key(&mut self, org_id: OrganizationId, new: &NewKey, now: Time, found: &mut Found) -> Check<ApiKey> {
+        let shown = found.registry.key_by_hash(&new.hash).ok_or_else(|| format!("no key {:?} is there", new.name))?;
+        let key = ApiKey {
+            id: shown.id,
+            org_id,
+            app_id: new.app,
+            name: new.name.clone(),
+            scopes: new.scopes.clone(),
+            hash: new.hash,
+            created_at: now,
+            expires_at: new.expires_at,
+            rate_per_s: new.rate_per_s,
+            installation: new.installation,
+        };
+        self.keys.insert(key.id, key.clone());
+        Ok(key)
+    }
+
+    fn is_taken(&self, org: OrganizationId, uid: Option<&String>, own: Option<AppId>) -> bool {
+        uid.is_some() && self.apps.values().any(|a| a.org_id == org && a.uid.as_ref() == uid && Some(a.id) != own)
+    }
+
+    fn create_app(&mut self, name: &str, uid: Option<&String>, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
+        if self.is_taken(by.reach.org, uid, None) {
+            return Ok(Err("conflict uid_taken".into()));
+        }
+        let shown = found.registry.apps.values().find(|app| app.name == name && !self.apps.contains_key(&app.id));
+        let shown = shown.ok_or_else(|| format!("no app {name:?} is there"))?;
+        let app = App {
+            id: shown.id,
+            org_id: by.reach.org,
+            name: name.to_owned(),
+            uid: uid.cloned(),
+            created_at: asked.now,
+            updated_at: asked.now,
+        };
+        self.apps.insert(app.id, app.clone());
+        self.note(asked, app.org_id, "app.create", app.id.to_string());
+        Ok(Ok(Receipt::App(app)))
+    }
+
+    fn app_within(&self, reach: Option<Reach>, id: AppId) -> Option<App> {
+        self.apps.get(&id).filter(|_| reach.is_none_or(|reach| self.covers(reach, id))).cloned()
+    }
+
+    fn update_app(
+        &mut self,
+        id: AppId,
+        name: Option<&String>,
+        uid: Option<&Option<String>>,
+        asked: &Asked<'_>,
+    ) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(mut app) = self.app_within(reach, id) else { return Ok(Err("not_found app".into())) };
+        if let Some(uid) = uid {
+            if self.is_taken(app.org_id, uid.as_ref(), Some(id)) {
+                return Ok(Err("conflict uid_taken".into()));
+            }
+            app.uid.clone_from(uid);
+        }
+        app.name = name.cloned().unwrap_or(app.name);
+        app.updated_at = asked.now;
+        self.apps.insert(id, app.clone());
+        self.note(asked, app.org_id, "app.update", id.to_string());
+        Ok(Ok(Receipt::App(app)))
+    }
+
+    fn remove_app(&mut self, id: AppId, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(app) = self.app_within(reach, id) else { return Ok(Err("not_found app".into())) };
+        if self.organizations.values().any(|o| o.default_app_id == id) {
+            return Ok(Err("conflict default_app".into()));
+        }
+        let webhooks: Vec<WebhookId> = self.webhooks.values().filter(|w| w.app_id == id).map(|w| w.id).collect();
+        webhooks.into_iter().for_each(|webhook| self.drop_webhook(webhook, asked.now));
+        self.keys.retain(|_, key| key.app_id != Some(id));
+        self.apps.remove(&id);
+        self.note(asked, app.org_id, "app.delete", id.to_string());
+        Ok(Ok(Receipt::Done))
+    }
+
+    fn create_key(&mut self, new: &NewKey, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
+        if self.keys.values().any(|key| key.hash == new.hash) {
+            return Ok(Err("conflict key_taken".into()));
+        }
+        if new.app.is_some_and(|app| !self.covers(by.reach, app)) {
+            return Ok(Err("invalid /app_id".into()));
+        }
+        let key = self.put_key(by.reach.org, new, asked.now, found)?;
+        self.note(asked, key.org_id, "key.create", key.id.to_string());
+        Ok(Ok(Receipt::Key(key)))
+    }
+
+    fn revoke_key(&mut self, id: KeyId, asked: &Asked<'_>) -> Answered {
+        let visible =
+            |key: &&ApiKey| {
+                asked.order.by.as_ref().is_none_or(|by| {
+                    key.org_id == by.reach.org && by.reach.app.is_none_or(|app| key.app_id == Some(app))
+                })
+            };
+        let Some(key) = self.keys.get(&id).filter(visible).cloned() else { return Ok(Err("not_found key".into())) };
+        self.keys.remove(&id);
+        self.note(asked, key.org_id, "key.delete", id.to_string());
+        Ok(Ok(Receipt::Done))
+    }
+
+    pub fn webhook_within(&self, reach: Option<Reach>, id: WebhookId) -> Option<&Webhook> {
+        self.webhooks.get(&id).filter(|w| reach.is_none_or(|reach| reach.covers(w.org_id, w.app_id)))
+    }
+
+    fn create_webhook(&mut self, draft: &Webhook, asked: &Asked<'_>, found: &mut Found) -> Answered {
+        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
+        let named = (draft.app_id != AppId::MIN).then_some(draft.app_id);
+        let Some(app_id) = named.or_else(|| self.app_of(by.reach)) else {
+            return Ok(Err("not_found organization".into()));
+        };
+        if !self.covers(by.reach, app_id) {
+            return Ok(Err("invalid /app_id".into()));
+        }
+        let shown =
+            found.registry.webhooks.values().find(|w| w.name == draft.name && !self.webhooks.contains_key(&w.id));
+        let shown = shown.ok_or_else(|| format!("no webhook {:?} is there", draft.name))?;
+        let now = asked.now;
+        let secrets = draft.secrets.iter().map(|secret| Secret { created_at: now, ..secret.clone() }).collect();
+        let webhook = Webhook {
+            id: shown.id,
+            org_id: by.reach.org,
+            app_id,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            secret_headers: Vec::new(),
+            secrets,
+            ..draft.clone()
+        };
+        self.note(asked, webhook.org_id, "webhook.create", webhook.id.to_string());
+        Ok(Ok(self.put_webhook(webhook)))
+    }
+
+    fn put_webhook(&mut self, webhook: Webhook) -> Receipt {
+        self.webhooks.insert(webhook.id, webhook.clone());
+        Receipt::Webhook(Arc::new(webhook))
+    }
+
+    fn update_webhook(&mut self, new: &Webhook, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(old) = self.webhook_within(reach, new.id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        if old.version != new.version {
+            return Ok(Err("stale".into()));
+        }
+        let manual = Some(DisabledReason::Manual);
+        let disabled_reason = match (old.status, new.status) {
+            (_, Status::Enabled | Status::Paused) => None,
+            (Status::Disabled, Status::Disabled) => old.disabled_reason.or(manual),
+            (_, Status::Disabled) => manual,
+        };
+        let webhook = Webhook { version: old.version + 1, updated_at: asked.now, disabled_reason, ..new.clone() };
+        let restarted = old.status == Status::Disabled && new.status != Status::Disabled;
+        if restarted || old.url != new.url {
+            let state = self.states.get(&new.id).copied().unwrap_or_default();
+            self.states.insert(new.id, circuit::reset(state));
+        }
+        if old.status != Status::Disabled && new.status == Status::Disabled {
+            self.follow.push(format!("publish webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version));
+        }
+        self.note(asked, webhook.org_id, "webhook.update", webhook.id.to_string());
+        Ok(Ok(self.put_webhook(webhook)))
+    }
+
+    fn remove_webhook(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(webhook) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        self.drop_webhook(id, asked.now);
+        self.note(asked, webhook.org_id, "webhook.delete", id.to_string());
+        Ok(Ok(Receipt::Done))
+    }
+
+    fn drop_webhook(&mut self, id: WebhookId, now: Time) {
+        self.webhooks.remove(&id);
+        self.removed.insert(id, now);
+    }
+
+    /// Replaces a webhook by what `change` makes of it.
+    fn change(&mut self, old: &Webhook, now: Time, change: impl FnOnce(&mut Webhook)) -> Receipt {
+        let mut webhook = Webhook { version: old.version + 1, updated_at: now, ..old.clone() };
+        change(&mut webhook);
+        self.put_webhook(webhook)
+    }
+
+    fn set_status(&mut self, id: WebhookId, status: Status, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(old) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        if old.status == Status::Disabled {
+            return Ok(Err("conflict webhook_disabled".into()));
+        }
+        if old.status == status {
+            return Ok(Ok(Receipt::Webhook(Arc::new(old))));
+        }
+        let action = if status == Status::Paused { "webhook.pause" } else { "webhook.resume" };
+        self.note(asked, old.org_id, action, id.to_string());
+        Ok(Ok(self.change(&old, asked.now, |webhook| webhook.status = status)))
+    }
+
+    fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time, asked: &Asked<'_>) -> Answered {
+        let Some(old) = self.webhooks.get(&id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        if old.status != Status::Disabled && old.updated_at <= seen_at {
+            self.change(&old, asked.now, |webhook| {
+                webhook.status = Status::Disabled;
+                webhook.disabled_reason = Some(reason);
+            });
+            self.note(asked, old.org_id, "webhook.disable", id.to_string());
+        }
+        Ok(Ok(Receipt::Done))
+    }
+
+    fn rotate(&mut self, id: WebhookId, secret: &str, overlap_s: u32, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(old) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        let now = asked.now;
+        let end = now.plus_ms(i64::from(overlap_s) * 1_000);
+        let mut secrets = vec![Secret { text: secret.to_owned(), created_at: now, expires_at: None }];
+        for past in old.secrets.iter().filter(|past| past.expires_at.is_none_or(|own| now < own) && past.text != secret)
+        {
+            let own = past.expires_at.unwrap_or(end).min(end);
+            if own > now {
+                secrets.push(Secret { expires_at: Some(own), ..past.clone() });
+            }
+        }
+        secrets.truncate(LIVE_SECRETS_MAX);
+        self.note(asked, old.org_id, "webhook.rotate_secret", id.to_string());
+        Ok(Ok(self.change(&old, now, |webhook| webhook.secrets = secrets)))
+    }
+
+    fn read_secret(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let Some(webhook) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        self.note(asked, webhook.org_id, "webhook.read_secret", id.to_string());
+        Ok(Ok(Receipt::Webhook(Arc::new(webhook))))
+    }
+}

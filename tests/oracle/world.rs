@@ -1,0 +1,570 @@
+//! A store, its oracle and the faulty disk under it, driven by one seed.
+//!
+//! Invariant: whatever the disk did, what was answered with success is there; every other order of a batch is there or not
+//! there together with all that went into the same file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use postrider::model::Time;
+use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use postrider::store::upkeep::Upkeep;
+use postrider::store::{Applied, Batch, Command, Disk, Opened, Options, Order, Refusal, open};
+
+use super::check;
+use super::disk::FaultyDisk;
+use super::found::Found;
+use super::history::History;
+use super::oracle::{Asked, Oracle, Place, Verdict, label, word};
+use super::{Check, Rng, ensure};
+
+const START: Time = Time(1_772_704_800_000);
+pub const MASTER_KEY: [u8; 32] = [7; 32];
+
+pub struct World {
+    pub disk: FaultyDisk,
+    pub options: Options,
+    pub oracle: Oracle,
+    pub now: Time,
+    pub rng: Rng,
+    pub history: History,
+    opened: Option<Opened>,
+    /// Orders of the daemon itself that come next: what follows, and what the disk refused.
+    next: Vec<Order>,
+    pub batches: u64,
+    pub orders: u64,
+    pub cuts: u64,
+    has_failed: bool,
+    /// Whether a read may fail while orders are applied.
+    pub fails_reads: bool,
+    /// Whether the power may fail again while the store is opened.
+    pub cuts_openings: bool,
+}
+
+type Answered = Result<Applied, Refusal>;
+
+/// What was under way when the power failed.
+enum Pending {
+    Nothing,
+    /// With whether the writer refused to publish for want of space.
+    Batch(Vec<Order>, Vec<Answered>, bool),
+    /// Partitions may be gone.
+    Upkeep,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Done,
+    /// The power failed in it, and the store was opened again.
+    Cut,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut rng = Rng::new(seed);
+        let options = Options {
+            retention_ms: [2 * DAY_MS, 6 * DAY_MS][rng.below(2) as usize],
+            idempotency_window_ms: [HOUR_MS, DAY_MS][rng.below(2) as usize],
+            partition_max_bytes: [1 << 30, 3 << 20][rng.below(2) as usize],
+            min_free_bytes: rng.below(2),
+        };
+        let oracle = Oracle {
+            retention_ms: options.retention_ms,
+            window_ms: options.idempotency_window_ms,
+            ..Oracle::default()
+        };
+        World {
+            disk: FaultyDisk::new(rng.draw()),
+            options,
+            oracle,
+            now: START,
+            history: History::new(rng.fork()),
+            rng,
+            opened: None,
+            next: Vec::new(),
+            batches: 0,
+            orders: 0,
+            cuts: 0,
+            has_failed: false,
+            fails_reads: false,
+            cuts_openings: false,
+        }
+    }
+
+    /// Closes the store; the next step opens it again.
+    pub fn close(&mut self) {
+        self.opened = None;
+    }
+
+    /// Goes on with what another disk holds, where nothing is under way.
+    pub fn start_on(&mut self, disk: FaultyDisk) -> Check {
+        self.opened = None;
+        self.disk = disk;
+        self.open(Pending::Nothing)
+    }
+
+    fn opened(&mut self) -> &mut Opened {
+        self.opened.as_mut().expect("the store is open")
+    }
+
+    /// Opens the store, again and again while the power fails in it, and settles what was under way before.
+    fn open(&mut self, pending: Pending) -> Check {
+        loop {
+            if self.disk.has_lost_writes() {
+                // The process ended, not the machine.
+                self.disk = self.disk.kill();
+            }
+            if self.cuts_openings && self.rng.chance(30) {
+                self.disk.set_fuse(Some(self.rng.below(80)));
+            }
+            let mut random = self.rng.fork();
+            let disk = Arc::new(self.disk.clone());
+            match open(disk, self.options.clone(), &MASTER_KEY, self.now, Box::new(move || random.draw())) {
+                // A sync failed in it: a daemon would end here, and be started again.
+                Ok(opened) if self.disk.has_lost_writes() => self.disk = self.disk_after(opened),
+                Ok(opened) => {
+                    self.disk.set_fuse(None);
+                    self.opened = Some(opened);
+                    break;
+                }
+                Err(_) if self.disk.is_dead() => {
+                    self.disk = self.disk.cut();
+                    self.cuts += 1;
+                }
+                // What the journal holds needs space to be opened; then it is there.
+                Err(_) if self.disk.is_full() => self.disk.set_full(false),
+                // Whoever starts the daemon starts it again.
+                Err(_) if self.has_failed && !self.disk.has_failing_sync() => self.has_failed = false,
+                Err(error) => return Err(format!("the store does not open: {error}")),
+            }
+        }
+        self.forget_names();
+        let may_drop = matches!(pending, Pending::Upkeep);
+        self.adopt_partitions(may_drop)?;
+        if let Pending::Batch(orders, results, refuses) = &pending {
+            self.settle(orders, results, *refuses)?;
+        } else {
+            self.found()?.is_explained()?;
+        }
+        self.adopt_partitions(false)?;
+        self.settle_deeds(false)?;
+        self.oracle.deeds.clear();
+        self.clear_told();
+        let first = std::mem::take(&mut self.opened().first);
+        let released: BTreeSet<String> = first.iter().map(label).collect();
+        let held = self.oracle.held_heads().iter().map(|id| format!("release {id}")).collect();
+        ensure!(released == held, "at start {released:?} are let go, {held:?} should be");
+        self.next = first;
+        Ok(())
+    }
+
+    fn clear_told(&mut self) {
+        self.oracle.follow.clear();
+        self.oracle.newly_due.clear();
+        self.oracle.withdrawn.clear();
+    }
+
+    fn forget_names(&mut self) {
+        let horizon = self.now.minus_ms(self.options.idempotency_window_ms);
+        self.oracle.forgotten_before = self.oracle.forgotten_before.max(horizon);
+    }
+
+    fn found(&mut self) -> Check<Found> {
+        let store = self.opened().store.clone();
+        let found = Found::since(&self.oracle, &store);
+        if found.is_ok() || !self.disk.is_full() {
+            return found;
+        }
+        // Without space the journal cannot be put where it is read from. With space it can, and without a restart.
+        self.disk.set_full(false);
+        let now = self.now;
+        let mended = self.opened().writer.apply(&[], now);
+        self.next.extend(mended.follow);
+        Found::since(&self.oracle, &store)
+    }
+
+    /// Takes over from the store where partitions begin, and that old ones are gone.
+    fn adopt_partitions(&mut self, may_drop: bool) -> Check {
+        let listed: Vec<u128> = self.opened().store.partitions().into_iter().map(|(first, _)| first).collect();
+        let kept: BTreeSet<u128> = listed.iter().copied().collect();
+        let gone = self.oracle.partitions.iter().take_while(|first| !kept.contains(first)).count();
+        let droppable = if may_drop { self.oracle.droppable(self.now) } else { 0 };
+        ensure!(gone <= droppable, "{gone} partitions are gone, {droppable} may be");
+        (0..gone).for_each(|_| self.oracle.drop_oldest());
+        let known = self.oracle.partitions.len();
+        ensure!(
+            listed.starts_with(&self.oracle.partitions),
+            "partitions {listed:x?}, known {:x?}",
+            self.oracle.partitions
+        );
+        listed[known..].iter().try_for_each(|first| self.oracle.begin(*first))
+    }
+
+    /// Cuts the power and opens the store again.
+    fn cut(&mut self, pending: Pending) -> Check {
+        if let Some(opened) = self.opened.take() {
+            self.disk = self.disk_after(opened);
+        }
+        self.open(pending)
+    }
+
+    /// What is left when the power fails; or only the process ends, if the power is still on and a sync has failed.
+    fn disk_after(&mut self, opened: Opened) -> FaultyDisk {
+        self.cuts += 1;
+        let only_ends = !self.disk.is_dead() && self.disk.has_lost_writes() && self.rng.chance(50);
+        let disk = if only_ends { self.disk.kill() } else { self.disk.cut() };
+        // Dropped only now: a dying process writes nothing more.
+        drop(opened);
+        disk
+    }
+
+    /// Whether the process has ended, or must.
+    fn has_ended(&self) -> bool {
+        self.disk.is_dead() || self.disk.has_lost_writes()
+    }
+
+    /// Cuts the power while nothing is under way.
+    pub fn cut_now(&mut self) -> Check {
+        self.cut(Pending::Nothing)
+    }
+
+    /// Does something, and checks what came of it.
+    pub fn step(&mut self) -> Check<Step> {
+        if self.opened.is_none() {
+            self.open(Pending::Nothing)?;
+        }
+        self.move_clock();
+        match self.rng.below(100) {
+            0..5 => self.upkeep(),
+            5..8 => self.roll(),
+            8..11 => self.reopen(),
+            11..17 => self.checkpoint(),
+            _ => self.batch(),
+        }
+    }
+
+    fn move_clock(&mut self) {
+        let rng = &mut self.rng;
+        let ms = match rng.below(1_000) {
+            0..600 => rng.within(0, 2_000),
+            600..850 => rng.within(1, 30) * MINUTE_MS,
+            850..950 => rng.within(-5_000, 0),
+            950..985 => rng.within(1, 12) * HOUR_MS,
+            985..997 => DAY_MS,
+            _ => rng.within(2, 40) * DAY_MS,
+        };
+        self.now = self.now.plus_ms(ms);
+    }
+
+    /// Closes the store as a daemon does that stops, and opens it again.
+    pub fn reopen(&mut self) -> Check<Step> {
+        if self.rng.chance(50) && self.checkpoint()? == Step::Cut {
+            return Ok(Step::Cut);
+        }
+        self.opened = None;
+        if self.disk.is_dead() {
+            self.disk = self.disk.cut();
+            self.cuts += 1;
+            self.open(Pending::Nothing)?;
+            return Ok(Step::Cut);
+        }
+        self.open(Pending::Nothing)?;
+        Ok(Step::Done)
+    }
+
+    fn checkpoint(&mut self) -> Check<Step> {
+        let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
+        let checked = opened.writer.checkpoint();
+        if self.has_ended() {
+            self.cut(Pending::Nothing)?;
+            return Ok(Step::Cut);
+        }
+        ensure!(checked.is_ok() || self.is_faulty(), "a checkpoint failed: {checked:?}");
+        Ok(Step::Done)
+    }
+
+    fn roll(&mut self) -> Check<Step> {
+        let now = self.now;
+        let rolled = self.opened().writer.roll(now);
+        if self.has_ended() {
+            self.cut(Pending::Nothing)?;
+            return Ok(Step::Cut);
+        }
+        ensure!(rolled.is_ok() || self.is_faulty(), "rolling failed: {rolled:?}");
+        if rolled.is_ok() {
+            self.adopt_partitions(false)?;
+        }
+        Ok(Step::Done)
+    }
+
+    /// Whether failures are to be expected.
+    fn is_faulty(&self) -> bool {
+        self.disk.is_full() || self.has_failed || self.fails_reads
+    }
+
+    fn batch(&mut self) -> Check<Step> {
+        let mut orders = std::mem::take(&mut self.next);
+        let made = self.history.batch(&self.oracle, self.now);
+        made.iter().for_each(|order| self.history.remember(order));
+        orders.extend(made);
+        self.apply(orders)
+    }
+
+    /// Applies orders, and whatever they turn into.
+    pub fn apply(&mut self, orders: Vec<Order>) -> Check<Step> {
+        let (now, is_faulty) = (self.now, self.is_faulty());
+        self.batches += 1;
+        self.orders += orders.len() as u64;
+        if self.fails_reads && self.rng.chance(50) {
+            self.disk.fail_a_read(Some(self.rng.below(25)));
+        }
+        let Batch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
+        self.disk.fail_a_read(None);
+        let refuses = self.opened().writer.is_disk_full();
+        if self.has_ended() {
+            self.cut(Pending::Batch(orders, results, refuses))?;
+            return Ok(Step::Cut);
+        }
+        self.adopt_partitions(false)?;
+        let whole = self.settle(&orders, &results, refuses)?;
+        self.adopt_partitions(false)?;
+        self.settle_deeds(effects.failures.is_empty())?;
+        let own_again = orders.into_iter().zip(&results).filter(|(order, result)| {
+            order.by.is_none() && matches!(result, Err(Refusal::Failed(_) | Refusal::DiskFull))
+        });
+        self.next.extend(own_again.map(|(order, _)| order));
+        check::told(&self.oracle, &effects)?;
+        if whole && effects.failures.is_empty() {
+            let mut followed: Vec<String> = follow.iter().map(label).collect();
+            followed.sort();
+            self.oracle.follow.sort();
+            ensure!(followed == self.oracle.follow, "{followed:?} follow, {:?} should", self.oracle.follow);
+            check::effects(&self.oracle, &effects, now)?;
+        } else {
+            ensure!(is_faulty, "the store failed: {:?}", effects.failures);
+        }
+        self.next.extend(follow);
+        self.clear_told();
+        Ok(Step::Done)
+    }
+
+    /// Has the oracle do what was answered, and finds out about what was not. Whether everything was answered.
+    fn settle(&mut self, orders: &[Order], results: &[Answered], refuses: bool) -> Check<bool> {
+        // Before anything is read: that may begin yet another partition.
+        let places: Vec<Place> = orders.iter().map(|order| self.oracle.place_of(order)).collect();
+        let active = Place::Partition(self.oracle.active());
+        let mut found = self.found()?;
+        let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
+        for (slot, order) in orders.iter().enumerate() {
+            // Refused before anything was tried.
+            if refuses && order.by.is_some() && matches!(order.command, Command::Publish(_)) {
+                ensure!(results[slot] == Err(Refusal::DiskFull), "{:?} on a full disk", results[slot]);
+                continue;
+            }
+            groups.entry(places[slot]).or_default().push(slot);
+        }
+        let mut places: Vec<Place> = groups.keys().copied().collect();
+        places.sort_by_key(|place| (*place != Place::State, *place != active, *place));
+        let mut whole = true;
+        for place in places {
+            let slots = &groups[&place];
+            let unknown = |slot: &&usize| matches!(results[**slot], Err(Refusal::Failed(_) | Refusal::DiskFull));
+            let failed = slots.iter().filter(unknown).count();
+            if failed < slots.len() {
+                // What failed by itself could not be judged; it is not there, and what was judged is.
+                whole &= failed == 0;
+                for &slot in slots.iter().filter(|slot| !unknown(slot)) {
+                    let asked = Asked { order: &orders[slot], now: self.now };
+                    let verdict = self.oracle.apply(place, &asked, &mut found);
+                    let verdict = verdict.map_err(|error| {
+                        format!("{:?} was answered {:?}, but {error}", orders[slot].command, results[slot])
+                    })?;
+                    agree(&orders[slot], &verdict, &results[slot])?;
+                }
+                continue;
+            }
+            whole = false;
+            self.find_out(place, slots, orders, &mut found)?;
+        }
+        found.is_explained()?;
+        Ok(whole)
+    }
+
+    /// Orders of one file that nobody was answered: they are all there, or none is.
+    fn find_out(&mut self, place: Place, slots: &[usize], orders: &[Order], found: &mut Found) -> Check {
+        let store = self.opened().store.clone();
+        let look = |oracle: &Oracle, found: &Found| match place {
+            Place::State => check::settings(oracle, &store, false),
+            Place::Partition(first) => {
+                found.is_explained_in(oracle, first).and_then(|()| check::partition(oracle, &store, first))
+            }
+            Place::Nowhere(_) => Ok(()),
+        };
+        let (mut after, mut left) = (self.oracle.clone(), found.clone());
+        let mut there = Ok(());
+        for &slot in slots {
+            let asked = Asked { order: &orders[slot], now: self.now };
+            if let Err(error) = after.apply(place, &asked, &mut left) {
+                there = Err(format!("{:?}: {error}", orders[slot].command));
+                break;
+            }
+        }
+        let there = there.and_then(|()| look(&after, &left));
+        let absent = look(&self.oracle, found);
+        match (there, absent) {
+            (Ok(()), Err(_)) => {
+                // Who was refused is not said to have done anything.
+                after.deeds.clone_from(&self.oracle.deeds);
+                self.oracle = after;
+                *found = left;
+            }
+            (Err(_), Ok(())) => {}
+            (Ok(()), Ok(())) => {
+                // It makes no difference that can be seen, but for the answers that may have been kept.
+                for (key, answer) in after.answers {
+                    if self.oracle.answers.get(&key) != Some(&answer) {
+                        self.oracle.answers.insert(key, super::oracle::Answer { is_doubtful: true, ..answer });
+                    }
+                }
+            }
+            (Err(there), Err(absent)) => {
+                return Err(format!(
+                    "{place:?} is half there.\n  as if it were there: {there}\n  as if it were not: {absent}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was done in partitions is in the audit before it is answered; where the state file failed, with a later batch.
+    fn settle_deeds(&mut self, is_healthy: bool) -> Check {
+        if self.oracle.deeds.is_empty() {
+            return Ok(());
+        }
+        let store = self.opened().store.clone();
+        let mut noted = self.oracle.clone();
+        noted.note_deeds();
+        let there = check::settings(&noted, &store, true);
+        if there.is_ok() {
+            self.oracle = noted;
+            return Ok(());
+        }
+        let absent = check::settings(&self.oracle, &store, true);
+        ensure!(!is_healthy && absent.is_ok(), "deeds are half noted:\n  {there:?}\n  {absent:?}");
+        Ok(())
+    }
+
+    fn upkeep(&mut self) -> Check<Step> {
+        let (now, keep) = (self.now, self.rng.chance(20));
+        let done = self.opened().writer.upkeep(now, keep);
+        if self.has_ended() {
+            self.cut(if keep { Pending::Nothing } else { Pending::Upkeep })?;
+            return Ok(Step::Cut);
+        }
+        self.forget_names();
+        if done.failures.is_empty() {
+            self.follow_upkeep(keep, &done)?;
+        } else {
+            ensure!(self.is_faulty(), "upkeep failed: {:?}", done.failures);
+            self.adopt_partitions(!keep)?;
+        }
+        self.next.extend(done.follow);
+        Ok(Step::Done)
+    }
+
+    fn follow_upkeep(&mut self, keep: bool, done: &Upkeep) -> Check {
+        let droppable = if keep { 0 } else { self.oracle.droppable(self.now) };
+        ensure!(done.dropped.len() == droppable, "{:?} are dropped, {droppable} should be", done.dropped);
+        let mut expected: Vec<String> = Vec::new();
+        for _ in 0..droppable {
+            let first = self.oracle.partitions[0];
+            let open = self.oracle.open_in(first);
+            let told = open.keys().filter(|owner| self.oracle.webhooks.contains_key(owner));
+            let partition = uuid(first);
+            expected.extend(told.map(|webhook| format!("publish delivery.expired:{webhook}:{partition}")));
+            self.oracle.drop_oldest();
+        }
+        if droppable > 0 {
+            expected.extend(self.oracle.held_heads().iter().map(|id| format!("release {id}")));
+        }
+        expected.extend(self.sweeps());
+        let mut followed: Vec<String> = done.follow.iter().map(label).collect();
+        followed.sort();
+        expected.sort();
+        ensure!(followed == expected, "after upkeep {followed:?} follow, {expected:?} should");
+        self.adopt_partitions(false)
+    }
+
+    /// What removed webhooks left open, by partition.
+    fn sweeps(&mut self) -> BTreeSet<String> {
+        let mut sweeps = BTreeSet::new();
+        let mut unfinished = BTreeSet::new();
+        for made in self.oracle.deliveries.values().filter(|made| !made.row.status.is_final()) {
+            let (webhook, home) = (made.row.webhook_id, self.oracle.home_of(made.row.event_id));
+            if self.oracle.removed.contains_key(&webhook) {
+                sweeps.insert(format!("sweep {webhook} {home:x}"));
+                unfinished.insert(webhook);
+            }
+        }
+        self.oracle.removed.retain(|webhook, _| unfinished.contains(webhook));
+        sweeps
+    }
+
+    /// Applies what follows until nothing does, and compares everything.
+    pub fn quiet(&mut self) -> Check<Step> {
+        for _ in 0..50 {
+            if self.next.is_empty() {
+                break;
+            }
+            let orders = std::mem::take(&mut self.next);
+            if self.apply(orders)? == Step::Cut {
+                return Ok(Step::Cut);
+            }
+        }
+        ensure!(self.next.is_empty(), "orders follow without end: {:?}", self.next);
+        ensure!(self.oracle.held_heads().is_empty(), "nobody lets go {:?}", self.oracle.held_heads());
+        let (store, now) = (self.opened().store.clone(), self.now);
+        let mut rng = self.rng.fork();
+        check::touched(&self.oracle, &store, now, &mut rng)?;
+        self.oracle.touched.clear();
+        Ok(Step::Done)
+    }
+
+    /// Compares everything that can be read with what should be there.
+    pub fn compare(&mut self) -> Check {
+        let (store, now) = (self.opened().store.clone(), self.now);
+        let mut rng = self.rng.fork();
+        check::all(&self.oracle, &store, now, &mut rng)?;
+        check::hidden(&self.oracle, &store)
+    }
+
+    /// Walks every table of every file.
+    pub fn verify(&mut self) -> Check<u64> {
+        let report = self.opened().store.verify(&mut |_| {}).map_err(|error| error.to_string())?;
+        ensure!(report.is_sound(), "{:#?}", report.problems);
+        ensure!(report.unlisted.is_empty(), "{:?} were left", report.unlisted);
+        ensure!(report.to_release == 0, "{} heads are held", report.to_release);
+        Ok(report.rows)
+    }
+
+    /// Whether a sync may fail or has failed: what fails from now on is no surprise.
+    pub fn expect_failures(&mut self, expected: bool) {
+        self.has_failed = expected;
+    }
+}
+
+/// Whether an order was answered as it should be.
+fn agree(order: &Order, wanted: &Verdict, found: &Answered) -> Check {
+    let same = match (wanted, found) {
+        (Ok(wanted), Ok(found)) => wanted == found,
+        (Err(wanted), Err(found)) => *wanted == word(found),
+        _ => false,
+    };
+    ensure!(same, "{:?} was answered {found:?}:\n  {}", order.command, check::difference(found, wanted));
+    Ok(())
+}
+
+fn uuid(number: u128) -> String {
+    postrider::model::EventId::from_u128(number).to_string()
+}
