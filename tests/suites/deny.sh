@@ -30,5 +30,5 @@ fi
 
 # The fuzz targets are a workspace of their own.
 if [ -f fuzz/Cargo.lock ]; then
-    "$deny" --log-level error --manifest-path fuzz/Cargo.toml check --config deny.toml --hide-inclusion-graph licenses sources
+    "$deny" --log-level error --manifest-path fuzz/Cargo.toml check --config "$PWD/deny.toml" --hide-inclusion-graph licenses sources
 fi
