@@ -95,6 +95,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("include_html", boolean()),
         ("auth", reference("Auth")),
         ("headers", headers(header_value())),
+        ("secret_headers", secret_headers()),
         (
             "event_types",
             about(items(pattern(), form_of::EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all."),
@@ -138,6 +139,7 @@ fn webhook_patch() -> Value {
         let schema = match field {
             "url" => schema,
             "headers" => nullable(headers(nullable(header_value()))),
+            "auth" => nullable(auth_parts()),
             "filter" => nullable(reference("FilterPatch")),
             "tls" => nullable(tls_parts()),
             _ => nullable(schema),
@@ -162,6 +164,14 @@ fn headers(value: Value) -> Value {
     })
 }
 
+fn secret_headers() -> Value {
+    let name = json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
+    about(
+        items(name, form_of::HEADERS_MAX),
+        "Names of `headers` that hold credentials: they are masked wherever they are read. Those whose names say so (`authorization`, `x-api-key`, `cookie`, …) are masked anyway.",
+    )
+}
+
 fn header_value() -> Value {
     json!({ "type": "string", "maxLength": form_of::HEADER_VALUE_BYTES_MAX, "pattern": "^([!-~]([ -~\\t]*[!-~])?)?$" })
 }
@@ -180,6 +190,22 @@ fn auth() -> Value {
             form(&["type", "name", "value"], [("type", kind("header")), ("name", name), ("value", header_value())]),
         ],
     })
+}
+
+/// Of a credential the parts that change; a null takes one away, as a change of `type` does with all of the others.
+fn auth_parts() -> Value {
+    let text = || json!({ "type": "string" });
+    form(
+        &[],
+        [
+            ("type", choice(&["basic", "bearer", "header"])),
+            ("username", text()),
+            ("password", text()),
+            ("token", header_value()),
+            ("name", text()),
+            ("value", header_value()),
+        ],
+    )
 }
 
 fn signature() -> Value {
