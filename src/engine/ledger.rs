@@ -221,15 +221,19 @@ impl Desk {
     async fn run_in_task(mut self, jobs: Receiver<Job>, arrived: Arc<Notify>) {
         self.begin();
         while !self.is_over() {
-            let job = jobs.try_recv();
-            self.ended |= matches!(job, Err(TryRecvError::Disconnected));
-            let is_idle = matches!(job, Err(TryRecvError::Empty));
-            self.step(job.ok(), &jobs);
-            if is_idle {
-                let wait = self.wait().unwrap_or(IDLE_WAIT);
-                // A job that comes before the waiting begins has left its mark.
-                let _ = tokio::time::timeout(wait, arrived.notified()).await;
-            }
+            let job = match jobs.try_recv() {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Disconnected) => {
+                    self.ended = true;
+                    None
+                }
+                Err(TryRecvError::Empty) => {
+                    // A job that comes before the waiting begins has left its mark.
+                    let _ = tokio::time::timeout(self.wait().unwrap_or(IDLE_WAIT), arrived.notified()).await;
+                    None
+                }
+            };
+            self.step(job, &jobs);
         }
     }
 
@@ -312,7 +316,8 @@ impl Desk {
     fn checkpoint(&mut self) {
         self.unchecked_since = None;
         if let Err(error) = self.parts.writer.checkpoint() {
-            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for");
+            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for; trying again");
+            self.unchecked_since = Some(Instant::now());
         }
     }
 

@@ -1,0 +1,97 @@
+//! A caller of the daemon's API in the simulation: one connection, opened again when it breaks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use turmoil::net::TcpStream;
+
+use super::world::{API_PORT, DAEMON, sleep_ms};
+
+/// The key with every right.
+pub const KEY: &str = "the-key-of-the-simulation";
+/// An answer that takes longer than this is not waited for.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two tries of what must succeed in the end.
+const AGAIN_MS: u64 = 1_500;
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+#[derive(Default)]
+pub struct Api {
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Api {
+    /// Asks once. None: no whole answer came.
+    pub async fn ask(&mut self, method: &str, path: &str, once: Option<&str>, body: Bytes) -> Option<Answer> {
+        let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, once, body)).await.ok().flatten();
+        if answer.is_none() {
+            self.connection = None;
+        }
+        answer
+    }
+
+    async fn exchange(&mut self, method: &str, path: &str, once: Option<&str>, body: Bytes) -> Option<Answer> {
+        if self.connection.as_ref().is_none_or(SendRequest::is_closed) {
+            let stream = TcpStream::connect((DAEMON, API_PORT)).await.ok()?;
+            let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+            tokio::task::spawn_local(connection);
+            self.connection = Some(requests);
+        }
+        let requests = self.connection.as_mut()?;
+        requests.ready().await.ok()?;
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", DAEMON)
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {KEY}"));
+        if let Some(once) = once {
+            request = request.header("idempotency-key", once);
+        }
+        let response = requests.send_request(request.body(Full::new(body)).ok()?).await.ok()?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    pub async fn get(&mut self, path: &str) -> Option<Value> {
+        let answer = self.ask("GET", path, None, Bytes::new()).await?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Asks until the daemon does what is asked for. Back-pressure and broken connections are waited out; the error is a
+    /// refusal, in words.
+    pub async fn insist(&mut self, path: &str, once: Option<&str>, body: &Value) -> Result<Answer, String> {
+        let body = Bytes::from(body.to_string());
+        loop {
+            match self.ask("POST", path, once, body.clone()).await {
+                Some(answer) if answer.status < 300 => return Ok(answer),
+                Some(answer) if answer.status < 500 && answer.status != 429 => {
+                    return Err(format!("POST {path}: {} {}", answer.status, answer.text()));
+                }
+                _ => sleep_ms(AGAIN_MS).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Those who look and those who handle: the auditor reads what the API shows, again and again; the handler pauses, resumes
+//! and replays.
+
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::book::{Row, Told};
+use super::plan::RETENTION_MS;
+use super::producers::Outside;
+use super::receivers::SECRET;
+use super::rng::Rng;
+use super::world::{START, elapsed_ms, sleep_ms};
+
+const PAGE: usize = 250;
+/// A delivery that should have been tried is late after this, at a receiver that was healthy all the time.
+const LATE_MS: i64 = 200_000;
+/// An event may be read until its retention ends, but for what the answer takes to come.
+const EDGE_MS: i64 = 60_000;
+
+pub struct Auditor {
+    outside: Outside,
+    api: Api,
+    rng: Rng,
+    /// Everything that was made before then has been looked at.
+    read_to_ms: i64,
+}
+
+/// A time of the API in simulated milliseconds.
+fn ms_of(value: &Value) -> Option<i64> {
+    value.as_str()?.parse::<postrider::model::Time>().ok().map(|time| time.since(START))
+}
+
+fn id_of(value: &Value) -> u128 {
+    value.as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128())
+}
+
+impl Auditor {
+    pub fn new(outside: Outside, rng: Rng) -> Auditor {
+        Auditor { outside, api: Api::default(), rng, read_to_ms: 0 }
+    }
+
+    /// Makes the webhooks. To be called once, before anything else happens.
+    pub async fn prepare(&mut self) -> Result<(), String> {
+        let hooks = self.outside.book.borrow().hooks.clone();
+        for (number, hook) in hooks.iter().enumerate() {
+            let mut body = hook.body(number);
+            body["secret"] = json!(SECRET);
+            let answer = self.api.insist("/v1/webhooks", Some(&format!("hook-{number}")), &body).await?;
+            let id = answer.json()["id"].as_str().unwrap_or_default().to_owned();
+            self.outside.book.borrow_mut().hook_ids.push(id);
+        }
+        Ok(())
+    }
+
+    /// Looks until all is over.
+    pub async fn run(&mut self) {
+        while !self.outside.is_over.get() {
+            sleep_ms(self.rng.within(300_000, 2_400_000)).await;
+            self.audit().await;
+            self.look_at_an_event().await;
+        }
+    }
+
+    /// Reads every delivery that may have changed since it was read last. False: it could not be read to the end.
+    pub async fn audit(&mut self) -> bool {
+        let now = elapsed_ms();
+        let from = {
+            let book = self.outside.book.borrow();
+            let open = book.rows.values().filter(|row| !row.is_final()).map(|row| row.created_ms).min();
+            open.unwrap_or(now).min(self.read_to_ms).max(now - RETENTION_MS + EDGE_MS)
+        };
+        let first = format!("/v1/deliveries?limit={PAGE}&from={}", START.plus_ms((from - 1_000).max(0)));
+        let mut path = first.clone();
+        loop {
+            let Some(page) = self.api.get(&path).await else { return false };
+            page["data"].as_array().into_iter().flatten().for_each(|row| self.take(row));
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("{first}&cursor={cursor}"),
+                None => {
+                    self.read_to_ms = now - EDGE_MS;
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn take(&self, row: &Value) {
+        let mut book = self.outside.book.borrow_mut();
+        let now = elapsed_ms();
+        let Some(hook) = book.hook_ids.iter().position(|id| row["webhook_id"] == id.as_str()) else {
+            book.fault(now, format!("a delivery to nobody: {row}"));
+            return;
+        };
+        let taken = Row {
+            hook,
+            event: id_of(&row["event_id"]),
+            status: row["status"].as_str().unwrap_or_default().to_owned(),
+            attempts: row["attempts"].as_u64().unwrap_or(0) as u32,
+            created_ms: ms_of(&row["created_at"]).unwrap_or(0),
+            is_replay: !row["replay_of"].is_null(),
+        };
+        let due = ms_of(&row["next_attempt_at"]);
+        let is_late = !taken.is_final()
+            && due.is_some_and(|due| due + LATE_MS < now)
+            && book.healthy_since[hook].is_some_and(|since| since + LATE_MS < now)
+            && book.paused_since[hook].is_none()
+            && book.is_calm(now - LATE_MS, now);
+        if is_late && !self.is_served(&book, hook, now) {
+            let name = book.hooks[hook].name;
+            book.fault(now, format!("{name}: due at {due:?} ms and not sent: {row}"));
+        }
+        book.show(id_of(&row["id"]), taken, now);
+    }
+
+    /// Whether the webhook gets something all the time, so that what is late only stands behind other things.
+    fn is_served(&self, book: &super::book::Book, hook: usize, now: i64) -> bool {
+        let latest = book.seen.iter().rev().take_while(|seen| seen.at_ms > now - 20_000);
+        latest.filter(|seen| seen.hook == hook && seen.told == Told::Success).count() > 0
+    }
+
+    /// Any accepted event is there until its retention ends, and gone after it.
+    async fn look_at_an_event(&mut self) {
+        let now = elapsed_ms();
+        let chosen = {
+            let book = self.outside.book.borrow();
+            let kept = book.accepted.partition_point(|accepted| accepted.at_ms + RETENTION_MS < now);
+            // Most often one of the oldest that must still be there.
+            let span = if self.rng.chance(70) { 5 } else { book.accepted.len() };
+            let number = kept + self.rng.below(span.min(book.accepted.len() - kept).max(1) as u64) as usize;
+            book.accepted.get(number).cloned()
+        };
+        let Some(chosen) = chosen else { return };
+        let path = format!("/v1/events/{}", uuid::Uuid::from_u128(chosen.event));
+        let Some(answer) = self.api.ask("GET", &path, None, bytes::Bytes::new()).await else { return };
+        let age_ms = elapsed_ms() - chosen.at_ms;
+        let is_there = match answer.status {
+            200 => true,
+            404 => false,
+            status if status >= 500 => return,
+            status => {
+                let words = format!("GET {path}: {status} {}", answer.text());
+                return self.outside.book.borrow_mut().fault(now, words);
+            }
+        };
+        let must_be = age_ms < RETENTION_MS - EDGE_MS;
+        let must_not_be = age_ms > RETENTION_MS + EDGE_MS;
+        if is_there && must_not_be || !is_there && must_be {
+            let words = format!("{path} of {} s ago is {}there", age_ms / 1_000, if is_there { "" } else { "not " });
+            self.outside.book.borrow_mut().fault(now, words);
+        }
+    }
+
+    /// How much is still to be done, as the API says; none: it does not.
+    pub async fn pending(&mut self) -> Option<u64> {
+        let stats = self.api.get("/v1/stats").await?;
+        Some(stats["pending_deliveries"].as_u64()?.max(stats["backlog"].as_u64()?))
+    }
+
+    /// Reads everything once more, and compares the figures.
+    pub async fn conclude(&mut self) {
+        while !(self.audit().await && self.compare_figures().await) {
+            sleep_ms(2_000).await;
+        }
+    }
+
+    /// Compares the figures of every webhook with what was seen. False: they could not be read.
+    async fn compare_figures(&mut self) -> bool {
+        let ids = self.outside.book.borrow().hook_ids.clone();
+        for (hook, id) in ids.iter().enumerate() {
+            let Some(stats) = self.api.get(&format!("/v1/webhooks/{id}/stats")).await else { return false };
+            self.outside.book.borrow_mut().judge_figures(hook, &stats, elapsed_ms());
+        }
+        true
+    }
+}
+
+/// Pauses and resumes, and has things replayed.
+pub struct Handler {
+    pub outside: Outside,
+    pub api: Api,
+    pub rng: Rng,
+}
+
+impl Handler {
+    pub async fn run(mut self) {
+        let hook = self.outside.book.borrow().hooks.iter().position(|hook| hook.is_handled).unwrap_or(0);
+        let id = self.outside.book.borrow().hook_ids[hook].clone();
+        let mut turns = 0;
+        while !self.outside.is_over.get() {
+            sleep_ms(self.rng.within(600_000, 5_400_000)).await;
+            turns += 1;
+            let done =
+                if self.rng.chance(60) { self.pause(hook, &id).await } else { self.replay(hook, &id, turns).await };
+            if let Err(words) = done {
+                self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+            }
+        }
+    }
+
+    async fn pause(&mut self, hook: usize, id: &str) -> Result<(), String> {
+        self.api.insist(&format!("/v1/webhooks/{id}/pause"), None, &json!({})).await?;
+        self.outside.book.borrow_mut().paused_since[hook] = Some(elapsed_ms());
+        sleep_ms(self.rng.within(20_000, 900_000)).await;
+        self.outside.book.borrow_mut().paused_since[hook] = None;
+        self.api.insist(&format!("/v1/webhooks/{id}/resume"), None, &json!({})).await?;
+        Ok(())
+    }
+
+    /// Sends again what was published in some hour of the past.
+    async fn replay(&mut self, hook: usize, id: &str, turn: u64) -> Result<(), String> {
+        let now = elapsed_ms();
+        let to = now - self.rng.within(0, (RETENTION_MS - 3_600_000) as u64).min(now as u64) as i64;
+        let from = (to - 1_200_000).max(0);
+        let body = json!({
+            "webhook_id": id,
+            "from": START.plus_ms(from).to_string(),
+            "to": START.plus_ms(to).to_string(),
+            "status": "delivered",
+        });
+        let answer = self.api.insist("/v1/replays", Some(&format!("replay-{turn}")), &body).await?;
+        let job = answer.json()["id"].as_str().unwrap_or_default().to_owned();
+        loop {
+            sleep_ms(30_000).await;
+            let Some(job) = self.api.get(&format!("/v1/replays/{job}")).await else { continue };
+            if job["status"] == "done" {
+                self.outside.book.borrow_mut().replayed[hook] += job["created"].as_u64().unwrap_or(0);
+                return Ok(());
+            }
+            if elapsed_ms() - now > RETENTION_MS / 2 {
+                return Err(format!("a replay does not end: {job}"));
+            }
+        }
+    }
+}

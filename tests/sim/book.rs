@@ -1,0 +1,303 @@
+//! What happened, as the world outside saw it, and what of it must not have happened. Written down while it happens; what
+//! can only be judged at the end is in `verdict`.
+//!
+//! Invariant: nothing here is taken over from the product but what it answered or sent.
+
+use std::collections::{HashMap, HashSet};
+
+use super::plan::{Hook, Order, hooks};
+
+/// An outcome is durable, or lost and sent again, within this time after the answer.
+pub const RECORDED_WITHIN_MS: i64 = 8_000;
+/// Requests of the same delivery come in the distance of their schedule, but for the way, which differs by this at most.
+const WAY_MS: i64 = 1_500;
+/// A request that left before a webhook was paused has come by then.
+const PAUSED_AFTER_MS: i64 = 3_000;
+/// More than this is not written down: the first ones say what is wrong.
+const FAULTS_MAX: usize = 20;
+
+/// What the receiver answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A whole 2xx within the timeout.
+    Success,
+    Failure,
+    /// Nothing, or nothing that could be understood.
+    Nothing,
+}
+
+/// One request as a receiver saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    pub at_ms: i64,
+    pub hook: usize,
+    pub event: u128,
+    pub delivery: u128,
+    pub number: u32,
+    pub told: Told,
+    /// When the answer was on its way; for `Nothing`, when the connection was given up.
+    pub until_ms: i64,
+}
+
+/// An accepted event.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    pub event: u128,
+    pub event_type: &'static str,
+    pub at_ms: i64,
+    /// When it is to be delivered first.
+    pub due_ms: i64,
+}
+
+/// A time in which not everything was well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The daemon was down: killed, cut, ended by itself.
+    Crash,
+    /// Told to stop, and started again.
+    Stop,
+    /// The disk refused something.
+    Disk,
+    /// Messages were lost or late.
+    Network,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble {
+    pub kind: Kind,
+    pub from_ms: i64,
+    /// Open ones last.
+    pub to_ms: i64,
+}
+
+/// A delivery as the API showed it last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub hook: usize,
+    pub event: u128,
+    pub status: String,
+    pub attempts: u32,
+    pub created_ms: i64,
+    pub is_replay: bool,
+}
+
+impl Row {
+    pub fn is_final(&self) -> bool {
+        matches!(self.status.as_str(), "delivered" | "failed" | "cancelled")
+    }
+}
+
+pub struct Book {
+    pub hooks: Vec<Hook>,
+    /// Ids of the webhooks, in the order of `hooks`.
+    pub hook_ids: Vec<String>,
+    pub accepted: Vec<Accepted>,
+    known: HashSet<u128>,
+    /// The event that a key of a producer became.
+    pub of_key: HashMap<String, u128>,
+    pub seen: Vec<Seen>,
+    pub of_delivery: HashMap<u128, Vec<usize>>,
+    pub rows: HashMap<u128, Row>,
+    pub troubles: Vec<Trouble>,
+    /// Since when each receiver is healthy; none: it is not.
+    pub healthy_since: Vec<Option<i64>>,
+    /// While a webhook is paused: since when for certain.
+    pub paused_since: Vec<Option<i64>>,
+    /// Deliveries that replays made, by hook.
+    pub replayed: Vec<u64>,
+    pub crashes: u64,
+    /// The newest event seen in each queue of an ordered webhook.
+    heads: HashMap<(usize, u64), u128>,
+    pub faults: Vec<String>,
+    trace: u64,
+    pub trace_lines: u64,
+}
+
+impl Book {
+    pub fn new() -> Book {
+        let hooks = hooks();
+        let count = hooks.len();
+        Book {
+            hooks,
+            hook_ids: Vec::new(),
+            accepted: Vec::new(),
+            known: HashSet::new(),
+            of_key: HashMap::new(),
+            seen: Vec::new(),
+            of_delivery: HashMap::new(),
+            rows: HashMap::new(),
+            troubles: Vec::new(),
+            healthy_since: vec![Some(0); count],
+            paused_since: vec![None; count],
+            replayed: vec![0; count],
+            crashes: 0,
+            heads: HashMap::new(),
+            faults: Vec::new(),
+            trace: 0xcbf2_9ce4_8422_2325,
+            trace_lines: 0,
+        }
+    }
+
+    /// Adds a line to the trace that two runs of one seed must share.
+    pub fn trace(&mut self, at_ms: i64, line: &str) {
+        if std::env::var_os("POSTRIDER_SIM_TRACE").is_some() {
+            eprintln!("{at_ms:>10} {line}");
+        }
+        self.trace_lines += 1;
+        for byte in at_ms.to_be_bytes().iter().chain(line.as_bytes()) {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    pub fn trace_hash(&self) -> u64 {
+        self.trace
+    }
+
+    /// Something that must not happen has happened.
+    pub fn fault(&mut self, at_ms: i64, words: String) {
+        self.trace(at_ms, &words);
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(format!("at {:.1} s: {words}", at_ms as f64 / 1_000.0));
+        }
+    }
+
+    pub fn begin(&mut self, kind: Kind, at_ms: i64) {
+        self.trace(at_ms, &format!("{kind:?} begins"));
+        self.crashes += u64::from(kind == Kind::Crash);
+        self.troubles.push(Trouble { kind, from_ms: at_ms, to_ms: i64::MAX });
+    }
+
+    /// Ends what is open of a kind.
+    pub fn end(&mut self, kind: Kind, at_ms: i64) {
+        self.trace(at_ms, &format!("{kind:?} ends"));
+        for trouble in self.troubles.iter_mut().rev().filter(|t| t.kind == kind && t.to_ms == i64::MAX) {
+            trouble.to_ms = at_ms;
+        }
+    }
+
+    /// Whether a trouble of one of these kinds falls into the time.
+    pub fn has_trouble(&self, kinds: &[Kind], from_ms: i64, to_ms: i64) -> bool {
+        let latest = self.troubles.iter().rev();
+        latest.filter(|t| kinds.contains(&t.kind)).any(|t| t.from_ms <= to_ms && t.to_ms >= from_ms)
+    }
+
+    /// A producer was told that its event is accepted.
+    pub fn accept(&mut self, key: &str, accepted: Accepted, is_duplicate: bool) {
+        let at = accepted.at_ms;
+        self.trace(at, &format!("accepted {key} {:x} {is_duplicate}", accepted.event));
+        self.meet(key, accepted.event, at);
+        if self.known.insert(accepted.event) {
+            self.accepted.push(accepted);
+        }
+    }
+
+    /// A key belongs to one event.
+    fn meet(&mut self, key: &str, event: u128, at_ms: i64) {
+        match self.of_key.get(key) {
+            Some(known) if *known != event => {
+                let words = format!("{key} is two events: {known:032x} and {event:032x}");
+                self.fault(at_ms, words);
+            }
+            Some(_) => {}
+            None => drop(self.of_key.insert(key.to_owned(), event)),
+        }
+    }
+
+    /// A request has come. Its number in the book, for when it is answered.
+    pub fn see(&mut self, seen: Seen, key: &str, queue: u64) -> usize {
+        let at = seen.at_ms;
+        self.trace(at, &format!("{} got {key} {:x} #{}", self.hooks[seen.hook].name, seen.delivery, seen.number));
+        self.meet(key, seen.event, at);
+        self.judge_repetition(&seen, key);
+        self.judge_order(&seen, key, queue);
+        if let Some(since) = self.paused_since[seen.hook]
+            && at > since + PAUSED_AFTER_MS
+            && !self.has_trouble(&[Kind::Network], since - 1_000, at)
+        {
+            self.fault(at, format!("{} got {key} while it was paused", self.hooks[seen.hook].name));
+        }
+        self.seen.push(seen);
+        self.of_delivery.entry(seen.delivery).or_default().push(self.seen.len() - 1);
+        self.seen.len() - 1
+    }
+
+    pub fn answered(&mut self, number: usize, told: Told, at_ms: i64) {
+        let seen = &mut self.seen[number];
+        (seen.told, seen.until_ms) = (told, at_ms);
+    }
+
+    fn judge_repetition(&mut self, seen: &Seen, key: &str) {
+        let Some(last) = self.of_delivery.get(&seen.delivery).and_then(|all| all.last()).map(|at| self.seen[*at])
+        else {
+            return;
+        };
+        let name = self.hooks[seen.hook].name;
+        let (from, to) = (last.at_ms - WAY_MS, last.until_ms.min(seen.at_ms) + RECORDED_WITHIN_MS);
+        let to = to.min(seen.at_ms);
+        let words = |what: &str| {
+            format!(
+                "{name} got {key} {what}: #{} at {} ms ({:?}), #{}",
+                last.number, last.at_ms, last.told, seen.number
+            )
+        };
+        if last.told == Told::Success && !self.has_trouble(&[Kind::Crash, Kind::Disk, Kind::Network], from, to) {
+            self.fault(seen.at_ms, words("again after a success"));
+        }
+        if seen.number < last.number {
+            self.fault(seen.at_ms, words("with an earlier number"));
+        }
+        if seen.number == last.number && !self.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk], from, to) {
+            self.fault(seen.at_ms, words("twice for one attempt"));
+        }
+        let waits = &self.hooks[seen.hook].schedule_s;
+        if seen.number == last.number + 1 && !self.has_trouble(&[Kind::Network], from, seen.at_ms) {
+            let wait_ms = waits.get(last.number as usize - 1).map_or(i64::MAX, |s| i64::from(*s) * 1_000);
+            if seen.at_ms - last.at_ms < wait_ms.saturating_sub(WAY_MS) {
+                self.fault(seen.at_ms, words("before its schedule, or after it"));
+            }
+        }
+    }
+
+    /// Once an event was sent, none that stands before it in its queue may come again.
+    fn judge_order(&mut self, seen: &Seen, key: &str, queue: u64) {
+        let queue = match self.hooks[seen.hook].order {
+            Order::No => return,
+            Order::Webhook => 0,
+            Order::Key => queue,
+        };
+        let head = self.heads.entry((seen.hook, queue)).or_insert(seen.event);
+        if seen.event < *head {
+            let name = self.hooks[seen.hook].name;
+            let words = format!("{name} got {key} {:032x} after {:032x}, which stands behind it", seen.event, head);
+            self.fault(seen.at_ms, words);
+        } else {
+            *head = seen.event;
+        }
+    }
+
+    /// A delivery as the API shows it now. What was shown once stays true.
+    pub fn show(&mut self, delivery: u128, row: Row, at_ms: i64) {
+        let name = self.hooks[row.hook].name;
+        if let Some(known) = self.rows.get(&delivery)
+            && (row.attempts < known.attempts || known.is_final() && *known != row)
+        {
+            let words = format!("{name}: a delivery was {known:?} and is {row:?}");
+            self.fault(at_ms, words);
+        }
+        let requests: Vec<Seen> =
+            self.of_delivery.get(&delivery).into_iter().flatten().map(|number| self.seen[*number]).collect();
+        let had = |number: u32| requests.iter().any(|seen| seen.number == number && seen.told == Told::Success);
+        if row.status == "delivered" && !had(row.attempts) {
+            let words = format!("{name}: {delivery:032x} is delivered by #{}: {requests:?}", row.attempts);
+            self.fault(at_ms, words);
+        }
+        if row.status == "failed" && row.attempts as usize != self.hooks[row.hook].schedule_s.len() + 1 {
+            self.fault(at_ms, format!("{name}: {delivery:032x} has failed after {} attempts", row.attempts));
+        }
+        let most = requests.iter().map(|seen| seen.number).max().unwrap_or(0);
+        if row.is_final() && most > row.attempts {
+            self.fault(at_ms, format!("{name}: {delivery:032x} has {} attempts, and #{most} came", row.attempts));
+        }
+        self.rows.insert(delivery, row);
+    }
+}

@@ -1,0 +1,250 @@
+//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a network
+//! that loses or delays, a resolver that fails. One at a time, but for what happens while the daemon starts again.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use turmoil::Sim;
+
+use super::book::{Book, Kind};
+use super::machine::{Ended, Machine};
+use super::rng::Rng;
+use super::world::{DAEMON, OUTSIDE};
+
+/// How long an accident that needs an operation of the disk waits for one.
+const FUSE_WAIT_MS: i64 = 240_000;
+/// A stop takes no longer than it may.
+const STOP_MS_MAX: i64 = 30_000;
+/// A daemon that is started accepts requests within this time.
+const START_MS_MAX: i64 = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The daemon runs; nothing happens before then.
+    Well {
+        until: i64,
+    },
+    /// The power fails with the next operations of the disk, at the latest then.
+    Fuse {
+        by: i64,
+    },
+    /// One of the next syncs fails; or nothing, if none comes until then.
+    Sync {
+        by: i64,
+    },
+    /// It was told to stop.
+    Stopping {
+        since: i64,
+    },
+    Down {
+        until: i64,
+    },
+    /// Started, and not yet accepting.
+    Starting {
+        since: i64,
+    },
+    Full {
+        until: i64,
+    },
+    Unread {
+        until: i64,
+    },
+    Split {
+        until: i64,
+    },
+    Held {
+        until: i64,
+    },
+    Unresolved {
+        until: i64,
+    },
+}
+
+pub struct Faults {
+    machine: Rc<Machine>,
+    book: Rc<RefCell<Book>>,
+    rng: Rng,
+    state: State,
+    pub count: u64,
+}
+
+impl Faults {
+    pub fn new(machine: Rc<Machine>, book: Rc<RefCell<Book>>, rng: Rng) -> Faults {
+        Faults { machine, book, rng, state: State::Starting { since: 0 }, count: 0 }
+    }
+
+    /// Whether the daemon runs and nothing is wrong.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.state, State::Well { .. })
+    }
+
+    /// After every step of the simulation. `may_begin`: something new may go wrong.
+    pub fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
+        if self.machine.disk.borrow().is_dead() && !matches!(self.state, State::Down { .. }) {
+            return self.go_down(sim, now, Kind::Crash, true);
+        }
+        let ended = self.machine.ended.borrow_mut().take();
+        if let Some(ended) = ended {
+            return self.take_end(sim, now, ended);
+        }
+        match self.state {
+            State::Well { until } if may_begin && now >= until => self.begin(sim, now),
+            State::Well { .. } => {}
+            State::Fuse { by } if now >= by => self.go_down(sim, now, Kind::Crash, true),
+            State::Sync { by } if now >= by => {
+                self.machine.disk.borrow().fail_a_sync(u64::MAX);
+                self.rest(now);
+            }
+            State::Stopping { since } if now - since > STOP_MS_MAX => {
+                self.book.borrow_mut().fault(now, "a stop does not end".to_owned());
+                self.go_down(sim, now, Kind::Crash, false);
+            }
+            State::Down { until } if now >= until => self.start(sim, now),
+            State::Starting { since } => self.look_whether_it_is_up(now, since),
+            State::Full { until } if now >= until => {
+                self.machine.disk.borrow().set_full(false);
+                self.book.borrow_mut().end(Kind::Disk, now + 15_000);
+                self.rest(now);
+            }
+            State::Unread { until } if now >= until => {
+                self.machine.disk.borrow().fail_a_read(None);
+                self.book.borrow_mut().end(Kind::Disk, now + 15_000);
+                self.rest(now);
+            }
+            State::Split { until } if now >= until => {
+                sim.repair(DAEMON, OUTSIDE);
+                self.book.borrow_mut().end(Kind::Network, now);
+                self.rest(now);
+            }
+            State::Held { until } if now >= until => {
+                sim.release(DAEMON, OUTSIDE);
+                self.book.borrow_mut().end(Kind::Network, now + 1_000);
+                self.rest(now);
+            }
+            State::Unresolved { until } if now >= until => {
+                self.machine.network.resolver_is_down.store(false, Ordering::Relaxed);
+                self.book.borrow_mut().end(Kind::Network, now);
+                self.rest(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn rest(&mut self, now: i64) {
+        // Often soon again, sometimes not for a long time.
+        let wait =
+            if self.rng.chance(50) { self.rng.within(5_000, 400_000) } else { self.rng.within(400_000, 5_400_000) };
+        self.state = State::Well { until: now + wait as i64 };
+    }
+
+    fn begin(&mut self, sim: &mut Sim<'_>, now: i64) {
+        self.count += 1;
+        let accident = self.rng.below(100);
+        self.book.borrow_mut().trace(now, &format!("accident {accident}"));
+        let disk = self.machine.disk.borrow().clone();
+        let short = |rng: &mut Rng| now + rng.within(2_000, 400_000) as i64;
+        self.state = match accident {
+            0..35 => {
+                disk.set_fuse(Some(self.rng.below(40)));
+                State::Fuse { by: now + FUSE_WAIT_MS }
+            }
+            35..45 => return self.go_down(sim, now, Kind::Crash, true),
+            45..58 => return self.go_down(sim, now, Kind::Crash, false),
+            58..68 => {
+                self.book.borrow_mut().begin(Kind::Stop, now);
+                self.machine.stop.notify_one();
+                State::Stopping { since: now }
+            }
+            68..76 => {
+                disk.fail_a_sync(self.rng.below(6));
+                State::Sync { by: now + FUSE_WAIT_MS }
+            }
+            76..82 => {
+                self.book.borrow_mut().begin(Kind::Disk, now);
+                disk.set_full(true);
+                State::Full { until: short(&mut self.rng) }
+            }
+            82..87 => {
+                self.book.borrow_mut().begin(Kind::Disk, now);
+                disk.fail_a_read(Some(self.rng.below(60)));
+                State::Unread { until: short(&mut self.rng) }
+            }
+            87..92 => {
+                self.book.borrow_mut().begin(Kind::Network, now);
+                sim.partition(DAEMON, OUTSIDE);
+                State::Split { until: short(&mut self.rng) }
+            }
+            92..96 => {
+                self.book.borrow_mut().begin(Kind::Network, now);
+                sim.hold(DAEMON, OUTSIDE);
+                State::Held { until: now + self.rng.within(500, 20_000) as i64 }
+            }
+            _ => {
+                self.book.borrow_mut().begin(Kind::Network, now);
+                self.machine.network.resolver_is_down.store(true, Ordering::Relaxed);
+                State::Unresolved { until: short(&mut self.rng) }
+            }
+        };
+    }
+
+    fn take_end(&mut self, sim: &mut Sim<'_>, now: i64, ended: Ended) {
+        match ended {
+            Ended::Stopped => self.go_down(sim, now, Kind::Stop, false),
+            Ended::Broken => {
+                let loses_power = self.rng.chance(50);
+                self.go_down(sim, now, Kind::Crash, loses_power);
+            }
+            Ended::Unstarted(words) => {
+                self.book.borrow_mut().fault(now, format!("it does not start: {words}"));
+                self.go_down(sim, now, Kind::Crash, false);
+            }
+        }
+    }
+
+    /// The daemon is no more. What its disk holds then depends on whether the power failed.
+    fn go_down(&mut self, sim: &mut Sim<'_>, now: i64, kind: Kind, power: bool) {
+        let old = self.machine.disk.borrow().clone();
+        let new = if power { old.cut() } else { old.kill() };
+        sim.crash(DAEMON);
+        self.machine.ended.borrow_mut().take();
+        self.machine.up_since.set(None);
+        *self.machine.disk.borrow_mut() = new;
+        let mut book = self.book.borrow_mut();
+        let is_open = book.troubles.last().is_some_and(|trouble| trouble.kind == kind && trouble.to_ms == i64::MAX);
+        if !is_open {
+            book.begin(kind, now);
+        }
+        let wait = match self.rng.below(10) {
+            0 => self.rng.within(60_000, 1_200_000),
+            _ => self.rng.within(100, 20_000),
+        };
+        self.state = State::Down { until: now + wait as i64 };
+    }
+
+    fn start(&mut self, sim: &mut Sim<'_>, now: i64) {
+        if self.rng.chance(20) {
+            // Another cut, while it recovers from the last one.
+            self.machine.disk.borrow().set_fuse(Some(self.rng.below(60)));
+        }
+        sim.bounce(DAEMON);
+        self.state = State::Starting { since: now };
+    }
+
+    fn look_whether_it_is_up(&mut self, now: i64, since: i64) {
+        if self.machine.up_since.get().is_some() {
+            let fuse_is_out = self.book.borrow().troubles.is_empty();
+            let mut book = self.book.borrow_mut();
+            if !fuse_is_out {
+                book.end(Kind::Crash, now);
+                book.end(Kind::Stop, now);
+            }
+            drop(book);
+            self.machine.disk.borrow().set_fuse(None);
+            self.rest(now);
+        } else if now - since > START_MS_MAX {
+            self.book.borrow_mut().fault(now, "it does not come up".to_owned());
+            self.state = State::Starting { since: now };
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The machine that the daemon runs on: its disk, its clock, and how it goes down and comes up again.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use postrider::config::{Listen, Secret, Settings};
+use postrider::daemon::{Daemon, World};
+use postrider::engine::work::Work;
+use postrider::server::Limits;
+use tokio::sync::Notify;
+
+use super::api::KEY;
+use super::disk::FaultyDisk;
+use super::plan::{IDEMPOTENCY_MS, RETENTION_MS};
+use super::rng::{Rng, SimRandom};
+use super::world::{API_PORT, SimClock, SimNetwork, elapsed_ms};
+
+/// How long a stop waits for requests under way.
+const STOP: Duration = Duration::from_secs(10);
+/// Partitions begin at this size: small, so that there are many.
+const PARTITION_BYTES: u64 = 3 << 20;
+
+/// How a daemon ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It did not start.
+    Unstarted(String),
+    /// A sync failed.
+    Broken,
+    /// It was told to stop.
+    Stopped,
+}
+
+pub struct Machine {
+    pub disk: RefCell<FaultyDisk>,
+    pub clock: SimClock,
+    pub network: SimNetwork,
+    pub ended: RefCell<Option<Ended>>,
+    /// When it began to accept requests; none: it does not.
+    pub up_since: Cell<Option<i64>>,
+    pub stop: Notify,
+    rng: RefCell<Rng>,
+}
+
+impl Machine {
+    pub fn new(mut rng: Rng) -> Rc<Machine> {
+        Rc::new(Machine {
+            disk: RefCell::new(FaultyDisk::new(rng.next())),
+            clock: SimClock::default(),
+            network: SimNetwork::default(),
+            ended: RefCell::new(None),
+            up_since: Cell::new(None),
+            stop: Notify::new(),
+            rng: RefCell::new(rng),
+        })
+    }
+
+    /// Runs a daemon until it ends or its host crashes.
+    pub async fn run(self: Rc<Machine>) {
+        let ended = self.clone().serve().await;
+        self.up_since.set(None);
+        *self.ended.borrow_mut() = Some(ended);
+        // What is left of the process goes with its host.
+        std::future::pending::<()>().await;
+    }
+
+    async fn serve(self: Rc<Machine>) -> Ended {
+        let world = World {
+            clock: Arc::new(self.clock.clone()),
+            random: Arc::new(SimRandom(Mutex::new(self.rng.borrow_mut().fork()))),
+            network: Arc::new(self.network.clone()),
+            disk: Arc::new(self.disk.borrow().clone()),
+            work: Work::Inline,
+            limits: Limits::default(),
+            listeners: Vec::new(),
+        };
+        let daemon = match Daemon::start(&settings(), world).await {
+            Ok(daemon) => daemon,
+            Err(error) => return Ended::Unstarted(error.to_string()),
+        };
+        self.up_since.set(Some(elapsed_ms()));
+        let broken = daemon.engine.broken.clone();
+        tokio::select! {
+            biased;
+            () = broken.notified() => {
+                // The process ends here and now; its host takes the rest along.
+                std::mem::forget(daemon);
+                Ended::Broken
+            }
+            () = self.stop.notified() => {
+                daemon.stop(STOP).await;
+                Ended::Stopped
+            }
+        }
+    }
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings {
+        listen: Listen::Tcp(([0, 0, 0, 0], API_PORT).into()),
+        admin_key: Some(Secret::new(KEY)),
+        master_key: Some(Secret::new("a master key that is long enough for everybody")),
+        retention_ms: RETENTION_MS,
+        idempotency_window_ms: IDEMPOTENCY_MS,
+        partition_max_bytes: PARTITION_BYTES,
+        min_free_bytes: 1,
+        ..Settings::default()
+    };
+    settings.delivery.allow = vec!["192.168.0.0/16".to_owned()];
+    settings.delivery.max_in_flight = 400;
+    settings
+}

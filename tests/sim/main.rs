@@ -1,0 +1,168 @@
+//! The whole daemon in a simulated world (turmoil): server, API, ledger, scheduler, courier and sender with real hyper on
+//! both sides, and the real store, over a simulated network, a simulated clock and a disk that loses what was not synced.
+//!
+//! A seed is a whole run. `POSTRIDER_SIM_SEED` runs one, `POSTRIDER_SIM_HOURS` as many as fill that much simulated time,
+//! `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
+
+#[path = "../oracle/disk.rs"]
+mod disk;
+
+mod api;
+mod auditor;
+mod book;
+mod faults;
+mod machine;
+mod plan;
+mod producers;
+mod receivers;
+mod rng;
+mod run;
+mod verdict;
+mod world;
+
+use std::cell::RefCell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rng::{Rng, seed_thread};
+use run::{Report, simulate};
+
+/// Simulated hours of one run in which accidents happen.
+const RUN_HOURS: u64 = 20;
+/// Of a run in `cargo test`.
+const SHORT_RUN_HOURS: u64 = 2;
+
+thread_local! {
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What has panicked on this thread since it was asked last: a task that panics takes nobody along.
+fn panics() -> Vec<String> {
+    PANICS.with(|panics| std::mem::take(&mut *panics.borrow_mut()))
+}
+
+/// Shows the daemon's log, if somebody asks for it by `POSTRIDER_SIM_LOG`.
+fn show_log() {
+    if let Ok(filter) = std::env::var("POSTRIDER_SIM_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).try_init();
+    }
+}
+
+fn watch_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.with(|panics| panics.borrow_mut().push(format!("panicked: {panic}")));
+        before(panic);
+    }));
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}
+
+/// Runs a seed on a thread of its own, whose every chance follows from the seed.
+fn run(seed: u64, hours: u64) -> Report {
+    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        seed_thread(seed);
+        simulate(seed, hours)
+    });
+    let report = thread.expect("a thread").join();
+    report.unwrap_or_else(|_| Report { seed, faults: vec!["the simulation panicked".to_owned()], ..Report::default() })
+}
+
+fn show(report: &Report) {
+    println!(
+        "seed {}: {:.1} h, {} events, {} requests ({} repeated after a success), {} crashes of {} accidents, trace {:016x}",
+        report.seed,
+        report.simulated_ms as f64 / 3_600_000.0,
+        report.events,
+        report.requests,
+        report.repeated,
+        report.crashes,
+        report.accidents,
+        report.trace,
+    );
+    report.faults.iter().for_each(|fault| println!("  {fault}"));
+}
+
+fn judge(reports: &[Report]) {
+    let failed: Vec<&Report> = reports.iter().filter(|report| !report.faults.is_empty()).collect();
+    if let Some(first) = failed.first() {
+        let (seed, faults) = (first.seed, first.faults.join("\n  "));
+        panic!(
+            "{} of {} runs failed; the first is POSTRIDER_SIM_SEED={seed}:\n  {faults}",
+            failed.len(),
+            reports.len()
+        );
+    }
+}
+
+#[test]
+fn nothing_accepted_is_lost_and_nobody_is_starved() {
+    watch_panics();
+    show_log();
+    if let Some(seed) = setting("POSTRIDER_SIM_SEED") {
+        let report = run(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS));
+        show(&report);
+        judge(&[report]);
+        return;
+    }
+    let hours = setting("POSTRIDER_SIM_HOURS");
+    let run_hours =
+        setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(if hours.is_some() { RUN_HOURS } else { SHORT_RUN_HOURS });
+    let reports = run_many(setting("POSTRIDER_SIM_FIRST").unwrap_or(1), run_hours, hours.unwrap_or(4));
+    judge(&reports);
+}
+
+/// Runs seed after seed on all processors until so many hours were simulated, or one has failed.
+fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
+    let began = elapsed_s();
+    let (next, simulated_ms) = (AtomicU64::new(first), AtomicU64::new(0));
+    let reports = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 {
+                    let report = run(next.fetch_add(1, Ordering::Relaxed), run_hours);
+                    show(&report);
+                    let has_failed = !report.faults.is_empty();
+                    simulated_ms.fetch_add(report.simulated_ms as u64, Ordering::Relaxed);
+                    reports.lock().expect("reports").push(report);
+                    if has_failed {
+                        simulated_ms.store(u64::MAX / 2, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let reports = reports.into_inner().expect("reports");
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let (took_s, all_h) = (elapsed_s() - began, sum(|report| report.simulated_ms as u64) as f64 / 3_600_000.0);
+    println!(
+        "simulated {all_h:.0} h in {took_s:.0} s ({:.0} times as fast as life): {} events, {} requests, {} crashes of {} \
+         accidents",
+        all_h * 3_600.0 / took_s,
+        sum(|report| report.events),
+        sum(|report| report.requests),
+        sum(|report| report.crashes),
+        sum(|report| report.accidents),
+    );
+    reports
+}
+
+/// Seconds since the first call, for rates that are printed and never asserted.
+#[allow(clippy::disallowed_methods)]
+fn elapsed_s() -> f64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed().as_secs_f64()
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let (first, second, other) = (run(7, 1), run(7, 1), run(8, 1));
+    assert!(first.trace_lines > 50, "{first:?}");
+    assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));
+    assert_ne!(first.trace, other.trace);
+}

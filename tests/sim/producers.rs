@@ -1,0 +1,175 @@
+//! The producers: they publish in bursts and in quiet, alone and in batches, and repeat what was not answered until it is.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::book::{Accepted, Book};
+use super::plan::{IDEMPOTENCY_MS, TYPES};
+use super::rng::Rng;
+use super::world::{START, elapsed_ms, sleep_ms};
+
+/// Keys by which some events are ordered.
+const QUEUES: u64 = 3;
+/// What an accepted event may be repeated for, so long after it was accepted.
+const REPEATED_AFTER_MS: (u64, u64) = (1_000, IDEMPOTENCY_MS as u64 - 600_000);
+
+/// What every part of the world outside shares.
+#[derive(Clone)]
+pub struct Outside {
+    pub book: Rc<RefCell<Book>>,
+    /// Nothing new is begun once this is set.
+    pub is_over: Rc<Cell<bool>>,
+    /// Publishes that are not answered yet.
+    pub open: Rc<Cell<u64>>,
+}
+
+/// The filling of an event's data: it follows from the key, so that a receiver can tell whether a byte was changed.
+pub fn fill_of(key: &str) -> Value {
+    let mut rng = Rng::new(key.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
+    let length = if rng.chance(3) { rng.within(7_000, 20_000) } else { rng.within(0, 300) };
+    let text: String = (0..length).map(|_| char::from(b'a' + rng.below(26) as u8)).collect();
+    Value::String(text)
+}
+
+struct Draft {
+    key: String,
+    event_type: &'static str,
+    body: Value,
+    due_ms: i64,
+}
+
+pub struct Producer {
+    pub name: u64,
+    pub outside: Outside,
+    pub rng: Rng,
+    made: u64,
+}
+
+impl Producer {
+    pub fn new(name: u64, outside: Outside, rng: Rng) -> Producer {
+        Producer { name, outside, rng, made: 0 }
+    }
+
+    pub async fn run(mut self) {
+        while !self.outside.is_over.get() {
+            match self.rng.below(10) {
+                // Nothing for a while: whoever forgets to wake somebody is not helped by the next event.
+                0..6 => sleep_ms(self.rng.within(60_000, 900_000)).await,
+                6..8 => self.trickle().await,
+                8 => self.burst().await,
+                _ => self.batch().await,
+            }
+        }
+    }
+
+    async fn trickle(&mut self) {
+        for _ in 0..self.rng.within(1, 12) {
+            let draft = self.draft();
+            self.send(draft);
+            sleep_ms(self.rng.within(100, 6_000)).await;
+        }
+    }
+
+    async fn burst(&mut self) {
+        for _ in 0..self.rng.within(10, 60) {
+            let draft = self.draft();
+            self.send(draft);
+            if self.rng.chance(30) {
+                sleep_ms(self.rng.within(1, 300)).await;
+            }
+        }
+        sleep_ms(5_000).await;
+    }
+
+    /// Publishes on a connection of its own, and perhaps again later, as somebody who forgot that it was answered.
+    fn send(&mut self, draft: Draft) {
+        let (outside, again) = (self.outside.clone(), self.rng.chance(5));
+        let wait = self.rng.within(REPEATED_AFTER_MS.0, REPEATED_AFTER_MS.1);
+        outside.open.set(outside.open.get() + 1);
+        tokio::task::spawn_local(async move {
+            let first = publish(&outside, &draft).await;
+            if again && first {
+                outside.open.set(outside.open.get() - 1);
+                sleep_ms(wait).await;
+                if outside.is_over.get() {
+                    return;
+                }
+                outside.open.set(outside.open.get() + 1);
+                publish_again(&outside, &draft).await;
+            }
+            outside.open.set(outside.open.get() - 1);
+        });
+    }
+
+    async fn batch(&mut self) {
+        let drafts: Vec<Draft> = (0..self.rng.within(2, 15)).map(|_| self.draft()).collect();
+        let events: Vec<Value> = drafts.iter().map(|draft| draft.body.clone()).collect();
+        let once = format!("batch-{}", drafts[0].key);
+        self.outside.open.set(self.outside.open.get() + 1);
+        let answer = Api::default().insist("/v1/events/batch", Some(&once), &json!({ "events": events })).await;
+        let now = elapsed_ms();
+        match answer {
+            Ok(answer) => {
+                let rows = answer.json();
+                for (draft, row) in drafts.iter().zip(rows["data"].as_array().into_iter().flatten()) {
+                    note(&self.outside, draft, row, now);
+                }
+            }
+            Err(words) => self.outside.book.borrow_mut().fault(now, words),
+        }
+        self.outside.open.set(self.outside.open.get() - 1);
+    }
+
+    fn draft(&mut self) -> Draft {
+        self.made += 1;
+        let key = format!("{}-{}", self.name, self.made);
+        let event_type = self.rng.pick(&TYPES);
+        let queue = self.rng.below(QUEUES);
+        let mut body = json!({
+            "type": event_type,
+            "event_id": key,
+            "ordering_key": format!("queue {queue}"),
+            "data": { "key": key, "queue": queue, "fill": fill_of(&key) },
+        });
+        let mut due_ms = 0;
+        // Only what is not ordered: the head of a queue holds up the others.
+        if event_type == TYPES[1] && self.rng.chance(20) {
+            due_ms = elapsed_ms() + self.rng.within(1_000, 1_200_000) as i64;
+            body["deliver_at"] = json!(START.plus_ms(due_ms).to_string());
+        }
+        Draft { key, event_type, body, due_ms }
+    }
+}
+
+async fn publish(outside: &Outside, draft: &Draft) -> bool {
+    let answer = Api::default().insist("/v1/events", None, &draft.body).await;
+    let now = elapsed_ms();
+    match answer {
+        Ok(answer) => {
+            note(outside, draft, &answer.json(), now);
+            true
+        }
+        Err(words) => {
+            outside.book.borrow_mut().fault(now, words);
+            false
+        }
+    }
+}
+
+async fn publish_again(outside: &Outside, draft: &Draft) {
+    let answer = Api::default().insist("/v1/events", None, &draft.body).await;
+    let now = elapsed_ms();
+    match answer {
+        Ok(answer) if answer.json()["duplicate"] == true => note(outside, draft, &answer.json(), now),
+        other => outside.book.borrow_mut().fault(now, format!("{} again within the window: {other:?}", draft.key)),
+    }
+}
+
+fn note(outside: &Outside, draft: &Draft, row: &Value, at_ms: i64) {
+    let event = row["id"].as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128());
+    let accepted = Accepted { event, event_type: draft.event_type, at_ms, due_ms: draft.due_ms };
+    outside.book.borrow_mut().accept(&draft.key, accepted, row["duplicate"] == true);
+}

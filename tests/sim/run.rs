@@ -1,0 +1,168 @@
+//! One simulation: turmoil's hosts are stepped, and between two steps the world's accidents happen.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::api::Api;
+use super::auditor::{Auditor, Handler};
+use super::book::{Book, Kind};
+use super::faults::Faults;
+use super::machine::Machine;
+use super::producers::{Outside, Producer};
+use super::receivers::Receiver;
+use super::rng::Rng;
+use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
+
+/// Simulated time advances in steps of this length; messages are delivered between two.
+const TICK_MS: u64 = 100;
+const PRODUCERS: u64 = 3;
+/// Once everything is well, all that is left is done within this time.
+const REST_MS: i64 = 2 * 3_600_000;
+
+/// What a simulation came to.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub seed: u64,
+    pub simulated_ms: i64,
+    pub events: u64,
+    pub requests: u64,
+    pub repeated: u64,
+    pub crashes: u64,
+    pub accidents: u64,
+    pub trace: u64,
+    pub trace_lines: u64,
+    pub faults: Vec<String>,
+}
+
+/// How far the world outside is.
+#[derive(Clone, Default)]
+struct Progress {
+    /// Webhooks are made: accidents may happen.
+    is_prepared: Rc<Cell<bool>>,
+    /// Everything was looked at.
+    is_concluded: Rc<Cell<bool>>,
+}
+
+/// Runs the simulation of a seed: `hours` in which accidents happen, and the time after them until nothing is left to do.
+pub fn simulate(seed: u64, hours: u64) -> Report {
+    let mut rng = Rng::new(seed);
+    let machine = Machine::new(rng.fork());
+    let book = Rc::new(RefCell::new(Book::new()));
+    let outside = Outside { book: book.clone(), is_over: Rc::default(), open: Rc::default() };
+    let is_healed = Rc::new(RefCell::new(false));
+    let progress = Progress::default();
+    let mut sim = turmoil::Builder::new()
+        .tick_duration(Duration::from_millis(TICK_MS))
+        .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
+        .epoch(UNIX_EPOCH + Duration::from_millis(START.0 as u64))
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(150))
+        .tcp_capacity(4_096)
+        .rng_seed(rng.next())
+        .build();
+    let world = (outside.clone(), is_healed.clone(), progress.clone(), rng.fork());
+    sim.host(OUTSIDE, move || {
+        let (outside, is_healed, progress, rng) = world.clone();
+        async move {
+            live_outside(outside, is_healed, progress, rng).await;
+            Ok(())
+        }
+    });
+    let computer = machine.clone();
+    sim.host(DAEMON, move || {
+        let computer = computer.clone();
+        async move {
+            computer.run().await;
+            Ok(())
+        }
+    });
+    let mut faults = Faults::new(machine, book.clone(), rng.fork());
+    let end_ms = hours as i64 * 3_600_000;
+    while !progress.is_concluded.get() {
+        if let Err(error) = sim.step() {
+            book.borrow_mut().fault(0, format!("the simulation broke: {error}"));
+            break;
+        }
+        let now = sim.elapsed().as_millis() as i64;
+        let may_begin = progress.is_prepared.get() && now < end_ms;
+        faults.step(&mut sim, now, may_begin);
+        if now >= end_ms && !outside.is_over.get() && faults.is_quiet() {
+            book.borrow_mut().trace(now, "everything becomes well");
+            outside.is_over.set(true);
+            *is_healed.borrow_mut() = true;
+        }
+        if now > end_ms + 3 * REST_MS || book.borrow().faults.len() >= 5 {
+            book.borrow_mut().fault(now, "given up".to_owned());
+            break;
+        }
+    }
+    report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count)
+}
+
+fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
+    let (requests, repeated) = book.tally();
+    let mut faults = book.faults.clone();
+    faults.extend(super::panics());
+    Report {
+        seed,
+        simulated_ms,
+        events: book.accepted.len() as u64,
+        requests,
+        repeated,
+        crashes: book.crashes,
+        accidents,
+        trace: book.trace_hash(),
+        trace_lines: book.trace_lines,
+        faults,
+    }
+}
+
+async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: Progress, mut rng: Rng) {
+    let count = outside.book.borrow().hooks.len();
+    for number in 0..count {
+        let receiver = Receiver::new(number, outside.book.clone(), rng.fork(), is_healed.clone());
+        tokio::task::spawn_local(receiver.run());
+    }
+    let mut auditor = Auditor::new(outside.clone(), rng.fork());
+    if let Err(words) = auditor.prepare().await {
+        outside.book.borrow_mut().fault(elapsed_ms(), words);
+    }
+    progress.is_prepared.set(true);
+    let mut living = tokio::task::JoinSet::new();
+    for name in 0..PRODUCERS {
+        living.spawn_local(Producer::new(name, outside.clone(), rng.fork()).run());
+    }
+    living.spawn_local(Handler { outside: outside.clone(), api: Api::default(), rng: rng.fork() }.run());
+    auditor.run().await;
+    while living.join_next().await.is_some() {}
+    while outside.open.get() > 0 {
+        sleep_ms(1_000).await;
+    }
+    rest(&outside, &mut auditor).await;
+    progress.is_concluded.set(true);
+}
+
+/// Waits until nothing is left to do, and judges what became of everything.
+async fn rest(outside: &Outside, auditor: &mut Auditor) {
+    let begin = elapsed_ms();
+    loop {
+        let left = auditor.pending().await;
+        if left == Some(0) {
+            break;
+        }
+        if elapsed_ms() - begin > REST_MS {
+            outside.book.borrow_mut().fault(elapsed_ms(), format!("still to be done after a long rest: {left:?}"));
+            break;
+        }
+        sleep_ms(10_000).await;
+    }
+    auditor.conclude().await;
+    let now = elapsed_ms();
+    let mut book = outside.book.borrow_mut();
+    book.judge_deliveries(now);
+    book.judge_replays(now);
+    book.judge_requests(now);
+    let crashes = book.troubles.iter().filter(|trouble| trouble.kind == Kind::Crash).count();
+    book.trace(now, &format!("concluded after {crashes} crashes"));
+}

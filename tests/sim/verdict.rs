@@ -1,0 +1,139 @@
+//! What can be said only when all is over: everything accepted was delivered or has failed by its schedule, nobody waited
+//! for somebody else's troubles, and the figures are those of what happened.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::book::{Accepted, Book, Kind, Told};
+use super::plan::Temper;
+
+/// A healthy receiver gets an event within this time after it was accepted, when all else is well.
+const PROMPT_MS: i64 = 25_000;
+/// After a trouble what waited is sent within this time: the first retries are over, and the circuit has closed again.
+const CAUGHT_UP_MS: i64 = 150_000;
+
+impl Book {
+    /// Every accepted event, at every webhook that wants it.
+    pub fn judge_deliveries(&mut self, now_ms: i64) {
+        let mut made: HashMap<(usize, u128), Vec<u128>> = HashMap::new();
+        for (id, row) in &self.rows {
+            if !row.is_replay {
+                made.entry((row.hook, row.event)).or_default().push(*id);
+            }
+        }
+        for accepted in self.accepted.clone() {
+            for hook in 0..self.hooks.len() {
+                let wants = self.hooks[hook].wants(accepted.event_type);
+                let name = self.hooks[hook].name;
+                match made.get(&(hook, accepted.event)).map(Vec::as_slice) {
+                    None if wants => self.fault(now_ms, format!("{name}: nothing is known of {:032x}", accepted.event)),
+                    Some([_]) if wants => {
+                        self.judge_delivery(hook, &accepted, made[&(hook, accepted.event)][0], now_ms)
+                    }
+                    None => {}
+                    Some(all) => {
+                        let words = format!("{name}: {} deliveries of {:032x}", all.len(), accepted.event);
+                        self.fault(now_ms, words);
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge_delivery(&mut self, hook: usize, accepted: &Accepted, delivery: u128, now_ms: i64) {
+        let row = &self.rows[&delivery];
+        let name = self.hooks[hook].name;
+        if !row.is_final() {
+            self.fault(now_ms, format!("{name}: {delivery:032x} is still {}", row.status));
+            return;
+        }
+        let is_delivered = row.status == "delivered";
+        if self.hooks[hook].temper != Temper::Steady || self.hooks[hook].is_handled {
+            return;
+        }
+        let requests = self.of_delivery.get(&delivery);
+        let first_ms = requests.and_then(|all| all.first()).map(|number| self.seen[*number].at_ms);
+        let by_ms = self.prompt_by(accepted.due_ms.max(accepted.at_ms));
+        match first_ms {
+            Some(first_ms) if first_ms <= by_ms => {}
+            other => {
+                let due = accepted.due_ms;
+                let words = format!("{name}: {delivery:032x} was due at {due} ms, came at {other:?}, not by {by_ms}");
+                self.fault(now_ms, words);
+            }
+        }
+        if !is_delivered {
+            self.fault(now_ms, format!("{name}: {delivery:032x} has failed, and its receiver never did"));
+        }
+    }
+
+    /// When at the latest a healthy receiver has what is due then.
+    fn prompt_by(&self, due_ms: i64) -> i64 {
+        let mut by_ms = due_ms + PROMPT_MS;
+        for trouble in &self.troubles {
+            if trouble.from_ms <= by_ms && trouble.to_ms >= due_ms - CAUGHT_UP_MS {
+                by_ms = by_ms.max(trouble.to_ms.saturating_add(CAUGHT_UP_MS));
+            }
+        }
+        by_ms
+    }
+
+    /// The figures of a webhook against what was seen of it.
+    pub fn judge_figures(&mut self, hook: usize, stats: &Value, now_ms: i64) {
+        let rows = self.rows.values().filter(|row| row.hook == hook);
+        let (mut begun, mut delivered, mut attempts) = (0, 0, 0);
+        for row in rows {
+            begun += u64::from(row.attempts > 0);
+            delivered += u64::from(row.status == "delivered");
+            attempts += u64::from(row.attempts);
+        }
+        let expected = [
+            ("total_events", begun),
+            ("successful_deliveries", delivered),
+            ("failed_deliveries", attempts - delivered),
+            ("pending_deliveries", 0),
+        ];
+        for (member, expected) in expected {
+            if stats[member] != expected {
+                let words = format!("{}: {member} is {}, not {expected}", self.hooks[hook].name, stats[member]);
+                self.fault(now_ms, words);
+            }
+        }
+    }
+
+    /// Replays made as many deliveries as their jobs say.
+    pub fn judge_replays(&mut self, now_ms: i64) {
+        for hook in 0..self.hooks.len() {
+            let made = self.rows.values().filter(|row| row.hook == hook && row.is_replay).count() as u64;
+            if made != self.replayed[hook] {
+                let words = format!("{}: {made} replays, not {}", self.hooks[hook].name, self.replayed[hook]);
+                self.fault(now_ms, words);
+            }
+        }
+    }
+
+    /// No receiver was sent what nobody published.
+    pub fn judge_requests(&mut self, now_ms: i64) {
+        let unknown: Vec<u128> =
+            self.seen.iter().filter(|seen| !self.rows.contains_key(&seen.delivery)).map(|seen| seen.delivery).collect();
+        for delivery in unknown.into_iter().take(3) {
+            self.fault(now_ms, format!("{delivery:032x} was sent, and no delivery is known by this id"));
+        }
+    }
+
+    /// Requests, and those of them that repeated one that had succeeded.
+    pub fn tally(&self) -> (u64, u64) {
+        let mut repeated = 0;
+        for all in self.of_delivery.values() {
+            let successes = all.iter().filter(|number| self.seen[**number].told == Told::Success).count();
+            repeated += successes.saturating_sub(1) as u64;
+        }
+        (self.seen.len() as u64, repeated)
+    }
+
+    /// Whether the daemon has been up and everything else well for so long.
+    pub fn is_calm(&self, since_ms: i64, now_ms: i64) -> bool {
+        !self.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], since_ms, now_ms)
+    }
+}
