@@ -13,7 +13,7 @@ use super::rng::Rng;
 use super::world::{DAEMON, OUTSIDE};
 
 /// How long an accident that needs an operation of the disk waits for one.
-const FUSE_WAIT_MS: i64 = 240_000;
+const FUSE_WAIT_MS: i64 = 600_000;
 /// A stop takes no longer than it may.
 const STOP_MS_MAX: i64 = 30_000;
 /// A daemon that is started accepts requests within this time.
