@@ -18,6 +18,7 @@ mod producers;
 mod receivers;
 mod rng;
 mod run;
+mod users;
 mod verdict;
 mod world;
 

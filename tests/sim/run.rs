@@ -8,13 +8,14 @@ use postrider::store::Disk as _;
 use postrider::store::shelf::PARTITIONS;
 
 use super::api::Api;
-use super::auditor::{Auditor, Handler};
+use super::auditor::Auditor;
 use super::book::{Book, Kind};
 use super::faults::Faults;
 use super::machine::Machine;
 use super::producers::{Outside, Producer};
 use super::receivers::Receiver;
 use super::rng::Rng;
+use super::users::{Handler, Reader};
 use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 
 /// Simulated time advances in steps of this length; messages are delivered between two.
@@ -149,6 +150,7 @@ async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: 
         living.spawn_local(Producer::new(name, outside.clone(), rng.fork()).run());
     }
     living.spawn_local(Handler { outside: outside.clone(), api: Api::default(), rng: rng.fork() }.run());
+    living.spawn_local(Reader { outside: outside.clone(), api: Api::default() }.run());
     auditor.run().await;
     while living.join_next().await.is_some() {}
     while outside.open.get() > 0 {

@@ -12,15 +12,23 @@ if [ ${#patches[@]} -eq 0 ]; then
     patches=(tests/mutants/*.patch)
 fi
 export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-120}
-# One target directory for all, that of the tree itself: dependencies are compiled once. Not optimised, because most of the
-# time goes into compiling; and little by little, because a mutant differs from the next in a few lines.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+# Not optimised, because most of the time goes into compiling; and little by little, because a mutant differs from the next
+# in a few lines.
 export CARGO_INCREMENTAL=1
 build=(cargo test --test sim)
 
-# Always at the same path, so that nothing but the mutant is compiled again.
-work=$CARGO_TARGET_DIR/mutants
-rm -rf "$work"
+# Always at the same path, so that nothing but the mutant is compiled again; and never into the target directory of the tree,
+# where a mutant would be taken for the program itself.
+from=${CARGO_TARGET_DIR:-$PWD/target}
+work=$from/mutants
+export CARGO_TARGET_DIR=$work/target
+rm -rf "$work/tree" "$work/mutant"
+if [ ! -d "$CARGO_TARGET_DIR" ] && [ -d "$from/debug/deps" ]; then
+    # What `cargo test` has compiled of the dependencies need not be compiled again.
+    mkdir -p "$CARGO_TARGET_DIR"
+    tar --create --directory "$from" --exclude='*postrider*' --exclude='debug/incremental' --exclude='debug/examples' \
+        debug/.fingerprint debug/build debug/deps | tar --extract --directory "$CARGO_TARGET_DIR"
+fi
 mkdir -p "$work/tree"
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar --extract --directory "$work/tree"
 
