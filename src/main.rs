@@ -6,6 +6,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use postrider::cli::{Cli, Exit, Verb, on_this_thread};
 
+/// An event lives in many small pieces that one thread makes and another frees, which the C library's allocator is slow at:
+/// see docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Serve(verb) => verb.run(),

@@ -135,13 +135,9 @@ impl Draft {
         all.filter(|(_, changes)| !changes.is_empty()).collect()
     }
 
-    /// The same, given away.
-    pub fn into_changes(self) -> impl Iterator<Item = (Table, Changes)> {
-        let mut changes = self.changes;
-        super::tables::ALL_TABLES.into_iter().filter_map(move |table| {
-            let of_table = std::mem::take(&mut changes[table as usize]);
-            (!of_table.is_empty()).then_some((table, of_table))
-        })
+    /// All of them, given away.
+    pub fn into_layer(self) -> super::recent::Layer {
+        self.changes
     }
 
     /// Takes in what a journal record holds.

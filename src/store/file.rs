@@ -2,18 +2,20 @@
 //!
 //! Invariant: a file that has its final name holds its schema row; a cut while it is made leaves only a temporary one.
 
-use std::sync::Arc;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::disk::{Backend, Disk};
 use super::draft::Draft;
 use super::error::{Error, Result};
+use super::recent::{Recent, View};
 use super::row;
 use super::shelf::OTHER_CACHE_BYTES;
-use super::snapshot::Snapshot;
-use super::tables::Table;
+use super::snapshot::{Snapshot, Way};
+use super::tables::{ALL_TABLES, Table};
 
 /// The schema that this program reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -26,6 +28,8 @@ pub struct File {
     database: Handle,
     /// Set by whoever sees an operation fail: redb answers nothing more until the file is opened again.
     failed: AtomicBool,
+    /// Committed and durable elsewhere, and not in redb yet.
+    recent: Mutex<Recent>,
 }
 
 enum Handle {
@@ -107,7 +111,7 @@ impl File {
             }
         })?;
         let database = opened.map_err(|e| storage(name, e.into()))?;
-        let file = File { name: name.into(), database, failed: AtomicBool::new(false) };
+        let file = File { name: name.into(), database, failed: AtomicBool::new(false), recent: Mutex::default() };
         file.check_schema()?;
         Ok(file)
     }
@@ -124,7 +128,7 @@ impl File {
     }
 
     fn check_schema(&self) -> Result<()> {
-        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?)
+        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?, View::default())
             .get(Table::Meta, SCHEMA_KEY, row::decode::<u32>)?
             .flatten();
         match found {
@@ -148,7 +152,21 @@ impl File {
 
     /// What is committed now, to be read for as long as it is held.
     pub fn snapshot(self: &Arc<File>) -> Result<Snapshot> {
-        Ok(Snapshot::new(Some(self.clone()), self.name.clone(), self.begin_read()?))
+        loop {
+            let (generation, view) = {
+                let recent = self.recent();
+                (recent.generation, recent.view())
+            };
+            let transaction = self.begin_read()?;
+            // Otherwise redb was given more meanwhile than the view knows of.
+            if self.recent().generation == generation {
+                return Ok(Snapshot::new(Some(self.clone()), self.name.clone(), transaction, view));
+            }
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin_read(&self) -> Result<redb::ReadTransaction> {
@@ -163,41 +181,73 @@ impl File {
     }
 
     /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
-    /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum.
+    /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum. What is held
+    /// becomes durable with it.
     pub fn commit(&self, draft: Draft) -> Result<()> {
-        self.write(draft, Durability::Immediate).map_err(|error| storage(&self.name, error))
+        self.flush()?;
+        let tables = draft.changes().into_iter();
+        let changes = tables.map(|(table, changes)| (table, changes.iter().map(|(k, v)| (k.as_slice(), v.as_deref()))));
+        self.write(changes, Durability::Immediate).map_err(|error| storage(&self.name, error))
     }
 
     /// Makes all changes of a draft visible. For what is durable elsewhere already, in the journal: the next `commit` makes
     /// it durable here.
-    pub fn show(&self, draft: Draft) -> Result<()> {
-        self.write(draft, Durability::None).map_err(|error| storage(&self.name, error))
+    pub fn hold(&self, draft: Draft) {
+        let layer = draft.into_layer();
+        self.recent().add(layer);
     }
 
-    fn write(&self, draft: Draft, durability: Durability) -> std::result::Result<(), redb::Error> {
+    /// Gives redb what is held, if it has become much.
+    pub fn flush_if_full(&self) -> Result<()> {
+        if self.recent().is_full() { self.flush() } else { Ok(()) }
+    }
+
+    /// Gives redb what is held: durable with the next commit.
+    fn flush(&self) -> Result<()> {
+        let view = self.recent().view();
+        if view.is_empty() {
+            return Ok(());
+        }
+        let all = || (Bound::Unbounded, Bound::Unbounded);
+        let tables = ALL_TABLES.into_iter().map(|table| (table, view.range(table, all(), Way::Up).peekable()));
+        let changes = tables.filter_map(|(table, mut changes)| changes.peek().is_some().then_some((table, changes)));
+        self.write(changes, Durability::None).map_err(|error| storage(&self.name, error))?;
+        // The rows go with the view, after the lock is released.
+        self.recent().clear();
+        Ok(())
+    }
+
+    fn write<'a, C>(
+        &self,
+        changes: impl Iterator<Item = (Table, C)>,
+        durability: Durability,
+    ) -> std::result::Result<(), redb::Error>
+    where
+        C: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    {
         let Handle::Write(database) = &self.database else {
             return Err(redb::Error::Io(std::io::ErrorKind::ReadOnlyFilesystem.into()));
         };
         let transaction = begin(database, durability)?;
-        for (table, changes) in draft.into_changes() {
+        for (table, changes) in changes {
             let mut open = transaction.open_table(table.definition())?;
-            let mut changes = changes.into_iter().peekable();
+            let mut changes = changes.peekable();
             if table.is_appended() {
                 let last = open.last()?.map(|(key, _)| key.value().to_vec());
                 let is_new = |key: &[u8]| last.as_deref().is_none_or(|last| key > last);
                 while let Some((key, value)) = changes.next_if(|(key, _)| !is_new(key)) {
-                    put(&mut open, &key, value)?;
+                    put(&mut open, key, value)?;
                 }
-                let mut end = open.upper_bound_mut(std::ops::Bound::<&[u8]>::Unbounded)?;
+                let mut end = open.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
                 for (key, value) in changes.by_ref() {
                     if let Some(value) = value {
-                        end.insert_before(key.as_slice(), value.as_slice()).map_err(cursor_error)?;
+                        end.insert_before(key, value).map_err(cursor_error)?;
                     }
                 }
                 end.close()?;
             }
             for (key, value) in changes {
-                put(&mut open, &key, value)?;
+                put(&mut open, key, value)?;
             }
         }
         transaction.commit()?;
@@ -217,10 +267,10 @@ impl File {
 fn put(
     table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
     key: &[u8],
-    value: Option<Vec<u8>>,
+    value: Option<&[u8]>,
 ) -> std::result::Result<(), redb::Error> {
     match value {
-        Some(value) => table.insert(key, value.as_slice())?,
+        Some(value) => table.insert(key, value)?,
         None => table.remove(key)?,
     };
     Ok(())

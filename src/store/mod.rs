@@ -22,6 +22,7 @@ mod merge;
 mod open;
 pub mod query;
 pub mod reads;
+mod recent;
 pub mod registry;
 pub mod row;
 pub mod shelf;

@@ -1,6 +1,7 @@
 //! One file as it was committed at one moment. Short-lived: while it is held, redb frees nothing written since.
 
 use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::error::{Error, Result};
+use super::recent::View;
 use super::tables::{TABLES, Table};
 
 type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -16,6 +18,8 @@ type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
 pub struct Snapshot {
     name: Arc<str>,
     transaction: ReadTransaction,
+    /// Goes before what redb has.
+    recent: View,
     tables: [OnceCell<Open>; TABLES],
     /// Last, so that the file is let go after what reads it.
     file: Option<Arc<super::file::File>>,
@@ -42,8 +46,13 @@ pub enum Next {
 }
 
 impl Snapshot {
-    pub(super) fn new(file: Option<Arc<super::file::File>>, name: Arc<str>, transaction: ReadTransaction) -> Snapshot {
-        Snapshot { name, transaction, tables: Default::default(), file }
+    pub(super) fn new(
+        file: Option<Arc<super::file::File>>,
+        name: Arc<str>,
+        transaction: ReadTransaction,
+        recent: View,
+    ) -> Snapshot {
+        Snapshot { name, transaction, recent, tables: Default::default(), file }
     }
 
     pub fn file(&self) -> &str {
@@ -63,6 +72,9 @@ impl Snapshot {
     pub fn get<T>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         #[cfg(test)]
         examined::note(&examined::ROWS);
+        if let Some(change) = self.recent.get(table, key) {
+            return Ok(change.map(read));
+        }
         let found = self.table(table)?.get(key).map_err(|e| self.failed(e.into()))?;
         Ok(found.map(|value| read(value.value())))
     }
@@ -78,24 +90,52 @@ impl Snapshot {
         if empty(from, to) {
             return Ok(());
         }
+        let mut recent = self.recent.range(table, (from, to), way).peekable();
         let mut range = self.table(table)?.range::<&[u8]>((from, to)).map_err(|e| self.failed(e.into()))?;
-        loop {
+        let mut step = || {
             let entry = match way {
                 Way::Up => range.next(),
                 Way::Down => range.next_back(),
             };
-            let Some(entry) = entry else { return Ok(()) };
-            let (key, value) = entry.map_err(|e| self.failed(e.into()))?;
+            entry.transpose().map_err(|e| self.failed(e.into()))
+        };
+        let mut stored = step()?;
+        loop {
+            let order = match (&stored, recent.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((key, _)), Some((newer, _))) if way == Way::Up => key.value().cmp(newer),
+                (Some((key, _)), Some((newer, _))) => (*newer).cmp(key.value()),
+            };
             #[cfg(test)]
             examined::note(&examined::KEYS);
-            if visit(key.value(), value.value())? == Next::Stop {
+            let next = match (order, &stored) {
+                (Ordering::Less, Some((key, value))) => visit(key.value(), value.value())?,
+                // Of a row that changed the newer value is shown, or nothing if it is gone.
+                _ => match recent.next() {
+                    Some((key, Some(value))) => visit(key, value)?,
+                    _ => Next::Go,
+                },
+            };
+            if next == Next::Stop {
                 return Ok(());
+            }
+            if order != Ordering::Greater {
+                stored = step()?;
             }
         }
     }
 
+    /// How many rows a table has.
     pub fn rows(&self, table: Table) -> Result<u64> {
-        super::file::table_rows(self.table(table)?).map_err(|e| self.failed(e))
+        let open = self.table(table)?;
+        let mut rows = super::file::table_rows(open).map_err(|e| self.failed(e))?;
+        for (key, value) in self.recent.range(table, (Bound::Unbounded, Bound::Unbounded), Way::Up) {
+            let was = open.get(key).map_err(|e| self.failed(e.into()))?.is_some();
+            rows = rows + u64::from(value.is_some()) - u64::from(was);
+        }
+        Ok(rows)
     }
 
     /// The error for a row of this file that does not read back.

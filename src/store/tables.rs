@@ -172,7 +172,7 @@ impl Table {
 
     /// Whether new keys are always the greatest: written through a cursor at the end.
     pub const fn is_appended(self) -> bool {
-        matches!(self, Table::Events | Table::Data | Table::Attempts | Table::EventKeys)
+        matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::EventKeys)
     }
 }
 

@@ -250,7 +250,10 @@ impl Writer {
         };
         let mut left = slots;
         loop {
-            let opened = self.open_for_writing(&partition).and_then(|file| Ok((file.snapshot()?, file)));
+            let opened = self.open_for_writing(&partition).and_then(|file| {
+                file.flush_if_full()?;
+                Ok((file.snapshot()?, file))
+            });
             let (base, file) = match opened {
                 Ok(opened) => opened,
                 Err(error) => return self.fail(&left, &error, results, batch),
@@ -312,7 +315,8 @@ impl Writer {
             return file.commit(draft);
         }
         if self.journal.append(&draft.changes())? {
-            return file.show(draft);
+            file.hold(draft);
+            return Ok(());
         }
         let epoch = self.journal.epoch();
         draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);

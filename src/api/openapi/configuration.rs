@@ -26,6 +26,7 @@ pub fn schemas() -> Map<String, Value> {
         ("CreatedWebhook", created),
         ("Auth", auth()),
         ("Filter", filter()),
+        ("FilterPatch", filter_patch()),
         ("Secrets", secrets()),
         ("Rotation", form(&[], [("secret", secret()), ("overlap_s", whole(0, OVERLAP_S_MAX))])),
         ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
@@ -137,6 +138,8 @@ fn webhook_patch() -> Value {
         let schema = match field {
             "url" => schema,
             "headers" => nullable(headers(nullable(header_value()))),
+            "filter" => nullable(reference("FilterPatch")),
+            "tls" => nullable(tls_parts()),
             _ => nullable(schema),
         };
         properties.insert(field.to_owned(), schema);
@@ -185,6 +188,12 @@ fn signature() -> Value {
     json!({ "anyOf": [choice(&["none"]), list] })
 }
 
+/// Of a certificate and its key the parts that change, or the key's mask.
+fn tls_parts() -> Value {
+    let pem = || json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX });
+    form(&[], [("ca_pem", pem()), ("client_cert_pem", pem()), ("client_key_pem", pem())])
+}
+
 fn tls() -> Value {
     let pem = |label: &str| {
         let block = format!("-----BEGIN {label}-----\\r?\\n[A-Za-z0-9+/=\\r\\n]+\\n-----END {label}-----");
@@ -207,11 +216,34 @@ fn tls() -> Value {
 
 /// One object and no union, so that generators that turn schemas into classes make one that holds itself.
 fn filter() -> Value {
-    const OPERATORS: [&str; 9] = ["eq", "ne", "in", "exists", "prefix", "gt", "gte", "lt", "lte"];
+    let without = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!(false))).collect::<Map<_, _>>();
+    json!({
+        "type": "object",
+        "properties": filter_members("Filter"),
+        "additionalProperties": false,
+        "if": { "required": ["path"] },
+        "then": { "minProperties": 2, "maxProperties": 2, "properties": without(&["all", "any", "not"]) },
+        "else": { "minProperties": 1, "maxProperties": 1, "properties": without(&OPERATORS) },
+        "description": "A match on `data`: one of `all`, `any` and `not`, or a `path` (JSON Pointer) with one operator. At most 8 deep, at most 64 conditions.",
+        "examples": [{ "all": [{ "path": "/total", "gte": 100 }, { "not": { "path": "/country", "in": ["NO", "SE"] } }] }],
+    })
+}
+
+/// RFC 7396 goes into objects, so what is given is put over what is there, and the whole is judged.
+fn filter_patch() -> Value {
+    let members = filter_members("FilterPatch").into_iter().map(|(name, schema)| (name, nullable(schema)));
+    let description = "Put over the filter that is there, member by member; null takes one away. Lists are replaced.";
+    json!({ "type": "object", "properties": members.collect::<Map<_, _>>(), "additionalProperties": false, "description": description })
+}
+
+const OPERATORS: [&str; 9] = ["eq", "ne", "in", "exists", "prefix", "gt", "gte", "lt", "lte"];
+
+/// `within` names the schema of what `not` holds.
+fn filter_members(within: &str) -> Map<String, Value> {
     let nested = json!({ "type": "array", "items": reference("Filter") });
     let path = json!({ "type": "string", "maxLength": 1024, "pattern": "^(/([^~]|~[01])*)*$" });
     let mut properties: Map<String, Value> = Map::new();
-    for (name, schema) in [("all", nested.clone()), ("any", nested), ("not", reference("Filter")), ("path", path)] {
+    for (name, schema) in [("all", nested.clone()), ("any", nested), ("not", reference(within)), ("path", path)] {
         properties.insert(name.to_owned(), schema);
     }
     for operator in OPERATORS {
@@ -224,17 +256,7 @@ fn filter() -> Value {
         };
         properties.insert(operator.to_owned(), operand);
     }
-    let without = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!(false))).collect::<Map<_, _>>();
-    json!({
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": false,
-        "if": { "required": ["path"] },
-        "then": { "minProperties": 2, "maxProperties": 2, "properties": without(&["all", "any", "not"]) },
-        "else": { "minProperties": 1, "maxProperties": 1, "properties": without(&OPERATORS) },
-        "description": "A match on `data`: one of `all`, `any` and `not`, or a `path` (JSON Pointer) with one operator. At most 8 deep, at most 64 conditions.",
-        "examples": [{ "all": [{ "path": "/total", "gte": 100 }, { "not": { "path": "/country", "in": ["NO", "SE"] } }] }],
-    })
+    properties
 }
 
 fn webhook() -> Value {

@@ -1,0 +1,203 @@
+//! What the latest batches changed in the active partition and redb does not have yet: durable in the journal, read from
+//! memory, and given to redb many batches at once.
+//!
+//! Most of what a batch writes is changed or removed again within moments: a delivery becomes delivered, its due entry goes.
+//! Gathered, that costs redb one row where it would be three changes, and its pages are touched once for many batches.
+//!
+//! Invariant: a view never changes. A batch is merged into the newest layer only while no view holds it, else it becomes a
+//! layer of its own; a newer layer goes before an older one, and all of them before the file.
+
+use std::collections::btree_map::Range;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::draft::Changes;
+use super::snapshot::Way;
+use super::tables::{TABLES, Table};
+
+/// Rows that are given to redb at once, about: more pay less each, and hold up the batch that gives them for longer.
+const ROWS_MAX: usize = 12_000;
+/// The same in bytes of keys and values.
+const BYTES_MAX: usize = 6 << 20;
+/// Each layer is one more place to look for a row.
+const LAYERS_MAX: usize = 8;
+
+/// Changes by table.
+pub type Layer = [Changes; TABLES];
+
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// Oldest first.
+    layers: Vec<Arc<Layer>>,
+    rows: usize,
+    bytes: usize,
+    /// Rises whenever the layers were given to redb: what was read of redb before belongs to the layers before.
+    pub generation: u64,
+}
+
+impl Recent {
+    /// Takes in a batch.
+    pub fn add(&mut self, changes: Layer) {
+        for (key, value) in changes.iter().flatten() {
+            self.rows += 1;
+            self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        }
+        match self.layers.last_mut().and_then(Arc::get_mut) {
+            Some(newest) => newest.iter_mut().zip(changes).for_each(|(of_table, more)| of_table.extend(more)),
+            None => self.layers.push(Arc::new(changes)),
+        }
+    }
+
+    /// Whether it is time to give all of it to redb.
+    pub fn is_full(&self) -> bool {
+        self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX || self.layers.len() > LAYERS_MAX
+    }
+
+    pub fn view(&self) -> View {
+        View { layers: self.layers.clone() }
+    }
+
+    /// Forgets everything: redb has it.
+    pub fn clear(&mut self) {
+        *self = Recent { generation: self.generation + 1, ..Recent::default() };
+    }
+}
+
+/// The layers as they were at one moment.
+#[derive(Debug, Default)]
+pub struct View {
+    layers: Vec<Arc<Layer>>,
+}
+
+impl View {
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// What became of the row at `key`; none: redb knows.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.layers.iter().rev().find_map(|layer| layer[table as usize].get(key)).map(Option::as_deref)
+    }
+
+    /// All changes to a table between two keys, one way or the other, each key once: its newest change.
+    pub fn range(&self, table: Table, bounds: (Bound<&[u8]>, Bound<&[u8]>), way: Way) -> Merged<'_> {
+        let of_layers =
+            self.layers.iter().rev().map(|layer| Source::new(layer[table as usize].range::<[u8], _>(bounds), way));
+        Merged { way, newest_first: of_layers.filter(|source| source.head.is_some()).collect() }
+    }
+}
+
+type Entry<'a> = (&'a Vec<u8>, &'a Option<Vec<u8>>);
+
+/// One layer's changes, the next one at hand.
+struct Source<'a> {
+    head: Option<Entry<'a>>,
+    rest: Range<'a, Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl<'a> Source<'a> {
+    fn new(rest: Range<'a, Vec<u8>, Option<Vec<u8>>>, way: Way) -> Source<'a> {
+        let mut source = Source { head: None, rest };
+        source.step(way);
+        source
+    }
+
+    fn step(&mut self, way: Way) -> Option<Entry<'a>> {
+        let next = match way {
+            Way::Up => self.rest.next(),
+            Way::Down => self.rest.next_back(),
+        };
+        std::mem::replace(&mut self.head, next)
+    }
+}
+
+/// Changes of several layers in the order of their keys.
+pub struct Merged<'a> {
+    way: Way,
+    newest_first: Vec<Source<'a>>,
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let keys = self.newest_first.iter().filter_map(|source| source.head.map(|(key, _)| key));
+        let first = match self.way {
+            Way::Up => keys.min(),
+            Way::Down => keys.max(),
+        }?;
+        let mut found = None;
+        for source in &mut self.newest_first {
+            if source.head.is_some_and(|(key, _)| key == first) {
+                let newest = source.step(self.way);
+                found = found.or(newest);
+            }
+        }
+        found.map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(changes: &[(u8, Option<u8>)]) -> Layer {
+        let mut layer: Layer = std::array::from_fn(|_| Changes::new());
+        layer[Table::Due as usize] = changes.iter().map(|(key, value)| (vec![*key], value.map(|v| vec![v]))).collect();
+        layer
+    }
+
+    fn shown(view: &View, way: Way) -> Vec<(u8, Option<u8>)> {
+        let all = view.range(Table::Due, (Bound::Unbounded, Bound::Unbounded), way);
+        all.map(|(key, value)| (key[0], value.map(|v| v[0]))).collect()
+    }
+
+    #[test]
+    fn the_newest_change_to_a_row_is_the_one_that_counts_both_ways() {
+        let mut recent = Recent::default();
+        let mut held = Vec::new();
+        for changes in
+            [&[(1, Some(1)), (3, Some(1)), (5, Some(1))][..], &[(2, Some(2)), (3, None)], &[(3, Some(3)), (5, None)]]
+        {
+            recent.add(layer(changes));
+            held.push(recent.view());
+        }
+        let expected = [(1, Some(1)), (2, Some(2)), (3, Some(3)), (5, None)];
+        let view = recent.view();
+        assert_eq!(shown(&view, Way::Up), expected);
+        assert_eq!(shown(&view, Way::Down), expected.into_iter().rev().collect::<Vec<_>>());
+        assert_eq!((view.get(Table::Due, &[3]), view.get(Table::Due, &[5])), (Some(Some(&[3][..])), Some(None)));
+        assert_eq!((view.get(Table::Due, &[4]), view.get(Table::Queue, &[3])), (None, None));
+        // What was looked at before has not moved.
+        assert_eq!(shown(&held[0], Way::Up), [(1, Some(1)), (3, Some(1)), (5, Some(1))]);
+        assert_eq!(shown(&held[1], Way::Up), [(1, Some(1)), (2, Some(2)), (3, None), (5, Some(1))]);
+    }
+
+    #[test]
+    fn batches_share_a_layer_unless_somebody_looks() {
+        let mut recent = Recent::default();
+        (0..50).for_each(|n| recent.add(layer(&[(n, Some(0))])));
+        assert!(!recent.is_full());
+        let views: Vec<View> = (0..=LAYERS_MAX as u8)
+            .map(|n| {
+                recent.add(layer(&[(n, None)]));
+                recent.view()
+            })
+            .collect();
+        assert!(recent.is_full());
+        let before = recent.generation;
+        recent.clear();
+        assert!(!recent.is_full() && recent.view().is_empty() && recent.generation > before);
+        assert_eq!(shown(&views[0], Way::Up)[0], (0, None));
+    }
+
+    #[test]
+    fn a_range_ends_where_it_should() {
+        let mut recent = Recent::default();
+        recent.add(layer(&[(1, Some(0)), (2, None), (4, Some(0))]));
+        let view = recent.view();
+        let keys = |bounds, way| view.range(Table::Due, bounds, way).map(|(key, _)| key[0]).collect::<Vec<_>>();
+        assert_eq!(keys((Bound::Excluded(&[1][..]), Bound::Included(&[4][..])), Way::Down), [4, 2]);
+        assert_eq!(keys((Bound::Included(&[1][..]), Bound::Excluded(&[4][..])), Way::Up), [1, 2]);
+    }
+}

@@ -1,0 +1,171 @@
+//! Terminals that a page's commands are typed into.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use super::steps::Step;
+
+/// How long output is waited for before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often something is looked at that takes a moment to become true; each look takes a process's time at least.
+const LOOKS_MAX: usize = 1_000;
+
+/// A shell that reads commands as they are typed.
+pub struct Terminal {
+    shell: Child,
+    output: Receiver<Vec<u8>>,
+    /// All that it has shown, and up to where that was waited for.
+    pub shown: String,
+    read: usize,
+    /// Waited for, so that each can be told from those before.
+    prompts: u32,
+}
+
+impl Terminal {
+    fn open(directory: &Path, environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new("sh");
+        command.current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("POSTRIDER_") {
+                command.env_remove(name);
+            }
+        }
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
+        // A group of its own, so that Ctrl-C reaches what runs here and nothing else.
+        let mut shell = command.process_group(0).spawn().expect("a shell");
+        let (tell, output) = channel();
+        let streams: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(shell.stdout.take().expect("piped")), Box::new(shell.stderr.take().expect("piped"))];
+        for mut stream in streams {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                    let _ = tell.send(bytes[..count].to_vec());
+                }
+            });
+        }
+        let mut terminal = Self { shell, output, shown: String::new(), read: 0, prompts: 0 };
+        // The shell itself goes on when Ctrl-C stops what it runs, and ends at the first command that fails.
+        terminal.type_in("trap : INT\nset -e\n");
+        terminal
+    }
+
+    fn type_in(&mut self, text: &str) {
+        let keyboard = self.shell.stdin.as_mut().expect("piped");
+        // A shell that has ended is found out by whoever waits for its output.
+        let _ = keyboard.write_all(text.as_bytes()).and_then(|()| keyboard.flush());
+    }
+
+    /// Waits until `text` is shown, after what was waited for before.
+    fn wait_for(&mut self, text: &str) -> Result<(), String> {
+        loop {
+            if let Some(at) = self.shown[self.read..].find(text) {
+                self.read += at + text.len();
+                return Ok(());
+            }
+            match self.output.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(RecvTimeoutError::Timeout) => return Err(format!("{text:?} is not shown")),
+                Err(RecvTimeoutError::Disconnected) => return Err(format!("ended, and {text:?} is not shown")),
+            }
+        }
+    }
+
+    /// Waits until all that was typed in is done.
+    fn wait_for_prompt(&mut self) -> Result<(), String> {
+        self.prompts += 1;
+        let prompt = format!("[prompt {}]", self.prompts);
+        self.type_in(&format!("echo '{prompt}'\n"));
+        self.wait_for(&prompt)
+    }
+
+    /// As the key does it: to everything that runs in the terminal.
+    fn interrupt(&mut self) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -INT -{}", self.shell.id())]).status();
+        assert!(sent.expect("a shell").success());
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = Command::new("sh").args(["-c", &format!("kill -KILL -{}", self.shell.id())]).status();
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+/// Does one step in `directory`.
+pub fn take(
+    step: &Step,
+    terminals: &mut BTreeMap<u8, Terminal>,
+    directory: &Path,
+    environment: &[(&str, String)],
+) -> Result<(), String> {
+    let open = || Terminal::open(directory, environment);
+    match step {
+        Step::Run { terminal, until: Some(text), commands } => {
+            let terminal = terminals.entry(*terminal).or_insert_with(open);
+            terminal.type_in(commands);
+            terminal.wait_for(text)
+        }
+        Step::Run { terminal, until: None, commands } => {
+            let terminal = terminals.entry(*terminal).or_insert_with(open);
+            let from = terminal.read;
+            terminal.type_in(commands);
+            terminal.wait_for_prompt()?;
+            // What the block showed can still be asked for.
+            terminal.read = from;
+            Ok(())
+        }
+        Step::Repeat { terminal, until, commands } => {
+            let terminal = terminals.entry(*terminal).or_insert_with(open);
+            for _ in 0..LOOKS_MAX {
+                let from = terminal.read;
+                terminal.type_in(commands);
+                terminal.wait_for_prompt()?;
+                if terminal.shown[from..terminal.read].contains(until) {
+                    terminal.read = from;
+                    return Ok(());
+                }
+            }
+            Err(format!("{until:?} is never shown"))
+        }
+        Step::Shows { terminal, text } => match terminals.get_mut(terminal) {
+            Some(terminal) => terminal.wait_for(text),
+            None => Err("nothing was run there".to_owned()),
+        },
+        Step::CtrlC { terminal } => match terminals.get_mut(terminal) {
+            Some(terminal) => {
+                terminal.interrupt();
+                terminal.wait_for_prompt()
+            }
+            None => Err("nothing was run there".to_owned()),
+        },
+        Step::Write { name, text } => {
+            std::fs::write(directory.join(name), text).map_err(|error| format!("{name}: {error}"))
+        }
+    }
+}
+
+#[test]
+fn a_terminal_can_be_interrupted_and_ends_at_what_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut terminals = BTreeMap::new();
+    let mut taken = |step: Step| take(&step, &mut terminals, directory.path(), &[]);
+    let run = |commands: &str, until: Option<&str>| Step::Run {
+        terminal: 1,
+        until: until.map(str::to_owned),
+        commands: commands.to_owned(),
+    };
+    assert_eq!(taken(run("sh -c 'echo one; exec sleep 600' || echo two\n", Some("one"))), Ok(()));
+    assert_eq!(taken(Step::CtrlC { terminal: 1 }), Ok(()));
+    assert_eq!(taken(run("echo three\n", None)), Ok(()));
+    assert_eq!(taken(Step::Shows { terminal: 1, text: "three".into() }), Ok(()));
+    assert!(taken(run("false\n", None)).is_err_and(|why| why.contains("ended")));
+}
