@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use hold::Hold;
 pub use receive::receive;
@@ -42,8 +41,6 @@ const FAILED: u8 = b'X';
 const STREAM: &str = "the backup";
 /// Rows between two looks at whether going on makes sense.
 const ROWS_BETWEEN_LOOKS: u32 = 256;
-/// Between two looks at whether the writer has opened a file that it is about to change.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How far a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +218,8 @@ impl Sender<'_> {
         let Some(taken) = self.hold.taken(partition.first) else { return read.flatten().map(|()| None) };
         while !shelf.is_open_for_writing(partition) {
             self.hold.look()?;
-            std::thread::sleep(LOOK_AGAIN);
+            // The writer is about to open it: a short wait.
+            std::thread::yield_now();
         }
         self.head(&name)?;
         self.partition(&shelf.snapshot(partition)?, None)?;
