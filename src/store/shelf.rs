@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Time;
-use crate::model::id::{DeliveryId, WebhookId};
+use crate::model::{Time, Webhook};
+use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
 
 use super::disk::Disk;
@@ -109,7 +109,7 @@ pub struct Shelf {
     quiet: Mutex<VecDeque<u128>>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
-    states: RwLock<HashMap<WebhookId, WebhookState>>,
+    states: RwLock<IdMap<Webhook, WebhookState>>,
     /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
     newest: Mutex<DeliveryId>,
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::model::Time;
-use crate::model::id::{EventId, Id};
+use crate::model::id::{EventId, Id, IdMap};
 use crate::model::time::SECOND_MS;
 
 use super::apply::state::OnState;
@@ -270,7 +270,7 @@ impl Writer {
                 dedup: &self.dedup,
                 learned: HashMap::new(),
                 answered: Vec::new(),
-                states: HashMap::new(),
+                states: IdMap::default(),
                 effects: Effects::default(),
                 follow: Vec::new(),
                 notes: Vec::new(),

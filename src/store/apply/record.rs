@@ -193,7 +193,6 @@ impl OnPartition<'_> {
         let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
         self.figures.sums(&self.draft, webhook.id)?.state = state;
         self.states.insert(webhook.id, state);
-        self.effects.states.push((webhook.id, state));
         for change in changes {
             self.tell_change(webhook, change, finished, state.sequence);
         }
