@@ -1,5 +1,7 @@
 //! The API's client: a call, its answer, and what an unhappy answer means to the person at the keyboard.
 
+use std::path::{Path, PathBuf};
+
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -38,6 +40,26 @@ pub struct Remote {
     /// An API key
     #[arg(long, global = true, env = "POSTRIDER_TOKEN", hide_env_values = true, value_name = "KEY")]
     pub token: Option<String>,
+    /// A client certificate to show, where the daemon asks for one (PEM file)
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_CLIENT_CERT",
+        hide_env_values = true,
+        requires = "client_key",
+        value_name = "FILE"
+    )]
+    pub client_cert: Option<PathBuf>,
+    /// The client certificate's private key (PEM file)
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_CLIENT_KEY",
+        hide_env_values = true,
+        requires = "client_cert",
+        value_name = "FILE"
+    )]
+    pub client_key: Option<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }
@@ -46,7 +68,11 @@ impl Remote {
     pub fn client(&self) -> Result<Client, Exit> {
         // A variable that is set and empty says nothing.
         let url = Some(self.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
-        Client::new(url, self.token.as_deref())
+        let client = Client::new(url, self.token.as_deref())?;
+        match (&self.client_cert, &self.client_key) {
+            (Some(cert), Some(key)) => client.showing(cert, key),
+            _ => Ok(client),
+        }
     }
 
     pub fn screen(&self) -> Screen {
@@ -144,6 +170,11 @@ impl Client {
         let place = Place::of(url).map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
         let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         Ok(Self { place, token })
+    }
+
+    /// The same client with a certificate to show in TLS handshakes.
+    fn showing(self, cert: &Path, key: &Path) -> Result<Self, Exit> {
+        Ok(Self { place: self.place.showing(cert, key).map_err(Exit::usage)?, ..self })
     }
 
     /// The answer, where it is 2xx; everything else is the end of the verb.

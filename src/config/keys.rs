@@ -134,6 +134,13 @@ fn traces(raw: &Raw) -> Result<Option<String>, String> {
     }
 }
 
+fn socket_mode(raw: &Raw) -> Result<u32, String> {
+    const WHAT: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
+    let written = raw.text(WHAT)?;
+    let mode = u32::from_str_radix(&written, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600);
+    mode.ok_or_else(|| format!("{raw} is not {WHAT}"))
+}
+
 fn format(raw: &Raw) -> Result<LogFormat, String> {
     const FORMATS: &str = "auto, text, json or journald";
     let written = raw.text(FORMATS)?;
@@ -271,6 +278,20 @@ pub const KEYS: &[Key] = &[
         live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.server.tls_key = path),
         show: |s| path_or_empty(s.server.tls_key.as_ref()),
+    },
+    Key {
+        name: "server.tls_client_ca",
+        secret: false,
+        live: false,
+        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_client_ca = path),
+        show: |s| path_or_empty(s.server.tls_client_ca.as_ref()),
+    },
+    Key {
+        name: "server.socket_mode",
+        secret: false,
+        live: false,
+        read: |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
+        show: |s| text(format!("{:04o}", s.server.socket_mode)),
     },
     Key {
         name: "dialects.instantly",

@@ -3,6 +3,8 @@
 
 mod installation_keys;
 
+pub use installation_keys::master_key_of;
+
 use std::{
     collections::BTreeMap,
     io::ErrorKind,
@@ -266,6 +268,10 @@ impl Loading {
                 self.problem(&origin, "idempotency_window", text);
             }
             _ => {}
+        }
+        if self.settings.server.tls_client_ca.is_some() && self.settings.server.tls_cert.is_none() {
+            let alone = "server.tls_client_ca";
+            self.problem(&self.origin(alone), alone, "is set without server.tls_cert: there is no TLS".to_owned());
         }
         let pair = (&self.settings.server.tls_cert, &self.settings.server.tls_key);
         let (alone, missing) = match pair {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use environment::Environment;
 pub use error::{Error, Problem};
-pub use load::{Change, Flag, Flags, Loaded, Row};
+pub use load::{Change, Flag, Flags, Loaded, Row, master_key_of};
 pub use origin::Origin;
 pub use value::{Listen, Raw, Secret, duration_ms_of, duration_text};
 
@@ -85,6 +85,10 @@ pub struct Server {
     pub tls_cert: Option<PathBuf>,
     /// PEM private key; set exactly when `tls_cert` is.
     pub tls_key: Option<PathBuf>,
+    /// PEM authorities of clients: with it, only who shows a certificate of theirs gets in. Needs `tls_cert`.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Who may connect to a unix socket: the permission bits of its file.
+    pub socket_mode: u32,
 }
 
 /// Which published read shapes are answered.

@@ -6,6 +6,7 @@ mod keys;
 mod otlp;
 mod scrape;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,10 @@ use crate::engine::{self, Engine, Running};
 use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
 use crate::server::desk::{Counter, Desk, Rules};
-use crate::server::{Limits, Server, Tls};
+use crate::server::{Limits, Server, Tls, TlsFiles};
 use crate::store::{self, Disk, Options, RealDisk};
 
-pub use keys::FirstKey;
+pub use keys::{FirstKey, Rotated};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +121,9 @@ impl Daemon {
         let master_key = keys::master_key(settings, &*disk, &*random)?;
         let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
         let is_new = opened.is_new;
-        let listeners = if listeners.is_empty() { vec![listen(&*network, &settings.listen).await?] } else { listeners };
+        let mode = settings.server.socket_mode;
+        let listeners =
+            if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();
         let own = addresses(&listeners);
         let policy = policy(settings, &own)?;
@@ -142,7 +145,7 @@ impl Daemon {
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
                 Arc::new(scrape::Scrape(engine.clone())),
-                vec![listen(&*network, at).await?],
+                vec![listen(&*network, at, mode).await?],
                 limits,
             )),
             None => None,
@@ -202,12 +205,17 @@ impl Daemon {
     }
 }
 
-async fn listen(network: &dyn Network, at: &config::Listen) -> Result<Box<dyn Listener>, Error> {
+async fn listen(network: &dyn Network, at: &config::Listen, mode: u32) -> Result<Box<dyn Listener>, Error> {
     let at = match at {
         config::Listen::Tcp(addr) => Listen::Tcp(*addr),
         config::Listen::Unix(path) => Listen::Unix(path.clone()),
     };
-    network.listen(&at).await.map_err(|source| Error::Io { what: format!("cannot listen on {at}"), source })
+    let failed = |source| Error::Io { what: format!("cannot listen on {at}"), source };
+    let listener = network.listen(&at).await.map_err(failed)?;
+    if let Listen::Unix(path) = &at {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    Ok(listener)
 }
 
 /// Where attempts are shown, where the settings say so.
@@ -251,9 +259,10 @@ fn rules(settings: &Settings, policy: Policy, own_url: &str) -> Result<Rules, Er
 fn certificate(settings: &Settings) -> Result<Option<Arc<Tls>>, Error> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
-            let tls = Tls::load(cert.clone(), key.clone());
+            let client_ca = settings.server.tls_client_ca.clone();
+            let tls = Tls::load(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca });
             tls.map(|tls| Some(Arc::new(tls)))
-                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key: {why}")))
+                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key, tls_client_ca: {why}")))
         }
         _ => Ok(None),
     }
@@ -308,6 +317,18 @@ impl Guard for PolicyGuard {
         let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
         check_addrs(&host, addresses, port, &self.0.load()).is_ok()
     }
+}
+
+/// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
+///
+/// # Errors
+/// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
+pub fn rotate_master_key(settings: &Settings, new: Option<&config::Secret>) -> Result<Rotated, Error> {
+    if !settings.data_dir.join(store::shelf::STATE_FILE).exists() {
+        return Err(Error::Settings(format!("there is no store in {}", settings.data_dir.display())));
+    }
+    let disk = take(&settings.data_dir)?;
+    keys::rotate_master(settings, new, &*disk, &SystemRandomness::default())
 }
 
 /// The store as it lies on the disk, for the verbs that work without a daemon.

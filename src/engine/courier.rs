@@ -18,9 +18,8 @@ use super::sender::{Exchange, Sender, reason};
 
 /// The statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
-
-/// Of what the TLS layer says, this much stands in an attempt.
-const DETAIL_CHARS_MAX: usize = 200;
+/// Of an attempt's `error`: what a receiver's certificate is called may be long.
+const ERROR_CHARS_MAX: usize = 300;
 
 /// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
 pub trait Watcher: Send + Sync {
@@ -177,12 +176,7 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.outcome = if finished.success { Outcome::Success } else { exchange.outcome };
     finished.error = match (finished.success, exchange.error, exchange.status_code) {
         (true, ..) => None,
-        // What is wrong with a certificate helps whoever reads it; the other layers' words are for the log.
-        (false, Some(error), _) if exchange.outcome == Outcome::TlsError => match exchange.detail {
-            Some(detail) => Some(format!("{error}: {}", cut(&detail))),
-            None => Some(error),
-        },
-        (false, Some(error), _) => Some(error),
+        (false, Some(error), _) => Some(in_full(error, finished.outcome, exchange.detail)),
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
@@ -193,14 +187,22 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.status_code = exchange.status_code;
     finished.response_time_ms = exchange.response_time_ms;
     finished.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
-    finished.response_headers = exchange.response_headers;
-    finished.response_body = answered.then(|| String::from_utf8_lossy(&exchange.response_body).into_owned());
+    let concealed = prepared.concealed();
+    finished.response_headers = concealed.answered(exchange.response_headers);
+    finished.response_body =
+        answered.then(|| concealed.heard(String::from_utf8_lossy(&exchange.response_body).into_owned()));
     finished.timings = exchange.timings;
 }
 
-/// The first characters of a text of the layers below.
-fn cut(detail: &str) -> String {
-    detail.chars().take(DETAIL_CHARS_MAX).collect()
+/// What whoever set up the webhook can mend is said in full: which part of TLS or HTTP was wrong. Of addresses and names
+/// no more is said than the outcome, so that errors cannot be used to map a network.
+fn in_full(error: String, outcome: Outcome, detail: Option<String>) -> String {
+    match detail {
+        Some(detail) if matches!(outcome, Outcome::TlsError | Outcome::RequestError) => {
+            format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
+        }
+        _ => error,
+    }
 }
 
 fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {

@@ -3,6 +3,7 @@
 
 mod changes;
 pub mod clock;
+mod concealed;
 pub mod courier;
 mod expiry;
 pub mod feeds;

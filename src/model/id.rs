@@ -2,8 +2,8 @@
 //!
 //! Invariant: an id's bytes sort as its time does, so a table keyed by ids is a table in time order.
 
-use std::fmt;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;

@@ -17,6 +17,7 @@ pub mod figures;
 pub mod file;
 pub mod job;
 pub mod journal;
+pub mod master_key;
 mod mend;
 mod merge;
 mod open;

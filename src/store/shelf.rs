@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Time, Webhook};
 use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
+use crate::model::{Time, Webhook};
 
 use super::disk::Disk;
 use super::error::Result;

@@ -17,7 +17,7 @@ use super::disk::Disk;
 use super::error::Result;
 use super::file::{Access, File, io, unpanicked};
 use super::journal::{JOURNAL_FILE, Journal};
-use super::open::data_key;
+use super::master_key::data_key;
 use super::reads::Store;
 use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, STATE_FILE, Shelf, first_of};
 use super::snapshot::Snapshot;

@@ -376,6 +376,7 @@ pub fn webhook() -> Webhook {
         created_at: Time::ZERO,
         updated_at: Time::ZERO,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Site;
 use super::finding::Finding;
-use crate::server::Tls;
+use crate::server::{Tls, TlsFiles};
 
 const OF_OTHERS: u32 = 0o007;
 const OF_ANYBODY_ELSE: u32 = 0o077;
@@ -19,8 +19,10 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
     for (name, file) in key_files.into_iter().chain(tls).filter_map(|(name, file)| Some((name, file.as_ref()?))) {
         findings.extend(secret_file(name, file));
     }
-    if let (Some(cert), Some(key)) = (&settings.server.tls_cert, &settings.server.tls_key) {
-        findings.push(match Tls::load(cert.clone(), key.clone()) {
+    let server = &settings.server;
+    if let (Some(cert), Some(key)) = (&server.tls_cert, &server.tls_key) {
+        let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: server.tls_client_ca.clone() };
+        findings.push(match Tls::load(files) {
             Ok(_) => Finding::ok("tls", format!("{} and its key fit", cert.display())),
             Err(why) => Finding::fail("tls", why, "mend server.tls_cert and server.tls_key, then reload the daemon"),
         });

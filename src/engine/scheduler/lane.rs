@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::model::{Delivery, Time};
 use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{Circuit, Ordered, Status, Webhook, WebhookState};
+use crate::model::{Delivery, Time};
 use crate::store::Dispatch;
 use crate::store::due::{Place, Slice};
 
