@@ -16,9 +16,9 @@ use super::snapshot::Way;
 use super::tables::{TABLES, Table};
 
 /// Rows that are given to redb at once, about: more pay less each, and hold up the batch that gives them for longer.
-const ROWS_MAX: usize = 8_000;
+const ROWS_MAX: usize = 12_000;
 /// The same in bytes of keys and values.
-const BYTES_MAX: usize = 3 << 20;
+const BYTES_MAX: usize = 4 << 20;
 /// Each layer is one more place to look for a row.
 const LAYERS_MAX: usize = 8;
 
