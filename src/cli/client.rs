@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -188,6 +188,19 @@ impl Client {
             true => Ok(Answer { body }),
             false => Err(problem::exit(parts.status, &parts.headers, &body, self.place.written())),
         }
+    }
+
+    /// The answer to a GET outside `/v1`, whatever its status; `Err` says in words why there is none.
+    pub async fn peek(&self, path: &str, bearer: Option<&str>) -> Result<(StatusCode, Bytes), String> {
+        let mut request = Request::builder().method(Method::GET).uri(path);
+        if let Some(bearer) = bearer {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let answer = self.place.exchange(request).await;
+        let (parts, body) =
+            answer.map_err(|error| format!("no answer from {}: {error}", self.place.written()))?.into_parts();
+        Ok((parts.status, body))
     }
 
     /// [`Client::call`] and the answer's JSON.

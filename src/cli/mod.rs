@@ -7,12 +7,14 @@ mod config;
 mod connect;
 mod delivery;
 mod demo;
+mod doctor;
 mod event;
 mod exit;
 mod input;
 mod key;
 mod list;
 mod listen;
+mod log;
 mod moment;
 mod openapi;
 mod org;
@@ -34,6 +36,8 @@ use std::future::Future;
 use clap::{Parser, Subcommand};
 
 pub use config::SettingsFlags;
+#[cfg(feature = "otlp")]
+pub(crate) use connect::Place;
 pub use exit::Exit;
 
 const AFTER_HELP: &str = "\
@@ -73,6 +77,7 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    Doctor(doctor::Doctor),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

@@ -2,12 +2,16 @@
 //! network, disk) is handed in.
 
 mod keys;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod scrape;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
@@ -20,7 +24,7 @@ use crate::engine::work::Work;
 use crate::engine::{self, Engine, Running};
 use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
-use crate::server::desk::{Counter, Desk};
+use crate::server::desk::{Counter, Desk, Rules};
 use crate::server::{Limits, Server, Tls, TlsFiles};
 use crate::store::{self, Disk, Options, RealDisk};
 
@@ -102,6 +106,10 @@ pub struct Daemon {
     running: Running,
     server: Server,
     tls: Option<Arc<Tls>>,
+    desk: Arc<Desk>,
+    guard: Arc<PolicyGuard>,
+    /// The listeners' own addresses, which nothing is delivered to.
+    own: Vec<std::net::SocketAddr>,
     scrape: Option<Server>,
 }
 
@@ -117,22 +125,23 @@ impl Daemon {
         let listeners =
             if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();
-        let policy = policy(settings, &listeners)?;
+        let own = addresses(&listeners);
+        let policy = policy(settings, &own)?;
+        let guard = Arc::new(PolicyGuard(ArcSwap::from_pointee(policy.clone())));
         let parts = engine::Parts {
             opened,
             clock,
             random,
             network: network.clone(),
-            guard: Arc::new(PolicyGuard(policy.clone())),
+            guard: guard.clone(),
             work,
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
+            watcher: watcher(settings)?,
         };
         let (engine, running) = Engine::start(parts).map_err(Error::Engine)?;
         let engine = Arc::new(engine);
         let first_key = keys::first_key(settings, &engine, is_new).await?;
-        let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
-            .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
                 Arc::new(scrape::Scrape(engine.clone())),
@@ -141,10 +150,24 @@ impl Daemon {
             )),
             None => None,
         };
-        let api_settings = api_settings(settings, policy, &url(&address, tls.is_some()));
-        let desk = Desk::new(Api::new(surfaces(settings)), engine.clone(), api_settings, origins);
-        let server = Server::start_with(Arc::new(Counter(Arc::new(desk))), listeners, limits, tls.clone());
-        Ok(Daemon { address, engine, first_key, running, server, tls, scrape })
+        let desk = Arc::new(Desk::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
+        let server = Server::start_with(Arc::new(Counter(desk.clone())), listeners, limits, tls.clone());
+        Ok(Daemon { address, engine, first_key, running, server, tls, desk, guard, own, scrape })
+    }
+
+    /// Takes over what a running daemon can take over of the settings (`config::keys`, `live`). Calls under way end as
+    /// they began; where other destinations are allowed than before, connections that are kept open are closed.
+    ///
+    /// # Errors
+    /// The settings cannot be carried out; nothing has changed then.
+    pub fn take_over(&self, settings: &Settings) -> Result<(), Error> {
+        let policy = policy(settings, &self.own)?;
+        self.desk.set_rules(rules(settings, policy.clone(), &self.url())?);
+        if *self.guard.0.load_full() != policy {
+            self.guard.0.store(Arc::new(policy));
+            self.engine.courier.sender.forget_connections();
+        }
+        Ok(())
     }
 
     /// What clients reach the daemon by.
@@ -195,18 +218,41 @@ async fn listen(network: &dyn Network, at: &config::Listen, mode: u32) -> Result
     Ok(listener)
 }
 
+/// Where attempts are shown, where the settings say so.
+#[cfg(feature = "otlp")]
+fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+    let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
+    let exporter = otlp::Exporter::start(endpoint).map_err(|why| Error::Settings(format!("traces.endpoint: {why}")))?;
+    Ok(Some(Arc::new(exporter)))
+}
+
+/// This program was built without the feature `otlp`; the settings were refused if they wanted it.
+#[cfg(not(feature = "otlp"))]
+fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+    Ok(None)
+}
+
+fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {
+    let tcp = listeners.iter().filter_map(|listener| match listener.local_addr() {
+        Listen::Tcp(addr) => Some(addr),
+        Listen::Unix(_) => None,
+    });
+    tcp.collect()
+}
+
 /// Where deliveries may go: what the settings open and close, and never back to this daemon.
-fn policy(settings: &Settings, listeners: &[Box<dyn Listener>]) -> Result<Policy, Error> {
+fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<Policy, Error> {
     let delivery = &settings.delivery;
     let mut policy = Policy::parse(&delivery.allow, &delivery.deny, delivery.https_only).map_err(Error::Settings)?;
-    policy.own = listeners
-        .iter()
-        .filter_map(|listener| match listener.local_addr() {
-            Listen::Tcp(addr) => Some(addr),
-            Listen::Unix(_) => None,
-        })
-        .collect();
+    policy.own = own.to_vec();
     Ok(policy)
+}
+
+/// What calls are judged by.
+fn rules(settings: &Settings, policy: Policy, own_url: &str) -> Result<Rules, Error> {
+    let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
+        .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
+    Ok(Rules { api: Api::new(surfaces(settings)), settings: api_settings(settings, policy, own_url), origins })
 }
 
 /// The certificate of the API's listener, where the settings name one.
@@ -264,12 +310,12 @@ pub fn surfaces(settings: &Settings) -> Vec<Surface> {
 }
 
 /// Judges addresses at every connect by the settings' policy.
-struct PolicyGuard(Policy);
+struct PolicyGuard(ArcSwap<Policy>);
 
 impl Guard for PolicyGuard {
     fn allows(&self, host: &str, addresses: &[std::net::IpAddr], port: u16) -> bool {
         let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
-        check_addrs(&host, addresses, port, &self.0).is_ok()
+        check_addrs(&host, addresses, port, &self.0.load()).is_ok()
     }
 }
 

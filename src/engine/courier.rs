@@ -21,14 +21,27 @@ const HOLDING_STATUSES: [u16; 2] = [429, 503];
 /// Of an attempt's `error`: what a receiver's certificate is called may be long.
 const ERROR_CHARS_MAX: usize = 300;
 
+/// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
+pub trait Watcher: Send + Sync {
+    fn attempted(&self, dispatch: &Dispatch, finished: &Finished);
+}
+
 pub struct Courier {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Courier {
+    /// Shows an attempt to whoever wants to see them.
+    pub fn show(&self, dispatch: &Dispatch, finished: &Finished) {
+        if let Some(watcher) = &self.watcher {
+            watcher.attempted(dispatch, finished);
+        }
+    }
+
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
     pub async fn carry(
         &self,
@@ -67,6 +80,16 @@ impl Courier {
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
+                tracing::debug!(
+                    webhook_id = %webhook.id,
+                    event_id = %dispatch.event.id,
+                    delivery_id = %dispatch.delivery_id,
+                    attempt = dispatch.number,
+                    outcome = exchange.outcome.as_str(),
+                    status = exchange.status_code,
+                    detail = exchange.detail,
+                    "attempt"
+                );
                 finished.signed_at = out.signed_at;
                 finished.request_headers = out.shown_headers;
                 finished.finished_at = self.clock.now().max(started_at);

@@ -52,7 +52,7 @@ const LOOPBACK_NAMES: &[&str] = &[
 ];
 
 /// What the operator opened and closed: `delivery.allow`, `delivery.deny`, `delivery.https_only`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     allow: Places,
     deny: Places,
@@ -123,7 +123,7 @@ impl Policy {
 }
 
 /// Networks and host names out of one setting.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Places {
     nets: Vec<IpNet>,
     names: Vec<NamePattern>,

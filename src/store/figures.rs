@@ -3,11 +3,12 @@
 //! Invariant: what is counted is written in the same commit as what it counts; a failed commit forgets this cache.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::figures::{Minute, Sums};
-use crate::model::id::Id;
+use crate::model::id::{Id, IdHasher, IdMap};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
@@ -33,8 +34,8 @@ const CACHED_ROWS_MAX: usize = 50_000;
 
 #[derive(Debug, Default)]
 pub struct FigureCache {
-    sums: HashMap<Owner, SumsRow>,
-    hours: HashMap<(Owner, u32), HourRow>,
+    sums: IdMap<Webhook, SumsRow>,
+    hours: HashMap<(Owner, u32), HourRow, BuildHasherDefault<IdHasher>>,
     dirty_sums: BTreeSet<Owner>,
     dirty_hours: BTreeSet<(Owner, u32)>,
 }

@@ -175,6 +175,7 @@ impl Writer {
         drop(snapshot);
         self.commit_state(draft)?;
         partition.set_row(row);
+        partition.set_dead_bytes(None);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::model::Time;
-use crate::model::id::{EventId, Id};
+use crate::model::id::{EventId, Id, IdMap};
 use crate::model::time::SECOND_MS;
 
 use super::apply::state::OnState;
@@ -270,7 +270,7 @@ impl Writer {
                 dedup: &self.dedup,
                 learned: HashMap::new(),
                 answered: Vec::new(),
-                states: HashMap::new(),
+                states: IdMap::default(),
                 effects: Effects::default(),
                 follow: Vec::new(),
                 notes: Vec::new(),
@@ -406,6 +406,11 @@ impl Writer {
     /// Whether what was written may be lost: nothing more may be applied.
     pub fn has_lost_writes(&self) -> bool {
         self.shelf.disk.has_lost_writes()
+    }
+
+    /// Bytes written to storage since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.shelf.disk.written_bytes()
     }
 
     /// Whether publishing is refused for want of space.

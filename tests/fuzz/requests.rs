@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use postrider::api::{Api, ApiSettings, Call, Context, MetricsAccess, Reply, Step, Vitals, auth, dialects};
+use postrider::api::{Api, ApiSettings, Call, Context, MetricsAccess, Reply, Step, Trouble, Vitals, auth, dialects};
 use postrider::model::{Scope, Time};
 use postrider::rules::target::Policy;
 use postrider::store::{Command, NewKey, Opened, Options, Order, RealDisk, open};
@@ -21,12 +21,16 @@ const BASIC: &str = "Basic eDpwcl9mdXp6";
 struct Quiet;
 
 impl Vitals for Quiet {
-    fn unready(&self) -> Vec<String> {
+    fn unready(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
+    fn warnings(&self) -> Vec<Trouble> {
         Vec::new()
     }
     fn metrics(&self) -> String {
         String::new()
     }
+    fn accept_clock(&self) {}
 }
 
 struct World {

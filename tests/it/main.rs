@@ -15,6 +15,7 @@ mod hostile_receivers;
 mod idempotency;
 mod kill;
 mod listing;
+mod metrics;
 mod ordering;
 mod publishing;
 mod replays;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -22,7 +21,6 @@ const AGAIN_MS: u64 = 1_500;
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub headers: HeaderMap,
     pub body: Bytes,
 }
 
@@ -72,7 +70,7 @@ impl Api {
         let response = requests.send_request(request.body(Full::new(body)).ok()?).await.ok()?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
-        Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Some(Answer { status: head.status.as_u16(), body })
     }
 
     pub async fn get(&mut self, path: &str) -> Option<Value> {

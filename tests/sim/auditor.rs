@@ -1,5 +1,4 @@
-//! Those who look and those who handle: the auditor reads what the API shows, again and again; the handler pauses, resumes
-//! and replays.
+//! The auditor: reads what the API shows, again and again, and holds it against what was seen.
 
 use serde_json::{Value, json};
 
@@ -58,6 +57,7 @@ impl Auditor {
             sleep_ms(self.rng.within(300_000, 2_400_000)).await;
             self.audit().await;
             self.look_at_an_event().await;
+            self.look_at_a_delivery().await;
         }
     }
 
@@ -150,6 +150,43 @@ impl Auditor {
         }
     }
 
+    /// Any delivery is found by its id, with as many attempts as it counts, and each of them by its own.
+    async fn look_at_a_delivery(&mut self) {
+        let now = elapsed_ms();
+        let chosen = {
+            let book = self.outside.book.borrow();
+            let kept = |row: &Row| row.is_final() && row.created_ms + RETENTION_MS - EDGE_MS > now;
+            let mut ids: Vec<u128> = book.rows.iter().filter(|(_, row)| kept(row)).map(|(id, _)| *id).collect();
+            ids.sort_unstable();
+            let number = self.rng.below(ids.len().max(1) as u64) as usize;
+            ids.get(number).map(|id| (*id, book.rows[id].clone()))
+        };
+        let Some((id, row)) = chosen else { return };
+        let path = format!("/v1/deliveries/{}", uuid::Uuid::from_u128(id));
+        let Some(found) = self.look(&path).await else { return };
+        let Some(attempts) = self.look(&format!("{path}/attempts?limit={PAGE}")).await else { return };
+        let numbers: Vec<u64> =
+            attempts["data"].as_array().into_iter().flatten().filter_map(|row| row["number"].as_u64()).collect();
+        let expected: Vec<u64> = (1..=u64::from(row.attempts)).rev().collect();
+        if found["status"] != row.status || numbers != expected {
+            let words = format!("{path} is {found}, its attempts are {numbers:?}, and it was {row:?}");
+            self.outside.book.borrow_mut().fault(now, words);
+        }
+        if let Some(attempt) = attempts["data"][0]["id"].as_str() {
+            self.look(&format!("/v1/attempts/{attempt}")).await;
+        }
+    }
+
+    /// What must be there. None: nobody answers, or it is noted as a fault.
+    async fn look(&mut self, path: &str) -> Option<Value> {
+        let answer = self.api.ask("GET", path, None, bytes::Bytes::new()).await?;
+        if answer.status >= 300 && answer.status < 500 {
+            let words = format!("GET {path}: {} {}", answer.status, answer.text());
+            self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+        }
+        (answer.status == 200).then(|| answer.json())
+    }
+
     /// How much is still to be done, as the API says; none: it does not.
     pub async fn pending(&mut self) -> Option<u64> {
         let stats = self.api.get("/v1/stats").await?;
@@ -171,64 +208,5 @@ impl Auditor {
             self.outside.book.borrow_mut().judge_figures(hook, &stats, elapsed_ms());
         }
         true
-    }
-}
-
-/// Pauses and resumes, and has things replayed.
-pub struct Handler {
-    pub outside: Outside,
-    pub api: Api,
-    pub rng: Rng,
-}
-
-impl Handler {
-    pub async fn run(mut self) {
-        let hook = self.outside.book.borrow().hooks.iter().position(|hook| hook.is_handled).unwrap_or(0);
-        let id = self.outside.book.borrow().hook_ids[hook].clone();
-        let mut turns = 0;
-        while !self.outside.is_over.get() {
-            sleep_ms(self.rng.within(600_000, 5_400_000)).await;
-            turns += 1;
-            let done =
-                if self.rng.chance(60) { self.pause(hook, &id).await } else { self.replay(hook, &id, turns).await };
-            if let Err(words) = done {
-                self.outside.book.borrow_mut().fault(elapsed_ms(), words);
-            }
-        }
-    }
-
-    async fn pause(&mut self, hook: usize, id: &str) -> Result<(), String> {
-        self.api.insist(&format!("/v1/webhooks/{id}/pause"), None, &json!({})).await?;
-        self.outside.book.borrow_mut().paused_since[hook] = Some(elapsed_ms());
-        sleep_ms(self.rng.within(20_000, 900_000)).await;
-        self.outside.book.borrow_mut().paused_since[hook] = None;
-        self.api.insist(&format!("/v1/webhooks/{id}/resume"), None, &json!({})).await?;
-        Ok(())
-    }
-
-    /// Sends again what was published in some hour of the past.
-    async fn replay(&mut self, hook: usize, id: &str, turn: u64) -> Result<(), String> {
-        let now = elapsed_ms();
-        let to = now - self.rng.within(0, (RETENTION_MS - 3_600_000) as u64).min(now as u64) as i64;
-        let from = (to - 1_200_000).max(0);
-        let body = json!({
-            "webhook_id": id,
-            "from": START.plus_ms(from).to_string(),
-            "to": START.plus_ms(to).to_string(),
-            "status": "delivered",
-        });
-        let answer = self.api.insist("/v1/replays", Some(&format!("replay-{turn}")), &body).await?;
-        let job = answer.json()["id"].as_str().unwrap_or_default().to_owned();
-        loop {
-            sleep_ms(30_000).await;
-            let Some(job) = self.api.get(&format!("/v1/replays/{job}")).await else { continue };
-            if job["status"] == "done" {
-                self.outside.book.borrow_mut().replayed[hook] += job["created"].as_u64().unwrap_or(0);
-                return Ok(());
-            }
-            if elapsed_ms() - now > RETENTION_MS / 2 {
-                return Err(format!("a replay does not end: {job}"));
-            }
-        }
     }
 }

@@ -103,12 +103,15 @@ pub struct Book {
     pub healthy_since: Vec<Option<i64>>,
     /// While a webhook is paused: since when for certain.
     pub paused_since: Vec<Option<i64>>,
+    /// Events that came by the feed of the first webhook.
+    pub fed: HashSet<u128>,
     /// Deliveries that replays made, by hook.
     pub replayed: Vec<u64>,
     pub crashes: u64,
     /// The newest event seen in each queue of an ordered webhook.
     heads: HashMap<(usize, u64), u128>,
     pub faults: Vec<String>,
+    pub first_fault_ms: Option<i64>,
     trace: u64,
     pub trace_lines: u64,
 }
@@ -129,10 +132,12 @@ impl Book {
             troubles: Vec::new(),
             healthy_since: vec![Some(0); count],
             paused_since: vec![None; count],
+            fed: HashSet::new(),
             replayed: vec![0; count],
             crashes: 0,
             heads: HashMap::new(),
             faults: Vec::new(),
+            first_fault_ms: None,
             trace: 0xcbf2_9ce4_8422_2325,
             trace_lines: 0,
         }
@@ -156,6 +161,7 @@ impl Book {
     /// Something that must not happen has happened.
     pub fn fault(&mut self, at_ms: i64, words: String) {
         self.trace(at_ms, &words);
+        self.first_fault_ms.get_or_insert(at_ms);
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(format!("at {:.1} s: {words}", at_ms as f64 / 1_000.0));
         }

@@ -13,7 +13,7 @@ use super::rng::Rng;
 use super::world::{DAEMON, OUTSIDE};
 
 /// How long an accident that needs an operation of the disk waits for one.
-const FUSE_WAIT_MS: i64 = 240_000;
+const FUSE_WAIT_MS: i64 = 600_000;
 /// A stop takes no longer than it may.
 const STOP_MS_MAX: i64 = 30_000;
 /// A daemon that is started accepts requests within this time.
@@ -146,7 +146,9 @@ impl Faults {
         let short = |rng: &mut Rng| now + rng.within(2_000, 400_000) as i64;
         self.state = match accident {
             0..35 => {
-                disk.set_fuse(Some(self.rng.below(40)));
+                // Now with the first operations after a quiet time, now in the middle of much.
+                let most = 1 << self.rng.within(2, 11);
+                disk.set_fuse(Some(self.rng.below(most)));
                 State::Fuse { by: now + FUSE_WAIT_MS }
             }
             35..45 => return self.go_down(sim, now, Kind::Crash, true),

@@ -1,4 +1,4 @@
-//! The machine that the daemon runs on: its disk, its clock, and how it goes down and comes up again.
+//! The machine that the daemon runs on: its disk, and how it goes down and comes up again.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,8 +19,8 @@ use super::world::{API_PORT, SimClock, SimNetwork, elapsed_ms};
 
 /// How long a stop waits for requests under way.
 const STOP: Duration = Duration::from_secs(10);
-/// Partitions begin at this size: small, so that there are many.
-const PARTITION_BYTES: u64 = 3 << 20;
+/// Partitions begin at one of these sizes: small, so that there are many.
+const PARTITION_BYTES: [u64; 4] = [1_400_000, 2 << 20, 3 << 20, 8 << 20];
 
 /// How a daemon ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +35,12 @@ pub enum Ended {
 
 pub struct Machine {
     pub disk: RefCell<FaultyDisk>,
-    pub clock: SimClock,
     pub network: SimNetwork,
     pub ended: RefCell<Option<Ended>>,
     /// When it began to accept requests; none: it does not.
     pub up_since: Cell<Option<i64>>,
     pub stop: Notify,
+    partition_bytes: u64,
     rng: RefCell<Rng>,
 }
 
@@ -48,11 +48,11 @@ impl Machine {
     pub fn new(mut rng: Rng) -> Rc<Machine> {
         Rc::new(Machine {
             disk: RefCell::new(FaultyDisk::new(rng.next())),
-            clock: SimClock::default(),
             network: SimNetwork::default(),
             ended: RefCell::new(None),
             up_since: Cell::new(None),
             stop: Notify::new(),
+            partition_bytes: rng.pick(&PARTITION_BYTES),
             rng: RefCell::new(rng),
         })
     }
@@ -68,7 +68,7 @@ impl Machine {
 
     async fn serve(self: Rc<Machine>) -> Ended {
         let world = World {
-            clock: Arc::new(self.clock.clone()),
+            clock: Arc::new(SimClock),
             random: Arc::new(SimRandom(Mutex::new(self.rng.borrow_mut().fork()))),
             network: Arc::new(self.network.clone()),
             disk: Arc::new(self.disk.borrow().clone()),
@@ -76,7 +76,7 @@ impl Machine {
             limits: Limits::default(),
             listeners: Vec::new(),
         };
-        let daemon = match Daemon::start(&settings(), world).await {
+        let daemon = match Daemon::start(&settings(self.partition_bytes), world).await {
             Ok(daemon) => daemon,
             Err(error) => return Ended::Unstarted(error.to_string()),
         };
@@ -97,14 +97,14 @@ impl Machine {
     }
 }
 
-fn settings() -> Settings {
+fn settings(partition_bytes: u64) -> Settings {
     let mut settings = Settings {
         listen: Listen::Tcp(([0, 0, 0, 0], API_PORT).into()),
         admin_key: Some(Secret::new(KEY)),
         master_key: Some(Secret::new("a master key that is long enough for everybody")),
         retention_ms: RETENTION_MS,
         idempotency_window_ms: IDEMPOTENCY_MS,
-        partition_max_bytes: PARTITION_BYTES,
+        partition_max_bytes: partition_bytes,
         min_free_bytes: 1,
         ..Settings::default()
     };

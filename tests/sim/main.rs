@@ -5,6 +5,7 @@
 //! `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
 
 #[path = "../oracle/disk.rs"]
+#[allow(dead_code, reason = "the tests of the store need more of it")]
 mod disk;
 
 mod api;
@@ -17,12 +18,13 @@ mod producers;
 mod receivers;
 mod rng;
 mod run;
+mod users;
 mod verdict;
 mod world;
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rng::{Rng, seed_thread};
 use run::{Report, simulate};
@@ -31,6 +33,9 @@ use run::{Report, simulate};
 const RUN_HOURS: u64 = 20;
 /// Of a run in `cargo test`.
 const SHORT_RUN_HOURS: u64 = 2;
+
+/// One of several runs has failed: the others need not go on.
+static IS_DECIDED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -62,10 +67,10 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Runs a seed on a thread of its own, whose every chance follows from the seed.
-fn run(seed: u64, hours: u64) -> Report {
+fn run(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
         seed_thread(seed);
-        simulate(seed, hours)
+        simulate(seed, hours, is_decided)
     });
     let report = thread.expect("a thread").join();
     report.unwrap_or_else(|_| Report { seed, faults: vec!["the simulation panicked".to_owned()], ..Report::default() })
@@ -73,7 +78,8 @@ fn run(seed: u64, hours: u64) -> Report {
 
 fn show(report: &Report) {
     println!(
-        "seed {}: {:.1} h, {} events, {} requests ({} repeated after a success), {} crashes of {} accidents, trace {:016x}",
+        "seed {}: {:.1} h, {} events, {} requests ({} repeated after a success), {} crashes of {} accidents, {} partitions left, \
+         trace {:016x}",
         report.seed,
         report.simulated_ms as f64 / 3_600_000.0,
         report.events,
@@ -81,6 +87,7 @@ fn show(report: &Report) {
         report.repeated,
         report.crashes,
         report.accidents,
+        report.partitions,
         report.trace,
     );
     report.faults.iter().for_each(|fault| println!("  {fault}"));
@@ -103,7 +110,7 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
     watch_panics();
     show_log();
     if let Some(seed) = setting("POSTRIDER_SIM_SEED") {
-        let report = run(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS));
+        let report = run(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS), || false);
         show(&report);
         judge(&[report]);
         return;
@@ -118,21 +125,21 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
 /// Runs seed after seed on all processors until so many hours were simulated, or one has failed.
 fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
     let began = elapsed_s();
+    let is_decided = || IS_DECIDED.load(Ordering::Relaxed);
     let (next, simulated_ms) = (AtomicU64::new(first), AtomicU64::new(0));
     let reports = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 {
-                    let report = run(next.fetch_add(1, Ordering::Relaxed), run_hours);
+                while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 && !is_decided() {
+                    let report = run(next.fetch_add(1, Ordering::Relaxed), run_hours, is_decided);
                     show(&report);
-                    let has_failed = !report.faults.is_empty();
                     simulated_ms.fetch_add(report.simulated_ms as u64, Ordering::Relaxed);
-                    reports.lock().expect("reports").push(report);
-                    if has_failed {
-                        simulated_ms.store(u64::MAX / 2, Ordering::Relaxed);
+                    if !report.faults.is_empty() {
+                        IS_DECIDED.store(true, Ordering::Relaxed);
                     }
+                    reports.lock().expect("reports").push(report);
                 }
             });
         }
@@ -161,7 +168,8 @@ fn elapsed_s() -> f64 {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    let (first, second, other) = (run(7, 1), run(7, 1), run(8, 1));
+    let run = |seed| run(seed, 1, || false);
+    let (first, second, other) = (run(7), run(7), run(8));
     assert!(first.trace_lines > 50, "{first:?}");
     assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));
     assert_ne!(first.trace, other.trace);

@@ -4,14 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use postrider::store::Disk as _;
+use postrider::store::shelf::PARTITIONS;
+
 use super::api::Api;
-use super::auditor::{Auditor, Handler};
+use super::auditor::Auditor;
 use super::book::{Book, Kind};
 use super::faults::Faults;
 use super::machine::Machine;
 use super::producers::{Outside, Producer};
 use super::receivers::Receiver;
 use super::rng::Rng;
+use super::users::{Handler, Reader};
 use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 
 /// Simulated time advances in steps of this length; messages are delivered between two.
@@ -19,6 +23,9 @@ const TICK_MS: u64 = 100;
 const PRODUCERS: u64 = 3;
 /// Once everything is well, all that is left is done within this time.
 const REST_MS: i64 = 2 * 3_600_000;
+
+/// How long a simulation goes on after the first thing that must not have happened.
+const AFTER_FAULT_MS: i64 = 60_000;
 
 /// What a simulation came to.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +37,8 @@ pub struct Report {
     pub repeated: u64,
     pub crashes: u64,
     pub accidents: u64,
+    /// Files of events at the end.
+    pub partitions: u64,
     pub trace: u64,
     pub trace_lines: u64,
     pub faults: Vec<String>,
@@ -45,7 +54,8 @@ struct Progress {
 }
 
 /// Runs the simulation of a seed: `hours` in which accidents happen, and the time after them until nothing is left to do.
-pub fn simulate(seed: u64, hours: u64) -> Report {
+/// `is_decided`: nobody waits for it any longer.
+pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
     let mut rng = Rng::new(seed);
     let machine = Machine::new(rng.fork());
     let book = Rc::new(RefCell::new(Book::new()));
@@ -77,7 +87,7 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
             Ok(())
         }
     });
-    let mut faults = Faults::new(machine, book.clone(), rng.fork());
+    let mut faults = Faults::new(machine.clone(), book.clone(), rng.fork());
     let end_ms = hours as i64 * 3_600_000;
     while !progress.is_concluded.get() {
         if let Err(error) = sim.step() {
@@ -92,12 +102,17 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
             outside.is_over.set(true);
             *is_healed.borrow_mut() = true;
         }
-        if now > end_ms + 3 * REST_MS || book.borrow().faults.len() >= 5 {
+        if now > end_ms + 3 * REST_MS {
             book.borrow_mut().fault(now, "given up".to_owned());
+        }
+        // What has begun to go wrong may show more of itself for a while.
+        if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) || is_decided() {
             break;
         }
     }
-    report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count)
+    let partitions = machine.disk.borrow().list(PARTITIONS).map_or(0, |files| files.len() as u64);
+    let report = report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count);
+    Report { partitions, ..report }
 }
 
 fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
@@ -112,6 +127,7 @@ fn report(seed: u64, simulated_ms: i64, book: &Book, accidents: u64) -> Report {
         repeated,
         crashes: book.crashes,
         accidents,
+        partitions: 0,
         trace: book.trace_hash(),
         trace_lines: book.trace_lines,
         faults,
@@ -134,6 +150,7 @@ async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: 
         living.spawn_local(Producer::new(name, outside.clone(), rng.fork()).run());
     }
     living.spawn_local(Handler { outside: outside.clone(), api: Api::default(), rng: rng.fork() }.run());
+    living.spawn_local(Reader { outside: outside.clone(), api: Api::default() }.run());
     auditor.run().await;
     while living.join_next().await.is_some() {}
     while outside.open.get() > 0 {

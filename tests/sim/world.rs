@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postrider::engine::clock::Clock;
 use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, Peer};
 use postrider::model::Time;
-use tokio::sync::Notify;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// When every simulation begins: 2026-03-05T10:00:00Z.
@@ -20,6 +19,8 @@ pub const OUTSIDE: &str = "hooks.example";
 /// Where the daemon listens.
 pub const API_PORT: u16 = 8_080;
 
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
+
 /// Simulated time since the beginning, in milliseconds. Outside of a host it stands still.
 pub fn elapsed_ms() -> i64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
@@ -29,33 +30,13 @@ pub async fn sleep_ms(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// The daemon's clock. Somebody may set it while the daemon runs.
-#[derive(Debug, Clone, Default)]
-pub struct SimClock {
-    set: Arc<Setting>,
-}
-
-#[derive(Debug, Default)]
-struct Setting {
-    ahead_ms: AtomicI64,
-    changed: Notify,
-}
-
-impl SimClock {
-    /// The wall clock is set so far ahead of the true time, or behind it.
-    pub fn set_ahead_ms(&self, ms: i64) {
-        self.set.ahead_ms.store(ms, Ordering::Relaxed);
-        self.set.changed.notify_waiters();
-    }
-
-    pub fn ahead_ms(&self) -> i64 {
-        self.set.ahead_ms.load(Ordering::Relaxed)
-    }
-}
+/// The daemon's clock: what turmoil says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SimClock;
 
 impl Clock for SimClock {
     fn now(&self) -> Time {
-        START.plus_ms(elapsed_ms() + self.ahead_ms())
+        START.plus_ms(elapsed_ms())
     }
 
     fn monotonic_ms(&self) -> i64 {
@@ -64,13 +45,10 @@ impl Clock for SimClock {
 
     fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            loop {
-                let changed = self.set.changed.notified();
-                let left = time.since(self.now());
-                if left <= 0 {
-                    return;
-                }
-                let _ = tokio::time::timeout(Duration::from_millis(left as u64), changed).await;
+            let left = time.since(self.now());
+            if left > 0 {
+                // For ever is as long as tokio can wait.
+                tokio::time::sleep(Duration::from_millis(left as u64).min(FOR_EVER)).await;
             }
         })
     }

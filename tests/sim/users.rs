@@ -1,0 +1,135 @@
+//! Those who use the daemon beside publishing: the handler pauses, resumes and replays; the reader follows a feed.
+
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::book::Kind;
+use super::plan::RETENTION_MS;
+use super::producers::Outside;
+use super::rng::Rng;
+use super::world::{START, elapsed_ms, sleep_ms};
+
+/// A replay is done within this time, if all is well for as long.
+const REPLAYED_WITHIN_MS: i64 = 900_000;
+/// How long the reader of a feed lets the daemon wait for something new.
+const FEED_WAIT_S: u32 = 20;
+/// What is accepted is in the feed of whoever waits for it within this time.
+const FED_WITHIN_MS: i64 = 30_000;
+
+/// Pauses and resumes, and has things replayed.
+pub struct Handler {
+    pub outside: Outside,
+    pub api: Api,
+    pub rng: Rng,
+}
+
+impl Handler {
+    pub async fn run(mut self) {
+        let hook = self.outside.book.borrow().hooks.iter().position(|hook| hook.is_handled).unwrap_or(0);
+        let id = self.outside.book.borrow().hook_ids[hook].clone();
+        let mut turns = 0;
+        while !self.outside.is_over.get() {
+            sleep_ms(self.rng.within(600_000, 5_400_000)).await;
+            turns += 1;
+            let done =
+                if self.rng.chance(60) { self.pause(hook, &id).await } else { self.replay(hook, &id, turns).await };
+            if let Err(words) = done {
+                self.outside.book.borrow_mut().fault(elapsed_ms(), words);
+            }
+        }
+    }
+
+    async fn pause(&mut self, hook: usize, id: &str) -> Result<(), String> {
+        self.api.insist(&format!("/v1/webhooks/{id}/pause"), None, &json!({})).await?;
+        self.outside.book.borrow_mut().paused_since[hook] = Some(elapsed_ms());
+        sleep_ms(self.rng.within(20_000, 900_000)).await;
+        self.outside.book.borrow_mut().paused_since[hook] = None;
+        self.api.insist(&format!("/v1/webhooks/{id}/resume"), None, &json!({})).await?;
+        Ok(())
+    }
+
+    /// Sends again what was published in some hour of the past.
+    async fn replay(&mut self, hook: usize, id: &str, turn: u64) -> Result<(), String> {
+        let now = elapsed_ms();
+        let to = now - self.rng.within(0, (RETENTION_MS - 3_600_000) as u64).min(now as u64) as i64;
+        let from = (to - 1_200_000).max(0);
+        let body = json!({
+            "webhook_id": id,
+            "from": START.plus_ms(from).to_string(),
+            "to": START.plus_ms(to).to_string(),
+            "status": "delivered",
+        });
+        let answer = self.api.insist("/v1/replays", Some(&format!("replay-{turn}")), &body).await?;
+        let job = answer.json()["id"].as_str().unwrap_or_default().to_owned();
+        loop {
+            sleep_ms(30_000).await;
+            let Some(job) = self.api.get(&format!("/v1/replays/{job}")).await else { continue };
+            if job["status"] == "done" {
+                self.outside.book.borrow_mut().replayed[hook] += job["created"].as_u64().unwrap_or(0);
+                return Ok(());
+            }
+            let since = elapsed_ms() - REPLAYED_WITHIN_MS;
+            if since > now && self.outside.book.borrow().is_calm(since, elapsed_ms()) {
+                return Err(format!("a replay does not end: {job}"));
+            }
+        }
+    }
+}
+
+/// Follows the feed of a webhook from its beginning, waiting where it ends.
+pub struct Reader {
+    pub outside: Outside,
+    pub api: Api,
+}
+
+impl Reader {
+    /// Reads until all is over; then everything accepted has come, once and in its order.
+    pub async fn run(mut self) {
+        let id = self.outside.book.borrow().hook_ids[0].clone();
+        let (mut cursor, mut last) = (String::new(), 0);
+        let mut is_at_end = false;
+        while !(is_at_end && self.outside.is_over.get() && self.outside.open.get() == 0) {
+            let wait_s = if self.outside.is_over.get() { 0 } else { FEED_WAIT_S };
+            let after = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+            let path = format!("/v1/webhooks/{id}/feed?limit=100&wait_s={wait_s}{after}");
+            let began = elapsed_ms();
+            let Some(page) = self.api.get(&path).await else {
+                is_at_end = false;
+                sleep_ms(1_000).await;
+                continue;
+            };
+            let rows = page["data"].as_array().cloned().unwrap_or_default();
+            is_at_end = rows.is_empty();
+            rows.iter().for_each(|row| self.take(row, &mut last, began));
+            if let Some(next) = page["next_cursor"].as_str() {
+                cursor = next.to_owned();
+            }
+        }
+        let mut book = self.outside.book.borrow_mut();
+        let missing = book.accepted.iter().filter(|accepted| !book.fed.contains(&accepted.event)).count();
+        if missing > 0 {
+            book.fault(elapsed_ms(), format!("the feed left out {missing} events"));
+        }
+    }
+
+    fn take(&self, row: &Value, last: &mut u128, began: i64) {
+        let now = elapsed_ms();
+        let id =
+            |value: &Value| value.as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128());
+        let (delivery, event) = (id(&row["delivery_id"]), id(&row["event"]["id"]));
+        let mut book = self.outside.book.borrow_mut();
+        if delivery <= *last {
+            book.fault(now, format!("the feed goes back from {last:032x} to {delivery:032x}"));
+        }
+        *last = delivery;
+        book.fed.insert(event);
+        let known = book.accepted.iter().rev().take(200).find(|accepted| accepted.event == event).map(|a| a.at_ms);
+        // Who began to read after it was accepted need not have waited for it.
+        if let Some(at) = known
+            && now > at.max(began) + FED_WITHIN_MS
+            && !book.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], at - FED_WITHIN_MS, now)
+        {
+            book.fault(now, format!("the feed gave {event:032x} {} ms after it was accepted", now - at));
+        }
+    }
+}
