@@ -23,7 +23,7 @@ const JOURNAL_NEW: &str = "journal.new";
 /// Where a partition says up to which epoch journal records are in it.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
 /// Records between two checkpoints, in bytes.
-pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
+pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
 /// A larger record's memory is given back.
 const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
 /// Length, checksum, epoch and partition of a record.

@@ -24,6 +24,7 @@ cleanup() {
 trap cleanup EXIT
 
 bin=${POSTRIDER_BIN:-}
+unset POSTRIDER_BIN # The daemon takes it for a setting.
 if [ -z "$bin" ]; then
     bin=$(ls -t target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
 fi

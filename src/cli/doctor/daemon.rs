@@ -79,11 +79,11 @@ fn backlog(stats: &Value, now_ms: i64) -> Finding {
     let due = stats["oldest_due"].as_str().and_then(|text| text.parse::<Time>().ok());
     let late_ms = due.map_or(0, |due| now_ms - due.0).max(0);
     let detail = format!(
-        "{waiting} deliveries are not final; the oldest due one is {} late",
+        "deliveries that are not final: {waiting}; the oldest due one is {} late",
         duration_text(late_ms / 1_000 * 1_000)
     );
     match late_ms {
-        0 => Finding::ok(CHECK, format!("{waiting} deliveries are not final; none is late")),
+        0 => Finding::ok(CHECK, format!("deliveries that are not final: {waiting}; none is late")),
         late if late < LATE_MS => Finding::ok(CHECK, detail),
         _ => Finding::warn(
             CHECK,

@@ -12,8 +12,8 @@ const PAGES_MAX: usize = 40;
 const PAGE_ROWS: u16 = 250;
 /// Webhooks that are told one by one.
 const TOLD_MAX: usize = 50;
-/// Failed attempts in a row that are no accident any more.
-const FAILURES_IN_A_ROW: u64 = 2;
+/// Failed attempts in a row up to which it may have been an accident.
+const ACCIDENTS_MAX: u64 = 1;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let webhooks = match all(client).await {
@@ -56,7 +56,7 @@ fn is_unwell(webhook: &Value) -> bool {
     match webhook["status"].as_str() {
         Some("paused") => true,
         Some("disabled") => !by_hand,
-        _ => webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() >= Some(FAILURES_IN_A_ROW),
+        _ => webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0),
     }
 }
 
@@ -82,6 +82,10 @@ async fn one(client: &Client, webhook: &Value) -> Finding {
         _ if webhook["circuit"] != "closed" => {
             fix = format!("{fix}. It is probed meanwhile; postrider webhook test {id} tries it now");
             format!("fails: {failures} attempts in a row, so that it is only probed")
+        }
+        _ if failures <= ACCIDENTS_MAX => {
+            let detail = format!("{who}: the latest attempt failed, and will be made again. {why}");
+            return Finding::warn("webhook", detail, fix);
         }
         _ => format!("fails: {failures} attempts in a row"),
     };
@@ -183,8 +187,8 @@ mod tests {
     #[test]
     fn who_is_unwell() {
         let webhook = |status: &str, reason: Value, circuit: &str, failures: u64| json!({ "status": status, "disabled_reason": reason, "circuit": circuit, "consecutive_failures": failures });
-        assert!(!is_unwell(&webhook("enabled", Value::Null, "closed", 1)));
-        assert!(is_unwell(&webhook("enabled", Value::Null, "closed", 2)));
+        assert!(!is_unwell(&webhook("enabled", Value::Null, "closed", 0)));
+        assert!(is_unwell(&webhook("enabled", Value::Null, "closed", 1)));
         assert!(is_unwell(&webhook("enabled", Value::Null, "open", 0)));
         assert!(is_unwell(&webhook("paused", Value::Null, "closed", 0)));
         assert!(is_unwell(&webhook("disabled", json!("gone"), "closed", 0)));
