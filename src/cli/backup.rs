@@ -87,7 +87,7 @@ pub(super) fn bar() -> ProgressBar {
     ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn show(bar: &ProgressBar, progress: store::backup::Progress) {
+pub(super) fn show(bar: &ProgressBar, progress: store::backup::Progress) {
     bar.set_length(progress.files as u64);
     bar.set_position(progress.file_number as u64 - 1);
     bar.set_message(HumanBytes(progress.bytes).to_string());

@@ -55,6 +55,7 @@ fn lines_of_the_documentation_parse() {
         "postrider config --listen 127.0.0.1:0 show",
         "postrider backup /b/today --data-dir d --without-key",
         "postrider restore /b/today --data-dir d -o json",
+        "postrider compact --data-dir d -o json",
         "postrider completions zsh",
         "postrider man --dir out",
     ] {
