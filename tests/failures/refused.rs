@@ -74,13 +74,11 @@ fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
 
 #[test]
 fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
-    use postrider::store::{Disk as _, RealDisk, pages::Checked, row};
+    use postrider::store::row;
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     let set = |schema: u32| {
-        let disk = RealDisk::take(&data).expect("the directory");
-        let pages = Checked::open(disk.open("state.redb", false).expect("the file")).expect("its pages");
-        let database = redb::Database::builder().create_with_backend(pages).expect("a database");
+        let database = redb::Database::open(data.join("state.redb")).expect("a database");
         let meta: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
         let change = database.begin_write().expect("a transaction");
         let schema = row::encode(&schema);
