@@ -57,6 +57,7 @@ impl Auditor {
         while !self.outside.is_over.get() {
             sleep_ms(self.rng.within(300_000, 2_400_000)).await;
             self.audit().await;
+            self.outside.book.borrow_mut().judge_promptness(elapsed_ms());
             self.look_at_an_event().await;
             self.look_at_a_delivery().await;
         }
