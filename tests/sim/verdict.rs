@@ -28,9 +28,7 @@ impl Book {
                 let name = self.hooks[hook].name;
                 match made.get(&(hook, accepted.event)).map(Vec::as_slice) {
                     None if wants => self.fault(now_ms, format!("{name}: nothing is known of {:032x}", accepted.event)),
-                    Some([_]) if wants => {
-                        self.judge_delivery(hook, &accepted, made[&(hook, accepted.event)][0], now_ms)
-                    }
+                    Some([delivery]) if wants => self.judge_delivery(hook, *delivery, now_ms),
                     None => {}
                     Some(all) => {
                         let words = format!("{name}: {} deliveries of {:032x}", all.len(), accepted.event);
