@@ -30,6 +30,7 @@ mod shell;
 mod stats;
 mod table;
 mod tail;
+mod verify;
 mod webhook;
 mod webhook_fields;
 
@@ -79,6 +80,7 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Backup(backup::Backup),
     Restore(backup::Restore),

@@ -13,8 +13,12 @@ use super::{Check, Rng, ensure};
 
 type Read<T> = postrider::store::Result<T>;
 
+/// How the words for an honest failure begin.
+const READ_FAILED: &str = "a read failed";
+const DAMAGED: &str = "damaged";
+
 fn read<T>(what: Read<T>) -> Check<T> {
-    what.map_err(|error| format!("a read failed: {error}"))
+    what.map_err(|error| format!("{READ_FAILED}: {error}"))
 }
 
 /// Everything.
@@ -191,7 +195,7 @@ fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
         let (mut after, mut found) = (None, Vec::new());
         loop {
             let slice = read(store.due(*webhook, after, Time::MAX, 1 + rng.below(6) as usize, 20_000))?;
-            ensure!(slice.damaged.is_empty(), "damaged: {:?}", slice.damaged);
+            ensure!(slice.damaged.is_empty(), "{DAMAGED}: {:?}", slice.damaged);
             for dispatch in &slice.ready {
                 dispatched(oracle, dispatch)?;
                 found.push((dispatch.due, dispatch.delivery_id));

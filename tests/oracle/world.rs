@@ -273,7 +273,8 @@ impl World {
         Ok(Step::Done)
     }
 
-    fn checkpoint(&mut self) -> Check<Step> {
+    /// Makes redb's own what the journal holds.
+    pub fn checkpoint(&mut self) -> Check<Step> {
         let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
         let checked = opened.writer.checkpoint();
         if self.has_ended() {

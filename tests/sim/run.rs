@@ -177,6 +177,7 @@ async fn rest(outside: &Outside, auditor: &mut Auditor) {
     auditor.conclude().await;
     let now = elapsed_ms();
     let mut book = outside.book.borrow_mut();
+    book.judge_promptness(now);
     book.judge_deliveries(now);
     book.judge_replays(now);
     book.judge_requests(now);
