@@ -138,5 +138,6 @@ pub fn webhook(number: u128, event_types: Vec<String>) -> Webhook {
         created_at: NOW,
         updated_at: NOW,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }

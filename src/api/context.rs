@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::model::Time;
 use crate::rules::target;
 use crate::store::{Registry, Store};
@@ -30,12 +32,24 @@ pub enum MetricsAccess {
     Elsewhere,
 }
 
+/// One thing that is wrong with the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// Stable, in snake case.
+    pub code: &'static str,
+    pub detail: String,
+}
+
 /// What only the running daemon knows about itself.
 pub trait Vitals: Send + Sync {
     /// Why it is not ready; empty when it is.
-    fn unready(&self) -> Vec<String>;
+    fn unready(&self) -> Vec<Trouble>;
+    /// What somebody should look at although it is ready.
+    fn warnings(&self) -> Vec<Trouble>;
     /// Prometheus text format.
     fn metrics(&self) -> String;
+    /// Somebody who may says that the clock is right.
+    fn accept_clock(&self);
 }
 
 pub struct Context<'a> {

@@ -25,7 +25,7 @@ pub mod step;
 pub use ask::Ask;
 pub use auth::Principal;
 pub use call::{Call, Reply};
-pub use context::{ApiSettings, Context, MetricsAccess, Vitals};
+pub use context::{ApiSettings, Context, MetricsAccess, Trouble, Vitals};
 pub use fault::{Fault, Flaw};
 pub use route::{Api, Found, Occasion, Surface};
 pub use step::{Step, Trial};

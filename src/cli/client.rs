@@ -1,8 +1,10 @@
 //! The API's client: a call, its answer, and what an unhappy answer means to the person at the keyboard.
 
+use std::path::{Path, PathBuf};
+
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -38,6 +40,26 @@ pub struct Remote {
     /// An API key
     #[arg(long, global = true, env = "POSTRIDER_TOKEN", hide_env_values = true, value_name = "KEY")]
     pub token: Option<String>,
+    /// A client certificate to show, where the daemon asks for one (PEM file)
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_CLIENT_CERT",
+        hide_env_values = true,
+        requires = "client_key",
+        value_name = "FILE"
+    )]
+    pub client_cert: Option<PathBuf>,
+    /// The client certificate's private key (PEM file)
+    #[arg(
+        long,
+        global = true,
+        env = "POSTRIDER_CLIENT_KEY",
+        hide_env_values = true,
+        requires = "client_cert",
+        value_name = "FILE"
+    )]
+    pub client_key: Option<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }
@@ -46,7 +68,11 @@ impl Remote {
     pub fn client(&self) -> Result<Client, Exit> {
         // A variable that is set and empty says nothing.
         let url = Some(self.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
-        Client::new(url, self.token.as_deref())
+        let client = Client::new(url, self.token.as_deref())?;
+        match (&self.client_cert, &self.client_key) {
+            (Some(cert), Some(key)) => client.showing(cert, key),
+            _ => Ok(client),
+        }
     }
 
     pub fn screen(&self) -> Screen {
@@ -146,6 +172,11 @@ impl Client {
         Ok(Self { place, token })
     }
 
+    /// The same client with a certificate to show in TLS handshakes.
+    fn showing(self, cert: &Path, key: &Path) -> Result<Self, Exit> {
+        Ok(Self { place: self.place.showing(cert, key).map_err(Exit::usage)?, ..self })
+    }
+
     /// The answer, where it is 2xx; everything else is the end of the verb.
     pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
         let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
@@ -157,6 +188,19 @@ impl Client {
             true => Ok(Answer { body }),
             false => Err(problem::exit(parts.status, &parts.headers, &body, self.place.written())),
         }
+    }
+
+    /// The answer to a GET outside `/v1`, whatever its status; `Err` says in words why there is none.
+    pub async fn peek(&self, path: &str, bearer: Option<&str>) -> Result<(StatusCode, Bytes), String> {
+        let mut request = Request::builder().method(Method::GET).uri(path);
+        if let Some(bearer) = bearer {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let answer = self.place.exchange(request).await;
+        let (parts, body) =
+            answer.map_err(|error| format!("no answer from {}: {error}", self.place.written()))?.into_parts();
+        Ok((parts.status, body))
     }
 
     /// [`Client::call`] and the answer's JSON.

@@ -1,13 +1,19 @@
 //! One HTTP/1.1 exchange with one place: TCP, TLS over TCP, or a unix socket. A connection per exchange; every wait and
 //! every body has a limit. Knows nothing of Postrider's API, so that `listen --forward` uses it too.
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -64,7 +70,7 @@ impl Place {
             "http" => Way::Tcp { host: bare, port },
             "https" => {
                 let name = ServerName::try_from(bare.clone()).map_err(|_| wrong())?;
-                Way::Tls { host: bare, port, name, connector: connector()? }
+                Way::Tls { host: bare, port, name, connector: trusting(system_roots(), None)? }
             }
             _ => return Err(wrong()),
         };
@@ -74,6 +80,21 @@ impl Place {
             prefix: url.path().trim_end_matches('/').to_owned(),
             written: written.to_owned(),
         })
+    }
+
+    /// The same place, shown this certificate and key (PEM files) where TLS is spoken. `Err` says which cannot be used.
+    pub fn showing(self, cert: &Path, key: &Path) -> Result<Self, String> {
+        let way = match self.way {
+            Way::Tls { host, port, name, .. } => {
+                let chain = CertificateDer::pem_file_iter(cert)
+                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                    .map_err(|error| format!("{}: {error}", cert.display()))?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
+                Way::Tls { host, port, name, connector: trusting(system_roots(), Some((chain, key)))? }
+            }
+            way => way,
+        };
+        Ok(Self { way, ..self })
     }
 
     pub fn written(&self) -> &str {
@@ -137,22 +158,29 @@ where
 }
 
 /// Trusts what the system trusts (SSL_CERT_FILE included), or Mozilla's list where the system has none.
-fn connector() -> Result<TlsConnector, String> {
+fn system_roots() -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    trusting(roots)
+    roots
 }
 
-fn trusting(roots: rustls::RootCertStore) -> Result<TlsConnector, String> {
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn trusting(roots: rustls::RootCertStore, identity: Option<Identity>) -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("the client certificate and its key do not fit: {error}"))?,
+    };
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

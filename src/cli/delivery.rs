@@ -14,9 +14,9 @@ pub const COLUMNS: &[Column] = &[
     id("ID", "id"),
     word("STATUS", "status"),
     text("TYPE", "event_type"),
-    number("TRIES", "attempts"),
-    number("CODE", "last_status_code"),
     word("OUTCOME", "last_outcome"),
+    number("CODE", "last_status_code"),
+    number("TRIES", "attempts"),
     time("CREATED (UTC)", "created_at"),
 ];
 
@@ -25,9 +25,9 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
     number("NO", "number"),
     word("OUTCOME", "outcome"),
     number("CODE", "status_code"),
+    text("ERROR", "error"),
     number("MS", "response_time_ms"),
     time("STARTED (UTC)", "started_at"),
-    text("ERROR", "error"),
 ];
 
 const LIST_EXAMPLES: &str = "\

@@ -55,6 +55,11 @@ impl Exit {
         Self::new(CONFIGURATION, message)
     }
 
+    /// What went wrong has been said already, as the answer.
+    pub fn silent_failure() -> Self {
+        Self::new(FAILED, "")
+    }
+
     /// Nothing went wrong: whoever read the output has read enough (`… | head`).
     pub fn reader_left() -> Self {
         Self::new(0, "")

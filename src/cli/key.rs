@@ -1,16 +1,20 @@
-//! `postrider key`: who may do what.
+//! `postrider key`: who may do what; and, without a daemon, the key that seals secrets.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::{
-    Exit,
+    Exit, SettingsFlags,
     client::{Call, Remote},
     input,
     list::{self, Paging},
     moment::{self, Direction},
     table::{Column, day, id, text},
 };
+use crate::config;
+use crate::daemon::{self, Rotated};
 
 const COLUMNS: &[Column] = &[
     id("ID", "id"),
@@ -51,6 +55,47 @@ enum Action {
         #[arg(value_name = "KEY")]
         id: String,
     },
+    /// Change the master key, which seals secrets in the store; the daemon must be stopped
+    #[command(after_help = ROTATE)]
+    RotateMaster(RotateMaster),
+}
+
+const ROTATE: &str = "\
+Where the key is master.key in the data directory, a new one is made and takes its place. Where it comes from
+POSTRIDER_MASTER_KEY, master_key_file or a credential, give the new one with --new-key-file, and put it there afterwards.
+Nothing else is written anew, so it takes no time; a cut in the middle leaves either key in force, and the verb can be run
+again. A backup made before opens with the old key only: keep it as long as the backup.
+
+Examples:
+  systemctl stop postrider
+  postrider key rotate-master --data-dir /var/lib/postrider
+  (umask 077 && openssl rand -base64 32 > new.key) && postrider key rotate-master --new-key-file new.key";
+
+#[derive(Args, Debug)]
+struct RotateMaster {
+    /// Read the new key from this file: 32 to 512 characters
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsFlags,
+}
+
+impl RotateMaster {
+    fn run(&self) -> Result<String, Exit> {
+        let settings = self.settings.load()?.settings;
+        let new = self.new_key_file.as_ref().map(|file| {
+            let text =
+                std::fs::read_to_string(file).map_err(|error| Exit::failed(format!("{}: {error}", file.display())))?;
+            config::master_key_of(&text).map_err(|what| Exit::usage(format!("{}: {what}", file.display())))
+        });
+        Ok(match daemon::rotate_master_key(&settings, new.transpose()?.as_ref())? {
+            Rotated::Made(file) => format!("the store opens with a new master key, in {}", file.display()),
+            Rotated::Given => {
+                "the store opens with the new master key only; put it where the settings look before the next start"
+                    .into()
+            }
+        })
+    }
 }
 
 #[derive(Args, Debug)]
@@ -86,17 +131,20 @@ impl Create {
 
 impl Key {
     pub async fn run(self) -> Result<(), Exit> {
-        let (client, screen) = (self.remote.client()?, self.remote.screen());
+        let screen = self.remote.screen();
+        let client = || self.remote.client();
         match self.action {
-            Action::List(paging) => list::print(&client, screen, Call::get(&["keys"]), &paging, COLUMNS).await,
+            Action::List(paging) => list::print(&client()?, screen, Call::get(&["keys"]), &paging, COLUMNS).await,
             Action::Create(args) => {
                 let call = Call::post(&["keys"]).json(&args.object()?)?;
-                screen.record(&client.call(call).await?.body)
+                screen.record(&client()?.call(call).await?.body)
             }
             Action::Revoke { id } => {
-                client.call(Call::delete(&["keys", &id])).await?;
+                client()?.call(Call::delete(&["keys", &id])).await?;
                 screen.said(&format!("revoked key {id}"))
             }
+            // Works on the files: needs no daemon and no token.
+            Action::RotateMaster(verb) => screen.said(&verb.run()?),
         }
     }
 }

@@ -7,12 +7,14 @@ mod config;
 mod connect;
 mod delivery;
 mod demo;
+mod doctor;
 mod event;
 mod exit;
 mod input;
 mod key;
 mod list;
 mod listen;
+mod log;
 mod moment;
 mod openapi;
 mod org;
@@ -26,6 +28,7 @@ mod shell;
 mod stats;
 mod table;
 mod tail;
+mod verify;
 mod webhook;
 mod webhook_fields;
 
@@ -34,6 +37,8 @@ use std::future::Future;
 use clap::{Parser, Subcommand};
 
 pub use config::SettingsFlags;
+#[cfg(feature = "otlp")]
+pub(crate) use connect::Place;
 pub use exit::Exit;
 
 const AFTER_HELP: &str = "\
@@ -73,6 +78,8 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    Verify(verify::Verify),
+    Doctor(doctor::Doctor),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

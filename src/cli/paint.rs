@@ -27,14 +27,14 @@ impl Paint {
 
     /// A word of a state: green where all is well, yellow where it is under way, red where it is not.
     pub fn word(self, text: &str) -> String {
-        match text {
-            "delivered" | "enabled" | "success" | "verified" | "done" | "closed" | "excellent" | "good" | "fast"
-            | "active" => self.with("32", text),
-            "pending" | "retrying" | "retried" | "paused" | "running" | "half_open" | "warning" | "acceptable"
-            | "slow" | "idle" => self.with("33", text),
-            "http_status" | "timeout" | "connect_timeout" | "connect_refused" | "connect_reset" | "dns_error"
-            | "tls_error" | "blocked_address" | "request_error" | "expired" | "failed" | "disabled" | "cancelled"
-            | "open" | "bad" | "critical" | "failing" => self.with("31", text),
+        match text.trim_end() {
+            "OK" | "delivered" | "enabled" | "success" | "verified" | "done" | "closed" | "excellent" | "good"
+            | "fast" | "active" => self.with("32", text),
+            "WARN" | "pending" | "retrying" | "retried" | "paused" | "running" | "half_open" | "warning"
+            | "acceptable" | "slow" | "idle" => self.with("33", text),
+            "FAIL" | "http_status" | "timeout" | "connect_timeout" | "connect_refused" | "connect_reset"
+            | "dns_error" | "tls_error" | "blocked_address" | "request_error" | "expired" | "failed" | "disabled"
+            | "cancelled" | "open" | "bad" | "critical" | "failing" => self.with("31", text),
             _ => text.to_owned(),
         }
     }

@@ -80,7 +80,9 @@ fn hint(status: StatusCode, code: &str, headers: &HeaderMap) -> Option<String> {
         (409, "answer_expired") => "the first answer held a secret and is no longer kept; use a new idempotency key",
         (413, _) => "the daemon's setting max_event_bytes is the limit of one event",
         (421, _) => "use a loopback name, or list the name in the daemon's setting server.allowed_hosts",
-        (507, _) => "the daemon's disk is nearly full; free space, or lower min_free_bytes",
+        (507, _) => {
+            "the daemon's disk is nearly full; free space, or lower min_free_bytes; `postrider doctor` says how full"
+        }
         (429 | 503, _) => return headers.get(header::RETRY_AFTER).and_then(retry_after),
         _ => return None,
     };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Exit,
     paint::Paint,
-    table::{self, Column, Table},
+    table::{self, Column, Table, Width},
 };
 
 /// The width taken where nobody says one: a file, a pipe.
@@ -40,22 +40,26 @@ pub struct Screen {
     pub paint: Paint,
     /// In characters.
     pub width: usize,
+    /// Whether somebody looks at it, for whom a line that is too long is worse than one that lacks something.
+    pub crops: bool,
 }
 
 impl Output {
     pub fn screen(&self) -> Screen {
-        Screen { format: self.output, paint: Paint::of_stdout(), width: width() }
+        let known = known_width();
+        let width = known.unwrap_or(WIDTH_WITHOUT_A_TERMINAL).max(WIDTH_MIN);
+        Screen { format: self.output, paint: Paint::of_stdout(), width, crops: known.is_some() }
     }
 }
 
 /// `COLUMNS` where it is set, else the terminal's own width.
-fn width() -> usize {
+fn known_width() -> Option<usize> {
     let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let asked = || {
         let terminal = io::stdout().is_terminal().then(console::Term::stdout)?;
         Some(usize::from(terminal.size_checked()?.1))
     };
-    told.or_else(asked).unwrap_or(WIDTH_WITHOUT_A_TERMINAL).max(WIDTH_MIN)
+    told.or_else(asked)
 }
 
 impl Screen {
@@ -90,7 +94,8 @@ impl Screen {
 
     /// A list with its titles. Nothing at all for people who get no rows but a sentence.
     pub fn table(&self, columns: &'static [Column], rows: &[Value]) -> Result<Table, Exit> {
-        let table = Table::fitted(columns, rows, self.width, self.paint);
+        let width = Width { chars: self.width, crops: self.crops };
+        let table = Table::fitted(columns, rows, width, self.paint);
         self.text(table.head())?;
         self.rows(&table, rows)?;
         Ok(table)

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use super::{Exit, SettingsFlags};
-use crate::config::{self, LogFormat, Settings};
+use super::{Exit, SettingsFlags, log::Log};
+use crate::config::{Change, Loaded};
 use crate::daemon::{self, Daemon, World};
 use crate::store;
 
@@ -21,7 +21,8 @@ Examples:
 
 The first start of an empty data directory prints a key, once, and keeps it in first-key there.
 SIGTERM and Ctrl-C stop it: what is in hand is finished, everything else is kept.
-SIGHUP reads the files of server.tls_cert and server.tls_key again.")]
+SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca: what can be taken over is,
+the rest is named in the log.")]
 pub struct Serve {
     #[command(flatten)]
     settings: SettingsFlags,
@@ -30,60 +31,95 @@ pub struct Serve {
 impl Serve {
     pub fn run(&self) -> Result<(), Exit> {
         let loaded = self.settings.load()?;
-        let settings = loaded.settings;
-        start_log(&settings.log);
+        let log = Log::start(&loaded.settings.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
-        let ended = runtime.block_on(serve(&settings));
+        let ended = runtime.block_on(self.serve(loaded, &log));
         // What still runs is given up: it was told to end.
         runtime.shutdown_timeout(Duration::from_secs(1));
         ended
     }
-}
 
-async fn serve(settings: &Settings) -> Result<(), Exit> {
-    let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
-    let world = World::real(settings)?;
-    let daemon = Daemon::start(settings, world).await?;
-    if let Some(first) = &daemon.first_key {
-        println!("postrider: the first key, shown this once: {}", first.text);
-        println!("postrider: it is kept in {}", first.file.display());
-    }
-    println!("postrider: listening on {}", daemon.url());
-    tell_supervisor(&[sd_notify::NotifyState::Ready]);
-    let watchdog = tokio::spawn(watchdog());
-    loop {
-        tokio::select! {
-            _ = term.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&daemon),
-            () = daemon.engine.broken.notified() => {
-                let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
-                return Err(Exit::storage(words).hint("look at the disk, then start again"));
+    async fn serve(&self, mut loaded: Loaded, log: &Log) -> Result<(), Exit> {
+        let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
+        let world = World::real(&loaded.settings)?;
+        let daemon = Daemon::start(&loaded.settings, world).await?;
+        if let Some(first) = &daemon.first_key {
+            println!("postrider: the first key, shown this once: {}", first.text);
+            println!("postrider: it is kept in {}", first.file.display());
+        }
+        println!("postrider: listening on {}", daemon.url());
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, url = daemon.url(), data_dir = %loaded.settings.data_dir.display(), "ready");
+        tell_supervisor(&[NotifyState::Ready]);
+        let watchdog = tokio::spawn(watchdog());
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    tell_supervisor(&[NotifyState::Reloading]);
+                    self.reload(&daemon, &mut loaded, log);
+                    tell_supervisor(&[NotifyState::Ready]);
+                }
+                () = daemon.engine.broken.notified() => {
+                    let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
+                    return Err(Exit::storage(words).hint("look at the disk, then start again"));
+                }
             }
         }
+        tell_supervisor(&[NotifyState::Stopping]);
+        tracing::info!("stopping");
+        watchdog.abort();
+        daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
+        tracing::info!("stopped");
+        Ok(())
     }
-    tell_supervisor(&[sd_notify::NotifyState::Stopping]);
-    tracing::info!("stopping");
-    watchdog.abort();
-    daemon.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
-    tracing::info!("stopped");
-    Ok(())
+
+    /// SIGHUP: takes over what can be, says what needs a restart, and keeps everything as it is where anything is wrong.
+    fn reload(&self, daemon: &Daemon, running: &mut Loaded, log: &Log) {
+        reload_certificate(daemon);
+        let fresh = match self.settings.load() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                for problem in &error.problems {
+                    tracing::error!(%problem, "a setting is wrong; all settings stay as they are");
+                }
+                return;
+            }
+        };
+        let changes = running.changes(&fresh);
+        let next = running.with_live_of(&fresh);
+        if let Err(error) = daemon.take_over(&next.settings) {
+            tracing::error!(%error, "the settings cannot be taken over; all stay as they are");
+            return;
+        }
+        *running = next;
+        log.set_level(&running.settings.log.level);
+        for Change { key, value, origin, live } in &changes {
+            match live {
+                true => tracing::info!(key, %value, %origin, "a setting was taken over"),
+                false => tracing::warn!(key, %value, %origin, "a setting has changed, which needs a restart"),
+            }
+        }
+        if changes.is_empty() {
+            tracing::info!("the settings were read again; nothing has changed");
+        }
+    }
 }
 
-/// SIGHUP: the certificate was renewed.
-fn reload(daemon: &Daemon) {
+fn reload_certificate(daemon: &Daemon) {
     match daemon.reload_certificate() {
         Ok(true) => tracing::info!("the certificate was read again"),
-        Ok(false) => tracing::info!("told to read the certificate again, and there is none"),
+        Ok(false) => {}
         Err(error) => tracing::error!(error, "the certificate could not be read again; the old one stays in use"),
     }
 }
 
 /// Tells systemd, where it listens.
-fn tell_supervisor(states: &[sd_notify::NotifyState<'_>]) {
+fn tell_supervisor(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "no supervisor was told");
     }
@@ -94,22 +130,8 @@ async fn watchdog() {
     let Some(every) = sd_notify::watchdog_enabled() else { return };
     loop {
         tokio::time::sleep(every / 2).await;
-        tell_supervisor(&[sd_notify::NotifyState::Watchdog]);
+        tell_supervisor(&[NotifyState::Watchdog]);
     }
-}
-
-/// Starts writing the log to stderr.
-pub fn start_log(log: &config::Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second call (a demo within a test) keeps the first.
-    let _ = match log.format {
-        LogFormat::Json => subscriber.json().try_init(),
-        LogFormat::Text => {
-            use std::io::IsTerminal as _;
-            subscriber.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
-        }
-    };
 }
 
 impl From<daemon::Error> for Exit {

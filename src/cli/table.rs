@@ -79,7 +79,16 @@ impl Column {
     }
 }
 
-/// A list whose widths are settled by its first rows, so that later pages line up below.
+/// How wide a line may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Width {
+    /// In characters.
+    pub chars: usize,
+    /// Whether columns are left out, the last first, where all of them do not fit. Else the line is longer.
+    pub crops: bool,
+}
+
+/// A list whose columns and widths are settled by its first rows, so that later pages line up below.
 pub struct Table {
     columns: &'static [Column],
     widths: Vec<usize>,
@@ -87,14 +96,23 @@ pub struct Table {
 }
 
 impl Table {
-    /// Fits the columns to `width` by what `rows` hold.
-    pub fn fitted(columns: &'static [Column], rows: &[Value], width: usize, paint: Paint) -> Self {
+    /// Fits the columns to `width` by what `rows` hold. The first column is always there.
+    pub fn fitted(columns: &'static [Column], rows: &[Value], width: Width, paint: Paint) -> Self {
         let natural = |column: &Column| {
             let cells = rows.iter().map(|row| cell(row, column).chars().count());
             cells.max().unwrap_or(0).max(column.least())
         };
         let natural: Vec<usize> = columns.iter().map(natural).collect();
-        Self { columns, widths: fit(columns, natural, width), paint }
+        let mut shown = columns.len();
+        loop {
+            let columns = &columns[..shown];
+            let widths = fit(columns, natural[..shown].to_vec(), width.chars);
+            let fits = line_chars(&widths) <= width.chars;
+            if fits || !width.crops || shown == 1 {
+                return Self { columns, widths, paint };
+            }
+            shown -= 1;
+        }
     }
 
     /// The line of titles.
@@ -128,6 +146,10 @@ impl Table {
     }
 }
 
+fn line_chars(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+}
+
 /// Takes from the widest column that may be cut, one character at a time, until the line fits or nothing can give.
 fn fit(columns: &[Column], mut widths: Vec<usize>, width: usize) -> Vec<usize> {
     for (i, column) in columns.iter().enumerate() {
@@ -135,8 +157,7 @@ fn fit(columns: &[Column], mut widths: Vec<usize>, width: usize) -> Vec<usize> {
             widths[i] = widths[i].min(width.max(column.least()));
         }
     }
-    let gaps = GAP * (columns.len() - 1);
-    while widths.iter().sum::<usize>() + gaps > width {
+    while line_chars(&widths) > width {
         let give = (0..columns.len()).filter(|i| columns[*i].kind == Kind::Text && widths[*i] > columns[*i].least());
         match give.max_by_key(|i| widths[*i]) {
             Some(i) => widths[i] -= 1,
@@ -240,6 +261,8 @@ mod tests {
 
     const COLUMNS: &[Column] = &[id("ID", "id"), word("STATUS", "status"), text("URL", "to.url"), time("AT", "at")];
 
+    const WIDE: Width = Width { chars: 200, crops: true };
+
     fn rows() -> Vec<Value> {
         let row = |url: &str| {
             json!({"id": "0191d5c8-0000-7000-8000-000000000001", "status": "enabled",
@@ -250,7 +273,7 @@ mod tests {
 
     fn lines(width: usize) -> Vec<String> {
         let rows = rows();
-        let table = Table::fitted(COLUMNS, &rows, width, Paint::when(false));
+        let table = Table::fitted(COLUMNS, &rows, Width { chars: width, crops: true }, Paint::when(false));
         std::iter::once(table.head()).chain(rows.iter().map(|row| table.row(row))).collect()
     }
 
@@ -276,9 +299,21 @@ mod tests {
     }
 
     #[test]
+    fn a_narrower_screen_leaves_the_last_columns_out_and_a_pipe_none() {
+        for (width, last) in [(200, "AT"), (72, "AT"), (60, "URL"), (50, "STATUS"), (40, "ID"), (10, "ID")] {
+            let lines = lines(width);
+            assert!(lines[0].ends_with(last), "{width}: {}", lines[0]);
+            assert!(width < 36 || lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
+        }
+        let pipe = Width { chars: 40, crops: false };
+        let rows = rows();
+        assert!(Table::fitted(COLUMNS, &rows, pipe, Paint::when(false)).head().ends_with("AT"));
+    }
+
+    #[test]
     fn what_came_from_outside_cannot_steer_the_terminal() {
         let row = json!({"id": "\u{1b}]0;owned\u{7}", "status": "a\nb", "to": {"url": "\u{202e}x"}});
-        let table = Table::fitted(COLUMNS, std::slice::from_ref(&row), 100, Paint::when(false));
+        let table = Table::fitted(COLUMNS, std::slice::from_ref(&row), WIDE, Paint::when(false));
         let line = table.row(&row);
         assert!(!line.chars().any(char::is_control) && line.contains("a b"), "{line:?}");
         let record = record(&row, Paint::when(false));
@@ -298,7 +333,7 @@ mod tests {
     #[test]
     fn only_screens_with_colour_get_colour() {
         let rows = rows();
-        let row = |paint| Table::fitted(COLUMNS, &rows, 200, paint).row(&rows[0]);
+        let row = |paint| Table::fitted(COLUMNS, &rows, WIDE, paint).row(&rows[0]);
         assert!(row(Paint::when(true)).contains("\u{1b}["));
         assert!(!row(Paint::when(false)).contains('\u{1b}'));
     }

@@ -1,7 +1,10 @@
 //! `postrider tail`: what happens, as it happens. Asks again and again; keeps only what it needs to say nothing twice.
+//!
+//! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since the
+//! last look: what a look costs grows with what happens, not with how many webhooks there are.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -14,29 +17,47 @@ use super::{
     delivery,
     list::{self, Page},
     screen::Screen,
-    table::{Column, Table},
+    table::{Column, Table, id, number, text, time, word},
 };
 
-/// Rows of one look. Over all webhooks, this many of the newest deliveries are watched.
+/// Rows of one look.
 const LOOK_ROWS: u16 = 250;
 /// How far one look goes back for what happened since the last one; a burst above it is cut, and said so.
 const LOOK_PAGES_MAX: usize = 20;
 /// Remembered deliveries and attempts; above what one look can show.
 const SEEN_MAX: usize = 10_000;
+/// Webhooks whose latest attempts the first look shows.
+const FIRST_WEBHOOKS_MAX: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
   postrider tail
   postrider tail --webhook 0191d5c8-… --status failed
+  postrider tail --deliveries
   postrider tail -o json | jq .error";
 
-/// Follow deliveries, or the attempts of one webhook, as they happen
+/// Attempts where several webhooks come together; what matters least comes last, because a narrow screen leaves it out.
+const COLUMNS: &[Column] = &[
+    time("STARTED (UTC)", "started_at"),
+    word("OUTCOME", "outcome"),
+    number("CODE", "status_code"),
+    text("URL", "url"),
+    text("ERROR", "error"),
+    id("DELIVERY", "delivery_id"),
+    number("NO", "number"),
+    number("MS", "response_time_ms"),
+];
+
+/// Follow attempts as they are made, to all webhooks or to one
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
-    /// Follow this webhook's attempts; without it, the newest deliveries to all
+    /// Follow this webhook's attempts only
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
+    /// Follow deliveries instead of attempts: the newest 250 of them, each again when it changes
+    #[arg(long, conflicts_with = "webhook")]
+    deliveries: bool,
     /// Only those with this status, for instance failed
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
@@ -63,13 +84,14 @@ pub struct Tail {
 impl Tail {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let columns = match self.webhook {
-            Some(_) => delivery::ATTEMPT_COLUMNS,
-            None => delivery::COLUMNS,
+        let columns = match (self.deliveries, &self.webhook) {
+            (true, _) => delivery::COLUMNS,
+            (false, Some(_)) => delivery::ATTEMPT_COLUMNS,
+            (false, None) => COLUMNS,
         };
         let mut printer = Printer { screen, columns, table: None };
-        let mut seen = Seen::default();
-        let mut first = seen.news(self.look(&client, &seen).await?);
+        let (mut seen, mut tried) = (Seen { never_changes: !self.deliveries, ..Seen::default() }, Tried::default());
+        let mut first = seen.news(self.look(&client, &seen, &mut tried).await?);
         first.drain(..first.len().saturating_sub(usize::from(self.lines)));
         printer.print(first)?;
         if self.once {
@@ -77,29 +99,45 @@ impl Tail {
         }
         loop {
             tokio::time::sleep(Duration::from_secs(self.interval)).await;
-            let rows = self.look(&client, &seen).await?;
+            let rows = self.look(&client, &seen, &mut tried).await?;
             printer.print(seen.news(rows))?;
         }
     }
 
-    fn call(&self) -> Call {
-        let call = match &self.webhook {
-            Some(id) => Call::get(&["webhooks", id, "attempts"]),
-            None => Call::get(&["deliveries"]),
-        };
-        call.query("status", self.status.as_ref())
-            .query("type", self.kind.as_ref())
-            .query("search", self.search.as_ref())
-            .query("limit", Some(LOOK_ROWS))
+    /// What may be news, newest first.
+    async fn look(&self, client: &Client, seen: &Seen, tried: &mut Tried) -> Result<Vec<Row>, Exit> {
+        if self.deliveries {
+            return self.rows(client, Call::get(&["deliveries"]), seen).await;
+        }
+        if let Some(id) = &self.webhook {
+            return self.rows(client, Call::get(&["webhooks", id, "attempts"]), seen).await;
+        }
+        let is_first = tried.is_empty();
+        let mut of = tried.since(webhooks(client).await?);
+        if is_first {
+            of.truncate(FIRST_WEBHOOKS_MAX);
+        }
+        let mut rows = Vec::new();
+        for id in of {
+            rows.extend(self.rows(client, Call::get(&["webhooks", &id, "attempts"]), seen).await?);
+        }
+        // Ids rise with the time at which an attempt was recorded.
+        rows.sort_by(|a, b| b.id.cmp(&a.id));
+        Ok(rows)
     }
 
-    /// The newest rows. Goes on to older pages until one holds something seen before; the first look is one page.
-    async fn look(&self, client: &Client, seen: &Seen) -> Result<Vec<Row>, Exit> {
-        let call = self.call();
+    /// The newest rows of a list. Goes on to older pages until one holds something seen before; the first look is one page.
+    async fn rows(&self, client: &Client, of: Call, seen: &Seen) -> Result<Vec<Row>, Exit> {
+        let call = of
+            .query("status", self.status.as_ref())
+            .query("type", self.kind.as_ref())
+            .query("search", self.search.as_ref())
+            .query("limit", Some(LOOK_ROWS));
         let mut page = list::page(client, &call).await?;
         let mut rows = rows(&page);
         for _ in 1..LOOK_PAGES_MAX {
-            let known = seen.is_empty() || rows.iter().any(|row| seen.knows(&row.id));
+            // What was there at the first look is no news.
+            let known = seen.is_empty() || rows.iter().any(|row| seen.knows(&row.id) || seen.is_old(&row.id));
             let Some(cursor) = page.next_cursor.filter(|_| !known) else {
                 return Ok(rows);
             };
@@ -108,6 +146,54 @@ impl Tail {
         }
         eprintln!("too much at once: some are not shown");
         Ok(rows)
+    }
+}
+
+/// Every webhook with the time of its last attempt, the latest first; those that were never tried are left out.
+async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
+    let call = Call::get(&["webhooks"]).query("limit", Some(LOOK_ROWS));
+    let (mut webhooks, mut next) = (Vec::new(), Some(call.clone()));
+    while let Some(page) = next.take() {
+        let page = list::page(client, &page).await?;
+        for row in page.rows() {
+            if let (Some(id), Some(at)) = (row["id"].as_str(), row["last_attempt_at"].as_str()) {
+                webhooks.push((id.to_owned(), at.to_owned()));
+            }
+        }
+        next = page.next_cursor.map(|cursor| call.with_query("cursor", &cursor));
+    }
+    webhooks.sort_by(|a, b| b.1.cmp(&a.1));
+    Ok(webhooks)
+}
+
+/// When each webhook was last tried, as of the last look.
+#[derive(Default)]
+struct Tried {
+    at: HashMap<String, String>,
+    /// Looked into once more: another attempt may have been recorded in the same millisecond.
+    again: HashSet<String>,
+}
+
+impl Tried {
+    fn is_empty(&self) -> bool {
+        self.at.is_empty()
+    }
+
+    /// The webhooks that were tried since the last look, or just before it.
+    fn since(&mut self, now: Vec<(String, String)>) -> Vec<String> {
+        let before = std::mem::take(&mut self.at);
+        let again = std::mem::take(&mut self.again);
+        let mut tried = Vec::new();
+        for (id, at) in now {
+            if before.get(&id) != Some(&at) {
+                self.again.insert(id.clone());
+                tried.push(id.clone());
+            } else if again.contains(&id) {
+                tried.push(id.clone());
+            }
+            self.at.insert(id, at);
+        }
+        tried
     }
 }
 
@@ -135,11 +221,20 @@ fn rows(page: &Page) -> Vec<Row> {
 struct Seen {
     states: HashMap<String, String>,
     order: VecDeque<String>,
+    /// Whether a row stays as it is: then one that was there at the first look is no news, seen or not.
+    never_changes: bool,
+    /// The greatest id of the first look.
+    floor: Option<String>,
 }
 
 impl Seen {
     fn is_empty(&self) -> bool {
         self.states.is_empty()
+    }
+
+    /// Whether it was there at the first look, seen or not.
+    fn is_old(&self, id: &str) -> bool {
+        self.floor.as_deref().is_some_and(|floor| id <= floor)
     }
 
     fn knows(&self, id: &str) -> bool {
@@ -148,10 +243,16 @@ impl Seen {
 
     /// Of rows that come newest first, those that are new or have changed, oldest first.
     fn news(&mut self, rows: Vec<Row>) -> Vec<Row> {
-        rows.into_iter().rev().filter(|row| self.is_news(row)).collect()
+        let newest = rows.iter().map(|row| row.id.clone()).max();
+        let news = rows.into_iter().rev().filter(|row| self.is_news(row)).collect();
+        if self.never_changes && self.floor.is_none() {
+            self.floor = newest;
+        }
+        news
     }
 
     fn is_news(&mut self, row: &Row) -> bool {
+        let missed = self.is_old(&row.id) && !self.knows(&row.id);
         let before = self.states.insert(row.id.clone(), row.state.clone());
         if before.is_none() {
             self.order.push_back(row.id.clone());
@@ -161,7 +262,7 @@ impl Seen {
         {
             self.states.remove(&oldest);
         }
-        before.as_ref() != Some(&row.state)
+        !missed && before.as_ref() != Some(&row.state)
     }
 }
 
@@ -205,6 +306,25 @@ mod tests {
         assert_eq!(told(&mut seen, vec![row("b", "1"), row("a", "1")]), ["a", "b"]);
         assert_eq!(told(&mut seen, vec![row("c", "1"), row("b", "2"), row("a", "1")]), ["b", "c"]);
         assert_eq!(told(&mut seen, vec![row("c", "1"), row("b", "2")]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_webhooks_that_were_tried_since_are_looked_into_and_once_more() {
+        let now = |a: &str, b: &str| vec![("a".to_owned(), a.to_owned()), ("b".to_owned(), b.to_owned())];
+        let mut tried = Tried::default();
+        assert_eq!(tried.since(now("1", "1")), ["a", "b"]);
+        assert_eq!(tried.since(now("1", "2")), ["a", "b"], "a is looked into once more");
+        assert_eq!(tried.since(now("1", "2")), ["b"]);
+        assert_eq!(tried.since(now("1", "2")), Vec::<String>::new());
+        assert_eq!(tried.since(now("2", "2")), ["a"]);
+    }
+
+    #[test]
+    fn what_was_there_before_the_first_look_is_no_news() {
+        let mut seen = Seen { never_changes: true, ..Seen::default() };
+        assert_eq!(told(&mut seen, vec![row("e", "")]), ["e"]);
+        assert_eq!(told(&mut seen, vec![row("f", ""), row("c", ""), row("b", "")]), ["f"]);
+        assert!(seen.is_old("e") && !seen.is_old("f"));
     }
 
     #[test]

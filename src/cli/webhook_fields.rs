@@ -48,6 +48,9 @@ pub struct Fields {
     /// Send a further header; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Send a further header whose value is a credential: masked wherever it is read; may be repeated
+    #[arg(long = "secret-header", value_name = "NAME: VALUE")]
+    secret_headers: Vec<String>,
     /// Events it wants: invoice.paid, order.* (one segment), order.** (any depth)
     #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN")]
     event_types: Vec<String>,
@@ -147,6 +150,7 @@ impl Fields {
         Ok(input::object([
             ("auth", self.auth()?),
             ("headers", self.headers()?),
+            ("secret_headers", self.secret_names()?),
             ("filter", self.filter.as_deref().map(json_value).transpose()?),
             ("signature", signature(&self.signature)),
             ("tls", self.tls()?),
@@ -172,14 +176,22 @@ impl Fields {
     }
 
     fn headers(&self) -> Result<Option<Value>, Exit> {
-        if self.headers.is_empty() {
+        if self.headers.is_empty() && self.secret_headers.is_empty() {
             return Ok(None);
         }
-        let parts = self.headers.iter().map(|header| {
-            let (name, value) = header_parts("--header", header)?;
+        let plain = self.headers.iter().map(|header| ("--header", header));
+        let secret = self.secret_headers.iter().map(|header| ("--secret-header", header));
+        let parts = plain.chain(secret).map(|(flag, header)| {
+            let (name, value) = header_parts(flag, header)?;
             Ok((name.to_owned(), Value::from(value)))
         });
         Ok(Some(Value::Object(parts.collect::<Result<_, Exit>>()?)))
+    }
+
+    fn secret_names(&self) -> Result<Option<Value>, Exit> {
+        let names = self.secret_headers.iter().map(|header| Ok(header_parts("--secret-header", header)?.0));
+        let names = names.collect::<Result<Vec<_>, Exit>>()?;
+        Ok((!names.is_empty()).then(|| json!(names)))
     }
 
     fn tls(&self) -> Result<Option<Value>, Exit> {
@@ -286,6 +298,7 @@ mod tests {
             "--encrypted=false",
             "--header=X-A: 1",
             "--header=X-B:2:3",
+            "--secret-header=X-C: opens",
             "--auth-basic=u:p:q",
             "--signature=standard,ed25519",
             "--retry-schedule=5, 300",
@@ -297,7 +310,8 @@ mod tests {
         ];
         let expected = json!({
             "name": "n", "event_types": ["a.*", "b", "c"], "channels": ["eu"], "include_html": true,
-            "encrypted": false, "headers": {"X-A": "1", "X-B": "2:3"},
+            "encrypted": false, "headers": {"X-A": "1", "X-B": "2:3", "X-C": "opens"},
+            "secret_headers": ["X-C"],
             "auth": {"type": "basic", "username": "u", "password": "p:q"},
             "signature": ["standard", "ed25519"], "retry_schedule_s": [5, 300], "rate_limit_per_s": 2.5,
             "ordered": "key", "timeout_ms": 1000, "filter": {"all": []}, "app_id": "acme",

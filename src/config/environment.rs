@@ -9,8 +9,15 @@ use super::{Problem, keys};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Variables of ours that are not settings: the client verbs', the file's place, and the keys themselves.
-pub const NOT_SETTINGS: [&str; 5] =
-    ["POSTRIDER_URL", "POSTRIDER_TOKEN", "POSTRIDER_CONFIG", "POSTRIDER_ADMIN_KEY", "POSTRIDER_MASTER_KEY"];
+pub const NOT_SETTINGS: [&str; 7] = [
+    "POSTRIDER_URL",
+    "POSTRIDER_TOKEN",
+    "POSTRIDER_CLIENT_CERT",
+    "POSTRIDER_CLIENT_KEY",
+    "POSTRIDER_CONFIG",
+    "POSTRIDER_ADMIN_KEY",
+    "POSTRIDER_MASTER_KEY",
+];
 
 /// The short name of `POSTRIDER_LOG__LEVEL`.
 pub const LOG: &str = "POSTRIDER_LOG";

@@ -28,6 +28,8 @@ pub struct Key {
     pub name: &'static str,
     /// Whether its value must not be shown.
     pub secret: bool,
+    /// Whether a running daemon takes a new value over (SIGHUP); else it needs a restart.
+    pub live: bool,
     /// Puts what is written into the settings, or says what is allowed.
     pub read: fn(&mut Settings, &Raw) -> Result<(), String>,
     /// The value in force, as the file would write it.
@@ -123,12 +125,27 @@ fn public_url(raw: &Raw) -> Result<Option<String>, String> {
     }
 }
 
-fn format(raw: &Raw) -> Result<LogFormat, String> {
-    match raw.text("text or json")?.as_str() {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("{raw} is not text or json")),
+fn traces(raw: &Raw) -> Result<Option<String>, String> {
+    match public_url(raw)? {
+        Some(_) if !cfg!(feature = "otlp") => {
+            Err("needs a program that was built with the feature otlp (cargo build --features otlp)".to_owned())
+        }
+        url => Ok(url),
     }
+}
+
+fn socket_mode(raw: &Raw) -> Result<u32, String> {
+    const WHAT: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
+    let written = raw.text(WHAT)?;
+    let mode = u32::from_str_radix(&written, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600);
+    mode.ok_or_else(|| format!("{raw} is not {WHAT}"))
+}
+
+fn format(raw: &Raw) -> Result<LogFormat, String> {
+    const FORMATS: &str = "auto, text, json or journald";
+    let written = raw.text(FORMATS)?;
+    let known = LogFormat::ALL.into_iter().find(|format| format.as_str() == written);
+    known.ok_or_else(|| format!("{raw} is not {FORMATS}"))
 }
 
 /// Every setting, in the order of `packaging/postrider.toml`.
@@ -136,12 +153,14 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "data_dir",
         secret: false,
+        live: false,
         read: |s, raw| raw.path().map(|path| s.data_dir = path),
         show: |s| text(s.data_dir.display()),
     },
     Key {
         name: "listen",
         secret: false,
+        live: false,
         read: |s, raw| {
             s.listen = raw.text("an address with a port, or unix:/path")?.parse()?;
             Ok(())
@@ -151,149 +170,182 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "admin_key_file",
         secret: false,
+        live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.admin_key_file = path),
         show: |s| path_or_empty(s.admin_key_file.as_ref()),
     },
     Key {
         name: "master_key_file",
         secret: false,
+        live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.master_key_file = path),
         show: |s| path_or_empty(s.master_key_file.as_ref()),
     },
     Key {
         name: "retention",
         secret: false,
+        live: false,
         read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.retention_ms = ms),
         show: |s| text(duration_text(s.retention_ms)),
     },
     Key {
         name: "idempotency_window",
         secret: false,
+        live: false,
         read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.idempotency_window_ms = ms),
         show: |s| text(duration_text(s.idempotency_window_ms)),
     },
     Key {
         name: "max_event_bytes",
         secret: false,
+        live: true,
         read: |s, raw| raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX).map(|size| s.max_event_bytes = size),
         show: |s| text(bytes_text(s.max_event_bytes)),
     },
     Key {
         name: "partition_max_bytes",
         secret: false,
+        live: false,
         read: |s, raw| raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX).map(|size| s.partition_max_bytes = size),
         show: |s| text(bytes_text(s.partition_max_bytes)),
     },
     Key {
         name: "min_free_bytes",
         secret: false,
+        live: false,
         read: |s, raw| raw.bytes(0, i64::MAX as u64).map(|size| s.min_free_bytes = size),
         show: |s| text(bytes_text(s.min_free_bytes)),
     },
     Key {
         name: "shutdown_timeout_s",
         secret: false,
+        live: true,
         read: |s, raw| raw.whole(0, SHUTDOWN_S_MAX).map(|n| s.shutdown_timeout_s = n as u64),
         show: |s| number(s.shutdown_timeout_s),
     },
     Key {
         name: "delivery.allow",
         secret: false,
+        live: true,
         read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.allow = list),
         show: |s| Raw::List(s.delivery.allow.clone()),
     },
     Key {
         name: "delivery.deny",
         secret: false,
+        live: true,
         read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.deny = list),
         show: |s| Raw::List(s.delivery.deny.clone()),
     },
     Key {
         name: "delivery.max_in_flight",
         secret: false,
+        live: false,
         read: |s, raw| raw.whole(1, IN_FLIGHT_MAX).map(|n| s.delivery.max_in_flight = n as usize),
         show: |s| number(s.delivery.max_in_flight as u64),
     },
     Key {
         name: "delivery.https_only",
         secret: false,
+        live: true,
         read: |s, raw| raw.switch().map(|on| s.delivery.https_only = on),
         show: |s| Raw::Switch(s.delivery.https_only),
     },
     Key {
         name: "server.allowed_hosts",
         secret: false,
+        live: true,
         read: |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
         show: |s| Raw::List(s.server.allowed_hosts.clone()),
     },
     Key {
         name: "server.public_url",
         secret: false,
+        live: false,
         read: |s, raw| public_url(raw).map(|url| s.server.public_url = url),
         show: |s| text(s.server.public_url.clone().unwrap_or_default()),
     },
     Key {
         name: "server.tls_cert",
         secret: false,
+        live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.server.tls_cert = path),
         show: |s| path_or_empty(s.server.tls_cert.as_ref()),
     },
     Key {
         name: "server.tls_key",
         secret: false,
+        live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.server.tls_key = path),
         show: |s| path_or_empty(s.server.tls_key.as_ref()),
     },
     Key {
+        name: "server.tls_client_ca",
+        secret: false,
+        live: false,
+        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_client_ca = path),
+        show: |s| path_or_empty(s.server.tls_client_ca.as_ref()),
+    },
+    Key {
+        name: "server.socket_mode",
+        secret: false,
+        live: false,
+        read: |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
+        show: |s| text(format!("{:04o}", s.server.socket_mode)),
+    },
+    Key {
         name: "dialects.instantly",
         secret: false,
+        live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.instantly = on),
         show: |s| Raw::Switch(s.dialects.instantly),
     },
     Key {
         name: "dialects.dfns",
         secret: false,
+        live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.dfns = on),
         show: |s| Raw::Switch(s.dialects.dfns),
     },
     Key {
         name: "dialects.everlytic",
         secret: false,
+        live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.everlytic = on),
         show: |s| Raw::Switch(s.dialects.everlytic),
     },
     Key {
         name: "dialects.sentdm",
         secret: false,
+        live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.sentdm = on),
         show: |s| Raw::Switch(s.dialects.sentdm),
     },
     Key {
         name: "dialects.devdraft",
         secret: false,
+        live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.devdraft = on),
         show: |s| Raw::Switch(s.dialects.devdraft),
     },
     Key {
         name: "log.level",
         secret: false,
+        live: true,
         read: |s, raw| level(raw).map(|level| s.log.level = level),
         show: |s| text(&s.log.level),
     },
     Key {
         name: "log.format",
         secret: false,
+        live: false,
         read: |s, raw| format(raw).map(|format| s.log.format = format),
-        show: |s| {
-            text(match s.log.format {
-                LogFormat::Text => "text",
-                LogFormat::Json => "json",
-            })
-        },
+        show: |s| text(s.log.format.as_str()),
     },
     Key {
         name: "metrics.listen",
         secret: false,
+        live: false,
         read: |s, raw| {
             let written = raw.text_or_none("an address with a port, or unix:/path")?;
             s.metrics.listen = written.map(|text| text.parse::<Listen>()).transpose()?;
@@ -304,10 +356,18 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "metrics.key",
         secret: true,
+        live: true,
         read: |s, raw| {
             s.metrics.key = raw.text_or_none("a bearer token")?.map(Secret::new);
             Ok(())
         },
         show: |s| text(s.metrics.key.as_ref().map(Secret::expose).unwrap_or_default()),
+    },
+    Key {
+        name: "traces.endpoint",
+        secret: false,
+        live: false,
+        read: |s, raw| traces(raw).map(|url| s.traces.endpoint = url),
+        show: |s| text(s.traces.endpoint.clone().unwrap_or_default()),
     },
 ];

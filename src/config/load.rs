@@ -3,6 +3,8 @@
 
 mod installation_keys;
 
+pub use installation_keys::master_key_of;
+
 use std::{
     collections::BTreeMap,
     io::ErrorKind,
@@ -11,7 +13,7 @@ use std::{
 
 use super::{
     Delivery, Dialects, Environment, Error, Listen, Log, Metrics, Origin, Problem, SETTINGS_FILE, SETTINGS_FILE_PATH,
-    Server, Settings,
+    Server, Settings, Traces,
     file::{self, uncommented},
     keys::{self, Key},
     value::Raw,
@@ -39,7 +41,7 @@ pub struct Flag {
 }
 
 /// The settings, and where each came from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
     /// The file that was read, if any.
@@ -54,6 +56,17 @@ pub struct Row {
     /// Masked where it is a secret.
     pub value: Raw,
     pub origin: Origin,
+}
+
+/// A setting that differs from what a running daemon was started with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub key: &'static str,
+    /// The new one, masked where it is a secret.
+    pub value: Raw,
+    pub origin: Origin,
+    /// Whether the running daemon can take it over.
+    pub live: bool,
 }
 
 impl Settings {
@@ -93,6 +106,7 @@ impl Settings {
             max_event_bytes: 0,
             log: Log::default(),
             metrics: Metrics::default(),
+            traces: Traces::default(),
         }
     }
 }
@@ -118,6 +132,33 @@ impl Loaded {
             .into_iter()
             .filter_map(|key| Some(Row { key, value: mask(), origin: self.origins.get(key)?.clone() }));
         settings.chain(secrets).collect()
+    }
+
+    /// What `newer` has otherwise, in the file's order.
+    pub fn changes(&self, newer: &Loaded) -> Vec<Change> {
+        let (old, new) = (&self.settings, &newer.settings);
+        let differs = |key: &Key| (key.show)(old) != (key.show)(new);
+        let row = |name: &str| newer.rows().into_iter().find(|row| row.key == name);
+        let settings = keys::KEYS.iter().filter(|key| differs(key)).filter_map(|key| Some((row(key.name)?, key.live)));
+        let keys = [("admin_key", old.admin_key != new.admin_key), ("master_key", old.master_key != new.master_key)];
+        let keys = keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| {
+            let gone = || Row { key, value: Raw::Text(String::new()), origin: Origin::Default };
+            (row(key).unwrap_or_else(gone), false)
+        });
+        let change = |(row, live): (Row, bool)| Change { key: row.key, value: row.value, origin: row.origin, live };
+        settings.chain(keys).map(change).collect()
+    }
+
+    /// These, with what a running daemon can take over of `newer`.
+    pub fn with_live_of(&self, newer: &Loaded) -> Loaded {
+        let mut next = self.clone();
+        for key in keys::KEYS.iter().filter(|key| key.live) {
+            // What is shown is what the file would say, so that it reads back.
+            if (key.read)(&mut next.settings, &(key.show)(&newer.settings)).is_ok() {
+                next.origins.insert(key.name, newer.origin(key.name).clone());
+            }
+        }
+        next
     }
 
     /// Where the setting called `key` got its value; `admin_key` and `master_key` are keys here too.
@@ -227,6 +268,10 @@ impl Loading {
                 self.problem(&origin, "idempotency_window", text);
             }
             _ => {}
+        }
+        if self.settings.server.tls_client_ca.is_some() && self.settings.server.tls_cert.is_none() {
+            let alone = "server.tls_client_ca";
+            self.problem(&self.origin(alone), alone, "is set without server.tls_cert: there is no TLS".to_owned());
         }
         let pair = (&self.settings.server.tls_cert, &self.settings.server.tls_key);
         let (alone, missing) = match pair {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use environment::Environment;
 pub use error::{Error, Problem};
-pub use load::{Flag, Flags, Loaded, Row};
+pub use load::{Change, Flag, Flags, Loaded, Row, master_key_of};
 pub use origin::Origin;
 pub use value::{Listen, Raw, Secret, duration_ms_of, duration_text};
 
@@ -58,6 +58,7 @@ pub struct Settings {
     pub max_event_bytes: u64,
     pub log: Log,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 /// What may be reached, and how hard.
@@ -84,6 +85,10 @@ pub struct Server {
     pub tls_cert: Option<PathBuf>,
     /// PEM private key; set exactly when `tls_cert` is.
     pub tls_key: Option<PathBuf>,
+    /// PEM authorities of clients: with it, only who shows a certificate of theirs gets in. Needs `tls_cert`.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Who may connect to a unix socket: the permission bits of its file.
+    pub socket_mode: u32,
 }
 
 /// Which published read shapes are answered.
@@ -121,10 +126,27 @@ pub struct Log {
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
+    /// To journald with its fields where it reads stderr, else text.
     #[default]
+    Auto,
     Text,
     /// One JSON object a line.
     Json,
+    /// To journald, wherever stderr goes.
+    Journald,
+}
+
+impl LogFormat {
+    pub const ALL: [LogFormat; 4] = [LogFormat::Auto, LogFormat::Text, LogFormat::Json, LogFormat::Journald];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Auto => "auto",
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+            LogFormat::Journald => "journald",
+        }
+    }
 }
 
 /// Where Prometheus reads.
@@ -134,4 +156,11 @@ pub struct Metrics {
     pub listen: Option<Listen>,
     /// The bearer token `/metrics` asks for.
     pub key: Option<Secret>,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// A collector's OTLP/HTTP URL; only where the program was built with the feature `otlp`.
+    pub endpoint: Option<String>,
 }

@@ -13,16 +13,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::api::auth::{key_hash, key_text};
-use crate::config::Settings;
+use crate::config::{Secret, Settings};
 use crate::engine::Engine;
 use crate::engine::clock::Random;
 use crate::model::Scope;
+use crate::store::master_key::rewrap;
 use crate::store::vault::KEY_BYTES;
 use crate::store::{Caller, Command, Disk, NewKey, Order, Reach, Receipt, Refusal, shelf};
 
 use super::Error;
 
 const MASTER_KEY_FILE: &str = "master.key";
+/// Stands behind the name of a key that is about to take the place of another.
+const NEXT: &str = "next";
 const FIRST_KEY_FILE: &str = "first-key";
 
 /// A key that was made at the first start.
@@ -44,16 +47,31 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
         return Ok(key_hash(text.expose()));
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
+    settle(&file, disk)?;
     let is_new = !disk.exists(shelf::STATE_FILE).map_err(|source| Error::Io { what: disk.describe(), source })?;
-    match fs::read_to_string(&file) {
+    if is_new && !file.exists() {
+        write_private(&file, &made_master_key(random))?;
+    }
+    read_key(&file)
+}
+
+/// The key of a store that is there and is only looked at: a change of the key that was cut is left as it is.
+pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u8; KEY_BYTES], Error> {
+    if let Some(text) = &settings.master_key {
+        return Ok(key_hash(text.expose()));
+    }
+    let file = settings.data_dir.join(MASTER_KEY_FILE);
+    if let Ok(next) = read_key(&file.with_extension(NEXT))
+        && crate::store::master_key::opens(disk, &next).is_ok_and(|opens| opens)
+    {
+        return Ok(next);
+    }
+    read_key(&file)
+}
+
+fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], Error> {
+    match fs::read_to_string(file) {
         Ok(text) => Ok(key_hash(text.trim())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
-            let mut bytes = [0; KEY_BYTES];
-            random.fill(&mut bytes);
-            let text = STANDARD.encode(bytes);
-            write_private(&file, &text)?;
-            Ok(key_hash(&text))
-        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let words = format!(
                 "{} is missing: the secrets in this store cannot be opened without the key it held",
@@ -63,6 +81,70 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
         }
         Err(source) => Err(Error::Io { what: file.display().to_string(), source }),
     }
+}
+
+/// Ends a change of the master key that was cut: the next key takes its place if the store is wrapped by it already, and is
+/// forgotten if not.
+fn settle(file: &Path, disk: &dyn Disk) -> Result<(), Error> {
+    let next = file.with_extension(NEXT);
+    let failed = |source| Error::Io { what: next.display().to_string(), source };
+    let text = match fs::read_to_string(&next) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(failed(source)),
+    };
+    match crate::store::master_key::opens(disk, &key_hash(text.trim()))? {
+        true => rename_private(&next, file),
+        false => fs::remove_file(&next).map_err(failed),
+    }
+}
+
+/// Which key opens the store after a change.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// A new one that was made, in this file.
+    Made(PathBuf),
+    /// The one that was given, which whoever gave it now has to put where the settings look.
+    Given,
+}
+
+/// Wraps the data key of the store by another master key; nobody may have the store open. Without `new` one is made, where
+/// the key is the data directory's own. A cut in the middle leaves the old key or the new one in force.
+///
+/// # Errors
+/// The key in force does not open the store, or comes from the settings while no new one is given; nothing is changed.
+pub(super) fn rotate_master(
+    settings: &Settings,
+    new: Option<&Secret>,
+    disk: &dyn Disk,
+    random: &dyn Random,
+) -> Result<Rotated, Error> {
+    let old = master_key(settings, disk, random)?;
+    let nonce = || {
+        let mut nonce = [0; 12];
+        random.fill(&mut nonce);
+        nonce
+    };
+    if let Some(new) = new {
+        rewrap(disk, &old, &key_hash(new.expose()), nonce())?;
+        return Ok(Rotated::Given);
+    }
+    if settings.master_key.is_some() {
+        let words = "the master key comes from the settings: give the new one in a file";
+        return Err(Error::Settings(words.into()));
+    }
+    let file = settings.data_dir.join(MASTER_KEY_FILE);
+    let text = made_master_key(random);
+    write_private(&file.with_extension(NEXT), &text)?;
+    rewrap(disk, &old, &key_hash(&text), nonce())?;
+    rename_private(&file.with_extension(NEXT), &file)?;
+    Ok(Rotated::Made(file))
+}
+
+fn made_master_key(random: &dyn Random) -> String {
+    let mut bytes = [0; KEY_BYTES];
+    random.fill(&mut bytes);
+    STANDARD.encode(bytes)
 }
 
 /// Makes the first organization and key of an empty store, and the administrator's key where the settings give one.
@@ -152,5 +234,12 @@ fn write_private(file: &Path, text: &str) -> Result<(), Error> {
     let mut out = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary).map_err(failed)?;
     out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
     out.sync_all().map_err(failed)?;
-    fs::rename(&temporary, file).map_err(failed)
+    rename_private(&temporary, file)
+}
+
+/// Renames over `to`, durably.
+fn rename_private(from: &Path, to: &Path) -> Result<(), Error> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    let renamed = fs::rename(from, to).and_then(|()| fs::File::open(folder)?.sync_all());
+    renamed.map_err(|source| Error::Io { what: to.display().to_string(), source })
 }

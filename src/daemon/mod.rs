@@ -2,11 +2,16 @@
 //! network, disk) is handed in.
 
 mod keys;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod scrape;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
@@ -19,11 +24,12 @@ use crate::engine::work::Work;
 use crate::engine::{self, Engine, Running};
 use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
-use crate::server::desk::{Counter, Desk};
-use crate::server::{Limits, Server, Tls};
+use crate::server::desk::{Counter, Desk, Rules};
+use crate::server::{Limits, Server, Tls, TlsFiles};
+use crate::store::verify::{OnProgress, Report};
 use crate::store::{self, Disk, Options, RealDisk};
 
-pub use keys::FirstKey;
+pub use keys::{FirstKey, Rotated};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +79,11 @@ impl World {
 
 /// The data directory, for this process alone.
 pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
-    match RealDisk::take(data_dir) {
+    held(RealDisk::take(data_dir), data_dir)
+}
+
+fn held(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
+    match disk {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             Err(store::Error::InUse(data_dir.display().to_string()).into())
@@ -101,6 +111,10 @@ pub struct Daemon {
     running: Running,
     server: Server,
     tls: Option<Arc<Tls>>,
+    desk: Arc<Desk>,
+    guard: Arc<PolicyGuard>,
+    /// The listeners' own addresses, which nothing is delivered to.
+    own: Vec<std::net::SocketAddr>,
     scrape: Option<Server>,
 }
 
@@ -112,36 +126,53 @@ impl Daemon {
         let master_key = keys::master_key(settings, &*disk, &*random)?;
         let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
         let is_new = opened.is_new;
-        let listeners = if listeners.is_empty() { vec![listen(&*network, &settings.listen).await?] } else { listeners };
+        let mode = settings.server.socket_mode;
+        let listeners =
+            if listeners.is_empty() { vec![listen(&*network, &settings.listen, mode).await?] } else { listeners };
         let address = listeners[0].local_addr();
-        let policy = policy(settings, &listeners)?;
+        let own = addresses(&listeners);
+        let policy = policy(settings, &own)?;
+        let guard = Arc::new(PolicyGuard(ArcSwap::from_pointee(policy.clone())));
         let parts = engine::Parts {
             opened,
             clock,
             random,
             network: network.clone(),
-            guard: Arc::new(PolicyGuard(policy.clone())),
+            guard: guard.clone(),
             work,
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
+            watcher: watcher(settings)?,
         };
         let (engine, running) = Engine::start(parts).map_err(Error::Engine)?;
         let engine = Arc::new(engine);
         let first_key = keys::first_key(settings, &engine, is_new).await?;
-        let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
-            .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
                 Arc::new(scrape::Scrape(engine.clone())),
-                vec![listen(&*network, at).await?],
+                vec![listen(&*network, at, mode).await?],
                 limits,
             )),
             None => None,
         };
-        let api_settings = api_settings(settings, policy, &url(&address, tls.is_some()));
-        let desk = Desk::new(Api::new(surfaces(settings)), engine.clone(), api_settings, origins);
-        let server = Server::start_with(Arc::new(Counter(Arc::new(desk))), listeners, limits, tls.clone());
-        Ok(Daemon { address, engine, first_key, running, server, tls, scrape })
+        let desk = Arc::new(Desk::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
+        let server = Server::start_with(Arc::new(Counter(desk.clone())), listeners, limits, tls.clone());
+        Ok(Daemon { address, engine, first_key, running, server, tls, desk, guard, own, scrape })
+    }
+
+    /// Takes over what a running daemon can take over of the settings (`config::keys`, `live`). Calls under way end as
+    /// they began; where other destinations are allowed than before, connections that are kept open are closed.
+    ///
+    /// # Errors
+    /// The settings cannot be carried out; nothing has changed then.
+    pub fn take_over(&self, settings: &Settings) -> Result<(), Error> {
+        let policy = policy(settings, &self.own)?;
+        self.desk.set_rules(rules(settings, policy.clone(), &self.url())?);
+        if *self.guard.0.load_full() != policy {
+            self.guard.0.store(Arc::new(policy));
+            self.engine.courier.sender.forget_connections();
+        }
+        Ok(())
     }
 
     /// What clients reach the daemon by.
@@ -179,35 +210,64 @@ impl Daemon {
     }
 }
 
-async fn listen(network: &dyn Network, at: &config::Listen) -> Result<Box<dyn Listener>, Error> {
+async fn listen(network: &dyn Network, at: &config::Listen, mode: u32) -> Result<Box<dyn Listener>, Error> {
     let at = match at {
         config::Listen::Tcp(addr) => Listen::Tcp(*addr),
         config::Listen::Unix(path) => Listen::Unix(path.clone()),
     };
-    network.listen(&at).await.map_err(|source| Error::Io { what: format!("cannot listen on {at}"), source })
+    let failed = |source| Error::Io { what: format!("cannot listen on {at}"), source };
+    let listener = network.listen(&at).await.map_err(failed)?;
+    if let Listen::Unix(path) = &at {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    Ok(listener)
+}
+
+/// Where attempts are shown, where the settings say so.
+#[cfg(feature = "otlp")]
+fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+    let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
+    let exporter = otlp::Exporter::start(endpoint).map_err(|why| Error::Settings(format!("traces.endpoint: {why}")))?;
+    Ok(Some(Arc::new(exporter)))
+}
+
+/// This program was built without the feature `otlp`; the settings were refused if they wanted it.
+#[cfg(not(feature = "otlp"))]
+fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+    Ok(None)
+}
+
+fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {
+    let tcp = listeners.iter().filter_map(|listener| match listener.local_addr() {
+        Listen::Tcp(addr) => Some(addr),
+        Listen::Unix(_) => None,
+    });
+    tcp.collect()
 }
 
 /// Where deliveries may go: what the settings open and close, and never back to this daemon.
-fn policy(settings: &Settings, listeners: &[Box<dyn Listener>]) -> Result<Policy, Error> {
+fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<Policy, Error> {
     let delivery = &settings.delivery;
     let mut policy = Policy::parse(&delivery.allow, &delivery.deny, delivery.https_only).map_err(Error::Settings)?;
-    policy.own = listeners
-        .iter()
-        .filter_map(|listener| match listener.local_addr() {
-            Listen::Tcp(addr) => Some(addr),
-            Listen::Unix(_) => None,
-        })
-        .collect();
+    policy.own = own.to_vec();
     Ok(policy)
+}
+
+/// What calls are judged by.
+fn rules(settings: &Settings, policy: Policy, own_url: &str) -> Result<Rules, Error> {
+    let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
+        .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
+    Ok(Rules { api: Api::new(surfaces(settings)), settings: api_settings(settings, policy, own_url), origins })
 }
 
 /// The certificate of the API's listener, where the settings name one.
 fn certificate(settings: &Settings) -> Result<Option<Arc<Tls>>, Error> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
-            let tls = Tls::load(cert.clone(), key.clone());
+            let client_ca = settings.server.tls_client_ca.clone();
+            let tls = Tls::load(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca });
             tls.map(|tls| Some(Arc::new(tls)))
-                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key: {why}")))
+                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key, tls_client_ca: {why}")))
         }
         _ => Ok(None),
     }
@@ -255,13 +315,25 @@ pub fn surfaces(settings: &Settings) -> Vec<Surface> {
 }
 
 /// Judges addresses at every connect by the settings' policy.
-struct PolicyGuard(Policy);
+struct PolicyGuard(ArcSwap<Policy>);
 
 impl Guard for PolicyGuard {
     fn allows(&self, host: &str, addresses: &[std::net::IpAddr], port: u16) -> bool {
         let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
-        check_addrs(&host, addresses, port, &self.0).is_ok()
+        check_addrs(&host, addresses, port, &self.0.load()).is_ok()
     }
+}
+
+/// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
+///
+/// # Errors
+/// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
+pub fn rotate_master_key(settings: &Settings, new: Option<&config::Secret>) -> Result<Rotated, Error> {
+    if !settings.data_dir.join(store::shelf::STATE_FILE).exists() {
+        return Err(Error::Settings(format!("there is no store in {}", settings.data_dir.display())));
+    }
+    let disk = take(&settings.data_dir)?;
+    keys::rotate_master(settings, new, &*disk, &SystemRandomness::default())
 }
 
 /// The store as it lies on the disk, for the verbs that work without a daemon.
@@ -269,4 +341,19 @@ pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result
     let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
     let master_key = keys::master_key(settings, &*disk, &*random)?;
     Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)
+}
+
+/// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
+/// changed.
+///
+/// # Errors
+/// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
+pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+    let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
+    let io = |source| Error::Io { what: disk.describe(), source };
+    if !disk.exists(store::shelf::STATE_FILE).map_err(io)? {
+        return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no state.redb here, so no store")));
+    }
+    let master_key = keys::kept_master_key(settings, &*disk)?;
+    Ok(store::verify::verify(disk, &master_key, progress)?)
 }

@@ -18,15 +18,30 @@ use super::sender::{Exchange, Sender, reason};
 
 /// The statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
+/// Of an attempt's `error`: what a receiver's certificate is called may be long.
+const ERROR_CHARS_MAX: usize = 300;
+
+/// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
+pub trait Watcher: Send + Sync {
+    fn attempted(&self, dispatch: &Dispatch, finished: &Finished);
+}
 
 pub struct Courier {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Courier {
+    /// Shows an attempt to whoever wants to see them.
+    pub fn show(&self, dispatch: &Dispatch, finished: &Finished) {
+        if let Some(watcher) = &self.watcher {
+            watcher.attempted(dispatch, finished);
+        }
+    }
+
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
     pub async fn carry(
         &self,
@@ -65,6 +80,16 @@ impl Courier {
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
+                tracing::debug!(
+                    webhook_id = %webhook.id,
+                    event_id = %dispatch.event.id,
+                    delivery_id = %dispatch.delivery_id,
+                    attempt = dispatch.number,
+                    outcome = exchange.outcome.as_str(),
+                    status = exchange.status_code,
+                    detail = exchange.detail,
+                    "attempt"
+                );
                 finished.signed_at = out.signed_at;
                 finished.request_headers = out.shown_headers;
                 finished.finished_at = self.clock.now().max(started_at);
@@ -151,7 +176,7 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.outcome = if finished.success { Outcome::Success } else { exchange.outcome };
     finished.error = match (finished.success, exchange.error, exchange.status_code) {
         (true, ..) => None,
-        (false, Some(error), _) => Some(error),
+        (false, Some(error), _) => Some(in_full(error, finished.outcome, exchange.detail)),
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
@@ -162,9 +187,22 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.status_code = exchange.status_code;
     finished.response_time_ms = exchange.response_time_ms;
     finished.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
-    finished.response_headers = exchange.response_headers;
-    finished.response_body = answered.then(|| String::from_utf8_lossy(&exchange.response_body).into_owned());
+    let concealed = prepared.concealed();
+    finished.response_headers = concealed.answered(exchange.response_headers);
+    finished.response_body =
+        answered.then(|| concealed.heard(String::from_utf8_lossy(&exchange.response_body).into_owned()));
     finished.timings = exchange.timings;
+}
+
+/// What whoever set up the webhook can mend is said in full: which part of TLS or HTTP was wrong. Of addresses and names
+/// no more is said than the outcome, so that errors cannot be used to map a network.
+fn in_full(error: String, outcome: Outcome, detail: Option<String>) -> String {
+    match detail {
+        Some(detail) if matches!(outcome, Outcome::TlsError | Outcome::RequestError) => {
+            format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
+        }
+        _ => error,
+    }
 }
 
 fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {

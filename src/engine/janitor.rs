@@ -1,14 +1,19 @@
-//! The janitor: rounds of upkeep, with retention stopped while the clock cannot be believed.
+//! The janitor: rounds of upkeep, with retention stopped while the clock cannot be believed, and of measuring what could be
+//! had back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::model::Time;
 use crate::model::time::MINUTE_MS;
 use crate::rules::retention::ClockTrust;
+use crate::store::Store;
 
 use super::clock::Clock;
 use super::ledger::Ledger;
+use super::work::Work;
 
 /// Time between two rounds.
 const ROUND_MS: i64 = MINUTE_MS;
@@ -20,8 +25,17 @@ const BUSY_ROUND_MS: i64 = 1_000;
 pub struct Notice {
     /// Retention is stopped: the clock jumped.
     pub clock_distrusted: AtomicBool,
-    /// Somebody says that the clock is right.
-    pub accept_clock: AtomicBool,
+    accept_clock: AtomicBool,
+    accepted: Notify,
+}
+
+impl Notice {
+    /// Somebody says that the clock is right: it is believed from now on.
+    pub fn accept_clock(&self) {
+        self.clock_distrusted.store(false, Ordering::Relaxed);
+        self.accept_clock.store(true, Ordering::Relaxed);
+        self.accepted.notify_one();
+    }
 }
 
 /// Runs until the ledger is gone. `newest`: the time of the newest row at start.
@@ -32,6 +46,7 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
         trust = trust.look(clock.now(), clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
             trust = trust.accepted();
+            tracing::warn!("somebody says that the clock is right: retention goes on");
         }
         notice.clock_distrusted.store(!trust.is_trusted(), Ordering::Relaxed);
         if was && !trust.is_trusted() {
@@ -52,6 +67,20 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
                 ROUND_MS
             }
         };
-        clock.sleep_until(clock.now().plus_ms(wait_ms)).await;
+        tokio::select! {
+            () = clock.sleep_until(clock.now().plus_ms(wait_ms)) => {}
+            () = notice.accepted.notified() => {}
+        }
+    }
+}
+
+/// Measures the dead space of partitions that have become quiet, one in a round, each once.
+pub async fn measure(store: Store, clock: Arc<dyn Clock>, work: Work) {
+    loop {
+        let looked = store.clone();
+        if let Some(Err(error)) = work.run(move || looked.measure_one()).await {
+            tracing::warn!(%error, "the dead space of a partition could not be measured");
+        }
+        clock.sleep_until(clock.now().plus_ms(ROUND_MS)).await;
     }
 }

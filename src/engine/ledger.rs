@@ -66,6 +66,7 @@ pub struct Ledger {
     /// Where a task works and not a thread: wakes it.
     arrived: Option<Arc<Notify>>,
     waiting: Arc<Waiting>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the ledger's steps run on.
@@ -89,6 +90,8 @@ struct Waiting {
     publishes: AtomicUsize,
     bytes: AtomicUsize,
     stopping: AtomicBool,
+    /// The last batch met a storage failure.
+    failing: AtomicBool,
 }
 
 /// What the thread is given.
@@ -110,7 +113,8 @@ impl Ledger {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let arrived = (work == Work::Inline).then(Arc::<Notify>::default);
-        let ledger = Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone() };
+        let ledger =
+            Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone(), metrics: parts.metrics.clone() };
         let desk = Desk {
             parts,
             waiting,
@@ -169,6 +173,16 @@ impl Ledger {
         self.waiting.publishes.load(Ordering::Relaxed)
     }
 
+    /// Whether no more publishes are taken.
+    pub fn is_stopping(&self) -> bool {
+        self.waiting.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether storage failed the last batch.
+    pub fn is_failing(&self) -> bool {
+        self.waiting.failing.load(Ordering::Relaxed)
+    }
+
     /// Takes no more publishes.
     pub fn stop_publishing(&self) {
         self.waiting.stopping.store(true, Ordering::Relaxed);
@@ -183,6 +197,7 @@ impl Ledger {
         let full = self.waiting.publishes.load(Ordering::Relaxed) >= WAITING_PUBLISHES_MAX
             || self.waiting.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX;
         if full {
+            self.metrics.queue_full();
             return Err(Busy::Full);
         }
         self.waiting.publishes.fetch_add(1, Ordering::Relaxed);
@@ -344,8 +359,11 @@ impl Desk {
             answers.push(answer);
         }
         while !orders.is_empty() {
+            let written = self.parts.writer.written_bytes();
             let done = self.parts.writer.apply(&orders, now);
-            self.parts.metrics.committed(orders.len(), started.elapsed());
+            let written = self.parts.writer.written_bytes().saturating_sub(written);
+            self.parts.metrics.committed(orders.len(), started.elapsed(), written);
+            self.waiting.failing.store(!done.effects.failures.is_empty(), Ordering::Relaxed);
             for failure in &done.effects.failures {
                 tracing::error!(failure, "storage failed; nothing of the batch is kept, the file is opened again");
             }

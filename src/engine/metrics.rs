@@ -1,39 +1,48 @@
 //! What is counted for operators: a registry of metrics with bounded label sets, in Prometheus' text format.
 
+mod levels;
+mod process;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::model::Outcome;
-use crate::store::{Applied, Command, Order, Receipt, Refusal};
+use crate::model::{DeliveryStatus, Outcome};
+use crate::store::{Applied, Command, Finals, Order, Receipt, Refusal};
+
+use self::levels::Gauges;
+pub use self::levels::{Levels, Webhooks};
+
+/// What a delivery can end as.
+const FINAL: [DeliveryStatus; 3] = [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Cancelled];
+const QUEUE_FULL: &str = "queue_full";
+const DISK_FULL: &str = "disk_full";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
     outcome: &'static str,
 }
 
-/// Gauges that are read when they are asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Levels {
-    pub in_flight: i64,
-    pub waiting: i64,
-    pub oldest_due_age_s: i64,
-    pub queue_fill: i64,
-    pub idle_connections: i64,
-    pub disk_free_bytes: i64,
-    pub partitions: i64,
-    pub webhooks: i64,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    status: &'static str,
 }
 
-/// What a gauge reads of the levels.
-type Reading = fn(&Levels) -> i64;
-type Level = (Reading, Gauge);
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: &'static str,
+}
 
 #[derive(Debug)]
 pub struct Metrics {
@@ -41,15 +50,18 @@ pub struct Metrics {
     events: Counter,
     duplicates: Counter,
     deliveries: Counter,
+    finished: Family<ByStatus, Counter>,
+    publishes_refused: Family<ByReason, Counter>,
     attempts: Family<ByOutcome, Counter>,
     refused: Counter,
     storage_failures: Counter,
     commits: Histogram,
     commit_orders: Histogram,
+    commit_bytes: Histogram,
     lag: Histogram,
     receiver: Histogram,
     damaged: Counter,
-    levels: Vec<Level>,
+    levels: Gauges,
     written_bytes: Counter<u64, AtomicU64>,
 }
 
@@ -69,6 +81,21 @@ impl Default for Metrics {
         let damaged = counter(&mut registry, "rows_damaged", "Rows that did not read back as they were written");
         let attempts = Family::<ByOutcome, Counter>::default();
         registry.register("attempts", "Attempts by outcome", attempts.clone());
+        let finished = Family::<ByStatus, Counter>::default();
+        registry.register("deliveries_finished", "Deliveries that became final, by status", finished.clone());
+        let publishes_refused = Family::<ByReason, Counter>::default();
+        let help = "Publishes refused for want of something that the daemon has not";
+        registry.register("publishes_refused", help, publishes_refused.clone());
+        // All of them from the beginning: an alert on a rate misses the first increase of what was not there.
+        for outcome in Outcome::ALL {
+            drop(attempts.get_or_create(&ByOutcome { outcome: outcome.as_str() }));
+        }
+        for status in FINAL {
+            drop(finished.get_or_create(&ByStatus { status: status.as_str() }));
+        }
+        for reason in [QUEUE_FULL, DISK_FULL] {
+            drop(publishes_refused.get_or_create(&ByReason { reason }));
+        }
         let seconds = |registry: &mut Registry, name: &str, help: &str, first: f64| {
             let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
@@ -79,35 +106,26 @@ impl Default for Metrics {
         let receiver = seconds(&mut registry, "receiver_response", "Receivers' response times", 0.001);
         let commit_orders = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("commit_orders", "Commands in one commit", commit_orders.clone());
+        let commit_bytes = Histogram::new(exponential_buckets(4_096.0, 4.0, 10));
+        let help = "Bytes that a commit wrote to storage";
+        registry.register_with_unit("commit_size", help, Unit::Bytes, commit_bytes.clone());
         let written_bytes = Counter::default();
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
-        let levels: Vec<Level> = [
-            ("in_flight", "Requests under way", (|l: &Levels| l.in_flight) as Reading),
-            ("deliveries_waiting", "Deliveries not final", |l| l.waiting),
-            ("oldest_due_age_seconds", "How long the oldest due delivery has waited", |l| l.oldest_due_age_s),
-            ("publish_queue", "Publishes that wait for the writer", |l| l.queue_fill),
-            ("idle_connections", "Connections that wait for their next request", |l| l.idle_connections),
-            ("disk_free_bytes", "Free space for the store", |l| l.disk_free_bytes),
-            ("partitions", "Partition files", |l| l.partitions),
-            ("webhooks", "Webhooks", |l| l.webhooks),
-        ]
-        .into_iter()
-        .map(|(name, help, read)| {
-            let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            (read, gauge)
-        })
-        .collect();
+        let levels = Gauges::register(&mut registry);
+        registry.register("build", "The program", Info::new(Version { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
             registry,
             events,
             duplicates,
             deliveries,
+            finished,
+            publishes_refused,
             attempts,
             refused,
             storage_failures,
             commits,
             commit_orders,
+            commit_bytes,
             lag,
             receiver,
             damaged,
@@ -118,9 +136,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn committed(&self, orders: usize, took: Duration) {
+    pub fn committed(&self, orders: usize, took: Duration, bytes: u64) {
         self.commits.observe(took.as_secs_f64());
         self.commit_orders.observe(orders as f64);
+        self.commit_bytes.observe(bytes as f64);
+    }
+
+    /// Deliveries became final.
+    pub fn finished(&self, finals: Finals) {
+        let counts = [finals.delivered, finals.failed, finals.cancelled];
+        for (status, count) in FINAL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            self.finished.get_or_create(&ByStatus { status: status.as_str() }).inc_by(count);
+        }
+    }
+
+    /// A publish was turned away because too much waited.
+    pub fn queue_full(&self) {
+        self.publishes_refused.get_or_create(&ByReason { reason: QUEUE_FULL }).inc();
     }
 
     pub fn applied(&self, orders: &[Order], results: &[Result<Applied, Refusal>]) {
@@ -134,6 +166,9 @@ impl Metrics {
                     self.deliveries.inc_by(fresh.map(|p| u64::from(p.event.deliveries)).sum());
                 }
                 (Ok(_), Command::Record(finished)) => self.attempted(finished.outcome, finished.response_time_ms),
+                (Err(Refusal::DiskFull), Command::Publish(_)) => {
+                    self.publishes_refused.get_or_create(&ByReason { reason: DISK_FULL }).inc();
+                }
                 (Err(Refusal::Failed(_) | Refusal::DiskFull), _) => drop(self.storage_failures.inc()),
                 (Err(_), _) => drop(self.refused.inc()),
                 _ => {}
@@ -159,11 +194,9 @@ impl Metrics {
 
     /// Everything as Prometheus reads it.
     pub fn text(&self, levels: &Levels, written_bytes: u64) -> String {
-        for (read, gauge) in &self.levels {
-            gauge.set(read(levels));
-        }
+        self.levels.set(levels);
         self.written_bytes.inner().store(written_bytes, std::sync::atomic::Ordering::Relaxed);
-        let mut text = String::new();
+        let mut text = process::text();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text

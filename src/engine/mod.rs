@@ -1,7 +1,9 @@
 //! What runs: the ledger writes, the scheduler and the courier send, the janitor keeps house. Floor 3, a neighbour of
 //! `api`, which it never sees. Clock, randomness, network and disk are handed in.
 
+mod changes;
 pub mod clock;
+mod concealed;
 pub mod courier;
 mod expiry;
 pub mod feeds;
@@ -11,6 +13,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod network;
 mod prepared;
+pub mod readiness;
 mod replays;
 pub mod scheduler;
 pub mod sender;
@@ -47,6 +50,7 @@ pub struct Parts {
     pub in_flight_max: usize,
     /// The name by which receivers that want to be asked first know this sender.
     pub origin: String,
+    pub watcher: Option<Arc<dyn courier::Watcher>>,
 }
 
 /// A running engine.
@@ -61,6 +65,7 @@ pub struct Engine {
     pub work: Work,
     /// A sync to disk failed: the process must end and start again from what is durable.
     pub broken: Arc<Notify>,
+    in_flight_max: usize,
     bell: Bell,
     ledger: Ledger,
 }
@@ -77,7 +82,7 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be used, or no thread can be made.
     pub fn start(parts: Parts) -> Result<(Engine, Running), String> {
-        let Parts { opened, clock, random, network, guard, work, in_flight_max, origin } = parts;
+        let Parts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
         let store = opened.store.clone();
         let newest = store.newest();
         let metrics = Arc::new(Metrics::default());
@@ -87,10 +92,10 @@ impl Engine {
         let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
         let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
+        let counting = metrics.clone();
         let effects = move |effects: Effects| {
-            for told in &effects.told {
-                tracing::warn!(webhook_id = %told.webhook_id, reason = told.reason, "{}", told.kind);
-            }
+            changes::log(&effects);
+            counting.finished(effects.finals);
             feeding.ring(&effects.fed);
             if effects.jobs {
                 waking.notify_one();
@@ -116,6 +121,7 @@ impl Engine {
             clock: clock.clone(),
             random: random.clone(),
             handshakes: Handshakes::new(&origin),
+            watcher,
         });
         let scheduler = Scheduler::new(
             store.clone(),
@@ -131,10 +137,12 @@ impl Engine {
         let tasks = vec![
             tokio::spawn(scheduler.run(hearing)),
             tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
+            tokio::spawn(janitor::measure(store.clone(), clock.clone(), work)),
             tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
             tokio::spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
         ];
-        let engine = Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, bell, ledger };
+        let engine =
+            Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, in_flight_max, bell, ledger };
         Ok((engine, Running { writer, tasks }))
     }
 
@@ -152,31 +160,24 @@ impl Engine {
     pub fn metrics_text(&self) -> String {
         let now = self.clock.now();
         let registry = self.store.registry();
-        let webhooks: Vec<_> = registry.webhooks.keys().copied().collect();
-        let backlog = self.store.backlog(&webhooks).unwrap_or_default();
+        let ids: Vec<_> = registry.webhooks.keys().copied().collect();
+        let backlog = self.store.backlog(&ids).unwrap_or_default();
         let levels = Levels {
             in_flight: self.outstanding() as i64,
+            in_flight_max: self.in_flight_max as i64,
             waiting: backlog.waiting as i64,
             oldest_due_age_s: backlog.oldest_due.map_or(0, |due: Time| now.since(due).max(0) / 1_000),
             queue_fill: self.ledger.waiting_publishes() as i64,
+            queue_max: ledger::WAITING_PUBLISHES_MAX as i64,
             idle_connections: self.courier.sender.idle_connections() as i64,
             disk_free_bytes: self.store.free_bytes().unwrap_or(0) as i64,
             partitions: self.store.partition_count() as i64,
-            webhooks: webhooks.len() as i64,
+            sizes: self.store.sizes(),
+            webhooks: self.webhooks(),
+            ready: i64::from(self.unready().is_empty()),
+            clock_trusted: i64::from(!self.notice.clock_distrusted.load(Ordering::Relaxed)),
         };
         self.metrics.text(&levels, self.store.written_bytes())
-    }
-
-    /// Why it is not ready; empty when it is.
-    pub fn unready(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.store.is_disk_full() {
-            reasons.push("the disk is full: publishing is refused until space is freed".to_owned());
-        }
-        if self.notice.clock_distrusted.load(Ordering::Relaxed) {
-            reasons.push("the clock jumped: retention is stopped".to_owned());
-        }
-        reasons
     }
 
     /// Takes no more publishes, sends nothing new, and answers those who wait at a feed.

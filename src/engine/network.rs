@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lo
 /// Connections that the kernel holds ready until they are accepted; the kernel cuts it to its own `somaxconn`.
 pub const LISTEN_BACKLOG: u32 = 1_024;
 
-/// Who may connect to a unix socket: its owner and its group.
-pub const UNIX_SOCKET_MODE: u32 = 0o660;
+/// Who may connect to a unix socket that was just made: its owner. Whoever made it widens it.
+pub const UNIX_SOCKET_MODE: u32 = 0o600;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -195,10 +195,21 @@ fn listen_tcp(addr: SocketAddr) -> io::Result<Tcp> {
 
 async fn listen_unix(path: &Path) -> io::Result<Unix> {
     remove_stale_socket(path).await?;
-    let inner = UnixListener::bind(path)?;
-    let unix = Unix { inner, path: path.to_path_buf(), made_here: true };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
-    Ok(unix)
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    // Before it listens, so that nobody gets in between.
+    let listening = std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))
+        .and_then(|()| socket.listen(LISTEN_BACKLOG as i32))
+        .and_then(|()| socket.set_nonblocking(true))
+        .and_then(|()| UnixListener::from_std(socket.into()));
+    match listening {
+        Ok(inner) => Ok(Unix { inner, path: path.to_path_buf(), made_here: true }),
+        Err(error) => {
+            // Best effort, as when it is dropped.
+            let _ = std::fs::remove_file(path);
+            Err(error)
+        }
+    }
 }
 
 /// Removes the file of a listener that is gone. What is alive, or is no socket, is left and reported.

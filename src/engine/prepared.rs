@@ -13,9 +13,11 @@ use crate::model::id::AttemptId;
 use crate::model::webhook::{self, Auth, SuccessRule, Webhook};
 use crate::model::{Event, Headers, Time};
 use crate::rules::body::{self, Facts, Shape};
+use crate::rules::secrecy;
 use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
 
+use super::concealed::Concealed;
 use super::sender::{Request, Target, TlsIdentity};
 
 /// What Postrider calls itself to receivers.
@@ -23,8 +25,6 @@ const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// What stands for a credential in what is kept of a request.
-const MASK: &str = "********";
 
 pub struct Prepared {
     pub webhook: Arc<Webhook>,
@@ -35,8 +35,8 @@ pub struct Prepared {
     sealing: Option<signing::SecretKey>,
     /// Auth and the webhook's own headers.
     fixed: Vec<(HeaderName, HeaderValue)>,
-    /// The header that holds a credential.
-    secret_header: Option<HeaderName>,
+    /// What of it is not kept.
+    concealed: Concealed,
     /// When a secret stops signing.
     until: Option<Time>,
 }
@@ -69,15 +69,20 @@ impl Prepared {
             (true, None) => return Err("the webhook has no secret to encrypt with".into()),
         };
         let mut fixed = Vec::new();
-        let mut secret_header = None;
+        let mut concealed = Concealed::default();
         if let Some(auth) = &webhook.auth {
-            let (name, value) = credential(auth)?;
-            secret_header = Some(name.clone());
+            let (name, value) = credential(auth, &mut concealed)?;
+            concealed.header(name.clone());
             fixed.push((name, value));
         }
         for (name, value) in &webhook.headers {
             let name =
                 HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
+            if secrecy::is_secret_header(webhook, name.as_str()) {
+                concealed.header(name.clone());
+                concealed.word(value.rsplit(' ').next().unwrap_or(value));
+                concealed.word(value);
+            }
             let value = HeaderValue::try_from(value.as_str())
                 .map_err(|_| format!("the value of header {name} cannot be sent"))?;
             fixed.push((name, value));
@@ -88,7 +93,7 @@ impl Prepared {
             signer,
             sealing,
             fixed,
-            secret_header,
+            concealed,
             until: webhook.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min(),
             webhook: webhook.clone(),
         })
@@ -141,7 +146,7 @@ impl Prepared {
         };
         let timeout = std::time::Duration::from_millis(u64::from(webhook.timeout_ms));
         Ok(Outgoing {
-            shown_headers: self.shown(&headers),
+            shown_headers: self.concealed.sent(&headers),
             request: Request {
                 method: self.method.clone(),
                 target,
@@ -192,15 +197,9 @@ impl Prepared {
         Ok(headers)
     }
 
-    /// The headers as they are kept: without the credential.
-    fn shown(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
-        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
-        let mut shown = Headers::with_capacity(bytes);
-        for (name, value) in headers {
-            let is_secret = Some(name) == self.secret_header.as_ref();
-            shown.push_bytes(name.as_str(), if is_secret { MASK.as_bytes() } else { value.as_bytes() });
-        }
-        shown
+    /// What is not kept of what a receiver says.
+    pub fn concealed(&self) -> &Concealed {
+        &self.concealed
     }
 }
 
@@ -208,16 +207,24 @@ fn trace_of(event: &Event) -> Option<HeaderValue> {
     event.traceparent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok())
 }
 
-fn credential(auth: &Auth) -> Result<(HeaderName, HeaderValue), String> {
+fn credential(auth: &Auth, concealed: &mut Concealed) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = match auth {
         Auth::Basic { username, password } => {
-            (header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+            let pair = STANDARD.encode(format!("{username}:{password}"));
+            concealed.word(password);
+            concealed.word(&pair);
+            (header::AUTHORIZATION, format!("Basic {pair}"))
         }
-        Auth::Bearer { token } => (header::AUTHORIZATION, format!("Bearer {token}")),
-        Auth::Header { name, value } => (
-            HeaderName::try_from(name.as_str()).map_err(|_| "the auth header's name cannot be sent".to_owned())?,
-            value.clone(),
-        ),
+        Auth::Bearer { token } => {
+            concealed.word(token);
+            (header::AUTHORIZATION, format!("Bearer {token}"))
+        }
+        Auth::Header { name, value } => {
+            concealed.word(value);
+            let name =
+                HeaderName::try_from(name.as_str()).map_err(|_| "the auth header's name cannot be sent".to_owned())?;
+            (name, value.clone())
+        }
     };
     let mut value = HeaderValue::try_from(value).map_err(|_| "the credential cannot be sent".to_owned())?;
     value.set_sensitive(true);

@@ -118,7 +118,7 @@ impl Outcome {
         }
     }
 
-    /// The fixed phrase that stands in `error` where there is no status code to name.
+    /// The fixed phrase that `error` begins with where there is no status code to name.
     pub const fn phrase(self) -> &'static str {
         match self {
             Outcome::Success => "",

@@ -49,7 +49,7 @@ impl Headers {
     }
 
     pub fn len(&self) -> usize {
-        self.iter().count()
+        self.0.bytes().filter(|byte| *byte == BREAK as u8).count() / 2
     }
 
     pub fn is_empty(&self) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! Invariant: an id's bytes sort as its time does, so a table keyed by ids is a table in time order.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
 
@@ -83,9 +84,49 @@ impl<K> Ord for Id<K> {
         self.0.cmp(&other.0)
     }
 }
+/// A map by ids that we made: see `IdHasher`.
+pub type IdMap<K, V> = HashMap<Id<K>, V, BuildHasherDefault<IdHasher>>;
+/// A set of ids that we made.
+pub type IdSet<K> = HashSet<Id<K>, BuildHasherDefault<IdHasher>>;
+
+/// Hashes ids, whose bits are chance already: nobody outside chooses what is put into a map, so nothing has to be kept
+/// from making its keys collide.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IdHasher(u64);
+
+impl IdHasher {
+    /// 2^64 divided by the golden ratio: Knuth's multiplicative hashing.
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+
+    fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(Self::FACTOR);
+    }
+}
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..piece.len()].copy_from_slice(piece);
+            self.mix(u64::from_le_bytes(word));
+        }
+    }
+    fn write_u32(&mut self, word: u32) {
+        self.mix(u64::from(word));
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.mix(word);
+    }
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
 impl<K> Hash for Id<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        let (high, low) = self.0.as_u64_pair();
+        state.write_u64(high);
+        state.write_u64(low);
     }
 }
 impl<K> fmt::Display for Id<K> {

@@ -51,6 +51,9 @@ pub struct Webhook {
     pub updated_at: Time,
     /// Rises with every change: a change that was made from an older reading is refused.
     pub version: u64,
+    /// Names of `headers` whose values are credentials, besides those whose names say so.
+    #[serde(default)]
+    pub secret_headers: Vec<String>,
 }
 
 impl Webhook {

@@ -13,6 +13,7 @@ pub mod jwe;
 pub mod patterns;
 pub mod retention;
 pub mod retry;
+pub mod secrecy;
 pub mod signing;
 pub mod target;
 pub mod transition;

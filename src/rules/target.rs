@@ -6,6 +6,8 @@
 
 mod ranges;
 #[cfg(test)]
+mod spellings;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -50,7 +52,7 @@ const LOOPBACK_NAMES: &[&str] = &[
 ];
 
 /// What the operator opened and closed: `delivery.allow`, `delivery.deny`, `delivery.https_only`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     allow: Places,
     deny: Places,
@@ -85,6 +87,16 @@ impl Policy {
         named || self.allow.holds(ip) || behind.is_some_and(|v4| self.allow.holds(v4)) || !ranges::is_special(ip)
     }
 
+    /// Ports of other protocols are open on hosts that `allow` names, one by one or below a suffix; a network opens its
+    /// addresses and not everything that listens on them.
+    fn opens_port(&self, host: &Host, port: u16) -> bool {
+        BLOCKED_PORTS.binary_search(&port).is_err()
+            || match host {
+                Host::Ip(ip) => self.allow.is_address(ip.to_canonical()),
+                Host::Name(name) => self.allow.names(name),
+            }
+    }
+
     /// A denied IPv4 address stays denied in every IPv6 form of it.
     fn denies(&self, ip: IpAddr) -> bool {
         self.deny.holds(ip)
@@ -111,7 +123,7 @@ impl Policy {
 }
 
 /// Networks and host names out of one setting.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Places {
     nets: Vec<IpNet>,
     names: Vec<NamePattern>,
@@ -136,6 +148,11 @@ impl Places {
 
     fn holds(&self, ip: IpAddr) -> bool {
         self.nets.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Whether the address itself is there, and not only a network around it.
+    fn is_address(&self, ip: IpAddr) -> bool {
+        self.nets.iter().any(|net| net.addr() == ip && net.prefix_len() == net.max_prefix_len())
     }
 
     fn names(&self, name: &str) -> bool {
@@ -310,15 +327,17 @@ pub fn check_url(text: &str, policy: &Policy) -> Result<Target, Refused> {
         return Err(Refused::Syntax("must be at most 2,048 bytes long once escaped"));
     }
     let port = url.port().unwrap_or(scheme.default_port());
-    if BLOCKED_PORTS.binary_search(&port).is_ok() {
-        return Err(Refused::Syntax("the port belongs to another protocol than HTTP"));
-    }
     let host = match url.host() {
         Some(url::Host::Ipv4(v4)) => Host::Ip(v4.into()),
         Some(url::Host::Ipv6(v6)) => Host::Ip(v6.into()),
         Some(url::Host::Domain(domain)) => Host::Name(plain_name(domain).map_err(Refused::Syntax)?),
         None => return Err(Refused::Syntax("must have a host")),
     };
+    if !policy.opens_port(&host, port) {
+        return Err(Refused::Syntax(
+            "the port belongs to another protocol than HTTP: name the host in delivery.allow to open it",
+        ));
+    }
     check_host(&host, port, policy)?;
     let path_and_query = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
@@ -345,7 +364,7 @@ pub fn check_addrs(host: &Host, addrs: &[IpAddr], port: u16, policy: &Policy) ->
         };
         counted && !policy.is_own(ip, port)
     };
-    match !addrs.is_empty() && addrs.iter().copied().all(good) {
+    match policy.opens_port(host, port) && !addrs.is_empty() && addrs.iter().copied().all(good) {
         true => Ok(()),
         false => Err(Refused::Address),
     }

@@ -6,15 +6,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
 use tokio::sync::Notify;
 
 use crate::api::call::{Call, Reply};
 use crate::api::origin::{Foreign, OriginRules, Reach};
-use crate::api::{Api, ApiSettings, Context, Fault, Found, Principal, Step, Vitals};
+use crate::api::{Api, ApiSettings, Context, Fault, Found, Principal, Step, Trouble, Vitals};
 use crate::engine::Engine;
 use crate::engine::clock::passing_id;
 use crate::engine::ledger::Busy;
+use crate::engine::readiness::Reason;
 use crate::model::id::{Id, KeyId};
 use crate::model::{Time, Webhook};
 use crate::store::Refusal;
@@ -33,17 +35,23 @@ const BURST_S: f64 = 1.0;
 const RATES_MAX: usize = 10_000;
 
 pub struct Desk {
-    api: Api,
     engine: Arc<Engine>,
-    settings: ApiSettings,
-    origins: OriginRules,
+    rules: ArcSwap<Rules>,
     rates: Mutex<HashMap<KeyId, Rate>>,
 }
 
-/// A call's place and who makes it.
+/// What calls are judged by: of the settings, and exchanged as one when they are read again.
+pub struct Rules {
+    pub api: Api,
+    pub settings: ApiSettings,
+    pub origins: OriginRules,
+}
+
+/// A call's place, who makes it, and the rules that it was admitted by.
 pub struct Pass {
     found: Found,
     principal: Option<Principal>,
+    rules: Arc<Rules>,
 }
 
 /// What of its rate a key has left.
@@ -54,19 +62,30 @@ struct Rate {
 }
 
 impl Desk {
-    pub fn new(api: Api, engine: Arc<Engine>, settings: ApiSettings, origins: OriginRules) -> Desk {
-        Desk { api, engine, settings, origins, rates: Mutex::default() }
+    pub fn new(engine: Arc<Engine>, rules: Rules) -> Desk {
+        Desk { engine, rules: ArcSwap::from_pointee(rules), rates: Mutex::default() }
     }
 
-    fn judge(&self, call: &Call, reach: Reach, found: &Found) -> Result<(Option<Principal>, usize), Fault> {
+    /// Calls that come from now on are judged by these.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    fn judge(
+        &self,
+        rules: &Rules,
+        call: &Call,
+        reach: Reach,
+        found: &Found,
+    ) -> Result<(Option<Principal>, usize), Fault> {
         let now = self.engine.clock.now();
-        let principal = found.identify(call, &self.engine.store.registry(), &self.settings, now)?;
+        let principal = found.identify(call, &self.engine.store.registry(), &rules.settings, now)?;
         let host = call.header(http::header::HOST).unwrap_or_default();
-        self.origins.judge_host(reach, host).map_err(foreign)?;
+        rules.origins.judge_host(reach, host).map_err(foreign)?;
         // One that is there twice, or is no text, is nobody's.
         let origin = call.headers.contains_key(http::header::ORIGIN).then(|| call.header(http::header::ORIGIN));
-        self.origins.judge_origin(reach, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
-        let bytes_max = found.admit(call, principal.as_ref(), &self.settings)?;
+        rules.origins.judge_origin(reach, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
+        let bytes_max = found.admit(call, principal.as_ref(), &rules.settings)?;
         if let Some(principal) = &principal {
             self.take_from_rate(principal, now)?;
         }
@@ -110,7 +129,7 @@ impl Desk {
         let mut context = Context {
             store: &self.engine.store,
             registry: self.engine.store.registry(),
-            settings: &self.settings,
+            settings: &pass.rules.settings,
             vitals: self,
             now: self.engine.clock.now(),
             since,
@@ -178,8 +197,16 @@ impl Desk {
 }
 
 impl Vitals for Desk {
-    fn unready(&self) -> Vec<String> {
-        self.engine.unready()
+    fn unready(&self) -> Vec<Trouble> {
+        self.engine.unready().into_iter().map(trouble).collect()
+    }
+
+    fn warnings(&self) -> Vec<Trouble> {
+        self.engine.warnings().into_iter().map(trouble).collect()
+    }
+
+    fn accept_clock(&self) {
+        self.engine.notice.accept_clock();
     }
 
     fn metrics(&self) -> String {
@@ -199,9 +226,10 @@ impl Service for Counter {
     }
 
     fn admit(&self, call: &Call, reach: Reach) -> Result<Admitted<Pass>, Box<Reply>> {
-        let found = self.0.api.find(call);
-        match self.0.judge(call, reach, &found) {
-            Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal }, body_bytes_max }),
+        let rules = self.0.rules.load_full();
+        let found = rules.api.find(call);
+        match self.0.judge(&rules, call, reach, &found) {
+            Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max }),
             Err(fault) => Err(Box::new(found.render(&fault, &call.request_id, self.0.engine.clock.now()))),
         }
     }
@@ -224,6 +252,10 @@ impl Service for Counter {
             }
         }
     }
+}
+
+fn trouble(reason: Reason) -> Trouble {
+    Trouble { code: reason.code, detail: reason.detail }
 }
 
 fn foreign(foreign: Foreign) -> Fault {

@@ -24,7 +24,7 @@ use crate::api::call::{Call, Reply};
 use crate::api::origin::Reach;
 
 pub use self::accept::Server;
-pub use self::tls::Tls;
+pub use self::tls::{Tls, TlsFiles};
 
 /// Of the request target; RFC 9110 section 4.1 asks for 8,000 at least.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;

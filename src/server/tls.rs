@@ -1,13 +1,17 @@
-//! TLS on the listener: the certificate from two PEM files, read again when asked, and what is spoken behind it.
+//! TLS on the listener: the certificate and the clients' authorities from PEM files, read again when asked, and what is
+//! spoken behind it.
 //!
 //! Invariant: a certificate that cannot be read or does not fit its key never replaces one that does.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
@@ -16,37 +20,47 @@ use tokio_rustls::TlsAcceptor;
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 pub(super) const HTTP2: &[u8] = b"h2";
 
-/// The certificate that the listeners show.
+/// The PEM files (RFC 7468) that TLS is made of.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate chain, the server's own first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of clients: where there are some, nobody without a certificate of theirs gets in.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The certificate that the listeners show, and whom they let in.
 pub struct Tls {
-    cert: PathBuf,
-    key: PathBuf,
+    files: TlsFiles,
     config: ArcSwap<ServerConfig>,
 }
 
 impl fmt::Debug for Tls {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("cert", &self.cert).finish_non_exhaustive()
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl Tls {
-    /// Reads a certificate chain and its private key, both PEM (RFC 7468).
+    /// Reads the files.
     ///
     /// # Errors
     /// In words that name the file: not readable, nothing of the kind in it, or a key that belongs to another
     /// certificate.
-    pub fn load(cert: PathBuf, key: PathBuf) -> Result<Tls, String> {
-        let config = ArcSwap::from_pointee(read(&cert, &key)?);
-        Ok(Tls { cert, key, config })
+    pub fn load(files: TlsFiles) -> Result<Tls, String> {
+        let config = ArcSwap::from_pointee(read(&files)?);
+        Ok(Tls { files, config })
     }
 
-    /// Reads both files again. Connections that are open keep what they have.
+    /// Reads all files again. Connections that are open keep what they have.
     ///
     /// # Errors
-    /// As `load`; the certificate in use stays.
+    /// As `load`; what is in use stays.
     pub fn reload(&self) -> Result<(), String> {
-        self.config.store(Arc::new(read(&self.cert, &self.key)?));
+        self.config.store(Arc::new(read(&self.files)?));
         Ok(())
     }
 
@@ -55,23 +69,39 @@ impl Tls {
     }
 }
 
-fn read(cert: &std::path::Path, key: &std::path::Path) -> Result<ServerConfig, String> {
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|why| format!("{}: {why}", cert.display()))?;
-    if chain.is_empty() {
-        return Err(format!("{}: holds no certificate", cert.display()));
-    }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|why| format!("{}: {why}", key.display()))?;
+fn read(files: &TlsFiles) -> Result<ServerConfig, String> {
+    let (cert, key) = (files.cert.display(), files.key.display());
+    let chain = certificates(&files.cert)?;
+    let private = PrivateKeyDer::from_pem_file(&files.key).map_err(|why| format!("{key}: {why}"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|why| why.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|why| format!("{} and {}: {why}", cert.display(), key.display()))?;
+        .map_err(|why| why.to_string())?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => builder.with_client_cert_verifier(of_clients(file, provider)?),
+    };
+    let mut config = builder.with_single_cert(chain, private).map_err(|why| format!("{cert} and {key}: {why}"))?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|why| format!("{}: {why}", file.display()))?;
+    if found.is_empty() { Err(format!("{}: holds no certificate", file.display())) } else { Ok(found) }
+}
+
+/// Lets in whoever shows a certificate of one of the authorities in `file`, and nobody else.
+fn of_clients(file: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(file)? {
+        roots.add(authority).map_err(|why| format!("{}: {why}", file.display()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|why| format!("{}: {why}", file.display()))
 }
 
 #[cfg(test)]
@@ -84,15 +114,17 @@ mod tests {
         let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
         let own = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         let other = rcgen::generate_simple_self_signed(["b".to_owned()]).unwrap();
-        let refused = Tls::load(cert.clone(), key.clone()).unwrap_err();
+        let client_ca = dir.path().join("ca.pem");
+        let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: None };
+        let refused = Tls::load(files.clone()).unwrap_err();
         assert!(refused.contains("cert.pem"), "{refused}");
         std::fs::write(&cert, "text").unwrap();
-        assert!(Tls::load(cert.clone(), key.clone()).unwrap_err().contains("holds no certificate"));
+        assert!(Tls::load(files.clone()).unwrap_err().contains("holds no certificate"));
         std::fs::write(&cert, own.cert.pem()).unwrap();
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
-        assert!(Tls::load(cert.clone(), key.clone()).unwrap_err().contains("key.pem"));
+        assert!(Tls::load(files.clone()).unwrap_err().contains("key.pem"));
         std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
-        let tls = Tls::load(cert.clone(), key).unwrap();
+        let tls = Tls::load(files.clone()).unwrap();
         let before = tls.config.load_full();
         std::fs::write(&cert, other.cert.pem()).unwrap();
         assert!(tls.reload().is_err());
@@ -101,5 +133,11 @@ mod tests {
         tls.reload().unwrap();
         assert!(!Arc::ptr_eq(&before, &tls.config.load_full()));
         assert!(!format!("{tls:?}").contains("PRIVATE"));
+        let closed = TlsFiles { client_ca: Some(client_ca.clone()), ..files };
+        assert!(Tls::load(closed.clone()).unwrap_err().contains("ca.pem"));
+        std::fs::write(&client_ca, "text").unwrap();
+        assert!(Tls::load(closed.clone()).unwrap_err().contains("holds no certificate"));
+        std::fs::write(&client_ca, other.cert.pem()).unwrap();
+        Tls::load(closed).unwrap();
     }
 }

@@ -127,6 +127,7 @@ fn webhook() -> Webhook {
         created_at: START,
         updated_at: START,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::attempt::Trigger;
-use crate::model::id::{AttemptId, DeliveryId, WebhookId};
+use crate::model::id::{AttemptId, DeliveryId, EventId, KeyId, WebhookId};
 use crate::model::webhook::WebhookState;
-use crate::model::{Event, Time};
+use crate::model::{DeliveryStatus, Event, Time};
 
 /// Everything that one attempt needs, but for the webhook's configuration at the moment of sending.
 #[derive(Debug, Clone)]
@@ -25,12 +25,43 @@ pub struct Dispatch {
     pub end: Time,
 }
 
-/// A state of a webhook that people are told of, for logs and metrics.
+/// A change of state that people are told of, for the log.
 #[derive(Debug, Clone)]
 pub struct Told {
     pub webhook_id: WebhookId,
+    /// The delivery that it is about, and its event; none: the webhook itself.
+    pub delivery: Option<(EventId, DeliveryId)>,
     pub kind: &'static str,
     pub reason: String,
+}
+
+/// What somebody did, as the audit has it, for the log.
+#[derive(Debug, Clone)]
+pub struct Noted {
+    pub action: String,
+    pub target: String,
+    pub request_id: String,
+    pub key_id: KeyId,
+}
+
+/// Deliveries that became final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Finals {
+    pub delivered: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+}
+
+impl Finals {
+    /// Counts one that has `status` from now on; one that is not final is not counted.
+    pub fn count(&mut self, status: DeliveryStatus) {
+        match status {
+            DeliveryStatus::Delivered => self.delivered += 1,
+            DeliveryStatus::Failed => self.failed += 1,
+            DeliveryStatus::Cancelled => self.cancelled += 1,
+            DeliveryStatus::Pending | DeliveryStatus::Retrying => {}
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +82,8 @@ pub struct Effects {
     /// Webhooks, apps or keys changed.
     pub registry_changed: bool,
     pub told: Vec<Told>,
+    pub noted: Vec<Noted>,
+    pub finals: Finals,
     /// Webhooks that got new deliveries: who waits at their feed looks again.
     pub fed: Vec<WebhookId>,
     /// The greatest id among the new deliveries.
@@ -74,6 +107,10 @@ impl Effects {
         self.states.extend(other.states);
         self.registry_changed |= other.registry_changed;
         self.told.extend(other.told);
+        self.noted.extend(other.noted);
+        self.finals.delivered += other.finals.delivered;
+        self.finals.failed += other.finals.failed;
+        self.finals.cancelled += other.finals.cancelled;
         self.fed.extend(other.fed);
         self.newest = self.newest.max(other.newest);
         self.ends = [self.ends, other.ends].into_iter().flatten().min();

@@ -3,11 +3,12 @@
 //! Invariant: what is counted is written in the same commit as what it counts; a failed commit forgets this cache.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::figures::{Minute, Sums};
-use crate::model::id::Id;
+use crate::model::id::{Id, IdHasher, IdMap};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
@@ -17,6 +18,12 @@ use super::tables::{self, Table};
 
 /// Whose figures: a webhook's, or a replay job's under its own id.
 pub type Owner = Id<Webhook>;
+
+/// The hour that a moment is counted in. Hour 0 is the row of the sums: what a machine without a clock does in the first
+/// hour of 1970 counts in the second.
+pub(super) fn hour_of(at: Time) -> u32 {
+    at.hour().max(1)
+}
 
 /// The row of hour 0.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,8 +40,8 @@ const CACHED_ROWS_MAX: usize = 50_000;
 
 #[derive(Debug, Default)]
 pub struct FigureCache {
-    sums: HashMap<Owner, SumsRow>,
-    hours: HashMap<(Owner, u32), HourRow>,
+    sums: IdMap<Webhook, SumsRow>,
+    hours: HashMap<(Owner, u32), HourRow, BuildHasherDefault<IdHasher>>,
     dirty_sums: BTreeSet<Owner>,
     dirty_hours: BTreeSet<(Owner, u32)>,
 }
@@ -54,12 +61,12 @@ impl FigureCache {
 
     /// Adds to the minute of `at`.
     pub fn count(&mut self, draft: &Draft, owner: Owner, at: Time, counts: Minute) -> Result<()> {
-        let key = (owner, at.hour());
+        let key = (owner, hour_of(at));
         self.dirty_hours.insert(key);
         let row = match self.hours.entry(key) {
             std::collections::hash_map::Entry::Occupied(row) => row.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(draft.get(Table::Figures, &tables::figures(owner, at.hour()))?.unwrap_or_default())
+                place.insert(draft.get(Table::Figures, &tables::figures(owner, key.1))?.unwrap_or_default())
             }
         };
         let minute = (at.minute() % 60) as u8;

@@ -19,6 +19,8 @@ use super::tables::{ALL_TABLES, Table};
 
 /// The schema that this program reads and writes.
 pub const SCHEMA: u32 = 1;
+/// Rows that a cursor takes before it writes them: it holds copies of them until then.
+const RUN_ROWS_MAX: usize = 256;
 const SCHEMA_KEY: &[u8] = b"schema";
 
 /// One redb file, open.
@@ -238,13 +240,15 @@ impl File {
                 while let Some((key, value)) = changes.next_if(|(key, _)| !is_new(key)) {
                     put(&mut open, key, value)?;
                 }
-                let mut end = open.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
-                for (key, value) in changes.by_ref() {
-                    if let Some(value) = value {
-                        end.insert_before(key, value).map_err(cursor_error)?;
+                while changes.peek().is_some() {
+                    let mut end = open.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+                    for (key, value) in changes.by_ref().take(RUN_ROWS_MAX) {
+                        if let Some(value) = value {
+                            end.insert_before(key, value).map_err(cursor_error)?;
+                        }
                     }
+                    end.close()?;
                 }
-                end.close()?;
             }
             for (key, value) in changes {
                 put(&mut open, key, value)?;
@@ -312,6 +316,12 @@ fn storage(file: &str, source: redb::Error) -> Error {
 
 pub(super) fn io(file: &str, source: std::io::Error) -> Error {
     Error::Io { file: file.to_owned(), source }
+}
+
+/// Bytes of a table's rows and of the tree that holds them.
+pub(super) fn table_live_bytes(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
+    let stats = table.stats()?;
+    Ok(stats.stored_bytes() + stats.metadata_bytes())
 }
 
 /// Rows of an open table, named here so that only this module and `snapshot` know redb's traits.

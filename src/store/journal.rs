@@ -23,7 +23,9 @@ const JOURNAL_NEW: &str = "journal.new";
 /// Where a partition says up to which epoch journal records are in it.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
 /// Records between two checkpoints, in bytes.
-pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
+pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// A larger record's memory is given back.
+const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
 /// Length, checksum, epoch and partition of a record.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16;
 
@@ -44,6 +46,8 @@ pub struct Journal {
     partition: u128,
     epoch: u64,
     end: u64,
+    /// The last record as written: its memory is the next one's.
+    record: Vec<u8>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -66,7 +70,7 @@ impl Journal {
         if backend.len().map_err(failed)? < JOURNAL_BYTES_MAX {
             backend.set_len(JOURNAL_BYTES_MAX).map_err(failed)?;
         }
-        Ok(Journal { backend, partition: 0, epoch: 0, end: 0 })
+        Ok(Journal { backend, partition: 0, epoch: 0, end: 0, record: Vec::new() })
     }
 
     /// Begins again at the front, for the records of `partition` that come after `epoch`.
@@ -85,13 +89,17 @@ impl Journal {
 
     /// Writes a record and syncs it. False: it does not fit, and nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
-        let record = encode(self.partition, self.epoch, changes);
-        if self.end + record.len() as u64 > JOURNAL_BYTES_MAX {
+        encode(self.partition, self.epoch, changes, &mut self.record);
+        let bytes = self.record.len() as u64;
+        if self.end + bytes > JOURNAL_BYTES_MAX {
             return Ok(false);
         }
-        self.backend.write(self.end, &record).map_err(failed)?;
+        self.backend.write(self.end, &self.record).map_err(failed)?;
         self.backend.sync_data().map_err(failed)?;
-        self.end += record.len() as u64;
+        self.end += bytes;
+        if self.record.capacity() > RECORD_BYTES_KEPT_MAX {
+            self.record = Vec::new();
+        }
         Ok(true)
     }
 
@@ -143,10 +151,11 @@ impl Journal {
 
 /// Length, checksum of all that follows it, epoch, partition; then for each table its number, how many keys, and for each
 /// key both lengths and both bytes. A value's length is one more than its bytes; 0 stands for removed.
-fn encode(partition: u128, epoch: u64, changes: &[(Table, &Changes)]) -> Vec<u8> {
+fn encode(partition: u128, epoch: u64, changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     let values = changes.iter().flat_map(|(_, of_table)| of_table.iter());
     let bytes: usize = values.map(|(key, value)| 6 + key.len() + value.as_ref().map_or(0, Vec::len)).sum();
-    let mut record = Vec::with_capacity(HEAD_BYTES + bytes + 5 * changes.len());
+    record.clear();
+    record.reserve(HEAD_BYTES + bytes + 5 * changes.len());
     record.extend_from_slice(&[0; 8]);
     record.extend_from_slice(&epoch.to_le_bytes());
     record.extend_from_slice(&partition.to_be_bytes());
@@ -164,7 +173,6 @@ fn encode(partition: u128, epoch: u64, changes: &[(Table, &Changes)]) -> Vec<u8>
     record[..4].copy_from_slice(&body_bytes.to_le_bytes());
     let sum = crc32fast::hash(&record[8..]);
     record[4..8].copy_from_slice(&sum.to_le_bytes());
-    record
 }
 
 fn decode(mut bytes: &[u8]) -> Option<Record> {

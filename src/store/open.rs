@@ -14,20 +14,19 @@ use super::apply::{Fanouts, Ids};
 use super::command::{Command, Order};
 use super::dedup::Dedup;
 use super::disk::Disk;
-use super::error::{Error, Result};
+use super::error::Result;
 use super::file::{Access, File};
 use super::journal::Journal;
+use super::master_key;
 use super::reads::Store;
 use super::registry::Registry;
 use super::row;
 use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, PartitionRow, STATE_FILE, Shelf, first_of};
 use super::snapshot::{Next, Snapshot, Way};
-use super::tables::{self, STATE_TABLES, Table};
+use super::tables::{self, Table};
 use super::upkeep::{decoded, last_id};
 use super::vault::{KEY_BYTES, Vault};
 use super::writer::Writer;
-
-const DATA_KEY: &[u8] = b"data_key";
 
 /// An opened store: the reading handle, the one writer, and what must be applied first.
 #[derive(Debug)]
@@ -58,20 +57,20 @@ pub fn open(
 pub fn open_with_ids(
     disk: Arc<dyn Disk>,
     options: Options,
-    master_key: &[u8; KEY_BYTES],
+    key: &[u8; KEY_BYTES],
     now: Time,
     mut random: Box<dyn FnMut() -> u64 + Send>,
     ids: Box<dyn Ids>,
 ) -> Result<Opened> {
-    let master = Vault::new(master_key);
+    let master = Vault::new(key);
     if disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
-        judge_key(&*disk, &master)?;
+        master_key::judge(&*disk, &master)?;
     } else {
         refuse_orphans(&*disk)?;
-        create_state(&*disk, &master, &mut random)?;
+        master_key::create_state(&*disk, &master, &mut random)?;
     }
     let state = Arc::new(File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
-    let vault = Vault::new(&data_key(&state.snapshot()?, &master)?);
+    let vault = Vault::new(&master_key::data_key(&state.snapshot()?, &master)?);
     let shelf = Arc::new(Shelf::new(disk, options, vault, state));
     let last = load_state(&shelf)?;
     remove_unlisted(&shelf)?;
@@ -105,34 +104,6 @@ fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
         return Err(super::file::io(STATE_FILE, error));
     }
     Ok(())
-}
-
-fn create_state(disk: &dyn Disk, master: &Vault, random: &mut dyn FnMut() -> u64) -> Result<()> {
-    let words: [[u8; 8]; 6] = std::array::from_fn(|_| random().to_be_bytes());
-    let bytes = words.concat();
-    let (key, rest) = bytes.split_at(KEY_BYTES);
-    let nonce = std::array::from_fn(|i| rest[i]);
-    let wrapped = row::encode_bytes(&master.seal(DATA_KEY, key, nonce));
-    File::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
-}
-
-/// Refuses a wrong key before anything is opened for writing, which would already change the file.
-fn judge_key(disk: &dyn Disk, master: &Vault) -> Result<()> {
-    match File::open(disk, STATE_FILE, Access::Read, OTHER_CACHE_BYTES) {
-        Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
-        // Not closed cleanly: it is judged after the repair.
-        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8; KEY_BYTES]> {
-    let wrapped = state.get(Table::Meta, DATA_KEY, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?.flatten();
-    let wrapped = wrapped.ok_or_else(|| state.damaged(Table::Meta, DATA_KEY))?;
-    let key = master.open(DATA_KEY, &wrapped).and_then(|key| key.try_into().ok());
-    key.ok_or_else(|| {
-        Error::MasterKey("the master key does not open this store; give the one that it was made with".into())
-    })
 }
 
 /// Reads organizations, apps, keys, webhooks, states and the list of partitions. The greatest id among them.

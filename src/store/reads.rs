@@ -100,6 +100,11 @@ impl Store {
         self.free_bytes().is_some_and(|free| free < self.shelf.options.min_free_bytes)
     }
 
+    /// The free space below which publishing is refused.
+    pub fn min_free_bytes(&self) -> u64 {
+        self.shelf.options.min_free_bytes
+    }
+
     pub fn registry(&self) -> Arc<Registry> {
         self.shelf.registry()
     }

@@ -18,7 +18,7 @@ use super::tables::{TABLES, Table};
 /// Rows that are given to redb at once, about: more pay less each, and hold up the batch that gives them for longer.
 const ROWS_MAX: usize = 12_000;
 /// The same in bytes of keys and values.
-const BYTES_MAX: usize = 6 << 20;
+const BYTES_MAX: usize = 4 << 20;
 /// Each layer is one more place to look for a row.
 const LAYERS_MAX: usize = 8;
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Time;
-use crate::model::id::{DeliveryId, WebhookId};
+use crate::model::id::{DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::WebhookState;
+use crate::model::{Time, Webhook};
 
 use super::disk::Disk;
 use super::error::Result;
@@ -46,12 +46,14 @@ pub struct PartitionRow {
 pub struct Partition {
     pub first: u128,
     row: Mutex<PartitionRow>,
+    /// Measured while it is quiet, and forgotten when something in it changes.
+    dead_bytes: Mutex<Option<u64>>,
     file: Mutex<Option<(Access, Arc<File>)>>,
 }
 
 impl Partition {
     pub fn new(first: u128, row: PartitionRow) -> Partition {
-        Partition { first, row: Mutex::new(row), file: Mutex::new(None) }
+        Partition { first, row: Mutex::new(row), dead_bytes: Mutex::new(None), file: Mutex::new(None) }
     }
 
     pub fn row(&self) -> PartitionRow {
@@ -60,6 +62,15 @@ impl Partition {
 
     pub fn set_row(&self, row: PartitionRow) {
         *self.row.lock().unwrap_or_else(PoisonError::into_inner) = row;
+    }
+
+    /// What of its file a copy of the live rows would not need; none: not measured.
+    pub fn dead_bytes(&self) -> Option<u64> {
+        *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_dead_bytes(&self, bytes: Option<u64>) {
+        *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
 
     /// Whether an id may be in it.
@@ -98,7 +109,7 @@ pub struct Shelf {
     quiet: Mutex<VecDeque<u128>>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
-    states: RwLock<HashMap<WebhookId, WebhookState>>,
+    states: RwLock<IdMap<Webhook, WebhookState>>,
     /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
     newest: Mutex<DeliveryId>,
 }

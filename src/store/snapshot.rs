@@ -138,6 +138,11 @@ impl Snapshot {
         Ok(rows)
     }
 
+    /// Bytes of keys, values and what redb needs to find them. Reads the whole table.
+    pub fn live_bytes(&self, table: Table) -> Result<u64> {
+        super::file::table_live_bytes(self.table(table)?).map_err(|e| self.failed(e))
+    }
+
     /// The error for a row of this file that does not read back.
     pub fn damaged(&self, table: Table, key: &[u8]) -> Error {
         let key = key.iter().map(|byte| format!("{byte:02x}")).collect();

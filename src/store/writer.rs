@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::model::Time;
-use crate::model::id::{EventId, Id};
+use crate::model::id::{EventId, Id, IdMap};
 use crate::model::time::SECOND_MS;
 
 use super::apply::state::OnState;
@@ -90,6 +90,8 @@ impl Writer {
     pub fn apply(&mut self, orders: &[Order], now: Time) -> Batch {
         let mut batch = Batch::default();
         let mut results: Vec<Option<Outcome>> = vec![None; orders.len()];
+        // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
+        self.suspects.extend(self.shelf.failed());
         self.mend(now, &mut batch);
         self.check_free_space(now);
         if let Err(error) = self.roll_if_full(now) {
@@ -270,7 +272,7 @@ impl Writer {
                 dedup: &self.dedup,
                 learned: HashMap::new(),
                 answered: Vec::new(),
-                states: HashMap::new(),
+                states: IdMap::default(),
                 effects: Effects::default(),
                 follow: Vec::new(),
                 notes: Vec::new(),
@@ -406,6 +408,11 @@ impl Writer {
     /// Whether what was written may be lost: nothing more may be applied.
     pub fn has_lost_writes(&self) -> bool {
         self.shelf.disk.has_lost_writes()
+    }
+
+    /// Bytes written to storage since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.shelf.disk.written_bytes()
     }
 
     /// Whether publishing is refused for want of space.

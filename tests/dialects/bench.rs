@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use postrider::api::dialects::{self, Dialect};
-use postrider::api::{Api, ApiSettings, Call, Context, Fault, MetricsAccess, Reply, Step, Vitals, auth};
+use postrider::api::{Api, ApiSettings, Call, Context, Fault, MetricsAccess, Reply, Step, Trouble, Vitals, auth};
 use postrider::model::attempt::{Outcome, Timings, Trigger};
 use postrider::model::id::Stamp;
 use postrider::model::webhook::{
@@ -48,9 +48,13 @@ impl Ids for Scripted {
 struct Quiet;
 
 impl Vitals for Quiet {
-    fn unready(&self) -> Vec<String> {
+    fn unready(&self) -> Vec<Trouble> {
         Vec::new()
     }
+    fn warnings(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
+    fn accept_clock(&self) {}
     fn metrics(&self) -> String {
         String::new()
     }
@@ -372,6 +376,7 @@ pub fn webhook() -> Webhook {
         created_at: Time::ZERO,
         updated_at: Time::ZERO,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 

@@ -376,6 +376,7 @@ pub fn plain_webhook(name: &str, now: Time) -> Webhook {
         created_at: now,
         updated_at: now,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 

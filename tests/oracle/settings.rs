@@ -212,6 +212,7 @@ impl Oracle {
             created_at: now,
             updated_at: now,
             version: 1,
+            secret_headers: Vec::new(),
             secrets,
             ..draft.clone()
         };

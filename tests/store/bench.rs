@@ -156,6 +156,7 @@ pub fn webhook() -> Webhook {
         created_at: START,
         updated_at: START,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 

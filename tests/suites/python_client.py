@@ -19,13 +19,14 @@ from postrider_client.api.sentdm import list_sent_webhook_events
 from postrider_client.api.webhooks import create_webhook, list_webhooks, update_webhook
 from postrider_client.models import (
     CloudEvent,
+    DeliveryStatus,
     Filter,
     InstantlyError,
-    ListDeliveriesStatus,
     NewEvent,
     NewEvents,
     NewWebhook,
     Nothing,
+    Outcome,
     Problem,
     WebhookPatch,
 )
@@ -108,7 +109,7 @@ def main():
     )
     retried = next(one for one in attempts.data if one.number == 2)
     first = next(one for one in attempts.data if one.id == retried.retry_of)
-    assert (first.status_code, first.outcome, retried.success) == (500, "http_status", True), attempts
+    assert (first.status_code, first.outcome, retried.success) == (500, Outcome.HTTP_STATUS, True), attempts
     assert retried.request_headers["postrider-attempt"] == "2" and retried.timings_ms.total >= 0, retried
 
     events = list_events.sync(client=client, limit=2)
@@ -118,7 +119,7 @@ def main():
     assert read.data == {"total": 120, "lines": [1, None, "x"]} and read.webhooks[0].decision == "delivered_to", read
     webhooks = list_webhooks.sync(client=client, search="client")
     assert [one.id for one in webhooks.data] == [made.id] and webhooks.data[0].consecutive_failures == 0, webhooks
-    deliveries = list_deliveries.sync(client=client, status=ListDeliveriesStatus.DELIVERED, webhook_id=made.id)
+    deliveries = list_deliveries.sync(client=client, status=DeliveryStatus.DELIVERED, webhook_id=made.id)
     assert len(deliveries.data) == 2, deliveries
     once_more = retry_delivery.sync(deliveries.data[0].id, client=client, body=Nothing())
     assert once_more.replay_of == deliveries.data[0].id, once_more

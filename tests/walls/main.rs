@@ -3,9 +3,15 @@
 mod audit;
 mod bad_requests;
 mod bad_rows;
+mod certificates;
+mod hostile_clients;
+mod hostile_receivers;
+mod hostile_urls;
 mod master_key;
+mod mutual_tls;
 mod process;
 mod rates;
+mod receiver_tls;
 mod scopes;
 mod secrets;
 mod shown;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::process::{Program, refused, start};
+use crate::process::{Program, refused, said_by, start};
 use crate::support::Client;
 
 const BAD_CONFIGURATION: i32 = 78;
@@ -91,4 +91,121 @@ fn a_second_daemon_on_the_same_directory_ends_at_once() {
     let (code, words) = refused(&data, &folder.path().join("second"), &[]);
     assert_eq!(code, 1);
     assert!(words.contains("another postrider is running"), "{words}");
+}
+
+/// What a webhook's secret reads as; the daemon must open the store with what it finds.
+async fn secret_of(data: &Path, log: &Path, variables: &[(&str, &str)], key: &str, webhook: &str) -> String {
+    let program = start(data, log, variables);
+    let answer = Client::new(program.address, key).get(&format!("/v1/webhooks/{webhook}/secret")).await.expect(200);
+    program.stop();
+    answer["secret"].as_str().expect("a secret").to_owned()
+}
+
+struct Sealed {
+    _folder: tempfile::TempDir,
+    data: std::path::PathBuf,
+    log: std::path::PathBuf,
+    key: String,
+    webhook: String,
+    secret: String,
+}
+
+/// A stopped store with one webhook.
+async fn sealed(variables: &[(&str, &str)]) -> Sealed {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let program = start(&data, &log, variables);
+    let key = first_key(&program);
+    let client = Client::new(program.address, &key);
+    let made = client.post("/v1/webhooks", serde_json::json!({ "url": "https://example.com/" })).await.expect(201);
+    program.stop();
+    let text = |member: &str| made[member].as_str().expect("text").to_owned();
+    Sealed { _folder: folder, data, log, key, webhook: text("id"), secret: text("secret") }
+}
+
+#[tokio::test]
+async fn the_master_key_of_the_data_directory_is_changed_in_place() {
+    let store = sealed(&[]).await;
+    let file = store.data.join("master.key");
+    let old = fs::read_to_string(&file).expect("the master key");
+    let (code, said) = said_by(&store.data, &["key", "rotate-master"], &[]);
+    assert_eq!(code, 0, "{said}");
+    let new = fs::read_to_string(&file).expect("the master key");
+    assert_ne!(new, old);
+    assert!(!said.contains(new.trim()) && !said.contains(old.trim()), "{said}");
+    assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
+    assert!(!store.data.join("master.next").exists());
+    assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
+    // The old one opens nothing any more.
+    let (code, words) = refused(&store.data, &store.log, &[("POSTRIDER_MASTER_KEY", old.trim())]);
+    assert_eq!(code, BAD_CONFIGURATION, "{words}");
+}
+
+#[tokio::test]
+async fn a_master_key_from_the_settings_is_changed_for_one_in_a_file() {
+    let old = [("POSTRIDER_MASTER_KEY", "the first master key, which is long enough")];
+    let store = sealed(&old).await;
+    let file = store.data.join("../new.key");
+    let new = [("POSTRIDER_MASTER_KEY_FILE", file.to_str().expect("text"))];
+    let rotate = ["key", "rotate-master", "--new-key-file", file.to_str().expect("text")];
+    for (written, code, what) in [("", 1, "new.key"), ("short", 2, "32 to 512")] {
+        if !written.is_empty() {
+            fs::write(&file, written).expect("written");
+        }
+        let (ended, said) = said_by(&store.data, &rotate, &old);
+        assert_eq!(ended, code, "{said}");
+        assert!(said.contains(what), "{said}");
+    }
+    fs::write(&file, "the second master key, which is long enough\n").expect("written");
+    let (code, said) = said_by(&store.data, &["key", "rotate-master"], &old);
+    assert_eq!(code, BAD_CONFIGURATION, "{said}");
+    let wrong = [("POSTRIDER_MASTER_KEY", "a master key that opens nothing at all here")];
+    let (code, said) = said_by(&store.data, &rotate, &wrong);
+    assert_eq!(code, BAD_CONFIGURATION, "{said}");
+    assert_eq!(secret_of(&store.data, &store.log, &old, &store.key, &store.webhook).await, store.secret);
+
+    // Twice, as whoever saw the first one cut would.
+    for _ in 0..2 {
+        let (code, said) = said_by(&store.data, &rotate, &old);
+        assert_eq!(code, 0, "{said}");
+    }
+    let (code, words) = refused(&store.data, &store.log, &old);
+    assert_eq!(code, BAD_CONFIGURATION, "{words}");
+    assert_eq!(secret_of(&store.data, &store.log, &new, &store.key, &store.webhook).await, store.secret);
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_leaves_the_old_key_or_the_new_one() {
+    let store = sealed(&[]).await;
+    let (file, next) = (store.data.join("master.key"), store.data.join("master.next"));
+    let old = fs::read_to_string(&file).expect("the master key");
+    // Cut after the new key was written and before the store was wrapped by it.
+    fs::write(&next, "a key that was never used for anything at all\n").expect("written");
+    assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
+    assert_eq!(fs::read_to_string(&file).expect("the master key"), old);
+    assert!(!next.exists(), "it is forgotten");
+    // Cut after the store was wrapped by it and before it took the old one's place.
+    let (code, said) = said_by(&store.data, &["key", "rotate-master"], &[]);
+    assert_eq!(code, 0, "{said}");
+    let new = fs::read_to_string(&file).expect("the master key");
+    fs::rename(&file, &next).expect("renamed");
+    fs::write(&file, &old).expect("written");
+    assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
+    assert_eq!(fs::read_to_string(&file).expect("the master key"), new);
+    assert!(!next.exists(), "it took its place");
+}
+
+#[test]
+fn the_master_key_is_not_changed_under_a_daemon_nor_where_there_is_no_store() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let (code, said) = said_by(&data, &["key", "rotate-master"], &[]);
+    assert_eq!(code, BAD_CONFIGURATION, "{said}");
+    assert!(said.contains("no store") && !data.exists(), "{said}");
+    let _running = start(&data, &log, &[]);
+    let before = fs::read(data.join("master.key")).expect("the master key");
+    let (code, said) = said_by(&data, &["key", "rotate-master"], &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("another postrider is running"), "{said}");
+    assert_eq!(fs::read(data.join("master.key")).expect("the master key"), before);
 }

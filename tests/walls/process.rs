@@ -31,16 +31,26 @@ fn command(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Starts it and waits until it listens.
+/// Starts it and waits until it listens on TCP.
 pub fn start(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
+    let (child, said) = listening(data_dir, log, variables);
+    let at = said.last().and_then(|line| line.rsplit_once("://")).expect("an address").1;
+    Program { child, address: at.parse().expect("an address"), said }
+}
+
+/// The same where it may listen on a unix socket.
+pub fn start_anywhere(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
+    let (child, said) = listening(data_dir, log, variables);
+    Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), said }
+}
+
+fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child, Vec<String>) {
     let mut child = command(data_dir, log, variables).spawn().expect("the program starts");
     let mut said = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("its stdout")).lines() {
-        let line = line.expect("text");
-        let address = line.rsplit_once("://").filter(|_| line.contains("listening on")).map(|(_, at)| at.parse());
-        said.push(line.clone());
-        if let Some(address) = address {
-            return Program { child, address: address.expect("an address"), said };
+        said.push(line.expect("text"));
+        if said.last().is_some_and(|line| line.contains("listening on")) {
+            return (child, said);
         }
     }
     panic!("it ended: {:?} {}", child.wait(), fs::read_to_string(log).unwrap_or_default());
@@ -52,11 +62,31 @@ pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32,
     (output.status.code().expect("an exit code"), fs::read_to_string(log).expect("a log"))
 }
 
+/// What a verb that works on the files ends with and says, on either stream.
+pub fn said_by(data_dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.args(words).env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_CONFIG", "/dev/null");
+    let output = command.envs(variables.iter().copied()).output().expect("the program starts");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("an exit code"), String::from_utf8(said).expect("text"))
+}
+
 impl Program {
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it was told {name}");
+    }
+
+    /// The most memory that it had at any time, in KiB (proc(5), VmHWM).
+    pub fn resident_kib_max(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) {
-        let told = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(told.is_ok_and(|status| status.success()), "it was told to stop");
+        self.signal("TERM");
         assert!(self.child.wait().expect("an end").success());
     }
 }

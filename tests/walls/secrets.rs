@@ -11,11 +11,13 @@ use http::Method;
 use postrider::store::shelf::STATE_FILE;
 use redb::ReadableTable as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::process::start;
 use crate::support::{Client, delivered, echo, eventually, rows, text};
 
 const ADMIN_KEY: &str = "admin-key-that-nobody-must-find-in-any-file";
+const METRICS_KEY: &str = "metrics-key-that-nobody-must-find-in-any-file";
 const MASTER_KEY: &str = "master-key-that-nobody-must-find-in-any-file";
 
 /// A text that stands nowhere by chance.
@@ -99,10 +101,11 @@ fn what_was_planted_would_be_found() {
 async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
     let folder = tempfile::tempdir().expect("a directory");
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
-    let receiver = echo().await;
+    let receiver = parrot().await;
     let variables = [
         ("POSTRIDER_ADMIN_KEY", ADMIN_KEY),
         ("POSTRIDER_MASTER_KEY", MASTER_KEY),
+        ("POSTRIDER_METRICS__KEY", METRICS_KEY),
         ("POSTRIDER_DELIVERY__ALLOW", "127.0.0.0/8"),
         ("POSTRIDER_LOG__LEVEL", "trace"),
         ("POSTRIDER_LOG__FORMAT", "json"),
@@ -112,13 +115,14 @@ async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
     let mut planted = Planted::default();
     planted.add(ADMIN_KEY);
     planted.add(MASTER_KEY);
+    planted.add(METRICS_KEY);
     for number in 0..100 {
         plant(&client, number, receiver, &mut planted).await;
     }
     misuse(&client, &mut planted).await;
     assert!(planted.0.len() >= 1_000, "only {} were planted", planted.0.len());
 
-    let metrics = client.get("/metrics").await;
+    let metrics = Client::new(program.address, METRICS_KEY).get("/metrics").await;
     assert_eq!(metrics.status, 200);
     assert_eq!(planted.find_in(metrics.body.as_bytes()), None, "in /metrics");
     for list in ["webhooks", "keys", "audit", "deliveries", "events", "replays", "apps", "organizations"] {
@@ -149,6 +153,12 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
         json!({ "type": "header", "name": "x-credential", "value": value }),
     ];
     body["auth"] = auths[number % 3].clone();
+    // Headers that hold credentials: because they are said to, or by their name.
+    let (said, named) = (odd("said", number), odd("named", number));
+    body["headers"] = json!({ "X-Door": said, "X-Api-Key": named, "Cookie": format!("session={named}") });
+    body["secret_headers"] = json!(["x-door"]);
+    planted.add(&said);
+    planted.add(&named);
     let once = format!("once-{number}");
     let made = client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", &once)], &body.to_string()).await;
     let webhook = made.expect(201);
@@ -189,9 +199,47 @@ async fn send(client: &Client, path: &str) {
     })
     .await;
     let attempts = rows(client, &format!("/v1/deliveries/{}/attempts", text(&delivery, "id"))).await;
-    assert_eq!(attempts[0]["request_headers"]["x-credential"], "********");
     let tried = client.post(&format!("{path}/test"), json!({})).await.expect(200);
-    assert_eq!(tried["request_headers"]["x-credential"], "********");
+    for attempt in [&attempts[0], &tried] {
+        for name in ["x-credential", "x-door", "x-api-key", "cookie"] {
+            assert_eq!(attempt["request_headers"][name], "********", "{name}");
+        }
+        // The receiver has repeated all of them, in its head and in its body.
+        assert!(text(attempt, "response_body").contains("x-door: ********"), "{attempt}");
+        assert!(text(&attempt["response_headers"], "x-heard").contains("********"), "{attempt}");
+    }
+    // What is said as the mask stays what it is, and is not shown by taking the mark away.
+    let shown = client.get(path).await.expect(200);
+    assert_eq!(shown["headers"]["X-Door"], "********");
+    client.patch(path, json!({ "headers": shown["headers"], "secret_headers": ["x-door"] })).await.expect(200);
+    assert_eq!(client.patch(path, json!({ "secret_headers": [] })).await.status, 422);
+}
+
+/// A receiver that repeats the whole head of every request, in a header and in the body.
+async fn parrot() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut read = Vec::new();
+                while !read.windows(4).any(|four| four == b"\r\n\r\n") {
+                    if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let said = String::from_utf8_lossy(&read).into_owned();
+                let flat = said.replace("\r\n", " | ");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nx-heard: {flat}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}",
+                    said.len()
+                );
+                // Whoever hung up has heard enough.
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    address
 }
 
 /// Secrets where they do not belong: in requests that are refused, and in credentials that are wrong.
@@ -203,6 +251,9 @@ async fn misuse(client: &Client, planted: &mut Planted) {
             json!({ "url": "https://example.com/", "secret": wrong }),
             json!({ "url": "https://example.com/", "auth": { "type": "bearer", "token": wrong, "extra": 1 } }),
             json!({ "url": "https://example.com/", "tls": { "client_key_pem": wrong } }),
+            json!({ "url": format!("https://user:{wrong}@example.com/") }),
+            json!({ "url": "https://example.com/", "headers": { "x-api-key": format!("{wrong}\n") } }),
+            json!({ "url": "https://example.com/", "headers": { "Cookie": wrong, "cookie": wrong } }),
         ];
         for body in bodies {
             let answer = client.post("/v1/webhooks", body).await;
@@ -226,32 +277,74 @@ async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
     let mut ids = Vec::new();
     for _ in 0..2 {
         let made = client.post("/v1/webhooks", json!({ "url": "https://example.com/" })).await.expect(201);
-        ids.push(text(&made, "id").parse::<uuid::Uuid>().expect("an id").into_bytes());
+        ids.push(text(&made, "id").parse::<uuid::Uuid>().expect("an id").into_bytes().to_vec());
     }
     program.stop();
 
-    swap(&data, &ids);
+    swap(&data, "webhooks", &ids);
     let (code, words) = crate::process::refused(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
     assert_ne!(code, 0);
-    let id = uuid::Uuid::from_bytes(ids[0]).to_string();
+    let id = uuid::Uuid::from_slice(&ids[0]).expect("an id").to_string();
     assert!(words.contains("webhooks") && words.contains(&id), "the row is named: {words}");
     assert!(words.contains("sealed for another row"), "{words}");
     // Swapped back, nothing is lost.
-    swap(&data, &ids);
+    swap(&data, "webhooks", &ids);
     start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]).stop();
 }
 
-/// Exchanges the values of two rows, checksums and all.
-fn swap(data: &Path, ids: &[[u8; 16]]) {
+/// The same for answers that are kept for an `Idempotency-Key`: one never gets what another was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    let body = json!({ "url": "https://example.com/" }).to_string();
+    let ask = async |client: &Client, once: &str| {
+        client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", once)], &body).await
+    };
+    let mut told = Vec::new();
+    for once in ["first", "second"] {
+        told.push(text(&ask(&client, once).await.expect(201), "secret").to_owned());
+    }
+    program.stop();
+    let rows = keys_of(&data, "state_answers");
+    assert_eq!(rows.len(), 2);
+    swap(&data, "state_answers", &rows);
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    for once in ["first", "second"] {
+        let answer = ask(&client, once).await;
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(!told.iter().any(|secret| answer.body.contains(secret)), "{}", answer.body);
+    }
+    program.stop();
+    swap(&data, "state_answers", &rows);
+    let program = start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let client = Client::new(program.address, ADMIN_KEY);
+    assert_eq!(text(&ask(&client, "first").await.expect(201), "secret"), told[0]);
+    program.stop();
+}
+
+type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+fn keys_of(data: &Path, table: &'static str) -> Vec<Vec<u8>> {
     let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
-    let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("webhooks");
+    let rows = redb::ReadableDatabase::begin_read(&database).expect("a read").open_table(Rows::new(table));
+    let rows = rows.expect("the table");
+    rows.iter().expect("rows").map(|row| row.expect("a row").0.value().to_vec()).collect()
+}
+
+/// Exchanges the values of two rows, checksums and all.
+fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
+    let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
     let change = database.begin_write().expect("a transaction");
     {
-        let mut rows = change.open_table(table).expect("the table");
-        let read = |id: &[u8; 16]| rows.get(id.as_slice()).expect("a read").expect("the row").value().to_vec();
-        let (first, second) = (read(&ids[0]), read(&ids[1]));
-        rows.insert(ids[0].as_slice(), second.as_slice()).expect("written");
-        rows.insert(ids[1].as_slice(), first.as_slice()).expect("written");
+        let mut rows = change.open_table(Rows::new(table)).expect("the table");
+        let read = |key: &[u8]| rows.get(key).expect("a read").expect("the row").value().to_vec();
+        let (first, second) = (read(&keys[0]), read(&keys[1]));
+        rows.insert(keys[0].as_slice(), second.as_slice()).expect("written");
+        rows.insert(keys[1].as_slice(), first.as_slice()).expect("written");
     }
     change.commit().expect("committed");
 }

@@ -16,7 +16,7 @@ use postrider::api::route::{Surface, Verb};
 use postrider::config::{self, Settings};
 use postrider::daemon::{Daemon, World, take};
 use postrider::engine::clock::{HandClock, SystemRandomness};
-use postrider::engine::network::{Listen, RealNetwork};
+use postrider::engine::network::{Listen, Network, RealNetwork};
 use postrider::engine::work::Work;
 use postrider::model::Time;
 use postrider::server::Limits;
@@ -57,6 +57,11 @@ impl House {
 
     /// With deadlines that a test can wait for.
     pub async fn within(limits: Limits, change: impl FnOnce(&mut Settings)) -> House {
+        House::over(Arc::new(RealNetwork), limits, change).await
+    }
+
+    /// Over a network of the test's own.
+    pub async fn over(network: Arc<dyn Network>, limits: Limits, change: impl FnOnce(&mut Settings)) -> House {
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = Settings {
             data_dir: folder.path().to_owned(),
@@ -67,7 +72,7 @@ impl House {
         settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
         change(&mut settings);
         let clock = Arc::new(HandClock::at(START));
-        let daemon = run(&settings, &clock, limits).await;
+        let daemon = run(&settings, &clock, network, limits).await;
         let Listen::Tcp(address) = daemon.address else { panic!("not TCP") };
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
         House { clock, settings, address, first: Client::new(address, &key), daemon, _folder: folder }
@@ -78,11 +83,11 @@ impl House {
     }
 }
 
-async fn run(settings: &Settings, clock: &Arc<HandClock>, limits: Limits) -> Daemon {
+async fn run(settings: &Settings, clock: &Arc<HandClock>, network: Arc<dyn Network>, limits: Limits) -> Daemon {
     let world = World {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),
-        network: Arc::new(RealNetwork),
+        network,
         disk: take(&settings.data_dir).expect("the data directory"),
         work: Work::Threads,
         limits,

@@ -7,10 +7,12 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
+use crate::api::ask::Ask;
 use crate::api::call::{Call, Reply};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::openapi;
+use crate::api::step::Step;
 
 /// Seconds after which readiness may be asked for again.
 const READY_RETRY_S: u32 = 1;
@@ -24,14 +26,21 @@ pub fn alive(_: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
 
 /// `GET /readyz`: whether events are taken and sent, or why not.
 pub fn ready(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    let reasons = context.vitals.unready();
+    let (reasons, warnings) = (context.vitals.unready(), context.vitals.warnings());
     if reasons.is_empty() {
-        return Ok(Reply::json(StatusCode::OK, &json!({ "status": "ready", "reasons": [] })));
+        let answer = json!({ "status": "ready", "reasons": [], "warnings": warnings });
+        return Ok(Reply::json(StatusCode::OK, &answer));
     }
-    let answer = json!({ "status": "unready", "reasons": reasons });
+    let answer = json!({ "status": "unready", "reasons": reasons, "warnings": warnings });
     let mut reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
     reply.headers.insert(RETRY_AFTER, HeaderValue::from(READY_RETRY_S));
     Ok(reply)
+}
+
+/// `POST /v1/clock/accept`: retention goes on by the clock as it is.
+pub fn accept_clock(context: &mut Context<'_>, _: &Ask<'_>) -> Result<Step, Fault> {
+    context.vitals.accept_clock();
+    Ok(Step::Reply(Reply::json(StatusCode::OK, &json!({ "clock_trusted": true, "now": context.now }))))
 }
 
 /// `GET /metrics`, in Prometheus's text format.

@@ -85,6 +85,7 @@ pub static ROUTES: &[Route] = &[
     delete("/v1/keys/{id}", Needs(Scope::KeysWrite, keys::revoke)),
     post("/v1/organizations", Installation(organizations::create), Body::Json),
     get("/v1/organizations", Installation(organizations::list), PAGE),
+    post("/v1/clock/accept", Installation(meta::accept_clock), Body::OptionalJson),
     get("/healthz", Open(meta::alive), NONE),
     get("/readyz", Open(meta::ready), NONE),
     get("/metrics", Metrics(meta::metrics), NONE),

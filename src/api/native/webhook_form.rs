@@ -103,6 +103,7 @@ pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
         created_at: Time::ZERO,
         updated_at: Time::ZERO,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 
@@ -162,6 +163,13 @@ fn read_request(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaw
     webhook.success_rule = object.optional("success_rule", flaws, success_rule).unwrap_or(SuccessRule::Any2xx);
     webhook.auth = object.object("auth", flaws).and_then(|auth| read_auth(auth, flaws));
     webhook.headers = object.object("headers", flaws).map(|headers| read_headers(headers, flaws)).unwrap_or_default();
+    let at = object.at("secret_headers");
+    webhook.secret_headers = object
+        .optional("secret_headers", flaws, |raw| fields::elements(raw, HEADERS_MAX))
+        .map_or_else(Vec::new, |names| {
+            let names = names.into_iter().enumerate();
+            names.filter_map(|(number, raw)| read_header_name(raw, format!("{at}/{number}"), flaws)).collect()
+        });
     webhook.tls = object.object("tls", flaws).and_then(|tls| read_tls(tls, flaws));
 }
 
@@ -228,6 +236,10 @@ fn judge_header_name(name: String) -> Leaf<String> {
         || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
         || signing::HEADERS.contains(&lower.as_str());
     if reserved { Err("is a header that cannot be set".to_owned()) } else { Ok(name) }
+}
+
+fn read_header_name(raw: &RawValue, at: String, flaws: &mut Flaws) -> Option<String> {
+    fields::text(raw).and_then(judge_header_name).map_err(|detail| flaws.push(Flaw::new(at, detail))).ok()
 }
 
 /// Visible ASCII, spaces and tabs, none of these at the ends (RFC 9110 section 5.5).

@@ -10,6 +10,7 @@ use crate::api::fault::{Fault, Flaw};
 use crate::api::fields::{self, Flaws, Object};
 use crate::model::Webhook;
 use crate::rules::filter::Filter;
+use crate::rules::secrecy;
 use crate::rules::target::Policy;
 
 use super::webhook_form;
@@ -42,8 +43,22 @@ pub fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Resul
     let mut merged = webhook.clone();
     let mut object = Object::read(&text, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
     webhook_form::read(&mut merged, &mut object, judged, &mut flaws);
+    stay_secret(webhook, &merged, &mut flaws);
     fields::judge(flaws)?;
     Ok(merged)
+}
+
+/// What was masked is not shown because somebody takes the mark away: it must be given anew.
+fn stay_secret(before: &Webhook, after: &Webhook, flaws: &mut Flaws) {
+    let shown = |(name, value): (&String, &String)| {
+        secrecy::is_secret_header(before, name)
+            && !secrecy::is_secret_header(after, name)
+            && after.headers.get(name) == Some(value)
+    };
+    if let Some((name, _)) = before.headers.iter().find(|header| shown(*header)) {
+        let detail = format!("must still name {name}, unless the header gets a new value");
+        flaws.push(Flaw::new("/secret_headers", detail));
+    }
 }
 
 /// Names what is left of the patch, and why it cannot be patched.
@@ -60,10 +75,11 @@ fn refuse_rest(patch: Object<'_>, flaws: &mut Flaws) {
 
 fn merge_field(name: &str, before: &str, change: Value, flaws: &mut Flaws) -> String {
     let mut value: Value = serde_json::from_str(before).unwrap_or(Value::Null);
-    let credentials: &[&str] = match name {
-        "auth" => &["password", "token", "value"],
-        "tls" => &["client_key_pem"],
-        _ => &[],
+    let credentials: Vec<String> = match name {
+        "auth" => ["password", "token", "value"].map(str::to_owned).into(),
+        "tls" => vec!["client_key_pem".to_owned()],
+        "headers" => secret_headers(&change),
+        _ => Vec::new(),
     };
     let kept: Vec<Option<Value>> = credentials.iter().map(|member| value.get(member).cloned()).collect();
     let other_kind = name == "auth" && change.get("type").is_some_and(|kind| value.get("type") != Some(kind));
@@ -71,16 +87,23 @@ fn merge_field(name: &str, before: &str, change: Value, flaws: &mut Flaws) -> St
         value = Value::Null;
     }
     merge(&mut value, change);
-    for (member, kept) in credentials.iter().zip(kept) {
-        if value.get(member).and_then(Value::as_str) != Some(MASK) {
+    for (member, kept) in credentials.into_iter().zip(kept) {
+        if value.get(&member).and_then(Value::as_str) != Some(MASK) {
             continue;
         }
         match kept {
-            Some(credential) if !other_kind => value[*member] = credential,
+            Some(credential) if !other_kind => value[&member] = credential,
+            _ if name == "headers" => {}
             _ => flaws.push(Flaw::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
         }
     }
     value.to_string()
+}
+
+/// The headers that come as the mask: they stay what they are.
+fn secret_headers(change: &Value) -> Vec<String> {
+    let members = change.as_object().into_iter().flatten();
+    members.filter(|(_, value)| value.as_str() == Some(MASK)).map(|(name, _)| name.clone()).collect()
 }
 
 /// RFC 7396 section 2, `MergePatch(Target, Patch)`.

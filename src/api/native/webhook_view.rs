@@ -1,7 +1,7 @@
 //! How webhooks, secrets and public keys are shown.
 //!
-//! Invariant: a credential leaves only through `Shown::secret`, `SecretsView` and nothing else: `auth` and the client
-//! key are masked.
+//! Invariant: a credential leaves only through `Shown::secret`, `SecretsView` and nothing else: `auth`, headers that hold
+//! credentials and the client key are masked.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use crate::model::webhook::{
     Auth, Circuit, ContentType, DisabledReason, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Tls,
     Webhook, WebhookState,
 };
+use crate::rules::secrecy;
 
 /// What stands in the place of a credential. Sent back in a patch it leaves the credential as it is.
 pub const MASK: &str = "********";
@@ -37,7 +38,8 @@ pub struct WebhookView<'a> {
     /// Only in the answer to its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
-    headers: &'a BTreeMap<String, String>,
+    headers: BTreeMap<&'a str, &'a str>,
+    secret_headers: &'a [String],
     event_types: &'a [String],
     channels: &'a [String],
     filter: Option<&'a RawValue>,
@@ -77,7 +79,8 @@ impl<'a> WebhookView<'a> {
             include_html: webhook.include_html,
             auth: webhook.auth.as_ref().map(|auth| auth_value(auth, true)),
             secret: None,
-            headers: &webhook.headers,
+            headers: webhook.headers.iter().map(|(name, value)| (name.as_str(), shown(webhook, name, value))).collect(),
+            secret_headers: &webhook.secret_headers,
             event_types: &webhook.event_types,
             channels: &webhook.channels,
             filter: webhook.filter.as_deref().and_then(|text| serde_json::from_str(text).ok()),
@@ -106,6 +109,11 @@ impl<'a> WebhookView<'a> {
         let secret = webhook.secrets.first().map(|secret| secret.text.as_str());
         WebhookView { secret, ..WebhookView::new(webhook, &WebhookState::default()) }
     }
+}
+
+/// The value of one of the webhook's own headers, as far as it may be shown.
+fn shown<'a>(webhook: &Webhook, name: &str, value: &'a str) -> &'a str {
+    if secrecy::is_secret_header(webhook, name) { MASK } else { value }
 }
 
 /// `"none"`, or the list of schemes.
@@ -154,6 +162,7 @@ pub fn writable(webhook: &Webhook) -> Vec<(&'static str, String)> {
         ("include_html", text(json!(webhook.include_html))),
         ("auth", text(webhook.auth.as_ref().map_or(Value::Null, |auth| auth_value(auth, false)))),
         ("headers", text(json!(webhook.headers))),
+        ("secret_headers", text(json!(webhook.secret_headers))),
         ("event_types", text(json!(webhook.event_types))),
         ("channels", text(json!(webhook.channels))),
         ("filter", webhook.filter.clone().unwrap_or_else(|| "null".to_owned())),

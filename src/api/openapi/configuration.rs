@@ -23,6 +23,7 @@ pub fn schemas() -> Map<String, Value> {
         ("NewWebhook", new_webhook()),
         ("WebhookPatch", webhook_patch()),
         ("Webhook", webhook()),
+        ("WebhookStatus", choice(&["enabled", "paused", "disabled"])),
         ("CreatedWebhook", created),
         ("Auth", auth()),
         ("Filter", filter()),
@@ -95,13 +96,14 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("include_html", boolean()),
         ("auth", reference("Auth")),
         ("headers", headers(header_value())),
+        ("secret_headers", secret_headers()),
         (
             "event_types",
             about(items(pattern(), form_of::EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all."),
         ),
         ("channels", about(items(line(1, CHANNEL_CHARS_MAX), CHANNELS_MAX), "None: all.")),
         ("filter", reference("Filter")),
-        ("status", choice(&["enabled", "paused", "disabled"])),
+        ("status", reference("WebhookStatus")),
         ("encrypted", about(boolean(), "The body as JWE; needs a method with a body.")),
         ("signature", signature()),
         ("tls", tls()),
@@ -138,6 +140,7 @@ fn webhook_patch() -> Value {
         let schema = match field {
             "url" => schema,
             "headers" => nullable(headers(nullable(header_value()))),
+            "auth" => nullable(auth_parts()),
             "filter" => nullable(reference("FilterPatch")),
             "tls" => nullable(tls_parts()),
             _ => nullable(schema),
@@ -162,6 +165,14 @@ fn headers(value: Value) -> Value {
     })
 }
 
+fn secret_headers() -> Value {
+    let name = json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
+    about(
+        items(name, form_of::HEADERS_MAX),
+        "Names of `headers` that hold credentials: they are masked wherever they are read. Those whose names say so (`authorization`, `x-api-key`, `cookie`, …) are masked anyway.",
+    )
+}
+
 fn header_value() -> Value {
     json!({ "type": "string", "maxLength": form_of::HEADER_VALUE_BYTES_MAX, "pattern": "^([!-~]([ -~\\t]*[!-~])?)?$" })
 }
@@ -180,6 +191,22 @@ fn auth() -> Value {
             form(&["type", "name", "value"], [("type", kind("header")), ("name", name), ("value", header_value())]),
         ],
     })
+}
+
+/// Of a credential the parts that change; a null takes one away, as a change of `type` does with all of the others.
+fn auth_parts() -> Value {
+    let text = || json!({ "type": "string" });
+    form(
+        &[],
+        [
+            ("type", choice(&["basic", "bearer", "header"])),
+            ("username", text()),
+            ("password", text()),
+            ("token", header_value()),
+            ("name", text()),
+            ("value", header_value()),
+        ],
+    )
 }
 
 fn signature() -> Value {
@@ -314,7 +341,7 @@ fn new_replay() -> Value {
             ("from", time()),
             ("to", time()),
             ("types", items(pattern(), form_of::EVENT_TYPES_MAX)),
-            ("status", choice(&["pending", "retrying", "delivered", "failed", "cancelled"])),
+            ("status", reference("DeliveryStatus")),
             (
                 "missing",
                 about(boolean(), "Only events that match now and were never delivered there; not with `status`."),

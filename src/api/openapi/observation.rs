@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::Outcome;
 
-use super::parts::{about, choice, count, id, nullable, record, text, time};
+use super::parts::{about, choice, count, id, nullable, record, reference, text, time};
 
 pub fn schemas() -> Map<String, Value> {
     let attempt = attempt();
@@ -16,6 +16,8 @@ pub fn schemas() -> Map<String, Value> {
     let waiting = record([("backlog", count()), ("oldest_due", nullable(time()))]);
     [
         ("Delivery", delivery()),
+        ("DeliveryStatus", choice(&["pending", "retrying", "delivered", "failed", "cancelled"])),
+        ("Outcome", choice(&Outcome::ALL.map(Outcome::as_str))),
         ("Attempt", attempt),
         ("TrialAttempt", trial),
         ("AllStats", json!({ "allOf": [stats, waiting] })),
@@ -25,17 +27,19 @@ pub fn schemas() -> Map<String, Value> {
         ("Alive", record([("status", json!({ "const": "ok" }))])),
         (
             "Ready",
-            record([
-                ("status", choice(&["ready", "unready"])),
-                ("reasons", json!({ "type": "array", "items": text() })),
-            ]),
+            record([("status", choice(&["ready", "unready"])), ("reasons", troubles()), ("warnings", troubles())]),
         ),
+        ("ClockAccepted", record([("clock_trusted", json!({ "const": true })), ("now", time())])),
         ("Metrics", text()),
         ("AnyObject", json!({ "type": "object" })),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))
     .into_iter()
     .collect()
+}
+
+fn troubles() -> Value {
+    json!({ "type": "array", "items": record([("code", text()), ("detail", text())]) })
 }
 
 fn milliseconds() -> Value {
@@ -46,10 +50,6 @@ fn status_code() -> Value {
     json!({ "type": "integer", "minimum": 100, "maximum": 999 })
 }
 
-fn outcome() -> Value {
-    choice(&Outcome::ALL.map(Outcome::as_str))
-}
-
 fn delivery() -> Value {
     record([
         ("id", id()),
@@ -57,7 +57,7 @@ fn delivery() -> Value {
         ("event_type", text()),
         ("webhook_id", id()),
         ("app_id", id()),
-        ("status", choice(&["pending", "retrying", "delivered", "failed", "cancelled"])),
+        ("status", reference("DeliveryStatus")),
         ("attempts", count()),
         ("next_attempt_at", nullable(time())),
         ("created_at", time()),
@@ -65,7 +65,7 @@ fn delivery() -> Value {
         ("completed_at", nullable(time())),
         ("replay_of", about(nullable(id()), "The final delivery that this one repeats.")),
         ("last_status_code", nullable(status_code())),
-        ("last_outcome", nullable(outcome())),
+        ("last_outcome", nullable(reference("Outcome"))),
         ("last_error", nullable(text())),
         ("last_response_time_ms", nullable(milliseconds())),
     ])
@@ -93,7 +93,7 @@ fn attempt() -> Value {
         ("started_at", time()),
         ("finished_at", time()),
         ("success", json!({ "type": "boolean" })),
-        ("outcome", outcome()),
+        ("outcome", reference("Outcome")),
         ("status_code", nullable(status_code())),
         ("error", nullable(text())),
         ("response_time_ms", nullable(milliseconds())),

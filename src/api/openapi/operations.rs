@@ -338,6 +338,14 @@ pub static OPERATIONS: &[Operation] = &[
         "List organizations (the installation's own key only)",
         &[ok("[Organization]", "Newest first.")],
     ),
+    post(
+        "/v1/clock/accept",
+        "acceptClock",
+        "daemon",
+        "Say that the clock is right, so that retention goes on (the installation's own key only)",
+        "Nothing",
+        &[ok("ClockAccepted", "Retention goes on.")],
+    ),
     get("/healthz", "getAlive", "daemon", "Whether the daemon answers", &[ok("Alive", "It does.")]),
     get(
         "/readyz",

@@ -10,10 +10,7 @@ use crate::api::params::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
 use crate::api::route::{Route, Verb};
 use crate::rules::patterns::TYPE_BYTES_MAX;
 
-use super::parts::{choice, id, time, whole};
-
-const DELIVERY_STATUSES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "cancelled"];
-const WEBHOOK_STATUSES: [&str; 3] = ["enabled", "paused", "disabled"];
+use super::parts::{id, reference, time, whole};
 
 /// All parameters of a route.
 pub fn of(route: &Route) -> Vec<Value> {
@@ -102,8 +99,8 @@ fn in_query(name: &str, route: &Route) -> Value {
         "webhook_id" => (id(), "Only of this webhook."),
         "event_id" => (id(), "Only of the event with this id."),
         "status_code" => (whole(100, 599), "Only with this status code at the last attempt."),
-        "status" if route.path == "/v1/webhooks" => (choice(&WEBHOOK_STATUSES), "Only webhooks of this status."),
-        "status" => (choice(&DELIVERY_STATUSES), "Only deliveries of this status."),
+        "status" if route.path == "/v1/webhooks" => (reference("WebhookStatus"), "Only webhooks of this status."),
+        "status" => (reference("DeliveryStatus"), "Only deliveries of this status."),
         "wait_s" => (whole(0, u64::from(WAIT_S_MAX)), "How long to wait for something new, in seconds."),
         other => panic!("the query parameter {other} is described nowhere"),
     };

@@ -58,7 +58,7 @@ fn trusting_place(port: u16, roots: rustls::RootCertStore) -> Place {
     let mut place = Place::of(&format!("https://localhost:{port}")).expect("a place");
     if let Way::Tls { host, connector, .. } = &mut place.way {
         "127.0.0.1".clone_into(host);
-        *connector = trusting(roots).expect("a connector");
+        *connector = trusting(roots, None).expect("a connector");
     }
     place
 }

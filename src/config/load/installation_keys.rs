@@ -13,6 +13,20 @@ const ADMIN_KEY_BYTES_MAX: usize = 512;
 const MASTER_KEY_BYTES_MIN: usize = 32;
 const MASTER_KEY_BYTES_MAX: usize = 512;
 
+/// A master key as it is written in a file or a variable, without surrounding white space.
+///
+/// # Errors
+/// In words without the text: too short to be chance, or too long.
+pub fn master_key_of(text: &str) -> Result<Secret, String> {
+    let text = text.trim();
+    match (MASTER_KEY_BYTES_MIN..=MASTER_KEY_BYTES_MAX).contains(&text.len()) {
+        true => Ok(Secret::new(text.to_owned())),
+        false => Err(format!(
+            "should have {MASTER_KEY_BYTES_MIN} to {MASTER_KEY_BYTES_MAX} characters; `openssl rand -base64 32` makes one"
+        )),
+    }
+}
+
 impl Loading {
     pub(super) fn admin_key(&mut self, environment: &Environment) {
         let source = KeySource {
@@ -41,13 +55,10 @@ impl Loading {
         let Some((text, origin)) = self.key(&source, self.settings.master_key_file.clone(), environment) else {
             return;
         };
-        if !(MASTER_KEY_BYTES_MIN..=MASTER_KEY_BYTES_MAX).contains(&text.len()) {
-            let what = format!(
-                "should have {MASTER_KEY_BYTES_MIN} to {MASTER_KEY_BYTES_MAX} characters; `openssl rand -base64 32` makes one"
-            );
-            return self.problem(&origin, source.name, what);
+        match master_key_of(&text) {
+            Ok(key) => self.settings.master_key = Some(key),
+            Err(what) => self.problem(&origin, source.name, what),
         }
-        self.settings.master_key = Some(Secret::new(text));
     }
 
     /// The key's text without surrounding white space, and where it is from: the variable, else the file that a

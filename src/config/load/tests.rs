@@ -58,7 +58,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(instantly && dfns && everlytic && sentdm && devdraft);
     assert!(settings.admin_key.is_none() && settings.master_key.is_none());
     assert!(settings.metrics.listen.is_none() && settings.metrics.key.is_none());
-    assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Text));
+    assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Auto));
     assert!(loaded.rows().iter().all(|row| row.origin == Origin::Default));
     assert_eq!(loaded.file, None);
 }
@@ -121,7 +121,7 @@ fn every_problem_of_every_layer_is_told_with_its_place() {
     let problems = wrong.problems();
     let expected = [
         "/etc/postrider/postrider.toml:1: retention: \"31\" is not a duration from 1s to 3653d",
-        "/etc/postrider/postrider.toml:4: log.format: \"xml\" is not text or json",
+        "/etc/postrider/postrider.toml:4: log.format: \"xml\" is not auto, text, json or journald",
         "/etc/postrider/postrider.toml:5: levle: no such setting of [log]; did you mean level?",
         "POSTRIDER_DELIVERY__MAX_IN_FLIGHT: delivery.max_in_flight: \"0\" is not a whole number from 1",
         "POSTRIDER_DATADIR: no setting has this name; did you mean POSTRIDER_DATA_DIR?",
@@ -241,5 +241,57 @@ fn a_log_filter_has_a_short_name() {
         let variables = [("POSTRIDER_LOG__LEVEL", wrong)];
         let problems = Given { variables: &variables, ..given() }.problems();
         assert!(problems[0].contains("is not error, warn, info"), "{wrong}: {problems:?}");
+    }
+}
+
+#[test]
+fn what_changed_says_from_where_and_whether_a_running_daemon_takes_it_over() {
+    let loaded = |config| Given { config: Some(config), ..given() }.load().expect("right");
+    let before = loaded("retention = \"7d\"\n[delivery]\nallow = [\"erp\"]\n[metrics]\nkey = \"a\"\n");
+    let after = loaded("retention = \"8d\"\n[delivery]\nallow = []\n[metrics]\nkey = \"b\"\n");
+    let changes: Vec<_> = before.changes(&after).into_iter().map(|c| (c.key, c.live, c.value.to_string())).collect();
+    let expected = [
+        ("retention", false, "\"8d\"".to_owned()),
+        ("delivery.allow", true, "[]".to_owned()),
+        ("metrics.key", true, format!("\"{MASK}\"")),
+    ];
+    assert_eq!(changes, expected);
+    assert!(before.changes(&before).is_empty());
+    let next = before.with_live_of(&after);
+    assert!(next.settings.delivery.allow.is_empty() && next.settings.retention_ms == 7 * 86_400_000);
+    let left: Vec<_> = next.changes(&after).into_iter().map(|change| change.key).collect();
+    assert_eq!(left, ["retention"], "told again until there was a restart");
+    let admin = |key| Given { variables: &[("POSTRIDER_ADMIN_KEY", key)], ..given() }.load().expect("right");
+    let changes = admin("one").changes(&admin("two"));
+    assert_eq!(changes.iter().map(|c| (c.key, c.live)).collect::<Vec<_>>(), [("admin_key", false)]);
+}
+
+#[test]
+fn the_file_says_of_every_setting_whether_sighup_takes_it_over() {
+    // A setting's comment is the block of comment lines right above it; settings below each other share one.
+    let (mut comment, mut said) = (String::new(), BTreeMap::new());
+    let mut in_settings = false;
+    for line in SETTINGS_FILE.lines() {
+        let setting = keys::KEYS.iter().find(|key| {
+            let name = key.name.rsplit('.').next().unwrap_or(key.name);
+            line.strip_prefix("# ").is_some_and(|line| line.starts_with(&format!("{name} = ")))
+                && !said.contains_key(key.name)
+        });
+        match setting {
+            Some(key) => {
+                said.insert(key.name, comment.contains("SIGHUP takes it over"));
+                in_settings = true;
+            }
+            None => {
+                if in_settings || !line.starts_with('#') {
+                    comment.clear();
+                }
+                in_settings = false;
+                comment.push_str(line);
+            }
+        }
+    }
+    for key in keys::KEYS {
+        assert_eq!(said.get(key.name), Some(&key.live), "{}", key.name);
     }
 }

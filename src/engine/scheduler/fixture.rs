@@ -44,6 +44,7 @@ pub fn webhook(change: impl FnOnce(&mut Webhook)) -> Webhook {
         created_at: Time::ZERO,
         updated_at: Time::ZERO,
         version: 1,
+        secret_headers: Vec::new(),
     };
     change(&mut webhook);
     webhook

@@ -3,23 +3,25 @@
 //! Invariant: `queue`, what is in flight and what the index has after `cursor` together are all that is due; a delivery in
 //! `held` is never handed out a second time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::model::Time;
-use crate::model::id::{AppId, DeliveryId};
+use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{Circuit, Ordered, Status, Webhook, WebhookState};
+use crate::model::{Delivery, Time};
 use crate::store::Dispatch;
 use crate::store::due::{Place, Slice};
 
 use super::super::handshake::Grant;
 
-/// Deliveries of one webhook that wait in memory; what is more stays in the index.
+/// Deliveries of one webhook that wait in memory; what is more stays in the index, but where all lanes together have room.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
 /// Payload bytes of one webhook that wait in memory, about.
 pub const LANE_BYTES_MAX: usize = 2 << 20;
 /// Deliveries read from the index at once.
-pub const SLICE_DELIVERIES_MAX: usize = 256;
+pub const SLICE_DELIVERIES_MAX: usize = 512;
+/// What a delivery in memory takes beside its payload, about.
+const DISPATCH_BYTES: usize = 512;
 /// Under this the lane is filled from the index.
 const LANE_LOW: usize = 64;
 /// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
@@ -35,7 +37,7 @@ pub struct Lane {
     queue: VecDeque<Dispatch>,
     queue_bytes: usize,
     /// In the queue, in flight, or sent with an outcome that is not durable yet.
-    held: HashSet<DeliveryId>,
+    held: IdSet<Delivery>,
     in_flight: usize,
     /// Sent since the last request was over.
     unanswered: usize,
@@ -48,7 +50,7 @@ pub struct Lane {
     /// While reading: where reading has to begin again afterwards, because something was noted there meanwhile.
     low: Option<Place>,
     /// While reading: what ended meanwhile. The slice may be older than that and still have it.
-    settled: HashSet<DeliveryId>,
+    settled: IdSet<Delivery>,
     /// What the receiver of a webhook with `handshake` allows; until it has been asked, one request at a time.
     grant: Option<Grant>,
     /// Somebody asked for it to be tried now: the next request is a probe that need not wait for its turn.
@@ -82,7 +84,7 @@ impl Lane {
             state,
             queue: VecDeque::new(),
             queue_bytes: 0,
-            held: HashSet::new(),
+            held: IdSet::default(),
             in_flight: 0,
             unanswered: 0,
             unrecorded: 0,
@@ -90,7 +92,7 @@ impl Lane {
             more: None,
             reading: false,
             low: None,
-            settled: HashSet::new(),
+            settled: IdSet::default(),
             grant: None,
             hurried: false,
             rate_next_ms: 0.0,
@@ -100,11 +102,12 @@ impl Lane {
     }
 
     /// A delivery that was just committed and is due: kept in memory if nothing that is due stands before it in the index.
-    pub fn offer(&mut self, dispatch: Dispatch) {
+    /// `has_room`: the lanes together hold little, so this one may hold more than its own share.
+    pub fn offer(&mut self, dispatch: Dispatch, has_room: bool) {
         let behind = self.more.is_some_and(|more| more <= dispatch.due) || self.reading;
         let full = self.queue.len() >= LANE_DELIVERIES_MAX || self.queue_bytes >= LANE_BYTES_MAX;
         let place = (dispatch.due, dispatch.delivery_id);
-        if behind || full {
+        if behind || full && !has_room {
             self.note_due(dispatch.due);
             return;
         }
@@ -114,7 +117,7 @@ impl Lane {
 
     fn push(&mut self, dispatch: Dispatch) {
         if self.held.insert(dispatch.delivery_id) {
-            self.queue_bytes += dispatch.data.len();
+            self.queue_bytes += bytes_of(&dispatch);
             self.queue.push_back(dispatch);
         }
     }
@@ -248,7 +251,7 @@ impl Lane {
     /// Takes the next delivery to be sent.
     pub fn take(&mut self, now: Time) -> Option<Dispatch> {
         let dispatch = self.queue.pop_front()?;
-        self.queue_bytes = self.queue_bytes.saturating_sub(dispatch.data.len());
+        self.queue_bytes = self.queue_bytes.saturating_sub(bytes_of(&dispatch));
         self.hurried = false;
         self.in_flight += 1;
         self.unanswered += 1;
@@ -296,8 +299,13 @@ impl Lane {
         self.queue.retain(|dispatch| dispatch.delivery_id != delivery);
         if self.queue.len() < before {
             self.held.remove(&delivery);
-            self.queue_bytes = self.queue.iter().map(|dispatch| dispatch.data.len()).sum();
+            self.queue_bytes = self.queue.iter().map(bytes_of).sum();
         }
+    }
+
+    /// Memory that its waiting deliveries take, about.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes
     }
 
     pub fn in_flight(&self) -> usize {
@@ -314,6 +322,10 @@ impl Lane {
         let is_held_back = self.rate().is_some() && self.rate_next_ms > now.0 as f64;
         self.queue.is_empty() && self.held.is_empty() && self.more.is_none() && !self.reading && !is_held_back
     }
+}
+
+fn bytes_of(dispatch: &Dispatch) -> usize {
+    DISPATCH_BYTES + dispatch.data.len()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,12 +4,12 @@
 //! something that happens to it, brings it back.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use crate::model::Time;
-use crate::model::id::{AppId, DeliveryId, WebhookId};
-use crate::model::webhook::{Status, Webhook, WebhookState};
+use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
+use crate::model::webhook::{Status, WebhookState};
+use crate::model::{App, Delivery, Time, Webhook};
 use crate::store::due::{Place, Slice};
 use crate::store::{Dispatch, Effects, Registry};
 
@@ -17,15 +17,17 @@ use super::super::handshake::Grant;
 use super::lane::{Lane, Need};
 
 pub struct Lanes {
-    lanes: HashMap<WebhookId, Lane>,
+    lanes: IdMap<Webhook, Lane>,
+    /// Memory that all their waiting deliveries take, about.
+    queued_bytes: usize,
     /// Apps with something to send, and their webhooks, in turn.
     ring: VecDeque<AppId>,
-    of_app: HashMap<AppId, VecDeque<WebhookId>>,
+    of_app: IdMap<App, VecDeque<WebhookId>>,
     timers: BinaryHeap<Reverse<(Time, WebhookId)>>,
     /// Lanes to be filled from the index.
     pub reads: Vec<(WebhookId, Option<Place>)>,
     /// Handed out, and not yet durable.
-    outstanding: HashMap<DeliveryId, WebhookId>,
+    outstanding: IdMap<Delivery, WebhookId>,
     in_flight_max: usize,
 }
 
@@ -36,18 +38,21 @@ const DIVIDED_SLOTS_MIN: usize = 100;
 /// hang, and there is still a slot for the next one, while those that answer go on.
 const UNDIVIDED_PARTS: (f64, f64) = (0.5, 0.75);
 const UNANSWERED_MAX: usize = 2;
+/// What may wait in memory over all lanes before each is held to its own share.
+const LANES_BYTES_MAX: usize = 32 << 20;
 /// How long a delivery whose outcome could not be written waits before it is sent again.
 const LOST_WAIT_MS: i64 = 5_000;
 
 impl Lanes {
     pub fn new(in_flight_max: usize) -> Lanes {
         Lanes {
-            lanes: HashMap::new(),
+            lanes: IdMap::default(),
+            queued_bytes: 0,
             ring: VecDeque::new(),
-            of_app: HashMap::new(),
+            of_app: IdMap::default(),
             timers: BinaryHeap::new(),
             reads: Vec::new(),
-            outstanding: HashMap::new(),
+            outstanding: IdMap::default(),
             in_flight_max,
         }
     }
@@ -91,7 +96,8 @@ impl Lanes {
         for dispatch in effects.fresh {
             let id = dispatch.webhook_id;
             self.lane(id, registry, &state);
-            self.change(id, now, |lane| lane.offer(dispatch));
+            let has_room = self.queued_bytes < LANES_BYTES_MAX;
+            self.change(id, now, |lane| lane.offer(dispatch, has_room));
         }
     }
 
@@ -113,12 +119,15 @@ impl Lanes {
             }
         }
         self.lanes.retain(|id, lane| registry.webhooks.contains_key(id) || lane.in_flight() > 0);
+        self.queued_bytes = self.lanes.values().map(Lane::queue_bytes).sum();
     }
 
     /// Changes a lane, and puts it where it belongs afterwards.
     fn change(&mut self, id: WebhookId, now: Time, change: impl FnOnce(&mut Lane)) {
         if let Some(lane) = self.lanes.get_mut(&id) {
+            let before = lane.queue_bytes();
             change(lane);
+            self.queued_bytes = (self.queued_bytes + lane.queue_bytes()).saturating_sub(before);
             self.settle(id, now);
         }
     }
@@ -168,7 +177,9 @@ impl Lanes {
                 }
                 continue;
             }
+            let before = lane.queue_bytes();
             let taken = if may_send { lane.take(now) } else { None };
+            self.queued_bytes = (self.queued_bytes + lane.queue_bytes()).saturating_sub(before);
             let webhook = lane.webhook.clone();
             let again = lane.may_send(now);
             lane.is_in_ring = again;

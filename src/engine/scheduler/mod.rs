@@ -228,6 +228,7 @@ impl Scheduler {
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
         self.flying.spawn(async move {
             let finished = courier.carry(&dispatch, &webhook, prepared).await;
+            courier.show(&dispatch, &finished);
             if webhook.handshake {
                 let grant = courier.handshakes.grant(&webhook, courier.clock.now());
                 let _ = messages.send(Message::Allowed(webhook.id, grant));

@@ -118,6 +118,11 @@ impl Sender {
         self.pool.idle()
     }
 
+    /// Closes the connections that wait for their next request, because where requests may go has changed.
+    pub fn forget_connections(&self) {
+        self.pool.clear();
+    }
+
     /// Sends one request. Dropping the future gives it up and closes its connection.
     pub async fn send(&self, request: &Request) -> Exchange {
         let started = Instant::now();
@@ -137,6 +142,7 @@ impl Sender {
     ) -> Result<(), Failure> {
         let deadline = started + request.timeout;
         let origin = &request.target.origin;
+        let age = self.pool.age();
         let connect_by = deadline.min(started + request.connect_timeout);
         let (idle, addresses) = in_time(connect_by, self.find(origin, &mut answer.timings)).await?;
 
@@ -144,7 +150,7 @@ impl Sender {
         if let Some(link) = idle {
             answer.timings.dns = None;
             *remote = Some(link.remote);
-            match self.exchange(link, request, deadline, answer).await {
+            match self.exchange(link, age, request, deadline, answer).await {
                 Exchanged::Done(ended) => return ended,
                 // This is still the same attempt, on a connection of its own, with all the time to connect.
                 Exchanged::NeverLeft(_) => connect_by = deadline.min(Instant::now() + request.connect_timeout),
@@ -155,18 +161,25 @@ impl Sender {
         let opening = Box::pin(self.open(origin, &addresses, &mut answer.timings));
         let link = in_time(connect_by, opening).await?;
         *remote = Some(link.remote);
-        match self.exchange(link, request, deadline, answer).await {
+        match self.exchange(link, age, request, deadline, answer).await {
             Exchanged::Done(ended) => ended,
             Exchanged::NeverLeft(failure) => Err(failure),
         }
     }
 
     /// Sends the request on `link`, which goes back to the pool if it can be used again.
-    async fn exchange(&self, mut link: Link, request: &Request, deadline: Instant, answer: &mut Answer) -> Exchanged {
+    async fn exchange(
+        &self,
+        mut link: Link,
+        age: u64,
+        request: &Request,
+        deadline: Instant,
+        answer: &mut Answer,
+    ) -> Exchanged {
         match timeout_at(deadline, converse(&mut link, request, answer)).await {
             Ok(Ok(end)) => {
                 if end == End::Whole && link.is_idle() {
-                    self.pool.put(&request.target.origin, link, Instant::now());
+                    self.pool.put(&request.target.origin, link, Instant::now(), age);
                 }
                 Exchanged::Done(Ok(()))
             }

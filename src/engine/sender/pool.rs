@@ -23,6 +23,8 @@ pub(super) struct Pool {
 struct Origins {
     known: HashMap<Arc<Origin>, Known>,
     idle: usize,
+    /// Rises when everything is forgotten: what was opened before is not taken back.
+    age: u64,
 }
 
 #[derive(Default)]
@@ -61,7 +63,7 @@ impl Pool {
         // Expired connections are closed after the lock is released.
         let mut expired = Vec::new();
         let mut origins = self.lock();
-        let Origins { known, idle } = &mut *origins;
+        let Origins { known, idle, .. } = &mut *origins;
         let found = match known.get_mut(origin) {
             Some(known) => known.find(origin, now, idle, &mut expired),
             None => match &origin.literal {
@@ -80,11 +82,20 @@ impl Pool {
         origins.known.entry(origin.clone()).or_default().addresses = Some(Resolved { addresses, until });
     }
 
-    /// Takes a connection back; over the limits it is closed instead.
-    pub fn put(&self, origin: &Arc<Origin>, link: Link, now: Instant) {
+    /// What `put` wants to hear of, asked before the connection is found or opened.
+    pub fn age(&self) -> u64 {
+        self.lock().age
+    }
+
+    /// Takes a connection back that was found or opened at `age`; over the limits, or too old, it is closed instead.
+    pub fn put(&self, origin: &Arc<Origin>, link: Link, now: Instant, age: u64) {
         let mut surplus = None;
         let mut origins = self.lock();
-        let Origins { known, idle } = &mut *origins;
+        if origins.age != age {
+            drop(origins);
+            return drop(link);
+        }
+        let Origins { known, idle, .. } = &mut *origins;
         let entry = match known.get_mut(origin) {
             Some(entry) => entry,
             None => known.entry(origin.clone()).or_default(),
@@ -103,13 +114,22 @@ impl Pool {
     pub fn sweep(&self, now: Instant) {
         let mut dead = Vec::new();
         let mut origins = self.lock();
-        let Origins { known, idle } = &mut *origins;
+        let Origins { known, idle, .. } = &mut *origins;
         known.retain(|_, known| {
             dead.extend(known.idle.extract_if(.., |idle| idle.is_over(now)));
             !known.idle.is_empty() || known.addresses.as_ref().is_some_and(|resolved| now < resolved.until)
         });
         *idle -= dead.len();
         drop(origins);
+    }
+
+    /// Forgets everything; connections in use are closed when they come back.
+    pub fn clear(&self) {
+        let mut origins = self.lock();
+        let age = origins.age + 1;
+        let forgotten = std::mem::replace(&mut *origins, Origins { age, ..Origins::default() });
+        drop(origins);
+        drop(forgotten);
     }
 
     /// Connections kept idle, over all origins.
@@ -188,7 +208,7 @@ mod tests {
             let origin = origin(&format!("http://192.0.2.{nth}/"));
             for _ in 0..=IDLE_PER_ORIGIN_MAX {
                 let (link, far) = idle_link(&origin.host).await;
-                pool.put(&origin, link, now);
+                pool.put(&origin, link, now, pool.age());
                 far_ends.push(far);
             }
             assert_eq!(pool.idle(), ((nth + 1) * IDLE_PER_ORIGIN_MAX).min(IDLE_MAX));
@@ -204,7 +224,7 @@ mod tests {
         let mut far_ends = Vec::new();
         for _ in 0..3 {
             let (link, far) = idle_link(&origin.host).await;
-            pool.put(&origin, link, now);
+            pool.put(&origin, link, now, pool.age());
             far_ends.push(far);
         }
         let Found::Ways(Some(taken), _) = pool.find(&origin, now) else { panic!("none found") };
@@ -214,6 +234,22 @@ mod tests {
         assert_eq!(pool.idle(), 2);
         assert!(matches!(pool.find(&origin, now + IDLE_LIFE), Found::Ways(None, _)));
         assert_eq!(pool.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn once_everything_is_forgotten_what_was_in_use_is_not_taken_back() {
+        let (pool, now) = (Pool::default(), Instant::now());
+        let origin = origin("http://192.0.2.1/");
+        let age = pool.age();
+        let (idle, _far) = idle_link(&origin.host).await;
+        let (used, mut far_of_used) = idle_link(&origin.host).await;
+        pool.put(&origin, idle, now, age);
+        pool.clear();
+        assert_eq!(pool.idle(), 0);
+        pool.put(&origin, used, now, age);
+        assert_eq!(pool.idle(), 0);
+        let closed = tokio::io::AsyncReadExt::read(&mut far_of_used, &mut [0]).await;
+        assert_eq!(closed.unwrap(), 0);
     }
 
     #[test]

@@ -44,6 +44,8 @@ const METADATA_V4: &[[u8; 4]] = &[
     [169, 254, 170, 23],  // AWS EKS pod identity
     [169, 254, 42, 42],   // Scaleway
     [169, 254, 0, 23],    // Tencent
+    [169, 254, 169, 250], // Rancher
+    [169, 254, 169, 252], // Google Kubernetes Engine
     [168, 63, 129, 16],   // Azure wire server
     [100, 100, 100, 200], // Alibaba
     [192, 0, 0, 192],     // Oracle classic
@@ -56,6 +58,7 @@ const METADATA_V6: &[[u16; 8]] = &[
     [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254],       // Google
     [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42],        // Scaleway
     [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], // Oracle
+    [0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1],    // Akamai (Linode)
     [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe],    // OpenStack
 ];
 
@@ -69,6 +72,11 @@ const METADATA_NAMES: &[&str] = &[
     "metadata.tencentyun.com",
     "instance-data",
     "instance-data.ec2.internal",
+    "rancher-metadata",
+    "metadata.platformequinix.com",
+    "metadata.packet.net",
+    "metadata.exoscale.com",
+    "api.metadata.cloud.ibm.com",
 ];
 
 /// Whether the address, or any IPv4 address it carries, is a cloud's metadata service.

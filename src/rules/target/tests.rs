@@ -361,6 +361,23 @@ fn every_refused_address_gives_the_same_words() {
 }
 
 #[test]
+fn ports_of_other_protocols_are_open_where_the_host_itself_is_named() {
+    let named = policy(&["erp", "*.corp.internal", "10.0.0.5", "hooks.example.com", "192.168.0.0/16", "fd00::5"], &[]);
+    passes(
+        &list(
+            "http://erp:6379/ http://a.corp.internal:22/ http://10.0.0.5:6000/ http://hooks.example.com:25/
+         http://[fd00::5]:6667/ http://[::ffff:10.0.0.5]:6379/",
+        ),
+        &named,
+    );
+    refuses(&["http://192.168.0.5:6379/", "http://other.example.com:25/", "http://10.0.0.6:6379/"], &named);
+    // Judged again at every connect: the settings may have changed since.
+    assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &named).is_ok());
+    assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &Policy::default()).is_err());
+    assert!(dial("erp", &["10.0.0.7"], 6379, &named).is_ok());
+}
+
+#[test]
 fn the_port_list_can_be_searched() {
     assert!(BLOCKED_PORTS.is_sorted());
 }

@@ -9,6 +9,7 @@ use crate::model::webhook::Webhook;
 use crate::model::{ApiKey, App};
 
 use super::super::command::{Caller, Deed, Receipt};
+use super::super::effects::Noted;
 use super::super::reads::AuditRow;
 use super::super::tables::{self, Table};
 use super::Judged;
@@ -37,6 +38,14 @@ impl OnState<'_> {
             changes: Some(changes.to_string()),
             app_id: about.app,
         };
+        if let Some(by) = by {
+            self.effects.noted.push(Noted {
+                action: row.action.clone(),
+                target: row.target.clone(),
+                request_id: by.request_id.clone(),
+                key_id: by.key,
+            });
+        }
         self.draft.put(Table::Audit, tables::one(id), &row);
     }
 

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::{AppId, EventId, Id, Stamp, WebhookId};
+use crate::model::id::{AppId, EventId, Id, IdMap, Stamp, WebhookId};
 use crate::model::webhook::WebhookState;
-use crate::model::{Event, Time};
+use crate::model::{Event, Time, Webhook};
 use crate::rules::fanout::Fanout;
 
 use super::command::{Applied, Caller, Command, Deed, Keep, Order, Receipt, Refusal};
@@ -136,7 +136,7 @@ pub struct OnPartition<'a> {
     /// Answers that this batch adds to it.
     pub answered: Vec<(Fingerprint, EventId)>,
     /// States as this batch has them.
-    pub states: HashMap<WebhookId, WebhookState>,
+    pub states: IdMap<Webhook, WebhookState>,
     pub effects: Effects,
     /// Commands that follow from this batch, in other files.
     pub follow: Vec<Order>,
@@ -214,6 +214,7 @@ impl OnPartition<'_> {
     /// Everything that is left to be written before the commit.
     pub fn finish(&mut self) {
         self.figures.flush(&mut self.draft);
+        self.effects.states.extend(self.states.iter().map(|(id, state)| (*id, *state)));
     }
 }
 

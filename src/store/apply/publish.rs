@@ -303,7 +303,9 @@ impl OnPartition<'_> {
         if let Some(job) = making.job {
             self.figures.sums(&self.draft, Owner::from_u128(job.as_u128()))?.sums.deliveries += 1;
         }
-        self.effects.fed.push(webhook.id);
+        if self.effects.fed.last() != Some(&webhook.id) {
+            self.effects.fed.push(webhook.id);
+        }
         self.effects.newest = self.effects.newest.max(Some(delivery.id));
         Ok(delivery)
     }

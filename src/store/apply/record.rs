@@ -143,6 +143,7 @@ impl OnPartition<'_> {
             return Ok(());
         }
         delivery.completed_at = Some(at);
+        self.effects.finals.count(status);
         if let Some(end) = was.expires_at {
             self.draft.remove(Table::Ends, tables::end(end, was.id));
         }
@@ -192,7 +193,6 @@ impl OnPartition<'_> {
         let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
         self.figures.sums(&self.draft, webhook.id)?.state = state;
         self.states.insert(webhook.id, state);
-        self.effects.states.push((webhook.id, state));
         for change in changes {
             self.tell_change(webhook, change, finished, state.sequence);
         }
@@ -223,22 +223,21 @@ impl OnPartition<'_> {
         if kind == "webhook.disabled" && webhook.status == Status::Disabled {
             return;
         }
-        self.tell(webhook, kind, &reason, &format!("{kind}:{}:{sequence}", webhook.id), &[]);
+        self.effects.told.push(Told { webhook_id: webhook.id, delivery: None, kind, reason: reason.clone() });
+        self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}:{sequence}", webhook.id), &[]));
     }
 
     fn tell_exhausted(&mut self, webhook: &Webhook, delivery: &Delivery) {
+        let kind = "delivery.exhausted";
+        let reason = delivery.last_error.clone().unwrap_or_default();
+        let about = Some((delivery.event_id, delivery.id));
+        self.effects.told.push(Told { webhook_id: webhook.id, delivery: about, kind, reason: reason.clone() });
+        // An event about an event of ours would never end.
         if patterns::is_system(&delivery.event_type) {
             return;
         }
-        let reason = delivery.last_error.clone().unwrap_or_default();
         let ids = [("delivery_id", delivery.id.to_string()), ("event_id", delivery.event_id.to_string())];
-        self.tell(webhook, "delivery.exhausted", &reason, &format!("delivery.exhausted:{}", delivery.id), &ids);
-    }
-
-    /// Tells people, by an event and in the log.
-    fn tell(&mut self, webhook: &Webhook, kind: &'static str, reason: &str, event_id: &str, ids: &[(&str, String)]) {
-        self.follow.push(notice::about(webhook, kind, reason, event_id, ids));
-        self.effects.told.push(Told { webhook_id: webhook.id, kind, reason: reason.to_owned() });
+        self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}", delivery.id), &ids));
     }
 
     /// When a delivery that ends at `at` has ended: with its webhook, if that was removed.

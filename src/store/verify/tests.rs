@@ -112,6 +112,7 @@ fn webhook(ordered: Ordered) -> Webhook {
         created_at: NOW,
         updated_at: NOW,
         version: 0,
+        secret_headers: Vec::new(),
     }
 }
 

@@ -60,6 +60,22 @@ fn a_mask_sent_back_leaves_the_credential() {
 }
 
 #[test]
+fn a_secret_header_keeps_its_value_and_stays_secret() {
+    let mut before = webhook();
+    before.headers.insert("X-Token".to_owned(), "opens".to_owned());
+    before.headers.insert("X-Door".to_owned(), "opens too".to_owned());
+    before.secret_headers = vec!["x-door".to_owned()];
+    let masks = r#"{"headers":{"X-Token":"********","X-Door":"********"}}"#;
+    assert_eq!(patch(&before, masks), Ok(before.clone()));
+    assert_eq!(patch(&before, r#"{"secret_headers":[]}"#), Err(vec!["/secret_headers".to_owned()]));
+    let anew = patch(&before, r#"{"secret_headers":null,"headers":{"X-Door":"is open"}}"#).unwrap();
+    assert_eq!((anew.headers["X-Door"].as_str(), anew.secret_headers.len()), ("is open", 0));
+    let shown =
+        serde_json::to_value(super::super::webhook_view::WebhookView::new(&before, &Default::default())).unwrap();
+    assert_eq!(shown["headers"], serde_json::json!({ "X-A": "1", "X-Door": "********", "X-Token": "********" }));
+}
+
+#[test]
 fn a_mask_where_there_is_no_credential_is_refused() {
     assert_eq!(
         patch(&webhook(), r#"{"auth":{"type":"bearer","token":"********"}}"#),

@@ -65,7 +65,7 @@ fn what_ended_while_reading_is_not_sent_again() {
 fn what_is_due_in_memory_stands_behind_what_is_due_in_the_index() {
     let mut lane = lane();
     lane.note_due(Time(1_000));
-    lane.offer(dispatch(9, Time(5_000)));
+    lane.offer(dispatch(9, Time(5_000)), false);
     assert_eq!(reading(&mut lane), None);
     lane.fill(slice(&[(1, 1_000), (9, 5_000)], None));
     assert_eq!(sent(&mut lane), [1, 9]);
@@ -75,19 +75,31 @@ fn what_is_due_in_memory_stands_behind_what_is_due_in_the_index() {
 fn a_backlog_stays_in_the_index() {
     let mut lane = lane();
     for id in 0..2 * LANE_DELIVERIES_MAX as u128 {
-        lane.offer(dispatch(id, Time(1_000 + id as i64)));
+        lane.offer(dispatch(id, Time(1_000 + id as i64)), false);
     }
     assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX);
     lane.take(NOW);
     assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX - 1);
-    lane.offer(dispatch(5_000, Time(6_000)));
+    lane.offer(dispatch(5_000, Time(6_000)), false);
     assert_eq!(lane.queue.len(), LANE_DELIVERIES_MAX - 1, "it stands behind the others");
+}
+
+#[test]
+fn where_there_is_room_a_backlog_waits_in_memory_until_some_of_it_is_in_the_index() {
+    let mut lane = lane();
+    for id in 0..2 * LANE_DELIVERIES_MAX as u128 {
+        lane.offer(dispatch(id, Time(1_000 + id as i64)), true);
+    }
+    assert_eq!(lane.queue.len(), 2 * LANE_DELIVERIES_MAX);
+    lane.offer(dispatch(5_000, Time(5_000)), false);
+    lane.offer(dispatch(5_001, Time(5_001)), true);
+    assert_eq!(lane.queue.len(), 2 * LANE_DELIVERIES_MAX, "it stands behind one that is not in memory");
 }
 
 #[test]
 fn what_was_given_up_is_found_again() {
     let mut lane = lane();
-    lane.offer(dispatch(1, Time(1_000)));
+    lane.offer(dispatch(1, Time(1_000)), false);
     assert_eq!(sent(&mut lane), [1]);
     lane.finished();
     lane.given_up(delivery_id(1), Time(1_005_000));
@@ -98,7 +110,7 @@ fn what_was_given_up_is_found_again() {
 #[test]
 fn a_rate_that_still_holds_is_not_forgotten() {
     let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))), WebhookState::default());
-    lane.offer(dispatch(1, NOW));
+    lane.offer(dispatch(1, NOW), false);
     assert_eq!(sent(&mut lane), [1]);
     lane.finished();
     lane.recorded(delivery_id(1));
@@ -116,7 +128,7 @@ fn a_rate_is_smooth_whatever_its_interval() {
             let now = NOW.plus_ms(ms);
             while lane.queue.len() < 10 {
                 id += 1;
-                lane.offer(dispatch(id, Time(1_000)));
+                lane.offer(dispatch(id, Time(1_000)), false);
             }
             while lane.may_send(now) {
                 let sent = lane.take(now).unwrap();

@@ -1,0 +1,171 @@
+//! What only the running daemon knows: whether it is ready, what waits, and what it has counted.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::Site;
+use super::finding::Finding;
+use super::machine::bytes;
+use crate::cli::client::{Call, Client};
+use crate::cli::moment::now_ms;
+use crate::config::duration_text;
+use crate::model::Time;
+
+/// The oldest due delivery may be this late before it is worth a look.
+const LATE_MS: i64 = 10 * 60_000;
+/// Shares of a limit that are worth a look.
+const NEARLY: f64 = 0.8;
+
+/// Whether it answers, and to this key.
+pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) -> bool {
+    let ready = match client.peek("/readyz", None).await {
+        Ok((_, body)) => serde_json::from_slice::<Value>(&body).unwrap_or_default(),
+        Err(error) => {
+            let fix = "start it (systemctl start postrider, or `postrider serve`) and look at its log (journalctl -u \
+                       postrider); if it runs elsewhere, give --url. --offline leaves this out";
+            findings.push(Finding::fail("daemon", error, fix));
+            return false;
+        }
+    };
+    findings.extend(readiness(&ready));
+    let key = site.settings.metrics.key.as_ref().map(|key| key.expose());
+    if let Ok((StatusCode::OK, body)) = client.peek("/metrics", key).await {
+        findings.extend(figures(&String::from_utf8_lossy(&body)));
+    }
+    match client.value(Call::get(&["stats"])).await {
+        Ok(stats) => {
+            findings.push(backlog(&stats, now_ms()));
+            true
+        }
+        Err(exit) => {
+            let said = exit.text();
+            let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let fix = "give a key of yours with --token or POSTRIDER_TOKEN; the first one is in first-key of the data \
+                       directory. Without it webhooks cannot be looked at";
+            findings.push(Finding::fail("key", said, fix));
+            false
+        }
+    }
+}
+
+fn readiness(ready: &Value) -> Vec<Finding> {
+    let each = |name: &str| ready[name].as_array().cloned().unwrap_or_default();
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let mut findings: Vec<Finding> = each("reasons")
+        .iter()
+        .map(|reason| Finding::fail("daemon", text(reason, "detail"), fix_of(&text(reason, "code"))))
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok("daemon", "it is ready"));
+    }
+    findings
+}
+
+fn fix_of(code: &str) -> &'static str {
+    match code {
+        "disk_full" => "free space on the disk of data_dir; no restart is needed",
+        "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
+        "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
+        "queue_full" => "the disk does not keep up: look at disk_sync above, and at what else writes to it",
+        "stopping" => "wait, or look why it was told to stop",
+        _ => "read the log",
+    }
+}
+
+/// How late the oldest due delivery is; failing and paused webhooks are told one by one.
+fn backlog(stats: &Value, now_ms: i64) -> Finding {
+    const CHECK: &str = "backlog";
+    let waiting = stats["backlog"].as_u64().unwrap_or(0);
+    let due = stats["oldest_due"].as_str().and_then(|text| text.parse::<Time>().ok());
+    let late_ms = due.map_or(0, |due| now_ms - due.0).max(0);
+    let detail = format!(
+        "deliveries that are not final: {waiting}; the oldest due one is {} late",
+        duration_text(late_ms / 1_000 * 1_000)
+    );
+    match late_ms {
+        0 => Finding::ok(CHECK, format!("deliveries that are not final: {waiting}; none is late")),
+        late if late < LATE_MS => Finding::ok(CHECK, detail),
+        _ => Finding::warn(
+            CHECK,
+            detail,
+            "a paused or failing webhook holds back its own (see below); else raise delivery.max_in_flight, or the \
+             webhook's own max_in_flight",
+        ),
+    }
+}
+
+/// What stands out of the metrics.
+fn figures(text: &str) -> Vec<Finding> {
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    let share = |of: &str, most: &str| Some((value(of)?, value(most)?)).filter(|(_, most)| *most > 0.0);
+    let mut findings = Vec::new();
+    if let Some(damaged) = value("postrider_rows_damaged_total").filter(|count| *count > 0.0) {
+        let fix = "`postrider verify` names them; look at the disk and at memory, and restore a backup";
+        findings.push(Finding::fail("rows", format!("{damaged} rows did not read back as they were written"), fix));
+    }
+    if let Some((used, most)) = share("postrider_in_flight", "postrider_in_flight_max").filter(|(a, b)| a >= b) {
+        let fix = "receivers are slow: lower their timeout_ms, or raise delivery.max_in_flight";
+        findings.push(Finding::warn("in_flight", format!("{used} of {most} requests are under way"), fix));
+    }
+    if let Some((used, most)) = share("postrider_publish_queue", "postrider_publish_queue_max")
+        && used >= most * NEARLY
+    {
+        let fix = "the disk does not keep up: look at disk_sync above";
+        findings.push(Finding::warn("publish_queue", format!("{used} of {most} publishes wait"), fix));
+    }
+    if let Some((used, most)) = share("process_open_fds", "process_max_fds") {
+        let detail = format!("the daemon has {used} open of {most}");
+        findings.push(match used >= most * NEARLY {
+            true => Finding::warn("open_files", detail, "raise LimitNOFILE of its unit (systemctl edit postrider)"),
+            false => Finding::ok("open_files", detail),
+        });
+    }
+    if let Some(resident) = value("process_resident_memory_bytes") {
+        findings.push(Finding::ok("memory", format!("{} resident", bytes(resident as u64))));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::doctor::finding::Grade;
+
+    #[test]
+    fn every_reason_has_a_fix_of_its_own() {
+        let codes = ["disk_full", "clock_distrusted", "storage_failing", "queue_full", "stopping"];
+        let fixes: std::collections::BTreeSet<_> = codes.iter().map(|code| fix_of(code)).collect();
+        assert_eq!(fixes.len(), codes.len());
+        assert!(!fixes.contains(fix_of("something else")));
+        let ready = json!({ "reasons": [{ "code": "disk_full", "detail": "the disk is full" }], "warnings": [] });
+        let found = readiness(&ready);
+        assert_eq!((found.len(), found[0].grade, found[0].detail.as_str()), (1, Grade::Fail, "the disk is full"));
+        assert_eq!(readiness(&json!({ "reasons": [] }))[0].grade, Grade::Ok);
+    }
+
+    #[test]
+    fn lateness_is_judged_by_the_oldest() {
+        let now = 1_772_704_800_000;
+        let stats = |due: Value| json!({ "backlog": 7, "oldest_due": due });
+        let grade = |due: Value| backlog(&stats(due), now).grade;
+        assert_eq!(grade(Value::Null), Grade::Ok);
+        assert_eq!(grade(json!(Time(now - LATE_MS + 1).to_string())), Grade::Ok);
+        assert_eq!(grade(json!(Time(now - LATE_MS).to_string())), Grade::Warn);
+    }
+
+    #[test]
+    fn what_stands_out_of_the_metrics_is_told() {
+        let quiet = "postrider_rows_damaged_total 0\npostrider_in_flight 1\npostrider_in_flight_max 10\n\
+            process_open_fds 10\nprocess_max_fds 1024\n";
+        assert!(figures(quiet).iter().all(|finding| finding.grade == Grade::Ok));
+        let loud = "postrider_rows_damaged_total 1\npostrider_in_flight 10\npostrider_in_flight_max 10\n\
+            postrider_publish_queue 80\npostrider_publish_queue_max 100\nprocess_open_fds 900\nprocess_max_fds 1024\n";
+        let grades: Vec<_> = figures(loud).iter().map(|finding| finding.grade).collect();
+        assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn]);
+    }
+}

@@ -1,0 +1,114 @@
+//! The files: whether they are there, and whether only those can read them who should.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::Site;
+use super::finding::Finding;
+use crate::server::{Tls, TlsFiles};
+
+const OF_OTHERS: u32 = 0o007;
+const OF_ANYBODY_ELSE: u32 = 0o077;
+
+pub(super) fn look(site: &Site) -> Vec<Finding> {
+    let mut findings = data_dir(&site.data_dir);
+    let settings = &site.settings;
+    let key_files = [("admin_key_file", &settings.admin_key_file), ("master_key_file", &settings.master_key_file)];
+    let tls = [("server.tls_key", &settings.server.tls_key)];
+    for (name, file) in key_files.into_iter().chain(tls).filter_map(|(name, file)| Some((name, file.as_ref()?))) {
+        findings.extend(secret_file(name, file));
+    }
+    let server = &settings.server;
+    if let (Some(cert), Some(key)) = (&server.tls_cert, &server.tls_key) {
+        let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: server.tls_client_ca.clone() };
+        findings.push(match Tls::load(files) {
+            Ok(_) => Finding::ok("tls", format!("{} and its key fit", cert.display())),
+            Err(why) => Finding::fail("tls", why, "mend server.tls_cert and server.tls_key, then reload the daemon"),
+        });
+    }
+    findings
+}
+
+fn data_dir(dir: &Path) -> Vec<Finding> {
+    const CHECK: &str = "data_dir";
+    let shown = dir.display();
+    let mode = match fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => metadata.permissions().mode(),
+        Ok(_) => {
+            let fix = "give another data_dir, or move the file away";
+            return vec![Finding::fail(CHECK, format!("{shown} is not a directory"), fix)];
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let fix = "the first start makes it; if there should be data, look at data_dir (`postrider config show`)";
+            return vec![Finding::warn(CHECK, format!("{shown} is not there"), fix)];
+        }
+        Err(error) => {
+            let fix = "run this as root, or as the user that the daemon runs as";
+            return vec![Finding::warn(CHECK, format!("{shown} cannot be looked into: {error}"), fix)];
+        }
+    };
+    let mut findings = Vec::new();
+    if mode & OF_ANYBODY_ELSE != 0 {
+        let detail = format!("{shown} has mode {:o}: others of this machine can look into it", mode & 0o777);
+        findings.push(Finding::fail(CHECK, detail, format!("chmod 700 {shown}")));
+    }
+    for name in ["first-key", "master.key", "state.redb", "journal"] {
+        findings.extend(secret_file(CHECK, &dir.join(name)).filter(|_| dir.join(name).exists()));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, format!("{shown}, for its owner alone")));
+    }
+    findings
+}
+
+/// None where all is well.
+fn secret_file(check: &'static str, file: &Path) -> Option<Finding> {
+    let shown = file.display();
+    match fs::metadata(file) {
+        Ok(metadata) => {
+            let mode = metadata.permissions().mode();
+            let detail = format!("{shown} has mode {:o}: it is not for its owner alone", mode & 0o777);
+            let fix = format!("chmod 600 {shown}; if it holds a key that others may have read, make a new one");
+            match mode & OF_ANYBODY_ELSE {
+                0 => None,
+                open if open & OF_OTHERS == 0 => Some(Finding::warn(check, detail, fix)),
+                _ => Some(Finding::fail(check, detail, fix)),
+            }
+        }
+        Err(error) => {
+            let fix = "run this as root, or mend the path";
+            Some(Finding::warn(check, format!("{shown} cannot be looked at: {error}"), fix))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::finding::Grade;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+
+    #[test]
+    fn a_directory_or_key_that_others_can_read_is_a_fail() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, key) = (folder.path(), folder.path().join("first-key"));
+        fs::write(&key, "secret").expect("a file");
+        set_mode(dir, 0o700);
+        set_mode(&key, 0o600);
+        assert_eq!(data_dir(dir)[0].grade, Grade::Ok);
+        set_mode(&key, 0o644);
+        let found = data_dir(dir);
+        assert_eq!((found.len(), found[0].grade), (1, Grade::Fail));
+        assert!(found[0].fix.as_ref().is_some_and(|fix| fix.starts_with("chmod 600 ")), "{found:?}");
+        set_mode(&key, 0o640);
+        assert_eq!(data_dir(dir)[0].grade, Grade::Warn);
+        set_mode(dir, 0o755);
+        assert_eq!(data_dir(dir)[0].grade, Grade::Fail);
+        assert_eq!(data_dir(&dir.join("nowhere"))[0].grade, Grade::Warn);
+        assert_eq!(data_dir(&key)[0].grade, Grade::Fail);
+    }
+}

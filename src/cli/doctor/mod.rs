@@ -1,0 +1,164 @@
+//! `postrider doctor`: looks at everything that makes deliveries fail, and says what to do about it. Works beside a running
+//! daemon, of which it asks what only that knows, and without one.
+//!
+//! Invariant: it changes nothing (but for `--accept-clock`, and one small file that it writes to measure the disk and
+//! removes), and it asks no receiver anything.
+
+mod daemon;
+mod files;
+mod finding;
+mod machine;
+mod webhooks;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use self::finding::{Finding, report};
+use super::client::{Call, Client};
+use super::screen::Output;
+use super::{Exit, SettingsFlags};
+use crate::config::{self, Listen, Loaded, Origin, Settings};
+
+/// Where the packaged service keeps its data, for a doctor that is started by hand beside it.
+const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
+
+/// Say what is wrong and what to do about it: settings, files, disk, clock, DNS, the daemon, failing webhooks
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider doctor
+  sudo postrider doctor                   beside the packaged service, with its data directory and its first key
+  postrider doctor -o json | jq '.checks[] | select(.status != \"OK\")'
+  postrider doctor --accept-clock         the clock is right: retention goes on
+
+Exit codes: 0 nothing is a FAIL, 1 something is.")]
+pub struct Doctor {
+    /// Look only at what can be seen without the daemon
+    #[arg(long, conflicts_with = "accept_clock")]
+    offline: bool,
+    /// Tell the daemon that the clock is right, so that retention goes on
+    #[arg(long)]
+    accept_clock: bool,
+    /// The daemon; else the address of the settings' `listen`
+    #[arg(long, env = "POSTRIDER_URL", hide_env_values = true, value_name = "URL")]
+    url: Option<String>,
+    /// An API key; else the administrator's of the settings, or the first key in the data directory
+    #[arg(long, env = "POSTRIDER_TOKEN", hide_env_values = true, value_name = "KEY")]
+    token: Option<String>,
+    #[command(flatten)]
+    settings: SettingsFlags,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Doctor {
+    pub async fn run(self) -> Result<(), Exit> {
+        let screen = self.output.screen();
+        let mut findings = Vec::new();
+        let loaded = self.settings.load();
+        findings.extend(settings(&loaded));
+        let place = match &loaded {
+            Ok(loaded) => Site::of(loaded),
+            // What can be seen with the defaults is better than nothing.
+            Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir },
+        };
+        if self.accept_clock {
+            let answer = self.client(&place)?.call(Call::post(&["clock", "accept"])).await?;
+            return screen.record(&answer.body);
+        }
+        findings.extend(files::look(&place));
+        findings.extend(machine::look(&place).await);
+        if !self.offline {
+            let client = self.client(&place)?;
+            let answers = daemon::look(&client, &place, &mut findings).await;
+            if answers {
+                webhooks::look(&client, &mut findings).await;
+            }
+        }
+        report(screen, &findings)
+    }
+
+    fn client(&self, site: &Site) -> Result<Client, Exit> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let url = given(&self.url).unwrap_or_else(|| url_of(&site.settings));
+        let token = given(&self.token).or_else(|| site.token());
+        Client::new(&url, token.as_deref())
+    }
+}
+
+/// What is looked at.
+struct Site {
+    settings: Settings,
+    /// The settings', or the packaged service's where nobody says and only that exists.
+    data_dir: PathBuf,
+}
+
+impl Site {
+    fn of(loaded: &Loaded) -> Site {
+        let settings = loaded.settings.clone();
+        let nobody_says = *loaded.origin("data_dir") == Origin::Default;
+        let of_service = Path::new(SERVICE_DATA_DIR);
+        let data_dir = match nobody_says && !settings.data_dir.exists() && of_service.exists() {
+            true => of_service.to_owned(),
+            false => settings.data_dir.clone(),
+        };
+        Site { settings, data_dir }
+    }
+
+    /// A key that may ask, where one can be read.
+    fn token(&self) -> Option<String> {
+        let admin = self.settings.admin_key.as_ref().map(|key| key.expose().to_owned());
+        let first = || std::fs::read_to_string(self.data_dir.join("first-key")).ok();
+        admin.or_else(first).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty())
+    }
+}
+
+/// How a client on this machine reaches what listens there.
+fn url_of(settings: &Settings) -> String {
+    let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
+    match (&settings.listen, &settings.server.public_url) {
+        (_, Some(public)) if scheme == "https" => public.clone(),
+        (Listen::Unix(path), _) => format!("unix:{}", path.display()),
+        (Listen::Tcp(addr), _) if addr.ip().is_unspecified() => {
+            let host = if addr.is_ipv4() { "127.0.0.1" } else { "[::1]" };
+            format!("{scheme}://{host}:{}", addr.port())
+        }
+        (Listen::Tcp(addr), _) => format!("{scheme}://{addr}"),
+    }
+}
+
+fn settings(loaded: &Result<Loaded, config::Error>) -> Vec<Finding> {
+    match loaded {
+        Ok(loaded) => {
+            let from = loaded.file.as_ref().map_or("no settings file".to_owned(), |file| file.display().to_string());
+            vec![Finding::ok("settings", format!("they are right ({from})"))]
+        }
+        Err(error) => {
+            let each = error.problems.iter().map(|problem| {
+                let fix = "mend it there; `postrider config default` prints every setting with its explanation";
+                Finding::fail("settings", problem.to_string(), fix)
+            });
+            each.collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemon_is_looked_for_where_it_listens() {
+        let listening = |listen: &str| Settings { listen: listen.parse().expect("an address"), ..Settings::default() };
+        assert_eq!(url_of(&listening("127.0.0.1:8080")), "http://127.0.0.1:8080");
+        assert_eq!(url_of(&listening("0.0.0.0:80")), "http://127.0.0.1:80");
+        assert_eq!(url_of(&listening("[::]:80")), "http://[::1]:80");
+        assert_eq!(url_of(&listening("unix:/run/p.sock")), "unix:/run/p.sock");
+        let mut secured = listening("0.0.0.0:443");
+        secured.server.tls_cert = Some("cert.pem".into());
+        assert_eq!(url_of(&secured), "https://127.0.0.1:443");
+        secured.server.public_url = Some("https://hooks.example.com".into());
+        assert_eq!(url_of(&secured), "https://hooks.example.com");
+    }
+}

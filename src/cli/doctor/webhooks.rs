@@ -1,0 +1,220 @@
+//! The webhooks that do not get what they should, each with why and what to do.
+
+use serde_json::Value;
+use tokio::net::lookup_host;
+
+use super::finding::Finding;
+use crate::cli::client::{Call, Client};
+use crate::cli::list;
+
+/// Pages of webhooks that are looked through.
+const PAGES_MAX: usize = 40;
+const PAGE_ROWS: u16 = 250;
+/// Webhooks that are told one by one.
+const TOLD_MAX: usize = 50;
+/// Failed attempts in a row up to which it may have been an accident.
+const ACCIDENTS_MAX: u64 = 1;
+
+pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
+    let webhooks = match all(client).await {
+        Ok(webhooks) => webhooks,
+        Err(said) => {
+            let fix = "give a key with the scopes webhooks:read and events:read";
+            return findings.push(Finding::warn("webhooks", said, fix));
+        }
+    };
+    let unwell: Vec<&Value> = webhooks.iter().filter(|webhook| is_unwell(webhook)).collect();
+    if unwell.is_empty() {
+        return findings.push(Finding::ok("webhooks", format!("{} webhooks, none failing or held", webhooks.len())));
+    }
+    for webhook in unwell.iter().take(TOLD_MAX) {
+        findings.push(one(client, webhook).await);
+    }
+    if unwell.len() > TOLD_MAX {
+        let more = format!("{} more webhooks fail or are held", unwell.len() - TOLD_MAX);
+        findings.push(Finding::warn("webhooks", more, "mend those above first; `postrider webhook list` shows all"));
+    }
+}
+
+async fn all(client: &Client) -> Result<Vec<Value>, String> {
+    let call = Call::get(&["webhooks"]).query("limit", Some(PAGE_ROWS));
+    let mut webhooks = Vec::new();
+    let mut next = call.clone();
+    for _ in 0..PAGES_MAX {
+        let page = list::page(client, &next).await.map_err(|exit| exit.text().trim().to_owned())?;
+        webhooks.extend(page.rows());
+        match page.next_cursor {
+            Some(cursor) => next = call.with_query("cursor", &cursor),
+            None => break,
+        }
+    }
+    Ok(webhooks)
+}
+
+fn is_unwell(webhook: &Value) -> bool {
+    let by_hand = webhook["disabled_reason"] == "manual";
+    match webhook["status"].as_str() {
+        Some("paused") => true,
+        Some("disabled") => !by_hand,
+        _ => webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0),
+    }
+}
+
+async fn one(client: &Client, webhook: &Value) -> Finding {
+    let text = |name: &str| webhook[name].as_str().unwrap_or_default();
+    let id = text("id");
+    let who = format!("{} ({id}, {})", text("name"), text("url"));
+    if webhook["status"] == "paused" {
+        let stats = client.value(Call::get(&["webhooks", id, "stats"])).await.unwrap_or_default();
+        let held = stats["pending_deliveries"].as_u64().unwrap_or(0);
+        let detail = format!("{who} is paused: {held} deliveries are held");
+        return Finding::warn("webhook", detail, format!("postrider webhook resume {id}"));
+    }
+    let last = Call::get(&["webhooks", id, "attempts"]).query("limit", Some(1));
+    let last = client.value(last).await.map(|page| page["data"][0].clone()).unwrap_or_default();
+    let failures = webhook["consecutive_failures"].as_u64().unwrap_or(0);
+    let (why, mut fix) = explained(&last, text("url"), &resolved(text("url")).await);
+    let what = match webhook["status"].as_str() {
+        Some("disabled") => {
+            fix = format!("{fix}. Then: postrider webhook enable {id}, and postrider replay --webhook {id} --missing");
+            format!("is disabled ({})", text("disabled_reason"))
+        }
+        _ if webhook["circuit"] != "closed" => {
+            fix = format!("{fix}. It is probed meanwhile; postrider webhook test {id} tries it now");
+            format!("fails: {failures} attempts in a row, so that it is only probed")
+        }
+        _ if failures <= ACCIDENTS_MAX => {
+            let detail = format!("{who}: the latest attempt failed, and will be made again. {why}");
+            return Finding::warn("webhook", detail, fix);
+        }
+        _ => format!("fails: {failures} attempts in a row"),
+    };
+    Finding::fail("webhook", format!("{who} {what}. {why}"), fix)
+}
+
+/// The addresses of the URL's host as this machine sees them, in words.
+async fn resolved(url: &str) -> String {
+    let Ok(url) = url::Url::parse(url) else { return String::new() };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return String::new() };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match lookup_host((bare, port)).await {
+        Ok(found) => {
+            let found: std::collections::BTreeSet<String> = found.map(|addr| addr.ip().to_string()).collect();
+            found.into_iter().collect::<Vec<_>>().join(", ")
+        }
+        Err(error) => format!("none ({error})"),
+    }
+}
+
+/// Why the last attempt failed, and what to do about it.
+fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
+    let text = |name: &str| attempt[name].as_str().unwrap_or_default();
+    let error = text("error");
+    let status = attempt["status_code"].as_u64();
+    let at = match text("remote_addr") {
+        "" => String::new(),
+        addr => format!(" at {addr}"),
+    };
+    let host = url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let why = |words: &str| format!("The last attempt{at}: {words}");
+    let (words, fix) = match text("outcome") {
+        "tls_error" => (
+            format!("{error}. The receiver's certificate is not one that this machine believes for {host}"),
+            "have the receiver renew its certificate or send its whole chain; for an authority of your own set tls.ca_pem \
+             of the webhook"
+                .to_owned(),
+        ),
+        "blocked_address" => (
+            format!("{error}. {host} is {addresses}, which is private or denied"),
+            format!("if it is meant to be reached, add {host} to delivery.allow of the settings and reload the daemon"),
+        ),
+        "connect_refused" => (
+            format!("{error}. Nothing listens there"),
+            "start the receiver, or mend the port of the URL; what waits is sent as soon as it answers".to_owned(),
+        ),
+        "connect_timeout" => (
+            format!("{error}. No answer to the connection"),
+            "look at firewalls between here and there, and whether the receiver runs".to_owned(),
+        ),
+        "dns_error" => (
+            format!("{error}. This machine finds {addresses} for {host}"),
+            "mend the host name of the URL, or the name server (/etc/resolv.conf)".to_owned(),
+        ),
+        "timeout" => (
+            format!("{error}. It was connected, and the answer took too long"),
+            "have the receiver answer first and work afterwards, or raise timeout_ms of the webhook".to_owned(),
+        ),
+        "connect_reset" => (
+            format!("{error}. The receiver closed the connection"),
+            "look at the receiver's log, and whether the URL's scheme is right".to_owned(),
+        ),
+        "http_status" => explained_status(status, error),
+        "request_error" => (
+            format!("{error}. The request could not be made, or the answer was no HTTP"),
+            "look at the URL's scheme and port, and at the webhook's headers and tls".to_owned(),
+        ),
+        "expired" => (error.to_owned(), "mend the receiver, then replay what it has not got".to_owned()),
+        "" => {
+            ("there is none that can still be read".to_owned(), "postrider webhook test tries it".to_owned())
+        }
+        other => (format!("{other} {error}"), "look at the attempt: postrider webhook attempts".to_owned()),
+    };
+    (why(&words), fix)
+}
+
+fn explained_status(status: Option<u64>, error: &str) -> (String, String) {
+    let status = status.unwrap_or(0);
+    let fix = match status {
+        401 | 403 => "look at the webhook's auth and secret: the receiver refuses them",
+        404 | 405 => "mend the URL or the method of the webhook",
+        410 => "the receiver says that it is gone for good: remove the webhook, or mend its URL",
+        429 => "the receiver wants less: set rate_limit_per_s or lower max_in_flight",
+        300..=399 => "redirects are not followed: give the URL that it leads to",
+        _ => "look at the receiver's log; the attempt has its answer's body: postrider attempt get",
+    };
+    (format!("it answered {status} {error}"), fix.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Outcome;
+
+    #[test]
+    fn who_is_unwell() {
+        let webhook = |status: &str, reason: Value, circuit: &str, failures: u64| json!({ "status": status, "disabled_reason": reason, "circuit": circuit, "consecutive_failures": failures });
+        assert!(!is_unwell(&webhook("enabled", Value::Null, "closed", 0)));
+        assert!(is_unwell(&webhook("enabled", Value::Null, "closed", 1)));
+        assert!(is_unwell(&webhook("enabled", Value::Null, "open", 0)));
+        assert!(is_unwell(&webhook("paused", Value::Null, "closed", 0)));
+        assert!(is_unwell(&webhook("disabled", json!("gone"), "closed", 0)));
+        assert!(!is_unwell(&webhook("disabled", json!("manual"), "closed", 9)), "somebody wanted that");
+    }
+
+    #[test]
+    fn every_outcome_has_a_fix_of_its_own() {
+        let failed = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::Success);
+        let fixes: BTreeSet<String> = failed
+            .clone()
+            .map(|outcome| {
+                let attempt = json!({ "outcome": outcome.as_str(), "error": outcome.phrase(), "status_code": 500 });
+                explained(&attempt, "https://hooks.example.com/x", "192.0.2.1").1
+            })
+            .collect();
+        assert_eq!(fixes.len(), failed.count());
+        let blocked = json!({ "outcome": "blocked_address", "error": "Address not allowed" });
+        let (why, fix) = explained(&blocked, "http://erp/x", "10.0.0.7");
+        assert!(why.contains("erp is 10.0.0.7") && fix.contains("add erp to delivery.allow"), "{why} {fix}");
+    }
+
+    #[test]
+    fn statuses_that_say_what_to_do_are_told_so() {
+        let fixes: BTreeSet<String> =
+            [401, 404, 410, 429, 302, 500].iter().map(|s| explained_status(Some(*s), "").1).collect();
+        assert_eq!(fixes.len(), 6);
+    }
+}

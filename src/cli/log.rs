@@ -1,0 +1,89 @@
+//! The daemon's log: to journald with its fields where journald reads stderr, else to stderr as text or JSON.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+use crate::config::{self, LogFormat};
+
+/// What journald names the program, and `journalctl -t` looks for.
+const IDENTIFIER: &str = "postrider";
+
+/// The running log, to have its level changed.
+pub struct Log(Option<reload::Handle<EnvFilter, Registry>>);
+
+impl Log {
+    /// Starts writing. A second call in one process keeps the first, and changes nothing.
+    pub fn start(log: &config::Log) -> Log {
+        let (filter, handle) = reload::Layer::new(filter(&log.level));
+        let filtered = tracing_subscriber::registry().with(filter);
+        let (layer, failed) = layer(log.format);
+        let started = filtered.with(layer).try_init().is_ok();
+        if let Some(error) = failed {
+            tracing::warn!(%error, "journald cannot be reached; the log goes to stderr");
+        }
+        Log(started.then_some(handle))
+    }
+
+    /// Writes by another level from now on.
+    pub fn set_level(&self, level: &str) {
+        if let Some(Err(error)) = self.0.as_ref().map(|handle| handle.reload(filter(level))) {
+            tracing::error!(%error, "the log level could not be changed");
+        }
+    }
+}
+
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Writing = Box<dyn Layer<Filtered> + Send + Sync>;
+
+fn layer(format: LogFormat) -> (Writing, Option<io::Error>) {
+    match format {
+        LogFormat::Json => (Box::new(tracing_subscriber::fmt::layer().json().with_writer(io::stderr)), None),
+        LogFormat::Text => (text(), None),
+        LogFormat::Auto if !journal_reads_stderr() => (text(), None),
+        LogFormat::Auto | LogFormat::Journald => match tracing_journald::layer() {
+            // Without a prefix: `journalctl DELIVERY_ID=…` is what people will try.
+            Ok(layer) => (Box::new(layer.with_field_prefix(None).with_syslog_identifier(IDENTIFIER.to_owned())), None),
+            Err(error) => (text(), Some(error)),
+        },
+    }
+}
+
+fn text() -> Writing {
+    use std::io::IsTerminal as _;
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    Box::new(layer.with_ansi(io::stderr().is_terminal()).with_target(false))
+}
+
+/// The level was judged with the settings; what cannot be read all the same is `info`.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+/// `JOURNAL_STREAM` names the device and inode of the stream that journald reads (systemd.exec(5)). A child with another
+/// stderr inherits the variable, so that both are compared.
+fn journal_reads_stderr() -> bool {
+    let Ok(told) = std::env::var("JOURNAL_STREAM") else { return false };
+    let stderr = std::fs::metadata("/proc/self/fd/2");
+    stderr.is_ok_and(|stderr| is_stream(&told, stderr.dev(), stderr.ino()))
+}
+
+fn is_stream(told: &str, device: u64, inode: u64) -> bool {
+    told.split_once(':').is_some_and(|(dev, ino)| dev.parse() == Ok(device) && ino.parse() == Ok(inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journals_stream_is_known_by_device_and_inode() {
+        assert!(is_stream("9:27834", 9, 27834));
+        for other in ["9:27835", "8:27834", "9", "", ":", "9:27834:1"] {
+            assert!(!is_stream(other, 9, 27834), "{other}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Traces by OpenTelemetry (feature `otlp`): one span for each attempt, sent as OTLP over HTTP with JSON bodies
+//! (opentelemetry.io, "OTLP Specification", OTLP/HTTP and JSON Protobuf Encoding).
+//!
+//! Invariant: nothing waits for a collector: what it does not take in time is dropped, and said so once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::cli::Place;
+use crate::engine::courier::Watcher;
+use crate::store::{Dispatch, Finished};
+
+/// Spans that wait to be sent; above them new ones are dropped.
+const WAITING_SPANS_MAX: usize = 8_192;
+/// Spans in one request.
+const BATCH_SPANS_MAX: usize = 512;
+/// How long a span may wait for others.
+const BATCH_WAIT: Duration = Duration::from_secs(2);
+const SPAN_KIND_CLIENT: u8 = 3;
+const STATUS_ERROR: u8 = 2;
+/// Of the flags of a `traceparent` (W3C Trace Context, section 3.2.2.5).
+const SAMPLED: u8 = 1;
+
+/// Takes attempts and sends them on.
+pub struct Exporter(Sender<Value>);
+
+impl Exporter {
+    /// Starts sending to the collector at `endpoint`, whose `/v1/traces` is posted to. Called within the runtime.
+    ///
+    /// # Errors
+    /// It is no URL.
+    pub fn start(endpoint: &str) -> Result<Exporter, String> {
+        let place = Place::of(endpoint)?;
+        let (spans, waiting) = channel(WAITING_SPANS_MAX);
+        tokio::spawn(send_on(place, waiting));
+        Ok(Exporter(spans))
+    }
+}
+
+impl Watcher for Exporter {
+    fn attempted(&self, dispatch: &Dispatch, finished: &Finished) {
+        if let Some(span) = span(dispatch, finished) {
+            // Full: the collector is too slow, which the task has said.
+            let _ = self.0.try_send(span);
+        }
+    }
+}
+
+/// Until the exporter is gone.
+async fn send_on(place: Place, mut waiting: Receiver<Value>) {
+    let mut was_taken = true;
+    while let Some(first) = waiting.recv().await {
+        let mut spans = vec![first];
+        let more = async {
+            while spans.len() < BATCH_SPANS_MAX {
+                match waiting.recv().await {
+                    Some(span) => spans.push(span),
+                    None => break,
+                }
+            }
+        };
+        // Over: what has come so far is sent.
+        let _ = tokio::time::timeout(BATCH_WAIT, more).await;
+        let taken = post(&place, &request(&spans)).await;
+        match (&taken, was_taken) {
+            (Err(error), true) => tracing::warn!(error, "the collector does not take traces; they are dropped"),
+            (Ok(()), false) => tracing::info!("the collector takes traces again"),
+            _ => {}
+        }
+        was_taken = taken.is_ok();
+    }
+}
+
+async fn post(place: &Place, body: &Value) -> Result<(), String> {
+    let request = Request::post("/v1/traces").header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(Full::new(Bytes::from(body.to_string()))).map_err(|error| error.to_string())?;
+    let answer = place.exchange(request).await?;
+    match answer.status().is_success() {
+        true => Ok(()),
+        false => Err(format!("it answered {}", answer.status())),
+    }
+}
+
+/// An `ExportTraceServiceRequest`.
+fn request(spans: &[Value]) -> Value {
+    let resource = [text("service.name", "postrider"), text("service.version", env!("CARGO_PKG_VERSION"))];
+    json!({ "resourceSpans": [{
+        "resource": { "attributes": resource },
+        "scopeSpans": [{ "scope": { "name": "postrider" }, "spans": spans }],
+    }] })
+}
+
+/// The span of an attempt: in the trace that the event came with, else in one of the event's own, whose id is the event's.
+/// None where whoever published did not want it sampled.
+fn span(dispatch: &Dispatch, finished: &Finished) -> Option<Value> {
+    let event = &dispatch.event;
+    let parent = event.traceparent.as_deref().and_then(Parent::read);
+    if parent.as_ref().is_some_and(|parent| parent.flags & SAMPLED == 0) {
+        return None;
+    }
+    let trace = parent.as_ref().map_or_else(|| format!("{:032x}", event.id.as_u128()), |parent| parent.trace.clone());
+    // The end of a UUIDv7 is random: with the attempt's number it is an id of this attempt alone.
+    let id = (dispatch.delivery_id.as_u128() as u64).wrapping_add(u64::from(finished.number)).max(1);
+    let nanos = |ms: i64| (i128::from(ms) * 1_000_000).to_string();
+    let mut attributes = vec![
+        text("http.request.method", &format!("{:?}", finished.method).to_ascii_uppercase()),
+        text("url.full", &finished.url),
+        text("postrider.event.id", &event.id.to_string()),
+        text("postrider.event.type", &event.event_type),
+        text("postrider.delivery.id", &dispatch.delivery_id.to_string()),
+        text("postrider.webhook.id", &dispatch.webhook_id.to_string()),
+        text("postrider.outcome", finished.outcome.as_str()),
+        number("postrider.attempt", u64::from(finished.number)),
+    ];
+    attributes.extend(finished.status_code.map(|status| number("http.response.status_code", u64::from(status))));
+    attributes.extend(finished.remote_addr.as_deref().map(|addr| text("network.peer.address", addr)));
+    let status = match finished.success {
+        true => json!({}),
+        false => json!({ "code": STATUS_ERROR, "message": finished.error }),
+    };
+    Some(json!({
+        "traceId": trace,
+        "spanId": format!("{id:016x}"),
+        "parentSpanId": parent.map(|parent| parent.span).unwrap_or_default(),
+        "name": "deliver",
+        "kind": SPAN_KIND_CLIENT,
+        "startTimeUnixNano": nanos(finished.started_at.0),
+        "endTimeUnixNano": nanos(finished.finished_at.0),
+        "attributes": attributes,
+        "status": status,
+    }))
+}
+
+fn text(key: &str, value: &str) -> Value {
+    json!({ "key": key, "value": { "stringValue": value } })
+}
+
+/// 64-bit numbers are texts in this encoding.
+fn number(key: &str, value: u64) -> Value {
+    json!({ "key": key, "value": { "intValue": value.to_string() } })
+}
+
+/// A `traceparent` of version 00 (W3C Trace Context, section 3.2).
+#[derive(Debug, PartialEq, Eq)]
+struct Parent {
+    trace: String,
+    span: String,
+    flags: u8,
+}
+
+impl Parent {
+    fn read(text: &str) -> Option<Parent> {
+        let mut parts = text.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_id = |id: &str, length: usize| {
+            id.len() == length && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0')
+        };
+        let is_right = version == "00" && is_id(trace, 32) && is_id(span, 16) && flags.len() == 2;
+        let flags = u8::from_str_radix(flags, 16).ok().filter(|_| is_right && parts.next().is_none())?;
+        Some(Parent { trace: trace.to_owned(), span: span.to_owned(), flags })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::model::attempt::{Outcome, Timings, Trigger};
+    use crate::model::id::{DeliveryId, EventId, WebhookId};
+    use crate::model::webhook::{ContentType, FieldSet, Method};
+    use crate::model::{Event, Time};
+
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn attempt(traceparent: Option<&str>) -> (Dispatch, Finished) {
+        let at = Time(1_772_704_800_000);
+        let event = Event {
+            id: EventId::from_u128(0x019c_bd77_2f00_7000_8000_0000_0000_0001),
+            org_id: crate::model::OrganizationId::MIN,
+            app_id: crate::model::AppId::MIN,
+            event_type: "invoice.paid".to_owned(),
+            event_id: None,
+            occurred_at: at,
+            received_at: at,
+            subject: None,
+            channels: Vec::new(),
+            ordering_key: None,
+            deliver_at: None,
+            expires_at: None,
+            metadata: Default::default(),
+            traceparent: traceparent.map(str::to_owned),
+            deliveries: 1,
+            data_bytes: 2,
+            erased_at: None,
+        };
+        let dispatch = Dispatch {
+            webhook_id: WebhookId::from_u128(3),
+            delivery_id: DeliveryId::from_u128(0x10),
+            event: Arc::new(event),
+            data: Bytes::new(),
+            number: 2,
+            due: at,
+            retry_of: None,
+            trigger: Trigger::Retry,
+            end: Time::MAX,
+        };
+        let finished = Finished {
+            event_id: dispatch.event.id,
+            delivery_id: dispatch.delivery_id,
+            attempt_id: None,
+            number: 2,
+            trigger: Trigger::Retry,
+            url: "https://hooks.example.com/in".to_owned(),
+            method: Method::Post,
+            field_set: FieldSet::Standard,
+            content_type: ContentType::Json,
+            include_html: false,
+            signed_at: at.seconds(),
+            started_at: at,
+            finished_at: at.plus_ms(25),
+            success: false,
+            outcome: Outcome::HttpStatus,
+            status_code: Some(503),
+            error: Some("Service Unavailable".to_owned()),
+            response_time_ms: Some(25),
+            remote_addr: Some("192.0.2.1:443".to_owned()),
+            request_headers: Default::default(),
+            response_headers: Default::default(),
+            response_body: None,
+            timings: Timings::default(),
+            hold_until: None,
+        };
+        (dispatch, finished)
+    }
+
+    #[test]
+    fn a_span_is_in_the_trace_that_its_event_came_with() {
+        let (dispatch, finished) = attempt(Some(TRACEPARENT));
+        let span = span(&dispatch, &finished).expect("it is sampled");
+        assert_eq!(span["traceId"], "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(span["parentSpanId"], "b7ad6b7169203331");
+        assert_eq!(span["spanId"], "0000000000000012");
+        assert_eq!(span["startTimeUnixNano"], "1772704800000000000");
+        assert_eq!(span["endTimeUnixNano"], "1772704800025000000");
+        assert_eq!(span["status"], json!({ "code": 2, "message": "Service Unavailable" }));
+        let attributes = span["attributes"].as_array().expect("a list");
+        assert!(attributes.contains(&json!({ "key": "http.response.status_code", "value": { "intValue": "503" } })));
+    }
+
+    #[test]
+    fn without_one_the_event_is_its_own_trace_and_what_is_not_sampled_is_left_out() {
+        let (dispatch, finished) = attempt(None);
+        let own = span(&dispatch, &finished).expect("a span");
+        assert_eq!((&own["traceId"], &own["parentSpanId"]), (&json!("019cbd772f0070008000000000000001"), &json!("")));
+        let unsampled = format!("{}00", TRACEPARENT.strip_suffix("01").expect("flags"));
+        let (dispatch, finished) = attempt(Some(&unsampled));
+        assert_eq!(span(&dispatch, &finished), None);
+        for wrong in ["", "00-0-0-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x"] {
+            assert_eq!(Parent::read(wrong), None, "{wrong}");
+        }
+        assert_eq!(Parent::read(&TRACEPARENT.replace("b7ad6b7169203331", "0000000000000000")), None);
+    }
+
+    #[tokio::test]
+    async fn a_collector_is_sent_what_was_attempted() {
+        let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let exporter =
+            Exporter::start(&format!("http://{}", collector.local_addr().expect("an address"))).expect("a URL");
+        let (dispatch, finished) = attempt(Some(TRACEPARENT));
+        exporter.attempted(&dispatch, &finished);
+        // The last of them: what is there is sent without waiting for more.
+        drop(exporter);
+        let (mut stream, _) = collector.accept().await.expect("a connection");
+        let mut read = Vec::new();
+        let body = loop {
+            assert!(stream.read_buf(&mut read).await.expect("bytes") > 0, "{}", String::from_utf8_lossy(&read));
+            let text = String::from_utf8_lossy(&read);
+            let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
+            if let Some(body) = body {
+                break body;
+            }
+        };
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("answered");
+        assert!(String::from_utf8_lossy(&read).starts_with("POST /v1/traces HTTP/1.1\r\n"));
+        let span = &body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(span["name"], "deliver");
+        assert_eq!(body["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"], "postrider");
+    }
+}

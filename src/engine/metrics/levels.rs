@@ -1,0 +1,112 @@
+//! Gauges: what stands as it is when somebody asks, not what has been counted.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::store::Sizes;
+
+/// Read when they are asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Levels {
+    pub in_flight: i64,
+    pub in_flight_max: i64,
+    pub waiting: i64,
+    pub oldest_due_age_s: i64,
+    pub queue_fill: i64,
+    pub queue_max: i64,
+    pub idle_connections: i64,
+    pub disk_free_bytes: i64,
+    pub partitions: i64,
+    pub sizes: Sizes,
+    pub webhooks: Webhooks,
+    /// 0: publishing is refused, or something else is told by `/readyz`.
+    pub ready: i64,
+    pub clock_trusted: i64,
+}
+
+/// Webhooks by what they do now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Webhooks {
+    pub enabled: i64,
+    pub paused: i64,
+    pub disabled: i64,
+    /// Of the enabled ones: probed only, because the last attempts failed.
+    pub circuit_open: i64,
+}
+
+/// What a gauge reads of the levels.
+type Reading = fn(&Levels) -> i64;
+
+const PLAIN: [(&str, &str, Reading); 13] = [
+    ("in_flight", "Requests under way", |l| l.in_flight),
+    ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
+    ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
+    ("oldest_due_age_seconds", "How long the oldest due delivery has waited", |l| l.oldest_due_age_s),
+    ("publish_queue", "Publishes that wait for the writer", |l| l.queue_fill),
+    ("publish_queue_max", "Publishes that may wait before further ones are refused", |l| l.queue_max),
+    ("idle_connections", "Connections that wait for their next request", |l| l.idle_connections),
+    ("disk_free_bytes", "Free space for the store", |l| l.disk_free_bytes),
+    ("partitions", "Partition files", |l| l.partitions),
+    ("sealed_dead_bytes", "Space of sealed partitions that holds nothing, as far as measured", |l| {
+        clamp(l.sizes.sealed_dead)
+    }),
+    ("webhooks_circuit_open", "Enabled webhooks that are only probed because their last attempts failed", |l| {
+        l.webhooks.circuit_open
+    }),
+    ("ready", "Whether /readyz says ready", |l| l.ready),
+    ("clock_trusted", "Whether the clock is believed; retention stops while it is not", |l| l.clock_trusted),
+];
+
+const STORE: [(&str, Reading); 4] = [
+    ("state", |l| clamp(l.sizes.state)),
+    ("journal", |l| clamp(l.sizes.journal)),
+    ("active", |l| clamp(l.sizes.active)),
+    ("sealed", |l| clamp(l.sizes.sealed)),
+];
+
+const WEBHOOKS: [(&str, Reading); 3] =
+    [("enabled", |l| l.webhooks.enabled), ("paused", |l| l.webhooks.paused), ("disabled", |l| l.webhooks.disabled)];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    status: &'static str,
+}
+
+/// The gauges, each with what it reads.
+#[derive(Debug)]
+pub(super) struct Gauges(Vec<(Reading, Gauge)>);
+
+impl Gauges {
+    pub fn register(registry: &mut Registry) -> Gauges {
+        let mut gauges = Vec::new();
+        for (name, help, read) in PLAIN {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauges.push((read, gauge));
+        }
+        let store = Family::<Part, Gauge>::default();
+        registry.register("store_bytes", "Size of the store's files", store.clone());
+        gauges.extend(STORE.map(|(part, read)| (read, store.get_or_create(&Part { part }).clone())));
+        let webhooks = Family::<ByStatus, Gauge>::default();
+        registry.register("webhooks", "Webhooks by status", webhooks.clone());
+        gauges.extend(WEBHOOKS.map(|(status, read)| (read, webhooks.get_or_create(&ByStatus { status }).clone())));
+        Gauges(gauges)
+    }
+
+    pub fn set(&self, levels: &Levels) {
+        for (read, gauge) in &self.0 {
+            gauge.set(read(levels));
+        }
+    }
+}
+
+fn clamp(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

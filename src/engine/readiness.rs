@@ -1,0 +1,97 @@
+//! Whether events are taken and sent, and why not: one reason for each thing that is wrong, in words that say what to do.
+//!
+//! Invariant: a reason names nobody's webhook or address, because `/readyz` is open to everybody.
+
+use std::sync::atomic::Ordering;
+
+use super::Engine;
+use super::ledger::WAITING_PUBLISHES_MAX;
+use super::metrics::Webhooks;
+use crate::model::webhook::{Circuit, DisabledReason, Status};
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Stable, for machines.
+    pub code: &'static str,
+    pub detail: String,
+}
+
+impl Reason {
+    fn new(code: &'static str, detail: impl Into<String>) -> Reason {
+        Reason { code, detail: detail.into() }
+    }
+}
+
+impl Engine {
+    /// Why it is not ready; empty when it is.
+    pub fn unready(&self) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        if self.ledger.is_stopping() {
+            reasons.push(Reason::new("stopping", "the daemon is stopping"));
+        }
+        if self.store.is_disk_full() {
+            let floor = self.store.min_free_bytes();
+            let free = self.store.free_bytes().unwrap_or(0);
+            let detail = format!(
+                "the disk is full: {free} bytes are free and min_free_bytes is {floor}; publishing is refused until space is freed"
+            );
+            reasons.push(Reason::new("disk_full", detail));
+        }
+        if self.ledger.is_failing() {
+            let detail =
+                "the last write to storage failed; the log says why, and it is tried again with the next write";
+            reasons.push(Reason::new("storage_failing", detail));
+        }
+        if self.ledger.waiting_publishes() >= WAITING_PUBLISHES_MAX {
+            let detail = "too many publishes wait to be written; further ones are refused until storage keeps up";
+            reasons.push(Reason::new("queue_full", detail));
+        }
+        if self.notice.clock_distrusted.load(Ordering::Relaxed) {
+            let detail = "the clock jumped: retention is stopped until the clocks agree for an hour, or until \
+                          `postrider doctor --accept-clock` says that it is right";
+            reasons.push(Reason::new("clock_distrusted", detail));
+        }
+        reasons
+    }
+
+    /// What does not stop the daemon, but somebody should look at.
+    pub fn warnings(&self) -> Vec<Reason> {
+        let mut warnings = Vec::new();
+        let mut warn = |code, count: i64, what: &str| {
+            if count > 0 {
+                let words = if count == 1 { "webhook" } else { "webhooks" };
+                warnings
+                    .push(Reason::new(code, format!("{count} {words} {what}; `postrider doctor` says which and why")));
+            }
+        };
+        let webhooks = self.webhooks();
+        warn("webhooks_failing", webhooks.circuit_open, "only probed, because the last attempts failed");
+        warn("webhooks_paused", webhooks.paused, "paused: deliveries are made and held");
+        warn("webhooks_given_up", self.given_up(), "disabled by failures or by a 410");
+        warnings
+    }
+
+    /// Webhooks by what they do now.
+    pub(super) fn webhooks(&self) -> Webhooks {
+        let mut counts = Webhooks::default();
+        for (id, webhook) in &self.store.registry().webhooks {
+            match webhook.status {
+                Status::Paused => counts.paused += 1,
+                Status::Disabled => counts.disabled += 1,
+                Status::Enabled => {
+                    counts.enabled += 1;
+                    counts.circuit_open += i64::from(self.store.state(*id).circuit != Circuit::Closed);
+                }
+            }
+        }
+        counts
+    }
+
+    fn given_up(&self) -> i64 {
+        let by_failures =
+            |reason: Option<DisabledReason>| matches!(reason, Some(DisabledReason::Failures | DisabledReason::Gone));
+        let registry = self.store.registry();
+        registry.webhooks.values().filter(|webhook| by_failures(webhook.disabled_reason)).count() as i64
+    }
+}

@@ -1,0 +1,56 @@
+//! How large the files are and how much of them is dead, for operators. Sizes are asked of the disk each time; dead space
+//! is measured once for a sealed partition, because that reads all of it.
+
+use super::error::Result;
+use super::reads::Store;
+use super::shelf::{Partition, STATE_FILE};
+use super::tables::PARTITION_TABLES;
+
+/// What the store takes of the disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    pub state: u64,
+    pub journal: u64,
+    /// The partition that is written to.
+    pub active: u64,
+    /// All other partitions.
+    pub sealed: u64,
+    /// What of `sealed` a copy of the live rows would not need, as far as it has been measured.
+    pub sealed_dead: u64,
+}
+
+impl Sizes {
+    pub fn total(&self) -> u64 {
+        self.state + self.journal + self.active + self.sealed
+    }
+}
+
+impl Store {
+    /// A file that cannot be asked counts as empty.
+    pub fn sizes(&self) -> Sizes {
+        let len = |name: &str| self.shelf.disk.len(name).unwrap_or(0);
+        let mut sizes =
+            Sizes { state: len(STATE_FILE), journal: len(super::journal::JOURNAL_FILE), ..Sizes::default() };
+        for partition in self.shelf.partitions() {
+            let bytes = len(&partition.file_name());
+            if partition.row().sealed {
+                sizes.sealed += bytes;
+                sizes.sealed_dead += partition.dead_bytes().unwrap_or(0);
+            } else {
+                sizes.active += bytes;
+            }
+        }
+        sizes
+    }
+
+    /// Measures one quiet partition that was not measured yet; false: there is none. Reads all of its file.
+    pub fn measure_one(&self) -> Result<bool> {
+        let quiet = |p: &std::sync::Arc<Partition>| p.row().counted && p.dead_bytes().is_none();
+        let Some(partition) = self.shelf.partitions().into_iter().find(quiet) else { return Ok(false) };
+        let snapshot = self.shelf.snapshot(&partition)?;
+        let live = PARTITION_TABLES.iter().map(|table| snapshot.live_bytes(*table)).sum::<Result<u64>>()?;
+        let file = self.shelf.disk.len(&partition.file_name()).unwrap_or(0);
+        partition.set_dead_bytes(Some(file.saturating_sub(live)));
+        Ok(true)
+    }
+}

@@ -1,0 +1,89 @@
+//! What a receiver may answer: any bytes, and then the end. The sender makes one exchange of it, within its bounds.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network};
+use postrider::engine::sender::{
+    Guard, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX, Request, Sender, Target,
+};
+use postrider::model::Outcome;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Never reached: the receiver closes when it has said everything.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Every connection leads to a receiver that says these bytes.
+struct Scripted(Mutex<Arc<[u8]>>);
+
+impl Network for Scripted {
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
+        let words = self.0.lock().expect("nobody panics with it").clone();
+        Box::pin(async move {
+            let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+            tokio::spawn(async move {
+                let mut head = [0; 16 << 10];
+                // Gone already, or tired of listening: it is the sender's to end it.
+                let _ = theirs.read(&mut head).await;
+                let _ = theirs.write_all(&words).await;
+                let _ = theirs.shutdown().await;
+            });
+            Ok(Box::new(ours) as Box<dyn Conn>)
+        })
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(std::future::ready(Ok(vec![IpAddr::from([127, 0, 0, 1])])))
+    }
+
+    fn listen<'a>(&'a self, _: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+}
+
+struct AllowAll;
+
+impl Guard for AllowAll {
+    fn allows(&self, _: &str, _: &[IpAddr], _: u16) -> bool {
+        true
+    }
+}
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+}
+
+/// One exchange with a receiver that says these bytes.
+pub fn answers(bytes: &[u8]) {
+    let network = Arc::new(Scripted(Mutex::new(bytes.into())));
+    let exchange = RUNTIME.with(|runtime| {
+        runtime.block_on(async {
+            let sender = Sender::new(network, Arc::new(AllowAll)).expect("a sender");
+            let request = Request {
+                method: http::Method::POST,
+                target: Target::parse("http://receiver.example/", None).expect("a target"),
+                headers: Vec::new(),
+                body: bytes::Bytes::from_static(b"{}"),
+                timeout: TIMEOUT,
+                connect_timeout: TIMEOUT,
+            };
+            sender.send(&request).await
+        })
+    });
+    assert!(exchange.response_body.len() <= RESPONSE_BODY_BYTES_MAX);
+    assert!(exchange.response_headers.len() <= RESPONSE_HEADERS_KEPT_MAX);
+    let kept: usize = exchange.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    // What is no text takes up to three bytes for each.
+    assert!(kept <= 3 * RESPONSE_HEADERS_KEPT_BYTES_MAX, "{kept}");
+    assert_ne!(exchange.outcome, Outcome::Timeout);
+    assert_eq!(
+        exchange.outcome == Outcome::HttpStatus,
+        exchange.error.is_none() || exchange.detail.is_none() && exchange.status_code.is_some()
+    );
+    if exchange.outcome == Outcome::HttpStatus {
+        assert!(exchange.status_code.is_some_and(|status| (100..1_000).contains(&status)));
+    }
+}

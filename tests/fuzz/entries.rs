@@ -1,0 +1,209 @@
+//! What takes bytes from outside, each as a function of bytes that panics where a promise is broken. The fuzz targets
+//! (`fuzz/`) and the smoke run beside this file call the same ones.
+
+use std::sync::Arc;
+
+use postrider::api::cursor::{self, Kind};
+use postrider::api::native::cloudevents;
+use postrider::model::{ApiKey, App, Attempt, Delivery, Event, Organization, Webhook};
+use postrider::rules::filter::Filter;
+use postrider::rules::json;
+use postrider::rules::target::{self, Host, Policy};
+use postrider::store::job::Job;
+use postrider::store::journal::{JOURNAL_BYTES_MAX, Journal};
+use postrider::store::shelf::PartitionRow;
+use postrider::store::{AuditRow, Disk, row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A name and what it does with bytes.
+pub type Entry = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ENTRIES: [Entry; 15] = [
+    ("url", url),
+    ("rows", rows),
+    ("journal", journal),
+    ("cursors", cursors),
+    ("filters", filters),
+    ("json", strict_json),
+    ("cloudevents", cloud_events),
+    ("requests", crate::requests::requests),
+    ("native", |bytes| crate::requests::of_surface("native", bytes)),
+    ("instantly", |bytes| crate::requests::of_surface("instantly", bytes)),
+    ("dfns", |bytes| crate::requests::of_surface("dfns", bytes)),
+    ("everlytic", |bytes| crate::requests::of_surface("everlytic", bytes)),
+    ("sentdm", |bytes| crate::requests::of_surface("sentdm", bytes)),
+    ("devdraft", |bytes| crate::requests::of_surface("devdraft", bytes)),
+    ("answers", crate::answers::answers),
+];
+
+/// A URL that passes is what it says: judged again it passes again and means the same, the sender reads the same host and
+/// port out of it, and an address that it names may be connected to.
+pub fn url(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let open = Policy::parse(&["0.0.0.0/0".into(), "::/0".into(), "*.internal".into()], &[], false).expect("a policy");
+    for policy in [Policy::default(), open] {
+        let Ok(passed) = target::check_url(&text, &policy) else { continue };
+        let again = target::check_url(&passed.url, &policy).expect("what passed passes again");
+        assert_eq!(
+            (&again.host, again.port, &again.path_and_query),
+            (&passed.host, passed.port, &passed.path_and_query)
+        );
+        let sent = postrider::engine::sender::Target::parse(&text, None).expect("what passed can be sent to");
+        let host = passed.host.to_string();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        assert_eq!((sent.origin.host.trim_end_matches('.'), sent.origin.port), (bare, passed.port));
+        if let Host::Ip(ip) = passed.host {
+            target::check_addrs(&passed.host, &[ip], passed.port, &policy).expect("the guard at the connection agrees");
+            assert!(!ip.to_canonical().is_loopback() || policy.own.is_empty());
+        }
+    }
+}
+
+/// Bytes with a right checksum that are some row or none; what is a row reads back as it was written.
+pub fn rows(bytes: &[u8]) {
+    fn as_row<T: Serialize + DeserializeOwned>(sealed: &[u8]) {
+        if let Some(value) = row::decode::<T>(sealed) {
+            let written = row::encode(&value);
+            let again = row::decode::<T>(&written).expect("what was written reads back");
+            assert_eq!(row::encode(&again), written);
+        }
+    }
+    // As it is found on a disk, and with a checksum that somebody mended.
+    for sealed in [bytes.to_vec(), row::encode_bytes(bytes)] {
+        as_row::<Event>(&sealed);
+        as_row::<Delivery>(&sealed);
+        as_row::<Attempt>(&sealed);
+        as_row::<Webhook>(&sealed);
+        as_row::<Organization>(&sealed);
+        as_row::<App>(&sealed);
+        as_row::<ApiKey>(&sealed);
+        as_row::<AuditRow>(&sealed);
+        as_row::<Job>(&sealed);
+        as_row::<PartitionRow>(&sealed);
+        as_row::<postrider::model::webhook::WebhookState>(&sealed);
+    }
+}
+
+/// A journal of any bytes gives records or none, and takes no more memory than it has bytes.
+pub fn journal(bytes: &[u8]) {
+    let disk = Arc::new(OneFile(bytes.to_vec()));
+    let journal = Journal::open(&*disk).expect("a journal");
+    for (partition, epoch) in [(0, 0), (1, 0), (1, 1)] {
+        let records = journal.after(partition, epoch).expect("the bytes are there");
+        assert!(records.len() <= bytes.len());
+    }
+}
+
+/// A disk of one file that takes no change, and has nothing but zeros behind its bytes.
+#[derive(Debug)]
+struct OneFile(Vec<u8>);
+
+impl redb::StorageBackend for OneFile {
+    fn len(&self) -> std::io::Result<u64> {
+        Ok(JOURNAL_BYTES_MAX)
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        out.fill(0);
+        let length = rest.len().min(out.len());
+        out[..length].copy_from_slice(&rest[..length]);
+        Ok(())
+    }
+    fn set_len(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write(&self, _: u64, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Disk for OneFile {
+    fn open(&self, _: &str, _: bool) -> std::io::Result<Box<dyn redb::StorageBackend>> {
+        Ok(Box::new(OneFile(self.0.clone())))
+    }
+    fn exists(&self, _: &str) -> std::io::Result<bool> {
+        Ok(true)
+    }
+    fn list(&self, _: &str) -> std::io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    fn remove(&self, _: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn rename(&self, _: &str, _: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn len(&self, _: &str) -> std::io::Result<u64> {
+        Ok(JOURNAL_BYTES_MAX)
+    }
+    fn free_bytes(&self) -> std::io::Result<u64> {
+        Ok(u64::MAX)
+    }
+    fn describe(&self) -> String {
+        "one file".into()
+    }
+}
+
+/// A text that is a cursor is the only one for its position, and of one kind.
+pub fn cursors(bytes: &[u8]) {
+    const KINDS: [Kind; 10] = [
+        Kind::Events,
+        Kind::Deliveries,
+        Kind::Attempts,
+        Kind::Webhooks,
+        Kind::Apps,
+        Kind::Keys,
+        Kind::Organizations,
+        Kind::Replays,
+        Kind::Audit,
+        Kind::Feed,
+    ];
+    let text = String::from_utf8_lossy(bytes);
+    let read = KINDS.iter().filter_map(|kind| Some((*kind, cursor::read(*kind, &text)?)));
+    let read: Vec<_> = read.collect();
+    assert!(read.len() <= 1, "{text:?} is a cursor of several kinds");
+    for (kind, position) in read {
+        assert_eq!(cursor::write(kind, position), text);
+    }
+}
+
+/// A filter and what it is asked about, with a zero between them. A filter that is taken is taken again from its own text,
+/// and says the same.
+pub fn filters(bytes: &[u8]) {
+    let at = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let (filter, data) = (&bytes[..at], bytes.get(at + 1..).unwrap_or(b"{}"));
+    let Ok(filter) = Filter::parse_text(filter) else { return };
+    let again = Filter::parse_text(filter.as_json().as_bytes()).expect("its own text is a filter");
+    assert_eq!(filter.matches(data), again.matches(data));
+}
+
+/// What passes the strict reading is JSON to everybody else too.
+pub fn strict_json(bytes: &[u8]) {
+    if postrider::api::ask::strict(bytes).is_ok() {
+        let read = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
+        // Numbers beyond a double are JSON, and nothing that this reader can hold.
+        assert!(read.as_ref().err().is_none_or(|error| error.to_string().contains("number out of range")), "{read:?}");
+    }
+    let _ = json::escape_token(&String::from_utf8_lossy(bytes));
+}
+
+/// A CloudEvent in each mode. An event that is taken has what an event needs.
+pub fn cloud_events(bytes: &[u8]) {
+    let call = crate::requests::call_of(&[b"POST /v1/events\n", bytes].concat());
+    let Some(call) = call else { return };
+    let whole = crate::requests::with_body(&call, bytes);
+    for mode in [cloudevents::Mode::Structured, cloudevents::Mode::Binary] {
+        for call in [&call, &whole] {
+            if let Ok(event) = cloudevents::read_one(mode, call, None) {
+                assert!(!event.event_type.is_empty() && event.event_type.len() <= 128, "{:?}", event.event_type);
+                assert!(postrider::api::ask::strict(&event.data).is_ok(), "its data is JSON");
+            }
+        }
+    }
+    let _ = cloudevents::read_batch(&whole.body, None);
+}

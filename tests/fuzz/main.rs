@@ -1,0 +1,140 @@
+//! The fuzz targets' entry points on a stable toolchain: over their seeds, and over mutations of them that are the same
+//! every time. What it lacks in depth it has in being run with every `cargo test`; `fuzz/` has the depth.
+
+mod answers;
+mod entries;
+mod requests;
+mod seeds;
+
+use entries::ENTRIES;
+
+/// Mutations of each entry; the requests and the answers cost most.
+const ROUNDS: usize = 10_000;
+const ROUNDS_WITH_A_STORE: usize = 1_000;
+const INPUT_BYTES_MAX: usize = 4 << 10;
+
+/// Numbers that are the same every time (xorshift64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+}
+
+/// Another input, a few steps away from one that is known.
+fn mutated(numbers: &mut Numbers, seeds: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = numbers.pick(seeds).clone();
+    for _ in 0..=numbers.below(6) {
+        let at = numbers.below(input.len() + 1);
+        let end = (at + numbers.below(12)).min(input.len());
+        match numbers.below(7) {
+            0 if at < input.len() => input[at] ^= 1 << numbers.below(8),
+            1 => drop(input.drain(at..end)),
+            2 => drop(input.splice(at..at, [numbers.next() as u8])),
+            3 => drop(input.splice(at..end, numbers.pick(words).iter().copied())),
+            4 => {
+                let again = input[at..end].repeat(1 + numbers.below(40));
+                drop(input.splice(at..at, again));
+            }
+            5 => {
+                let other = numbers.pick(seeds);
+                let from = numbers.below(other.len() + 1);
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+            _ => drop(input.splice(at..at, numbers.pick(words).iter().copied())),
+        }
+    }
+    input.truncate(INPUT_BYTES_MAX);
+    input
+}
+
+/// Runs one entry over everything; what it did not survive is said in full.
+fn smoke(name: &str, rounds: usize) {
+    let (_, run) = ENTRIES.iter().find(|(known, _)| *known == name).expect("an entry");
+    let (seeds, words) = (seeds::seeds(name), seeds::words());
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let more = (0..rounds).map(|_| mutated(&mut numbers, &seeds, &words)).collect::<Vec<_>>();
+    for input in [Vec::new()].iter().chain(&seeds).chain(&words).chain(&more) {
+        if std::panic::catch_unwind(|| run(input)).is_err() {
+            panic!("{name} did not survive {:?}", String::from_utf8_lossy(input));
+        }
+    }
+}
+
+#[test]
+fn urls() {
+    smoke("url", ROUNDS);
+}
+
+#[test]
+fn rows() {
+    smoke("rows", ROUNDS);
+}
+
+#[test]
+fn journals() {
+    smoke("journal", ROUNDS);
+}
+
+#[test]
+fn cursors() {
+    smoke("cursors", ROUNDS);
+}
+
+#[test]
+fn filters() {
+    smoke("filters", ROUNDS);
+}
+
+#[test]
+fn json() {
+    smoke("json", ROUNDS);
+}
+
+#[test]
+fn cloudevents() {
+    smoke("cloudevents", ROUNDS);
+}
+
+#[test]
+fn requests_of_every_surface() {
+    smoke("requests", ROUNDS_WITH_A_STORE);
+}
+
+#[test]
+fn requests_of_each_surface() {
+    for name in ["native", "instantly", "dfns", "everlytic", "sentdm", "devdraft"] {
+        smoke(name, ROUNDS_WITH_A_STORE);
+    }
+}
+
+#[test]
+fn answers_of_receivers() {
+    smoke("answers", ROUNDS_WITH_A_STORE);
+}
+
+/// A smoke run that cannot fail would be none: an entry that panics is noticed.
+#[test]
+fn seeds_and_mutations_reach_what_they_should() {
+    let mut numbers = Numbers(1);
+    let (seeds, words) = (seeds::seeds("cursors"), seeds::words());
+    let inputs: Vec<_> = (0..500).map(|_| mutated(&mut numbers, &seeds, &words)).collect();
+    assert!(inputs.iter().filter(|input| !seeds.contains(input)).count() > 300);
+    let read = |text: &str| postrider::api::cursor::read(postrider::api::cursor::Kind::Events, text);
+    assert!(seeds.iter().any(|seed| read(&String::from_utf8_lossy(seed)).is_some()));
+    let calls = seeds::seeds("requests");
+    assert!(calls.iter().filter(|seed| requests::call_of(seed).is_some()).count() > 150, "requests are requests");
+}

@@ -1,0 +1,197 @@
+//! Whole requests, on every route of every surface, the way the server takes them: judged, parsed, answered. Whatever
+//! comes, the answer is no mistake of ours.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use postrider::api::{Api, ApiSettings, Call, Context, MetricsAccess, Reply, Step, Trouble, Vitals, auth, dialects};
+use postrider::model::{Scope, Time};
+use postrider::rules::target::Policy;
+use postrider::store::{Command, NewKey, Opened, Options, Order, RealDisk, open};
+
+const DAY_MS: i64 = 86_400_000;
+const NOW: Time = Time(1_772_704_800_000);
+/// The key that everything is asked with, in each way that a surface takes it.
+const KEY: &str = "pr_fuzz";
+/// `x:pr_fuzz` in base64.
+const BASIC: &str = "Basic eDpwcl9mdXp6";
+
+struct Quiet;
+
+impl Vitals for Quiet {
+    fn unready(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
+    fn warnings(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
+    fn metrics(&self) -> String {
+        String::new()
+    }
+    fn accept_clock(&self) {}
+}
+
+struct World {
+    _folder: tempfile::TempDir,
+    opened: Opened,
+    api: Api,
+    settings: ApiSettings,
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::new(world());
+}
+
+/// A store with one organization, and nothing that is ever changed.
+fn world() -> World {
+    let folder = tempfile::tempdir().expect("a directory");
+    let disk = Arc::new(RealDisk::take(folder.path()).expect("the directory"));
+    let options = Options {
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        partition_max_bytes: 1 << 30,
+        min_free_bytes: 0,
+    };
+    let mut number = 7_u64;
+    let random = move || {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        number
+    };
+    let mut opened = open(disk, options, &[7; 32], NOW, Box::new(random)).expect("a store");
+    let key = NewKey {
+        app: None,
+        name: "fuzz".into(),
+        scopes: vec![Scope::Admin],
+        hash: auth::key_hash(KEY),
+        expires_at: None,
+        rate_per_s: None,
+        installation: true,
+    };
+    let order = Order::internal(Command::CreateOrganization { name: "fuzz".into(), key });
+    assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");
+    let settings = ApiSettings {
+        max_event_bytes: 1 << 20,
+        retention_ms: 31 * DAY_MS,
+        idempotency_window_ms: DAY_MS,
+        policy: Policy::default(),
+        public_url: "https://hooks.example.net".into(),
+        metrics: MetricsAccess::Everybody,
+    };
+    World { _folder: folder, opened, api: Api::new(dialects::surfaces(|_| true)), settings }
+}
+
+/// A request out of bytes: `METHOD target`, a line for each header, an empty line, the body. None where these are no method
+/// and no target.
+pub fn call_of(bytes: &[u8]) -> Option<Call> {
+    let end = bytes.windows(2).position(|two| two == b"\n\n").unwrap_or(bytes.len());
+    let (head, body) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let first = String::from_utf8_lossy(lines.next()?).into_owned();
+    let (method, target) = first.split_once(' ')?;
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
+    // What hyper refuses never gets here.
+    http::uri::PathAndQuery::try_from(target).ok()?;
+    let mut headers = HeaderMap::new();
+    for line in lines.take(100) {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let value = HeaderValue::from_bytes(line[at + 1..].trim_ascii()).ok()?;
+        headers.append(HeaderName::from_bytes(&line[..at]).ok()?, value);
+    }
+    Some(Call {
+        method: Method::from_bytes(method.as_bytes()).ok()?,
+        path: path.to_owned(),
+        query,
+        headers,
+        body: Bytes::copy_from_slice(body),
+        remote: None,
+        request_id: "fuzz".into(),
+    })
+}
+
+/// A request on a route of one surface: the first byte says which, the rest of the first line is what stands in the path's
+/// holes and in the query, then come headers and body as in `call_of`.
+pub fn of_surface(name: &str, bytes: &[u8]) {
+    let Some((which, rest)) = bytes.split_first() else { return };
+    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    let target = String::from_utf8_lossy(&rest[..end]);
+    let (hole, query) = target.split_once('?').unwrap_or((&target, ""));
+    let native = postrider::api::native::surface();
+    let surfaces = dialects::surfaces(|on| on == name);
+    let surface = surfaces.first().unwrap_or(&native);
+    assert_eq!(surface.name, name);
+    let route = &surface.routes()[usize::from(*which) % surface.routes().len()];
+    let path = route.path.split('/').map(|part| if part.starts_with('{') { hole } else { part });
+    let path = path.collect::<Vec<_>>().join("/");
+    let first = format!("{} {path}?{query}", route.verb.as_str());
+    requests(&[first.as_bytes(), &rest[end..]].concat());
+}
+
+/// The same request with another body.
+pub fn with_body(call: &Call, body: &[u8]) -> Call {
+    Call { body: Bytes::copy_from_slice(body), ..call.clone() }
+}
+
+/// The request as it came, and with the key in each of the places where surfaces look for one.
+pub fn requests(bytes: &[u8]) {
+    let Some(call) = call_of(bytes) else { return };
+    let shown: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("authorization", "Bearer pr_fuzz")],
+        &[("authorization", BASIC)],
+        &[("x-api-key", KEY), ("x-client-secret", KEY)],
+    ];
+    for shown in shown {
+        let mut call = call.clone();
+        for (name, value) in shown {
+            call.headers
+                .insert(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_static(value));
+        }
+        WORLD.with_borrow_mut(|world| judge(world, &call));
+    }
+}
+
+fn judge(world: &mut World, call: &Call) {
+    let registry = world.opened.store.registry();
+    let found = world.api.find(call);
+    let mut number = 1_u8;
+    let mut random = |bytes: &mut [u8]| {
+        bytes.iter_mut().for_each(|byte| {
+            number = number.wrapping_mul(31).wrapping_add(7);
+            *byte = number;
+        })
+    };
+    let step = found.identify(call, &registry, &world.settings, NOW).and_then(|principal| {
+        found.admit(call, principal.as_ref(), &world.settings)?;
+        let mut context = Context {
+            store: &world.opened.store,
+            registry: registry.clone(),
+            settings: &world.settings,
+            vitals: &Quiet,
+            now: NOW,
+            since: NOW,
+            random: &mut random,
+        };
+        found.handle(&mut context, principal.as_ref(), call)
+    });
+    match step {
+        Ok(Step::Reply(reply)) => is_ours(call, &reply),
+        // What it wants done is the store's to judge.
+        Ok(Step::Apply { .. } | Step::Test { .. } | Step::Wait { .. }) => {}
+        Err(fault) => {
+            assert!(!fault.status.is_server_error(), "{call:?}: {} {}", fault.status, fault.detail);
+            is_ours(call, &found.render(&fault, &call.request_id, NOW));
+        }
+    }
+}
+
+/// JSON where it says so, and never a mistake of ours.
+fn is_ours(call: &Call, reply: &Reply) {
+    assert!(!reply.status.is_server_error(), "{call:?}: {}", reply.status);
+    let kind = reply.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.contains("json") {
+        let read = serde_json::from_slice::<serde::de::IgnoredAny>(&reply.body);
+        assert!(read.is_ok(), "{call:?}: {}", String::from_utf8_lossy(&reply.body));
+    }
+}

@@ -1,0 +1,113 @@
+//! `/metrics`: complete, of bounded size whatever happens, and what the packaged alerts and dashboard ask of it is there.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::{Receiver, TestDaemon, eventually};
+
+const RULES: &str = include_str!("../../packaging/prometheus/postrider.rules.yml");
+const DASHBOARD: &str = include_str!("../../packaging/grafana/postrider.json");
+
+async fn scraped(daemon: &TestDaemon) -> String {
+    let answer = daemon.try_get("/metrics").await;
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body.to_vec()).expect("text")
+}
+
+/// The value of one series, written as Prometheus writes it.
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().expect("a number")
+}
+
+/// Names of series, without labels.
+fn names(text: &str) -> BTreeSet<&str> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| line.split(['{', ' ']).next()).collect()
+}
+
+/// Words that are names of metrics of ours or of the process.
+fn asked_for(expression: &str) -> BTreeSet<String> {
+    let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| word.starts_with("postrider_") || word.starts_with("process_")).map(str::to_owned).collect()
+}
+
+fn expressions(dashboard: &Value, found: &mut Vec<String>) {
+    match dashboard {
+        Value::Object(members) => members.iter().for_each(|(name, member)| match member {
+            Value::String(text) if name == "expr" || name == "query" => found.push(text.clone()),
+            member => expressions(member, found),
+        }),
+        Value::Array(entries) => entries.iter().for_each(|entry| expressions(entry, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn what_happens_is_counted() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    receiver.next_statuses([500]);
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [60] })).await;
+    let event = daemon.publish("a", json!(1)).await;
+    daemon.delivery_in(&event, "retrying").await;
+    let before = scraped(&daemon).await;
+    assert_eq!(value(&before, "postrider_events_total"), 1.0);
+    assert_eq!(value(&before, "postrider_deliveries_total"), 1.0);
+    assert_eq!(value(&before, "postrider_deliveries_waiting"), 1.0);
+    assert_eq!(value(&before, "postrider_attempts_total{outcome=\"http_status\"}"), 1.0);
+    assert_eq!(value(&before, "postrider_deliveries_finished_total{status=\"delivered\"}"), 0.0);
+    daemon.advance_s(70);
+    daemon.delivery_in(&event, "delivered").await;
+    let after = eventually("the effects of the commit", async || {
+        let text = scraped(&daemon).await;
+        (value(&text, "postrider_deliveries_finished_total{status=\"delivered\"}") == 1.0).then_some(text)
+    })
+    .await;
+    assert_eq!(value(&after, "postrider_attempts_total{outcome=\"success\"}"), 1.0);
+    assert_eq!(value(&after, "postrider_deliveries_waiting"), 0.0);
+    assert_eq!(value(&after, "postrider_receiver_response_seconds_count"), 2.0);
+    assert_eq!(value(&after, "postrider_delivery_lag_seconds_count"), 2.0);
+    assert_eq!(value(&after, "postrider_webhooks{status=\"enabled\"}"), 1.0);
+    assert!(value(&after, "postrider_commit_size_bytes_sum") > 0.0);
+    assert!(value(&after, "postrider_store_bytes{part=\"active\"}") > 0.0);
+    assert!(value(&after, "process_open_fds") > 0.0);
+    assert_eq!(value(&after, "postrider_ready"), 1.0);
+}
+
+#[tokio::test]
+async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
+    let daemon = TestDaemon::start().await;
+    let text = scraped(&daemon).await;
+    let there = names(&text);
+    let rules: Vec<&str> = RULES.lines().filter(|line| !line.contains("alert:")).collect();
+    let mut asked = asked_for(&rules.join("\n"));
+    assert!(asked.len() > 10, "{asked:?}");
+    let mut found = Vec::new();
+    expressions(&serde_json::from_str(DASHBOARD).expect("JSON"), &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    found.iter().for_each(|expression| asked.extend(asked_for(expression)));
+    let missing: Vec<_> = asked.iter().filter(|name| !there.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "asked for, and not in /metrics: {missing:?}");
+    // And the other way round: what is served is looked at by somebody.
+    let unseen =
+        there.iter().filter(|name| !asked.contains(**name) && !name.ends_with("_count") && !name.ends_with("_sum"));
+    let unseen: Vec<_> = unseen.collect();
+    assert_eq!(unseen, [&"postrider_build_info", &"postrider_commit_orders_bucket", &"process_threads"]);
+}
+
+#[tokio::test]
+async fn the_number_of_series_does_not_grow_with_what_is_stored() {
+    let daemon = TestDaemon::start().await;
+    let series = async || scraped(&daemon).await.lines().filter(|line| !line.starts_with('#')).count();
+    let before = series().await;
+    let receiver = Receiver::start().await;
+    for n in 0..5 {
+        daemon.webhook(&receiver.url(), json!({ "name": format!("w{n}") })).await;
+    }
+    let event = daemon.publish("some.type", json!(1)).await;
+    receiver.take(5).await;
+    assert_eq!(daemon.deliveries(&event).await.len(), 5);
+    assert_eq!(series().await, before);
+}

@@ -1,0 +1,252 @@
+//! What makes a delivery fail, one fault at a time: the doctor says which it is and what to do, and so do `/readyz` and the
+//! log, each in its part.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::Value;
+
+use crate::support::{House, eventually};
+
+/// What the doctor says, with its exit code.
+fn doctor(house: &House, words: &[&str]) -> (i32, Vec<Value>) {
+    let output = house.output(&[&["doctor", "-o", "json"], words].concat());
+    let said: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().expect("a code"), said["checks"].as_array().expect("checks").clone())
+}
+
+/// The only finding of this kind that is not OK.
+fn found(house: &House, check: &str, status: &str) -> Value {
+    let (_, checks) = doctor(house, &[]);
+    let mut rows = checks.iter().filter(|row| row["check"] == check && row["status"] == status);
+    let row = rows.next().unwrap_or_else(|| panic!("no {status} {check} in {checks:#?}"));
+    assert!(rows.next().is_none(), "{checks:#?}");
+    row.clone()
+}
+
+fn text<'a>(row: &'a Value, name: &str) -> &'a str {
+    row[name].as_str().unwrap_or_else(|| panic!("no {name} in {row}"))
+}
+
+fn ready(house: &House) -> (u16, Value) {
+    let address = house.url.strip_prefix("http://").expect("TCP");
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).expect("JSON"))
+}
+
+fn codes(ready: &Value, of: &str) -> Vec<String> {
+    let rows = ready[of].as_array().expect("a list");
+    rows.iter().map(|row| text(row, "code").to_owned()).collect()
+}
+
+/// A webhook there, and events to it until two attempts have failed.
+async fn failing(house: &House, url: &str) -> String {
+    let webhook = house.json(&["webhook", "create", url, "--name", "invoices", "--retry-schedule", "none"]);
+    let id = text(&webhook, "id").to_owned();
+    house.says(&["send", "--type", "a.b", "--data", "{}", "--count", "2"]);
+    eventually("two failed attempts", || {
+        let webhook = house.json(&["webhook", "get", &id]);
+        (webhook["consecutive_failures"] == 2).then_some(())
+    })
+    .await;
+    id
+}
+
+/// The log says of each that it is given up, and names it.
+fn is_given_up(house: &House, reason: &str) {
+    let rows = house.logged("delivery.exhausted");
+    assert_eq!(rows.len(), 2, "{}", house.log());
+    for row in rows {
+        let fields = &row["fields"];
+        assert!(text(fields, "reason").starts_with(reason), "{row}");
+        for name in ["event_id", "delivery_id", "webhook_id"] {
+            assert_eq!(text(fields, name).len(), 36, "{row}");
+        }
+    }
+    assert!(house.logged("attempt").is_empty(), "attempts are no news at info");
+}
+
+#[tokio::test]
+async fn nothing_is_wrong() {
+    let house = House::start();
+    let (code, checks) = doctor(&house, &[]);
+    let wrong: Vec<_> = checks.iter().filter(|row| row["status"] == "FAIL").collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(code, 0);
+    for check in ["settings", "data_dir", "disk_space", "disk_sync", "clock", "dns", "trust_store", "daemon", "backlog"]
+    {
+        assert!(checks.iter().any(|row| row["check"] == check), "{check} was not looked at: {checks:#?}");
+    }
+    let people = house.says(&["doctor"]);
+    assert!(people.contains("OK    daemon          it is ready\n"), "{people}");
+}
+
+#[tokio::test]
+async fn a_wrong_certificate() {
+    let house = House::start();
+    let url = strange_receiver();
+    failing(&house, &url).await;
+    let row = found(&house, "webhook", "FAIL");
+    assert!(text(&row, "detail").contains("TLS handshake failed: invalid peer certificate: UnknownIssuer"), "{row}");
+    assert!(text(&row, "fix").contains("tls.ca_pem"), "{row}");
+    is_given_up(&house, "TLS handshake failed: invalid peer certificate");
+}
+
+/// Speaks TLS with a certificate that nobody has heard of.
+fn strange_receiver() -> String {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a configuration");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut session = rustls::ServerConnection::new(config.clone()).expect("a session");
+            // It ends with the caller's alert, which is what the test wants.
+            let _ = session.complete_io(&mut stream);
+        }
+    });
+    format!("https://{address}/")
+}
+
+#[tokio::test]
+async fn a_refused_address() {
+    let mut house = House::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
+    house.serve();
+    // A name is judged by its addresses when it is connected to; this one is of this machine, and no longer allowed.
+    let webhook =
+        house.json(&["webhook", "create", "http://127.0.0.1:9000/", "--name", "erp", "--retry-schedule", "none"]);
+    std::fs::write(house.settings_file(), "min_free_bytes = 0\n").expect("written");
+    house.signal("HUP");
+    eventually("the reload", || house.logged("a setting was taken over").pop()).await;
+    house.says(&["send", "--type", "a.b", "--data", "{}", "--count", "2"]);
+    let id = text(&webhook, "id");
+    eventually("failures", || (house.json(&["webhook", "get", id])["consecutive_failures"] == 2).then_some(())).await;
+    let row = found(&house, "webhook", "FAIL");
+    assert!(text(&row, "detail").contains("Address not allowed. 127.0.0.1 is 127.0.0.1, which is private"), "{row}");
+    assert!(text(&row, "fix").contains("add 127.0.0.1 to delivery.allow"), "{row}");
+    is_given_up(&house, "Address not allowed");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down() {
+    let house = House::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let id = failing(&house, &format!("http://{address}/")).await;
+    let row = found(&house, "webhook", "FAIL");
+    assert!(text(&row, "detail").contains("invoices") && text(&row, "detail").contains("Connection refused"), "{row}");
+    assert!(text(&row, "fix").starts_with("start the receiver"), "{row}");
+    assert_eq!(doctor(&house, &[]).0, 1);
+    is_given_up(&house, "Connection refused");
+    // Ten in a row open the circuit: from then on the log and /readyz say it too.
+    house.says(&["send", "--type", "a.b", "--data", "{}", "--count", "8"]);
+    eventually("the circuit", || (house.json(&["webhook", "get", &id])["circuit"] == "open").then_some(())).await;
+    let (status, ready) =
+        eventually("the warning", || Some(ready(&house)).filter(|(_, r)| r["warnings"] != Value::Array(vec![]))).await;
+    assert_eq!((status, codes(&ready, "warnings")), (200, vec!["webhooks_failing".to_owned()]));
+    let line = eventually("the line", || house.logged("webhook.failing").pop()).await;
+    assert!(text(&line["fields"], "reason").contains("Connection refused"), "{line}");
+    let row = found(&house, "webhook", "FAIL");
+    assert!(text(&row, "fix").contains(&format!("postrider webhook test {id}")), "{row}");
+}
+
+#[tokio::test]
+async fn a_full_disk() {
+    // No disk has so much room, which is the same to the daemon as one that has run out of it.
+    let mut house = House::with("min_free_bytes = \"8589934591GiB\"\n");
+    house.serve();
+    let (code, said) = house.fails(&["send", "--type", "a.b", "--data", "{}"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("disk"), "{said}");
+    let (status, ready) = ready(&house);
+    assert_eq!((status, codes(&ready, "reasons")), (503, vec!["disk_full".to_owned()]));
+    let row = found(&house, "daemon", "FAIL");
+    assert!(text(&row, "detail").contains("publishing is refused until space is freed"), "{row}");
+    assert!(text(&row, "fix").contains("free space on the disk of data_dir"), "{row}");
+    // It is seen without the daemon too.
+    house.stop();
+    let (code, checks) = doctor(&house, &["--offline"]);
+    let space = checks.iter().find(|row| row["check"] == "disk_space").expect("a finding");
+    assert_eq!((code, text(space, "status")), (1, "FAIL"));
+    assert!(!checks.iter().any(|row| row["check"] == "daemon"), "{checks:#?}");
+}
+
+#[tokio::test]
+async fn a_paused_webhook() {
+    let house = House::start();
+    let webhook = house.json(&["webhook", "create", "http://127.0.0.1:9000/", "--name", "invoices"]);
+    let id = text(&webhook, "id");
+    house.says(&["webhook", "pause", id]);
+    house.says(&["send", "--type", "a.b", "--data", "{}", "--count", "3"]);
+    let row = found(&house, "webhook", "WARN");
+    assert!(text(&row, "detail").ends_with("is paused: 3 deliveries are held"), "{row}");
+    assert_eq!(text(&row, "fix"), format!("postrider webhook resume {id}"));
+    assert_eq!(codes(&ready(&house).1, "warnings"), ["webhooks_paused"]);
+    let line = house.logged("webhook.pause").pop().expect("a line");
+    let fields = &line["fields"];
+    assert_eq!((text(fields, "target_id"), text(fields, "request_id").len()), (id, 36));
+}
+
+#[tokio::test]
+async fn a_wrong_clock() {
+    let mut house = House::start();
+    house.says(&["send", "--type", "a.b", "--data", "{}"]);
+    house.stop();
+    // What is stored comes from the future: the clock was set back since.
+    let file = std::fs::File::options().write(true).open(house.data_dir().join("journal")).expect("the journal");
+    let future = file.metadata().and_then(|m| m.modified()).expect("a time") + std::time::Duration::from_secs(86_400);
+    file.set_modified(future).expect("set");
+    let (code, checks) = doctor(&house, &["--offline"]);
+    let row = checks.iter().find(|row| row["check"] == "clock").expect("a finding");
+    assert_eq!((code, text(row, "status")), (1, "FAIL"), "{row}");
+    assert!(text(row, "fix").starts_with("set the clock"), "{row}");
+}
+
+#[tokio::test]
+async fn the_clock_is_accepted_by_whoever_knows_better() {
+    let mut house = House::start();
+    house.stop();
+    assert_eq!(house.fails(&["doctor", "--accept-clock"]).0, 69, "there is nobody to tell");
+    house.serve();
+    let said = house.json(&["doctor", "--accept-clock"]);
+    assert_eq!(said["clock_trusted"], true);
+    let line =
+        eventually("the line", || house.logged("somebody says that the clock is right: retention goes on").pop());
+    line.await;
+}
+
+#[tokio::test]
+async fn no_daemon_wrong_key_wrong_settings() {
+    let mut house = House::start();
+    let output = house.command().args(["doctor", "-o", "json", "--token", "nobody"]).output().expect("it runs");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let key = said["checks"].as_array().expect("checks").iter().find(|row| row["check"] == "key").expect("a finding");
+    assert!(text(key, "fix").contains("POSTRIDER_TOKEN"), "{key}");
+    house.stop();
+    let row = found(&house, "daemon", "FAIL");
+    assert!(text(&row, "fix").contains("postrider serve"), "{row}");
+    std::fs::write(house.settings_file(), "retenton = \"7d\"\n").expect("written");
+    let row = found(&house, "settings", "FAIL");
+    assert!(
+        text(&row, "detail").contains("postrider.toml:1: retenton: no such setting; did you mean retention?"),
+        "{row}"
+    );
+}

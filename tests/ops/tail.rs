@@ -1,0 +1,52 @@
+//! `postrider tail` beside a running daemon: every attempt to every webhook, once, as it is made.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::mpsc;
+
+use serde_json::Value;
+
+use crate::support::{House, eventually};
+
+#[tokio::test]
+async fn attempts_to_all_webhooks_are_followed_once_each() {
+    let house = House::start();
+    // Nobody listens there: every attempt fails at once, and is one all the same.
+    let dead = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}/", listener.local_addr().expect("an address"))
+    };
+    for kind in ["a.*", "b.*"] {
+        house.says(&["webhook", "create", &dead(), "--event-type", kind, "--retry-schedule", "none"]);
+    }
+    house.says(&["send", "--type", "a.before", "--data", "{}"]);
+    eventually("the attempt", || (house.json(&["stats"])["failed_deliveries"] == 1).then_some(())).await;
+    let mut tail = house.command();
+    tail.args(["tail", "-o", "json", "-n", "1"]).stdout(Stdio::piped());
+    let mut tail = tail.spawn().expect("it runs");
+    let (said, hearing) = mpsc::channel();
+    let lines = BufReader::new(tail.stdout.take().expect("its stdout")).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(said.send(line))));
+    let next = async || {
+        let line = eventually("a line", || hearing.try_recv().ok()).await;
+        let row: Value = serde_json::from_str(&line).expect("JSON");
+        (row["url"].clone(), row["outcome"].clone(), row["event_id"].clone())
+    };
+    let before = next().await;
+    assert_eq!(before.1, "connect_refused");
+    house.says(&["send", "--type", "b.after", "--data", "{}"]);
+    house.says(&["send", "--type", "a.after", "--data", "{}"]);
+    let after = [next().await, next().await];
+    assert_eq!(after.iter().filter(|row| row.0 == before.0).count(), 1, "one to each: {after:?}");
+    assert!(after.iter().all(|row| row.2 != before.2), "nothing twice: {after:?}");
+    assert!(hearing.try_recv().is_err());
+    tail.kill().expect("it was told");
+    tail.wait().expect("an end");
+    // For people, in columns that fit what they look at.
+    let shown = house.command().env("COLUMNS", "100").args(["tail", "--once"]).output().expect("it runs");
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+    assert!(shown.starts_with("STARTED (UTC)   OUTCOME"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "no colour where there is no terminal: {shown}");
+}

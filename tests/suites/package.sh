@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# The .deb: built, looked at, unpacked, and what is in it started as systemd would; installed, removed and purged below a
+# directory of its own; the units judged by systemd-analyze; the static tarball built and its binary run in an empty root.
+#
+# Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+exposure_max=1.5
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+bin=${POSTRIDER_BIN:-}
+unset POSTRIDER_BIN # It would be taken for a setting.
+
+if [ -z "$bin" ]; then
+    bin=$(ls -t target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
+fi
+if [ -z "$bin" ]; then
+    cargo build --bin postrider
+    bin=target/debug/postrider
+fi
+
+echo "--- the .deb"
+deb=$(packaging/build-deb --binary "$bin" "$work")
+dpkg-deb --info "$deb" >/dev/null
+dpkg-deb --extract "$deb" "$work/root"
+dpkg-deb --control "$deb" "$work/control"
+(cd "$work/root" && md5sum --quiet -c "$work/control/md5sums")
+for script in postinst prerm postrm; do
+    sh -n "$work/control/$script"
+done
+# What cargo-deb would put in is what is in.
+cargo metadata --no-deps --format-version 1 | python3 -c '
+import json, os, sys
+deb = json.load(sys.stdin)["packages"][0]["metadata"]["deb"]
+root, control = sys.argv[1:]
+places = {(place.rstrip("/") + "/" + os.path.basename(source)) if place.endswith("/") else place: mode
+          for source, place, mode in deb["assets"] if "*" not in source}
+folders = {place.rstrip("/"): mode for source, place, mode in deb["assets"] if "*" in source}
+for folder, _, files in os.walk(root):
+    for name in files:
+        place = os.path.relpath(os.path.join(folder, name), root)
+        mode = places.pop(place, None) or folders.get(os.path.dirname(place))
+        assert mode, f"{place} is not among the assets of cargo-deb"
+        found = os.stat(os.path.join(root, place)).st_mode & 0o777
+        assert int(mode, 8) == found, f"{place} has mode {found:o}, and {mode} with cargo-deb"
+assert not places, f"cargo-deb has what the package has not: {places}"
+conffiles = open(os.path.join(control, "conffiles")).read().split()
+assert sorted(deb["conf-files"]) == sorted(conffiles), conffiles
+' "$work/root" "$work/control"
+# The settings file of the package is the one that the binary has inside.
+cmp "$work/root/etc/postrider/postrider.toml" <("$work/root/usr/bin/postrider" config default)
+"$work/root/usr/bin/postrider" config check --config "$work/root/etc/postrider/postrider.toml"
+for page in postrider postrider-serve postrider-webhook-create; do
+    zcat "$work/root/usr/share/man/man1/$page.1.gz" | grep -q '^\.TH ' || fail "no manual page $page"
+done
+bash -n "$work/root/usr/share/bash-completion/completions/postrider"
+# The machine's libraries that the control file promises.
+if needed=$(objdump -T "$work/root/usr/bin/postrider" 2>/dev/null); then
+    newest=$(grep -o 'GLIBC_[0-9.]*' <<<"$needed" | sed 's/GLIBC_//' | sort -uV | tail -n 1)
+    [ "$(printf '%s\n2.34\n' "${newest:-0}" | sort -V | tail -n 1)" = 2.34 ] || fail "it needs glibc $newest"
+fi
+
+echo "--- the units"
+for name in postrider.service postrider-backup.service; do
+    exposure=$(systemd-analyze security --offline=true --no-pager "$work/root/usr/lib/systemd/system/$name" |
+        sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p')
+    echo "$name: exposure $exposure of at most $exposure_max"
+    awk -v e="$exposure" -v max="$exposure_max" 'BEGIN { exit !(e != "" && e <= max) }' || fail "$name is too open"
+done
+complaints=$(systemd-analyze verify --root="$work/root" postrider.service postrider.socket postrider-backup.service \
+    postrider-backup.timer 2>&1 | grep -Ei 'unknown|ignor|pars|invalid|assignment outside' || true)
+[ -z "$complaints" ] || fail "systemd-analyze verify: $complaints"
+
+echo "--- started as systemd starts it"
+python3 tests/suites/package.py "$work/root"
+
+echo "--- the backup's script"
+mkdir -p "$work/fake/bin" "$work/fake/lib/postrider" "$work/backups"
+cp "$work/root/usr/lib/postrider/backup" "$work/fake/lib/postrider/"
+printf '#!/bin/sh\n[ "$1" = backup ] && [ ! -e "$2" ] && mkdir "$2" && [ ! -e %s/broken ]\n' "$work" >"$work/fake/bin/postrider"
+chmod +x "$work/fake/bin/postrider"
+for day in 01 02 03 04; do mkdir "$work/backups/2026-01-${day}T031500Z"; done
+mkdir "$work/backups/mine"
+backup() { BACKUPS_DIR="$work/backups" BACKUPS_KEPT=3 "$work/fake/lib/postrider/backup"; }
+backup
+# shellcheck disable=SC2012
+kept=$(ls "$work/backups" | wc -l)
+[ "$kept" = 4 ] && [ -e "$work/backups/mine" ] && [ ! -e "$work/backups/2026-01-02T031500Z" ] ||
+    fail "the wrong backups were kept: $(ls "$work/backups")"
+touch "$work/broken"
+if backup; then fail "a failing backup was not told"; fi
+# shellcheck disable=SC2012
+[ "$(ls "$work/backups" | grep -vc partial)" = 4 ] || fail "a failed backup changed what is kept"
+
+echo "--- installed, removed, purged"
+if [ "$(id -u)" = 0 ]; then
+    root=$work/installed
+    mkdir -p "$root/var/lib/dpkg/updates" "$root/var/lib/dpkg/info"
+    touch "$root/var/lib/dpkg/status" "$root/var/lib/dpkg/available"
+    run_dpkg() {
+        dpkg --root="$root" --force-script-chrootless --force-depends --log="$work/dpkg.log" "$@" >"$work/dpkg.out" 2>&1 ||
+            { cat "$work/dpkg.out" >&2; fail "dpkg $*"; }
+    }
+    run_dpkg --install "$deb"
+    [ -L "$root/etc/systemd/system/multi-user.target.wants/postrider.service" ] || fail "it is not enabled"
+    echo '# mine' >>"$root/etc/postrider/postrider.toml"
+    mkdir -p "$root/var/lib/private/postrider" "$root/var/lib/private/postrider-backups"
+    ln -s private/postrider "$root/var/lib/postrider"
+    touch "$root/var/lib/private/postrider/state.redb"
+    # The same version again keeps what the administrator wrote.
+    run_dpkg --install "$deb"
+    grep -q '^# mine' "$root/etc/postrider/postrider.toml" || fail "an upgrade changed the settings"
+    run_dpkg --remove postrider
+    [ ! -e "$root/usr/bin/postrider" ] || fail "remove left the binary"
+    [ -e "$root/etc/postrider/postrider.toml" ] || fail "remove took the settings"
+    [ -e "$root/var/lib/private/postrider/state.redb" ] || fail "remove took the data"
+    run_dpkg --purge postrider
+    [ ! -e "$root/etc/postrider" ] && [ ! -e "$root/etc/default/postrider" ] || fail "purge left settings"
+    [ ! -e "$root/var/lib/private/postrider" ] && [ ! -L "$root/var/lib/postrider" ] || fail "purge left data"
+    [ -e "$root/var/lib/private/postrider-backups" ] || fail "purge took the backups"
+    [ -z "$(find "$root/etc/systemd" -name 'postrider*' 2>/dev/null)" ] || fail "purge left links to units"
+else
+    fail "run this as root: dpkg installs into a directory of its own, and only root may say who owns the files"
+fi
+
+echo "--- the static tarball"
+tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile dev "$work")
+echo "$(basename "$tarball")"
+mkdir "$work/static"
+tar -xzf "$tarball" -C "$work/static" --strip-components 1
+if ldd "$work/static/usr/bin/postrider" >"$work/ldd" 2>&1 && ! grep -q 'statically linked' "$work/ldd"; then
+    fail "it is not static: $(cat "$work/ldd")"
+fi
+# A container from scratch is this: the binary and nothing else. It starts there, and stops when it is told to.
+mkdir -p "$work/scratch"
+cp "$work/static/usr/bin/postrider" "$work/scratch/postrider"
+env -i POSTRIDER_DATA_DIR=/data POSTRIDER_LISTEN=127.0.0.1:0 "$(command -v chroot)" "$work/scratch" /postrider serve >"$work/out" 2>"$work/log" &
+daemon=$!
+for _ in $(seq 1 300); do
+    grep -q '^postrider: listening on ' "$work/out" && break
+    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; fail "it ended in an empty root"; }
+    sleep 0.1
+done
+grep -q '^postrider: listening on ' "$work/out" || fail "it never listened in an empty root"
+kill "$daemon"
+wait "$daemon" || fail "it did not stop cleanly in an empty root"
+echo "it runs in an empty root"
+rm -rf "$work/scratch/data"
+python3 tests/suites/package.py --scratch "$work/scratch"
