@@ -1,7 +1,7 @@
 //! The journal: what the latest batches changed in the active partition, in one piece and with one sync each.
 //!
 //! A durable redb commit costs two syncs over scattered pages; a record here costs one, in order. So a batch is durable once
-//! its record is, becomes visible by a redb commit that is not synced, and every so often one durable redb commit (a
+//! its record is, is read from memory (`recent.rs`) until redb has it too, and every so often one durable redb commit (a
 //! checkpoint) makes all of it redb's own and lets the journal begin again.
 //!
 //! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it.

@@ -132,10 +132,9 @@ impl Faults {
     }
 
     fn rest(&mut self, now: i64) {
-        // Often soon again, sometimes not for a long time.
-        let wait =
-            if self.rng.chance(50) { self.rng.within(5_000, 400_000) } else { self.rng.within(400_000, 5_400_000) };
-        self.state = State::Well { until: now + wait as i64 };
+        // Mostly soon again, sometimes not for a long time.
+        let (from, to) = if self.rng.chance(85) { (5_000, 150_000) } else { (300_000, 3_600_000) };
+        self.state = State::Well { until: now + self.rng.within(from, to) as i64 };
     }
 
     fn begin(&mut self, sim: &mut Sim<'_>, now: i64) {

@@ -5,7 +5,6 @@
 //! `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
 
 #[path = "../oracle/disk.rs"]
-#[allow(dead_code, reason = "the tests of the store need more of it")]
 mod disk;
 
 mod api;
@@ -30,7 +29,7 @@ use rng::{Rng, seed_thread};
 use run::{Report, simulate};
 
 /// Simulated hours of one run in which accidents happen.
-const RUN_HOURS: u64 = 20;
+const RUN_HOURS: u64 = 10;
 /// Of a run in `cargo test`.
 const SHORT_RUN_HOURS: u64 = 2;
 

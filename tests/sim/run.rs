@@ -69,6 +69,7 @@ pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(150))
         .tcp_capacity(4_096)
+        .ephemeral_ports(10_000..=u16::MAX)
         .rng_seed(rng.next())
         .build();
     let world = (outside.clone(), is_healed.clone(), progress.clone(), rng.fork());
