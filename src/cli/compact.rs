@@ -18,9 +18,8 @@ Examples:
   systemctl stop postrider
   postrider compact --data-dir /var/lib/postrider
 
-Takes about a quarter of a minute for a gigabyte. A kill costs nothing but a repair of the one
-file at the next start. The daemon needs none of
-this: old files go whole when their retention ends.")]
+Takes about a quarter of a minute for a gigabyte. No row changes, and a kill costs nothing but a repair of one file at
+the next start; say it again to go on. The daemon needs none of this: old files go whole when their retention ends.")]
 pub struct Compact {
     #[command(flatten)]
     settings: SettingsFlags,
