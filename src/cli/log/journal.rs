@@ -59,7 +59,8 @@ impl Visit for Entry {
 
 impl Entry {
     fn take(&mut self, field: &Field, mut value: String) {
-        value.truncate(value.floor_char_boundary(VALUE_BYTES_MAX));
+        let end = (0..=VALUE_BYTES_MAX.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
+        value.truncate(end.unwrap_or(0));
         match field.name() {
             "message" => self.message = value,
             name => self.fields.push((name, value)),
@@ -69,7 +70,8 @@ impl Entry {
     fn datagram(&self, level: &Level) -> Vec<u8> {
         let mut text = self.message.clone();
         for (name, value) in &self.fields {
-            let is_word = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+            let is_word =
+                !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
             let _ = if is_word { write!(text, " {name}={value}") } else { write!(text, " {name}={value:?}") };
         }
         let mut datagram = Vec::new();
@@ -114,7 +116,11 @@ mod tests {
     fn an_entry_says_everything_in_its_message_and_each_thing_by_its_name() {
         let entry = Entry {
             message: "delivery.exhausted".into(),
-            fields: vec![("event_id", "0191".into()), ("reason", "Connection refused".into()), ("lines", "a\nb".into())],
+            fields: vec![
+                ("event_id", "0191".into()),
+                ("reason", "Connection refused".into()),
+                ("lines", "a\nb".into()),
+            ],
         };
         let mut expected = b"PRIORITY=4\nSYSLOG_IDENTIFIER=postrider\n".to_vec();
         expected.extend(
