@@ -294,6 +294,14 @@ impl File {
         Ok(())
     }
 
+    /// Moves what is at the end of the file into its holes, cuts it off there, and closes it. Nobody else may have it open.
+    pub(super) fn compact(mut self) -> Result<()> {
+        if let Handle::Write(database) = &mut self.database {
+            database.compact().map_err(|error| storage(&self.name, error.into()))?;
+        }
+        self.close()
+    }
+
     /// Closes the file, so that the next one may open it without a repair.
     pub fn close(self) -> Result<()> {
         match self.database {

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod backup;
 pub mod command;
+pub mod compact;
 mod counts;
 pub mod dedup;
 pub mod disk;
