@@ -53,4 +53,4 @@ pub use registry::Registry;
 pub use shelf::Options;
 pub use sizes::Sizes;
 pub use views::{AttemptFacts, AttemptFilter, DeliveryFacts, DeliverySlice};
-pub use writer::{Batch, Writer};
+pub use writer::{Batch, Checkpoint, Writer};
