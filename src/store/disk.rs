@@ -35,31 +35,6 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
-/// Box of a backend as a backend: redb takes a type, the disk gives a trait object.
-#[derive(Debug)]
-pub struct Backend(pub Box<dyn StorageBackend>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
-    }
-}
-
 /// What has been written and synced since the start.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -73,7 +48,9 @@ pub struct Traffic {
 pub struct RealDisk {
     root: PathBuf,
     traffic: Arc<Traffic>,
-    _lock: fs::File,
+    is_read_only: bool,
+    /// None: nobody locks a directory that has no lock file, a backup say.
+    _lock: Option<fs::File>,
 }
 
 impl RealDisk {
@@ -84,10 +61,37 @@ impl RealDisk {
         make_private_dir(&root.join("partitions"))?;
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(RealDisk { root: root.to_owned(), traffic: Arc::default(), _lock: lock }),
+            Ok(()) => Ok(RealDisk::locked(root, false, Some(lock))),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Takes a directory that is there to look at it: nothing in it can be changed, it may lie on a medium that is only
+    /// read, and others may look at it at the same time.
+    /// `WouldBlock`: a daemon holds it.
+    pub fn look(root: &Path) -> io::Result<RealDisk> {
+        fs::read_dir(root)?;
+        let lock = match fs::File::open(root.join("lock")) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match lock.as_ref().map_or(Ok(()), fs::File::try_lock_shared) {
+            Ok(()) => Ok(RealDisk::locked(root, true, lock)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn locked(root: &Path, is_read_only: bool, lock: Option<fs::File>) -> RealDisk {
+        RealDisk { root: root.to_owned(), traffic: Arc::default(), is_read_only, _lock: lock }
+    }
+
+    /// # Errors
+    /// The directory is only looked at.
+    fn may_change(&self) -> io::Result<()> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
     pub fn traffic(&self) -> Arc<Traffic> {
@@ -104,7 +108,7 @@ impl Disk for RealDisk {
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        options.read(true).write(!self.is_read_only).create(create).truncate(false).mode(0o600);
         let file = options.open(self.root.join(name))?;
         Ok(Box::new(RealFile { file, traffic: self.traffic.clone() }))
     }
@@ -125,10 +129,12 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::remove_file(self.root.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.may_change()?;
         let (from, to) = (self.root.join(from), self.root.join(to));
         fs::File::open(&from)?.sync_all()?;
         fs::rename(&from, &to)?;

@@ -29,6 +29,9 @@ const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
 /// Length, checksum, epoch and partition of a record.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16;
 
+/// How far a record is looked for behind one that does not read.
+const SEARCHED_BYTES_MAX: u64 = 1 << 20;
+
 /// What one batch changed, table by table.
 pub type Record = Vec<(Table, Changes)>;
 
@@ -104,6 +107,9 @@ impl Journal {
     }
 
     /// The records of `partition` that came after `epoch`, in order. A torn one ends them: it was never acknowledged.
+    ///
+    /// # Errors
+    /// One that is followed by another is not torn but damaged: what it held was acknowledged.
     pub fn after(&self, partition: u128, epoch: u64) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         let mut at = 0;
@@ -111,7 +117,42 @@ impl Journal {
             records.push(record);
             at += length;
         }
+        if self.is_followed(at, partition, epoch + 1)? {
+            return Err(super::Error::Damaged {
+                file: JOURNAL_FILE.to_owned(),
+                table: "records",
+                key: format!("byte {at}"),
+            });
+        }
         Ok(records)
+    }
+
+    /// Whether a whole record of this epoch comes after `at`, where none begins. Looked for only where one seems to begin, or
+    /// all but a bit of one: beyond the last record there are older ones, cut anywhere.
+    fn is_followed(&self, at: u64, partition: u128, epoch: u64) -> Result<bool> {
+        let name = [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat();
+        let length = self.backend.len().map_err(failed)?;
+        let seen_bytes = (length - at).min(HEAD_BYTES as u64 + SEARCHED_BYTES_MAX);
+        if seen_bytes <= HEAD_BYTES as u64 {
+            return Ok(false);
+        }
+        let mut head = [0; HEAD_BYTES];
+        self.backend.read(at, &mut head).map_err(failed)?;
+        let differing: u32 = head[8..].iter().zip(&name).map(|(found, wanted)| (found ^ wanted).count_ones()).sum();
+        if differing > 1 {
+            return Ok(false);
+        }
+        let mut seen = vec![0; seen_bytes as usize];
+        self.backend.read(at, &mut seen).map_err(failed)?;
+        let mut from = HEAD_BYTES;
+        while let Some(found) = seen[from..].iter().position(|byte| *byte == name[0]) {
+            let start = from + found;
+            if seen[start..].starts_with(&name) && self.read(at + start as u64 - 8, partition, epoch)?.is_some() {
+                return Ok(true);
+            }
+            from = start + 1;
+        }
+        Ok(false)
     }
 
     /// Puts the records that came after what `file` says it holds into it, in one durable commit.
@@ -247,6 +288,28 @@ mod tests {
             journal.backend.write(at, &byte).unwrap();
         }
         assert_eq!(journal.after(7, 0).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_record_that_others_follow_is_damaged_and_not_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 0);
+        journal.append(&[(Table::Events, &changes(1))]).unwrap();
+        let second = journal.end;
+        journal.append(&[(Table::Events, &changes(2))]).unwrap();
+        let last = journal.end;
+        journal.append(&[(Table::Events, &changes(3))]).unwrap();
+        for bit in 8 * second..8 * last {
+            let mut byte = [0];
+            journal.backend.read(bit / 8, &mut byte).unwrap();
+            journal.backend.write(bit / 8, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
+            let found = journal.after(7, 0);
+            assert!(matches!(found, Err(super::super::Error::Damaged { .. })), "bit {bit}: {found:?}");
+            journal.backend.write(bit / 8, &byte).unwrap();
+        }
+        assert_eq!(journal.after(7, 0).unwrap().len(), 3);
     }
 
     #[test]

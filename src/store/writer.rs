@@ -90,6 +90,8 @@ impl Writer {
     pub fn apply(&mut self, orders: &[Order], now: Time) -> Batch {
         let mut batch = Batch::default();
         let mut results: Vec<Option<Outcome>> = vec![None; orders.len()];
+        // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
+        self.suspects.extend(self.shelf.failed());
         self.mend(now, &mut batch);
         self.check_free_space(now);
         if let Err(error) = self.roll_if_full(now) {

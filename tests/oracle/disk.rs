@@ -4,6 +4,8 @@
 //! each sector (512 bytes, or a whole page at a time) is found as it was synced or as any later write left it, whatever
 //! became of its neighbours; of changes to the folder, the first so many are found. After a cut every handle is dead.
 
+#![allow(dead_code)] // Several test programs share this file; each uses its own part of it.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +44,8 @@ struct Platter {
     failing_read: Option<u64>,
     /// Nothing new can be written.
     full: bool,
+    /// Nothing can be changed.
+    read_only: bool,
     operations: u64,
     rng: Rng,
 }
@@ -82,6 +86,7 @@ impl FaultyDisk {
             sync_has_failed: false,
             failing_read: None,
             full: false,
+            read_only: false,
             operations: 0,
             rng,
         };
@@ -117,6 +122,11 @@ impl FaultyDisk {
         self.lock().full = full;
     }
 
+    /// Nothing can be changed any more, or can again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
+    }
+
     pub fn is_full(&self) -> bool {
         self.lock().full
     }
@@ -149,10 +159,11 @@ impl FaultyDisk {
         FaultyDisk::of(platter.files.clone(), platter.names.clone(), platter.next_file, platter.rng.clone())
     }
 
-    /// Flips one bit of a page that was written, and says where.
-    pub fn flip_a_bit(&self, rng: &mut Rng) -> String {
+    /// Flips one bit of a page that was written, of a file that `may` be taken, and says where.
+    pub fn flip_a_bit(&self, rng: &mut Rng, may: impl Fn(&str) -> bool) -> String {
         let mut platter = self.lock();
-        let names: Vec<(String, u64)> = platter.names.iter().map(|(name, file)| (name.clone(), *file)).collect();
+        let names = platter.names.iter().filter(|(name, _)| may(name));
+        let names: Vec<(String, u64)> = names.map(|(name, file)| (name.clone(), *file)).collect();
         let (name, file) = names[rng.below(names.len() as u64) as usize].clone();
         let content = platter.files.get_mut(&file).expect("the file of a name");
         let written: Vec<usize> = (0..content.pages.len()).filter(|number| content.pages[*number].is_some()).collect();
@@ -208,6 +219,9 @@ enum Step {
 impl Platter {
     fn step(&mut self) -> io::Result<Step> {
         self.alive()?;
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         self.operations += 1;
         match &mut self.fuse {
             Some(0) => {

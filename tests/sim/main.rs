@@ -5,7 +5,6 @@
 //! `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
 
 #[path = "../oracle/disk.rs"]
-#[allow(dead_code, reason = "the tests of the store need more of it")]
 mod disk;
 
 mod api;
