@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Verb::Org(verb) => on_this_thread(verb.run()),
         Verb::App(verb) => on_this_thread(verb.run()),
         Verb::Config(verb) => verb.run(),
+        Verb::Verify(verb) => verb.run(),
         Verb::Doctor(verb) => on_this_thread(verb.run()),
         Verb::OpenApi(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),

@@ -28,6 +28,7 @@ mod shell;
 mod stats;
 mod table;
 mod tail;
+mod verify;
 mod webhook;
 mod webhook_fields;
 
@@ -77,6 +78,7 @@ pub enum Verb {
     Org(org::Org),
     App(app::App),
     Config(config::Config),
+    Verify(verify::Verify),
     Doctor(doctor::Doctor),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),

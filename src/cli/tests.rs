@@ -53,6 +53,8 @@ fn lines_of_the_documentation_parse() {
         "postrider app update acme --name x",
         "postrider config check --config p.toml -o json",
         "postrider config --listen 127.0.0.1:0 show",
+        "postrider verify",
+        "postrider verify /backups/monday -o json --config p.toml",
         "postrider completions zsh",
         "postrider man --dir out",
     ] {

@@ -49,13 +49,29 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     settle(&file, disk)?;
     let is_new = !disk.exists(shelf::STATE_FILE).map_err(|source| Error::Io { what: disk.describe(), source })?;
-    match fs::read_to_string(&file) {
+    if is_new && !file.exists() {
+        write_private(&file, &made_master_key(random))?;
+    }
+    read_key(&file)
+}
+
+/// The key of a store that is there and is only looked at: a change of the key that was cut is left as it is.
+pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u8; KEY_BYTES], Error> {
+    if let Some(text) = &settings.master_key {
+        return Ok(key_hash(text.expose()));
+    }
+    let file = settings.data_dir.join(MASTER_KEY_FILE);
+    if let Ok(next) = read_key(&file.with_extension(NEXT))
+        && crate::store::master_key::opens(disk, &next).is_ok_and(|opens| opens)
+    {
+        return Ok(next);
+    }
+    read_key(&file)
+}
+
+fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], Error> {
+    match fs::read_to_string(file) {
         Ok(text) => Ok(key_hash(text.trim())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
-            let text = made_master_key(random);
-            write_private(&file, &text)?;
-            Ok(key_hash(&text))
-        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let words = format!(
                 "{} is missing: the secrets in this store cannot be opened without the key it held",

@@ -26,6 +26,7 @@ use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
 use crate::server::desk::{Counter, Desk, Rules};
 use crate::server::{Limits, Server, Tls, TlsFiles};
+use crate::store::verify::{OnProgress, Report};
 use crate::store::{self, Disk, Options, RealDisk};
 
 pub use keys::{FirstKey, Rotated};
@@ -78,7 +79,11 @@ impl World {
 
 /// The data directory, for this process alone.
 pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
-    match RealDisk::take(data_dir) {
+    held(RealDisk::take(data_dir), data_dir)
+}
+
+fn held(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
+    match disk {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             Err(store::Error::InUse(data_dir.display().to_string()).into())
@@ -336,4 +341,19 @@ pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result
     let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
     let master_key = keys::master_key(settings, &*disk, &*random)?;
     Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)
+}
+
+/// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
+/// changed.
+///
+/// # Errors
+/// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
+pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+    let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
+    let io = |source| Error::Io { what: disk.describe(), source };
+    if !disk.exists(store::shelf::STATE_FILE).map_err(io)? {
+        return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no state.redb here, so no store")));
+    }
+    let master_key = keys::kept_master_key(settings, &*disk)?;
+    Ok(store::verify::verify(disk, &master_key, progress)?)
 }

@@ -11,10 +11,11 @@ mod tests;
 mod untouched;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use super::disk::Disk;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::file::{Access, File, io, unpanicked};
 use super::journal::{JOURNAL_FILE, Journal};
 use super::master_key::data_key;
@@ -25,11 +26,55 @@ use super::tables::Table;
 use super::vault::{KEY_BYTES, Vault};
 use untouched::Untouched;
 
-/// Problems that are kept in words; more are only counted.
+/// Problems that are kept; more are only counted.
 pub const PROBLEMS_MAX: usize = 1_000;
 
 /// Rows between two calls of the progress callback.
 const PROGRESS_ROWS: u64 = 8_192;
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, below the data directory.
+    pub file: String,
+    /// None: the file as a whole.
+    pub table: Option<&'static str>,
+    /// In hexadecimal. None: the table as a whole.
+    pub key: Option<String>,
+    /// In words.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        for part in self.table.iter().copied().chain(self.key.as_deref()) {
+            write!(f, ": {part}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl Problem {
+    /// A file that could not be walked, or not to its end.
+    fn of_error(file: &str, error: &Error) -> Problem {
+        match error {
+            Error::Damaged { file, table, key } => Problem {
+                file: file.clone(),
+                table: Some(table),
+                key: Some(key.clone()),
+                what: "does not read back as it was written".into(),
+            },
+            Error::Storage { source, .. } => Problem::of_file(file, source),
+            Error::Io { source, .. } => Problem::of_file(file, source),
+            other => Problem::of_file(file, other),
+        }
+    }
+
+    fn of_file(file: &str, what: &dyn fmt::Display) -> Problem {
+        Problem { file: file.to_owned(), table: None, key: None, what: what.to_string() }
+    }
+}
 
 /// What a walk found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -37,8 +82,8 @@ pub struct Report {
     /// Files walked, `state.redb` included.
     pub files: usize,
     pub rows: u64,
-    /// In words: file, table, key, and what is wrong. At most `PROBLEMS_MAX`.
-    pub problems: Vec<String>,
+    /// At most `PROBLEMS_MAX`.
+    pub problems: Vec<Problem>,
     /// Problems beyond those.
     pub problems_left_out: u64,
     /// Heads of ordered queues that are not due: a cut came between two files, and the next start lets them go.
@@ -52,7 +97,7 @@ impl Report {
         self.problems.is_empty()
     }
 
-    fn note(&mut self, problem: String) {
+    fn note(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         } else {
@@ -72,7 +117,7 @@ pub struct Progress<'a> {
     pub rows: u64,
 }
 
-/// Takes how far the walk is, every few thousand rows.
+/// Takes how far the walk is, at every file and every few thousand rows.
 pub type OnProgress<'a> = &'a mut dyn FnMut(Progress<'_>);
 
 /// Walks the store on `disk` while no daemon has it: every page's checksum first, then every row. Nothing is written; a file
@@ -138,6 +183,7 @@ fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Re
         let listed = partition_of(shelf, &view, first);
         walk.file = listed.file_name();
         walk.report.files += 1;
+        walk.tell();
         let end = firsts.get(number + 1).copied();
         let walked = unpanicked(&listed.file_name(), || {
             // The active partition is open already, unless opening it failed: then it is said here why.
@@ -154,7 +200,7 @@ fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Re
             let _ = shelf.close(&listed);
         }
         if let Err(error) = walked.flatten() {
-            walk.report.note(format!("{}: {error}", walk.file));
+            walk.report.note(Problem::of_error(&walk.file, &error));
         }
     }
     state::compare_totals(&mut walk, &view);
@@ -174,14 +220,19 @@ impl Walk<'_> {
     fn row(&mut self) {
         self.report.rows += 1;
         if self.report.rows.is_multiple_of(PROGRESS_ROWS) {
-            let (file_number, rows) = (self.report.files, self.report.rows);
-            (self.progress)(Progress { file: &self.file, file_number, files: self.files, rows });
+            self.tell();
         }
+    }
+
+    fn tell(&mut self) {
+        let (file_number, rows) = (self.report.files, self.report.rows);
+        (self.progress)(Progress { file: &self.file, file_number, files: self.files, rows });
     }
 
     fn problem(&mut self, table: Table, key: &[u8], what: &str) {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.report.note(format!("{}: {}: {key}: {what}", self.file, table.name()));
+        let key = (!key.is_empty()).then_some(key);
+        self.report.note(Problem { file: self.file.clone(), table: Some(table.name()), key, what: what.to_owned() });
     }
 }
 

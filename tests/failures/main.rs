@@ -1,0 +1,57 @@
+//! The program on a data directory that something has happened to: it says what and where, ends with its exit code, and
+//! leaves everything as it was. What a disk does while the daemon runs is in `tests/it/bad_disk.rs`; power cuts are in
+//! `tests/oracle`.
+
+#[allow(dead_code)] // Nobody calls the daemons here.
+#[path = "../walls/process.rs"]
+mod process;
+
+mod refused;
+mod verify;
+
+use std::fs;
+use std::path::Path;
+
+use process::start;
+
+/// A data directory that a daemon has made and closed. The two keys are in it.
+fn made(folder: &Path) -> std::path::PathBuf {
+    let data = folder.join("data");
+    start(&data, &folder.join("log"), &[]).stop();
+    data
+}
+
+/// Every file below `folder` with its bytes.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push((path.display().to_string(), fs::read(&path).expect("bytes")));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The one partition of a store that was just made.
+fn partition(data: &Path) -> std::path::PathBuf {
+    let mut found = fs::read_dir(data.join("partitions")).expect("a directory");
+    found.next().expect("a partition").expect("an entry").path()
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().expect("a name").to_str().expect("text")
+}
+
+/// Alters a byte of a row that every file has, wherever it stands.
+fn spoil(path: &Path) {
+    let mut bytes = fs::read(path).expect("bytes");
+    let key = b"schema";
+    let places: Vec<usize> = (0..bytes.len() - key.len()).filter(|at| bytes[*at..].starts_with(key)).collect();
+    assert!(!places.is_empty(), "no row is found in {path:?}");
+    places.into_iter().for_each(|at| bytes[at] ^= 0x20);
+    fs::write(path, bytes).expect("written");
+}

@@ -1,0 +1,98 @@
+//! What a start refuses, and what it mends without a word.
+
+use std::fs;
+
+use crate::process::{refused, start};
+use crate::{files, made, name, partition};
+
+const FAILED: i32 = 1;
+
+#[test]
+fn a_file_that_was_cut_short_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    for path in [data.join("state.redb"), partition(&data)] {
+        let whole = fs::read(&path).expect("bytes");
+        for bytes in [whole.len() / 2, 5000, 100, 0] {
+            fs::write(&path, &whole[..bytes]).expect("written");
+            let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+            assert_eq!(code, FAILED, "{words}");
+            assert!(words.contains(name(&path)), "{bytes} bytes of {path:?}: {words}");
+            assert!(!words.contains("panicked"), "{words}");
+        }
+        fs::write(&path, &whole).expect("written");
+    }
+    start(&data, &folder.path().join("log"), &[]).stop();
+}
+
+#[test]
+fn a_file_that_is_missing_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    for path in [data.join("state.redb"), partition(&data)] {
+        let aside = folder.path().join("aside");
+        fs::rename(&path, &aside).expect("moved");
+        let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+        assert_eq!(code, FAILED, "{words}");
+        assert!(words.contains(name(&path)), "{path:?}: {words}");
+        assert!(!path.exists(), "nothing is made in its place");
+        fs::rename(&aside, &path).expect("moved");
+    }
+    start(&data, &folder.path().join("log"), &[]).stop();
+}
+
+#[test]
+fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
+    let half = vec![0x5a; 70_000];
+    // What is there when the power fails, file by file as a first start makes them.
+    let stages: [&[&str]; 5] = [
+        &["lock", "master.key.new"],
+        &["master.key", "state.redb.new"],
+        &["master.key", "state.redb.new", "journal.new"],
+        &["master.key", "first-key.new", "partitions/0195-half.redb.new"],
+        &["master.key", "first-key", "journal.new", "state.redb.new"],
+    ];
+    for stage in stages {
+        let folder = tempfile::tempdir().expect("a directory");
+        let data = folder.path().join("data");
+        fs::create_dir_all(data.join("partitions")).expect("made");
+        for file in stage {
+            let bytes = match *file {
+                "master.key" | "first-key" => b"a key that was kept before the power failed".to_vec(),
+                "lock" => Vec::new(),
+                _ => half.clone(),
+            };
+            fs::write(data.join(file), bytes).expect("written");
+        }
+        start(&data, &folder.path().join("log"), &[]).stop();
+        let left: Vec<String> = files(&data).into_iter().map(|(name, _)| name).collect();
+        let stray = left.iter().filter(|name| name.contains("0195-half") || name.ends_with(".redb.new"));
+        assert_eq!(stray.count(), 0, "{left:?}");
+        start(&data, &folder.path().join("log"), &[]).stop();
+    }
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
+    use postrider::store::{Disk as _, RealDisk, pages::Checked, row};
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    let set = |schema: u32| {
+        let disk = RealDisk::take(&data).expect("the directory");
+        let pages = Checked::open(disk.open("state.redb", false).expect("the file")).expect("its pages");
+        let database = redb::Database::builder().create_with_backend(pages).expect("a database");
+        let meta: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
+        let change = database.begin_write().expect("a transaction");
+        let schema = row::encode(&schema);
+        change.open_table(meta).expect("the table").insert(b"schema".as_slice(), schema.as_slice()).expect("written");
+        change.commit().expect("committed");
+    };
+    set(2);
+    let before = files(&data);
+    let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+    assert_eq!(code, FAILED, "{words}");
+    assert!(words.contains("state.redb") && words.contains("schema 2"), "{words}");
+    assert!(files(&data) == before);
+    set(1);
+    start(&data, &folder.path().join("log"), &[]).stop();
+}
