@@ -19,6 +19,12 @@ use super::tables::{self, Table};
 /// Whose figures: a webhook's, or a replay job's under its own id.
 pub type Owner = Id<Webhook>;
 
+/// The hour that a moment is counted in. Hour 0 is the row of the sums: what a machine without a clock does in the first
+/// hour of 1970 counts in the second.
+pub(super) fn hour_of(at: Time) -> u32 {
+    at.hour().max(1)
+}
+
 /// The row of hour 0.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SumsRow {
@@ -55,12 +61,12 @@ impl FigureCache {
 
     /// Adds to the minute of `at`.
     pub fn count(&mut self, draft: &Draft, owner: Owner, at: Time, counts: Minute) -> Result<()> {
-        let key = (owner, at.hour());
+        let key = (owner, hour_of(at));
         self.dirty_hours.insert(key);
         let row = match self.hours.entry(key) {
             std::collections::hash_map::Entry::Occupied(row) => row.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(draft.get(Table::Figures, &tables::figures(owner, at.hour()))?.unwrap_or_default())
+                place.insert(draft.get(Table::Figures, &tables::figures(owner, key.1))?.unwrap_or_default())
             }
         };
         let minute = (at.minute() % 60) as u8;

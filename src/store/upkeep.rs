@@ -91,6 +91,8 @@ impl Writer {
     /// work, nor what follows from them.
     pub fn upkeep(&mut self, now: Time, keep: bool) -> Upkeep {
         let mut done = Upkeep::default();
+        // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
+        self.mend_failed(now, &mut done);
         for partition in self.shelf.partitions() {
             let row = partition.row();
             if row.sealed && !row.counted {
@@ -107,13 +109,17 @@ impl Writer {
         let forgotten = self.forget_answers(now);
         self.noted(forgotten, &mut done);
         self.dedup.forget_before(now.minus_ms(self.shelf.options.idempotency_window_ms));
+        self.mend_failed(now, &mut done);
+        done
+    }
+
+    fn mend_failed(&mut self, now: Time, done: &mut Upkeep) {
         let mut mended = Batch::default();
         self.suspects.extend(self.shelf.failed());
         self.mend(now, &mut mended);
         done.failures.append(&mut mended.effects.failures);
         done.follow.append(&mut mended.follow);
-        done.effects = mended.effects;
-        done
+        done.effects.merge(mended.effects);
     }
 
     fn noted<T>(&mut self, result: Result<T>, done: &mut Upkeep) -> Option<T> {

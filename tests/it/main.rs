@@ -1,9 +1,14 @@
 //! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
 //! a clock that only the test moves in between. One module a theme.
 
+#[path = "../oracle/disk.rs"]
+mod disk;
+#[path = "../oracle/rng.rs"]
+mod rng;
 mod support;
 
 mod auth_and_scopes;
+mod bad_disk;
 mod bodies;
 mod circuit;
 mod cloudevents;
@@ -24,3 +29,5 @@ mod retention;
 mod retries;
 mod secrets;
 mod times;
+
+use rng::Rng;

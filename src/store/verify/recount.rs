@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::figures::{HourRow, Owner};
+use super::super::figures::{HourRow, Owner, hour_of};
 use crate::model::figures::{Minute, Sums};
 use crate::model::id::WebhookId;
 use crate::model::{Attempt, Delivery, DeliveryStatus};
@@ -60,7 +60,7 @@ impl Hours {
 
     pub fn attempt(&mut self, attempt: &Attempt) {
         let at = attempt.started_at;
-        let minutes = self.hours.entry(at.hour()).or_default();
+        let minutes = self.hours.entry(hour_of(at)).or_default();
         minutes.entry((at.minute() % 60) as u8).or_default().add(Minute {
             started: u32::from(attempt.number == 1),
             attempts: 1,

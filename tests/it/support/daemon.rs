@@ -10,11 +10,13 @@ use postrider::engine::clock::{HandClock, SystemRandomness};
 use postrider::engine::network::{Listen, RealNetwork};
 use postrider::engine::work::Work;
 use postrider::server::Limits;
+use postrider::store::Disk;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::Client;
 use super::{START, eventually};
+use crate::disk::FaultyDisk;
 
 /// How long a stop waits for requests under way.
 const STOP: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ pub struct TestDaemon {
     pub settings: Settings,
     /// The first key, which may do everything.
     pub client: Client,
+    /// Instead of the directory.
+    pub disk: Option<FaultyDisk>,
     daemon: Option<Daemon>,
     folder: TempDir,
 }
@@ -44,6 +48,15 @@ impl TestDaemon {
 
     /// With settings that differ from those of `start`.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> TestDaemon {
+        TestDaemon::over(None, change).await
+    }
+
+    /// On a disk that does as it is told; only the keys are in the directory.
+    pub async fn on(disk: FaultyDisk, change: impl FnOnce(&mut Settings)) -> TestDaemon {
+        TestDaemon::over(Some(disk), change).await
+    }
+
+    async fn over(disk: Option<FaultyDisk>, change: impl FnOnce(&mut Settings)) -> TestDaemon {
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = Settings {
             data_dir: folder.path().to_owned(),
@@ -54,10 +67,10 @@ impl TestDaemon {
         settings.min_free_bytes = 0;
         change(&mut settings);
         let clock = Arc::new(HandClock::at(START));
-        let daemon = run(&settings, &clock).await;
+        let daemon = run(&settings, &clock, disk.as_ref()).await;
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
         let client = client_of(&daemon, key);
-        TestDaemon { clock, settings, client, daemon: Some(daemon), folder }
+        TestDaemon { clock, settings, client, disk, daemon: Some(daemon), folder }
     }
 
     /// Stops as SIGTERM does and starts again on the same data, on another port.
@@ -74,9 +87,14 @@ impl TestDaemon {
     }
 
     pub async fn start_again(&mut self) {
-        let daemon = run(&self.settings, &self.clock).await;
+        let daemon = run(&self.settings, &self.clock, self.disk.as_ref()).await;
         self.client = client_of(&daemon, self.client.key.clone());
         self.daemon = Some(daemon);
+    }
+
+    /// Comes once the disk has failed in a way that only a new start gets over.
+    pub async fn is_broken(&self) {
+        self.daemon.as_ref().expect("it runs").engine.broken.notified().await;
     }
 
     /// Where the store lies.
@@ -159,12 +177,16 @@ pub fn time(value: &Value, member: &str) -> postrider::model::Time {
     text(value, member).parse().unwrap_or_else(|_| panic!("no time {member} in {value}"))
 }
 
-async fn run(settings: &Settings, clock: &Arc<HandClock>) -> Daemon {
+async fn run(settings: &Settings, clock: &Arc<HandClock>, disk: Option<&FaultyDisk>) -> Daemon {
+    let disk: Arc<dyn Disk> = match disk {
+        Some(disk) => Arc::new(disk.clone()),
+        None => take(&settings.data_dir).expect("the data directory"),
+    };
     let world = World {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),
         network: Arc::new(RealNetwork),
-        disk: take(&settings.data_dir).expect("the data directory"),
+        disk,
         work: Work::Threads,
         limits: Limits::default(),
         listeners: Vec::new(),

@@ -1,0 +1,147 @@
+//! The whole daemon on a disk that fails while it runs: what was accepted stays, what cannot be kept is refused, and it goes
+//! on by itself where it may.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::disk::FaultyDisk;
+use crate::support::daemon::text;
+use crate::support::{Receiver, START, TestDaemon, eventually, in_time};
+
+/// More than fits into pages that are there already.
+fn large() -> Value {
+    json!({ "type": "a", "data": "x".repeat(200_000) })
+}
+
+/// Publishes small events until one is not accepted, or so many are.
+async fn published_until_refused(daemon: &TestDaemon, most: usize) -> (Vec<Value>, Option<u16>) {
+    let mut accepted = Vec::new();
+    for number in 0..most {
+        let answer = daemon.try_post("/v1/events", json!({ "type": "a", "data": number })).await;
+        match answer.status.as_u16() {
+            202 => accepted.push(answer.json()),
+            refused => return (accepted, Some(refused)),
+        }
+    }
+    (accepted, None)
+}
+
+async fn all_delivered(daemon: &TestDaemon, events: &[Value]) {
+    for event in events {
+        daemon.delivery_in(event, "delivered").await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there_is_space() {
+    // The space is seen to be short before the commit; or only the commit finds out.
+    for min_free_bytes in [1, 0] {
+        let disk = FaultyDisk::new(1);
+        let daemon = TestDaemon::on(disk.clone(), |settings| settings.min_free_bytes = min_free_bytes).await;
+        let receiver = Receiver::start().await;
+        daemon.webhook(&receiver.url(), json!({})).await;
+        let (mut accepted, refused) = published_until_refused(&daemon, 5).await;
+        assert_eq!(refused, None);
+        disk.set_full(true);
+        daemon.advance_s(2);
+        for _ in 0..3 {
+            let answer = daemon.try_post("/v1/events", large()).await;
+            assert_eq!(answer.status, 507, "{}", String::from_utf8_lossy(&answer.body));
+            assert_eq!(answer.json()["code"], "disk_full");
+            assert!(answer.header("retry-after").is_some());
+        }
+        disk.set_full(false);
+        daemon.advance_s(2);
+        let after = eventually("events are taken again", async || {
+            let answer = daemon.try_post("/v1/events", large()).await;
+            (answer.status == 202).then(|| answer.json())
+        })
+        .await;
+        accepted.push(after);
+        all_delivered(&daemon, &accepted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_that_turns_read_only_refuses_changes_and_the_service_goes_on_when_it_is_writable_again() {
+    let disk = FaultyDisk::new(2);
+    let mut daemon = TestDaemon::on(disk.clone(), |_| {}).await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let (mut accepted, _) = published_until_refused(&daemon, 5).await;
+    disk.set_read_only(true);
+    for _ in 0..3 {
+        let answer = daemon.try_post("/v1/events", large()).await;
+        assert!(answer.status.is_server_error(), "{}", answer.status);
+    }
+    disk.set_read_only(false);
+    let after = eventually("events are taken again", async || {
+        let answer = daemon.try_post("/v1/events", large()).await;
+        (answer.status == 202).then(|| answer.json())
+    })
+    .await;
+    accepted.push(after);
+    all_delivered(&daemon, &accepted).await;
+    daemon.restart().await;
+    all_delivered(&daemon, &accepted).await;
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_is_answered_to_nobody_as_success_and_ends_the_daemon_with_everything_kept() {
+    let disk = FaultyDisk::new(3);
+    let mut daemon = TestDaemon::on(disk.clone(), |_| {}).await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let (accepted, refused) = published_until_refused(&daemon, 20).await;
+    assert_eq!(refused, None);
+    disk.fail_a_sync(0);
+    let (_, refused) = published_until_refused(&daemon, 1).await;
+    assert!(refused.is_some_and(|status| status >= 500), "{refused:?}");
+    in_time("the daemon says that it is over", daemon.is_broken()).await;
+    // Nothing more is taken: what is in memory may be on no disk.
+    let (more, refused) = published_until_refused(&daemon, 1).await;
+    assert!(more.is_empty() && refused.is_some_and(|status| status >= 500), "{refused:?}");
+    daemon.stop(Duration::ZERO).await;
+    // The process has ended, the machine has not.
+    daemon.disk = Some(disk.kill());
+    daemon.start_again().await;
+    all_delivered(&daemon, &accepted).await;
+}
+
+#[tokio::test]
+async fn wherever_the_clock_jumps_nothing_is_dropped_before_it_is_believed() {
+    const HOUR_MS: i64 = 3_600_000;
+    const DAY_MS: i64 = 24 * HOUR_MS;
+    const MINUTE_MS: i64 = 60_000;
+    for jump_ms in [-HOUR_MS, DAY_MS, 40 * DAY_MS, MINUTE_MS - START.0] {
+        let mut daemon = TestDaemon::start().await;
+        let receiver = Receiver::start().await;
+        daemon.webhook(&receiver.url(), json!({})).await;
+        let before = daemon.publish("a", json!("before")).await;
+        daemon.delivery_in(&before, "delivered").await;
+        let partitions = std::fs::read_dir(daemon.folder().join("partitions")).unwrap().count();
+        // While it runs, and while it is stopped.
+        for is_running in [true, false] {
+            if !is_running {
+                daemon.stop(Duration::from_secs(10)).await;
+            }
+            daemon.clock.jump_to(START.plus_ms(jump_ms));
+            if !is_running {
+                daemon.start_again().await;
+            }
+            let after = daemon.publish("a", json!("after")).await;
+            daemon.delivery_in(&after, "delivered").await;
+            assert!(text(&after, "id") > text(&before, "id"), "ids go on rising");
+            // Rounds of upkeep go by.
+            for _ in 0..3 {
+                daemon.advance_s(70);
+                daemon.publish("a", json!("later")).await;
+            }
+            let left = std::fs::read_dir(daemon.folder().join("partitions")).unwrap().count();
+            assert!(left >= partitions, "a jump of {jump_ms} ms dropped a partition");
+            daemon.clock.jump_to(START.plus_ms(1_000_000));
+            assert_eq!(daemon.deliveries(&before).await[0]["status"], "delivered", "after a jump of {jump_ms} ms");
+        }
+    }
+}
