@@ -30,6 +30,8 @@ fn main() -> ExitCode {
         Verb::Config(verb) => verb.run(),
         Verb::Verify(verb) => verb.run(),
         Verb::Doctor(verb) => on_this_thread(verb.run()),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::OpenApi(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

@@ -2,6 +2,7 @@
 //! else, so that they work against any daemon; what runs in this process (`serve` and the like) is the daemon's own.
 
 mod app;
+mod backup;
 mod client;
 mod config;
 mod connect;
@@ -80,6 +81,8 @@ pub enum Verb {
     Config(config::Config),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, SettingsFlags, log::Log};
 use crate::config::{Change, Loaded};
+use crate::daemon::control::Control;
 use crate::daemon::{self, Daemon, World};
 use crate::store;
 
@@ -46,6 +47,11 @@ impl Serve {
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
         let world = World::real(&loaded.settings)?;
         let daemon = Daemon::start(&loaded.settings, world).await?;
+        // A backup can be taken without the daemon as well, so it serves without this.
+        let control = Control::open(&loaded.settings.data_dir, daemon.engine.clone());
+        if let Err(error) = &control {
+            tracing::warn!(%error, "no backup can be taken while this runs");
+        }
         if let Some(first) = &daemon.first_key {
             println!("postrider: the first key, shown this once: {}", first.text);
             println!("postrider: it is kept in {}", first.file.display());
@@ -148,6 +154,7 @@ impl From<daemon::Error> for Exit {
             daemon::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 Exit::failed(text).hint("another program listens there; choose another --listen")
             }
+            daemon::Error::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),
         }
     }

@@ -55,6 +55,8 @@ fn lines_of_the_documentation_parse() {
         "postrider config --listen 127.0.0.1:0 show",
         "postrider verify",
         "postrider verify /backups/monday -o json --config p.toml",
+        "postrider backup /b/today --data-dir d --without-key",
+        "postrider restore /b/today --data-dir d -o json",
         "postrider completions zsh",
         "postrider man --dir out",
     ] {

@@ -23,7 +23,7 @@ use crate::store::{Caller, Command, Disk, NewKey, Order, Reach, Receipt, Refusal
 
 use super::Error;
 
-const MASTER_KEY_FILE: &str = "master.key";
+pub(super) const MASTER_KEY_FILE: &str = "master.key";
 /// Stands behind the name of a key that is about to take the place of another.
 const NEXT: &str = "next";
 const FIRST_KEY_FILE: &str = "first-key";

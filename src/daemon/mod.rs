@@ -1,6 +1,8 @@
 //! The daemon, put together: settings become a store, an engine and a server. What touches the world (clock, randomness,
 //! network, disk) is handed in.
 
+pub mod backup;
+pub mod control;
 mod keys;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -43,6 +45,9 @@ pub enum Error {
     Io { what: String, source: std::io::Error },
     #[error("{0}")]
     Engine(String),
+    /// A daemon has the store, and does not answer.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 /// What the daemon is given of the world.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::model::DeliveryId;
+use crate::store::backup::Moment;
 use crate::store::upkeep::Upkeep;
 use crate::store::{Applied, Command, Effects, Order, Refusal, Writer};
 
@@ -46,6 +47,8 @@ enum Job {
     Order(Box<Order>, usize, Option<Answer>),
     /// A round of upkeep; `true`: drop nothing.
     Upkeep(bool, oneshot::Sender<Result<Upkeep, String>>),
+    /// Takes hold of the store as it is, for a backup.
+    Backup(oneshot::Sender<Result<Moment, String>>),
     /// What was handed in before this is the last that is done.
     End,
 }
@@ -160,6 +163,13 @@ impl Ledger {
     pub async fn upkeep(&self, keep: bool) -> Result<Upkeep, String> {
         let (answer, answered) = oneshot::channel();
         self.hand_in(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
+        answered.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    /// The store as it is after what waits now: for a backup.
+    pub async fn moment(&self) -> Result<Moment, String> {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Job::Backup(answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
@@ -280,6 +290,7 @@ impl Desk {
             self.take(job, jobs);
         }
         if self.ended {
+            self.parts.writer.end_backup();
             self.flush_older();
             self.checkpoint();
             return;
@@ -295,7 +306,7 @@ impl Desk {
     /// Everything that waits now, as one batch.
     fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
         let mut batch = Vec::new();
-        let (mut bytes, mut upkeeps) = (0, Vec::new());
+        let (mut bytes, mut upkeeps, mut backups) = (0, Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
@@ -314,6 +325,7 @@ impl Desk {
                     }
                 }
                 Job::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+                Job::Backup(answer) => backups.push(answer),
                 Job::End => self.ended = true,
             }
             let full = self.ended || batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
@@ -325,6 +337,11 @@ impl Desk {
         }
         for (keep, answer) in upkeeps {
             self.upkeep(keep, answer);
+        }
+        for answer in backups {
+            let moment = self.parts.writer.moment().map_err(|error| error.to_string());
+            // Whoever asked may have gone, and the moment goes with it.
+            let _ = answer.send(moment);
         }
     }
 

@@ -151,6 +151,14 @@ impl Engine {
         self.ledger.apply(order).await
     }
 
+    /// The store as it is now, for a backup.
+    ///
+    /// # Errors
+    /// In words: another backup is being taken, the disk fails, the daemon is stopping.
+    pub async fn moment(&self) -> Result<crate::store::backup::Moment, String> {
+        self.ledger.moment().await
+    }
+
     /// Deliveries handed out whose outcome is not durable yet.
     pub fn outstanding(&self) -> usize {
         self.bell.outstanding()

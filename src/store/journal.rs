@@ -1,7 +1,7 @@
 //! The journal: what the latest batches changed in the active partition, in one piece and with one sync each.
 //!
 //! A durable redb commit costs two syncs over scattered pages; a record here costs one, in order. So a batch is durable once
-//! its record is, becomes visible by a redb commit that is not synced, and every so often one durable redb commit (a
+//! its record is, is read from memory (`recent.rs`) until redb has it too, and every so often one durable redb commit (a
 //! checkpoint) makes all of it redb's own and lets the journal begin again.
 //!
 //! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it.
@@ -28,7 +28,6 @@ pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
 const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
 /// Length, checksum, epoch and partition of a record.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16;
-
 /// How far a record is looked for behind one that does not read.
 const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
@@ -128,7 +127,8 @@ impl Journal {
     }
 
     /// Whether a whole record of this epoch comes after `at`, where none begins. Looked for only where one seems to begin, or
-    /// all but a bit of one: beyond the last record there are older ones, cut anywhere.
+    /// all but a bit of one: beyond the last record there are older ones, cut anywhere. No payload of a torn record passes for
+    /// one: it would have to name the partition, whose id has 42 random bits that no producer is told.
     fn is_followed(&self, at: u64, partition: u128, epoch: u64) -> Result<bool> {
         let name = [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat();
         let length = self.backend.len().map_err(failed)?;

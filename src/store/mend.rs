@@ -46,6 +46,8 @@ impl Writer {
         if self.suspects.is_empty() || self.has_lost_writes() {
             return;
         }
+        // Closing a file waits for whoever reads it.
+        self.end_backup();
         for first in std::mem::take(&mut self.suspects) {
             let mended = if first == 0 { self.mend_state(batch) } else { self.mend_partition(first, now, batch) };
             if let Err(error) = mended {

@@ -4,6 +4,7 @@
 //! begins, counts and unlinks partitions. `tables` has all keys on one screen.
 
 pub mod apply;
+pub mod backup;
 pub mod command;
 mod counts;
 pub mod dedup;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::model::id::{DeliveryId, EventId, Id, Stamp, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
@@ -88,6 +88,7 @@ pub fn open_with_ids(
         disk_full: false,
         disk_checked_at: None,
         journal,
+        backup: Weak::new(),
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;

@@ -10,7 +10,8 @@
 //!
 //! Invariant: a page that redb may refer to after a cut has its checksum on the disk. Checksums are written before redb's
 //! header and before every sync; redb never writes over a page that a durable commit refers to, so neither does a torn
-//! page of checksums lose one of those: each of its sectors has them as they were or as they are.
+//! page of checksums lose one of those: each of its sectors (512 bytes, what a disk writes whole or not at all) has them as
+//! they were or as they are.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,12 +24,15 @@ const GROUP_PAGES: u64 = 1024;
 const GROUP_BYTES: u64 = (1 + GROUP_PAGES) * PAGE_BYTES;
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
-const SUMS_IN_SECTOR: usize = SECTOR_BYTES / 4;
-const SECTORS: usize = PAGE_BYTES as usize / SECTOR_BYTES;
 /// Where the first page has its own checksum; redb's header is shorter.
 const HEAD_BYTES: usize = SECTOR_BYTES - 4;
 /// What stands first among the checksums: the layout described above.
 const MARK: u32 = u32::from_le_bytes(*b"prp1");
+/// What a file without checksums begins with: redb's own header.
+const UNMARKED: u32 = u32::from_le_bytes(*b"redb");
+
+const UNMARKED_WORDS: &str = "its pages have no checksums: a version before 0.1.0 made it, which is not read any more; \
+                              use that version, or another data directory";
 
 /// A file with a checksum for every page of it.
 #[derive(Debug)]
@@ -49,8 +53,8 @@ struct Known {
 #[derive(Debug)]
 struct Group {
     sums: Box<[u32; GROUP_PAGES as usize]>,
-    /// Sectors of them that are not written yet.
-    unwritten: [bool; SECTORS],
+    /// Some of them are not written yet.
+    is_unwritten: bool,
 }
 
 impl Checked {
@@ -64,8 +68,10 @@ impl Checked {
         let file = Checked { beneath, known: Mutex::new(known) };
         if file_bytes > 0 {
             let mut known = file.lock();
-            if file.group(&mut known, 0)?.sums[0] != MARK {
-                return Err(damaged("the first page is not that of a file of this program"));
+            match file.group(&mut known, 0)?.sums[0] {
+                MARK => {}
+                UNMARKED => return Err(io::Error::new(io::ErrorKind::InvalidData, UNMARKED_WORDS)),
+                _ => return Err(damaged("the first page is not that of a file of this program")),
             }
         }
         Ok(file)
@@ -88,7 +94,7 @@ impl Checked {
     }
 
     fn read_group(&self, len: u64, number: u64) -> io::Result<Group> {
-        let mut group = Group { sums: Box::new([0; GROUP_PAGES as usize]), unwritten: [false; SECTORS] };
+        let mut group = Group { sums: Box::new([0; GROUP_PAGES as usize]), is_unwritten: false };
         if number * GROUP_BYTES < self.beneath.len()? {
             let mut bytes = [0; PAGE_BYTES as usize];
             self.beneath.read(number * GROUP_BYTES, &mut bytes)?;
@@ -107,17 +113,13 @@ impl Checked {
     /// Hands the checksums that have changed to the file beneath.
     fn write_sums(&self, known: &mut Known) -> io::Result<()> {
         for (number, group) in known.groups.iter_mut().enumerate() {
-            let Some(group) = group else { continue };
-            for sector in 0..SECTORS {
-                if !group.unwritten[sector] {
-                    continue;
-                }
-                let sums = &group.sums[sector * SUMS_IN_SECTOR..(sector + 1) * SUMS_IN_SECTOR];
-                let bytes: Vec<u8> = sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-                let at = number as u64 * GROUP_BYTES + (sector * SECTOR_BYTES) as u64;
-                self.beneath.write(at, &bytes)?;
-                group.unwritten[sector] = false;
+            let Some(group) = group.as_mut().filter(|group| group.is_unwritten) else { continue };
+            let mut bytes = [0; PAGE_BYTES as usize];
+            for (sum, bytes) in group.sums.iter().zip(bytes.chunks_exact_mut(4)) {
+                bytes.copy_from_slice(&sum.to_le_bytes());
             }
+            self.beneath.write(number as u64 * GROUP_BYTES, &bytes)?;
+            group.is_unwritten = false;
         }
         Ok(())
     }
@@ -157,11 +159,10 @@ impl Checked {
     /// Reads whole pages that lie in one group, none of them the first page.
     fn read_pages(&self, first: u64, out: &mut [u8]) -> io::Result<()> {
         self.beneath.read(place_of(first), out)?;
-        let mut known = self.lock();
-        let group = self.group(&mut known, first / GROUP_PAGES)?;
-        let pages = (first..).zip(out.chunks_exact(PAGE_BYTES as usize));
-        for (number, page) in pages {
-            if group.sums[(number % GROUP_PAGES) as usize] != sum_of(number, page) {
+        for (number, page) in (first..).zip(out.chunks_exact(PAGE_BYTES as usize)) {
+            // Summed before the lock is taken: readers and the writer share it.
+            let sum = sum_of(number, page);
+            if self.group(&mut self.lock(), first / GROUP_PAGES)?.sums[(number % GROUP_PAGES) as usize] != sum {
                 return Err(damaged(&format!("page {number} does not have its checksum")));
             }
         }
@@ -170,10 +171,9 @@ impl Checked {
 
     fn write_pages(&self, first: u64, data: &[u8]) -> io::Result<()> {
         self.beneath.write(place_of(first), data)?;
-        let mut known = self.lock();
-        let group = self.group(&mut known, first / GROUP_PAGES)?;
         for (number, page) in (first..).zip(data.chunks_exact(PAGE_BYTES as usize)) {
-            group.set((number % GROUP_PAGES) as usize, sum_of(number, page));
+            let sum = sum_of(number, page);
+            self.group(&mut self.lock(), first / GROUP_PAGES)?.set((number % GROUP_PAGES) as usize, sum);
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Group {
     fn set(&mut self, page: usize, sum: u32) {
         if self.sums[page] != sum {
             self.sums[page] = sum;
-            self.unwritten[page / SUMS_IN_SECTOR] = true;
+            self.is_unwritten = true;
         }
     }
 }

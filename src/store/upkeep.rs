@@ -93,14 +93,16 @@ impl Writer {
         let mut done = Upkeep::default();
         // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
         self.mend_failed(now, &mut done);
+        // A backup has hold of files that counting closes and dropping removes.
+        let held = self.is_held();
         for partition in self.shelf.partitions() {
             let row = partition.row();
-            if row.sealed && !row.counted {
+            if row.sealed && !row.counted && !held {
                 let counted = self.count_if_idle(&partition);
                 done.counted += usize::from(self.noted(counted, &mut done).unwrap_or(false));
             }
         }
-        if !keep {
+        if !keep && !held {
             let dropped = self.drop_expired(now, &mut done);
             self.noted(dropped, &mut done);
         }
@@ -174,12 +176,15 @@ impl Writer {
         let snapshot = self.shelf.snapshot(partition)?;
         let row = PartitionRow { counted: false, last: None, ..partition.row() };
         let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        let mut taken = Vec::new();
         for (owner, figures) in sums_of(&snapshot)? {
             add_total(&mut draft, owner, |totals| totals.subtract(&figures.sums))?;
+            taken.push((owner, figures.sums));
         }
         draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
         drop(snapshot);
         self.commit_state(draft)?;
+        self.tell_backup(partition.first, taken);
         partition.set_row(row);
         partition.set_dead_bytes(None);
         Ok(())

@@ -7,7 +7,7 @@ mod partition;
 mod recount;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod untouched;
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, STATE_FILE
 use super::snapshot::Snapshot;
 use super::tables::Table;
 use super::vault::{KEY_BYTES, Vault};
-use untouched::Untouched;
+pub(super) use untouched::Untouched;
 
 /// Problems that are kept; more are only counted.
 pub const PROBLEMS_MAX: usize = 1_000;

@@ -5,7 +5,7 @@
 //! may nevertheless be there, wholly, and is handed in again without harm.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::model::Time;
 use crate::model::id::{EventId, Id, IdMap};
@@ -13,6 +13,7 @@ use crate::model::time::SECOND_MS;
 
 use super::apply::state::OnState;
 use super::apply::{Draw, Fanouts, Ids, OnPartition, Stop};
+use super::backup::Hold;
 use super::command::{Applied, Command, Order, Refusal};
 use super::dedup::Dedup;
 use super::draft::Draft;
@@ -58,6 +59,8 @@ pub struct Writer {
     pub(super) disk_full: bool,
     pub(super) disk_checked_at: Option<Time>,
     pub(super) journal: Journal,
+    /// The backup that is being taken, if one is.
+    pub(super) backup: Weak<Hold>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -355,6 +358,7 @@ impl Writer {
                 drop(file);
                 self.figures.remove(&partition.first);
                 self.suspect(&error);
+                self.end_backup();
                 // Nobody else opens the active partition: reads would find it closed until the next batch mends it.
                 let _ = self.shelf.close(&partition);
                 let _ = self.open_for_writing(&partition);

@@ -96,3 +96,30 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
     set(1);
     start(&data, &folder.path().join("log"), &[]).stop();
 }
+
+#[test]
+fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is() {
+    use postrider::store::{Disk as _, RealDisk, pages::Checked};
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    for path in [data.join("state.redb"), partition(&data)] {
+        let whole = fs::read(&path).expect("bytes");
+        // As redb sees the file is as it was before pages had checksums.
+        let bytes = {
+            let disk = RealDisk::take(&data).expect("the directory");
+            let inside = path.strip_prefix(&data).expect("below it").to_str().expect("text");
+            let pages = Checked::open(disk.open(inside, false).expect("the file")).expect("its pages");
+            let mut bytes = vec![0; redb::StorageBackend::len(&pages).expect("its length") as usize];
+            redb::StorageBackend::read(&pages, 0, &mut bytes).expect("its bytes");
+            bytes
+        };
+        fs::write(&path, bytes).expect("written");
+        let before = files(&data);
+        let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+        assert_eq!(code, FAILED, "{words}");
+        assert!(words.contains(name(&path)) && words.contains("no checksums"), "{words}");
+        assert!(files(&data) == before);
+        fs::write(&path, whole).expect("written");
+    }
+    start(&data, &folder.path().join("log"), &[]).stop();
+}

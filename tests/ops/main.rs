@@ -1,6 +1,7 @@
 //! Postrider as an operator meets it: a process with a settings file, signals, a log, and a command line to ask it with.
 
 mod activation;
+mod backup;
 mod faults;
 mod reload;
 mod support;

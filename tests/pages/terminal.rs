@@ -28,8 +28,14 @@ pub struct Terminal {
 
 impl Terminal {
     fn open(directory: &Path, environment: &[(&str, String)]) -> Self {
-        let mut command = Command::new("sh");
-        command.current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What runs the tests may have been started with Ctrl-C ignored, and a shell cannot undo that by itself.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT", "sh"])
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("POSTRIDER_") {
                 command.env_remove(name);

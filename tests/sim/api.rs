@@ -15,8 +15,10 @@ use super::world::{API_PORT, DAEMON, sleep_ms};
 pub const KEY: &str = "the-key-of-the-simulation";
 /// An answer that takes longer than this is not waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Between two tries of what must succeed in the end.
+/// Between two tries of what must succeed in the end: at first, and at most. Turmoil never frees the port of a connection that
+/// was refused, so nobody may knock too often.
 const AGAIN_MS: u64 = 1_500;
+const AGAIN_MS_MAX: u64 = 40_000;
 
 #[derive(Debug)]
 pub struct Answer {
@@ -82,13 +84,17 @@ impl Api {
     /// refusal, in words.
     pub async fn insist(&mut self, path: &str, once: Option<&str>, body: &Value) -> Result<Answer, String> {
         let body = Bytes::from(body.to_string());
+        let mut wait_ms = AGAIN_MS;
         loop {
             match self.ask("POST", path, once, body.clone()).await {
                 Some(answer) if answer.status < 300 => return Ok(answer),
                 Some(answer) if answer.status < 500 && answer.status != 429 => {
                     return Err(format!("POST {path}: {} {}", answer.status, answer.text()));
                 }
-                _ => sleep_ms(AGAIN_MS).await,
+                _ => {
+                    sleep_ms(wait_ms).await;
+                    wait_ms = (wait_ms * 2).min(AGAIN_MS_MAX);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The auditor: reads what the API shows, again and again, and holds it against what was seen.
 
+use postrider::model::Time;
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -26,7 +27,7 @@ pub struct Auditor {
 
 /// A time of the API in simulated milliseconds.
 fn ms_of(value: &Value) -> Option<i64> {
-    value.as_str()?.parse::<postrider::model::Time>().ok().map(|time| time.since(START))
+    value.as_str()?.parse::<Time>().ok().map(|time| time.since(START))
 }
 
 fn id_of(value: &Value) -> u128 {
@@ -56,6 +57,7 @@ impl Auditor {
         while !self.outside.is_over.get() {
             sleep_ms(self.rng.within(300_000, 2_400_000)).await;
             self.audit().await;
+            self.outside.book.borrow_mut().judge_promptness(elapsed_ms());
             self.look_at_an_event().await;
             self.look_at_a_delivery().await;
         }
@@ -155,7 +157,9 @@ impl Auditor {
         let now = elapsed_ms();
         let chosen = {
             let book = self.outside.book.borrow();
-            let kept = |row: &Row| row.is_final() && row.created_ms + RETENTION_MS - EDGE_MS > now;
+            // By the age of the event, whose id has its time: a replay is younger, and goes with it.
+            let age_ms = |row: &Row| START.plus_ms(now).since(Time((row.event >> 80) as i64));
+            let kept = |row: &Row| row.is_final() && age_ms(row) < RETENTION_MS - EDGE_MS;
             let mut ids: Vec<u128> = book.rows.iter().filter(|(_, row)| kept(row)).map(|(id, _)| *id).collect();
             ids.sort_unstable();
             let number = self.rng.below(ids.len().max(1) as u64) as usize;

@@ -98,6 +98,10 @@ pub struct Book {
     pub seen: Vec<Seen>,
     pub of_delivery: HashMap<u128, Vec<usize>>,
     pub rows: HashMap<u128, Row>,
+    /// When an event came to a webhook first.
+    pub first_seen: HashMap<(usize, u128), i64>,
+    /// Accepted events of which it is not judged yet whether they came in time.
+    pub unjudged: Vec<usize>,
     pub troubles: Vec<Trouble>,
     /// Since when each receiver is healthy; none: it is not.
     pub healthy_since: Vec<Option<i64>>,
@@ -129,6 +133,8 @@ impl Book {
             seen: Vec::new(),
             of_delivery: HashMap::new(),
             rows: HashMap::new(),
+            first_seen: HashMap::new(),
+            unjudged: Vec::new(),
             troubles: Vec::new(),
             healthy_since: vec![Some(0); count],
             paused_since: vec![None; count],
@@ -193,6 +199,7 @@ impl Book {
         self.trace(at, &format!("accepted {key} {:x} {is_duplicate}", accepted.event));
         self.meet(key, accepted.event, at);
         if self.known.insert(accepted.event) {
+            self.unjudged.push(self.accepted.len());
             self.accepted.push(accepted);
         }
     }
@@ -222,6 +229,7 @@ impl Book {
         {
             self.fault(at, format!("{} got {key} while it was paused", self.hooks[seen.hook].name));
         }
+        self.first_seen.entry((seen.hook, seen.event)).or_insert(at);
         self.seen.push(seen);
         self.of_delivery.entry(seen.delivery).or_default().push(self.seen.len() - 1);
         self.seen.len() - 1

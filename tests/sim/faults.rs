@@ -13,7 +13,7 @@ use super::rng::Rng;
 use super::world::{DAEMON, OUTSIDE};
 
 /// How long an accident that needs an operation of the disk waits for one.
-const FUSE_WAIT_MS: i64 = 600_000;
+const FUSE_WAIT_MS: i64 = 300_000;
 /// A stop takes no longer than it may.
 const STOP_MS_MAX: i64 = 30_000;
 /// A daemon that is started accepts requests within this time.
@@ -132,10 +132,9 @@ impl Faults {
     }
 
     fn rest(&mut self, now: i64) {
-        // Often soon again, sometimes not for a long time.
-        let wait =
-            if self.rng.chance(50) { self.rng.within(5_000, 400_000) } else { self.rng.within(400_000, 5_400_000) };
-        self.state = State::Well { until: now + wait as i64 };
+        // Mostly soon again, sometimes not for a long time.
+        let (from, to) = if self.rng.chance(85) { (5_000, 150_000) } else { (300_000, 3_600_000) };
+        self.state = State::Well { until: now + self.rng.within(from, to) as i64 };
     }
 
     fn begin(&mut self, sim: &mut Sim<'_>, now: i64) {
@@ -143,22 +142,22 @@ impl Faults {
         let accident = self.rng.below(100);
         self.book.borrow_mut().trace(now, &format!("accident {accident}"));
         let disk = self.machine.disk.borrow().clone();
-        let short = |rng: &mut Rng| now + rng.within(2_000, 400_000) as i64;
+        let short = |rng: &mut Rng| now + rng.within(2_000, 240_000) as i64;
         self.state = match accident {
-            0..35 => {
+            0..45 => {
                 // Now with the first operations after a quiet time, now in the middle of much.
                 let most = 1 << self.rng.within(2, 11);
                 disk.set_fuse(Some(self.rng.below(most)));
                 State::Fuse { by: now + FUSE_WAIT_MS }
             }
-            35..45 => return self.go_down(sim, now, Kind::Crash, true),
-            45..58 => return self.go_down(sim, now, Kind::Crash, false),
-            58..68 => {
+            45..50 => return self.go_down(sim, now, Kind::Crash, true),
+            50..60 => return self.go_down(sim, now, Kind::Crash, false),
+            60..69 => {
                 self.book.borrow_mut().begin(Kind::Stop, now);
                 self.machine.stop.notify_one();
                 State::Stopping { since: now }
             }
-            68..76 => {
+            69..76 => {
                 disk.fail_a_sync(self.rng.below(6));
                 State::Sync { by: now + FUSE_WAIT_MS }
             }

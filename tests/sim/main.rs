@@ -29,7 +29,7 @@ use rng::{Rng, seed_thread};
 use run::{Report, simulate};
 
 /// Simulated hours of one run in which accidents happen.
-const RUN_HOURS: u64 = 20;
+const RUN_HOURS: u64 = 10;
 /// Of a run in `cargo test`.
 const SHORT_RUN_HOURS: u64 = 2;
 

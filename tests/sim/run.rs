@@ -69,6 +69,7 @@ pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(150))
         .tcp_capacity(4_096)
+        .ephemeral_ports(10_000..=u16::MAX)
         .rng_seed(rng.next())
         .build();
     let world = (outside.clone(), is_healed.clone(), progress.clone(), rng.fork());
@@ -177,6 +178,7 @@ async fn rest(outside: &Outside, auditor: &mut Auditor) {
     auditor.conclude().await;
     let now = elapsed_ms();
     let mut book = outside.book.borrow_mut();
+    book.judge_promptness(now);
     book.judge_deliveries(now);
     book.judge_replays(now);
     book.judge_requests(now);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::book::{Accepted, Book, Kind, Told};
+use super::book::{Book, Kind, Told};
 use super::plan::Temper;
 
 /// A healthy receiver gets an event within this time after it was accepted, when all else is well.
@@ -28,9 +28,7 @@ impl Book {
                 let name = self.hooks[hook].name;
                 match made.get(&(hook, accepted.event)).map(Vec::as_slice) {
                     None if wants => self.fault(now_ms, format!("{name}: nothing is known of {:032x}", accepted.event)),
-                    Some([_]) if wants => {
-                        self.judge_delivery(hook, &accepted, made[&(hook, accepted.event)][0], now_ms)
-                    }
+                    Some([delivery]) if wants => self.judge_delivery(hook, *delivery, now_ms),
                     None => {}
                     Some(all) => {
                         let words = format!("{name}: {} deliveries of {:032x}", all.len(), accepted.event);
@@ -41,31 +39,46 @@ impl Book {
         }
     }
 
-    fn judge_delivery(&mut self, hook: usize, accepted: &Accepted, delivery: u128, now_ms: i64) {
+    fn judge_delivery(&mut self, hook: usize, delivery: u128, now_ms: i64) {
         let row = &self.rows[&delivery];
         let name = self.hooks[hook].name;
         if !row.is_final() {
             self.fault(now_ms, format!("{name}: {delivery:032x} is still {}", row.status));
             return;
         }
-        let is_delivered = row.status == "delivered";
-        if self.hooks[hook].temper != Temper::Steady || self.hooks[hook].is_handled {
-            return;
-        }
-        let requests = self.of_delivery.get(&delivery);
-        let first_ms = requests.and_then(|all| all.first()).map(|number| self.seen[*number].at_ms);
-        let by_ms = self.prompt_by(accepted.due_ms.max(accepted.at_ms));
-        match first_ms {
-            Some(first_ms) if first_ms <= by_ms => {}
-            other => {
-                let due = accepted.due_ms;
-                let words = format!("{name}: {delivery:032x} was due at {due} ms, came at {other:?}, not by {by_ms}");
-                self.fault(now_ms, words);
-            }
-        }
-        if !is_delivered {
+        if self.is_always_well(hook) && row.status != "delivered" {
             self.fault(now_ms, format!("{name}: {delivery:032x} has failed, and its receiver never did"));
         }
+    }
+
+    fn is_always_well(&self, hook: usize) -> bool {
+        self.hooks[hook].temper == Temper::Steady && !self.hooks[hook].is_handled
+    }
+
+    /// Whoever is always well gets everything in time, whatever happens to the others.
+    pub fn judge_promptness(&mut self, now_ms: i64) {
+        let mut left = Vec::new();
+        for number in std::mem::take(&mut self.unjudged) {
+            let accepted = self.accepted[number].clone();
+            let by_ms = self.prompt_by(accepted.due_ms.max(accepted.at_ms));
+            if by_ms >= now_ms {
+                left.push(number);
+                continue;
+            }
+            for hook in 0..self.hooks.len() {
+                if !self.is_always_well(hook) || !self.hooks[hook].wants(accepted.event_type) {
+                    continue;
+                }
+                let came = self.first_seen.get(&(hook, accepted.event)).copied();
+                if came.is_none_or(|at| at > by_ms) {
+                    let (name, event) = (self.hooks[hook].name, accepted.event);
+                    let due = accepted.due_ms.max(accepted.at_ms);
+                    let words = format!("{name}: {event:032x} was due at {due} ms, came at {came:?}, not by {by_ms}");
+                    self.fault(now_ms, words);
+                }
+            }
+        }
+        self.unjudged = left;
     }
 
     /// When at the latest a healthy receiver has what is due then.

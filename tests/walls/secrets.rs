@@ -68,9 +68,11 @@ impl Planted {
 fn every_file(folder: &Path, each: &mut impl FnMut(&Path, &[u8])) {
     for entry in fs::read_dir(folder).expect("a directory") {
         let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => every_file(&path, each),
-            false => each(&path, &fs::read(&path).expect("bytes")),
+        // A socket holds nothing.
+        if path.is_dir() {
+            every_file(&path, each);
+        } else if path.is_file() {
+            each(&path, &fs::read(&path).expect("bytes"));
         }
     }
 }

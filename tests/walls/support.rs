@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 /// When every test begins: 2026-03-05T10:00:00Z.
 pub const START: Time = Time(1_772_704_800_000);
 /// How long a test that will fail waits for what does not come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at something that has to be asked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 

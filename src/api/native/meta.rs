@@ -38,7 +38,10 @@ pub fn ready(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
 }
 
 /// `POST /v1/clock/accept`: retention goes on by the clock as it is.
-pub fn accept_clock(context: &mut Context<'_>, _: &Ask<'_>) -> Result<Step, Fault> {
+pub fn accept_clock(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+    // Said twice it means no more, so no answer is kept; a key that cannot be one is refused as everywhere.
+    ask.keep()?;
+    ask.no_fields()?;
     context.vitals.accept_clock();
     Ok(Step::Reply(Reply::json(StatusCode::OK, &json!({ "clock_trusted": true, "now": context.now }))))
 }

@@ -165,6 +165,10 @@ impl Lane {
 
     /// What the lane needs; called after every change. `Need::Read` is given once until `fill`.
     pub fn need(&mut self, now: Time) -> Need {
+        if let Some(rate) = self.rate() {
+            // One turn ahead at the most: the rate may have been raised since, or the clock set back.
+            self.rate_next_ms = self.rate_next_ms.min(now.0 as f64 + 1_000.0 / rate);
+        }
         match self.blocked_until(now) {
             Blocked::Free => {}
             Blocked::Until(time) => return Need::Wait(time),

@@ -17,10 +17,10 @@ use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::webhook::{ContentType, FieldSet, Method, Ordered, Status, SuccessRule, Webhook};
 use crate::model::{Scope, Time};
 
-const NOW: Time = Time(1_772_704_800_000);
+pub(in crate::store) const NOW: Time = Time(1_772_704_800_000);
 
 /// A store with something in every table of its one partition.
-fn store(folder: &tempfile::TempDir) -> Opened {
+pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
     let options = Options {
         retention_ms: 1 << 40,
@@ -70,7 +70,7 @@ fn store(folder: &tempfile::TempDir) -> Opened {
     opened
 }
 
-fn apply(opened: &mut Opened, order: Order) -> (Receipt, Vec<Dispatch>) {
+pub(in crate::store) fn apply(opened: &mut Opened, order: Order) -> (Receipt, Vec<Dispatch>) {
     let mut batch = opened.writer.apply(&[order], NOW);
     match batch.results.remove(0) {
         Ok(Applied { receipt, .. }) => (receipt, batch.effects.fresh),
@@ -116,7 +116,7 @@ fn webhook(ordered: Ordered) -> Webhook {
     }
 }
 
-fn finished(dispatch: &Dispatch, success: bool) -> Finished {
+pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> Finished {
     Finished {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,

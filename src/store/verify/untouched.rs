@@ -15,7 +15,7 @@ use super::super::disk::Disk;
 const PIECE_BYTES: u64 = 4096;
 
 #[derive(Debug)]
-pub(super) struct Untouched(pub Arc<dyn Disk>);
+pub(in crate::store) struct Untouched(pub Arc<dyn Disk>);
 
 impl Disk for Untouched {
     fn open(&self, name: &str, _create: bool) -> io::Result<Box<dyn StorageBackend>> {

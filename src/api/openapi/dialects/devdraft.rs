@@ -149,8 +149,10 @@ fn body(required: &[&str]) -> Value {
             ("signing_secret", secret()),
         ],
     );
-    // Null is no URL, also in a patch.
-    schema["properties"]["url"] = url;
+    // Null is no URL; in a patch it says nothing of it.
+    if required.contains(&"url") {
+        schema["properties"]["url"] = url;
+    }
     schema
 }
 

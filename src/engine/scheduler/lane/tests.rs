@@ -119,6 +119,26 @@ fn a_rate_that_still_holds_is_not_forgotten() {
 }
 
 #[test]
+fn a_rate_holds_for_one_turn_at_the_most_also_when_it_is_raised_or_the_clock_is_set_back() {
+    let slow = Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01)));
+    let mut lane = Lane::new(slow.clone(), WebhookState::default());
+    for id in 1..=3 {
+        lane.offer(dispatch(id, Time(1_000)), false);
+    }
+    assert_eq!(lane.need(NOW), Need::Send);
+    lane.take(NOW).unwrap();
+    assert!(matches!(lane.need(NOW), Need::Wait(until) if until > NOW.plus_ms(90_000)));
+    let earlier = NOW.minus_ms(86_400_000);
+    assert_eq!(lane.need(earlier), Need::Wait(earlier.plus_ms(100_000)));
+    assert_eq!(lane.need(earlier.plus_ms(100_000)), Need::Send);
+    lane.take(earlier.plus_ms(100_000)).unwrap();
+    lane.webhook = Arc::new(webhook(|w| w.rate_limit_per_s = Some(10.0)));
+    let raised = earlier.plus_ms(100_001);
+    assert_eq!(lane.need(raised), Need::Wait(raised.plus_ms(100)));
+    assert_eq!(lane.need(raised.plus_ms(100)), Need::Send);
+}
+
+#[test]
 fn a_rate_is_smooth_whatever_its_interval() {
     for rate in [0.5, 7.0, 333.0, 2_000.0] {
         let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(rate))), WebhookState::default());

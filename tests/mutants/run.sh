@@ -3,7 +3,7 @@
 # simulation must fail there within its bounded run. A patch that no longer applies, or does not compile, is an error of its
 # own: it has to be brought up to date, because it shows nothing.
 #
-# tests/suites/mutants.sh tests/mutants/lost_wake_up.patch runs one; POSTRIDER_MUTANT_HOURS is how long a mutant may survive.
+# tests/mutants/run.sh tests/mutants/lost_wake_up.patch runs one; POSTRIDER_MUTANT_HOURS is how long a mutant may survive.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

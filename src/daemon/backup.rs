@@ -1,0 +1,231 @@
+//! Copies of a data directory, taken and put back. A backup is a directory like the one it was made of.
+//!
+//! Invariant: what has its final name is whole. A backup is made beside its place, synced, and renamed; a store is put
+//! back beside its place in the same way, walked, and counts only from the moment that `state.redb` has its name.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::engine::clock::SystemRandomness;
+use crate::store::backup::{OnProgress, Progress, receive};
+use crate::store::journal::JOURNAL_FILE;
+use crate::store::shelf::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::{self, RealDisk, verify};
+
+use super::control::{CONTROL_FILE, GREETING};
+use super::keys::{MASTER_KEY_FILE, master_key};
+use super::{Error, take};
+
+/// Stands behind the name of a backup that is not whole, and is the name of a store that is not whole.
+const PARTIAL: &str = "partial";
+/// What is copied between two calls of the progress callback.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Makes a copy of the store in the data directory at `to`, which must not be there: through the daemon that has it, or
+/// of its files where none has. The master key goes with it where it lies in the data directory, unless `without_key`.
+///
+/// # Errors
+/// There is no store, or something at `to`; the daemon does not answer; the disk fails. Nothing is at `to` then.
+pub fn backup(settings: &Settings, to: &Path, without_key: bool, progress: OnProgress<'_>) -> Result<Progress, Error> {
+    let from = &settings.data_dir;
+    // Without a slash at the end.
+    let to = &to.components().collect::<PathBuf>();
+    if !exists(&from.join(STATE_FILE))? {
+        return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no store here")));
+    }
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, "is there already")));
+    }
+    let mut name = to.as_os_str().to_owned();
+    name.push(".");
+    name.push(PARTIAL);
+    let partial = PathBuf::from(name);
+    let copied = take_empty(&partial).and_then(|disk| {
+        let copied = match RealDisk::take(from) {
+            Ok(_lock) => copy_files(from, &partial, progress),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ask(from, &*disk, progress),
+            Err(error) => Err(failed(from, error)),
+        }?;
+        let key = from.join(MASTER_KEY_FILE);
+        if !without_key && exists(&key)? {
+            copy(&key, &partial.join(MASTER_KEY_FILE), &mut |_| ())?;
+        }
+        for folder in [PARTITIONS, ""] {
+            sync(&partial.join(folder))?;
+        }
+        Ok(copied)
+    });
+    match copied {
+        Ok(copied) => {
+            fs::rename(&partial, to).map_err(|error| failed(to, error))?;
+            sync(folder_of(to))?;
+            Ok(copied)
+        }
+        Err(error) => {
+            // It has no name that looks whole, and the next one at this place removes it too.
+            let _ = fs::remove_dir_all(&partial);
+            Err(error)
+        }
+    }
+}
+
+/// An empty directory, for this process alone; what an earlier one left is removed.
+fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, Error> {
+    if exists(partial)? {
+        let _lock = take(partial)?;
+        fs::remove_dir_all(partial).map_err(|error| failed(partial, error))?;
+    }
+    take(partial)
+}
+
+/// Has the daemon send its store, and makes files of it.
+fn ask(from: &Path, to: &dyn store::Disk, progress: OnProgress<'_>) -> Result<Progress, Error> {
+    let socket = from.join(CONTROL_FILE);
+    let silent = |error| Error::Unreachable(format!("{} is in use, and {error}", from.display()));
+    let mut stream = UnixStream::connect(&socket)
+        .map_err(|error| silent(format!("no daemon answers at {}: {error}", socket.display())))?;
+    stream.write_all(GREETING.as_bytes()).map_err(|error| silent(error.to_string()))?;
+    Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?)
+}
+
+/// The files of a store that nobody has open, as they are.
+fn copy_files(from: &Path, to: &Path, progress: OnProgress<'_>) -> Result<Progress, Error> {
+    let names = files_of(from)?;
+    let mut at = Progress { file_number: 0, files: names.len(), bytes: 0 };
+    for name in &names {
+        at.file_number += 1;
+        progress(at);
+        copy(&from.join(name), &to.join(name), &mut |bytes| {
+            at.bytes += bytes;
+            progress(at);
+        })?;
+    }
+    Ok(at)
+}
+
+/// The files that a store is made of, `state.redb` last.
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let folder = dir.join(PARTITIONS);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
+        let name = entry.map_err(|error| failed(&folder, error))?.file_name();
+        if name.to_str().is_some_and(|name| first_of(name).is_some()) {
+            names.push(Path::new(PARTITIONS).join(name));
+        }
+    }
+    names.sort();
+    names.extend(exists(&dir.join(JOURNAL_FILE))?.then(|| JOURNAL_FILE.into()));
+    names.push(STATE_FILE.into());
+    Ok(names)
+}
+
+/// Copies a file for its owner alone, and syncs it.
+fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), Error> {
+    let mut input = fs::File::open(from).map_err(|error| failed(from, error))?;
+    let mut options = fs::OpenOptions::new();
+    let output = options.write(true).create_new(true).mode(0o600).open(to);
+    let mut output = output.map_err(|error| failed(to, error))?;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let bytes = input.read(&mut piece).map_err(|error| failed(from, error))?;
+        if bytes == 0 {
+            return output.sync_all().map_err(|error| failed(to, error));
+        }
+        output.write_all(&piece[..bytes]).map_err(|error| failed(to, error))?;
+        copied(bytes as u64);
+    }
+}
+
+/// Puts a backup in place as the store of the data directory, which has none, after all of it was walked.
+///
+/// # Errors
+/// There is a store, or part of one; a daemon has either directory; the backup is not sound, or sealed by another key.
+/// The data directory has no store then.
+pub fn restore(
+    settings: &Settings,
+    from: &Path,
+    progress: OnProgress<'_>,
+    walking: verify::OnProgress<'_>,
+) -> Result<Progress, Error> {
+    let to = &settings.data_dir;
+    if !exists(&from.join(STATE_FILE))? {
+        return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no backup here")));
+    }
+    let lock = fs::File::open(from.join("lock"));
+    if lock.as_ref().is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))) {
+        return Err(store::Error::InUse(from.display().to_string()).into());
+    }
+    let is_new = !exists(to)?;
+    let disk = take(to)?;
+    let has_store = exists(&to.join(STATE_FILE))? || files_of(to)?.len() > 1;
+    if has_store {
+        let words = "there is a store already, or part of one: nothing was changed";
+        return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, words)));
+    }
+    let partial = to.join(PARTIAL);
+    let restored = fill(settings, from, &partial, progress, walking).and_then(|copied| {
+        // `state.redb` comes last: until then no daemon starts on what is there.
+        for name in files_of(&partial)? {
+            disk.rename(&format!("{PARTIAL}/{}", name.display()), &name.to_string_lossy())
+                .map_err(|error| failed(&name, error))?;
+        }
+        Ok(copied)
+    });
+    let _ = fs::remove_dir_all(&partial);
+    if restored.is_err() && is_new {
+        let _ = fs::remove_dir_all(to);
+    }
+    restored
+}
+
+/// Copies a backup to `partial`, with the key that opens it, and walks the copy.
+fn fill(
+    settings: &Settings,
+    from: &Path,
+    partial: &Path,
+    progress: OnProgress<'_>,
+    walking: verify::OnProgress<'_>,
+) -> Result<Progress, Error> {
+    let disk = take_empty(partial)?;
+    let copied = copy_files(from, partial, progress)?;
+    let to = &settings.data_dir;
+    // The key that was put there for this store is used rather than the backup's own.
+    let (own, kept) = (to.join(MASTER_KEY_FILE), from.join(MASTER_KEY_FILE));
+    if settings.master_key.is_none() && !exists(&own)? && exists(&kept)? {
+        copy(&kept, &partial.join(MASTER_KEY_FILE), &mut |_| ())?;
+    }
+    let key_dir = if exists(&partial.join(MASTER_KEY_FILE))? { partial } else { to };
+    let opening = Settings { data_dir: key_dir.to_owned(), ..settings.clone() };
+    let key = master_key(&opening, &*disk, &SystemRandomness::default())?;
+    let report = verify::verify(disk.clone(), &key, walking)?;
+    if let Some(first) = report.problems.first() {
+        let words = format!("{} problems in the backup, the first of them: {first}", report.problems.len());
+        return Err(failed(from, io::Error::new(io::ErrorKind::InvalidData, words)));
+    }
+    if key_dir == partial {
+        fs::rename(partial.join(MASTER_KEY_FILE), &own).map_err(|error| failed(&own, error))?;
+    }
+    Ok(copied)
+}
+
+fn exists(path: &Path) -> Result<bool, Error> {
+    path.try_exists().map_err(|error| failed(path, error))
+}
+
+/// The folder that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync(folder: &Path) -> Result<(), Error> {
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, error))
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Io { what: path.display().to_string(), source }
+}

@@ -1,0 +1,124 @@
+//! The socket in the data directory by which `postrider backup` reaches the daemon that has it. Whoever can open the
+//! directory could read all of it anyway, so nobody has to say who they are.
+//!
+//! Invariant: a reader that takes nothing for `STALL_MAX` is given up, because a backup that is being taken keeps old
+//! partitions from being counted and dropped.
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::engine::Engine;
+use crate::store::backup::Hold;
+
+/// The socket's name in the data directory.
+pub const CONTROL_FILE: &str = "control";
+/// What a client says first. A stream is only for a program of the same version.
+pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a write waits before it looks whether the writer wants its files back.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const STALL_MAX: Duration = Duration::from_secs(60);
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The open socket; gone when this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    file: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Control {
+    /// Opens it in a data directory that this process has. Called within the runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be made: the path is too long for one (about a hundred bytes), say.
+    pub fn open(data_dir: &Path, engine: Arc<Engine>) -> io::Result<Control> {
+        let file = data_dir.join(CONTROL_FILE);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&file)?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, engine.clone()));
+            }
+        });
+        Ok(Control { file, task })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Another start removes it too.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+async fn answer(stream: UnixStream, engine: Arc<Engine>) {
+    match backup(stream, engine).await {
+        Ok(()) => tracing::info!("a backup was taken"),
+        Err(error) => tracing::warn!(error, "a backup was not taken"),
+    }
+}
+
+async fn backup(mut stream: UnixStream, engine: Arc<Engine>) -> Result<(), String> {
+    let mut said = vec![0; GREETING.len()];
+    let read = tokio::time::timeout(GREETING_TIMEOUT, BufReader::new(&mut stream).read_exact(&mut said)).await;
+    let is_ours = matches!(read, Ok(Ok(_))) && said == GREETING.as_bytes();
+    let moment = match is_ours {
+        true => engine.moment().await,
+        false => Err("the command is of another version than the daemon".to_owned()),
+    };
+    drop(engine);
+    let stream = stream.into_std().map_err(|error| error.to_string())?;
+    let done = tokio::task::spawn_blocking(move || {
+        stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(LOOK_AGAIN)))?;
+        match moment {
+            Ok(moment) => {
+                let patient = Patient { stream, hold: Some(moment.hold()) };
+                moment.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
+            }
+            Err(words) => {
+                crate::store::backup::refuse(&mut Patient { stream, hold: None }, &words)?;
+                Err(io::Error::other(words))
+            }
+        }
+    });
+    done.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Waits for a slow reader, for a while, and never longer than the writer waits for its files.
+struct Patient {
+    stream: BlockingStream,
+    hold: Option<Arc<Hold>>,
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.stream.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && waited < STALL_MAX => {}
+                done => return done,
+            }
+            if self.hold.as_ref().is_some_and(|hold| hold.is_ended()) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            waited += LOOK_AGAIN;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}

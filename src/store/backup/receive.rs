@@ -1,0 +1,140 @@
+//! The other side of the stream: makes the files anew from their rows, in a directory that is no backup yet.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use super::super::disk::Disk;
+use super::super::draft::{Changes, Draft};
+use super::super::error::{Error, Result};
+use super::super::file::{Access, File, io};
+use super::super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
+use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
+use super::{FAILED, FILE, OnProgress, Progress, ROW, STREAM, WHOLE, cut};
+
+/// Rows that are written at once, in bytes.
+const WRITTEN_BYTES: usize = 8 << 20;
+/// A longer value is none of ours.
+const VALUE_BYTES_MAX: usize = 256 << 20;
+
+/// Makes the files of a stream on `disk`, which must be empty. Only with `Ok` they are all there, durable and closed.
+///
+/// # Errors
+/// The other side said what went wrong; the stream ended early; the disk fails.
+pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Progress> {
+    let mut copy: Option<Copy> = None;
+    let mut at = Progress { file_number: 0, files: 0, bytes: 0 };
+    loop {
+        let [frame] = take(from)?;
+        match (frame, &mut copy) {
+            (FILE, _) => {
+                (at.file_number, at.files) = (number(from)?, number(from)?);
+                let name = text(from)?;
+                if let Some(done) = copy.take() {
+                    done.replaced_or_closed(disk, &name)?;
+                }
+                copy = Some(Copy::begin(disk, name)?);
+                progress(at);
+            }
+            (ROW, Some(copy)) => {
+                let bytes = copy.row(from)?;
+                if (at.bytes + bytes) / WRITTEN_BYTES as u64 != at.bytes / WRITTEN_BYTES as u64 {
+                    progress(at);
+                }
+                at.bytes += bytes;
+            }
+            (WHOLE, Some(_)) if at.file_number == at.files => {
+                copy.take().map_or(Ok(()), Copy::close)?;
+                return Ok(at);
+            }
+            (FAILED, _) => return Err(io("the daemon", std::io::Error::other(text(from)?))),
+            _ => return Err(senseless()),
+        }
+    }
+}
+
+/// One file as far as its rows have come.
+struct Copy {
+    name: String,
+    file: Arc<File>,
+    table: Table,
+    rows: Changes,
+    bytes: usize,
+}
+
+impl Copy {
+    fn begin(disk: &dyn Disk, name: String) -> Result<Copy> {
+        let partition = name.strip_prefix(PARTITIONS).and_then(|name| name.strip_prefix('/'));
+        let tables = match partition {
+            _ if name == STATE_FILE => STATE_TABLES.as_slice(),
+            Some(partition) if first_of(partition).is_some() => &PARTITION_TABLES,
+            _ => return Err(senseless()),
+        };
+        File::create(disk, &name, tables, &[])?;
+        let file = Arc::new(File::open(disk, &name, Access::Write, ACTIVE_CACHE_BYTES)?);
+        Ok(Copy { name, file, table: Table::Meta, rows: Changes::new(), bytes: 0 })
+    }
+
+    fn row(&mut self, from: &mut dyn Read) -> Result<u64> {
+        let [table] = take(from)?;
+        let table = *ALL_TABLES.get(usize::from(table)).ok_or_else(senseless)?;
+        let (key_bytes, value_bytes) = (usize::from(u16::from_le_bytes(take(from)?)), number(from)?);
+        if value_bytes > VALUE_BYTES_MAX {
+            return Err(senseless());
+        }
+        let (mut key, mut value) = (vec![0; key_bytes], vec![0; value_bytes]);
+        from.read_exact(&mut key).and_then(|()| from.read_exact(&mut value)).map_err(cut)?;
+        if table != self.table || self.bytes >= WRITTEN_BYTES {
+            self.write()?;
+            self.table = table;
+        }
+        let bytes = key_bytes + value_bytes;
+        self.bytes += bytes;
+        self.rows.insert(key, Some(value));
+        Ok(bytes as u64)
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.bytes = 0;
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut draft = Draft::over(self.file.snapshot()?);
+        draft.absorb(vec![(self.table, std::mem::take(&mut self.rows))]);
+        self.file.commit(draft)
+    }
+
+    fn close(mut self) -> Result<()> {
+        self.write()?;
+        Arc::into_inner(self.file).map_or(Ok(()), File::close)
+    }
+
+    /// Ends this file, or removes it where the same one begins again.
+    fn replaced_or_closed(self, disk: &dyn Disk, next: &str) -> Result<()> {
+        if self.name != next {
+            return self.close();
+        }
+        let name = self.name.clone();
+        self.close()?;
+        disk.remove(&name).map_err(|error| io(&name, error))
+    }
+}
+
+fn take<const N: usize>(from: &mut dyn Read) -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes).map_err(cut)?;
+    Ok(bytes)
+}
+
+fn number(from: &mut dyn Read) -> Result<usize> {
+    take(from).map(|bytes| u32::from_le_bytes(bytes) as usize)
+}
+
+fn text(from: &mut dyn Read) -> Result<String> {
+    let mut bytes = vec![0; usize::from(u16::from_le_bytes(take(from)?))];
+    from.read_exact(&mut bytes).map_err(cut)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn senseless() -> Error {
+    io(STREAM, std::io::Error::new(std::io::ErrorKind::InvalidData, "what came is no backup of this version"))
+}

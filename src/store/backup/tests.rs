@@ -1,0 +1,217 @@
+//! The copy is the store of one moment: not a row more, not a row less, whatever is written meanwhile.
+
+use std::io::{self, Write};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::snapshot::{Next, Snapshot, Way};
+use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
+use super::super::verify::tests::{NOW, apply, finished, store};
+use super::super::verify::{Report, verify};
+use super::super::{Command, NewEvent, Opened, Order, RealDisk};
+use super::{Progress, Result, receive};
+use crate::model::{DeliveryId, EventId};
+
+type Rows = Vec<(Table, Vec<u8>, Vec<u8>)>;
+
+fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
+    let mut rows = Vec::new();
+    for &table in tables {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let take = |key: &[u8], value: &[u8]| {
+            rows.push((table, key.to_vec(), value.to_vec()));
+            Ok(Next::Go)
+        };
+        snapshot.scan(table, all, Way::Up, take).unwrap();
+    }
+    rows
+}
+
+/// All rows of `state.redb`, then those of each partition.
+fn all_rows(opened: &Opened) -> Vec<Rows> {
+    let shelf = &opened.store.shelf;
+    let partitions = shelf.partitions().into_iter().map(|p| rows(&shelf.snapshot(&p).unwrap(), &PARTITION_TABLES));
+    let state = rows(&shelf.state().unwrap().snapshot().unwrap(), &STATE_TABLES);
+    std::iter::once(state).chain(partitions).collect()
+}
+
+fn publish(opened: &mut Opened, name: &str) -> EventId {
+    let event = NewEvent {
+        event_type: "a".into(),
+        data: "1".into(),
+        event_id: Some(name.into()),
+        app: opened.store.registry().apps.keys().next().copied(),
+        ..NewEvent::default()
+    };
+    let fresh = apply(opened, Order::internal(Command::Publish(vec![event]))).1;
+    fresh.iter().map(|dispatch| dispatch.event.id).next().expect("somebody wants it")
+}
+
+/// A store whose first partition is quiet, with a delivery in it that can be asked for again.
+fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
+    let mut opened = store(folder);
+    let event =
+        NewEvent { event_type: "a".into(), data: "2".into(), event_id: Some("last".into()), ..NewEvent::default() };
+    opened.writer.roll(NOW).unwrap();
+    let app = opened.store.registry().apps.keys().next().copied();
+    let fresh = apply(&mut opened, Order::internal(Command::Publish(vec![NewEvent { app, ..event }]))).1;
+    for dispatch in &fresh {
+        apply(&mut opened, Order::internal(Command::Record(Box::new(finished(dispatch, true)))));
+    }
+    // What waits in an ordered queue behind the first partition's.
+    apply(&mut opened, Order::internal(Command::CancelEvent { id: fresh[0].event.id }));
+    opened.writer.roll(NOW).unwrap();
+    assert_eq!(opened.writer.upkeep(NOW, true).counted, 1);
+    (opened, fresh[0].delivery_id)
+}
+
+fn received(stream: &[u8], folder: &Path) -> Result<Progress> {
+    let disk = RealDisk::take(folder).unwrap();
+    receive(&mut &stream[..], &disk, &mut |_| {})
+}
+
+fn walked(folder: &Path) -> Report {
+    verify(Arc::new(RealDisk::take(folder).unwrap()), &[7; 32], &mut |_| {}).unwrap()
+}
+
+fn opened_again(folder: &Path) -> Opened {
+    let options = super::super::Options {
+        retention_ms: 1 << 40,
+        idempotency_window_ms: 1 << 40,
+        partition_max_bytes: 1 << 30,
+        min_free_bytes: 0,
+    };
+    let disk = Arc::new(RealDisk::take(folder).unwrap());
+    super::super::open(disk, options, &[7; 32], NOW, Box::new(|| 9)).unwrap()
+}
+
+#[test]
+fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut opened = store(&folder);
+    publish(&mut opened, "before");
+    assert!(opened.writer.has_unchecked(), "some of it is in the journal only");
+    let expected = all_rows(&opened);
+    let moment = opened.writer.moment().unwrap();
+    publish(&mut opened, "after");
+    opened.writer.checkpoint().unwrap();
+    opened.writer.roll(NOW).unwrap();
+    publish(&mut opened, "in another partition");
+    let mut stream = Vec::new();
+    moment.send(&mut stream).unwrap();
+    let progress = received(&stream, copy.path()).unwrap();
+    assert_eq!((progress.file_number, progress.files), (2, 2));
+    let report = walked(copy.path());
+    assert!(report.is_sound() && report.unlisted.is_empty(), "{report:?}");
+    assert_eq!(all_rows(&opened_again(copy.path())), expected);
+    assert_ne!(all_rows(&opened), expected);
+}
+
+/// Takes a stream, and does something in the middle of the file that is told.
+struct Meddler<'a> {
+    stream: Vec<u8>,
+    file: String,
+    is_in_it: bool,
+    deed: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl Write for Meddler<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.extend_from_slice(bytes);
+        if self.is_in_it
+            && let Some(deed) = self.deed.take()
+        {
+            deed();
+        }
+        self.is_in_it |= bytes.ends_with(self.file.as_bytes());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut opened, delivery) = store_with_quiet_partition(&folder);
+    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().counted).unwrap();
+    let file = quiet.file_name();
+    let mut sink = Meddler { stream: Vec::new(), file: file.clone(), is_in_it: false, deed: None };
+    let moment = opened.writer.moment().unwrap();
+    sink.deed = Some(Box::new(|| drop(apply(&mut opened, Order::internal(Command::Retry { id: delivery })))));
+    moment.send(&mut sink).unwrap();
+    assert!(sink.deed.is_none(), "it was changed");
+    let times = sink.stream.windows(file.len()).filter(|bytes| *bytes == file.as_bytes()).count();
+    assert_eq!(times, 2, "it was read again");
+    let stream = std::mem::take(&mut sink.stream);
+    drop(sink);
+    received(&stream, copy.path()).unwrap();
+    let report = walked(copy.path());
+    assert!(report.is_sound(), "{report:?}");
+    assert!(!quiet.row().counted);
+}
+
+#[test]
+fn a_quiet_partition_is_in_it_as_it_is() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut opened, _) = store_with_quiet_partition(&folder);
+    let expected = all_rows(&opened);
+    let mut stream = Vec::new();
+    opened.writer.moment().unwrap().send(&mut stream).unwrap();
+    assert_eq!(received(&stream, copy.path()).unwrap().files, 4);
+    let report = walked(copy.path());
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(all_rows(&opened_again(copy.path())), expected);
+}
+
+#[test]
+fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut opened, _) = store_with_quiet_partition(&folder);
+    // The active one is the next that is quiet.
+    let event = publish(&mut opened, "cancelled");
+    apply(&mut opened, Order::internal(Command::CancelEvent { id: event }));
+    opened.writer.roll(NOW).unwrap();
+    let late = NOW.plus_ms(1 << 41);
+    let moment = opened.writer.moment().unwrap();
+    let refused = opened.writer.moment().unwrap_err().to_string();
+    assert!(refused.contains("another one"), "{refused}");
+    let held = opened.writer.upkeep(late, false);
+    assert_eq!((held.counted, held.dropped.len(), held.failures), (0, 0, vec![]));
+    drop(moment);
+    assert!(opened.writer.upkeep(late, false).dropped.len() >= 2);
+    assert!(opened.writer.moment().is_ok());
+}
+
+#[test]
+fn a_stream_that_ends_early_or_says_so_gives_no_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let mut stream = Vec::new();
+    opened.writer.moment().unwrap().send(&mut stream).unwrap();
+    for parts in 0..12 {
+        let copy = tempfile::tempdir().unwrap();
+        let cut = &stream[..(stream.len() - 1) * parts / 11];
+        assert!(received(cut, copy.path()).is_err(), "{} of {} bytes", cut.len(), stream.len());
+    }
+    let moment = opened.writer.moment().unwrap();
+    opened.writer.end_backup();
+    stream.clear();
+    assert!(moment.send(&mut stream).is_err());
+    let copy = tempfile::tempdir().unwrap();
+    let words = received(&stream, copy.path()).unwrap_err().to_string();
+    assert!(words.starts_with("the daemon: ") && words.contains("try again"), "{words}");
+}
+
+#[test]
+fn a_file_that_is_none_of_the_stores_is_not_made() {
+    let name = b"partitions/../../elsewhere.redb";
+    let head = [b"F".as_slice(), &1_u32.to_le_bytes(), &1_u32.to_le_bytes(), &(name.len() as u16).to_le_bytes(), name];
+    let copy = tempfile::tempdir().unwrap();
+    let words = received(&head.concat(), copy.path()).unwrap_err().to_string();
+    assert!(words.contains("no backup of this version"), "{words}");
+    assert_eq!(ALL_TABLES.len(), STATE_TABLES.len() + PARTITION_TABLES.len() - 1, "every table is copied");
+}

@@ -1,0 +1,174 @@
+//! `postrider backup` and `restore` as an operator uses them: of a running daemon under load, of a stopped one, and what
+//! they refuse.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::House;
+
+/// What every published event holds.
+const MARK: &str = "findme";
+const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
+
+/// Publishes `count` events and gives their ids.
+fn publish(house: &House, count: u32) -> Vec<String> {
+    let data = format!("{{\"mark\":\"{MARK}\"}}");
+    let sent = house.says(&["send", "--type", "a", "--data", &data, "--count", &count.to_string(), "-o", "json"]);
+    let answers = serde_json::Deserializer::from_str(&sent).into_iter::<serde_json::Value>().flatten();
+    let rows = answers.flat_map(|answer| answer["data"].as_array().cloned().unwrap_or_default());
+    let ids: Vec<String> = rows.filter_map(|row| row["id"].as_str().map(str::to_owned)).collect();
+    assert_eq!(ids.len(), count as usize, "{sent}");
+    ids
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+/// A house whose data directory is what the backup was restored to.
+fn restored(backup: &Path) -> House {
+    let house = House::with(RESTORED_SETTINGS);
+    house.says(&["restore", text(backup)]);
+    house
+}
+
+/// Everything that lies in a folder, by name.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let mut names: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_daemon_has_all_that_was_acknowledged_before_it_began() {
+    let house = House::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", silent.local_addr().expect("an address"));
+    let webhook = house.json(&["webhook", "create", &url, "--name", "nobody there"]);
+    let before = publish(&house, 50);
+    let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+    let backup = house.folder.path().join("backup");
+    // What an earlier one left when it was killed.
+    fs::create_dir(house.folder.path().join("backup.partial")).expect("a folder");
+    fs::write(house.folder.path().join("backup.partial/state.redb"), "half").expect("a file");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                publish(&house, 20);
+            }
+        });
+        let said = house.says(&["backup", text(&backup)]);
+        done.store(true, Ordering::Relaxed);
+        assert!(said.starts_with("the backup is in "), "{said}");
+    });
+    assert_eq!(names(&backup), ["lock", "master.key", "partitions", "state.redb"]);
+    assert!(!house.folder.path().join("backup.partial").exists());
+    // Restoring walks all of it.
+    let mut other = restored(&backup);
+    other.variables.push(("POSTRIDER_TOKEN".into(), key.trim().into()));
+    other.serve();
+    fs::write(other.data_dir().join("first-key"), &key).expect("the key");
+    for id in &before {
+        assert_eq!(other.json(&["event", "get", id])["id"], id.as_str());
+    }
+    assert_eq!(other.json(&["webhook", "get", webhook["id"].as_str().expect("an id")])["name"], "nobody there");
+    other.stop();
+}
+
+#[tokio::test]
+async fn a_backup_of_a_stopped_store_is_the_same_and_one_killed_is_too() {
+    for end in ["TERM", "KILL"] {
+        let mut house = House::start();
+        let before = publish(&house, 30);
+        house.signal(end);
+        house.daemon.take().expect("a daemon").wait().expect("an end");
+        let backup = house.folder.path().join("backup");
+        house.says(&["backup", &format!("{}/", text(&backup)), "--without-key"]);
+        assert_eq!(names(&backup), ["journal", "lock", "partitions", "state.redb"]);
+        let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+
+        let mut other = House::with(RESTORED_SETTINGS);
+        let (code, said) = other.fails(&["restore", text(&backup)]);
+        assert_eq!(code, 78, "without its key: {said}");
+        assert!(!other.data_dir().exists(), "{:?}", names(&other.data_dir()));
+        fs::create_dir(other.data_dir()).expect("a folder");
+        fs::copy(house.data_dir().join("master.key"), other.data_dir().join("master.key")).expect("the key");
+        other.says(&["restore", text(&backup)]);
+        fs::write(other.data_dir().join("first-key"), key).expect("the key");
+        other.serve();
+        assert_eq!(other.json(&["event", "get", &before[29]])["id"], before[29].as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_restore_refuses_what_would_cost_something() {
+    let mut house = House::start();
+    publish(&house, 5);
+    let backup = house.folder.path().join("backup");
+    house.says(&["backup", text(&backup)]);
+    let (code, said) = house.fails(&["backup", text(&backup)]);
+    assert!(code == 1 && said.contains("is there already"), "{code} {said}");
+    let (code, said) = house.fails(&["restore", text(&backup)]);
+    assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
+    let (code, said) = House::with("").fails(&["restore", text(&house.data_dir())]);
+    assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
+    house.stop();
+    let (code, said) = house.fails(&["restore", text(&backup)]);
+    assert!(code == 1 && said.contains("there is a store already"), "{code} {said}");
+    fs::remove_file(house.data_dir().join("state.redb")).expect("removed");
+    let (code, said) = house.fails(&["restore", text(&backup)]);
+    assert!(code == 1 && said.contains("part of one"), "{code} {said}");
+    let empty = House::with("");
+    let (code, said) = empty.fails(&["restore", text(empty.folder.path())]);
+    assert!(code == 1 && said.contains("there is no backup here"), "{code} {said}");
+    let (code, said) = empty.fails(&["backup", "elsewhere"]);
+    assert!(code == 1 && said.contains("there is no store here"), "{code} {said}");
+}
+
+#[tokio::test]
+async fn a_damaged_backup_is_not_put_in_place() {
+    let house = House::start();
+    publish(&house, 200);
+    let backup = house.folder.path().join("backup");
+    house.says(&["backup", text(&backup)]);
+    let partition = backup.join("partitions").join(&names(&backup.join("partitions"))[0]);
+    let mut bytes = fs::read(&partition).expect("a partition");
+    let marks: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK.as_bytes())).collect();
+    assert!(!marks.is_empty(), "what was published is in it");
+    marks.into_iter().for_each(|at| bytes[at] ^= 0x10);
+    fs::write(&partition, bytes).expect("written");
+    let other = House::with(RESTORED_SETTINGS);
+    let (code, said) = other.fails(&["restore", text(&backup)]);
+    assert!(code == 1 && said.contains("in the backup"), "{code} {said}");
+    assert!(!other.data_dir().exists(), "{:?}", names(&other.data_dir()));
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_answer_or_breaks_off_leaves_no_backup() {
+    let mut house = House::start();
+    house.stop();
+    let lock = fs::File::open(house.data_dir().join("lock")).expect("the lock");
+    lock.try_lock().expect("nobody has it");
+    let backup = house.folder.path().join("backup");
+    let (code, said) = house.fails(&["backup", text(&backup)]);
+    assert!(code == 69 && said.contains("no daemon answers"), "{code} {said}");
+    // One that breaks off in the middle of `state.redb`.
+    let control = UnixListener::bind(house.data_dir().join("control")).expect("a socket");
+    let daemon = std::thread::spawn(move || {
+        let (mut stream, _) = control.accept().expect("a client");
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting).expect("a greeting");
+        let name = b"state.redb";
+        let head = [b"F".as_slice(), &1_u32.to_le_bytes(), &1_u32.to_le_bytes(), &10_u16.to_le_bytes(), name];
+        stream.write_all(&head.concat()).expect("taken");
+    });
+    let (code, said) = house.fails(&["backup", text(&backup)]);
+    assert!(code == 1 && said.contains("the backup: "), "{code} {said}");
+    daemon.join().expect("it spoke");
+    assert!(!names(house.folder.path()).iter().any(|name| name.starts_with("backup")), "nothing is left");
+}
