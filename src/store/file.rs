@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::disk::{Backend, Disk};
+use super::disk::Disk;
 use super::draft::Draft;
 use super::error::{Error, Result};
 use super::journal::{EPOCH_KEY, End, Journal};
+use super::pages::Checked;
 use super::recent::{Layer, Recent, View};
 use super::row;
 use super::shelf::OTHER_CACHE_BYTES;
@@ -84,8 +85,8 @@ impl File {
         first: &[(Table, &[u8], Vec<u8>)],
     ) -> Result<()> {
         let failed = |error| storage(name, error);
-        let backend = disk.open(temporary, true).map_err(|e| io(name, e))?;
-        let database = builder(1 << 20).create_with_backend(Backend(backend)).map_err(|e| failed(e.into()))?;
+        let backend = disk.open(temporary, true).and_then(Checked::open).map_err(|e| io(name, e))?;
+        let database = builder(1 << 20).create_with_backend(backend).map_err(|e| failed(e.into()))?;
         let transaction = begin(&database, Durability::Immediate).map_err(failed)?;
         for table in tables {
             transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
@@ -104,7 +105,7 @@ impl File {
 
     /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
     pub fn open(disk: &dyn Disk, name: &str, access: Access, cache_bytes: usize) -> Result<File> {
-        let backend = Backend(disk.open(name, false).map_err(|e| io(name, e))?);
+        let backend = disk.open(name, false).and_then(Checked::open).map_err(|e| io(name, e))?;
         let mut builder = builder(cache_bytes);
         builder.set_check_integrity_on_open(access == Access::Check);
         let opened = unpanicked(name, || match access {

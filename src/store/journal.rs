@@ -32,6 +32,8 @@ pub const JOURNAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
 const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
 /// Length, checksum, epoch, partition and number of a record.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
+/// How far a record is looked for behind one that does not read.
+const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// What one batch changed, table by table.
 pub type Record = Vec<(Table, Changes)>;
@@ -123,7 +125,8 @@ impl Journal {
     /// never acknowledged. None: there are none.
     ///
     /// # Errors
-    /// Records are missing between those of one epoch and those of the next.
+    /// Records are missing between those of one epoch and those of the next; or one that does not read is followed by another:
+    /// it is not torn but damaged, and what it held was acknowledged.
     pub fn after(&self, partition: u128, epoch: u64, mut take: impl FnMut(u64, Record)) -> Result<Option<End>> {
         let mut end: Option<End> = None;
         let first = epoch + 1;
@@ -140,6 +143,10 @@ impl Journal {
                 end = Some(End { epoch, bytes, number: found.number + 1 });
                 take(epoch, found.record);
             }
+            if self.is_followed(bytes, partition, epoch)? {
+                let key = format!("byte {}", half(epoch) + bytes);
+                return Err(super::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
+            }
         }
         Ok(end)
     }
@@ -153,6 +160,34 @@ impl Journal {
         self.backend.sync_data().map_err(failed)?;
         (self.partition, self.epoch, self.number, self.end) = (partition, end.epoch, end.number, end.bytes);
         Ok(())
+    }
+
+    /// Whether a whole record of this epoch comes after `at`, where none begins. Looked for only where one seems to begin, or
+    /// all but a bit of one: beyond the last record there are older ones, cut anywhere. No payload of a torn record passes for
+    /// one: it would have to name the partition, whose id has 42 random bits that no producer is told.
+    fn is_followed(&self, at: u64, partition: u128, epoch: u64) -> Result<bool> {
+        let name = [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat();
+        let seen_bytes = (EPOCH_BYTES_MAX - at).min(HEAD_BYTES as u64 + SEARCHED_BYTES_MAX);
+        if seen_bytes <= HEAD_BYTES as u64 {
+            return Ok(false);
+        }
+        let mut head = [0; HEAD_BYTES];
+        self.backend.read(half(epoch) + at, &mut head).map_err(failed)?;
+        let differing: u32 = head[8..32].iter().zip(&name).map(|(found, wanted)| (found ^ wanted).count_ones()).sum();
+        if differing > 1 {
+            return Ok(false);
+        }
+        let mut seen = vec![0; seen_bytes as usize];
+        self.backend.read(half(epoch) + at, &mut seen).map_err(failed)?;
+        let mut from = HEAD_BYTES;
+        while let Some(found) = seen[from..].iter().position(|byte| *byte == name[0]) {
+            let start = from + found;
+            if seen[start..].starts_with(&name) && self.read(at + start as u64 - 8, partition, epoch)?.is_some() {
+                return Ok(true);
+            }
+            from = start + 1;
+        }
+        Ok(false)
     }
 
     /// The record at `at` bytes in an epoch's half; none: no whole one of that epoch begins there.
@@ -347,6 +382,28 @@ mod tests {
             journal.backend.write(at, &byte).unwrap();
         }
         assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn a_record_that_others_follow_is_damaged_and_not_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 0);
+        journal.append(&[(Table::Events, &changes(1))]).unwrap();
+        let second = half(1) + journal.bytes();
+        journal.append(&[(Table::Events, &changes(2))]).unwrap();
+        let last = half(1) + journal.bytes();
+        journal.append(&[(Table::Events, &changes(3))]).unwrap();
+        for bit in 8 * second..8 * last {
+            let mut byte = [0];
+            journal.backend.read(bit / 8, &mut byte).unwrap();
+            journal.backend.write(bit / 8, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
+            let found = after(&journal, 7, 0);
+            assert!(matches!(found, Err(super::super::Error::Damaged { .. })), "bit {bit}: {found:?}");
+            journal.backend.write(bit / 8, &byte).unwrap();
+        }
+        assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 3);
     }
 
     #[test]
