@@ -149,10 +149,10 @@ impl Ledger {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<Applied, Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<Applied, Refusal>, Busy> {
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Order(Box::new(order), bytes, Some(answer)))?;
+        self.hand_in(Job::Order(order, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 

@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
         self.ledger.apply(order).await
     }
 
