@@ -205,10 +205,6 @@ impl Vitals for Desk {
         self.engine.warnings().into_iter().map(trouble).collect()
     }
 
-    fn accept_clock(&self) {
-        self.engine.notice.accept_clock();
-    }
-
     fn metrics(&self) -> String {
         self.engine.metrics_text()
     }
