@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Verb::Doctor(verb) => on_this_thread(verb.run()),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
+        Verb::Compact(verb) => verb.run(),
         Verb::OpenApi(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

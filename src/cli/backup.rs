@@ -2,6 +2,7 @@
 //! a running daemon as well, and need no key of the API.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
@@ -13,6 +14,9 @@ use super::{
 };
 use crate::daemon::backup;
 use crate::store;
+
+/// How often a bar moves by itself, while one large file is under way.
+pub(super) const TICK: Duration = Duration::from_millis(120);
 
 /// Copy the whole store, as it is at this moment, while the daemon runs or while it is stopped
 #[derive(Args, Debug)]
@@ -84,10 +88,12 @@ impl Restore {
 /// On stderr, and only where that is a terminal.
 pub(super) fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {elapsed}");
-    ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(TICK);
+    bar
 }
 
-fn show(bar: &ProgressBar, progress: store::backup::Progress) {
+pub(super) fn show(bar: &ProgressBar, progress: store::backup::Progress) {
     bar.set_length(progress.files as u64);
     bar.set_position(progress.file_number as u64 - 1);
     bar.set_message(HumanBytes(progress.bytes).to_string());

@@ -4,6 +4,7 @@
 mod app;
 mod backup;
 mod client;
+mod compact;
 mod config;
 mod connect;
 mod delivery;
@@ -83,6 +84,7 @@ pub enum Verb {
     Doctor(doctor::Doctor),
     Backup(backup::Backup),
     Restore(backup::Restore),
+    Compact(compact::Compact),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),

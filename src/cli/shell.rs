@@ -56,14 +56,35 @@ fn write(bytes: &[u8]) -> Result<(), Exit> {
 mod tests {
     use super::*;
 
+    /// The names of all commands, each with those above it.
+    fn names(command: &clap::Command, above: &str) -> Vec<String> {
+        let below = command.get_subcommands().flat_map(|sub| names(sub, &format!("{above} {}", sub.get_name())));
+        std::iter::once(above.to_owned()).chain(below).collect()
+    }
+
     #[test]
     fn every_command_has_a_manual_page() {
         let directory = tempfile::tempdir().expect("a directory");
         let dir = directory.path().join("man1");
         Man { dir: Some(dir.clone()) }.run().expect("written");
-        for page in ["postrider.1", "postrider-webhook.1", "postrider-webhook-create.1", "postrider-replay.1"] {
-            let text = std::fs::read_to_string(dir.join(page)).expect(page);
+        let commands = names(&Cli::command(), NAME);
+        assert!(commands.iter().any(|name| name == "postrider compact"), "{commands:?}");
+        for name in commands {
+            let page = format!("{}.1", name.replace(' ', "-"));
+            let text = std::fs::read_to_string(dir.join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
             assert!(text.contains(".SH NAME"), "{page}");
+        }
+    }
+
+    #[test]
+    fn every_shell_completes_every_command() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+            let script = String::from_utf8(script).expect("text");
+            for command in Cli::command().get_subcommands() {
+                assert!(script.contains(command.get_name()), "{shell} does not know {}", command.get_name());
+            }
         }
     }
 }

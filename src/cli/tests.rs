@@ -57,6 +57,7 @@ fn lines_of_the_documentation_parse() {
         "postrider verify /backups/monday -o json --config p.toml",
         "postrider backup /b/today --data-dir d --without-key",
         "postrider restore /b/today --data-dir d -o json",
+        "postrider compact --data-dir d -o json",
         "postrider completions zsh",
         "postrider man --dir out",
     ] {

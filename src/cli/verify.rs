@@ -2,21 +2,17 @@
 //! Changes nothing.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::{
-    Exit, SettingsFlags,
+    Exit, SettingsFlags, backup,
     screen::{Output, Screen},
 };
 use crate::daemon;
 use crate::store::verify::{Problem, Progress, Report};
-
-/// How often the bar moves by itself, while a large file's pages are checked.
-const TICK: Duration = Duration::from_millis(120);
 
 /// Check every page, row, index and figure of a store that no daemon has, or of a backup; changes nothing
 #[derive(Args, Debug)]
@@ -46,18 +42,11 @@ impl Verify {
             settings.data_dir = directory;
         }
         // On stderr, and only where that is a terminal.
-        let bar = bar();
+        let bar = backup::bar();
         let walked = daemon::verify(&settings, &mut |progress| show(&bar, &progress));
         bar.finish_and_clear();
         tell(screen, &walked?)
     }
-}
-
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {elapsed}");
-    let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(TICK);
-    bar
 }
 
 fn show(bar: &ProgressBar, progress: &Progress<'_>) {

@@ -28,6 +28,7 @@ use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
 use crate::server::desk::{Counter, Desk, Rules};
 use crate::server::{Limits, Server, Tls, TlsFiles};
+use crate::store::compact::Compacted;
 use crate::store::verify::{OnProgress, Report};
 use crate::store::{self, Disk, Options, RealDisk};
 
@@ -339,6 +340,17 @@ pub fn rotate_master_key(settings: &Settings, new: Option<&config::Secret>) -> R
     }
     let disk = take(&settings.data_dir)?;
     keys::rotate_master(settings, new, &*disk, &SystemRandomness::default())
+}
+
+/// Gives back what the files of a store hold and no row needs, while no daemon has it.
+///
+/// # Errors
+/// There is no store, a daemon runs on it, or a file fails; all files are whole.
+pub fn compact(settings: &Settings, progress: store::backup::OnProgress<'_>) -> Result<Compacted, Error> {
+    if !settings.data_dir.join(store::shelf::STATE_FILE).exists() {
+        return Err(Error::Settings(format!("there is no store in {}", settings.data_dir.display())));
+    }
+    Ok(store::compact::compact(&*take(&settings.data_dir)?, progress)?)
 }
 
 /// The store as it lies on the disk, for the verbs that work without a daemon.

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use crate::model::DeliveryId;
 use crate::store::backup::Moment;
 use crate::store::upkeep::Upkeep;
-use crate::store::{Applied, Command, Effects, Order, Refusal, Writer};
+use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
 
+use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::work::Work;
@@ -120,12 +121,14 @@ impl Ledger {
             Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone(), metrics: parts.metrics.clone() };
         let desk = Desk {
             parts,
+            checkpoints: Checkpoints::start(work)?,
             waiting,
             older: Vec::new(),
             older_since: None,
             older_places: BTreeSet::new(),
             again: Vec::new(),
             unchecked_since: None,
+            written_bytes: 0,
             ended: false,
         };
         let driver = match arrived {
@@ -219,6 +222,7 @@ impl Ledger {
 /// The thread's own side.
 struct Desk {
     parts: Parts,
+    checkpoints: Checkpoints,
     waiting: Arc<Waiting>,
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
@@ -227,6 +231,8 @@ struct Desk {
     again: Vec<Order>,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
+    /// By the last commit.
+    written_bytes: u64,
     ended: bool,
 }
 
@@ -281,7 +287,7 @@ impl Desk {
     fn wait(&self) -> Option<Duration> {
         let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
         let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
-        [older, unchecked].into_iter().flatten().min()
+        [older, unchecked, self.checkpoints.look()].into_iter().flatten().min()
     }
 
     /// Takes a job and all that wait behind it, if there is one, and does what has become due.
@@ -292,15 +298,14 @@ impl Desk {
         if self.ended {
             self.parts.writer.end_backup();
             self.flush_older();
-            self.checkpoint();
+            let checked = self.parts.writer.checkpoint();
+            checked.unwrap_or_else(|error| tell_unchecked(&error));
             return;
         }
         if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
             self.flush_older();
         }
-        if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
-            self.checkpoint();
-        }
+        self.checkpoint();
     }
 
     /// Everything that waits now, as one batch.
@@ -345,10 +350,20 @@ impl Desk {
         }
     }
 
+    /// Has the checkpoint run that is due, and takes what became of the one before.
     fn checkpoint(&mut self) {
-        self.unchecked_since = None;
-        if let Err(error) = self.parts.writer.checkpoint() {
-            tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for; trying again");
+        let writer = &mut self.parts.writer;
+        if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+            self.unchecked_since = Some(Instant::now());
+            writer.call_checkpoint().unwrap_or_else(|error| tell_unchecked(&error));
+        }
+        if let Some(checkpoint) = writer.take_checkpoint() {
+            self.unchecked_since = writer.has_unchecked().then(Instant::now);
+            self.checkpoints.run(checkpoint);
+        }
+        if let Some(Err(error)) = self.checkpoints.ended() {
+            tell_unchecked(&error);
+            writer.checkpoint_failed(&error);
             self.unchecked_since = Some(Instant::now());
         }
     }
@@ -376,9 +391,10 @@ impl Desk {
             answers.push(answer);
         }
         while !orders.is_empty() {
-            let written = self.parts.writer.written_bytes();
             let done = self.parts.writer.apply(&orders, now);
-            let written = self.parts.writer.written_bytes().saturating_sub(written);
+            // What checkpoints wrote since the last commit is this one's as well.
+            let before = std::mem::replace(&mut self.written_bytes, self.parts.writer.written_bytes());
+            let written = self.written_bytes.saturating_sub(before);
             self.parts.metrics.committed(orders.len(), started.elapsed(), written);
             self.waiting.failing.store(!done.effects.failures.is_empty(), Ordering::Relaxed);
             for failure in &done.effects.failures {
@@ -425,6 +441,10 @@ impl Desk {
         self.apply(follow.into_iter().map(|order| (order, None)).collect());
         let _ = answer.send(Ok(done));
     }
+}
+
+fn tell_unchecked(error: &Error) {
+    tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for; trying again");
 }
 
 /// Deliveries whose outcome was refused by storage.

@@ -2,6 +2,7 @@
 //! `api`, which it never sees. Clock, randomness, network and disk are handed in.
 
 mod changes;
+mod checkpoints;
 pub mod clock;
 mod concealed;
 pub mod courier;

@@ -11,7 +11,7 @@ use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, Re
 use super::disk::{Backend, Disk};
 use super::draft::Draft;
 use super::error::{Error, Result};
-use super::recent::{Recent, View};
+use super::recent::{Layer, Recent, View};
 use super::row;
 use super::shelf::OTHER_CACHE_BYTES;
 use super::snapshot::{Snapshot, Way};
@@ -32,6 +32,8 @@ pub struct File {
     failed: AtomicBool,
     /// Committed and durable elsewhere, and not in redb yet.
     recent: Mutex<Recent>,
+    /// Held by whoever gives redb what is held: older rows must not come after newer ones.
+    giving: Mutex<()>,
 }
 
 enum Handle {
@@ -113,7 +115,13 @@ impl File {
             }
         })?;
         let database = opened.map_err(|e| storage(name, e.into()))?;
-        let file = File { name: name.into(), database, failed: AtomicBool::new(false), recent: Mutex::default() };
+        let file = File {
+            name: name.into(),
+            database,
+            failed: AtomicBool::default(),
+            recent: Mutex::default(),
+            giving: Mutex::default(),
+        };
         file.check_schema()?;
         Ok(file)
     }
@@ -186,37 +194,65 @@ impl File {
     /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum. What is held
     /// becomes durable with it.
     pub fn commit(&self, draft: Draft) -> Result<()> {
-        self.flush()?;
+        let _giving = self.giving();
+        let held = self.recent().view();
+        if !held.is_empty() {
+            self.write_view(&held, Durability::None)?;
+            // The rows go with the view, after the lock is released.
+            self.recent().clear();
+        }
         let tables = draft.changes().into_iter();
         let changes = tables.map(|(table, changes)| (table, changes.iter().map(|(k, v)| (k.as_slice(), v.as_deref()))));
         self.write(changes, Durability::Immediate).map_err(|error| storage(&self.name, error))
     }
 
-    /// Makes all changes of a draft visible. For what is durable elsewhere already, in the journal: the next `commit` makes
-    /// it durable here.
+    /// Makes all changes of a draft visible. For what is durable elsewhere already, in the journal: `give` or the next
+    /// `commit` makes it durable here.
     pub fn hold(&self, draft: Draft) {
         let layer = draft.into_layer();
         self.recent().add(layer);
     }
 
-    /// Gives redb what is held, if it has become much.
-    pub fn flush_if_full(&self) -> Result<()> {
-        if self.recent().is_full() { self.flush() } else { Ok(()) }
+    /// Whether what is held lies in so many pieces that it should be given.
+    pub fn is_scattered(&self) -> bool {
+        self.recent().is_scattered()
     }
 
-    /// Gives redb what is held: durable with the next commit.
-    fn flush(&self) -> Result<()> {
-        let view = self.recent().view();
-        if view.is_empty() {
+    /// Whether `give` has something to give.
+    pub fn is_leaving(&self) -> bool {
+        self.recent().is_leaving()
+    }
+
+    /// Sets apart what is held now, and one row that says so, for `give`. What was set apart before must have been given.
+    pub fn leave(&self, (table, key, value): (Table, &[u8], Vec<u8>)) {
+        let mut mark = Layer::default();
+        mark[table as usize].insert(key.to_vec(), Some(value));
+        let mut recent = self.recent();
+        recent.add(mark);
+        recent.leave();
+    }
+
+    /// Gives redb what was set apart, in one durable commit. More may be held, and everything read, meanwhile.
+    pub fn give(&self) -> Result<()> {
+        let _giving = self.giving();
+        let leaving = self.recent().leaving();
+        if leaving.is_empty() {
             return Ok(());
         }
+        self.write_view(&leaving, Durability::Immediate)?;
+        self.recent().left();
+        Ok(())
+    }
+
+    fn giving(&self) -> MutexGuard<'_, ()> {
+        self.giving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_view(&self, view: &View, durability: Durability) -> Result<()> {
         let all = || (Bound::Unbounded, Bound::Unbounded);
         let tables = ALL_TABLES.into_iter().map(|table| (table, view.range(table, all(), Way::Up).peekable()));
         let changes = tables.filter_map(|(table, mut changes)| changes.peek().is_some().then_some((table, changes)));
-        self.write(changes, Durability::None).map_err(|error| storage(&self.name, error))?;
-        // The rows go with the view, after the lock is released.
-        self.recent().clear();
-        Ok(())
+        self.write(changes, durability).map_err(|error| storage(&self.name, error))
     }
 
     fn write<'a, C>(
@@ -256,6 +292,14 @@ impl File {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Moves what is at the end of the file into its holes, cuts it off there, and closes it. Nobody else may have it open.
+    pub(super) fn compact(mut self) -> Result<()> {
+        if let Handle::Write(database) = &mut self.database {
+            database.compact().map_err(|error| storage(&self.name, error.into()))?;
+        }
+        self.close()
     }
 
     /// Closes the file, so that the next one may open it without a repair.

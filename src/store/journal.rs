@@ -2,11 +2,14 @@
 //!
 //! A durable redb commit costs two syncs over scattered pages; a record here costs one, in order. So a batch is durable once
 //! its record is, is read from memory (`recent.rs`) until redb has it too, and every so often one durable redb commit (a
-//! checkpoint) makes all of it redb's own and lets the journal begin again.
+//! checkpoint) makes redb's own what has come together.
 //!
-//! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it.
-//! Opening applies the records of the next epoch again, in order; a record is the keys and values themselves, so applying one
-//! twice changes nothing. Records are written over older epochs from the beginning of the file, which never shrinks.
+//! The file has two halves. The records between two checkpoints are an epoch; epochs take turns with the halves, so that one
+//! fills while a checkpoint makes redb's own what the other holds.
+//!
+//! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it, and
+//! a half is written over only when its epoch is. So at most two epochs are not in the file; opening applies their records
+//! again, in order. A record is the keys and values themselves: applying one twice changes nothing.
 
 use std::sync::Arc;
 
@@ -22,12 +25,14 @@ pub const JOURNAL_FILE: &str = "journal";
 const JOURNAL_NEW: &str = "journal.new";
 /// Where a partition says up to which epoch journal records are in it.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
-/// Records between two checkpoints, in bytes.
-pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// The records of an epoch, in bytes.
+pub const EPOCH_BYTES_MAX: u64 = 16 << 20;
+/// The file: a half for each of two epochs.
+pub const JOURNAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
 /// A larger record's memory is given back.
 const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
-/// Length, checksum, epoch and partition of a record.
-const HEAD_BYTES: usize = 4 + 4 + 8 + 16;
+/// Length, checksum, epoch, partition and number of a record.
+const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
 
 /// What one batch changed, table by table.
 pub type Record = Vec<(Table, Changes)>;
@@ -41,10 +46,22 @@ pub struct Replayed {
     pub is_replayed: bool,
 }
 
+/// The records that a file does not say it holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// In order.
+    pub records: Vec<Record>,
+    /// The epoch of the last one.
+    pub epoch: u64,
+}
+
 pub struct Journal {
     backend: Box<dyn StorageBackend>,
     partition: u128,
     epoch: u64,
+    /// Records since `restart`: shows that the records of one epoch are followed by those of the next.
+    number: u64,
+    /// Bytes of this epoch's records.
     end: u64,
     /// The last record as written: its memory is the next one's.
     record: Vec<u8>,
@@ -62,20 +79,25 @@ impl Journal {
         if !disk.exists(JOURNAL_FILE).map_err(failed)? {
             // By renaming, which syncs the folder: a file that only its own sync has made safe may be nowhere after a cut.
             let made = disk.open(JOURNAL_NEW, true).map_err(failed)?;
-            made.set_len(JOURNAL_BYTES_MAX).map_err(failed)?;
+            made.set_len(JOURNAL_BYTES).map_err(failed)?;
             made.close().map_err(failed)?;
             disk.rename(JOURNAL_NEW, JOURNAL_FILE).map_err(failed)?;
         }
         let backend = disk.open(JOURNAL_FILE, false).map_err(failed)?;
-        if backend.len().map_err(failed)? < JOURNAL_BYTES_MAX {
-            backend.set_len(JOURNAL_BYTES_MAX).map_err(failed)?;
+        if backend.len().map_err(failed)? < JOURNAL_BYTES {
+            backend.set_len(JOURNAL_BYTES).map_err(failed)?;
         }
-        Ok(Journal { backend, partition: 0, epoch: 0, end: 0, record: Vec::new() })
+        Ok(Journal { backend, partition: 0, epoch: 0, number: 0, end: 0, record: Vec::new() })
     }
 
-    /// Begins again at the front, for the records of `partition` that come after `epoch`.
+    /// Begins anew, for the records of `partition` that come after `epoch`.
     pub fn restart(&mut self, partition: u128, epoch: u64) {
-        (self.partition, self.epoch, self.end) = (partition, epoch + 1, 0);
+        (self.partition, self.epoch, self.number, self.end) = (partition, epoch + 1, 0, 0);
+    }
+
+    /// Begins the next epoch. The one before this one must be in the partition's file: its half is written over.
+    pub fn turn(&mut self) {
+        (self.epoch, self.end) = (self.epoch + 1, 0);
     }
 
     /// The epoch that the records have.
@@ -83,75 +105,106 @@ impl Journal {
         self.epoch
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.end == 0
+    /// Bytes of this epoch's records.
+    pub fn bytes(&self) -> u64 {
+        self.end
     }
 
-    /// Writes a record and syncs it. False: it does not fit, and nothing was written.
+    /// Writes a record and syncs it. False: it does not fit into this epoch, and nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
-        encode(self.partition, self.epoch, changes, &mut self.record);
+        encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
-        if self.end + bytes > JOURNAL_BYTES_MAX {
+        if self.end + bytes > EPOCH_BYTES_MAX {
             return Ok(false);
         }
-        self.backend.write(self.end, &self.record).map_err(failed)?;
+        self.backend.write(half(self.epoch) + self.end, &self.record).map_err(failed)?;
         self.backend.sync_data().map_err(failed)?;
         self.end += bytes;
+        self.number += 1;
         if self.record.capacity() > RECORD_BYTES_KEPT_MAX {
             self.record = Vec::new();
         }
         Ok(true)
     }
 
-    /// The records of `partition` that came after `epoch`, in order. A torn one ends them: it was never acknowledged.
-    pub fn after(&self, partition: u128, epoch: u64) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        let mut at = 0;
-        while let Some((record, length)) = self.read(at, partition, epoch + 1)? {
-            records.push(record);
-            at += length;
+    /// The records of `partition` that came after `epoch`. A torn one ends them: it was never acknowledged.
+    ///
+    /// # Errors
+    /// Records are missing between those of one epoch and those of the next.
+    pub fn after(&self, partition: u128, epoch: u64) -> Result<Tail> {
+        let mut tail = Tail { records: Vec::new(), epoch };
+        let mut next = None;
+        for epoch in [epoch + 1, epoch + 2] {
+            let mut at = 0;
+            while let Some(found) = self.read(at, partition, epoch)? {
+                // The first of all may have any number, unless there should be others before it.
+                let is_next = next.map_or(epoch == tail.epoch + 1, |next| found.number == next);
+                if !is_next {
+                    let key = format!("record {}, before record {}", next.unwrap_or_default(), found.number);
+                    return Err(super::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
+                }
+                tail.records.push(found.record);
+                at += found.bytes;
+                next = Some(found.number + 1);
+            }
+            if at > 0 {
+                tail.epoch = epoch;
+            }
         }
-        Ok(records)
+        Ok(tail)
     }
 
     /// Puts the records that came after what `file` says it holds into it, in one durable commit.
     pub fn replay(&self, partition: u128, file: &Arc<File>) -> Result<Replayed> {
         let mut draft = Draft::over(file.snapshot()?);
         let epoch = draft.get::<u64>(Table::Meta, EPOCH_KEY)?.unwrap_or(0);
-        let records = self.after(partition, epoch)?;
-        if records.is_empty() {
+        let tail = self.after(partition, epoch)?;
+        if tail.records.is_empty() {
             return Ok(Replayed { now: epoch, is_replayed: false });
         }
-        records.into_iter().for_each(|record| draft.absorb(record));
-        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &(epoch + 1));
+        tail.records.into_iter().for_each(|record| draft.absorb(record));
+        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &tail.epoch);
         file.commit(draft)?;
-        Ok(Replayed { now: epoch + 1, is_replayed: true })
+        Ok(Replayed { now: tail.epoch, is_replayed: true })
     }
 
-    fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<(Record, u64)>> {
-        let length = self.backend.len().map_err(failed)?;
-        if at + HEAD_BYTES as u64 > length {
+    /// The record at `at` bytes in an epoch's half; none: no whole one of that epoch begins there.
+    fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<Found>> {
+        let left = EPOCH_BYTES_MAX - at;
+        if (HEAD_BYTES as u64) > left {
             return Ok(None);
         }
         let mut head = [0; HEAD_BYTES];
-        self.backend.read(at, &mut head).map_err(failed)?;
+        self.backend.read(half(epoch) + at, &mut head).map_err(failed)?;
         let body_bytes = u64::from(u32::from_le_bytes([head[0], head[1], head[2], head[3]]));
-        let whole = HEAD_BYTES as u64 + body_bytes;
-        if head[8..16] != epoch.to_le_bytes() || head[16..] != partition.to_be_bytes() || at + whole > length {
+        let bytes = HEAD_BYTES as u64 + body_bytes;
+        if head[8..16] != epoch.to_le_bytes() || head[16..32] != partition.to_be_bytes() || bytes > left {
             return Ok(None);
         }
-        let mut bytes = vec![0; whole as usize];
-        self.backend.read(at, &mut bytes).map_err(failed)?;
-        if crc32fast::hash(&bytes[8..]).to_le_bytes() != head[4..8] {
+        let mut whole = vec![0; bytes as usize];
+        self.backend.read(half(epoch) + at, &mut whole).map_err(failed)?;
+        if crc32fast::hash(&whole[8..]).to_le_bytes() != head[4..8] {
             return Ok(None);
         }
-        Ok(decode(&bytes[HEAD_BYTES..]).map(|record| (record, whole)))
+        let number = u64::from_le_bytes(std::array::from_fn(|n| head[32 + n]));
+        Ok(decode(&whole[HEAD_BYTES..]).map(|record| Found { record, number, bytes }))
     }
 }
 
-/// Length, checksum of all that follows it, epoch, partition; then for each table its number, how many keys, and for each
+struct Found {
+    record: Record,
+    number: u64,
+    bytes: u64,
+}
+
+/// Where the half of an epoch begins.
+fn half(epoch: u64) -> u64 {
+    epoch % 2 * EPOCH_BYTES_MAX
+}
+
+/// Length, checksum of all that follows it, epoch, partition, number; then for each table its number, how many keys, and for each
 /// key both lengths and both bytes. A value's length is one more than its bytes; 0 stands for removed.
-fn encode(partition: u128, epoch: u64, changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
+fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     let values = changes.iter().flat_map(|(_, of_table)| of_table.iter());
     let bytes: usize = values.map(|(key, value)| 6 + key.len() + value.as_ref().map_or(0, Vec::len)).sum();
     record.clear();
@@ -159,6 +212,7 @@ fn encode(partition: u128, epoch: u64, changes: &[(Table, &Changes)], record: &m
     record.extend_from_slice(&[0; 8]);
     record.extend_from_slice(&epoch.to_le_bytes());
     record.extend_from_slice(&partition.to_be_bytes());
+    record.extend_from_slice(&number.to_le_bytes());
     for (table, of_table) in changes {
         record.push(*table as u8);
         record.extend_from_slice(&(of_table.len() as u32).to_le_bytes());
@@ -219,15 +273,42 @@ mod tests {
         for n in 0..3 {
             assert!(journal.append(&[(Table::Events, &changes(n)), (Table::Due, &changes(n + 9))]).unwrap());
         }
-        let records = journal.after(7, 0).unwrap();
-        assert_eq!(records.len(), 3);
-        assert_eq!(records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
-        assert!(journal.after(7, 1).unwrap().is_empty());
-        assert!(journal.after(8, 0).unwrap().is_empty());
+        let tail = journal.after(7, 0).unwrap();
+        assert_eq!((tail.records.len(), tail.epoch), (3, 1));
+        assert_eq!(tail.records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
+        assert!(journal.after(7, 1).unwrap().records.is_empty());
+        assert!(journal.after(8, 0).unwrap().records.is_empty());
         // A shorter epoch over a longer one: the old tail is not read.
-        journal.restart(7, 1);
+        journal.restart(7, 2);
         assert!(journal.append(&[(Table::Events, &changes(5))]).unwrap());
-        assert_eq!(journal.after(7, 1).unwrap().len(), 1);
+        assert_eq!(journal.after(7, 2).unwrap().records.len(), 1);
+    }
+
+    #[test]
+    fn two_epochs_are_read_in_order_and_nothing_may_be_missing_between_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 4);
+        let append = |journal: &mut Journal, n| journal.append(&[(Table::Events, &changes(n))]).unwrap();
+        assert!(append(&mut journal, 1) && append(&mut journal, 2));
+        let last = half(5) + journal.bytes() / 2;
+        journal.turn();
+        assert!(append(&mut journal, 3));
+        let tail = journal.after(7, 4).unwrap();
+        assert_eq!((tail.records.len(), tail.epoch), (3, 6));
+        assert_eq!(tail.records[2], vec![(Table::Events, changes(3))]);
+        assert_eq!(journal.after(7, 5).unwrap().records.len(), 1);
+        // Either record of the epoch before.
+        for at in [half(5), last] {
+            let mut byte = [0];
+            journal.backend.read(at + 50, &mut byte).unwrap();
+            journal.backend.write(at + 50, &[byte[0] ^ 1]).unwrap();
+            let found = journal.after(7, 4);
+            assert!(matches!(found, Err(super::super::Error::Damaged { .. })), "{found:?}");
+            journal.backend.write(at + 50, &byte).unwrap();
+        }
+        assert_eq!(journal.after(7, 4).unwrap(), tail);
     }
 
     #[test]
@@ -237,16 +318,17 @@ mod tests {
         let mut journal = Journal::open(&disk).unwrap();
         journal.restart(7, 0);
         journal.append(&[(Table::Events, &changes(1))]).unwrap();
-        let end = journal.end;
+        let first = half(1);
+        let end = first + journal.bytes();
         journal.append(&[(Table::Events, &changes(2))]).unwrap();
-        for at in [end, end + 5, end + 40, journal.end - 1] {
+        for at in [end, end + 5, end + 40, first + journal.bytes() - 1] {
             let mut byte = [0];
             journal.backend.read(at, &mut byte).unwrap();
             journal.backend.write(at, &[byte[0] ^ 0x10]).unwrap();
-            assert_eq!(journal.after(7, 0).unwrap().len(), 1, "at {at}");
+            assert_eq!(journal.after(7, 0).unwrap().records.len(), 1, "at {at}");
             journal.backend.write(at, &byte).unwrap();
         }
-        assert_eq!(journal.after(7, 0).unwrap().len(), 2);
+        assert_eq!(journal.after(7, 0).unwrap().records.len(), 2);
     }
 
     #[test]
@@ -255,8 +337,8 @@ mod tests {
         let disk = super::super::RealDisk::take(folder.path()).unwrap();
         let mut journal = Journal::open(&disk).unwrap();
         journal.restart(7, 0);
-        let large = Changes::from([(vec![1], Some(vec![0; JOURNAL_BYTES_MAX as usize]))]);
+        let large = Changes::from([(vec![1], Some(vec![0; EPOCH_BYTES_MAX as usize]))]);
         assert!(!journal.append(&[(Table::Data, &large)]).unwrap());
-        assert!(journal.is_empty());
+        assert_eq!(journal.bytes(), 0);
     }
 }

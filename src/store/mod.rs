@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod backup;
 pub mod command;
+pub mod compact;
 mod counts;
 pub mod dedup;
 pub mod disk;
@@ -52,4 +53,4 @@ pub use registry::Registry;
 pub use shelf::Options;
 pub use sizes::Sizes;
 pub use views::{AttemptFacts, AttemptFilter, DeliveryFacts, DeliverySlice};
-pub use writer::{Batch, Writer};
+pub use writer::{Batch, Checkpoint, Writer};

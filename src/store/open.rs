@@ -88,6 +88,7 @@ pub fn open_with_ids(
         disk_full: false,
         disk_checked_at: None,
         journal,
+        checkpoint: None,
         backup: Weak::new(),
     };
     writer.ids.rise_above(last);

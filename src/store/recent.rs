@@ -4,8 +4,8 @@
 //! Most of what a batch writes is changed or removed again within moments: a delivery becomes delivered, its due entry goes.
 //! Gathered, that costs redb one row where it would be three changes, and its pages are touched once for many batches.
 //!
-//! Invariant: a view never changes. A batch is merged into the newest layer only while no view holds it, else it becomes a
-//! layer of its own; a newer layer goes before an older one, and all of them before the file.
+//! Invariant: a view never changes. A layer is changed only while no view holds it; else the next batch becomes a layer of
+//! its own. A newer layer goes before an older one, all of them before those that are leaving, and those before the file.
 
 use std::collections::btree_map::Range;
 use std::ops::Bound;
@@ -15,52 +15,88 @@ use super::draft::Changes;
 use super::snapshot::Way;
 use super::tables::{TABLES, Table};
 
-/// Rows that are given to redb at once, about: more pay less each, and hold up the batch that gives them for longer.
-const ROWS_MAX: usize = 12_000;
-/// The same in bytes of keys and values.
-const BYTES_MAX: usize = 4 << 20;
 /// Each layer is one more place to look for a row.
 const LAYERS_MAX: usize = 8;
+/// A layer is merged into one that is at most this many times larger, so that a row is moved only a few times.
+const MERGED_INTO_TIMES: usize = 4;
 
 /// Changes by table.
 pub type Layer = [Changes; TABLES];
 
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// Oldest first.
+    /// What is being given to redb, oldest first.
+    leaving: Vec<Arc<Layer>>,
+    /// What came after, oldest first.
     layers: Vec<Arc<Layer>>,
-    rows: usize,
-    bytes: usize,
-    /// Rises whenever the layers were given to redb: what was read of redb before belongs to the layers before.
+    /// Rises whenever layers were given to redb: what was read of redb before belongs to the layers before.
     pub generation: u64,
 }
 
 impl Recent {
     /// Takes in a batch.
     pub fn add(&mut self, changes: Layer) {
-        for (key, value) in changes.iter().flatten() {
-            self.rows += 1;
-            self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-        }
         match self.layers.last_mut().and_then(Arc::get_mut) {
-            Some(newest) => newest.iter_mut().zip(changes).for_each(|(of_table, more)| of_table.extend(more)),
+            Some(newest) => extend(newest, changes),
             None => self.layers.push(Arc::new(changes)),
+        }
+        self.merge();
+    }
+
+    /// Merges the newest layers that nobody looks at any more.
+    fn merge(&mut self) {
+        while let [.., older, newer] = self.layers.as_mut_slice()
+            && (rows(newer) * MERGED_INTO_TIMES >= rows(older))
+            && let (Some(older), Some(newer)) = (Arc::get_mut(older), Arc::get_mut(newer))
+        {
+            extend(older, std::mem::take(newer));
+            self.layers.pop();
         }
     }
 
-    /// Whether it is time to give all of it to redb.
-    pub fn is_full(&self) -> bool {
-        self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX || self.layers.len() > LAYERS_MAX
+    /// Whether there are so many layers that reading suffers.
+    pub fn is_scattered(&self) -> bool {
+        self.layers.len() > LAYERS_MAX
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Sets apart what is here, to be given to redb while more comes. What was set apart before must have been given.
+    pub fn leave(&mut self) {
+        debug_assert!(self.leaving.is_empty(), "two portions at once could be given in the wrong order");
+        self.leaving = std::mem::take(&mut self.layers);
+    }
+
+    /// What is to be given to redb.
+    pub fn leaving(&self) -> View {
+        View { layers: self.leaving.clone() }
+    }
+
+    /// Forgets what was set apart: redb has it.
+    pub fn left(&mut self) {
+        self.leaving.clear();
+        self.generation += 1;
     }
 
     pub fn view(&self) -> View {
-        View { layers: self.layers.clone() }
+        View { layers: self.leaving.iter().chain(&self.layers).cloned().collect() }
     }
 
     /// Forgets everything: redb has it.
     pub fn clear(&mut self) {
-        *self = Recent { generation: self.generation + 1, ..Recent::default() };
+        self.layers.clear();
+        self.left();
     }
+}
+
+fn extend(layer: &mut Layer, newer: Layer) {
+    layer.iter_mut().zip(newer).for_each(|(of_table, more)| of_table.extend(more));
+}
+
+fn rows(layer: &Layer) -> usize {
+    layer.iter().map(Changes::len).sum()
 }
 
 /// The layers as they were at one moment.
@@ -177,18 +213,38 @@ mod tests {
     fn batches_share_a_layer_unless_somebody_looks() {
         let mut recent = Recent::default();
         (0..50).for_each(|n| recent.add(layer(&[(n, Some(0))])));
-        assert!(!recent.is_full());
+        assert_eq!(recent.layers.len(), 1);
         let views: Vec<View> = (0..=LAYERS_MAX as u8)
             .map(|n| {
                 recent.add(layer(&[(n, None)]));
                 recent.view()
             })
             .collect();
-        assert!(recent.is_full());
-        let before = recent.generation;
-        recent.clear();
-        assert!(!recent.is_full() && recent.view().is_empty() && recent.generation > before);
+        assert!(recent.is_scattered());
         assert_eq!(shown(&views[0], Way::Up)[0], (0, None));
+        // Once nobody looks they become few again, and say the same.
+        let before = shown(&recent.view(), Way::Up);
+        drop(views);
+        recent.add(layer(&[]));
+        assert!(!recent.is_scattered());
+        assert_eq!(shown(&recent.view(), Way::Up), before);
+    }
+
+    #[test]
+    fn what_comes_while_rows_are_leaving_goes_before_them_and_stays() {
+        let mut recent = Recent::default();
+        recent.add(layer(&[(1, Some(1)), (2, Some(1))]));
+        recent.leave();
+        recent.add(layer(&[(2, None), (3, Some(2))]));
+        assert_eq!(shown(&recent.view(), Way::Up), [(1, Some(1)), (2, None), (3, Some(2))]);
+        assert_eq!(shown(&recent.leaving(), Way::Up), [(1, Some(1)), (2, Some(1))]);
+        let (held, generation) = (recent.view(), recent.generation);
+        recent.left();
+        assert!(recent.generation > generation && !recent.is_leaving());
+        assert_eq!(shown(&recent.view(), Way::Up), [(2, None), (3, Some(2))]);
+        assert_eq!(shown(&held, Way::Up)[0], (1, Some(1)));
+        recent.clear();
+        assert!(recent.view().is_empty());
     }
 
     #[test]

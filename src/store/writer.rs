@@ -20,14 +20,18 @@ use super::draft::Draft;
 use super::effects::Effects;
 use super::error::{Error, Result};
 use super::figures::FigureCache;
-use super::file::File;
-use super::journal::{EPOCH_KEY, Journal};
+use super::file::{File, unpanicked};
+use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Journal};
 use super::registry::Registry;
+use super::row;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
 use super::tables::Table;
 
 /// Lines of the audit that wait for the disk.
 const NOTES_MAX: usize = 10_000;
+/// A checkpoint is called for when an epoch's records have this many bytes: half of what fits, so that there is room for what
+/// comes while it is run.
+const TURN_BYTES: u64 = EPOCH_BYTES_MAX / 2;
 /// How often the free space is asked for.
 const FREE_SPACE_CHECK_MS: i64 = SECOND_MS;
 
@@ -59,8 +63,26 @@ pub struct Writer {
     pub(super) disk_full: bool,
     pub(super) disk_checked_at: Option<Time>,
     pub(super) journal: Journal,
+    /// Called for and not taken by anybody yet.
+    pub(super) checkpoint: Option<Checkpoint>,
     /// The backup that is being taken, if one is.
     pub(super) backup: Weak<Hold>,
+}
+
+/// Makes redb's own what the writer has set apart in the active partition. Not run, it delays the writer when the journal's
+/// next half is full.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Gone: it was closed, and the journal replayed when it was opened again.
+    file: Weak<File>,
+}
+
+impl Checkpoint {
+    /// # Errors
+    /// To be given to `Writer::checkpoint_failed`.
+    pub fn run(self) -> Result<()> {
+        self.file.upgrade().map_or(Ok(()), |file| unpanicked(file.name(), || file.give()).flatten())
+    }
 }
 
 impl std::fmt::Debug for Writer {
@@ -255,10 +277,7 @@ impl Writer {
         };
         let mut left = slots;
         loop {
-            let opened = self.open_for_writing(&partition).and_then(|file| {
-                file.flush_if_full()?;
-                Ok((file.snapshot()?, file))
-            });
+            let opened = self.open_for_writing(&partition).and_then(|file| Ok((file.snapshot()?, file)));
             let (base, file) = match opened {
                 Ok(opened) => opened,
                 Err(error) => return self.fail(&left, &error, results, batch),
@@ -315,14 +334,27 @@ impl Writer {
 
     /// Makes a draft durable and visible: in the active partition by a journal record where it fits, elsewhere and
     /// otherwise by a durable commit.
-    fn commit(&mut self, first: u128, file: &Arc<File>, mut draft: Draft) -> Result<()> {
+    fn commit(&mut self, first: u128, file: &Arc<File>, draft: Draft) -> Result<()> {
         if first != self.active {
             return file.commit(draft);
         }
-        if self.journal.append(&draft.changes())? {
-            file.hold(draft);
-            return Ok(());
+        let mut is_written = self.journal.append(&draft.changes())?;
+        if !is_written && self.journal.bytes() > 0 {
+            self.turn(file)?;
+            is_written = self.journal.append(&draft.changes())?;
         }
+        if !is_written {
+            return self.commit_all(first, file, draft);
+        }
+        file.hold(draft);
+        if (self.journal.bytes() >= TURN_BYTES || file.is_scattered()) && !file.is_leaving() {
+            self.begin_epoch(file);
+        }
+        Ok(())
+    }
+
+    /// Makes redb's own what the active partition holds, and `draft`, and lets the journal begin anew.
+    fn commit_all(&mut self, first: u128, file: &Arc<File>, mut draft: Draft) -> Result<()> {
         let epoch = self.journal.epoch();
         draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
         file.commit(draft)?;
@@ -330,41 +362,65 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the journal holds what redb has not made durable yet.
-    pub fn has_unchecked(&self) -> bool {
-        !self.journal.is_empty()
+    /// Begins the next epoch, after the checkpoint before, if that is not done.
+    fn turn(&mut self, file: &Arc<File>) -> Result<()> {
+        file.give()?;
+        self.begin_epoch(file);
+        Ok(())
     }
 
-    /// Makes redb's own what the journal holds, and lets the journal begin again.
+    /// Sets apart for a checkpoint what the epoch holds; the journal goes on in its other half.
+    fn begin_epoch(&mut self, file: &Arc<File>) {
+        file.leave((Table::Meta, EPOCH_KEY, row::encode(&self.journal.epoch())));
+        self.journal.turn();
+        self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
+    }
+
+    /// The checkpoint that has become due, to be run once, at any time and on any thread: batches go on meanwhile.
+    pub fn take_checkpoint(&mut self) -> Option<Checkpoint> {
+        self.checkpoint.take()
+    }
+
+    /// Makes a checkpoint due, if there is anything for it and none is being run.
+    pub fn call_checkpoint(&mut self) -> Result<()> {
+        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
+        let file = self.open_for_writing(&partition)?;
+        if self.journal.bytes() > 0 && !file.is_leaving() {
+            self.begin_epoch(&file);
+        }
+        Ok(())
+    }
+
+    /// Whether the journal holds what no checkpoint has been called for.
+    pub fn has_unchecked(&self) -> bool {
+        self.journal.bytes() > 0
+    }
+
+    /// Makes redb's own what the journal holds, at once, and lets the journal begin anew.
     pub fn checkpoint(&mut self) -> Result<()> {
         let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
-        if self.journal.is_empty() && self.shelf.is_open_for_writing(&partition) {
-            return Ok(());
-        }
         // Closed, it may lack what the journal has, however that looks: opening puts it in.
         let file = self.open_for_writing(&partition)?;
-        if self.journal.is_empty() {
+        if self.journal.bytes() == 0 && !file.is_leaving() {
             return Ok(());
         }
-        let mut draft = Draft::over(file.snapshot()?);
-        let epoch = self.journal.epoch();
-        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
-        match file.commit(draft) {
-            Ok(()) => {
-                self.journal.restart(self.active, epoch);
-                Ok(())
-            }
-            Err(error) => {
-                drop(file);
-                self.figures.remove(&partition.first);
-                self.suspect(&error);
-                self.end_backup();
-                // Nobody else opens the active partition: reads would find it closed until the next batch mends it.
-                let _ = self.shelf.close(&partition);
-                let _ = self.open_for_writing(&partition);
-                Err(error)
-            }
-        }
+        let draft = Draft::over(file.snapshot()?);
+        self.commit_all(partition.first, &file, draft).inspect_err(|error| {
+            drop(file);
+            self.checkpoint_failed(error);
+        })
+    }
+
+    /// Opens the active partition again after a checkpoint that was run elsewhere has failed. The journal still holds what it
+    /// was for.
+    pub fn checkpoint_failed(&mut self, error: &Error) {
+        self.suspect(error);
+        let Some(partition) = self.shelf.partition(self.active) else { return };
+        self.figures.remove(&partition.first);
+        self.end_backup();
+        // Nobody else opens the active partition: reads would find it closed until the next batch mends it.
+        let _ = self.shelf.close(&partition);
+        let _ = self.open_for_writing(&partition);
     }
 
     /// The file of a partition, taken out of the totals first if it was counted in them. The active one gets what the

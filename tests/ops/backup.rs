@@ -117,7 +117,11 @@ async fn a_restore_refuses_what_would_cost_something() {
     assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
     let (code, said) = House::with("").fails(&["restore", text(&house.data_dir())]);
     assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
+    let (code, said) = house.fails(&["compact"]);
+    assert!(code == 1 && said.contains("another postrider is running"), "{code} {said}");
     house.stop();
+    let compacted = house.json(&["compact"]);
+    assert!(compacted["files"] == 2 && compacted["bytes_after"].as_u64() <= compacted["bytes_before"].as_u64());
     let (code, said) = house.fails(&["restore", text(&backup)]);
     assert!(code == 1 && said.contains("there is a store already"), "{code} {said}");
     fs::remove_file(house.data_dir().join("state.redb")).expect("removed");

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 mod beside;
 mod check;
+mod compact;
 mod disk;
 mod found;
 mod history;

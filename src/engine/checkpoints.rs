@@ -1,0 +1,77 @@
+//! Where checkpoints are run: on a thread of their own beside the writer's, so that no batch waits for redb's pages; in a
+//! simulation with one thread, right here between two batches.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::store::{Checkpoint, Result};
+
+use super::work::Work;
+
+/// How often it is asked for what became of a checkpoint while nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+pub struct Checkpoints {
+    /// None: they are run at once.
+    beside: Option<Beside>,
+    ended: Option<Result<()>>,
+    running: usize,
+}
+
+struct Beside {
+    due: Option<Sender<Checkpoint>>,
+    ended: Receiver<Result<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    pub fn start(work: Work) -> std::io::Result<Checkpoints> {
+        let beside = match work {
+            Work::Threads => Some(Beside::start()?),
+            Work::Inline => None,
+        };
+        Ok(Checkpoints { beside, ended: None, running: 0 })
+    }
+
+    /// Runs one after those that are being run.
+    pub fn run(&mut self, checkpoint: Checkpoint) {
+        self.running += 1;
+        match self.beside.as_ref().and_then(|beside| beside.due.as_ref()) {
+            // The thread ends after this sender only.
+            Some(due) => drop(due.send(checkpoint)),
+            None => self.ended = Some(checkpoint.run()),
+        }
+    }
+
+    /// What became of the oldest one that was not asked for yet, if it has ended.
+    pub fn ended(&mut self) -> Option<Result<()>> {
+        let beside = self.beside.as_ref().and_then(|beside| beside.ended.try_recv().ok());
+        let ended = self.ended.take().or(beside)?;
+        self.running -= 1;
+        Some(ended)
+    }
+
+    /// When to ask for `ended` at the latest; none: nothing is being run.
+    pub fn look(&self) -> Option<Duration> {
+        (self.running > 0).then_some(LOOK_EVERY)
+    }
+}
+
+impl Beside {
+    fn start() -> std::io::Result<Beside> {
+        let (due, waiting) = mpsc::channel::<Checkpoint>();
+        let (tell, ended) = mpsc::channel();
+        let run = move || waiting.into_iter().for_each(|checkpoint| drop(tell.send(checkpoint.run())));
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
+        Ok(Beside { due: Some(due), ended, thread: Some(thread) })
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.due = None;
+        // It has said all it had to say.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}

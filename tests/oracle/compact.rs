@@ -1,0 +1,71 @@
+//! What `compact` leaves when the power fails in it, or the disk is full: every row, in files that open.
+
+use crate::disk::FaultyDisk;
+use crate::world::World;
+use postrider::store::compact::{Compacted, compact};
+
+const STEPS: u64 = 120;
+/// How often the power fails in one store, evenly spread over what compacting does.
+const CUTS: u64 = 24;
+
+fn grown(seed: u64) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step().expect("the disk behaves");
+    }
+    world.quiet().expect("the disk behaves");
+    world
+}
+
+fn compacted(disk: &FaultyDisk) -> postrider::store::Result<Compacted> {
+    compact(disk, &mut |_| {})
+}
+
+/// Opens what is there and finds all of it.
+fn is_whole(world: &mut World, disk: FaultyDisk, when: &str) {
+    let started = world.start_on(disk);
+    let compared = started.and_then(|()| world.compare()).and_then(|()| world.verify());
+    assert!(compared.is_ok(), "{when}: {compared:?}");
+    world.close();
+}
+
+#[test]
+fn a_store_whose_compacting_is_cut_off_anywhere_has_every_row() {
+    for seed in [1, 2] {
+        let mut world = grown(seed);
+        // Stopped as it should be, and killed with its journal full.
+        let killed = world.disk.cut();
+        world.close();
+        for (way, whole) in [("closed", world.disk.copy()), ("killed", killed)] {
+            let done = whole.copy();
+            let before = done.operations();
+            let all = compacted(&done).unwrap();
+            let operations = done.operations() - before;
+            assert!(all.files > 1 && operations > CUTS, "{all:?}, {operations} operations");
+            is_whole(&mut world, done, &format!("seed {seed}, {way}, not cut"));
+            for n in 0..CUTS {
+                let disk = whole.copy();
+                let fuse = n * operations / CUTS;
+                disk.set_fuse(Some(fuse));
+                assert!(compacted(&disk).is_err(), "the power failed");
+                let left = disk.cut();
+                let when = format!("seed {seed}, {way}, cut at {fuse} of {operations}");
+                // It can be said again, and a start finds everything before and after.
+                is_whole(&mut world, left.copy(), &when);
+                compacted(&left).unwrap_or_else(|error| panic!("{when}, said again: {error}"));
+                is_whole(&mut world, left, &format!("{when}, said again"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_costs_compacting_nothing_but_its_success() {
+    let mut world = grown(3);
+    world.close();
+    let disk = world.disk.copy();
+    disk.set_full(true);
+    let done = compacted(&disk);
+    disk.set_full(false);
+    is_whole(&mut world, disk, &format!("a full disk: {done:?}"));
+}
