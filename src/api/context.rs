@@ -48,8 +48,6 @@ pub trait Vitals: Send + Sync {
     fn warnings(&self) -> Vec<Trouble>;
     /// Prometheus text format.
     fn metrics(&self) -> String;
-    /// Somebody who may says that the clock is right.
-    fn accept_clock(&self);
 }
 
 pub struct Context<'a> {

@@ -138,7 +138,10 @@ impl Courier {
     /// Whether a webhook that wants to be asked first has been, and consents.
     async fn permission(&self, webhook: &Webhook, prepared: &Result<Arc<Prepared>, String>) -> Result<(), Refused> {
         match prepared {
-            Ok(prepared) if webhook.handshake => self.handshakes.ask(&self.sender, &*self.clock, prepared).await,
+            // On the heap, because it is large and rare: every request in flight would carry room for it.
+            Ok(prepared) if webhook.handshake => {
+                Box::pin(self.handshakes.ask(&self.sender, &*self.clock, prepared)).await
+            }
             // What cannot be sent to is said below.
             _ => Ok(()),
         }

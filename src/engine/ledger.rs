@@ -131,6 +131,7 @@ impl Ledger {
             older_places: BTreeSet::new(),
             again: Vec::new(),
             unchecked_since: None,
+            was_full: false,
             written_bytes: 0,
             ended: false,
         };
@@ -152,10 +153,10 @@ impl Ledger {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<Applied, Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<Applied, Refusal>, Busy> {
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Order(Box::new(order), bytes, Some(answer)))?;
+        self.hand_in(Job::Order(order, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 
@@ -234,6 +235,8 @@ struct Desk {
     again: Vec<Order>,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
+    /// What the log was last told of the disk.
+    was_full: bool,
     /// By the last commit.
     written_bytes: u64,
     ended: bool,
@@ -416,10 +419,24 @@ impl Desk {
             }
             orders = done.follow;
         }
+        self.tell_of_space();
         match self.parts.writer.has_unchecked() {
             true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
             false => self.unchecked_since = None,
         }
+    }
+
+    /// Says when the disk has become full, and when it no longer is.
+    fn tell_of_space(&mut self) {
+        let is_full = self.parts.writer.is_disk_full();
+        match (self.was_full, is_full) {
+            (false, true) => tracing::error!(
+                "the disk is full: publishing is refused until more than min_free_bytes are free; deliveries go on"
+            ),
+            (true, false) => tracing::info!("the disk has space again: publishing goes on"),
+            _ => {}
+        }
+        self.was_full = is_full;
     }
 
     /// Keeps what follows from something that is durable and could not be written itself. An outcome is not among it: its
@@ -435,6 +452,7 @@ impl Desk {
 
     fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
         let mut done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
+        self.tell_of_space();
         for failure in &done.failures {
             tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }

@@ -98,13 +98,17 @@ impl Engine {
         let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
         let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
-        let counting = metrics.clone();
+        let notice = Arc::new(janitor::Notice::default());
+        let (counting, accepting) = (metrics.clone(), notice.clone());
         let effects = move |effects: Effects| {
             changes::log(&effects);
             counting.finished(effects.finals);
             feeding.ring(&effects.fed);
             if effects.jobs {
                 waking.notify_one();
+            }
+            if effects.clock_accepted {
+                accepting.accept_clock();
             }
             if let Some(end) = effects.ends {
                 ending.set(end);
@@ -139,7 +143,6 @@ impl Engine {
             bell.clone(),
             in_flight_max,
         );
-        let notice = Arc::new(janitor::Notice::default());
         jobs.notify_one();
         let tasks = vec![
             vital("the scheduler").spawn(scheduler.run(hearing)),
@@ -167,7 +170,7 @@ impl Engine {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
         self.ledger.apply(order).await
     }
 

@@ -54,7 +54,6 @@ impl Vitals for Quiet {
     fn warnings(&self) -> Vec<Trouble> {
         Vec::new()
     }
-    fn accept_clock(&self) {}
     fn metrics(&self) -> String {
         String::new()
     }

@@ -30,7 +30,6 @@ impl Vitals for Quiet {
     fn metrics(&self) -> String {
         String::new()
     }
-    fn accept_clock(&self) {}
 }
 
 struct World {

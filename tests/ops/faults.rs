@@ -176,6 +176,9 @@ async fn a_full_disk() {
     let (code, said) = house.fails(&["send", "--type", "a.b", "--data", "{}"]);
     assert_eq!(code, 1);
     assert!(said.contains("disk"), "{said}");
+    let told = "the disk is full: publishing is refused until more than min_free_bytes are free; deliveries go on";
+    house.fails(&["send", "--type", "a.b", "--data", "{}"]);
+    assert_eq!(house.logged(told).len(), 1, "once, however many are refused: {}", house.log());
     let (status, ready) = ready(&house);
     assert_eq!((status, codes(&ready, "reasons")), (503, vec!["disk_full".to_owned()]));
     let row = found(&house, "daemon", "FAIL");

@@ -13,6 +13,7 @@ use crate::api::context::Context;
 use crate::api::fault::Fault;
 use crate::api::openapi;
 use crate::api::step::Step;
+use crate::store::Command;
 
 /// Seconds after which readiness may be asked for again.
 const READY_RETRY_S: u32 = 1;
@@ -39,11 +40,12 @@ pub fn ready(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
 
 /// `POST /v1/clock/accept`: retention goes on by the clock as it is.
 pub fn accept_clock(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    // Said twice it means no more, so no answer is kept; a key that cannot be one is refused as everywhere.
-    ask.keep()?;
     ask.no_fields()?;
-    context.vitals.accept_clock();
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &json!({ "clock_trusted": true, "now": context.now }))))
+    let answer = Bytes::from(json!({ "clock_trusted": true, "now": context.now }).to_string());
+    let order = ask.order_with(Command::AcceptClock, answer.clone())?;
+    Ok(Step::apply(order, move |applied| {
+        Ok(Reply::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))
+    }))
 }
 
 /// `GET /metrics`, in Prometheus's text format.
