@@ -21,6 +21,7 @@ use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::vital::Vital;
 use super::work::Work;
 
 /// Publishes that may wait for the writer.
@@ -100,6 +101,8 @@ struct Waiting {
 
 /// What the thread is given.
 pub struct Parts {
+    /// First, so that it is dropped first.
+    pub vital: Vital,
     pub writer: Writer,
     pub first: Vec<Order>,
     pub clock: Arc<dyn Clock>,

@@ -148,8 +148,11 @@ class Receiver:
 
 
 class Daemon:
-    def __init__(self, binary, folder, address):
+    def __init__(self, binary, folder, address, data=None, settings=(), prepare=None):
+        """`settings`: more variables; `prepare` is called in the process before it becomes the daemon."""
         self.binary, self.folder, self.address = binary, folder, address
+        self.data = data or os.path.join(folder, "data")
+        self.settings, self.prepare = dict(settings), prepare
         self.key = None
         self.process = None
         self.log = open(os.path.join(folder, "log"), "a", encoding="utf-8")
@@ -163,11 +166,11 @@ class Daemon:
             "POSTRIDER_MIN_FREE_BYTES": "0",
             "POSTRIDER_PARTITION_MAX_BYTES": "16MiB",
         }
-        data = os.path.join(self.folder, "data")
+        env.update(self.settings)
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [self.binary, "serve", "--data-dir", data, "--listen", "%s:%d" % self.address],
-            stdout=subprocess.DEVNULL, stderr=self.log, env=env)
+            [self.binary, "serve", "--data-dir", self.data, "--listen", "%s:%d" % self.address],
+            stdout=subprocess.DEVNULL, stderr=self.log, env=env, preexec_fn=self.prepare)
         while True:
             try:
                 if self.ask("GET", "/readyz", once=True)[0] == 200:
@@ -179,7 +182,7 @@ class Daemon:
             time.sleep(0.001)
         took = time.monotonic() - began
         if self.key is None:
-            with open(os.path.join(data, "first-key"), encoding="utf-8") as file:
+            with open(os.path.join(self.data, "first-key"), encoding="utf-8") as file:
                 self.key = file.read().strip()
         return took
 
@@ -350,7 +353,7 @@ def stop_again_and_again(daemon, receiver, paths, rng):
         if code != 0:
             fail("it exits with %d" % code, daemon)
         took = time.monotonic() - began
-        if not os.path.exists(os.path.join(daemon.folder, "data", "state.redb")):
+        if not os.path.exists(os.path.join(daemon.data, "state.redb")):
             fail("state.redb is gone")
         starts.append(daemon.start())
         accepted.update(end(producers))
@@ -390,4 +393,5 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
