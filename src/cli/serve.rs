@@ -74,6 +74,10 @@ impl Serve {
                     let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
                     return Err(Exit::storage(words).hint("look at the disk, then start again"));
                 }
+                () = daemon.engine.crashed.notified() => {
+                    let words = "a part of the daemon panicked; nothing acknowledged is lost, and a start finds it again";
+                    return Err(Exit::software(words).hint("the log says where: please report it"));
+                }
             }
         }
         tell_supervisor(&[NotifyState::Stopping]);

@@ -21,6 +21,7 @@ use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::vital::Vital;
 use super::work::Work;
 
 /// Publishes that may wait for the writer.
@@ -100,6 +101,8 @@ struct Waiting {
 
 /// What the thread is given.
 pub struct Parts {
+    /// First, so that it is dropped first.
+    pub vital: Vital,
     pub writer: Writer,
     pub first: Vec<Order>,
     pub clock: Arc<dyn Clock>,
@@ -150,10 +153,10 @@ impl Ledger {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<Applied, Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<Applied, Refusal>, Busy> {
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Order(Box::new(order), bytes, Some(answer)))?;
+        self.hand_in(Job::Order(order, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 

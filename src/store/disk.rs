@@ -35,31 +35,6 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
-/// Box of a backend as a backend: redb takes a type, the disk gives a trait object.
-#[derive(Debug)]
-pub struct Backend(pub Box<dyn StorageBackend>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
-    }
-}
-
 /// What has been written and synced since the start.
 #[derive(Debug, Default)]
 pub struct Traffic {

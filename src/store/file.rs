@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::disk::{Backend, Disk};
+use super::disk::Disk;
 use super::draft::Draft;
 use super::error::{Error, Result};
+use super::journal::{EPOCH_KEY, End, Journal};
+use super::pages::Checked;
 use super::recent::{Layer, Recent, View};
 use super::row;
 use super::shelf::OTHER_CACHE_BYTES;
@@ -83,8 +85,8 @@ impl File {
         first: &[(Table, &[u8], Vec<u8>)],
     ) -> Result<()> {
         let failed = |error| storage(name, error);
-        let backend = disk.open(temporary, true).map_err(|e| io(name, e))?;
-        let database = builder(1 << 20).create_with_backend(Backend(backend)).map_err(|e| failed(e.into()))?;
+        let backend = disk.open(temporary, true).and_then(Checked::open).map_err(|e| io(name, e))?;
+        let database = builder(1 << 20).create_with_backend(backend).map_err(|e| failed(e.into()))?;
         let transaction = begin(&database, Durability::Immediate).map_err(failed)?;
         for table in tables {
             transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
@@ -103,7 +105,7 @@ impl File {
 
     /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
     pub fn open(disk: &dyn Disk, name: &str, access: Access, cache_bytes: usize) -> Result<File> {
-        let backend = Backend(disk.open(name, false).map_err(|e| io(name, e))?);
+        let backend = disk.open(name, false).and_then(Checked::open).map_err(|e| io(name, e))?;
         let mut builder = builder(cache_bytes);
         builder.set_check_integrity_on_open(access == Access::Check);
         let opened = unpanicked(name, || match access {
@@ -206,11 +208,31 @@ impl File {
         self.write(changes, Durability::Immediate).map_err(|error| storage(&self.name, error))
     }
 
-    /// Makes all changes of a draft visible. For what is durable elsewhere already, in the journal: `give` or the next
-    /// `commit` makes it durable here.
-    pub fn hold(&self, draft: Draft) {
-        let layer = draft.into_layer();
-        self.recent().add(layer);
+    /// Makes changes visible. For what is durable elsewhere already, in the journal: `give` or the next `commit` makes it
+    /// durable here.
+    pub fn hold(&self, changes: Layer) {
+        self.recent().add(changes);
+    }
+
+    /// Up to which epoch the journal's records are in it, whatever is held.
+    pub fn epoch(&self) -> Result<u64> {
+        let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, View::default());
+        Ok(stored.get(Table::Meta, EPOCH_KEY, row::decode::<u64>)?.flatten().unwrap_or(0))
+    }
+
+    /// Takes up what `journal` has for this file, the one of `partition`, and this file does not: it is held. None: nothing.
+    pub fn take_up(&self, partition: u128, journal: &Journal) -> Result<Option<End>> {
+        let epoch = self.epoch()?;
+        let mut last = epoch + 1;
+        journal.after(partition, epoch, |epoch, record| {
+            if epoch != last {
+                self.leave(last);
+                last = epoch;
+            }
+            let mut layer = Layer::default();
+            record.into_iter().for_each(|(table, changes)| layer[table as usize] = changes);
+            self.hold(layer);
+        })
     }
 
     /// Whether what is held lies in so many pieces that it should be given.
@@ -223,10 +245,11 @@ impl File {
         self.recent().is_leaving()
     }
 
-    /// Sets apart what is held now, and one row that says so, for `give`. What was set apart before must have been given.
-    pub fn leave(&self, (table, key, value): (Table, &[u8], Vec<u8>)) {
+    /// Sets apart what is held now, all of the journal up to the end of `epoch`, for `give`. What was set apart before must
+    /// have been given.
+    pub fn leave(&self, epoch: u64) {
         let mut mark = Layer::default();
-        mark[table as usize].insert(key.to_vec(), Some(value));
+        mark[Table::Meta as usize].insert(EPOCH_KEY.to_vec(), Some(row::encode(&epoch)));
         let mut recent = self.recent();
         recent.add(mark);
         recent.leave();

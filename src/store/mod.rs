@@ -23,6 +23,7 @@ pub mod master_key;
 mod mend;
 mod merge;
 mod open;
+pub mod pages;
 pub mod query;
 pub mod reads;
 mod recent;

@@ -74,11 +74,13 @@ fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
 
 #[test]
 fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
-    use postrider::store::row;
+    use postrider::store::{Disk as _, RealDisk, pages::Checked, row};
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     let set = |schema: u32| {
-        let database = redb::Database::open(data.join("state.redb")).expect("a database");
+        let disk = RealDisk::take(&data).expect("the directory");
+        let pages = Checked::open(disk.open("state.redb", false).expect("the file")).expect("its pages");
+        let database = redb::Database::builder().create_with_backend(pages).expect("a database");
         let meta: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
         let change = database.begin_write().expect("a transaction");
         let schema = row::encode(&schema);
@@ -92,5 +94,33 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
     assert!(words.contains("state.redb") && words.contains("schema 2"), "{words}");
     assert!(files(&data) == before);
     set(1);
+    start(&data, &folder.path().join("log"), &[]).stop();
+}
+
+#[test]
+fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is() {
+    use postrider::store::{Disk as _, RealDisk, pages::Checked};
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = made(folder.path());
+    for path in [data.join("state.redb"), partition(&data)] {
+        let whole = fs::read(&path).expect("bytes");
+        // As redb sees the file is as it was before pages had checksums.
+        let bytes = {
+            let disk = RealDisk::take(&data).expect("the directory");
+            let inside = path.strip_prefix(&data).expect("below it").to_str().expect("text");
+            let pages = Checked::open(disk.open(inside, false).expect("the file")).expect("its pages");
+            let mut bytes = vec![0; redb::StorageBackend::len(&pages).expect("its length") as usize];
+            redb::StorageBackend::read(&pages, 0, &mut bytes).expect("its bytes");
+            bytes
+        };
+        fs::write(&path, &bytes).expect("written");
+        let before = bytes;
+        let (code, words) = refused(&data, &folder.path().join("log"), &[]);
+        assert_eq!(code, FAILED, "{words}");
+        assert!(words.contains(name(&path)) && words.contains("no checksums"), "{words}");
+        // Another file may have been opened, and closed in its shortest form.
+        assert!(fs::read(&path).expect("bytes") == before);
+        fs::write(&path, whole).expect("written");
+    }
     start(&data, &folder.path().join("log"), &[]).stop();
 }

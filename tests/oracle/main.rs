@@ -15,6 +15,7 @@ mod beside;
 mod check;
 mod compact;
 mod disk;
+mod flips;
 mod found;
 mod history;
 mod jobs;

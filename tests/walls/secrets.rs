@@ -330,8 +330,16 @@ async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
 
 type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 
+/// The state file as redb sees it: every page without its checksum.
+fn opened(data: &Path) -> redb::Database {
+    let disk = postrider::store::RealDisk::take(data).expect("the directory");
+    let file = postrider::store::Disk::open(&disk, STATE_FILE, false).expect("the state file");
+    let pages = postrider::store::pages::Checked::open(file).expect("its pages");
+    redb::Database::builder().create_with_backend(pages).expect("a database")
+}
+
 fn keys_of(data: &Path, table: &'static str) -> Vec<Vec<u8>> {
-    let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
+    let database = opened(data);
     let rows = redb::ReadableDatabase::begin_read(&database).expect("a read").open_table(Rows::new(table));
     let rows = rows.expect("the table");
     rows.iter().expect("rows").map(|row| row.expect("a row").0.value().to_vec()).collect()
@@ -339,7 +347,7 @@ fn keys_of(data: &Path, table: &'static str) -> Vec<Vec<u8>> {
 
 /// Exchanges the values of two rows, checksums and all.
 fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
-    let database = redb::Database::open(data.join(STATE_FILE)).expect("the state file");
+    let database = opened(data);
     let change = database.begin_write().expect("a transaction");
     {
         let mut rows = change.open_table(Rows::new(table)).expect("the table");
