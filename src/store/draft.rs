@@ -140,10 +140,8 @@ impl Draft {
         self.changes
     }
 
-    /// Takes in what a journal record holds.
-    pub fn absorb(&mut self, record: super::journal::Record) {
-        for (table, changes) in record {
-            self.changes[table as usize].extend(changes);
-        }
+    /// Takes in changes to a table.
+    pub fn absorb(&mut self, table: Table, changes: Changes) {
+        self.changes[table as usize].extend(changes);
     }
 }

@@ -11,6 +11,7 @@ use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, Re
 use super::disk::Disk;
 use super::draft::Draft;
 use super::error::{Error, Result};
+use super::journal::{EPOCH_KEY, End, Journal};
 use super::pages::Checked;
 use super::recent::{Layer, Recent, View};
 use super::row;
@@ -207,11 +208,31 @@ impl File {
         self.write(changes, Durability::Immediate).map_err(|error| storage(&self.name, error))
     }
 
-    /// Makes all changes of a draft visible. For what is durable elsewhere already, in the journal: `give` or the next
-    /// `commit` makes it durable here.
-    pub fn hold(&self, draft: Draft) {
-        let layer = draft.into_layer();
-        self.recent().add(layer);
+    /// Makes changes visible. For what is durable elsewhere already, in the journal: `give` or the next `commit` makes it
+    /// durable here.
+    pub fn hold(&self, changes: Layer) {
+        self.recent().add(changes);
+    }
+
+    /// Up to which epoch the journal's records are in it, whatever is held.
+    pub fn epoch(&self) -> Result<u64> {
+        let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, View::default());
+        Ok(stored.get(Table::Meta, EPOCH_KEY, row::decode::<u64>)?.flatten().unwrap_or(0))
+    }
+
+    /// Takes up what `journal` has for this file, the one of `partition`, and this file does not: it is held. None: nothing.
+    pub fn take_up(&self, partition: u128, journal: &Journal) -> Result<Option<End>> {
+        let epoch = self.epoch()?;
+        let mut last = epoch + 1;
+        journal.after(partition, epoch, |epoch, record| {
+            if epoch != last {
+                self.leave(last);
+                last = epoch;
+            }
+            let mut layer = Layer::default();
+            record.into_iter().for_each(|(table, changes)| layer[table as usize] = changes);
+            self.hold(layer);
+        })
     }
 
     /// Whether what is held lies in so many pieces that it should be given.
@@ -224,10 +245,11 @@ impl File {
         self.recent().is_leaving()
     }
 
-    /// Sets apart what is held now, and one row that says so, for `give`. What was set apart before must have been given.
-    pub fn leave(&self, (table, key, value): (Table, &[u8], Vec<u8>)) {
+    /// Sets apart what is held now, all of the journal up to the end of `epoch`, for `give`. What was set apart before must
+    /// have been given.
+    pub fn leave(&self, epoch: u64) {
         let mut mark = Layer::default();
-        mark[table as usize].insert(key.to_vec(), Some(value));
+        mark[Table::Meta as usize].insert(EPOCH_KEY.to_vec(), Some(row::encode(&epoch)));
         let mut recent = self.recent();
         recent.add(mark);
         recent.leave();

@@ -8,17 +8,16 @@
 //! fills while a checkpoint makes redb's own what the other holds.
 //!
 //! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it, and
-//! a half is written over only when its epoch is. So at most two epochs are not in the file; opening applies their records
-//! again, in order. A record is the keys and values themselves: applying one twice changes nothing.
-
-use std::sync::Arc;
+//! a half is written over only when its epoch is. So at most two epochs are not in the file; opening takes up their records
+//! again, in order, and the journal goes on behind them. A record is the keys and values themselves: one that is in the file
+//! already changes nothing.
 
 use redb::StorageBackend;
 
 use super::disk::Disk;
-use super::draft::{Changes, Draft};
+use super::draft::Changes;
 use super::error::Result;
-use super::file::{File, io};
+use super::file::io;
 use super::tables::{ALL_TABLES, Table};
 
 pub const JOURNAL_FILE: &str = "journal";
@@ -39,22 +38,15 @@ const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 /// What one batch changed, table by table.
 pub type Record = Vec<(Table, Changes)>;
 
-/// What putting records into a partition came to.
-#[derive(Debug, Clone, Copy)]
-pub struct Replayed {
-    /// The epoch up to which records are in the file.
-    pub now: u64,
-    /// There were some.
-    pub is_replayed: bool,
-}
-
-/// The records that a file does not say it holds.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tail {
-    /// In order.
-    pub records: Vec<Record>,
-    /// The epoch of the last one.
+/// Where the records end that a partition's file does not say it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Of the last record.
     pub epoch: u64,
+    /// Bytes of that epoch's records.
+    pub bytes: u64,
+    /// The number that comes next.
+    number: u64,
 }
 
 pub struct Journal {
@@ -129,36 +121,45 @@ impl Journal {
         Ok(true)
     }
 
-    /// The records of `partition` that came after `epoch`. A torn one ends them: it was never acknowledged.
+    /// Shows the records of `partition` that came after `epoch` to `take`, each with its epoch. A torn one ends them: it was
+    /// never acknowledged. None: there are none.
     ///
     /// # Errors
     /// Records are missing between those of one epoch and those of the next; or one that does not read is followed by another:
     /// it is not torn but damaged, and what it held was acknowledged.
-    pub fn after(&self, partition: u128, epoch: u64) -> Result<Tail> {
-        let mut tail = Tail { records: Vec::new(), epoch };
-        let mut next = None;
-        for epoch in [epoch + 1, epoch + 2] {
-            let mut at = 0;
-            while let Some(found) = self.read(at, partition, epoch)? {
+    pub fn after(&self, partition: u128, epoch: u64, mut take: impl FnMut(u64, Record)) -> Result<Option<End>> {
+        let mut end: Option<End> = None;
+        let first = epoch + 1;
+        for epoch in [first, first + 1] {
+            let mut bytes = 0;
+            while let Some(found) = self.read(bytes, partition, epoch)? {
                 // The first of all may have any number, unless there should be others before it.
-                let is_next = next.map_or(epoch == tail.epoch + 1, |next| found.number == next);
+                let is_next = end.map_or(epoch == first, |end| found.number == end.number);
                 if !is_next {
-                    let key = format!("record {}, before record {}", next.unwrap_or_default(), found.number);
+                    let key = format!("record {}, before record {}", end.map_or(0, |end| end.number), found.number);
                     return Err(super::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
                 }
-                tail.records.push(found.record);
-                at += found.bytes;
-                next = Some(found.number + 1);
+                bytes += found.bytes;
+                end = Some(End { epoch, bytes, number: found.number + 1 });
+                take(epoch, found.record);
             }
-            if self.is_followed(at, partition, epoch)? {
-                let key = format!("byte {}", half(epoch) + at);
+            if self.is_followed(bytes, partition, epoch)? {
+                let key = format!("byte {}", half(epoch) + bytes);
                 return Err(super::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
             }
-            if at > 0 {
-                tail.epoch = epoch;
-            }
         }
-        Ok(tail)
+        Ok(end)
+    }
+
+    /// Goes on behind the last of the records of `partition` that were shown. They are written and synced once more: if the
+    /// process before ended because a sync had failed, they may so far have been in memory only.
+    pub fn resume(&mut self, partition: u128, end: End) -> Result<()> {
+        let mut again = vec![0; end.bytes as usize];
+        self.backend.read(half(end.epoch), &mut again).map_err(failed)?;
+        self.backend.write(half(end.epoch), &again).map_err(failed)?;
+        self.backend.sync_data().map_err(failed)?;
+        (self.partition, self.epoch, self.number, self.end) = (partition, end.epoch, end.number, end.bytes);
+        Ok(())
     }
 
     /// Whether a whole record of this epoch comes after `at`, where none begins. Looked for only where one seems to begin, or
@@ -187,20 +188,6 @@ impl Journal {
             from = start + 1;
         }
         Ok(false)
-    }
-
-    /// Puts the records that came after what `file` says it holds into it, in one durable commit.
-    pub fn replay(&self, partition: u128, file: &Arc<File>) -> Result<Replayed> {
-        let mut draft = Draft::over(file.snapshot()?);
-        let epoch = draft.get::<u64>(Table::Meta, EPOCH_KEY)?.unwrap_or(0);
-        let tail = self.after(partition, epoch)?;
-        if tail.records.is_empty() {
-            return Ok(Replayed { now: epoch, is_replayed: false });
-        }
-        tail.records.into_iter().for_each(|record| draft.absorb(record));
-        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &tail.epoch);
-        file.commit(draft)?;
-        Ok(Replayed { now: tail.epoch, is_replayed: true })
     }
 
     /// The record at `at` bytes in an epoch's half; none: no whole one of that epoch begins there.
@@ -299,6 +286,13 @@ mod tests {
         Changes::from([(vec![n, 1], Some(vec![n; 300])), (vec![n, 2], None), (vec![n, 3], Some(vec![]))])
     }
 
+    /// The records after an epoch, and the epoch of the last one.
+    fn after(journal: &Journal, partition: u128, epoch: u64) -> Result<(Vec<Record>, u64)> {
+        let mut records = Vec::new();
+        let end = journal.after(partition, epoch, |_, record| records.push(record))?;
+        Ok((records, end.map_or(epoch, |end| end.epoch)))
+    }
+
     #[test]
     fn what_was_appended_is_read_back_in_order_and_only_for_its_epoch_and_partition() {
         let folder = tempfile::tempdir().unwrap();
@@ -308,15 +302,15 @@ mod tests {
         for n in 0..3 {
             assert!(journal.append(&[(Table::Events, &changes(n)), (Table::Due, &changes(n + 9))]).unwrap());
         }
-        let tail = journal.after(7, 0).unwrap();
-        assert_eq!((tail.records.len(), tail.epoch), (3, 1));
-        assert_eq!(tail.records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
-        assert!(journal.after(7, 1).unwrap().records.is_empty());
-        assert!(journal.after(8, 0).unwrap().records.is_empty());
+        let (records, epoch) = after(&journal, 7, 0).unwrap();
+        assert_eq!((records.len(), epoch), (3, 1));
+        assert_eq!(records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
+        assert!(after(&journal, 7, 1).unwrap().0.is_empty());
+        assert!(after(&journal, 8, 0).unwrap().0.is_empty());
         // A shorter epoch over a longer one: the old tail is not read.
         journal.restart(7, 2);
         assert!(journal.append(&[(Table::Events, &changes(5))]).unwrap());
-        assert_eq!(journal.after(7, 2).unwrap().records.len(), 1);
+        assert_eq!(after(&journal, 7, 2).unwrap().0.len(), 1);
     }
 
     #[test]
@@ -330,20 +324,44 @@ mod tests {
         let last = half(5) + journal.bytes() / 2;
         journal.turn();
         assert!(append(&mut journal, 3));
-        let tail = journal.after(7, 4).unwrap();
-        assert_eq!((tail.records.len(), tail.epoch), (3, 6));
-        assert_eq!(tail.records[2], vec![(Table::Events, changes(3))]);
-        assert_eq!(journal.after(7, 5).unwrap().records.len(), 1);
+        let tail = after(&journal, 7, 4).unwrap();
+        assert_eq!((tail.0.len(), tail.1), (3, 6));
+        assert_eq!(tail.0[2], vec![(Table::Events, changes(3))]);
+        assert_eq!(after(&journal, 7, 5).unwrap().0.len(), 1);
         // Either record of the epoch before.
         for at in [half(5), last] {
             let mut byte = [0];
             journal.backend.read(at + 50, &mut byte).unwrap();
             journal.backend.write(at + 50, &[byte[0] ^ 1]).unwrap();
-            let found = journal.after(7, 4);
+            let found = after(&journal, 7, 4);
             assert!(matches!(found, Err(super::super::Error::Damaged { .. })), "{found:?}");
             journal.backend.write(at + 50, &byte).unwrap();
         }
-        assert_eq!(journal.after(7, 4).unwrap(), tail);
+        assert_eq!(after(&journal, 7, 4).unwrap(), tail);
+    }
+
+    #[test]
+    fn it_goes_on_behind_the_last_record_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, 0);
+        let append = |journal: &mut Journal, n| assert!(journal.append(&[(Table::Events, &changes(n))]).unwrap());
+        append(&mut journal, 1);
+        journal.turn();
+        append(&mut journal, 2);
+        append(&mut journal, 3);
+        drop(journal);
+        let mut journal = Journal::open(&disk).unwrap();
+        let end = journal.after(7, 0, |_, _| ()).unwrap().unwrap();
+        journal.resume(7, end).unwrap();
+        append(&mut journal, 4);
+        journal.turn();
+        append(&mut journal, 5);
+        // The first epoch is written over.
+        let (records, epoch) = after(&journal, 7, 1).unwrap();
+        assert_eq!((records.len(), epoch), (4, 3));
+        assert_eq!(records[3], vec![(Table::Events, changes(5))]);
     }
 
     #[test]
@@ -360,10 +378,10 @@ mod tests {
             let mut byte = [0];
             journal.backend.read(at, &mut byte).unwrap();
             journal.backend.write(at, &[byte[0] ^ 0x10]).unwrap();
-            assert_eq!(journal.after(7, 0).unwrap().records.len(), 1, "at {at}");
+            assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 1, "at {at}");
             journal.backend.write(at, &byte).unwrap();
         }
-        assert_eq!(journal.after(7, 0).unwrap().records.len(), 2);
+        assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 2);
     }
 
     #[test]
@@ -381,11 +399,11 @@ mod tests {
             let mut byte = [0];
             journal.backend.read(bit / 8, &mut byte).unwrap();
             journal.backend.write(bit / 8, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
-            let found = journal.after(7, 0);
+            let found = after(&journal, 7, 0);
             assert!(matches!(found, Err(super::super::Error::Damaged { .. })), "bit {bit}: {found:?}");
             journal.backend.write(bit / 8, &byte).unwrap();
         }
-        assert_eq!(journal.after(7, 0).unwrap().records.len(), 3);
+        assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 3);
     }
 
     #[test]

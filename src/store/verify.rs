@@ -159,7 +159,7 @@ impl Offline {
     fn open(&self, shelf: &Shelf, partition: &Partition) -> Result<()> {
         let file = shelf.check(partition)?;
         if let Some(journal) = self.journal.as_ref().filter(|_| !partition.row().sealed) {
-            journal.replay(partition.first, &file)?;
+            file.take_up(partition.first, journal)?;
         }
         Ok(())
     }

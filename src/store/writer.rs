@@ -23,7 +23,6 @@ use super::figures::FigureCache;
 use super::file::{File, unpanicked};
 use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Journal};
 use super::registry::Registry;
-use super::row;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
 use super::tables::Table;
 
@@ -346,7 +345,7 @@ impl Writer {
         if !is_written {
             return self.commit_all(first, file, draft);
         }
-        file.hold(draft);
+        file.hold(draft.into_layer());
         if (self.journal.bytes() >= TURN_BYTES || file.is_scattered()) && !file.is_leaving() {
             self.begin_epoch(file);
         }
@@ -371,7 +370,7 @@ impl Writer {
 
     /// Sets apart for a checkpoint what the epoch holds; the journal goes on in its other half.
     fn begin_epoch(&mut self, file: &Arc<File>) {
-        file.leave((Table::Meta, EPOCH_KEY, row::encode(&self.journal.epoch())));
+        file.leave(self.journal.epoch());
         self.journal.turn();
         self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
     }
@@ -443,14 +442,17 @@ impl Writer {
         Ok(file)
     }
 
-    /// Applies what the journal has beyond what the file says it holds. The journal begins again only after that: until
-    /// then it is what makes those batches durable.
+    /// Takes up what the journal has beyond what the file says it holds, and lets the journal go on behind that.
     fn recover(&mut self, first: u128, file: &Arc<File>) -> Result<()> {
-        let replayed = self.journal.replay(first, file)?;
-        self.journal.restart(first, replayed.now);
-        if replayed.is_replayed
-            && let Some(partition) = self.shelf.partition(first)
-        {
+        let Some(end) = file.take_up(first, &self.journal)? else {
+            self.journal.restart(first, file.epoch()?);
+            return Ok(());
+        };
+        self.journal.resume(first, end)?;
+        if file.is_leaving() {
+            self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
+        }
+        if let Some(partition) = self.shelf.partition(first) {
             self.load_fingerprints(&partition, Time::ZERO)?;
         }
         Ok(())

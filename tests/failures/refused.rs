@@ -114,10 +114,12 @@ fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is()
             bytes
         };
         fs::write(&path, &bytes).expect("written");
+        let before = bytes;
         let (code, words) = refused(&data, &folder.path().join("log"), &[]);
         assert_eq!(code, FAILED, "{words}");
         assert!(words.contains(name(&path)) && words.contains("no checksums"), "{words}");
-        assert!(fs::read(&path).expect("bytes") == bytes, "{path:?} is not as it was");
+        // Another file may have been opened, and closed in its shortest form.
+        assert!(fs::read(&path).expect("bytes") == before);
         fs::write(&path, whole).expect("written");
     }
     start(&data, &folder.path().join("log"), &[]).stop();

@@ -99,7 +99,7 @@ impl Copy {
             return Ok(());
         }
         let mut draft = Draft::over(self.file.snapshot()?);
-        draft.absorb(vec![(self.table, std::mem::take(&mut self.rows))]);
+        draft.absorb(self.table, std::mem::take(&mut self.rows));
         self.file.commit(draft)
     }
 
