@@ -284,6 +284,17 @@ impl Shelf {
         }
     }
 
+    /// Closes the partition's file if nobody has hold of it. What is in it is durable: how closing it went does not matter.
+    pub fn close_if_unused(&self, partition: &Partition) {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((access, file)) = slot.take() {
+            match Arc::try_unwrap(file) {
+                Ok(file) => drop(file.close()),
+                Err(shared) => *slot = Some((access, shared)),
+            }
+        }
+    }
+
     /// Lets go of the file of a partition that is off the list, and removes it. Who has it still reads it to the end.
     pub fn discard(&self, partition: &Partition) -> Result<()> {
         // Opened before it is unlinked, for reads that took the partition from the list and have not opened it yet. One

@@ -79,6 +79,8 @@ impl Writer {
         self.commit_state(draft)?;
         if let Some((row, old)) = sealed {
             old.set_row(row);
+            // It is opened again with the small cache of a sealed one.
+            self.shelf.close_if_unused(&old);
         }
         self.shelf.add_partition(new);
         self.active = first;
