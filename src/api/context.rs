@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::model::Time;
@@ -20,6 +21,8 @@ pub struct ApiSettings {
     /// What clients reach this daemon by, without a slash at the end.
     pub public_url: String,
     pub metrics: MetricsAccess,
+    /// The OpenAPI document of what is served.
+    pub description: Bytes,
 }
 
 /// Who may read `/metrics` on the main listener.
@@ -48,8 +51,6 @@ pub trait Vitals: Send + Sync {
     fn warnings(&self) -> Vec<Trouble>;
     /// Prometheus text format.
     fn metrics(&self) -> String;
-    /// Somebody who may says that the clock is right.
-    fn accept_clock(&self);
 }
 
 pub struct Context<'a> {

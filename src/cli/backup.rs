@@ -22,13 +22,13 @@ pub(super) const TICK: Duration = Duration::from_millis(120);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  postrider backup /backups/today
-  postrider backup --data-dir /var/lib/postrider --without-key /backups/today
+  sudo postrider backup /backups/today        of the packaged service's store
+  postrider backup --data-dir /srv/postrider --without-key /backups/today
 
 DEST must not be there. It becomes a directory like the data directory: `postrider verify` reads one through, `postrider
-restore` puts one in place. Until it is whole it is called DEST.partial. Run this as the user that the daemon runs as.
-master.key goes with it where it lies in the data directory: whoever has both can open the secrets. A key from elsewhere
-is never in it; keep that one as well.")]
+restore` puts one in place. Until it is whole it is called DEST.partial. Run this as root, or as the user that the
+daemon runs as. master.key goes with it where it lies in the data directory: whoever has both can open the secrets. A key
+from elsewhere is never in it; keep that one as well.")]
 pub struct Backup {
     /// The directory to make
     #[arg(value_name = "DEST")]
@@ -44,7 +44,7 @@ pub struct Backup {
 
 impl Backup {
     pub fn run(self) -> Result<(), Exit> {
-        let settings = self.settings.load()?.settings;
+        let settings = self.settings.load_for_store()?;
         let bar = bar();
         let copied = backup::backup(&settings, &self.to, self.without_key, &mut |progress| show(&bar, progress));
         bar.finish_and_clear();
@@ -74,7 +74,7 @@ pub struct Restore {
 
 impl Restore {
     pub fn run(self) -> Result<(), Exit> {
-        let settings = self.settings.load()?.settings;
+        let settings = self.settings.load_for_store()?;
         let bar = bar();
         let restored = backup::restore(&settings, &self.from, &mut |progress| show(&bar, progress), &mut |walk| {
             bar.set_message(format!("checked {} of {} files, {} rows", walk.file_number - 1, walk.files, walk.rows));

@@ -15,8 +15,8 @@ use crate::store::compact::Compacted;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  systemctl stop postrider
-  postrider compact --data-dir /var/lib/postrider
+  sudo systemctl stop postrider && sudo postrider compact
+  postrider compact --data-dir /srv/postrider -o json
 
 Takes about a quarter of a minute for a gigabyte. No row changes, and a kill costs nothing but a repair of one file at
 the next start; say it again to go on. The daemon needs none of this: old files go whole when their retention ends.")]
@@ -29,7 +29,7 @@ pub struct Compact {
 
 impl Compact {
     pub fn run(self) -> Result<(), Exit> {
-        let settings = self.settings.load()?.settings;
+        let settings = self.settings.load_for_store()?;
         let bar = backup::bar();
         let done = daemon::compact(&settings, &mut |progress| backup::show(&bar, progress));
         bar.finish_and_clear();

@@ -1,6 +1,6 @@
 //! `postrider config`: the settings without a daemon: are they right, what is in force, and from where.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -32,10 +32,30 @@ impl SettingsFlags {
         Settings::load(&self.flags(), &Environment::of_process())
     }
 
+    /// The settings for a verb that works on files: of the packaged service's store, where nobody says which and none is here.
+    pub fn load_for_store(&self) -> Result<Settings, config::Error> {
+        let loaded = self.load()?;
+        Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
+    }
+
     fn flags(&self) -> Flags {
         let flag = |flag, key, value: &Option<String>| value.clone().map(|value| Flag { flag, key, value });
         let values = [flag("--data-dir", "data_dir", &self.data_dir), flag("--listen", "listen", &self.listen)];
         Flags { config: self.config.clone(), values: values.into_iter().flatten().collect() }
+    }
+}
+
+/// Where the packaged service keeps its data, for what is started by hand beside it.
+const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
+
+/// The settings' data directory, or the packaged service's where nobody says and only that is there.
+pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
+    let nobody_says = *loaded.origin("data_dir") == Origin::Default;
+    let of_service = Path::new(SERVICE_DATA_DIR);
+    // systemd makes it a link into a directory that only root may look into, and it may be moved away from its end.
+    match nobody_says && !loaded.settings.data_dir.exists() && of_service.symlink_metadata().is_ok() {
+        true => of_service,
+        false => &loaded.settings.data_dir,
     }
 }
 
@@ -80,7 +100,8 @@ fn check(screen: Screen, loaded: Result<Loaded, config::Error>) -> Result<(), Ex
         let file = loaded.as_ref().ok().and_then(|loaded| loaded.file.as_ref());
         screen.text(json!({"ok": problems.is_empty(), "file": file, "problems": problems}).to_string())?;
     }
-    let loaded = loaded?;
+    let explained = "`postrider config default` prints every setting with its explanation";
+    let loaded = loaded.map_err(|error| Exit::from(error).hint(explained))?;
     screen.said(&match &loaded.file {
         Some(file) => format!("the settings are right ({})", file.display()),
         None => "the settings are right (no settings file)".to_owned(),

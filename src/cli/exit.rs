@@ -9,6 +9,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// `EX_UNAVAILABLE` of sysexits(3).
 const UNREACHABLE: u8 = 69;
+/// `EX_SOFTWARE` of sysexits(3).
+const SOFTWARE: u8 = 70;
 /// `EX_IOERR` of sysexits(3).
 const STORAGE: u8 = 74;
 /// `EX_CONFIG` of sysexits(3).
@@ -48,6 +50,11 @@ impl Exit {
     /// The disk does not keep what is written.
     pub fn storage(message: impl Into<String>) -> Self {
         Self::new(STORAGE, message)
+    }
+
+    /// The program is wrong somewhere.
+    pub fn software(message: impl Into<String>) -> Self {
+        Self::new(SOFTWARE, message)
     }
 
     /// The settings cannot be used.

@@ -68,7 +68,7 @@ again. A backup made before opens with the old key only: keep it as long as the 
 
 Examples:
   systemctl stop postrider
-  postrider key rotate-master --data-dir /var/lib/postrider
+  sudo systemctl stop postrider && sudo postrider key rotate-master
   (umask 077 && openssl rand -base64 32 > new.key) && postrider key rotate-master --new-key-file new.key";
 
 #[derive(Args, Debug)]
@@ -82,7 +82,7 @@ struct RotateMaster {
 
 impl RotateMaster {
     fn run(&self) -> Result<String, Exit> {
-        let settings = self.settings.load()?.settings;
+        let settings = self.settings.load_for_store()?;
         let new = self.new_key_file.as_ref().map(|file| {
             let text =
                 std::fs::read_to_string(file).map_err(|error| Exit::failed(format!("{}: {error}", file.display())))?;

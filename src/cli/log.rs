@@ -1,5 +1,7 @@
 //! The daemon's log: to journald with its fields where journald reads stderr, else to stderr as text or JSON.
 
+mod journal;
+
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -7,10 +9,8 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use self::journal::Journal;
 use crate::config::{self, LogFormat};
-
-/// What journald names the program, and `journalctl -t` looks for.
-const IDENTIFIER: &str = "postrider";
 
 /// The running log, to have its level changed.
 pub struct Log(Option<reload::Handle<EnvFilter, Registry>>);
@@ -44,9 +44,8 @@ fn layer(format: LogFormat) -> (Writing, Option<io::Error>) {
         LogFormat::Json => (Box::new(tracing_subscriber::fmt::layer().json().with_writer(io::stderr)), None),
         LogFormat::Text => (text(), None),
         LogFormat::Auto if !journal_reads_stderr() => (text(), None),
-        LogFormat::Auto | LogFormat::Journald => match tracing_journald::layer() {
-            // Without a prefix: `journalctl DELIVERY_ID=…` is what people will try.
-            Ok(layer) => (Box::new(layer.with_field_prefix(None).with_syslog_identifier(IDENTIFIER.to_owned())), None),
+        LogFormat::Auto | LogFormat::Journald => match Journal::open() {
+            Ok(journal) => (Box::new(journal), None),
             Err(error) => (text(), Some(error)),
         },
     }

@@ -74,6 +74,10 @@ impl Serve {
                     let words = "a sync to disk failed; nothing acknowledged is lost, and a start finds it again";
                     return Err(Exit::storage(words).hint("look at the disk, then start again"));
                 }
+                () = daemon.engine.crashed.notified() => {
+                    let words = "a part of the daemon panicked; nothing acknowledged is lost, and a start finds it again";
+                    return Err(Exit::software(words).hint("the log says where: please report it"));
+                }
             }
         }
         tell_supervisor(&[NotifyState::Stopping]);
@@ -154,6 +158,14 @@ impl From<daemon::Error> for Exit {
             daemon::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 Exit::failed(text).hint("another program listens there; choose another --listen")
             }
+            daemon::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Exit::failed(text).hint(
+                    "run it as root, or as the user that owns the data directory; what root has put there becomes that \
+                     user's by chown -R --reference=DIR DIR/",
+                )
+            }
+            daemon::Error::NoStore(_) => Exit::failed(text)
+                .hint("give the directory with --data-dir; `postrider config show` says where it is looked for"),
             daemon::Error::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),
         }

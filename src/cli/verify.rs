@@ -37,7 +37,7 @@ pub struct Verify {
 impl Verify {
     pub fn run(self) -> Result<(), Exit> {
         let screen = self.output.screen();
-        let mut settings = self.settings.load()?.settings;
+        let mut settings = self.settings.load_for_store()?;
         if let Some(directory) = self.directory {
             settings.data_dir = directory;
         }

@@ -19,6 +19,7 @@ use crate::store::{self, RealDisk, verify};
 
 use super::control::{CONTROL_FILE, GREETING};
 use super::keys::{MASTER_KEY_FILE, master_key};
+use super::offline::{hand_over, has_store};
 use super::{Error, take};
 
 /// Stands behind the name of a backup that is not whole, and is the name of a store that is not whole.
@@ -35,9 +36,7 @@ pub fn backup(settings: &Settings, to: &Path, without_key: bool, progress: OnPro
     let from = &settings.data_dir;
     // Without a slash at the end.
     let to = &to.components().collect::<PathBuf>();
-    if !exists(&from.join(STATE_FILE))? {
-        return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no store here")));
-    }
+    has_store(from)?;
     if fs::symlink_metadata(to).is_ok() {
         return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, "is there already")));
     }
@@ -161,6 +160,7 @@ pub fn restore(
         return Err(store::Error::InUse(from.display().to_string()).into());
     }
     let is_new = !exists(to)?;
+    let to = &target_of(to)?;
     let disk = take(to)?;
     let has_store = exists(&to.join(STATE_FILE))? || files_of(to)?.len() > 1;
     if has_store {
@@ -179,8 +179,17 @@ pub fn restore(
     let _ = fs::remove_dir_all(&partial);
     if restored.is_err() && is_new {
         let _ = fs::remove_dir_all(to);
+        return restored;
     }
-    restored
+    hand_over(to).and(restored)
+}
+
+/// The directory itself where `to` is a link whose end was moved away: systemd leaves one at a service's StateDirectory.
+fn target_of(to: &Path) -> Result<PathBuf, Error> {
+    match fs::read_link(to) {
+        Ok(end) if !exists(to)? => Ok(folder_of(to).join(end)),
+        _ => Ok(to.to_owned()),
+    }
 }
 
 /// Copies a backup to `partial`, with the key that opens it, and walks the copy.

@@ -168,7 +168,7 @@ pub(super) async fn first_key(
     let name = if made.is_some() { "first" } else { "admin" };
     let order =
         Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
-    done(engine.apply(order).await)?;
+    done(engine.apply(Box::new(order)).await)?;
     Ok(made)
 }
 
@@ -200,7 +200,7 @@ async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), Error> {
         request_id: "start".into(),
     };
     let command = Command::CreateKey { key: installation_key("admin", text) };
-    done(engine.apply(Order { by: Some(by), keep: None, command }).await)
+    done(engine.apply(Box::new(Order { by: Some(by), keep: None, command })).await)
 }
 
 fn installation_key(name: &str, text: &str) -> NewKey {

@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod control;
 mod keys;
+mod offline;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod scrape;
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects};
+use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects, openapi};
 use crate::config::{self, Settings};
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{Listen, Listener, Network, RealNetwork};
@@ -28,11 +29,10 @@ use crate::model::Time;
 use crate::rules::target::{Host, Policy, check_addrs};
 use crate::server::desk::{Counter, Desk, Rules};
 use crate::server::{Limits, Server, Tls, TlsFiles};
-use crate::store::compact::Compacted;
-use crate::store::verify::{OnProgress, Report};
 use crate::store::{self, Disk, Options, RealDisk};
 
 pub use keys::{FirstKey, Rotated};
+pub use offline::{compact, rotate_master_key, verify};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,8 @@ pub enum Error {
     Io { what: String, source: std::io::Error },
     #[error("{0}")]
     Engine(String),
+    #[error("{0}: there is no store here")]
+    NoStore(String),
     /// A daemon has the store, and does not answer.
     #[error("{0}")]
     Unreachable(String),
@@ -292,6 +294,7 @@ fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettin
         policy,
         public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
+        description: openapi::document_of(|name| settings.dialects.is_on(name)).to_string().into(),
     }
 }
 
@@ -330,47 +333,9 @@ impl Guard for PolicyGuard {
     }
 }
 
-/// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
-///
-/// # Errors
-/// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
-pub fn rotate_master_key(settings: &Settings, new: Option<&config::Secret>) -> Result<Rotated, Error> {
-    if !settings.data_dir.join(store::shelf::STATE_FILE).exists() {
-        return Err(Error::Settings(format!("there is no store in {}", settings.data_dir.display())));
-    }
-    let disk = take(&settings.data_dir)?;
-    keys::rotate_master(settings, new, &*disk, &SystemRandomness::default())
-}
-
-/// Gives back what the files of a store hold and no row needs, while no daemon has it.
-///
-/// # Errors
-/// There is no store, a daemon runs on it, or a file fails; all files are whole.
-pub fn compact(settings: &Settings, progress: store::backup::OnProgress<'_>) -> Result<Compacted, Error> {
-    if !settings.data_dir.join(store::shelf::STATE_FILE).exists() {
-        return Err(Error::Settings(format!("there is no store in {}", settings.data_dir.display())));
-    }
-    Ok(store::compact::compact(&*take(&settings.data_dir)?, progress)?)
-}
-
 /// The store as it lies on the disk, for the verbs that work without a daemon.
 pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, Error> {
     let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
     let master_key = keys::master_key(settings, &*disk, &*random)?;
     Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)
-}
-
-/// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
-/// changed.
-///
-/// # Errors
-/// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
-pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
-    let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
-    let io = |source| Error::Io { what: disk.describe(), source };
-    if !disk.exists(store::shelf::STATE_FILE).map_err(io)? {
-        return Err(io(std::io::Error::new(std::io::ErrorKind::NotFound, "there is no state.redb here, so no store")));
-    }
-    let master_key = keys::kept_master_key(settings, &*disk)?;
-    Ok(store::verify::verify(disk, &master_key, progress)?)
 }

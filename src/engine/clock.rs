@@ -120,19 +120,35 @@ pub trait Random: Send + Sync + 'static {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The system's generator, fit for secrets.
-#[derive(Debug)]
-pub struct SystemRandomness(SystemRandom);
+/// The system's generator, fit for secrets. Asked for many bytes at a time: every request takes a few.
+pub struct SystemRandomness {
+    system: SystemRandom,
+    /// What was fetched, and how much of it is used: no byte is given twice, nor kept once it is given.
+    fetched: Mutex<([u8; RANDOM_BYTES], usize)>,
+}
 
 impl Default for SystemRandomness {
     fn default() -> Self {
-        SystemRandomness(SystemRandom::new())
+        SystemRandomness { system: SystemRandom::new(), fetched: Mutex::new(([0; RANDOM_BYTES], RANDOM_BYTES)) }
     }
 }
 
 impl Random for SystemRandomness {
     fn fill(&self, bytes: &mut [u8]) {
-        self.0.fill(bytes).expect("the system gives random bytes");
+        let fetch = |bytes: &mut [u8]| self.system.fill(bytes).expect("the system gives random bytes");
+        if bytes.len() > RANDOM_BYTES {
+            return fetch(bytes);
+        }
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let (store, used) = &mut *fetched;
+        if *used + bytes.len() > RANDOM_BYTES {
+            fetch(store);
+            *used = 0;
+        }
+        let taken = &mut store[*used..*used + bytes.len()];
+        bytes.copy_from_slice(taken);
+        taken.fill(0);
+        *used += bytes.len();
     }
 }
 

@@ -1,6 +1,10 @@
 //! The courier carries one delivery: renders and signs, sends once, and makes of the answer what is recorded.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::header::ORIGIN;
 
@@ -21,6 +25,9 @@ const HOLDING_STATUSES: [u16; 2] = [429, 503];
 /// Of an attempt's `error`: what a receiver's certificate is called may be long.
 const ERROR_CHARS_MAX: usize = 300;
 
+/// The error of an attempt that panicked.
+const PANICKED: &str = "The daemon failed at this attempt; its log says where";
+
 /// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
 pub trait Watcher: Send + Sync {
     fn attempted(&self, dispatch: &Dispatch, finished: &Finished);
@@ -40,6 +47,35 @@ impl Courier {
         if let Some(watcher) = &self.watcher {
             watcher.attempted(dispatch, finished);
         }
+    }
+
+    /// `carry`, and whatever panics in it is this attempt's failure: the delivery goes on by its schedule, and so does
+    /// everybody else's.
+    pub async fn carry_on(
+        &self,
+        dispatch: &Dispatch,
+        webhook: &Webhook,
+        prepared: Result<Arc<Prepared>, String>,
+    ) -> Finished {
+        let began = self.clock.now();
+        let mut carrying = pin!(self.carry(dispatch, webhook, prepared));
+        let carried = poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| carrying.as_mut().poll(context)));
+            polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+        });
+        carried.await.unwrap_or_else(|| {
+            tracing::error!(
+                webhook_id = %webhook.id,
+                event_id = %dispatch.event.id,
+                delivery_id = %dispatch.delivery_id,
+                attempt = dispatch.number,
+                "an attempt panicked, which is a bug of the daemon"
+            );
+            let mut finished = blank(dispatch, webhook, None, began);
+            finished.error = Some(PANICKED.to_owned());
+            finished.finished_at = self.clock.now().max(began);
+            finished
+        })
     }
 
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
@@ -102,7 +138,10 @@ impl Courier {
     /// Whether a webhook that wants to be asked first has been, and consents.
     async fn permission(&self, webhook: &Webhook, prepared: &Result<Arc<Prepared>, String>) -> Result<(), Refused> {
         match prepared {
-            Ok(prepared) if webhook.handshake => self.handshakes.ask(&self.sender, &*self.clock, prepared).await,
+            // On the heap, because it is large and rare: every request in flight would carry room for it.
+            Ok(prepared) if webhook.handshake => {
+                Box::pin(self.handshakes.ask(&self.sender, &*self.clock, prepared)).await
+            }
             // What cannot be sent to is said below.
             _ => Ok(()),
         }

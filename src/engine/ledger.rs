@@ -21,6 +21,7 @@ use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::vital::Vital;
 use super::work::Work;
 
 /// Publishes that may wait for the writer.
@@ -32,9 +33,9 @@ const BATCH_ORDERS_MAX: usize = 4_096;
 /// Payload bytes in one commit, about.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Outcomes for older partitions wait for others: this long for each partition that they are for, up to the longest.
-const OLDER_WAIT: Duration = Duration::from_millis(20);
+const OLDER_WAIT: Duration = Duration::from_millis(8);
 const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
-const OLDER_ORDERS_MAX: usize = 1_024;
+const OLDER_ORDERS_MAX: usize = 256;
 /// Orders that wait to be tried again.
 const AGAIN_ORDERS_MAX: usize = 10_000;
 /// The journal is made redb's own this long after its first record, at the latest.
@@ -100,6 +101,8 @@ struct Waiting {
 
 /// What the thread is given.
 pub struct Parts {
+    /// First, so that it is dropped first.
+    pub vital: Vital,
     pub writer: Writer,
     pub first: Vec<Order>,
     pub clock: Arc<dyn Clock>,
@@ -128,6 +131,7 @@ impl Ledger {
             older_places: BTreeSet::new(),
             again: Vec::new(),
             unchecked_since: None,
+            was_full: false,
             written_bytes: 0,
             ended: false,
         };
@@ -149,10 +153,10 @@ impl Ledger {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<Applied, Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<Applied, Refusal>, Busy> {
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Order(Box::new(order), bytes, Some(answer)))?;
+        self.hand_in(Job::Order(order, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 
@@ -231,6 +235,8 @@ struct Desk {
     again: Vec<Order>,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
+    /// What the log was last told of the disk.
+    was_full: bool,
     /// By the last commit.
     written_bytes: u64,
     ended: bool,
@@ -413,10 +419,24 @@ impl Desk {
             }
             orders = done.follow;
         }
+        self.tell_of_space();
         match self.parts.writer.has_unchecked() {
             true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
             false => self.unchecked_since = None,
         }
+    }
+
+    /// Says when the disk has become full, and when it no longer is.
+    fn tell_of_space(&mut self) {
+        let is_full = self.parts.writer.is_disk_full();
+        match (self.was_full, is_full) {
+            (false, true) => tracing::error!(
+                "the disk is full: publishing is refused until more than min_free_bytes are free; deliveries go on"
+            ),
+            (true, false) => tracing::info!("the disk has space again: publishing goes on"),
+            _ => {}
+        }
+        self.was_full = is_full;
     }
 
     /// Keeps what follows from something that is durable and could not be written itself. An outcome is not among it: its
@@ -432,6 +452,7 @@ impl Desk {
 
     fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
         let mut done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
+        self.tell_of_space();
         for failure in &done.failures {
             tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }

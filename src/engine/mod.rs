@@ -18,6 +18,7 @@ pub mod readiness;
 mod replays;
 pub mod scheduler;
 pub mod sender;
+mod vital;
 pub mod work;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use self::metrics::{Levels, Metrics};
 use self::network::Network;
 use self::scheduler::{Bell, Scheduler};
 use self::sender::{Guard, Sender};
+use self::vital::Vital;
 use self::work::Work;
 
 /// What the engine is made of.
@@ -66,6 +68,8 @@ pub struct Engine {
     pub work: Work,
     /// A sync to disk failed: the process must end and start again from what is durable.
     pub broken: Arc<Notify>,
+    /// A part that nothing goes on without has panicked: the process must end.
+    pub crashed: Arc<Notify>,
     in_flight_max: usize,
     bell: Bell,
     ledger: Ledger,
@@ -89,17 +93,22 @@ impl Engine {
         let metrics = Arc::new(Metrics::default());
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
-        let broken = Arc::new(Notify::new());
+        let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let vital = |part| Vital::new(part, &crashed);
         let alarm = Arc::new(expiry::Alarm::default());
         let (bell, hearing) = scheduler::bell();
         let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
-        let counting = metrics.clone();
+        let notice = Arc::new(janitor::Notice::default());
+        let (counting, accepting) = (metrics.clone(), notice.clone());
         let effects = move |effects: Effects| {
             changes::log(&effects);
             counting.finished(effects.finals);
             feeding.ring(&effects.fed);
             if effects.jobs {
                 waking.notify_one();
+            }
+            if effects.clock_accepted {
+                accepting.accept_clock();
             }
             if let Some(end) = effects.ends {
                 ending.set(end);
@@ -113,6 +122,7 @@ impl Engine {
             metrics: metrics.clone(),
             effects: Box::new(effects),
             broken: broken.clone(),
+            vital: vital("the writer"),
         };
         let (ledger, writer) =
             Ledger::start(parts, work).map_err(|error| format!("the writer thread could not be started: {error}"))?;
@@ -133,22 +143,34 @@ impl Engine {
             bell.clone(),
             in_flight_max,
         );
-        let notice = Arc::new(janitor::Notice::default());
         jobs.notify_one();
         let tasks = vec![
-            tokio::spawn(scheduler.run(hearing)),
-            tokio::spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
-            tokio::spawn(janitor::measure(store.clone(), clock.clone(), work)),
-            tokio::spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
-            tokio::spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
+            vital("the scheduler").spawn(scheduler.run(hearing)),
+            vital("the janitor").spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
+            vital("the measuring").spawn(janitor::measure(store.clone(), clock.clone(), work)),
+            vital("replays").spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
+            vital("expiry").spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
         ];
-        let engine =
-            Engine { store, clock, random, courier, feeds, metrics, notice, work, broken, in_flight_max, bell, ledger };
+        let engine = Engine {
+            store,
+            clock,
+            random,
+            courier,
+            feeds,
+            metrics,
+            notice,
+            work,
+            broken,
+            crashed,
+            in_flight_max,
+            bell,
+            ledger,
+        };
         Ok((engine, Running { writer, tasks }))
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Order) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
+    pub async fn apply(&self, order: Box<Order>) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
         self.ledger.apply(order).await
     }
 

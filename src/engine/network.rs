@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
@@ -13,7 +13,8 @@ use std::str::FromStr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 /// Connections that the kernel holds ready until they are accepted; the kernel cuts it to its own `somaxconn`.
 pub const LISTEN_BACKLOG: u32 = 1_024;
@@ -71,6 +72,11 @@ pub trait Network: Send + Sync {
     fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
 
+/// Questions to the system's resolver at once; each has a thread. tokio has 512 of them, for files and reads too.
+const RESOLVING_MAX: usize = 128;
+
+static RESOLVING: Semaphore = Semaphore::const_new(RESOLVING_MAX);
+
 /// The machine's own network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealNetwork;
@@ -86,8 +92,16 @@ impl Network for RealNetwork {
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
+            // The system's resolver blocks a thread for as long as it likes, also after nobody waits any more: where it
+            // hangs, reads of the store must still find one.
+            let permit = RESOLVING.acquire().await.map_err(io::Error::other)?;
+            let name = host.to_owned();
+            let asked = tokio::task::spawn_blocking(move || {
+                let _until_it_answers = permit;
+                (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>)
+            });
             let mut found: Vec<IpAddr> = Vec::new();
-            for addr in lookup_host((host, port)).await? {
+            for addr in asked.await.map_err(io::Error::other)?? {
                 if !found.contains(&addr.ip()) {
                     found.push(addr.ip());
                 }

@@ -47,17 +47,18 @@ impl Engine {
             let detail = "too many publishes wait to be written; further ones are refused until storage keeps up";
             reasons.push(Reason::new("queue_full", detail));
         }
-        if self.notice.clock_distrusted.load(Ordering::Relaxed) {
-            let detail = "the clock jumped: retention is stopped until the clocks agree for an hour, or until \
-                          `postrider doctor --accept-clock` says that it is right";
-            reasons.push(Reason::new("clock_distrusted", detail));
-        }
         reasons
     }
 
     /// What does not stop the daemon, but somebody should look at.
     pub fn warnings(&self) -> Vec<Reason> {
         let mut warnings = Vec::new();
+        // Events are taken and sent all the same.
+        if self.notice.clock_distrusted.load(Ordering::Relaxed) {
+            let detail = "the clock jumped, or is behind what is stored: receivers may refuse signatures as too old, and retention is stopped until the \
+                          clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
+            warnings.push(Reason::new("clock_distrusted", detail));
+        }
         let mut warn = |code, count: i64, what: &str| {
             if count > 0 {
                 let words = if count == 1 { "webhook" } else { "webhooks" };

@@ -61,7 +61,7 @@ async fn step(job: &Job, allowance: &mut Allowance, ledger: &Ledger, now: Time) 
     if job.exhausted {
         if job.delivered + job.failed >= job.created {
             let done = Job { status: JobStatus::Done, finished_at: Some(now), ..job.clone() };
-            let _ = ledger.apply(Order::internal(Command::SaveJob(Box::new(done)))).await;
+            let _ = ledger.apply(Box::new(Order::internal(Command::SaveJob(Box::new(done))))).await;
         }
         return false;
     }
@@ -78,7 +78,8 @@ async fn step(job: &Job, allowance: &mut Allowance, ledger: &Ledger, now: Time) 
         return false;
     }
     let before = job.created;
-    match ledger.apply(Order::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max })).await {
+    let advance = Order::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
+    match ledger.apply(Box::new(advance)).await {
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {
                 allowance.left -= after.created.saturating_sub(before) as f64;

@@ -119,6 +119,8 @@ fn http1() -> http1::Builder {
     builder
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
+        // Answers are short: copied behind their head they go out in one plain write.
+        .writev(false)
         // A peer may close its side after its last request and still wait for the answer.
         .half_close(true)
         // The watch keeps all deadlines.

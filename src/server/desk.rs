@@ -147,7 +147,7 @@ impl Desk {
         loop {
             step = match step {
                 Step::Reply(reply) => return Ok(reply),
-                Step::Apply { order, then } => match self.engine.apply(*order).await {
+                Step::Apply { order, then } => match self.engine.apply(order).await {
                     Ok(Err(Refusal::Stale)) if stale < STALE_TRIES => {
                         stale += 1;
                         self.handle(&call, pass, since).await?
@@ -156,9 +156,9 @@ impl Desk {
                     Err(busy) => return Err(busy_fault(busy)),
                 },
                 Step::Test { trial, then } => {
-                    let attempt =
-                        self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone()).await;
-                    then(attempt)?
+                    let trying = self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone());
+                    // On the heap, because it is large and rare: every connection would carry room for it.
+                    then(Box::pin(trying).await)?
                 }
                 Step::Wait { webhook, until } => {
                     let notify = commits.get_or_insert_with(|| self.engine.feeds.of(webhook));
@@ -203,10 +203,6 @@ impl Vitals for Desk {
 
     fn warnings(&self) -> Vec<Trouble> {
         self.engine.warnings().into_iter().map(trouble).collect()
-    }
-
-    fn accept_clock(&self) {
-        self.engine.notice.accept_clock();
     }
 
     fn metrics(&self) -> String {

@@ -133,6 +133,8 @@ pub enum Command {
     SaveJob(Box<Job>),
     /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.
     Note(Deed),
+    /// Somebody says that the clock is right: noted in the audit, and retention goes on once that is durable. Receipt: `Done`.
+    AcceptClock,
     /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
     KeepAnswer { body: Bytes },
 }

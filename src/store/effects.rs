@@ -92,6 +92,8 @@ pub struct Effects {
     pub ends: Option<Time>,
     /// Replay jobs that have more to do.
     pub jobs: bool,
+    /// Somebody says that the clock is right.
+    pub clock_accepted: bool,
     /// Files that failed and were reopened, in words, for the log.
     pub failures: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl Effects {
         self.newest = self.newest.max(other.newest);
         self.ends = [self.ends, other.ends].into_iter().flatten().min();
         self.jobs |= other.jobs;
+        self.clock_accepted |= other.clock_accepted;
         self.failures.extend(other.failures);
     }
 }

@@ -54,7 +54,6 @@ impl Vitals for Quiet {
     fn warnings(&self) -> Vec<Trouble> {
         Vec::new()
     }
-    fn accept_clock(&self) {}
     fn metrics(&self) -> String {
         String::new()
     }
@@ -95,6 +94,7 @@ fn settings() -> ApiSettings {
         policy: Policy::default(),
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
+        description: Default::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows that the simulation has teeth: each patch of tests/mutants/ breaks one promise in a copy of the tree, and the
-# simulation must fail there within its bounded run. A patch that no longer applies, or does not compile, is an error of its
-# own: it has to be brought up to date, because it shows nothing.
+# simulation must fail there, by its own verdict, on seeds that the unbroken tree passes. A patch that no longer applies, or
+# does not compile, is an error of its own: it has to be brought up to date, because it shows nothing.
 #
 # tests/mutants/run.sh tests/mutants/lost_wake_up.patch runs one; POSTRIDER_MUTANT_HOURS is how long a mutant may survive.
 set -euo pipefail
@@ -38,23 +38,56 @@ complain() {
     verdict=1
 }
 
-judge() {
-    local patch=$1 name began
-    name=$(basename "$patch" .patch)
+# A copy of the tree to build in. What was built last may have been another mutant, whose files are newer than these.
+fresh_copy() {
     rm -rf "$work/mutant"
     cp -rp "$work/tree" "$work/mutant"
+    touch "$work/mutant/src/lib.rs"
+}
+
+compile() {
+    (cd "$work/mutant" && "${build[@]}" --no-run) > "$work/build.log" 2>&1
+}
+
+simulate() {
+    (cd "$work/mutant" && "${build[@]}" -- --nocapture nothing_accepted) > "$work/run.log" 2>&1
+}
+
+# The unbroken tree: what is found in a mutant is the mutant's.
+stand() {
+    local began=$SECONDS
+    fresh_copy
+    if ! compile; then
+        tail -n 40 "$work/build.log"
+        complain "the tree itself" "does not compile"
+        return 1
+    fi
+    if ! simulate; then
+        tail -n 40 "$work/run.log"
+        complain "the tree itself" "fails: no mutant would show anything"
+        return 1
+    fi
+    printf 'the tree itself: passes (%s s): %s\n' "$((SECONDS - began))" "$(grep '^simulated' "$work/run.log")"
+}
+
+judge() {
+    local patch=$1 name began built
+    name=$(basename "$patch" .patch)
+    fresh_copy
     if ! patch --directory "$work/mutant" --strip 1 --fuzz 3 --quiet --no-backup-if-mismatch < "$patch" > "$work/patch.log" 2>&1; then
         cat "$work/patch.log"
         complain "$name" "the patch no longer applies: bring it up to date with the source"
         return
     fi
-    if ! (cd "$work/mutant" && "${build[@]}" --no-run) > "$work/build.log" 2>&1; then
+    began=$SECONDS
+    if ! compile; then
         tail -n 40 "$work/build.log"
         complain "$name" "the mutant does not compile: bring the patch up to date with the source"
         return
     fi
+    built=$((SECONDS - began))
     began=$SECONDS
-    if (cd "$work/mutant" && "${build[@]}" -- --nocapture nothing_accepted) > "$work/run.log" 2>&1; then
+    if simulate; then
         grep '^simulated' "$work/run.log" || true
         complain "$name" "SURVIVED: the simulation did not notice (head: $(head -n 1 "$patch"))"
         return
@@ -64,10 +97,11 @@ judge() {
         complain "$name" "the simulation ended without a verdict"
         return
     fi
-    printf '%s: found after %s s: %s\n' "$name" "$((SECONDS - began))" \
+    printf '%s: compiled in %s s, found after %s s: %s\n' "$name" "$built" "$((SECONDS - began))" \
         "$(grep -A 1 'runs failed; the first is' "$work/run.log" | tail -n 1 | cut -c 1-160)"
 }
 
+stand
 for patch in "${patches[@]}"; do
     judge "$(realpath "$patch")"
 done

@@ -36,6 +36,8 @@ struct Platter {
     next_file: u64,
     /// Changes and syncs that still succeed; none: all.
     fuse: Option<u64>,
+    /// The fuse to be lit when a file next gets its final name in this folder.
+    tinder: Option<(&'static str, u64)>,
     dead: bool,
     /// Syncs until one fails, once.
     failing_sync: Option<u64>,
@@ -81,6 +83,7 @@ impl FaultyDisk {
             folder_changes: Vec::new(),
             next_file,
             fuse: None,
+            tinder: None,
             dead: false,
             failing_sync: None,
             sync_has_failed: false,
@@ -100,6 +103,11 @@ impl FaultyDisk {
     /// The power fails at the operation after so many more changes or syncs; none: it does not.
     pub fn set_fuse(&self, operations: Option<u64>) {
         self.lock().fuse = operations;
+    }
+
+    /// The power fails so many operations after a file has next got its final name in a folder; none: it does not.
+    pub fn set_fuse_at_rename(&self, tinder: Option<(&'static str, u64)>) {
+        self.lock().tinder = tinder;
     }
 
     /// The sync after `syncs` more fails, once.
@@ -459,6 +467,9 @@ impl Disk for FaultyDisk {
         match platter.step()? {
             Step::Go => {
                 platter.sync_folder(folder_of(to));
+                if let Some((_, operations)) = platter.tinder.take_if(|(folder, _)| *folder == folder_of(to)) {
+                    platter.fuse = Some(operations);
+                }
                 Ok(())
             }
             Step::Last(_) => Err(lost()),

@@ -3,13 +3,15 @@
 //! Invariant: whatever the disk did, what was answered with success is there; every other order of a batch is there or not
 //! there together with all that went into the same file.
 
+mod checkpoints;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use postrider::store::upkeep::Upkeep;
-use postrider::store::{self, Applied, Batch, Command, Disk, Opened, Options, Order, Refusal, open};
+use postrider::store::{Applied, Batch, Command, Disk, Opened, Options, Order, Refusal, open};
 
 use super::check;
 use super::disk::FaultyDisk;
@@ -272,39 +274,6 @@ impl World {
             return Ok(Step::Cut);
         }
         self.open(Pending::Nothing)?;
-        Ok(Step::Done)
-    }
-
-    /// Makes a checkpoint due: batches go on until it is run, or the writer can wait no longer.
-    fn call_checkpoint(&mut self) -> Check<Step> {
-        let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
-        let called = opened.writer.call_checkpoint();
-        self.after_checkpoint(called)
-    }
-
-    /// Runs the checkpoint that is due, if one is.
-    fn run_checkpoint(&mut self) -> Check<Step> {
-        let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
-        let checked = opened.writer.take_checkpoint().map_or(Ok(()), |checkpoint| checkpoint.run());
-        if let Err(error) = &checked {
-            opened.writer.checkpoint_failed(error);
-        }
-        self.after_checkpoint(checked)
-    }
-
-    /// Makes redb's own what the journal holds.
-    pub fn checkpoint(&mut self) -> Check<Step> {
-        let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
-        let checked = opened.writer.checkpoint();
-        self.after_checkpoint(checked)
-    }
-
-    fn after_checkpoint(&mut self, checked: store::Result<()>) -> Check<Step> {
-        if self.has_ended() {
-            self.cut(Pending::Nothing)?;
-            return Ok(Step::Cut);
-        }
-        ensure!(checked.is_ok() || self.is_faulty(), "a checkpoint failed: {checked:?}");
         Ok(Step::Done)
     }
 

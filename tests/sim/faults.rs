@@ -1,10 +1,12 @@
 //! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a network
-//! that loses or delays, a resolver that fails. One at a time, but for what happens while the daemon starts again.
+//! that loses or delays, a resolver that fails. One at a time, but for what happens while the daemon starts again, and for a
+//! power cut that waits for the next partition to begin.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
+use postrider::store::shelf::PARTITIONS;
 use turmoil::Sim;
 
 use super::book::{Book, Kind};
@@ -18,6 +20,9 @@ const FUSE_WAIT_MS: i64 = 300_000;
 const STOP_MS_MAX: i64 = 30_000;
 /// A daemon that is started accepts requests within this time.
 const START_MS_MAX: i64 = 10_000;
+
+/// The operations of the disk from a partition's beginning until all that it changed elsewhere is safe, about.
+const PARTITION_OPERATIONS: u64 = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -131,6 +136,13 @@ impl Faults {
         }
     }
 
+    /// Nothing that was laid goes off any more.
+    pub fn calm(&self) {
+        let disk = self.machine.disk.borrow();
+        disk.set_fuse(None);
+        disk.set_fuse_at_rename(None);
+    }
+
     fn rest(&mut self, now: i64) {
         // Mostly soon again, sometimes not for a long time.
         let (from, to) = if self.rng.chance(85) { (5_000, 150_000) } else { (300_000, 3_600_000) };
@@ -205,6 +217,7 @@ impl Faults {
 
     /// The daemon is no more. What its disk holds then depends on whether the power failed.
     fn go_down(&mut self, sim: &mut Sim<'_>, now: i64, kind: Kind, power: bool) {
+        self.end_with_it(sim, now);
         let old = self.machine.disk.borrow().clone();
         let new = if power { old.cut() } else { old.kill() };
         sim.crash(DAEMON);
@@ -221,6 +234,26 @@ impl Faults {
             _ => self.rng.within(100, 20_000),
         };
         self.state = State::Down { until: now + wait as i64 };
+    }
+
+    /// What else was wrong is over when the daemon goes down: one accident at a time.
+    fn end_with_it(&mut self, sim: &mut Sim<'_>, now: i64) {
+        match self.state {
+            State::Full { .. } | State::Unread { .. } => self.book.borrow_mut().end(Kind::Disk, now + 15_000),
+            State::Split { .. } => {
+                sim.repair(DAEMON, OUTSIDE);
+                self.book.borrow_mut().end(Kind::Network, now);
+            }
+            State::Held { .. } => {
+                sim.release(DAEMON, OUTSIDE);
+                self.book.borrow_mut().end(Kind::Network, now + 1_000);
+            }
+            State::Unresolved { .. } => {
+                self.machine.network.resolver_is_down.store(false, Ordering::Relaxed);
+                self.book.borrow_mut().end(Kind::Network, now);
+            }
+            _ => {}
+        }
     }
 
     fn start(&mut self, sim: &mut Sim<'_>, now: i64) {
@@ -241,7 +274,11 @@ impl Faults {
                 book.end(Kind::Stop, now);
             }
             drop(book);
-            self.machine.disk.borrow().set_fuse(None);
+            let disk = self.machine.disk.borrow().clone();
+            disk.set_fuse(None);
+            // A partition that begins touches three files, one after the other.
+            let lays = self.rng.chance(50);
+            disk.set_fuse_at_rename(lays.then(|| (PARTITIONS, self.rng.below(PARTITION_OPERATIONS))));
             self.rest(now);
         } else if now - since > START_MS_MAX {
             self.book.borrow_mut().fault(now, "it does not come up".to_owned());

@@ -19,6 +19,9 @@ const REPEATED_AFTER_MS: (u64, u64) = (1_000, IDEMPOTENCY_MS as u64 - 600_000);
 /// Nothing is repeated so shortly before its window ends.
 const WINDOW_EDGE_MS: i64 = 120_000;
 
+/// A key of an event of several hundred kilobytes begins with this.
+const LARGE: &str = "large";
+
 /// What every part of the world outside shares.
 #[derive(Clone)]
 pub struct Outside {
@@ -32,9 +35,15 @@ pub struct Outside {
 /// The filling of an event's data: it follows from the key, so that a receiver can tell whether a byte was changed.
 pub fn fill_of(key: &str) -> Value {
     let mut rng = Rng::new(key.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
-    let length = if rng.chance(3) { rng.within(7_000, 20_000) } else { rng.within(0, 300) };
+    let is_large = key.starts_with(LARGE);
+    let times = if is_large { rng.within(250, 450) } else { 1 };
+    let length = match rng.chance(3) {
+        _ if is_large => 2_000,
+        true => rng.within(7_000, 20_000),
+        false => rng.within(0, 300),
+    };
     let text: String = (0..length).map(|_| char::from(b'a' + rng.below(26) as u8)).collect();
-    Value::String(text)
+    Value::String(text.repeat(times as usize))
 }
 
 struct Draft {
@@ -58,11 +67,12 @@ impl Producer {
 
     pub async fn run(mut self) {
         while !self.outside.is_over.get() {
-            match self.rng.below(10) {
+            match self.rng.below(100) {
                 // Nothing for a while: whoever forgets to wake somebody is not helped by the next event.
-                0..6 => sleep_ms(self.rng.within(60_000, 900_000)).await,
-                6..8 => self.trickle().await,
-                8 => self.burst().await,
+                0..60 => sleep_ms(self.rng.within(60_000, 900_000)).await,
+                60..80 => self.trickle().await,
+                80..90 => self.burst().await,
+                90 => self.flood().await,
                 _ => self.batch().await,
             }
         }
@@ -83,6 +93,16 @@ impl Producer {
             if self.rng.chance(30) {
                 sleep_ms(self.rng.within(1, 300)).await;
             }
+        }
+        sleep_ms(5_000).await;
+    }
+
+    /// More bytes than the store gathers in memory: a partition may begin in the middle of it.
+    async fn flood(&mut self) {
+        for number in 0..self.rng.within(14, 30) {
+            let draft = if number < 8 { self.large_draft() } else { self.draft() };
+            self.send(draft);
+            sleep_ms(self.rng.within(1, 60)).await;
         }
         sleep_ms(5_000).await;
     }
@@ -128,7 +148,15 @@ impl Producer {
 
     fn draft(&mut self) -> Draft {
         self.made += 1;
-        let key = format!("{}-{}", self.name, self.made);
+        self.draft_of(format!("{}-{}", self.name, self.made))
+    }
+
+    fn large_draft(&mut self) -> Draft {
+        self.made += 1;
+        self.draft_of(format!("{LARGE}-{}-{}", self.name, self.made))
+    }
+
+    fn draft_of(&mut self, key: String) -> Draft {
         let event_type = self.rng.pick(&TYPES);
         let queue = self.rng.below(QUEUES);
         let mut body = json!({

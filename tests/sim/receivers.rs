@@ -190,7 +190,8 @@ impl Receiver {
         let queue = data["queue"].as_u64().unwrap_or(0);
         let mut book = self.book.borrow_mut();
         if key.is_empty() || data["fill"] != fill_of(&key) {
-            book.fault(now, format!("{} got altered bytes: {}", self.number, String::from_utf8_lossy(body)));
+            let beginning = String::from_utf8_lossy(&body[..body.len().min(1_000)]).into_owned();
+            book.fault(now, format!("{} got altered bytes, {} of them: {beginning}", self.number, body.len()));
         }
         if !is_signed(&text("webhook-id"), &text("webhook-timestamp"), &text("webhook-signature"), body) {
             book.fault(now, format!("{} got {key} with a wrong signature", self.number));

@@ -19,7 +19,7 @@ use super::users::{Handler, Reader};
 use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 
 /// Simulated time advances in steps of this length; messages are delivered between two.
-const TICK_MS: u64 = 100;
+const TICK_MS: u64 = 200;
 const PRODUCERS: u64 = 3;
 /// Once everything is well, all that is left is done within this time.
 const REST_MS: i64 = 2 * 3_600_000;
@@ -67,7 +67,7 @@ pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
         .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
         .epoch(UNIX_EPOCH + Duration::from_millis(START.0 as u64))
         .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(150))
+        .max_message_latency(Duration::from_millis(300))
         .tcp_capacity(4_096)
         .ephemeral_ports(10_000..=u16::MAX)
         .rng_seed(rng.next())
@@ -101,6 +101,7 @@ pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
         if now >= end_ms && !outside.is_over.get() && faults.is_quiet() {
             book.borrow_mut().trace(now, "everything becomes well");
             outside.is_over.set(true);
+            faults.calm();
             *is_healed.borrow_mut() = true;
         }
         if now > end_ms + 3 * REST_MS {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# kill -9 of the real binary on a real file under load, 15 times, and then SIGTERM (kill.py). Prints what was accepted, what came
+# kill -9 of the real binary on a real file under load, 50 times, and then SIGTERM (kill.py). Prints what was accepted, what came
 # more than once, and how fast it was ready again; fails if anything accepted is unreadable or undelivered, or if more came
 # again than was under way.
 #
@@ -12,4 +12,4 @@ bin=${POSTRIDER_BIN:-target/release/postrider}
 if [ ! -x "$bin" ]; then
     cargo build --release
 fi
-python3 tests/suites/kill.py "$bin" "${KILLS:-15}" "${SEED:-$((RANDOM * 32768 + RANDOM))}"
+python3 tests/suites/kill.py "$bin" "${KILLS:-50}" "${SEED:-$((RANDOM * 32768 + RANDOM))}"

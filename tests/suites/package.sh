@@ -80,7 +80,9 @@ python3 tests/suites/package.py "$work/root"
 echo "--- the backup's script"
 mkdir -p "$work/fake/bin" "$work/fake/lib/postrider" "$work/backups"
 cp "$work/root/usr/lib/postrider/backup" "$work/fake/lib/postrider/"
-printf '#!/bin/sh\n[ "$1" = backup ] && [ ! -e "$2" ] && mkdir "$2" && [ ! -e %s/broken ]\n' "$work" >"$work/fake/bin/postrider"
+# What one that fails leaves is called partial.
+printf '#!/bin/sh\n[ "$1" = backup ] && [ ! -e "$2" ] && mkdir "$2.partial" && [ ! -e %s/broken ] && mv "$2.partial" "$2"\n' \
+    "$work" >"$work/fake/bin/postrider"
 chmod +x "$work/fake/bin/postrider"
 for day in 01 02 03 04; do mkdir "$work/backups/2026-01-${day}T031500Z"; done
 mkdir "$work/backups/mine"
@@ -94,6 +96,38 @@ touch "$work/broken"
 if backup; then fail "a failing backup was not told"; fi
 # shellcheck disable=SC2012
 [ "$(ls "$work/backups" | grep -vc partial)" = 4 ] || fail "a failed backup changed what is kept"
+
+echo "--- restored by root for somebody else"
+if [ "$(id -u)" = 0 ]; then
+    # As a service with DynamicUser= has it: its directory is another user's, or a link whose end was moved away.
+    store=$work/store
+    bin() { env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" "$@" >"$work/said" 2>&1; }
+    env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" serve --data-dir "$store" --listen 127.0.0.1:0 \
+        >"$work/out" 2>"$work/log" &
+    daemon=$!
+    for _ in $(seq 1 300); do
+        grep -q '^postrider: listening on ' "$work/out" && break
+        sleep 0.1
+    done
+    bin backup --data-dir "$store" "$work/copy" || fail "no backup: $(cat "$work/said")"
+    kill "$daemon"
+    wait "$daemon"
+    mkdir -m 0700 "$work/private"
+    ln -s private/theirs "$work/theirs"
+    bin restore "$work/copy" --data-dir "$work/theirs" || fail "not restored behind a link: $(cat "$work/said")"
+    [ -e "$work/private/theirs/state.redb" ] || fail "restored elsewhere: $(cat "$work/said")"
+    rm -r "$work/private/theirs"
+    mkdir -m 0700 "$work/private/theirs"
+    chown 65490:65490 "$work/private/theirs"
+    for verb in "restore $work/copy" compact "key rotate-master"; do
+        # shellcheck disable=SC2086
+        bin $verb --data-dir "$work/theirs" || fail "$verb: $(cat "$work/said")"
+        others=$(find "$work/private/theirs" ! -user 65490)
+        [ -z "$others" ] || fail "after $verb these are not the directory's owner's: $others"
+    done
+else
+    fail "run this as root: only root may give files to somebody else"
+fi
 
 echo "--- installed, removed, purged"
 if [ "$(id -u)" = 0 ]; then
@@ -127,8 +161,13 @@ else
 fi
 
 echo "--- the static tarball"
-tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile dev "$work")
+tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile dev "$work" 2>"$work/said") ||
+    { cat "$work/said" >&2; fail "no tarball"; }
 echo "$(basename "$tarball")"
+case $tarball in
+    *-musl.tar.gz) ;;
+    *) grep -q '^no musl here (.* brings it)' "$work/said" || fail "it does not say why it is not musl: $(cat "$work/said")" ;;
+esac
 mkdir "$work/static"
 tar -xzf "$tarball" -C "$work/static" --strip-components 1
 if ldd "$work/static/usr/bin/postrider" >"$work/ldd" 2>&1 && ! grep -q 'statically linked' "$work/ldd"; then

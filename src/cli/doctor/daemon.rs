@@ -58,6 +58,9 @@ fn readiness(ready: &Value) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok("daemon", "it is ready"));
     }
+    // The other warnings are about webhooks, which are told one by one.
+    let jumped = each("warnings").into_iter().find(|row| row["code"] == "clock_distrusted");
+    findings.extend(jumped.map(|row| Finding::fail("clock", text(&row, "detail"), fix_of("clock_distrusted"))));
     findings
 }
 
@@ -146,6 +149,11 @@ mod tests {
         let found = readiness(&ready);
         assert_eq!((found.len(), found[0].grade, found[0].detail.as_str()), (1, Grade::Fail, "the disk is full"));
         assert_eq!(readiness(&json!({ "reasons": [] }))[0].grade, Grade::Ok);
+        let warning =
+            |code: &str| json!({ "reasons": [], "warnings": [{ "code": code, "detail": "the clock jumped" }] });
+        let found = readiness(&warning("clock_distrusted"));
+        assert_eq!((found.len(), found[1].check, found[1].grade), (2, "clock", Grade::Fail));
+        assert_eq!(readiness(&warning("webhooks_paused")).len(), 1);
     }
 
     #[test]

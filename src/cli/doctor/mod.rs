@@ -10,18 +10,16 @@ mod finding;
 mod machine;
 mod webhooks;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use self::finding::{Finding, report};
 use super::client::{Call, Client};
+use super::config::data_dir_of;
 use super::screen::Output;
 use super::{Exit, SettingsFlags};
-use crate::config::{self, Listen, Loaded, Origin, Settings};
-
-/// Where the packaged service keeps its data, for a doctor that is started by hand beside it.
-const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
+use crate::config::{self, Listen, Loaded, Settings};
 
 /// Say what is wrong and what to do about it: settings, files, disk, clock, DNS, the daemon, failing webhooks
 #[derive(Args, Debug)]
@@ -97,12 +95,7 @@ struct Site {
 impl Site {
     fn of(loaded: &Loaded) -> Site {
         let settings = loaded.settings.clone();
-        let nobody_says = *loaded.origin("data_dir") == Origin::Default;
-        let of_service = Path::new(SERVICE_DATA_DIR);
-        let data_dir = match nobody_says && !settings.data_dir.exists() && of_service.exists() {
-            true => of_service.to_owned(),
-            false => settings.data_dir.clone(),
-        };
+        let data_dir = data_dir_of(loaded).to_owned();
         Site { settings, data_dir }
     }
 

@@ -227,7 +227,7 @@ impl Scheduler {
         let prepared = self.prepare(&webhook, now);
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
         self.flying.spawn(async move {
-            let finished = courier.carry(&dispatch, &webhook, prepared).await;
+            let finished = courier.carry_on(&dispatch, &webhook, prepared).await;
             courier.show(&dispatch, &finished);
             if webhook.handshake {
                 let grant = courier.handshakes.grant(&webhook, courier.clock.now());

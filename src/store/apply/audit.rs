@@ -56,6 +56,15 @@ impl OnState<'_> {
         Ok(Receipt::Done)
     }
 
+    /// It is the daemon's clock, and so stands in the audit of whoever says it.
+    pub(super) fn accept_clock(&mut self, by: Option<&Caller>) -> Judged<Receipt> {
+        if let Some(by) = by {
+            self.note(Some(by), About::organization(by.reach.org), "clock.accept", "clock", json!({}));
+        }
+        self.effects.clock_accepted = true;
+        Ok(Receipt::Done)
+    }
+
     /// A kept answer that shows a secret is shown again: that is a reading like any other.
     pub(super) fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {

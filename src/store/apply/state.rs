@@ -76,6 +76,7 @@ impl OnState<'_> {
             Command::CancelJob { id } => self.cancel_job(by, *id),
             Command::SaveJob(job) => self.save_job(job),
             Command::Note(deed) => self.note_deed(by, deed),
+            Command::AcceptClock => self.accept_clock(by),
             Command::KeepAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
             _ => Err(Refusal::Failed("a command of a partition reached the state file".into()).into()),
         }

@@ -21,6 +21,9 @@ use crate::disk::FaultyDisk;
 /// How long a stop waits for requests under way.
 const STOP: Duration = Duration::from_secs(10);
 
+/// Puts something else in the place of a part of the world.
+pub type ChangeWorld = Arc<dyn Fn(&mut World) + Send + Sync>;
+
 pub struct TestDaemon {
     pub clock: Arc<HandClock>,
     pub settings: Settings,
@@ -28,6 +31,7 @@ pub struct TestDaemon {
     pub client: Client,
     /// Instead of the directory.
     pub disk: Option<FaultyDisk>,
+    world: Option<ChangeWorld>,
     daemon: Option<Daemon>,
     folder: TempDir,
 }
@@ -48,29 +52,40 @@ impl TestDaemon {
 
     /// With settings that differ from those of `start`.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> TestDaemon {
-        TestDaemon::over(None, change).await
+        TestDaemon::over(None, None, change).await
     }
 
     /// On a disk that does as it is told; only the keys are in the directory.
     pub async fn on(disk: FaultyDisk, change: impl FnOnce(&mut Settings)) -> TestDaemon {
-        TestDaemon::over(Some(disk), change).await
+        TestDaemon::over(Some(disk), None, change).await
     }
 
-    async fn over(disk: Option<FaultyDisk>, change: impl FnOnce(&mut Settings)) -> TestDaemon {
+    /// On a store that is there already, with its first key.
+    pub async fn on_found(folder: TempDir, key: String) -> TestDaemon {
+        let (settings, clock) = (settings_in(&folder), Arc::new(HandClock::at(START)));
+        let daemon = run(&settings, &clock, None, None).await;
+        let client = client_of(&daemon, key);
+        TestDaemon { clock, settings, client, disk: None, world: None, daemon: Some(daemon), folder }
+    }
+
+    /// In a world that differs from the one of `start`.
+    pub async fn within(world: impl Fn(&mut World) + Send + Sync + 'static) -> TestDaemon {
+        TestDaemon::over(None, Some(Arc::new(world)), |_| {}).await
+    }
+
+    async fn over(
+        disk: Option<FaultyDisk>,
+        world: Option<ChangeWorld>,
+        change: impl FnOnce(&mut Settings),
+    ) -> TestDaemon {
         let folder = tempfile::tempdir().expect("a directory");
-        let mut settings = Settings {
-            data_dir: folder.path().to_owned(),
-            listen: config::Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
-            ..Settings::default()
-        };
-        settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
-        settings.min_free_bytes = 0;
+        let mut settings = settings_in(&folder);
         change(&mut settings);
         let clock = Arc::new(HandClock::at(START));
-        let daemon = run(&settings, &clock, disk.as_ref()).await;
+        let daemon = run(&settings, &clock, disk.as_ref(), world.as_ref()).await;
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
         let client = client_of(&daemon, key);
-        TestDaemon { clock, settings, client, disk, daemon: Some(daemon), folder }
+        TestDaemon { clock, settings, client, disk, world, daemon: Some(daemon), folder }
     }
 
     /// Stops as SIGTERM does and starts again on the same data, on another port.
@@ -87,7 +102,7 @@ impl TestDaemon {
     }
 
     pub async fn start_again(&mut self) {
-        let daemon = run(&self.settings, &self.clock, self.disk.as_ref()).await;
+        let daemon = run(&self.settings, &self.clock, self.disk.as_ref(), self.world.as_ref()).await;
         self.client = client_of(&daemon, self.client.key.clone());
         self.daemon = Some(daemon);
     }
@@ -95,6 +110,11 @@ impl TestDaemon {
     /// Comes once the disk has failed in a way that only a new start gets over.
     pub async fn is_broken(&self) {
         self.daemon.as_ref().expect("it runs").engine.broken.notified().await;
+    }
+
+    /// Comes once a part of the daemon has panicked that nothing goes on without.
+    pub async fn has_crashed(&self) {
+        self.daemon.as_ref().expect("it runs").engine.crashed.notified().await;
     }
 
     /// Where the store lies.
@@ -177,12 +197,29 @@ pub fn time(value: &Value, member: &str) -> postrider::model::Time {
     text(value, member).parse().unwrap_or_else(|_| panic!("no time {member} in {value}"))
 }
 
-async fn run(settings: &Settings, clock: &Arc<HandClock>, disk: Option<&FaultyDisk>) -> Daemon {
+/// Default settings, but for loopback receivers, which are allowed.
+fn settings_in(folder: &TempDir) -> Settings {
+    let mut settings = Settings {
+        data_dir: folder.path().to_owned(),
+        listen: config::Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
+        ..Settings::default()
+    };
+    settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
+    settings.min_free_bytes = 0;
+    settings
+}
+
+async fn run(
+    settings: &Settings,
+    clock: &Arc<HandClock>,
+    disk: Option<&FaultyDisk>,
+    change: Option<&ChangeWorld>,
+) -> Daemon {
     let disk: Arc<dyn Disk> = match disk {
         Some(disk) => Arc::new(disk.clone()),
         None => take(&settings.data_dir).expect("the data directory"),
     };
-    let world = World {
+    let mut world = World {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),
         network: Arc::new(RealNetwork),
@@ -191,6 +228,9 @@ async fn run(settings: &Settings, clock: &Arc<HandClock>, disk: Option<&FaultyDi
         limits: Limits::default(),
         listeners: Vec::new(),
     };
+    if let Some(change) = change {
+        change(&mut world);
+    }
     Daemon::start(settings, world).await.expect("the daemon starts")
 }
 

@@ -1,0 +1,81 @@
+//! What is done to a store that no daemon has.
+//!
+//! Invariant: whoever does it, all files of a data directory belong afterwards to whom the directory belongs, so that the
+//! daemon can open them. An administrator does it as root, and the daemon is somebody else.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::path::Path;
+
+use crate::config::{Secret, Settings};
+use crate::engine::clock::SystemRandomness;
+use crate::store::compact::Compacted;
+use crate::store::shelf::{PARTITIONS, STATE_FILE};
+use crate::store::verify::{OnProgress, Report};
+use crate::store::{self, RealDisk};
+
+use super::keys::{self, Rotated};
+use super::{Error, held, take};
+
+/// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
+///
+/// # Errors
+/// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
+pub fn rotate_master_key(settings: &Settings, new: Option<&Secret>) -> Result<Rotated, Error> {
+    has_store(&settings.data_dir)?;
+    let disk = take(&settings.data_dir)?;
+    let rotated = keys::rotate_master(settings, new, &*disk, &SystemRandomness::default());
+    hand_over(&settings.data_dir).and(rotated)
+}
+
+/// Gives back what the files of a store hold and no row needs, while no daemon has it.
+///
+/// # Errors
+/// There is no store, a daemon runs on it, or a file fails; all files are whole.
+pub fn compact(settings: &Settings, progress: store::backup::OnProgress<'_>) -> Result<Compacted, Error> {
+    has_store(&settings.data_dir)?;
+    let compacted = store::compact::compact(&*take(&settings.data_dir)?, progress);
+    hand_over(&settings.data_dir)?;
+    Ok(compacted?)
+}
+
+/// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
+/// changed.
+///
+/// # Errors
+/// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
+pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+    has_store(&settings.data_dir)?;
+    let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
+    let master_key = keys::kept_master_key(settings, &*disk)?;
+    Ok(store::verify::verify(disk, &master_key, progress)?)
+}
+
+/// # Errors
+/// There is none, or it may not be looked for.
+pub(super) fn has_store(data_dir: &Path) -> Result<(), Error> {
+    match data_dir.join(STATE_FILE).try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::NoStore(data_dir.display().to_string())),
+        Err(source) => Err(Error::Io { what: data_dir.display().to_string(), source }),
+    }
+}
+
+/// Gives the owner of a data directory what somebody else, who may, has put there.
+///
+/// # Errors
+/// What is there cannot be listed, or given.
+pub(super) fn hand_over(data_dir: &Path) -> Result<(), Error> {
+    let failed = |path: &Path, source| Error::Io { what: path.display().to_string(), source };
+    let owner = fs::metadata(data_dir).map_err(|error| failed(data_dir, error))?;
+    for folder in [data_dir.to_owned(), data_dir.join(PARTITIONS)] {
+        for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
+            let path = entry.map_err(|error| failed(&folder, error))?.path();
+            let is = fs::symlink_metadata(&path).map_err(|error| failed(&path, error))?;
+            if (is.uid(), is.gid()) != (owner.uid(), owner.gid()) {
+                lchown(&path, Some(owner.uid()), Some(owner.gid())).map_err(|error| failed(&path, error))?;
+            }
+        }
+    }
+    Ok(())
+}

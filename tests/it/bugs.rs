@@ -1,0 +1,148 @@
+//! What a bug of the daemon's own may cost, and a resolver that never answers: one attempt where only an attempt panics, and
+//! where a part panics that nothing goes on without, the process, which is started again. Never silence.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use postrider::engine::clock::Clock;
+use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, RealNetwork};
+use postrider::model::Time;
+use serde_json::json;
+
+use crate::support::{Receiver, TestDaemon, in_time};
+
+/// Connecting to this port panics.
+const BAD_PORT: u16 = 18_009;
+/// A resolver asked for this name never answers.
+const HANGING_NAME: &str = "hangs.example";
+
+struct BadNetwork;
+
+impl Network for BadNetwork {
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
+        assert_ne!(addr.port(), BAD_PORT, "as it should, for the test");
+        Box::pin(async move { RealNetwork.connect(addr).await })
+    }
+
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        match host {
+            HANGING_NAME => Box::pin(std::future::pending()),
+            _ => Box::pin(async move { RealNetwork.resolve(host, port).await }),
+        }
+    }
+
+    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { RealNetwork.listen(at).await })
+    }
+}
+
+/// A clock that panics when a thread asks for the time that it was told of.
+struct BadClock {
+    inner: Arc<dyn Clock>,
+    is_bad: Arc<AtomicBool>,
+    of_writer: bool,
+}
+
+impl BadClock {
+    fn look(&self) {
+        let is_writer = std::thread::current().name() == Some("writer");
+        let panics = is_writer == self.of_writer && self.is_bad.swap(false, Ordering::Relaxed);
+        assert!(!panics, "as it should, for the test");
+    }
+}
+
+impl Clock for BadClock {
+    fn now(&self) -> Time {
+        if self.of_writer && std::thread::current().name() == Some("writer") {
+            self.look();
+        }
+        self.inner.now()
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        self.inner.monotonic_ms()
+    }
+
+    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
+        if !self.of_writer {
+            self.look();
+        }
+        self.inner.sleep_until(time)
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
+    let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork)).await;
+    let receiver = Receiver::start().await;
+    let bad = daemon
+        .webhook(&format!("http://127.0.0.1:{BAD_PORT}/"), json!({ "retry_schedule_s": [], "event_types": ["bad"] }))
+        .await;
+    daemon.webhook(&receiver.url(), json!({ "event_types": ["good"] })).await;
+    for _ in 0..3 {
+        let event = daemon.publish("bad", json!({})).await;
+        let delivery = daemon.delivery_in(&event, "failed").await;
+        assert_eq!(delivery["last_outcome"], "request_error", "{delivery}");
+        assert_eq!(delivery["attempts"], 1, "{delivery}");
+        let event = daemon.publish("good", json!({})).await;
+        daemon.delivery_in(&event, "delivered").await;
+    }
+    assert_eq!(daemon.read_webhook(&bad).await["consecutive_failures"], 3);
+}
+
+#[tokio::test]
+async fn a_resolver_that_never_answers_costs_its_own_webhook_a_timeout() {
+    let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork)).await;
+    let receiver = Receiver::start().await;
+    let fields = json!({ "retry_schedule_s": [], "timeout_ms": 1_000, "event_types": ["hangs"] });
+    daemon.webhook(&format!("https://{HANGING_NAME}/"), fields).await;
+    daemon.webhook(&receiver.url(), json!({ "event_types": ["good"] })).await;
+    let mut hanging = Vec::new();
+    for _ in 0..30 {
+        hanging.push(daemon.publish("hangs", json!({})).await);
+    }
+    // Nobody waits for those.
+    let event = daemon.publish("good", json!({})).await;
+    daemon.delivery_in(&event, "delivered").await;
+    let delivery = daemon.delivery_in(&hanging[0], "failed").await;
+    assert_eq!(delivery["last_outcome"], "connect_timeout", "{delivery}");
+}
+
+/// Publishes, has `is_bad` do its work, and expects the end of the daemon; what was accepted is there at the next start.
+async fn crash(of_writer: bool) {
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let told = is_bad.clone();
+    let mut daemon = TestDaemon::within(move |world| {
+        world.clock = Arc::new(BadClock { inner: world.clock.clone(), is_bad: told.clone(), of_writer });
+    })
+    .await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let mut accepted = vec![daemon.publish("a", json!({})).await];
+    daemon.delivery_in(&accepted[0], "delivered").await;
+    is_bad.store(true, Ordering::Relaxed);
+    let answer = daemon.try_post("/v1/events", json!({ "type": "a", "data": {} })).await;
+    match answer.status.as_u16() {
+        202 => accepted.push(answer.json()),
+        status => assert!(status >= 500, "{status}"),
+    }
+    in_time("the daemon says that it must end", daemon.has_crashed()).await;
+    daemon.stop(Duration::ZERO).await;
+    daemon.start_again().await;
+    for event in &accepted {
+        daemon.delivery_in(event, "delivered").await;
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_ends_the_daemon_with_everything_kept() {
+    crash(true).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_panics_ends_the_daemon_with_everything_kept() {
+    crash(false).await;
+}

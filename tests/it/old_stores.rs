@@ -1,0 +1,113 @@
+//! Stores as earlier versions left them are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with what
+//! its API said then. A format that is changed needs a reader for these; none of them is ever made anew.
+//!
+//! `POSTRIDER_KEEP_STORE=name cargo test --test it old_stores` adds one, at a release that changes a format.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::text;
+use crate::support::{Receiver, TestDaemon};
+
+fn stores() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/stores")
+}
+
+fn tar(arguments: &[&str]) {
+    let done = Command::new("tar").args(arguments).status().expect("tar runs");
+    assert!(done.success(), "tar {arguments:?}");
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// What the API says of everything in the store.
+async fn said(daemon: &TestDaemon, paths: &[String]) -> Value {
+    let mut said = serde_json::Map::new();
+    for path in paths {
+        said.insert(path.clone(), daemon.get(path).await);
+    }
+    Value::Object(said)
+}
+
+/// A store with some of everything: delivered at once, after a failure, failed for good, and one that waits. Its folder goes
+/// into `name`.tar.gz, what the API says into `name`.json.
+async fn keep(name: &str) {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let well = daemon.webhook(&receiver.url(), json!({ "event_types": ["well"], "name": "well" })).await;
+    let ill =
+        daemon.webhook(&receiver.url(), json!({ "event_types": ["ill"], "name": "ill", "retry_schedule_s": [] })).await;
+    let paused = daemon.webhook(&receiver.url(), json!({ "event_types": ["later"], "name": "paused" })).await;
+    daemon.post(&format!("/v1/webhooks/{}/pause", text(&paused, "id")), json!({})).await;
+    let mut paths = Vec::new();
+    receiver.next_statuses([500]);
+    // One of them is kept in pieces.
+    let event = |kind: &str, data: Value| json!({ "type": kind, "event_id": format!("of {kind}"), "data": data });
+    for (kind, ends) in [("ill", "failed"), ("well", "delivered"), ("later", "pending")] {
+        let made = daemon
+            .publish_with(event(kind, json!({ "fill": kind.repeat(if kind == "later" { 15_000 } else { 10 }) })))
+            .await;
+        let delivery = daemon.delivery_in(&made, ends).await;
+        paths.push(format!("/v1/events/{}", text(&made, "id")));
+        paths.push(format!("/v1/deliveries/{}", text(&delivery, "id")));
+        paths.push(format!("/v1/deliveries/{}/attempts", text(&delivery, "id")));
+    }
+    for webhook in [&well, &ill, &paused] {
+        paths.push(format!("/v1/webhooks/{}", text(webhook, "id")));
+        paths.push(format!("/v1/webhooks/{}/stats", text(webhook, "id")));
+        paths.push(format!("/v1/webhooks/{}/secret", text(webhook, "id")));
+    }
+    let said = said(&daemon, &paths).await;
+    daemon.stop(Duration::from_secs(10)).await;
+    let kept = json!({ "key": daemon.key, "paused": text(&paused, "id"), "said": said });
+    fs::create_dir_all(stores()).expect("a folder");
+    let words = serde_json::to_string_pretty(&kept).expect("JSON") + "\n";
+    fs::write(stores().join(format!("{name}.json")), words).expect("written");
+    let archive = stores().join(format!("{name}.tar.gz"));
+    tar(&["--create", "--gzip", "--exclude=lock", "--file", utf8(&archive), "--directory", utf8(daemon.folder()), "."]);
+}
+
+async fn read(name: &str) {
+    let kept = fs::read_to_string(stores().join(format!("{name}.json"))).expect("what was said");
+    let kept: Value = serde_json::from_str(&kept).expect("JSON");
+    let folder = tempfile::tempdir().expect("a directory");
+    let archive = stores().join(format!("{name}.tar.gz"));
+    tar(&["--extract", "--gzip", "--file", utf8(&archive), "--directory", utf8(folder.path())]);
+    let daemon = TestDaemon::on_found(folder, text(&kept, "key").to_owned()).await;
+    for (path, then) in kept["said"].as_object().expect("what was said") {
+        let now = daemon.get(path).await;
+        for (member, value) in then.as_object().expect("an object") {
+            assert_eq!(&now[member], value, "{name}: {member} of {path}");
+        }
+    }
+    // And it goes on: what waited then is delivered now.
+    let receiver = Receiver::start().await;
+    let paused = text(&kept, "paused");
+    daemon.patch(&format!("/v1/webhooks/{paused}"), json!({ "url": receiver.url() })).await;
+    daemon.post(&format!("/v1/webhooks/{paused}/resume"), json!({})).await;
+    receiver.take(1).await;
+    let again = daemon.publish_with(json!({ "type": "later", "event_id": "of another", "data": {} })).await;
+    daemon.delivery_in(&again, "delivered").await;
+}
+
+#[tokio::test]
+async fn what_earlier_versions_kept_is_read_and_goes_on() {
+    if let Ok(name) = std::env::var("POSTRIDER_KEEP_STORE") {
+        keep(&name).await;
+    }
+    let mut names: Vec<String> = fs::read_dir(stores())
+        .expect("the stores")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".tar.gz").map(str::to_owned))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        read(&name).await;
+    }
+}

@@ -1,0 +1,378 @@
+"""The real binary where something runs out: file descriptors, memory, space on the disk; with thousands of clients that say
+nothing; and on a disk whose syncs fail. Prints what it measured. Python's standard library only.
+
+limits.py BINARY [what ...]     what: descriptors idle memory disk sync
+"""
+
+import ctypes
+import errno
+import http.client
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+from kill import Daemon, Receiver, drain, fail, free_port
+
+DESCRIPTORS = 96
+IDLE_CLIENTS = 5000
+WAITING = 1_000_000
+BATCH = 1000
+MEMORY_BYTES = 256 << 20
+# After there is space again.
+RESUMES_WITHIN_S = 10
+EXIT_STORAGE = 74
+
+
+def publish(daemon, count, fill=0, connection=None):
+    """Publishes one by one; the accepted ones, and the first answer that was none."""
+    accepted = {}
+    for number in range(count):
+        key = "%d-%d" % (time.monotonic_ns(), number)
+        event = {"type": "load.made", "event_id": key, "data": {"key": key, "fill": "x" * fill}}
+        status, answer = daemon.ask("POST", "/v1/events", event, connection=connection, once=connection is None)
+        if status != 202:
+            return accepted, (status, answer)
+        accepted[key] = answer["id"]
+    return accepted, None
+
+
+def webhook(daemon, url, **fields):
+    body = {"url": url, "retry_schedule_s": [1] * 60, "disable_after_s": 0}
+    body.update(fields)
+    status, answer = daemon.ask("POST", "/v1/webhooks", body, once=True)
+    if status != 201:
+        fail("the webhook is refused: %s" % answer, daemon)
+    return answer["id"]
+
+
+def status_of(daemon, name):
+    """A figure of /proc/<pid>/status, in bytes."""
+    with open("/proc/%d/status" % daemon.process.pid, encoding="ascii") as file:
+        line = next(line for line in file if line.startswith(name + ":"))
+    return int(line.split()[1]) * 1024
+
+
+def stop(daemon):
+    if daemon.process.poll() is None:
+        daemon.process.terminate()
+        if daemon.process.wait(60) != 0:
+            fail("it does not exit with 0", daemon)
+
+
+def descriptors(daemon, receiver):
+    """Clients take every descriptor: the daemon goes on when they are gone, and has lost nothing."""
+    daemon.prepare = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    daemon.start()
+    webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
+    accepted, refused = publish(daemon, 20)
+    if refused:
+        fail("a publish was answered with %s" % (refused,), daemon)
+    clients = []
+    while len(clients) < 2 * DESCRIPTORS:
+        clients.append(socket.create_connection(daemon.address))
+    # Some of them were accepted; one of those asks.
+    clients[0].sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    if not clients[0].recv(1000).startswith(b"HTTP/1.1 200 "):
+        fail("who is connected already is not answered", daemon)
+    time.sleep(1)
+    for client in clients:
+        client.close()
+    began = time.monotonic()
+    more, refused = publish(daemon, 20)
+    if refused:
+        fail("a publish was answered with %s" % (refused,), daemon)
+    accepted.update(more)
+    drain(daemon, receiver, ["/steady"], accepted)
+    print("descriptors: %d of %d taken by clients; well again %.1f s after they had gone" % (
+        2 * DESCRIPTORS, DESCRIPTORS, time.monotonic() - began))
+    stop(daemon)
+
+
+def idle(daemon, receiver):
+    """Thousands of connections that say nothing cost nobody else anything."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = IDLE_CLIENTS + 1000
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        print("idle: skipped, only %d descriptors may be had here" % hard)
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    daemon.start()
+    webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
+    before = status_of(daemon, "VmRSS")
+    clients = [socket.create_connection(daemon.address) for _ in range(IDLE_CLIENTS)]
+    began = time.monotonic()
+    accepted, refused = publish(daemon, 500)
+    took = time.monotonic() - began
+    if refused:
+        fail("a publish was answered with %s" % (refused,), daemon)
+    drain(daemon, receiver, ["/steady"], accepted)
+    grown = status_of(daemon, "VmRSS") - before
+    print("idle: %d clients that say nothing; %.1f ms a publish meanwhile; %.1f MB more resident" % (
+        IDLE_CLIENTS, took * 1000 / 500, grown / 1e6))
+    for client in clients:
+        client.close()
+    stop(daemon)
+
+
+def batches(daemon, first, count):
+    connection, path = daemon.connect(), "/v1/events/batch"
+    head = {"content-type": "application/json", "authorization": "Bearer " + daemon.key}
+    for start in range(first, first + count, BATCH):
+        rows = ('{"type":"load.made","event_id":"w-%d","data":{"key":"w-%d"}}' % (n, n)
+                for n in range(start, start + BATCH))
+        while True:
+            connection.request("POST", path, '{"events":[%s]}' % ",".join(rows), head)
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status in (200, 202):
+                break
+            fail("a batch was answered with %s %s" % (answer.status, content[:300]), daemon)
+
+
+def cgroup(limit):
+    """A group of processes with so much memory, where this machine lets us make one: what must be called in the process."""
+    for root, name in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        folder = os.path.join(root, "postrider-limits-%d" % os.getpid())
+        try:
+            os.mkdir(folder)
+        except OSError:
+            continue
+        try:
+            with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+                file.write(str(limit))
+        except OSError:
+            os.rmdir(folder)
+            continue
+
+        def enter():
+            with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as file:
+                file.write(str(os.getpid()))
+        return enter, folder
+    return None, None
+
+
+def memory(daemon, receiver):
+    """A million deliveries wait; publishing, starting and delivering need no more than 256 MB."""
+    enter, folder = cgroup(MEMORY_BYTES)
+    daemon.prepare = enter
+    try:
+        daemon.settings["POSTRIDER_PARTITION_MAX_BYTES"] = "1GiB"
+        daemon.start()
+        waiting = webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
+        daemon.ask("POST", "/v1/webhooks/%s/pause" % waiting, {}, once=True)
+        began = time.monotonic()
+        batches(daemon, 0, WAITING)
+        took = time.monotonic() - began
+        after_publishing = status_of(daemon, "VmHWM")
+        daemon.process.kill()
+        daemon.process.wait()
+        started = daemon.start()
+        other = webhook(daemon, "http://127.0.0.1:%d/other" % receiver.port)
+        if daemon.ask("GET", "/v1/stats", once=True)[1]["pending_deliveries"] != WAITING:
+            fail("it is not a million that waits", daemon)
+        # They begin to go, and who comes last to another webhook waits for none of them.
+        daemon.ask("POST", "/v1/webhooks/%s/resume" % waiting, {}, once=True)
+        began = time.monotonic()
+        accepted, refused = publish(daemon, 100)
+        if refused:
+            fail("a publish was answered with %s" % (refused,), daemon)
+        other_s = came_at(receiver, "/other", accepted, daemon) - began
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            time.sleep(0.5)
+        places = receiver.ask("count")[0]
+        if places < 1000 or daemon.process.poll() is not None:
+            fail("only %d have come" % places, daemon)
+        after_delivering = status_of(daemon, "VmHWM")
+        print("memory%s: %d waiting, published in %.0f s; most resident %.0f MB while publishing, %.0f MB while starting and "
+              "delivering; started after a kill in %.0f ms; 100 to another webhook took %.1f s; %d came" % (
+                  " (limited to 256 MB)" if enter else "", WAITING, took, after_publishing / 1e6, after_delivering / 1e6,
+                  started * 1000, other_s, places))
+        if max(after_publishing, after_delivering) > MEMORY_BYTES:
+            fail("more than %d MB" % (MEMORY_BYTES >> 20), daemon)
+        daemon.ask("DELETE", "/v1/webhooks/%s" % other, once=True)
+        stop(daemon)
+    finally:
+        if folder:
+            if daemon.process and daemon.process.poll() is None:
+                daemon.process.kill()
+                daemon.process.wait()
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass
+
+
+def came_at(receiver, path, accepted, daemon):
+    wanted, until = {(path, event) for event in accepted.values()}, time.monotonic() + 60
+    while time.monotonic() < until:
+        if wanted <= receiver.ask("all")[2]:
+            return time.monotonic()
+        time.sleep(0.2)
+    return fail("what was published last does not come", daemon)
+
+
+def disk(daemon, receiver):
+    """A file system that is really full, and has space again."""
+    folder = os.path.join(daemon.folder, "small")
+    os.mkdir(folder)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], stderr=subprocess.DEVNULL, check=False)
+    if mounted.returncode != 0:
+        print("disk: skipped, nothing can be mounted here")
+        return
+    try:
+        for floor in ("0", "2MiB"):
+            fill_and_free(daemon, receiver, folder, floor)
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+        subprocess.run(["umount", folder], check=False)
+
+
+def fill_and_free(daemon, receiver, folder, floor):
+    ballast = os.path.join(folder, "ballast")
+    with open(ballast, "wb") as file:
+        file.write(bytes(12 << 20))
+    daemon.data, daemon.key = os.path.join(folder, "data"), None
+    daemon.settings["POSTRIDER_MIN_FREE_BYTES"] = floor
+    daemon.start()
+    webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
+    accepted, refused = publish(daemon, 20_000, fill=20_000)
+    if refused is None or refused[0] != 507 or refused[1]["code"] != "disk_full":
+        fail("a full disk is answered with %s" % (refused,), daemon)
+    more, refused = publish(daemon, 3, fill=20_000)
+    if more or refused[0] != 507:
+        fail("and then with %s" % (refused,), daemon)
+    if daemon.ask("GET", "/readyz", once=True)[0] != 503:
+        fail("it is ready with a full disk", daemon)
+    os.remove(ballast)
+    began = time.monotonic()
+    while True:
+        more, refused = publish(daemon, 1, fill=20_000)
+        took = time.monotonic() - began
+        if not refused:
+            break
+        if took > RESUMES_WITHIN_S:
+            fail("%s %.0f s after there is space again" % (refused, took), daemon)
+        time.sleep(0.05)
+    accepted.update(more)
+    drain(daemon, receiver, ["/steady"], accepted)
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.start()
+    connection = daemon.connect()
+    for key, event in accepted.items():
+        status, answer = daemon.ask("GET", "/v1/events/" + event, connection=connection)
+        if status != 200 or answer["data"]["key"] != key:
+            fail("%s reads as %s %s" % (key, status, answer), daemon)
+    print("disk (min_free_bytes %s): full after %d events, taken again %.2f s after there was space; all there" % (
+        floor, len(accepted) - 1, took))
+    stop(daemon)
+    shutil.rmtree(daemon.data)
+
+
+def refusal_of_syncs():
+    """What makes the kernel answer fdatasync of one descriptor with EIO (seccomp), from then on, in the process that calls it
+    and in what that becomes. None: not known for this kind of processor."""
+    arch, call = {"x86_64": (0xC000003E, 75), "aarch64": (0xC00000B7, 83)}.get(platform.machine(), (None, None))
+    if arch is None:
+        return None
+    load, equal, give = 0x20, 0x15, 0x06
+    number_at, arch_at, first_argument_at = 0, 4, 16
+    allowed, eio = 0x7FFF0000, 0x00050000 | errno.EIO
+
+    def install(descriptor):
+        # The two numbers in the middle: how many rules to pass by if it is so, and if not.
+        rules = [
+            (load, 0, 0, arch_at), (equal, 0, 5, arch),
+            (load, 0, 0, number_at), (equal, 0, 3, call),
+            (load, 0, 0, first_argument_at), (equal, 0, 1, descriptor),
+            (give, 0, 0, eio),
+            (give, 0, 0, allowed),
+        ]
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+        program = struct.pack("HxxxxxxP", len(rules), ctypes.addressof(code))
+        libc = ctypes.CDLL(None, use_errno=True)
+        no_new_privileges, set_seccomp, filtered = 38, 22, 2
+        if libc.prctl(no_new_privileges, 1, 0, 0, 0) != 0 or libc.prctl(set_seccomp, filtered, program, 0, 0) != 0:
+            os._exit(99)
+    return install
+
+
+def sync(daemon, receiver):
+    """A disk whose syncs fail: the daemon ends with its code, and the next start has what was acknowledged."""
+    install = refusal_of_syncs()
+    if install is None:
+        print("sync: skipped on this kind of processor")
+        return
+    daemon.start()
+    webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
+    accepted, _ = publish(daemon, 50)
+    journal = descriptor_of(daemon, "/journal")
+    stop(daemon)
+    # Its descriptors are the same every time: it is told of the journal's.
+    daemon.prepare = lambda: install(journal)
+    daemon.start()
+    if descriptor_of(daemon, "/journal") != journal:
+        fail("the journal has another descriptor now", daemon)
+    try:
+        more, refused = publish(daemon, 1)
+    except (OSError, http.client.HTTPException) as error:
+        more, refused = {}, str(error)
+    if more:
+        fail("what was not synced was accepted", daemon)
+    try:
+        code = daemon.process.wait(20)
+    except subprocess.TimeoutExpired:
+        fail("it goes on although a sync has failed", daemon)
+    if code != EXIT_STORAGE:
+        fail("it ends with %s" % code, daemon)
+    daemon.prepare = None
+    daemon.start()
+    drain(daemon, receiver, ["/steady"], accepted)
+    print("sync: a publish was answered with %s, then it ended with code %d; the next start had all %d" % (
+        refused if isinstance(refused, str) else refused[0], code, len(accepted)))
+    stop(daemon)
+
+
+def descriptor_of(daemon, name):
+    folder = "/proc/%d/fd" % daemon.process.pid
+    for number in os.listdir(folder):
+        if os.readlink(os.path.join(folder, number)).endswith(name):
+            return int(number)
+    return fail("nothing is open at %s" % name, daemon)
+
+
+def main():
+    # The daemon's messages are in its log; those of a receiver that is left are nobody's.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    binary = os.path.abspath(sys.argv[1])
+    wanted = sys.argv[2:] or ["descriptors", "idle", "memory", "disk", "sync"]
+    for name in wanted:
+        folder = tempfile.mkdtemp(prefix="postrider-limits-")
+        receiver = Receiver(1)
+        daemon = Daemon(binary, folder, ("127.0.0.1", free_port()))
+        began = time.monotonic()
+        try:
+            globals()[name](daemon, receiver)
+        finally:
+            if daemon.process and daemon.process.poll() is None:
+                daemon.process.kill()
+                daemon.process.wait()
+            receiver.process.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+        print("(%s took %.0f s)" % (name, time.monotonic() - began), flush=True)
+
+
+if __name__ == "__main__":
+    main()

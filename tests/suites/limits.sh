@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The real binary where something runs out (limits.py): clients that take every file descriptor, 5,000 that say nothing, a
+# million deliveries that wait within 256 MB, a file system that is full, and one whose syncs fail. Prints what it measured.
+#
+# tests/suites/limits.sh memory runs one of: descriptors idle memory disk sync. A full file system needs the right to mount
+# one, and is skipped without it. Takes the binary in POSTRIDER_BIN, or the release build, which it makes if there is none.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+bin=${POSTRIDER_BIN:-target/release/postrider}
+if [ ! -x "$bin" ]; then
+    cargo build --release
+fi
+PYTHONDONTWRITEBYTECODE=1 python3 tests/suites/limits.py "$bin" "$@"
