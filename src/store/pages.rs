@@ -8,8 +8,10 @@
 //! is written in place by every commit, so it carries its checksum within its own first sector, and the first place among
 //! the checksums holds a mark instead.
 //!
-//! Invariant: a page that redb may refer to after a cut has its checksum on the disk. Checksums are written before redb's
-//! header and before every sync; redb never writes over a page that a durable commit refers to, so neither does a torn
+//! Invariant: a page that redb may refer to after a cut is on the disk with its checksum. Checksums are written before every
+//! sync, and redb's header last of all. A commit of one phase (compaction makes such) names its pages in the header in the
+//! same breath as it writes them, and relies on reading them altered after a cut; here they would be errors, so that header
+//! is kept back until they are synced. redb never writes over a page that a durable commit refers to, so neither does a torn
 //! page of checksums lose one of those: each of its sectors (512 bytes, what a disk writes whole or not at all) has them as
 //! they were or as they are.
 
@@ -26,6 +28,12 @@ const GROUP_BYTES: u64 = (1 + GROUP_PAGES) * PAGE_BYTES;
 const SECTOR_BYTES: usize = 512;
 /// Where the first page has its own checksum; redb's header is shorter.
 const HEAD_BYTES: usize = SECTOR_BYTES - 4;
+/// Where redb's header says which of its two commits counts and how it was made.
+const GOD_BYTE: usize = 9;
+/// Which commit counts.
+const CHOICE: u8 = 1;
+/// That commit counts, whatever the other one is: its pages were synced before it was named. Else the newer one counts.
+const TWO_PHASES: u8 = 4;
 /// What stands first among the checksums: the layout described above.
 const MARK: u32 = u32::from_le_bytes(*b"prp1");
 /// What a file without checksums begins with: redb's own header.
@@ -47,7 +55,13 @@ struct Known {
     len: u64,
     /// None: not read yet.
     groups: Vec<Option<Group>>,
+    /// As redb sees it. None: not read yet.
     head: Option<[u8; SECTOR_BYTES]>,
+    is_head_unwritten: bool,
+    /// After a cut the header that is not written yet may have another commit count than the one before.
+    is_choice_new: bool,
+    /// Anything but the header was changed since the last sync.
+    is_unsynced: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +78,14 @@ impl Checked {
     /// `InvalidData`: it does not begin as such a file does.
     pub fn open(beneath: Box<dyn StorageBackend>) -> io::Result<Checked> {
         let file_bytes = beneath.len()?;
-        let known = Known { len: inner_len(file_bytes), groups: Vec::new(), head: None };
+        let known = Known {
+            len: inner_len(file_bytes),
+            groups: Vec::new(),
+            head: None,
+            is_head_unwritten: false,
+            is_choice_new: false,
+            is_unsynced: false,
+        };
         let file = Checked { beneath, known: Mutex::new(known) };
         if file_bytes > 0 {
             let mut known = file.lock();
@@ -106,7 +127,11 @@ impl Checked {
         }
         // Of pages that were cut off: should they come again, they come empty.
         let pages = len.div_ceil(PAGE_BYTES).saturating_sub(number * GROUP_PAGES).max(u64::from(number == 0));
-        (pages..GROUP_PAGES).for_each(|page| group.set(page as usize, 0));
+        for page in pages..GROUP_PAGES {
+            if group.sums[page as usize] != 0 {
+                group.set(page as usize, 0);
+            }
+        }
         Ok(group)
     }
 
@@ -138,21 +163,21 @@ impl Checked {
         Ok(head)
     }
 
+    /// Keeps what redb writes to its header for the next sync.
     fn write_head(&self, offset: usize, data: &[u8]) -> io::Result<()> {
         let (inside, beyond) = data.split_at(data.len().min(HEAD_BYTES.saturating_sub(offset)));
         if beyond.iter().any(|byte| *byte != 0) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the header is larger than was thought"));
         }
         let mut known = self.lock();
-        self.write_sums(&mut known)?;
-        let mut head = self.head(&mut known)?;
+        let before = self.head(&mut known)?;
+        let mut head = before;
         head[offset..offset + inside.len()].copy_from_slice(inside);
         let sum = head_sum(&head);
         head[HEAD_BYTES..].copy_from_slice(&sum);
-        // Until it is known to be written, it is read again before it is believed.
-        known.head = None;
-        self.beneath.write(place_of(0), &head)?;
-        known.head = Some(head);
+        let (was, is) = (before[GOD_BYTE], head[GOD_BYTE]);
+        known.is_choice_new |= (was ^ is) & CHOICE != 0 || was & is & TWO_PHASES == 0;
+        (known.head, known.is_head_unwritten) = (Some(head), true);
         Ok(())
     }
 
@@ -170,6 +195,7 @@ impl Checked {
     }
 
     fn write_pages(&self, first: u64, data: &[u8]) -> io::Result<()> {
+        self.lock().is_unsynced = true;
         self.beneath.write(place_of(first), data)?;
         for (number, page) in (first..).zip(data.chunks_exact(PAGE_BYTES as usize)) {
             let sum = sum_of(number, page);
@@ -181,10 +207,9 @@ impl Checked {
 
 impl Group {
     fn set(&mut self, page: usize, sum: u32) {
-        if self.sums[page] != sum {
-            self.sums[page] = sum;
-            self.is_unwritten = true;
-        }
+        // Also where it is the same: it may have been written before a sync that failed, and be nowhere.
+        self.sums[page] = sum;
+        self.is_unwritten = true;
     }
 }
 
@@ -223,6 +248,7 @@ impl StorageBackend for Checked {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut known = self.lock();
+        known.is_unsynced = true;
         let pages = len.div_ceil(PAGE_BYTES);
         for number in pages / GROUP_PAGES..known.len.div_ceil(GROUP_PAGES * PAGE_BYTES) {
             let group = self.group(&mut known, number)?;
@@ -239,7 +265,22 @@ impl StorageBackend for Checked {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.write_sums(&mut self.lock())?;
+        let must_be_first = {
+            let mut known = self.lock();
+            self.write_sums(&mut known)?;
+            // What is written from here on is for the next sync.
+            std::mem::take(&mut known.is_unsynced) && known.is_choice_new
+        };
+        // Readers do not wait for the disk: nothing is locked.
+        if must_be_first {
+            self.beneath.sync_data()?;
+        }
+        let mut known = self.lock();
+        if let Some(head) = known.head.filter(|_| known.is_head_unwritten) {
+            self.beneath.write(place_of(0), &head)?;
+            (known.is_head_unwritten, known.is_choice_new) = (false, false);
+        }
+        drop(known);
         self.beneath.sync_data()
     }
 

@@ -6,7 +6,15 @@ use super::*;
 
 /// A file in memory that the test may spoil.
 #[derive(Debug, Clone, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
+struct Memory(Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<Done>>>);
+
+/// What a file was told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// To the page that lies there.
+    Write(u64),
+    Sync,
+}
 
 impl Memory {
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -33,9 +41,11 @@ impl StorageBackend for Memory {
         Ok(())
     }
     fn sync_data(&self) -> io::Result<()> {
+        self.1.lock().unwrap().push(Done::Sync);
         Ok(())
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.1.lock().unwrap().push(Done::Write(offset / PAGE_BYTES));
         self.bytes()[offset as usize..offset as usize + data.len()].copy_from_slice(data);
         Ok(())
     }
@@ -85,10 +95,58 @@ fn the_header_is_written_in_place_and_checked() {
     let memory = small();
     let file = memory.open().unwrap();
     file.write(9, &[8]).unwrap();
+    assert_eq!(read(&file, 9, 1).unwrap(), [8]);
+    assert_eq!(read(&memory.open().unwrap(), 9, 1).unwrap(), [7], "kept back until the next sync");
+    file.sync_data().unwrap();
     let file = memory.open().unwrap();
     let head = read(&file, 0, 4096).unwrap();
     assert_eq!((head[8], head[9], head[10], head[320], head[508]), (7, 8, 7, 0, 0));
     assert!(file.write(500, &[1; 9]).is_err(), "where the checksum stands");
+}
+
+#[test]
+fn a_header_that_names_another_commit_waits_until_its_pages_are_synced() {
+    let memory = small();
+    let file = memory.open().unwrap();
+    let done = |change: &dyn Fn()| {
+        memory.1.lock().unwrap().clear();
+        change();
+        file.sync_data().unwrap();
+        memory.1.lock().unwrap().clone()
+    };
+    let page = || file.write(PAGE_BYTES, &[4; PAGE_BYTES as usize]).unwrap();
+    let choose = |god_byte: u8| file.write(9, &[god_byte]).unwrap();
+    let (head, sums, first) = (Done::Write(1), Done::Write(0), Done::Write(2));
+    // The header first, as redb may hand it over, and the page after it.
+    let one_phase = done(&|| {
+        choose(6);
+        page();
+    });
+    assert_eq!(one_phase, [first, sums, Done::Sync, head, Done::Sync]);
+    // Two phases cost two syncs and no more.
+    let in_another_slot = done(&|| {
+        page();
+        file.write(70, &[1]).unwrap();
+    });
+    assert_eq!(in_another_slot, [first, sums, head, Done::Sync]);
+    assert_eq!(done(&|| choose(7)), [head, Done::Sync]);
+    // After a commit of one phase the newer one counts, wherever it is.
+    assert_eq!(done(&|| choose(2)), [head, Done::Sync]);
+    let in_another_slot = done(&|| {
+        page();
+        file.write(70, &[2]).unwrap();
+    });
+    assert_eq!(in_another_slot, [first, sums, Done::Sync, head, Done::Sync]);
+}
+
+#[test]
+fn a_checksum_is_written_again_with_its_page_although_it_is_the_same() {
+    let memory = small();
+    let file = memory.open().unwrap();
+    file.write(PAGE_BYTES, &[9; PAGE_BYTES as usize]).unwrap();
+    memory.1.lock().unwrap().clear();
+    file.sync_data().unwrap();
+    assert_eq!(*memory.1.lock().unwrap(), [Done::Write(0), Done::Sync]);
 }
 
 #[test]
@@ -150,6 +208,6 @@ fn a_file_that_was_cut_off_and_grows_again_reads_as_empty_there() {
 #[test]
 fn what_is_no_such_file_is_not_opened() {
     for bytes in [vec![0; 10], vec![0; 9000], b"redb".repeat(3000)] {
-        assert!(Memory(Arc::new(Mutex::new(bytes))).open().is_err());
+        assert!(Memory(Arc::new(Mutex::new(bytes)), Arc::default()).open().is_err());
     }
 }

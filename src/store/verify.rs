@@ -159,7 +159,12 @@ impl Offline {
     fn open(&self, shelf: &Shelf, partition: &Partition) -> Result<()> {
         let file = shelf.check(partition)?;
         if let Some(journal) = self.journal.as_ref().filter(|_| !partition.row().sealed) {
-            file.take_up(partition.first, journal)?;
+            if let Err(error) = file.take_up(partition.first, journal) {
+                drop(file);
+                // Whoever walks it next shall not find it open without what the journal has.
+                let _ = shelf.close(partition);
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -532,29 +532,6 @@ impl World {
         check::hidden(&self.oracle, &store)
     }
 
-    /// Compares everything on a disk that somebody tampers with, before the store is opened or while it is open. Whether it
-    /// opened, and how many reads failed.
-    pub fn honest(
-        &mut self,
-        disk: FaultyDisk,
-        while_open: bool,
-        tamper: impl FnOnce(&FaultyDisk),
-    ) -> Check<Option<u64>> {
-        let mut random = self.rng.fork();
-        let mut tamper = Some(tamper);
-        if !while_open && let Some(tamper) = tamper.take() {
-            tamper(&disk);
-        }
-        let beneath = Arc::new(disk.clone());
-        let opened = open(beneath, self.options.clone(), &MASTER_KEY, self.now, Box::new(move || random.draw()));
-        let Ok(opened) = opened else { return Ok(None) };
-        if let Some(tamper) = tamper.take() {
-            tamper(&disk);
-        }
-        let mut rng = self.rng.fork();
-        check::honest(&self.oracle, &opened.store, self.now, &mut rng).map(Some)
-    }
-
     /// Walks every table of every file.
     pub fn verify(&mut self) -> Check<u64> {
         let report = self.opened().store.verify(&mut |_| {}).map_err(|error| error.to_string())?;
