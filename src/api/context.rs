@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::model::Time;
@@ -20,6 +21,8 @@ pub struct ApiSettings {
     /// What clients reach this daemon by, without a slash at the end.
     pub public_url: String,
     pub metrics: MetricsAccess,
+    /// The OpenAPI document of what is served.
+    pub description: Bytes,
 }
 
 /// Who may read `/metrics` on the main listener.

@@ -15,8 +15,11 @@ mod publishing;
 #[cfg(test)]
 mod tests;
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
+use super::dialects::DIALECTS;
 use super::media::Body;
 use super::native::routes::ROUTES;
 use super::route::{Access, Route, Verb};
@@ -46,7 +49,51 @@ const TAGS: [(&str, &str); 10] = [
     ("daemon", "The daemon about itself."),
 ];
 
-/// The document that `GET /openapi.json` and `postrider openapi` give.
+/// The document that `GET /openapi.json` gives: without the dialects that are switched off, and what only they use.
+pub fn document_of(is_on: impl Fn(&str) -> bool) -> Value {
+    let mut document = document();
+    let off: Vec<_> = DIALECTS.iter().filter(|dialect| !is_on(dialect.name)).collect();
+    for dialect in &off {
+        for route in dialect.routes {
+            remove(&mut document, "/paths", route.path);
+        }
+    }
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.retain(|tag| !off.iter().any(|dialect| tag["name"] == dialect.name));
+    }
+    if !off.is_empty() {
+        remove_unused(&mut document);
+    }
+    document
+}
+
+fn remove(document: &mut Value, place: &str, name: &str) {
+    document.pointer_mut(place).and_then(Value::as_object_mut).map(|members| members.shift_remove(name));
+}
+
+/// Takes out parts that nothing refers to, until all that is left is used.
+fn remove_unused(document: &mut Value) {
+    loop {
+        let text = document.to_string();
+        let parts = document["components"].as_object().into_iter().flatten();
+        let unused: Vec<(String, String)> = parts
+            .flat_map(|(kind, parts)| parts.as_object().into_iter().flatten().map(move |(name, _)| (kind, name)))
+            .filter(|(kind, name)| match kind.as_str() {
+                "securitySchemes" => !text.contains(&format!("\"{name}\":[")),
+                _ => !text.contains(&format!("\"#/components/{kind}/{name}\"")),
+            })
+            .map(|(kind, name)| (kind.clone(), name.clone()))
+            .collect();
+        if unused.is_empty() {
+            return;
+        }
+        for (kind, name) in unused {
+            remove(document, &format!("/components/{kind}"), &name);
+        }
+    }
+}
+
+/// The whole document, as `postrider openapi` prints it.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
@@ -90,14 +137,35 @@ fn schemas() -> Map<String, Value> {
         dialects::schemas(),
     ]);
     for (name, example) in examples() {
-        all[&name]["examples"] = json!([example]);
+        all[name]["examples"] = json!([example]);
     }
     all
 }
 
 /// By the name of a schema.
-fn examples() -> Map<String, Value> {
-    serde_json::from_str(include_str!("openapi/examples.json")).expect("the examples are JSON")
+fn examples() -> &'static Map<String, Value> {
+    static EXAMPLES: LazyLock<Map<String, Value>> =
+        LazyLock::new(|| serde_json::from_str(include_str!("openapi/examples.json")).expect("the examples are JSON"));
+    &EXAMPLES
+}
+
+/// The example of a schema, of a list of it where its name is in brackets; null without one.
+fn example(name: &str) -> Value {
+    let of = |name: &str| examples().get(name).cloned();
+    match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(row) => of(row).map_or(Value::Null, |row| json!({ "data": [row], "next_cursor": null })),
+        // One or many; one is what is asked for mostly.
+        None if name == "PublishedAny" => of("Published").unwrap_or_default(),
+        None => of(name).unwrap_or_default(),
+    }
+}
+
+/// A schema with its example, where it has one.
+fn content(schema: Value, name: &str) -> Value {
+    match example(name) {
+        Value::Null => json!({ "schema": schema }),
+        example => json!({ "schema": schema, "example": example }),
+    }
 }
 
 fn tags() -> Vec<Value> {
@@ -120,6 +188,7 @@ fn operation(route: &Route) -> Value {
         "operationId": id,
         "tags": [tag],
         "summary": summary,
+        "description": scope(route),
         "security": security(route),
         "parameters": parameters::of(route),
     });
@@ -138,6 +207,17 @@ fn operation(route: &Route) -> Value {
     value
 }
 
+/// Who may call it, for whoever reads.
+fn scope(route: &Route) -> String {
+    match route.access {
+        Access::Open(_) => "No key is asked for.".into(),
+        Access::Metrics(_) => "No key is asked for, unless `metrics.key` names one.".into(),
+        Access::Judged(..) => "Any key.".into(),
+        Access::Scope(scope, _) => format!("Scope: `{}`.", scope.as_str()),
+        Access::Installation(_) => "Scope: `admin`, and the key must be the installation's own.".into(),
+    }
+}
+
 /// OpenAPI 3.1 section 4.8.30 lets a requirement of any scheme list roles: here the scope.
 fn security(route: &Route) -> Value {
     match route.access {
@@ -149,7 +229,7 @@ fn security(route: &Route) -> Value {
 }
 
 fn request_body(rule: Body, schema: &str) -> Value {
-    let of = |name: &str| json!({ "schema": parts::reference(name) });
+    let of = |name: &str| content(parts::reference(name), name);
     let content = match rule {
         Body::Event => json!({
             "application/json": of(schema),
@@ -170,7 +250,7 @@ fn response(verb: Verb, answer: &Answer) -> Value {
     let mut value = json!({ "description": answer.description, "headers": headers });
     if let Some(schema) = answer.schema {
         let media_type = answer.media_type;
-        value["content"] = json!({ media_type: { "schema": schema_of(schema) } });
+        value["content"] = json!({ media_type: content(schema_of(schema), schema) });
     }
     value
 }

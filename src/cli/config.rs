@@ -100,7 +100,8 @@ fn check(screen: Screen, loaded: Result<Loaded, config::Error>) -> Result<(), Ex
         let file = loaded.as_ref().ok().and_then(|loaded| loaded.file.as_ref());
         screen.text(json!({"ok": problems.is_empty(), "file": file, "problems": problems}).to_string())?;
     }
-    let loaded = loaded?;
+    let explained = "`postrider config default` prints every setting with its explanation";
+    let loaded = loaded.map_err(|error| Exit::from(error).hint(explained))?;
     screen.said(&match &loaded.file {
         Some(file) => format!("the settings are right ({})", file.display()),
         None => "the settings are right (no settings file)".to_owned(),

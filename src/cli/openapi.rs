@@ -7,7 +7,7 @@ use crate::api;
 
 /// Print the OpenAPI 3.1 description of the HTTP API
 #[derive(Args, Debug)]
-#[command(after_help = "The daemon serves the same at /openapi.json.")]
+#[command(after_help = "The daemon serves the same at /openapi.json, without the dialects that are switched off.")]
 pub struct OpenApi {}
 
 impl OpenApi {

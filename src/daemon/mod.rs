@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects};
+use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects, openapi};
 use crate::config::{self, Settings};
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{Listen, Listener, Network, RealNetwork};
@@ -294,6 +294,7 @@ fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettin
         policy,
         public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
+        description: openapi::document_of(|name| settings.dialects.is_on(name)).to_string().into(),
     }
 }
 

@@ -41,8 +41,9 @@ impl Notice {
 /// Runs until the ledger is gone. `newest`: the time of the newest row at start.
 pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, notice: Arc<Notice>) {
     let mut trust = ClockTrust::at_start(clock.now(), clock.monotonic_ms(), newest);
+    // What is doubtful at the start is told as well.
+    let mut was = true;
     loop {
-        let was = trust.is_trusted();
         trust = trust.look(clock.now(), clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
             trust = trust.accepted();
@@ -51,9 +52,10 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
         notice.clock_distrusted.store(!trust.is_trusted(), Ordering::Relaxed);
         if was && !trust.is_trusted() {
             tracing::warn!(
-                "the clock jumped; retention is stopped until the clocks agree for an hour, or `postrider doctor --accept-clock`"
+                "the clock jumped, or is not where the last row was written; retention is stopped until the clocks agree for an hour, or until `postrider doctor --accept-clock`"
             );
         }
+        was = trust.is_trusted();
         let wait_ms = match ledger.upkeep(!trust.is_trusted()).await {
             Ok(done) => {
                 for file in &done.dropped {

@@ -33,9 +33,9 @@ const BATCH_ORDERS_MAX: usize = 4_096;
 /// Payload bytes in one commit, about.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Outcomes for older partitions wait for others: this long for each partition that they are for, up to the longest.
-const OLDER_WAIT: Duration = Duration::from_millis(20);
+const OLDER_WAIT: Duration = Duration::from_millis(8);
 const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
-const OLDER_ORDERS_MAX: usize = 1_024;
+const OLDER_ORDERS_MAX: usize = 256;
 /// Orders that wait to be tried again.
 const AGAIN_ORDERS_MAX: usize = 10_000;
 /// The journal is made redb's own this long after its first record, at the latest.

@@ -55,7 +55,7 @@ impl Engine {
         let mut warnings = Vec::new();
         // Events are taken and sent all the same.
         if self.notice.clock_distrusted.load(Ordering::Relaxed) {
-            let detail = "the clock jumped: receivers may refuse signatures as too old, and retention is stopped until the \
+            let detail = "the clock jumped, or is behind what is stored: receivers may refuse signatures as too old, and retention is stopped until the \
                           clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
             warnings.push(Reason::new("clock_distrusted", detail));
         }

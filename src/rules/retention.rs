@@ -23,10 +23,13 @@ pub struct ClockTrust {
 }
 
 impl ClockTrust {
-    /// At start. `newest`: the time of the newest row; none: an empty store, which has nothing to lose.
+    /// At start. `newest`: the time of the newest row; none: an empty store, which has nothing to lose. A clock behind that
+    /// row is not believed before it has come up to it.
     pub fn at_start(wall: Time, monotonic_ms: i64, newest: Option<Time>) -> ClockTrust {
-        let ahead = newest.is_some_and(|newest| wall.since(newest) > AHEAD_MS_MAX);
-        ClockTrust { wall, monotonic_ms, distrusted_until_ms: ahead.then_some(monotonic_ms + AGREEMENT_MS) }
+        let ahead_ms = newest.map_or(0, |newest| wall.since(newest));
+        let is_doubtful = !(-DRIFT_MS_MAX..=AHEAD_MS_MAX).contains(&ahead_ms);
+        let until_ms = monotonic_ms + AGREEMENT_MS.max(-ahead_ms);
+        ClockTrust { wall, monotonic_ms, distrusted_until_ms: is_doubtful.then_some(until_ms) }
     }
 
     /// Another look at both clocks.
@@ -72,10 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_far_ahead_of_the_newest_row_is_not_believed_at_start() {
+    fn a_clock_far_from_the_newest_row_is_not_believed_at_start() {
         assert!(!ClockTrust::at_start(START.plus_ms(40 * DAY_MS), 0, Some(START)).is_trusted());
         assert!(ClockTrust::at_start(START.plus_ms(HOUR_MS), 0, Some(START)).is_trusted());
         assert!(ClockTrust::at_start(START, 0, None).is_trusted());
+        assert!(ClockTrust::at_start(START.minus_ms(MINUTE_MS), 0, Some(START)).is_trusted());
+        let behind = ClockTrust::at_start(START.minus_ms(DAY_MS), 0, Some(START));
+        assert!(!behind.look(START.minus_ms(1), DAY_MS - 1).is_trusted(), "it is still behind what is stored");
+        assert!(behind.look(START, DAY_MS).is_trusted());
         assert!(ClockTrust::at_start(START.plus_ms(40 * DAY_MS), 0, Some(START)).accepted().is_trusted());
     }
 }

@@ -173,6 +173,10 @@ impl Journal {
         }
         let mut head = [0; HEAD_BYTES];
         self.backend.read(half(epoch) + at, &mut head).map_err(failed)?;
+        // Where nothing was ever written.
+        if head[8..32] == [0; 24] {
+            return Ok(false);
+        }
         let differing: u32 = head[8..32].iter().zip(&name).map(|(found, wanted)| (found ^ wanted).count_ones()).sum();
         if differing > 1 {
             return Ok(false);

@@ -94,6 +94,7 @@ fn settings() -> ApiSettings {
         policy: Policy::default(),
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
+        description: Default::default(),
     }
 }
 

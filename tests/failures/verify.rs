@@ -81,7 +81,7 @@ fn what_cannot_be_walked_is_said_and_nothing_is_made() {
     assert!(words.contains("nowhere") && !nowhere.exists(), "{words}");
     let (code, _, words) = verify(folder.path(), &[], &[]);
     assert_eq!(code, 1, "{words}");
-    assert!(words.contains("no state.redb"), "{words}");
+    assert!(words.contains("there is no store here"), "{words}");
     assert_eq!(files(folder.path()).len(), 0);
 
     let data = made(folder.path());

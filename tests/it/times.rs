@@ -173,3 +173,24 @@ async fn a_clock_set_forward_sends_what_is_due_and_is_not_believed_by_retention(
     assert_eq!((&audit["data"][0]["action"], &audit["data"][0]["target"]), (&json!("clock.accept"), &json!("clock")));
     assert!(audit["data"][0]["key_id"].is_string() && audit["data"][0]["request_id"].is_string(), "{audit}");
 }
+
+#[tokio::test]
+async fn a_start_with_a_clock_behind_what_is_stored_warns_and_delivers() {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    daemon.publish("a", json!("before")).await;
+    receiver.next().await;
+    daemon.stop(std::time::Duration::from_secs(10)).await;
+    daemon.clock.jump_to(START.minus_ms(3 * 86_400_000));
+    daemon.start_again().await;
+    let ready = crate::support::eventually("a warning", async || {
+        let answer = daemon.try_get("/readyz").await;
+        assert_eq!(answer.status, 200);
+        Some(answer.json()).filter(|ready| ready["warnings"] != json!([]))
+    })
+    .await;
+    assert_eq!(ready["warnings"][0]["code"], "clock_distrusted", "{ready}");
+    let after = daemon.publish("a", json!("after")).await;
+    assert_eq!(receiver.next().await.header("webhook-id"), text(&after, "id"));
+}

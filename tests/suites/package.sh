@@ -161,8 +161,13 @@ else
 fi
 
 echo "--- the static tarball"
-tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile dev "$work")
+tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile dev "$work" 2>"$work/said") ||
+    { cat "$work/said" >&2; fail "no tarball"; }
 echo "$(basename "$tarball")"
+case $tarball in
+    *-musl.tar.gz) ;;
+    *) grep -q '^no musl here (.* brings it)' "$work/said" || fail "it does not say why it is not musl: $(cat "$work/said")" ;;
+esac
 mkdir "$work/static"
 tar -xzf "$tarball" -C "$work/static" --strip-components 1
 if ldd "$work/static/usr/bin/postrider" >"$work/ldd" 2>&1 && ! grep -q 'statically linked' "$work/ldd"; then

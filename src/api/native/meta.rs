@@ -1,7 +1,5 @@
 //! What the daemon says about itself, without a key: alive, ready, metrics, and this API's description.
 
-use std::sync::LazyLock;
-
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
@@ -11,14 +9,11 @@ use crate::api::ask::Ask;
 use crate::api::call::{Call, Reply};
 use crate::api::context::Context;
 use crate::api::fault::Fault;
-use crate::api::openapi;
 use crate::api::step::Step;
 use crate::store::Command;
 
 /// Seconds after which readiness may be asked for again.
 const READY_RETRY_S: u32 = 1;
-
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
 
 /// `GET /healthz`: the process answers.
 pub fn alive(_: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
@@ -53,7 +48,7 @@ pub fn metrics(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
     Ok(Reply::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
 }
 
-/// `GET /openapi.json`: built once.
-pub fn openapi(_: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::new(StatusCode::OK, "application/json", DOCUMENT.clone()))
+/// `GET /openapi.json`: built with the settings.
+pub fn openapi(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
+    Ok(Reply::new(StatusCode::OK, "application/json", context.settings.description.clone()))
 }

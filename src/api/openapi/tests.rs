@@ -81,8 +81,49 @@ fn what_is_answered_has_an_example_with_exactly_its_members() {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_part_is_used() {
+fn every_operation_shows_examples_of_what_goes_in_and_out_and_says_who_may() {
     let document = document();
+    for route in ROUTES {
+        let operation = &document["paths"][route.path][route.verb.as_str().to_lowercase()];
+        let place = format!("{} {}", route.verb.as_str(), route.path);
+        assert!(operation["description"].as_str().is_some_and(|text| text.ends_with('.')), "{place}");
+        let answers = operation["responses"].as_object().unwrap().iter().filter(|(status, _)| status.starts_with('2'));
+        let contents = answers.map(|(_, answer)| &answer["content"]).chain([&operation["requestBody"]["content"]]);
+        for (media_type, content) in contents.filter_map(serde_json::Value::as_object).flatten() {
+            assert!(
+                route.path == "/openapi.json" || !content["example"].is_null(),
+                "{place}: no example of {media_type}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dialect_that_is_switched_off_is_not_described_nor_is_what_only_it_uses() {
+    for off in DIALECTS {
+        let document = document_of(|name| name != off.name);
+        for route in off.routes {
+            assert!(document["paths"][route.path].is_null(), "{}", route.path);
+        }
+        assert!(!document["tags"].to_string().contains(off.name), "{}", off.name);
+        let others = DIALECTS.iter().filter(|dialect| dialect.name != off.name).flat_map(|dialect| dialect.routes);
+        for route in ROUTES.iter().chain(others) {
+            assert!(document["paths"][route.path].is_object(), "{} is gone with {}", route.path, off.name);
+        }
+        is_whole(&document);
+    }
+    let native = document_of(|_| false);
+    assert_eq!(native["components"]["securitySchemes"].as_object().unwrap().len(), 1);
+    is_whole(&native);
+    assert_eq!(document_of(|_| true), document());
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_part_is_used() {
+    is_whole(&document());
+}
+
+fn is_whole(document: &serde_json::Value) {
     let text = document.to_string();
     let used: BTreeSet<String> =
         text.split("\"#/components/").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();

@@ -24,6 +24,7 @@ fn settings() -> ApiSettings {
         policy: Policy::default(),
         public_url: "http://127.0.0.1:8080".to_owned(),
         metrics: MetricsAccess::Everybody,
+        description: Default::default(),
     }
 }
 

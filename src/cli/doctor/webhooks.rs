@@ -118,14 +118,12 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     let host = url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
     let why = |words: &str| format!("The last attempt{at}: {words}");
     let (words, fix) = match text("outcome") {
-        "tls_error" => (
-            format!("{error}. The receiver's certificate is not one that this machine believes for {host}"),
-            "have the receiver renew its certificate or send its whole chain; for an authority of your own set tls.ca_pem \
-             of the webhook"
-                .to_owned(),
-        ),
+        "tls_error" => explained_certificate(error, &host),
         "blocked_address" => (
-            format!("{error}. {host} is {addresses}, which is private or denied"),
+            match host.trim_matches(['[', ']']) == addresses {
+                true => format!("{error}. {host} is private or denied"),
+                false => format!("{error}. {host} is {addresses}, which is private or denied"),
+            },
             format!("if it is meant to be reached, add {host} to delivery.allow of the settings and reload the daemon"),
         ),
         "connect_refused" => (
@@ -154,12 +152,47 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
             "look at the URL's scheme and port, and at the webhook's headers and tls".to_owned(),
         ),
         "expired" => (error.to_owned(), "mend the receiver, then replay what it has not got".to_owned()),
-        "" => {
-            ("there is none that can still be read".to_owned(), "postrider webhook test tries it".to_owned())
-        }
+        "" => ("there is none that can still be read".to_owned(), "postrider webhook test tries it".to_owned()),
         other => (format!("{other} {error}"), "look at the attempt: postrider webhook attempts".to_owned()),
     };
     (why(&words), fix)
+}
+
+/// What rustls says of a certificate, in words of its owner's, and what to do.
+fn explained_certificate(error: &str, host: &str) -> (String, String) {
+    const KNOWN: [(&str, &str, &str); 6] = [
+        ("Expired", "has expired", "have the receiver renew its certificate"),
+        (
+            "NotValidYet",
+            "is not valid yet",
+            "look at the clocks here and at the receiver; else have it renew its certificate",
+        ),
+        (
+            "NotValidForName",
+            "was made for another name",
+            "mend the host of the URL, or have the receiver get a certificate with that name in it",
+        ),
+        (
+            "CaUsedAsEndEntity",
+            "was made by the receiver itself, as an authority's own",
+            "have the receiver use one that an authority signed; or one made with CA:FALSE, and set tls.ca_pem of the webhook",
+        ),
+        (
+            "UnknownIssuer",
+            "was signed by nobody that this machine knows",
+            "have the receiver send its whole chain; for an authority of your own set tls.ca_pem of the webhook",
+        ),
+        ("Revoked", "was revoked", "have the receiver renew its certificate"),
+    ];
+    match KNOWN.iter().find(|(name, ..)| error.contains(name)) {
+        Some((_, what, fix)) => (format!("{error}. The certificate at {host} {what}"), (*fix).to_owned()),
+        None => (
+            format!("{error}. TLS cannot be spoken with {host}"),
+            "look whether TLS is spoken at that port, and at the receiver's versions and certificate; for an authority of \
+             your own set tls.ca_pem of the webhook"
+                .to_owned(),
+        ),
+    }
 }
 
 fn explained_status(status: Option<u64>, error: &str) -> (String, String) {
@@ -209,6 +242,25 @@ mod tests {
         let blocked = json!({ "outcome": "blocked_address", "error": "Address not allowed" });
         let (why, fix) = explained(&blocked, "http://erp/x", "10.0.0.7");
         assert!(why.contains("erp is 10.0.0.7") && fix.contains("add erp to delivery.allow"), "{why} {fix}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_in_plain_words() {
+        let errors =
+            ["Expired", "NotValidYet", "NotValidForName", "Other(OtherError(CaUsedAsEndEntity))", "UnknownIssuer"];
+        let said: BTreeSet<_> = errors
+            .iter()
+            .map(|error| {
+                let attempt = json!({ "outcome": "tls_error", "error": format!("invalid peer certificate: {error}") });
+                let (why, fix) = explained(&attempt, "https://hooks.example.com/x", "192.0.2.1");
+                assert!(why.contains("The certificate at hooks.example.com "), "{why}");
+                fix
+            })
+            .collect();
+        assert_eq!(said.len(), errors.len());
+        let own = json!({ "outcome": "blocked_address", "error": "Address not allowed" });
+        let (why, _) = explained(&own, "http://10.0.0.7/x", "10.0.0.7");
+        assert!(why.ends_with("10.0.0.7 is private or denied"), "{why}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ const DISPATCH_BYTES: usize = 512;
 const LANE_LOW: usize = 64;
 /// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
 /// makes a receiver see twice.
-const UNRECORDED_FACTOR: usize = 16;
+const UNRECORDED_FACTOR: usize = 32;
 /// How far behind its rate a webhook may catch up, so that a late timer does not lower the rate.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
