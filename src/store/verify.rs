@@ -158,13 +158,13 @@ struct Offline {
 impl Offline {
     fn open(&self, shelf: &Shelf, partition: &Partition) -> Result<()> {
         let file = shelf.check(partition)?;
-        if let Some(journal) = self.journal.as_ref().filter(|_| !partition.row().sealed) {
-            if let Err(error) = file.take_up(partition.first, journal) {
-                drop(file);
-                // Whoever walks it next shall not find it open without what the journal has.
-                let _ = shelf.close(partition);
-                return Err(error);
-            }
+        if let Some(journal) = self.journal.as_ref().filter(|_| !partition.row().sealed)
+            && let Err(error) = file.take_up(partition.first, journal)
+        {
+            drop(file);
+            // Whoever walks it next shall not find it open without what the journal has.
+            let _ = shelf.close(partition);
+            return Err(error);
         }
         Ok(())
     }
