@@ -25,7 +25,7 @@ pub const STATE_FILE: &str = "state.redb";
 pub const PARTITIONS: &str = "partitions";
 
 /// Page caches, in bytes.
-pub const ACTIVE_CACHE_BYTES: usize = 64 << 20;
+pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
 /// Partitions with nothing due that are open at once.
 const QUIET_FILES_MAX: usize = 16;

@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-exec tests/mutants/run.sh
+exec bash tests/mutants/run.sh
