@@ -25,9 +25,9 @@ Examples:
   sudo postrider backup /backups/today        of the packaged service's store
   postrider backup --data-dir /srv/postrider --without-key /backups/today
 
-DEST must not be there. It becomes a directory like the data directory: `postrider verify` reads one through, `postrider
-restore` puts one in place. Until it is whole it is called DEST.partial. Run this as root, or as the user that the
-daemon runs as. master.key goes with it where it lies in the data directory: whoever has both can open the secrets. A key
+DEST must not be there. It becomes a directory like the data directory: `postrider verify` reads one through, `postrider \
+restore` puts one in place. Until it is whole it is called DEST.partial. Run this as root, or as the user that the \
+daemon runs as. master.key goes with it where it lies in the data directory: whoever has both can open the secrets. A key \
 from elsewhere is never in it; keep that one as well.")]
 pub struct Backup {
     /// The directory to make
@@ -58,8 +58,8 @@ impl Backup {
 Examples:
   postrider restore /backups/today --data-dir /var/lib/postrider
 
-A directory that has a store, or part of one, is refused: move it away first. All of the backup is read through before it
-counts, so a damaged one changes nothing. A master.key that lies in the data directory already, or comes from the
+A directory that has a store, or part of one, is refused: move it away first. All of the backup is read through before it \
+counts, so a damaged one changes nothing. A master.key that lies in the data directory already, or comes from the \
 settings, is used rather than the backup's.
 Deliveries made since the backup are made again, with the same webhook-id.")]
 pub struct Restore {

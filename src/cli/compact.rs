@@ -18,7 +18,7 @@ Examples:
   sudo systemctl stop postrider && sudo postrider compact
   postrider compact --data-dir /srv/postrider -o json
 
-Takes about a quarter of a minute for a gigabyte. No row changes, and a kill costs nothing but a repair of one file at
+Takes about a quarter of a minute for a gigabyte. No row changes, and a kill costs nothing but a repair of one file at \
 the next start; say it again to go on. The daemon needs none of this: old files go whole when their retention ends.")]
 pub struct Compact {
     #[command(flatten)]

@@ -22,7 +22,7 @@ Examples:
 
 The first start of an empty data directory prints a key, once, and keeps it in first-key there.
 SIGTERM and Ctrl-C stop it: what is in hand is finished, everything else is kept.
-SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca: what can be taken over is,
+SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca: what can be taken over is, \
 the rest is named in the log.")]
 pub struct Serve {
     #[command(flatten)]

@@ -290,6 +290,15 @@ mod tests {
         Changes::from([(vec![n, 1], Some(vec![n; 300])), (vec![n, 2], None), (vec![n, 3], Some(vec![]))])
     }
 
+    /// A journal for partition 7, of what comes after an epoch.
+    fn made(epoch: u64) -> (tempfile::TempDir, super::super::RealDisk, Journal) {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = super::super::RealDisk::take(folder.path()).unwrap();
+        let mut journal = Journal::open(&disk).unwrap();
+        journal.restart(7, epoch);
+        (folder, disk, journal)
+    }
+
     /// The records after an epoch, and the epoch of the last one.
     fn after(journal: &Journal, partition: u128, epoch: u64) -> Result<(Vec<Record>, u64)> {
         let mut records = Vec::new();
@@ -299,10 +308,7 @@ mod tests {
 
     #[test]
     fn what_was_appended_is_read_back_in_order_and_only_for_its_epoch_and_partition() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, 0);
+        let (_folder, _disk, mut journal) = made(0);
         for n in 0..3 {
             assert!(journal.append(&[(Table::Events, &changes(n)), (Table::Due, &changes(n + 9))]).unwrap());
         }
@@ -319,10 +325,7 @@ mod tests {
 
     #[test]
     fn two_epochs_are_read_in_order_and_nothing_may_be_missing_between_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, 4);
+        let (_folder, _disk, mut journal) = made(4);
         let append = |journal: &mut Journal, n| journal.append(&[(Table::Events, &changes(n))]).unwrap();
         assert!(append(&mut journal, 1) && append(&mut journal, 2));
         let last = half(5) + journal.bytes() / 2;
@@ -346,10 +349,7 @@ mod tests {
 
     #[test]
     fn it_goes_on_behind_the_last_record_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, 0);
+        let (_folder, disk, mut journal) = made(0);
         let append = |journal: &mut Journal, n| assert!(journal.append(&[(Table::Events, &changes(n))]).unwrap());
         append(&mut journal, 1);
         journal.turn();
@@ -370,10 +370,7 @@ mod tests {
 
     #[test]
     fn a_torn_record_ends_the_journal() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, 0);
+        let (_folder, _disk, mut journal) = made(0);
         journal.append(&[(Table::Events, &changes(1))]).unwrap();
         let first = half(1);
         let end = first + journal.bytes();
@@ -390,10 +387,7 @@ mod tests {
 
     #[test]
     fn a_record_that_others_follow_is_damaged_and_not_torn() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, 0);
+        let (_folder, _disk, mut journal) = made(0);
         journal.append(&[(Table::Events, &changes(1))]).unwrap();
         let second = half(1) + journal.bytes();
         journal.append(&[(Table::Events, &changes(2))]).unwrap();
@@ -412,10 +406,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, 0);
+        let (_folder, _disk, mut journal) = made(0);
         let large = Changes::from([(vec![1], Some(vec![0; EPOCH_BYTES_MAX as usize]))]);
         assert!(!journal.append(&[(Table::Data, &large)]).unwrap());
         assert_eq!(journal.bytes(), 0);
