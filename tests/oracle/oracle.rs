@@ -229,7 +229,7 @@ impl Oracle {
         let doubtful_key = order.keep.as_ref().is_some_and(|keep| {
             self.answers
                 .get(&keep.key)
-                .is_some_and(|a| a.is_doubtful || (a.at < self.forgotten_before && now.since(a.at) < self.window_ms))
+                .is_some_and(|a| a.is_doubtful || (a.at <= self.forgotten_before && now.since(a.at) < self.window_ms))
         });
         let doubtful_name = |app: AppId, name: &String| {
             self.named
