@@ -44,7 +44,9 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
     // What is doubtful at the start is told as well.
     let mut was = true;
     loop {
-        trust = trust.look(clock.now(), clock.monotonic_ms());
+        // Counted from before the round: time that passes while it works is not waited for again.
+        let began = clock.now();
+        trust = trust.look(began, clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
             trust = trust.accepted();
             tracing::warn!("somebody says that the clock is right: retention goes on");
@@ -70,7 +72,7 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
             }
         };
         tokio::select! {
-            () = clock.sleep_until(clock.now().plus_ms(wait_ms)) => {}
+            () = clock.sleep_until(began.plus_ms(wait_ms)) => {}
             () = notice.accepted.notified() => {}
         }
     }
@@ -79,10 +81,10 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
 /// Measures the dead space of partitions that have become quiet, one in a round, each once.
 pub async fn measure(store: Store, clock: Arc<dyn Clock>, work: Work) {
     loop {
-        let looked = store.clone();
+        let (looked, began) = (store.clone(), clock.now());
         if let Some(Err(error)) = work.run(move || looked.measure_one()).await {
             tracing::warn!(%error, "the dead space of a partition could not be measured");
         }
-        clock.sleep_until(clock.now().plus_ms(ROUND_MS)).await;
+        clock.sleep_until(began.plus_ms(ROUND_MS)).await;
     }
 }

@@ -23,7 +23,7 @@ const ROUND_MS: i64 = 500;
 pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work, woken: Arc<Notify>) {
     let mut allowances: HashMap<JobId, Allowance> = HashMap::new();
     loop {
-        let reading = store.clone();
+        let (reading, began) = (store.clone(), clock.now());
         let jobs = work.run(move || reading.running_jobs()).await;
         let jobs = match jobs {
             Some(Ok(jobs)) => jobs,
@@ -45,7 +45,7 @@ pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work
             busy |= step(&job, allowance, &ledger, now).await;
         }
         if !busy {
-            clock.sleep_until(clock.now().plus_ms(ROUND_MS)).await;
+            clock.sleep_until(began.plus_ms(ROUND_MS)).await;
         }
     }
 }
