@@ -89,7 +89,7 @@ fn ask(from: &Path, to: &dyn store::Disk, progress: OnProgress<'_>) -> Result<Pr
     let mut stream = UnixStream::connect(&socket)
         .map_err(|error| silent(format!("no daemon answers at {}: {error}", socket.display())))?;
     stream.write_all(GREETING.as_bytes()).map_err(|error| silent(error.to_string()))?;
-    Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?)
+    Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?.progress)
 }
 
 /// The files of a store that nobody has open, as they are.

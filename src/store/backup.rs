@@ -9,7 +9,7 @@
 mod hold;
 mod receive;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,7 +17,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub use hold::Hold;
-pub use receive::receive;
+pub use receive::{Received, receive};
 
 use super::error::{Error, Result};
 use super::file::{File, io, unpanicked};
@@ -32,7 +32,8 @@ use crate::model::figures::Sums;
 use hold::Taken;
 
 /// What a frame of the stream begins with. A file's frame has its number, how many there are, and its name; a row's its
-/// table, key and value; the last says that it was all, or what went wrong.
+/// table, key and value; the last says that it was all, with the number of the last commit that may be in it, or what went
+/// wrong.
 const FILE: u8 = b'F';
 const ROW: u8 = b'R';
 const WHOLE: u8 = b'W';
@@ -115,9 +116,13 @@ impl Moment {
 
     /// Writes all of it to `out`. What goes wrong is said in the stream as well, if that can still be written to.
     pub fn send(self, out: &mut dyn Write) -> Result<()> {
+        let following = self.shelf.following.clone();
         let sent = self.send_files(out);
         let ended = match &sent {
-            Ok(()) => out.write_all(&[WHOLE]).and_then(|()| out.flush()),
+            Ok(()) => {
+                let whole = [&[WHOLE], following.begun().to_le_bytes().as_slice()].concat();
+                out.write_all(&whole).and_then(|()| out.flush())
+            }
             Err(error) => refuse(out, &error.to_string()),
         };
         sent.and(ended.map_err(cut))

@@ -213,7 +213,7 @@ impl Journal {
             return Ok(None);
         }
         let number = u64::from_le_bytes(std::array::from_fn(|n| head[32 + n]));
-        Ok(decode(&whole[HEAD_BYTES..]).map(|record| Found { record, number, bytes }))
+        Ok(decode_changes(&whole[HEAD_BYTES..]).map(|record| Found { record, number, bytes }))
     }
 }
 
@@ -228,8 +228,7 @@ fn half(epoch: u64) -> u64 {
     epoch % 2 * EPOCH_BYTES_MAX
 }
 
-/// Length, checksum of all that follows it, epoch, partition, number; then for each table its number, how many keys, and for each
-/// key both lengths and both bytes. A value's length is one more than its bytes; 0 stands for removed.
+/// Length, checksum of all that follows it, epoch, partition, number; then the changes.
 fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     let values = changes.iter().flat_map(|(_, of_table)| of_table.iter());
     let bytes: usize = values.map(|(key, value)| 6 + key.len() + value.as_ref().map_or(0, Vec::len)).sum();
@@ -239,6 +238,16 @@ fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)
     record.extend_from_slice(&epoch.to_le_bytes());
     record.extend_from_slice(&partition.to_be_bytes());
     record.extend_from_slice(&number.to_le_bytes());
+    encode_changes(changes, record);
+    let body_bytes = (record.len() - HEAD_BYTES) as u32;
+    record[..4].copy_from_slice(&body_bytes.to_le_bytes());
+    let sum = crc32fast::hash(&record[8..]);
+    record[4..8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// For each table its number, how many keys, and for each key both lengths and both bytes. A value's length is one more than
+/// its bytes; 0 stands for removed.
+pub(super) fn encode_changes(changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     for (table, of_table) in changes {
         record.push(*table as u8);
         record.extend_from_slice(&(of_table.len() as u32).to_le_bytes());
@@ -249,13 +258,10 @@ fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)
             record.extend_from_slice(value.as_deref().unwrap_or_default());
         }
     }
-    let body_bytes = (record.len() - HEAD_BYTES) as u32;
-    record[..4].copy_from_slice(&body_bytes.to_le_bytes());
-    let sum = crc32fast::hash(&record[8..]);
-    record[4..8].copy_from_slice(&sum.to_le_bytes());
 }
 
-fn decode(mut bytes: &[u8]) -> Option<Record> {
+/// None: these are not bytes that `encode_changes` wrote.
+pub(super) fn decode_changes(mut bytes: &[u8]) -> Option<Record> {
     let mut record = Record::new();
     while let Some((number, rest)) = bytes.split_first() {
         let table = *ALL_TABLES.get(usize::from(*number))?;

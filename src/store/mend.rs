@@ -19,7 +19,9 @@ impl Writer {
     /// Commits to `state.redb`. After a failure the file is opened again and read anew, so that memory never says other
     /// than it does; the error says nothing of whether the commit is there.
     pub(super) fn commit_state(&mut self, draft: Draft) -> Result<()> {
+        let begun = self.telling.0.begin(STATE_FILE, self.now, &draft);
         let committed = self.shelf.state().and_then(|file| file.commit(draft));
+        self.telling.0.end(begun, committed.is_ok());
         if let Err(error) = &committed {
             self.suspect(error);
         }

@@ -17,6 +17,7 @@ pub mod error;
 mod feed;
 pub mod figures;
 pub mod file;
+pub mod follow;
 pub mod job;
 pub mod journal;
 pub mod master_key;

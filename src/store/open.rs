@@ -16,6 +16,7 @@ use super::dedup::Dedup;
 use super::disk::Disk;
 use super::error::Result;
 use super::file::{Access, File};
+use super::follow::Telling;
 use super::journal::Journal;
 use super::master_key;
 use super::reads::Store;
@@ -90,6 +91,8 @@ pub fn open_with_ids(
         journal,
         checkpoint: None,
         backup: Weak::new(),
+        now,
+        telling: Telling(shelf.following.clone()),
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;

@@ -16,6 +16,7 @@ use crate::model::{Time, Webhook};
 use super::disk::Disk;
 use super::error::Result;
 use super::file::{Access, File};
+use super::follow::Following;
 use super::registry::Registry;
 use super::snapshot::Snapshot;
 use super::tables::{PARTITION_TABLES, Table};
@@ -103,6 +104,7 @@ pub struct Shelf {
     pub disk: Arc<dyn Disk>,
     pub options: Options,
     pub vault: Vault,
+    pub following: Arc<Following>,
     /// None only while it is being reopened, or could not be.
     state: RwLock<Option<Arc<File>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
@@ -120,6 +122,7 @@ impl Shelf {
             disk,
             options,
             vault,
+            following: Arc::default(),
             state: RwLock::new(Some(state)),
             partitions: RwLock::default(),
             quiet: Mutex::default(),

@@ -54,6 +54,7 @@ impl Writer {
     /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
     /// that is not on the list.
     pub fn roll(&mut self, now: Time) -> Result<()> {
+        self.now = now;
         self.checkpoint()?;
         let first = self.id::<Partition>(now).as_u128();
         let new = Partition::new(first, PartitionRow::default());
@@ -92,6 +93,7 @@ impl Writer {
     /// believed); forgets what the idempotency window has ended. A part that fails does not keep the others from their
     /// work, nor what follows from them.
     pub fn upkeep(&mut self, now: Time, keep: bool) -> Upkeep {
+        self.now = now;
         let mut done = Upkeep::default();
         // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
         self.mend_failed(now, &mut done);

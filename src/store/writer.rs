@@ -21,6 +21,7 @@ use super::effects::Effects;
 use super::error::{Error, Result};
 use super::figures::FigureCache;
 use super::file::{File, unpanicked};
+use super::follow::Telling;
 use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Journal};
 use super::registry::Registry;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
@@ -66,6 +67,9 @@ pub struct Writer {
     pub(super) checkpoint: Option<Checkpoint>,
     /// The backup that is being taken, if one is.
     pub(super) backup: Weak<Hold>,
+    /// Of what is done now.
+    pub(super) now: Time,
+    pub(super) telling: Telling,
 }
 
 /// Makes redb's own what the writer has set apart in the active partition. Not run, it delays the writer when the journal's
@@ -112,6 +116,7 @@ impl Writer {
 
     /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
     pub fn apply(&mut self, orders: &[Order], now: Time) -> Batch {
+        self.now = now;
         let mut batch = Batch::default();
         let mut results: Vec<Option<Outcome>> = vec![None; orders.len()];
         // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
@@ -331,9 +336,16 @@ impl Writer {
         self.suspect(error);
     }
 
-    /// Makes a draft durable and visible: in the active partition by a journal record where it fits, elsewhere and
-    /// otherwise by a durable commit.
+    /// Makes a draft durable and visible, and tells those who follow.
     fn commit(&mut self, first: u128, file: &Arc<File>, draft: Draft) -> Result<()> {
+        let begun = self.telling.0.begin(file.name(), self.now, &draft);
+        let committed = self.commit_draft(first, file, draft);
+        self.telling.0.end(begun, committed.is_ok());
+        committed
+    }
+
+    /// In the active partition by a journal record where it fits, elsewhere and otherwise by a durable commit.
+    fn commit_draft(&mut self, first: u128, file: &Arc<File>, draft: Draft) -> Result<()> {
         if first != self.active {
             return file.commit(draft);
         }

@@ -16,11 +16,19 @@ const WRITTEN_BYTES: usize = 8 << 20;
 /// A longer value is none of ours.
 const VALUE_BYTES_MAX: usize = 256 << 20;
 
+/// A copy that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    pub progress: Progress,
+    /// The last commit that may be in it: what a follower is told of it and of those before it brings it to that commit.
+    pub begun: u64,
+}
+
 /// Makes the files of a stream on `disk`, which must be empty. Only with `Ok` they are all there, durable and closed.
 ///
 /// # Errors
 /// The other side said what went wrong; the stream ended early; the disk fails.
-pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Progress> {
+pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Received> {
     let mut copy: Option<Copy> = None;
     let mut at = Progress { file_number: 0, files: 0, bytes: 0 };
     loop {
@@ -44,7 +52,7 @@ pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -
             }
             (WHOLE, Some(_)) if at.file_number == at.files => {
                 copy.take().map_or(Ok(()), Copy::close)?;
-                return Ok(at);
+                return Ok(Received { progress: at, begun: take(from).map(u64::from_le_bytes)? });
             }
             (FAILED, _) => return Err(io("the daemon", std::io::Error::other(text(from)?))),
             _ => return Err(senseless()),

@@ -13,9 +13,9 @@ use super::super::{Command, NewEvent, Opened, Order, RealDisk};
 use super::{Progress, Result, receive};
 use crate::model::{DeliveryId, EventId};
 
-type Rows = Vec<(Table, Vec<u8>, Vec<u8>)>;
+pub type Rows = Vec<(Table, Vec<u8>, Vec<u8>)>;
 
-fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
+pub fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
     let mut rows = Vec::new();
     for &table in tables {
         let all = (Bound::Unbounded, Bound::Unbounded);
@@ -29,14 +29,14 @@ fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
 }
 
 /// All rows of `state.redb`, then those of each partition.
-fn all_rows(opened: &Opened) -> Vec<Rows> {
+pub fn all_rows(opened: &Opened) -> Vec<Rows> {
     let shelf = &opened.store.shelf;
     let partitions = shelf.partitions().into_iter().map(|p| rows(&shelf.snapshot(&p).unwrap(), &PARTITION_TABLES));
     let state = rows(&shelf.state().unwrap().snapshot().unwrap(), &STATE_TABLES);
     std::iter::once(state).chain(partitions).collect()
 }
 
-fn publish(opened: &mut Opened, name: &str) -> EventId {
+pub fn publish(opened: &mut Opened, name: &str) -> EventId {
     let event = NewEvent {
         event_type: "a".into(),
         data: "1".into(),
@@ -49,7 +49,7 @@ fn publish(opened: &mut Opened, name: &str) -> EventId {
 }
 
 /// A store whose first partition is quiet, with a delivery in it that can be asked for again.
-fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
+pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
     let mut opened = store(folder);
     let event =
         NewEvent { event_type: "a".into(), data: "2".into(), event_id: Some("last".into()), ..NewEvent::default() };
@@ -66,16 +66,16 @@ fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId
     (opened, fresh[0].delivery_id)
 }
 
-fn received(stream: &[u8], folder: &Path) -> Result<Progress> {
+pub fn received(stream: &[u8], folder: &Path) -> Result<Progress> {
     let disk = RealDisk::take(folder).unwrap();
-    receive(&mut &stream[..], &disk, &mut |_| {})
+    receive(&mut &stream[..], &disk, &mut |_| {}).map(|received| received.progress)
 }
 
-fn walked(folder: &Path) -> Report {
+pub fn walked(folder: &Path) -> Report {
     verify(Arc::new(RealDisk::take(folder).unwrap()), &[7; 32], &mut |_| {}).unwrap()
 }
 
-fn opened_again(folder: &Path) -> Opened {
+pub fn opened_again(folder: &Path) -> Opened {
     let options = super::super::Options {
         retention_ms: 1 << 40,
         idempotency_window_ms: 1 << 40,
