@@ -1,5 +1,5 @@
-//! `postrider backup` and `postrider restore`: a copy of the whole store, and the way back. They work on directories, of
-//! a running daemon as well, and need no key of the API.
+//! `postrider backup` and `postrider restore`: a copy of the whole store, once or kept up with every commit, and the way
+//! back. They work on directories, of a running daemon as well, and need no key of the API.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{
-    Exit, SettingsFlags,
+    Exit, SettingsFlags, follow,
     screen::{Output, Screen},
 };
 use crate::daemon::backup;
+use crate::daemon::follow::Wish;
 use crate::store;
 
 /// How often a bar moves by itself, while one large file is under way.
@@ -24,11 +25,17 @@ pub(super) const TICK: Duration = Duration::from_millis(120);
 Examples:
   sudo postrider backup /backups/today        of the packaged service's store
   postrider backup --data-dir /srv/postrider --without-key /backups/today
+  postrider backup --follow /backups/live     a copy, and what every commit changes behind it, until SIGTERM
 
 DEST must not be there. It becomes a directory like the data directory: `postrider verify` reads one through, `postrider \
 restore` puts one in place. Until it is whole it is called DEST.partial. Run this as root, or as the user that the \
 daemon runs as. master.key goes with it where it lies in the data directory: whoever has both can open the secrets. A key \
-from elsewhere is never in it; keep that one as well.")]
+from elsewhere is never in it; keep that one as well.
+
+With --follow a daemon must be running, and DEST is new, empty, or one that --follow has made. It holds generations: a \
+copy, and a log of all commits after it, synced as they come. Publishing never waits for it; what it lacks after any cut is \
+what was on its way. When the daemon ends it waits for the next one and begins another generation. `postrider restore \
+--list` shows what can be restored.")]
 pub struct Backup {
     /// The directory to make
     #[arg(value_name = "DEST")]
@@ -36,6 +43,15 @@ pub struct Backup {
     /// Leave master.key out; the backup opens only with a copy of it then
     #[arg(long)]
     without_key: bool,
+    /// Stay, and write what every commit changes behind the copy: each of them can be restored
+    #[arg(long)]
+    follow: bool,
+    /// With --follow: after so many hours, or a duration such as 7d, make another copy and go on behind that
+    #[arg(long, value_name = "HOURS", requires = "follow", default_value = "24", value_parser = follow::read_hours)]
+    new_base_every: Duration,
+    /// With --follow: how many whole generations are kept
+    #[arg(long, value_name = "N", requires = "follow", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
     #[command(flatten)]
     settings: SettingsFlags,
     #[command(flatten)]
@@ -45,6 +61,11 @@ pub struct Backup {
 impl Backup {
     pub fn run(self) -> Result<(), Exit> {
         let settings = self.settings.load_for_store()?;
+        if self.follow {
+            let Backup { to, without_key, new_base_every, keep, .. } = self;
+            let wish = Wish { to, without_key, new_base_every, keep: keep as usize };
+            return follow::run(settings, wish, self.output.screen());
+        }
         let bar = bar();
         let copied = backup::backup(&settings, &self.to, self.without_key, &mut |progress| show(&bar, progress));
         bar.finish_and_clear();
@@ -57,15 +78,24 @@ impl Backup {
 #[command(after_help = "\
 Examples:
   postrider restore /backups/today --data-dir /var/lib/postrider
+  postrider restore --list /backups/live
+  postrider restore /backups/live --at 2026-11-22T03:29:00Z
 
 A directory that has a store, or part of one, is refused: move it away first. All of the backup is read through before it \
 counts, so a damaged one changes nothing. A master.key that lies in the data directory already, or comes from the \
-settings, is used rather than the backup's.
+settings, is used rather than the backup's. Of a directory that `backup --follow` has made, the last commit at or before \
+--at is restored, the last one of all without it; what was cut off in the middle of being written does not count.
 Deliveries made since the backup are made again, with the same webhook-id.")]
 pub struct Restore {
     /// The backup's directory
     #[arg(value_name = "FROM")]
     from: PathBuf,
+    /// Of what --follow has made: as it was then, a moment such as 2026-11-22T03:29:00Z, 90m ago as 90m, or a commit's number
+    #[arg(long, value_name = "WHEN")]
+    at: Option<String>,
+    /// Of what --follow has made: show what can be restored, and restore nothing
+    #[arg(long, conflicts_with = "at")]
+    list: bool,
     #[command(flatten)]
     settings: SettingsFlags,
     #[command(flatten)]
@@ -74,14 +104,35 @@ pub struct Restore {
 
 impl Restore {
     pub fn run(self) -> Result<(), Exit> {
+        if self.list {
+            return follow::list(self.output.screen(), &self.from);
+        }
         let settings = self.settings.load_for_store()?;
+        let at = self.at.as_deref().map(follow::read_at).transpose()?;
         let bar = bar();
-        let restored = backup::restore(&settings, &self.from, &mut |progress| show(&bar, progress), &mut |walk| {
+        let restored = backup::restore(&settings, &self.from, at, &mut |progress| show(&bar, progress), &mut |walk| {
             bar.set_message(format!("checked {} of {} files, {} rows", walk.file_number - 1, walk.files, walk.rows));
             bar.tick();
         });
         bar.finish_and_clear();
-        tell(self.output.screen(), &restored?, &format!("the store is in {}", settings.data_dir.display()))
+        let backup::Restored { progress, point } = restored?;
+        let screen = self.output.screen();
+        match point {
+            Some(point) if screen.is_json() => screen.text(
+                json!({
+                    "files": progress.files, "bytes": progress.bytes,
+                    "commit": point.number, "at": point.at.to_string(),
+                })
+                .to_string(),
+            ),
+            Some(point) => screen.text(format!(
+                "the store is in {}, as it was after commit {} ({})",
+                settings.data_dir.display(),
+                point.number,
+                point.at
+            )),
+            None => tell(screen, &progress, &format!("the store is in {}", settings.data_dir.display())),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod event;
 mod exit;
+mod follow;
 mod input;
 mod key;
 mod list;

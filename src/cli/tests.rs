@@ -57,6 +57,9 @@ fn lines_of_the_documentation_parse() {
         "postrider verify /backups/monday -o json --config p.toml",
         "postrider backup /b/today --data-dir d --without-key",
         "postrider restore /b/today --data-dir d -o json",
+        "postrider backup --follow /b/live --new-base-every 7d --keep 3 --without-key",
+        "postrider restore /b/live --at 2026-11-22T03:29:00Z",
+        "postrider restore --list /b/live -o json",
         "postrider compact --data-dir d -o json",
         "postrider completions zsh",
         "postrider man --dir out",
@@ -79,6 +82,9 @@ fn lines_that_make_no_sense_do_not() {
         ("postrider listen --status 200 --forward http://h", ErrorKind::ArgumentConflict),
         ("postrider listen --app a", ErrorKind::MissingRequiredArgument),
         ("postrider send --data {}", ErrorKind::MissingRequiredArgument),
+        ("postrider backup /b --keep 3", ErrorKind::MissingRequiredArgument),
+        ("postrider backup --follow /b --keep 0", ErrorKind::ValueValidation),
+        ("postrider restore --list /b --at 3", ErrorKind::ArgumentConflict),
         ("postrider wehbook list", ErrorKind::InvalidSubcommand),
     ];
     for (line, kind) in cases {

@@ -6,24 +6,28 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
 use crate::store::backup::{OnProgress, Progress, receive};
+use crate::store::follow::log::Log;
+use crate::store::follow::replay::Replay;
+use crate::store::follow::{Point, Record, point_of};
 use crate::store::journal::JOURNAL_FILE;
 use crate::store::shelf::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::snapshot::Next;
 use crate::store::{self, RealDisk, verify};
 
-use super::control::{CONTROL_FILE, GREETING};
+use super::control::{GREETING, greet};
+use super::follow::place::{self, At, BASE};
 use super::keys::{MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
 use super::{Error, take};
 
 /// Stands behind the name of a backup that is not whole, and is the name of a store that is not whole.
-const PARTIAL: &str = "partial";
+pub(super) const PARTIAL: &str = "partial";
 /// What is copied between two calls of the progress callback.
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -50,13 +54,7 @@ pub fn backup(settings: &Settings, to: &Path, without_key: bool, progress: OnPro
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ask(from, &*disk, progress),
             Err(error) => Err(failed(from, error)),
         }?;
-        let key = from.join(MASTER_KEY_FILE);
-        if !without_key && exists(&key)? {
-            copy(&key, &partial.join(MASTER_KEY_FILE), &mut |_| ())?;
-        }
-        for folder in [PARTITIONS, ""] {
-            sync(&partial.join(folder))?;
-        }
+        complete(&partial, settings, without_key)?;
         Ok(copied)
     });
     match copied {
@@ -73,8 +71,17 @@ pub fn backup(settings: &Settings, to: &Path, without_key: bool, progress: OnPro
     }
 }
 
+/// Puts the master key beside a copy's files, where that is wanted and it lies beside the store's, and syncs the folders.
+pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), Error> {
+    let key = settings.data_dir.join(MASTER_KEY_FILE);
+    if !without_key && exists(&key)? {
+        copy(&key, &copied.join(MASTER_KEY_FILE), &mut |_| ())?;
+    }
+    [PARTITIONS, ""].into_iter().try_for_each(|folder| sync(&copied.join(folder)))
+}
+
 /// An empty directory, for this process alone; what an earlier one left is removed.
-fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, Error> {
+pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, Error> {
     if exists(partial)? {
         let _lock = take(partial)?;
         fs::remove_dir_all(partial).map_err(|error| failed(partial, error))?;
@@ -84,11 +91,8 @@ fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, Error> {
 
 /// Has the daemon send its store, and makes files of it.
 fn ask(from: &Path, to: &dyn store::Disk, progress: OnProgress<'_>) -> Result<Progress, Error> {
-    let socket = from.join(CONTROL_FILE);
-    let silent = |error| Error::Unreachable(format!("{} is in use, and {error}", from.display()));
-    let mut stream = UnixStream::connect(&socket)
-        .map_err(|error| silent(format!("no daemon answers at {}: {error}", socket.display())))?;
-    stream.write_all(GREETING.as_bytes()).map_err(|error| silent(error.to_string()))?;
+    let stream = greet(from, GREETING)
+        .map_err(|error| Error::Unreachable(format!("{} is in use, and {error}", from.display())))?;
     Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?.progress)
 }
 
@@ -140,18 +144,55 @@ fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), Error
     }
 }
 
-/// Puts a backup in place as the store of the data directory, which has none, after all of it was walked.
+/// What was put in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    pub progress: Progress,
+    /// The commit after which the store was so; none: of a plain backup, which is one moment.
+    pub point: Option<Point>,
+}
+
+/// What is put in place.
+struct Source {
+    copy: PathBuf,
+    /// The folder of the log that comes behind the copy, and up to which commit.
+    log: Option<(PathBuf, Point)>,
+}
+
+/// Puts a backup in place as the store of the data directory, which has none, after all of it was walked. Of a directory
+/// that a follower wrote, as it was after the last commit at or before a moment; after the last one of all without `at`.
 ///
 /// # Errors
-/// There is a store, or part of one; a daemon has either directory; the backup is not sound, or sealed by another key.
-/// The data directory has no store then.
+/// There is a store, or part of one; a daemon has either directory; the backup is not sound, or sealed by another key, or
+/// has no such moment. The data directory has no store then.
 pub fn restore(
     settings: &Settings,
     from: &Path,
+    at: Option<At>,
+    progress: OnProgress<'_>,
+    walking: verify::OnProgress<'_>,
+) -> Result<Restored, Error> {
+    let source = if place::is_one(from) {
+        let (generation, point) = place::choose(from, at)?;
+        Source { copy: generation.path.join(BASE), log: Some((generation.path, point)) }
+    } else if at.is_some() {
+        let words = "is no directory that --follow has made: a plain backup is of one moment";
+        return Err(failed(from, io::Error::new(io::ErrorKind::InvalidInput, words)));
+    } else {
+        Source { copy: from.to_owned(), log: None }
+    };
+    let point = source.log.as_ref().map(|(_, point)| *point);
+    let progress = put_in_place(settings, &source, progress, walking)?;
+    Ok(Restored { progress, point })
+}
+
+fn put_in_place(
+    settings: &Settings,
+    source: &Source,
     progress: OnProgress<'_>,
     walking: verify::OnProgress<'_>,
 ) -> Result<Progress, Error> {
-    let to = &settings.data_dir;
+    let (to, from) = (&settings.data_dir, &source.copy);
     if !exists(&from.join(STATE_FILE))? {
         return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no backup here")));
     }
@@ -168,7 +209,7 @@ pub fn restore(
         return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, words)));
     }
     let partial = to.join(PARTIAL);
-    let restored = fill(settings, from, &partial, progress, walking).and_then(|copied| {
+    let restored = fill(settings, source, &partial, progress, walking).and_then(|copied| {
         // `state.redb` comes last: until then no daemon starts on what is there.
         for name in files_of(&partial)? {
             disk.rename(&format!("{PARTIAL}/{}", name.display()), &name.to_string_lossy())
@@ -195,13 +236,17 @@ fn target_of(to: &Path) -> Result<PathBuf, Error> {
 /// Copies a backup to `partial`, with the key that opens it, and walks the copy.
 fn fill(
     settings: &Settings,
-    from: &Path,
+    source: &Source,
     partial: &Path,
     progress: OnProgress<'_>,
     walking: verify::OnProgress<'_>,
 ) -> Result<Progress, Error> {
     let disk = take_empty(partial)?;
+    let from = &source.copy;
     let copied = copy_files(from, partial, progress)?;
+    if let Some((log, point)) = &source.log {
+        bring_forward(&*disk, log, *point)?;
+    }
     let to = &settings.data_dir;
     // The key that was put there for this store is used rather than the backup's own.
     let (own, kept) = (to.join(MASTER_KEY_FILE), from.join(MASTER_KEY_FILE));
@@ -222,6 +267,23 @@ fn fill(
     Ok(copied)
 }
 
+/// Brings a copy to a commit of the log that comes behind it.
+fn bring_forward(copy: &dyn store::Disk, log: &Path, to: Point) -> Result<(), Error> {
+    let disk = RealDisk::look(log).map_err(|error| failed(log, error))?;
+    let mut replay = Replay::of(copy);
+    let reading = |bytes: &[u8]| {
+        if let Some(record) = Record::decode(bytes).filter(|record| record.point.number <= to.number) {
+            replay.take(record)?;
+        }
+        Ok(if point_of(bytes).is_some_and(|point| point.number < to.number) { Next::Go } else { Next::Stop })
+    };
+    let walked = Log::on(&disk)?.map(|log| log.walk(reading)).transpose()?;
+    if walked.is_none_or(|walked| walked.last.number < to.number) {
+        return Err(failed(log, io::Error::new(io::ErrorKind::InvalidData, "the log has changed while it was read")));
+    }
+    Ok(replay.finish()?)
+}
+
 fn exists(path: &Path) -> Result<bool, Error> {
     path.try_exists().map_err(|error| failed(path, error))
 }
@@ -231,7 +293,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn sync(folder: &Path) -> Result<(), Error> {
+pub(super) fn sync(folder: &Path) -> Result<(), Error> {
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, error))
 }
 

@@ -1,5 +1,6 @@
-//! The socket in the data directory by which `postrider backup` reaches the daemon that has it. Whoever can open the
-//! directory could read all of it anyway, so nobody has to say who they are.
+//! The socket in the data directory by which `postrider backup` reaches the daemon that has it: for a copy of the store, or
+//! to be told of every commit from then on. Whoever can open the directory could read all of it anyway, so nobody has to say
+//! who they are.
 //!
 //! Invariant: a reader that takes nothing for `STALL_MAX` is given up, because a backup that is being taken keeps old
 //! partitions from being counted and dropped.
@@ -14,13 +15,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::{Error, follow};
 use crate::engine::Engine;
-use crate::store::backup::Hold;
+use crate::store::backup::{Hold, refuse};
+use crate::store::follow::Cut;
 
 /// The socket's name in the data directory.
 pub const CONTROL_FILE: &str = "control";
 /// What a client says first. A stream is only for a program of the same version.
 pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
+/// The same of a client that wants to follow; as long.
+pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a write waits before it looks whether the writer wants its files back.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -64,37 +69,83 @@ impl Drop for Control {
     }
 }
 
-async fn answer(stream: UnixStream, engine: Arc<Engine>) {
-    match backup(stream, engine).await {
+async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
+    let mut said = vec![0; GREETING.len()];
+    let read = tokio::time::timeout(GREETING_TIMEOUT, BufReader::new(&mut stream).read_exact(&mut said)).await;
+    let is_read = matches!(read, Ok(Ok(_)));
+    if is_read && said == FOLLOW_GREETING.as_bytes() {
+        match tell_follower(stream, engine).await {
+            Ok(Cut::Stopped) => {}
+            Ok(cut) => tracing::warn!(why = cut.words(), "a follower was cut off; it begins anew"),
+            Err(error) => tracing::info!(error, "a follower has gone"),
+        }
+        return;
+    }
+    let is_ours = is_read && said == GREETING.as_bytes();
+    match backup(stream, engine, is_ours).await {
         Ok(()) => tracing::info!("a backup was taken"),
         Err(error) => tracing::warn!(error, "a backup was not taken"),
     }
 }
 
-async fn backup(mut stream: UnixStream, engine: Arc<Engine>) -> Result<(), String> {
-    let mut said = vec![0; GREETING.len()];
-    let read = tokio::time::timeout(GREETING_TIMEOUT, BufReader::new(&mut stream).read_exact(&mut said)).await;
-    let is_ours = matches!(read, Ok(Ok(_))) && said == GREETING.as_bytes();
+async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Result<(), String> {
     let moment = match is_ours {
         true => engine.moment().await,
         false => Err("the command is of another version than the daemon".to_owned()),
     };
     drop(engine);
+    on_thread(stream, move |stream| match moment {
+        Ok(moment) => {
+            let patient = Patient { stream, hold: Some(moment.hold()) };
+            moment.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
+        }
+        Err(words) => {
+            refuse(&mut Patient { stream, hold: None }, &words)?;
+            Err(io::Error::other(words))
+        }
+    })
+    .await
+}
+
+/// Tells a follower of every commit, until it or the writer goes.
+async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Cut, String> {
+    let follower = engine.store.follow(engine.clock.now());
+    drop(engine);
+    on_thread(stream, move |stream| {
+        let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, Patient { stream, hold: None });
+        let Some(follower) = follower else {
+            refuse(&mut out, "as many follow already as may")?;
+            return Err(io::Error::other("as many follow already as may"));
+        };
+        tracing::info!("somebody follows");
+        follow::send(&follower, &mut out)
+    })
+    .await
+}
+
+/// Speaks to a client without holding up others.
+async fn on_thread<T: Send + 'static>(
+    stream: UnixStream,
+    speak: impl FnOnce(BlockingStream) -> io::Result<T> + Send + 'static,
+) -> Result<T, String> {
     let stream = stream.into_std().map_err(|error| error.to_string())?;
     let done = tokio::task::spawn_blocking(move || {
         stream.set_nonblocking(false).and_then(|()| stream.set_write_timeout(Some(LOOK_AGAIN)))?;
-        match moment {
-            Ok(moment) => {
-                let patient = Patient { stream, hold: Some(moment.hold()) };
-                moment.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
-            }
-            Err(words) => {
-                crate::store::backup::refuse(&mut Patient { stream, hold: None }, &words)?;
-                Err(io::Error::other(words))
-            }
-        }
+        speak(stream)
     });
     done.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// The socket of the daemon that has a data directory, after a greeting.
+///
+/// # Errors
+/// None answers.
+pub(super) fn greet(data_dir: &Path, greeting: &str) -> Result<BlockingStream, Error> {
+    let socket = data_dir.join(CONTROL_FILE);
+    let silent = |error: io::Error| Error::Unreachable(format!("no daemon answers at {}: {error}", socket.display()));
+    let mut stream = BlockingStream::connect(&socket).map_err(silent)?;
+    stream.write_all(greeting.as_bytes()).map_err(silent)?;
+    Ok(stream)
 }
 
 /// Waits for a slow reader, for a while, and never longer than the writer waits for its files.

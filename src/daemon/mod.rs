@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod control;
+pub mod follow;
 mod keys;
 mod offline;
 #[cfg(feature = "otlp")]

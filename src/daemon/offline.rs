@@ -11,9 +11,10 @@ use crate::config::{Secret, Settings};
 use crate::engine::clock::SystemRandomness;
 use crate::store::compact::Compacted;
 use crate::store::shelf::{PARTITIONS, STATE_FILE};
-use crate::store::verify::{OnProgress, Report};
+use crate::store::verify::{OnProgress, Problem, Report};
 use crate::store::{self, RealDisk};
 
+use super::follow::place::{self, BASE};
 use super::keys::{self, Rotated};
 use super::{Error, held, take};
 
@@ -45,6 +46,53 @@ pub fn compact(settings: &Settings, progress: store::backup::OnProgress<'_>) -> 
 /// # Errors
 /// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
 pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+    if place::is_one(&settings.data_dir) {
+        return verify_followed(settings, progress);
+    }
+    verify_store(settings, progress)
+}
+
+/// Walks what a follower wrote: the copy of every generation, and every record behind it.
+fn verify_followed(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+    let mut all = Report::default();
+    for generation in place::generations(&settings.data_dir)? {
+        let name = format!("{:06}", generation.number);
+        if generation.outline.whole.is_none() {
+            // It is being made, or the next start of the follower removes it.
+            all.unlisted.push(name);
+            continue;
+        }
+        let copy = Settings { data_dir: generation.path.join(BASE), ..settings.clone() };
+        let mut report = verify_store(&copy, progress)?;
+        let disk = held(RealDisk::look(&generation.path), &generation.path)?;
+        let log = store::follow::log::Log::on(&*disk)?;
+        let mut records = 0;
+        let walked = log.map(|log| {
+            log.walk(|_| {
+                records += 1;
+                Ok(store::snapshot::Next::Go)
+            })
+        });
+        if let Some(damage) = walked.transpose()?.and_then(|walked| walked.damage) {
+            let file = format!("../{}", damage.segment);
+            report.problems.push(Problem { file, table: None, key: None, what: damage.to_string() });
+        }
+        all.files += report.files + generation.outline.segments as usize;
+        all.rows += report.rows + records;
+        all.problems_left_out += report.problems_left_out;
+        all.to_release += report.to_release;
+        let below = |file: &str| match file.strip_prefix("../") {
+            Some(segment) => format!("{name}/{segment}"),
+            None => format!("{name}/{BASE}/{file}"),
+        };
+        all.unlisted.extend(report.unlisted.iter().map(|file| below(file)));
+        all.problems
+            .extend(report.problems.into_iter().map(|problem| Problem { file: below(&problem.file), ..problem }));
+    }
+    Ok(all)
+}
+
+fn verify_store(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
     has_store(&settings.data_dir)?;
     let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
     let master_key = keys::kept_master_key(settings, &*disk)?;

@@ -63,6 +63,7 @@ pub struct Metrics {
     damaged: Counter,
     levels: Gauges,
     written_bytes: Counter<u64, AtomicU64>,
+    followers_cut: Counter<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -111,6 +112,9 @@ impl Default for Metrics {
         registry.register_with_unit("commit_size", help, Unit::Bytes, commit_bytes.clone());
         let written_bytes = Counter::default();
         registry.register_with_unit("disk_written", "Bytes written to storage", Unit::Bytes, written_bytes.clone());
+        let followers_cut = Counter::default();
+        let help = "Followers cut off: too slow, or after a commit that failed";
+        registry.register("backup_followers_cut", help, followers_cut.clone());
         let levels = Gauges::register(&mut registry);
         registry.register("build", "The program", Info::new(Version { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
@@ -131,6 +135,7 @@ impl Default for Metrics {
             damaged,
             levels,
             written_bytes,
+            followers_cut,
         }
     }
 }
@@ -195,6 +200,7 @@ impl Metrics {
     /// Everything as Prometheus reads it.
     pub fn text(&self, levels: &Levels, written_bytes: u64) -> String {
         self.levels.set(levels);
+        self.followers_cut.inner().store(levels.followers.cut, std::sync::atomic::Ordering::Relaxed);
         self.written_bytes.inner().store(written_bytes, std::sync::atomic::Ordering::Relaxed);
         let mut text = process::text();
         // Writing to a String cannot fail.

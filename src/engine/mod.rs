@@ -207,6 +207,7 @@ impl Engine {
             webhooks: self.webhooks(),
             ready: i64::from(self.unready().is_empty()),
             clock_trusted: i64::from(!self.notice.clock_distrusted.load(Ordering::Relaxed)),
+            followers: self.store.followers(),
         };
         self.metrics.text(&levels, self.store.written_bytes())
     }

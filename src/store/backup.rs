@@ -39,7 +39,9 @@ const ROW: u8 = b'R';
 const WHOLE: u8 = b'W';
 const FAILED: u8 = b'X';
 /// Where errors of the stream are said to be.
-const STREAM: &str = "the backup";
+pub const STREAM: &str = "the backup";
+/// Where errors are said to be that whoever sends the stream tells.
+pub const SENDER: &str = "the daemon";
 /// Rows between two looks at whether going on makes sense.
 const ROWS_BETWEEN_LOOKS: u32 = 256;
 

@@ -67,6 +67,12 @@ impl RealDisk {
         }
     }
 
+    /// A directory, made if it is not there (mode 0700), in a place that this process has taken already.
+    pub fn folder(root: &Path) -> io::Result<RealDisk> {
+        make_private_dir(root)?;
+        Ok(RealDisk::locked(root, false, None))
+    }
+
     /// Takes a directory that is there to look at it: nothing in it can be changed, it may lie on a medium that is only
     /// read, and others may look at it at the same time.
     /// `WouldBlock`: a daemon holds it.

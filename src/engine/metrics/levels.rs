@@ -6,6 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::store::Sizes;
+use crate::store::follow::Levels as Followers;
 
 /// Read when they are asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +25,7 @@ pub struct Levels {
     /// 0: publishing is refused, or something else is told by `/readyz`.
     pub ready: i64,
     pub clock_trusted: i64,
+    pub followers: Followers,
 }
 
 /// Webhooks by what they do now.
@@ -39,7 +41,7 @@ pub struct Webhooks {
 /// What a gauge reads of the levels.
 type Reading = fn(&Levels) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 13] = [
+const PLAIN: [(&str, &str, Reading); 15] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
@@ -54,6 +56,10 @@ const PLAIN: [(&str, &str, Reading); 13] = [
     }),
     ("webhooks_circuit_open", "Enabled webhooks that are only probed because their last attempts failed", |l| {
         l.webhooks.circuit_open
+    }),
+    ("backup_followers", "Backups that follow every commit", |l| clamp(l.followers.followers as u64)),
+    ("backup_follower_queue_bytes", "What waits for the follower that is furthest behind", |l| {
+        clamp(l.followers.queued_bytes as u64)
     }),
     ("ready", "Whether /readyz says ready", |l| l.ready),
     ("clock_trusted", "Whether the clock is believed; retention stops while it is not", |l| l.clock_trusted),

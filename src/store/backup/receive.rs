@@ -9,7 +9,7 @@ use super::super::error::{Error, Result};
 use super::super::file::{Access, File, io};
 use super::super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
 use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
-use super::{FAILED, FILE, OnProgress, Progress, ROW, STREAM, WHOLE, cut};
+use super::{FAILED, FILE, OnProgress, Progress, ROW, SENDER, STREAM, WHOLE, cut};
 
 /// Rows that are written at once, in bytes.
 const WRITTEN_BYTES: usize = 8 << 20;
@@ -54,7 +54,7 @@ pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -
                 copy.take().map_or(Ok(()), Copy::close)?;
                 return Ok(Received { progress: at, begun: take(from).map(u64::from_le_bytes)? });
             }
-            (FAILED, _) => return Err(io("the daemon", std::io::Error::other(text(from)?))),
+            (FAILED, _) => return Err(io(SENDER, std::io::Error::other(text(from)?))),
             _ => return Err(senseless()),
         }
     }

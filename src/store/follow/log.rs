@@ -45,7 +45,11 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { byte, last, .. } = self;
-        write!(f, "does not read back as it was written from byte {byte} on; whole up to commit {} ({})", last.number, last.at)
+        write!(
+            f,
+            "does not read back as it was written from byte {byte} on; whole up to commit {} ({})",
+            last.number, last.at
+        )
     }
 }
 

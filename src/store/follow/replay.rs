@@ -51,9 +51,8 @@ impl<'a> Replay<'a> {
         }
         let layer = self.gathered.entry(file).or_default();
         for (table, changes) in changes {
-            let bytes = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
-                ROW_BYTES + key.len() + value.as_ref().map_or(0, Vec::len)
-            };
+            let bytes =
+                |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| ROW_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
             self.bytes += changes.iter().map(bytes).sum::<usize>();
             layer[table as usize].extend(changes);
         }

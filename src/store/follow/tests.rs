@@ -157,7 +157,10 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
         let begun = following.begin("state.redb", NOW, &draft);
         following.end(begun, true);
         let records = taken(&other);
-        assert_eq!(records.iter().filter_map(|record| point_of(record)).map(|p| p.number).collect::<Vec<_>>(), [number]);
+        assert_eq!(
+            records.iter().filter_map(|record| point_of(record)).map(|p| p.number).collect::<Vec<_>>(),
+            [number]
+        );
         bytes += records[0].len();
     }
     assert!(bytes > QUEUE_BYTES_MAX && bytes < QUEUE_BYTES_MAX + (11 << 20), "{bytes}");
@@ -313,14 +316,19 @@ fn a_segment_that_is_missing_or_another_logs_is_damage() {
     assert_eq!((outline.segments, outline.last, outline.damage), (3, point(number), None));
     assert_eq!(outline.bytes, writer.bytes());
     let disk = RealDisk::look(folder.path()).unwrap();
-    let seen = Log::on(&disk).unwrap().unwrap().walk(|record| {
-        Ok(if point_of(record).unwrap().number < 4 { Next::Go } else { Next::Stop })
-    });
+    let seen = Log::on(&disk)
+        .unwrap()
+        .unwrap()
+        .walk(|record| Ok(if point_of(record).unwrap().number < 4 { Next::Go } else { Next::Stop }));
     assert_eq!(seen.unwrap().last, point(4), "it stops where it has seen enough");
     let second = fs::read(folder.path().join("000002.log")).unwrap();
     fs::write(folder.path().join("000002.log"), &second[..second.len() - 1]).unwrap();
     let damage = walk(folder.path()).1.damage.unwrap();
-    assert_eq!((damage.segment.as_str(), damage.last.number), ("000002.log", number - 2), "no torn end, with a segment after it");
+    assert_eq!(
+        (damage.segment.as_str(), damage.last.number),
+        ("000002.log", number - 2),
+        "no torn end, with a segment after it"
+    );
     fs::write(folder.path().join("000002.log"), fs::read(folder.path().join("000001.log")).unwrap()).unwrap();
     assert_eq!(walk(folder.path()).1.damage.unwrap().segment, "000002.log");
     fs::remove_file(folder.path().join("000002.log")).unwrap();

@@ -1,0 +1,150 @@
+//! `postrider backup --follow` until it is told to end, and what `postrider restore` shows of the directory it writes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Exit,
+    moment::{self, Direction},
+    on_this_thread,
+    screen::Screen,
+    table::{Column, number, text, time},
+};
+use crate::config::{Settings, duration_ms_of};
+use crate::daemon::follow::place::{self, At, Generation};
+use crate::daemon::follow::{News, Wish, follow};
+use crate::model::time::HOUR_MS;
+
+const COLUMNS: &[Column] = &[
+    text("GENERATION", "generation"),
+    number("FROM", "from"),
+    time("AT", "from_at"),
+    number("TO", "to"),
+    time("AT", "to_at"),
+    number("LOG BYTES", "log_bytes"),
+    text("STATE", "state"),
+];
+
+/// Follows until SIGTERM or SIGINT, with a line for each thing that happens.
+pub fn run(settings: Settings, wish: Wish, screen: Screen) -> Result<(), Exit> {
+    on_this_thread(async move {
+        let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let mut following = tokio::task::spawn_blocking(move || {
+            // A reader of these lines that has gone is no reason to end.
+            follow(&settings, &wish, &told, &mut |news| drop(screen.text(line(&news, screen.is_json()))))
+        });
+        let ended = tokio::select! {
+            ended = &mut following => ended,
+            _ = term.recv() => { stop.store(true, Ordering::Relaxed); following.await }
+            _ = interrupt.recv() => { stop.store(true, Ordering::Relaxed); following.await }
+        };
+        ended.map_err(|error| Exit::software(error.to_string()))?.map_err(Exit::from)
+    })
+}
+
+fn line(news: &News, as_json: bool) -> String {
+    if as_json {
+        return match news {
+            News::Begun(generation) => json!({ "news": "begun", "generation": generation }),
+            News::Whole(generation, point, progress) => json!({
+                "news": "whole", "generation": generation, "commit": point.number, "at": point.at.to_string(),
+                "files": progress.files, "bytes": progress.bytes,
+            }),
+            News::Removed(generation) => json!({ "news": "removed", "generation": generation }),
+            News::Interrupted(why) => json!({ "news": "interrupted", "why": why }),
+            News::NoBase(why) => json!({ "news": "no_base", "why": why }),
+        }
+        .to_string();
+    }
+    match news {
+        News::Begun(generation) => format!("generation {generation:06} is begun"),
+        News::Whole(generation, point, progress) => format!(
+            "generation {generation:06} is whole: {} files, {}; it follows from commit {} ({}) on",
+            progress.files,
+            HumanBytes(progress.bytes),
+            point.number,
+            point.at
+        ),
+        News::Removed(generation) => format!("generation {generation:06} was removed"),
+        News::Interrupted(why) => format!("interrupted: {why}; another generation is begun"),
+        News::NoBase(why) => format!("no copy could be begun: {why}; trying again"),
+    }
+}
+
+/// Reads how long, `90m` or a number of hours.
+pub fn read_hours(text: &str) -> Result<std::time::Duration, String> {
+    let hours = || text.parse::<i64>().ok()?.checked_mul(HOUR_MS);
+    let ms = hours().or_else(|| duration_ms_of(text)).filter(|ms| *ms > 0);
+    let ms = ms.and_then(|ms| u64::try_from(ms).ok());
+    ms.map(std::time::Duration::from_millis)
+        .ok_or_else(|| "no number of hours, or duration such as 90m or 7d".to_owned())
+}
+
+/// Reads a commit's number, or a moment as everywhere.
+pub fn read_at(text: &str) -> Result<At, Exit> {
+    if let Ok(number) = text.parse() {
+        return Ok(At::Number(number));
+    }
+    let written = moment::read("--at", text, Direction::Back, moment::now_ms())?;
+    written.parse().map(At::Time).map_err(|error| Exit::usage(format!("--at: {error}")))
+}
+
+/// Shows the generations of a directory and what they cover.
+pub fn list(screen: Screen, root: &Path) -> Result<(), Exit> {
+    if !place::is_one(root) {
+        return Err(Exit::failed(format!("{}: no directory that --follow has made", root.display())));
+    }
+    let rows: Vec<Value> = place::generations(root)?.iter().map(row).collect();
+    match screen.is_json() {
+        true => screen.text(json!({ "data": rows }).to_string()),
+        false => screen.table(COLUMNS, &rows).map(drop),
+    }
+}
+
+fn row(generation: &Generation) -> Value {
+    let outline = &generation.outline;
+    let state = match (&outline.damage, outline.whole) {
+        (Some(damage), _) => format!("damaged: {} {damage}", damage.segment),
+        (None, None) => "not whole yet".to_owned(),
+        (None, Some(_)) => "whole".to_owned(),
+    };
+    json!({
+        "generation": format!("{:06}", generation.number),
+        "from": outline.whole.map(|point| point.number),
+        "from_at": outline.whole.map(|point| point.at.to_string()),
+        "to": outline.whole.map(|_| outline.last.number),
+        "to_at": outline.whole.map(|_| outline.last.at.to_string()),
+        "log_bytes": outline.bytes,
+        "state": state,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Time;
+    use std::time::Duration;
+
+    #[test]
+    fn points_are_numbers_or_moments() {
+        assert_eq!(read_at("17").ok(), Some(At::Number(17)));
+        assert_eq!(read_at("2026-11-22T03:29:00Z").ok(), Some(At::Time(Time(1_795_318_140_000))));
+        assert!(matches!(read_at("90m"), Ok(At::Time(_))));
+        assert_eq!(read_at("yesterday").map_err(|exit| exit.code()), Err(2));
+    }
+
+    #[test]
+    fn hours_are_numbers_or_durations() {
+        assert_eq!(read_hours("24"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(read_hours("90m"), Ok(Duration::from_secs(5_400)));
+        assert!(["0", "-3", "soon", "9223372036854775807"].into_iter().all(|text| read_hours(text).is_err()));
+    }
+}

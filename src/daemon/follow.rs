@@ -1,0 +1,344 @@
+//! A copy that follows the store: a base, and behind it every commit as it becomes durable, in a directory that
+//! `postrider restore` reads.
+//!
+//! Invariant: the log of a generation begins before its base is asked for, so no commit falls between them; and it is
+//! synced after each round, so that what is missing after any cut is what was on its way.
+
+pub mod place;
+mod stream;
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::place::{BASE, Place};
+pub use self::stream::send;
+use self::stream::{Frame, Inlet};
+use super::Error;
+use super::backup::{PARTIAL, complete, sync, take_empty};
+use super::control::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
+use super::offline::has_store;
+use crate::config::Settings;
+use crate::engine::clock::{Random as _, SystemRandomness};
+use crate::store::backup::{Progress, Received, receive};
+use crate::store::follow::log::Writer;
+use crate::store::follow::{Point, point_of, renumber};
+use crate::store::{self, RealDisk};
+
+/// Between two tries to reach the daemon, or to get a base.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const BASE_AGAIN: Duration = Duration::from_secs(15);
+/// How often `stop` is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A log that has this many times the bytes of its base is begun anew, with a new base, once it has so many.
+const LOG_TIMES_BASE_MAX: u64 = 4;
+const LOG_BYTES_MIN: u64 = 1 << 30;
+/// Read of the base at once.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    pub to: PathBuf,
+    pub without_key: bool,
+    /// After so long a generation is followed by another.
+    pub new_base_every: Duration,
+    /// Whole generations that are kept.
+    pub keep: usize,
+}
+
+/// What happens meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// A generation was begun.
+    Begun(u32),
+    /// Its base is whole: from this commit on all can be restored.
+    Whole(u32, Point, Progress),
+    Removed(u32),
+    /// In words; a new base is begun as soon as the daemon answers.
+    Interrupted(String),
+    /// In words; it is asked for again.
+    NoBase(String),
+}
+
+/// Takes news.
+pub type OnNews<'a> = &'a mut dyn FnMut(News);
+
+/// Why a connection was left.
+enum Ended {
+    /// `stop` says so.
+    Stopped,
+    /// Nothing more comes, or something is missing.
+    Cut(String),
+}
+
+/// Follows the daemon that has the data directory until `stop` is set; begins anew whenever it goes.
+///
+/// # Errors
+/// No daemon answers the first time, or it is of another version; the place is taken, or its disk fails.
+pub fn follow(settings: &Settings, wish: &Wish, stop: &AtomicBool, tell: OnNews<'_>) -> Result<(), Error> {
+    has_store(&settings.data_dir)?;
+    let mut inlet = Some(connect(settings)?);
+    let place = Place::take(&wish.to)?;
+    let mut last = place::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
+    while !stop.load(Ordering::Relaxed) {
+        let connected = match inlet.take() {
+            Some(inlet) => inlet,
+            None => match connect(settings) {
+                Ok(inlet) => inlet,
+                Err(Error::Unreachable(_)) => {
+                    pause(TRY_AGAIN, stop);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let mut chain = Chain::new(settings, wish, &place, last, tell);
+        let ended = chain.run(connected, stop);
+        chain.give_up_making()?;
+        last = chain.last.map(|last| last.number).or(last);
+        match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::Cut(words) => tell(News::Interrupted(words)),
+        }
+        pause(TRY_AGAIN, stop);
+    }
+    Ok(())
+}
+
+fn pause(time: Duration, stop: &AtomicBool) {
+    let begun = Instant::now();
+    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn connect(settings: &Settings) -> Result<Inlet, Error> {
+    let stream = greet(&settings.data_dir, FOLLOW_GREETING)?;
+    Inlet::of(stream).map_err(|source| failed(&settings.data_dir.join(CONTROL_FILE), source))
+}
+
+/// One connection to the daemon, and the generations that are written by it.
+struct Chain<'a> {
+    settings: &'a Settings,
+    wish: &'a Wish,
+    place: &'a Place,
+    tell: OnNews<'a>,
+    /// The last commit in the place before.
+    before: Option<u64>,
+    /// What is added to the daemon's numbers.
+    offset: u64,
+    last: Option<Point>,
+    current: Option<Written>,
+    making: Option<Making>,
+    base_after: Option<Instant>,
+}
+
+/// A generation that is written to.
+struct Written {
+    number: u32,
+    disk: RealDisk,
+    log: Writer,
+    base_bytes: u64,
+    begun: Instant,
+}
+
+/// A generation whose base is not whole.
+struct Making {
+    written: Written,
+    partial: PathBuf,
+    stream: UnixStream,
+    /// None: it has ended.
+    base: Option<JoinHandle<store::Result<Received>>>,
+    received: Option<Received>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(
+        settings: &'a Settings,
+        wish: &'a Wish,
+        place: &'a Place,
+        before: Option<u64>,
+        tell: OnNews<'a>,
+    ) -> Chain<'a> {
+        Chain {
+            settings,
+            wish,
+            place,
+            tell,
+            before,
+            offset: 0,
+            last: None,
+            current: None,
+            making: None,
+            base_after: None,
+        }
+    }
+
+    fn run(&mut self, mut inlet: Inlet, stop: &AtomicBool) -> Result<Ended, Error> {
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Ended::Stopped);
+            }
+            let frames = match inlet.frames() {
+                Ok(frames) => frames,
+                Err(error) => return Ok(Ended::Cut(error.to_string())),
+            };
+            if let Some(words) = self.take(frames)? {
+                return Ok(Ended::Cut(words));
+            }
+            self.look_at_base()?;
+            if self.wants_base() {
+                self.begin_base()?;
+            }
+        }
+    }
+
+    /// Writes what has come. Gives why nothing more will, if that is so.
+    fn take(&mut self, frames: Vec<Frame>) -> Result<Option<String>, Error> {
+        let mut records = Vec::new();
+        let mut over = None;
+        for frame in frames {
+            match (frame, self.last) {
+                (Frame::From(from), None) => {
+                    // The state that the daemon begins with may lack none of what came before, and may have more: it is
+                    // a commit of its own.
+                    let number = self.before.map_or(0, |before| before + 1);
+                    self.offset = number.wrapping_sub(from.number);
+                    self.last = Some(Point { number, at: from.at });
+                }
+                (Frame::Commit(mut record), Some(last)) => {
+                    let number = point_of(&record).map(|point| point.number.wrapping_add(self.offset));
+                    if number != Some(last.number + 1) {
+                        over = Some("a commit is missing".to_owned());
+                        break;
+                    }
+                    renumber(&mut record, last.number + 1);
+                    self.last = point_of(&record);
+                    records.push(record);
+                }
+                (Frame::Alive, Some(_)) => {}
+                (Frame::Over(words), None) => return Err(Error::Engine(format!("the daemon: {words}"))),
+                (Frame::Over(words), Some(_)) => over = Some(words),
+                _ => over = Some("what the daemon says makes no sense".to_owned()),
+            }
+        }
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        let making = self.making.as_mut().map(|making| &mut making.written);
+        for written in self.current.as_mut().into_iter().chain(making) {
+            written.log.append(&written.disk, &records)?;
+        }
+        Ok(over)
+    }
+
+    fn wants_base(&self) -> bool {
+        let is_late = |current: &Written| {
+            let log_bytes = current.log.bytes();
+            current.begun.elapsed() >= self.wish.new_base_every
+                || log_bytes >= LOG_BYTES_MIN && log_bytes / LOG_TIMES_BASE_MAX > current.base_bytes
+        };
+        self.last.is_some()
+            && self.making.is_none()
+            && self.base_after.is_none_or(|after| Instant::now() >= after)
+            && self.current.as_ref().is_none_or(is_late)
+    }
+
+    /// Begins a generation: its log first, from here on, then the base.
+    fn begin_base(&mut self) -> Result<(), Error> {
+        let Some(from) = self.last else { return Ok(()) };
+        let stream = match greet(&self.settings.data_dir, GREETING) {
+            Ok(stream) => stream,
+            Err(Error::Unreachable(words)) => {
+                self.no_base(words);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let (number, disk) = self.place.begin()?;
+        let mut salt = [0; 8];
+        SystemRandomness::default().fill(&mut salt);
+        let log = Writer::create(&disk, u64::from_le_bytes(salt), from)?;
+        let partial = self.place.path(number).join(format!("{BASE}.{}", PARTIAL));
+        let base_disk = take_empty(&partial)?;
+        let reading = stream.try_clone().map_err(|source| failed(&partial, source))?;
+        let base = std::thread::spawn(move || {
+            receive(&mut BufReader::with_capacity(PIECE_BYTES, reading), &*base_disk, &mut |_| ())
+        });
+        let written = Written { number, disk, log, base_bytes: 0, begun: Instant::now() };
+        self.making = Some(Making { written, partial, stream, base: Some(base), received: None });
+        (self.tell)(News::Begun(number));
+        Ok(())
+    }
+
+    /// Takes what became of the base; it counts once the log has all that may be in it.
+    fn look_at_base(&mut self) -> Result<(), Error> {
+        let Some(making) = &mut self.making else { return Ok(()) };
+        if making.base.as_ref().is_some_and(JoinHandle::is_finished) {
+            let ended = making.base.take().map(JoinHandle::join);
+            match ended {
+                Some(Ok(Ok(received))) => {
+                    complete(&making.partial, self.settings, self.wish.without_key)?;
+                    let base = making.partial.with_extension("");
+                    fs::rename(&making.partial, &base).map_err(|source| failed(&base, source))?;
+                    sync(&self.place.path(making.written.number))?;
+                    making.received = Some(received);
+                }
+                Some(Ok(Err(store::Error::Io { file, source }))) if is_of_stream(&file) => {
+                    self.give_up_making()?;
+                    self.no_base(source.to_string());
+                    return Ok(());
+                }
+                Some(Ok(Err(error))) => return Err(error.into()),
+                _ => return Err(Error::Engine("the thread that writes the base has panicked".to_owned())),
+            }
+        }
+        let Some(making) = self.making.take_if(|making| {
+            let begun = making.received.map(|received| received.begun.wrapping_add(self.offset));
+            begun.is_some_and(|begun| making.written.log.last().number >= begun)
+        }) else {
+            return Ok(());
+        };
+        let Making { mut written, received, .. } = making;
+        written.log.set_whole(&written.disk)?;
+        let progress = received.map_or(Progress { file_number: 0, files: 0, bytes: 0 }, |received| received.progress);
+        written.base_bytes = progress.bytes;
+        (self.tell)(News::Whole(written.number, written.log.last(), progress));
+        self.current = Some(written);
+        self.base_after = None;
+        for number in self.place.prune(self.wish.keep)? {
+            (self.tell)(News::Removed(number));
+        }
+        Ok(())
+    }
+
+    fn no_base(&mut self, words: String) {
+        self.base_after = Some(Instant::now() + BASE_AGAIN);
+        (self.tell)(News::NoBase(words));
+    }
+
+    /// Leaves no half generation.
+    fn give_up_making(&mut self) -> Result<(), Error> {
+        let Some(making) = self.making.take() else { return Ok(()) };
+        // The thread that reads from it ends by that.
+        let _ = making.stream.shutdown(std::net::Shutdown::Both);
+        if let Some(base) = making.base {
+            let _ = base.join();
+        }
+        self.place.remove(making.written.number)
+    }
+}
+
+/// Whether the error is the daemon's or the connection's, and not the disk's.
+fn is_of_stream(file: &str) -> bool {
+    [store::backup::STREAM, store::backup::SENDER].contains(&file)
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Io { what: path.display().to_string(), source }
+}
