@@ -3,6 +3,7 @@
 mod activation;
 mod backup;
 mod faults;
+mod follow;
 mod reload;
 mod support;
 mod tail;

@@ -1,4 +1,5 @@
-//! A store beside an exact model of what it should hold, for the tests in `model`, `power_loss`, `verify` and `beside`.
+//! A store beside an exact model of what it should hold, for the tests in `model`, `power_loss`,
+//! `follow`, `verify` and `beside`.
 //!
 //! `world` hands the same orders to the store and to the `oracle`, on a `disk` that can lose, tear and reorder what was not
 //! synced; `history` makes the orders up, `check` compares. Everything follows from one seed: the orders, the clock, the
@@ -16,6 +17,7 @@ mod check;
 mod compact;
 mod disk;
 mod flips;
+mod follow;
 mod found;
 mod history;
 mod jobs;

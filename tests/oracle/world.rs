@@ -36,6 +36,7 @@ pub struct World {
     pub batches: u64,
     pub orders: u64,
     pub cuts: u64,
+    openings: u64,
     has_failed: bool,
     /// Whether a read may fail while orders are applied.
     pub fails_reads: bool,
@@ -88,6 +89,7 @@ impl World {
             batches: 0,
             orders: 0,
             cuts: 0,
+            openings: 0,
             has_failed: false,
             fails_reads: false,
             cuts_openings: false,
@@ -104,6 +106,16 @@ impl World {
         self.opened = None;
         self.disk = disk;
         self.open(Pending::Nothing)
+    }
+
+    /// The store, if it is open.
+    pub fn store(&mut self) -> Option<&mut Opened> {
+        self.opened.as_mut()
+    }
+
+    /// How often it was opened.
+    pub fn openings(&self) -> u64 {
+        self.openings
     }
 
     fn opened(&mut self) -> &mut Opened {
@@ -128,6 +140,7 @@ impl World {
                 Ok(opened) => {
                     self.disk.set_fuse(None);
                     self.opened = Some(opened);
+                    self.openings += 1;
                     break;
                 }
                 Err(_) if self.disk.is_dead() => {

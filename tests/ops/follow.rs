@@ -1,0 +1,288 @@
+//! `postrider backup --follow` as an operator uses it: beside a daemon under load, killed and restarted on either side, and
+//! put back as it was at any commit.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::support::{House, eventually};
+
+const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
+
+/// The program while it follows.
+struct Follower {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // Gone already, or ends now: nothing more is wanted of it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Follower {
+    fn start(house: &House, to: &Path, more: &[&str]) -> Follower {
+        let words = [&["backup", "--follow", text(to), "-o", "json"], more].concat();
+        let mut child = house.command().args(words).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
+        Follower { child, lines }
+    }
+
+    /// Reads on to a piece of news of this kind.
+    fn news(&mut self, kind: &str) -> Value {
+        for line in self.lines.by_ref().map_while(Result::ok) {
+            let news: Value = serde_json::from_str(&line).expect("JSON");
+            if news["news"] == kind {
+                return news;
+            }
+        }
+        panic!("it ended before {kind}: {:?}", self.child.wait());
+    }
+
+    fn signal(&self, name: &str) {
+        let told = std::process::Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "it was told");
+    }
+
+    /// SIGTERM, and its exit code.
+    fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.child.wait().expect("an end").code()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+/// Publishes so many events one after another, each in a commit of its own or with others, and gives their ids in order.
+fn publish(house: &House, count: usize) -> Vec<String> {
+    let one = |_| {
+        let said = house.json(&["send", "--type", "a", "--data", "{\"mark\":1}"]);
+        said["id"].as_str().expect("an id").to_owned()
+    };
+    (0..count).map(one).collect()
+}
+
+/// What a restored copy holds, as its own daemon shows it, after all of it was walked.
+fn restored(live: &Path, at: Option<u64>, key: &str) -> BTreeSet<String> {
+    let mut house = House::with(RESTORED_SETTINGS);
+    let at = at.map(|at| at.to_string());
+    let mut words = vec!["restore", text(live)];
+    words.extend(at.iter().flat_map(|at| ["--at", at]));
+    let said = house.says(&words);
+    assert!(said.contains("as it was after commit "), "{said}");
+    house.variables.push(("POSTRIDER_TOKEN".into(), key.into()));
+    house.serve();
+    fs::write(house.data_dir().join("first-key"), key).expect("the key");
+    let listed = house.json(&["event", "list", "--all"]);
+    house.stop();
+    let rows = listed["data"].as_array().expect("rows");
+    rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// The generations, oldest first.
+fn listed(house: &House, live: &Path) -> Vec<Value> {
+    house.json(&["restore", "--list", text(live)])["data"].as_array().expect("rows").clone()
+}
+
+fn key_of(house: &House) -> String {
+    fs::read_to_string(house.data_dir().join("first-key")).expect("a key").trim().to_owned()
+}
+
+fn live_in(house: &House) -> PathBuf {
+    house.folder.path().join("live")
+}
+
+fn metric(house: &House, name: &str) -> f64 {
+    let address = house.url.strip_prefix("http://").expect("an address");
+    let mut stream = std::net::TcpStream::connect(address).expect("the daemon");
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asked");
+    let answer = std::io::read_to_string(stream).expect("an answer");
+    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().parse().expect("a number")
+}
+
+/// Whether these are the first of those, without one left out.
+fn is_beginning(found: &BTreeSet<String>, published: &[String]) -> bool {
+    *found == published[..found.len().min(published.len())].iter().cloned().collect()
+}
+
+#[tokio::test]
+async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
+    let mut house = House::start();
+    let (key, live) = (key_of(&house), live_in(&house));
+    let mut published = publish(&house, 10);
+    let mut follower = Follower::start(&house, &live, &[]);
+    // Under load while the base is taken and after it.
+    let done = AtomicBool::new(false);
+    let more = std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            let mut ids = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                ids.extend(publish(&house, 5));
+            }
+            ids
+        });
+        assert_eq!(follower.news("begun")["generation"], 1);
+        assert_eq!(follower.news("whole")["generation"], 1);
+        done.store(true, Ordering::Relaxed);
+        publishing.join().expect("it published")
+    });
+    published.extend(more);
+    published.extend(publish(&house, 10));
+    assert_eq!(metric(&house, "postrider_backup_followers"), 1.0);
+    let all: BTreeSet<String> = published.iter().cloned().collect();
+    eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
+    // A second one is refused the place.
+    let (code, said) = house.fails(&["backup", "--follow", text(&live)]);
+    assert!(code == 1 && said.contains("another process writes to it"), "{code} {said}");
+
+    follower.signal("KILL");
+    drop(follower);
+    let first = &listed(&house, &live)[0];
+    let (from, to) = (first["from"].as_u64().expect("a number"), first["to"].as_u64().expect("a number"));
+    assert!(from < to && first["state"] == "whole", "{first}");
+    let counts: Vec<usize> = [from, from + (to - from) / 2, to - 1, to, to + 100]
+        .into_iter()
+        .map(|at| {
+            let found = restored(&live, Some(at), &key);
+            assert!(is_beginning(&found, &published), "commit {at}: {} events", found.len());
+            found.len()
+        })
+        .collect();
+    assert!(counts.is_sorted() && counts[0] < counts[2] && counts[3] == published.len(), "{counts:?}");
+    assert_eq!(counts[4], published.len(), "the last one before a later number");
+    let (code, said) = House::with(RESTORED_SETTINGS).fails(&["restore", text(&live), "--at", "1970-01-01T00:00:00Z"]);
+    assert!(code == 1 && said.contains("the first commit here is "), "{code} {said}");
+    let said = house.says(&["verify", text(&live)]);
+    assert!(said.contains("everything is as it should be"), "{said}");
+
+    // Another one goes on in the same place, and outlives the daemon.
+    let mut follower = Follower::start(&house, &live, &["--keep", "1"]);
+    assert_eq!(follower.news("whole")["generation"], 2);
+    assert_eq!(follower.news("removed")["generation"], 1);
+    published.extend(publish(&house, 5));
+    house.signal("KILL");
+    house.daemon.take().expect("a daemon").wait().expect("an end");
+    follower.news("interrupted");
+    let found = restored(&live, None, &key);
+    assert!(is_beginning(&found, &published) && found.len() + 5 >= published.len(), "{}", found.len());
+    house.serve();
+    published.extend(publish(&house, 5));
+    assert_eq!(follower.news("whole")["generation"], 3);
+    published.extend(publish(&house, 5));
+    let all: BTreeSet<String> = published.iter().cloned().collect();
+    eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
+    house.stop();
+    assert_eq!(follower.stop(), Some(0));
+    assert_eq!(restored(&live, None, &key), all);
+}
+
+#[tokio::test]
+async fn another_base_is_made_after_a_time_without_a_gap_and_old_ones_go() {
+    let house = House::start();
+    let (key, live) = (key_of(&house), live_in(&house));
+    let mut follower = Follower::start(&house, &live, &["--new-base-every", "1ms", "--keep", "2"]);
+    let mut published = Vec::new();
+    while follower.news("removed")["generation"] != 3 {
+        published.extend(publish(&house, 3));
+    }
+    assert_eq!(follower.stop(), Some(0));
+    let whole: Vec<Value> = listed(&house, &live).into_iter().filter(|row| row["state"] == "whole").collect();
+    assert_eq!(whole.len(), 2, "{whole:?}");
+    let (older, newer) = (&whole[0], &whole[1]);
+    assert!(older["to"].as_u64() >= newer["from"].as_u64(), "no commit falls between them: {whole:?}");
+    let found = restored(&live, older["from"].as_u64(), &key);
+    assert!(is_beginning(&found, &published));
+    assert!(restored(&live, None, &key).len() >= found.len());
+}
+
+#[tokio::test]
+async fn a_torn_end_is_the_end_and_damage_is_refused_with_a_way_out() {
+    let house = House::start();
+    let (key, live) = (key_of(&house), live_in(&house));
+    let mut follower = Follower::start(&house, &live, &[]);
+    follower.news("whole");
+    let published = publish(&house, 20);
+    let all: BTreeSet<String> = published.iter().cloned().collect();
+    eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
+    assert_eq!(follower.stop(), Some(0));
+    let log = live.join("000001").join("000001.log");
+    let bytes = fs::read(&log).expect("a log");
+
+    fs::write(&log, &bytes[..bytes.len() - 3]).expect("written");
+    let found = restored(&live, None, &key);
+    assert!(is_beginning(&found, &published) && found.len() < published.len(), "{}", found.len());
+    let said = house.says(&["verify", text(&live)]);
+    assert!(said.contains("everything is as it should be"), "{said}");
+
+    let mut altered = bytes.clone();
+    let middle = bytes.len() * 3 / 4;
+    altered[middle] ^= 4;
+    fs::write(&log, &altered).expect("written");
+    let (code, said) = house.fails(&["verify", text(&live)]);
+    assert!(code == 1 && said.contains("one thing is not as it should be"), "{code} {said}");
+    let empty = House::with(RESTORED_SETTINGS);
+    let (code, said) = empty.fails(&["restore", text(&live)]);
+    assert!(code == 1 && said.contains("000001.log") && said.contains("from byte "), "{code} {said}");
+    assert!(!empty.data_dir().exists());
+    let at = said.split("--at ").nth(1).and_then(|rest| rest.split('`').next()).expect("a way out");
+    let found = restored(&live, at.parse().ok(), &key);
+    assert!(is_beginning(&found, &published) && found.len() < published.len(), "{}", found.len());
+
+    fs::write(&log, &bytes).expect("written");
+    assert_eq!(restored(&live, None, &key), all);
+    let plain = house.folder.path().join("plain");
+    house.says(&["backup", text(&plain)]);
+    let (code, said) = empty.fails(&["restore", text(&plain), "--at", "1"]);
+    assert!(code == 1 && said.contains("a plain backup is of one moment"), "{code} {said}");
+    let (code, said) = house.fails(&["restore", "--list", text(&plain)]);
+    assert!(code == 1 && said.contains("no directory that --follow has made"), "{code} {said}");
+    let (code, said) = house.fails(&["backup", "--follow", text(&plain)]);
+    assert!(code == 1 && said.contains("neither empty nor"), "{code} {said}");
+    let (code, said) = house.fails(&["restore", text(&live), "--data-dir", text(&live)]);
+    assert!(code == 1, "{code} {said}");
+}
+
+#[tokio::test]
+async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
+    let house = House::start();
+    let mut silent = UnixStream::connect(house.data_dir().join("control")).expect("the daemon");
+    let greeting = format!("postrider {} follow\n", env!("CARGO_PKG_VERSION"));
+    silent.write_all(greeting.as_bytes()).expect("said");
+    eventually("it follows", || (metric(&house, "postrider_backup_followers") == 1.0).then_some(())).await;
+    let large = house.folder.path().join("large.json");
+    fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
+    let data = format!("@{}", text(&large));
+    let mut behind: f64 = 0.0;
+    for _ in 0..9 {
+        // Each command waits for its own answer.
+        house.says(&["send", "--type", "a", "--data", &data, "--count", "10"]);
+        behind = behind.max(metric(&house, "postrider_backup_follower_queue_bytes"));
+    }
+    assert!(behind > 10_000_000.0, "{behind} bytes waited");
+    assert_eq!(metric(&house, "postrider_backup_followers_cut_total"), 1.0);
+    assert_eq!(metric(&house, "postrider_backup_follower_queue_bytes"), 0.0, "its memory is given back");
+}
+
+#[tokio::test]
+async fn following_needs_a_daemon_to_begin_with() {
+    let mut house = House::start();
+    house.stop();
+    let (code, said) = house.fails(&["backup", "--follow", text(&live_in(&house))]);
+    assert!(code == 69 && said.contains("no daemon answers"), "{code} {said}");
+    assert!(!live_in(&house).exists());
+    let (code, said) = House::with("").fails(&["backup", "--follow", "elsewhere"]);
+    assert!(code == 1 && said.contains("there is no store here"), "{code} {said}");
+}
