@@ -74,7 +74,7 @@ fn line(news: &News, as_json: bool) -> String {
             point.at
         ),
         News::Removed(generation) => format!("generation {generation:06} was removed"),
-        News::Interrupted(why) => format!("interrupted: {why}; another generation is begun"),
+        News::Interrupted(why) => format!("interrupted: {why}; another generation is begun once the daemon answers"),
         News::NoBase(why) => format!("no copy could be begun: {why}; trying again"),
     }
 }
@@ -104,7 +104,7 @@ pub fn list(screen: Screen, root: &Path) -> Result<(), Exit> {
     }
     let rows: Vec<Value> = place::generations(root)?.iter().map(row).collect();
     match screen.is_json() {
-        true => screen.text(json!({ "data": rows }).to_string()),
+        true => rows.iter().try_for_each(|row| screen.text(row.to_string())),
         false => screen.table(COLUMNS, &rows).map(drop),
     }
 }

@@ -200,6 +200,10 @@ fn put_in_place(
     if lock.as_ref().is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))) {
         return Err(store::Error::InUse(from.display().to_string()).into());
     }
+    if place::is_one(to) {
+        let words = "is a directory of backups that --follow has made";
+        return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, words)));
+    }
     let is_new = !exists(to)?;
     let to = &target_of(to)?;
     let disk = take(to)?;

@@ -84,15 +84,19 @@ fn restored(live: &Path, at: Option<u64>, key: &str) -> BTreeSet<String> {
     house.variables.push(("POSTRIDER_TOKEN".into(), key.into()));
     house.serve();
     fs::write(house.data_dir().join("first-key"), key).expect("the key");
-    let listed = house.json(&["event", "list", "--all"]);
+    let listed = rows(&house.says(&["event", "list", "--all", "-o", "json"]));
     house.stop();
-    let rows = listed["data"].as_array().expect("rows");
-    rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    listed.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// One a line.
+fn rows(said: &str) -> Vec<Value> {
+    said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// The generations, oldest first.
 fn listed(house: &House, live: &Path) -> Vec<Value> {
-    house.json(&["restore", "--list", text(live)])["data"].as_array().expect("rows").clone()
+    rows(&house.says(&["restore", "--list", text(live), "-o", "json"]))
 }
 
 fn key_of(house: &House) -> String {

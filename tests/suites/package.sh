@@ -64,14 +64,14 @@ if needed=$(objdump -T "$work/root/usr/bin/postrider" 2>/dev/null); then
 fi
 
 echo "--- the units"
-for name in postrider.service postrider-backup.service; do
+for name in postrider.service postrider-backup.service postrider-follow.service; do
     exposure=$(systemd-analyze security --offline=true --no-pager "$work/root/usr/lib/systemd/system/$name" |
         sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p')
     echo "$name: exposure $exposure of at most $exposure_max"
     awk -v e="$exposure" -v max="$exposure_max" 'BEGIN { exit !(e != "" && e <= max) }' || fail "$name is too open"
 done
 complaints=$(systemd-analyze verify --root="$work/root" postrider.service postrider.socket postrider-backup.service \
-    postrider-backup.timer 2>&1 | grep -Ei 'unknown|ignor|pars|invalid|assignment outside' || true)
+    postrider-backup.timer postrider-follow.service 2>&1 | grep -Ei 'unknown|ignor|pars|invalid|assignment outside' || true)
 [ -z "$complaints" ] || fail "systemd-analyze verify: $complaints"
 
 echo "--- started as systemd starts it"

@@ -10,6 +10,7 @@ use crate::cli::client::{Call, Client};
 use crate::cli::moment::now_ms;
 use crate::config::duration_text;
 use crate::model::Time;
+use crate::store::follow::QUEUE_BYTES_MAX;
 
 /// The oldest due delivery may be this late before it is worth a look.
 const LATE_MS: i64 = 10 * 60_000;
@@ -119,6 +120,14 @@ fn figures(text: &str) -> Vec<Finding> {
         let fix = "the disk does not keep up: look at disk_sync above";
         findings.push(Finding::warn("publish_queue", format!("{used} of {most} publishes wait"), fix));
     }
+    if let Some(followers) = value("postrider_backup_followers").filter(|count| *count > 0.0) {
+        let behind = value("postrider_backup_follower_queue_bytes").unwrap_or(0.0);
+        let detail = format!("{followers} follow every commit; {} wait for them", bytes(behind as u64));
+        findings.push(match behind >= QUEUE_BYTES_MAX as f64 / 2.0 {
+            true => Finding::warn("followers", detail, "the disk that `backup --follow` writes to does not keep up"),
+            false => Finding::ok("followers", detail),
+        });
+    }
     if let Some((used, most)) = share("process_open_fds", "process_max_fds") {
         let detail = format!("the daemon has {used} open of {most}");
         findings.push(match used >= most * NEARLY {
@@ -169,11 +178,13 @@ mod tests {
     #[test]
     fn what_stands_out_of_the_metrics_is_told() {
         let quiet = "postrider_rows_damaged_total 0\npostrider_in_flight 1\npostrider_in_flight_max 10\n\
-            process_open_fds 10\nprocess_max_fds 1024\n";
+            process_open_fds 10\nprocess_max_fds 1024\n\
+            postrider_backup_followers 1\npostrider_backup_follower_queue_bytes 1000\n";
         assert!(figures(quiet).iter().all(|finding| finding.grade == Grade::Ok));
         let loud = "postrider_rows_damaged_total 1\npostrider_in_flight 10\npostrider_in_flight_max 10\n\
-            postrider_publish_queue 80\npostrider_publish_queue_max 100\nprocess_open_fds 900\nprocess_max_fds 1024\n";
+            postrider_publish_queue 80\npostrider_publish_queue_max 100\nprocess_open_fds 900\nprocess_max_fds 1024\n\
+            postrider_backup_followers 1\npostrider_backup_follower_queue_bytes 60000000\n";
         let grades: Vec<_> = figures(loud).iter().map(|finding| finding.grade).collect();
-        assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn]);
+        assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn, Grade::Warn]);
     }
 }

@@ -77,10 +77,9 @@ impl Place {
                 fs::remove_dir_all(entry.path()).map_err(failed)?;
             }
         }
-        for generation in generations(root)? {
-            if generation.outline.whole.is_none() {
-                place.remove(generation.number)?;
-            }
+        let whole = place.whole()?;
+        for number in numbers(root)?.into_iter().filter(|number| !whole.contains(number)) {
+            place.remove(number)?;
         }
         Ok(place)
     }
@@ -105,10 +104,15 @@ impl Place {
         removed.map_err(|source| failed(&path, source))
     }
 
+    /// Generations that count, oldest first.
+    fn whole(&self) -> Result<Vec<u32>, Error> {
+        let all = generations(&self.root)?;
+        Ok(all.iter().filter(|generation| generation.outline.whole.is_some()).map(|g| g.number).collect())
+    }
+
     /// Removes all whole generations but the newest `keep`; says which.
     pub fn prune(&self, keep: usize) -> Result<Vec<u32>, Error> {
-        let mut whole: Vec<u32> =
-            generations(&self.root)?.iter().filter(|g| g.outline.whole.is_some()).map(|g| g.number).collect();
+        let mut whole = self.whole()?;
         whole.truncate(whole.len().saturating_sub(keep));
         whole.iter().try_for_each(|number| self.remove(*number))?;
         Ok(whole)

@@ -109,11 +109,11 @@ fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
 }
 
 /// Takes a stream, and does something in the middle of the file that is told.
-struct Meddler<'a> {
-    stream: Vec<u8>,
-    file: String,
-    is_in_it: bool,
-    deed: Option<Box<dyn FnOnce() + 'a>>,
+pub struct Meddler<'a> {
+    pub stream: Vec<u8>,
+    pub file: String,
+    pub is_in_it: bool,
+    pub deed: Option<Box<dyn FnOnce() + 'a>>,
 }
 
 impl Write for Meddler<'_> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::backup::tests::{Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked};
+use super::super::backup::tests::{Meddler, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked};
 use super::super::backup::{Received, receive};
 use super::super::journal::EPOCH_KEY;
 use super::super::snapshot::Next;
@@ -15,6 +15,7 @@ use super::super::{Command, Opened, Order, RealDisk};
 use super::log::{Log, Outline, Writer};
 use super::replay::Replay;
 use super::*;
+use crate::model::DeliveryId;
 use crate::model::time::DAY_MS;
 
 fn taken(follower: &Follower) -> Vec<Arc<[u8]>> {
@@ -46,11 +47,18 @@ fn shown(opened: &Opened) -> Vec<Rows> {
     files
 }
 
-/// Makes the base of a follower.
-fn base(opened: &mut Opened, folder: &Path) -> Received {
-    let mut stream = Vec::new();
-    opened.writer.moment().unwrap().send(&mut stream).unwrap();
-    receive(&mut stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap()
+/// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
+fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> Received {
+    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().counted).unwrap();
+    let mut sink = Meddler { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };
+    let moment = opened.writer.moment().unwrap();
+    sink.deed = Some(Box::new(|| {
+        publish(opened, "not in the moment");
+        drop(apply(opened, Order::internal(Command::Retry { id: old })));
+    }));
+    moment.send(&mut sink).unwrap();
+    assert!(sink.deed.is_none() && !quiet.row().counted);
+    receive(&mut sink.stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap()
 }
 
 /// A copy of a base, brought to a commit.
@@ -79,7 +87,8 @@ fn a_copy_brought_forward_is_the_store_at_every_commit() {
     let follower = opened.store.follow(NOW).unwrap();
     assert_eq!(follower.from(), Point { number: 0, at: NOW });
     publish(&mut opened, "before the base, and told of all the same");
-    let whole = base(&mut opened, kept.path());
+    let whole = base(&mut opened, kept.path(), old);
+    assert!(whole.begun >= 3, "what came while it was read counts");
     let mut expected = vec![(opened.store.shelf.following.begun(), shown(&opened))];
     assert_eq!(expected[0].0, whole.begun);
     let mut late = NOW;
