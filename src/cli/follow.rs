@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::config::{Settings, duration_ms_of};
 use crate::daemon::follow::place::{self, At, Generation};
-use crate::daemon::follow::{News, Wish, follow};
+use crate::daemon::follow::{News, Stop, Wish, follow};
 use crate::model::time::HOUR_MS;
 
 const COLUMNS: &[Column] = &[
@@ -35,7 +34,7 @@ pub fn run(settings: Settings, wish: Wish, screen: Screen) -> Result<(), Exit> {
     on_this_thread(async move {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(Stop::default());
         let told = stop.clone();
         let mut following = tokio::task::spawn_blocking(move || {
             // A reader of these lines that has gone is no reason to end.
@@ -43,8 +42,8 @@ pub fn run(settings: Settings, wish: Wish, screen: Screen) -> Result<(), Exit> {
         });
         let ended = tokio::select! {
             ended = &mut following => ended,
-            _ = term.recv() => { stop.store(true, Ordering::Relaxed); following.await }
-            _ = interrupt.recv() => { stop.store(true, Ordering::Relaxed); following.await }
+            _ = term.recv() => { stop.tell(); following.await }
+            _ = interrupt.recv() => { stop.tell(); following.await }
         };
         ended.map_err(|error| Exit::software(error.to_string()))?.map_err(Exit::from)
     })

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,8 +34,6 @@ use crate::store::{self, RealDisk};
 /// Between two tries to reach the daemon, or to get a base.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const BASE_AGAIN: Duration = Duration::from_secs(15);
-/// How often `stop` is looked at meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A log that has this many times the bytes of its base is begun anew, with a new base, once it has so many.
 const LOG_TIMES_BASE_MAX: u64 = 4;
 const LOG_BYTES_MIN: u64 = 1 << 30;
@@ -70,30 +68,54 @@ pub enum News {
 /// Takes news.
 pub type OnNews<'a> = &'a mut dyn FnMut(News);
 
+/// By which whoever follows is told to end.
+#[derive(Debug, Default)]
+pub struct Stop {
+    is_told: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Stop {
+    pub fn tell(&self) {
+        *self.is_told.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.told.notify_all();
+    }
+
+    fn is_told(&self) -> bool {
+        *self.is_told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for so long, or until it is told.
+    fn wait(&self, time: Duration) {
+        let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.told.wait_timeout_while(is_told, time, |is_told| !*is_told));
+    }
+}
+
 /// Why a connection was left.
 enum Ended {
-    /// `stop` says so.
+    /// It was told to.
     Stopped,
     /// Nothing more comes, or something is missing.
     Cut(String),
 }
 
-/// Follows the daemon that has the data directory until `stop` is set; begins anew whenever it goes.
+/// Follows the daemon that has the data directory until it is told to stop; begins anew whenever it goes.
 ///
 /// # Errors
 /// No daemon answers the first time, or it is of another version; the place is taken, or its disk fails.
-pub fn follow(settings: &Settings, wish: &Wish, stop: &AtomicBool, tell: OnNews<'_>) -> Result<(), Error> {
+pub fn follow(settings: &Settings, wish: &Wish, stop: &Stop, tell: OnNews<'_>) -> Result<(), Error> {
     has_store(&settings.data_dir)?;
     let mut inlet = Some(connect(settings)?);
     let place = Place::take(&wish.to)?;
     let mut last = place::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_told() {
         let connected = match inlet.take() {
             Some(inlet) => inlet,
             None => match connect(settings) {
                 Ok(inlet) => inlet,
                 Err(Error::Unreachable(_)) => {
-                    pause(TRY_AGAIN, stop);
+                    stop.wait(TRY_AGAIN);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -107,16 +129,9 @@ pub fn follow(settings: &Settings, wish: &Wish, stop: &AtomicBool, tell: OnNews<
             Ended::Stopped => return Ok(()),
             Ended::Cut(words) => tell(News::Interrupted(words)),
         }
-        pause(TRY_AGAIN, stop);
+        stop.wait(TRY_AGAIN);
     }
     Ok(())
-}
-
-fn pause(time: Duration, stop: &AtomicBool) {
-    let begun = Instant::now();
-    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(LOOK_AGAIN);
-    }
 }
 
 fn connect(settings: &Settings) -> Result<Inlet, Error> {
@@ -181,9 +196,9 @@ impl<'a> Chain<'a> {
         }
     }
 
-    fn run(&mut self, mut inlet: Inlet, stop: &AtomicBool) -> Result<Ended, Error> {
+    fn run(&mut self, mut inlet: Inlet, stop: &Stop) -> Result<Ended, Error> {
         loop {
-            if stop.load(Ordering::Relaxed) {
+            if stop.is_told() {
                 return Ok(Ended::Stopped);
             }
             let frames = match inlet.frames() {
