@@ -53,7 +53,7 @@ fn live(seed: u64, tally: &Tally) -> crate::Check {
 }
 
 /// What goes wrong next.
-fn misbehave(world: &mut World) {
+pub fn misbehave(world: &mut World) {
     let rng = &mut world.rng;
     match rng.below(10) {
         // A store that is not there yet cannot be made on a full disk: that is for later.
@@ -73,7 +73,7 @@ fn misbehave(world: &mut World) {
 }
 
 /// The power has failed, or whatever went wrong is over: all is as it should be, without a restart in the second case.
-fn recover(world: &mut World, step: Step) -> crate::Check {
+pub fn recover(world: &mut World, step: Step) -> crate::Check {
     world.disk.set_fuse(None);
     world.disk.set_full(false);
     world.fails_reads = false;
