@@ -188,6 +188,8 @@ fn run(seed: u64, rounds: u64) -> Check<u64> {
     let mut watch = Watch::default();
     for _ in 0..rounds {
         let is_calm = world.rng.chance(60);
+        // As in `power_loss`: what manages is not tried where it may fail and be there all the same.
+        world.history.is_calm = !is_calm;
         if !is_calm {
             misbehave(&mut world);
         }
