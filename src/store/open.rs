@@ -89,6 +89,8 @@ pub fn open_with_ids(
         disk_checked_at: None,
         journal,
         checkpoint: None,
+        leaving_bytes: 0,
+        sealing_checkpoints: 0,
         backup: Weak::new(),
     };
     writer.ids.rise_above(last);

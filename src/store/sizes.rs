@@ -43,6 +43,14 @@ impl Store {
         sizes
     }
 
+    /// Removes the file of a partition that upkeep has dropped. Who reads it still reads it to the end.
+    ///
+    /// # Errors
+    /// It could not be removed; the next start removes it.
+    pub fn unlink(&self, dropped: &Partition) -> Result<()> {
+        self.shelf.discard(dropped)
+    }
+
     /// Measures one quiet partition that was not measured yet; false: there is none. Reads all of its file.
     pub fn measure_one(&self) -> Result<bool> {
         let quiet = |p: &std::sync::Arc<Partition>| p.row().counted && p.dead_bytes().is_none();
