@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::model::Time;
 use crate::model::time::MINUTE_MS;
 use crate::rules::retention::ClockTrust;
-use crate::store::Store;
+use crate::store::{Partition, Store};
 
 use super::clock::Clock;
 use super::ledger::Ledger;
@@ -39,7 +39,14 @@ impl Notice {
 }
 
 /// Runs until the ledger is gone. `newest`: the time of the newest row at start.
-pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, notice: Arc<Notice>) {
+pub async fn run(
+    ledger: Ledger,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    work: Work,
+    newest: Option<Time>,
+    notice: Arc<Notice>,
+) {
     let mut trust = ClockTrust::at_start(clock.now(), clock.monotonic_ms(), newest);
     // What is doubtful at the start is told as well.
     let mut was = true;
@@ -60,8 +67,9 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
         was = trust.is_trusted();
         let wait_ms = match ledger.upkeep(!trust.is_trusted()).await {
             Ok(done) => {
-                for file in &done.dropped {
-                    tracing::info!(file, "retention ended: file removed");
+                unlink(&store, work, done.dropped).await;
+                if done.is_more {
+                    continue;
                 }
                 if done.follow.is_empty() { ROUND_MS } else { BUSY_ROUND_MS }
             }
@@ -74,6 +82,20 @@ pub async fn run(ledger: Ledger, clock: Arc<dyn Clock>, newest: Option<Time>, no
         tokio::select! {
             () = clock.sleep_until(began.plus_ms(wait_ms)) => {}
             () = notice.accepted.notified() => {}
+        }
+    }
+}
+
+/// Removes the files of what is off the list, beside the writer.
+async fn unlink(store: &Store, work: Work, dropped: Vec<Arc<Partition>>) {
+    for partition in dropped {
+        let (store, file) = (store.clone(), partition.file_name());
+        match work.run(move || store.unlink(&partition)).await {
+            Some(Ok(())) => tracing::info!(file, "retention ended: file removed"),
+            Some(Err(error)) => {
+                tracing::warn!(file, %error, "retention ended, and the file cannot be removed; the next start tries again");
+            }
+            None => {}
         }
     }
 }

@@ -146,7 +146,14 @@ impl Engine {
         jobs.notify_one();
         let tasks = vec![
             vital("the scheduler").spawn(scheduler.run(hearing)),
-            vital("the janitor").spawn(janitor::run(ledger.clone(), clock.clone(), newest, notice.clone())),
+            vital("the janitor").spawn(janitor::run(
+                ledger.clone(),
+                store.clone(),
+                clock.clone(),
+                work,
+                newest,
+                notice.clone(),
+            )),
             vital("the measuring").spawn(janitor::measure(store.clone(), clock.clone(), work)),
             vital("replays").spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
             vital("expiry").spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),

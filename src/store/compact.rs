@@ -30,9 +30,9 @@ pub fn compact(disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Compacted> {
     let mut done = Compacted::default();
     for name in &names {
         progress(Progress { file_number: done.files + 1, files: names.len(), bytes: done.before });
-        done.before += disk.len(name).map_err(|error| io(name, error))?;
+        done.before += disk.taken_bytes(name).map_err(|error| io(name, error))?;
         unpanicked(name, || File::open(disk, name, Access::Write, ACTIVE_CACHE_BYTES)?.compact())??;
-        done.after += disk.len(name).map_err(|error| io(name, error))?;
+        done.after += disk.taken_bytes(name).map_err(|error| io(name, error))?;
         done.files += 1;
     }
     Ok(done)
@@ -74,9 +74,13 @@ mod tests {
         let done = compact(&*disk, &mut |progress| seen = progress.file_number).unwrap();
         assert_eq!((done.files, seen), (3, 3));
         assert!(done.after < done.before, "{done:?}");
-        let sizes: u64 =
-            disk.list(PARTITIONS).unwrap().iter().map(|n| disk.len(&format!("{PARTITIONS}/{n}")).unwrap()).sum();
-        assert_eq!(sizes + disk.len(STATE_FILE).unwrap(), done.after);
+        let sizes: u64 = disk
+            .list(PARTITIONS)
+            .unwrap()
+            .iter()
+            .map(|n| disk.taken_bytes(&format!("{PARTITIONS}/{n}")).unwrap())
+            .sum();
+        assert_eq!(sizes + disk.taken_bytes(STATE_FILE).unwrap(), done.after);
         let after = verify(disk, &[7; 32], &mut |_| {}).unwrap();
         assert!(after.is_sound(), "{after:?}");
         assert_eq!(after.rows, before.rows);

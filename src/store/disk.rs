@@ -20,6 +20,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Renames over `to` and syncs the folder: afterwards `to` is the whole file, whatever happens.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn len(&self, name: &str) -> io::Result<u64>;
+    /// What a file takes of the disk: less than its length where it has holes. redb grows a file by doubling it.
+    fn taken_bytes(&self, name: &str) -> io::Result<u64> {
+        self.len(name)
+    }
     /// Bytes that may still be written.
     fn free_bytes(&self) -> io::Result<u64>;
     /// Bytes written since the start, for metrics.
@@ -42,6 +46,9 @@ pub struct Traffic {
     pub syncs: AtomicU64,
     pub sync_failed: AtomicBool,
 }
+
+/// What `stat` counts in, whatever the file system's own blocks.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// A directory of the file system. Two daemons are kept apart by a lock on the directory, not by one on each file.
 #[derive(Debug)]
@@ -150,6 +157,11 @@ impl Disk for RealDisk {
 
     fn len(&self, name: &str) -> io::Result<u64> {
         fs::metadata(self.root.join(name)).map(|m| m.len())
+    }
+
+    fn taken_bytes(&self, name: &str) -> io::Result<u64> {
+        let blocks = fs::metadata(self.root.join(name))?;
+        Ok(std::os::unix::fs::MetadataExt::blocks(&blocks) * STAT_BLOCK_BYTES)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -52,7 +52,7 @@ pub use open::{Opened, open, open_with_ids};
 pub use query::{AttemptQuery, DeliveryQuery, EventQuery, Page, Search, Window};
 pub use reads::{AuditRow, Backlog, Figures, Store};
 pub use registry::Registry;
-pub use shelf::Options;
+pub use shelf::{Options, Partition};
 pub use sizes::Sizes;
 pub use views::{AttemptFacts, AttemptFilter, DeliveryFacts, DeliverySlice};
 pub use writer::{Batch, Checkpoint, Writer};

@@ -90,6 +90,8 @@ pub fn open_with_ids(
         disk_checked_at: None,
         journal,
         checkpoint: None,
+        leaving_bytes: 0,
+        sealing_checkpoints: 0,
         backup: Weak::new(),
         now,
         telling: Telling(shelf.following.clone()),

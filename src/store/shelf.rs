@@ -74,6 +74,12 @@ impl Partition {
         *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
 
+    /// Its file, if that is open.
+    pub fn opened(&self) -> Option<Arc<File>> {
+        let slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(|(_, file)| file.clone())
+    }
+
     /// Whether an id may be in it.
     pub fn may_hold(&self, id: u128) -> bool {
         self.first <= id && self.row().last.is_none_or(|last| id <= last)

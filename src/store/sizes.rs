@@ -28,11 +28,11 @@ impl Sizes {
 impl Store {
     /// A file that cannot be asked counts as empty.
     pub fn sizes(&self) -> Sizes {
-        let len = |name: &str| self.shelf.disk.len(name).unwrap_or(0);
+        let taken = |name: &str| self.shelf.disk.taken_bytes(name).unwrap_or(0);
         let mut sizes =
-            Sizes { state: len(STATE_FILE), journal: len(super::journal::JOURNAL_FILE), ..Sizes::default() };
+            Sizes { state: taken(STATE_FILE), journal: taken(super::journal::JOURNAL_FILE), ..Sizes::default() };
         for partition in self.shelf.partitions() {
-            let bytes = len(&partition.file_name());
+            let bytes = taken(&partition.file_name());
             if partition.row().sealed {
                 sizes.sealed += bytes;
                 sizes.sealed_dead += partition.dead_bytes().unwrap_or(0);
@@ -43,13 +43,21 @@ impl Store {
         sizes
     }
 
+    /// Removes the file of a partition that upkeep has dropped. Who reads it still reads it to the end.
+    ///
+    /// # Errors
+    /// It could not be removed; the next start removes it.
+    pub fn unlink(&self, dropped: &Partition) -> Result<()> {
+        self.shelf.discard(dropped)
+    }
+
     /// Measures one quiet partition that was not measured yet; false: there is none. Reads all of its file.
     pub fn measure_one(&self) -> Result<bool> {
         let quiet = |p: &std::sync::Arc<Partition>| p.row().counted && p.dead_bytes().is_none();
         let Some(partition) = self.shelf.partitions().into_iter().find(quiet) else { return Ok(false) };
         let snapshot = self.shelf.snapshot(&partition)?;
         let live = PARTITION_TABLES.iter().map(|table| snapshot.live_bytes(*table)).sum::<Result<u64>>()?;
-        let file = self.shelf.disk.len(&partition.file_name()).unwrap_or(0);
+        let file = self.shelf.disk.taken_bytes(&partition.file_name()).unwrap_or(0);
         partition.set_dead_bytes(Some(file.saturating_sub(live)));
         Ok(true)
     }

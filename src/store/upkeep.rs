@@ -1,7 +1,8 @@
 //! Keeping the partitions in order: a new one when the active one is full, counting the quiet ones, unlinking the old ones.
 //!
 //! Invariant: `totals` plus the sums of the partitions that are not counted is what ever happened; a partition leaves the
-//! list in the same commit that leaves its sums in `totals`, and only then its file goes.
+//! list in the same commit that leaves its sums in `totals`, and only then its file goes, on somebody else's time: unlinking
+//! a large one takes long.
 
 use std::sync::Arc;
 
@@ -24,13 +25,22 @@ use super::writer::{Batch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the old one.
 const PARTITION_MS_MAX: i64 = DAY_MS;
+/// Partitions that one round counts, and drops: a round keeps publishers waiting.
+const ROUND_COUNTED_MAX: usize = 4;
+pub const ROUND_DROPPED_MAX: usize = 4;
+/// Bytes of the journal that sealing a partition may still have to give redb: everybody waits for that.
+const SEALED_BYTES_MAX: u64 = 512 << 10;
+/// Checkpoints that are waited for before a full partition is sealed: under load each leaves less than the one before.
+const SEALING_CHECKPOINTS_MAX: u32 = 4;
 
 /// What a round of upkeep did.
 #[derive(Debug, Default)]
 pub struct Upkeep {
-    /// Files that were unlinked.
-    pub dropped: Vec<String>,
+    /// Off the list for good. Their files are still there, for `Store::unlink`; one that stays is removed at the next start.
+    pub dropped: Vec<Arc<Partition>>,
     pub counted: usize,
+    /// There was more to count or to drop than one round does.
+    pub is_more: bool,
     /// Orders that follow.
     pub follow: Vec<Order>,
     /// What failed, in words; the rest was done, and what failed is tried again in the next round.
@@ -40,7 +50,7 @@ pub struct Upkeep {
 }
 
 impl Writer {
-    /// Begins a new partition when the active one is large or old enough.
+    /// Begins a new partition when the active one is large or old enough, and redb has nearly all of it.
     pub(super) fn roll_if_full(&mut self, now: Time) -> Result<()> {
         let active = Partition::new(self.active, PartitionRow::default());
         let bytes = self.shelf.disk.len(&active.file_name()).unwrap_or(0);
@@ -48,7 +58,20 @@ impl Writer {
         if bytes < self.shelf.options.partition_max_bytes && age_ms < PARTITION_MS_MAX {
             return Ok(());
         }
-        self.roll(now)
+        if self.unchecked_bytes() <= SEALED_BYTES_MAX {
+            return self.roll(now);
+        }
+        // What is on its way to redb goes on beside the batches; the partition takes in a little more meanwhile.
+        match self.is_checkpoint_under_way() {
+            // One that nobody has taken since the last batch is run by nobody.
+            true if self.checkpoint.is_some() => self.roll(now),
+            true => Ok(()),
+            false if self.sealing_checkpoints == SEALING_CHECKPOINTS_MAX => self.roll(now),
+            false => {
+                self.sealing_checkpoints += 1;
+                self.call_checkpoint()
+            }
+        }
     }
 
     /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
@@ -85,6 +108,7 @@ impl Writer {
         }
         self.shelf.add_partition(new);
         self.active = first;
+        self.sealing_checkpoints = 0;
         self.journal.restart(first, 0);
         Ok(())
     }
@@ -102,6 +126,10 @@ impl Writer {
         for partition in self.shelf.partitions() {
             let row = partition.row();
             if row.sealed && !row.counted && !held {
+                if done.counted == ROUND_COUNTED_MAX {
+                    done.is_more = true;
+                    break;
+                }
                 let counted = self.count_if_idle(&partition);
                 done.counted += usize::from(self.noted(counted, &mut done).unwrap_or(false));
             }
@@ -202,8 +230,12 @@ impl Writer {
             if end > now {
                 break;
             }
+            if done.dropped.len() == ROUND_DROPPED_MAX {
+                done.is_more = true;
+                break;
+            }
             done.follow.extend(self.drop_partition(&pair[0])?);
-            done.dropped.push(pair[0].file_name());
+            done.dropped.push(pair[0].clone());
         }
         if !done.dropped.is_empty() {
             // Heads of queues may have gone with their partition.
@@ -212,7 +244,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes a partition off the list, what is left open counted as failed; then unlinks its file.
+    /// Takes a partition off the list, what is left open counted as failed. Its file is left to be unlinked.
     fn drop_partition(&mut self, partition: &Arc<Partition>) -> Result<Vec<Order>> {
         let mut follow = Vec::new();
         let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
@@ -232,8 +264,6 @@ impl Writer {
         self.commit_state(draft)?;
         self.shelf.take_partition(partition.first);
         self.figures.remove(&partition.first);
-        // Off the list it is gone: a file that cannot be removed now is removed at the next start.
-        let _ = self.shelf.discard(partition);
         Ok(follow)
     }
 

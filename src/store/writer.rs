@@ -65,6 +65,10 @@ pub struct Writer {
     pub(super) journal: Journal,
     /// Called for and not taken by anybody yet.
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The journal's bytes that the newest checkpoint is for.
+    pub(super) leaving_bytes: u64,
+    /// Checkpoints called for since the active partition was full.
+    pub(super) sealing_checkpoints: u32,
     /// The backup that is being taken, if one is.
     pub(super) backup: Weak<Hold>,
     /// Of what is done now.
@@ -382,6 +386,7 @@ impl Writer {
 
     /// Sets apart for a checkpoint what the epoch holds; the journal goes on in its other half.
     fn begin_epoch(&mut self, file: &Arc<File>) {
+        self.leaving_bytes = self.journal.bytes();
         file.leave(self.journal.epoch());
         self.journal.turn();
         self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
@@ -400,6 +405,17 @@ impl Writer {
             self.begin_epoch(&file);
         }
         Ok(())
+    }
+
+    /// Whether a checkpoint was called for that has not ended.
+    pub(super) fn is_checkpoint_under_way(&self) -> bool {
+        let active = self.shelf.partition(self.active);
+        active.and_then(|active| active.opened()).is_some_and(|file| file.is_leaving())
+    }
+
+    /// The journal's bytes that redb has not made durable.
+    pub(super) fn unchecked_bytes(&self) -> u64 {
+        self.journal.bytes() + if self.is_checkpoint_under_way() { self.leaving_bytes } else { 0 }
     }
 
     /// Whether the journal holds what no checkpoint has been called for.
@@ -462,6 +478,7 @@ impl Writer {
         };
         self.journal.resume(first, end)?;
         if file.is_leaving() {
+            self.leaving_bytes = EPOCH_BYTES_MAX;
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
         }
         if let Some(partition) = self.shelf.partition(first) {

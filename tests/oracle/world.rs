@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::store::upkeep::Upkeep;
+use postrider::store::upkeep::{ROUND_DROPPED_MAX, Upkeep};
 use postrider::store::{Applied, Batch, Command, Disk, Opened, Options, Order, Refusal, open};
 
 use super::check;
@@ -464,6 +464,12 @@ impl World {
     fn upkeep(&mut self) -> Check<Step> {
         let (now, keep) = (self.now, self.rng.chance(20));
         let done = self.opened().writer.upkeep(now, keep);
+        // Otherwise a cut comes before the files go.
+        let is_unlinked = self.has_ended() || done.dropped.is_empty() || self.rng.chance(80);
+        for partition in done.dropped.iter().filter(|_| is_unlinked) {
+            let unlinked = self.opened().store.unlink(partition);
+            ensure!(unlinked.is_ok() || self.is_faulty() || self.has_ended(), "a dropped file stays: {unlinked:?}");
+        }
         if self.has_ended() {
             self.cut(if keep { Pending::Nothing } else { Pending::Upkeep })?;
             return Ok(Step::Cut);
@@ -476,11 +482,17 @@ impl World {
             self.adopt_partitions(!keep)?;
         }
         self.next.extend(done.follow);
+        if !is_unlinked {
+            self.cut(Pending::Nothing)?;
+            return Ok(Step::Cut);
+        }
         Ok(Step::Done)
     }
 
     fn follow_upkeep(&mut self, keep: bool, done: &Upkeep) -> Check {
         let droppable = if keep { 0 } else { self.oracle.droppable(self.now) };
+        ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "what is left to drop is not told of");
+        let droppable = droppable.min(ROUND_DROPPED_MAX);
         ensure!(done.dropped.len() == droppable, "{:?} are dropped, {droppable} should be", done.dropped);
         let mut expected: Vec<String> = Vec::new();
         for _ in 0..droppable {
