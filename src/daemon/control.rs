@@ -2,8 +2,8 @@
 //! to be told of every commit from then on. Whoever can open the directory could read all of it anyway, so nobody has to say
 //! who they are.
 //!
-//! Invariant: a reader that takes nothing for `STALL_MAX` is given up, because a backup that is being taken keeps old
-//! partitions from being counted and dropped.
+//! Invariant: a reader of a backup that takes nothing for `STALL_MAX` is given up, because a backup that is being taken keeps
+//! old partitions from being counted and dropped. A follower holds nothing but memory, of which it gets so much.
 
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{Error, follow};
 use crate::engine::Engine;
 use crate::store::backup::{Hold, refuse};
-use crate::store::follow::Cut;
+use crate::store::follow::{Cut, Follower};
 
 /// The socket's name in the data directory.
 pub const CONTROL_FILE: &str = "control";
@@ -96,11 +96,11 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
     drop(engine);
     on_thread(stream, move |stream| match moment {
         Ok(moment) => {
-            let patient = Patient { stream, hold: Some(moment.hold()) };
+            let patient = Patient::while_held(stream, moment.hold());
             moment.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
         }
         Err(words) => {
-            refuse(&mut Patient { stream, hold: None }, &words)?;
+            refuse(&mut Patient::plain(stream), &words)?;
             Err(io::Error::other(words))
         }
     })
@@ -112,11 +112,12 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Cut, S
     let follower = engine.store.follow(engine.clock.now());
     drop(engine);
     on_thread(stream, move |stream| {
-        let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, Patient { stream, hold: None });
-        let Some(follower) = follower else {
-            refuse(&mut out, "as many follow already as may")?;
+        let Some(follower) = follower.map(Arc::new) else {
+            refuse(&mut Patient::plain(stream), "as many follow already as may")?;
             return Err(io::Error::other("as many follow already as may"));
         };
+        let patient = Patient::while_followed(stream, follower.clone());
+        let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
         tracing::info!("somebody follows");
         follow::send(&follower, &mut out)
     })
@@ -148,10 +149,27 @@ pub(super) fn greet(data_dir: &Path, greeting: &str) -> Result<BlockingStream, E
     Ok(stream)
 }
 
-/// Waits for a slow reader, for a while, and never longer than the writer waits for its files.
+/// Waits for a slow reader, for a while, and never longer than makes sense.
 struct Patient {
     stream: BlockingStream,
-    hold: Option<Arc<Hold>>,
+    stall_max: Duration,
+    is_over: Box<dyn Fn() -> bool + Send>,
+}
+
+impl Patient {
+    /// For a backup: the writer may want its files back.
+    fn while_held(stream: BlockingStream, hold: Arc<Hold>) -> Patient {
+        Patient { stream, stall_max: STALL_MAX, is_over: Box::new(move || hold.is_ended()) }
+    }
+
+    /// For a follower, who keeps nothing from anybody, until too much waits for it.
+    fn while_followed(stream: BlockingStream, follower: Arc<Follower>) -> Patient {
+        Patient { stream, stall_max: Duration::MAX, is_over: Box::new(move || follower.is_given_up()) }
+    }
+
+    fn plain(stream: BlockingStream) -> Patient {
+        Patient { stream, stall_max: LOOK_AGAIN, is_over: Box::new(|| false) }
+    }
 }
 
 impl Write for Patient {
@@ -159,10 +177,10 @@ impl Write for Patient {
         let mut waited = Duration::ZERO;
         loop {
             match self.stream.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && waited < STALL_MAX => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && waited < self.stall_max => {}
                 done => return done,
             }
-            if self.hold.as_ref().is_some_and(|hold| hold.is_ended()) {
+            if (self.is_over)() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             waited += LOOK_AGAIN;

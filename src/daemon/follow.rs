@@ -33,7 +33,9 @@ use crate::store::{self, RealDisk};
 
 /// Between two tries to reach the daemon, or to get a base.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-const BASE_AGAIN: Duration = Duration::from_secs(15);
+const BASE_AGAIN: Duration = Duration::from_secs(5);
+/// Between two tries to write another base beside a generation that goes on.
+const BASE_FAILED_AGAIN: Duration = Duration::from_secs(600);
 /// A log that has this many times the bytes of its base is begun anew, with a new base, once it has so many.
 const LOG_TIMES_BASE_MAX: u64 = 4;
 const LOG_BYTES_MIN: u64 = 1 << 30;
@@ -270,7 +272,7 @@ impl<'a> Chain<'a> {
         let stream = match greet(&self.settings.data_dir, GREETING) {
             Ok(stream) => stream,
             Err(Error::Unreachable(words)) => {
-                self.no_base(words);
+                self.no_base(words, BASE_AGAIN);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -306,7 +308,12 @@ impl<'a> Chain<'a> {
                 }
                 Some(Ok(Err(store::Error::Io { file, source }))) if is_of_stream(&file) => {
                     self.give_up_making()?;
-                    self.no_base(source.to_string());
+                    self.no_base(source.to_string(), BASE_AGAIN);
+                    return Ok(());
+                }
+                Some(Ok(Err(error))) if self.current.is_some() => {
+                    self.give_up_making()?;
+                    self.no_base(error.to_string(), BASE_FAILED_AGAIN);
                     return Ok(());
                 }
                 Some(Ok(Err(error))) => return Err(error.into()),
@@ -332,8 +339,8 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    fn no_base(&mut self, words: String) {
-        self.base_after = Some(Instant::now() + BASE_AGAIN);
+    fn no_base(&mut self, words: String, again: Duration) {
+        self.base_after = Some(Instant::now() + again);
         (self.tell)(News::NoBase(words));
     }
 

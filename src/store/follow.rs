@@ -278,6 +278,11 @@ impl Follower {
         self.from
     }
 
+    /// Whether it gets nothing more, what still waits included: it begins anew.
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.line.waiting().cut, Some(Cut::Slow | Cut::Uncertain))
+    }
+
     /// Takes what waits, and waits for something for so long.
     pub fn take(&self, wait: Duration) -> Taken {
         let waiting = self.line.waiting();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
@@ -278,6 +278,26 @@ async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
     assert!(behind > 10_000_000.0, "{behind} bytes waited");
     assert_eq!(metric(&house, "postrider_backup_followers_cut_total"), 1.0);
     assert_eq!(metric(&house, "postrider_backup_follower_queue_bytes"), 0.0, "its memory is given back");
+    eventually("it is gone", || (metric(&house, "postrider_backup_followers") == 0.0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_follower_waits_for_another_backup_to_end() {
+    let house = House::start();
+    let large = house.folder.path().join("large.json");
+    fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
+    house.says(&["send", "--type", "a", "--data", &format!("@{}", text(&large)), "--count", "10"]);
+    // One that is begun and not read holds the store as it was.
+    let mut other = UnixStream::connect(house.data_dir().join("control")).expect("the daemon");
+    let greeting = format!("postrider {} backup\n", env!("CARGO_PKG_VERSION"));
+    other.write_all(greeting.as_bytes()).expect("said");
+    other.read_exact(&mut [0; 1]).expect("it is begun");
+    let mut follower = Follower::start(&house, &live_in(&house), &[]);
+    let why = follower.news("no_base")["why"].to_string();
+    assert!(why.contains("another one is being taken"), "{why}");
+    drop(other);
+    assert_eq!(follower.news("whole")["generation"], 1, "a generation without a copy leaves nothing");
+    assert_eq!(follower.stop(), Some(0));
 }
 
 #[tokio::test]

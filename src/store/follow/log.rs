@@ -98,8 +98,12 @@ impl Writer {
         let (Some(first), Some(last)) = (points().next(), points().next_back()) else { return Ok(()) };
         debug_assert_eq!(first.number, self.last.number + 1, "no commit is left out");
         self.last = last;
-        let body = records.iter().flat_map(|record| [&(record.len() as u32).to_le_bytes(), *record].concat());
-        self.write(disk, first, records.len() as u32, body.collect())
+        let mut body = Vec::with_capacity(records.iter().map(|record| 4 + record.len()).sum());
+        for record in records {
+            body.extend_from_slice(&(record.len() as u32).to_le_bytes());
+            body.extend_from_slice(record);
+        }
+        self.write(disk, first, records.len() as u32, body)
     }
 
     /// Notes that the copy is whole: the log brings it to every commit from the last one in it on.
