@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 
+use super::openapi::Description;
 use crate::model::Time;
 use crate::rules::target;
 use crate::store::{Registry, Store};
@@ -22,7 +22,7 @@ pub struct ApiSettings {
     pub public_url: String,
     pub metrics: MetricsAccess,
     /// The OpenAPI document of what is served.
-    pub description: Bytes,
+    pub description: Description,
 }
 
 /// Who may read `/metrics` on the main listener.

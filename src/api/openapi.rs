@@ -15,8 +15,9 @@ mod publishing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::dialects::DIALECTS;
@@ -48,6 +49,26 @@ const TAGS: [(&str, &str); 10] = [
     ("audit", "Who did what."),
     ("daemon", "The daemon about itself."),
 ];
+
+/// The text of `GET /openapi.json`, made when it is first asked for: it takes some milliseconds, and a start is waited for.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    dialects: Vec<&'static str>,
+    text: Arc<OnceLock<Bytes>>,
+}
+
+impl Description {
+    /// With the dialects that are switched on.
+    pub fn of(is_on: impl Fn(&str) -> bool) -> Description {
+        let names = DIALECTS.iter().map(|dialect| dialect.name);
+        Description { dialects: names.filter(|name| is_on(name)).collect(), text: Arc::default() }
+    }
+
+    pub fn text(&self) -> Bytes {
+        let make = || document_of(|name| self.dialects.contains(&name)).to_string().into();
+        self.text.get_or_init(make).clone()
+    }
+}
 
 /// The document that `GET /openapi.json` gives: without the dialects that are switched off, and what only they use.
 pub fn document_of(is_on: impl Fn(&str) -> bool) -> Value {

@@ -8,7 +8,11 @@ use crate::api;
 /// Print the OpenAPI 3.1 description of the HTTP API
 #[derive(Args, Debug)]
 #[command(after_help = "The daemon serves the same at /openapi.json, without the dialects that are switched off.")]
-pub struct OpenApi {}
+pub struct OpenApi {
+    /// The form of what is printed; there is one
+    #[arg(short, long, value_name = "FORMAT", value_parser = ["json"], default_value = "json")]
+    output: String,
+}
 
 impl OpenApi {
     pub fn run(&self) -> Result<(), Exit> {

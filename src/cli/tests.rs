@@ -34,6 +34,7 @@ fn lines_of_the_documentation_parse() {
         "postrider send --type a --data {} --count 10 --idempotency-key k",
         "postrider webhook create https://h.example/in --event-type invoice.* --handshake",
         "postrider webhook create --json -",
+        "postrider openapi -o json",
         "postrider webhook update 1 --target https://h.example/ --unset auth,filter --url http://127.0.0.1:1",
         "postrider webhook rotate-secret 1 --overlap-s 60",
         "postrider webhook feed 1 --follow -o json",

@@ -131,6 +131,9 @@ impl Daemon {
     /// Starts everything; returns once requests are accepted. Called within the runtime.
     pub async fn start(settings: &Settings, world: World) -> Result<Daemon, Error> {
         let World { clock, random, network, disk, work, limits, listeners } = world;
+        if work == Work::Threads {
+            engine::sender::read_roots_ahead();
+        }
         let tls = certificate(settings)?;
         let master_key = keys::master_key(settings, &*disk, &*random)?;
         let opened = store::open(disk, options(settings), &master_key, clock.now(), Box::new(numbers(random.clone())))?;
@@ -295,7 +298,7 @@ fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettin
         policy,
         public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
-        description: openapi::document_of(|name| settings.dialects.is_on(name)).to_string().into(),
+        description: openapi::Description::of(|name| settings.dialects.is_on(name)),
     }
 }
 

@@ -77,7 +77,7 @@ fn world() -> World {
         policy: Policy::default(),
         public_url: "https://hooks.example.net".into(),
         metrics: MetricsAccess::Everybody,
-        description: postrider::api::openapi::document().to_string().into(),
+        description: postrider::api::openapi::Description::of(|_| true),
     };
     World { _folder: folder, opened, api: Api::new(dialects::surfaces(|_| true)), settings }
 }

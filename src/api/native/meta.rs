@@ -48,7 +48,7 @@ pub fn metrics(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
     Ok(Reply::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
 }
 
-/// `GET /openapi.json`: built with the settings.
+/// `GET /openapi.json`, as the settings want it.
 pub fn openapi(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::new(StatusCode::OK, "application/json", context.settings.description.clone()))
+    Ok(Reply::new(StatusCode::OK, "application/json", context.settings.description.text()))
 }

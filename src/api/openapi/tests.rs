@@ -116,6 +116,9 @@ fn a_dialect_that_is_switched_off_is_not_described_nor_is_what_only_it_uses() {
     assert_eq!(native["components"]["securitySchemes"].as_object().unwrap().len(), 1);
     is_whole(&native);
     assert_eq!(document_of(|_| true), document());
+    let served = Description::of(|name| name == "dfns");
+    assert_eq!(served.text(), document_of(|name| name == "dfns").to_string());
+    assert_eq!(served.text().as_ptr(), served.clone().text().as_ptr(), "made once");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
 };
 pub use self::target::{NotATarget, Origin, Target};
-pub use self::tls::TlsIdentity;
+pub use self::tls::{TlsIdentity, read_roots_ahead};
 
 /// Judges where a request may go, before every new connection.
 pub trait Guard: Send + Sync {

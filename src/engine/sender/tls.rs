@@ -99,6 +99,13 @@ fn certificates(field: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, 
     if found.is_empty() { Err(format!("{field} holds no certificate")) } else { Ok(found) }
 }
 
+/// Begins to read the machine's trust store, some hundred files, on a thread of its own: a start has other things to do
+/// meanwhile. Whoever needs it before it is read waits for the rest.
+pub fn read_roots_ahead() {
+    // Without a thread it is read when it is needed.
+    let _ = std::thread::Builder::new().name("roots".into()).spawn(public_roots);
+}
+
 /// The machine's trust store; where it has none (a bare container), the roots compiled in. Read once.
 fn public_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
