@@ -1,9 +1,11 @@
 //! Where checkpoints are run: on a thread of their own beside the writer's, so that no batch waits for redb's pages; in a
-//! simulation with one thread, right here between two batches.
+//! simulation with one thread, right here between two batches. One that failed is not followed by the next at once.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::store::{Checkpoint, Result};
 
@@ -11,12 +13,16 @@ use super::work::Work;
 
 /// How often it is asked for what became of a checkpoint while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After one has failed, the next is run this much later.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub struct Checkpoints {
     /// None: they are run at once.
     beside: Option<Beside>,
     ended: Option<Result<()>>,
     running: usize,
+    /// When one failed, until the next may be run.
+    failed_at: Option<Instant>,
 }
 
 struct Beside {
@@ -31,7 +37,19 @@ impl Checkpoints {
             Work::Threads => Some(Beside::start()?),
             Work::Inline => None,
         };
-        Ok(Checkpoints { beside, ended: None, running: 0 })
+        Ok(Checkpoints { beside, ended: None, running: 0, failed_at: None })
+    }
+
+    /// Whether one may be run now.
+    pub fn may_run(&mut self) -> bool {
+        if self.hold().is_some_and(|hold| hold.is_zero()) {
+            self.failed_at = None;
+        }
+        self.failed_at.is_none()
+    }
+
+    fn hold(&self) -> Option<Duration> {
+        self.failed_at.map(|failed| AGAIN.saturating_sub(failed.elapsed()))
     }
 
     /// Runs one after those that are being run.
@@ -49,12 +67,16 @@ impl Checkpoints {
         let beside = self.beside.as_ref().and_then(|beside| beside.ended.try_recv().ok());
         let ended = self.ended.take().or(beside)?;
         self.running -= 1;
+        if ended.is_err() {
+            self.failed_at = Some(Instant::now());
+        }
         Some(ended)
     }
 
-    /// When to ask for `ended` at the latest; none: nothing is being run.
+    /// When to ask again at the latest; none: there is nothing to be asked.
     pub fn look(&self) -> Option<Duration> {
-        (self.running > 0).then_some(LOOK_EVERY)
+        let running = (self.running > 0).then_some(LOOK_EVERY);
+        [running, self.hold()].into_iter().flatten().min()
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::model::DeliveryId;
 use crate::store::backup::Moment;
 use crate::store::upkeep::Upkeep;
 use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
@@ -21,6 +20,8 @@ use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::seldom::Seldom;
+use super::unwritten::Unwritten;
 use super::vital::Vital;
 use super::work::Work;
 
@@ -36,8 +37,6 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const OLDER_WAIT: Duration = Duration::from_millis(8);
 const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 256;
-/// Orders that wait to be tried again.
-const AGAIN_ORDERS_MAX: usize = 10_000;
 /// The journal is made redb's own this long after its first record, at the latest.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
 /// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
@@ -129,8 +128,10 @@ impl Ledger {
             older: Vec::new(),
             older_since: None,
             older_places: BTreeSet::new(),
-            again: Vec::new(),
+            unwritten: Unwritten::default(),
             unchecked_since: None,
+            failing_batches: Seldom::default(),
+            failing_checkpoints: Seldom::default(),
             was_full: false,
             written_bytes: 0,
             ended: false,
@@ -231,10 +232,11 @@ struct Desk {
     older: Vec<(Order, Option<Answer>)>,
     older_since: Option<Instant>,
     older_places: BTreeSet<u128>,
-    /// Orders that follow from others and could not be written: tried again with every round of upkeep.
-    again: Vec<Order>,
+    unwritten: Unwritten,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
+    failing_batches: Seldom,
+    failing_checkpoints: Seldom,
     /// What the log was last told of the disk.
     was_full: bool,
     /// By the last commit.
@@ -293,7 +295,7 @@ impl Desk {
     fn wait(&self) -> Option<Duration> {
         let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
         let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
-        [older, unchecked, self.checkpoints.look()].into_iter().flatten().min()
+        [older, unchecked, self.unwritten.wait(), self.checkpoints.look()].into_iter().flatten().min()
     }
 
     /// Takes a job and all that wait behind it, if there is one, and does what has become due.
@@ -304,12 +306,16 @@ impl Desk {
         if self.ended {
             self.parts.writer.end_backup();
             self.flush_older();
+            self.write_outcomes();
             let checked = self.parts.writer.checkpoint();
-            checked.unwrap_or_else(|error| tell_unchecked(&error));
+            checked.unwrap_or_else(|error| self.tell_unchecked(&error));
             return;
         }
         if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
             self.flush_older();
+        }
+        if self.unwritten.wait().is_some_and(|wait| wait.is_zero()) {
+            self.write_outcomes();
         }
         self.checkpoint();
     }
@@ -361,16 +367,37 @@ impl Desk {
         let writer = &mut self.parts.writer;
         if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
             self.unchecked_since = Some(Instant::now());
-            writer.call_checkpoint().unwrap_or_else(|error| tell_unchecked(&error));
+            if let Err(error) = writer.call_checkpoint() {
+                self.tell_unchecked(&error);
+            }
         }
-        if let Some(checkpoint) = writer.take_checkpoint() {
+        let writer = &mut self.parts.writer;
+        if self.checkpoints.may_run()
+            && let Some(checkpoint) = writer.take_checkpoint()
+        {
             self.unchecked_since = writer.has_unchecked().then(Instant::now);
             self.checkpoints.run(checkpoint);
         }
-        if let Some(Err(error)) = self.checkpoints.ended() {
-            tell_unchecked(&error);
-            writer.checkpoint_failed(&error);
-            self.unchecked_since = Some(Instant::now());
+        match self.checkpoints.ended() {
+            Some(Ok(())) => {
+                writer.checkpoint_done();
+                if self.failing_checkpoints.over() {
+                    tracing::info!("checkpoints can be made again");
+                }
+            }
+            Some(Err(error)) => {
+                writer.checkpoint_failed(&error);
+                self.unchecked_since = Some(Instant::now());
+                self.tell_unchecked(&error);
+            }
+            None => return,
+        }
+        self.tell_of_space();
+    }
+
+    fn tell_unchecked(&mut self, error: &Error) {
+        if let Some(failures) = self.failing_checkpoints.again() {
+            tracing::error!(%error, failures, "a checkpoint failed; the journal still holds what it was for; trying again");
         }
     }
 
@@ -383,6 +410,12 @@ impl Desk {
         self.older_places.clear();
         let older = std::mem::take(&mut self.older);
         self.apply(older);
+    }
+
+    /// Tries once more to write the outcomes that could not be written.
+    fn write_outcomes(&mut self) {
+        let outcomes = self.unwritten.take_outcomes();
+        self.apply(outcomes.into_iter().map(|order| (order, None)).collect());
     }
 
     fn apply(&mut self, batch: Vec<(Order, Option<Answer>)>) {
@@ -403,14 +436,11 @@ impl Desk {
             let written = self.written_bytes.saturating_sub(before);
             self.parts.metrics.committed(orders.len(), started.elapsed(), written);
             self.waiting.failing.store(!done.effects.failures.is_empty(), Ordering::Relaxed);
-            for failure in &done.effects.failures {
-                tracing::error!(failure, "storage failed; nothing of the batch is kept, the file is opened again");
-            }
+            self.tell_of_failures(&done.effects.failures);
             self.parts.metrics.applied(&orders, &done.results);
             let mut effects = done.effects;
-            effects.lost = lost(&orders, &done.results);
+            effects.lost = self.unwritten.keep(&orders, &done.results, self.parts.writer.is_disk_full());
             (self.parts.effects)(effects);
-            self.keep_unwritten(&orders, &done.results);
             for (answer, result) in answers.drain(..).zip(done.results) {
                 if let Some(answer) = answer {
                     // Whoever asked may have gone; what was asked is done all the same.
@@ -423,6 +453,22 @@ impl Desk {
         match self.parts.writer.has_unchecked() {
             true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
             false => self.unchecked_since = None,
+        }
+    }
+
+    fn tell_of_failures(&mut self, failures: &[String]) {
+        for failure in failures {
+            if let Some(failures) = self.failing_batches.again() {
+                tracing::error!(
+                    failure,
+                    failures,
+                    "storage failed; nothing of the batch is kept, the file is opened again"
+                );
+            }
+        }
+        // While the disk is full, batches without anything to be written go well.
+        if failures.is_empty() && !self.parts.writer.is_disk_full() && self.failing_batches.over() {
+            tracing::info!("storage takes batches again");
         }
     }
 
@@ -439,17 +485,6 @@ impl Desk {
         self.was_full = is_full;
     }
 
-    /// Keeps what follows from something that is durable and could not be written itself. An outcome is not among it: its
-    /// delivery is sent again.
-    fn keep_unwritten(&mut self, orders: &[Order], results: &[Result<Applied, Refusal>]) {
-        let follows =
-            |order: &Order| order.by.is_none() && !matches!(order.command, Command::Record(_) | Command::Expire { .. });
-        let failed = |result: &Result<_, Refusal>| matches!(result, Err(Refusal::Failed(_) | Refusal::DiskFull));
-        let kept = orders.iter().zip(results).filter(|(order, result)| follows(order) && failed(result));
-        self.again.extend(kept.map(|(order, _)| order.clone()));
-        self.again.truncate(AGAIN_ORDERS_MAX);
-    }
-
     fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
         let mut done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
         self.tell_of_space();
@@ -457,24 +492,9 @@ impl Desk {
             tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }
         (self.parts.effects)(std::mem::take(&mut done.effects));
-        let mut follow = std::mem::take(&mut self.again);
+        let mut follow = self.unwritten.take_following();
         follow.extend(done.follow.iter().cloned());
         self.apply(follow.into_iter().map(|order| (order, None)).collect());
         let _ = answer.send(Ok(done));
     }
-}
-
-fn tell_unchecked(error: &Error) {
-    tracing::error!(%error, "a checkpoint failed; the journal still holds what it was for; trying again");
-}
-
-/// Deliveries whose outcome was refused by storage.
-fn lost(orders: &[Order], results: &[Result<Applied, Refusal>]) -> Vec<DeliveryId> {
-    let failed = orders.iter().zip(results).filter(|(_, result)| result.is_err());
-    let delivery = |order: &Order| match &order.command {
-        Command::Record(finished) => Some(finished.delivery_id),
-        Command::Expire { delivery, .. } => Some(*delivery),
-        _ => None,
-    };
-    failed.filter_map(|(order, _)| delivery(order)).collect()
 }

@@ -17,7 +17,9 @@ mod prepared;
 pub mod readiness;
 mod replays;
 pub mod scheduler;
+mod seldom;
 pub mod sender;
+mod unwritten;
 mod vital;
 pub mod work;
 

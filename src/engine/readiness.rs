@@ -33,8 +33,9 @@ impl Engine {
         if self.store.is_disk_full() {
             let floor = self.store.min_free_bytes();
             let free = self.store.free_bytes().unwrap_or(0);
+            let why = if free < floor { format!("min_free_bytes is {floor}") } else { "a write needed more".into() };
             let detail = format!(
-                "the disk is full: {free} bytes are free and min_free_bytes is {floor}; publishing is refused until space is freed"
+                "the disk is full: {free} bytes are free and {why}; publishing is refused until space is freed"
             );
             reasons.push(Reason::new("disk_full", detail));
         }

@@ -235,7 +235,8 @@ impl Service for Counter {
         match self.0.answer(call.clone(), &pass).await {
             Ok(reply) => reply,
             Err(fault) => {
-                if fault.status.is_server_error() {
+                // A full disk is told once by the engine, not by everybody who is refused.
+                if fault.status.is_server_error() && fault.status != StatusCode::INSUFFICIENT_STORAGE {
                     tracing::warn!(
                         request_id = call.request_id,
                         route = pass.found.pattern(),

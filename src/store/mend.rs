@@ -28,8 +28,11 @@ impl Writer {
         committed
     }
 
-    /// Notes that a file has failed, if the error names one.
+    /// Notes that a file has failed, if the error names one, and that there was no space, if that is why.
     pub(super) fn suspect(&mut self, error: &Error) {
+        if error.is_disk_full() {
+            self.space.ran_out();
+        }
         let (Error::Storage { file, .. } | Error::Io { file, .. }) = error else { return };
         if file == STATE_FILE {
             self.suspects.insert(0);

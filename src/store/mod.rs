@@ -33,6 +33,7 @@ pub mod row;
 pub mod shelf;
 mod sizes;
 pub mod snapshot;
+mod space;
 pub mod tables;
 pub mod upkeep;
 pub mod vault;

@@ -95,9 +95,9 @@ impl Store {
         self.shelf.disk.written_bytes()
     }
 
-    /// Whether free space is under its floor.
+    /// Whether free space is under its floor, or a write has found none.
     pub fn is_disk_full(&self) -> bool {
-        self.free_bytes().is_some_and(|free| free < self.shelf.options.min_free_bytes)
+        self.shelf.is_below_floor() || self.shelf.is_space_missing()
     }
 
     /// The free space below which publishing is refused.

@@ -4,6 +4,7 @@
 //! for partitions that may change; of the others at most `QUIET_FILES_MAX` are open at once, for reading.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -120,6 +121,7 @@ pub struct Shelf {
     states: RwLock<IdMap<Webhook, WebhookState>>,
     /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
     newest: Mutex<DeliveryId>,
+    space_missing: AtomicBool,
 }
 
 impl Shelf {
@@ -136,7 +138,22 @@ impl Shelf {
             removed: ArcSwap::default(),
             states: RwLock::default(),
             newest: Mutex::new(DeliveryId::MIN),
+            space_missing: AtomicBool::default(),
         }
+    }
+
+    /// Whether less than the floor is free on the disk. False where that cannot be known.
+    pub fn is_below_floor(&self) -> bool {
+        self.disk.free_bytes().is_ok_and(|free| free < self.options.min_free_bytes)
+    }
+
+    /// Whether a write has found no space, as the writer last knew.
+    pub fn is_space_missing(&self) -> bool {
+        self.space_missing.load(Ordering::Relaxed)
+    }
+
+    pub fn set_space_missing(&self, is_missing: bool) {
+        self.space_missing.store(is_missing, Ordering::Relaxed);
     }
 
     pub fn state(&self) -> Result<Arc<File>> {

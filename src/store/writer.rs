@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 
 use crate::model::Time;
 use crate::model::id::{EventId, Id, IdMap};
-use crate::model::time::SECOND_MS;
 
 use super::apply::state::OnState;
 use super::apply::{Draw, Fanouts, Ids, OnPartition, Stop};
@@ -25,6 +24,7 @@ use super::follow::Telling;
 use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Journal};
 use super::registry::Registry;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
+use super::space::Space;
 use super::tables::Table;
 
 /// Lines of the audit that wait for the disk.
@@ -32,8 +32,6 @@ const NOTES_MAX: usize = 10_000;
 /// A checkpoint is called for when an epoch's records have this many bytes: half of what fits, so that there is room for what
 /// comes while it is run.
 const TURN_BYTES: u64 = EPOCH_BYTES_MAX / 2;
-/// How often the free space is asked for.
-const FREE_SPACE_CHECK_MS: i64 = SECOND_MS;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -60,8 +58,7 @@ pub struct Writer {
     pub(super) suspects: BTreeSet<u128>,
     /// Lines of the audit that could not be written yet.
     pub(super) notes: Vec<Order>,
-    pub(super) disk_full: bool,
-    pub(super) disk_checked_at: Option<Time>,
+    pub(super) space: Space,
     pub(super) journal: Journal,
     /// Called for and not taken by anybody yet.
     pub(super) checkpoint: Option<Checkpoint>,
@@ -126,7 +123,7 @@ impl Writer {
         // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
         self.suspects.extend(self.shelf.failed());
         self.mend(now, &mut batch);
-        self.check_free_space(now);
+        self.look_for_space(now);
         if let Err(error) = self.roll_if_full(now) {
             batch.effects.failures.push(error.to_string());
             self.suspect(&error);
@@ -134,7 +131,7 @@ impl Writer {
         }
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for (slot, order) in orders.iter().enumerate() {
-            if self.disk_full && matches!(order.command, Command::Publish(_)) && order.by.is_some() {
+            if self.space.is_full() && matches!(order.command, Command::Publish(_)) && order.by.is_some() {
                 results[slot] = Some(Err(Refusal::DiskFull));
                 continue;
             }
@@ -438,6 +435,12 @@ impl Writer {
         })
     }
 
+    /// Takes note that a checkpoint that was run elsewhere is durable.
+    pub fn checkpoint_done(&mut self) {
+        self.space.found();
+        self.shelf.set_space_missing(self.space.is_missing());
+    }
+
     /// Opens the active partition again after a checkpoint that was run elsewhere has failed. The journal still holds what it
     /// was for.
     pub fn checkpoint_failed(&mut self, error: &Error) {
@@ -487,13 +490,10 @@ impl Writer {
         Ok(())
     }
 
-    fn check_free_space(&mut self, now: Time) {
-        if self.disk_checked_at.is_some_and(|at| (0..FREE_SPACE_CHECK_MS).contains(&now.since(at))) {
-            return;
-        }
-        self.disk_checked_at = Some(now);
-        let free = self.shelf.disk.free_bytes();
-        self.disk_full = free.is_ok_and(|free| free < self.shelf.options.min_free_bytes);
+    pub(super) fn look_for_space(&mut self, now: Time) {
+        let is_waiting = self.is_checkpoint_under_way();
+        self.space.look(now, || self.shelf.is_below_floor(), || is_waiting);
+        self.shelf.set_space_missing(self.space.is_missing());
     }
 
     /// Whether what was written may be lost: nothing more may be applied.
@@ -508,7 +508,7 @@ impl Writer {
 
     /// Whether publishing is refused for want of space.
     pub fn is_disk_full(&self) -> bool {
-        self.disk_full
+        self.space.is_full()
     }
 
     pub(super) fn id<K>(&mut self, now: Time) -> Id<K> {

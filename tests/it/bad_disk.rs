@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::disk::FaultyDisk;
 use crate::support::daemon::text;
-use crate::support::{Receiver, START, TestDaemon, eventually, in_time};
+use crate::support::{Act, Receiver, START, TestDaemon, eventually, in_time};
 
 /// More than fits into pages that are there already.
 fn large() -> Value {
@@ -51,6 +51,11 @@ async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there
             assert_eq!(answer.json()["code"], "disk_full");
             assert!(answer.header("retry-after").is_some());
         }
+        // Nor is what would still fit into the journal: it could not be made redb's own.
+        let (more, refused) = published_until_refused(&daemon, 3).await;
+        assert_eq!((more.len(), refused), (0, Some(507)));
+        let ready = daemon.try_get("/readyz").await;
+        assert_eq!((ready.status.as_u16(), &ready.json()["reasons"][0]["code"]), (503, &json!("disk_full")));
         disk.set_full(false);
         daemon.advance_s(2);
         let after = eventually("events are taken again", async || {
@@ -58,9 +63,37 @@ async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there
             (answer.status == 202).then(|| answer.json())
         })
         .await;
+        assert_eq!(daemon.try_get("/readyz").await.status, 200);
         accepted.push(after);
         all_delivered(&daemon, &accepted).await;
     }
+}
+
+#[tokio::test]
+async fn what_was_answered_while_the_disk_was_full_is_written_when_there_is_space_and_not_sent_again() {
+    const EVENTS: usize = 40;
+    let disk = FaultyDisk::new(4);
+    let daemon = TestDaemon::on(disk.clone(), |settings| settings.min_free_bytes = 0).await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    daemon.webhook(&receiver.url(), json!({ "max_in_flight": EVENTS })).await;
+    let (accepted, _) = published_until_refused(&daemon, EVENTS).await;
+    receiver.take(EVENTS).await;
+    disk.set_full(true);
+    receiver.open(EVENTS);
+    eventually("an outcome finds no space", async || (daemon.try_get("/readyz").await.status == 503).then_some(()))
+        .await;
+    // Longer than a delivery waits whose outcome is given up.
+    for _ in 0..4 {
+        daemon.advance_s(10);
+        assert_eq!(daemon.try_post("/v1/events", large()).await.status, 507);
+    }
+    disk.set_full(false);
+    daemon.advance_s(2);
+    for event in &accepted {
+        let delivery = daemon.delivery_in(event, "delivered").await;
+        assert_eq!(delivery["attempts"], 1, "{delivery}");
+    }
+    assert_eq!(receiver.count(), EVENTS);
 }
 
 #[tokio::test]

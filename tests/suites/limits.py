@@ -27,6 +27,9 @@ IDLE_CLIENTS = 5000
 WAITING = 1_000_000
 BATCH = 1000
 MEMORY_BYTES = 256 << 20
+# How long the disk stays full, and what the log is told meanwhile, however much is refused.
+FULL_S = 5
+FULL_LINES_MAX = 30
 # After there is space again.
 RESUMES_WITHIN_S = 10
 EXIT_STORAGE = 74
@@ -238,6 +241,11 @@ def disk(daemon, receiver):
         subprocess.run(["umount", folder], check=False)
 
 
+def lines(daemon):
+    with open(daemon.log.name, encoding="utf-8") as log:
+        return sum(1 for _ in log)
+
+
 def fill_and_free(daemon, receiver, folder, floor):
     ballast = os.path.join(folder, "ballast")
     with open(ballast, "wb") as file:
@@ -254,6 +262,16 @@ def fill_and_free(daemon, receiver, folder, floor):
         fail("and then with %s" % (refused,), daemon)
     if daemon.ask("GET", "/readyz", once=True)[0] != 503:
         fail("it is ready with a full disk", daemon)
+    before, until, refusals = lines(daemon), time.monotonic() + FULL_S, 0
+    while time.monotonic() < until:
+        # What finds space after all is as good as any other.
+        more, refused = publish(daemon, 1, fill=20_000)
+        accepted.update(more)
+        refusals += refused is not None
+        time.sleep(0.02)
+    told = lines(daemon) - before
+    if told > FULL_LINES_MAX:
+        fail("%d lines in the log while %d were refused" % (told, refusals), daemon)
     os.remove(ballast)
     began = time.monotonic()
     while True:
@@ -274,8 +292,8 @@ def fill_and_free(daemon, receiver, folder, floor):
         status, answer = daemon.ask("GET", "/v1/events/" + event, connection=connection)
         if status != 200 or answer["data"]["key"] != key:
             fail("%s reads as %s %s" % (key, status, answer), daemon)
-    print("disk (min_free_bytes %s): full after %d events, taken again %.2f s after there was space; all there" % (
-        floor, len(accepted) - 1, took))
+    print("disk (min_free_bytes %s): full after %d events; %d refused and %d lines in the log in %d s; taken again %.2f s after "
+          "there was space; all there" % (floor, len(accepted) - 1, refusals, told, FULL_S, took))
     stop(daemon)
     shutil.rmtree(daemon.data)
 
