@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::book::{Row, Told};
-use super::plan::RETENTION_MS;
+use super::plan::{AUDITED_WITHIN_MS, RETENTION_MS};
 use super::producers::Outside;
 use super::receivers::SECRET;
 use super::rng::Rng;
@@ -16,6 +16,8 @@ const PAGE: usize = 250;
 const LATE_MS: i64 = 200_000;
 /// An event may be read until its retention ends, but for what the answer takes to come.
 const EDGE_MS: i64 = 60_000;
+/// What could not be read to the end is read again after this time.
+const AGAIN_MS: u64 = 30_000;
 
 pub struct Auditor {
     outside: Outside,
@@ -56,7 +58,9 @@ impl Auditor {
     pub async fn run(&mut self) {
         while !self.outside.is_over.get() {
             sleep_ms(self.rng.within(300_000, 2_400_000)).await;
-            self.audit().await;
+            while !self.audit().await && !self.outside.is_over.get() {
+                sleep_ms(AGAIN_MS).await;
+            }
             self.outside.book.borrow_mut().judge_promptness(elapsed_ms());
             self.look_at_an_event().await;
             self.look_at_a_delivery().await;
@@ -79,11 +83,21 @@ impl Auditor {
             match page["next_cursor"].as_str() {
                 Some(cursor) => path = format!("{first}&cursor={cursor}"),
                 None => {
-                    self.read_to_ms = now - EDGE_MS;
+                    self.note_read(now);
                     return true;
                 }
             }
         }
+    }
+
+    /// Notes that all of then has been read. Who is away for too long would take for lost what has gone in its time.
+    fn note_read(&mut self, now: i64) {
+        let read_to_ms = now - EDGE_MS;
+        if read_to_ms - self.read_to_ms > AUDITED_WITHIN_MS {
+            let words = format!("the auditor was away from {} to {read_to_ms} ms: its plan is wrong", self.read_to_ms);
+            self.outside.book.borrow_mut().fault(now, words);
+        }
+        self.read_to_ms = read_to_ms;
     }
 
     fn take(&self, row: &Value) {
@@ -105,7 +119,7 @@ impl Auditor {
         let is_late = !taken.is_final()
             && due.is_some_and(|due| due + LATE_MS < now)
             && book.healthy_since[hook].is_some_and(|since| since + LATE_MS < now)
-            && book.paused_since[hook].is_none()
+            && book.resumed_since[hook].is_some_and(|since| since + LATE_MS < now)
             && book.is_calm(now - LATE_MS, now);
         if is_late && !self.is_served(&book, hook, now) {
             let name = book.hooks[hook].name;

@@ -107,6 +107,8 @@ pub struct Book {
     pub healthy_since: Vec<Option<i64>>,
     /// While a webhook is paused: since when for certain.
     pub paused_since: Vec<Option<i64>>,
+    /// While it is not: since when for certain.
+    pub resumed_since: Vec<Option<i64>>,
     /// Events that came by the feed of the first webhook.
     pub fed: HashSet<u128>,
     /// Deliveries that replays made, by hook.
@@ -138,6 +140,7 @@ impl Book {
             troubles: Vec::new(),
             healthy_since: vec![Some(0); count],
             paused_since: vec![None; count],
+            resumed_since: vec![Some(0); count],
             fed: HashSet::new(),
             replayed: vec![0; count],
             crashes: 0,

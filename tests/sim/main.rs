@@ -1,12 +1,13 @@
 //! The whole daemon in a simulated world (turmoil): server, API, ledger, scheduler, courier and sender with real hyper on
 //! both sides, and the real store, over a simulated network, a simulated clock and a disk that loses what was not synced.
 //!
-//! A seed is a whole run. `POSTRIDER_SIM_SEED` runs one, `POSTRIDER_SIM_HOURS` as many as fill that much simulated time,
-//! `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
+//! A seed is a whole run, in a process of its own. `POSTRIDER_SIM_SEED` runs one, `POSTRIDER_SIM_HOURS` as many as fill that
+//! much simulated time, `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
 
 #[path = "../oracle/disk.rs"]
 mod disk;
 
+mod apart;
 mod api;
 mod auditor;
 mod book;
@@ -23,18 +24,15 @@ mod world;
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rng::{Rng, seed_thread};
-use run::{Report, simulate};
+use rng::Rng;
+use run::Report;
 
 /// Simulated hours of one run in which accidents happen.
 const RUN_HOURS: u64 = 10;
 /// Of a run in `cargo test`.
 const SHORT_RUN_HOURS: u64 = 2;
-
-/// One of several runs has failed: the others need not go on.
-static IS_DECIDED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -63,16 +61,6 @@ fn watch_panics() {
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
-}
-
-/// Runs a seed on a thread of its own, whose every chance follows from the seed.
-fn run(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
-    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
-        seed_thread(seed);
-        simulate(seed, hours, is_decided)
-    });
-    let report = thread.expect("a thread").join();
-    report.unwrap_or_else(|_| Report { seed, faults: vec!["the simulation panicked".to_owned()], ..Report::default() })
 }
 
 fn show(report: &Report) {
@@ -109,7 +97,7 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
     watch_panics();
     show_log();
     if let Some(seed) = setting("POSTRIDER_SIM_SEED") {
-        let report = run(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS), || false);
+        let report = apart::run_here(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS));
         show(&report);
         judge(&[report]);
         return;
@@ -124,20 +112,17 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
 /// Runs seed after seed on all processors until so many hours were simulated, or one has failed.
 fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
     let began = elapsed_s();
-    let is_decided = || IS_DECIDED.load(Ordering::Relaxed);
     let (next, simulated_ms) = (AtomicU64::new(first), AtomicU64::new(0));
-    let reports = Mutex::new(Vec::new());
+    let reports = Mutex::new(Vec::<Report>::new());
+    let has_failed = || reports.lock().expect("reports").iter().any(|report| !report.faults.is_empty());
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 && !is_decided() {
-                    let report = run(next.fetch_add(1, Ordering::Relaxed), run_hours, is_decided);
+                while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 && !has_failed() {
+                    let report = apart::begin(next.fetch_add(1, Ordering::Relaxed), run_hours).report();
                     show(&report);
                     simulated_ms.fetch_add(report.simulated_ms as u64, Ordering::Relaxed);
-                    if !report.faults.is_empty() {
-                        IS_DECIDED.store(true, Ordering::Relaxed);
-                    }
                     reports.lock().expect("reports").push(report);
                 }
             });
@@ -167,8 +152,8 @@ fn elapsed_s() -> f64 {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    let run = |seed| run(seed, 1, || false);
-    let (first, second, other) = (run(7), run(7), run(8));
+    // At the same time, as in a run of many.
+    let [first, second, other] = [7, 7, 8].map(|seed| apart::begin(seed, 1)).map(apart::Apart::report);
     assert!(first.trace_lines > 50, "{first:?}");
     assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));
     assert_ne!(first.trace, other.trace);

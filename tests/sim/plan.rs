@@ -8,6 +8,11 @@ pub const TYPES: [&str; 3] = ["order.paid", "order.sent", "user.new"];
 /// How long what was accepted can be read, and how long a repetition is recognised.
 pub const RETENTION_MS: i64 = 8 * 3_600_000;
 pub const IDEMPOTENCY_MS: i64 = 2 * 3_600_000;
+/// Everything that can be read is read at least once within this time, whatever happens meanwhile.
+pub const AUDITED_WITHIN_MS: i64 = 2 * 3_600_000;
+/// The oldest event that is replayed. A replay goes with its event: it is done an hour after it was asked for at the latest,
+/// and must be read before it goes.
+pub const REPLAYED_AGE_MS_MAX: i64 = RETENTION_MS - AUDITED_WITHIN_MS - 3_600_000;
 /// The first port of the receivers; each webhook has its own.
 pub const RECEIVER_PORT: u16 = 9_000;
 

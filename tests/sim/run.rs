@@ -28,7 +28,7 @@ const REST_MS: i64 = 2 * 3_600_000;
 const AFTER_FAULT_MS: i64 = 60_000;
 
 /// What a simulation came to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     pub seed: u64,
     pub simulated_ms: i64,
@@ -54,8 +54,7 @@ struct Progress {
 }
 
 /// Runs the simulation of a seed: `hours` in which accidents happen, and the time after them until nothing is left to do.
-/// `is_decided`: nobody waits for it any longer.
-pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
+pub fn simulate(seed: u64, hours: u64) -> Report {
     let mut rng = Rng::new(seed);
     let machine = Machine::new(rng.fork());
     let book = Rc::new(RefCell::new(Book::new()));
@@ -108,7 +107,7 @@ pub fn simulate(seed: u64, hours: u64, is_decided: fn() -> bool) -> Report {
             book.borrow_mut().fault(now, "given up".to_owned());
         }
         // What has begun to go wrong may show more of itself for a while.
-        if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) || is_decided() {
+        if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
             break;
         }
     }

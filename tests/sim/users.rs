@@ -4,13 +4,15 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::book::Kind;
-use super::plan::RETENTION_MS;
+use super::plan::REPLAYED_AGE_MS_MAX;
 use super::producers::Outside;
 use super::rng::Rng;
 use super::world::{START, elapsed_ms, sleep_ms};
 
 /// A replay is done within this time, if all is well for as long.
 const REPLAYED_WITHIN_MS: i64 = 900_000;
+/// From the oldest to the newest event of a replay.
+const REPLAYED_SPAN_MS: i64 = 1_200_000;
 /// How long the reader of a feed lets the daemon wait for something new.
 const FEED_WAIT_S: u32 = 20;
 /// What is accepted is in the feed of whoever waits for it within this time.
@@ -40,19 +42,21 @@ impl Handler {
     }
 
     async fn pause(&mut self, hook: usize, id: &str) -> Result<(), String> {
+        self.outside.book.borrow_mut().resumed_since[hook] = None;
         self.api.insist(&format!("/v1/webhooks/{id}/pause"), None, &json!({})).await?;
         self.outside.book.borrow_mut().paused_since[hook] = Some(elapsed_ms());
         sleep_ms(self.rng.within(20_000, 900_000)).await;
         self.outside.book.borrow_mut().paused_since[hook] = None;
         self.api.insist(&format!("/v1/webhooks/{id}/resume"), None, &json!({})).await?;
+        self.outside.book.borrow_mut().resumed_since[hook] = Some(elapsed_ms());
         Ok(())
     }
 
     /// Sends again what was published in some hour of the past.
     async fn replay(&mut self, hook: usize, id: &str, turn: u64) -> Result<(), String> {
         let now = elapsed_ms();
-        let to = now - self.rng.within(0, (RETENTION_MS - 3_600_000) as u64).min(now as u64) as i64;
-        let from = (to - 1_200_000).max(0);
+        let to = now - self.rng.within(0, (REPLAYED_AGE_MS_MAX - REPLAYED_SPAN_MS) as u64).min(now as u64) as i64;
+        let from = (to - REPLAYED_SPAN_MS).max(0);
         let body = json!({
             "webhook_id": id,
             "from": START.plus_ms(from).to_string(),

@@ -1,0 +1,61 @@
+//! Each run in a process of its own: what one leaves in statics and in memory changes nothing in the next, so that a seed
+//! that failed among many shows the same by itself.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::rng::seed_thread;
+use super::run::{Report, simulate};
+
+/// The test that runs the one seed that it is told.
+const RUNS_A_SEED: &str = "nothing_accepted_is_lost_and_nobody_is_starved";
+/// Where the process writes what the simulation came to.
+const REPORT: &str = "POSTRIDER_SIM_REPORT";
+
+/// A run under way.
+pub struct Apart {
+    seed: u64,
+    process: Child,
+    report: tempfile::TempPath,
+}
+
+/// Begins the run of a seed.
+pub fn begin(seed: u64, hours: u64) -> Apart {
+    let report = tempfile::NamedTempFile::new().expect("a file for the report").into_temp_path();
+    let program = std::env::current_exe().expect("this program");
+    let mut command = Command::new(program);
+    command.args([RUNS_A_SEED, "--exact", "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command.env("POSTRIDER_SIM_SEED", seed.to_string()).env("POSTRIDER_SIM_RUN_HOURS", hours.to_string());
+    let process = command.env(REPORT, &report).spawn().expect("a process");
+    Apart { seed, process, report }
+}
+
+impl Apart {
+    /// Waits for its end.
+    pub fn report(mut self) -> Report {
+        let status = self.process.wait().expect("its end");
+        let written = std::fs::read(&self.report).expect("the file of the report");
+        serde_json::from_slice(&written).unwrap_or_else(|_| {
+            let faults = vec![format!("the process of the simulation ended, {status}, and reported nothing")];
+            Report { seed: self.seed, faults, ..Report::default() }
+        })
+    }
+}
+
+/// Runs a seed in this process, on a thread whose every chance follows from the seed, and reports it to whoever began it.
+pub fn run_here(seed: u64, hours: u64) -> Report {
+    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        seed_thread(seed);
+        simulate(seed, hours)
+    });
+    let report = thread.expect("a thread").join();
+    let report = report.unwrap_or_else(|_| Report {
+        seed,
+        faults: vec!["the simulation panicked".to_owned()],
+        ..Report::default()
+    });
+    if let Some(path) = std::env::var_os(REPORT) {
+        std::fs::write(Path::new(&path), serde_json::to_vec(&report).expect("JSON")).expect("the report is written");
+    }
+    report
+}
