@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{Error, follow};
 use crate::engine::Engine;
 use crate::store::backup::{Hold, refuse};
-use crate::store::follow::{Cut, Follower};
+use crate::store::follow::{Cut, Follower, Pace};
 
 /// The socket's name in the data directory.
 pub const CONTROL_FILE: &str = "control";
@@ -27,6 +27,8 @@ pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " ba
 /// The same of a client that wants to follow; as long.
 pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// After nobody could be let in: descriptors may have run out.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// How long a write waits before it looks whether the writer wants its files back.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -53,8 +55,14 @@ impl Control {
         let listener = UnixListener::bind(&file)?;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, engine.clone()));
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(answer(stream, engine.clone()))),
+                    Err(error) => {
+                        tracing::warn!(%error, "nobody could be let in at the control socket; trying again");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                }
             }
         });
         Ok(Control { file, task })
@@ -76,6 +84,7 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
     if is_read && said == FOLLOW_GREETING.as_bytes() {
         match tell_follower(stream, engine).await {
             Ok(Cut::Stopped) => {}
+            Ok(Cut::Left) => tracing::info!("a follower has gone"),
             Ok(cut) => tracing::warn!(why = cut.words(), "a follower was cut off; it begins anew"),
             Err(error) => tracing::info!(error, "a follower has gone"),
         }
@@ -109,17 +118,24 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
 
 /// Tells a follower of every commit, until it or the writer goes.
 async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Cut, String> {
-    let follower = engine.store.follow(engine.clock.now());
+    let follower = engine.store.follow(engine.clock.now(), Pace::Close);
     drop(engine);
     on_thread(stream, move |stream| {
         let Some(follower) = follower.map(Arc::new) else {
             refuse(&mut Patient::plain(stream), "as many follow already as may")?;
             return Err(io::Error::other("as many follow already as may"));
         };
-        let patient = Patient::while_followed(stream, follower.clone());
+        let hearing = stream.try_clone()?;
+        let patient = Patient::while_followed(stream.try_clone()?, follower.clone());
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
         tracing::info!("somebody follows");
-        follow::send(&follower, &mut out)
+        std::thread::scope(|scope| {
+            scope.spawn(|| follow::hear(&follower, hearing));
+            let sent = follow::send(&follower, &mut out);
+            // Whoever hears it hears no more.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            sent
+        })
     })
     .await
 }

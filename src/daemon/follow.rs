@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::place::{BASE, Place};
-pub use self::stream::send;
 use self::stream::{Frame, Inlet};
+pub use self::stream::{hear, send};
 use super::Error;
 use super::backup::{PARTIAL, complete, sync, take_empty};
 use super::control::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
@@ -209,6 +209,9 @@ impl<'a> Chain<'a> {
             };
             if let Some(words) = self.take(frames)? {
                 return Ok(Ended::Cut(words));
+            }
+            if let Some(last) = self.last {
+                inlet.confirm(last.number.wrapping_sub(self.offset));
             }
             self.look_at_base()?;
             if self.wants_base() {

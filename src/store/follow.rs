@@ -1,8 +1,8 @@
-//! Whoever follows the store is handed what every commit wrote, in the order of the commits and after each is durable; the
-//! writer never waits for them.
+//! Whoever follows the store is handed what every commit wrote, in the order of the commits and after each is durable.
 //!
-//! Invariant: a follower gets every commit that began after it was added, without a gap, or is cut off and told why. While
-//! nobody follows, a commit costs one look at a flag.
+//! Invariant: a follower gets every commit that began after it was added, without a gap, or is cut off and told why. Nothing
+//! of a commit is answered before whoever follows closely has confirmed the one before it, or was cut off because it took too
+//! long: so it lacks one commit at most. While nobody follows, a commit costs one look at a flag.
 
 pub mod log;
 pub mod replay;
@@ -23,6 +23,8 @@ use crate::model::Time;
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Who may follow at once.
 pub const FOLLOWERS_MAX: usize = 4;
+/// How long a commit waits for whoever follows closely, before that one is cut off.
+const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Number and time, in front of a record.
 const POINT_BYTES: usize = 16;
 
@@ -79,23 +81,35 @@ pub fn renumber(record: &mut [u8], number: u64) {
     }
 }
 
+/// Whether commits wait for a follower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Never: it may be behind by what waits for it.
+    Free,
+    /// Each waits until the one before is confirmed.
+    Close,
+}
+
 /// Why a follower gets nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// More waited for it than may.
+    /// More waited for it than may, or a commit waited for it for too long.
     Slow,
     /// A commit failed, and may be there all the same.
     Uncertain,
     /// The writer has ended; everything that it committed was handed out before.
     Stopped,
+    /// It wants nothing more.
+    Left,
 }
 
 impl Cut {
     pub fn words(self) -> &'static str {
         match self {
-            Cut::Slow => "more waited for it than may: it took less than was written",
+            Cut::Slow => "more waited for it than may, or it confirmed nothing for too long",
             Cut::Uncertain => "a commit failed, and nobody knows whether it is there all the same",
             Cut::Stopped => "the daemon has stopped",
+            Cut::Left => "it has gone",
         }
     }
 }
@@ -144,8 +158,13 @@ impl Following {
             return self.cut_all(Cut::Uncertain);
         }
         let record: Arc<[u8]> = record.into();
-        for line in self.lines().iter().filter(|line| line.from < number) {
+        // Not held while waiting: whoever goes wants it.
+        let lines = self.lines().clone();
+        for line in lines.iter().filter(|line| line.from < number) {
             self.count_cut(line.push(record.clone()));
+        }
+        for line in lines.iter().filter(|line| line.from < number && line.pace == Pace::Close) {
+            self.count_cut(line.wait_for(number - 1, CONFIRM_WAIT_MAX));
         }
     }
 
@@ -170,12 +189,14 @@ impl Following {
         self.cut.fetch_add(u64::from(was_cut), Ordering::Relaxed);
     }
 
-    fn add(self: &Arc<Following>, at: Time) -> Option<Follower> {
+    fn add(self: &Arc<Following>, at: Time, pace: Pace) -> Option<Follower> {
         let mut lines = self.lines();
         if lines.len() >= FOLLOWERS_MAX {
             return None;
         }
-        let line = Arc::new(Line { from: self.begun(), waiting: Mutex::default(), arrived: Condvar::new() });
+        let from = self.begun();
+        let waiting = Mutex::new(Waiting { confirmed: from, ..Waiting::default() });
+        let line = Arc::new(Line { from, pace, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
         lines.push(line.clone());
         self.is_followed.store(true, Ordering::Release);
         Some(Follower { from: Point { number: line.from, at }, line, following: self.clone() })
@@ -207,8 +228,10 @@ impl Drop for Telling {
 struct Line {
     /// Commits up to this one are none of its.
     from: u64,
+    pace: Pace,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    confirmed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -216,6 +239,8 @@ struct Waiting {
     records: VecDeque<Arc<[u8]>>,
     bytes: usize,
     cut: Option<Cut>,
+    /// The last commit that it has safe.
+    confirmed: u64,
 }
 
 impl Line {
@@ -235,6 +260,16 @@ impl Line {
         false
     }
 
+    /// Waits until it has confirmed a commit. Whether it was cut off because that took too long.
+    fn wait_for(&self, number: u64, wait: Duration) -> bool {
+        let lacks = |waiting: &mut Waiting| waiting.confirmed < number && waiting.cut.is_none();
+        let waited = self.confirmed.wait_timeout_while(self.waiting(), wait, lacks);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_late = lacks(&mut waiting);
+        drop(waiting);
+        is_late && self.cut(Cut::Slow)
+    }
+
     /// Whether it counts as one that was cut off.
     fn cut(&self, cut: Cut) -> bool {
         let mut waiting = self.waiting();
@@ -247,7 +282,8 @@ impl Line {
             (waiting.records, waiting.bytes) = (VecDeque::new(), 0);
         }
         self.arrived.notify_one();
-        cut != Cut::Stopped
+        self.confirmed.notify_all();
+        matches!(cut, Cut::Slow | Cut::Uncertain)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -280,7 +316,19 @@ impl Follower {
 
     /// Whether it gets nothing more, what still waits included: it begins anew.
     pub fn is_given_up(&self) -> bool {
-        matches!(self.line.waiting().cut, Some(Cut::Slow | Cut::Uncertain))
+        matches!(self.line.waiting().cut, Some(Cut::Slow | Cut::Uncertain | Cut::Left))
+    }
+
+    /// Says that a commit and all before it are safe.
+    pub fn confirm(&self, number: u64) {
+        let mut waiting = self.line.waiting();
+        waiting.confirmed = waiting.confirmed.max(number);
+        self.line.confirmed.notify_all();
+    }
+
+    /// Says that it wants nothing more.
+    pub fn leave(&self) {
+        self.line.cut(Cut::Left);
     }
 
     /// Takes what waits, and waits for something for so long.
@@ -301,14 +349,15 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        self.leave();
         self.following.remove(&self.line);
     }
 }
 
 impl Store {
     /// Follows what is committed from now on; `now` is the time of that. None: as many as may follow already.
-    pub fn follow(&self, now: Time) -> Option<Follower> {
-        self.shelf.following.add(now)
+    pub fn follow(&self, now: Time, pace: Pace) -> Option<Follower> {
+        self.shelf.following.add(now, pace)
     }
 
     /// How those who follow are doing.

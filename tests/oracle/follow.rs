@@ -9,7 +9,7 @@ use std::time::Duration;
 use postrider::model::{EventId, Time};
 use postrider::store::backup::receive;
 use postrider::store::follow::replay::Replay;
-use postrider::store::follow::{Follower, Record, Taken, point_of};
+use postrider::store::follow::{Follower, Pace, Record, Taken, point_of};
 use postrider::store::open;
 use postrider::store::tables::Table;
 
@@ -49,7 +49,7 @@ struct Shadow {
 impl Shadow {
     fn begin(world: &mut World) -> Check<Shadow> {
         let now = world.now;
-        let follower = world.store().and_then(|opened| opened.store.follow(now));
+        let follower = world.store().and_then(|opened| opened.store.follow(now, Pace::Free));
         let follower = follower.ok_or("nobody may follow")?;
         Ok(Shadow { follower, age: 0, copy: None, records: Vec::new(), remembered: Vec::new() })
     }

@@ -122,8 +122,10 @@ fn figures(text: &str) -> Vec<Finding> {
     }
     if let Some(followers) = value("postrider_backup_followers").filter(|count| *count > 0.0) {
         let behind = value("postrider_backup_follower_queue_bytes").unwrap_or(0.0);
-        let detail = format!("{followers} follow every commit; {} wait for them", bytes(behind as u64));
-        findings.push(match behind >= QUEUE_BYTES_MAX as f64 / 2.0 {
+        let cut = value("postrider_backup_followers_cut_total").unwrap_or(0.0);
+        let waiting = bytes(behind as u64);
+        let detail = format!("{followers} follow every commit; {waiting} wait for them; {cut} were cut off");
+        findings.push(match cut > 0.0 || behind >= QUEUE_BYTES_MAX as f64 / 2.0 {
             true => Finding::warn("followers", detail, "the disk that `backup --follow` writes to does not keep up"),
             false => Finding::ok("followers", detail),
         });
@@ -183,7 +185,7 @@ mod tests {
         assert!(figures(quiet).iter().all(|finding| finding.grade == Grade::Ok));
         let loud = "postrider_rows_damaged_total 1\npostrider_in_flight 10\npostrider_in_flight_max 10\n\
             postrider_publish_queue 80\npostrider_publish_queue_max 100\nprocess_open_fds 900\nprocess_max_fds 1024\n\
-            postrider_backup_followers 1\npostrider_backup_follower_queue_bytes 60000000\n";
+            postrider_backup_followers 1\npostrider_backup_followers_cut_total 1\n";
         let grades: Vec<_> = figures(loud).iter().map(|finding| finding.grade).collect();
         assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn, Grade::Warn]);
     }

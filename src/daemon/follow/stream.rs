@@ -1,8 +1,8 @@
 //! What goes over the control socket while somebody follows: commits as they become durable, a sign of life every second,
-//! and why it ends.
+//! and why it ends; the other way the number of the last commit that is safe.
 //!
 //! Invariant: a frame is taken as a whole or not at all. Nothing is ever asked for: what is not taken waits in the daemon,
-//! which cuts off whoever lets too much wait.
+//! which cuts off whoever lets too much wait or confirms too late.
 
 use std::io::{self, Read as _, Write};
 use std::os::unix::net::UnixStream;
@@ -55,6 +55,15 @@ pub fn send(follower: &Follower, out: &mut dyn Write) -> io::Result<Cut> {
     }
 }
 
+/// Takes what a follower confirms, until it goes.
+pub fn hear(follower: &Follower, mut confirmations: UnixStream) {
+    let mut number = [0; 8];
+    while confirmations.read_exact(&mut number).is_ok() {
+        follower.confirm(u64::from_le_bytes(number));
+    }
+    follower.leave();
+}
+
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -72,12 +81,22 @@ pub struct Inlet {
     buffer: Vec<u8>,
     /// Up to where the buffer was taken.
     taken: usize,
+    confirmed: Option<u64>,
 }
 
 impl Inlet {
     pub fn of(stream: UnixStream) -> io::Result<Inlet> {
         stream.set_read_timeout(Some(READ_WAIT))?;
-        Ok(Inlet { stream, buffer: Vec::new(), taken: 0 })
+        Ok(Inlet { stream, buffer: Vec::new(), taken: 0, confirmed: None })
+    }
+
+    /// Says that the commit of this number, and all before it, are safe; once for each.
+    pub fn confirm(&mut self, number: u64) {
+        if self.confirmed != Some(number) {
+            self.confirmed = Some(number);
+            // Whoever has gone hears nothing; what it sent before is read to the end all the same.
+            let _ = self.stream.write_all(&number.to_le_bytes());
+        }
     }
 
     /// What has come together; nothing if nothing comes for a moment.

@@ -84,7 +84,7 @@ fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::Temp
 fn a_copy_brought_forward_is_the_store_at_every_commit() {
     let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut opened, old) = store_with_quiet_partition(&folder);
-    let follower = opened.store.follow(NOW).unwrap();
+    let follower = opened.store.follow(NOW, Pace::Free).unwrap();
     assert_eq!(follower.from(), Point { number: 0, at: NOW });
     publish(&mut opened, "before the base, and told of all the same");
     let whole = base(&mut opened, kept.path(), old);
@@ -126,7 +126,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     publish(&mut opened, "unseen");
     let following = opened.store.shelf.following.clone();
     assert_eq!((following.begun(), opened.store.followers()), (0, Levels::default()));
-    let follower = opened.store.follow(NOW).unwrap();
+    let follower = opened.store.follow(NOW, Pace::Free).unwrap();
     let events = (0..20).map(|n| super::super::NewEvent {
         event_type: "a".into(),
         data: format!("\"{}\"", "x".repeat(1 << 20)).into(),
@@ -156,7 +156,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
 fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let (slow, other) = (opened.store.follow(NOW).unwrap(), opened.store.follow(NOW).unwrap());
+    let (slow, other) = (opened.store.follow(NOW, Pace::Free).unwrap(), opened.store.follow(NOW, Pace::Free).unwrap());
     let following = opened.store.shelf.following.clone();
     let mut bytes = 0;
     while opened.store.followers().cut == 0 {
@@ -180,20 +180,76 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     assert_eq!(taken(&other).len(), 1);
 }
 
+/// Publishes twice on a thread, and gives what happened in which order while `meanwhile` did something about it.
+fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let follower = opened.store.follow(NOW, Pace::Close).unwrap();
+    let order = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            for answered in ["answered one", "answered two"] {
+                publish(&mut opened, answered);
+                order.lock().unwrap().push(answered);
+            }
+        });
+        let mut seen = 0;
+        while seen < 2 {
+            let taken = follower.take(Duration::from_secs(60));
+            let Taken::Records(records) = taken else { panic!("{taken:?}") };
+            assert!(!records.is_empty(), "nothing comes");
+            seen += records.len();
+        }
+        // Time enough for whoever does not wait.
+        (0..10_000).take_while(|_| !publishing.is_finished()).for_each(|_| std::thread::yield_now());
+        order.lock().unwrap().push("meanwhile");
+        meanwhile(follower);
+    });
+    order.into_inner().unwrap()
+}
+
+#[test]
+fn a_commit_is_answered_when_who_follows_closely_has_the_one_before_or_has_gone() {
+    let order = ["answered one", "meanwhile", "answered two"];
+    let kept = Mutex::new(None);
+    let confirmed = published_twice(|follower| {
+        follower.confirm(follower.from().number + 1);
+        *kept.lock().unwrap() = Some(follower);
+    });
+    assert_eq!(confirmed, order);
+    assert_eq!(published_twice(|follower| follower.leave()), order);
+    assert_eq!(published_twice(drop), order);
+}
+
+#[test]
+fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let follower = opened.store.follow(NOW, Pace::Close).unwrap();
+    publish(&mut opened, "followed");
+    let last = follower.from().number + 1;
+    assert!(!follower.line.wait_for(last - 1, Duration::ZERO), "the one before the first is in the copy");
+    assert!(follower.line.wait_for(last, Duration::ZERO));
+    assert!(follower.is_given_up());
+    assert!(matches!(follower.take(Duration::ZERO), Taken::Over(Cut::Slow)));
+    publish(&mut opened, "by itself");
+    publish(&mut opened, "again");
+}
+
 #[test]
 fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW).unwrap();
+    let follower = opened.store.follow(NOW, Pace::Free).unwrap();
     let following = opened.store.shelf.following.clone();
     let draft = Draft::over(opened.store.shelf.state().unwrap().snapshot().unwrap());
-    let one_more = opened.store.follow(NOW).unwrap();
+    let one_more = opened.store.follow(NOW, Pace::Free).unwrap();
     let begun = following.begin("state.redb", NOW, &draft);
     following.end(begun, false);
     assert!(matches!(one_more.take(Duration::ZERO), Taken::Over(Cut::Uncertain)));
     assert!(matches!(follower.take(Duration::ZERO), Taken::Over(Cut::Uncertain)));
     drop(draft);
-    let last = opened.store.follow(NOW).unwrap();
+    let last = opened.store.follow(NOW, Pace::Free).unwrap();
     assert_eq!(last.from().number, 1);
     publish(&mut opened, "last");
     let Opened { store, writer, .. } = opened;
@@ -201,8 +257,8 @@ fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_
     assert_eq!(taken(&last).len(), 1);
     assert!(matches!(last.take(Duration::from_secs(60)), Taken::Over(Cut::Stopped)));
     assert_eq!(store.followers().cut, 2);
-    let more = store.follow(NOW).unwrap();
-    assert!(store.follow(NOW).is_none(), "{FOLLOWERS_MAX} at most");
+    let more = store.follow(NOW, Pace::Free).unwrap();
+    assert!(store.follow(NOW, Pace::Free).is_none(), "{FOLLOWERS_MAX} at most");
     drop(more);
 }
 
