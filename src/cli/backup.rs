@@ -34,7 +34,7 @@ from elsewhere is never in it; keep that one as well.
 
 With --follow a daemon must be running, and DEST is new, empty, or one that --follow has made. It holds generations: a \
 copy, and a log of all commits after it, synced as they come. An event is answered when the commit before it is safe there, \
-so it lacks one commit at most; a DEST that is slower than the store slows the daemon, and one that hangs for two seconds \
+so it lacks one commit at most; a DEST that is slower than the store slows the daemon, and one that hangs for five seconds \
 is cut off and begins anew. When the daemon ends it waits for the next one and begins another generation. `postrider \
 restore --list` shows what can be restored.")]
 pub struct Backup {

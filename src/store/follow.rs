@@ -24,7 +24,7 @@ pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Who may follow at once.
 pub const FOLLOWERS_MAX: usize = 4;
 /// How long a commit waits for whoever follows closely, before that one is cut off.
-const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(2);
+const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Number and time, in front of a record.
 const POINT_BYTES: usize = 16;
 
