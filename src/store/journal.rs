@@ -32,7 +32,7 @@ pub const JOURNAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
 const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
 /// Length, checksum, epoch, partition and number of a record.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
-/// How far a record is looked for behind one that does not read.
+/// How far a record is looked for behind one that does not read and whose length leads to none.
 const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// What one batch changed, table by table.
@@ -180,6 +180,15 @@ impl Journal {
         let differing: u32 = head[8..32].iter().zip(&name).map(|(found, wanted)| (found ^ wanted).count_ones()).sum();
         if differing > 1 {
             return Ok(false);
+        }
+        // Where its length says, or that length with a bit flipped: so a single flip is found in a record of any size.
+        let body_bytes = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let flipped = (0..u32::BITS).map(|bit| body_bytes ^ 1 << bit);
+        for body_bytes in std::iter::once(body_bytes).chain(flipped) {
+            let next = at + HEAD_BYTES as u64 + u64::from(body_bytes);
+            if next < EPOCH_BYTES_MAX && self.read(next, partition, epoch)?.is_some() {
+                return Ok(true);
+            }
         }
         let mut seen = vec![0; seen_bytes as usize];
         self.backend.read(half(epoch) + at, &mut seen).map_err(failed)?;
@@ -408,6 +417,25 @@ mod tests {
             journal.backend.write(bit / 8, &byte).unwrap();
         }
         assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 3);
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_large_record_is_damage_as_well() {
+        let (_folder, _disk, mut journal) = made(0);
+        let large = Changes::from([(vec![1], Some(vec![7; 2 * SEARCHED_BYTES_MAX as usize]))]);
+        assert!(journal.append(&[(Table::Data, &large)]).unwrap());
+        let body_bits = 8 * HEAD_BYTES as u64..8 * journal.bytes();
+        journal.append(&[(Table::Events, &changes(2))]).unwrap();
+        for bit in (0..8 * HEAD_BYTES as u64).chain(body_bits.step_by(1_000_003)) {
+            let mut byte = [0];
+            let at = half(1) + bit / 8;
+            journal.backend.read(at, &mut byte).unwrap();
+            journal.backend.write(at, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
+            let found = after(&journal, 7, 0);
+            assert!(matches!(found, Err(super::super::Error::Damaged { .. })), "bit {bit}: {found:?}");
+            journal.backend.write(at, &byte).unwrap();
+        }
+        assert_eq!(after(&journal, 7, 0).unwrap().0.len(), 2);
     }
 
     #[test]
