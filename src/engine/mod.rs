@@ -20,7 +20,7 @@ pub mod scheduler;
 mod seldom;
 pub mod sender;
 mod unwritten;
-mod vital;
+pub mod vital;
 pub mod work;
 
 use std::sync::Arc;

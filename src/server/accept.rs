@@ -48,7 +48,10 @@ impl Server {
                 let tls = tls.clone().filter(|_| reach != Reach::Unix);
                 let (service, open, stop) = (service.clone(), open.clone(), stopped.clone());
                 let door = Door { service, limits, tls, reach, open, stop };
-                tokio::spawn(door.accept(listener))
+                tokio::spawn(async move {
+                    let _until_it_ends = door.service.vital();
+                    door.accept(listener).await
+                })
             })
             .collect();
         Self { stop, open, accepting }

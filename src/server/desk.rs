@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::engine::clock::passing_id;
 use crate::engine::ledger::Busy;
 use crate::engine::readiness::Reason;
+use crate::engine::vital::Vital;
 use crate::model::id::{Id, KeyId};
 use crate::model::{Time, Webhook};
 use crate::store::Refusal;
@@ -215,6 +216,10 @@ pub struct Counter(pub Arc<Desk>);
 
 impl Service for Counter {
     type Pass = Pass;
+
+    fn vital(&self) -> Option<Vital> {
+        Some(Vital::new("what takes connections", &self.0.engine.crashed))
+    }
 
     fn request_id(&self) -> String {
         let engine = &self.0.engine;

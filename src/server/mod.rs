@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::api::call::{Call, Reply};
 use crate::api::origin::Reach;
+use crate::engine::vital::Vital;
 
 pub use self::accept::Server;
 pub use self::tls::{Tls, TlsFiles};
@@ -72,6 +73,11 @@ impl Default for Limits {
 pub trait Service: Send + Sync + 'static {
     /// What admission found out, such as the key and the route, so that `call` need not look again.
     type Pass: Send;
+
+    /// Held by what takes connections for as long as it does; none: nobody asks what becomes of it.
+    fn vital(&self) -> Option<Vital> {
+        None
+    }
 
     /// A new id, for a request that brings none: visible ASCII, at most `REQUEST_ID_BYTES_MAX`.
     fn request_id(&self) -> String;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postrider::engine::clock::Clock;
-use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, RealNetwork};
+use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, Peer, RealNetwork};
 use postrider::model::Time;
 use serde_json::json;
 
@@ -19,7 +19,30 @@ const BAD_PORT: u16 = 18_009;
 /// A resolver asked for this name never answers.
 const HANGING_NAME: &str = "hangs.example";
 
-struct BadNetwork;
+/// Panics when somebody connects, once it is told to.
+struct BadListener {
+    inner: Box<dyn Listener>,
+    is_bad: Arc<AtomicBool>,
+}
+
+impl Listener for BadListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>> {
+        Box::pin(async move {
+            let accepted = self.inner.accept().await;
+            assert!(!self.is_bad.load(Ordering::Relaxed), "as it should, for the test");
+            accepted
+        })
+    }
+
+    fn local_addr(&self) -> Listen {
+        self.inner.local_addr()
+    }
+}
+
+#[derive(Default)]
+struct BadNetwork {
+    listener_is_bad: Arc<AtomicBool>,
+}
 
 impl Network for BadNetwork {
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
@@ -35,7 +58,10 @@ impl Network for BadNetwork {
     }
 
     fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move { RealNetwork.listen(at).await })
+        Box::pin(async move {
+            let inner = RealNetwork.listen(at).await?;
+            Ok(Box::new(BadListener { inner, is_bad: self.listener_is_bad.clone() }) as Box<dyn Listener>)
+        })
     }
 }
 
@@ -76,7 +102,7 @@ impl Clock for BadClock {
 
 #[tokio::test]
 async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
-    let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork)).await;
+    let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork::default())).await;
     let receiver = Receiver::start().await;
     let bad = daemon
         .webhook(&format!("http://127.0.0.1:{BAD_PORT}/"), json!({ "retry_schedule_s": [], "event_types": ["bad"] }))
@@ -95,7 +121,7 @@ async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
 
 #[tokio::test]
 async fn a_resolver_that_never_answers_costs_its_own_webhook_a_timeout() {
-    let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork)).await;
+    let daemon = TestDaemon::within(|world| world.network = Arc::new(BadNetwork::default())).await;
     let receiver = Receiver::start().await;
     let fields = json!({ "retry_schedule_s": [], "timeout_ms": 1_000, "event_types": ["hangs"] });
     daemon.webhook(&format!("https://{HANGING_NAME}/"), fields).await;
@@ -145,4 +171,24 @@ async fn a_writer_that_panics_ends_the_daemon_with_everything_kept() {
 #[tokio::test]
 async fn a_scheduler_that_panics_ends_the_daemon_with_everything_kept() {
     crash(false).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_takes_no_more_connections_ends() {
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let told = is_bad.clone();
+    let mut daemon = TestDaemon::within(move |world| {
+        world.network = Arc::new(BadNetwork { listener_is_bad: told.clone() });
+    })
+    .await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let event = daemon.publish("a", json!({})).await;
+    is_bad.store(true, Ordering::Relaxed);
+    drop(tokio::net::TcpStream::connect(daemon.address).await);
+    in_time("it says so", daemon.has_crashed()).await;
+    daemon.stop(Duration::ZERO).await;
+    is_bad.store(false, Ordering::Relaxed);
+    daemon.start_again().await;
+    daemon.delivery_in(&event, "delivered").await;
 }
