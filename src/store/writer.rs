@@ -406,8 +406,7 @@ impl Writer {
 
     /// Whether a checkpoint was called for that has not ended.
     pub(super) fn is_checkpoint_under_way(&self) -> bool {
-        let active = self.shelf.partition(self.active);
-        active.and_then(|active| active.opened()).is_some_and(|file| file.is_leaving())
+        is_checkpoint_under_way(&self.shelf, self.active)
     }
 
     /// The journal's bytes that redb has not made durable.
@@ -491,8 +490,8 @@ impl Writer {
     }
 
     pub(super) fn look_for_space(&mut self, now: Time) {
-        let is_waiting = self.is_checkpoint_under_way();
-        self.space.look(now, || self.shelf.is_below_floor(), || is_waiting);
+        let is_below_floor = || self.shelf.is_below_floor();
+        self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.shelf, self.active));
         self.shelf.set_space_missing(self.space.is_missing());
     }
 
@@ -515,6 +514,11 @@ impl Writer {
         let random = (self.random)();
         Id::from_u128(self.ids.next(now, random))
     }
+}
+
+fn is_checkpoint_under_way(shelf: &Shelf, active: u128) -> bool {
+    let file = shelf.partition(active).and_then(|active| active.opened());
+    file.is_some_and(|file| file.is_leaving())
 }
 
 /// Runs orders one by one. The slot of the first that the store could not judge, and why.
