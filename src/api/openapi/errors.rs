@@ -28,6 +28,9 @@ const STATUSES: [(u16, &str); 16] = [
     (507, "The disk is full: nothing new is taken."),
 ];
 
+/// Of the request in every example.
+pub const REQUEST_ID: &str = "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2";
+
 /// The statuses, beside those of its answers, that a route can give.
 pub fn of(route: &Route) -> Vec<u16> {
     let open = matches!(route.access, Access::Open(_));
@@ -77,9 +80,9 @@ pub fn response(status: u16) -> Value {
     json!({ "description": when, "headers": headers, "content": { "application/problem+json": problem } })
 }
 
-/// A problem of each status, as the daemon says it.
-fn example(status: u16) -> Value {
-    let (code, detail) = match status {
+/// Of each status a fault that has it: code and words, as the daemon says them.
+pub fn said(status: u16) -> (&'static str, &'static str) {
+    match status {
         400 => ("invalid_parameter", "limit must be a whole number from 1 to 250"),
         401 => ("credentials_missing", "an Authorization: Bearer header with a key is needed"),
         403 => ("scope_missing", "this key does not have the scope events:write"),
@@ -99,7 +102,11 @@ fn example(status: u16) -> Value {
         500 => ("damaged_row", "what was stored cannot be read back"),
         503 => ("storage_failed", "storage failed: nothing was kept"),
         _ => ("disk_full", "the disk is full: nothing new is taken"),
-    };
+    }
+}
+
+fn example(status: u16) -> Value {
+    let (code, detail) = said(status);
     let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
     let mut problem = json!({
         "type": "about:blank",
@@ -107,7 +114,7 @@ fn example(status: u16) -> Value {
         "status": status,
         "detail": detail,
         "code": code,
-        "request_id": "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2",
+        "request_id": REQUEST_ID,
     });
     if status == 422 {
         problem["errors"] = json!([{ "pointer": "/url", "detail": "is required" }]);

@@ -11,12 +11,14 @@ mod everlytic;
 mod instantly;
 mod sentdm;
 
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::api::dialects::{DIALECTS, Dialect};
+use crate::api::fault::Fault;
 use crate::api::media::Body;
-use crate::api::route::{Route, Verb};
-use crate::model::Scope;
+use crate::api::route::{Occasion, Route, Verb};
+use crate::model::{Scope, Time};
 
 use super::operations::{Answer, Operation};
 use super::{errors, parameters, parts};
@@ -55,6 +57,8 @@ pub struct Told {
 
 pub static PAGES: [&Page; 5] = [&instantly::PAGE, &dfns::PAGE, &everlytic::PAGE, &sentdm::PAGE, &devdraft::PAGE];
 
+/// When the errors of the examples come.
+const EXAMPLE_TIME: Time = Time(1_772_704_800_000);
 /// Refused before it is known whose route it is, in the native form.
 const BY_THE_SERVER: [u16; 3] = [408, 414, 431];
 /// Refused in the native form or in the dialect's, depending on how far the request came.
@@ -219,14 +223,30 @@ impl Page {
         }
         let schema = parts::reference(&format!("{}Error", self.prefix));
         let mut own = json!({ "schema": schema });
-        if let Some(named) = examples {
-            own["examples"] = shown(named);
+        match examples {
+            Some(named) => own["examples"] = shown(named),
+            None => own["example"] = self.rendered(status),
         }
         match BY_EITHER.contains(&status) {
             true => value["content"]["application/json"] = own,
             false => value["content"] = json!({ "application/json": own }),
         }
         value
+    }
+}
+
+impl Page {
+    /// What the dialect makes of a fault of this status. Panics where it makes none of any: the tests go through all.
+    fn rendered(&self, status: u16) -> Value {
+        let dialect = DIALECTS.iter().find(|dialect| dialect.name == self.name).expect("a page is a dialect's");
+        let (code, detail) = errors::said(status);
+        let status = StatusCode::from_u16(status).expect("a status");
+        let occasion = Occasion { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: dialect.routes[0].path };
+        // What is not there is answered otherwise by some; a path that is not there by none.
+        let faults = [Fault::new(status, code, detail), Fault::no_route()];
+        let mut replies = faults.iter().map(|fault| (dialect.render)(fault, &occasion));
+        let reply = replies.find(|reply| reply.status == status).expect("a fault that is answered so");
+        serde_json::from_slice(&reply.body).expect("errors are JSON")
     }
 }
 

@@ -124,3 +124,16 @@ fn every_example_belongs_to_something_and_every_answer_has_one() {
         }
     }
 }
+
+#[test]
+fn every_error_with_a_body_shows_one_of_its_status() {
+    for page in PAGES {
+        for (name, response) in page.responses() {
+            let Some(own) = response["content"].get("application/json") else { continue };
+            let one = own.get("example").into_iter();
+            let named = own["examples"].as_object().into_iter().flat_map(|named| named.values());
+            let shown: Vec<&Value> = one.chain(named.map(|example| &example["value"])).collect();
+            assert!(!shown.is_empty() && shown.iter().all(|example| example.is_object()), "{name}: {own}");
+        }
+    }
+}
