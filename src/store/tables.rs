@@ -18,12 +18,12 @@
 //!   events          event                              -> Event                     appended
 //!   data            event, chunk number                -> bytes of `data`           appended
 //!   deliveries      delivery                           -> Delivery                  appended, later changed in place
-//!   of_webhook      webhook, delivery                  -> nothing
+//!   of_webhook      webhook, delivery                  -> nothing                   in runs
 //!   of_event        event, delivery                    -> nothing: replays only; what publishing made follows its event
-//!   due             webhook, due ms, delivery          -> nothing: who may be sent, and when
+//!   due             webhook, due ms, delivery          -> nothing: who may be sent, and when   in runs
 //!   queue           webhook, key hash, delivery        -> nothing: ordered deliveries, the head included
 //!   attempts        attempt                            -> Attempt                   appended
-//!   tried           webhook, attempt                   -> nothing
+//!   tried           webhook, attempt                   -> nothing                   in runs
 //!   figures         webhook, 0                         -> sums and running state
 //!   figures         webhook, hour                      -> that hour by the minute
 //!   event_keys      event or other id of its span, kind -> fingerprint of `event_id` or `Idempotency-Key`  appended
@@ -168,6 +168,11 @@ impl Table {
 
     pub const fn definition(self) -> Definition {
         TableDefinition::new(self.name())
+    }
+
+    /// Whether new keys come in runs, each behind what a webhook has already: written through a cursor for each run.
+    pub const fn is_in_runs(self) -> bool {
+        matches!(self, Table::OfWebhook | Table::Tried | Table::Due)
     }
 
     /// Whether new keys are always the greatest: written through a cursor at the end.
