@@ -108,24 +108,23 @@ enum Ended {
 /// No daemon answers the first time, or it is of another version; the place is taken, or its disk fails.
 pub fn follow(settings: &Settings, wish: &Wish, stop: &Stop, tell: OnNews<'_>) -> Result<(), Error> {
     has_store(&settings.data_dir)?;
-    let mut inlet = Some(connect(settings)?);
+    // Whether a daemon answers; it is not kept waiting while the place is looked through.
+    drop(connect(settings)?);
     let place = Place::take(&wish.to)?;
     let mut last = place::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
     while !stop.is_told() {
-        let connected = match inlet.take() {
-            Some(inlet) => inlet,
-            None => match connect(settings) {
-                Ok(inlet) => inlet,
-                Err(Error::Unreachable(_)) => {
-                    stop.wait(TRY_AGAIN);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            },
+        let connected = match connect(settings) {
+            Ok(inlet) => inlet,
+            Err(Error::Unreachable(_)) => {
+                stop.wait(TRY_AGAIN);
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         let mut chain = Chain::new(settings, wish, &place, last, tell);
         let ended = chain.run(connected, stop);
         chain.give_up_making()?;
+        chain.look_at_pruning(true)?;
         last = chain.last.map(|last| last.number).or(last);
         match ended? {
             Ended::Stopped => return Ok(()),
@@ -155,6 +154,7 @@ struct Chain<'a> {
     current: Option<Written>,
     making: Option<Making>,
     base_after: Option<Instant>,
+    pruning: Option<JoinHandle<Result<Vec<u32>, Error>>>,
 }
 
 /// A generation that is written to.
@@ -195,6 +195,7 @@ impl<'a> Chain<'a> {
             current: None,
             making: None,
             base_after: None,
+            pruning: None,
         }
     }
 
@@ -214,6 +215,7 @@ impl<'a> Chain<'a> {
                 inlet.confirm(last.number.wrapping_sub(self.offset));
             }
             self.look_at_base()?;
+            self.look_at_pruning(false)?;
             if self.wants_base() {
                 self.begin_base()?;
             }
@@ -265,6 +267,7 @@ impl<'a> Chain<'a> {
         };
         self.last.is_some()
             && self.making.is_none()
+            && self.pruning.is_none()
             && self.base_after.is_none_or(|after| Instant::now() >= after)
             && self.current.as_ref().is_none_or(is_late)
     }
@@ -336,9 +339,15 @@ impl<'a> Chain<'a> {
         (self.tell)(News::Whole(written.number, written.log.last(), progress));
         self.current = Some(written);
         self.base_after = None;
-        for number in self.place.prune(self.wish.keep)? {
-            (self.tell)(News::Removed(number));
-        }
+        self.pruning = Some(self.place.prune(self.wish.keep));
+        Ok(())
+    }
+
+    /// Takes what became of the generations that are kept no longer, once they are removed; waits for that if `waits`.
+    fn look_at_pruning(&mut self, waits: bool) -> Result<(), Error> {
+        let Some(pruning) = self.pruning.take_if(|pruning| waits || pruning.is_finished()) else { return Ok(()) };
+        let removed = pruning.join().map_err(|_| Error::Engine("the thread that removes has panicked".to_owned()))?;
+        removed?.into_iter().for_each(|number| (self.tell)(News::Removed(number)));
         Ok(())
     }
 

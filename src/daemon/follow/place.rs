@@ -13,6 +13,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use super::super::Error;
 use crate::model::Time;
@@ -77,7 +78,7 @@ impl Place {
                 fs::remove_dir_all(entry.path()).map_err(failed)?;
             }
         }
-        let whole = place.whole()?;
+        let whole = whole(root)?;
         for number in numbers(root)?.into_iter().filter(|number| !whole.contains(number)) {
             place.remove(number)?;
         }
@@ -85,7 +86,7 @@ impl Place {
     }
 
     pub fn path(&self, generation: u32) -> PathBuf {
-        self.root.join(format!("{generation:06}"))
+        path(&self.root, generation)
     }
 
     /// Makes the folder of a new generation.
@@ -98,25 +99,42 @@ impl Place {
 
     /// Removes a generation, as a whole or, after a cut, the next time.
     pub fn remove(&self, generation: u32) -> Result<(), Error> {
-        let path = self.path(generation);
-        let gone = path.with_extension(GONE);
-        let removed = fs::rename(&path, &gone).and_then(|()| sync(&self.root)).and_then(|()| fs::remove_dir_all(&gone));
-        removed.map_err(|source| failed(&path, source))
+        remove(&self.root, generation)
     }
 
-    /// Generations that count, oldest first.
-    fn whole(&self) -> Result<Vec<u32>, Error> {
-        let all = generations(&self.root)?;
-        Ok(all.iter().filter(|generation| generation.outline.whole.is_some()).map(|g| g.number).collect())
+    /// Removes all whole generations but the newest `keep`; says which. On a thread of its own: logs are read and files
+    /// removed, which takes long, and the daemon waits for whoever follows.
+    pub fn prune(&self, keep: usize) -> JoinHandle<Result<Vec<u32>, Error>> {
+        let root = self.root.clone();
+        std::thread::spawn(move || {
+            let mut whole = whole(&root)?;
+            whole.truncate(whole.len().saturating_sub(keep));
+            whole.iter().try_for_each(|number| remove(&root, *number))?;
+            Ok(whole)
+        })
     }
+}
 
-    /// Removes all whole generations but the newest `keep`; says which.
-    pub fn prune(&self, keep: usize) -> Result<Vec<u32>, Error> {
-        let mut whole = self.whole()?;
-        whole.truncate(whole.len().saturating_sub(keep));
-        whole.iter().try_for_each(|number| self.remove(*number))?;
-        Ok(whole)
-    }
+fn path(root: &Path, generation: u32) -> PathBuf {
+    root.join(format!("{generation:06}"))
+}
+
+/// Generations that count, oldest first.
+fn whole(root: &Path) -> Result<Vec<u32>, Error> {
+    let all = generations(root)?;
+    Ok(all.iter().filter(|generation| generation.outline.whole.is_some()).map(|g| g.number).collect())
+}
+
+fn remove(root: &Path, generation: u32) -> Result<(), Error> {
+    let path = path(root, generation);
+    let gone = path.with_extension(GONE);
+    let renamed = match fs::rename(&path, &gone) {
+        // Somebody else removes it, or has.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed,
+    };
+    let removed = renamed.and_then(|()| sync(root)).and_then(|()| fs::remove_dir_all(&gone));
+    removed.map_err(|source| failed(&path, source))
 }
 
 /// Whether a follower writes, or wrote, to this directory.
@@ -139,8 +157,13 @@ fn numbers(root: &Path) -> Result<Vec<u32>, Error> {
 pub fn generations(root: &Path) -> Result<Vec<Generation>, Error> {
     let mut found = Vec::new();
     for number in numbers(root)? {
-        let path = root.join(format!("{number:06}"));
-        let disk = RealDisk::look(&path).map_err(|source| failed(&path, source))?;
+        let path = path(root, number);
+        let disk = match RealDisk::look(&path) {
+            Ok(disk) => disk,
+            // Removed since they were listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(failed(&path, source)),
+        };
         let outline = match Log::on(&disk)? {
             Some(log) => log.outline()?,
             None => continue,
