@@ -24,11 +24,6 @@ impl Space {
         self.ran_out = true;
     }
 
-    /// Notes that what waited for space has been written.
-    pub fn found(&mut self) {
-        self.is_missing = false;
-    }
-
     /// Looks, if it is time. `is_waiting`: whether there is a checkpoint to be run.
     pub fn look(&mut self, now: Time, is_below_floor: impl FnOnce() -> bool, is_waiting: impl FnOnce() -> bool) {
         let ran_out = std::mem::take(&mut self.ran_out);
@@ -89,9 +84,5 @@ mod tests {
             space.look(at(ms), || false, || is_waiting);
             assert_eq!((space.is_full(), space.is_missing()), (is_full, is_full), "at {ms} ms");
         }
-        space.ran_out();
-        space.look(at(4_001), || false, || true);
-        space.found();
-        assert!(!space.is_full());
     }
 }

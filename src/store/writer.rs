@@ -434,10 +434,10 @@ impl Writer {
         })
     }
 
-    /// Takes note that a checkpoint that was run elsewhere is durable.
+    /// Takes note that a checkpoint that was run elsewhere is durable: who asks hears that there is space. Publishing goes on
+    /// with the next look, so that it does not come and go with every checkpoint that just fits.
     pub fn checkpoint_done(&mut self) {
-        self.space.found();
-        self.shelf.set_space_missing(self.space.is_missing());
+        self.shelf.set_space_missing(false);
     }
 
     /// Opens the active partition again after a checkpoint that was run elsewhere has failed. The journal still holds what it
