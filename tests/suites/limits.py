@@ -4,17 +4,13 @@ nothing; and on a disk whose syncs fail. Prints what it measured. Python's stand
 limits.py BINARY [what ...]     what: descriptors idle memory disk sync
 """
 
-import ctypes
-import errno
 import http.client
 import json
 import os
-import platform
 import resource
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -33,6 +29,8 @@ FULL_LINES_MAX = 30
 # After there is space again.
 RESUMES_WITHIN_S = 10
 EXIT_STORAGE = 74
+FILL = 200_000
+CHECKPOINT_BYTES_MAX = 64 << 20
 
 
 def publish(daemon, count, fill=0, connection=None):
@@ -298,76 +296,59 @@ def fill_and_free(daemon, receiver, folder, floor):
     shutil.rmtree(daemon.data)
 
 
-def refusal_of_syncs():
-    """What makes the kernel answer fdatasync of one descriptor with EIO (seccomp), from then on, in the process that calls it
-    and in what that becomes. None: not known for this kind of processor."""
-    arch, call = {"x86_64": (0xC000003E, 75), "aarch64": (0xC00000B7, 83)}.get(platform.machine(), (None, None))
-    if arch is None:
-        return None
-    load, equal, give = 0x20, 0x15, 0x06
-    number_at, arch_at, first_argument_at = 0, 4, 16
-    allowed, eio = 0x7FFF0000, 0x00050000 | errno.EIO
-
-    def install(descriptor):
-        # The two numbers in the middle: how many rules to pass by if it is so, and if not.
-        rules = [
-            (load, 0, 0, arch_at), (equal, 0, 5, arch),
-            (load, 0, 0, number_at), (equal, 0, 3, call),
-            (load, 0, 0, first_argument_at), (equal, 0, 1, descriptor),
-            (give, 0, 0, eio),
-            (give, 0, 0, allowed),
-        ]
-        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
-        program = struct.pack("HxxxxxxP", len(rules), ctypes.addressof(code))
-        libc = ctypes.CDLL(None, use_errno=True)
-        no_new_privileges, set_seccomp, filtered = 38, 22, 2
-        if libc.prctl(no_new_privileges, 1, 0, 0, 0) != 0 or libc.prctl(set_seccomp, filtered, program, 0, 0) != 0:
-            os._exit(99)
-    return install
+def failing_sync(folder):
+    """The library that makes syncs of one file fail (failing_sync.rs)."""
+    library = os.path.join(folder, "failing_sync.so")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "failing_sync.rs")
+    subprocess.run(["rustc", "--edition", "2024", "--crate-type", "cdylib", "-o", library, source], check=True)
+    return library
 
 
 def sync(daemon, receiver):
-    """A disk whose syncs fail: the daemon ends with its code, and the next start has what was acknowledged."""
-    install = refusal_of_syncs()
-    if install is None:
-        print("sync: skipped on this kind of processor")
-        return
+    """A disk whose syncs fail, first of the journal and then of the partitions: the daemon ends with its code, and the next
+    start has what was acknowledged."""
+    order = os.path.join(daemon.folder, "failing-sync")
+    daemon.settings.update(LD_PRELOAD=failing_sync(daemon.folder), FAILING_SYNC_ORDER=order)
     daemon.start()
     webhook(daemon, "http://127.0.0.1:%d/steady" % receiver.port)
     accepted, _ = publish(daemon, 50)
-    journal = descriptor_of(daemon, "/journal")
-    stop(daemon)
-    # Its descriptors are the same every time: it is told of the journal's.
-    daemon.prepare = lambda: install(journal)
-    daemon.start()
-    if descriptor_of(daemon, "/journal") != journal:
-        fail("the journal has another descriptor now", daemon)
+
+    def refuse(name):
+        with open(order + ".new", "w", encoding="utf-8") as file:
+            file.write(os.path.join(os.path.realpath(daemon.data), name))
+        os.rename(order + ".new", order)
+
+    def ends(of_what):
+        try:
+            code = daemon.process.wait(20)
+        except subprocess.TimeoutExpired:
+            fail("it goes on after a failed sync " + of_what, daemon)
+        if code != EXIT_STORAGE:
+            fail("it ends with %s after a failed sync %s" % (code, of_what), daemon)
+        os.remove(order)
+
+    refuse("journal")
     try:
         more, refused = publish(daemon, 1)
     except (OSError, http.client.HTTPException) as error:
-        more, refused = {}, str(error)
+        more, refused = {}, [str(error)]
     if more:
         fail("what was not synced was accepted", daemon)
-    try:
-        code = daemon.process.wait(20)
-    except subprocess.TimeoutExpired:
-        fail("it goes on although a sync has failed", daemon)
-    if code != EXIT_STORAGE:
-        fail("it ends with %s" % code, daemon)
-    daemon.prepare = None
+    ends("of the journal")
+    daemon.start()
+    refuse("partitions/")
+    # More than the journal takes without a checkpoint, which syncs a partition.
+    for _ in range(CHECKPOINT_BYTES_MAX // FILL):
+        try:
+            accepted.update(publish(daemon, 1, FILL)[0])
+        except (OSError, http.client.HTTPException):
+            break
+    ends("of a partition")
     daemon.start()
     drain(daemon, receiver, ["/steady"], accepted)
-    print("sync: a publish was answered with %s, then it ended with code %d; the next start had all %d" % (
-        refused if isinstance(refused, str) else refused[0], code, len(accepted)))
+    print("sync: a publish was answered with %s, then it ended with code %d, as when a partition could not be synced; the "
+          "next start had all %d" % (refused[0], EXIT_STORAGE, len(accepted)))
     stop(daemon)
-
-
-def descriptor_of(daemon, name):
-    folder = "/proc/%d/fd" % daemon.process.pid
-    for number in os.listdir(folder):
-        if os.readlink(os.path.join(folder, number)).endswith(name):
-            return int(number)
-    return fail("nothing is open at %s" % name, daemon)
 
 
 def main():
