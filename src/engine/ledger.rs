@@ -39,6 +39,8 @@ const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
 const OLDER_ORDERS_MAX: usize = 256;
 /// The journal is made redb's own this long after its first record, at the latest.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
+/// While the disk is full, how long it takes at most until it is seen that there is space.
+const SPACE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
@@ -295,7 +297,8 @@ impl Desk {
     fn wait(&self) -> Option<Duration> {
         let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
         let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
-        [older, unchecked, self.unwritten.wait(), self.checkpoints.look()].into_iter().flatten().min()
+        let full = self.was_full.then_some(SPACE_AGAIN);
+        [older, unchecked, full, self.unwritten.wait(), self.checkpoints.look()].into_iter().flatten().min()
     }
 
     /// Takes a job and all that wait behind it, if there is one, and does what has become due.
@@ -318,6 +321,9 @@ impl Desk {
             self.write_outcomes();
         }
         self.checkpoint();
+        if self.was_full {
+            self.look_for_space();
+        }
     }
 
     /// Everything that waits now, as one batch.
@@ -379,19 +385,19 @@ impl Desk {
             self.checkpoints.run(checkpoint);
         }
         match self.checkpoints.ended() {
-            Some(Ok(())) => {
-                writer.checkpoint_done();
-                if self.failing_checkpoints.over() {
-                    tracing::info!("checkpoints can be made again");
-                }
-            }
+            Some(Ok(())) if self.failing_checkpoints.over() => tracing::info!("checkpoints can be made again"),
             Some(Err(error)) => {
                 writer.checkpoint_failed(&error);
                 self.unchecked_since = Some(Instant::now());
                 self.tell_unchecked(&error);
+                self.look_for_space();
             }
-            None => return,
+            _ => {}
         }
+    }
+
+    fn look_for_space(&mut self) {
+        self.parts.writer.look_for_space(self.parts.clock.now());
         self.tell_of_space();
     }
 

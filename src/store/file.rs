@@ -301,18 +301,9 @@ impl File {
                 while let Some((key, value)) = changes.next_if(|(key, _)| !is_new(key)) {
                     put(&mut open, key, value)?;
                 }
-                while changes.peek().is_some() {
-                    let mut end = open.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
-                    for (key, value) in changes.by_ref().take(RUN_ROWS_MAX) {
-                        if let Some(value) = value {
-                            end.insert_before(key, value).map_err(cursor_error)?;
-                        }
-                    }
-                    end.close()?;
-                }
-            }
-            if table.is_in_runs() {
-                insert_runs(&mut open, &mut changes)?;
+                insert_runs(&mut open, &mut changes, |_, _| true)?;
+            } else if table.is_in_runs() {
+                insert_runs(&mut open, &mut changes, is_of_same_webhook)?;
             }
             for (key, value) in changes {
                 put(&mut open, key, value)?;
@@ -352,18 +343,25 @@ fn put(
     Ok(())
 }
 
-/// Writes changes of the same webhook through cursors: one for each run of keys between which the table has none. The first
-/// goes by itself: a cursor for one row is none the better.
+/// Whether a key is of the webhook of the one before it. The first of each goes by itself: a cursor for one row is none the
+/// better.
+fn is_of_same_webhook(last: &[u8], key: &[u8]) -> bool {
+    key.get(..ID_BYTES).is_some_and(|webhook| last.starts_with(webhook))
+}
+
+/// Writes changes through cursors: one for each run of keys between which the table has none. `is_next`: whether a key, after
+/// the last one written, is worth a cursor.
 fn insert_runs<'a>(
     table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
     changes: &mut std::iter::Peekable<impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>>,
+    is_next: impl Fn(&[u8], &[u8]) -> bool,
 ) -> std::result::Result<(), redb::Error> {
     let mut last: &[u8] = &[];
     while let Some(&(first, value)) = changes.peek() {
         let mut rows = 0;
-        let is_next = first.get(..ID_BYTES).is_some_and(|webhook| last.starts_with(webhook));
+        let is_run = value.is_some() && is_next(last, first);
         last = first;
-        if is_next && value.is_some() {
+        if is_run {
             let mut gap = table.upper_bound_mut(Bound::Excluded(first))?;
             while let Some(&(key, Some(value))) = changes.peek()
                 && rows < RUN_ROWS_MAX
@@ -379,7 +377,7 @@ fn insert_runs<'a>(
             }
             gap.close()?;
         }
-        // The first of a webhook, there already, or to go.
+        // Not worth a cursor, there already, or to go.
         if rows == 0 {
             put(table, first, value)?;
             changes.next();

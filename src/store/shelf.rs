@@ -121,6 +121,7 @@ pub struct Shelf {
     states: RwLock<IdMap<Webhook, WebhookState>>,
     /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
     newest: Mutex<DeliveryId>,
+    /// A write has found no space, as the writer last knew.
     space_missing: AtomicBool,
 }
 

@@ -118,7 +118,6 @@ impl Writer {
     /// work, nor what follows from them.
     pub fn upkeep(&mut self, now: Time, keep: bool) -> Upkeep {
         self.now = now;
-        self.look_for_space(now);
         let mut done = Upkeep::default();
         // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
         self.mend_failed(now, &mut done);

@@ -434,12 +434,6 @@ impl Writer {
         })
     }
 
-    /// Takes note that a checkpoint that was run elsewhere is durable: who asks hears that there is space. Publishing goes on
-    /// with the next look, so that it does not come and go with every checkpoint that just fits.
-    pub fn checkpoint_done(&mut self) {
-        self.shelf.set_space_missing(false);
-    }
-
     /// Opens the active partition again after a checkpoint that was run elsewhere has failed. The journal still holds what it
     /// was for.
     pub fn checkpoint_failed(&mut self, error: &Error) {
@@ -489,7 +483,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn look_for_space(&mut self, now: Time) {
+    /// Looks whether there is room for new events, once a second at most. Every batch does.
+    pub fn look_for_space(&mut self, now: Time) {
         let is_below_floor = || self.shelf.is_below_floor();
         self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.shelf, self.active));
         self.shelf.set_space_missing(self.space.is_missing());

@@ -11,7 +11,7 @@ patches=("$@")
 if [ ${#patches[@]} -eq 0 ]; then
     patches=(tests/mutants/*.patch)
 fi
-export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-160}
+export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-120}
 # Not optimised, because most of the time goes into compiling; and little by little, because a mutant differs from the next
 # in a few lines.
 export CARGO_INCREMENTAL=1

@@ -266,8 +266,18 @@ async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
     let greeting = format!("postrider {} follow\n", env!("CARGO_PKG_VERSION"));
     silent.write_all(greeting.as_bytes()).expect("said");
     eventually("it follows", || (metric(&house, "postrider_backup_followers") == 1.0).then_some(())).await;
-    // The first commit waits for nothing, the second for the first: until it is cut off.
-    assert_eq!(publish(&house, 4).len(), 4);
+    let large = house.folder.path().join("large.json");
+    fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
+    let data = format!("@{}", text(&large));
+    let send = ["send", "--type", "a", "--data", &data];
+    // The first commit waits for nothing, and is more than the socket takes.
+    house.says(&send);
+    let mut waiting = house.command().args(send).stdout(Stdio::null()).spawn().expect("the program starts");
+    let behind = || metric(&house, "postrider_backup_follower_queue_bytes");
+    eventually("the second is there, and waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
+    // Until it is cut off.
+    assert!(waiting.wait().expect("an end").success());
+    assert_eq!(publish(&house, 2).len(), 2);
     assert_eq!(metric(&house, "postrider_backup_followers_cut_total"), 1.0);
     assert_eq!(metric(&house, "postrider_backup_follower_queue_bytes"), 0.0, "its memory is given back");
     eventually("it is gone", || (metric(&house, "postrider_backup_followers") == 0.0).then_some(())).await;

@@ -1,7 +1,6 @@
 //! Each run in a process of its own: what one leaves in statics and in memory changes nothing in the next, so that a seed
 //! that failed among many shows the same by itself.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::rng::seed_thread;
@@ -55,7 +54,7 @@ pub fn run_here(seed: u64, hours: u64) -> Report {
         ..Report::default()
     });
     if let Some(path) = std::env::var_os(REPORT) {
-        std::fs::write(Path::new(&path), serde_json::to_vec(&report).expect("JSON")).expect("the report is written");
+        std::fs::write(path, serde_json::to_vec(&report).expect("JSON")).expect("the report is written");
     }
     report
 }

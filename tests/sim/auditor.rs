@@ -36,6 +36,13 @@ fn id_of(value: &Value) -> u128 {
     value.as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128())
 }
 
+/// Whether a delivery is over and must still be there: by the age of its event, whose id has its time; a replay is younger,
+/// and goes with it.
+fn is_kept(row: &Row) -> bool {
+    let age_ms = START.plus_ms(elapsed_ms()).since(Time((row.event >> 80) as i64));
+    row.is_final() && age_ms < RETENTION_MS - EDGE_MS
+}
+
 impl Auditor {
     pub fn new(outside: Outside, rng: Rng) -> Auditor {
         Auditor { outside, api: Api::default(), rng, read_to_ms: 0 }
@@ -168,18 +175,36 @@ impl Auditor {
 
     /// Any delivery is found by its id, with as many attempts as it counts, and each of them by its own.
     async fn look_at_a_delivery(&mut self) {
-        let now = elapsed_ms();
         let chosen = {
             let book = self.outside.book.borrow();
-            // By the age of the event, whose id has its time: a replay is younger, and goes with it.
-            let age_ms = |row: &Row| START.plus_ms(now).since(Time((row.event >> 80) as i64));
-            let kept = |row: &Row| row.is_final() && age_ms(row) < RETENTION_MS - EDGE_MS;
-            let mut ids: Vec<u128> = book.rows.iter().filter(|(_, row)| kept(row)).map(|(id, _)| *id).collect();
+            let mut ids: Vec<u128> = book.rows.iter().filter(|(_, row)| is_kept(row)).map(|(id, _)| *id).collect();
             ids.sort_unstable();
             let number = self.rng.below(ids.len().max(1) as u64) as usize;
             ids.get(number).map(|id| (*id, book.rows[id].clone()))
         };
-        let Some((id, row)) = chosen else { return };
+        if let Some((id, row)) = chosen {
+            self.look_at_attempts(id, row).await;
+        }
+    }
+
+    /// Every delivery with more attempts than its receiver saw requests.
+    async fn look_at_the_unseen(&mut self) {
+        let mut unseen: Vec<(u128, Row)> = {
+            let book = self.outside.book.borrow();
+            let is_unseen = |id: &u128, row: &Row| row.attempts as usize > book.requests_of(*id);
+            book.rows.iter().filter(|(id, row)| is_unseen(id, row)).map(|(id, row)| (*id, row.clone())).collect()
+        };
+        unseen.sort_unstable_by_key(|(id, _)| *id);
+        for (id, row) in unseen {
+            if is_kept(&row) {
+                self.look_at_attempts(id, row).await;
+            }
+        }
+    }
+
+    /// A delivery is found by its id, with its attempts; and no more of them were answered than its receiver saw requests.
+    async fn look_at_attempts(&mut self, id: u128, row: Row) {
+        let now = elapsed_ms();
         let path = format!("/v1/deliveries/{}", uuid::Uuid::from_u128(id));
         let Some(found) = self.look(&path).await else { return };
         let Some(attempts) = self.look(&format!("{path}/attempts?limit={PAGE}")).await else { return };
@@ -188,6 +213,13 @@ impl Auditor {
         let expected: Vec<u64> = (1..=u64::from(row.attempts)).rev().collect();
         if found["status"] != row.status || numbers != expected {
             let words = format!("{path} is {found}, its attempts are {numbers:?}, and it was {row:?}");
+            self.outside.book.borrow_mut().fault(now, words);
+        }
+        let is_answered = |attempt: &&Value| !attempt["status_code"].is_null();
+        let answered = attempts["data"].as_array().into_iter().flatten().filter(is_answered).count();
+        let seen = self.outside.book.borrow().requests_of(id);
+        if answered > seen {
+            let words = format!("{path} shows {answered} attempts that were answered, and its receiver saw {seen}");
             self.outside.book.borrow_mut().fault(now, words);
         }
         if let Some(attempt) = attempts["data"][0]["id"].as_str() {
@@ -216,6 +248,7 @@ impl Auditor {
         while !(self.audit().await && self.compare_figures().await) {
             sleep_ms(2_000).await;
         }
+        self.look_at_the_unseen().await;
     }
 
     /// Compares the figures of every webhook with what was seen. False: they could not be read.

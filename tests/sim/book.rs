@@ -123,6 +123,11 @@ pub struct Book {
 }
 
 impl Book {
+    /// Requests of a delivery that its receiver saw.
+    pub fn requests_of(&self, delivery: u128) -> usize {
+        self.of_delivery.get(&delivery).map_or(0, Vec::len)
+    }
+
     pub fn new() -> Book {
         let hooks = hooks();
         let count = hooks.len();

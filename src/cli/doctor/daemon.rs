@@ -185,8 +185,11 @@ mod tests {
         assert!(figures(quiet).iter().all(|finding| finding.grade == Grade::Ok));
         let loud = "postrider_rows_damaged_total 1\npostrider_in_flight 10\npostrider_in_flight_max 10\n\
             postrider_publish_queue 80\npostrider_publish_queue_max 100\nprocess_open_fds 900\nprocess_max_fds 1024\n\
-            postrider_backup_followers 1\npostrider_backup_followers_cut_total 1\n";
-        let grades: Vec<_> = figures(loud).iter().map(|finding| finding.grade).collect();
-        assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn, Grade::Warn]);
+            postrider_backup_followers 1\n";
+        for behind in ["postrider_backup_follower_queue_bytes 60000000\n", "postrider_backup_followers_cut_total 1\n"] {
+            let found = figures(&format!("{loud}{behind}"));
+            let grades: Vec<_> = found.iter().map(|finding| finding.grade).collect();
+            assert_eq!(grades, [Grade::Fail, Grade::Warn, Grade::Warn, Grade::Warn, Grade::Warn], "{behind}");
+        }
     }
 }

@@ -125,6 +125,10 @@ pub fn headers() -> Map<String, Value> {
 }
 
 impl Page {
+    fn dialect(&self) -> &'static Dialect {
+        DIALECTS.into_iter().find(|dialect| dialect.name == self.name).expect("a page is a dialect's")
+    }
+
     pub fn examples(&self) -> Value {
         serde_json::from_str(self.examples).expect("the examples are JSON")
     }
@@ -200,8 +204,7 @@ impl Page {
     /// The errors of all its routes, in its envelope.
     fn responses(&self) -> Map<String, Value> {
         let examples = self.examples();
-        let routes = DIALECTS.iter().filter(|dialect| dialect.name == self.name).flat_map(|dialect| dialect.routes);
-        let mut statuses: Vec<u16> = routes.flat_map(|route| self.statuses(route)).collect();
+        let mut statuses: Vec<u16> = self.dialect().routes.iter().flat_map(|route| self.statuses(route)).collect();
         statuses.sort_unstable();
         statuses.dedup();
         statuses.retain(|status| !BY_THE_SERVER.contains(status));
@@ -233,12 +236,10 @@ impl Page {
         }
         value
     }
-}
 
-impl Page {
     /// What the dialect makes of a fault of this status. Panics where it makes none of any: the tests go through all.
     fn rendered(&self, status: u16) -> Value {
-        let dialect = DIALECTS.iter().find(|dialect| dialect.name == self.name).expect("a page is a dialect's");
+        let dialect = self.dialect();
         let (code, detail) = errors::said(status);
         let status = StatusCode::from_u16(status).expect("a status");
         let occasion = Occasion { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: dialect.routes[0].path };

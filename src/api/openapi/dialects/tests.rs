@@ -126,7 +126,7 @@ fn every_example_belongs_to_something_and_every_answer_has_one() {
 }
 
 #[test]
-fn every_error_with_a_body_shows_one_of_its_status() {
+fn every_error_with_a_body_shows_one() {
     for page in PAGES {
         for (name, response) in page.responses() {
             let Some(own) = response["content"].get("application/json") else { continue };
