@@ -77,3 +77,109 @@ impl Unwritten {
         std::mem::take(&mut self.following)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::attempt::{Outcome, Timings, Trigger};
+    use crate::model::webhook::{ContentType, FieldSet, Method};
+    use crate::model::{EventId, Time, WebhookId};
+    use crate::store::Finished;
+
+    fn outcome(delivery: u128, body_bytes: usize) -> Order {
+        Order::internal(Command::Record(Box::new(Finished {
+            event_id: EventId::MIN,
+            delivery_id: DeliveryId::from_u128(delivery),
+            attempt_id: None,
+            number: 1,
+            trigger: Trigger::Event,
+            url: "https://hooks.example.com/in".to_owned(),
+            method: Method::Post,
+            field_set: FieldSet::Standard,
+            content_type: ContentType::Json,
+            include_html: false,
+            signed_at: 0,
+            started_at: Time::ZERO,
+            finished_at: Time::ZERO,
+            success: true,
+            outcome: Outcome::Success,
+            status_code: Some(200),
+            error: None,
+            response_time_ms: Some(1),
+            remote_addr: None,
+            request_headers: Default::default(),
+            response_headers: Default::default(),
+            response_body: Some("x".repeat(body_bytes)),
+            timings: Timings::default(),
+            hold_until: None,
+        })))
+    }
+
+    fn release() -> Order {
+        let (webhook, delivery, event) = (WebhookId::MIN, DeliveryId::MIN, EventId::MIN);
+        Order::internal(Command::Release { webhook, key_hash: 0, delivery, event })
+    }
+
+    fn full(_: &Order) -> Result<Applied, Refusal> {
+        Err(Refusal::DiskFull)
+    }
+
+    fn failed(_: &Order) -> Result<Applied, Refusal> {
+        Err(Refusal::Failed("journal".into()))
+    }
+
+    fn keep(
+        unwritten: &mut Unwritten,
+        orders: &[Order],
+        result: impl Fn(&Order) -> Result<Applied, Refusal>,
+        is_full: bool,
+    ) -> Vec<DeliveryId> {
+        let results: Vec<_> = orders.iter().map(result).collect();
+        unwritten.keep(orders, &results, is_full)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outcomes_wait_for_space_and_are_sent_again_for_anything_else() {
+        let mut unwritten = Unwritten::default();
+        let orders = [outcome(1, 0), outcome(2, 0)];
+        let [first, second] = [1, 2].map(DeliveryId::from_u128);
+        assert_eq!(keep(&mut unwritten, &orders, failed, false), [first, second]);
+        assert_eq!(unwritten.wait(), None);
+        assert_eq!(keep(&mut unwritten, &orders[..1], full, true), []);
+        assert_eq!(unwritten.wait(), Some(OUTCOMES_AGAIN));
+        tokio::time::advance(OUTCOMES_AGAIN / 4).await;
+        // What fails while the disk is full fails for that; the first one's time is not put off by it.
+        assert_eq!(keep(&mut unwritten, &orders[1..], failed, true), []);
+        assert_eq!(unwritten.wait(), Some(OUTCOMES_AGAIN * 3 / 4));
+        assert_eq!(unwritten.take_outcomes().len(), 2);
+        assert_eq!(unwritten.wait(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_bounded_and_the_rest_is_sent_again() {
+        let mut unwritten = Unwritten::default();
+        let body_bytes = OUTCOMES_BYTES_MAX / 4 - OUTCOME_BYTES;
+        let orders: Vec<Order> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
+        assert_eq!(keep(&mut unwritten, &orders, full, true), [DeliveryId::from_u128(5)]);
+        assert_eq!(unwritten.take_outcomes().len(), 4);
+        // Taken out, there is room again.
+        assert_eq!(keep(&mut unwritten, &orders[4..], full, true), []);
+
+        let following = vec![release(); FOLLOWING_MAX + 1];
+        assert_eq!(keep(&mut unwritten, &following, failed, false), []);
+        assert_eq!(unwritten.take_following().len(), FOLLOWING_MAX);
+        assert_eq!(unwritten.take_following().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_good_or_was_asked_for_is_nobodys_to_keep() {
+        let mut unwritten = Unwritten::default();
+        let gone = |_: &Order| Err(Refusal::NotFound("webhook"));
+        assert_eq!(keep(&mut unwritten, &[release()], gone, true), []);
+        assert_eq!(unwritten.take_following().len(), 0);
+        // The end of a delivery is found in the index again.
+        let delivery = DeliveryId::from_u128(7);
+        let expire = Order::internal(Command::Expire { event: EventId::MIN, delivery });
+        assert_eq!(keep(&mut unwritten, &[expire], full, true), [delivery]);
+    }
+}
