@@ -24,7 +24,7 @@ use super::file::{File, io, unpanicked};
 use super::row;
 use super::shelf::{Partition, PartitionRow, Shelf};
 use super::snapshot::{Next, Snapshot, Way};
-use super::tables::{self, PARTITION_TABLES, STATE_TABLES, Table};
+use super::tables::{self, Key, PARTITION_TABLES, STATE_TABLES, Table};
 use super::verify::Untouched;
 use super::writer::Writer;
 use crate::model::Webhook;
@@ -236,7 +236,7 @@ impl Sender<'_> {
     /// `state.redb`, which says of the partitions that were read later than the moment that their sums are not in its
     /// totals.
     fn state(&mut self, state: &Snapshot, taken: &BTreeMap<u128, Vec<Taken>>) -> Result<()> {
-        let mut out_of: BTreeMap<Vec<u8>, Vec<Sums>> = BTreeMap::new();
+        let mut out_of: BTreeMap<Key, Vec<Sums>> = BTreeMap::new();
         for (owner, sums) in taken.values().flatten() {
             out_of.entry(tables::one::<Webhook>(*owner)).or_default().push(sums.clone());
         }

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use super::error::Result;
 use super::row;
 use super::snapshot::{Next, Snapshot, Way};
-use super::tables::{TABLES, Table};
+use super::tables::{Key, TABLES, Table};
 
 /// New values by key; none: removed.
-pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 #[derive(Debug)]
 pub struct Draft {
@@ -71,33 +71,33 @@ impl Draft {
         }
     }
 
-    pub fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, value: &T) {
+    pub fn put<T: Serialize>(&mut self, table: Table, key: Key, value: &T) {
         self.changes[table as usize].insert(key, Some(row::encode(value)));
     }
 
-    pub fn put_bytes(&mut self, table: Table, key: Vec<u8>, value: &[u8]) {
+    pub fn put_bytes(&mut self, table: Table, key: Key, value: &[u8]) {
         self.changes[table as usize].insert(key, Some(row::encode_bytes(value)));
     }
 
     /// A key that says everything by being there.
-    pub fn mark(&mut self, table: Table, key: Vec<u8>) {
+    pub fn mark(&mut self, table: Table, key: Key) {
         self.changes[table as usize].insert(key, Some(Vec::new()));
     }
 
     /// Sets a row to bytes as they are, for tests that spoil a store.
     #[cfg(test)]
-    pub fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+    pub fn set(&mut self, table: Table, key: Key, value: Option<Vec<u8>>) {
         self.changes[table as usize].insert(key, value);
     }
 
-    pub fn remove(&mut self, table: Table, key: Vec<u8>) {
+    pub fn remove(&mut self, table: Table, key: Key) {
         self.changes[table as usize].insert(key, None);
     }
 
     /// The first key at or after `from` that begins with `prefix`, as this draft has it.
-    pub fn first(&self, table: Table, prefix: &[u8], from: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub fn first(&self, table: Table, prefix: &[u8], from: &[u8]) -> Result<Option<Key>> {
         let changes = &self.changes[table as usize];
-        let mut found: Option<Vec<u8>> = None;
+        let mut found: Option<Key> = None;
         self.base.scan(table, (Bound::Included(from), Bound::Unbounded), Way::Up, |key, _| {
             if !key.starts_with(prefix) {
                 return Ok(Next::Stop);
@@ -105,7 +105,7 @@ impl Draft {
             if matches!(changes.get(key), Some(None)) {
                 return Ok(Next::Go);
             }
-            found = Some(key.to_vec());
+            found = Some(key.into());
             Ok(Next::Stop)
         })?;
         let added = changes
@@ -117,9 +117,9 @@ impl Draft {
     }
 
     /// All keys that begin with `prefix`, as this draft has them; at most `limit`.
-    pub fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>> {
+    pub fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
-        let mut from = prefix.to_vec();
+        let mut from = Key::from_slice(prefix);
         while keys.len() < limit {
             let Some(key) = self.first(table, prefix, &from)? else { break };
             from.clone_from(&key);

@@ -12,7 +12,7 @@ use super::effects::Dispatch;
 use super::error::Result;
 use super::reads::{Store, data_in};
 use super::snapshot::{Next, Snapshot, Way};
-use super::tables::{self, Table};
+use super::tables::{self, Key, Table};
 use super::upkeep::decoded;
 
 /// Queues of one webhook that are looked at for its lag.
@@ -162,7 +162,7 @@ impl Store {
 /// When something is due first in one partition, by webhook.
 pub(super) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
     let mut heads = Vec::new();
-    let mut from = vec![0; 40];
+    let mut from = Key::new();
     loop {
         let mut found = None;
         snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
@@ -191,7 +191,7 @@ fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<Place>, lim
     };
     let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
     let mut places = Vec::new();
-    snapshot.scan(Table::Due, (from.as_ref().map(Vec::as_slice), Bound::Included(&to)), Way::Up, |key, _| {
+    snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Way::Up, |key, _| {
         places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
         Ok(if places.len() < limit { Next::Go } else { Next::Stop })
     })?;

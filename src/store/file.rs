@@ -17,7 +17,7 @@ use super::recent::{Layer, Recent, View};
 use super::row;
 use super::shelf::OTHER_CACHE_BYTES;
 use super::snapshot::{Snapshot, Way};
-use super::tables::{ALL_TABLES, Table};
+use super::tables::{ALL_TABLES, Key, Table};
 
 /// The schema that this program reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -251,7 +251,7 @@ impl File {
     /// have been given.
     pub fn leave(&self, epoch: u64) {
         let mut mark = Layer::default();
-        mark[Table::Meta as usize].insert(EPOCH_KEY.to_vec(), Some(row::encode(&epoch)));
+        mark[Table::Meta as usize].insert(Key::from_slice(EPOCH_KEY), Some(row::encode(&epoch)));
         let mut recent = self.recent();
         recent.add(mark);
         recent.leave();

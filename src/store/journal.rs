@@ -18,7 +18,7 @@ use super::disk::Disk;
 use super::draft::Changes;
 use super::error::Result;
 use super::file::io;
-use super::tables::{ALL_TABLES, Table};
+use super::tables::{ALL_TABLES, Key, Table};
 
 pub const JOURNAL_FILE: &str = "journal";
 const JOURNAL_NEW: &str = "journal.new";
@@ -284,7 +284,7 @@ pub(super) fn decode_changes(mut bytes: &[u8]) -> Option<Record> {
                 None => (None, after),
                 Some(length) => after.split_at_checked(length).map(|(value, after)| (Some(value.to_vec()), after))?,
             };
-            changes.insert(key.to_vec(), value);
+            changes.insert(Key::from_slice(key), value);
             rest = after;
         }
         record.push((table, changes));
@@ -302,7 +302,8 @@ mod tests {
     use super::*;
 
     fn changes(n: u8) -> Changes {
-        Changes::from([(vec![n, 1], Some(vec![n; 300])), (vec![n, 2], None), (vec![n, 3], Some(vec![]))])
+        let key = |last: u8| Key::from_slice(&[n, last]);
+        Changes::from([(key(1), Some(vec![n; 300])), (key(2), None), (key(3), Some(vec![]))])
     }
 
     /// A journal for partition 7, of what comes after an epoch.
@@ -422,7 +423,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_in_a_large_record_is_damage_as_well() {
         let (_folder, _disk, mut journal) = made(0);
-        let large = Changes::from([(vec![1], Some(vec![7; 2 * SEARCHED_BYTES_MAX as usize]))]);
+        let large = Changes::from([(Key::from_slice(&[1]), Some(vec![7; 2 * SEARCHED_BYTES_MAX as usize]))]);
         assert!(journal.append(&[(Table::Data, &large)]).unwrap());
         let body_bits = 8 * HEAD_BYTES as u64..8 * journal.bytes();
         journal.append(&[(Table::Events, &changes(2))]).unwrap();
@@ -441,7 +442,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_not_written() {
         let (_folder, _disk, mut journal) = made(0);
-        let large = Changes::from([(vec![1], Some(vec![0; EPOCH_BYTES_MAX as usize]))]);
+        let large = Changes::from([(Key::from_slice(&[1]), Some(vec![0; EPOCH_BYTES_MAX as usize]))]);
         assert!(!journal.append(&[(Table::Data, &large)]).unwrap());
         assert_eq!(journal.bytes(), 0);
     }

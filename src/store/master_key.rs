@@ -13,7 +13,7 @@ use super::file::{Access, File};
 use super::row;
 use super::shelf::{OTHER_CACHE_BYTES, STATE_FILE};
 use super::snapshot::Snapshot;
-use super::tables::{STATE_TABLES, Table};
+use super::tables::{Key, STATE_TABLES, Table};
 use super::vault::{KEY_BYTES, Vault};
 
 const DATA_KEY: &[u8] = b"data_key";
@@ -97,7 +97,7 @@ pub fn rewrap(
     let state = Arc::new(File::open(disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
     let key = data_key(&state.snapshot()?, &Vault::new(old))?;
     let mut draft = Draft::over(state.snapshot()?);
-    draft.put_bytes(Table::Meta, DATA_KEY.to_vec(), &Vault::new(new).seal(DATA_KEY, &key, nonce));
+    draft.put_bytes(Table::Meta, Key::from_slice(DATA_KEY), &Vault::new(new).seal(DATA_KEY, &key, nonce));
     state.commit(draft)?;
     Arc::into_inner(state).expect("the only handle").close()?;
     Ok(Rewrapped::Now)

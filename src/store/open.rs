@@ -24,7 +24,7 @@ use super::registry::Registry;
 use super::row;
 use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, PartitionRow, STATE_FILE, Shelf, first_of};
 use super::snapshot::{Next, Snapshot, Way};
-use super::tables::{self, Table};
+use super::tables::{self, Key, Table};
 use super::upkeep::{decoded, last_id};
 use super::vault::{KEY_BYTES, Vault};
 use super::writer::Writer;
@@ -245,7 +245,7 @@ impl Writer {
         let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
         for partition in self.shelf.open_partitions() {
             let snapshot = self.shelf.snapshot(&partition)?;
-            let mut from = vec![0; 40];
+            let mut from = Key::new();
             loop {
                 let mut found = None;
                 snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::draft::Changes;
 use super::snapshot::Way;
-use super::tables::{TABLES, Table};
+use super::tables::{Key, TABLES, Table};
 
 /// Each layer is one more place to look for a row.
 const LAYERS_MAX: usize = 8;
@@ -123,16 +123,16 @@ impl View {
     }
 }
 
-type Entry<'a> = (&'a Vec<u8>, &'a Option<Vec<u8>>);
+type Entry<'a> = (&'a Key, &'a Option<Vec<u8>>);
 
 /// One layer's changes, the next one at hand.
 struct Source<'a> {
     head: Option<Entry<'a>>,
-    rest: Range<'a, Vec<u8>, Option<Vec<u8>>>,
+    rest: Range<'a, Key, Option<Vec<u8>>>,
 }
 
 impl<'a> Source<'a> {
-    fn new(rest: Range<'a, Vec<u8>, Option<Vec<u8>>>, way: Way) -> Source<'a> {
+    fn new(rest: Range<'a, Key, Option<Vec<u8>>>, way: Way) -> Source<'a> {
         let mut source = Source { head: None, rest };
         source.step(way);
         source
@@ -179,7 +179,8 @@ mod tests {
 
     fn layer(changes: &[(u8, Option<u8>)]) -> Layer {
         let mut layer: Layer = std::array::from_fn(|_| Changes::new());
-        layer[Table::Due as usize] = changes.iter().map(|(key, value)| (vec![*key], value.map(|v| vec![v]))).collect();
+        layer[Table::Due as usize] =
+            changes.iter().map(|(key, value)| (Key::from_slice(&[*key]), value.map(|v| vec![v]))).collect();
         layer
     }
 

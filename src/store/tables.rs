@@ -35,6 +35,7 @@
 //! ```
 
 use redb::TableDefinition;
+use smallvec::SmallVec;
 
 use crate::model::Time;
 use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
@@ -181,24 +182,38 @@ impl Table {
     }
 }
 
+/// A key as memory keeps it: that of every table of deliveries without an allocation of its own.
+pub type Key = SmallVec<[u8; 40]>;
+
+fn joined<const N: usize>(parts: [&[u8]; N]) -> Key {
+    let mut key = Key::new();
+    parts.into_iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
 /// One id.
-pub fn one<K>(id: Id<K>) -> Vec<u8> {
-    id.as_bytes().to_vec()
+pub fn one<K>(id: Id<K>) -> Key {
+    Key::from_slice(id.as_bytes())
+}
+
+/// A partition, by its first id.
+pub fn partition(first: u128) -> Key {
+    Key::from_slice(&first.to_be_bytes())
 }
 
 /// Two ids, such as a webhook and one of its deliveries.
-pub fn pair<A, B>(first: Id<A>, second: Id<B>) -> Vec<u8> {
-    [first.as_bytes().as_slice(), second.as_bytes()].concat()
+pub fn pair<A, B>(first: Id<A>, second: Id<B>) -> Key {
+    joined([first.as_bytes().as_slice(), second.as_bytes()])
 }
 
 /// A chunk of an event's data.
-pub fn chunk(event: EventId, number: u16) -> Vec<u8> {
-    [event.as_bytes().as_slice(), &number.to_be_bytes()].concat()
+pub fn chunk(event: EventId, number: u16) -> Key {
+    joined([event.as_bytes().as_slice(), &number.to_be_bytes()])
 }
 
 /// A due entry: by webhook first, so that what waits for one never stands before another's.
-pub fn due(webhook: WebhookId, at: Time, delivery: DeliveryId) -> Vec<u8> {
-    [webhook.as_bytes().as_slice(), &at.0.max(0).to_be_bytes(), delivery.as_bytes()].concat()
+pub fn due(webhook: WebhookId, at: Time, delivery: DeliveryId) -> Key {
+    joined([webhook.as_bytes().as_slice(), &at.0.max(0).to_be_bytes(), delivery.as_bytes()])
 }
 
 /// The due time and delivery of a due entry's key.
@@ -209,8 +224,8 @@ pub fn read_due(key: &[u8]) -> Option<(WebhookId, Time, DeliveryId)> {
 }
 
 /// When a delivery ends by itself.
-pub fn end(at: Time, delivery: DeliveryId) -> Vec<u8> {
-    [at.0.max(0).to_be_bytes().as_slice(), delivery.as_bytes()].concat()
+pub fn end(at: Time, delivery: DeliveryId) -> Key {
+    joined([at.0.max(0).to_be_bytes().as_slice(), delivery.as_bytes()])
 }
 
 /// The time and delivery of an end's key.
@@ -220,8 +235,8 @@ pub fn read_end(key: &[u8]) -> Option<(Time, DeliveryId)> {
 }
 
 /// A place in an ordered queue: one queue for each webhook and key.
-pub fn queue(webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Vec<u8> {
-    [webhook.as_bytes().as_slice(), &key_hash.to_be_bytes(), delivery.as_bytes()].concat()
+pub fn queue(webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Key {
+    joined([webhook.as_bytes().as_slice(), &key_hash.to_be_bytes(), delivery.as_bytes()])
 }
 
 /// The parts of a queue's key.
@@ -232,8 +247,8 @@ pub fn read_queue(key: &[u8]) -> Option<(WebhookId, u64, DeliveryId)> {
 }
 
 /// Figures of a webhook: hour 0 holds the sums.
-pub fn figures(webhook: WebhookId, hour: u32) -> Vec<u8> {
-    [webhook.as_bytes().as_slice(), &hour.to_be_bytes()].concat()
+pub fn figures(webhook: WebhookId, hour: u32) -> Key {
+    joined([webhook.as_bytes().as_slice(), &hour.to_be_bytes()])
 }
 
 /// The last id of a composite key.

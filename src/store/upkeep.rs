@@ -20,7 +20,7 @@ use super::figures::SumsRow;
 use super::row;
 use super::shelf::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, Shelf};
 use super::snapshot::{Next, Snapshot, Way};
-use super::tables::{self, Table};
+use super::tables::{self, Key, Table};
 use super::writer::{Batch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the old one.
@@ -95,10 +95,10 @@ impl Writer {
         };
         let old = self.shelf.partition(self.active);
         let mut draft = Draft::over(state);
-        draft.put(Table::Partitions, first.to_be_bytes().to_vec(), &new.row());
+        draft.put(Table::Partitions, tables::partition(first), &new.row());
         let sealed = old.map(|old| (PartitionRow { sealed: true, ..old.row() }, old));
         if let Some((row, old)) = &sealed {
-            draft.put(Table::Partitions, old.first.to_be_bytes().to_vec(), row);
+            draft.put(Table::Partitions, tables::partition(old.first), row);
         }
         self.commit_state(draft)?;
         if let Some((row, old)) = sealed {
@@ -185,7 +185,7 @@ impl Writer {
             add_total(&mut draft, owner, |totals| totals.add(&figures.sums))?;
             self.keep_state(&mut draft, owner, figures.state)?;
         }
-        draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
+        draft.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
         self.commit_state(draft)?;
         partition.set_row(row);
@@ -213,7 +213,7 @@ impl Writer {
             add_total(&mut draft, owner, |totals| totals.subtract(&figures.sums))?;
             taken.push((owner, figures.sums));
         }
-        draft.put(Table::Partitions, partition.first.to_be_bytes().to_vec(), &row);
+        draft.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
         self.commit_state(draft)?;
         self.tell_backup(partition.first, taken);
@@ -260,7 +260,7 @@ impl Writer {
                 }
             }
         }
-        draft.remove(Table::Partitions, partition.first.to_be_bytes().to_vec());
+        draft.remove(Table::Partitions, tables::partition(partition.first));
         self.commit_state(draft)?;
         self.shelf.take_partition(partition.first);
         self.figures.remove(&partition.first);
@@ -336,7 +336,7 @@ impl Writer {
             Way::Up,
             |key, value| {
                 if row::decode::<super::apply::AnswerRow>(value).is_none_or(|answer| answer.at <= horizon) {
-                    old.push(key.to_vec());
+                    old.push(Key::from_slice(key));
                 }
                 Ok(if old.len() < SLICE { Next::Go } else { Next::Stop })
             },
@@ -369,7 +369,7 @@ fn add_total(draft: &mut Draft, owner: Id<Webhook>, change: impl FnOnce(&mut Sum
 /// The sums of every webhook and job in a partition.
 pub(super) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>> {
     let mut all = Vec::new();
-    let mut from = vec![0; 20];
+    let mut from = Key::new();
     loop {
         let mut found = None;
         snapshot.scan(

@@ -25,7 +25,7 @@ use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Journal};
 use super::registry::Registry;
 use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
 use super::space::Space;
-use super::tables::Table;
+use super::tables::{Key, Table};
 
 /// Lines of the audit that wait for the disk.
 const NOTES_MAX: usize = 10_000;
@@ -368,7 +368,7 @@ impl Writer {
     /// Makes redb's own what the active partition holds, and `draft`, and lets the journal begin anew.
     fn commit_all(&mut self, first: u128, file: &Arc<File>, mut draft: Draft) -> Result<()> {
         let epoch = self.journal.epoch();
-        draft.put(Table::Meta, EPOCH_KEY.to_vec(), &epoch);
+        draft.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
         file.commit(draft)?;
         self.journal.restart(first, epoch);
         Ok(())

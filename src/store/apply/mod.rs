@@ -31,7 +31,7 @@ use super::figures::FigureCache;
 use super::registry::Registry;
 use super::row;
 use super::shelf::Shelf;
-use super::tables::{self, Table};
+use super::tables::{self, Key, Table};
 
 /// Seconds that an answer with a secret in it is kept.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
@@ -208,7 +208,7 @@ impl OnPartition<'_> {
 
     fn keep(&mut self, keep: &Keep, receipt: &Receipt) {
         let row = answer_row(self.shelf, keep, receipt, self.draw.now, self.draw.nonce());
-        self.draft.put(Table::Answers, keep.key.to_vec(), &row);
+        self.draft.put(Table::Answers, Key::from_slice(&keep.key), &row);
     }
 
     /// Everything that is left to be written before the commit.

@@ -16,7 +16,7 @@ use super::super::effects::Effects;
 use super::super::job::{Job, JobId, JobSpec, JobStatus};
 use super::super::registry::Registry;
 use super::super::shelf::Shelf;
-use super::super::tables::{self, Table};
+use super::super::tables::{self, Key, Table};
 use super::audit::About;
 use super::deliveries::conflict;
 use super::{AnswerRow, Draw, Judged, answer_row, judge_kept, notice};
@@ -51,7 +51,7 @@ impl OnState<'_> {
         let receipt = self.run(order)?;
         if let Some(keep) = &order.keep {
             let row = answer_row(self.shelf, keep, &receipt, self.draw.now, self.draw.nonce());
-            self.draft.put(Table::StateAnswers, keep.key.to_vec(), &row);
+            self.draft.put(Table::StateAnswers, Key::from_slice(&keep.key), &row);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }

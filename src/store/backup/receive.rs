@@ -97,7 +97,7 @@ impl Copy {
         }
         let bytes = key_bytes + value_bytes;
         self.bytes += bytes;
-        self.rows.insert(key, Some(value));
+        self.rows.insert(key.into(), Some(value));
         Ok(bytes as u64)
     }
 

@@ -13,7 +13,7 @@ use super::super::file::{Access, File, io};
 use super::super::journal;
 use super::super::recent::Layer;
 use super::super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, Partition, PartitionRow, STATE_FILE, first_of};
-use super::super::tables::{PARTITION_TABLES, Table};
+use super::super::tables::{Key, PARTITION_TABLES, Table};
 use super::Record;
 
 /// What is gathered before it is written, in bytes.
@@ -52,7 +52,7 @@ impl<'a> Replay<'a> {
         let layer = self.gathered.entry(file).or_default();
         for (table, changes) in changes {
             let bytes =
-                |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| ROW_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
+                |(key, value): (&Key, &Option<Vec<u8>>)| ROW_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
             self.bytes += changes.iter().map(bytes).sum::<usize>();
             layer[table as usize].extend(changes);
         }

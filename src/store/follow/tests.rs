@@ -9,7 +9,7 @@ use super::super::backup::tests::{Meddler, Rows, all_rows, opened_again, publish
 use super::super::backup::{Received, receive};
 use super::super::journal::EPOCH_KEY;
 use super::super::snapshot::Next;
-use super::super::tables::Table;
+use super::super::tables::{Key, Table};
 use super::super::verify::tests::{NOW, apply, finished, store};
 use super::super::{Command, Opened, Order, RealDisk};
 use super::log::{Log, Outline, Writer};
@@ -35,7 +35,7 @@ fn record(number: u64) -> Vec<u8> {
     bytes.extend_from_slice(&point(number).at.0.to_le_bytes());
     bytes.extend_from_slice(&10_u16.to_le_bytes());
     bytes.extend_from_slice(b"state.redb");
-    let changes = [(vec![number as u8], Some(vec![7; 100]))].into();
+    let changes = [(Key::from_slice(&[number as u8]), Some(vec![7; 100]))].into();
     journal::encode_changes(&[(Table::Totals, &changes)], &mut bytes);
     bytes
 }
@@ -162,7 +162,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     while opened.store.followers().cut == 0 {
         let (base, number) = (opened.store.shelf.state().unwrap().snapshot().unwrap(), following.begun() + 1);
         let mut draft = Draft::over(base);
-        draft.set(Table::Totals, vec![1], Some(vec![0; 10 << 20]));
+        draft.set(Table::Totals, Key::from_slice(&[1]), Some(vec![0; 10 << 20]));
         let begun = following.begin("state.redb", NOW, &draft);
         following.end(begun, true);
         let records = taken(&other);
@@ -367,7 +367,7 @@ fn a_segment_that_is_missing_or_another_logs_is_damage() {
         bytes.extend_from_slice(&point(number).at.0.to_le_bytes());
         bytes.extend_from_slice(&10_u16.to_le_bytes());
         bytes.extend_from_slice(b"state.redb");
-        let changes = [(vec![1], Some(vec![7; 30 << 20]))].into();
+        let changes = [(Key::from_slice(&[1]), Some(vec![7; 30 << 20]))].into();
         journal::encode_changes(&[(Table::Totals, &changes)], &mut bytes);
         bytes
     };

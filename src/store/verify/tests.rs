@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::dedup::Kind;
 use super::super::draft::Draft;
 use super::super::snapshot::{Next, Way};
-use super::super::tables::{PARTITION_TABLES, Table};
+use super::super::tables::{Key, PARTITION_TABLES, Table};
 use super::super::{
     Applied, Caller, Command, Finished, Keep, NewEvent, NewKey, Opened, Options, Order, Reach, RealDisk, Receipt,
 };
@@ -170,7 +170,7 @@ fn with_change(opened: &Opened, table: Table, key: &[u8], value: Option<&[u8]>) 
     let file = opened.store.shelf.read(&partition).unwrap();
     let set = |value: Option<&[u8]>| {
         let mut draft = Draft::over(file.snapshot().unwrap());
-        draft.set(table, key.to_vec(), value.map(<[u8]>::to_vec));
+        draft.set(table, Key::from_slice(key), value.map(<[u8]>::to_vec));
         file.commit(draft).unwrap();
     };
     let before = rows(opened, table).into_iter().find(|(other, _)| other == key).map(|(_, value)| value);
