@@ -180,7 +180,13 @@ impl Courier {
     }
 }
 
-fn blank(dispatch: &Dispatch, webhook: &Webhook, attempt_id: Option<AttemptId>, started_at: Time) -> Finished {
+/// An attempt of which nothing has come yet.
+pub(super) fn blank(
+    dispatch: &Dispatch,
+    webhook: &Webhook,
+    attempt_id: Option<AttemptId>,
+    started_at: Time,
+) -> Finished {
     Finished {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,

@@ -80,39 +80,15 @@ impl Unwritten {
 
 #[cfg(test)]
 mod tests {
+    use super::super::courier::blank;
+    use super::super::scheduler::fixture::{dispatch, webhook};
     use super::*;
-    use crate::model::attempt::{Outcome, Timings, Trigger};
-    use crate::model::webhook::{ContentType, FieldSet, Method};
     use crate::model::{EventId, Time, WebhookId};
-    use crate::store::Finished;
 
     fn outcome(delivery: u128, body_bytes: usize) -> Order {
-        Order::internal(Command::Record(Box::new(Finished {
-            event_id: EventId::MIN,
-            delivery_id: DeliveryId::from_u128(delivery),
-            attempt_id: None,
-            number: 1,
-            trigger: Trigger::Event,
-            url: "https://hooks.example.com/in".to_owned(),
-            method: Method::Post,
-            field_set: FieldSet::Standard,
-            content_type: ContentType::Json,
-            include_html: false,
-            signed_at: 0,
-            started_at: Time::ZERO,
-            finished_at: Time::ZERO,
-            success: true,
-            outcome: Outcome::Success,
-            status_code: Some(200),
-            error: None,
-            response_time_ms: Some(1),
-            remote_addr: None,
-            request_headers: Default::default(),
-            response_headers: Default::default(),
-            response_body: Some("x".repeat(body_bytes)),
-            timings: Timings::default(),
-            hold_until: None,
-        })))
+        let mut finished = blank(&dispatch(delivery, Time::ZERO), &webhook(|_| {}), None, Time::ZERO);
+        finished.response_body = Some("x".repeat(body_bytes));
+        Order::internal(Command::Record(Box::new(finished)))
     }
 
     fn release() -> Order {

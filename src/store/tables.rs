@@ -182,7 +182,7 @@ impl Table {
     }
 }
 
-/// A key as memory keeps it: that of every table of deliveries without an allocation of its own.
+/// A key as memory keeps it. One that is made of ids and times has 40 bytes at most, and needs no allocation.
 pub type Key = SmallVec<[u8; 40]>;
 
 fn joined<const N: usize>(parts: [&[u8]; N]) -> Key {

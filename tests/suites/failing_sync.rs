@@ -1,5 +1,5 @@
-//! A disk whose syncs fail, for some files of a process: loaded into it before its own libraries (`LD_PRELOAD`), it takes the place
-//! of `fdatasync` (POSIX). While the file that FAILING_SYNC_ORDER names is there, a sync of a file whose path begins with
+//! A disk whose syncs fail, for some files of a process: loaded into it before its own libraries (`LD_PRELOAD`), it takes
+//! the place of `fdatasync` (POSIX). While the file that FAILING_SYNC_ORDER names is there, a sync of a file whose path begins with
 //! what that file says answers EIO and does nothing; every other sync is done.
 //!
 //! By path and not by descriptor: which number a file is opened at depends on what else is open at that moment.

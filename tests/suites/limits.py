@@ -29,6 +29,7 @@ FULL_LINES_MAX = 30
 # After there is space again.
 RESUMES_WITHIN_S = 10
 EXIT_STORAGE = 74
+# A large event, and what is more than the journal holds without a checkpoint.
 FILL = 200_000
 CHECKPOINT_BYTES_MAX = 64 << 20
 
@@ -297,7 +298,7 @@ def fill_and_free(daemon, receiver, folder, floor):
 
 
 def failing_sync(folder):
-    """The library that makes syncs of one file fail (failing_sync.rs)."""
+    """The library that makes syncs of some files fail (failing_sync.rs)."""
     library = os.path.join(folder, "failing_sync.so")
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "failing_sync.rs")
     subprocess.run(["rustc", "--edition", "2024", "--crate-type", "cdylib", "-o", library, source], check=True)

@@ -3,7 +3,7 @@
 //! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 mod lane;
 mod lanes;
 

@@ -159,7 +159,7 @@ fn known(yes: bool, what: &str) -> std::result::Result<(), String> {
 fn check_list(walk: &mut Walk<'_>, view: &View) {
     let newest = view.partitions.keys().next_back().copied();
     for (&first, row) in &view.partitions {
-        let key = first.to_be_bytes();
+        let key = tables::partition(first);
         if row.sealed == (Some(first) == newest) {
             walk.problem(Table::Partitions, &key, "the newest partition is the one that is not sealed");
         }
