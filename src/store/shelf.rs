@@ -344,16 +344,22 @@ impl Shelf {
     }
 
     fn close_oldest_quiet(&self, opened: u128) {
-        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        quiet.retain(|first| *first != opened);
-        quiet.push_back(opened);
-        while quiet.len() > QUIET_FILES_MAX {
-            let Some(oldest) = quiet.pop_front().and_then(|first| self.partition(first)) else { continue };
-            let mut slot = oldest.file.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(&*slot, Some((Access::Read, _))) {
-                // The last reader closes it.
-                *slot = None;
-            }
+        let oldest = {
+            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            quiet.retain(|first| *first != opened);
+            quiet.push_back(opened);
+            let too_many = quiet.len().saturating_sub(QUIET_FILES_MAX);
+            quiet.drain(..too_many).collect::<Vec<_>>()
+        };
+        oldest.into_iter().filter_map(|first| self.partition(first)).for_each(|partition| self.close_quiet(&partition));
+    }
+
+    /// Lets go of a file that is open for reading only: the last reader closes it.
+    pub(super) fn close_quiet(&self, partition: &Partition) {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).retain(|first| *first != partition.first);
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*slot, Some((Access::Read, _))) {
+            *slot = None;
         }
     }
 

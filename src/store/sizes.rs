@@ -51,7 +51,7 @@ impl Store {
         self.shelf.discard(dropped)
     }
 
-    /// Measures one quiet partition that was not measured yet; false: there is none. Reads all of its file.
+    /// Measures one quiet partition that was not measured yet; false: there is none. Reads all of its file, and closes it.
     pub fn measure_one(&self) -> Result<bool> {
         let quiet = |p: &std::sync::Arc<Partition>| p.row().counted && p.dead_bytes().is_none();
         let Some(partition) = self.shelf.partitions().into_iter().find(quiet) else { return Ok(false) };
@@ -59,6 +59,27 @@ impl Store {
         let live = PARTITION_TABLES.iter().map(|table| snapshot.live_bytes(*table)).sum::<Result<u64>>()?;
         let file = self.shelf.disk.taken_bytes(&partition.file_name()).unwrap_or(0);
         partition.set_dead_bytes(Some(file.saturating_sub(live)));
+        drop(snapshot);
+        // What redb has cached of all those pages is of no use to anybody, and one partition comes after the other.
+        self.shelf.close_quiet(&partition);
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backup::tests::store_with_quiet_partition;
+
+    #[test]
+    fn a_measured_partition_is_not_left_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let (opened, _) = store_with_quiet_partition(&folder);
+        let partitions = opened.store.shelf.partitions();
+        let counted = partitions.iter().find(|partition| partition.row().counted).unwrap();
+        assert!(opened.store.measure_one().unwrap());
+        assert!(counted.dead_bytes().is_some() && counted.opened().is_none());
+        let _reader = opened.store.shelf.snapshot(counted).unwrap();
+        assert!(!opened.store.measure_one().unwrap(), "each is measured once");
+        assert!(counted.opened().is_some());
     }
 }
