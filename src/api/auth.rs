@@ -49,7 +49,7 @@ impl Principal {
         Caller {
             key: self.key.id,
             reach: self.reach,
-            remote_addr: self.remote.map(|addr| addr.ip().to_string()),
+            remote_addr: self.remote.map(|addr| addr.ip()),
             request_id: self.request_id.clone(),
         }
     }

@@ -14,6 +14,12 @@ use super::native::problem;
 /// Of a request id that is taken over from the caller; a longer one is replaced.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
+/// What most answers fit in, so that their buffer does not grow piece by piece.
+const JSON_BYTES: usize = 512;
+
+/// A name of the caller's for its request, or ours.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What was asked.
 #[derive(Clone)]
 pub struct Call {
@@ -84,7 +90,9 @@ impl Reply {
 
     /// `value` as JSON. The views of this API always serialise: they have string keys and no failing parts.
     pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        Self::new(status, "application/json", serde_json::to_vec(value).expect("a view serialises"))
+        let mut body = Vec::with_capacity(JSON_BYTES);
+        serde_json::to_writer(&mut body, value).expect("a view serialises");
+        Self::new(status, "application/json", body)
     }
 
     /// An error in the native form (RFC 9457, api.md section 2). `code` is stable, `detail` is for people.
@@ -101,7 +109,7 @@ impl Reply {
 
 /// The caller's own request id, if it may be shown and logged as it is: visible ASCII of bounded length.
 pub fn request_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
     let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then_some(id)
 }

@@ -1,5 +1,7 @@
 //! Which bodies a route takes: media type and size, judged by the head before the body is read.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, header};
 
 use super::context::ApiSettings;
@@ -67,7 +69,7 @@ impl Body {
 
 fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Fault> {
     match media_type(headers)? {
-        Some(given) if accepted.contains(&given.as_str()) => Ok(()),
+        Some(given) if accepted.contains(&&*given) => Ok(()),
         _ => Err(wanted(accepted)),
     }
 }
@@ -79,7 +81,7 @@ pub fn wanted(accepted: &[&str]) -> Fault {
 
 /// The request's media type in lower case, without parameters; none where the header is missing. 415 for one that is
 /// malformed, given twice, or in another charset than UTF-8.
-pub fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+pub fn media_type(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Fault> {
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(value) = given.next() else {
         return Ok(None);
@@ -90,7 +92,7 @@ pub fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
     }
     let text = value.to_str().map_err(|_| malformed())?;
     let mut parts = text.split(';');
-    let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = parts.next().unwrap_or_default().trim();
     for parameter in parts.filter(|part| !part.trim().is_empty()) {
         let (name, value) = parameter.split_once('=').ok_or_else(malformed)?;
         let is_utf8 = value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8");
@@ -98,7 +100,8 @@ pub fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
             return Err(Fault::unsupported("charset", "bodies are taken in UTF-8 only"));
         }
     }
-    Ok(Some(essence))
+    let is_lower = !essence.bytes().any(|byte| byte.is_ascii_uppercase());
+    Ok(Some(if is_lower { essence.into() } else { essence.to_ascii_lowercase().into() }))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
@@ -13,11 +13,9 @@ use super::body::Pieces;
 use super::refusal::Refusal;
 use super::watch::{Phase, Watch};
 use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
-use crate::api::call::{self, Call, Reply};
+use crate::api::call::{self, Call, Reply, X_REQUEST_ID};
 use crate::api::origin::{self, Reach};
 use crate::engine::network::Peer;
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Who asks, and by which way.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ impl Reach {
 pub struct Caller {
     pub key: KeyId,
     pub reach: Reach,
-    pub remote_addr: Option<String>,
+    pub remote_addr: Option<IpAddr>,
     pub request_id: String,
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
 use crate::api::ask::strict;
@@ -31,7 +31,7 @@ use super::publish::{
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";
 /// What a request of binary mode cannot be without; no other request has it.
-const VERSION_HEADER: &str = "ce-specversion";
+const VERSION_HEADER: HeaderName = HeaderName::from_static("ce-specversion");
 /// The attributes that the specification itself types as strings, URIs or times: no numbers there.
 const TEXTS: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype"];
 
@@ -48,7 +48,8 @@ pub enum Mode {
 
 /// Which mode a request is in, by its head; 415 for a body that is none of them.
 pub fn mode(headers: &HeaderMap) -> Result<Mode, Fault> {
-    let media_type = match headers.contains_key(VERSION_HEADER) {
+    let is_binary = headers.contains_key(VERSION_HEADER);
+    let media_type = match is_binary {
         true => media::media_type(headers).or_else(|_| Ok::<_, Fault>(None))?,
         false => media::media_type(headers)?,
     };
@@ -56,7 +57,7 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode, Fault> {
         Some(STRUCTURED) => Ok(Mode::Structured),
         Some(BATCHED) => Ok(Mode::Batched),
         Some(other) if other.starts_with("application/cloudevents") => Err(media::wanted(&[STRUCTURED, BATCHED])),
-        _ if headers.contains_key(VERSION_HEADER) => Ok(Mode::Binary),
+        _ if is_binary => Ok(Mode::Binary),
         Some("application/json") => Ok(Mode::Native),
         _ => Err(media::wanted(&["application/json", STRUCTURED, BATCHED])),
     }
@@ -141,14 +142,12 @@ fn read_binary(call: &Call, traceparent: Option<String>) -> Result<NewEvent, Fau
         }
     }
     let media_type = match call.headers.contains_key(http::header::CONTENT_TYPE) {
-        true => {
-            media::media_type(&call.headers).ok().flatten().unwrap_or_else(|| "application/octet-stream".to_owned())
-        }
-        false => "application/json".to_owned(),
+        true => media::media_type(&call.headers).ok().flatten().unwrap_or("application/octet-stream".into()),
+        false => "application/json".into(),
     };
     let data = binary_data(&media_type, &call.body)?;
     if media_type != "application/json" {
-        attributes.insert("datacontenttype".to_owned(), media_type);
+        attributes.insert("datacontenttype".to_owned(), media_type.into_owned());
     }
     let mut mistakes = Vec::new();
     let event = assemble(attributes, data, traceparent, |name, detail| mistakes.push(format!("ce-{name} {detail}")));

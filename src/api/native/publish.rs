@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -36,6 +36,8 @@ pub const CHANNEL_CHARS_MAX: usize = 128;
 pub const METADATA_ENTRIES_MAX: usize = 50;
 pub const METADATA_NAME_CHARS_MAX: usize = 128;
 pub const METADATA_VALUE_CHARS_MAX: usize = 1_024;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Where the app that a request names is looked for.
 pub struct Place<'a> {
@@ -212,7 +214,7 @@ fn metadata(object: &mut Object<'_>, flaws: &mut Flaws) -> BTreeMap<String, Stri
 
 /// The `traceparent` header if it is one (W3C Trace Context section 3.2); what is malformed is left out, as there asked.
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let mut given = headers.get_all("traceparent").iter();
+    let mut given = headers.get_all(TRACEPARENT).iter();
     let (first, second) = (given.next()?, given.next());
     if second.is_some() {
         return None;

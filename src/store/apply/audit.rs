@@ -33,7 +33,7 @@ impl OnState<'_> {
             key_id: by.map(|by| by.key),
             action: action.to_owned(),
             target: target.to_owned(),
-            remote_addr: by.and_then(|by| by.remote_addr.clone()),
+            remote_addr: by.and_then(|by| by.remote_addr).map(|addr| addr.to_string()),
             request_id: by.map(|by| by.request_id.clone()),
             changes: Some(changes.to_string()),
             app_id: about.app,
