@@ -1,8 +1,13 @@
-//! Has this `event_id` or `Idempotency-Key` been seen? A fingerprint in memory says where to look; the row decides.
+//! Has this `event_id` or `Idempotency-Key` been seen? Fingerprints in memory say where to look; the rows decide.
 //!
-//! Invariant: a fingerprint is only a hint. Whoever finds one reads the event's row and compares what it stands for.
+//! The newest fingerprints are in a map, with the id that each was committed under. When there are many, they become a
+//! **run**: eight bytes each, half of the fingerprint and the number of the block of ids that it is in. Runs of one size
+//! become one of twice that size, up to a limit, so that neither learning nor forgetting ever takes long.
+//!
+//! Invariants: a trace is only a hint; whoever finds one reads the rows it leads to and compares what they stand for. Ids are
+//! learned in rising order, commit by commit: each run's ids lie after those of the run before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use ring::digest::{Context, SHA256};
 
@@ -11,6 +16,14 @@ use crate::model::id::{AppId, EventId};
 
 /// The first eight bytes of a SHA-256.
 pub type Fingerprint = u64;
+
+/// Fingerprints in the map, before they become a run: what fits in one with 65,536 places. Tests of this crate have small
+/// ones, so that all of them meet runs.
+pub(super) const YOUNG_MAX: usize = if cfg!(test) { 7 << 6 } else { 7 << 13 };
+/// Fingerprints of a run at the most: two of half that size take some milliseconds to become one.
+const RUN_MAX: usize = 20 * YOUNG_MAX;
+/// Ids of one block: so many rows are read where a trace is followed.
+const BLOCK_IDS: usize = 64;
 
 /// What an event is remembered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,32 +55,243 @@ fn head(bytes: &[u8]) -> u64 {
     bytes.first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
-/// Fingerprints of the idempotency window, by partition, so that a partition's go with it.
+/// Where what has a fingerprint may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// Under this id.
+    At(EventId),
+    /// Under one of these ids, both ends included.
+    Within(EventId, EventId),
+}
+
+/// Fingerprints of the idempotency window.
 #[derive(Debug, Default)]
 pub struct Dedup {
-    seen: HashMap<Fingerprint, EventId>,
+    young: HashMap<Fingerprint, EventId>,
+    /// Oldest first.
+    runs: VecDeque<Run>,
+    newest: Option<EventId>,
 }
 
 impl Dedup {
-    pub fn find(&self, fingerprint: Fingerprint) -> Option<EventId> {
-        self.seen.get(&fingerprint).copied()
+    /// Where something with this fingerprint may be, newest first.
+    pub fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Trace> {
+        let young = self.young.get(&fingerprint).map(|id| Trace::At(*id));
+        young.into_iter().chain(self.runs.iter().rev().flat_map(move |run| run.find(fingerprint)))
     }
 
-    pub fn learn(&mut self, fingerprint: Fingerprint, event: EventId) {
-        self.seen.insert(fingerprint, event);
+    /// Takes in all that a commit has added. Its ids are greater than `newest`.
+    pub fn learn(&mut self, committed: impl Iterator<Item = (Fingerprint, EventId)>) {
+        for (fingerprint, id) in committed {
+            self.young.insert(fingerprint, id);
+            self.newest = self.newest.max(Some(id));
+        }
+        if self.young.len() >= YOUNG_MAX {
+            self.settle();
+        }
     }
 
-    /// Forgets what was received before `horizon`.
+    /// The same for what is read at a start, in rising order: `YOUNG_MAX` and more at once become a run directly.
+    pub fn learn_read(&mut self, read: Vec<(Fingerprint, EventId)>) {
+        if read.len() < YOUNG_MAX {
+            return self.learn(read.into_iter());
+        }
+        self.settle();
+        self.newest = self.newest.max(read.last().map(|(_, id)| *id));
+        self.push_run(Run::of(read));
+    }
+
+    fn settle(&mut self) {
+        if !self.young.is_empty() {
+            let young = self.young.drain().collect();
+            self.push_run(Run::of(young));
+        }
+    }
+
+    /// The greatest id that was learned.
+    pub fn newest(&self) -> Option<EventId> {
+        self.newest
+    }
+
+    /// Runs grow like the digits of a binary number that is counted up: each is made of two of about half its size.
+    fn push_run(&mut self, run: Run) {
+        self.runs.push_back(run);
+        while let [.., before, last] = self.runs.make_contiguous()
+            && before.entries.len() / 4 * 3 <= last.entries.len()
+            && before.entries.len() + last.entries.len() <= RUN_MAX
+        {
+            let joined = self.runs.pop_back().zip(self.runs.pop_back()).map(|(last, before)| before.joined(last));
+            self.runs.extend(joined);
+        }
+    }
+
+    /// Forgets what was received before `horizon`; of a run, all of it or nothing.
     pub fn forget_before(&mut self, horizon: Time) {
-        self.seen.retain(|_, event| event.time() >= horizon);
-        self.seen.shrink_to_fit();
+        while self.runs.front().is_some_and(|run| run.last.time() < horizon) {
+            self.runs.pop_front();
+        }
+        self.young.retain(|_, event| event.time() >= horizon);
+        self.young.shrink_to_fit();
+    }
+}
+
+/// Fingerprints that are not learned any more.
+#[derive(Debug)]
+struct Run {
+    /// Of each, the first half of the fingerprint and the number of its block, in order.
+    entries: Vec<u64>,
+    /// The first id of each block.
+    blocks: Vec<EventId>,
+    last: EventId,
+}
+
+impl Run {
+    fn of(mut learned: Vec<(Fingerprint, EventId)>) -> Run {
+        learned.sort_unstable_by_key(|(_, id)| id.as_u128());
+        let blocks: Vec<EventId> = learned.chunks(BLOCK_IDS).map(|block| block[0].1).collect();
+        let last = learned.last().map_or(EventId::MIN, |(_, id)| *id);
+        let numbered = learned.chunks(BLOCK_IDS).enumerate();
+        let mut entries: Vec<u64> =
+            numbered.flat_map(|(number, block)| block.iter().map(move |(print, _)| entry(*print, number))).collect();
+        entries.sort_unstable();
+        Run { entries, blocks, last }
     }
 
-    pub fn len(&self) -> usize {
-        self.seen.len()
+    /// This run and the next one.
+    fn joined(mut self, next: Run) -> Run {
+        let shift = self.blocks.len() as u64;
+        let mut entries = Vec::with_capacity(self.entries.len() + next.entries.len());
+        let (mut own, mut other) =
+            (self.entries.into_iter().peekable(), next.entries.into_iter().map(|e| e + shift).peekable());
+        while let (Some(a), Some(b)) = (own.peek(), other.peek()) {
+            entries.extend(if a <= b { own.next() } else { other.next() });
+        }
+        entries.extend(own.chain(other));
+        self.blocks.extend(next.blocks);
+        Run { entries, blocks: self.blocks, last: next.last }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
+    /// The newest first.
+    fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Trace> {
+        let (least, most) = (entry(fingerprint, 0), entry(fingerprint, u32::MAX as usize));
+        let start = self.place_of(least);
+        let same = self.entries[start..].iter().take_while(move |entry| **entry <= most).count();
+        self.entries[start..start + same].iter().rev().map(|entry| self.block(*entry as u32 as usize))
+    }
+
+    /// How many entries lie before `sought`. Fingerprints are spread evenly, so it is looked for about where it must be.
+    fn place_of(&self, sought: u64) -> usize {
+        let len = self.entries.len();
+        let guess = ((u128::from(sought) * len as u128) >> 64) as usize;
+        let (mut low, mut high, mut step) = (guess, guess, BLOCK_IDS);
+        while low > 0 && self.entries[low - 1] >= sought {
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while high < len && self.entries[high] < sought {
+            high = (high + step).min(len);
+            step *= 2;
+        }
+        low + self.entries[low..high].partition_point(|entry| *entry < sought)
+    }
+
+    fn block(&self, number: usize) -> Trace {
+        let end = self.blocks.get(number + 1).copied().unwrap_or(self.last);
+        Trace::Within(self.blocks[number], end)
+    }
+}
+
+fn entry(fingerprint: Fingerprint, block: usize) -> u64 {
+    fingerprint >> 32 << 32 | block as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Evenly spread, and the same every time.
+    fn print(number: u64) -> Fingerprint {
+        head(ring::digest::digest(&SHA256, &number.to_be_bytes()).as_ref())
+    }
+
+    fn id(number: u64) -> EventId {
+        EventId::from_u128(EventId::floor(Time(number as i64)).as_u128() + 5)
+    }
+
+    fn learned(numbers: std::ops::Range<u64>) -> Dedup {
+        let mut dedup = Dedup::default();
+        for commit in numbers.clone().collect::<Vec<_>>().chunks(64) {
+            // Within a commit the order is nobody's.
+            dedup.learn(commit.iter().rev().map(|number| (print(*number), id(*number))));
+        }
+        assert_eq!(dedup.newest(), Some(id(numbers.end - 1)));
+        dedup
+    }
+
+    fn leads_to(dedup: &Dedup, number: u64) -> bool {
+        dedup.find(print(number)).any(|trace| match trace {
+            Trace::At(at) => at == id(number),
+            Trace::Within(first, last) => (first..=last).contains(&id(number)),
+        })
+    }
+
+    #[test]
+    fn whatever_was_learned_is_found_and_hardly_anything_else() {
+        let many = 5 * YOUNG_MAX as u64 + 100;
+        let dedup = learned(0..many);
+        assert_eq!(dedup.runs.len(), 2, "four runs are one by now");
+        assert!((0..many).all(|number| leads_to(&dedup, number)));
+        let strangers = (many..2 * many).filter(|number| dedup.find(print(*number)).next().is_some()).count();
+        assert!(strangers < 100, "{strangers}");
+    }
+
+    #[test]
+    fn a_trace_leads_to_few_ids() {
+        let dedup = learned(0..2 * YOUNG_MAX as u64 + 99);
+        for trace in (0..YOUNG_MAX as u64).flat_map(|number| dedup.find(print(number)).collect::<Vec<_>>()) {
+            let Trace::Within(first, last) = trace else { panic!("{trace:?}") };
+            assert!(last.time().since(first.time()) <= BLOCK_IDS as i64);
+        }
+    }
+
+    #[test]
+    fn runs_stay_few_and_bounded() {
+        let mut dedup = Dedup::default();
+        for number in 0..40 {
+            let ids = number * YOUNG_MAX as u64..(number + 1) * YOUNG_MAX as u64;
+            dedup.learn(ids.map(|number| (number << 32, id(number))));
+        }
+        let sizes: Vec<usize> = dedup.runs.iter().map(|run| run.entries.len() / YOUNG_MAX).collect();
+        assert_eq!(sizes, [16, 16, 8]);
+        assert!(dedup.runs.iter().all(|run| run.entries.is_sorted() && run.blocks.is_sorted()));
+    }
+
+    #[test]
+    fn the_newest_of_two_with_one_fingerprint_comes_first() {
+        let mut dedup = learned(0..YOUNG_MAX as u64);
+        let later = YOUNG_MAX as u64 + 7;
+        dedup.learn([(print(3), id(later))].into_iter());
+        let traces: Vec<Trace> = dedup.find(print(3)).collect();
+        assert!(matches!(traces[..], [Trace::At(at), Trace::Within(..)] if at == id(later)), "{traces:?}");
+    }
+
+    #[test]
+    fn what_is_before_the_horizon_is_forgotten_run_by_run() {
+        let many = YOUNG_MAX as u64;
+        let mut dedup = learned(0..many + 300);
+        dedup.forget_before(Time(many as i64 / 2));
+        assert!(leads_to(&dedup, 1), "a run goes as one");
+        dedup.forget_before(Time(many as i64 + 100));
+        assert!(dedup.runs.is_empty() && dedup.young.len() == 200);
+        assert!(!leads_to(&dedup, many - 1) && leads_to(&dedup, many + 299));
+    }
+
+    #[test]
+    fn a_place_is_found_wherever_the_guess_falls() {
+        let entries: Vec<u64> = (0..1_000).map(|n| if n < 900 { n } else { u64::MAX - 1_000 + n }).collect();
+        let run = Run { entries: entries.clone(), blocks: vec![id(0)], last: id(9) };
+        for sought in entries.iter().flat_map(|e| [e.saturating_sub(1), *e, e.saturating_add(1)]).chain([1 << 63]) {
+            assert_eq!(run.place_of(sought), entries.partition_point(|entry| *entry < sought), "{sought}");
+        }
     }
 }

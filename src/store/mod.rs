@@ -20,6 +20,7 @@ pub mod file;
 pub mod follow;
 pub mod job;
 pub mod journal;
+mod marks;
 pub mod master_key;
 mod mend;
 mod merge;

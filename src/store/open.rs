@@ -22,7 +22,7 @@ use super::master_key;
 use super::reads::Store;
 use super::registry::Registry;
 use super::row;
-use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, PartitionRow, STATE_FILE, Shelf, first_of};
+use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, PartitionRow, STATE_FILE, Shelf, first_of};
 use super::snapshot::{Next, Snapshot, Way};
 use super::tables::{self, Key, Table};
 use super::upkeep::{decoded, last_id};
@@ -215,28 +215,6 @@ impl Writer {
                 self.shelf.learn_state(*id, row.state);
             }
         }
-        Ok(())
-    }
-
-    pub(super) fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
-        let snapshot = self.shelf.snapshot(partition)?;
-        let from = EventId::floor(window);
-        let mut known = Vec::new();
-        snapshot.scan(
-            Table::EventKeys,
-            (Bound::Included(from.as_bytes()), Bound::Unbounded),
-            Way::Up,
-            |key, value| {
-                let fingerprint =
-                    row::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-                match (fingerprint, tables::first_id::<crate::model::Event>(key)) {
-                    (Some(fingerprint), Some(event)) => known.push((fingerprint, event)),
-                    _ => return Err(snapshot.damaged(Table::EventKeys, key)),
-                }
-                Ok(Next::Go)
-            },
-        )?;
-        known.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event));
         Ok(())
     }
 

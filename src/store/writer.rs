@@ -320,8 +320,7 @@ impl Writer {
                 return self.fail(&left, &error, results, batch);
             }
             effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
-            learned.into_iter().for_each(|(fingerprint, event)| self.dedup.learn(fingerprint, event.id));
-            answered.into_iter().for_each(|(fingerprint, id)| self.dedup.learn(fingerprint, id));
+            self.dedup.learn(learned.into_iter().map(|(fingerprint, event)| (fingerprint, event.id)).chain(answered));
             effects.newest.into_iter().for_each(|id| self.shelf.learn_newest(id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);

@@ -31,7 +31,7 @@ use super::figures::FigureCache;
 use super::registry::Registry;
 use super::row;
 use super::shelf::Shelf;
-use super::tables::{self, Key, Table};
+use super::tables::{Key, Table};
 
 /// Seconds that an answer with a secret in it is kept.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
@@ -197,13 +197,26 @@ impl OnPartition<'_> {
     }
 
     fn kept_elsewhere(&self, keep: &Keep) -> Judged<Option<AnswerRow>> {
-        let Some(event) = self.dedup.find(super::dedup::of_answer(&keep.key)) else { return Ok(None) };
-        let Some(home) = self.shelf.home(event.as_u128()) else { return Ok(None) };
-        let snapshot = self.shelf.snapshot(&home)?;
-        match snapshot.get(Table::Answers, &keep.key, row::decode::<AnswerRow>)? {
-            Some(None) => Err(snapshot.damaged(Table::Answers, &keep.key).into()),
-            found => Ok(found.flatten()),
+        let mut kept: Option<AnswerRow> = None;
+        for id in self.traced(super::dedup::of_answer(&keep.key))? {
+            let Some(home) = self.shelf.home(id.as_u128()) else { continue };
+            let snapshot = self.shelf.snapshot(&home)?;
+            let found = match snapshot.get(Table::Answers, &keep.key, row::decode::<AnswerRow>)? {
+                Some(None) => return Err(snapshot.damaged(Table::Answers, &keep.key).into()),
+                found => found.flatten(),
+            };
+            kept = kept.into_iter().chain(found).max_by_key(|row| row.at);
         }
+        Ok(kept)
+    }
+
+    /// The ids under which something with this fingerprint was committed.
+    fn traced(&self, fingerprint: Fingerprint) -> Judged<Vec<EventId>> {
+        let mut ids = Vec::new();
+        for trace in self.dedup.find(fingerprint) {
+            ids.extend(self.shelf.marked(fingerprint, trace)?);
+        }
+        Ok(ids)
     }
 
     fn keep(&mut self, keep: &Keep, receipt: &Receipt) {
@@ -249,11 +262,4 @@ pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonc
         answer: shelf.vault.seal(&keep.key, &plain, nonce),
         private: keep.secret,
     }
-}
-
-/// Marks in a draft that `fingerprint` leads to this partition, by an id of its span.
-fn remember(draft: &mut Draft, id: EventId, kind: super::dedup::Kind, fingerprint: Fingerprint) {
-    let mut key = tables::one(id);
-    key.push(kind as u8);
-    draft.put_bytes(Table::EventKeys, key, &fingerprint.to_be_bytes());
 }

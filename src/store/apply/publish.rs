@@ -14,9 +14,10 @@ use super::super::command::{Caller, Keep, NewEvent, Published, Receipt, Refusal}
 use super::super::dedup::{self, Kind};
 use super::super::effects::Dispatch;
 use super::super::figures::Owner;
+use super::super::marks::remember;
 use super::super::row;
 use super::super::tables::{self, Table};
-use super::{Judged, OnPartition, remember};
+use super::{Judged, OnPartition};
 
 /// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
 pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
@@ -140,11 +141,13 @@ impl OnPartition<'_> {
         if let Some(event) = self.learned.get(&fingerprint).filter(|event| same(event)) {
             return Ok(Some(event.clone()));
         }
-        let Some(id) = self.dedup.find(fingerprint) else { return Ok(None) };
-        if self.draw.now.since(id.time()) >= self.shelf.options.idempotency_window_ms {
-            return Ok(None);
+        let is_past = |id: &EventId| self.draw.now.since(id.time()) >= self.shelf.options.idempotency_window_ms;
+        for id in self.traced(fingerprint)?.into_iter().filter(|id| !is_past(id)) {
+            if let Some(event) = self.event_anywhere(id)?.filter(same) {
+                return Ok(Some(Arc::new(event)));
+            }
         }
-        Ok(self.event_anywhere(id)?.filter(same).map(Arc::new))
+        Ok(None)
     }
 
     /// An event of this or of another partition.
