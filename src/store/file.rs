@@ -15,7 +15,7 @@ use super::journal::{EPOCH_KEY, End, Journal};
 use super::pages::Checked;
 use super::recent::{Layer, Recent, View};
 use super::row;
-use super::shelf::OTHER_CACHE_BYTES;
+use super::shelf::{OTHER_CACHE_BYTES, QUIET_CACHE_BYTES};
 use super::snapshot::{Snapshot, Way};
 use super::tables::{ALL_TABLES, Key, Table};
 
@@ -133,7 +133,7 @@ impl File {
     /// Opens a file to read it. One that was not closed cleanly is repaired by opening it for writing, and is read through
     /// that handle: closing it to open it once more would need space that a full disk does not have.
     pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<File> {
-        match File::open(disk, name, Access::Read, OTHER_CACHE_BYTES) {
+        match File::open(disk, name, Access::Read, QUIET_CACHE_BYTES) {
             Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
                 File::open(disk, name, Access::Write, OTHER_CACHE_BYTES)
             }

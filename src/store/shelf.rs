@@ -29,8 +29,9 @@ pub const PARTITIONS: &str = "partitions";
 /// Page caches, in bytes.
 pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
-/// Partitions with nothing due that are open at once.
-const QUIET_FILES_MAX: usize = 16;
+pub const QUIET_CACHE_BYTES: usize = 1 << 20;
+/// Partitions with nothing due that are open at once: those of a month, where one begins every day.
+const QUIET_FILES_MAX: usize = 48;
 
 /// What the list says of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
