@@ -301,6 +301,31 @@ fn machine_paths() -> Vec<String> {
     paths
 }
 
+/// Hunks of a patch (the unified form) whose old side does not stand in the file that `text_of` gives for its path.
+fn against_the_tree(patch: &Source, text_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (mut path, mut hunks) = (String::new(), 0);
+    for part in patch.text.split("\n@@ ") {
+        let mut lines = part.lines();
+        if hunks > 0 {
+            let old = |line: &str| line.strip_prefix([' ', '-']).map(|line| format!("{line}\n"));
+            let hunk: String =
+                lines.clone().skip(1).take_while(|line| !line.starts_with("--- ")).filter_map(old).collect();
+            if !text_of(&path).is_some_and(|text| text.contains(&hunk)) {
+                wrong.push(format!("{}: {path} has no longer what hunk {hunks} changes", patch.path));
+            }
+        }
+        hunks += 1;
+        if let Some(next) = lines.find_map(|line| line.strip_prefix("+++ b/")) {
+            path = next.to_owned();
+        }
+    }
+    if hunks < 2 {
+        wrong.push(format!("{}: changes nothing", patch.path));
+    }
+    wrong
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -385,6 +410,14 @@ fn no_file_names_a_path_of_a_machine() {
     expect_none(sources.iter().flat_map(|source| against_machine_paths(source, &machine)).collect());
 }
 
+#[test]
+fn every_mutant_fits_the_tree() {
+    let patches = files("tests/mutants", &[".patch"]);
+    assert!(!patches.is_empty(), "no mutants");
+    let text_of = |path: &str| fs::read_to_string(root().join(path)).ok();
+    expect_none(patches.iter().flat_map(|patch| against_the_tree(patch, text_of)).collect());
+}
+
 /// The rules on snippets that break them, and on ones that only look so.
 mod snippets {
     use super::*;
@@ -465,6 +498,19 @@ mod snippets {
         assert_eq!(wrong(&["see /ho", "me/anna/notes"].concat()), 1);
         assert_eq!(wrong(&format!("{}/src", env!("CARGO_MANIFEST_DIR"))), 1);
         assert_eq!(wrong("/etc/postrider/postrider.toml"), 0);
+    }
+
+    #[test]
+    fn patches_that_no_longer_fit_are_found() {
+        let text_of = |path: &str| (path == "src/a.rs").then(|| "one\ntwo\nthree\nfour\n".to_owned());
+        let wrong = |hunks: &str| against_the_tree(&source("a.patch", &format!("Why.\n{hunks}")), text_of).len();
+        let head = "--- a/src/a.rs\n+++ b/src/a.rs\n";
+        let fits = format!("{head}@@ -1,2 +1,1 @@\n one\n-two\n@@ -3,2 +2,3 @@\n three\n+more\n four\n");
+        assert_eq!(wrong(&fits), 0);
+        assert_eq!(wrong(&fits.replace("-two", "-2")), 1);
+        assert_eq!(wrong(&format!("{fits}{fits}")), 0);
+        assert_eq!(wrong(&format!("{fits}{}", fits.replace("a.rs", "b.rs"))), 2);
+        assert_eq!(wrong(head), 1);
     }
 
     #[test]

@@ -74,7 +74,7 @@ judge() {
     local patch=$1 name began built
     name=$(basename "$patch" .patch)
     fresh_copy
-    if ! patch --directory "$work/mutant" --strip 1 --fuzz 3 --quiet --no-backup-if-mismatch < "$patch" > "$work/patch.log" 2>&1; then
+    if ! patch --directory "$work/mutant" --strip 1 --fuzz 0 --quiet --no-backup-if-mismatch < "$patch" > "$work/patch.log" 2>&1; then
         cat "$work/patch.log"
         complain "$name" "the patch no longer applies: bring it up to date with the source"
         return
