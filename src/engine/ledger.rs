@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::store::backup::Moment;
@@ -21,6 +21,7 @@ use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::seldom::Seldom;
+use super::turns::Turns;
 use super::unwritten::Unwritten;
 use super::vital::Vital;
 use super::work::Work;
@@ -72,6 +73,7 @@ pub struct Ledger {
     /// Where a task works and not a thread: wakes it.
     arrived: Option<Arc<Notify>>,
     waiting: Arc<Waiting>,
+    turns: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,8 +123,13 @@ impl Ledger {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(Waiting::default());
         let arrived = (work == Work::Inline).then(Arc::<Notify>::default);
-        let ledger =
-            Ledger { jobs, arrived: arrived.clone(), waiting: waiting.clone(), metrics: parts.metrics.clone() };
+        let ledger = Ledger {
+            jobs,
+            arrived: arrived.clone(),
+            waiting: waiting.clone(),
+            turns: Arc::default(),
+            metrics: parts.metrics.clone(),
+        };
         let desk = Desk {
             parts,
             checkpoints: Checkpoints::start(work)?,
@@ -157,10 +164,26 @@ impl Ledger {
 
     /// Applies an order and waits for its commit.
     pub async fn apply(&self, order: Box<Order>) -> Result<Result<Applied, Refusal>, Busy> {
+        let _turn = self.turn(&order).await;
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
         self.hand_in(Job::Order(order, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
+    }
+
+    /// Waits in line with a publish, while publishing takes turns.
+    async fn turn(&self, order: &Order) -> Option<SemaphorePermit<'_>> {
+        let Command::Publish(events) = &order.command else { return None };
+        let turn = self.turns.next(events.len()).await;
+        if turn.is_some() {
+            self.metrics.in_line();
+        }
+        turn
+    }
+
+    /// The turns that publishing takes, for whoever says when.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Hands in an order that nobody waits for: an outcome.

@@ -52,6 +52,7 @@ pub struct Metrics {
     deliveries: Counter,
     finished: Family<ByStatus, Counter>,
     publishes_refused: Family<ByReason, Counter>,
+    publishes_in_line: Counter,
     attempts: Family<ByOutcome, Counter>,
     refused: Counter,
     storage_failures: Counter,
@@ -87,6 +88,8 @@ impl Default for Metrics {
         let publishes_refused = Family::<ByReason, Counter>::default();
         let help = "Publishes refused for want of something that the daemon has not";
         registry.register("publishes_refused", help, publishes_refused.clone());
+        let help = "Publishes that took turns because deliveries fell behind for want of processor time";
+        let publishes_in_line = counter(&mut registry, "publishes_in_line", help);
         // All of them from the beginning: an alert on a rate misses the first increase of what was not there.
         for outcome in Outcome::ALL {
             drop(attempts.get_or_create(&ByOutcome { outcome: outcome.as_str() }));
@@ -124,6 +127,7 @@ impl Default for Metrics {
             deliveries,
             finished,
             publishes_refused,
+            publishes_in_line,
             attempts,
             refused,
             storage_failures,
@@ -158,6 +162,11 @@ impl Metrics {
     /// A publish was turned away because too much waited.
     pub fn queue_full(&self) {
         self.publishes_refused.get_or_create(&ByReason { reason: QUEUE_FULL }).inc();
+    }
+
+    /// A publish had to wait for its turn.
+    pub fn in_line(&self) {
+        self.publishes_in_line.inc();
     }
 
     pub fn applied(&self, orders: &[Order], results: &[Result<Applied, Refusal>]) {

@@ -19,6 +19,7 @@ mod replays;
 pub mod scheduler;
 mod seldom;
 pub mod sender;
+mod turns;
 mod unwritten;
 pub mod vital;
 pub mod work;

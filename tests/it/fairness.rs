@@ -51,6 +51,53 @@ async fn a_backlog_for_a_dead_webhook_stands_before_nobody_elses_event() {
     eventually("it drains", async || (dead.count() > some).then_some(())).await;
 }
 
+async fn in_line(daemon: &TestDaemon) -> u64 {
+    let metrics = daemon.try_get("/metrics").await;
+    let text = String::from_utf8(metrics.body.to_vec()).expect("text");
+    let count = text.lines().find_map(|line| line.strip_prefix("postrider_publishes_in_line_total "));
+    count.and_then(|count| count.parse().ok()).expect("a count")
+}
+
+#[tokio::test]
+async fn publishes_take_turns_when_deliveries_wait_for_the_processor_and_none_is_lost() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({ "max_in_flight": 16 })).await;
+    let mut published = 0;
+    eventually("they take turns", async || {
+        publish_many(&daemon, "a", 1_000).await;
+        published += 1_000;
+        daemon.clock.advance_ms(10);
+        (in_line(&daemon).await > 0).then_some(())
+    })
+    .await;
+    receiver.take(published).await;
+    // The first of these lets the scheduler see that the crowd is gone, if nothing else has.
+    for _ in 0..2 {
+        daemon.clock.advance_ms(10);
+        daemon.publish("a", json!("more")).await;
+        receiver.next().await;
+    }
+    let before = in_line(&daemon).await;
+    daemon.publish("a", json!("more")).await;
+    assert_eq!(in_line(&daemon).await, before, "nobody takes turns any more");
+}
+
+#[tokio::test]
+async fn nobody_takes_turns_for_a_receiver_that_takes_its_time() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::Gate(200)).await;
+    daemon.webhook(&receiver.url(), json!({ "max_in_flight": 16 })).await;
+    publish_many(&daemon, "a", 4_000).await;
+    for round in 0..20 {
+        receiver.open(1);
+        daemon.clock.advance_ms(300);
+        daemon.publish("a", json!(round)).await;
+        receiver.take(1).await;
+    }
+    assert_eq!(in_line(&daemon).await, 0);
+}
+
 #[tokio::test]
 async fn hanging_webhooks_leave_slots_for_the_others() {
     let daemon = TestDaemon::with(|settings| settings.delivery.max_in_flight = 100).await;

@@ -27,6 +27,10 @@ const LANE_LOW: usize = 64;
 /// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
 /// makes a receiver see twice.
 const UNRECORDED_FACTOR: usize = 32;
+/// How much of the mean a new request is.
+const TOOK_SHARE: f32 = 1.0 / 16.0;
+/// A receiver that has not answered for so long hangs, however fast it was before.
+const SILENT_MS: i64 = 250;
 /// How far behind its rate a webhook may catch up, so that a late timer does not lower the rate.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
@@ -39,6 +43,10 @@ pub struct Lane {
     /// In the queue, in flight, or sent with an outcome that is not durable yet.
     held: IdSet<Delivery>,
     in_flight: usize,
+    /// How long requests take, in microseconds: the mean of the latest.
+    takes_us: Option<f32>,
+    /// When one was over the last time.
+    took_at: Time,
     /// Sent since the last request was over.
     unanswered: usize,
     unrecorded: usize,
@@ -86,6 +94,8 @@ impl Lane {
             queue_bytes: 0,
             held: IdSet::default(),
             in_flight: 0,
+            takes_us: None,
+            took_at: Time::ZERO,
             unanswered: 0,
             unrecorded: 0,
             cursor: None,
@@ -264,6 +274,29 @@ impl Lane {
             self.rate_next_ms = from + 1_000.0 / rate;
         }
         Some(dispatch)
+    }
+
+    /// How long a request took, from being handed out.
+    pub fn took(&mut self, took_us: u32, now: Time) {
+        let mean = self.takes_us.unwrap_or(took_us as f32);
+        self.takes_us = Some(mean + (took_us as f32 - mean) * TOOK_SHARE);
+        self.took_at = now;
+    }
+
+    /// Whether requests go on being answered, in less than that many microseconds.
+    pub fn answers_within(&self, most_us: f32, now: Time) -> bool {
+        self.takes_us.is_some_and(|us| us < most_us) && now.since(self.took_at) < SILENT_MS
+    }
+
+    /// Deliveries that are due, about, and would be sent at once if requests took no time.
+    pub fn crowd(&self, now: Time) -> usize {
+        let waits_for_more = self.webhook.ordered == Ordered::Webhook
+            || self.rate().is_some()
+            || self.state.circuit != Circuit::Closed
+            || self.webhook.status != Status::Enabled
+            || self.state.held_until().is_some_and(|until| until > now);
+        let of_index = if self.reading || self.more.is_some_and(|more| more <= now) { LANE_DELIVERIES_MAX } else { 0 };
+        if waits_for_more { 0 } else { self.queue.len() + of_index }
     }
 
     /// The request is over; its outcome is on its way to the ledger.

@@ -40,6 +40,8 @@ const UNDIVIDED_PARTS: (f64, f64) = (0.5, 0.75);
 const UNANSWERED_MAX: usize = 2;
 /// What may wait in memory over all lanes before each is held to its own share.
 const LANES_BYTES_MAX: usize = 32 << 20;
+/// Less than this in memory is no crowd, whatever the index has.
+const CROWD_BYTES_MIN: usize = 128 << 10;
 /// How long a delivery whose outcome could not be written waits before it is sent again.
 const LOST_WAIT_MS: i64 = 5_000;
 
@@ -230,6 +232,26 @@ impl Lanes {
     /// A request of the webhook is over.
     pub fn finished(&mut self, id: WebhookId, now: Time) {
         self.change(id, now, Lane::finished);
+    }
+
+    /// How long a request of the webhook took.
+    pub fn took(&mut self, id: WebhookId, took_us: u32, now: Time) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.took(took_us, now);
+        }
+    }
+
+    /// Whether so much waits in memory that it may be a crowd.
+    pub fn are_many(&self) -> bool {
+        self.queued_bytes >= CROWD_BYTES_MIN
+    }
+
+    /// Deliveries that wait for nothing but their webhook's requests in flight, where these take less than `held_up_us`.
+    pub fn crowd(&self, held_up_us: f32, now: Time) -> usize {
+        if !self.are_many() {
+            return 0;
+        }
+        self.lanes.values().filter(|lane| lane.answers_within(held_up_us, now)).map(|lane| lane.crowd(now)).sum()
     }
 
     /// Wakes the lanes whose timer is up.

@@ -6,6 +6,7 @@
 pub(super) mod fixture;
 mod lane;
 mod lanes;
+mod pressure;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
@@ -22,6 +24,7 @@ use crate::store::{Command, Dispatch, Effects, Order, Store};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
+use self::pressure::Pressure;
 use super::courier::Courier;
 use super::handshake::Grant;
 use super::ledger::Ledger;
@@ -39,7 +42,10 @@ const TIDY_MS: i64 = 60_000;
 /// What the scheduler is told.
 enum Message {
     Batch(Box<Effects>),
-    Finished(WebhookId),
+    /// A request is over, after so many microseconds.
+    Finished(WebhookId, u32),
+    /// A probe is back, after so many microseconds.
+    Probed(u32),
     /// What a webhook that wants to be asked first allows now; none: nothing.
     Allowed(WebhookId, Option<Grant>),
     Filled(WebhookId, Slice),
@@ -91,6 +97,7 @@ pub struct Scheduler {
     /// Requests under way: given up together with the scheduler.
     flying: JoinSet<()>,
     stopped: bool,
+    pressure: Pressure,
     tidied_at: Time,
 }
 
@@ -125,6 +132,7 @@ impl Scheduler {
             bell,
             flying,
             stopped: false,
+            pressure: Pressure::default(),
             tidied_at: Time::ZERO,
         }
     }
@@ -140,6 +148,7 @@ impl Scheduler {
             let now = clock.now();
             self.lanes.tick(now);
             self.serve(now);
+            self.weigh(now);
             while self.flying.try_join_next().is_some() {}
             self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
             let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
@@ -163,7 +172,11 @@ impl Scheduler {
     fn hear(&mut self, message: Message, now: Time) {
         match message {
             Message::Batch(effects) => self.learn(*effects, now),
-            Message::Finished(id) => self.lanes.finished(id, now),
+            Message::Finished(id, took_us) => {
+                self.lanes.took(id, took_us, now);
+                self.lanes.finished(id, now);
+            }
+            Message::Probed(took_us) => self.pressure.probed(took_us),
             Message::Allowed(id, grant) => self.lanes.allow(id, grant, now),
             Message::Filled(id, slice) => {
                 for damage in &slice.damaged {
@@ -216,6 +229,23 @@ impl Scheduler {
         }
     }
 
+    /// Has publishing take turns while deliveries fall behind because of the processor.
+    fn weigh(&mut self, now: Time) {
+        if !self.pressure.is_due(now) {
+            return;
+        }
+        let crowd = self.lanes.crowd(self.pressure.held_up_us(), now);
+        self.ledger.turns().set(self.pressure.judge(crowd));
+        if self.lanes.are_many() {
+            let messages = self.bell.messages.clone();
+            tokio::spawn(async move {
+                let began = Instant::now();
+                tokio::task::yield_now().await;
+                let _ = messages.send(Message::Probed(micros(began)));
+            });
+        }
+    }
+
     fn expire(&mut self, dispatch: &Dispatch, now: Time) {
         let event: EventId = dispatch.event.id;
         self.lanes.finished(dispatch.webhook_id, now);
@@ -226,6 +256,7 @@ impl Scheduler {
         self.metrics.sent(now.since(dispatch.due));
         let prepared = self.prepare(&webhook, now);
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
+        let began = Instant::now();
         self.flying.spawn(async move {
             let finished = courier.carry_on(&dispatch, &webhook, prepared).await;
             courier.show(&dispatch, &finished);
@@ -234,7 +265,7 @@ impl Scheduler {
                 let _ = messages.send(Message::Allowed(webhook.id, grant));
             }
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
-            let _ = messages.send(Message::Finished(dispatch.webhook_id));
+            let _ = messages.send(Message::Finished(dispatch.webhook_id, micros(began)));
             ledger.submit(Order::internal(Command::Record(Box::new(finished))));
         });
     }
@@ -265,4 +296,8 @@ impl Scheduler {
             let _ = messages.send(message);
         });
     }
+}
+
+fn micros(since: Instant) -> u32 {
+    u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
 }

@@ -3,6 +3,7 @@
 use super::super::fixture::{dispatch_to, webhook};
 use super::*;
 use crate::model::Id;
+use crate::model::webhook::Ordered;
 
 const NOW: Time = Time(1_000_000);
 
@@ -83,4 +84,49 @@ fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
     let slice = Slice { ready: vec![sent], last: Some((NOW, delivery)), ..Slice::default() };
     lanes.fill(id, slice, NOW);
     assert_eq!(turns(&mut lanes), [1]);
+}
+
+/// A webhook for sixteen requests, whose requests took `us` each, and `waiting` deliveries besides those.
+fn busy(change: impl Fn(&mut Webhook), us: u32, waiting: u128) -> Lanes {
+    let (mut lanes, mut registry) = lanes(1_000, &[], 0);
+    registry.put_webhook(Arc::new(webhook(|w| {
+        (w.app_id, w.id, w.max_in_flight) = (Id::from_u128(1), Id::from_u128(1), 16);
+        change(w);
+    })));
+    publish(&mut lanes, &registry, &[(1, 1)], 16 + waiting);
+    turns(&mut lanes);
+    lanes.took(Id::from_u128(1), us, NOW);
+    lanes
+}
+
+#[test]
+fn a_crowd_waits_where_requests_are_held_up() {
+    let crowd = |us| busy(|_| {}, us, 500).crowd(1_000.0, NOW);
+    assert_eq!((crowd(900), crowd(1_100)), (500, 0), "a slow receiver keeps its own waiting");
+    assert_eq!(busy(|_| {}, 900, 100).crowd(1_000.0, NOW), 0, "few");
+}
+
+#[test]
+fn what_the_index_has_belongs_to_the_crowd() {
+    let mut lanes = busy(|_| {}, 900, 500);
+    let effects = Effects { due: vec![(Id::from_u128(1), NOW)], ..Effects::default() };
+    lanes.learn(effects, &Registry::default(), |_| WebhookState::default(), NOW);
+    assert!(lanes.crowd(1_000.0, NOW) > 500);
+}
+
+#[test]
+fn what_waits_for_something_else_is_no_crowd() {
+    assert_eq!(busy(|w| w.ordered = Ordered::Webhook, 900, 500).crowd(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.rate_limit_per_s = Some(100.0), 900, 500).crowd(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.status = Status::Paused, 900, 500).crowd(1_000.0, NOW), 0);
+}
+
+#[test]
+fn nobody_waits_for_a_receiver_that_has_fallen_silent() {
+    let lanes = busy(|_| {}, 900, 500);
+    let crowd: Vec<usize> = [0, 200, 300].map(|ms| lanes.crowd(1_000.0, NOW.plus_ms(ms))).into();
+    assert_eq!(crowd, [500, 500, 0]);
+    // Nor for one that has not answered yet.
+    let (lanes, _) = self::lanes(1_000, &[(1, 1)], 500);
+    assert_eq!(lanes.crowd(1_000.0, NOW), 0);
 }

@@ -1,0 +1,84 @@
+//! Whether deliveries fall behind because this machine has no time for them, and not because receivers take theirs.
+//!
+//! A probe is a task that steps back and waits until the runtime comes to it again: what an exchange waits for more than once.
+//! Where exchanges take hardly longer than that, it is the processor that holds them up.
+
+use crate::model::Time;
+
+/// How often it is looked at.
+const LOOK_MS: i64 = 10;
+/// Deliveries that wait behind the processor before it is too much, and below which it is well again.
+const CROWD: usize = 2_048;
+const CROWD_OVER: usize = 512;
+/// An exchange is held up by the processor if it takes at most so many times what a probe takes: then about a third of it and
+/// more is waiting. Once it is too much it takes twice as much to be over, because both are measured in a crowd.
+const PROBES: f32 = 8.0;
+const PROBES_OVER: f32 = 16.0;
+/// How much of the mean a new probe is.
+const PROBE_SHARE: f32 = 0.25;
+
+#[derive(Debug, Default)]
+pub struct Pressure {
+    /// Of the latest probes, in microseconds.
+    probe_us: f32,
+    looked_at: Time,
+    is_high: bool,
+}
+
+impl Pressure {
+    /// Whether it is time to look again.
+    pub fn is_due(&mut self, now: Time) -> bool {
+        let is_due = now.since(self.looked_at).abs() >= LOOK_MS;
+        if is_due {
+            self.looked_at = now;
+        }
+        is_due
+    }
+
+    /// How long a probe took.
+    pub fn probed(&mut self, took_us: u32) {
+        self.probe_us += (took_us as f32 - self.probe_us) * PROBE_SHARE;
+    }
+
+    /// Exchanges that take less than this are held up by the processor, in microseconds.
+    pub fn held_up_us(&self) -> f32 {
+        self.probe_us * if self.is_high { PROBES_OVER } else { PROBES }
+    }
+
+    /// Whether so many that wait behind exchanges that are held up are too many.
+    pub fn judge(&mut self, crowd: usize) -> bool {
+        self.is_high = crowd >= if self.is_high { CROWD_OVER } else { CROWD };
+        self.is_high
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rises_with_a_crowd_and_falls_when_that_is_nearly_gone() {
+        let mut pressure = Pressure::default();
+        let crowds = [CROWD - 1, CROWD, CROWD_OVER, CROWD_OVER - 1, CROWD - 1];
+        assert_eq!(crowds.map(|crowd| pressure.judge(crowd)), [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn probes_count_by_their_mean() {
+        let mut pressure = Pressure::default();
+        assert_eq!(pressure.held_up_us(), 0.0, "on a clock that stands nothing is held up");
+        (0..50).for_each(|_| pressure.probed(1_000));
+        assert!((7_990.0..=8_000.0).contains(&pressure.held_up_us()));
+        pressure.probed(0);
+        assert!((5_990.0..=6_010.0).contains(&pressure.held_up_us()));
+        pressure.judge(CROWD);
+        assert!((11_990.0..=12_010.0).contains(&pressure.held_up_us()));
+    }
+
+    #[test]
+    fn it_is_looked_at_now_and_then_also_when_the_clock_is_set_back() {
+        let mut pressure = Pressure::default();
+        let due: Vec<bool> = [5_000, 5_009, 5_010, 4_000].map(|at| pressure.is_due(Time(at))).into();
+        assert_eq!(due, [true, false, true, true]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Publishing waits for its turn while deliveries fall behind for want of processor time.
+//!
+//! What is accepted faster than it can be sent piles up: it goes to disk and comes back from there, which makes sending slower
+//! still, and reaches nobody any sooner. While the scheduler says so, only a few publishes are in hand at a time and the others
+//! stand in line. None is refused for it, and nobody waits for receivers that are slow by themselves: see
+//! `scheduler/pressure.rs`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Events in hand while publishing takes turns: enough for a commit to be worth its sync, few enough to leave the processor to
+/// deliveries.
+const EVENTS_IN_HAND: u32 = 16;
+
+pub struct Turns {
+    are_taken: AtomicBool,
+    line: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns { are_taken: AtomicBool::new(false), line: Semaphore::new(EVENTS_IN_HAND as usize) }
+    }
+}
+
+impl Turns {
+    /// Whether publishing takes turns from now on. Those in line stay there until it is theirs.
+    pub fn set(&self, are_taken: bool) {
+        self.are_taken.store(are_taken, Ordering::Relaxed);
+    }
+
+    /// Waits in line with a publish of `events` events; the turn lasts until the permit is dropped. None: no turns are taken.
+    pub async fn next(&self, events: usize) -> Option<SemaphorePermit<'_>> {
+        if !self.are_taken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let share = u32::try_from(events).unwrap_or(EVENTS_IN_HAND).min(EVENTS_IN_HAND);
+        // It is never closed.
+        self.line.acquire_many(share).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_unless_turns_are_taken() {
+        let turns = Turns::default();
+        for _ in 0..2 * EVENTS_IN_HAND {
+            assert!(turns.next(1).await.is_none());
+        }
+        turns.set(true);
+        assert!(turns.next(1).await.is_some());
+        turns.set(false);
+        assert!(turns.next(1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_few_are_in_hand_and_the_next_follows_whoever_is_done() {
+        let turns = Turns::default();
+        turns.set(true);
+        let mut in_hand = Vec::new();
+        for _ in 0..EVENTS_IN_HAND {
+            in_hand.push(turns.next(1).await.unwrap());
+        }
+        let (mut one, mut other) = (pin!(turns.next(1)), pin!(turns.next(1)));
+        assert!(poll(&mut one).is_pending() && poll(&mut other).is_pending());
+        drop(in_hand.pop());
+        assert!(poll(&mut other).is_pending(), "not before its turn");
+        let Poll::Ready(Some(turn)) = poll(&mut one) else { panic!("its turn") };
+        // Who stands in line gets a turn even when no more turns are taken.
+        turns.set(false);
+        drop(turn);
+        assert!(poll(&mut other).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_large_batch_has_a_turn_of_its_own() {
+        let turns = Turns::default();
+        turns.set(true);
+        let one = turns.next(1).await.unwrap();
+        let mut batch = pin!(turns.next(1_000));
+        assert!(poll(&mut batch).is_pending());
+        drop(one);
+        let Poll::Ready(Some(_batch)) = poll(&mut batch) else { panic!("its turn") };
+        let mut next = pin!(turns.next(1));
+        assert!(poll(&mut next).is_pending());
+    }
+}
