@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Events in hand while publishing takes turns: enough for a commit to be worth its sync, few enough to leave the processor to
-/// deliveries.
-const EVENTS_IN_HAND: u32 = 16;
+/// Publishes in hand while they take turns, a batch being one: enough for a commit to be worth its sync, few enough to leave the
+/// processor to deliveries.
+const IN_HAND: usize = 16;
 
 pub struct Turns {
     are_taken: AtomicBool,
@@ -20,7 +20,7 @@ pub struct Turns {
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns { are_taken: AtomicBool::new(false), line: Semaphore::new(EVENTS_IN_HAND as usize) }
+        Turns { are_taken: AtomicBool::new(false), line: Semaphore::new(IN_HAND) }
     }
 }
 
@@ -30,14 +30,13 @@ impl Turns {
         self.are_taken.store(are_taken, Ordering::Relaxed);
     }
 
-    /// Waits in line with a publish of `events` events; the turn lasts until the permit is dropped. None: no turns are taken.
-    pub async fn next(&self, events: usize) -> Option<SemaphorePermit<'_>> {
+    /// Waits in line with a publish; its turn lasts until the permit is dropped. None: no turns are taken.
+    pub async fn next(&self) -> Option<SemaphorePermit<'_>> {
         if !self.are_taken.load(Ordering::Relaxed) {
             return None;
         }
-        let share = u32::try_from(events).unwrap_or(EVENTS_IN_HAND).min(EVENTS_IN_HAND);
         // It is never closed.
-        self.line.acquire_many(share).await.ok()
+        self.line.acquire().await.ok()
     }
 }
 
@@ -55,13 +54,13 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_unless_turns_are_taken() {
         let turns = Turns::default();
-        for _ in 0..2 * EVENTS_IN_HAND {
-            assert!(turns.next(1).await.is_none());
+        for _ in 0..2 * IN_HAND {
+            assert!(turns.next().await.is_none());
         }
         turns.set(true);
-        assert!(turns.next(1).await.is_some());
+        assert!(turns.next().await.is_some());
         turns.set(false);
-        assert!(turns.next(1).await.is_none());
+        assert!(turns.next().await.is_none());
     }
 
     #[tokio::test]
@@ -69,10 +68,10 @@ mod tests {
         let turns = Turns::default();
         turns.set(true);
         let mut in_hand = Vec::new();
-        for _ in 0..EVENTS_IN_HAND {
-            in_hand.push(turns.next(1).await.unwrap());
+        for _ in 0..IN_HAND {
+            in_hand.push(turns.next().await.unwrap());
         }
-        let (mut one, mut other) = (pin!(turns.next(1)), pin!(turns.next(1)));
+        let (mut one, mut other) = (pin!(turns.next()), pin!(turns.next()));
         assert!(poll(&mut one).is_pending() && poll(&mut other).is_pending());
         drop(in_hand.pop());
         assert!(poll(&mut other).is_pending(), "not before its turn");
@@ -81,18 +80,5 @@ mod tests {
         turns.set(false);
         drop(turn);
         assert!(poll(&mut other).is_ready());
-    }
-
-    #[tokio::test]
-    async fn a_large_batch_has_a_turn_of_its_own() {
-        let turns = Turns::default();
-        turns.set(true);
-        let one = turns.next(1).await.unwrap();
-        let mut batch = pin!(turns.next(1_000));
-        assert!(poll(&mut batch).is_pending());
-        drop(one);
-        let Poll::Ready(Some(_batch)) = poll(&mut batch) else { panic!("its turn") };
-        let mut next = pin!(turns.next(1));
-        assert!(poll(&mut next).is_pending());
     }
 }
