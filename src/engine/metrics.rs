@@ -164,7 +164,7 @@ impl Metrics {
         self.publishes_refused.get_or_create(&ByReason { reason: QUEUE_FULL }).inc();
     }
 
-    /// A publish had to wait for its turn.
+    /// A publish took its turn.
     pub fn in_line(&self) {
         self.publishes_in_line.inc();
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::text;
+use crate::support::daemon::{text, value};
 use crate::support::{Act, Client, Receiver, START, TestDaemon, eventually};
 
 /// Entries that wait for a dead webhook. `POSTRIDER_TEST_BACKLOG=1000000` makes it the million that is promised; the
@@ -51,11 +51,8 @@ async fn a_backlog_for_a_dead_webhook_stands_before_nobody_elses_event() {
     eventually("it drains", async || (dead.count() > some).then_some(())).await;
 }
 
-async fn in_line(daemon: &TestDaemon) -> u64 {
-    let metrics = daemon.try_get("/metrics").await;
-    let text = String::from_utf8(metrics.body.to_vec()).expect("text");
-    let count = text.lines().find_map(|line| line.strip_prefix("postrider_publishes_in_line_total "));
-    count.and_then(|count| count.parse().ok()).expect("a count")
+async fn in_line(daemon: &TestDaemon) -> f64 {
+    value(&daemon.metrics().await, "postrider_publishes_in_line_total")
 }
 
 #[tokio::test]
@@ -68,7 +65,7 @@ async fn publishes_take_turns_when_deliveries_wait_for_the_processor_and_none_is
         publish_many(&daemon, "a", 1_000).await;
         published += 1_000;
         daemon.clock.advance_ms(10);
-        (in_line(&daemon).await > 0).then_some(())
+        (in_line(&daemon).await > 0.0).then_some(())
     })
     .await;
     receiver.take(published).await;
@@ -95,7 +92,7 @@ async fn nobody_takes_turns_for_a_receiver_that_takes_its_time() {
         daemon.publish("a", json!(round)).await;
         receiver.take(1).await;
     }
-    assert_eq!(in_line(&daemon).await, 0);
+    assert_eq!(in_line(&daemon).await, 0.0);
 }
 
 #[tokio::test]

@@ -4,22 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::support::daemon::value;
 use crate::support::{Receiver, TestDaemon, eventually};
 
 const RULES: &str = include_str!("../../packaging/prometheus/postrider.rules.yml");
 const DASHBOARD: &str = include_str!("../../packaging/grafana/postrider.json");
-
-async fn scraped(daemon: &TestDaemon) -> String {
-    let answer = daemon.try_get("/metrics").await;
-    assert_eq!(answer.status, 200);
-    String::from_utf8(answer.body.to_vec()).expect("text")
-}
-
-/// The value of one series, written as Prometheus writes it.
-fn value(text: &str, series: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().expect("a number")
-}
 
 /// Names of series, without labels.
 fn names(text: &str) -> BTreeSet<&str> {
@@ -52,7 +41,7 @@ async fn what_happens_is_counted() {
     daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [60] })).await;
     let event = daemon.publish("a", json!(1)).await;
     daemon.delivery_in(&event, "retrying").await;
-    let before = scraped(&daemon).await;
+    let before = daemon.metrics().await;
     assert_eq!(value(&before, "postrider_events_total"), 1.0);
     assert_eq!(value(&before, "postrider_deliveries_total"), 1.0);
     assert_eq!(value(&before, "postrider_deliveries_waiting"), 1.0);
@@ -61,7 +50,7 @@ async fn what_happens_is_counted() {
     daemon.advance_s(70);
     daemon.delivery_in(&event, "delivered").await;
     let after = eventually("the effects of the commit", async || {
-        let text = scraped(&daemon).await;
+        let text = daemon.metrics().await;
         (value(&text, "postrider_deliveries_finished_total{status=\"delivered\"}") == 1.0).then_some(text)
     })
     .await;
@@ -79,7 +68,7 @@ async fn what_happens_is_counted() {
 #[tokio::test]
 async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
     let daemon = TestDaemon::start().await;
-    let text = scraped(&daemon).await;
+    let text = daemon.metrics().await;
     let there = names(&text);
     let rules: Vec<&str> = RULES.lines().filter(|line| !line.contains("alert:")).collect();
     let mut asked = asked_for(&rules.join("\n"));
@@ -100,7 +89,7 @@ async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
 #[tokio::test]
 async fn the_number_of_series_does_not_grow_with_what_is_stored() {
     let daemon = TestDaemon::start().await;
-    let series = async || scraped(&daemon).await.lines().filter(|line| !line.starts_with('#')).count();
+    let series = async || daemon.metrics().await.lines().filter(|line| !line.starts_with('#')).count();
     let before = series().await;
     let receiver = Receiver::start().await;
     for n in 0..5 {

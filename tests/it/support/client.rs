@@ -51,6 +51,13 @@ impl Client {
         self.call(Method::GET, path, &[], Bytes::new()).await.expect(200)
     }
 
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        let answer = self.try_get("/metrics").await;
+        assert_eq!(answer.status, 200);
+        String::from_utf8(answer.body.to_vec()).expect("text")
+    }
+
     /// A POST that is expected to do what it asks for.
     pub async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.try_post(path, body).await;

@@ -197,6 +197,12 @@ pub fn time(value: &Value, member: &str) -> postrider::model::Time {
     text(value, member).parse().unwrap_or_else(|_| panic!("no time {member} in {value}"))
 }
 
+/// The value of one series in the text of `/metrics`, written as Prometheus writes it.
+pub fn value(metrics: &str, series: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {metrics}")).parse().expect("a number")
+}
+
 /// Default settings, but for loopback receivers, which are allowed.
 fn settings_in(folder: &TempDir) -> Settings {
     let mut settings = Settings {
