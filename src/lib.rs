@@ -1,6 +1,8 @@
 //! Postrider as a library: the floors of the building, lowest first. `main.rs` is the only user outside the tests.
 #![forbid(unsafe_code)]
 
+pub mod mutants;
+
 pub mod model;
 
 pub mod rules;

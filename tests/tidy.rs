@@ -3,12 +3,13 @@
 //! Every rule is a function from a file's text to what is wrong with it; the tests apply it to the whole tree, and to
 //! snippets that break it, so that a rule that finds nothing is known to be able to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules and the floor they stand on. What is not here is the roof, which may use everything.
-const FLOORS: [(&str, u8); 6] = [("model", 0), ("rules", 1), ("store", 2), ("engine", 3), ("api", 3), ("server", 4)];
+const FLOORS: [(&str, u8); 7] =
+    [("mutants", 0), ("model", 1), ("rules", 2), ("store", 3), ("engine", 4), ("api", 4), ("server", 5)];
 /// Crates that only some may name.
 const OWNED_CRATES: [(&str, &[&str]); 2] =
     [("redb", &["store"]), ("tokio", &["engine", "server", "daemon", "cli", "main"])];
@@ -301,29 +302,15 @@ fn machine_paths() -> Vec<String> {
     paths
 }
 
-/// Hunks of a patch (the unified form) whose old side does not stand in the file that `text_of` gives for its path.
-fn against_the_tree(patch: &Source, text_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let (mut path, mut hunks) = (String::new(), 0);
-    for part in patch.text.split("\n@@ ") {
-        let mut lines = part.lines();
-        if hunks > 0 {
-            let old = |line: &str| line.strip_prefix([' ', '-']).map(|line| format!("{line}\n"));
-            let hunk: String =
-                lines.clone().skip(1).take_while(|line| !line.starts_with("--- ")).filter_map(old).collect();
-            if !text_of(&path).is_some_and(|text| text.contains(&hunk)) {
-                wrong.push(format!("{}: {path} has no longer what hunk {hunks} changes", patch.path));
-            }
-        }
-        hunks += 1;
-        if let Some(next) = lines.find_map(|line| line.strip_prefix("+++ b/")) {
-            path = next.to_owned();
-        }
-    }
-    if hunks < 2 {
-        wrong.push(format!("{}: changes nothing", patch.path));
-    }
-    wrong
+/// Mutants without a point in the source, and points that name no mutant.
+fn against_the_mutants(listed: &[&str], sources: &[Source]) -> Vec<String> {
+    let points: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| source.text.split("mutant!(\"").skip(1).filter_map(|rest| rest.split('"').next()))
+        .collect();
+    let unused = listed.iter().filter(|name| !points.contains(*name)).map(|name| format!("{name}: has no point"));
+    let unknown = points.iter().filter(|name| !listed.contains(name)).map(|name| format!("{name}: is not listed"));
+    unused.chain(unknown).collect()
 }
 
 fn root() -> PathBuf {
@@ -411,11 +398,9 @@ fn no_file_names_a_path_of_a_machine() {
 }
 
 #[test]
-fn every_mutant_fits_the_tree() {
-    let patches = files("tests/mutants", &[".patch"]);
-    assert!(!patches.is_empty(), "no mutants");
-    let text_of = |path: &str| fs::read_to_string(root().join(path)).ok();
-    expect_none(patches.iter().flat_map(|patch| against_the_tree(patch, text_of)).collect());
+fn every_mutant_has_a_point_in_the_source() {
+    let listed = postrider::mutants::MUTANTS.map(|(name, _)| name);
+    expect_none(against_the_mutants(&listed, &files("src", &[".rs"])));
 }
 
 /// The rules on snippets that break them, and on ones that only look so.
@@ -501,16 +486,12 @@ mod snippets {
     }
 
     #[test]
-    fn patches_that_no_longer_fit_are_found() {
-        let text_of = |path: &str| (path == "src/a.rs").then(|| "one\ntwo\nthree\nfour\n".to_owned());
-        let wrong = |hunks: &str| against_the_tree(&source("a.patch", &format!("Why.\n{hunks}")), text_of).len();
-        let head = "--- a/src/a.rs\n+++ b/src/a.rs\n";
-        let fits = format!("{head}@@ -1,2 +1,1 @@\n one\n-two\n@@ -3,2 +2,3 @@\n three\n+more\n four\n");
-        assert_eq!(wrong(&fits), 0);
-        assert_eq!(wrong(&fits.replace("-two", "-2")), 1);
-        assert_eq!(wrong(&format!("{fits}{fits}")), 0);
-        assert_eq!(wrong(&format!("{fits}{}", fits.replace("a.rs", "b.rs"))), 2);
-        assert_eq!(wrong(head), 1);
+    fn mutants_and_points_that_do_not_match_are_found() {
+        let sources = [source("src/a.rs", "if mutant!(\"one\") {} if mutant!(\"two\") {}")];
+        let none: Vec<String> = Vec::new();
+        assert_eq!(against_the_mutants(&["one", "two"], &sources), none);
+        assert_eq!(against_the_mutants(&["one"], &sources).len(), 1);
+        assert_eq!(against_the_mutants(&["one", "two", "three"], &sources).len(), 1);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
+use crate::mutants::mutant;
 use crate::store::backup::Moment;
 use crate::store::upkeep::Upkeep;
 use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
@@ -444,6 +445,12 @@ impl Desk {
     /// Tries once more to write the outcomes that could not be written.
     fn write_outcomes(&mut self) {
         let outcomes = self.unwritten.take_outcomes();
+        if mutant!("outcome_twice") {
+            self.apply(outcomes.iter().cloned().map(|order| (order, None)).collect());
+            if self.unwritten.wait().is_some() {
+                return;
+            }
+        }
         self.apply(outcomes.into_iter().map(|order| (order, None)).collect());
     }
 

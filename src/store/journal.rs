@@ -19,6 +19,7 @@ use super::draft::Changes;
 use super::error::Result;
 use super::file::io;
 use super::tables::{ALL_TABLES, Key, Table};
+use crate::mutants::mutant;
 
 pub const JOURNAL_FILE: &str = "journal";
 const JOURNAL_NEW: &str = "journal.new";
@@ -112,7 +113,9 @@ impl Journal {
             return Ok(false);
         }
         self.backend.write(half(self.epoch) + self.end, &self.record).map_err(failed)?;
-        self.backend.sync_data().map_err(failed)?;
+        if !mutant!("ack_before_commit") {
+            self.backend.sync_data().map_err(failed)?;
+        }
         self.end += bytes;
         self.number += 1;
         if self.record.capacity() > RECORD_BYTES_KEPT_MAX {

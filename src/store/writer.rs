@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use crate::model::Time;
 use crate::model::id::{EventId, Id, IdMap};
+use crate::mutants::mutant;
 
 use super::apply::state::OnState;
 use super::apply::{Draw, Fanouts, Ids, OnPartition, Stop};
@@ -314,6 +315,13 @@ impl Writer {
             on.finish();
             let OnPartition { draft, learned, answered, effects, follow, notes, .. } = on;
             let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
+            if mutant!("idempotency_after_event") && committed.is_ok() && !learned.is_empty() {
+                let mut keys = Draft::over(file.snapshot().expect("a mutant's snapshot"));
+                for (fingerprint, event) in &learned {
+                    super::marks::remember(&mut keys, event.id, super::dedup::Kind::EventId, *fingerprint);
+                }
+                let _ = self.commit(first, &file, keys);
+            }
             drop(file);
             if let Err(error) = committed {
                 self.figures.remove(&first);

@@ -1,8 +1,51 @@
 #!/usr/bin/env bash
-# The simulation has teeth: every broken program of tests/mutants/ is found by it, and the unbroken one passes the same seeds.
+# The simulation finds every mutant of src/mutants.rs by its own verdict, on seeds that the unbroken program passes. One
+# build holds all mutants; the variable POSTRIDER_MUTANT selects one.
 #
-# POSTRIDER_MUTANT_HOURS=500 lets a mutant live longer before it counts as not found.
+# tests/suites/mutants.sh lost_wake_up runs one. POSTRIDER_MUTANT_HOURS is the simulated time in which a mutant must be found.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-exec bash tests/mutants/run.sh
+export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-120}
+unset POSTRIDER_MUTANT
+build=(cargo test --config 'profile.dev.opt-level=2' --features mutants --test sim)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+mutants=("$@")
+if [ ${#mutants[@]} -eq 0 ]; then
+    mapfile -t mutants < <(sed -n 's/^    ("\([a-z_]*\)", ".*/\1/p' src/mutants.rs)
+fi
+
+verdict=0
+complain() {
+    printf '%s: %s\n' "$1" "$2"
+    verdict=1
+}
+
+simulate() {
+    "${build[@]}" -- --nocapture nothing_accepted > "$log" 2>&1
+}
+
+"${build[@]}" --no-run
+if ! simulate; then
+    tail -n 40 "$log"
+    echo "the unbroken program fails: no mutant would show anything"
+    exit 1
+fi
+printf 'the unbroken program passes: %s\n' "$(grep '^simulated' "$log")"
+
+for mutant in "${mutants[@]}"; do
+    began=$SECONDS
+    if POSTRIDER_MUTANT=$mutant simulate; then
+        grep '^simulated' "$log" || true
+        complain "$mutant" "SURVIVED: the simulation did not notice"
+    elif ! grep -q 'runs failed; the first is' "$log"; then
+        tail -n 40 "$log"
+        complain "$mutant" "the simulation ended without a verdict"
+    else
+        printf '%s: found after %s s: %s\n' "$mutant" "$((SECONDS - began))" \
+            "$(grep -A 1 'runs failed; the first is' "$log" | tail -n 1 | cut -c 1-160)"
+    fi
+done
+exit "$verdict"

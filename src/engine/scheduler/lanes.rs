@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::{Status, WebhookState};
 use crate::model::{App, Delivery, Time, Webhook};
+use crate::mutants::mutant;
 use crate::store::due::{Place, Slice};
 use crate::store::{Dispatch, Effects, Registry};
 
@@ -85,6 +86,10 @@ impl Lanes {
             }
         }
         for (id, state) in effects.states {
+            if mutant!("failure_blocks_others") {
+                let all: Vec<WebhookId> = self.lanes.keys().copied().collect();
+                all.into_iter().for_each(|id| self.change(id, now, |lane| lane.state = state));
+            }
             self.change(id, now, |lane| lane.state = state);
         }
         for id in effects.hurried {
@@ -151,7 +156,9 @@ impl Lanes {
                 }
                 turns.push_back(id);
             }
-            Need::Wait(time) if lane.timer.is_none_or(|timer| time < timer || timer <= now) => {
+            Need::Wait(time)
+                if lane.timer.is_none_or(|timer| (time < timer || timer <= now) && !mutant!("lost_wake_up")) =>
+            {
                 lane.timer = Some(time);
                 self.timers.push(Reverse((time, id)));
             }

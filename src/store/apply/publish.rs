@@ -8,6 +8,7 @@ use crate::model::attempt::Trigger;
 use crate::model::id::{AppId, EventId};
 use crate::model::webhook::{Ordered, Webhook};
 use crate::model::{Delivery, DeliveryStatus, Event, Time};
+use crate::mutants::mutant;
 use crate::rules::{patterns, retry};
 
 use super::super::command::{Caller, Keep, NewEvent, Published, Receipt, Refusal};
@@ -222,7 +223,9 @@ impl OnPartition<'_> {
         }
         if let Some(name) = &event.event_id {
             let fingerprint = dedup::of_event_id(app, name);
-            remember(&mut self.draft, id, Kind::EventId, fingerprint);
+            if !mutant!("idempotency_after_event") {
+                remember(&mut self.draft, id, Kind::EventId, fingerprint);
+            }
             self.learned.insert(fingerprint, event.clone());
         }
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
@@ -285,7 +288,9 @@ impl OnPartition<'_> {
             self.draft.mark(Table::OfEvent, tables::pair(event.id, delivery.id));
         }
         if !waits {
-            self.draft.mark(Table::Due, tables::due(webhook.id, due, delivery.id));
+            if !mutant!("due_before_outcome") || due > self.draw.now {
+                self.draft.mark(Table::Due, tables::due(webhook.id, due, delivery.id));
+            }
             if due <= self.draw.now {
                 self.effects.fresh.push(Dispatch {
                     webhook_id: webhook.id,
