@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use postrider::model::id::{AppId, AttemptId, EventId, OrganizationId, WebhookId};
-use postrider::model::webhook::{ContentType, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Webhook};
+use postrider::model::webhook::{
+    ContentType, DeliveryOrder, FieldSet, SignatureScheme, SigningSecret, SuccessRule, Webhook, WebhookMethod,
+    WebhookStatus,
+};
 use postrider::model::{Event, Time};
-use postrider::rules::body::{Facts, Shape, render};
+use postrider::rules::body::{BodyInput, BodyShape, render};
 use postrider::rules::fanout::Fanout;
-use postrider::rules::signing::{Ids, Signer};
+use postrider::rules::signing::{SignedIds, Signer};
 
 use crate::rounds::Rounds;
 
@@ -26,25 +29,31 @@ fn bodies(rounds: &mut Rounds) {
     for (field_set, said) in [(FieldSet::Standard, "standard"), (FieldSet::Raw, "raw"), (FieldSet::Legacy, "legacy")] {
         for kib in [1, 64] {
             let data = data(kib * 1024);
-            let shape = Shape { method: Method::Post, content_type: ContentType::Json, field_set, include_html: false };
+            let shape = BodyShape {
+                method: WebhookMethod::Post,
+                content_type: ContentType::Json,
+                field_set,
+                include_html: false,
+            };
             let attempt_id = AttemptId::from_u128(7);
             let timestamp_s = NOW.seconds();
-            let facts = Facts { event: &event, data: &data, attempt_id, number: 1, retry_of: None, timestamp_s };
+            let facts = BodyInput { event: &event, data: &data, attempt_id, number: 1, retry_of: None, timestamp_s };
             rounds.pure(&format!("body: {said}, {kib} KiB"), || render(shape, &facts));
         }
     }
 }
 
 fn signatures(rounds: &mut Rounds) {
-    let ids = Ids { event_id: EventId::from_u128(7), webhook_id: WebhookId::from_u128(8) };
-    for (schemes, said) in [(vec![Scheme::Standard], "standard"), (vec![Scheme::Ed25519], "ed25519")] {
+    let ids = SignedIds { event_id: EventId::from_u128(7), webhook_id: WebhookId::from_u128(8) };
+    for (schemes, said) in [(vec![SignatureScheme::Standard], "standard"), (vec![SignatureScheme::Ed25519], "ed25519")]
+    {
         let signer = Signer::new(&schemes, [SECRET]).expect("a secret");
         for kib in [1, 64] {
             let body = data(kib * 1024);
             rounds.pure(&format!("sign: {said}, {kib} KiB"), || signer.headers(ids, NOW.seconds(), &body));
         }
     }
-    rounds.pure("sign: making a signer ready, standard", || Signer::new(&[Scheme::Standard], [SECRET]));
+    rounds.pure("sign: making a signer ready, standard", || Signer::new(&[SignatureScheme::Standard], [SECRET]));
 }
 
 fn fanouts(rounds: &mut Rounds) {
@@ -112,7 +121,7 @@ pub fn webhook(number: u128, event_types: Vec<String>) -> Webhook {
         name: "hook".into(),
         description: None,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -121,10 +130,10 @@ pub fn webhook(number: u128, event_types: Vec<String>) -> Webhook {
         event_types,
         channels: vec![],
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
-        signature: vec![Scheme::Standard],
+        signature: vec![SignatureScheme::Standard],
         tls: None,
         handshake: false,
         success_rule: SuccessRule::Any2xx,
@@ -132,9 +141,9 @@ pub fn webhook(number: u128, event_types: Vec<String>) -> Webhook {
         timeout_ms: 15_000,
         max_in_flight: 16,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: 432_000,
-        secrets: vec![Secret { text: SECRET.into(), created_at: NOW, expires_at: None }],
+        secrets: vec![SigningSecret { text: SECRET.into(), created_at: NOW, expires_at: None }],
         created_at: NOW,
         updated_at: NOW,
         version: 0,

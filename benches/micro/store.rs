@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::Bytes;
-use postrider::model::attempt::{Outcome, Timings};
+use postrider::model::attempt::{AttemptOutcome, Timings};
 use postrider::model::id::WebhookId;
-use postrider::model::webhook::{ContentType, FieldSet, Method};
+use postrider::model::webhook::{ContentType, FieldSet, WebhookMethod};
 use postrider::model::{AppId, Scope, Time};
-use postrider::store::disk::Traffic;
+use postrider::store::disk::DiskTraffic;
 use postrider::store::{
-    Applied, Batch, Caller, Command, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, Reach, RealDisk,
-    Receipt, open,
+    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, RealDisk, Receipt,
+    StoreOptions, TenantScope, WriteRequest, open,
 };
 use tempfile::TempDir;
 
@@ -95,7 +95,7 @@ fn type_in_index(number: usize) -> String {
 
 struct Bench {
     opened: Opened,
-    traffic: Arc<Traffic>,
+    traffic: Arc<DiskTraffic>,
     app: AppId,
     caller: Option<Caller>,
     now: Time,
@@ -120,9 +120,9 @@ impl Bench {
         };
         match bench.one(Command::CreateOrganization { name: "default".into(), key }) {
             Receipt::Organization { organization, app, key } => {
-                let reach = Reach { org: organization.id, app: None };
+                let reach = TenantScope { org: organization.id, app: None };
                 bench.app = app.id;
-                bench.caller = Some(Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() });
+                bench.caller = Some(Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() });
             }
             other => panic!("{other:?}"),
         }
@@ -139,7 +139,7 @@ impl Bench {
     }
 
     fn one(&mut self, command: Command) -> Receipt {
-        let order = Order { by: self.caller.clone(), keep: None, command };
+        let order = WriteRequest { caller: self.caller.clone(), idempotency: None, command };
         let mut batch = self.opened.writer.apply(&[order], self.now);
         match batch.results.pop() {
             Some(Ok(Applied { receipt, .. })) => receipt,
@@ -148,7 +148,7 @@ impl Bench {
     }
 
     /// Applies a batch, all of which must succeed. Gives it and the bytes it wrote.
-    fn all(&mut self, orders: &[Order]) -> (Batch, u64) {
+    fn all(&mut self, orders: &[WriteRequest]) -> (AppliedBatch, u64) {
         let before = self.traffic.written_bytes.load(Relaxed);
         self.now = self.now.plus_ms(1);
         let batch = self.opened.writer.apply(orders, self.now);
@@ -156,25 +156,30 @@ impl Bench {
         (batch, self.traffic.written_bytes.load(Relaxed) - before)
     }
 
-    fn publish(&mut self, types: &[String], payload_bytes: usize) -> (Batch, u64) {
+    fn publish(&mut self, types: &[String], payload_bytes: usize) -> (AppliedBatch, u64) {
         let data = Bytes::from(format!("\"{}\"", "x".repeat(payload_bytes - 2)));
         let app = Some(self.app);
-        let event = |event_type: &String| NewEvent {
+        let event = |event_type: &String| EventInput {
             app,
             event_type: event_type.clone(),
             data: data.clone(),
-            ..NewEvent::default()
+            ..EventInput::default()
         };
-        let orders: Vec<Order> = types
+        let orders: Vec<WriteRequest> = types
             .iter()
-            .map(|of| Order { by: self.caller.clone(), keep: None, command: Command::Publish(vec![event(of)]) })
+            .map(|of| WriteRequest {
+                caller: self.caller.clone(),
+                idempotency: None,
+                command: Command::Publish(vec![event(of)]),
+            })
             .collect();
         self.all(&orders)
     }
 
     fn record(&mut self, dispatches: &[Dispatch], status: u16) -> u64 {
-        let outcome = |dispatch| Order::internal(Command::Record(Box::new(finished(dispatch, self.now, status))));
-        let orders: Vec<Order> = dispatches.iter().map(outcome).collect();
+        let outcome =
+            |dispatch| WriteRequest::internal(Command::Record(Box::new(finished(dispatch, self.now, status))));
+        let orders: Vec<WriteRequest> = dispatches.iter().map(outcome).collect();
         self.all(&orders).1
     }
 
@@ -194,7 +199,7 @@ impl Bench {
     }
 }
 
-fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<Traffic>) {
+fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<DiskTraffic>) {
     let disk = RealDisk::take(folder.path()).expect("a data directory");
     let traffic = disk.traffic();
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64 ^ now.0 as u64;
@@ -204,7 +209,7 @@ fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<Traffic>) {
         seed ^= seed << 17;
         seed
     };
-    let options = Options {
+    let options = StoreOptions {
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 40,
@@ -214,17 +219,17 @@ fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<Traffic>) {
 }
 
 /// An outcome as the sender hands it in, headers included.
-fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
+fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
     let success = (200..300).contains(&status);
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    Finished {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         attempt_id: None,
         number: dispatch.number,
         trigger: dispatch.trigger,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         field_set: FieldSet::Standard,
         content_type: ContentType::Json,
         include_html: false,
@@ -232,7 +237,7 @@ fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
         started_at: at,
         finished_at: at.plus_ms(20),
         success,
-        outcome: if success { Outcome::Success } else { Outcome::HttpStatus },
+        outcome: if success { AttemptOutcome::Success } else { AttemptOutcome::HttpStatus },
         status_code: Some(status),
         error: (!success).then(|| "Internal Server Error".into()),
         response_time_ms: Some(20),

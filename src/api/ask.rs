@@ -4,34 +4,34 @@ use bytes::Bytes;
 
 use crate::model::{Id, Scope};
 use crate::rules::json;
-use crate::store::{Command, Keep, Order, Reach};
+use crate::store::{Command, IdempotencyKey, TenantScope, WriteRequest};
 
 use super::auth::Principal;
-use super::call::Call;
-use super::fault::{Fault, Flaw};
-use super::fields::Object;
+use super::call::HttpRequest;
+use super::fault::{ApiError, FieldError};
+use super::fields::JsonObject;
 use super::idempotency;
 use super::params::Params;
 
 /// The named parts of a path, decoded once.
 #[derive(Debug, Clone, Default)]
-pub struct Segments(pub Vec<(String, String)>);
+pub struct PathSegments(pub Vec<(String, String)>);
 
-impl Segments {
+impl PathSegments {
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value)
     }
 }
 
-pub struct Ask<'a> {
-    pub call: &'a Call,
+pub struct RequestContext<'a> {
+    pub http: &'a HttpRequest,
     pub principal: &'a Principal,
-    pub path: &'a Segments,
+    pub path: &'a PathSegments,
     pub query: Params,
 }
 
-impl<'a> Ask<'a> {
-    pub fn reach(&self) -> Reach {
+impl<'a> RequestContext<'a> {
+    pub fn tenant(&self) -> TenantScope {
         self.principal.reach
     }
 
@@ -40,58 +40,58 @@ impl<'a> Ask<'a> {
     }
 
     /// The id in the path; anything else there is a thing that does not exist.
-    pub fn id<K>(&self, what: &str) -> Result<Id<K>, Fault> {
-        self.path.get("id").parse().map_err(|_| Fault::not_found(what))
+    pub fn id<K>(&self, what: &str) -> Result<Id<K>, ApiError> {
+        self.path.get("id").parse().map_err(|_| ApiError::not_found(what))
     }
 
     /// The body as an object: 400 if it is not strict JSON, 422 if it is something else than an object.
-    pub fn object(&self) -> Result<Object<'a>, Fault> {
-        Object::read(strict(&self.call.body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))
+    pub fn object(&self) -> Result<JsonObject<'a>, ApiError> {
+        JsonObject::read(strict(&self.http.body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))
     }
 
     /// The same where no body at all means `{}`.
-    pub fn optional_object(&self) -> Result<Object<'a>, Fault> {
-        if self.call.body.is_empty() {
-            return Object::read("{}", String::new()).map_err(|flaw: Flaw| Fault::invalid(vec![flaw]));
+    pub fn optional_object(&self) -> Result<JsonObject<'a>, ApiError> {
+        if self.http.body.is_empty() {
+            return JsonObject::read("{}", String::new()).map_err(|flaw: FieldError| ApiError::invalid(vec![flaw]));
         }
         self.object()
     }
 
     /// A body without fields, or none.
-    pub fn no_fields(&self) -> Result<(), Fault> {
+    pub fn no_fields(&self) -> Result<(), ApiError> {
         let mut flaws = Vec::new();
         self.optional_object()?.finish(&mut flaws);
-        super::fields::judge(flaws)
+        super::fields::into_result(flaws)
     }
 
     /// What `Idempotency-Key` asks for: on a POST only.
-    pub fn keep(&self) -> Result<Option<Keep>, Fault> {
-        if self.call.method != http::Method::POST {
+    pub fn keep(&self) -> Result<Option<IdempotencyKey>, ApiError> {
+        if self.http.method != http::Method::POST {
             return Ok(None);
         }
-        idempotency::keep(self.call, self.principal)
+        idempotency::keep(self.http, self.principal)
     }
 
     /// A command of this caller, its answer kept if `Idempotency-Key` is given.
-    pub fn order(&self, command: Command) -> Result<Order, Fault> {
-        Ok(Order { by: Some(self.principal.caller()), keep: self.keep()?, command })
+    pub fn write(&self, command: Command) -> Result<WriteRequest, ApiError> {
+        Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command })
     }
 
     /// The same, with something that the answer needs beside the receipt when it is given again.
-    pub fn order_with(&self, command: Command, extra: Bytes) -> Result<Order, Fault> {
-        let keep = self.keep()?.map(|keep| Keep { extra: Some(extra), ..keep });
-        Ok(Order { keep, ..self.order(command)? })
+    pub fn order_with(&self, command: Command, extra: Bytes) -> Result<WriteRequest, ApiError> {
+        let keep = self.keep()?.map(|keep| IdempotencyKey { extra: Some(extra), ..keep });
+        Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }
 
     /// The same for an answer that holds a secret: kept sealed, and not for long.
-    pub fn order_secret(&self, command: Command, extra: Option<Bytes>) -> Result<Order, Fault> {
-        let keep = self.keep()?.map(|keep| Keep { extra, secret: true, ..keep });
-        Ok(Order { keep, ..self.order(command)? })
+    pub fn order_secret(&self, command: Command, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
+        let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
+        Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }
 }
 
 /// The text of a body that is strict JSON (`rules::json`).
-pub fn strict(body: &[u8]) -> Result<&str, Fault> {
-    json::check(body, json::Limits::default())?;
-    std::str::from_utf8(body).map_err(|_| Fault::bad_request("invalid_utf8", "not valid UTF-8"))
+pub fn strict(body: &[u8]) -> Result<&str, ApiError> {
+    json::check(body, json::JsonLimits::default())?;
+    std::str::from_utf8(body).map_err(|_| ApiError::bad_request("invalid_utf8", "not valid UTF-8"))
 }

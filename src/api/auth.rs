@@ -12,10 +12,10 @@ use http::{HeaderMap, header};
 use ring::digest;
 
 use crate::model::{ApiKey, Scope, Time};
-use crate::store::{Caller, Reach, Registry};
+use crate::store::{Caller, Registry, TenantScope};
 
-use super::call::Call;
-use super::fault::Fault;
+use super::call::HttpRequest;
+use super::fault::ApiError;
 
 /// What a key that this program made begins with.
 pub const KEY_PREFIX: &str = "pr_";
@@ -25,30 +25,30 @@ pub const KEY_PREFIX: &str = "pr_";
 pub struct Principal {
     /// Its `rate_per_s` is the server's to enforce.
     pub key: Arc<ApiKey>,
-    pub reach: Reach,
+    pub reach: TenantScope,
     pub remote: Option<SocketAddr>,
     pub request_id: String,
 }
 
 impl Principal {
-    pub fn new(key: Arc<ApiKey>, call: &Call) -> Principal {
-        let reach = Reach { org: key.org_id, app: key.app_id };
+    pub fn new(key: Arc<ApiKey>, call: &HttpRequest) -> Principal {
+        let reach = TenantScope { org: key.org_id, app: key.app_id };
         Principal { key, reach, remote: call.remote, request_id: call.request_id.clone() }
     }
 
     /// 403 without `scope`.
-    pub fn need(&self, scope: Scope) -> Result<(), Fault> {
+    pub fn need(&self, scope: Scope) -> Result<(), ApiError> {
         if self.key.may(scope) {
             return Ok(());
         }
-        Err(Fault::forbidden("scope_missing", format!("this key does not have the scope {}", scope.as_str())))
+        Err(ApiError::forbidden("scope_missing", format!("this key does not have the scope {}", scope.as_str())))
     }
 
     /// As the store records it.
     pub fn caller(&self) -> Caller {
         Caller {
             key: self.key.id,
-            reach: self.reach,
+            tenant: self.reach,
             remote_addr: self.remote.map(|addr| addr.ip()),
             request_id: self.request_id.clone(),
         }
@@ -78,35 +78,39 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// The token of the one `Authorization: Bearer …` header (RFC 6750 section 2.1; the scheme's case is free).
-pub fn bearer(headers: &HeaderMap) -> Result<&str, Fault> {
+pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else {
-        return Err(Fault::unauthorized("credentials_missing", "an Authorization: Bearer header with a key is needed"));
+        return Err(ApiError::unauthorized(
+            "credentials_missing",
+            "an Authorization: Bearer header with a key is needed",
+        ));
     };
     if given.next().is_some() {
-        return Err(Fault::bad_request("ambiguous_credentials", "there is more than one Authorization header"));
+        return Err(ApiError::bad_request("ambiguous_credentials", "there is more than one Authorization header"));
     }
     let token = value.to_str().ok().and_then(|text| text.split_once(' ')).and_then(|(scheme, rest)| {
         let token = rest.trim_matches(' ');
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
     });
-    token
-        .ok_or_else(|| Fault::unauthorized("credentials_malformed", "the Authorization header is not Bearer and a key"))
+    token.ok_or_else(|| {
+        ApiError::unauthorized("credentials_malformed", "the Authorization header is not Bearer and a key")
+    })
 }
 
 /// The live key with this text. An unknown one and an expired one are told apart: only who holds it learns that.
-pub fn key_of(text: &str, registry: &Registry, now: Time) -> Result<Arc<ApiKey>, Fault> {
+pub fn key_of(text: &str, registry: &Registry, now: Time) -> Result<Arc<ApiKey>, ApiError> {
     let Some(key) = registry.key_by_hash(&key_hash(text)) else {
-        return Err(Fault::unauthorized("credentials_wrong", "there is no such key"));
+        return Err(ApiError::unauthorized("credentials_wrong", "there is no such key"));
     };
     if key.expired(now) {
-        return Err(Fault::unauthorized("key_expired", "this key has expired"));
+        return Err(ApiError::unauthorized("key_expired", "this key has expired"));
     }
     Ok(key.clone())
 }
 
 /// The caller behind a bearer token.
-pub fn by_bearer(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+pub fn by_bearer(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     let key = key_of(bearer(&call.headers)?, registry, now)?;
     Ok(Principal::new(key, call))
 }

@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use super::fault::Fault;
+use super::fault::ApiError;
 use super::native::problem;
 
 /// Of a request id that is taken over from the caller; a longer one is replaced.
@@ -22,7 +22,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What was asked.
 #[derive(Clone)]
-pub struct Call {
+pub struct HttpRequest {
     /// `GET` for a `HEAD` too: the server leaves the body of the answer out.
     pub method: Method,
     /// As sent, still percent-encoded; starts with `/`, or is `*`.
@@ -39,7 +39,7 @@ pub struct Call {
     pub request_id: String,
 }
 
-impl Call {
+impl HttpRequest {
     /// A header's value if it is there, once, and text.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
@@ -52,13 +52,13 @@ impl Call {
 
 /// What is answered. The server adds `x-request-id`, `date` and the framing.
 #[derive(Clone)]
-pub struct Reply {
+pub struct HttpResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl fmt::Debug for Call {
+impl fmt::Debug for HttpRequest {
     /// Without query, headers and body: keys, secrets and payloads stand there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Call");
@@ -67,7 +67,7 @@ impl fmt::Debug for Call {
     }
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for HttpResponse {
     /// Without the body: some answers hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Reply");
@@ -76,7 +76,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-impl Reply {
+impl HttpResponse {
     /// Without headers or body.
     pub fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
@@ -97,7 +97,7 @@ impl Reply {
 
     /// An error in the native form (RFC 9457, api.md section 2). `code` is stable, `detail` is for people.
     pub fn problem(status: StatusCode, code: &'static str, detail: &str, request_id: &str) -> Self {
-        problem::render(&Fault::new(status, code, detail), request_id)
+        problem::render(&ApiError::new(status, code, detail), request_id)
     }
 
     #[must_use]
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_problem_has_the_published_members_in_order() {
-        let reply = Reply::problem(StatusCode::NOT_FOUND, "not_found", "no \"such\" webhook", "r-1");
+        let reply = HttpResponse::problem(StatusCode::NOT_FOUND, "not_found", "no \"such\" webhook", "r-1");
         assert_eq!(reply.headers[CONTENT_TYPE], "application/problem+json");
         let expected = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no \"such\" webhook","code":"not_found","request_id":"r-1"}"#;
         assert_eq!(reply.body, expected);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_header_is_read_only_where_it_is_unambiguous() {
-        let mut call = Call {
+        let mut call = HttpRequest {
             method: Method::GET,
             path: "/".to_owned(),
             query: None,

@@ -17,7 +17,7 @@ pub struct ApiSettings {
     pub retention_ms: i64,
     pub idempotency_window_ms: i64,
     /// Where webhooks may point.
-    pub policy: target::Policy,
+    pub policy: target::TargetPolicy,
     /// What clients reach this daemon by, without a slash at the end.
     pub public_url: String,
     pub metrics: MetricsAccess,
@@ -37,28 +37,28 @@ pub enum MetricsAccess {
 
 /// One thing that is wrong with the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Trouble {
+pub struct HealthIssue {
     /// Stable, in snake case.
     pub code: &'static str,
     pub detail: String,
 }
 
 /// What only the running daemon knows about itself.
-pub trait Vitals: Send + Sync {
+pub trait HealthSource: Send + Sync {
     /// Why it is not ready; empty when it is.
-    fn unready(&self) -> Vec<Trouble>;
+    fn unready(&self) -> Vec<HealthIssue>;
     /// What somebody should look at although it is ready.
-    fn warnings(&self) -> Vec<Trouble>;
+    fn warnings(&self) -> Vec<HealthIssue>;
     /// Prometheus text format.
     fn metrics(&self) -> String;
 }
 
-pub struct Context<'a> {
+pub struct ApiContext<'a> {
     pub store: &'a Store,
     /// One value for the whole call: what is checked and what is answered agree.
     pub registry: Arc<Registry>,
     pub settings: &'a ApiSettings,
-    pub vitals: &'a dyn Vitals,
+    pub vitals: &'a dyn HealthSource,
     pub now: Time,
     /// When the call was first handled: `now`, except after a `Step::Wait`.
     pub since: Time,
@@ -66,7 +66,7 @@ pub struct Context<'a> {
     pub random: &'a mut dyn FnMut(&mut [u8]),
 }
 
-impl Context<'_> {
+impl ApiContext<'_> {
     /// `N` random bytes.
     pub fn draw<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];

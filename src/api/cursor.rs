@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Which list a cursor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum CursorKind {
     Events,
     Deliveries,
     Attempts,
@@ -21,20 +21,20 @@ pub enum Kind {
     Feed,
 }
 
-impl Kind {
+impl CursorKind {
     /// Part of the cursors that are out there.
     const fn letters(self) -> &'static str {
         match self {
-            Kind::Events => "evnt",
-            Kind::Deliveries => "dlvr",
-            Kind::Attempts => "atmp",
-            Kind::Webhooks => "hook",
-            Kind::Apps => "apps",
-            Kind::Keys => "keys",
-            Kind::Organizations => "orgs",
-            Kind::Replays => "rply",
-            Kind::Audit => "audt",
-            Kind::Feed => "feed",
+            CursorKind::Events => "evnt",
+            CursorKind::Deliveries => "dlvr",
+            CursorKind::Attempts => "atmp",
+            CursorKind::Webhooks => "hook",
+            CursorKind::Apps => "apps",
+            CursorKind::Keys => "keys",
+            CursorKind::Organizations => "orgs",
+            CursorKind::Replays => "rply",
+            CursorKind::Audit => "audt",
+            CursorKind::Feed => "feed",
         }
     }
 
@@ -46,14 +46,14 @@ impl Kind {
 }
 
 /// The cursor of a position.
-pub fn write(kind: Kind, position: u128) -> String {
+pub fn write(kind: CursorKind, position: u128) -> String {
     let mut text = kind.letters().to_owned();
     URL_SAFE_NO_PAD.encode_string(position.to_be_bytes(), &mut text);
     text
 }
 
 /// The position of a cursor of this kind; none for any other text.
-pub fn read(kind: Kind, text: &str) -> Option<u128> {
+pub fn read(kind: CursorKind, text: &str) -> Option<u128> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(kind.letters())?).ok()?;
     bytes.try_into().ok().map(u128::from_be_bytes)
 }
@@ -65,18 +65,18 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_on_its_own_list_only() {
         for position in [0, 1, u128::MAX, 0x019c_bd70_9d78_7320_aa3a_de34_9796_4cb8] {
-            let text = write(Kind::Events, position);
-            assert_eq!(read(Kind::Events, &text), Some(position));
-            assert_eq!(read(Kind::Deliveries, &text), None);
+            let text = write(CursorKind::Events, position);
+            assert_eq!(read(CursorKind::Events, &text), Some(position));
+            assert_eq!(read(CursorKind::Deliveries, &text), None);
         }
     }
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        let good = write(Kind::Events, 77);
+        let good = write(CursorKind::Events, 77);
         let unused_bits = format!("{}B", &good[..good.len() - 1]);
         for bad in ["", "x", "evnt", "%%%", &good[1..], &format!("{good}A"), &format!("{good}="), &unused_bits] {
-            assert_eq!(read(Kind::Events, bad), None, "{bad}");
+            assert_eq!(read(CursorKind::Events, bad), None, "{bad}");
         }
     }
 }

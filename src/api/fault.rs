@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::rules::json;
-use crate::store::{self, Refusal};
+use crate::store::{self, Rejection};
 
 /// Seconds after which a caller should try again when storage failed.
 const STORAGE_RETRY_S: u32 = 5;
@@ -14,35 +14,35 @@ const DISK_RETRY_S: u32 = 30;
 
 /// One thing wrong with a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Flaw {
+pub struct FieldError {
     /// JSON Pointer (RFC 6901) into the body; empty for the whole of it.
     pub pointer: String,
     pub detail: String,
 }
 
-impl Flaw {
-    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Flaw {
-        Flaw { pointer: pointer.into(), detail: detail.into() }
+impl FieldError {
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
+        FieldError { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fault {
+pub struct ApiError {
     pub status: StatusCode,
     /// Stable, snake_case: what programs compare.
     pub code: &'static str,
     /// For people: what was wrong with this request.
     pub detail: String,
     /// The fields at fault, all of them at once.
-    pub errors: Vec<Flaw>,
+    pub errors: Vec<FieldError>,
     /// `Allow`, `Retry-After`, `WWW-Authenticate`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Fault {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Fault {
-        Fault { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
 
     /// The short name of the kind of problem: the status's own phrase, as RFC 9457 section 4.2.1 wants for `about:blank`.
@@ -51,44 +51,44 @@ impl Fault {
     }
 
     #[must_use]
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Fault {
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> ApiError {
         self.headers.push((name, value));
         self
     }
 
     /// Back-pressure: try again after `seconds`.
     #[must_use]
-    pub fn retry_after(self, seconds: u32) -> Fault {
+    pub fn retry_after(self, seconds: u32) -> ApiError {
         self.with(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::BAD_REQUEST, code, detail)
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     /// 401, with the scheme that this API takes.
-    pub fn unauthorized(code: &'static str, detail: impl Into<String>) -> Fault {
+    pub fn unauthorized(code: &'static str, detail: impl Into<String>) -> ApiError {
         let challenge = HeaderValue::from_static("Bearer realm=\"postrider\"");
-        Fault::new(StatusCode::UNAUTHORIZED, code, detail).with(WWW_AUTHENTICATE, challenge)
+        ApiError::new(StatusCode::UNAUTHORIZED, code, detail).with(WWW_AUTHENTICATE, challenge)
     }
 
-    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::FORBIDDEN, code, detail)
+    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, code, detail)
     }
 
     /// 404 for a thing: `webhook`, `event`, …
-    pub fn not_found(what: &str) -> Fault {
-        Fault::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found"))
+    pub fn not_found(what: &str) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found"))
     }
 
     /// 404 for a path that no route has.
-    pub fn no_route() -> Fault {
-        Fault::new(StatusCode::NOT_FOUND, "route_not_found", "nothing is served at this path")
+    pub fn no_route() -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "route_not_found", "nothing is served at this path")
     }
 
     /// 405; `allow` lists the methods that the path has, comma-separated.
-    pub fn method_not_allowed(allow: &str) -> Fault {
-        let fault = Fault::new(
+    pub fn method_not_allowed(allow: &str) -> ApiError {
+        let fault = ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
             format!("this path answers to {allow} only"),
@@ -99,82 +99,84 @@ impl Fault {
         }
     }
 
-    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::CONFLICT, code, detail)
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, code, detail)
     }
 
     /// 413. The connection is closed: what is left of the body would have to be read to reach the next request.
-    pub fn too_large(bytes_max: usize) -> Fault {
-        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is over {bytes_max} bytes"))
+    pub fn too_large(bytes_max: usize) -> ApiError {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is over {bytes_max} bytes"))
             .with(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    pub fn unsupported(code: &'static str, detail: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail)
+    pub fn unsupported(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail)
     }
 
     /// 422 for well-formed JSON with wrong values; `flaws` is not empty.
-    pub fn invalid(flaws: Vec<Flaw>) -> Fault {
+    pub fn invalid(flaws: Vec<FieldError>) -> ApiError {
         let detail = match flaws.as_slice() {
             [only] if only.pointer.is_empty() => format!("the body {}", only.detail),
             [only] => format!("{} {}", only.pointer, only.detail),
             many => format!("{} fields are wrong", many.len()),
         };
-        Fault { errors: flaws, ..Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_fields", detail) }
+        ApiError { errors: flaws, ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_fields", detail) }
     }
 
     /// 422 for a header's value.
-    pub fn invalid_header(detail: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_header", detail)
+    pub fn invalid_header(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_header", detail)
     }
 
     /// A fault of ours, never of the request's.
-    pub fn internal(detail: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    pub fn internal(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 }
 
-impl From<json::Flaw> for Fault {
+impl From<json::JsonError> for ApiError {
     /// 400: the text is not JSON, or not JSON that means the same to every reader.
-    fn from(flaw: json::Flaw) -> Fault {
+    fn from(flaw: json::JsonError) -> ApiError {
         let code = match flaw.kind {
-            json::Kind::DuplicateMember => "duplicate_member",
-            json::Kind::LoneSurrogate => "lone_surrogate",
-            json::Kind::InvalidUtf8 => "invalid_utf8",
+            json::JsonErrorKind::DuplicateMember => "duplicate_member",
+            json::JsonErrorKind::LoneSurrogate => "lone_surrogate",
+            json::JsonErrorKind::InvalidUtf8 => "invalid_utf8",
             _ => "malformed_json",
         };
         let detail = flaw.to_string();
-        let errors = vec![Flaw::new(flaw.pointer, flaw.kind.to_string())];
-        Fault { errors, ..Fault::bad_request(code, detail) }
+        let errors = vec![FieldError::new(flaw.pointer, flaw.kind.to_string())];
+        ApiError { errors, ..ApiError::bad_request(code, detail) }
     }
 }
 
-impl From<store::Error> for Fault {
+impl From<store::Error> for ApiError {
     /// A damaged row stays damaged, so asking again is no use; anything else may pass.
-    fn from(error: store::Error) -> Fault {
+    fn from(error: store::Error) -> ApiError {
         match error {
             store::Error::Damaged { .. } => {
-                Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_row", "what was stored cannot be read back")
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_row", "what was stored cannot be read back")
             }
-            _ => Fault::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage cannot be read right now")
+            _ => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage cannot be read right now")
                 .retry_after(STORAGE_RETRY_S),
         }
     }
 }
 
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Fault {
+impl From<Rejection> for ApiError {
+    fn from(refusal: Rejection) -> ApiError {
         match refusal {
-            Refusal::NotFound(what) => Fault::not_found(what),
-            Refusal::Conflict { code, detail } => Fault::conflict(code, detail),
-            Refusal::Invalid { pointer, detail } => Fault::invalid(vec![Flaw::new(pointer, detail)]),
-            Refusal::Stale => Fault::conflict("changed_meanwhile", "it was changed by somebody else at the same time"),
-            Refusal::DiskFull => {
-                Fault::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the disk is full: nothing new is taken")
+            Rejection::NotFound(what) => ApiError::not_found(what),
+            Rejection::Conflict { code, detail } => ApiError::conflict(code, detail),
+            Rejection::Invalid { pointer, detail } => ApiError::invalid(vec![FieldError::new(pointer, detail)]),
+            Rejection::Stale => {
+                ApiError::conflict("changed_meanwhile", "it was changed by somebody else at the same time")
+            }
+            Rejection::DiskFull => {
+                ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the disk is full: nothing new is taken")
                     .retry_after(DISK_RETRY_S)
             }
-            Refusal::Failed(_) => {
-                Fault::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage failed: nothing was kept")
+            Rejection::Failed(_) => {
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage failed: nothing was kept")
                     .retry_after(STORAGE_RETRY_S)
             }
         }

@@ -14,38 +14,38 @@ use serde_json::value::RawValue;
 use crate::model::Time;
 use crate::rules::json::escape_token;
 
-use super::fault::{Fault, Flaw};
+use super::fault::{ApiError, FieldError};
 
 /// The mistakes found so far.
-pub type Flaws = Vec<Flaw>;
+pub type FieldErrors = Vec<FieldError>;
 
 /// A value, or what it must be, as the end of a sentence that begins with the field's name.
-pub type Leaf<T> = Result<T, String>;
+pub type FieldResult<T> = Result<T, String>;
 
 /// Mistakes reported at the most: a body of nothing but mistakes shall not make an answer of its own size.
-const FLAWS_MAX: usize = 100;
+const FIELD_ERRORS_MAX: usize = 100;
 
 /// 422 with all mistakes, if there are any.
-pub fn judge(mut flaws: Flaws) -> Result<(), Fault> {
+pub fn into_result(mut flaws: FieldErrors) -> Result<(), ApiError> {
     if flaws.is_empty() {
         return Ok(());
     }
-    flaws.truncate(FLAWS_MAX);
-    Err(Fault::invalid(flaws))
+    flaws.truncate(FIELD_ERRORS_MAX);
+    Err(ApiError::invalid(flaws))
 }
 
 /// An object whose members are taken out one by one; what is left at the end is unknown.
-pub struct Object<'a> {
+pub struct JsonObject<'a> {
     at: String,
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     /// The object that `text` is, standing at the pointer `at`.
-    pub fn read(text: &'a str, at: String) -> Result<Object<'a>, Flaw> {
-        match serde_json::from_str::<Members<'a>>(text) {
-            Ok(Members(members)) => Ok(Object { at, members }),
-            Err(_) => Err(Flaw::new(at, "must be an object")),
+    pub fn read(text: &'a str, at: String) -> Result<JsonObject<'a>, FieldError> {
+        match serde_json::from_str::<RawMembers<'a>>(text) {
+            Ok(RawMembers(members)) => Ok(JsonObject { at, members }),
+            Err(_) => Err(FieldError::new(at, "must be an object")),
         }
     }
 
@@ -79,36 +79,41 @@ impl<'a> Object<'a> {
     pub fn optional<T>(
         &mut self,
         name: &str,
-        flaws: &mut Flaws,
-        read: impl FnOnce(&'a RawValue) -> Leaf<T>,
+        flaws: &mut FieldErrors,
+        read: impl FnOnce(&'a RawValue) -> FieldResult<T>,
     ) -> Option<T> {
         let raw = self.take(name)?;
-        read(raw).map_err(|detail| flaws.push(Flaw::new(self.at(name), detail))).ok()
+        read(raw).map_err(|detail| flaws.push(FieldError::new(self.at(name), detail))).ok()
     }
 
     /// A member that must be there.
     pub fn required<T>(
         &mut self,
         name: &str,
-        flaws: &mut Flaws,
-        read: impl FnOnce(&'a RawValue) -> Leaf<T>,
+        flaws: &mut FieldErrors,
+        read: impl FnOnce(&'a RawValue) -> FieldResult<T>,
     ) -> Option<T> {
         if !self.members.iter().any(|(given, raw)| given == name && raw.get() != "null") {
             self.take_any(name);
-            flaws.push(Flaw::new(self.at(name), "is required"));
+            flaws.push(FieldError::new(self.at(name), "is required"));
             return None;
         }
         self.optional(name, flaws, read)
     }
 
     /// An optional object: taken, with the pointers of what is inside.
-    pub fn object(&mut self, name: &str, flaws: &mut Flaws) -> Option<Object<'a>> {
+    pub fn object(&mut self, name: &str, flaws: &mut FieldErrors) -> Option<JsonObject<'a>> {
         let raw = self.take(name)?;
-        Object::read(raw.get(), self.at(name)).map_err(|flaw| flaws.push(flaw)).ok()
+        JsonObject::read(raw.get(), self.at(name)).map_err(|flaw| flaws.push(flaw)).ok()
     }
 
     /// The elements of an optional array, each with its pointer.
-    pub fn array(&mut self, name: &str, flaws: &mut Flaws, items_max: usize) -> Option<Vec<(String, &'a RawValue)>> {
+    pub fn array(
+        &mut self,
+        name: &str,
+        flaws: &mut FieldErrors,
+        items_max: usize,
+    ) -> Option<Vec<(String, &'a RawValue)>> {
         let items = self.optional(name, flaws, |raw| elements(raw, items_max))?;
         let at = self.at(name);
         Some(items.into_iter().enumerate().map(|(n, raw)| (format!("{at}/{n}"), raw)).collect())
@@ -118,16 +123,16 @@ impl<'a> Object<'a> {
     pub fn strings(
         &mut self,
         name: &str,
-        flaws: &mut Flaws,
+        flaws: &mut FieldErrors,
         items_max: usize,
-        read: impl Fn(&RawValue) -> Leaf<String>,
+        read: impl Fn(&RawValue) -> FieldResult<String>,
     ) -> Option<Vec<String>> {
         let items = self.array(name, flaws, items_max)?;
         let mut texts = Vec::with_capacity(items.len());
         for (at, raw) in items {
             match read(raw) {
                 Ok(text) => texts.push(text),
-                Err(detail) => flaws.push(Flaw::new(at, detail)),
+                Err(detail) => flaws.push(FieldError::new(at, detail)),
             }
         }
         Some(texts)
@@ -139,33 +144,33 @@ impl<'a> Object<'a> {
     }
 
     /// A mistake for every member that nobody took.
-    pub fn finish(self, flaws: &mut Flaws) {
+    pub fn finish(self, flaws: &mut FieldErrors) {
         for (name, _) in &self.members {
-            flaws.push(Flaw::new(self.at(name), "is not a known field"));
+            flaws.push(FieldError::new(self.at(name), "is not a known field"));
         }
     }
 }
 
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for RawMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
+            type Value = RawMembers<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(map.size_hint().unwrap_or(8));
-                while let Some((Name(name), raw)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                while let Some((MemberName(name), raw)) = map.next_entry::<MemberName<'de>, &'de RawValue>()? {
                     members.push((name, raw));
                 }
-                Ok(Members(members))
+                Ok(RawMembers(members))
             }
         }
         from.deserialize_map(Collect)
@@ -173,7 +178,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// The elements of an array.
-pub fn elements(raw: &RawValue, items_max: usize) -> Leaf<Vec<&RawValue>> {
+pub fn elements(raw: &RawValue, items_max: usize) -> FieldResult<Vec<&RawValue>> {
     let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "must be an array".to_owned())?;
     if items.len() > items_max {
         return Err(format!("must have at most {items_max} items"));
@@ -182,12 +187,12 @@ pub fn elements(raw: &RawValue, items_max: usize) -> Leaf<Vec<&RawValue>> {
 }
 
 /// Any string.
-pub fn text(raw: &RawValue) -> Leaf<String> {
+pub fn text(raw: &RawValue) -> FieldResult<String> {
     serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())
 }
 
 /// A string of so many characters, none of them a control character.
-pub fn line(raw: &RawValue, chars: RangeInclusive<usize>) -> Leaf<String> {
+pub fn line(raw: &RawValue, chars: RangeInclusive<usize>) -> FieldResult<String> {
     let text = text(raw)?;
     if !chars.contains(&text.chars().count()) {
         return Err(format!("must have {} to {} characters", chars.start(), chars.end()));
@@ -198,12 +203,12 @@ pub fn line(raw: &RawValue, chars: RangeInclusive<usize>) -> Leaf<String> {
     Ok(text)
 }
 
-pub fn boolean(raw: &RawValue) -> Leaf<bool> {
+pub fn boolean(raw: &RawValue) -> FieldResult<bool> {
     serde_json::from_str(raw.get()).map_err(|_| "must be true or false".to_owned())
 }
 
 /// A whole number within a range; `5.0` is one too (JSON Schema's integer).
-pub fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> Leaf<u64> {
+pub fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> FieldResult<u64> {
     let exact = serde_json::from_str::<u64>(raw.get()).ok();
     let spelled = || serde_json::from_str::<f64>(raw.get()).ok().filter(|n| n.fract() == 0.0).map(|n| n as u64);
     let is_number = raw.get().starts_with(|c: char| c.is_ascii_digit());
@@ -214,20 +219,20 @@ pub fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> Leaf<u64> {
 }
 
 /// A number within a range.
-pub fn number(raw: &RawValue, range: RangeInclusive<f64>) -> Leaf<f64> {
+pub fn number(raw: &RawValue, range: RangeInclusive<f64>) -> FieldResult<f64> {
     serde_json::from_str::<f64>(raw.get())
         .ok()
         .filter(|n| range.contains(n))
         .ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
 }
 
-pub fn time(raw: &RawValue) -> Leaf<Time> {
+pub fn time(raw: &RawValue) -> FieldResult<Time> {
     let parsed = text(raw).ok().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| "must be an RFC 3339 time such as 2026-11-22T03:29:00.123Z".to_owned())
 }
 
 /// One of the strings that `T`'s plain variants are written as; `names` lists them for people.
-pub fn choice<T: DeserializeOwned>(raw: &RawValue, names: &str) -> Leaf<T> {
+pub fn choice<T: DeserializeOwned>(raw: &RawValue, names: &str) -> FieldResult<T> {
     let wrong = || format!("must be {names}");
     let text = text(raw).map_err(|_| wrong())?;
     let plain = de::value::StrDeserializer::<de::value::Error>::new(&text);
@@ -244,8 +249,8 @@ mod tests {
 
     #[test]
     fn members_are_taken_and_the_rest_is_unknown() {
-        let mut flaws = Flaws::new();
-        let mut object = Object::read(r#" {"a": null, "b/~c": 1e400, "d": [1, 2]} "#, String::new()).unwrap();
+        let mut flaws = FieldErrors::new();
+        let mut object = JsonObject::read(r#" {"a": null, "b/~c": 1e400, "d": [1, 2]} "#, String::new()).unwrap();
         assert!(object.take("a").is_none());
         assert_eq!(object.required("e", &mut flaws, text), None);
         assert_eq!(object.array("d", &mut flaws, 2).unwrap()[1].0, "/d/1");
@@ -256,11 +261,11 @@ mod tests {
 
     #[test]
     fn null_is_not_what_is_required() {
-        let mut flaws = Flaws::new();
-        let mut object = Object::read(r#"{"a": null}"#, "/x".to_owned()).unwrap();
+        let mut flaws = FieldErrors::new();
+        let mut object = JsonObject::read(r#"{"a": null}"#, "/x".to_owned()).unwrap();
         assert_eq!(object.required("a", &mut flaws, text), None);
         object.finish(&mut flaws);
-        assert_eq!(flaws, [Flaw::new("/x/a", "is required")]);
+        assert_eq!(flaws, [FieldError::new("/x/a", "is required")]);
     }
 
     #[test]
@@ -283,10 +288,10 @@ mod tests {
 
     #[test]
     fn a_choice_is_a_string_and_nothing_that_serde_would_also_take() {
-        use crate::model::webhook::Method;
-        assert_eq!(choice::<Method>(&raw("\"get\""), "get"), Ok(Method::Get));
+        use crate::model::webhook::WebhookMethod;
+        assert_eq!(choice::<WebhookMethod>(&raw("\"get\""), "get"), Ok(WebhookMethod::Get));
         for text in ["{\"get\":null}", "0", "\"GET\"", "\"\""] {
-            assert!(choice::<Method>(&raw(text), "get").is_err(), "{text}");
+            assert!(choice::<WebhookMethod>(&raw(text), "get").is_err(), "{text}");
         }
     }
 

@@ -6,11 +6,11 @@
 
 use http::{HeaderName, HeaderValue};
 
-use crate::store::Keep;
+use crate::store::IdempotencyKey;
 
 use super::auth::{Principal, sha256};
-use super::call::{Call, Reply};
-use super::fault::Fault;
+use super::call::{HttpRequest, HttpResponse};
+use super::fault::ApiError;
 
 /// Longest `Idempotency-Key`, in characters.
 pub const KEY_CHARS_MAX: usize = 255;
@@ -19,12 +19,12 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Says that an answer is the first one given again.
-pub fn mark(reply: &mut Reply) {
+pub fn mark(reply: &mut HttpResponse) {
     reply.headers.insert(REPLAYED, HeaderValue::from_static("true"));
 }
 
 /// What to keep the answer under; none without the header. 422 unless it is 1 to 255 visible ASCII characters, once.
-pub fn keep(call: &Call, principal: &Principal) -> Result<Option<Keep>, Fault> {
+pub fn keep(call: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {
     let mut given = call.headers.get_all(HEADER).iter();
     let Some(value) = given.next() else {
         return Ok(None);
@@ -32,10 +32,12 @@ pub fn keep(call: &Call, principal: &Principal) -> Result<Option<Keep>, Fault> {
     let value = value.as_bytes();
     if given.next().is_some() || !(1..=KEY_CHARS_MAX).contains(&value.len()) || !value.iter().all(u8::is_ascii_graphic)
     {
-        return Err(Fault::invalid_header("Idempotency-Key must be given once, as 1 to 255 visible ASCII characters"));
+        return Err(ApiError::invalid_header(
+            "Idempotency-Key must be given once, as 1 to 255 visible ASCII characters",
+        ));
     }
     let (caller, method) = (principal.key.id, call.method.as_str());
-    Ok(Some(Keep {
+    Ok(Some(IdempotencyKey {
         key: fingerprint(&[caller.as_bytes(), method.as_bytes(), call.path.as_bytes(), value]),
         request: request(call),
         extra: None,
@@ -43,7 +45,7 @@ pub fn keep(call: &Call, principal: &Principal) -> Result<Option<Keep>, Fault> {
     }))
 }
 
-fn request(call: &Call) -> [u8; 32] {
+fn request(call: &HttpRequest) -> [u8; 32] {
     let query = call.query.as_deref().unwrap_or_default();
     let mut attributes: Vec<(&str, &[u8])> = call
         .headers
@@ -75,10 +77,10 @@ mod tests {
     use super::*;
     use crate::model::{ApiKey, Id, Time};
 
-    fn call(path: &str, body: &str, key: &str) -> Call {
+    fn call(path: &str, body: &str, key: &str) -> HttpRequest {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, HeaderValue::from_bytes(key.as_bytes()).unwrap());
-        Call {
+        HttpRequest {
             method: Method::POST,
             path: path.to_owned(),
             query: None,
@@ -89,7 +91,7 @@ mod tests {
         }
     }
 
-    fn principal(call: &Call, id: u128) -> Principal {
+    fn principal(call: &HttpRequest, id: u128) -> Principal {
         let key = ApiKey {
             id: Id::from_u128(id),
             org_id: Id::MIN,
@@ -105,7 +107,7 @@ mod tests {
         Principal::new(Arc::new(key), call)
     }
 
-    fn kept(call: &Call, id: u128) -> Keep {
+    fn kept(call: &HttpRequest, id: u128) -> IdempotencyKey {
         keep(call, &principal(call, id)).unwrap().unwrap()
     }
 

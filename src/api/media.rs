@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, header};
 
 use super::context::ApiSettings;
-use super::fault::Fault;
+use super::fault::ApiError;
 
 /// Largest body of a configuration request.
 pub const CONFIG_BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -16,7 +16,7 @@ pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A route's rule for bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
+pub enum BodyRule {
     /// Not looked at.
     None,
     /// A JSON object.
@@ -31,43 +31,43 @@ pub enum Body {
     Batch,
 }
 
-impl Body {
+impl BodyRule {
     /// Bytes that the body may have.
     pub fn bytes_max(self, settings: &ApiSettings) -> usize {
         match self {
-            Body::None => IGNORED_BODY_BYTES_MAX,
-            Body::Json | Body::OptionalJson | Body::MergePatch => CONFIG_BODY_BYTES_MAX,
-            Body::Event => settings.max_event_bytes,
-            Body::Batch => BATCH_BODY_BYTES_MAX,
+            BodyRule::None => IGNORED_BODY_BYTES_MAX,
+            BodyRule::Json | BodyRule::OptionalJson | BodyRule::MergePatch => CONFIG_BODY_BYTES_MAX,
+            BodyRule::Event => settings.max_event_bytes,
+            BodyRule::Batch => BATCH_BODY_BYTES_MAX,
         }
     }
 
     /// 415 for a media type that the route does not take, and for any `Content-Encoding`.
-    pub fn admit(self, headers: &HeaderMap) -> Result<(), Fault> {
+    pub fn admit(self, headers: &HeaderMap) -> Result<(), ApiError> {
         if headers.contains_key(header::CONTENT_ENCODING) {
-            return Err(Fault::unsupported(
+            return Err(ApiError::unsupported(
                 "unsupported_content_encoding",
                 "bodies are taken without Content-Encoding",
             ));
         }
         match self {
-            Body::None | Body::OptionalJson => Ok(()),
-            Body::Json | Body::Batch => one_of(headers, &["application/json"]),
-            Body::MergePatch => one_of(headers, &["application/json", "application/merge-patch+json"]),
-            Body::Event => super::native::cloudevents::mode(headers).map(drop),
+            BodyRule::None | BodyRule::OptionalJson => Ok(()),
+            BodyRule::Json | BodyRule::Batch => one_of(headers, &["application/json"]),
+            BodyRule::MergePatch => one_of(headers, &["application/json", "application/merge-patch+json"]),
+            BodyRule::Event => super::native::cloudevents::mode(headers).map(drop),
         }
     }
 
     /// 415 for what could only be judged with the body at hand: an optional body that is there.
-    pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
+    pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
         match self {
-            Body::OptionalJson if !body.is_empty() => one_of(headers, &["application/json"]),
+            BodyRule::OptionalJson if !body.is_empty() => one_of(headers, &["application/json"]),
             _ => Ok(()),
         }
     }
 }
 
-fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Fault> {
+fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), ApiError> {
     match media_type(headers)? {
         Some(given) if accepted.contains(&&*given) => Ok(()),
         _ => Err(wanted(accepted)),
@@ -75,18 +75,18 @@ fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Fault> {
 }
 
 /// 415 that names what is taken.
-pub fn wanted(accepted: &[&str]) -> Fault {
-    Fault::unsupported("media_type", format!("the body must come as Content-Type: {}", accepted.join(" or ")))
+pub fn wanted(accepted: &[&str]) -> ApiError {
+    ApiError::unsupported("media_type", format!("the body must come as Content-Type: {}", accepted.join(" or ")))
 }
 
 /// The request's media type in lower case, without parameters; none where the header is missing. 415 for one that is
 /// malformed, given twice, or in another charset than UTF-8.
-pub fn media_type(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Fault> {
+pub fn media_type(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, ApiError> {
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(value) = given.next() else {
         return Ok(None);
     };
-    let malformed = || Fault::unsupported("media_type", "the Content-Type header is malformed");
+    let malformed = || ApiError::unsupported("media_type", "the Content-Type header is malformed");
     if given.next().is_some() {
         return Err(malformed());
     }
@@ -97,7 +97,7 @@ pub fn media_type(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Fault> {
         let (name, value) = parameter.split_once('=').ok_or_else(malformed)?;
         let is_utf8 = value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8");
         if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
-            return Err(Fault::unsupported("charset", "bodies are taken in UTF-8 only"));
+            return Err(ApiError::unsupported("charset", "bodies are taken in UTF-8 only"));
         }
     }
     let is_lower = !essence.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    fn status(rule: Body, content_type: &str) -> u16 {
+    fn status(rule: BodyRule, content_type: &str) -> u16 {
         let mut headers = HeaderMap::new();
         if !content_type.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
@@ -131,12 +131,12 @@ mod tests {
             ("application/merge-patch+json", 415),
             ("", 415),
         ] {
-            assert_eq!(status(Body::Json, content_type), expected, "{content_type}");
+            assert_eq!(status(BodyRule::Json, content_type), expected, "{content_type}");
         }
-        assert_eq!(status(Body::MergePatch, "application/merge-patch+json"), 200);
-        assert_eq!(status(Body::OptionalJson, ""), 200);
-        assert_eq!(status(Body::Event, "text/plain"), 415);
-        assert_eq!(status(Body::Event, "application/cloudevents+json"), 200);
+        assert_eq!(status(BodyRule::MergePatch, "application/merge-patch+json"), 200);
+        assert_eq!(status(BodyRule::OptionalJson, ""), 200);
+        assert_eq!(status(BodyRule::Event, "text/plain"), 415);
+        assert_eq!(status(BodyRule::Event, "application/cloudevents+json"), 200);
     }
 
     #[test]
@@ -144,7 +144,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
-        for rule in [Body::None, Body::Json, Body::OptionalJson, Body::MergePatch, Body::Event, Body::Batch] {
+        for rule in [
+            BodyRule::None,
+            BodyRule::Json,
+            BodyRule::OptionalJson,
+            BodyRule::MergePatch,
+            BodyRule::Event,
+            BodyRule::Batch,
+        ] {
             assert_eq!(rule.admit(&headers).unwrap_err().status, 415);
         }
     }
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn an_optional_body_needs_its_media_type_once_it_is_there() {
         let headers = HeaderMap::new();
-        assert!(Body::OptionalJson.admit_bytes(&headers, b"").is_ok());
-        assert_eq!(Body::OptionalJson.admit_bytes(&headers, b"{}").unwrap_err().status, 415);
+        assert!(BodyRule::OptionalJson.admit_bytes(&headers, b"").is_ok());
+        assert_eq!(BodyRule::OptionalJson.admit_bytes(&headers, b"{}").unwrap_err().status, 415);
     }
 }

@@ -22,10 +22,10 @@ pub mod params;
 pub mod route;
 pub mod step;
 
-pub use ask::Ask;
+pub use ask::RequestContext;
 pub use auth::Principal;
-pub use call::{Call, Reply};
-pub use context::{ApiSettings, Context, MetricsAccess, Trouble, Vitals};
-pub use fault::{Fault, Flaw};
-pub use route::{Api, Found, Occasion, Surface};
-pub use step::{Step, Trial};
+pub use call::{HttpRequest, HttpResponse};
+pub use context::{ApiContext, ApiSettings, HealthIssue, HealthSource, MetricsAccess};
+pub use fault::{ApiError, FieldError};
+pub use route::{Api, ApiMount, ErrorContext, MatchedRoute};
+pub use step::{Step, TestSend};

@@ -21,10 +21,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::dialects::DIALECTS;
-use super::media::Body;
+use super::media::BodyRule;
 use super::native::routes::ROUTES;
-use super::route::{Access, Route, Verb};
-use operations::{Answer, Operation};
+use super::route::{Route, RouteAccess, RouteMethod};
+use operations::{AnswerDoc, Operation};
 
 const ABOUT: &str = "\
 Producers publish events; Postrider stores them before it answers, sends each one signed to every webhook that wants it, \
@@ -231,41 +231,41 @@ fn operation(route: &Route) -> Value {
 /// Who may call it, for whoever reads.
 fn scope(route: &Route) -> String {
     match route.access {
-        Access::Open(_) => "No key is asked for.".into(),
-        Access::Metrics(_) => "No key is asked for, unless `metrics.key` names one.".into(),
-        Access::Judged(..) => "Any key.".into(),
-        Access::Scope(scope, _) => format!("Scope: `{}`.", scope.as_str()),
-        Access::Installation(_) => "Scope: `admin`, and the key must be the installation's own.".into(),
+        RouteAccess::Open(_) => "No key is asked for.".into(),
+        RouteAccess::Metrics(_) => "No key is asked for, unless `metrics.key` names one.".into(),
+        RouteAccess::Judged(..) => "Any key.".into(),
+        RouteAccess::Scope(scope, _) => format!("Scope: `{}`.", scope.as_str()),
+        RouteAccess::Installation(_) => "Scope: `admin`, and the key must be the installation's own.".into(),
     }
 }
 
 /// OpenAPI 3.1 section 4.8.30 lets a requirement of any scheme list roles: here the scope.
 fn security(route: &Route) -> Value {
     match route.access {
-        Access::Open(_) | Access::Metrics(_) => json!([]),
-        Access::Judged(..) => json!([{ "key": [] }]),
-        Access::Scope(scope, _) => json!([{ "key": [scope.as_str()] }]),
-        Access::Installation(_) => json!([{ "key": ["admin"] }]),
+        RouteAccess::Open(_) | RouteAccess::Metrics(_) => json!([]),
+        RouteAccess::Judged(..) => json!([{ "key": [] }]),
+        RouteAccess::Scope(scope, _) => json!([{ "key": [scope.as_str()] }]),
+        RouteAccess::Installation(_) => json!([{ "key": ["admin"] }]),
     }
 }
 
-fn request_body(rule: Body, schema: &str) -> Value {
+fn request_body(rule: BodyRule, schema: &str) -> Value {
     let of = |name: &str| content(parts::reference(name), name);
     let content = match rule {
-        Body::Event => json!({
+        BodyRule::Event => json!({
             "application/json": of(schema),
             "application/cloudevents+json": of("CloudEvent"),
             "application/cloudevents-batch+json": of("CloudEvents"),
         }),
-        Body::MergePatch => json!({ "application/json": of(schema), "application/merge-patch+json": of(schema) }),
+        BodyRule::MergePatch => json!({ "application/json": of(schema), "application/merge-patch+json": of(schema) }),
         _ => json!({ "application/json": of(schema) }),
     };
-    json!({ "required": rule != Body::OptionalJson, "content": content })
+    json!({ "required": rule != BodyRule::OptionalJson, "content": content })
 }
 
-fn response(verb: Verb, answer: &Answer) -> Value {
+fn response(verb: RouteMethod, answer: &AnswerDoc) -> Value {
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
-    if verb == Verb::Post {
+    if verb == RouteMethod::Post {
         headers["Idempotent-Replayed"] = json!({ "$ref": "#/components/headers/Replayed" });
     }
     let mut value = json!({ "description": answer.description, "headers": headers });

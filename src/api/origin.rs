@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Who can reach a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum ListenerKind {
     /// This machine.
     Loopback,
     /// Whoever has a route to it.
@@ -20,7 +20,7 @@ pub enum Reach {
 
 /// What is wrong with a request's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub enum ForeignName {
     /// 421: the request was meant for someone else.
     Host,
     /// 403: a page of someone else sent it.
@@ -29,7 +29,7 @@ pub enum Foreign {
 
 /// A host and a port as they stand in `Host`, `Origin` and the settings. Names compare without case.
 #[derive(Debug, Clone, Copy)]
-struct Place<'a> {
+struct HostPort<'a> {
     host: &'a str,
     port: Option<u16>,
 }
@@ -49,7 +49,7 @@ impl OriginRules {
         for entry in allowed_hosts.iter().map(String::as_str).chain(public_url) {
             let (scheme, authority) = split_scheme(entry);
             let authority = authority.split('/').next().unwrap_or_default();
-            let place = Place::parse(authority).ok_or(entry)?;
+            let place = HostPort::parse(authority).ok_or(entry)?;
             // A URL means its port, a bare name any.
             rules.names.push((place.host.to_owned(), place.port.or_else(|| scheme.map(default_port))));
         }
@@ -57,42 +57,42 @@ impl OriginRules {
     }
 
     /// Judges `Host` for a listener of this reach.
-    pub fn judge_host(&self, reach: Reach, host: &str) -> Result<(), Foreign> {
-        if reach != Reach::Loopback {
+    pub fn judge_host(&self, reach: ListenerKind, host: &str) -> Result<(), ForeignName> {
+        if reach != ListenerKind::Loopback {
             return Ok(());
         }
-        let place = Place::parse(host).ok_or(Foreign::Host)?;
+        let place = HostPort::parse(host).ok_or(ForeignName::Host)?;
         // A proxy passes the name on and its own port, so a listed name stands for any port here.
         let known = place.is_loopback() || self.names.iter().any(|(name, _)| name.eq_ignore_ascii_case(place.host));
-        if known { Ok(()) } else { Err(Foreign::Host) }
+        if known { Ok(()) } else { Err(ForeignName::Host) }
     }
 
     /// Judges `Origin` (none: no browser, or no other page) beside the `Host` of the same request.
-    pub fn judge_origin(&self, reach: Reach, host: &str, origin: Option<&str>) -> Result<(), Foreign> {
+    pub fn judge_origin(&self, reach: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
         let Some(origin) = origin else { return Ok(()) };
-        if reach == Reach::Unix {
+        if reach == ListenerKind::Unix {
             return Ok(());
         }
-        let (Some(scheme), authority) = split_scheme(origin) else { return Err(Foreign::Origin) };
-        let place = Place::parse(authority).ok_or(Foreign::Origin)?;
+        let (Some(scheme), authority) = split_scheme(origin) else { return Err(ForeignName::Origin) };
+        let place = HostPort::parse(authority).ok_or(ForeignName::Origin)?;
         let port = place.port.unwrap_or(default_port(scheme));
-        let own = Place::parse(host).is_some_and(|host| {
+        let own = HostPort::parse(host).is_some_and(|host| {
             host.host.eq_ignore_ascii_case(place.host) && host.port.unwrap_or(default_port(scheme)) == port
         });
         let listed = self
             .names
             .iter()
             .any(|(name, listed)| name.eq_ignore_ascii_case(place.host) && listed.is_none_or(|listed| listed == port));
-        if own || listed { Ok(()) } else { Err(Foreign::Origin) }
+        if own || listed { Ok(()) } else { Err(ForeignName::Origin) }
     }
 }
 
 /// Whether a `Host` value has the form of one (RFC 9110 section 7.2): a name or address, and a port or none.
 pub fn is_host(value: &str) -> bool {
-    Place::parse(value).is_some()
+    HostPort::parse(value).is_some()
 }
 
-impl<'a> Place<'a> {
+impl<'a> HostPort<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(bracketed) => {
@@ -154,7 +154,7 @@ mod tests {
         let loopback = ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "127.9.9.9", "[::1]", "[::1]:80", "localhost:"];
         let listed = ["hooks.corp", "Hooks.Corp:81", "dash.corp", "public.example:8080"];
         for host in loopback.iter().chain(&listed) {
-            assert_eq!(rules().judge_host(Reach::Loopback, host), Ok(()), "{host}");
+            assert_eq!(rules().judge_host(ListenerKind::Loopback, host), Ok(()), "{host}");
         }
         for host in [
             "evil.example",
@@ -170,10 +170,10 @@ mod tests {
             "hooks.corp.evil.example",
             "0127.0.0.1",
         ] {
-            assert_eq!(rules().judge_host(Reach::Loopback, host), Err(Foreign::Host), "{host}");
-            assert_eq!(rules().judge_host(Reach::Unix, host), Ok(()), "{host}");
+            assert_eq!(rules().judge_host(ListenerKind::Loopback, host), Err(ForeignName::Host), "{host}");
+            assert_eq!(rules().judge_host(ListenerKind::Unix, host), Ok(()), "{host}");
         }
-        assert_eq!(rules().judge_host(Reach::Open, "anything.example"), Ok(()));
+        assert_eq!(rules().judge_host(ListenerKind::Open, "anything.example"), Ok(()));
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
             "https://dash.corp:8443",
             "https://public.example",
         ] {
-            assert_eq!(rules().judge_origin(Reach::Loopback, host, Some(origin)), Ok(()), "{origin}");
+            assert_eq!(rules().judge_origin(ListenerKind::Loopback, host, Some(origin)), Ok(()), "{origin}");
         }
         for origin in [
             "https://evil.example",
@@ -199,20 +199,23 @@ mod tests {
             "https://hooks.corp.evil.example",
             "file://",
         ] {
-            for reach in [Reach::Loopback, Reach::Open] {
-                assert_eq!(rules().judge_origin(reach, host, Some(origin)), Err(Foreign::Origin), "{origin}");
+            for reach in [ListenerKind::Loopback, ListenerKind::Open] {
+                assert_eq!(rules().judge_origin(reach, host, Some(origin)), Err(ForeignName::Origin), "{origin}");
             }
-            assert_eq!(rules().judge_origin(Reach::Unix, host, Some(origin)), Ok(()), "{origin}");
+            assert_eq!(rules().judge_origin(ListenerKind::Unix, host, Some(origin)), Ok(()), "{origin}");
         }
-        assert_eq!(rules().judge_origin(Reach::Loopback, host, None), Ok(()));
+        assert_eq!(rules().judge_origin(ListenerKind::Loopback, host, None), Ok(()));
     }
 
     #[test]
     fn the_schemes_own_port_may_be_left_out() {
         let rules = OriginRules::default();
-        assert_eq!(rules.judge_origin(Reach::Open, "a.example", Some("https://a.example")), Ok(()));
-        assert_eq!(rules.judge_origin(Reach::Open, "a.example:80", Some("http://A.example")), Ok(()));
-        assert_eq!(rules.judge_origin(Reach::Open, "a.example:80", Some("https://a.example")), Err(Foreign::Origin));
+        assert_eq!(rules.judge_origin(ListenerKind::Open, "a.example", Some("https://a.example")), Ok(()));
+        assert_eq!(rules.judge_origin(ListenerKind::Open, "a.example:80", Some("http://A.example")), Ok(()));
+        assert_eq!(
+            rules.judge_origin(ListenerKind::Open, "a.example:80", Some("https://a.example")),
+            Err(ForeignName::Origin)
+        );
     }
 
     #[test]

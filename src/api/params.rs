@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::model::{DeliveryStatus, Id, Time};
 use crate::rules::patterns;
-use crate::store::{Search, Window};
+use crate::store::{ListWindow, Search};
 
 use super::cursor;
-use super::fault::Fault;
+use super::fault::ApiError;
 
 /// Rows of a page where `limit` is not given, and at the most.
 pub const LIMIT_DEFAULT: usize = 50;
@@ -24,20 +24,20 @@ pub struct Params {
 
 impl Params {
     /// Reads `name=value&…` (WHATWG URL, application/x-www-form-urlencoded); `known` are the names there may be.
-    pub fn parse(query: Option<&str>, known: &'static [&'static str]) -> Result<Params, Fault> {
+    pub fn parse(query: Option<&str>, known: &'static [&'static str]) -> Result<Params, ApiError> {
         let mut values = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name).ok_or_else(|| undecodable(name))?;
             let Some(name) = known.iter().find(|known| **known == name) else {
-                return Err(Fault::bad_request("unknown_parameter", unknown(&name, known)));
+                return Err(ApiError::bad_request("unknown_parameter", unknown(&name, known)));
             };
             let value = decode(value).ok_or_else(|| undecodable(name))?;
             if value.is_empty() {
                 return Err(wrong(name, "must not be empty"));
             }
             if values.insert(*name, value.into_owned()).is_some() {
-                return Err(Fault::bad_request("repeated_parameter", format!("{name} is given more than once")));
+                return Err(ApiError::bad_request("repeated_parameter", format!("{name} is given more than once")));
             }
         }
         Ok(Params { values })
@@ -48,22 +48,22 @@ impl Params {
     }
 
     /// The value of `name` as `read` understands it; `what` says what it should have been.
-    fn read<T>(&self, name: &str, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Fault> {
+    fn read<T>(&self, name: &str, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
         match self.text(name) {
             None => Ok(None),
             Some(text) => read(text).map(Some).ok_or_else(|| wrong(name, what)),
         }
     }
 
-    pub fn id<K>(&self, name: &str) -> Result<Option<Id<K>>, Fault> {
+    pub fn id<K>(&self, name: &str) -> Result<Option<Id<K>>, ApiError> {
         self.read(name, "must be a UUID", |text| text.parse().ok())
     }
 
-    pub fn time(&self, name: &str) -> Result<Option<Time>, Fault> {
+    pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
         self.read(name, "must be an RFC 3339 time such as 2026-11-22T03:29:00.123Z", |text| text.parse().ok())
     }
 
-    pub fn number(&self, name: &str, min: u32, max: u32) -> Result<Option<u32>, Fault> {
+    pub fn number(&self, name: &str, min: u32, max: u32) -> Result<Option<u32>, ApiError> {
         let what = format!("must be a whole number from {min} to {max}");
         self.read(name, &what, |text| {
             let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -71,50 +71,55 @@ impl Params {
         })
     }
 
-    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Fault> {
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
         self.read(name, "must be true or false", |text| text.parse().ok())
     }
 
-    pub fn limit(&self) -> Result<usize, Fault> {
+    pub fn limit(&self) -> Result<usize, ApiError> {
         Ok(self.number("limit", 1, LIMIT_MAX as u32)?.map_or(LIMIT_DEFAULT, |n| n as usize))
     }
 
-    pub fn cursor(&self, kind: cursor::Kind) -> Result<Option<u128>, Fault> {
+    pub fn cursor(&self, kind: cursor::CursorKind) -> Result<Option<u128>, ApiError> {
         self.read("cursor", "is not a cursor of this list", |text| cursor::read(kind, text))
     }
 
     /// `from`, `to`, `limit` and `cursor` together.
-    pub fn window(&self, kind: cursor::Kind) -> Result<Window, Fault> {
-        Ok(Window { from: self.time("from")?, to: self.time("to")?, before: self.cursor(kind)?, limit: self.limit()? })
+    pub fn window(&self, kind: cursor::CursorKind) -> Result<ListWindow, ApiError> {
+        Ok(ListWindow {
+            from: self.time("from")?,
+            to: self.time("to")?,
+            before: self.cursor(kind)?,
+            limit: self.limit()?,
+        })
     }
 
-    pub fn search(&self) -> Result<Option<Search>, Fault> {
+    pub fn search(&self) -> Result<Option<Search>, ApiError> {
         let what = format!("must have at most {SEARCH_CHARS_MAX} characters");
         self.read("search", &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
     }
 
-    pub fn event_type(&self) -> Result<Option<String>, Fault> {
+    pub fn event_type(&self) -> Result<Option<String>, ApiError> {
         let what = "must be an event type: 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'";
         self.read("type", what, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 
-    pub fn delivery_status(&self) -> Result<Option<DeliveryStatus>, Fault> {
+    pub fn delivery_status(&self) -> Result<Option<DeliveryStatus>, ApiError> {
         let what = "must be pending, retrying, delivered, failed or cancelled";
         self.read("status", what, DeliveryStatus::parse)
     }
 
-    pub fn status_code(&self) -> Result<Option<u16>, Fault> {
+    pub fn status_code(&self) -> Result<Option<u16>, ApiError> {
         Ok(self.number("status_code", 100, 599)?.map(|n| n as u16))
     }
 }
 
 /// 400 for a parameter's value.
-pub fn wrong(name: &str, detail: &str) -> Fault {
-    Fault::bad_request("invalid_parameter", format!("{name} {detail}"))
+pub fn wrong(name: &str, detail: &str) -> ApiError {
+    ApiError::bad_request("invalid_parameter", format!("{name} {detail}"))
 }
 
-fn undecodable(name: &str) -> Fault {
-    Fault::bad_request("malformed_query", format!("{} is not percent-encoded UTF-8", name.escape_default()))
+fn undecodable(name: &str) -> ApiError {
+    ApiError::bad_request("malformed_query", format!("{} is not percent-encoded UTF-8", name.escape_default()))
 }
 
 fn unknown(name: &str, known: &[&str]) -> String {
@@ -155,7 +160,7 @@ mod tests {
             Err(fault) => return fault.code,
         };
         let judged = params
-            .window(cursor::Kind::Events)
+            .window(cursor::CursorKind::Events)
             .and(params.search().map(drop))
             .and(params.event_type().map(drop))
             .and(params.status_code().map(drop))
@@ -164,7 +169,7 @@ mod tests {
         judged_code(judged)
     }
 
-    fn judged_code(judged: Result<(), Fault>) -> &'static str {
+    fn judged_code(judged: Result<(), ApiError>) -> &'static str {
         judged.map_or_else(|fault| fault.code, |()| "fine")
     }
 

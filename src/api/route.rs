@@ -11,27 +11,27 @@ use http::Method;
 use crate::model::{Scope, Time};
 use crate::store::Registry;
 
-use super::ask::{Ask, Segments};
+use super::ask::{PathSegments, RequestContext};
 use super::auth::{self, Principal};
-use super::call::{Call, Reply};
-use super::context::{ApiSettings, Context, MetricsAccess};
-use super::fault::Fault;
-use super::media::Body;
+use super::call::{HttpRequest, HttpResponse};
+use super::context::{ApiContext, ApiSettings, MetricsAccess};
+use super::fault::ApiError;
+use super::media::BodyRule;
 use super::params::{Params, percent};
 use super::step::Step;
 
-pub type Handler = fn(&mut Context<'_>, &Ask<'_>) -> Result<Step, Fault>;
-pub type OpenHandler = fn(&Context<'_>, &Call) -> Result<Reply, Fault>;
+pub type Handler = fn(&mut ApiContext<'_>, &RequestContext<'_>) -> Result<Step, ApiError>;
+pub type OpenHandler = fn(&ApiContext<'_>, &HttpRequest) -> Result<HttpResponse, ApiError>;
 /// Finds the caller in a call's head, or says 401 (400 where the credentials contradict each other).
-pub type Identify = fn(&Call, &Registry, Time) -> Result<Principal, Fault>;
+pub type Identify = fn(&HttpRequest, &Registry, Time) -> Result<Principal, ApiError>;
 /// Puts a fault into a surface's own envelope.
-pub type Render = fn(&Fault, &Occasion<'_>) -> Reply;
+pub type Render = fn(&ApiError, &ErrorContext<'_>) -> HttpResponse;
 /// 403 for a caller that may not do what a route does.
-pub type Judge = fn(&Principal) -> Result<(), Fault>;
+pub type Authorize = fn(&Principal) -> Result<(), ApiError>;
 
 /// What an envelope may say beyond the fault: which request it was, when, and on what route.
 #[derive(Debug, Clone, Copy)]
-pub struct Occasion<'a> {
+pub struct ErrorContext<'a> {
     pub request_id: &'a str,
     pub now: Time,
     /// As `Found::pattern`.
@@ -39,7 +39,7 @@ pub struct Occasion<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum RouteMethod {
     Get,
     Post,
     Put,
@@ -47,25 +47,25 @@ pub enum Verb {
     Delete,
 }
 
-impl Verb {
+impl RouteMethod {
     pub const fn as_str(self) -> &'static str {
         match self {
-            Verb::Get => "GET",
-            Verb::Post => "POST",
-            Verb::Put => "PUT",
-            Verb::Patch => "PATCH",
-            Verb::Delete => "DELETE",
+            RouteMethod::Get => "GET",
+            RouteMethod::Post => "POST",
+            RouteMethod::Put => "PUT",
+            RouteMethod::Patch => "PATCH",
+            RouteMethod::Delete => "DELETE",
         }
     }
 
     /// Whether a call of this method is the route's: HEAD goes where GET goes, the server leaves the body out.
     fn answers(self, method: &Method) -> bool {
-        method.as_str() == self.as_str() || (self == Verb::Get && *method == Method::HEAD)
+        method.as_str() == self.as_str() || (self == RouteMethod::Get && *method == Method::HEAD)
     }
 }
 
 /// Who may call a route, and what then runs.
-pub enum Access {
+pub enum RouteAccess {
     /// Everybody, without a key.
     Open(OpenHandler),
     /// As `ApiSettings::metrics` says.
@@ -73,22 +73,22 @@ pub enum Access {
     /// A key with this scope.
     Scope(Scope, Handler),
     /// A key that passes: for surfaces that have their own names for what a key may do.
-    Judged(Judge, Handler),
+    Judged(Authorize, Handler),
     /// The installation's own key, with `admin`.
     Installation(Handler),
 }
 
 pub struct Route {
-    pub verb: Verb,
+    pub verb: RouteMethod,
     /// As in api.md: `/v1/events/{id}`.
     pub path: &'static str,
-    pub access: Access,
-    pub body: Body,
+    pub access: RouteAccess,
+    pub body: BodyRule,
     /// The query parameters that there may be.
     pub query: &'static [&'static str],
 }
 
-pub struct Surface {
+pub struct ApiMount {
     pub name: &'static str,
     /// All paths below it are this surface's, also those that no route has; the native surface has none and takes the rest.
     prefix: &'static str,
@@ -98,7 +98,7 @@ pub struct Surface {
     render: Render,
 }
 
-impl Surface {
+impl ApiMount {
     /// A surface over a constant table. Panics on a path that cannot be a route: the table is wrong.
     pub fn new(
         name: &'static str,
@@ -118,11 +118,11 @@ impl Surface {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        Surface { name, prefix, routes, router, identify, render }
+        ApiMount { name, prefix, routes, router, identify, render }
     }
 }
 
-impl Surface {
+impl ApiMount {
     /// The whole table, for whoever has to look at every route there is.
     pub fn routes(&self) -> &'static [Route] {
         self.routes
@@ -136,68 +136,68 @@ impl Surface {
 
 /// All surfaces of this daemon.
 pub struct Api {
-    surfaces: Vec<Arc<Surface>>,
-    native: Arc<Surface>,
+    surfaces: Vec<Arc<ApiMount>>,
+    native: Arc<ApiMount>,
 }
 
 impl Api {
     /// The native surface, and those beside it that are switched on.
-    pub fn new(surfaces: Vec<Surface>) -> Api {
+    pub fn new(surfaces: Vec<ApiMount>) -> Api {
         Api { surfaces: surfaces.into_iter().map(Arc::new).collect(), native: Arc::new(super::native::surface()) }
     }
 
     /// Where a call belongs, by method and path alone: on the surface that claims the path, on the native one otherwise.
-    pub fn find(&self, call: &Call) -> Found {
+    pub fn find(&self, call: &HttpRequest) -> MatchedRoute {
         let surface = self.surfaces.iter().find(|surface| surface.claims(&call.path)).unwrap_or(&self.native);
-        Found { surface: surface.clone(), place: place(surface, call).unwrap_or(Place::Nowhere) }
+        MatchedRoute { surface: surface.clone(), matched: place(surface, call).unwrap_or(RouteMatch::Nowhere) }
     }
 }
 
-fn place(surface: &Surface, call: &Call) -> Option<Place> {
+fn place(surface: &ApiMount, call: &HttpRequest) -> Option<RouteMatch> {
     let hit = surface.router.at(&call.path).ok()?;
     let Some(route) = hit.value.iter().find(|route| route.verb.answers(&call.method)) else {
-        return Some(Place::OtherMethod(hit.value.clone()));
+        return Some(RouteMatch::OtherMethod(hit.value.clone()));
     };
-    let mut segments = Segments::default();
+    let mut segments = PathSegments::default();
     for (name, value) in hit.params.iter() {
         let value = percent(value).map(Cow::into_owned)?;
         segments.0.push((name.to_owned(), value));
     }
-    Some(Place::Route(route, segments))
+    Some(RouteMatch::Route(route, segments))
 }
 
-enum Place {
-    Route(&'static Route, Segments),
+enum RouteMatch {
+    Route(&'static Route, PathSegments),
     /// The path is served, by these.
     OtherMethod(Vec<&'static Route>),
     Nowhere,
 }
 
 /// A call's place in the API.
-pub struct Found {
-    surface: Arc<Surface>,
-    place: Place,
+pub struct MatchedRoute {
+    surface: Arc<ApiMount>,
+    matched: RouteMatch,
 }
 
-impl Found {
+impl MatchedRoute {
     pub fn surface(&self) -> &'static str {
         self.surface.name
     }
 
     /// The route that the call is on.
     pub fn route(&self) -> Option<&'static Route> {
-        match &self.place {
-            Place::Route(route, _) => Some(route),
-            Place::OtherMethod(_) | Place::Nowhere => None,
+        match &self.matched {
+            RouteMatch::Route(route, _) => Some(route),
+            RouteMatch::OtherMethod(_) | RouteMatch::Nowhere => None,
         }
     }
 
     /// The route's pattern, for logs and metrics: never the path itself, which callers choose.
     pub fn pattern(&self) -> &'static str {
-        match &self.place {
-            Place::Route(route, _) => route.path,
-            Place::OtherMethod(routes) => routes.first().map_or("", |route| route.path),
-            Place::Nowhere => "",
+        match &self.matched {
+            RouteMatch::Route(route, _) => route.path,
+            RouteMatch::OtherMethod(routes) => routes.first().map_or("", |route| route.path),
+            RouteMatch::Nowhere => "",
         }
     }
 
@@ -205,69 +205,80 @@ impl Found {
     /// so that paths cannot be probed without a key.
     pub fn identify(
         &self,
-        call: &Call,
+        call: &HttpRequest,
         registry: &Registry,
         settings: &ApiSettings,
         now: Time,
-    ) -> Result<Option<Principal>, Fault> {
-        let open = |route: &Route| matches!(route.access, Access::Open(_) | Access::Metrics(_));
-        match &self.place {
-            Place::Route(Route { access: Access::Metrics(_), .. }, _) => {
+    ) -> Result<Option<Principal>, ApiError> {
+        let open = |route: &Route| matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_));
+        match &self.matched {
+            RouteMatch::Route(Route { access: RouteAccess::Metrics(_), .. }, _) => {
                 metrics_access(call, settings.metrics).map(|()| None)
             }
-            Place::Route(route, _) if open(route) => Ok(None),
-            Place::OtherMethod(routes) if routes.iter().all(|route| open(route)) => Ok(None),
+            RouteMatch::Route(route, _) if open(route) => Ok(None),
+            RouteMatch::OtherMethod(routes) if routes.iter().all(|route| open(route)) => Ok(None),
             _ => (self.surface.identify)(call, registry, now).map(Some),
         }
     }
 
     /// Whether the caller may, and whether the route takes such a body: 403, 404, 405, 415. Gives the bytes that the
     /// body may have; more of them is `Fault::too_large`.
-    pub fn admit(&self, call: &Call, principal: Option<&Principal>, settings: &ApiSettings) -> Result<usize, Fault> {
-        let route = match &self.place {
-            Place::Route(route, _) => route,
-            Place::OtherMethod(routes) => return Err(Fault::method_not_allowed(&allow(routes))),
-            Place::Nowhere => return Err(Fault::no_route()),
+    pub fn admit(
+        &self,
+        call: &HttpRequest,
+        principal: Option<&Principal>,
+        settings: &ApiSettings,
+    ) -> Result<usize, ApiError> {
+        let route = match &self.matched {
+            RouteMatch::Route(route, _) => route,
+            RouteMatch::OtherMethod(routes) => return Err(ApiError::method_not_allowed(&allow(routes))),
+            RouteMatch::Nowhere => return Err(ApiError::no_route()),
         };
         match (&route.access, principal) {
-            (Access::Open(_) | Access::Metrics(_), _) => {}
-            (Access::Scope(scope, _), Some(principal)) => principal.need(*scope)?,
-            (Access::Judged(judge, _), Some(principal)) => judge(principal)?,
-            (Access::Installation(_), Some(principal)) => {
+            (RouteAccess::Open(_) | RouteAccess::Metrics(_), _) => {}
+            (RouteAccess::Scope(scope, _), Some(principal)) => principal.need(*scope)?,
+            (RouteAccess::Judged(judge, _), Some(principal)) => judge(principal)?,
+            (RouteAccess::Installation(_), Some(principal)) => {
                 principal.need(Scope::Admin)?;
                 if !principal.key.installation {
-                    return Err(Fault::forbidden("installation_only", "only a key of the installation may do this"));
+                    return Err(ApiError::forbidden("installation_only", "only a key of the installation may do this"));
                 }
             }
-            (_, None) => return Err(Fault::internal("a route that needs a key was reached without one")),
+            (_, None) => return Err(ApiError::internal("a route that needs a key was reached without one")),
         }
         route.body.admit(&call.headers)?;
         Ok(route.body.bytes_max(settings))
     }
 
     /// Does what the call asks, as far as that goes without IO. To be called after `admit`, with the whole body.
-    pub fn handle(&self, context: &mut Context<'_>, principal: Option<&Principal>, call: &Call) -> Result<Step, Fault> {
-        let Place::Route(route, path) = &self.place else {
-            return Err(Fault::no_route());
+    pub fn handle(
+        &self,
+        context: &mut ApiContext<'_>,
+        principal: Option<&Principal>,
+        call: &HttpRequest,
+    ) -> Result<Step, ApiError> {
+        let RouteMatch::Route(route, path) = &self.matched else {
+            return Err(ApiError::no_route());
         };
         let bytes_max = route.body.bytes_max(context.settings);
         if call.body.len() > bytes_max {
-            return Err(Fault::too_large(bytes_max));
+            return Err(ApiError::too_large(bytes_max));
         }
         route.body.admit_bytes(&call.headers, &call.body)?;
         let query = Params::parse(call.query.as_deref(), route.query)?;
         match (&route.access, principal) {
-            (Access::Open(run) | Access::Metrics(run), _) => run(context, call).map(Step::Reply),
-            (Access::Scope(_, run) | Access::Judged(_, run) | Access::Installation(run), Some(principal)) => {
-                run(context, &Ask { call, principal, path, query })
-            }
-            (_, None) => Err(Fault::internal("a route that needs a key was reached without one")),
+            (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, call).map(Step::Reply),
+            (
+                RouteAccess::Scope(_, run) | RouteAccess::Judged(_, run) | RouteAccess::Installation(run),
+                Some(principal),
+            ) => run(context, &RequestContext { http: call, principal, path, query }),
+            (_, None) => Err(ApiError::internal("a route that needs a key was reached without one")),
         }
     }
 
     /// A fault as this call's surface says it, with the headers that the fault carries.
-    pub fn render(&self, fault: &Fault, request_id: &str, now: Time) -> Reply {
-        let occasion = Occasion { request_id, now, pattern: self.pattern() };
+    pub fn render(&self, fault: &ApiError, request_id: &str, now: Time) -> HttpResponse {
+        let occasion = ErrorContext { request_id, now, pattern: self.pattern() };
         let mut reply = (self.surface.render)(fault, &occasion);
         for (name, value) in &fault.headers {
             reply.headers.append(name, value.clone());
@@ -276,13 +287,13 @@ impl Found {
     }
 }
 
-fn metrics_access(call: &Call, access: MetricsAccess) -> Result<(), Fault> {
+fn metrics_access(call: &HttpRequest, access: MetricsAccess) -> Result<(), ApiError> {
     match access {
         MetricsAccess::Everybody => Ok(()),
-        MetricsAccess::Elsewhere => Err(Fault::no_route()),
+        MetricsAccess::Elsewhere => Err(ApiError::no_route()),
         MetricsAccess::Key(hash) => match auth::key_hash(auth::bearer(&call.headers)?) == hash {
             true => Ok(()),
-            false => Err(Fault::unauthorized("credentials_wrong", "this is not the key of the metrics")),
+            false => Err(ApiError::unauthorized("credentials_wrong", "this is not the key of the metrics")),
         },
     }
 }
@@ -291,7 +302,7 @@ fn allow(routes: &[&Route]) -> String {
     let mut methods = Vec::new();
     for route in routes {
         methods.push(route.verb.as_str());
-        if route.verb == Verb::Get {
+        if route.verb == RouteMethod::Get {
             methods.push("HEAD");
         }
     }

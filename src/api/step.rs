@@ -8,25 +8,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::model::{Attempt, Time, Webhook, WebhookId};
-use crate::store::{Applied, Order, Refusal};
+use crate::store::{Applied, Rejection, WriteRequest};
 
-use super::call::Reply;
-use super::fault::Fault;
+use super::call::HttpResponse;
+use super::fault::ApiError;
 
 /// What follows once `T` is there.
-pub type Then<T> = Box<dyn FnOnce(T) -> Result<Step, Fault> + Send>;
+pub type Then<T> = Box<dyn FnOnce(T) -> Result<Step, ApiError> + Send>;
 
 pub enum Step {
-    Reply(Reply),
+    Reply(HttpResponse),
     /// Hand `order` to the writer, then go on with what it says. On `Refusal::Stale` the server does not call `then`:
     /// it handles the call again, a few times, since the handler reads what it changes from the registry.
     Apply {
-        order: Box<Order>,
-        then: Then<Result<Applied, Refusal>>,
+        order: Box<WriteRequest>,
+        then: Then<Result<Applied, Rejection>>,
     },
     /// Send one signed request now, store nothing.
     Test {
-        trial: Box<Trial>,
+        trial: Box<TestSend>,
         then: Then<Attempt>,
     },
     /// Nothing new yet: handle the same call again, with the same `Context::since`, as soon as a delivery of `webhook`
@@ -40,7 +40,7 @@ pub enum Step {
 
 /// A test request: the engine makes up an event around it, with ids that stand for nothing.
 #[derive(Debug, Clone)]
-pub struct Trial {
+pub struct TestSend {
     pub webhook: Arc<Webhook>,
     pub event_type: String,
     /// The exact bytes of `data`.
@@ -49,8 +49,11 @@ pub struct Trial {
 
 impl Step {
     /// An order, and how its success is shown; a refusal becomes the fault it stands for.
-    pub fn apply(order: Order, show: impl FnOnce(Applied) -> Result<Reply, Fault> + Send + 'static) -> Step {
-        let then: Then<Result<Applied, Refusal>> = Box::new(move |result| {
+    pub fn apply(
+        order: WriteRequest,
+        show: impl FnOnce(Applied) -> Result<HttpResponse, ApiError> + Send + 'static,
+    ) -> Step {
+        let then: Then<Result<Applied, Rejection>> = Box::new(move |result| {
             let applied = result?;
             let replayed = applied.replayed;
             let mut reply = show(applied)?;

@@ -13,7 +13,7 @@ use super::{
     screen::{Output, Screen},
 };
 use crate::daemon::backup;
-use crate::daemon::follow::Wish;
+use crate::daemon::follow::FollowOptions;
 use crate::store;
 
 /// How often a bar moves by itself, while one large file is under way.
@@ -64,7 +64,7 @@ impl Backup {
         let settings = self.settings.load_for_store()?;
         if self.follow {
             let Backup { to, without_key, new_base_every, keep, .. } = self;
-            let wish = Wish { to, without_key, new_base_every, keep: keep as usize };
+            let wish = FollowOptions { to, without_key, new_base_every, keep: keep as usize };
             return follow::run(settings, wish, self.output.screen());
         }
         let bar = bar();
@@ -145,14 +145,14 @@ pub(super) fn bar() -> ProgressBar {
     bar
 }
 
-pub(super) fn show(bar: &ProgressBar, progress: store::backup::Progress) {
+pub(super) fn show(bar: &ProgressBar, progress: store::backup::BackupProgress) {
     bar.set_length(progress.files as u64);
     bar.set_position(progress.file_number as u64 - 1);
     bar.set_message(HumanBytes(progress.bytes).to_string());
     bar.tick();
 }
 
-fn tell(screen: Screen, copied: &store::backup::Progress, what: &str) -> Result<(), Exit> {
+fn tell(screen: Screen, copied: &store::backup::BackupProgress, what: &str) -> Result<(), Exit> {
     match screen.is_json() {
         true => screen.text(json!({ "files": copied.files, "bytes": copied.bytes }).to_string()),
         false => screen.text(format!("{what}: {} files, {}", copied.files, HumanBytes(copied.bytes))),

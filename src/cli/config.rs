@@ -9,7 +9,7 @@ use super::{
     Exit,
     screen::{Output, Screen},
 };
-use crate::config::{self, Environment, Flag, Flags, Loaded, Origin, Raw, Settings};
+use crate::config::{self, Environment, Flag, Flags, Loaded, RawSetting, Settings, ValueSource};
 
 /// The settings that are flags too, and the file; on every verb that starts or opens a store.
 #[derive(Args, Clone, Debug, Default)]
@@ -28,12 +28,12 @@ pub struct SettingsFlags {
 
 impl SettingsFlags {
     /// The settings in force for this process.
-    pub fn load(&self) -> Result<Loaded, config::Error> {
+    pub fn load(&self) -> Result<Loaded, config::ConfigError> {
         Settings::load(&self.flags(), &Environment::of_process())
     }
 
     /// The settings for a verb that works on files: of the packaged service's store, where nobody says which and none is here.
-    pub fn load_for_store(&self) -> Result<Settings, config::Error> {
+    pub fn load_for_store(&self) -> Result<Settings, config::ConfigError> {
         let loaded = self.load()?;
         Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
     }
@@ -50,7 +50,7 @@ const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
 /// The settings' data directory, or the packaged service's where nobody says and only that is there.
 pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
-    let nobody_says = *loaded.origin("data_dir") == Origin::Default;
+    let nobody_says = *loaded.origin("data_dir") == ValueSource::Default;
     let of_service = Path::new(SERVICE_DATA_DIR);
     // systemd makes it a link into a directory that only root may look into, and it may be moved away from its end.
     match nobody_says && !loaded.settings.data_dir.exists() && of_service.symlink_metadata().is_ok() {
@@ -91,7 +91,7 @@ impl Config {
     }
 }
 
-fn check(screen: Screen, loaded: Result<Loaded, config::Error>) -> Result<(), Exit> {
+fn check(screen: Screen, loaded: Result<Loaded, config::ConfigError>) -> Result<(), Exit> {
     if screen.is_json() {
         let problems = loaded.as_ref().err().map(|error| error.problems.as_slice()).unwrap_or_default();
         let problems =
@@ -118,11 +118,11 @@ fn show(screen: Screen, loaded: &Loaded) -> Result<(), Exit> {
 fn shown_as_json(loaded: &Loaded) -> Value {
     let rows = loaded.rows().into_iter().map(|row| {
         let value = match row.value {
-            Raw::Text(text) => text.into(),
-            Raw::Whole(number) => number.into(),
-            Raw::Switch(on) => on.into(),
-            Raw::List(entries) => entries.into(),
-            Raw::Other(_) => Value::Null,
+            RawSetting::Text(text) => text.into(),
+            RawSetting::Whole(number) => number.into(),
+            RawSetting::Switch(on) => on.into(),
+            RawSetting::List(entries) => entries.into(),
+            RawSetting::Other(_) => Value::Null,
         };
         (row.key.to_owned(), json!({"value": value, "origin": row.origin.to_string()}))
     });
@@ -134,7 +134,9 @@ fn shown_as_json(loaded: &Loaded) -> Value {
 fn shown_as_file(loaded: &Loaded) -> String {
     let (keys, settings): (Vec<_>, Vec<_>) =
         loaded.rows().into_iter().partition(|row| matches!(row.key, "admin_key" | "master_key"));
-    let line = |name: &str, value: &Raw, origin: &Origin| format!("{:<44} # {origin}\n", format!("{name} = {value}"));
+    let line = |name: &str, value: &RawSetting, origin: &ValueSource| {
+        format!("{:<44} # {origin}\n", format!("{name} = {value}"))
+    };
     let mut text: String = keys.iter().map(|row| format!("# {}", line(row.key, &row.value, &row.origin))).collect();
     let mut section = "";
     for row in &settings {
@@ -167,8 +169,8 @@ mod tests {
         };
         let loaded = loaded(&flags, &[]);
         assert_eq!(loaded.settings.data_dir, PathBuf::from("/srv/p"));
-        assert_eq!(loaded.origin("data_dir"), &Origin::Flag("--data-dir"));
-        assert_eq!(loaded.origin("listen"), &Origin::Flag("--listen"));
+        assert_eq!(loaded.origin("data_dir"), &ValueSource::Flag("--data-dir"));
+        assert_eq!(loaded.origin("listen"), &ValueSource::Flag("--listen"));
     }
 
     #[test]

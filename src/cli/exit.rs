@@ -105,8 +105,8 @@ impl Exit {
     }
 }
 
-impl From<config::Error> for Exit {
-    fn from(error: config::Error) -> Self {
+impl From<config::ConfigError> for Exit {
+    fn from(error: config::ConfigError) -> Self {
         Self::configuration(error.to_string().replace('\n', "\nerror: "))
             .hint("`postrider config check` reads the settings without starting anything")
     }
@@ -115,7 +115,7 @@ impl From<config::Error> for Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Problem;
+    use crate::config::SettingProblem;
 
     #[test]
     fn every_end_has_its_code() {
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn each_problem_of_the_settings_is_an_error_line() {
-        let problem = |place: &str| Problem { place: place.into(), key: None, text: "wrong".into() };
-        let exit = Exit::from(config::Error { problems: vec![problem("a"), problem("b")] });
+        let problem = |place: &str| SettingProblem { place: place.into(), key: None, text: "wrong".into() };
+        let exit = Exit::from(config::ConfigError { problems: vec![problem("a"), problem("b")] });
         assert_eq!(exit.code(), 78);
         assert!(exit.text().starts_with("error: a: wrong\nerror: b: wrong\nhint: "), "{}", exit.text());
         assert_eq!(Exit::reader_left().text(), "");

@@ -15,8 +15,8 @@ use super::{
     table::{Column, number, text, time},
 };
 use crate::config::{Settings, duration_ms_of};
-use crate::daemon::follow::place::{self, At, Generation};
-use crate::daemon::follow::{News, Stop, Wish, follow};
+use crate::daemon::follow::place::{self, Generation, RestorePoint};
+use crate::daemon::follow::{FollowOptions, FollowProgress, StopSignal, follow};
 use crate::model::time::HOUR_MS;
 
 const COLUMNS: &[Column] = &[
@@ -30,11 +30,11 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Follows until SIGTERM or SIGINT, with a line for each thing that happens.
-pub fn run(settings: Settings, wish: Wish, screen: Screen) -> Result<(), Exit> {
+pub fn run(settings: Settings, wish: FollowOptions, screen: Screen) -> Result<(), Exit> {
     on_this_thread(async move {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
-        let stop = Arc::new(Stop::default());
+        let stop = Arc::new(StopSignal::default());
         let told = stop.clone();
         let mut following = tokio::task::spawn_blocking(move || {
             // A reader of these lines that has gone is no reason to end.
@@ -49,32 +49,34 @@ pub fn run(settings: Settings, wish: Wish, screen: Screen) -> Result<(), Exit> {
     })
 }
 
-fn line(news: &News, as_json: bool) -> String {
+fn line(news: &FollowProgress, as_json: bool) -> String {
     if as_json {
         return match news {
-            News::Begun(generation) => json!({ "news": "begun", "generation": generation }),
-            News::Whole(generation, point, progress) => json!({
+            FollowProgress::Begun(generation) => json!({ "news": "begun", "generation": generation }),
+            FollowProgress::Whole(generation, point, progress) => json!({
                 "news": "whole", "generation": generation, "commit": point.number, "at": point.at.to_string(),
                 "files": progress.files, "bytes": progress.bytes,
             }),
-            News::Removed(generation) => json!({ "news": "removed", "generation": generation }),
-            News::Interrupted(why) => json!({ "news": "interrupted", "why": why }),
-            News::NoBase(why) => json!({ "news": "no_base", "why": why }),
+            FollowProgress::Removed(generation) => json!({ "news": "removed", "generation": generation }),
+            FollowProgress::Interrupted(why) => json!({ "news": "interrupted", "why": why }),
+            FollowProgress::NoBase(why) => json!({ "news": "no_base", "why": why }),
         }
         .to_string();
     }
     match news {
-        News::Begun(generation) => format!("generation {generation:06} is begun"),
-        News::Whole(generation, point, progress) => format!(
+        FollowProgress::Begun(generation) => format!("generation {generation:06} is begun"),
+        FollowProgress::Whole(generation, point, progress) => format!(
             "generation {generation:06} is whole: {} files, {}; it follows from commit {} ({}) on",
             progress.files,
             HumanBytes(progress.bytes),
             point.number,
             point.at
         ),
-        News::Removed(generation) => format!("generation {generation:06} was removed"),
-        News::Interrupted(why) => format!("interrupted: {why}; another generation is begun once the daemon answers"),
-        News::NoBase(why) => format!("no copy could be begun: {why}; trying again"),
+        FollowProgress::Removed(generation) => format!("generation {generation:06} was removed"),
+        FollowProgress::Interrupted(why) => {
+            format!("interrupted: {why}; another generation is begun once the daemon answers")
+        }
+        FollowProgress::NoBase(why) => format!("no copy could be begun: {why}; trying again"),
     }
 }
 
@@ -88,12 +90,12 @@ pub fn read_hours(text: &str) -> Result<std::time::Duration, String> {
 }
 
 /// Reads a commit's number, or a moment as everywhere.
-pub fn read_at(text: &str) -> Result<At, Exit> {
+pub fn read_at(text: &str) -> Result<RestorePoint, Exit> {
     if let Ok(number) = text.parse() {
-        return Ok(At::Number(number));
+        return Ok(RestorePoint::Number(number));
     }
     let written = moment::read("--at", text, Direction::Back, moment::now_ms())?;
-    written.parse().map(At::Time).map_err(|error| Exit::usage(format!("--at: {error}")))
+    written.parse().map(RestorePoint::Time).map_err(|error| Exit::usage(format!("--at: {error}")))
 }
 
 /// Shows the generations of a directory and what they cover.
@@ -134,9 +136,9 @@ mod tests {
 
     #[test]
     fn points_are_numbers_or_moments() {
-        assert_eq!(read_at("17").ok(), Some(At::Number(17)));
-        assert_eq!(read_at("2026-11-22T03:29:00Z").ok(), Some(At::Time(Time(1_795_318_140_000))));
-        assert!(matches!(read_at("90m"), Ok(At::Time(_))));
+        assert_eq!(read_at("17").ok(), Some(RestorePoint::Number(17)));
+        assert_eq!(read_at("2026-11-22T03:29:00Z").ok(), Some(RestorePoint::Time(Time(1_795_318_140_000))));
+        assert!(matches!(read_at("90m"), Ok(RestorePoint::Time(_))));
         assert_eq!(read_at("yesterday").map_err(|exit| exit.code()), Err(2));
     }
 

@@ -14,7 +14,7 @@ use super::{
     table::{Column, day, id, text},
 };
 use crate::config;
-use crate::daemon::{self, Rotated};
+use crate::daemon::{self, KeyRotation};
 
 const COLUMNS: &[Column] = &[
     id("ID", "id"),
@@ -89,8 +89,8 @@ impl RotateMaster {
             config::master_key_of(&text).map_err(|what| Exit::usage(format!("{}: {what}", file.display())))
         });
         Ok(match daemon::rotate_master_key(&settings, new.transpose()?.as_ref())? {
-            Rotated::Made(file) => format!("the store opens with a new master key, in {}", file.display()),
-            Rotated::Given => {
+            KeyRotation::Made(file) => format!("the store opens with a new master key, in {}", file.display()),
+            KeyRotation::Given => {
                 "the store opens with the new master key only; put it where the settings look before the next start"
                     .into()
             }

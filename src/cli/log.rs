@@ -17,7 +17,7 @@ pub struct Log(Option<reload::Handle<EnvFilter, Registry>>);
 
 impl Log {
     /// Starts writing. A second call in one process keeps the first, and changes nothing.
-    pub fn start(log: &config::Log) -> Log {
+    pub fn start(log: &config::LogSettings) -> Log {
         let (filter, handle) = reload::Layer::new(filter(&log.level));
         let filtered = tracing_subscriber::registry().with(filter);
         let (layer, failed) = layer(log.format);

@@ -7,9 +7,9 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, SettingsFlags, log::Log};
-use crate::config::{Change, Loaded};
-use crate::daemon::control::Control;
-use crate::daemon::{self, Daemon, World};
+use crate::config::{Loaded, SettingChange};
+use crate::daemon::control::ControlSocket;
+use crate::daemon::{self, Daemon, Platform};
 use crate::store;
 
 /// Run the daemon: take events in, deliver them, keep them
@@ -45,10 +45,10 @@ impl Serve {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Exit::failed(error.to_string()))?;
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
-        let world = World::real(&loaded.settings)?;
+        let world = Platform::real(&loaded.settings)?;
         let daemon = Daemon::start(&loaded.settings, world).await?;
         // A backup can be taken without the daemon as well, so it serves without this.
-        let control = Control::open(&loaded.settings.data_dir, daemon.engine.clone());
+        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone());
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs");
         }
@@ -108,7 +108,7 @@ impl Serve {
         }
         *running = next;
         log.set_level(&running.settings.log.level);
-        for Change { key, value, origin, live } in &changes {
+        for SettingChange { key, value, origin, live } in &changes {
             match live {
                 true => tracing::info!(key, %value, %origin, "a setting was taken over"),
                 false => tracing::warn!(key, %value, %origin, "a setting has changed, which needs a restart"),
@@ -144,29 +144,29 @@ async fn watchdog() {
     }
 }
 
-impl From<daemon::Error> for Exit {
-    fn from(error: daemon::Error) -> Exit {
+impl From<daemon::DaemonError> for Exit {
+    fn from(error: daemon::DaemonError) -> Exit {
         let text = error.to_string();
         match error {
-            daemon::Error::Settings(_) => Exit::configuration(text),
-            daemon::Error::Store(store::Error::MasterKey(_)) => {
+            daemon::DaemonError::Settings(_) => Exit::configuration(text),
+            daemon::DaemonError::Store(store::Error::MasterKey(_)) => {
                 Exit::configuration(text).hint("put the key back, or set POSTRIDER_MASTER_KEY or master_key_file")
             }
-            daemon::Error::Store(store::Error::InUse(_)) => {
+            daemon::DaemonError::Store(store::Error::InUse(_)) => {
                 Exit::failed(text).hint("stop the other one, or choose another --data-dir")
             }
-            daemon::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            daemon::DaemonError::Io { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 Exit::failed(text).hint("another program listens there; choose another --listen")
             }
-            daemon::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            daemon::DaemonError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Exit::failed(text).hint(
                     "run it as root, or as the user that owns the data directory; what root has put there becomes that \
                      user's by chown -R --reference=DIR DIR/",
                 )
             }
-            daemon::Error::NoStore(_) => Exit::failed(text)
+            daemon::DaemonError::NoStore(_) => Exit::failed(text)
                 .hint("give the directory with --data-dir; `postrider config show` says where it is looked for"),
-            daemon::Error::Unreachable(_) => Exit::unreachable(text),
+            daemon::DaemonError::Unreachable(_) => Exit::unreachable(text),
             _ => Exit::failed(text),
         }
     }

@@ -12,7 +12,7 @@ use super::{
     screen::{Output, Screen},
 };
 use crate::daemon;
-use crate::store::verify::{Problem, Progress, Report};
+use crate::store::verify::{Defect, VerifyProgress, VerifyReport};
 
 /// Check every page, row, index and figure of a store that no daemon has, or of a backup; changes nothing
 #[derive(Args, Debug)]
@@ -49,13 +49,13 @@ impl Verify {
     }
 }
 
-fn show(bar: &ProgressBar, progress: &Progress<'_>) {
+fn show(bar: &ProgressBar, progress: &VerifyProgress<'_>) {
     bar.set_length(progress.files as u64);
     bar.set_position(progress.file_number as u64 - 1);
     bar.set_message(format!("{} rows", progress.rows));
 }
 
-fn tell(screen: Screen, report: &Report) -> Result<(), Exit> {
+fn tell(screen: Screen, report: &VerifyReport) -> Result<(), Exit> {
     if screen.is_json() {
         screen.text(as_json(report).to_string())?;
     } else {
@@ -76,7 +76,7 @@ fn tell(screen: Screen, report: &Report) -> Result<(), Exit> {
     Err(Exit::failed(what).hint("nothing was changed; keep a copy of the directory before you try anything"))
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &VerifyReport) -> String {
     let mut text = format!("{} files, {} rows", report.files, report.rows);
     if report.is_sound() {
         text.push_str(": everything is as it should be");
@@ -90,7 +90,7 @@ fn summary(report: &Report) -> String {
     text
 }
 
-fn as_json(report: &Report) -> Value {
+fn as_json(report: &VerifyReport) -> Value {
     json!({
         "sound": report.is_sound(),
         "files": report.files,
@@ -102,6 +102,6 @@ fn as_json(report: &Report) -> Value {
     })
 }
 
-fn problem_as_json(problem: &Problem) -> Value {
+fn problem_as_json(problem: &Defect) -> Value {
     json!({ "file": problem.file, "table": problem.table, "key": problem.key, "detail": problem.what })
 }

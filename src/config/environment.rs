@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs::File, io, io::Read as _, path::Path};
 
-use super::{Problem, keys};
+use super::{SettingProblem, keys};
 
 /// A settings or key file larger than this is a mistake (a log, a disk image).
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -58,7 +58,7 @@ impl Environment {
     }
 
     /// The variables that are settings, with their value as it is.
-    pub fn settings(&self) -> Vec<(&'static keys::Key, &str, &str)> {
+    pub fn settings(&self) -> Vec<(&'static keys::SettingKey, &str, &str)> {
         let named = |name: &str| keys::KEYS.iter().find(|key| is_name_of(name, key));
         let each =
             self.variables.iter().filter_map(|(name, value)| Some((named(name)?, name.as_str(), value.as_str())));
@@ -66,8 +66,8 @@ impl Environment {
     }
 
     /// One problem for every variable that starts like a setting and is none.
-    pub fn strangers(&self) -> Vec<Problem> {
-        let known: Vec<String> = keys::KEYS.iter().map(keys::Key::variable).collect();
+    pub fn strangers(&self) -> Vec<SettingProblem> {
+        let known: Vec<String> = keys::KEYS.iter().map(keys::SettingKey::variable).collect();
         let ours = |name: &str| name == LOG || NOT_SETTINGS.contains(&name) || known.iter().any(|k| k == name);
         let strange = self
             .variables
@@ -78,13 +78,13 @@ impl Environment {
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
             let rule = "a.b of the file is POSTRIDER_A__B; `postrider config default` prints every setting";
             let text = format!("no setting has this name{hint} ({rule})");
-            Problem { place: name.clone(), key: None, text }
+            SettingProblem { place: name.clone(), key: None, text }
         });
         told.collect()
     }
 }
 
-fn is_name_of(name: &str, key: &keys::Key) -> bool {
+fn is_name_of(name: &str, key: &keys::SettingKey) -> bool {
     name == key.variable() || (name == LOG && key.name == "log.level")
 }
 
@@ -121,7 +121,7 @@ mod tests {
     fn strangers(variables: &[(&str, &str)]) -> Vec<String> {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment = Environment::new(variables, |_| Err(io::ErrorKind::NotFound.into()));
-        environment.strangers().iter().map(Problem::to_string).collect()
+        environment.strangers().iter().map(SettingProblem::to_string).collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One thing to mend, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct SettingProblem {
     /// `file:line`, the variable's name, or the flag; the place where the text stands that is wrong.
     pub place: String,
     /// The setting concerned in the file's spelling (`delivery.allow`), where there is one.
@@ -13,7 +13,7 @@ pub struct Problem {
     pub text: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
             Some(key) => write!(f, "{}: {key}: {}", self.place, self.text),
@@ -25,11 +25,11 @@ impl fmt::Display for Problem {
 /// The settings cannot be used. Holds at least one problem; the order is that of reading.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", one_a_line(.problems))]
-pub struct Error {
-    pub problems: Vec<Problem>,
+pub struct ConfigError {
+    pub problems: Vec<SettingProblem>,
 }
 
-fn one_a_line(problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+fn one_a_line(problems: &[SettingProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(SettingProblem::to_string).collect();
     lines.join("\n")
 }

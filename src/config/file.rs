@@ -8,19 +8,19 @@ use toml::{
     de::{DeString, DeTable, DeValue},
 };
 
-use super::{Problem, keys, value::Raw};
+use super::{SettingProblem, keys, value::RawSetting};
 
 /// One setting found in a file.
-pub struct Entry {
-    pub key: &'static keys::Key,
-    pub raw: Raw,
+pub struct FileEntry {
+    pub key: &'static keys::SettingKey,
+    pub raw: RawSetting,
     /// Counted from 1.
     pub line: usize,
 }
 
 /// Reads the file's text. `path` is only for the problems.
-pub fn read(text: &str, path: &Path) -> (Vec<Entry>, Vec<Problem>) {
-    let mut reading = Reading { text, path, entries: Vec::new(), problems: Vec::new() };
+pub fn read(text: &str, path: &Path) -> (Vec<FileEntry>, Vec<SettingProblem>) {
+    let mut reading = FileReader { text, path, entries: Vec::new(), problems: Vec::new() };
     match DeTable::parse(text) {
         Ok(table) => reading.top_level(table.get_ref()),
         Err(error) => {
@@ -31,16 +31,16 @@ pub fn read(text: &str, path: &Path) -> (Vec<Entry>, Vec<Problem>) {
     (reading.entries, reading.problems)
 }
 
-struct Reading<'a> {
+struct FileReader<'a> {
     text: &'a str,
     path: &'a Path,
-    entries: Vec<Entry>,
-    problems: Vec<Problem>,
+    entries: Vec<FileEntry>,
+    problems: Vec<SettingProblem>,
 }
 
 type Item<'a, 'b> = (&'a Spanned<DeString<'b>>, &'a Spanned<DeValue<'b>>);
 
-impl Reading<'_> {
+impl FileReader<'_> {
     fn top_level(&mut self, table: &DeTable<'_>) {
         for (name, value) in table {
             match value.get_ref() {
@@ -68,7 +68,7 @@ impl Reading<'_> {
         match keys::find(&full).filter(|key| key.name.rsplit_once('.').map_or("", |(of, _)| of) == section) {
             Some(key) => {
                 let line = self.line(name.span().start);
-                self.entries.push(Entry { key, raw: raw(value.get_ref()), line });
+                self.entries.push(FileEntry { key, raw: raw(value.get_ref()), line });
             }
             None => {
                 let what = match section {
@@ -89,7 +89,7 @@ impl Reading<'_> {
 
     fn problem(&mut self, at: usize, key: Option<String>, text: String) {
         let place = format!("{}:{}", self.path.display(), self.line(at));
-        self.problems.push(Problem { place, key, text });
+        self.problems.push(SettingProblem { place, key, text });
     }
 
     fn line(&self, at: usize) -> usize {
@@ -97,21 +97,23 @@ impl Reading<'_> {
     }
 }
 
-fn raw(value: &DeValue<'_>) -> Raw {
+fn raw(value: &DeValue<'_>) -> RawSetting {
     match value {
-        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::String(text) => RawSetting::Text(text.to_string()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(number) => Raw::Whole(number),
-            Err(_) => Raw::Other("a number of more than 64 bits"),
+            Ok(number) => RawSetting::Whole(number),
+            Err(_) => RawSetting::Other("a number of more than 64 bits"),
         },
-        DeValue::Boolean(on) => Raw::Switch(*on),
+        DeValue::Boolean(on) => RawSetting::Switch(*on),
         DeValue::Array(entries) => {
             let texts = entries.iter().map(|entry| entry.get_ref().as_str().map(str::to_owned));
-            texts.collect::<Option<Vec<_>>>().map_or(Raw::Other("an array of other things than texts"), Raw::List)
+            texts
+                .collect::<Option<Vec<_>>>()
+                .map_or(RawSetting::Other("an array of other things than texts"), RawSetting::List)
         }
-        DeValue::Float(_) => Raw::Other("a fraction"),
-        DeValue::Datetime(_) => Raw::Other("a date"),
-        DeValue::Table(_) => Raw::Other("a table"),
+        DeValue::Float(_) => RawSetting::Other("a fraction"),
+        DeValue::Datetime(_) => RawSetting::Other("a date"),
+        DeValue::Table(_) => RawSetting::Other("a table"),
     }
 }
 
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> Vec<String> {
-        read(text, Path::new("p.toml")).1.iter().map(Problem::to_string).collect()
+        read(text, Path::new("p.toml")).1.iter().map(SettingProblem::to_string).collect()
     }
 
     #[test]
@@ -144,9 +146,9 @@ mod tests {
         assert_eq!(problems, []);
         let found: Vec<_> = entries.iter().map(|e| (e.key.name, e.line, e.raw.clone())).collect();
         assert_eq!(found.len(), 3);
-        assert!(found.contains(&("retention", 2, Raw::Text("7d".into()))));
-        assert!(found.contains(&("delivery.allow", 5, Raw::List(vec!["erp".into()]))));
-        assert!(found.contains(&("delivery.max_in_flight", 8, Raw::Whole(16))));
+        assert!(found.contains(&("retention", 2, RawSetting::Text("7d".into()))));
+        assert!(found.contains(&("delivery.allow", 5, RawSetting::List(vec!["erp".into()]))));
+        assert!(found.contains(&("delivery.max_in_flight", 8, RawSetting::Whole(16))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::{
     LogFormat, Settings,
-    value::{Listen, Raw, Secret, bytes_text, duration_text, is_destination, is_host_or_origin},
+    value::{ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin},
 };
 
 const SECOND_MS: i64 = 1_000;
@@ -23,7 +23,7 @@ const DESTINATIONS: &str =
 const HOSTS: &str = "host names with or without a port, or origins such as https://console.example.com";
 
 /// One setting.
-pub struct Key {
+pub struct SettingKey {
     /// As the file spells it: `delivery.allow`.
     pub name: &'static str,
     /// Whether its value must not be shown.
@@ -31,12 +31,12 @@ pub struct Key {
     /// Whether a running daemon takes a new value over (SIGHUP); else it needs a restart.
     pub live: bool,
     /// Puts what is written into the settings, or says what is allowed.
-    pub read: fn(&mut Settings, &Raw) -> Result<(), String>,
+    pub read: fn(&mut Settings, &RawSetting) -> Result<(), String>,
     /// The value in force, as the file would write it.
-    pub show: fn(&Settings) -> Raw,
+    pub show: fn(&Settings) -> RawSetting,
 }
 
-impl Key {
+impl SettingKey {
     /// `delivery.allow` is `POSTRIDER_DELIVERY__ALLOW`.
     pub fn variable(&self) -> String {
         format!("POSTRIDER_{}", self.name.replace('.', "__").to_ascii_uppercase())
@@ -44,13 +44,13 @@ impl Key {
 }
 
 /// The setting called `name`.
-pub fn find(name: &str) -> Option<&'static Key> {
+pub fn find(name: &str) -> Option<&'static SettingKey> {
     KEYS.iter().find(|key| key.name == name)
 }
 
 /// The names of a section's settings without the section, or of the settings outside any (`""`).
 pub fn names_in(section: &str) -> Vec<&'static str> {
-    let split = |key: &Key| key.name.rsplit_once('.').unwrap_or(("", key.name));
+    let split = |key: &SettingKey| key.name.rsplit_once('.').unwrap_or(("", key.name));
     KEYS.iter().map(split).filter(|(of, _)| *of == section).map(|(_, name)| name).collect()
 }
 
@@ -83,19 +83,19 @@ fn distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-fn path_or_empty(path: Option<&std::path::PathBuf>) -> Raw {
-    Raw::Text(path.map(|path| path.display().to_string()).unwrap_or_default())
+fn path_or_empty(path: Option<&std::path::PathBuf>) -> RawSetting {
+    RawSetting::Text(path.map(|path| path.display().to_string()).unwrap_or_default())
 }
 
-fn text(value: impl ToString) -> Raw {
-    Raw::Text(value.to_string())
+fn text(value: impl ToString) -> RawSetting {
+    RawSetting::Text(value.to_string())
 }
 
-fn number(value: u64) -> Raw {
-    Raw::Whole(i64::try_from(value).unwrap_or(i64::MAX))
+fn number(value: u64) -> RawSetting {
+    RawSetting::Whole(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-fn level(raw: &Raw) -> Result<String, String> {
+fn level(raw: &RawSetting) -> Result<String, String> {
     const LEVELS: &str = "error, warn, info, debug, trace, off, or a filter such as info,postrider::engine=debug";
     let level = raw.text(LEVELS)?;
     // EnvFilter takes any lone word for a module, so that a misspelt level would silence everything else.
@@ -107,7 +107,7 @@ fn level(raw: &Raw) -> Result<String, String> {
     }
 }
 
-fn public_url(raw: &Raw) -> Result<Option<String>, String> {
+fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
     const WHAT: &str = "an http or https URL without user, query and fragment";
     let Some(written) = raw.text_or_none(WHAT)? else {
         return Ok(None);
@@ -125,7 +125,7 @@ fn public_url(raw: &Raw) -> Result<Option<String>, String> {
     }
 }
 
-fn traces(raw: &Raw) -> Result<Option<String>, String> {
+fn traces(raw: &RawSetting) -> Result<Option<String>, String> {
     match public_url(raw)? {
         Some(_) if !cfg!(feature = "otlp") => {
             Err("needs a program that was built with the feature otlp (cargo build --features otlp)".to_owned())
@@ -134,14 +134,14 @@ fn traces(raw: &Raw) -> Result<Option<String>, String> {
     }
 }
 
-fn socket_mode(raw: &Raw) -> Result<u32, String> {
+fn socket_mode(raw: &RawSetting) -> Result<u32, String> {
     const WHAT: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
     let written = raw.text(WHAT)?;
     let mode = u32::from_str_radix(&written, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600);
     mode.ok_or_else(|| format!("{raw} is not {WHAT}"))
 }
 
-fn format(raw: &Raw) -> Result<LogFormat, String> {
+fn format(raw: &RawSetting) -> Result<LogFormat, String> {
     const FORMATS: &str = "auto, text, json or journald";
     let written = raw.text(FORMATS)?;
     let known = LogFormat::ALL.into_iter().find(|format| format.as_str() == written);
@@ -149,15 +149,15 @@ fn format(raw: &Raw) -> Result<LogFormat, String> {
 }
 
 /// Every setting, in the order of `packaging/postrider.toml`.
-pub const KEYS: &[Key] = &[
-    Key {
+pub const KEYS: &[SettingKey] = &[
+    SettingKey {
         name: "data_dir",
         secret: false,
         live: false,
         read: |s, raw| raw.path().map(|path| s.data_dir = path),
         show: |s| text(s.data_dir.display()),
     },
-    Key {
+    SettingKey {
         name: "listen",
         secret: false,
         live: false,
@@ -167,203 +167,203 @@ pub const KEYS: &[Key] = &[
         },
         show: |s| text(&s.listen),
     },
-    Key {
+    SettingKey {
         name: "admin_key_file",
         secret: false,
         live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.admin_key_file = path),
         show: |s| path_or_empty(s.admin_key_file.as_ref()),
     },
-    Key {
+    SettingKey {
         name: "master_key_file",
         secret: false,
         live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.master_key_file = path),
         show: |s| path_or_empty(s.master_key_file.as_ref()),
     },
-    Key {
+    SettingKey {
         name: "retention",
         secret: false,
         live: false,
         read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.retention_ms = ms),
         show: |s| text(duration_text(s.retention_ms)),
     },
-    Key {
+    SettingKey {
         name: "idempotency_window",
         secret: false,
         live: false,
         read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.idempotency_window_ms = ms),
         show: |s| text(duration_text(s.idempotency_window_ms)),
     },
-    Key {
+    SettingKey {
         name: "max_event_bytes",
         secret: false,
         live: true,
         read: |s, raw| raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX).map(|size| s.max_event_bytes = size),
         show: |s| text(bytes_text(s.max_event_bytes)),
     },
-    Key {
+    SettingKey {
         name: "partition_max_bytes",
         secret: false,
         live: false,
         read: |s, raw| raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX).map(|size| s.partition_max_bytes = size),
         show: |s| text(bytes_text(s.partition_max_bytes)),
     },
-    Key {
+    SettingKey {
         name: "min_free_bytes",
         secret: false,
         live: false,
         read: |s, raw| raw.bytes(0, i64::MAX as u64).map(|size| s.min_free_bytes = size),
         show: |s| text(bytes_text(s.min_free_bytes)),
     },
-    Key {
+    SettingKey {
         name: "shutdown_timeout_s",
         secret: false,
         live: true,
         read: |s, raw| raw.whole(0, SHUTDOWN_S_MAX).map(|n| s.shutdown_timeout_s = n as u64),
         show: |s| number(s.shutdown_timeout_s),
     },
-    Key {
+    SettingKey {
         name: "delivery.allow",
         secret: false,
         live: true,
         read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.allow = list),
-        show: |s| Raw::List(s.delivery.allow.clone()),
+        show: |s| RawSetting::List(s.delivery.allow.clone()),
     },
-    Key {
+    SettingKey {
         name: "delivery.deny",
         secret: false,
         live: true,
         read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.deny = list),
-        show: |s| Raw::List(s.delivery.deny.clone()),
+        show: |s| RawSetting::List(s.delivery.deny.clone()),
     },
-    Key {
+    SettingKey {
         name: "delivery.max_in_flight",
         secret: false,
         live: false,
         read: |s, raw| raw.whole(1, IN_FLIGHT_MAX).map(|n| s.delivery.max_in_flight = n as usize),
         show: |s| number(s.delivery.max_in_flight as u64),
     },
-    Key {
+    SettingKey {
         name: "delivery.https_only",
         secret: false,
         live: true,
         read: |s, raw| raw.switch().map(|on| s.delivery.https_only = on),
-        show: |s| Raw::Switch(s.delivery.https_only),
+        show: |s| RawSetting::Switch(s.delivery.https_only),
     },
-    Key {
+    SettingKey {
         name: "server.allowed_hosts",
         secret: false,
         live: true,
         read: |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
-        show: |s| Raw::List(s.server.allowed_hosts.clone()),
+        show: |s| RawSetting::List(s.server.allowed_hosts.clone()),
     },
-    Key {
+    SettingKey {
         name: "server.public_url",
         secret: false,
         live: false,
         read: |s, raw| public_url(raw).map(|url| s.server.public_url = url),
         show: |s| text(s.server.public_url.clone().unwrap_or_default()),
     },
-    Key {
+    SettingKey {
         name: "server.tls_cert",
         secret: false,
         live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.server.tls_cert = path),
         show: |s| path_or_empty(s.server.tls_cert.as_ref()),
     },
-    Key {
+    SettingKey {
         name: "server.tls_key",
         secret: false,
         live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.server.tls_key = path),
         show: |s| path_or_empty(s.server.tls_key.as_ref()),
     },
-    Key {
+    SettingKey {
         name: "server.tls_client_ca",
         secret: false,
         live: false,
         read: |s, raw| raw.path_or_none().map(|path| s.server.tls_client_ca = path),
         show: |s| path_or_empty(s.server.tls_client_ca.as_ref()),
     },
-    Key {
+    SettingKey {
         name: "server.socket_mode",
         secret: false,
         live: false,
         read: |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
         show: |s| text(format!("{:04o}", s.server.socket_mode)),
     },
-    Key {
+    SettingKey {
         name: "dialects.instantly",
         secret: false,
         live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.instantly = on),
-        show: |s| Raw::Switch(s.dialects.instantly),
+        show: |s| RawSetting::Switch(s.dialects.instantly),
     },
-    Key {
+    SettingKey {
         name: "dialects.dfns",
         secret: false,
         live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.dfns = on),
-        show: |s| Raw::Switch(s.dialects.dfns),
+        show: |s| RawSetting::Switch(s.dialects.dfns),
     },
-    Key {
+    SettingKey {
         name: "dialects.everlytic",
         secret: false,
         live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.everlytic = on),
-        show: |s| Raw::Switch(s.dialects.everlytic),
+        show: |s| RawSetting::Switch(s.dialects.everlytic),
     },
-    Key {
+    SettingKey {
         name: "dialects.sentdm",
         secret: false,
         live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.sentdm = on),
-        show: |s| Raw::Switch(s.dialects.sentdm),
+        show: |s| RawSetting::Switch(s.dialects.sentdm),
     },
-    Key {
+    SettingKey {
         name: "dialects.devdraft",
         secret: false,
         live: true,
         read: |s, raw| raw.switch().map(|on| s.dialects.devdraft = on),
-        show: |s| Raw::Switch(s.dialects.devdraft),
+        show: |s| RawSetting::Switch(s.dialects.devdraft),
     },
-    Key {
+    SettingKey {
         name: "log.level",
         secret: false,
         live: true,
         read: |s, raw| level(raw).map(|level| s.log.level = level),
         show: |s| text(&s.log.level),
     },
-    Key {
+    SettingKey {
         name: "log.format",
         secret: false,
         live: false,
         read: |s, raw| format(raw).map(|format| s.log.format = format),
         show: |s| text(s.log.format.as_str()),
     },
-    Key {
+    SettingKey {
         name: "metrics.listen",
         secret: false,
         live: false,
         read: |s, raw| {
             let written = raw.text_or_none("an address with a port, or unix:/path")?;
-            s.metrics.listen = written.map(|text| text.parse::<Listen>()).transpose()?;
+            s.metrics.listen = written.map(|text| text.parse::<ListenSetting>()).transpose()?;
             Ok(())
         },
-        show: |s| text(s.metrics.listen.as_ref().map(Listen::to_string).unwrap_or_default()),
+        show: |s| text(s.metrics.listen.as_ref().map(ListenSetting::to_string).unwrap_or_default()),
     },
-    Key {
+    SettingKey {
         name: "metrics.key",
         secret: true,
         live: true,
         read: |s, raw| {
-            s.metrics.key = raw.text_or_none("a bearer token")?.map(Secret::new);
+            s.metrics.key = raw.text_or_none("a bearer token")?.map(SecretSetting::new);
             Ok(())
         },
-        show: |s| text(s.metrics.key.as_ref().map(Secret::expose).unwrap_or_default()),
+        show: |s| text(s.metrics.key.as_ref().map(SecretSetting::expose).unwrap_or_default()),
     },
-    Key {
+    SettingKey {
         name: "traces.endpoint",
         secret: false,
         live: false,

@@ -12,11 +12,11 @@ use std::{
 };
 
 use super::{
-    Delivery, Dialects, Environment, Error, Listen, Log, Metrics, Origin, Problem, SETTINGS_FILE, SETTINGS_FILE_PATH,
-    Server, Settings, Traces,
+    ConfigError, DeliverySettings, DialectSettings, Environment, ListenSetting, LogSettings, MetricsSettings,
+    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, ValueSource,
     file::{self, uncommented},
-    keys::{self, Key},
-    value::Raw,
+    keys::{self, SettingKey},
+    value::RawSetting,
 };
 
 /// What stands where a secret would be shown.
@@ -46,33 +46,33 @@ pub struct Loaded {
     pub settings: Settings,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    origins: BTreeMap<&'static str, Origin>,
+    origins: BTreeMap<&'static str, ValueSource>,
 }
 
 /// One line of `config show`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct SettingRow {
     pub key: &'static str,
     /// Masked where it is a secret.
-    pub value: Raw,
-    pub origin: Origin,
+    pub value: RawSetting,
+    pub origin: ValueSource,
 }
 
 /// A setting that differs from what a running daemon was started with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub struct SettingChange {
     pub key: &'static str,
     /// The new one, masked where it is a secret.
-    pub value: Raw,
-    pub origin: Origin,
+    pub value: RawSetting,
+    pub origin: ValueSource,
     /// Whether the running daemon can take it over.
     pub live: bool,
 }
 
 impl Settings {
     /// Reads all layers. `Err` holds every problem of all of them.
-    pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Error> {
-        let mut loading = Loading::with_defaults();
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, ConfigError> {
+        let mut loading = Loader::with_defaults();
         let file = loading.file(flags, environment);
         loading.state_directory(environment);
         loading.environment(environment);
@@ -82,7 +82,7 @@ impl Settings {
         loading.master_key(environment);
         match loading.problems.is_empty() {
             true => Ok(Loaded { settings: loading.settings, file, origins: loading.origins }),
-            false => Err(Error { problems: loading.problems }),
+            false => Err(ConfigError { problems: loading.problems }),
         }
     }
 
@@ -90,62 +90,67 @@ impl Settings {
     fn blank() -> Self {
         Self {
             data_dir: PathBuf::new(),
-            listen: Listen::Unix(PathBuf::new()),
+            listen: ListenSetting::Unix(PathBuf::new()),
             admin_key_file: None,
             admin_key: None,
             master_key_file: None,
             master_key: None,
-            delivery: Delivery::default(),
+            delivery: DeliverySettings::default(),
             retention_ms: 0,
             idempotency_window_ms: 0,
-            server: Server::default(),
-            dialects: Dialects::default(),
+            server: ServerSettings::default(),
+            dialects: DialectSettings::default(),
             partition_max_bytes: 0,
             min_free_bytes: 0,
             shutdown_timeout_s: 0,
             max_event_bytes: 0,
-            log: Log::default(),
-            metrics: Metrics::default(),
-            traces: Traces::default(),
+            log: LogSettings::default(),
+            metrics: MetricsSettings::default(),
+            traces: TraceSettings::default(),
         }
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Loading::with_defaults().settings
+        Loader::with_defaults().settings
     }
 }
 
 impl Loaded {
     /// Every setting with its value in force and its origin, in the file's order; then the two keys where they are set.
-    pub fn rows(&self) -> Vec<Row> {
-        let mask = || Raw::Text(MASK.to_owned());
+    pub fn rows(&self) -> Vec<SettingRow> {
+        let mask = || RawSetting::Text(MASK.to_owned());
         let settings = keys::KEYS.iter().map(|key| {
             let value = match (key.show)(&self.settings) {
-                Raw::Text(text) if key.secret && !text.is_empty() => mask(),
+                RawSetting::Text(text) if key.secret && !text.is_empty() => mask(),
                 value => value,
             };
-            Row { key: key.name, value, origin: self.origin(key.name).clone() }
+            SettingRow { key: key.name, value, origin: self.origin(key.name).clone() }
         });
         let secrets = ["admin_key", "master_key"]
             .into_iter()
-            .filter_map(|key| Some(Row { key, value: mask(), origin: self.origins.get(key)?.clone() }));
+            .filter_map(|key| Some(SettingRow { key, value: mask(), origin: self.origins.get(key)?.clone() }));
         settings.chain(secrets).collect()
     }
 
     /// What `newer` has otherwise, in the file's order.
-    pub fn changes(&self, newer: &Loaded) -> Vec<Change> {
+    pub fn changes(&self, newer: &Loaded) -> Vec<SettingChange> {
         let (old, new) = (&self.settings, &newer.settings);
-        let differs = |key: &Key| (key.show)(old) != (key.show)(new);
+        let differs = |key: &SettingKey| (key.show)(old) != (key.show)(new);
         let row = |name: &str| newer.rows().into_iter().find(|row| row.key == name);
         let settings = keys::KEYS.iter().filter(|key| differs(key)).filter_map(|key| Some((row(key.name)?, key.live)));
         let keys = [("admin_key", old.admin_key != new.admin_key), ("master_key", old.master_key != new.master_key)];
         let keys = keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| {
-            let gone = || Row { key, value: Raw::Text(String::new()), origin: Origin::Default };
+            let gone = || SettingRow { key, value: RawSetting::Text(String::new()), origin: ValueSource::Default };
             (row(key).unwrap_or_else(gone), false)
         });
-        let change = |(row, live): (Row, bool)| Change { key: row.key, value: row.value, origin: row.origin, live };
+        let change = |(row, live): (SettingRow, bool)| SettingChange {
+            key: row.key,
+            value: row.value,
+            origin: row.origin,
+            live,
+        };
         settings.chain(keys).map(change).collect()
     }
 
@@ -162,29 +167,29 @@ impl Loaded {
     }
 
     /// Where the setting called `key` got its value; `admin_key` and `master_key` are keys here too.
-    pub fn origin(&self, key: &str) -> &Origin {
-        self.origins.get(key).unwrap_or(&Origin::Default)
+    pub fn origin(&self, key: &str) -> &ValueSource {
+        self.origins.get(key).unwrap_or(&ValueSource::Default)
     }
 }
 
-struct Loading {
+struct Loader {
     settings: Settings,
-    origins: BTreeMap<&'static str, Origin>,
-    problems: Vec<Problem>,
+    origins: BTreeMap<&'static str, ValueSource>,
+    problems: Vec<SettingProblem>,
 }
 
-impl Loading {
+impl Loader {
     fn with_defaults() -> Self {
         let mut loading = Self { settings: Settings::blank(), origins: BTreeMap::new(), problems: Vec::new() };
         let (entries, problems) = file::read(&uncommented(SETTINGS_FILE), Path::new("(default)"));
         loading.problems.extend(problems);
         for entry in entries {
-            loading.take(entry.key, &entry.raw, Origin::Default);
+            loading.take(entry.key, &entry.raw, ValueSource::Default);
         }
         loading
     }
 
-    fn take(&mut self, key: &'static Key, raw: &Raw, origin: Origin) {
+    fn take(&mut self, key: &'static SettingKey, raw: &RawSetting, origin: ValueSource) {
         match (key.read)(&mut self.settings, raw) {
             Ok(()) => {
                 self.origins.insert(key.name, origin);
@@ -193,12 +198,12 @@ impl Loading {
         }
     }
 
-    fn problem(&mut self, origin: &Origin, key: &str, text: String) {
-        self.problems.push(Problem { place: origin.to_string(), key: Some(key.to_owned()), text });
+    fn problem(&mut self, origin: &ValueSource, key: &str, text: String) {
+        self.problems.push(SettingProblem { place: origin.to_string(), key: Some(key.to_owned()), text });
     }
 
-    fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    fn origin(&self, key: &str) -> ValueSource {
+        self.origins.get(key).cloned().unwrap_or(ValueSource::Default)
     }
 
     fn file(&mut self, flags: &Flags, environment: &Environment) -> Option<PathBuf> {
@@ -212,14 +217,14 @@ impl Loading {
                 let (entries, problems) = file::read(&text, &path);
                 self.problems.extend(problems);
                 for entry in entries {
-                    self.take(entry.key, &entry.raw, Origin::File { path: path.clone(), line: entry.line });
+                    self.take(entry.key, &entry.raw, ValueSource::File { path: path.clone(), line: entry.line });
                 }
                 Some(path)
             }
             Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => None,
             Err(error) => {
                 let text = format!("cannot read the settings file {}: {error}", path.display());
-                self.problems.push(Problem { place: by.to_owned(), key: None, text });
+                self.problems.push(SettingProblem { place: by.to_owned(), key: None, text });
                 None
             }
         }
@@ -230,25 +235,25 @@ impl Loading {
     fn state_directory(&mut self, environment: &Environment) {
         let first = environment.filled("STATE_DIRECTORY").and_then(|all| all.split(':').next());
         if let Some(path) = first.filter(|path| !path.is_empty())
-            && self.origin("data_dir") == Origin::Default
+            && self.origin("data_dir") == ValueSource::Default
         {
             self.settings.data_dir = path.into();
-            self.origins.insert("data_dir", Origin::Env("STATE_DIRECTORY".to_owned()));
+            self.origins.insert("data_dir", ValueSource::Env("STATE_DIRECTORY".to_owned()));
         }
     }
 
     fn environment(&mut self, environment: &Environment) {
         self.problems.extend(environment.strangers());
         for (key, name, value) in environment.settings() {
-            self.take(key, &Raw::Text(value.to_owned()), Origin::Env(name.to_owned()));
+            self.take(key, &RawSetting::Text(value.to_owned()), ValueSource::Env(name.to_owned()));
         }
     }
 
     fn flags(&mut self, flags: &Flags) {
         for given in &flags.values {
             match keys::find(given.key) {
-                Some(key) => self.take(key, &Raw::Text(given.value.clone()), Origin::Flag(given.flag)),
-                None => self.problem(&Origin::Flag(given.flag), given.key, "no such setting".to_owned()),
+                Some(key) => self.take(key, &RawSetting::Text(given.value.clone()), ValueSource::Flag(given.flag)),
+                None => self.problem(&ValueSource::Flag(given.flag), given.key, "no such setting".to_owned()),
             }
         }
     }
@@ -258,7 +263,7 @@ impl Loading {
         let Settings { retention_ms, idempotency_window_ms, .. } = self.settings;
         let origin = self.origin("idempotency_window");
         match &origin {
-            Origin::Default => self.settings.idempotency_window_ms = idempotency_window_ms.min(retention_ms),
+            ValueSource::Default => self.settings.idempotency_window_ms = idempotency_window_ms.min(retention_ms),
             _ if idempotency_window_ms > retention_ms => {
                 let text = format!(
                     "is longer than the retention, {} (from {})",

@@ -12,10 +12,10 @@ mod value;
 use std::path::PathBuf;
 
 pub use environment::Environment;
-pub use error::{Error, Problem};
-pub use load::{Change, Flag, Flags, Loaded, Row, master_key_of};
-pub use origin::Origin;
-pub use value::{Listen, Raw, Secret, duration_ms_of, duration_text};
+pub use error::{ConfigError, SettingProblem};
+pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
+pub use origin::ValueSource;
+pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of, duration_text};
 
 /// The commented settings file that packages install; its commented-out settings are the defaults.
 pub const SETTINGS_FILE: &str = include_str!("../../packaging/postrider.toml");
@@ -30,24 +30,24 @@ pub struct Settings {
     /// The directory that holds the whole store.
     pub data_dir: PathBuf,
     /// Where the API is served.
-    pub listen: Listen,
+    pub listen: ListenSetting,
     /// The file the administrator's key was to be read from; `admin_key` holds what was read.
     pub admin_key_file: Option<PathBuf>,
     /// The key with every right over the installation, from the environment, a credential or `admin_key_file`:
     /// visible ASCII, at most 512 bytes.
-    pub admin_key: Option<Secret>,
+    pub admin_key: Option<SecretSetting>,
     /// The file the master key was to be read from; `master_key` holds what was read.
     pub master_key_file: Option<PathBuf>,
     /// What the key that seals secrets is derived from, from the environment, a credential or `master_key_file`:
     /// text of 32 to 512 bytes.
-    pub master_key: Option<Secret>,
-    pub delivery: Delivery,
+    pub master_key: Option<SecretSetting>,
+    pub delivery: DeliverySettings,
     /// How long what was accepted can be read.
     pub retention_ms: i64,
     /// How long a repetition is recognised; never more than `retention_ms`.
     pub idempotency_window_ms: i64,
-    pub server: Server,
-    pub dialects: Dialects,
+    pub server: ServerSettings,
+    pub dialects: DialectSettings,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.
@@ -56,14 +56,14 @@ pub struct Settings {
     pub shutdown_timeout_s: u64,
     /// The largest body of `POST /v1/events`.
     pub max_event_bytes: u64,
-    pub log: Log,
-    pub metrics: Metrics,
-    pub traces: Traces,
+    pub log: LogSettings,
+    pub metrics: MetricsSettings,
+    pub traces: TraceSettings,
 }
 
 /// What may be reached, and how hard.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Delivery {
+pub struct DeliverySettings {
     /// Networks, addresses and host names (`*.` for everything below) reached although private. Well-formed.
     pub allow: Vec<String>,
     /// The same form, never reached.
@@ -76,7 +76,7 @@ pub struct Delivery {
 
 /// The API's listener, besides its address.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Server {
+pub struct ServerSettings {
     /// Hosts (`name[:port]`) and origins (`https://…`) answered on a loopback listener besides loopback names.
     pub allowed_hosts: Vec<String>,
     /// The URL clients use, without a trailing slash.
@@ -93,7 +93,7 @@ pub struct Server {
 
 /// Which published read shapes are answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dialects {
+pub struct DialectSettings {
     pub instantly: bool,
     pub dfns: bool,
     pub everlytic: bool,
@@ -101,7 +101,7 @@ pub struct Dialects {
     pub devdraft: bool,
 }
 
-impl Dialects {
+impl DialectSettings {
     /// The setting `dialects.<name>`.
     pub fn is_on(&self, name: &str) -> bool {
         match name {
@@ -117,7 +117,7 @@ impl Dialects {
 
 /// What the daemon writes about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// A directive list that `tracing_subscriber::EnvFilter` accepts.
     pub level: String,
     pub format: LogFormat,
@@ -151,16 +151,16 @@ impl LogFormat {
 
 /// Where Prometheus reads.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics {
+pub struct MetricsSettings {
     /// A listener of its own.
-    pub listen: Option<Listen>,
+    pub listen: Option<ListenSetting>,
     /// The bearer token `/metrics` asks for.
-    pub key: Option<Secret>,
+    pub key: Option<SecretSetting>,
 }
 
 /// Where traces go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traces {
+pub struct TraceSettings {
     /// A collector's OTLP/HTTP URL; only where the program was built with the feature `otlp`.
     pub endpoint: Option<String>,
 }

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 /// The source of one value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueSource {
     /// The embedded `postrider.toml`.
     Default,
     /// A line (counted from 1) of the settings file.
@@ -17,7 +17,7 @@ pub enum Origin {
     Credential(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

@@ -15,7 +15,7 @@ const UNIX_SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// A value as written, before anyone asked what it should be. The environment and flags only know `Text`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Raw {
+pub enum RawSetting {
     Text(String),
     Whole(i64),
     Switch(bool),
@@ -25,7 +25,7 @@ pub enum Raw {
 }
 
 /// Written as TOML writes it, so that what `config show` prints can be put back into the file.
-impl fmt::Display for Raw {
+impl fmt::Display for RawSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{}", quoted(text)),
@@ -54,7 +54,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-impl Raw {
+impl RawSetting {
     fn is_not(&self, what: &str) -> String {
         match self {
             Self::Text(text) if text.is_empty() => format!("is empty, and should be {what}"),
@@ -197,21 +197,21 @@ pub fn duration_text(ms: i64) -> String {
 
 /// Where a listener is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub enum ListenSetting {
     /// Port 0 asks the system for a free one.
     Tcp(SocketAddr),
     /// The path of a unix socket; written `unix:/path`.
     Unix(PathBuf),
 }
 
-impl Listen {
+impl ListenSetting {
     /// Whether only this machine can reach it by TCP. A unix socket has permissions instead and is not one.
     pub fn is_loopback(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.ip().to_canonical().is_loopback())
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
@@ -220,7 +220,7 @@ impl fmt::Display for Listen {
     }
 }
 
-impl FromStr for Listen {
+impl FromStr for ListenSetting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -243,9 +243,9 @@ impl FromStr for Listen {
 
 /// A key. Never shown: `Debug` masks it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct SecretSetting(String);
 
-impl Secret {
+impl SecretSetting {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -256,7 +256,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
@@ -300,8 +300,8 @@ fn is_host_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Raw {
-        Raw::Text(text.to_owned())
+    fn text(text: &str) -> RawSetting {
+        RawSetting::Text(text.to_owned())
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
             let error = text(wrong).duration_ms(1_000, 86_400_000).expect_err(wrong);
             assert!(error.contains("a duration from 1s to 24h"), "{error}");
         }
-        assert!(Raw::Whole(31).duration_ms(0, i64::MAX).is_err(), "a bare number has no unit");
+        assert!(RawSetting::Whole(31).duration_ms(0, i64::MAX).is_err(), "a bare number has no unit");
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
         for (written, size) in [("1GiB", 1 << 30), ("256 MiB", 256 << 20), ("64kib", 65_536), ("17", 17), ("0", 0)] {
             assert_eq!(text(written).bytes(0, u64::MAX), Ok(size), "{written}");
         }
-        assert_eq!(Raw::Whole(4096).bytes(0, u64::MAX), Ok(4096));
+        assert_eq!(RawSetting::Whole(4096).bytes(0, u64::MAX), Ok(4096));
         assert_eq!(bytes_text(1 << 30), "1GiB");
         assert_eq!(bytes_text(1536 << 10), "1536KiB");
         assert_eq!(bytes_text(1000), "1000");
@@ -335,10 +335,10 @@ mod tests {
 
     #[test]
     fn listeners_are_addresses_or_sockets() {
-        let tcp = |text: &str| text.parse::<Listen>();
+        let tcp = |text: &str| text.parse::<ListenSetting>();
         assert_eq!(tcp("[::1]:0").map(|l| l.to_string()).as_deref(), Ok("[::1]:0"));
         assert_eq!(tcp("localhost:80"), tcp("127.0.0.1:80"));
-        assert_eq!(tcp("unix:/run/p.sock"), Ok(Listen::Unix("/run/p.sock".into())));
+        assert_eq!(tcp("unix:/run/p.sock"), Ok(ListenSetting::Unix("/run/p.sock".into())));
         for wrong in ["8080", ":8080", "127.0.0.1", "example.com:80", "unix:", "127.0.0.1:99999"] {
             assert!(tcp(wrong).is_err(), "{wrong}");
         }
@@ -379,11 +379,11 @@ mod tests {
         let nasty = "a\"b\\c\nd\u{7f}";
         let table: toml::Table = format!("key = {}", text(nasty)).parse().expect("it is TOML");
         assert_eq!(table["key"].as_str(), Some(nasty));
-        assert_eq!(Raw::List(vec!["a".into(), "b".into()]).to_string(), r#"["a", "b"]"#);
+        assert_eq!(RawSetting::List(vec!["a".into(), "b".into()]).to_string(), r#"["a", "b"]"#);
     }
 
     #[test]
     fn a_secret_does_not_show_itself() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
+        assert_eq!(format!("{:?}", SecretSetting::new("hunter2")), "Secret(…)");
     }
 }

@@ -11,20 +11,20 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
-use crate::store::backup::{OnProgress, Progress, receive};
-use crate::store::follow::log::Log;
-use crate::store::follow::replay::Replay;
-use crate::store::follow::{Point, Record, point_of};
+use crate::store::backup::{BackupProgress, OnBackupProgress, receive};
+use crate::store::follow::log::ReplicationLog;
+use crate::store::follow::replay::LogReplay;
+use crate::store::follow::{CommitPosition, CommitRecord, point_of};
 use crate::store::journal::JOURNAL_FILE;
 use crate::store::shelf::{PARTITIONS, STATE_FILE, first_of};
-use crate::store::snapshot::Next;
+use crate::store::snapshot::ScanStep;
 use crate::store::{self, RealDisk, verify};
 
 use super::control::{GREETING, greet};
-use super::follow::place::{self, At, BASE};
+use super::follow::place::{self, BASE, RestorePoint};
 use super::keys::{MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
-use super::{Error, take};
+use super::{DaemonError, take};
 
 /// Stands behind the name of a backup that is not whole, and is the name of a store that is not whole.
 pub(super) const PARTIAL: &str = "partial";
@@ -36,7 +36,12 @@ const PIECE_BYTES: usize = 4 << 20;
 ///
 /// # Errors
 /// There is no store, or something at `to`; the daemon does not answer; the disk fails. Nothing is at `to` then.
-pub fn backup(settings: &Settings, to: &Path, without_key: bool, progress: OnProgress<'_>) -> Result<Progress, Error> {
+pub fn backup(
+    settings: &Settings,
+    to: &Path,
+    without_key: bool,
+    progress: OnBackupProgress<'_>,
+) -> Result<BackupProgress, DaemonError> {
     let from = &settings.data_dir;
     // Without a slash at the end.
     let to = &to.components().collect::<PathBuf>();
@@ -72,7 +77,7 @@ pub fn backup(settings: &Settings, to: &Path, without_key: bool, progress: OnPro
 }
 
 /// Puts the master key beside a copy's files, where that is wanted and it lies beside the store's, and syncs the folders.
-pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), Error> {
+pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), DaemonError> {
     let key = settings.data_dir.join(MASTER_KEY_FILE);
     if !without_key && exists(&key)? {
         copy(&key, &copied.join(MASTER_KEY_FILE), &mut |_| ())?;
@@ -81,7 +86,7 @@ pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) ->
 }
 
 /// An empty directory, for this process alone; what an earlier one left is removed.
-pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, Error> {
+pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonError> {
     if exists(partial)? {
         let _lock = take(partial)?;
         fs::remove_dir_all(partial).map_err(|error| failed(partial, error))?;
@@ -90,16 +95,16 @@ pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, Error> 
 }
 
 /// Has the daemon send its store, and makes files of it.
-fn ask(from: &Path, to: &dyn store::Disk, progress: OnProgress<'_>) -> Result<Progress, Error> {
+fn ask(from: &Path, to: &dyn store::Disk, progress: OnBackupProgress<'_>) -> Result<BackupProgress, DaemonError> {
     let stream = greet(from, GREETING)
-        .map_err(|error| Error::Unreachable(format!("{} is in use, and {error}", from.display())))?;
+        .map_err(|error| DaemonError::Unreachable(format!("{} is in use, and {error}", from.display())))?;
     Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?.progress)
 }
 
 /// The files of a store that nobody has open, as they are.
-fn copy_files(from: &Path, to: &Path, progress: OnProgress<'_>) -> Result<Progress, Error> {
+fn copy_files(from: &Path, to: &Path, progress: OnBackupProgress<'_>) -> Result<BackupProgress, DaemonError> {
     let names = files_of(from)?;
-    let mut at = Progress { file_number: 0, files: names.len(), bytes: 0 };
+    let mut at = BackupProgress { file_number: 0, files: names.len(), bytes: 0 };
     for name in &names {
         at.file_number += 1;
         progress(at);
@@ -112,7 +117,7 @@ fn copy_files(from: &Path, to: &Path, progress: OnProgress<'_>) -> Result<Progre
 }
 
 /// The files that a store is made of, `state.redb` last.
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+fn files_of(dir: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     let folder = dir.join(PARTITIONS);
     let mut names = Vec::new();
     for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
@@ -128,7 +133,7 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Copies a file for its owner alone, and syncs it.
-fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), Error> {
+fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), DaemonError> {
     let mut input = fs::File::open(from).map_err(|error| failed(from, error))?;
     let mut options = fs::OpenOptions::new();
     let output = options.write(true).create_new(true).mode(0o600).open(to);
@@ -147,16 +152,16 @@ fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), Error
 /// What was put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    pub progress: Progress,
+    pub progress: BackupProgress,
     /// The commit after which the store was so; none: of a plain backup, which is one moment.
-    pub point: Option<Point>,
+    pub point: Option<CommitPosition>,
 }
 
 /// What is put in place.
-struct Source {
+struct RestoreSource {
     copy: PathBuf,
     /// The folder of the log that comes behind the copy, and up to which commit.
-    log: Option<(PathBuf, Point)>,
+    log: Option<(PathBuf, CommitPosition)>,
 }
 
 /// Puts a backup in place as the store of the data directory, which has none, after all of it was walked. Of a directory
@@ -168,18 +173,18 @@ struct Source {
 pub fn restore(
     settings: &Settings,
     from: &Path,
-    at: Option<At>,
-    progress: OnProgress<'_>,
-    walking: verify::OnProgress<'_>,
-) -> Result<Restored, Error> {
+    at: Option<RestorePoint>,
+    progress: OnBackupProgress<'_>,
+    walking: verify::OnVerifyProgress<'_>,
+) -> Result<Restored, DaemonError> {
     let source = if place::is_one(from) {
         let (generation, point) = place::choose(from, at)?;
-        Source { copy: generation.path.join(BASE), log: Some((generation.path, point)) }
+        RestoreSource { copy: generation.path.join(BASE), log: Some((generation.path, point)) }
     } else if at.is_some() {
         let words = "is no directory that --follow has made: a plain backup is of one moment";
         return Err(failed(from, io::Error::new(io::ErrorKind::InvalidInput, words)));
     } else {
-        Source { copy: from.to_owned(), log: None }
+        RestoreSource { copy: from.to_owned(), log: None }
     };
     let point = source.log.as_ref().map(|(_, point)| *point);
     let progress = put_in_place(settings, &source, progress, walking)?;
@@ -188,10 +193,10 @@ pub fn restore(
 
 fn put_in_place(
     settings: &Settings,
-    source: &Source,
-    progress: OnProgress<'_>,
-    walking: verify::OnProgress<'_>,
-) -> Result<Progress, Error> {
+    source: &RestoreSource,
+    progress: OnBackupProgress<'_>,
+    walking: verify::OnVerifyProgress<'_>,
+) -> Result<BackupProgress, DaemonError> {
     let (to, from) = (&settings.data_dir, &source.copy);
     if !exists(&from.join(STATE_FILE))? {
         return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no backup here")));
@@ -230,7 +235,7 @@ fn put_in_place(
 }
 
 /// The directory itself where `to` is a link whose end was moved away: systemd leaves one at a service's StateDirectory.
-fn target_of(to: &Path) -> Result<PathBuf, Error> {
+fn target_of(to: &Path) -> Result<PathBuf, DaemonError> {
     match fs::read_link(to) {
         Ok(end) if !exists(to)? => Ok(folder_of(to).join(end)),
         _ => Ok(to.to_owned()),
@@ -240,11 +245,11 @@ fn target_of(to: &Path) -> Result<PathBuf, Error> {
 /// Copies a backup to `partial`, with the key that opens it, and walks the copy.
 fn fill(
     settings: &Settings,
-    source: &Source,
+    source: &RestoreSource,
     partial: &Path,
-    progress: OnProgress<'_>,
-    walking: verify::OnProgress<'_>,
-) -> Result<Progress, Error> {
+    progress: OnBackupProgress<'_>,
+    walking: verify::OnVerifyProgress<'_>,
+) -> Result<BackupProgress, DaemonError> {
     let disk = take_empty(partial)?;
     let from = &source.copy;
     let copied = copy_files(from, partial, progress)?;
@@ -272,23 +277,23 @@ fn fill(
 }
 
 /// Brings a copy to a commit of the log that comes behind it.
-fn bring_forward(copy: &dyn store::Disk, log: &Path, to: Point) -> Result<(), Error> {
+fn bring_forward(copy: &dyn store::Disk, log: &Path, to: CommitPosition) -> Result<(), DaemonError> {
     let disk = RealDisk::look(log).map_err(|error| failed(log, error))?;
-    let mut replay = Replay::of(copy);
+    let mut replay = LogReplay::of(copy);
     let reading = |bytes: &[u8]| {
-        if let Some(record) = Record::decode(bytes).filter(|record| record.point.number <= to.number) {
+        if let Some(record) = CommitRecord::decode(bytes).filter(|record| record.point.number <= to.number) {
             replay.take(record)?;
         }
-        Ok(if point_of(bytes).is_some_and(|point| point.number < to.number) { Next::Go } else { Next::Stop })
+        Ok(if point_of(bytes).is_some_and(|point| point.number < to.number) { ScanStep::Go } else { ScanStep::Stop })
     };
-    let walked = Log::on(&disk)?.map(|log| log.walk(reading)).transpose()?;
+    let walked = ReplicationLog::on(&disk)?.map(|log| log.walk(reading)).transpose()?;
     if walked.is_none_or(|walked| walked.last.number < to.number) {
         return Err(failed(log, io::Error::new(io::ErrorKind::InvalidData, "the log has changed while it was read")));
     }
     Ok(replay.finish()?)
 }
 
-fn exists(path: &Path) -> Result<bool, Error> {
+fn exists(path: &Path) -> Result<bool, DaemonError> {
     path.try_exists().map_err(|error| failed(path, error))
 }
 
@@ -297,10 +302,10 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-pub(super) fn sync(folder: &Path) -> Result<(), Error> {
+pub(super) fn sync(folder: &Path) -> Result<(), DaemonError> {
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, error))
 }
 
-fn failed(path: &Path, source: io::Error) -> Error {
-    Error::Io { what: path.display().to_string(), source }
+fn failed(path: &Path, source: io::Error) -> DaemonError {
+    DaemonError::Io { what: path.display().to_string(), source }
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{Error, follow};
+use super::{DaemonError, follow};
 use crate::engine::Engine;
-use crate::store::backup::{Hold, refuse};
-use crate::store::follow::{Cut, Follower, Pace};
+use crate::store::backup::{BackupLease, refuse};
+use crate::store::follow::{DisconnectReason, Follower, ReplicationMode};
 
 /// The socket's name in the data directory.
 pub const CONTROL_FILE: &str = "control";
@@ -36,17 +36,17 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// The open socket; gone when this is dropped.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlSocket {
     file: PathBuf,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Control {
+impl ControlSocket {
     /// Opens it in a data directory that this process has. Called within the runtime.
     ///
     /// # Errors
     /// The socket cannot be made: the path is too long for one (about a hundred bytes), say.
-    pub fn open(data_dir: &Path, engine: Arc<Engine>) -> io::Result<Control> {
+    pub fn open(data_dir: &Path, engine: Arc<Engine>) -> io::Result<ControlSocket> {
         let file = data_dir.join(CONTROL_FILE);
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -65,11 +65,11 @@ impl Control {
                 }
             }
         });
-        Ok(Control { file, task })
+        Ok(ControlSocket { file, task })
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
         // Another start removes it too.
@@ -83,9 +83,9 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
     let is_read = matches!(read, Ok(Ok(_)));
     if is_read && said == FOLLOW_GREETING.as_bytes() {
         match tell_follower(stream, engine).await {
-            Ok(Cut::Stopped) => {}
-            Ok(Cut::Left) => tracing::info!("a follower has gone"),
-            Ok(cut) => tracing::warn!(why = cut.words(), "a follower was cut off; it begins anew"),
+            Ok(DisconnectReason::Stopped) => {}
+            Ok(DisconnectReason::Cancelled) => tracing::info!("a follower has gone"),
+            Ok(cut) => tracing::warn!(why = cut.as_str(), "a follower was cut off; it begins anew"),
             Err(error) => tracing::info!(error, "a follower has gone"),
         }
         return;
@@ -99,17 +99,17 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
 
 async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Result<(), String> {
     let moment = match is_ours {
-        true => engine.moment().await,
+        true => engine.backup_snapshot().await,
         false => Err("the command is of another version than the daemon".to_owned()),
     };
     drop(engine);
     on_thread(stream, move |stream| match moment {
         Ok(moment) => {
-            let patient = Patient::while_held(stream, moment.hold());
+            let patient = PatientWriter::while_held(stream, moment.hold());
             moment.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
         }
         Err(words) => {
-            refuse(&mut Patient::plain(stream), &words)?;
+            refuse(&mut PatientWriter::plain(stream), &words)?;
             Err(io::Error::other(words))
         }
     })
@@ -117,16 +117,16 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
 }
 
 /// Tells a follower of every commit, until it or the writer goes.
-async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Cut, String> {
-    let follower = engine.store.follow(engine.clock.now(), Pace::Close);
+async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<DisconnectReason, String> {
+    let follower = engine.store.follow(engine.clock.now(), ReplicationMode::Sync);
     drop(engine);
     on_thread(stream, move |stream| {
         let Some(follower) = follower.map(Arc::new) else {
-            refuse(&mut Patient::plain(stream), "as many follow already as may")?;
+            refuse(&mut PatientWriter::plain(stream), "as many follow already as may")?;
             return Err(io::Error::other("as many follow already as may"));
         };
         let hearing = stream.try_clone()?;
-        let patient = Patient::while_followed(stream.try_clone()?, follower.clone());
+        let patient = PatientWriter::while_followed(stream.try_clone()?, follower.clone());
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
         tracing::info!("somebody follows");
         std::thread::scope(|scope| {
@@ -157,38 +157,39 @@ async fn on_thread<T: Send + 'static>(
 ///
 /// # Errors
 /// None answers.
-pub(super) fn greet(data_dir: &Path, greeting: &str) -> Result<BlockingStream, Error> {
+pub(super) fn greet(data_dir: &Path, greeting: &str) -> Result<BlockingStream, DaemonError> {
     let socket = data_dir.join(CONTROL_FILE);
-    let silent = |error: io::Error| Error::Unreachable(format!("no daemon answers at {}: {error}", socket.display()));
+    let silent =
+        |error: io::Error| DaemonError::Unreachable(format!("no daemon answers at {}: {error}", socket.display()));
     let mut stream = BlockingStream::connect(&socket).map_err(silent)?;
     stream.write_all(greeting.as_bytes()).map_err(silent)?;
     Ok(stream)
 }
 
 /// Waits for a slow reader, for a while, and never longer than makes sense.
-struct Patient {
+struct PatientWriter {
     stream: BlockingStream,
     stall_max: Duration,
     is_over: Box<dyn Fn() -> bool + Send>,
 }
 
-impl Patient {
+impl PatientWriter {
     /// For a backup: the writer may want its files back.
-    fn while_held(stream: BlockingStream, hold: Arc<Hold>) -> Patient {
-        Patient { stream, stall_max: STALL_MAX, is_over: Box::new(move || hold.is_ended()) }
+    fn while_held(stream: BlockingStream, hold: Arc<BackupLease>) -> PatientWriter {
+        PatientWriter { stream, stall_max: STALL_MAX, is_over: Box::new(move || hold.is_cancelled()) }
     }
 
     /// For a follower, who keeps nothing from anybody, until too much waits for it.
-    fn while_followed(stream: BlockingStream, follower: Arc<Follower>) -> Patient {
-        Patient { stream, stall_max: Duration::MAX, is_over: Box::new(move || follower.is_given_up()) }
+    fn while_followed(stream: BlockingStream, follower: Arc<Follower>) -> PatientWriter {
+        PatientWriter { stream, stall_max: Duration::MAX, is_over: Box::new(move || follower.is_given_up()) }
     }
 
-    fn plain(stream: BlockingStream) -> Patient {
-        Patient { stream, stall_max: LOOK_AGAIN, is_over: Box::new(|| false) }
+    fn plain(stream: BlockingStream) -> PatientWriter {
+        PatientWriter { stream, stall_max: LOOK_AGAIN, is_over: Box::new(|| false) }
     }
 }
 
-impl Write for Patient {
+impl Write for PatientWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut waited = Duration::ZERO;
         loop {

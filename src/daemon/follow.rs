@@ -17,18 +17,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::place::{BASE, Place};
-use self::stream::{Frame, Inlet};
+use self::place::{BASE, BackupRepo};
+use self::stream::{FrameReader, StreamFrame};
 pub use self::stream::{hear, send};
-use super::Error;
+use super::DaemonError;
 use super::backup::{PARTIAL, complete, sync, take_empty};
 use super::control::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
 use super::offline::has_store;
 use crate::config::Settings;
 use crate::engine::clock::{Random as _, SystemRandomness};
-use crate::store::backup::{Progress, Received, receive};
-use crate::store::follow::log::Writer;
-use crate::store::follow::{Point, point_of, renumber};
+use crate::store::backup::{BackupProgress, ReceivedBackup, receive};
+use crate::store::follow::log::LogWriter;
+use crate::store::follow::{CommitPosition, point_of, renumber};
 use crate::store::{self, RealDisk};
 
 /// Between two tries to reach the daemon, or to get a base.
@@ -44,7 +44,7 @@ const PIECE_BYTES: usize = 4 << 20;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct FollowOptions {
     pub to: PathBuf,
     pub without_key: bool,
     /// After so long a generation is followed by another.
@@ -55,11 +55,11 @@ pub struct Wish {
 
 /// What happens meanwhile.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News {
+pub enum FollowProgress {
     /// A generation was begun.
     Begun(u32),
     /// Its base is whole: from this commit on all can be restored.
-    Whole(u32, Point, Progress),
+    Whole(u32, CommitPosition, BackupProgress),
     Removed(u32),
     /// In words; a new base is begun as soon as the daemon answers.
     Interrupted(String),
@@ -68,16 +68,16 @@ pub enum News {
 }
 
 /// Takes news.
-pub type OnNews<'a> = &'a mut dyn FnMut(News);
+pub type OnFollowProgress<'a> = &'a mut dyn FnMut(FollowProgress);
 
 /// By which whoever follows is told to end.
 #[derive(Debug, Default)]
-pub struct Stop {
+pub struct StopSignal {
     is_told: Mutex<bool>,
     told: Condvar,
 }
 
-impl Stop {
+impl StopSignal {
     pub fn tell(&self) {
         *self.is_told.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told.notify_all();
@@ -95,7 +95,7 @@ impl Stop {
 }
 
 /// Why a connection was left.
-enum Ended {
+enum StreamEnd {
     /// It was told to.
     Stopped,
     /// Nothing more comes, or something is missing.
@@ -106,85 +106,90 @@ enum Ended {
 ///
 /// # Errors
 /// No daemon answers the first time, or it is of another version; the place is taken, or its disk fails.
-pub fn follow(settings: &Settings, wish: &Wish, stop: &Stop, tell: OnNews<'_>) -> Result<(), Error> {
+pub fn follow(
+    settings: &Settings,
+    wish: &FollowOptions,
+    stop: &StopSignal,
+    tell: OnFollowProgress<'_>,
+) -> Result<(), DaemonError> {
     has_store(&settings.data_dir)?;
     // Whether a daemon answers; it is not kept waiting while the place is looked through.
     drop(connect(settings)?);
-    let place = Place::take(&wish.to)?;
+    let place = BackupRepo::take(&wish.to)?;
     let mut last = place::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
     while !stop.is_told() {
         let connected = match connect(settings) {
             Ok(inlet) => inlet,
-            Err(Error::Unreachable(_)) => {
+            Err(DaemonError::Unreachable(_)) => {
                 stop.wait(TRY_AGAIN);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let mut chain = Chain::new(settings, wish, &place, last, tell);
+        let mut chain = ReplicaSession::new(settings, wish, &place, last, tell);
         let ended = chain.run(connected, stop);
         chain.give_up_making()?;
         chain.look_at_pruning(true)?;
         last = chain.last.map(|last| last.number).or(last);
         match ended? {
-            Ended::Stopped => return Ok(()),
-            Ended::Cut(words) => tell(News::Interrupted(words)),
+            StreamEnd::Stopped => return Ok(()),
+            StreamEnd::Cut(words) => tell(FollowProgress::Interrupted(words)),
         }
         stop.wait(TRY_AGAIN);
     }
     Ok(())
 }
 
-fn connect(settings: &Settings) -> Result<Inlet, Error> {
+fn connect(settings: &Settings) -> Result<FrameReader, DaemonError> {
     let stream = greet(&settings.data_dir, FOLLOW_GREETING)?;
-    Inlet::of(stream).map_err(|source| failed(&settings.data_dir.join(CONTROL_FILE), source))
+    FrameReader::of(stream).map_err(|source| failed(&settings.data_dir.join(CONTROL_FILE), source))
 }
 
 /// One connection to the daemon, and the generations that are written by it.
-struct Chain<'a> {
+struct ReplicaSession<'a> {
     settings: &'a Settings,
-    wish: &'a Wish,
-    place: &'a Place,
-    tell: OnNews<'a>,
+    wish: &'a FollowOptions,
+    place: &'a BackupRepo,
+    tell: OnFollowProgress<'a>,
     /// The last commit in the place before.
     before: Option<u64>,
     /// What is added to the daemon's numbers.
     offset: u64,
-    last: Option<Point>,
-    current: Option<Written>,
-    making: Option<Making>,
+    last: Option<CommitPosition>,
+    current: Option<OpenGeneration>,
+    making: Option<PendingGeneration>,
     base_after: Option<Instant>,
-    pruning: Option<JoinHandle<Result<Vec<u32>, Error>>>,
+    pruning: Option<JoinHandle<Result<Vec<u32>, DaemonError>>>,
 }
 
 /// A generation that is written to.
-struct Written {
+struct OpenGeneration {
     number: u32,
     disk: RealDisk,
-    log: Writer,
+    log: LogWriter,
     base_bytes: u64,
     begun: Instant,
 }
 
 /// A generation whose base is not whole.
-struct Making {
-    written: Written,
+struct PendingGeneration {
+    written: OpenGeneration,
     partial: PathBuf,
     stream: UnixStream,
     /// None: it has ended.
-    base: Option<JoinHandle<store::Result<Received>>>,
-    received: Option<Received>,
+    base: Option<JoinHandle<store::Result<ReceivedBackup>>>,
+    received: Option<ReceivedBackup>,
 }
 
-impl<'a> Chain<'a> {
+impl<'a> ReplicaSession<'a> {
     fn new(
         settings: &'a Settings,
-        wish: &'a Wish,
-        place: &'a Place,
+        wish: &'a FollowOptions,
+        place: &'a BackupRepo,
         before: Option<u64>,
-        tell: OnNews<'a>,
-    ) -> Chain<'a> {
-        Chain {
+        tell: OnFollowProgress<'a>,
+    ) -> ReplicaSession<'a> {
+        ReplicaSession {
             settings,
             wish,
             place,
@@ -199,17 +204,17 @@ impl<'a> Chain<'a> {
         }
     }
 
-    fn run(&mut self, mut inlet: Inlet, stop: &Stop) -> Result<Ended, Error> {
+    fn run(&mut self, mut inlet: FrameReader, stop: &StopSignal) -> Result<StreamEnd, DaemonError> {
         loop {
             if stop.is_told() {
-                return Ok(Ended::Stopped);
+                return Ok(StreamEnd::Stopped);
             }
             let frames = match inlet.frames() {
                 Ok(frames) => frames,
-                Err(error) => return Ok(Ended::Cut(error.to_string())),
+                Err(error) => return Ok(StreamEnd::Cut(error.to_string())),
             };
             if let Some(words) = self.take(frames)? {
-                return Ok(Ended::Cut(words));
+                return Ok(StreamEnd::Cut(words));
             }
             if let Some(last) = self.last {
                 inlet.confirm(last.number.wrapping_sub(self.offset));
@@ -223,19 +228,19 @@ impl<'a> Chain<'a> {
     }
 
     /// Writes what has come. Gives why nothing more will, if that is so.
-    fn take(&mut self, frames: Vec<Frame>) -> Result<Option<String>, Error> {
+    fn take(&mut self, frames: Vec<StreamFrame>) -> Result<Option<String>, DaemonError> {
         let mut records = Vec::new();
         let mut over = None;
         for frame in frames {
             match (frame, self.last) {
-                (Frame::From(from), None) => {
+                (StreamFrame::From(from), None) => {
                     // The state that the daemon begins with may lack none of what came before, and may have more: it is
                     // a commit of its own.
                     let number = self.before.map_or(0, |before| before + 1);
                     self.offset = number.wrapping_sub(from.number);
-                    self.last = Some(Point { number, at: from.at });
+                    self.last = Some(CommitPosition { number, at: from.at });
                 }
-                (Frame::Commit(mut record), Some(last)) => {
+                (StreamFrame::Commit(mut record), Some(last)) => {
                     let number = point_of(&record).map(|point| point.number.wrapping_add(self.offset));
                     if number != Some(last.number + 1) {
                         over = Some("a commit is missing".to_owned());
@@ -245,9 +250,9 @@ impl<'a> Chain<'a> {
                     self.last = point_of(&record);
                     records.push(record);
                 }
-                (Frame::Alive, Some(_)) => {}
-                (Frame::Over(words), None) => return Err(Error::Engine(format!("the daemon: {words}"))),
-                (Frame::Over(words), Some(_)) => over = Some(words),
+                (StreamFrame::Alive, Some(_)) => {}
+                (StreamFrame::Over(words), None) => return Err(DaemonError::Engine(format!("the daemon: {words}"))),
+                (StreamFrame::Over(words), Some(_)) => over = Some(words),
                 _ => over = Some("what the daemon says makes no sense".to_owned()),
             }
         }
@@ -260,7 +265,7 @@ impl<'a> Chain<'a> {
     }
 
     fn wants_base(&self) -> bool {
-        let is_late = |current: &Written| {
+        let is_late = |current: &OpenGeneration| {
             let log_bytes = current.log.bytes();
             current.begun.elapsed() >= self.wish.new_base_every
                 || log_bytes >= LOG_BYTES_MIN && log_bytes / LOG_TIMES_BASE_MAX > current.base_bytes
@@ -273,11 +278,11 @@ impl<'a> Chain<'a> {
     }
 
     /// Begins a generation: its log first, from here on, then the base.
-    fn begin_base(&mut self) -> Result<(), Error> {
+    fn begin_base(&mut self) -> Result<(), DaemonError> {
         let Some(from) = self.last else { return Ok(()) };
         let stream = match greet(&self.settings.data_dir, GREETING) {
             Ok(stream) => stream,
-            Err(Error::Unreachable(words)) => {
+            Err(DaemonError::Unreachable(words)) => {
                 self.no_base(words, BASE_AGAIN);
                 return Ok(());
             }
@@ -286,21 +291,21 @@ impl<'a> Chain<'a> {
         let (number, disk) = self.place.begin()?;
         let mut salt = [0; 8];
         SystemRandomness::default().fill(&mut salt);
-        let log = Writer::create(&disk, u64::from_le_bytes(salt), from)?;
+        let log = LogWriter::create(&disk, u64::from_le_bytes(salt), from)?;
         let partial = self.place.path(number).join(format!("{BASE}.{}", PARTIAL));
         let base_disk = take_empty(&partial)?;
         let reading = stream.try_clone().map_err(|source| failed(&partial, source))?;
         let base = std::thread::spawn(move || {
             receive(&mut BufReader::with_capacity(PIECE_BYTES, reading), &*base_disk, &mut |_| ())
         });
-        let written = Written { number, disk, log, base_bytes: 0, begun: Instant::now() };
-        self.making = Some(Making { written, partial, stream, base: Some(base), received: None });
-        (self.tell)(News::Begun(number));
+        let written = OpenGeneration { number, disk, log, base_bytes: 0, begun: Instant::now() };
+        self.making = Some(PendingGeneration { written, partial, stream, base: Some(base), received: None });
+        (self.tell)(FollowProgress::Begun(number));
         Ok(())
     }
 
     /// Takes what became of the base; it counts once the log has all that may be in it.
-    fn look_at_base(&mut self) -> Result<(), Error> {
+    fn look_at_base(&mut self) -> Result<(), DaemonError> {
         let Some(making) = &mut self.making else { return Ok(()) };
         if making.base.as_ref().is_some_and(JoinHandle::is_finished) {
             let ended = making.base.take().map(JoinHandle::join);
@@ -323,7 +328,7 @@ impl<'a> Chain<'a> {
                     return Ok(());
                 }
                 Some(Ok(Err(error))) => return Err(error.into()),
-                _ => return Err(Error::Engine("the thread that writes the base has panicked".to_owned())),
+                _ => return Err(DaemonError::Engine("the thread that writes the base has panicked".to_owned())),
             }
         }
         let Some(making) = self.making.take_if(|making| {
@@ -332,11 +337,12 @@ impl<'a> Chain<'a> {
         }) else {
             return Ok(());
         };
-        let Making { mut written, received, .. } = making;
+        let PendingGeneration { mut written, received, .. } = making;
         written.log.set_whole(&written.disk)?;
-        let progress = received.map_or(Progress { file_number: 0, files: 0, bytes: 0 }, |received| received.progress);
+        let progress =
+            received.map_or(BackupProgress { file_number: 0, files: 0, bytes: 0 }, |received| received.progress);
         written.base_bytes = progress.bytes;
-        (self.tell)(News::Whole(written.number, written.log.last(), progress));
+        (self.tell)(FollowProgress::Whole(written.number, written.log.last(), progress));
         self.current = Some(written);
         self.base_after = None;
         self.pruning = Some(self.place.prune(self.wish.keep));
@@ -344,20 +350,21 @@ impl<'a> Chain<'a> {
     }
 
     /// Takes what became of the generations that are kept no longer, once they are removed; waits for that if `waits`.
-    fn look_at_pruning(&mut self, waits: bool) -> Result<(), Error> {
+    fn look_at_pruning(&mut self, waits: bool) -> Result<(), DaemonError> {
         let Some(pruning) = self.pruning.take_if(|pruning| waits || pruning.is_finished()) else { return Ok(()) };
-        let removed = pruning.join().map_err(|_| Error::Engine("the thread that removes has panicked".to_owned()))?;
-        removed?.into_iter().for_each(|number| (self.tell)(News::Removed(number)));
+        let removed =
+            pruning.join().map_err(|_| DaemonError::Engine("the thread that removes has panicked".to_owned()))?;
+        removed?.into_iter().for_each(|number| (self.tell)(FollowProgress::Removed(number)));
         Ok(())
     }
 
     fn no_base(&mut self, words: String, again: Duration) {
         self.base_after = Some(Instant::now() + again);
-        (self.tell)(News::NoBase(words));
+        (self.tell)(FollowProgress::NoBase(words));
     }
 
     /// Leaves no half generation.
-    fn give_up_making(&mut self) -> Result<(), Error> {
+    fn give_up_making(&mut self) -> Result<(), DaemonError> {
         let Some(making) = self.making.take() else { return Ok(()) };
         // The thread that reads from it ends by that.
         let _ = making.stream.shutdown(std::net::Shutdown::Both);
@@ -373,6 +380,6 @@ fn is_of_stream(file: &str) -> bool {
     [store::backup::STREAM, store::backup::SENDER].contains(&file)
 }
 
-fn failed(path: &Path, source: io::Error) -> Error {
-    Error::Io { what: path.display().to_string(), source }
+fn failed(path: &Path, source: io::Error) -> DaemonError {
+    DaemonError::Io { what: path.display().to_string(), source }
 }

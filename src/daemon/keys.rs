@@ -13,15 +13,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::api::auth::{key_hash, key_text};
-use crate::config::{Secret, Settings};
+use crate::config::{SecretSetting, Settings};
 use crate::engine::Engine;
 use crate::engine::clock::Random;
 use crate::model::Scope;
 use crate::store::master_key::rewrap;
 use crate::store::vault::KEY_BYTES;
-use crate::store::{Caller, Command, Disk, NewKey, Order, Reach, Receipt, Refusal, shelf};
+use crate::store::{Caller, Command, Disk, NewKey, Receipt, Rejection, TenantScope, WriteRequest, shelf};
 
-use super::Error;
+use super::DaemonError;
 
 pub(super) const MASTER_KEY_FILE: &str = "master.key";
 /// Stands behind the name of a key that is about to take the place of another.
@@ -42,13 +42,17 @@ impl fmt::Debug for FirstKey {
 }
 
 /// The key that wraps the store's data key: from the settings, or from `data_dir/master.key`, made for a new store.
-pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Random) -> Result<[u8; KEY_BYTES], Error> {
+pub(super) fn master_key(
+    settings: &Settings,
+    disk: &dyn Disk,
+    random: &dyn Random,
+) -> Result<[u8; KEY_BYTES], DaemonError> {
     if let Some(text) = &settings.master_key {
         return Ok(key_hash(text.expose()));
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     settle(&file, disk)?;
-    let is_new = !disk.exists(shelf::STATE_FILE).map_err(|source| Error::Io { what: disk.describe(), source })?;
+    let is_new = !disk.exists(shelf::STATE_FILE).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
     if is_new && !file.exists() {
         write_private(&file, &made_master_key(random))?;
     }
@@ -56,7 +60,7 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
 }
 
 /// The key of a store that is there and is only looked at: a change of the key that was cut is left as it is.
-pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u8; KEY_BYTES], Error> {
+pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u8; KEY_BYTES], DaemonError> {
     if let Some(text) = &settings.master_key {
         return Ok(key_hash(text.expose()));
     }
@@ -69,7 +73,7 @@ pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u
     read_key(&file)
 }
 
-fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], Error> {
+fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], DaemonError> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(key_hash(text.trim())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -79,15 +83,15 @@ fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], Error> {
             );
             Err(crate::store::Error::MasterKey(words).into())
         }
-        Err(source) => Err(Error::Io { what: file.display().to_string(), source }),
+        Err(source) => Err(DaemonError::Io { what: file.display().to_string(), source }),
     }
 }
 
 /// Ends a change of the master key that was cut: the next key takes its place if the store is wrapped by it already, and is
 /// forgotten if not.
-fn settle(file: &Path, disk: &dyn Disk) -> Result<(), Error> {
+fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
     let next = file.with_extension(NEXT);
-    let failed = |source| Error::Io { what: next.display().to_string(), source };
+    let failed = |source| DaemonError::Io { what: next.display().to_string(), source };
     let text = match fs::read_to_string(&next) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -101,7 +105,7 @@ fn settle(file: &Path, disk: &dyn Disk) -> Result<(), Error> {
 
 /// Which key opens the store after a change.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Rotated {
+pub enum KeyRotation {
     /// A new one that was made, in this file.
     Made(PathBuf),
     /// The one that was given, which whoever gave it now has to put where the settings look.
@@ -115,10 +119,10 @@ pub enum Rotated {
 /// The key in force does not open the store, or comes from the settings while no new one is given; nothing is changed.
 pub(super) fn rotate_master(
     settings: &Settings,
-    new: Option<&Secret>,
+    new: Option<&SecretSetting>,
     disk: &dyn Disk,
     random: &dyn Random,
-) -> Result<Rotated, Error> {
+) -> Result<KeyRotation, DaemonError> {
     let old = master_key(settings, disk, random)?;
     let nonce = || {
         let mut nonce = [0; 12];
@@ -127,18 +131,18 @@ pub(super) fn rotate_master(
     };
     if let Some(new) = new {
         rewrap(disk, &old, &key_hash(new.expose()), nonce())?;
-        return Ok(Rotated::Given);
+        return Ok(KeyRotation::Given);
     }
     if settings.master_key.is_some() {
         let words = "the master key comes from the settings: give the new one in a file";
-        return Err(Error::Settings(words.into()));
+        return Err(DaemonError::Settings(words.into()));
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     let text = made_master_key(random);
     write_private(&file.with_extension(NEXT), &text)?;
     rewrap(disk, &old, &key_hash(&text), nonce())?;
     rename_private(&file.with_extension(NEXT), &file)?;
-    Ok(Rotated::Made(file))
+    Ok(KeyRotation::Made(file))
 }
 
 fn made_master_key(random: &dyn Random) -> String {
@@ -152,7 +156,7 @@ pub(super) async fn first_key(
     settings: &Settings,
     engine: &Arc<Engine>,
     is_new: bool,
-) -> Result<Option<FirstKey>, Error> {
+) -> Result<Option<FirstKey>, DaemonError> {
     let given = settings.admin_key.as_ref().map(|key| key.expose().to_owned());
     if !is_new {
         if let Some(text) = given {
@@ -166,14 +170,16 @@ pub(super) async fn first_key(
     };
     let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
     let name = if made.is_some() { "first" } else { "admin" };
-    let order =
-        Order::internal(Command::CreateOrganization { name: "default".into(), key: installation_key(name, &text) });
+    let order = WriteRequest::internal(Command::CreateOrganization {
+        name: "default".into(),
+        key: installation_key(name, &text),
+    });
     done(engine.apply(Box::new(order)).await)?;
     Ok(made)
 }
 
 /// A key file left by a start that was cut before the store had the key is used again.
-fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, Error> {
+fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, DaemonError> {
     if let Ok(text) = fs::read_to_string(file)
         && !text.trim().is_empty()
     {
@@ -187,7 +193,7 @@ fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, Error> {
 }
 
 /// The administrator's key from the settings, if the store does not know it yet.
-async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), Error> {
+async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), DaemonError> {
     let registry = engine.store.registry();
     if registry.key_by_hash(&key_hash(text)).is_some() {
         return Ok(());
@@ -195,12 +201,12 @@ async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), Error> {
     let Some(organization) = registry.organizations.values().next() else { return Ok(()) };
     let by = Caller {
         key: crate::model::KeyId::MIN,
-        reach: Reach { org: organization.id, app: None },
+        tenant: TenantScope { org: organization.id, app: None },
         remote_addr: None,
         request_id: "start".into(),
     };
     let command = Command::CreateKey { key: installation_key("admin", text) };
-    done(engine.apply(Box::new(Order { by: Some(by), keep: None, command })).await)
+    done(engine.apply(Box::new(WriteRequest { caller: Some(by), idempotency: None, command })).await)
 }
 
 fn installation_key(name: &str, text: &str) -> NewKey {
@@ -215,20 +221,22 @@ fn installation_key(name: &str, text: &str) -> NewKey {
     }
 }
 
-fn done(result: Result<Result<crate::store::Applied, Refusal>, crate::engine::ledger::Busy>) -> Result<(), Error> {
+fn done(
+    result: Result<Result<crate::store::Applied, Rejection>, crate::engine::ledger::Busy>,
+) -> Result<(), DaemonError> {
     match result {
         Ok(Ok(applied)) => {
             debug_assert!(matches!(applied.receipt, Receipt::Organization { .. } | Receipt::Key(_)));
             Ok(())
         }
-        Ok(Err(refusal)) => Err(Error::Engine(format!("the first key could not be kept: {refusal}"))),
-        Err(_) => Err(Error::Engine("stopped while starting".into())),
+        Ok(Err(refusal)) => Err(DaemonError::Engine(format!("the first key could not be kept: {refusal}"))),
+        Err(_) => Err(DaemonError::Engine("stopped while starting".into())),
     }
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write_private(file: &Path, text: &str) -> Result<(), Error> {
-    let failed = |source| Error::Io { what: file.display().to_string(), source };
+fn write_private(file: &Path, text: &str) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Io { what: file.display().to_string(), source };
     let temporary = file.with_extension("new");
     let mut options = fs::OpenOptions::new();
     let mut out = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary).map_err(failed)?;
@@ -238,8 +246,8 @@ fn write_private(file: &Path, text: &str) -> Result<(), Error> {
 }
 
 /// Renames over `to`, durably.
-fn rename_private(from: &Path, to: &Path) -> Result<(), Error> {
+fn rename_private(from: &Path, to: &Path) -> Result<(), DaemonError> {
     let folder = to.parent().unwrap_or(Path::new("."));
     let renamed = fs::rename(from, to).and_then(|()| fs::File::open(folder)?.sync_all());
-    renamed.map_err(|source| Error::Io { what: to.display().to_string(), source })
+    renamed.map_err(|source| DaemonError::Io { what: to.display().to_string(), source })
 }

@@ -19,25 +19,25 @@ use arc_swap::ArcSwap;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiSettings, MetricsAccess, Surface, dialects, openapi};
+use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, openapi};
 use crate::config::{self, Settings};
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
-use crate::engine::network::{Listen, Listener, Network, RealNetwork};
-use crate::engine::sender::Guard;
-use crate::engine::work::Work;
-use crate::engine::{self, Engine, Running};
+use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
+use crate::engine::sender::AddressGuard;
+use crate::engine::work::BlockingPool;
+use crate::engine::{self, Engine, RunningTasks};
 use crate::model::Time;
-use crate::rules::target::{Host, Policy, check_addrs};
-use crate::server::desk::{Counter, Desk, Rules};
-use crate::server::{Limits, Server, Tls, TlsFiles};
-use crate::store::{self, Disk, Options, RealDisk};
+use crate::rules::target::{TargetHost, TargetPolicy, check_addrs};
+use crate::server::desk::{ApiRules, ApiService, Dispatcher};
+use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
+use crate::store::{self, Disk, RealDisk, StoreOptions};
 
-pub use keys::{FirstKey, Rotated};
+pub use keys::{FirstKey, KeyRotation};
 pub use offline::{compact, rotate_master_key, verify};
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum DaemonError {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The settings cannot be carried out.
@@ -55,55 +55,56 @@ pub enum Error {
 }
 
 /// What the daemon is given of the world.
-pub struct World {
+pub struct Platform {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub network: Arc<dyn Network>,
     pub disk: Arc<dyn Disk>,
-    pub work: Work,
-    pub limits: Limits,
+    pub work: BlockingPool,
+    pub limits: ServerLimits,
     /// Listeners that a supervisor passed; none: `settings.listen` is opened.
     pub listeners: Vec<Box<dyn Listener>>,
 }
 
-impl World {
+impl Platform {
     /// The machine's own.
     ///
     /// # Errors
     /// The data directory cannot be made or is in use; a passed socket cannot be listened on.
-    pub fn real(settings: &Settings) -> Result<World, Error> {
+    pub fn real(settings: &Settings) -> Result<Platform, DaemonError> {
         let disk = take(&settings.data_dir)?;
-        let listeners = RealNetwork::passed().map_err(|source| Error::Io { what: "a passed socket".into(), source })?;
-        Ok(World {
+        let listeners =
+            RealNetwork::passed().map_err(|source| DaemonError::Io { what: "a passed socket".into(), source })?;
+        Ok(Platform {
             clock: Arc::new(SystemClock::default()),
             random: Arc::new(SystemRandomness::default()),
             network: Arc::new(RealNetwork),
             disk,
-            work: Work::Threads,
-            limits: Limits::default(),
+            work: BlockingPool::Threads,
+            limits: ServerLimits::default(),
             listeners,
         })
     }
 }
 
 /// The data directory, for this process alone.
-pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
+pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
     held(RealDisk::take(data_dir), data_dir)
 }
 
-fn held(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk>, Error> {
+fn held(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
     match disk {
         Ok(disk) => Ok(Arc::new(disk)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             Err(store::Error::InUse(data_dir.display().to_string()).into())
         }
-        Err(source) => Err(Error::Io { what: format!("data directory {}", data_dir.display()), source }),
+        Err(source) => Err(DaemonError::Io { what: format!("data directory {}", data_dir.display()), source }),
     }
 }
 
 /// What the store is told of the settings.
-pub fn options(settings: &Settings) -> Options {
-    Options {
+pub fn options(settings: &Settings) -> StoreOptions {
+    StoreOptions {
         retention_ms: settings.retention_ms,
         idempotency_window_ms: settings.idempotency_window_ms,
         partition_max_bytes: settings.partition_max_bytes,
@@ -113,14 +114,14 @@ pub fn options(settings: &Settings) -> Options {
 
 /// A running daemon.
 pub struct Daemon {
-    pub address: Listen,
+    pub address: ListenAddr,
     pub engine: Arc<Engine>,
     /// The key that the first start made.
     pub first_key: Option<FirstKey>,
-    running: Running,
+    running: RunningTasks,
     server: Server,
-    tls: Option<Arc<Tls>>,
-    desk: Arc<Desk>,
+    tls: Option<Arc<ServerTls>>,
+    desk: Arc<Dispatcher>,
     guard: Arc<PolicyGuard>,
     /// The listeners' own addresses, which nothing is delivered to.
     own: Vec<std::net::SocketAddr>,
@@ -129,9 +130,9 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts everything; returns once requests are accepted. Called within the runtime.
-    pub async fn start(settings: &Settings, world: World) -> Result<Daemon, Error> {
-        let World { clock, random, network, disk, work, limits, listeners } = world;
-        if work == Work::Threads {
+    pub async fn start(settings: &Settings, world: Platform) -> Result<Daemon, DaemonError> {
+        let Platform { clock, random, network, disk, work, limits, listeners } = world;
+        if work == BlockingPool::Threads {
             engine::sender::read_roots_ahead();
         }
         let tls = certificate(settings)?;
@@ -145,7 +146,7 @@ impl Daemon {
         let own = addresses(&listeners);
         let policy = policy(settings, &own)?;
         let guard = Arc::new(PolicyGuard(ArcSwap::from_pointee(policy.clone())));
-        let parts = engine::Parts {
+        let parts = engine::EngineParts {
             opened,
             clock,
             random,
@@ -156,19 +157,19 @@ impl Daemon {
             origin: origin(settings, &address),
             watcher: watcher(settings)?,
         };
-        let (engine, running) = Engine::start(parts).map_err(Error::Engine)?;
+        let (engine, running) = Engine::start(parts).map_err(DaemonError::Engine)?;
         let engine = Arc::new(engine);
         let first_key = keys::first_key(settings, &engine, is_new).await?;
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
-                Arc::new(scrape::Scrape(engine.clone())),
+                Arc::new(scrape::MetricsService(engine.clone())),
                 vec![listen(&*network, at, mode).await?],
                 limits,
             )),
             None => None,
         };
-        let desk = Arc::new(Desk::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
-        let server = Server::start_with(Arc::new(Counter(desk.clone())), listeners, limits, tls.clone());
+        let desk = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
+        let server = Server::start_with(Arc::new(ApiService(desk.clone())), listeners, limits, tls.clone());
         Ok(Daemon { address, engine, first_key, running, server, tls, desk, guard, own, scrape })
     }
 
@@ -177,12 +178,12 @@ impl Daemon {
     ///
     /// # Errors
     /// The settings cannot be carried out; nothing has changed then.
-    pub fn take_over(&self, settings: &Settings) -> Result<(), Error> {
+    pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
         let policy = policy(settings, &self.own)?;
         self.desk.set_rules(rules(settings, policy.clone(), &self.url())?);
         if *self.guard.0.load_full() != policy {
             self.guard.0.store(Arc::new(policy));
-            self.engine.courier.sender.forget_connections();
+            self.engine.deliverer.sender.forget_connections();
         }
         Ok(())
     }
@@ -222,14 +223,18 @@ impl Daemon {
     }
 }
 
-async fn listen(network: &dyn Network, at: &config::Listen, mode: u32) -> Result<Box<dyn Listener>, Error> {
+async fn listen(
+    network: &dyn Network,
+    at: &config::ListenSetting,
+    mode: u32,
+) -> Result<Box<dyn Listener>, DaemonError> {
     let at = match at {
-        config::Listen::Tcp(addr) => Listen::Tcp(*addr),
-        config::Listen::Unix(path) => Listen::Unix(path.clone()),
+        config::ListenSetting::Tcp(addr) => ListenAddr::Tcp(*addr),
+        config::ListenSetting::Unix(path) => ListenAddr::Unix(path.clone()),
     };
-    let failed = |source| Error::Io { what: format!("cannot listen on {at}"), source };
+    let failed = |source| DaemonError::Io { what: format!("cannot listen on {at}"), source };
     let listener = network.listen(&at).await.map_err(failed)?;
-    if let Listen::Unix(path) = &at {
+    if let ListenAddr::Unix(path) = &at {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     }
     Ok(listener)
@@ -237,55 +242,57 @@ async fn listen(network: &dyn Network, at: &config::Listen, mode: u32) -> Result
 
 /// Where attempts are shown, where the settings say so.
 #[cfg(feature = "otlp")]
-fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::AttemptObserver>>, DaemonError> {
     let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
-    let exporter = otlp::Exporter::start(endpoint).map_err(|why| Error::Settings(format!("traces.endpoint: {why}")))?;
+    let exporter =
+        otlp::SpanExporter::start(endpoint).map_err(|why| DaemonError::Settings(format!("traces.endpoint: {why}")))?;
     Ok(Some(Arc::new(exporter)))
 }
 
 /// This program was built without the feature `otlp`; the settings were refused if they wanted it.
 #[cfg(not(feature = "otlp"))]
-fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::courier::Watcher>>, Error> {
+fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::courier::AttemptObserver>>, DaemonError> {
     Ok(None)
 }
 
 fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {
     let tcp = listeners.iter().filter_map(|listener| match listener.local_addr() {
-        Listen::Tcp(addr) => Some(addr),
-        Listen::Unix(_) => None,
+        ListenAddr::Tcp(addr) => Some(addr),
+        ListenAddr::Unix(_) => None,
     });
     tcp.collect()
 }
 
 /// Where deliveries may go: what the settings open and close, and never back to this daemon.
-fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<Policy, Error> {
+fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<TargetPolicy, DaemonError> {
     let delivery = &settings.delivery;
-    let mut policy = Policy::parse(&delivery.allow, &delivery.deny, delivery.https_only).map_err(Error::Settings)?;
+    let mut policy =
+        TargetPolicy::parse(&delivery.allow, &delivery.deny, delivery.https_only).map_err(DaemonError::Settings)?;
     policy.own = own.to_vec();
     Ok(policy)
 }
 
 /// What calls are judged by.
-fn rules(settings: &Settings, policy: Policy, own_url: &str) -> Result<Rules, Error> {
+fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<ApiRules, DaemonError> {
     let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
-        .map_err(|entry| Error::Settings(format!("{entry:?} is no host")))?;
-    Ok(Rules { api: Api::new(surfaces(settings)), settings: api_settings(settings, policy, own_url), origins })
+        .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
+    Ok(ApiRules { api: Api::new(surfaces(settings)), settings: api_settings(settings, policy, own_url), origins })
 }
 
 /// The certificate of the API's listener, where the settings name one.
-fn certificate(settings: &Settings) -> Result<Option<Arc<Tls>>, Error> {
+fn certificate(settings: &Settings) -> Result<Option<Arc<ServerTls>>, DaemonError> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
             let client_ca = settings.server.tls_client_ca.clone();
-            let tls = Tls::load(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca });
+            let tls = ServerTls::load(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca });
             tls.map(|tls| Some(Arc::new(tls)))
-                .map_err(|why| Error::Settings(format!("server.tls_cert, tls_key, tls_client_ca: {why}")))
+                .map_err(|why| DaemonError::Settings(format!("server.tls_cert, tls_key, tls_client_ca: {why}")))
         }
         _ => Ok(None),
     }
 }
 
-fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettings {
+fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str) -> ApiSettings {
     let metrics = match (&settings.metrics.listen, &settings.metrics.key) {
         (Some(_), _) => MetricsAccess::Elsewhere,
         (None, Some(key)) => MetricsAccess::Key(key_hash(key.expose())),
@@ -303,42 +310,42 @@ fn api_settings(settings: &Settings, policy: Policy, own_url: &str) -> ApiSettin
 }
 
 /// The name that stands for this daemon where a receiver asks who sends: the host that its clients know it by.
-fn origin(settings: &Settings, address: &Listen) -> String {
+fn origin(settings: &Settings, address: &ListenAddr) -> String {
     let public = settings.server.public_url.clone().unwrap_or_else(|| url_of(address));
     let host = url::Url::parse(&public).ok().and_then(|url| url.host_str().map(str::to_owned));
     host.unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// The address as a URL; a unix socket has none of its own.
-pub fn url_of(address: &Listen) -> String {
+pub fn url_of(address: &ListenAddr) -> String {
     url(address, false)
 }
 
-fn url(address: &Listen, is_secured: bool) -> String {
+fn url(address: &ListenAddr, is_secured: bool) -> String {
     match address {
-        Listen::Tcp(addr) if is_secured => format!("https://{addr}"),
-        Listen::Tcp(addr) => format!("http://{addr}"),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
+        ListenAddr::Tcp(addr) if is_secured => format!("https://{addr}"),
+        ListenAddr::Tcp(addr) => format!("http://{addr}"),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 
 /// The published shapes that are switched on, beside the native API.
-pub fn surfaces(settings: &Settings) -> Vec<Surface> {
+pub fn surfaces(settings: &Settings) -> Vec<ApiMount> {
     dialects::surfaces(|name| settings.dialects.is_on(name))
 }
 
 /// Judges addresses at every connect by the settings' policy.
-struct PolicyGuard(ArcSwap<Policy>);
+struct PolicyGuard(ArcSwap<TargetPolicy>);
 
-impl Guard for PolicyGuard {
+impl AddressGuard for PolicyGuard {
     fn allows(&self, host: &str, addresses: &[std::net::IpAddr], port: u16) -> bool {
-        let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
+        let host = host.parse().map_or_else(|_| TargetHost::Name(host.to_owned()), TargetHost::Ip);
         check_addrs(&host, addresses, port, &self.0.load()).is_ok()
     }
 }
 
 /// The store as it lies on the disk, for the verbs that work without a daemon.
-pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, Error> {
+pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, DaemonError> {
     let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
     let master_key = keys::master_key(settings, &*disk, &*random)?;
     Ok(store::open(disk, options(settings), &master_key, now, Box::new(numbers(random)))?)

@@ -7,22 +7,22 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
-use crate::config::{Secret, Settings};
+use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
 use crate::store::compact::Compacted;
 use crate::store::shelf::{PARTITIONS, STATE_FILE};
-use crate::store::verify::{OnProgress, Problem, Report};
+use crate::store::verify::{Defect, OnVerifyProgress, VerifyReport};
 use crate::store::{self, RealDisk};
 
 use super::follow::place::{self, BASE};
-use super::keys::{self, Rotated};
-use super::{Error, held, take};
+use super::keys::{self, KeyRotation};
+use super::{DaemonError, held, take};
 
 /// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
 ///
 /// # Errors
 /// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
-pub fn rotate_master_key(settings: &Settings, new: Option<&Secret>) -> Result<Rotated, Error> {
+pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Result<KeyRotation, DaemonError> {
     has_store(&settings.data_dir)?;
     let disk = take(&settings.data_dir)?;
     let rotated = keys::rotate_master(settings, new, &*disk, &SystemRandomness::default());
@@ -33,7 +33,7 @@ pub fn rotate_master_key(settings: &Settings, new: Option<&Secret>) -> Result<Ro
 ///
 /// # Errors
 /// There is no store, a daemon runs on it, or a file fails; all files are whole.
-pub fn compact(settings: &Settings, progress: store::backup::OnProgress<'_>) -> Result<Compacted, Error> {
+pub fn compact(settings: &Settings, progress: store::backup::OnBackupProgress<'_>) -> Result<Compacted, DaemonError> {
     has_store(&settings.data_dir)?;
     let compacted = store::compact::compact(&*take(&settings.data_dir)?, progress);
     hand_over(&settings.data_dir)?;
@@ -45,7 +45,7 @@ pub fn compact(settings: &Settings, progress: store::backup::OnProgress<'_>) -> 
 ///
 /// # Errors
 /// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
-pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+pub fn verify(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
     if place::is_one(&settings.data_dir) {
         return verify_followed(settings, progress);
     }
@@ -53,8 +53,8 @@ pub fn verify(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, E
 }
 
 /// Walks what a follower wrote: the copy of every generation, and every record behind it.
-fn verify_followed(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
-    let mut all = Report::default();
+fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
+    let mut all = VerifyReport::default();
     for generation in place::generations(&settings.data_dir)? {
         let name = format!("{:06}", generation.number);
         if generation.outline.whole.is_none() {
@@ -65,17 +65,17 @@ fn verify_followed(settings: &Settings, progress: OnProgress<'_>) -> Result<Repo
         let copy = Settings { data_dir: generation.path.join(BASE), ..settings.clone() };
         let mut report = verify_store(&copy, progress)?;
         let disk = held(RealDisk::look(&generation.path), &generation.path)?;
-        let log = store::follow::log::Log::on(&*disk)?;
+        let log = store::follow::log::ReplicationLog::on(&*disk)?;
         let mut records = 0;
         let walked = log.map(|log| {
             log.walk(|_| {
                 records += 1;
-                Ok(store::snapshot::Next::Go)
+                Ok(store::snapshot::ScanStep::Go)
             })
         });
         if let Some(damage) = walked.transpose()?.and_then(|walked| walked.damage) {
             let file = format!("../{}", damage.segment);
-            report.problems.push(Problem { file, table: None, key: None, what: damage.to_string() });
+            report.problems.push(Defect { file, table: None, key: None, what: damage.to_string() });
         }
         all.files += report.files + generation.outline.segments as usize;
         all.rows += report.rows + records;
@@ -87,12 +87,12 @@ fn verify_followed(settings: &Settings, progress: OnProgress<'_>) -> Result<Repo
         };
         all.unlisted.extend(report.unlisted.iter().map(|file| below(file)));
         all.problems
-            .extend(report.problems.into_iter().map(|problem| Problem { file: below(&problem.file), ..problem }));
+            .extend(report.problems.into_iter().map(|problem| Defect { file: below(&problem.file), ..problem }));
     }
     Ok(all)
 }
 
-fn verify_store(settings: &Settings, progress: OnProgress<'_>) -> Result<Report, Error> {
+fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
     has_store(&settings.data_dir)?;
     let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
     let master_key = keys::kept_master_key(settings, &*disk)?;
@@ -101,11 +101,11 @@ fn verify_store(settings: &Settings, progress: OnProgress<'_>) -> Result<Report,
 
 /// # Errors
 /// There is none, or it may not be looked for.
-pub(super) fn has_store(data_dir: &Path) -> Result<(), Error> {
+pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
     match data_dir.join(STATE_FILE).try_exists() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Error::NoStore(data_dir.display().to_string())),
-        Err(source) => Err(Error::Io { what: data_dir.display().to_string(), source }),
+        Ok(false) => Err(DaemonError::NoStore(data_dir.display().to_string())),
+        Err(source) => Err(DaemonError::Io { what: data_dir.display().to_string(), source }),
     }
 }
 
@@ -113,8 +113,8 @@ pub(super) fn has_store(data_dir: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// What is there cannot be listed, or given.
-pub(super) fn hand_over(data_dir: &Path) -> Result<(), Error> {
-    let failed = |path: &Path, source| Error::Io { what: path.display().to_string(), source };
+pub(super) fn hand_over(data_dir: &Path) -> Result<(), DaemonError> {
+    let failed = |path: &Path, source| DaemonError::Io { what: path.display().to_string(), source };
     let owner = fs::metadata(data_dir).map_err(|error| failed(data_dir, error))?;
     for folder in [data_dir.to_owned(), data_dir.join(PARTITIONS)] {
         for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::cli::Place;
-use crate::engine::courier::Watcher;
-use crate::store::{Dispatch, Finished};
+use crate::engine::courier::AttemptObserver;
+use crate::store::{AttemptMade, Dispatch};
 
 /// Spans that wait to be sent; above them new ones are dropped.
 const WAITING_SPANS_MAX: usize = 8_192;
@@ -27,23 +27,23 @@ const STATUS_ERROR: u8 = 2;
 const SAMPLED: u8 = 1;
 
 /// Takes attempts and sends them on.
-pub struct Exporter(Sender<Value>);
+pub struct SpanExporter(Sender<Value>);
 
-impl Exporter {
+impl SpanExporter {
     /// Starts sending to the collector at `endpoint`, whose `/v1/traces` is posted to. Called within the runtime.
     ///
     /// # Errors
     /// It is no URL.
-    pub fn start(endpoint: &str) -> Result<Exporter, String> {
+    pub fn start(endpoint: &str) -> Result<SpanExporter, String> {
         let place = Place::of(endpoint)?;
         let (spans, waiting) = channel(WAITING_SPANS_MAX);
         tokio::spawn(send_on(place, waiting));
-        Ok(Exporter(spans))
+        Ok(SpanExporter(spans))
     }
 }
 
-impl Watcher for Exporter {
-    fn attempted(&self, dispatch: &Dispatch, finished: &Finished) {
+impl AttemptObserver for SpanExporter {
+    fn attempted(&self, dispatch: &Dispatch, finished: &AttemptMade) {
         if let Some(span) = span(dispatch, finished) {
             // Full: the collector is too slow, which the task has said.
             let _ = self.0.try_send(span);
@@ -97,9 +97,9 @@ fn request(spans: &[Value]) -> Value {
 
 /// The span of an attempt: in the trace that the event came with, else in one of the event's own, whose id is the event's.
 /// None where whoever published did not want it sampled.
-fn span(dispatch: &Dispatch, finished: &Finished) -> Option<Value> {
+fn span(dispatch: &Dispatch, finished: &AttemptMade) -> Option<Value> {
     let event = &dispatch.event;
-    let parent = event.traceparent.as_deref().and_then(Parent::read);
+    let parent = event.traceparent.as_deref().and_then(TraceParent::read);
     if parent.as_ref().is_some_and(|parent| parent.flags & SAMPLED == 0) {
         return None;
     }
@@ -147,14 +147,14 @@ fn number(key: &str, value: u64) -> Value {
 
 /// A `traceparent` of version 00 (W3C Trace Context, section 3.2).
 #[derive(Debug, PartialEq, Eq)]
-struct Parent {
+struct TraceParent {
     trace: String,
     span: String,
     flags: u8,
 }
 
-impl Parent {
-    fn read(text: &str) -> Option<Parent> {
+impl TraceParent {
+    fn read(text: &str) -> Option<TraceParent> {
         let mut parts = text.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let is_id = |id: &str, length: usize| {
@@ -162,7 +162,7 @@ impl Parent {
         };
         let is_right = version == "00" && is_id(trace, 32) && is_id(span, 16) && flags.len() == 2;
         let flags = u8::from_str_radix(flags, 16).ok().filter(|_| is_right && parts.next().is_none())?;
-        Some(Parent { trace: trace.to_owned(), span: span.to_owned(), flags })
+        Some(TraceParent { trace: trace.to_owned(), span: span.to_owned(), flags })
     }
 }
 
@@ -173,14 +173,14 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::model::attempt::{Outcome, Timings, Trigger};
+    use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
     use crate::model::id::{DeliveryId, EventId, WebhookId};
-    use crate::model::webhook::{ContentType, FieldSet, Method};
+    use crate::model::webhook::{ContentType, FieldSet, WebhookMethod};
     use crate::model::{Event, Time};
 
     const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn attempt(traceparent: Option<&str>) -> (Dispatch, Finished) {
+    fn attempt(traceparent: Option<&str>) -> (Dispatch, AttemptMade) {
         let at = Time(1_772_704_800_000);
         let event = Event {
             id: EventId::from_u128(0x019c_bd77_2f00_7000_8000_0000_0000_0001),
@@ -212,14 +212,14 @@ mod tests {
             trigger: Trigger::Retry,
             end: Time::MAX,
         };
-        let finished = Finished {
+        let finished = AttemptMade {
             event_id: dispatch.event.id,
             delivery_id: dispatch.delivery_id,
             attempt_id: None,
             number: 2,
             trigger: Trigger::Retry,
             url: "https://hooks.example.com/in".to_owned(),
-            method: Method::Post,
+            method: WebhookMethod::Post,
             field_set: FieldSet::Standard,
             content_type: ContentType::Json,
             include_html: false,
@@ -227,7 +227,7 @@ mod tests {
             started_at: at,
             finished_at: at.plus_ms(25),
             success: false,
-            outcome: Outcome::HttpStatus,
+            outcome: AttemptOutcome::HttpStatus,
             status_code: Some(503),
             error: Some("Service Unavailable".to_owned()),
             response_time_ms: Some(25),
@@ -264,16 +264,16 @@ mod tests {
         let (dispatch, finished) = attempt(Some(&unsampled));
         assert_eq!(span(&dispatch, &finished), None);
         for wrong in ["", "00-0-0-01", "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x"] {
-            assert_eq!(Parent::read(wrong), None, "{wrong}");
+            assert_eq!(TraceParent::read(wrong), None, "{wrong}");
         }
-        assert_eq!(Parent::read(&TRACEPARENT.replace("b7ad6b7169203331", "0000000000000000")), None);
+        assert_eq!(TraceParent::read(&TRACEPARENT.replace("b7ad6b7169203331", "0000000000000000")), None);
     }
 
     #[tokio::test]
     async fn a_collector_is_sent_what_was_attempted() {
         let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let exporter =
-            Exporter::start(&format!("http://{}", collector.local_addr().expect("an address"))).expect("a URL");
+            SpanExporter::start(&format!("http://{}", collector.local_addr().expect("an address"))).expect("a URL");
         let (dispatch, finished) = attempt(Some(TRACEPARENT));
         exporter.attempted(&dispatch, &finished);
         // The last of them: what is there is sent without waiting for more.

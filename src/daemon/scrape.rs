@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use crate::api::call::{Call, Reply};
-use crate::api::origin::Reach;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::origin::ListenerKind;
 use crate::engine::Engine;
 use crate::server::{Admitted, Service};
 
-pub struct Scrape(pub Arc<Engine>);
+pub struct MetricsService(pub Arc<Engine>);
 
-impl Service for Scrape {
+impl Service for MetricsService {
     type Pass = ();
 
     fn request_id(&self) -> String {
         "scrape".to_owned()
     }
 
-    fn admit(&self, call: &Call, _: Reach) -> Result<Admitted<()>, Box<Reply>> {
+    fn admit(&self, call: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
         if call.method == Method::GET && call.path == "/metrics" {
             return Ok(Admitted { pass: (), body_bytes_max: 0 });
         }
-        Err(Box::new(Reply::problem(
+        Err(Box::new(HttpResponse::problem(
             StatusCode::NOT_FOUND,
             "not_found",
             "only GET /metrics is served here",
@@ -30,7 +30,7 @@ impl Service for Scrape {
         )))
     }
 
-    async fn call(&self, _: Call, (): ()) -> Reply {
-        Reply::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.0.metrics_text())
+    async fn call(&self, _: HttpRequest, (): ()) -> HttpResponse {
+        HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.0.metrics_text())
     }
 }

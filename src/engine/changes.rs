@@ -1,13 +1,13 @@
 //! The log's lines about what has changed its state: one for each change, none for an attempt.
 
-use crate::store::{Effects, Noted, Told};
+use crate::store::{AuditLine, Effects, StateChange};
 
 /// Says what a batch changed, after it is durable.
 pub fn log(effects: &Effects) {
-    for Noted { action, target, request_id, key_id } in &effects.noted {
+    for AuditLine { action, target, request_id, key_id } in &effects.audit {
         tracing::info!(request_id, %key_id, target_id = target, "{action}");
     }
-    for Told { webhook_id, delivery, kind, reason } in &effects.told {
+    for StateChange { webhook_id, delivery, kind, reason } in &effects.state_changes {
         match delivery {
             Some((event_id, delivery_id)) => {
                 tracing::warn!(%webhook_id, %event_id, %delivery_id, reason, "{kind}");

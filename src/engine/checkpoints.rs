@@ -9,35 +9,35 @@ use tokio::time::Instant;
 
 use crate::store::{Checkpoint, Result};
 
-use super::work::Work;
+use super::work::BlockingPool;
 
 /// How often it is asked for what became of a checkpoint while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After one has failed, the next is run this much later.
 const AGAIN: Duration = Duration::from_secs(1);
 
-pub struct Checkpoints {
+pub struct CheckpointRunner {
     /// None: they are run at once.
-    beside: Option<Beside>,
+    beside: Option<CheckpointThread>,
     ended: Option<Result<()>>,
     running: usize,
     /// When one failed, until the next may be run.
     failed_at: Option<Instant>,
 }
 
-struct Beside {
+struct CheckpointThread {
     due: Option<Sender<Checkpoint>>,
     ended: Receiver<Result<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Checkpoints {
-    pub fn start(work: Work) -> std::io::Result<Checkpoints> {
+impl CheckpointRunner {
+    pub fn start(work: BlockingPool) -> std::io::Result<CheckpointRunner> {
         let beside = match work {
-            Work::Threads => Some(Beside::start()?),
-            Work::Inline => None,
+            BlockingPool::Threads => Some(CheckpointThread::start()?),
+            BlockingPool::Inline => None,
         };
-        Ok(Checkpoints { beside, ended: None, running: 0, failed_at: None })
+        Ok(CheckpointRunner { beside, ended: None, running: 0, failed_at: None })
     }
 
     /// Whether one may be run now.
@@ -80,17 +80,17 @@ impl Checkpoints {
     }
 }
 
-impl Beside {
-    fn start() -> std::io::Result<Beside> {
+impl CheckpointThread {
+    fn start() -> std::io::Result<CheckpointThread> {
         let (due, waiting) = mpsc::channel::<Checkpoint>();
         let (tell, ended) = mpsc::channel();
         let run = move || waiting.into_iter().for_each(|checkpoint| drop(tell.send(checkpoint.run())));
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
-        Ok(Beside { due: Some(due), ended, thread: Some(thread) })
+        Ok(CheckpointThread { due: Some(due), ended, thread: Some(thread) })
     }
 }
 
-impl Drop for Beside {
+impl Drop for CheckpointThread {
     fn drop(&mut self) {
         self.due = None;
         // It has said all it had to say.

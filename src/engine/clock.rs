@@ -66,14 +66,14 @@ impl Clock for SystemClock {
 
 /// A clock that stands still until it is moved. For tests on real sockets.
 #[derive(Debug)]
-pub struct HandClock {
+pub struct ManualClock {
     now: Mutex<(Time, i64)>,
     moved: Notify,
 }
 
-impl HandClock {
-    pub fn at(now: Time) -> HandClock {
-        HandClock { now: Mutex::new((now, 0)), moved: Notify::new() }
+impl ManualClock {
+    pub fn at(now: Time) -> ManualClock {
+        ManualClock { now: Mutex::new((now, 0)), moved: Notify::new() }
     }
 
     /// Time passes: both clocks go on.
@@ -92,7 +92,7 @@ impl HandClock {
     }
 }
 
-impl Clock for HandClock {
+impl Clock for ManualClock {
     fn now(&self) -> Time {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).0
     }

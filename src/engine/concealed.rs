@@ -12,28 +12,28 @@ const WORD_BYTES_MIN: usize = 8;
 
 /// The credentials of one webhook.
 #[derive(Default)]
-pub struct Concealed {
+pub struct Redactor {
     names: Vec<HeaderName>,
     /// Longest first, so that a part never hides that there is more.
-    words: Vec<String>,
+    secrets: Vec<String>,
 }
 
-impl Concealed {
+impl Redactor {
     /// Nothing of the header `name` is kept but that it was sent.
     pub fn header(&mut self, name: HeaderName) {
         self.names.push(name);
     }
 
     /// `word` is not kept, wherever it comes back.
-    pub fn word(&mut self, word: &str) {
+    pub fn secret(&mut self, word: &str) {
         if word.len() >= WORD_BYTES_MIN {
-            self.words.push(word.to_owned());
-            self.words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+            self.secrets.push(word.to_owned());
+            self.secrets.sort_by_key(|word| std::cmp::Reverse(word.len()));
         }
     }
 
     /// Headers that are sent, as they are kept.
-    pub fn sent(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
+    pub fn redact_request(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
         let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
         let mut kept = Headers::with_capacity(bytes);
         for (name, value) in headers {
@@ -44,16 +44,16 @@ impl Concealed {
     }
 
     /// Headers that a receiver answers with, as they are kept.
-    pub fn answered(&self, headers: Headers) -> Headers {
-        match self.words.is_empty() {
+    pub fn redact_response(&self, headers: Headers) -> Headers {
+        match self.secrets.is_empty() {
             true => headers,
-            false => headers.iter().map(|(name, value)| (name, self.heard(value.to_owned()))).collect(),
+            false => headers.iter().map(|(name, value)| (name, self.redact_text(value.to_owned()))).collect(),
         }
     }
 
     /// What a receiver says, as it is kept.
-    pub fn heard(&self, mut text: String) -> String {
-        for word in &self.words {
+    pub fn redact_text(&self, mut text: String) -> String {
+        for word in &self.secrets {
             if text.contains(word.as_str()) {
                 text = text.replace(word.as_str(), MASK);
             }
@@ -68,18 +68,21 @@ mod tests {
 
     #[test]
     fn what_is_concealed_is_kept_neither_as_sent_nor_as_heard() {
-        let mut concealed = Concealed::default();
+        let mut concealed = Redactor::default();
         concealed.header(HeaderName::from_static("x-a"));
-        concealed.word("sesame-open");
-        concealed.word("sesame-open-wide");
-        concealed.word("short");
+        concealed.secret("sesame-open");
+        concealed.secret("sesame-open-wide");
+        concealed.secret("short");
         let sent = [("x-a", "sesame-open"), ("x-b", "sesame-open")]
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        let kept = concealed.sent(&sent);
+        let kept = concealed.redact_request(&sent);
         let kept: Vec<&str> = kept.iter().map(|(_, value)| value).collect();
         assert_eq!(kept, [MASK, "sesame-open"], "by name alone: what is public is not looked through");
         let answered: Headers = [("set-cookie", "a=sesame-open")].into_iter().collect();
-        assert_eq!(concealed.answered(answered).iter().collect::<Vec<_>>(), [("set-cookie", "a=********")]);
-        assert_eq!(concealed.heard("a sesame-open-wide b sesame-open short".into()), "a ******** b ******** short");
+        assert_eq!(concealed.redact_response(answered).iter().collect::<Vec<_>>(), [("set-cookie", "a=********")]);
+        assert_eq!(
+            concealed.redact_text("a sesame-open-wide b sesame-open short".into()),
+            "a ******** b ******** short"
+        );
     }
 }

@@ -8,17 +8,17 @@ use std::task::Poll;
 
 use http::header::ORIGIN;
 
-use crate::model::attempt::{Attempt, Outcome, Timings, Trigger};
+use crate::model::attempt::{Attempt, AttemptOutcome, Timings, Trigger};
 use crate::model::id::{AttemptId, DeliveryId, Id};
 use crate::model::webhook::{FieldSet, Webhook};
 use crate::model::{Event, EventId, Headers, Time};
 use crate::rules::retry;
-use crate::store::{Dispatch, Finished};
+use crate::store::{AttemptMade, Dispatch};
 
 use super::clock::{Clock, Random, passing_id};
-use super::handshake::{Handshakes, Refused};
-use super::prepared::Prepared;
-use super::sender::{Exchange, Sender, reason};
+use super::handshake::{HandshakeRefused, Handshakes};
+use super::prepared::CompiledWebhook;
+use super::sender::{ExchangeResult, Sender, reason};
 
 /// The statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
@@ -29,21 +29,21 @@ const ERROR_CHARS_MAX: usize = 300;
 const PANICKED: &str = "The daemon failed at this attempt; its log says where";
 
 /// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
-pub trait Watcher: Send + Sync {
-    fn attempted(&self, dispatch: &Dispatch, finished: &Finished);
+pub trait AttemptObserver: Send + Sync {
+    fn attempted(&self, dispatch: &Dispatch, finished: &AttemptMade);
 }
 
-pub struct Courier {
+pub struct Deliverer {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
-    pub watcher: Option<Arc<dyn Watcher>>,
+    pub watcher: Option<Arc<dyn AttemptObserver>>,
 }
 
-impl Courier {
+impl Deliverer {
     /// Shows an attempt to whoever wants to see them.
-    pub fn show(&self, dispatch: &Dispatch, finished: &Finished) {
+    pub fn notify(&self, dispatch: &Dispatch, finished: &AttemptMade) {
         if let Some(watcher) = &self.watcher {
             watcher.attempted(dispatch, finished);
         }
@@ -51,14 +51,14 @@ impl Courier {
 
     /// `carry`, and whatever panics in it is this attempt's failure: the delivery goes on by its schedule, and so does
     /// everybody else's.
-    pub async fn carry_on(
+    pub async fn attempt_catching_panic(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
-        prepared: Result<Arc<Prepared>, String>,
-    ) -> Finished {
+        prepared: Result<Arc<CompiledWebhook>, String>,
+    ) -> AttemptMade {
         let began = self.clock.now();
-        let mut carrying = pin!(self.carry(dispatch, webhook, prepared));
+        let mut carrying = pin!(self.attempt(dispatch, webhook, prepared));
         let carried = poll_fn(|context| {
             let polled = catch_unwind(AssertUnwindSafe(|| carrying.as_mut().poll(context)));
             polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
@@ -79,12 +79,12 @@ impl Courier {
     }
 
     /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
-    pub async fn carry(
+    pub async fn attempt(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
-        prepared: Result<Arc<Prepared>, String>,
-    ) -> Finished {
+        prepared: Result<Arc<CompiledWebhook>, String>,
+    ) -> AttemptMade {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &prepared).await {
             let mut finished = blank(dispatch, webhook, None, asked_at);
@@ -98,13 +98,13 @@ impl Courier {
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
         let outgoing = prepared.and_then(|prepared| {
             let out =
-                prepared.outgoing(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
+                prepared.render(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
             Ok((prepared, out))
         });
         let mut finished = blank(dispatch, webhook, attempt_id, started_at);
         match outgoing {
             Err(why) => {
-                finished.outcome = Outcome::RequestError;
+                finished.outcome = AttemptOutcome::RequestError;
                 finished.error = Some(why);
                 finished.finished_at = self.clock.now().max(started_at);
             }
@@ -112,7 +112,7 @@ impl Courier {
                 if webhook.handshake {
                     // Whoever was allowed says on every delivery that it is the one.
                     let origin = self.handshakes.origin();
-                    out.shown_headers.push_bytes("origin", origin.as_bytes());
+                    out.stored_headers.push_bytes("origin", origin.as_bytes());
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
@@ -127,7 +127,7 @@ impl Courier {
                     "attempt"
                 );
                 finished.signed_at = out.signed_at;
-                finished.request_headers = out.shown_headers;
+                finished.request_headers = out.stored_headers;
                 finished.finished_at = self.clock.now().max(started_at);
                 note(&mut finished, exchange, &prepared);
             }
@@ -136,7 +136,11 @@ impl Courier {
     }
 
     /// Whether a webhook that wants to be asked first has been, and consents.
-    async fn permission(&self, webhook: &Webhook, prepared: &Result<Arc<Prepared>, String>) -> Result<(), Refused> {
+    async fn permission(
+        &self,
+        webhook: &Webhook,
+        prepared: &Result<Arc<CompiledWebhook>, String>,
+    ) -> Result<(), HandshakeRefused> {
         match prepared {
             // On the heap, because it is large and rare: every request in flight would carry room for it.
             Ok(prepared) if webhook.handshake => {
@@ -148,7 +152,7 @@ impl Courier {
     }
 
     /// One signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.
-    pub async fn try_out(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> Attempt {
+    pub async fn send_test(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> Attempt {
         let now = self.clock.now();
         let event = passing_event(EventId::from_u128(self.id()), webhook, event_type, data.len(), now);
         let dispatch = Dispatch {
@@ -162,8 +166,8 @@ impl Courier {
             trigger: Trigger::Manual,
             end: Time::MAX,
         };
-        let prepared = Prepared::new(webhook, now).map(Arc::new);
-        let finished = self.carry(&dispatch, webhook, prepared).await;
+        let prepared = CompiledWebhook::new(webhook, now).map(Arc::new);
+        let finished = self.attempt(&dispatch, webhook, prepared).await;
         attempt_of(finished, &dispatch, webhook)
     }
 
@@ -186,8 +190,8 @@ pub(super) fn blank(
     webhook: &Webhook,
     attempt_id: Option<AttemptId>,
     started_at: Time,
-) -> Finished {
-    Finished {
+) -> AttemptMade {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         attempt_id,
@@ -202,7 +206,7 @@ pub(super) fn blank(
         started_at,
         finished_at: started_at,
         success: false,
-        outcome: Outcome::RequestError,
+        outcome: AttemptOutcome::RequestError,
         status_code: None,
         error: None,
         response_time_ms: None,
@@ -215,10 +219,10 @@ pub(super) fn blank(
     }
 }
 
-fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
-    let whole = exchange.outcome == Outcome::HttpStatus;
+fn note(finished: &mut AttemptMade, exchange: ExchangeResult, prepared: &CompiledWebhook) {
+    let whole = exchange.outcome == AttemptOutcome::HttpStatus;
     finished.success = whole && exchange.status_code.is_some_and(|status| prepared.succeeds(status));
-    finished.outcome = if finished.success { Outcome::Success } else { exchange.outcome };
+    finished.outcome = if finished.success { AttemptOutcome::Success } else { exchange.outcome };
     finished.error = match (finished.success, exchange.error, exchange.status_code) {
         (true, ..) => None,
         (false, Some(error), _) => Some(in_full(error, finished.outcome, exchange.detail)),
@@ -232,18 +236,18 @@ fn note(finished: &mut Finished, exchange: Exchange, prepared: &Prepared) {
     finished.status_code = exchange.status_code;
     finished.response_time_ms = exchange.response_time_ms;
     finished.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
-    let concealed = prepared.concealed();
-    finished.response_headers = concealed.answered(exchange.response_headers);
+    let concealed = prepared.redactor();
+    finished.response_headers = concealed.redact_response(exchange.response_headers);
     finished.response_body =
-        answered.then(|| concealed.heard(String::from_utf8_lossy(&exchange.response_body).into_owned()));
+        answered.then(|| concealed.redact_text(String::from_utf8_lossy(&exchange.response_body).into_owned()));
     finished.timings = exchange.timings;
 }
 
 /// What whoever set up the webhook can mend is said in full: which part of TLS or HTTP was wrong. Of addresses and names
 /// no more is said than the outcome, so that errors cannot be used to map a network.
-fn in_full(error: String, outcome: Outcome, detail: Option<String>) -> String {
+fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> String {
     match detail {
-        Some(detail) if matches!(outcome, Outcome::TlsError | Outcome::RequestError) => {
+        Some(detail) if matches!(outcome, AttemptOutcome::TlsError | AttemptOutcome::RequestError) => {
             format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
         }
         _ => error,
@@ -272,7 +276,7 @@ fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: u
     }
 }
 
-fn attempt_of(finished: Finished, dispatch: &Dispatch, webhook: &Webhook) -> Attempt {
+fn attempt_of(finished: AttemptMade, dispatch: &Dispatch, webhook: &Webhook) -> Attempt {
     Attempt {
         id: finished.attempt_id.unwrap_or(Id::MIN),
         delivery_id: dispatch.delivery_id,

@@ -11,8 +11,8 @@ use crate::model::Time;
 use crate::store::Store;
 
 use super::clock::Clock;
-use super::scheduler::Bell;
-use super::work::Work;
+use super::scheduler::SchedulerHandle;
+use super::work::BlockingPool;
 
 /// Deliveries of one partition that are ended together.
 const SLICE_DELIVERIES: usize = 1_000;
@@ -21,18 +21,18 @@ const AGAIN_MS: i64 = 1_000;
 
 /// When the next end is waited for, for those who make new ones.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct ExpiryTimer {
     until_ms: AtomicI64,
     earlier: Notify,
 }
 
-impl Default for Alarm {
+impl Default for ExpiryTimer {
     fn default() -> Self {
-        Alarm { until_ms: AtomicI64::new(i64::MAX), earlier: Notify::new() }
+        ExpiryTimer { until_ms: AtomicI64::new(i64::MAX), earlier: Notify::new() }
     }
 }
 
-impl Alarm {
+impl ExpiryTimer {
     /// Something ends at `end`.
     pub fn set(&self, end: Time) {
         if end.0 < self.until_ms.load(Ordering::SeqCst) {
@@ -42,12 +42,18 @@ impl Alarm {
 }
 
 /// Runs for ever.
-pub async fn run(store: Store, bell: Bell, clock: Arc<dyn Clock>, work: Work, alarm: Arc<Alarm>) {
+pub async fn run(
+    store: Store,
+    bell: SchedulerHandle,
+    clock: Arc<dyn Clock>,
+    work: BlockingPool,
+    alarm: Arc<ExpiryTimer>,
+) {
     loop {
         // An end that is set from here on wakes the wait below, so that none falls between reading and waiting.
         alarm.until_ms.store(i64::MAX, Ordering::SeqCst);
         let (reading, now) = (store.clone(), clock.now());
-        let until = match work.run(move || reading.ended(now, SLICE_DELIVERIES)).await {
+        let until = match work.run(move || reading.expired(now, SLICE_DELIVERIES)).await {
             Some(Ok((ended, next))) if ended.is_empty() => next.unwrap_or(Time(i64::MAX)),
             Some(Ok((ended, _))) => {
                 bell.ended(ended);

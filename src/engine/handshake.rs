@@ -12,11 +12,11 @@ use http::{HeaderName, HeaderValue};
 
 use crate::model::id::WebhookId;
 use crate::model::time::DAY_MS;
-use crate::model::{Outcome, Time, Webhook};
+use crate::model::{AttemptOutcome, Time, Webhook};
 
 use super::clock::Clock;
-use super::prepared::Prepared;
-use super::sender::{Exchange, Sender, reason};
+use super::prepared::CompiledWebhook;
+use super::sender::{ExchangeResult, Sender, reason};
 
 /// How long a grant is good for; afterwards the receiver is asked again.
 const GRANT_MS: i64 = DAY_MS;
@@ -41,9 +41,9 @@ pub struct Grant {
 
 /// Why nothing may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct HandshakeRefused {
     /// `RequestError` where the receiver does not consent; what went wrong on the way where it could not be asked.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     pub error: String,
 }
 
@@ -72,7 +72,12 @@ impl Handshakes {
     }
 
     /// Asks, unless there is a grant already.
-    pub async fn ask(&self, sender: &Sender, clock: &dyn Clock, prepared: &Prepared) -> Result<(), Refused> {
+    pub async fn ask(
+        &self,
+        sender: &Sender,
+        clock: &dyn Clock,
+        prepared: &CompiledWebhook,
+    ) -> Result<(), HandshakeRefused> {
         let webhook = &*prepared.webhook;
         if self.grant(webhook, clock.now()).is_some() {
             return Ok(());
@@ -107,11 +112,11 @@ impl Handshakes {
 }
 
 /// The rate that an answer allows, in requests per second. A status alone is no consent: the header is.
-fn judge(exchange: &Exchange, origin: &str) -> Result<Option<f64>, Refused> {
-    let refused = |error: String| Err(Refused { outcome: Outcome::RequestError, error });
-    if exchange.outcome != Outcome::HttpStatus {
+fn judge(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
+    let refused = |error: String| Err(HandshakeRefused { outcome: AttemptOutcome::RequestError, error });
+    if exchange.outcome != AttemptOutcome::HttpStatus {
         let error = exchange.error.as_deref().unwrap_or("no answer");
-        return Err(Refused { outcome: exchange.outcome, error: format!("the handshake failed: {error}") });
+        return Err(HandshakeRefused { outcome: exchange.outcome, error: format!("the handshake failed: {error}") });
     }
     let status = exchange.status_code.unwrap_or_default();
     if !(200..300).contains(&status) {
@@ -142,9 +147,9 @@ mod tests {
     use super::*;
     use crate::model::Timings;
 
-    fn answer(status: u16, headers: &[(&str, &str)]) -> Exchange {
-        Exchange {
-            outcome: Outcome::HttpStatus,
+    fn answer(status: u16, headers: &[(&str, &str)]) -> ExchangeResult {
+        ExchangeResult {
+            outcome: AttemptOutcome::HttpStatus,
             status_code: Some(status),
             error: None,
             detail: None,
@@ -173,17 +178,17 @@ mod tests {
         let refused = judge(&answer(405, &[("webhook-allowed-origin", "*")]), "a.example").unwrap_err();
         assert_eq!(
             (refused.outcome, refused.error.as_str()),
-            (Outcome::RequestError, "the handshake was answered with 405 Method Not Allowed")
+            (AttemptOutcome::RequestError, "the handshake was answered with 405 Method Not Allowed")
         );
     }
 
     #[test]
     fn a_receiver_that_could_not_be_asked_is_told_apart_from_one_that_refuses() {
-        let failed = Exchange {
-            outcome: Outcome::ConnectRefused,
+        let failed = ExchangeResult {
+            outcome: AttemptOutcome::ConnectRefused,
             error: Some("Connection refused".to_owned()),
             ..answer(0, &[])
         };
-        assert_eq!(judge(&failed, "a").unwrap_err().outcome, Outcome::ConnectRefused);
+        assert_eq!(judge(&failed, "a").unwrap_err().outcome, AttemptOutcome::ConnectRefused);
     }
 }

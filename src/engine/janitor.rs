@@ -12,8 +12,8 @@ use crate::rules::retention::ClockTrust;
 use crate::store::{Partition, Store};
 
 use super::clock::Clock;
-use super::ledger::Ledger;
-use super::work::Work;
+use super::ledger::WriteQueue;
+use super::work::BlockingPool;
 
 /// Time between two rounds.
 const ROUND_MS: i64 = MINUTE_MS;
@@ -22,14 +22,14 @@ const BUSY_ROUND_MS: i64 = 1_000;
 
 /// What others can see and say of it.
 #[derive(Debug, Default)]
-pub struct Notice {
+pub struct ClockTrustFlag {
     /// Retention is stopped: the clock jumped.
     pub clock_distrusted: AtomicBool,
     accept_clock: AtomicBool,
     accepted: Notify,
 }
 
-impl Notice {
+impl ClockTrustFlag {
     /// Somebody says that the clock is right: it is believed from now on.
     pub fn accept_clock(&self) {
         self.clock_distrusted.store(false, Ordering::Relaxed);
@@ -40,12 +40,12 @@ impl Notice {
 
 /// Runs until the ledger is gone. `newest`: the time of the newest row at start.
 pub async fn run(
-    ledger: Ledger,
+    ledger: WriteQueue,
     store: Store,
     clock: Arc<dyn Clock>,
-    work: Work,
+    work: BlockingPool,
     newest: Option<Time>,
-    notice: Arc<Notice>,
+    notice: Arc<ClockTrustFlag>,
 ) {
     let mut trust = ClockTrust::at_start(clock.now(), clock.monotonic_ms(), newest);
     // What is doubtful at the start is told as well.
@@ -65,7 +65,7 @@ pub async fn run(
             );
         }
         was = trust.is_trusted();
-        let wait_ms = match ledger.upkeep(!trust.is_trusted()).await {
+        let wait_ms = match ledger.maintain(!trust.is_trusted()).await {
             Ok(done) => {
                 unlink(&store, work, done.dropped).await;
                 if done.is_more {
@@ -87,7 +87,7 @@ pub async fn run(
 }
 
 /// Removes the files of what is off the list, beside the writer.
-async fn unlink(store: &Store, work: Work, dropped: Vec<Arc<Partition>>) {
+async fn unlink(store: &Store, work: BlockingPool, dropped: Vec<Arc<Partition>>) {
     for partition in dropped {
         let (store, file) = (store.clone(), partition.file_name());
         match work.run(move || store.unlink(&partition)).await {
@@ -101,7 +101,7 @@ async fn unlink(store: &Store, work: Work, dropped: Vec<Arc<Partition>>) {
 }
 
 /// Measures the dead space of partitions that have become quiet, one in a round, each once.
-pub async fn measure(store: Store, clock: Arc<dyn Clock>, work: Work) {
+pub async fn measure(store: Store, clock: Arc<dyn Clock>, work: BlockingPool) {
     loop {
         let (looked, began) = (store.clone(), clock.now());
         if let Some(Err(error)) = work.run(move || looked.measure_one()).await {

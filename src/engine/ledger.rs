@@ -14,18 +14,18 @@ use tokio::sync::{Notify, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::mutants::mutant;
-use crate::store::backup::Moment;
-use crate::store::upkeep::Upkeep;
-use crate::store::{Applied, Command, Effects, Error, Order, Refusal, Writer};
+use crate::store::backup::BackupSnapshot;
+use crate::store::upkeep::Maintained;
+use crate::store::{Applied, Command, Effects, Error, Rejection, WriteRequest, Writer};
 
-use super::checkpoints::Checkpoints;
+use super::checkpoints::CheckpointRunner;
 use super::clock::Clock;
 use super::metrics::Metrics;
-use super::seldom::Seldom;
-use super::turns::Turns;
-use super::unwritten::Unwritten;
-use super::vital::Vital;
-use super::work::Work;
+use super::seldom::LogBackoff;
+use super::turns::PublishAdmission;
+use super::unwritten::RetryBuffer;
+use super::vital::CriticalTask;
+use super::work::BlockingPool;
 
 /// Publishes that may wait for the writer.
 pub const WAITING_PUBLISHES_MAX: usize = 8_192;
@@ -46,14 +46,14 @@ const SPACE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
-type Answer = oneshot::Sender<Result<Applied, Refusal>>;
+type Responder = oneshot::Sender<Result<Applied, Rejection>>;
 
-enum Job {
-    Order(Box<Order>, usize, Option<Answer>),
+enum QueueItem {
+    Order(Box<WriteRequest>, usize, Option<Responder>),
     /// A round of upkeep; `true`: drop nothing.
-    Upkeep(bool, oneshot::Sender<Result<Upkeep, String>>),
+    Upkeep(bool, oneshot::Sender<Result<Maintained, String>>),
     /// Takes hold of the store as it is, for a backup.
-    Backup(oneshot::Sender<Result<Moment, String>>),
+    Backup(oneshot::Sender<Result<BackupSnapshot, String>>),
     /// What was handed in before this is the last that is done.
     End,
 }
@@ -69,12 +69,12 @@ pub enum Busy {
 
 /// The handle: cheap to clone.
 #[derive(Clone)]
-pub struct Ledger {
-    jobs: Sender<Job>,
+pub struct WriteQueue {
+    jobs: Sender<QueueItem>,
     /// Where a task works and not a thread: wakes it.
     arrived: Option<Arc<Notify>>,
-    waiting: Arc<Waiting>,
-    turns: Arc<Turns>,
+    waiting: Arc<QueueDepth>,
+    admission: Arc<PublishAdmission>,
     metrics: Arc<Metrics>,
 }
 
@@ -95,7 +95,7 @@ impl Driver {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueueDepth {
     publishes: AtomicUsize,
     bytes: AtomicUsize,
     stopping: AtomicBool,
@@ -104,11 +104,11 @@ struct Waiting {
 }
 
 /// What the thread is given.
-pub struct Parts {
+pub struct WriterParts {
     /// First, so that it is dropped first.
-    pub vital: Vital,
+    pub vital: CriticalTask,
     pub writer: Writer,
-    pub first: Vec<Order>,
+    pub first: Vec<WriteRequest>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     /// Takes the effects of every batch.
@@ -117,31 +117,31 @@ pub struct Parts {
     pub broken: Arc<Notify>,
 }
 
-impl Ledger {
+impl WriteQueue {
     /// Starts it, on what `work` says. It ends when it is told to or when every handle is gone, after all that waits is
     /// applied.
-    pub fn start(parts: Parts, work: Work) -> std::io::Result<(Ledger, Driver)> {
+    pub fn start(parts: WriterParts, work: BlockingPool) -> std::io::Result<(WriteQueue, Driver)> {
         let (jobs, waiting_jobs) = mpsc::channel();
-        let waiting = Arc::new(Waiting::default());
-        let arrived = (work == Work::Inline).then(Arc::<Notify>::default);
-        let ledger = Ledger {
+        let waiting = Arc::new(QueueDepth::default());
+        let arrived = (work == BlockingPool::Inline).then(Arc::<Notify>::default);
+        let ledger = WriteQueue {
             jobs,
             arrived: arrived.clone(),
             waiting: waiting.clone(),
-            turns: Arc::default(),
+            admission: Arc::default(),
             metrics: parts.metrics.clone(),
         };
-        let desk = Desk {
+        let desk = WriterLoop {
             parts,
-            checkpoints: Checkpoints::start(work)?,
+            checkpoints: CheckpointRunner::start(work)?,
             waiting,
-            older: Vec::new(),
-            older_since: None,
-            older_places: BTreeSet::new(),
-            unwritten: Unwritten::default(),
+            sealed_batch: Vec::new(),
+            sealed_since: None,
+            sealed_partitions: BTreeSet::new(),
+            unwritten: RetryBuffer::default(),
             unchecked_since: None,
-            failing_batches: Seldom::default(),
-            failing_checkpoints: Seldom::default(),
+            failing_batches: LogBackoff::default(),
+            failing_checkpoints: LogBackoff::default(),
             was_full: false,
             written_bytes: 0,
             ended: false,
@@ -155,7 +155,7 @@ impl Ledger {
         Ok((ledger, driver))
     }
 
-    fn hand_in(&self, job: Job) -> Result<(), Busy> {
+    fn send(&self, job: QueueItem) -> Result<(), Busy> {
         self.jobs.send(job).map_err(|_| Busy::Stopping)?;
         if let Some(arrived) = &self.arrived {
             arrived.notify_one();
@@ -164,18 +164,18 @@ impl Ledger {
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Box<Order>) -> Result<Result<Applied, Refusal>, Busy> {
-        let _turn = self.turn(&order).await;
+    pub async fn apply(&self, order: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
+        let _turn = self.wait_for_admission(&order).await;
         let bytes = self.admit(&order)?;
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Order(order, bytes, Some(answer)))?;
+        self.send(QueueItem::Order(order, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 
     /// Waits in line with a publish, while publishing takes turns.
-    async fn turn(&self, order: &Order) -> Option<SemaphorePermit<'_>> {
+    async fn wait_for_admission(&self, order: &WriteRequest) -> Option<SemaphorePermit<'_>> {
         let Command::Publish(_) = &order.command else { return None };
-        let turn = self.turns.next().await;
+        let turn = self.admission.acquire().await;
         if turn.is_some() {
             self.metrics.in_line();
         }
@@ -183,33 +183,33 @@ impl Ledger {
     }
 
     /// The turns that publishing takes, for whoever says when.
-    pub fn turns(&self) -> &Turns {
-        &self.turns
+    pub fn admission(&self) -> &PublishAdmission {
+        &self.admission
     }
 
     /// Hands in an order that nobody waits for: an outcome.
-    pub fn submit(&self, order: Order) {
+    pub fn push(&self, order: WriteRequest) {
         // The thread is gone only after the drain: what was in flight then is sent again after the start.
-        let _ = self.hand_in(Job::Order(Box::new(order), 0, None));
+        let _ = self.send(QueueItem::Order(Box::new(order), 0, None));
     }
 
     /// One round of upkeep; `keep`: nothing is dropped.
-    pub async fn upkeep(&self, keep: bool) -> Result<Upkeep, String> {
+    pub async fn maintain(&self, keep: bool) -> Result<Maintained, String> {
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
+        self.send(QueueItem::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
     /// The store as it is after what waits now: for a backup.
-    pub async fn moment(&self) -> Result<Moment, String> {
+    pub async fn backup_snapshot(&self) -> Result<BackupSnapshot, String> {
         let (answer, answered) = oneshot::channel();
-        self.hand_in(Job::Backup(answer)).map_err(|_| "stopping".to_owned())?;
+        self.send(QueueItem::Backup(answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
     /// Ends the thread after all that waits now; whoever asks later is told that it stops.
     pub fn end(&self) {
-        let _ = self.hand_in(Job::End);
+        let _ = self.send(QueueItem::End);
     }
 
     /// Publishes that wait, for metrics.
@@ -232,7 +232,7 @@ impl Ledger {
         self.waiting.stopping.store(true, Ordering::Relaxed);
     }
 
-    fn admit(&self, order: &Order) -> Result<usize, Busy> {
+    fn admit(&self, order: &WriteRequest) -> Result<usize, Busy> {
         let Command::Publish(events) = &order.command else { return Ok(0) };
         if self.waiting.stopping.load(Ordering::Relaxed) {
             return Err(Busy::Stopping);
@@ -251,18 +251,18 @@ impl Ledger {
 }
 
 /// The thread's own side.
-struct Desk {
-    parts: Parts,
-    checkpoints: Checkpoints,
-    waiting: Arc<Waiting>,
-    older: Vec<(Order, Option<Answer>)>,
-    older_since: Option<Instant>,
-    older_places: BTreeSet<u128>,
-    unwritten: Unwritten,
+struct WriterLoop {
+    parts: WriterParts,
+    checkpoints: CheckpointRunner,
+    waiting: Arc<QueueDepth>,
+    sealed_batch: Vec<(WriteRequest, Option<Responder>)>,
+    sealed_since: Option<Instant>,
+    sealed_partitions: BTreeSet<u128>,
+    unwritten: RetryBuffer,
     /// Since when the journal holds what redb has not made durable.
     unchecked_since: Option<Instant>,
-    failing_batches: Seldom,
-    failing_checkpoints: Seldom,
+    failing_batches: LogBackoff,
+    failing_checkpoints: LogBackoff,
     /// What the log was last told of the disk.
     was_full: bool,
     /// By the last commit.
@@ -270,8 +270,8 @@ struct Desk {
     ended: bool,
 }
 
-impl Desk {
-    fn run_on_thread(mut self, jobs: &Receiver<Job>) {
+impl WriterLoop {
+    fn run_on_thread(mut self, jobs: &Receiver<QueueItem>) {
         self.begin();
         while !self.is_over() {
             let job = match self.wait() {
@@ -283,7 +283,7 @@ impl Desk {
         }
     }
 
-    async fn run_in_task(mut self, jobs: Receiver<Job>, arrived: Arc<Notify>) {
+    async fn run_in_task(mut self, jobs: Receiver<QueueItem>, arrived: Arc<Notify>) {
         self.begin();
         while !self.is_over() {
             let job = match jobs.try_recv() {
@@ -319,27 +319,27 @@ impl Desk {
 
     /// How long there is nothing to do if no job comes; none: for ever.
     fn wait(&self) -> Option<Duration> {
-        let older = self.older_since.map(|since| self.older_wait().saturating_sub(since.elapsed()));
+        let older = self.sealed_since.map(|since| self.sealed_wait().saturating_sub(since.elapsed()));
         let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
         let full = self.was_full.then_some(SPACE_AGAIN);
         [older, unchecked, full, self.unwritten.wait(), self.checkpoints.look()].into_iter().flatten().min()
     }
 
     /// Takes a job and all that wait behind it, if there is one, and does what has become due.
-    fn step(&mut self, job: Option<Job>, jobs: &Receiver<Job>) {
+    fn step(&mut self, job: Option<QueueItem>, jobs: &Receiver<QueueItem>) {
         if let Some(job) = job {
             self.take(job, jobs);
         }
         if self.ended {
             self.parts.writer.end_backup();
-            self.flush_older();
+            self.flush_sealed();
             self.write_outcomes();
             let checked = self.parts.writer.checkpoint();
             checked.unwrap_or_else(|error| self.tell_unchecked(&error));
             return;
         }
-        if self.older_since.is_some_and(|since| since.elapsed() >= self.older_wait()) {
-            self.flush_older();
+        if self.sealed_since.is_some_and(|since| since.elapsed() >= self.sealed_wait()) {
+            self.flush_sealed();
         }
         if self.unwritten.wait().is_some_and(|wait| wait.is_zero()) {
             self.write_outcomes();
@@ -351,36 +351,36 @@ impl Desk {
     }
 
     /// Everything that waits now, as one batch.
-    fn take(&mut self, first: Job, jobs: &Receiver<Job>) {
+    fn take(&mut self, first: QueueItem, jobs: &Receiver<QueueItem>) {
         let mut batch = Vec::new();
         let (mut bytes, mut upkeeps, mut backups) = (0, Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Order(order, size, answer) => {
+                QueueItem::Order(order, size, answer) => {
                     if size > 0 {
                         self.waiting.publishes.fetch_sub(1, Ordering::Relaxed);
                         self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
                     }
                     bytes += size;
-                    if let Some(place) = self.parts.writer.older_place(&order) {
-                        self.older_places.insert(place);
-                        self.older_since.get_or_insert_with(Instant::now);
-                        self.older.push((*order, answer));
+                    if let Some(place) = self.parts.writer.sealed_partition_of(&order) {
+                        self.sealed_partitions.insert(place);
+                        self.sealed_since.get_or_insert_with(Instant::now);
+                        self.sealed_batch.push((*order, answer));
                     } else {
                         batch.push((*order, answer));
                     }
                 }
-                Job::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
-                Job::Backup(answer) => backups.push(answer),
-                Job::End => self.ended = true,
+                QueueItem::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+                QueueItem::Backup(answer) => backups.push(answer),
+                QueueItem::End => self.ended = true,
             }
             let full = self.ended || batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { jobs.try_recv().ok() };
         }
         self.apply(batch);
-        if self.older.len() >= OLDER_ORDERS_MAX || self.older.iter().any(|(_, answer)| answer.is_some()) {
-            self.flush_older();
+        if self.sealed_batch.len() >= OLDER_ORDERS_MAX || self.sealed_batch.iter().any(|(_, answer)| answer.is_some()) {
+            self.flush_sealed();
         }
         for (keep, answer) in upkeeps {
             self.upkeep(keep, answer);
@@ -397,7 +397,7 @@ impl Desk {
         let writer = &mut self.parts.writer;
         if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
             self.unchecked_since = Some(Instant::now());
-            if let Err(error) = writer.call_checkpoint() {
+            if let Err(error) = writer.request_checkpoint() {
                 self.tell_unchecked(&error);
             }
         }
@@ -405,11 +405,11 @@ impl Desk {
         if self.checkpoints.may_run()
             && let Some(checkpoint) = writer.take_checkpoint()
         {
-            self.unchecked_since = writer.has_unchecked().then(Instant::now);
+            self.unchecked_since = writer.has_uncheckpointed().then(Instant::now);
             self.checkpoints.run(checkpoint);
         }
         match self.checkpoints.ended() {
-            Some(Ok(())) if self.failing_checkpoints.over() => tracing::info!("checkpoints can be made again"),
+            Some(Ok(())) if self.failing_checkpoints.reset() => tracing::info!("checkpoints can be made again"),
             Some(Err(error)) => {
                 writer.checkpoint_failed(&error);
                 self.unchecked_since = Some(Instant::now());
@@ -421,24 +421,24 @@ impl Desk {
     }
 
     fn look_for_space(&mut self) {
-        self.parts.writer.look_for_space(self.parts.clock.now());
+        self.parts.writer.check_space(self.parts.clock.now());
         self.tell_of_space();
     }
 
     fn tell_unchecked(&mut self, error: &Error) {
-        if let Some(failures) = self.failing_checkpoints.again() {
+        if let Some(failures) = self.failing_checkpoints.record() {
             tracing::error!(%error, failures, "a checkpoint failed; the journal still holds what it was for; trying again");
         }
     }
 
-    fn older_wait(&self) -> Duration {
-        (OLDER_WAIT * self.older_places.len() as u32).min(OLDER_WAIT_MAX)
+    fn sealed_wait(&self) -> Duration {
+        (OLDER_WAIT * self.sealed_partitions.len() as u32).min(OLDER_WAIT_MAX)
     }
 
-    fn flush_older(&mut self) {
-        self.older_since = None;
-        self.older_places.clear();
-        let older = std::mem::take(&mut self.older);
+    fn flush_sealed(&mut self) {
+        self.sealed_since = None;
+        self.sealed_partitions.clear();
+        let older = std::mem::take(&mut self.sealed_batch);
         self.apply(older);
     }
 
@@ -454,7 +454,7 @@ impl Desk {
         self.apply(outcomes.into_iter().map(|order| (order, None)).collect());
     }
 
-    fn apply(&mut self, batch: Vec<(Order, Option<Answer>)>) {
+    fn apply(&mut self, batch: Vec<(WriteRequest, Option<Responder>)>) {
         if batch.is_empty() {
             return;
         }
@@ -475,7 +475,7 @@ impl Desk {
             self.tell_of_failures(&done.effects.failures);
             self.parts.metrics.applied(&orders, &done.results);
             let mut effects = done.effects;
-            effects.lost = self.unwritten.keep(&orders, &done.results, self.parts.writer.is_disk_full());
+            effects.unrecorded = self.unwritten.add_failed(&orders, &done.results, self.parts.writer.is_disk_full());
             (self.parts.effects)(effects);
             for (answer, result) in answers.drain(..).zip(done.results) {
                 if let Some(answer) = answer {
@@ -486,7 +486,7 @@ impl Desk {
             orders = done.follow;
         }
         self.tell_of_space();
-        match self.parts.writer.has_unchecked() {
+        match self.parts.writer.has_uncheckpointed() {
             true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
             false => self.unchecked_since = None,
         }
@@ -494,7 +494,7 @@ impl Desk {
 
     fn tell_of_failures(&mut self, failures: &[String]) {
         for failure in failures {
-            if let Some(failures) = self.failing_batches.again() {
+            if let Some(failures) = self.failing_batches.record() {
                 tracing::error!(
                     failure,
                     failures,
@@ -503,7 +503,7 @@ impl Desk {
             }
         }
         // While the disk is full, batches without anything to be written go well.
-        if failures.is_empty() && !self.parts.writer.is_disk_full() && self.failing_batches.over() {
+        if failures.is_empty() && !self.parts.writer.is_disk_full() && self.failing_batches.reset() {
             tracing::info!("storage takes batches again");
         }
     }
@@ -521,14 +521,14 @@ impl Desk {
         self.was_full = is_full;
     }
 
-    fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Upkeep, String>>) {
-        let mut done = self.parts.writer.upkeep(self.parts.clock.now(), keep);
+    fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Maintained, String>>) {
+        let mut done = self.parts.writer.maintain(self.parts.clock.now(), keep);
         self.tell_of_space();
         for failure in &done.failures {
             tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }
         (self.parts.effects)(std::mem::take(&mut done.effects));
-        let mut follow = self.unwritten.take_following();
+        let mut follow = self.unwritten.take_follow_ups();
         follow.extend(done.follow.iter().cloned());
         self.apply(follow.into_iter().map(|order| (order, None)).collect());
         let _ = answer.send(Ok(done));

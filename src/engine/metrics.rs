@@ -13,11 +13,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::model::{DeliveryStatus, Outcome};
-use crate::store::{Applied, Command, Finals, Order, Receipt, Refusal};
+use crate::model::{AttemptOutcome, DeliveryStatus};
+use crate::store::{Applied, Command, FinalCounts, Receipt, Rejection, WriteRequest};
 
 use self::levels::Gauges;
-pub use self::levels::{Levels, Webhooks};
+pub use self::levels::{GaugeInputs, WebhookCounts};
 
 /// What a delivery can end as.
 const FINAL: [DeliveryStatus; 3] = [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Cancelled];
@@ -25,22 +25,22 @@ const QUEUE_FULL: &str = "queue_full";
 const DISK_FULL: &str = "disk_full";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByOutcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByStatus {
+struct StatusLabel {
     status: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByReason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Version {
+struct VersionLabel {
     version: &'static str,
 }
 
@@ -50,10 +50,10 @@ pub struct Metrics {
     events: Counter,
     duplicates: Counter,
     deliveries: Counter,
-    finished: Family<ByStatus, Counter>,
-    publishes_refused: Family<ByReason, Counter>,
+    finished: Family<StatusLabel, Counter>,
+    publishes_refused: Family<ReasonLabel, Counter>,
     publishes_in_line: Counter,
-    attempts: Family<ByOutcome, Counter>,
+    attempts: Family<OutcomeLabel, Counter>,
     refused: Counter,
     storage_failures: Counter,
     commits: Histogram,
@@ -81,24 +81,24 @@ impl Default for Metrics {
         let refused = counter(&mut registry, "orders_refused", "Commands that were refused");
         let storage_failures = counter(&mut registry, "storage_failures", "Commands that storage failed");
         let damaged = counter(&mut registry, "rows_damaged", "Rows that did not read back as they were written");
-        let attempts = Family::<ByOutcome, Counter>::default();
+        let attempts = Family::<OutcomeLabel, Counter>::default();
         registry.register("attempts", "Attempts by outcome", attempts.clone());
-        let finished = Family::<ByStatus, Counter>::default();
+        let finished = Family::<StatusLabel, Counter>::default();
         registry.register("deliveries_finished", "Deliveries that became final, by status", finished.clone());
-        let publishes_refused = Family::<ByReason, Counter>::default();
+        let publishes_refused = Family::<ReasonLabel, Counter>::default();
         let help = "Publishes refused for want of something that the daemon has not";
         registry.register("publishes_refused", help, publishes_refused.clone());
         let help = "Publishes that took turns because deliveries fell behind for want of processor time";
         let publishes_in_line = counter(&mut registry, "publishes_in_line", help);
         // All of them from the beginning: an alert on a rate misses the first increase of what was not there.
-        for outcome in Outcome::ALL {
-            drop(attempts.get_or_create(&ByOutcome { outcome: outcome.as_str() }));
+        for outcome in AttemptOutcome::ALL {
+            drop(attempts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }));
         }
         for status in FINAL {
-            drop(finished.get_or_create(&ByStatus { status: status.as_str() }));
+            drop(finished.get_or_create(&StatusLabel { status: status.as_str() }));
         }
         for reason in [QUEUE_FULL, DISK_FULL] {
-            drop(publishes_refused.get_or_create(&ByReason { reason }));
+            drop(publishes_refused.get_or_create(&ReasonLabel { reason }));
         }
         let seconds = |registry: &mut Registry, name: &str, help: &str, first: f64| {
             let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
@@ -119,7 +119,7 @@ impl Default for Metrics {
         let help = "Followers cut off: too slow, or after a commit that failed";
         registry.register("backup_followers_cut", help, followers_cut.clone());
         let levels = Gauges::register(&mut registry);
-        registry.register("build", "The program", Info::new(Version { version: env!("CARGO_PKG_VERSION") }));
+        registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
             registry,
             events,
@@ -152,16 +152,16 @@ impl Metrics {
     }
 
     /// Deliveries became final.
-    pub fn finished(&self, finals: Finals) {
+    pub fn finished(&self, finals: FinalCounts) {
         let counts = [finals.delivered, finals.failed, finals.cancelled];
         for (status, count) in FINAL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
-            self.finished.get_or_create(&ByStatus { status: status.as_str() }).inc_by(count);
+            self.finished.get_or_create(&StatusLabel { status: status.as_str() }).inc_by(count);
         }
     }
 
     /// A publish was turned away because too much waited.
     pub fn queue_full(&self) {
-        self.publishes_refused.get_or_create(&ByReason { reason: QUEUE_FULL }).inc();
+        self.publishes_refused.get_or_create(&ReasonLabel { reason: QUEUE_FULL }).inc();
     }
 
     /// A publish took its turn.
@@ -169,7 +169,7 @@ impl Metrics {
         self.publishes_in_line.inc();
     }
 
-    pub fn applied(&self, orders: &[Order], results: &[Result<Applied, Refusal>]) {
+    pub fn applied(&self, orders: &[WriteRequest], results: &[Result<Applied, Rejection>]) {
         for (order, result) in orders.iter().zip(results) {
             match (result, &order.command) {
                 (Ok(Applied { receipt: Receipt::Published(published), replayed: false, .. }), _) => {
@@ -180,18 +180,18 @@ impl Metrics {
                     self.deliveries.inc_by(fresh.map(|p| u64::from(p.event.deliveries)).sum());
                 }
                 (Ok(_), Command::Record(finished)) => self.attempted(finished.outcome, finished.response_time_ms),
-                (Err(Refusal::DiskFull), Command::Publish(_)) => {
-                    self.publishes_refused.get_or_create(&ByReason { reason: DISK_FULL }).inc();
+                (Err(Rejection::DiskFull), Command::Publish(_)) => {
+                    self.publishes_refused.get_or_create(&ReasonLabel { reason: DISK_FULL }).inc();
                 }
-                (Err(Refusal::Failed(_) | Refusal::DiskFull), _) => drop(self.storage_failures.inc()),
+                (Err(Rejection::Failed(_) | Rejection::DiskFull), _) => drop(self.storage_failures.inc()),
                 (Err(_), _) => drop(self.refused.inc()),
                 _ => {}
             }
         }
     }
 
-    fn attempted(&self, outcome: Outcome, response_ms: Option<u32>) {
-        self.attempts.get_or_create(&ByOutcome { outcome: outcome.as_str() }).inc();
+    fn attempted(&self, outcome: AttemptOutcome, response_ms: Option<u32>) {
+        self.attempts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
         if let Some(ms) = response_ms {
             self.receiver.observe(f64::from(ms) / 1_000.0);
         }
@@ -207,7 +207,7 @@ impl Metrics {
     }
 
     /// Everything as Prometheus reads it.
-    pub fn text(&self, levels: &Levels, written_bytes: u64) -> String {
+    pub fn text(&self, levels: &GaugeInputs, written_bytes: u64) -> String {
         self.levels.set(levels);
         self.followers_cut.inner().store(levels.followers.cut, std::sync::atomic::Ordering::Relaxed);
         self.written_bytes.inner().store(written_bytes, std::sync::atomic::Ordering::Relaxed);

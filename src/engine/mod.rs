@@ -30,33 +30,33 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 
 use crate::model::Time;
-use crate::store::{Effects, Opened, Order, Store};
+use crate::store::{Effects, Opened, Store, WriteRequest};
 
 use self::clock::{Clock, Random};
-use self::courier::Courier;
+use self::courier::Deliverer;
 use self::feeds::Feeds;
 use self::handshake::Handshakes;
-use self::ledger::{Busy, Ledger};
-use self::metrics::{Levels, Metrics};
+use self::ledger::{Busy, WriteQueue};
+use self::metrics::{GaugeInputs, Metrics};
 use self::network::Network;
-use self::scheduler::{Bell, Scheduler};
-use self::sender::{Guard, Sender};
-use self::vital::Vital;
-use self::work::Work;
+use self::scheduler::{Scheduler, SchedulerHandle};
+use self::sender::{AddressGuard, Sender};
+use self::vital::CriticalTask;
+use self::work::BlockingPool;
 
 /// What the engine is made of.
-pub struct Parts {
+pub struct EngineParts {
     pub opened: Opened,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub network: Arc<dyn Network>,
-    pub guard: Arc<dyn Guard>,
-    pub work: Work,
+    pub guard: Arc<dyn AddressGuard>,
+    pub work: BlockingPool,
     /// Requests under way at once, over all webhooks.
     pub in_flight_max: usize,
     /// The name by which receivers that want to be asked first know this sender.
     pub origin: String,
-    pub watcher: Option<Arc<dyn courier::Watcher>>,
+    pub watcher: Option<Arc<dyn courier::AttemptObserver>>,
 }
 
 /// A running engine.
@@ -64,22 +64,22 @@ pub struct Engine {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
-    pub courier: Arc<Courier>,
+    pub deliverer: Arc<Deliverer>,
     pub feeds: Arc<Feeds>,
     pub metrics: Arc<Metrics>,
-    pub notice: Arc<janitor::Notice>,
-    pub work: Work,
+    pub clock_trust: Arc<janitor::ClockTrustFlag>,
+    pub work: BlockingPool,
     /// A sync to disk failed: the process must end and start again from what is durable.
     pub broken: Arc<Notify>,
     /// A part that nothing goes on without has panicked: the process must end.
     pub crashed: Arc<Notify>,
     in_flight_max: usize,
-    bell: Bell,
-    ledger: Ledger,
+    scheduler: SchedulerHandle,
+    write_queue: WriteQueue,
 }
 
 /// What `stop` waits for.
-pub struct Running {
+pub struct RunningTasks {
     writer: ledger::Driver,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -89,36 +89,36 @@ impl Engine {
     ///
     /// # Errors
     /// No certificate authority can be used, or no thread can be made.
-    pub fn start(parts: Parts) -> Result<(Engine, Running), String> {
-        let Parts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
+    pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
+        let EngineParts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
         let store = opened.store.clone();
         let newest = store.newest();
         let metrics = Arc::new(Metrics::default());
         let feeds = Arc::new(Feeds::default());
         let jobs = Arc::new(Notify::new());
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let vital = |part| Vital::new(part, &crashed);
-        let alarm = Arc::new(expiry::Alarm::default());
-        let (bell, hearing) = scheduler::bell();
+        let vital = |part| CriticalTask::new(part, &crashed);
+        let alarm = Arc::new(expiry::ExpiryTimer::default());
+        let (bell, hearing) = scheduler::channel();
         let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
-        let notice = Arc::new(janitor::Notice::default());
+        let notice = Arc::new(janitor::ClockTrustFlag::default());
         let (counting, accepting) = (metrics.clone(), notice.clone());
         let effects = move |effects: Effects| {
             changes::log(&effects);
             counting.finished(effects.finals);
-            feeding.ring(&effects.fed);
+            feeding.ring(&effects.feeds);
             if effects.jobs {
                 waking.notify_one();
             }
             if effects.clock_accepted {
                 accepting.accept_clock();
             }
-            if let Some(end) = effects.ends {
+            if let Some(end) = effects.next_expiry {
                 ending.set(end);
             }
             ringing.batch(effects);
         };
-        let parts = ledger::Parts {
+        let parts = ledger::WriterParts {
             writer: opened.writer,
             first: opened.first,
             clock: clock.clone(),
@@ -127,10 +127,10 @@ impl Engine {
             broken: broken.clone(),
             vital: vital("the writer"),
         };
-        let (ledger, writer) =
-            Ledger::start(parts, work).map_err(|error| format!("the writer thread could not be started: {error}"))?;
+        let (ledger, writer) = WriteQueue::start(parts, work)
+            .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
-        let courier = Arc::new(Courier {
+        let courier = Arc::new(Deliverer {
             sender,
             clock: clock.clone(),
             random: random.clone(),
@@ -165,36 +165,39 @@ impl Engine {
             store,
             clock,
             random,
-            courier,
+            deliverer: courier,
             feeds,
             metrics,
-            notice,
+            clock_trust: notice,
             work,
             broken,
             crashed,
             in_flight_max,
-            bell,
-            ledger,
+            scheduler: bell,
+            write_queue: ledger,
         };
-        Ok((engine, Running { writer, tasks }))
+        Ok((engine, RunningTasks { writer, tasks }))
     }
 
     /// Applies an order and waits for its commit.
-    pub async fn apply(&self, order: Box<Order>) -> Result<Result<crate::store::Applied, crate::store::Refusal>, Busy> {
-        self.ledger.apply(order).await
+    pub async fn apply(
+        &self,
+        order: Box<WriteRequest>,
+    ) -> Result<Result<crate::store::Applied, crate::store::Rejection>, Busy> {
+        self.write_queue.apply(order).await
     }
 
     /// The store as it is now, for a backup.
     ///
     /// # Errors
     /// In words: another backup is being taken, the disk fails, the daemon is stopping.
-    pub async fn moment(&self) -> Result<crate::store::backup::Moment, String> {
-        self.ledger.moment().await
+    pub async fn backup_snapshot(&self) -> Result<crate::store::backup::BackupSnapshot, String> {
+        self.write_queue.backup_snapshot().await
     }
 
     /// Deliveries handed out whose outcome is not durable yet.
     pub fn outstanding(&self) -> usize {
-        self.bell.outstanding()
+        self.scheduler.outstanding()
     }
 
     /// Prometheus' text.
@@ -203,20 +206,20 @@ impl Engine {
         let registry = self.store.registry();
         let ids: Vec<_> = registry.webhooks.keys().copied().collect();
         let backlog = self.store.backlog(&ids).unwrap_or_default();
-        let levels = Levels {
+        let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
             in_flight_max: self.in_flight_max as i64,
             waiting: backlog.waiting as i64,
             oldest_due_age_s: backlog.oldest_due.map_or(0, |due: Time| now.since(due).max(0) / 1_000),
-            queue_fill: self.ledger.waiting_publishes() as i64,
+            queue_fill: self.write_queue.waiting_publishes() as i64,
             queue_max: ledger::WAITING_PUBLISHES_MAX as i64,
-            idle_connections: self.courier.sender.idle_connections() as i64,
+            idle_connections: self.deliverer.sender.idle_connections() as i64,
             disk_free_bytes: self.store.free_bytes().unwrap_or(0) as i64,
             partitions: self.store.partition_count() as i64,
             sizes: self.store.sizes(),
             webhooks: self.webhooks(),
             ready: i64::from(self.unready().is_empty()),
-            clock_trusted: i64::from(!self.notice.clock_distrusted.load(Ordering::Relaxed)),
+            clock_trusted: i64::from(!self.clock_trust.clock_distrusted.load(Ordering::Relaxed)),
             followers: self.store.followers(),
         };
         self.metrics.text(&levels, self.store.written_bytes())
@@ -224,13 +227,13 @@ impl Engine {
 
     /// Takes no more publishes, sends nothing new, and answers those who wait at a feed.
     pub fn quiesce(&self) {
-        self.ledger.stop_publishing();
+        self.write_queue.stop_publishing();
         self.feeds.close();
-        self.bell.stop();
+        self.scheduler.stop();
     }
 }
 
-impl Running {
+impl RunningTasks {
     /// Ends the tasks, gives up the requests that are still out, and ends the writer after what waits for it is committed.
     pub async fn end(self, engine: Arc<Engine>) {
         for task in &self.tasks {
@@ -239,7 +242,7 @@ impl Running {
         for task in self.tasks {
             let _ = task.await;
         }
-        engine.ledger.end();
+        engine.write_queue.end();
         drop(engine);
         self.writer.ended().await;
     }

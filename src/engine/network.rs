@@ -31,7 +31,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Conn for T {}
 
 /// Where to listen: `127.0.0.1:8080`, `[::1]:0` (port 0 picks one) or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
+pub enum ListenAddr {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -58,7 +58,7 @@ pub trait Listener: Send {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>>;
 
     /// Where it listens, with the port that was picked.
-    fn local_addr(&self) -> Listen;
+    fn local_addr(&self) -> ListenAddr;
 }
 
 pub trait Network: Send + Sync {
@@ -69,7 +69,7 @@ pub trait Network: Send + Sync {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 
     /// Errors: the address is in use, not allowed, or a unix path is taken by something that is no dead socket.
-    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
 
 /// Questions to the system's resolver at once; each has a thread. tokio has 512 of them, for files and reads too.
@@ -113,11 +113,11 @@ impl Network for RealNetwork {
         })
     }
 
-    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             Ok(match at {
-                Listen::Tcp(addr) => Box::new(listen_tcp(*addr)?) as Box<dyn Listener>,
-                Listen::Unix(path) => Box::new(listen_unix(path).await?),
+                ListenAddr::Tcp(addr) => Box::new(listen_tcp(*addr)?) as Box<dyn Listener>,
+                ListenAddr::Unix(path) => Box::new(listen_unix(path).await?),
             })
         })
     }
@@ -165,8 +165,8 @@ impl Listener for Tcp {
         })
     }
 
-    fn local_addr(&self) -> Listen {
-        Listen::Tcp(self.local)
+    fn local_addr(&self) -> ListenAddr {
+        ListenAddr::Tcp(self.local)
     }
 }
 
@@ -185,8 +185,8 @@ impl Listener for Unix {
         })
     }
 
-    fn local_addr(&self) -> Listen {
-        Listen::Unix(self.path.clone())
+    fn local_addr(&self) -> ListenAddr {
+        ListenAddr::Unix(self.path.clone())
     }
 }
 
@@ -243,11 +243,11 @@ async fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Listen::Tcp(addr) => addr.fmt(f),
-            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddr::Tcp(addr) => addr.fmt(f),
+            ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -264,19 +264,19 @@ impl fmt::Display for NotAnAddress {
 
 impl std::error::Error for NotAnAddress {}
 
-impl FromStr for Listen {
+impl FromStr for ListenAddr {
     type Err = NotAnAddress;
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(NotAnAddress) } else { Ok(Listen::Unix(PathBuf::from(path))) };
+            return if path.is_empty() { Err(NotAnAddress) } else { Ok(ListenAddr::Unix(PathBuf::from(path))) };
         }
         // The one name that needs no resolver.
         let addr = match text.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}").parse(),
             None => text.parse(),
         };
-        addr.map(Listen::Tcp).map_err(|_| NotAnAddress)
+        addr.map(ListenAddr::Tcp).map_err(|_| NotAnAddress)
     }
 }
 
@@ -288,11 +288,11 @@ mod tests {
     #[test]
     fn places_to_listen_read_back_as_they_are_shown() {
         for text in ["127.0.0.1:8080", "[::1]:0", "unix:/run/postrider.sock"] {
-            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
-        assert_eq!("localhost:1".parse(), Ok(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)))));
+        assert_eq!("localhost:1".parse(), Ok(ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)))));
         for text in ["", "8080", "unix:", "example.com:80", "127.0.0.1", "localhost:", "127.0.0.1:99999"] {
-            assert_eq!(text.parse::<Listen>(), Err(NotAnAddress), "{text}");
+            assert_eq!(text.parse::<ListenAddr>(), Err(NotAnAddress), "{text}");
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
     async fn a_tcp_listener_tells_the_port_it_picked() {
         let network = RealNetwork;
         let mut listener = network.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let Listen::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };
+        let ListenAddr::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };
         assert_ne!(addr.port(), 0);
         let (client, server) = tokio::join!(network.connect(addr), listener.accept());
         let (mut client, (mut server, peer)) = (client.unwrap(), server.unwrap());
@@ -315,7 +315,7 @@ mod tests {
         let path = dir.path().join("s");
         // A listener of the standard library leaves its file behind, as a killed process does.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let at = Listen::Unix(path.clone());
+        let at = ListenAddr::Unix(path.clone());
         let listener = RealNetwork.listen(&at).await.unwrap();
         assert_eq!(listener.local_addr(), at);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
@@ -331,7 +331,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         std::fs::write(&path, "precious").unwrap();
-        assert!(RealNetwork.listen(&Listen::Unix(path.clone())).await.is_err());
+        assert!(RealNetwork.listen(&ListenAddr::Unix(path.clone())).await.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 

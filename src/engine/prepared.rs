@@ -10,15 +10,15 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::model::id::AttemptId;
-use crate::model::webhook::{self, Auth, SuccessRule, Webhook};
+use crate::model::webhook::{self, SuccessRule, Webhook, WebhookAuth};
 use crate::model::{Event, Headers, Time};
-use crate::rules::body::{self, Facts, Shape};
+use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::rules::secrecy;
 use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
 
-use super::concealed::Concealed;
-use super::sender::{Request, Target, TlsIdentity};
+use super::concealed::Redactor;
+use super::sender::{OutboundRequest, SendTarget, TlsIdentity};
 
 /// What Postrider calls itself to receivers.
 const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
@@ -26,9 +26,9 @@ const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id")
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-pub struct Prepared {
+pub struct CompiledWebhook {
     pub webhook: Arc<Webhook>,
-    target: Target,
+    target: SendTarget,
     method: Method,
     signer: Signer,
     /// Seals bodies; none where they go in clear.
@@ -36,22 +36,22 @@ pub struct Prepared {
     /// Auth and the webhook's own headers.
     fixed: Vec<(HeaderName, HeaderValue)>,
     /// What of it is not kept.
-    concealed: Concealed,
+    redactor: Redactor,
     /// When a secret stops signing.
     until: Option<Time>,
 }
 
 /// What one attempt sends, and what is kept of it.
-pub struct Outgoing {
-    pub request: Request,
-    pub shown_headers: Headers,
+pub struct RenderedRequest {
+    pub request: OutboundRequest,
+    pub stored_headers: Headers,
     pub signed_at: i64,
 }
 
-impl Prepared {
+impl CompiledWebhook {
     /// # Errors
     /// In words, what of the webhook cannot be used any more: the attempt then fails without being sent.
-    pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<Prepared, String> {
+    pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<CompiledWebhook, String> {
         let tls = match &webhook.tls {
             Some(tls) => {
                 let (ca, cert, key) =
@@ -69,7 +69,7 @@ impl Prepared {
             (true, None) => return Err("the webhook has no secret to encrypt with".into()),
         };
         let mut fixed = Vec::new();
-        let mut concealed = Concealed::default();
+        let mut concealed = Redactor::default();
         if let Some(auth) = &webhook.auth {
             let (name, value) = credential(auth, &mut concealed)?;
             concealed.header(name.clone());
@@ -80,20 +80,20 @@ impl Prepared {
                 HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
             if secrecy::is_secret_header(webhook, name.as_str()) {
                 concealed.header(name.clone());
-                concealed.word(value.rsplit(' ').next().unwrap_or(value));
-                concealed.word(value);
+                concealed.secret(value.rsplit(' ').next().unwrap_or(value));
+                concealed.secret(value);
             }
             let value = HeaderValue::try_from(value.as_str())
                 .map_err(|_| format!("the value of header {name} cannot be sent"))?;
             fixed.push((name, value));
         }
-        Ok(Prepared {
-            target: Target::parse(&webhook.url, tls).map_err(|error| error.to_string())?,
+        Ok(CompiledWebhook {
+            target: SendTarget::parse(&webhook.url, tls).map_err(|error| error.to_string())?,
             method: method_of(webhook.method),
             signer,
             sealing,
             fixed,
-            concealed,
+            redactor: concealed,
             until: webhook.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min(),
             webhook: webhook.clone(),
         })
@@ -112,22 +112,22 @@ impl Prepared {
     }
 
     /// One attempt of a delivery. `attempt_id` and `nonce` are drawn by the caller.
-    pub fn outgoing(
+    pub fn render(
         &self,
         dispatch: &Dispatch,
         attempt_id: AttemptId,
         now: Time,
         nonce: [u8; 12],
-    ) -> Result<Outgoing, String> {
+    ) -> Result<RenderedRequest, String> {
         let webhook = &*self.webhook;
         let signed_at = now.seconds();
-        let shape = Shape {
+        let shape = BodyShape {
             method: webhook.method,
             content_type: webhook.content_type,
             field_set: webhook.field_set,
             include_html: webhook.include_html,
         };
-        let facts = Facts {
+        let facts = BodyInput {
             event: &dispatch.event,
             data: &dispatch.data,
             attempt_id,
@@ -145,31 +145,31 @@ impl Prepared {
             None => self.target.clone(),
         };
         let timeout = std::time::Duration::from_millis(u64::from(webhook.timeout_ms));
-        Ok(Outgoing {
-            shown_headers: self.concealed.sent(&headers),
-            request: Request {
+        Ok(RenderedRequest {
+            stored_headers: self.redactor.redact_request(&headers),
+            request: OutboundRequest {
                 method: self.method.clone(),
                 target,
                 headers,
                 body: Bytes::from(rendered.body),
                 timeout,
-                connect_timeout: Request::connect_timeout_of(timeout),
+                connect_timeout: OutboundRequest::connect_timeout_of(timeout),
             },
             signed_at,
         })
     }
 
     /// A request that asks something of the receiver and delivers nothing: `OPTIONS` on the same target.
-    pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> Request {
+    pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
         let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         let timeout = std::time::Duration::from_millis(u64::from(self.webhook.timeout_ms));
-        Request {
+        OutboundRequest {
             method: Method::OPTIONS,
             target: self.target.clone(),
             headers: std::iter::once(agent).chain(headers).chain(self.fixed.iter().cloned()).collect(),
             body: Bytes::new(),
             timeout,
-            connect_timeout: Request::connect_timeout_of(timeout),
+            connect_timeout: OutboundRequest::connect_timeout_of(timeout),
         }
     }
 
@@ -184,7 +184,7 @@ impl Prepared {
         let mut headers = Vec::with_capacity(8 + self.fixed.len());
         headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
         headers.extend(content_type.map(|text| (header::CONTENT_TYPE, HeaderValue::from_static(text))));
-        let ids = signing::Ids { event_id: dispatch.event.id, webhook_id: self.webhook.id };
+        let ids = signing::SignedIds { event_id: dispatch.event.id, webhook_id: self.webhook.id };
         for (name, value) in self.signer.headers(ids, signed_at, body) {
             headers.push((HeaderName::from_static(name), HeaderValue::try_from(value).map_err(unsendable)?));
         }
@@ -198,8 +198,8 @@ impl Prepared {
     }
 
     /// What is not kept of what a receiver says.
-    pub fn concealed(&self) -> &Concealed {
-        &self.concealed
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 }
 
@@ -207,20 +207,20 @@ fn trace_of(event: &Event) -> Option<HeaderValue> {
     event.traceparent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok())
 }
 
-fn credential(auth: &Auth, concealed: &mut Concealed) -> Result<(HeaderName, HeaderValue), String> {
+fn credential(auth: &WebhookAuth, concealed: &mut Redactor) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = match auth {
-        Auth::Basic { username, password } => {
+        WebhookAuth::Basic { username, password } => {
             let pair = STANDARD.encode(format!("{username}:{password}"));
-            concealed.word(password);
-            concealed.word(&pair);
+            concealed.secret(password);
+            concealed.secret(&pair);
             (header::AUTHORIZATION, format!("Basic {pair}"))
         }
-        Auth::Bearer { token } => {
-            concealed.word(token);
+        WebhookAuth::Bearer { token } => {
+            concealed.secret(token);
             (header::AUTHORIZATION, format!("Bearer {token}"))
         }
-        Auth::Header { name, value } => {
-            concealed.word(value);
+        WebhookAuth::Header { name, value } => {
+            concealed.secret(value);
             let name =
                 HeaderName::try_from(name.as_str()).map_err(|_| "the auth header's name cannot be sent".to_owned())?;
             (name, value.clone())
@@ -231,12 +231,12 @@ fn credential(auth: &Auth, concealed: &mut Concealed) -> Result<(HeaderName, Hea
     Ok((name, value))
 }
 
-fn method_of(method: webhook::Method) -> Method {
+fn method_of(method: webhook::WebhookMethod) -> Method {
     match method {
-        webhook::Method::Get => Method::GET,
-        webhook::Method::Put => Method::PUT,
-        webhook::Method::Post => Method::POST,
-        webhook::Method::Patch => Method::PATCH,
-        webhook::Method::Delete => Method::DELETE,
+        webhook::WebhookMethod::Get => Method::GET,
+        webhook::WebhookMethod::Put => Method::PUT,
+        webhook::WebhookMethod::Post => Method::POST,
+        webhook::WebhookMethod::Patch => Method::PATCH,
+        webhook::WebhookMethod::Delete => Method::DELETE,
     }
 }

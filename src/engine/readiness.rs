@@ -6,29 +6,29 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::ledger::WAITING_PUBLISHES_MAX;
-use super::metrics::Webhooks;
-use crate::model::webhook::{Circuit, DisabledReason, Status};
+use super::metrics::WebhookCounts;
+use crate::model::webhook::{CircuitState, DisabledReason, WebhookStatus};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
+pub struct ReadinessIssue {
     /// Stable, for machines.
     pub code: &'static str,
     pub detail: String,
 }
 
-impl Reason {
-    fn new(code: &'static str, detail: impl Into<String>) -> Reason {
-        Reason { code, detail: detail.into() }
+impl ReadinessIssue {
+    fn new(code: &'static str, detail: impl Into<String>) -> ReadinessIssue {
+        ReadinessIssue { code, detail: detail.into() }
     }
 }
 
 impl Engine {
     /// Why it is not ready; empty when it is.
-    pub fn unready(&self) -> Vec<Reason> {
+    pub fn unready(&self) -> Vec<ReadinessIssue> {
         let mut reasons = Vec::new();
-        if self.ledger.is_stopping() {
-            reasons.push(Reason::new("stopping", "the daemon is stopping"));
+        if self.write_queue.is_stopping() {
+            reasons.push(ReadinessIssue::new("stopping", "the daemon is stopping"));
         }
         if self.store.is_disk_full() {
             let floor = self.store.min_free_bytes();
@@ -37,34 +37,36 @@ impl Engine {
             let detail = format!(
                 "the disk is full: {free} bytes are free and {why}; publishing is refused until space is freed"
             );
-            reasons.push(Reason::new("disk_full", detail));
+            reasons.push(ReadinessIssue::new("disk_full", detail));
         }
-        if self.ledger.is_failing() {
+        if self.write_queue.is_failing() {
             let detail =
                 "the last write to storage failed; the log says why, and it is tried again with the next write";
-            reasons.push(Reason::new("storage_failing", detail));
+            reasons.push(ReadinessIssue::new("storage_failing", detail));
         }
-        if self.ledger.waiting_publishes() >= WAITING_PUBLISHES_MAX {
+        if self.write_queue.waiting_publishes() >= WAITING_PUBLISHES_MAX {
             let detail = "too many publishes wait to be written; further ones are refused until storage keeps up";
-            reasons.push(Reason::new("queue_full", detail));
+            reasons.push(ReadinessIssue::new("queue_full", detail));
         }
         reasons
     }
 
     /// What does not stop the daemon, but somebody should look at.
-    pub fn warnings(&self) -> Vec<Reason> {
+    pub fn warnings(&self) -> Vec<ReadinessIssue> {
         let mut warnings = Vec::new();
         // Events are taken and sent all the same.
-        if self.notice.clock_distrusted.load(Ordering::Relaxed) {
+        if self.clock_trust.clock_distrusted.load(Ordering::Relaxed) {
             let detail = "the clock jumped, or is behind what is stored: receivers may refuse signatures as too old, and retention is stopped until the \
                           clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
-            warnings.push(Reason::new("clock_distrusted", detail));
+            warnings.push(ReadinessIssue::new("clock_distrusted", detail));
         }
         let mut warn = |code, count: i64, what: &str| {
             if count > 0 {
                 let words = if count == 1 { "webhook" } else { "webhooks" };
-                warnings
-                    .push(Reason::new(code, format!("{count} {words} {what}; `postrider doctor` says which and why")));
+                warnings.push(ReadinessIssue::new(
+                    code,
+                    format!("{count} {words} {what}; `postrider doctor` says which and why"),
+                ));
             }
         };
         let webhooks = self.webhooks();
@@ -75,15 +77,15 @@ impl Engine {
     }
 
     /// Webhooks by what they do now.
-    pub(super) fn webhooks(&self) -> Webhooks {
-        let mut counts = Webhooks::default();
+    pub(super) fn webhooks(&self) -> WebhookCounts {
+        let mut counts = WebhookCounts::default();
         for (id, webhook) in &self.store.registry().webhooks {
             match webhook.status {
-                Status::Paused => counts.paused += 1,
-                Status::Disabled => counts.disabled += 1,
-                Status::Enabled => {
+                WebhookStatus::Paused => counts.paused += 1,
+                WebhookStatus::Disabled => counts.disabled += 1,
+                WebhookStatus::Enabled => {
                     counts.enabled += 1;
-                    counts.circuit_open += i64::from(self.store.state(*id).circuit != Circuit::Closed);
+                    counts.circuit_open += i64::from(self.store.state(*id).circuit != CircuitState::Closed);
                 }
             }
         }

@@ -8,11 +8,11 @@ use tokio::sync::Notify;
 
 use crate::model::Time;
 use crate::store::job::{Job, JobId, JobStatus};
-use crate::store::{Command, Order, Store};
+use crate::store::{Command, Store, WriteRequest};
 
 use super::clock::Clock;
-use super::ledger::Ledger;
-use super::work::Work;
+use super::ledger::WriteQueue;
+use super::work::BlockingPool;
 
 /// Events that one slice looks at.
 const SLICE_EVENTS: u32 = 500;
@@ -20,8 +20,8 @@ const SLICE_EVENTS: u32 = 500;
 const ROUND_MS: i64 = 500;
 
 /// Runs for ever; sleeps while no job runs, until `woken`.
-pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work, woken: Arc<Notify>) {
-    let mut allowances: HashMap<JobId, Allowance> = HashMap::new();
+pub async fn run(store: Store, ledger: WriteQueue, clock: Arc<dyn Clock>, work: BlockingPool, woken: Arc<Notify>) {
+    let mut allowances: HashMap<JobId, ReplayBudget> = HashMap::new();
     loop {
         let (reading, began) = (store.clone(), clock.now());
         let jobs = work.run(move || reading.running_jobs()).await;
@@ -41,7 +41,7 @@ pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work
         let mut busy = false;
         for job in jobs {
             let now = clock.now();
-            let allowance = allowances.entry(job.id).or_insert(Allowance { at: now, left: 1.0 });
+            let allowance = allowances.entry(job.id).or_insert(ReplayBudget { at: now, left: 1.0 });
             busy |= step(&job, allowance, &ledger, now).await;
         }
         if !busy {
@@ -51,17 +51,17 @@ pub async fn run(store: Store, ledger: Ledger, clock: Arc<dyn Clock>, work: Work
 }
 
 /// What a job may still send at its rate.
-struct Allowance {
+struct ReplayBudget {
     at: Time,
     left: f64,
 }
 
 /// True: it has more to do at once.
-async fn step(job: &Job, allowance: &mut Allowance, ledger: &Ledger, now: Time) -> bool {
+async fn step(job: &Job, allowance: &mut ReplayBudget, ledger: &WriteQueue, now: Time) -> bool {
     if job.exhausted {
         if job.delivered + job.failed >= job.created {
             let done = Job { status: JobStatus::Done, finished_at: Some(now), ..job.clone() };
-            let _ = ledger.apply(Box::new(Order::internal(Command::SaveJob(Box::new(done))))).await;
+            let _ = ledger.apply(Box::new(WriteRequest::internal(Command::SaveJob(Box::new(done))))).await;
         }
         return false;
     }
@@ -78,7 +78,7 @@ async fn step(job: &Job, allowance: &mut Allowance, ledger: &Ledger, now: Time) 
         return false;
     }
     let before = job.created;
-    let advance = Order::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
+    let advance = WriteRequest::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
     match ledger.apply(Box::new(advance)).await {
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {

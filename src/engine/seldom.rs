@@ -3,19 +3,19 @@
 
 /// Failures one after another.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub struct LogBackoff {
     count: u64,
 }
 
-impl Seldom {
+impl LogBackoff {
     /// Counts another one. How many there were, if the log is to be told.
-    pub fn again(&mut self) -> Option<u64> {
+    pub fn record(&mut self) -> Option<u64> {
         self.count += 1;
         self.count.is_power_of_two().then_some(self.count)
     }
 
     /// Begins anew. Whether there was any.
-    pub fn over(&mut self) -> bool {
+    pub fn reset(&mut self) -> bool {
         std::mem::take(&mut self.count) > 0
     }
 }
@@ -26,11 +26,11 @@ mod tests {
 
     #[test]
     fn the_log_is_told_ever_more_seldom_until_it_is_over() {
-        let mut seldom = Seldom::default();
-        assert!(!seldom.over());
-        let told: Vec<u64> = (0..20).filter_map(|_| seldom.again()).collect();
+        let mut seldom = LogBackoff::default();
+        assert!(!seldom.reset());
+        let told: Vec<u64> = (0..20).filter_map(|_| seldom.record()).collect();
         assert_eq!(told, [1, 2, 4, 8, 16]);
-        assert!(seldom.over());
-        assert_eq!(seldom.again(), Some(1));
+        assert!(seldom.reset());
+        assert_eq!(seldom.record(), Some(1));
     }
 }

@@ -11,32 +11,32 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Publishes in hand while they take turns, a batch being one: enough for a commit to be worth its sync, few enough to leave the
 /// processor to deliveries.
-const IN_HAND: usize = 16;
+const CONCURRENT_MAX: usize = 16;
 
-pub struct Turns {
-    are_taken: AtomicBool,
-    line: Semaphore,
+pub struct PublishAdmission {
+    is_limited: AtomicBool,
+    permits: Semaphore,
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns { are_taken: AtomicBool::new(false), line: Semaphore::new(IN_HAND) }
+impl Default for PublishAdmission {
+    fn default() -> PublishAdmission {
+        PublishAdmission { is_limited: AtomicBool::new(false), permits: Semaphore::new(CONCURRENT_MAX) }
     }
 }
 
-impl Turns {
+impl PublishAdmission {
     /// Whether publishing takes turns from now on. Those in line stay there until it is theirs.
     pub fn set(&self, are_taken: bool) {
-        self.are_taken.store(are_taken, Ordering::Relaxed);
+        self.is_limited.store(are_taken, Ordering::Relaxed);
     }
 
     /// Waits in line with a publish; its turn lasts until the permit is dropped. None: no turns are taken.
-    pub async fn next(&self) -> Option<SemaphorePermit<'_>> {
-        if !self.are_taken.load(Ordering::Relaxed) {
+    pub async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.is_limited.load(Ordering::Relaxed) {
             return None;
         }
         // It is never closed.
-        self.line.acquire().await.ok()
+        self.permits.acquire().await.ok()
     }
 }
 
@@ -53,25 +53,25 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_unless_turns_are_taken() {
-        let turns = Turns::default();
-        for _ in 0..2 * IN_HAND {
-            assert!(turns.next().await.is_none());
+        let turns = PublishAdmission::default();
+        for _ in 0..2 * CONCURRENT_MAX {
+            assert!(turns.acquire().await.is_none());
         }
         turns.set(true);
-        assert!(turns.next().await.is_some());
+        assert!(turns.acquire().await.is_some());
         turns.set(false);
-        assert!(turns.next().await.is_none());
+        assert!(turns.acquire().await.is_none());
     }
 
     #[tokio::test]
     async fn a_few_are_in_hand_and_the_next_follows_whoever_is_done() {
-        let turns = Turns::default();
+        let turns = PublishAdmission::default();
         turns.set(true);
         let mut in_hand = Vec::new();
-        for _ in 0..IN_HAND {
-            in_hand.push(turns.next().await.unwrap());
+        for _ in 0..CONCURRENT_MAX {
+            in_hand.push(turns.acquire().await.unwrap());
         }
-        let (mut one, mut other) = (pin!(turns.next()), pin!(turns.next()));
+        let (mut one, mut other) = (pin!(turns.acquire()), pin!(turns.acquire()));
         assert!(poll(&mut one).is_pending() && poll(&mut other).is_pending());
         drop(in_hand.pop());
         assert!(poll(&mut other).is_pending(), "not before its turn");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::DeliveryId;
-use crate::store::{Applied, Command, Order, Refusal};
+use crate::store::{Applied, Command, Rejection, WriteRequest};
 
 /// Outcomes are handed in again after this time.
 const OUTCOMES_AGAIN: Duration = Duration::from_secs(1);
@@ -18,25 +18,30 @@ const OUTCOMES_BYTES_MAX: usize = 32 << 20;
 /// What an outcome takes beside the body of the answer, about.
 const OUTCOME_BYTES: usize = 2 << 10;
 /// Other orders that wait.
-const FOLLOWING_MAX: usize = 10_000;
+const FOLLOW_UPS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
-pub struct Unwritten {
-    outcomes: Vec<Order>,
+pub struct RetryBuffer {
+    outcomes: Vec<WriteRequest>,
     outcomes_bytes: usize,
     since: Option<Instant>,
     /// What follows from something that is durable.
-    following: Vec<Order>,
+    follow_ups: Vec<WriteRequest>,
 }
 
-impl Unwritten {
+impl RetryBuffer {
     /// Takes what must be there of a batch and is not. The deliveries whose end is given up, to be taken from the index anew.
-    pub fn keep(&mut self, orders: &[Order], results: &[Result<Applied, Refusal>], is_full: bool) -> Vec<DeliveryId> {
+    pub fn add_failed(
+        &mut self,
+        orders: &[WriteRequest],
+        results: &[Result<Applied, Rejection>],
+        is_full: bool,
+    ) -> Vec<DeliveryId> {
         let mut lost = Vec::new();
         for (order, result) in orders.iter().zip(results) {
             let (may_be_written, for_space) = match result {
-                Err(Refusal::DiskFull) => (true, true),
-                Err(Refusal::Failed(_)) => (true, is_full),
+                Err(Rejection::DiskFull) => (true, true),
+                Err(Rejection::Failed(_)) => (true, is_full),
                 Err(_) => (false, false),
                 Ok(_) => continue,
             };
@@ -52,8 +57,8 @@ impl Unwritten {
                     }
                 }
                 Command::Expire { delivery, .. } => lost.push(*delivery),
-                _ if may_be_written && order.by.is_none() && self.following.len() < FOLLOWING_MAX => {
-                    self.following.push(order.clone());
+                _ if may_be_written && order.caller.is_none() && self.follow_ups.len() < FOLLOW_UPS_MAX => {
+                    self.follow_ups.push(order.clone());
                 }
                 _ => {}
             }
@@ -67,14 +72,14 @@ impl Unwritten {
     }
 
     /// The outcomes, to be handed in again.
-    pub fn take_outcomes(&mut self) -> Vec<Order> {
+    pub fn take_outcomes(&mut self) -> Vec<WriteRequest> {
         (self.since, self.outcomes_bytes) = (None, 0);
         std::mem::take(&mut self.outcomes)
     }
 
     /// The other orders, to be handed in again.
-    pub fn take_following(&mut self) -> Vec<Order> {
-        std::mem::take(&mut self.following)
+    pub fn take_follow_ups(&mut self) -> Vec<WriteRequest> {
+        std::mem::take(&mut self.follow_ups)
     }
 }
 
@@ -85,38 +90,38 @@ mod tests {
     use super::*;
     use crate::model::{EventId, Time, WebhookId};
 
-    fn outcome(delivery: u128, body_bytes: usize) -> Order {
+    fn outcome(delivery: u128, body_bytes: usize) -> WriteRequest {
         let mut finished = blank(&dispatch(delivery, Time::ZERO), &webhook(|_| {}), None, Time::ZERO);
         finished.response_body = Some("x".repeat(body_bytes));
-        Order::internal(Command::Record(Box::new(finished)))
+        WriteRequest::internal(Command::Record(Box::new(finished)))
     }
 
-    fn release() -> Order {
+    fn release() -> WriteRequest {
         let (webhook, delivery, event) = (WebhookId::MIN, DeliveryId::MIN, EventId::MIN);
-        Order::internal(Command::Release { webhook, key_hash: 0, delivery, event })
+        WriteRequest::internal(Command::PromoteQueueHead { webhook, key_hash: 0, delivery, event })
     }
 
-    fn full(_: &Order) -> Result<Applied, Refusal> {
-        Err(Refusal::DiskFull)
+    fn full(_: &WriteRequest) -> Result<Applied, Rejection> {
+        Err(Rejection::DiskFull)
     }
 
-    fn failed(_: &Order) -> Result<Applied, Refusal> {
-        Err(Refusal::Failed("journal".into()))
+    fn failed(_: &WriteRequest) -> Result<Applied, Rejection> {
+        Err(Rejection::Failed("journal".into()))
     }
 
     fn keep(
-        unwritten: &mut Unwritten,
-        orders: &[Order],
-        result: impl Fn(&Order) -> Result<Applied, Refusal>,
+        unwritten: &mut RetryBuffer,
+        orders: &[WriteRequest],
+        result: impl Fn(&WriteRequest) -> Result<Applied, Rejection>,
         is_full: bool,
     ) -> Vec<DeliveryId> {
         let results: Vec<_> = orders.iter().map(result).collect();
-        unwritten.keep(orders, &results, is_full)
+        unwritten.add_failed(orders, &results, is_full)
     }
 
     #[tokio::test(start_paused = true)]
     async fn outcomes_wait_for_space_and_are_sent_again_for_anything_else() {
-        let mut unwritten = Unwritten::default();
+        let mut unwritten = RetryBuffer::default();
         let orders = [outcome(1, 0), outcome(2, 0)];
         let [first, second] = [1, 2].map(DeliveryId::from_u128);
         assert_eq!(keep(&mut unwritten, &orders, failed, false), [first, second]);
@@ -133,29 +138,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded_and_the_rest_is_sent_again() {
-        let mut unwritten = Unwritten::default();
+        let mut unwritten = RetryBuffer::default();
         let body_bytes = OUTCOMES_BYTES_MAX / 4 - OUTCOME_BYTES;
-        let orders: Vec<Order> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
+        let orders: Vec<WriteRequest> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
         assert_eq!(keep(&mut unwritten, &orders, full, true), [DeliveryId::from_u128(5)]);
         assert_eq!(unwritten.take_outcomes().len(), 4);
         // Taken out, there is room again.
         assert_eq!(keep(&mut unwritten, &orders[4..], full, true), []);
 
-        let following = vec![release(); FOLLOWING_MAX + 1];
+        let following = vec![release(); FOLLOW_UPS_MAX + 1];
         assert_eq!(keep(&mut unwritten, &following, failed, false), []);
-        assert_eq!(unwritten.take_following().len(), FOLLOWING_MAX);
-        assert_eq!(unwritten.take_following().len(), 0);
+        assert_eq!(unwritten.take_follow_ups().len(), FOLLOW_UPS_MAX);
+        assert_eq!(unwritten.take_follow_ups().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_refused_for_good_or_was_asked_for_is_nobodys_to_keep() {
-        let mut unwritten = Unwritten::default();
-        let gone = |_: &Order| Err(Refusal::NotFound("webhook"));
+        let mut unwritten = RetryBuffer::default();
+        let gone = |_: &WriteRequest| Err(Rejection::NotFound("webhook"));
         assert_eq!(keep(&mut unwritten, &[release()], gone, true), []);
-        assert_eq!(unwritten.take_following().len(), 0);
+        assert_eq!(unwritten.take_follow_ups().len(), 0);
         // The end of a delivery is found in the index again.
         let delivery = DeliveryId::from_u128(7);
-        let expire = Order::internal(Command::Expire { event: EventId::MIN, delivery });
+        let expire = WriteRequest::internal(Command::Expire { event: EventId::MIN, delivery });
         assert_eq!(keep(&mut unwritten, &[expire], full, true), [delivery]);
     }
 }

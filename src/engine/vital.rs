@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Held by a vital part for as long as it runs.
-pub struct Vital {
+pub struct CriticalTask {
     part: &'static str,
     crashed: Arc<Notify>,
 }
 
-impl Vital {
-    pub fn new(part: &'static str, crashed: &Arc<Notify>) -> Vital {
-        Vital { part, crashed: crashed.clone() }
+impl CriticalTask {
+    pub fn new(part: &'static str, crashed: &Arc<Notify>) -> CriticalTask {
+        CriticalTask { part, crashed: crashed.clone() }
     }
 
     /// Runs a part as a task.
@@ -28,7 +28,7 @@ impl Vital {
     }
 }
 
-impl Drop for Vital {
+impl Drop for CriticalTask {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(part = self.part, "panicked: the daemon ends, because it would do nothing without it");
@@ -44,8 +44,8 @@ mod tests {
     #[tokio::test]
     async fn only_who_panics_is_told_of() {
         let crashed = Arc::new(Notify::new());
-        Vital::new("ends", &crashed).spawn(async {}).await.unwrap();
-        let stopped = Vital::new("is stopped", &crashed).spawn(std::future::pending());
+        CriticalTask::new("ends", &crashed).spawn(async {}).await.unwrap();
+        let stopped = CriticalTask::new("is stopped", &crashed).spawn(std::future::pending());
         stopped.abort();
         assert!(stopped.await.unwrap_err().is_cancelled());
         let told = tokio::select! {
@@ -54,7 +54,7 @@ mod tests {
             () = std::future::ready(()) => false,
         };
         assert!(!told);
-        let panicked = Vital::new("panics", &crashed).spawn(async { panic!("as it should, for the test") });
+        let panicked = CriticalTask::new("panics", &crashed).spawn(async { panic!("as it should, for the test") });
         crashed.notified().await;
         assert!(panicked.await.unwrap_err().is_panic());
     }

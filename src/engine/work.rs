@@ -2,18 +2,18 @@
 
 /// How reads and other synchronous steps are driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Work {
+pub enum BlockingPool {
     #[default]
     Threads,
     Inline,
 }
 
-impl Work {
+impl BlockingPool {
     /// Runs `step` and gives what it gave. None: it panicked.
     pub async fn run<T: Send + 'static>(self, step: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         match self {
-            Work::Threads => tokio::task::spawn_blocking(step).await.ok(),
-            Work::Inline => Some(step()),
+            BlockingPool::Threads => tokio::task::spawn_blocking(step).await.ok(),
+            BlockingPool::Inline => Some(step()),
         }
     }
 }

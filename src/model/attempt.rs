@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::headers::Headers;
 use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 use super::time::Time;
-use super::webhook::{ContentType, FieldSet, Method};
+use super::webhook::{ContentType, FieldSet, WebhookMethod};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -21,7 +21,7 @@ pub struct Attempt {
     pub retry_of: Option<AttemptId>,
     pub trigger: Trigger,
     pub url: String,
-    pub method: Method,
+    pub method: WebhookMethod,
     /// How the body was made, to show it again.
     pub field_set: FieldSet,
     pub content_type: ContentType,
@@ -30,7 +30,7 @@ pub struct Attempt {
     pub started_at: Time,
     pub finished_at: Time,
     pub success: bool,
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     pub status_code: Option<u16>,
     /// In words: the status's reason phrase, or a fixed phrase for the outcome.
     pub error: Option<String>,
@@ -72,7 +72,7 @@ pub enum Trigger {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     Success,
     HttpStatus,
     Timeout,
@@ -87,51 +87,51 @@ pub enum Outcome {
     Expired,
 }
 
-impl Outcome {
-    pub const ALL: [Outcome; 11] = [
-        Outcome::Success,
-        Outcome::HttpStatus,
-        Outcome::Timeout,
-        Outcome::ConnectTimeout,
-        Outcome::ConnectRefused,
-        Outcome::ConnectReset,
-        Outcome::DnsError,
-        Outcome::TlsError,
-        Outcome::BlockedAddress,
-        Outcome::RequestError,
-        Outcome::Expired,
+impl AttemptOutcome {
+    pub const ALL: [AttemptOutcome; 11] = [
+        AttemptOutcome::Success,
+        AttemptOutcome::HttpStatus,
+        AttemptOutcome::Timeout,
+        AttemptOutcome::ConnectTimeout,
+        AttemptOutcome::ConnectRefused,
+        AttemptOutcome::ConnectReset,
+        AttemptOutcome::DnsError,
+        AttemptOutcome::TlsError,
+        AttemptOutcome::BlockedAddress,
+        AttemptOutcome::RequestError,
+        AttemptOutcome::Expired,
     ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
-            Outcome::Success => "success",
-            Outcome::HttpStatus => "http_status",
-            Outcome::Timeout => "timeout",
-            Outcome::ConnectTimeout => "connect_timeout",
-            Outcome::ConnectRefused => "connect_refused",
-            Outcome::ConnectReset => "connect_reset",
-            Outcome::DnsError => "dns_error",
-            Outcome::TlsError => "tls_error",
-            Outcome::BlockedAddress => "blocked_address",
-            Outcome::RequestError => "request_error",
-            Outcome::Expired => "expired",
+            AttemptOutcome::Success => "success",
+            AttemptOutcome::HttpStatus => "http_status",
+            AttemptOutcome::Timeout => "timeout",
+            AttemptOutcome::ConnectTimeout => "connect_timeout",
+            AttemptOutcome::ConnectRefused => "connect_refused",
+            AttemptOutcome::ConnectReset => "connect_reset",
+            AttemptOutcome::DnsError => "dns_error",
+            AttemptOutcome::TlsError => "tls_error",
+            AttemptOutcome::BlockedAddress => "blocked_address",
+            AttemptOutcome::RequestError => "request_error",
+            AttemptOutcome::Expired => "expired",
         }
     }
 
     /// The fixed phrase that `error` begins with where there is no status code to name.
     pub const fn phrase(self) -> &'static str {
         match self {
-            Outcome::Success => "",
-            Outcome::HttpStatus => "Unexpected status",
-            Outcome::Timeout => "Request timeout",
-            Outcome::ConnectTimeout => "Connection timeout",
-            Outcome::ConnectRefused => "Connection refused",
-            Outcome::ConnectReset => "Connection reset",
-            Outcome::DnsError => "Host name could not be resolved",
-            Outcome::TlsError => "TLS handshake failed",
-            Outcome::BlockedAddress => "Address not allowed",
-            Outcome::RequestError => "Invalid response",
-            Outcome::Expired => "Expired before it was delivered",
+            AttemptOutcome::Success => "",
+            AttemptOutcome::HttpStatus => "Unexpected status",
+            AttemptOutcome::Timeout => "Request timeout",
+            AttemptOutcome::ConnectTimeout => "Connection timeout",
+            AttemptOutcome::ConnectRefused => "Connection refused",
+            AttemptOutcome::ConnectReset => "Connection reset",
+            AttemptOutcome::DnsError => "Host name could not be resolved",
+            AttemptOutcome::TlsError => "TLS handshake failed",
+            AttemptOutcome::BlockedAddress => "Address not allowed",
+            AttemptOutcome::RequestError => "Invalid response",
+            AttemptOutcome::Expired => "Expired before it was delivered",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Outcome;
+use super::attempt::AttemptOutcome;
 use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 use super::time::Time;
 
@@ -31,7 +31,7 @@ pub struct Delivery {
     pub ordering_key: Option<String>,
     pub last_attempt_id: Option<AttemptId>,
     pub last_status_code: Option<u16>,
-    pub last_outcome: Option<Outcome>,
+    pub last_outcome: Option<AttemptOutcome>,
     pub last_error: Option<String>,
     pub last_response_time_ms: Option<u32>,
     /// The next attempt was asked for by hand.

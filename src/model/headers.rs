@@ -83,8 +83,8 @@ impl Serialize for Headers {
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
+        struct HeaderPairs;
+        impl<'de> Visitor<'de> for HeaderPairs {
             type Value = Headers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Headers {
                 Ok(headers)
             }
         }
-        deserializer.deserialize_seq(Pairs)
+        deserializer.deserialize_seq(HeaderPairs)
     }
 }
 

@@ -13,7 +13,7 @@ pub mod time;
 pub mod webhook;
 
 pub use app::App;
-pub use attempt::{Attempt, Outcome, Timings, Trigger};
+pub use attempt::{Attempt, AttemptOutcome, Timings, Trigger};
 pub use delivery::{Delivery, DeliveryStatus};
 pub use event::Event;
 pub use headers::Headers;

@@ -17,11 +17,11 @@ pub struct Webhook {
     pub name: String,
     pub description: Option<String>,
     pub url: String,
-    pub method: Method,
+    pub method: WebhookMethod,
     pub content_type: ContentType,
     pub field_set: FieldSet,
     pub include_html: bool,
-    pub auth: Option<Auth>,
+    pub auth: Option<WebhookAuth>,
     pub headers: BTreeMap<String, String>,
     /// Exact types or patterns; empty: all but `postrider.*`.
     pub event_types: Vec<String>,
@@ -29,12 +29,12 @@ pub struct Webhook {
     pub channels: Vec<String>,
     /// The declarative match on `data`, as the JSON text it was given in.
     pub filter: Option<String>,
-    pub status: Status,
+    pub status: WebhookStatus,
     pub disabled_reason: Option<DisabledReason>,
     pub encrypted: bool,
     /// The schemes that sign; empty: none.
-    pub signature: Vec<Scheme>,
-    pub tls: Option<Tls>,
+    pub signature: Vec<SignatureScheme>,
+    pub tls: Option<WebhookTls>,
     pub handshake: bool,
     pub success_rule: SuccessRule,
     /// Seconds from the start of one attempt to the next; its length is the number of retries.
@@ -42,11 +42,11 @@ pub struct Webhook {
     pub timeout_ms: u32,
     pub max_in_flight: u32,
     pub rate_limit_per_s: Option<f64>,
-    pub ordered: Ordered,
+    pub ordered: DeliveryOrder,
     /// Disabled this long after the first failure since the last success; 0: never.
     pub disable_after_s: u64,
     /// The live signing secrets, newest first; the first is the current one.
-    pub secrets: Vec<Secret>,
+    pub secrets: Vec<SigningSecret>,
     pub created_at: Time,
     pub updated_at: Time,
     /// Rises with every change: a change that was made from an older reading is refused.
@@ -58,7 +58,7 @@ pub struct Webhook {
 
 impl Webhook {
     /// The secrets that still sign at `now`, newest first.
-    pub fn live_secrets(&self, now: Time) -> impl Iterator<Item = &Secret> {
+    pub fn live_secrets(&self, now: Time) -> impl Iterator<Item = &SigningSecret> {
         self.secrets.iter().filter(move |s| s.expires_at.is_none_or(|end| now < end))
     }
 }
@@ -76,14 +76,14 @@ impl fmt::Debug for Webhook {
 
 /// A signing secret as shown (`whsec_…`), and until when it signs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secret {
+pub struct SigningSecret {
     pub text: String,
     pub created_at: Time,
     /// None: the current secret.
     pub expires_at: Option<Time>,
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
@@ -91,7 +91,7 @@ impl fmt::Debug for Secret {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Method {
+pub enum WebhookMethod {
     Get,
     Put,
     Post,
@@ -121,25 +121,25 @@ pub enum FieldSet {
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum Auth {
+pub enum WebhookAuth {
     Basic { username: String, password: String },
     Bearer { token: String },
     Header { name: String, value: String },
 }
 
-impl fmt::Debug for Auth {
+impl fmt::Debug for WebhookAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Auth::Basic { .. } => "Basic(…)",
-            Auth::Bearer { .. } => "Bearer(…)",
-            Auth::Header { .. } => "Header(…)",
+            WebhookAuth::Basic { .. } => "Basic(…)",
+            WebhookAuth::Bearer { .. } => "Bearer(…)",
+            WebhookAuth::Header { .. } => "Header(…)",
         })
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum WebhookStatus {
     Enabled,
     Paused,
     Disabled,
@@ -156,7 +156,7 @@ pub enum DisabledReason {
 /// A signature scheme: Standard Webhooks HMAC, Standard Webhooks Ed25519, or a vendor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scheme {
+pub enum SignatureScheme {
     Standard,
     Ed25519,
     Dfns,
@@ -166,7 +166,7 @@ pub enum Scheme {
 /// PEM texts: a pinned CA, and a client certificate with its key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct WebhookTls {
     #[serde(default)]
     pub ca_pem: Option<String>,
     #[serde(default)]
@@ -175,7 +175,7 @@ pub struct Tls {
     pub client_key_pem: Option<String>,
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for WebhookTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls(…)")
     }
@@ -193,7 +193,7 @@ pub enum SuccessRule {
 /// Whether deliveries go strictly one after another, and within what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Ordered {
+pub enum DeliveryOrder {
     No,
     Webhook,
     Key,
@@ -215,7 +215,7 @@ pub struct WebhookState {
     #[serde(rename = "s", default)]
     pub last_success_at: Option<Time>,
     #[serde(rename = "k", default)]
-    pub circuit: Circuit,
+    pub circuit: CircuitState,
     /// While the circuit is open: when its next probe may go.
     #[serde(rename = "h", default)]
     pub hold_until: Option<Time>,
@@ -239,7 +239,7 @@ impl WebhookState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Circuit {
+pub enum CircuitState {
     #[default]
     Closed,
     Open,

@@ -17,13 +17,13 @@ use serde_json::value::RawValue;
 use url::form_urlencoded::byte_serialize;
 
 use super::{dfns_id, js_json, jwe, signing};
-use crate::model::webhook::{ContentType, FieldSet, Method};
+use crate::model::webhook::{ContentType, FieldSet, WebhookMethod};
 use crate::model::{AttemptId, Event, Time};
 
 /// What the webhook, or an attempt's snapshot of it, says of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    pub method: Method,
+pub struct BodyShape {
+    pub method: WebhookMethod,
     pub content_type: ContentType,
     pub field_set: FieldSet,
     pub include_html: bool,
@@ -31,7 +31,7 @@ pub struct Shape {
 
 /// What the body tells.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct BodyInput<'a> {
     pub event: &'a Event,
     /// As received; empty once it was erased, which reads as `null`.
     pub data: &'a [u8],
@@ -46,7 +46,7 @@ pub struct Facts<'a> {
 
 /// What goes out: a body with its type, or pairs for the query string and an empty body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
+pub struct RenderedBody {
     pub body: Vec<u8>,
     /// None: there is no body, not even an empty one.
     pub content_type: Option<&'static str>,
@@ -60,10 +60,10 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const ENVELOPE_BYTES: usize = 192;
 
 /// The body of one attempt.
-pub fn render(shape: Shape, facts: &Facts) -> Rendered {
-    let in_query = matches!(shape.method, Method::Get | Method::Delete);
+pub fn render(shape: BodyShape, facts: &BodyInput) -> RenderedBody {
+    let in_query = matches!(shape.method, WebhookMethod::Get | WebhookMethod::Delete);
     let form = in_query || shape.content_type == ContentType::Form;
-    let mut fields = Fields::new(form, facts.data.len() + ENVELOPE_BYTES);
+    let mut fields = BodyFields::new(form, facts.data.len() + ENVELOPE_BYTES);
     match shape.field_set {
         FieldSet::Raw if !form => fields.out.extend_from_slice(facts.data_or_null()),
         FieldSet::Raw => fields.spread(facts, |_| true),
@@ -78,23 +78,23 @@ pub fn render(shape: Shape, facts: &Facts) -> Rendered {
     if in_query {
         // What byte_serialize writes is ASCII.
         let query = String::from_utf8(body).unwrap_or_default();
-        return Rendered { body: Vec::new(), content_type: None, query: Some(query) };
+        return RenderedBody { body: Vec::new(), content_type: None, query: Some(query) };
     }
-    Rendered { body, content_type: Some(if form { FORM } else { JSON }), query: None }
+    RenderedBody { body, content_type: Some(if form { FORM } else { JSON }), query: None }
 }
 
-impl Rendered {
+impl RenderedBody {
     /// The same, encrypted (api.md section 8): the body becomes a JWE; the query string, which is all that `get` and
     /// `delete` send, one pair `jwe=…` of the pairs, so that a webhook set to `encrypted` sends nothing in the clear.
-    pub fn sealed(self, secret: &signing::SecretKey, nonce: [u8; 12]) -> Rendered {
+    pub fn sealed(self, secret: &signing::SecretKey, nonce: [u8; 12]) -> RenderedBody {
         match self.query {
             Some(query) => {
                 let text = jwe::seal(secret, nonce, query.as_bytes());
-                Rendered { body: Vec::new(), content_type: None, query: Some(format!("jwe={text}")) }
+                RenderedBody { body: Vec::new(), content_type: None, query: Some(format!("jwe={text}")) }
             }
             None => {
                 let text = jwe::seal(secret, nonce, &self.body);
-                Rendered { body: text.into_bytes(), content_type: Some(jwe::CONTENT_TYPE), query: None }
+                RenderedBody { body: text.into_bytes(), content_type: Some(jwe::CONTENT_TYPE), query: None }
             }
         }
     }
@@ -113,40 +113,40 @@ pub fn fits(field_set: FieldSet, data: &[u8]) -> Result<(), String> {
     }
 }
 
-impl<'a> Facts<'a> {
+impl<'a> BodyInput<'a> {
     fn data_or_null(&self) -> &'a [u8] {
         if self.data.is_empty() { b"null" } else { self.data }
     }
 
     /// The top-level members of `data` in their order; none where it is not an object.
-    fn members(&self) -> Option<Vec<Member<'a>>> {
-        struct Members<'a>(Vec<Member<'a>>);
-        impl<'de> serde::Deserialize<'de> for Members<'de> {
+    fn members(&self) -> Option<Vec<DataMember<'a>>> {
+        struct DataMembers<'a>(Vec<DataMember<'a>>);
+        impl<'de> serde::Deserialize<'de> for DataMembers<'de> {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 struct Visitor;
                 impl<'de> serde::de::Visitor<'de> for Visitor {
-                    type Value = Members<'de>;
+                    type Value = DataMembers<'de>;
                     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         f.write_str("an object")
                     }
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                         let mut members = Vec::new();
                         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                            members.push(Member { name: name.get(), value: value.get() });
+                            members.push(DataMember { name: name.get(), value: value.get() });
                         }
-                        Ok(Members(members))
+                        Ok(DataMembers(members))
                     }
                 }
                 from.deserialize_map(Visitor)
             }
         }
-        serde_json::from_slice::<Members>(self.data).ok().map(|members| members.0)
+        serde_json::from_slice::<DataMembers>(self.data).ok().map(|members| members.0)
     }
 }
 
 /// One member of `data`, both halves as JSON text.
 #[derive(Clone, Copy)]
-struct Member<'a> {
+struct DataMember<'a> {
     name: &'a str,
     value: &'a str,
 }
@@ -158,7 +158,7 @@ fn unquoted(json: &str) -> Option<Cow<'_, str>> {
 }
 
 /// `{"id","type","timestamp","data"}`.
-fn standard(fields: &mut Fields, facts: &Facts) {
+fn standard(fields: &mut BodyFields, facts: &BodyInput) {
     fields.shown("id", facts.event.id);
     fields.text("type", &facts.event.event_type);
     fields.shown("timestamp", facts.event.occurred_at);
@@ -167,8 +167,8 @@ fn standard(fields: &mut Fields, facts: &Facts) {
 
 /// Everlytic's older shape: `{"event":{"event_id","event_date","event_type", …members of data}}`. The member `html` is
 /// left out unless the webhook wants it and the event is of type `sent`.
-fn legacy(fields: &mut Fields, facts: &Facts, include_html: bool) {
-    let mut inner = Fields::new(false, facts.data.len() + ENVELOPE_BYTES);
+fn legacy(fields: &mut BodyFields, facts: &BodyInput, include_html: bool) {
+    let mut inner = BodyFields::new(false, facts.data.len() + ENVELOPE_BYTES);
     inner.shown("event_id", facts.event.id);
     inner.shown("event_date", facts.event.occurred_at);
     inner.text("event_type", &facts.event.event_type);
@@ -183,7 +183,7 @@ fn legacy(fields: &mut Fields, facts: &Facts, include_html: bool) {
 
 /// Dfns's webhook event, as it stood when it was sent: its outcome is not known yet, so `status` and `error` are absent.
 /// `data` is written as ECMAScript writes it, since the vendor's receivers check the signature over a re-serialised body.
-fn dfns(fields: &mut Fields, facts: &Facts) {
+fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
     fields.text("id", &dfns_id::event(facts.attempt_id));
     fields.text("kind", &facts.event.event_type);
     fields.shown("date", facts.event.occurred_at);
@@ -204,7 +204,7 @@ fn dfns(fields: &mut Fields, facts: &Facts) {
 
 /// sent.dm's envelope `{field, sub_type?, timestamp, payload}`: `message.delivered` is of the field `message` and the
 /// sub-type `message.delivered`; a type without a dot is a field without a sub-type. `payload` is `data` as received.
-fn sent(fields: &mut Fields, facts: &Facts) {
+fn sent(fields: &mut BodyFields, facts: &BodyInput) {
     let kind = facts.event.event_type.as_str();
     match kind.split_once('.') {
         Some((field, _)) => {
@@ -219,7 +219,7 @@ fn sent(fields: &mut Fields, facts: &Facts) {
 
 /// Instantly's flat object: `{timestamp, event_type, workspace, lead_email?, …members of data}`. The workspace is the
 /// organization, the lead's address is the event's subject; without a subject, `data` may bring its own `lead_email`.
-fn flat(fields: &mut Fields, facts: &Facts) {
+fn flat(fields: &mut BodyFields, facts: &BodyInput) {
     fields.shown("timestamp", facts.event.occurred_at);
     fields.text("event_type", &facts.event.event_type);
     fields.shown("workspace", facts.event.org_id);
@@ -243,15 +243,15 @@ pub fn offset_time(time: Time) -> String {
 }
 
 /// Named values on their way out, as a JSON object or as form pairs.
-struct Fields {
+struct BodyFields {
     out: Vec<u8>,
     form: bool,
     none_yet: bool,
 }
 
-impl Fields {
-    fn new(form: bool, capacity: usize) -> Fields {
-        Fields { out: Vec::with_capacity(capacity), form, none_yet: true }
+impl BodyFields {
+    fn new(form: bool, capacity: usize) -> BodyFields {
+        BodyFields { out: Vec::with_capacity(capacity), form, none_yet: true }
     }
 
     /// The name of the next value, one of ours.
@@ -317,7 +317,7 @@ impl Fields {
     }
 
     /// The members of `data` that `wanted` says yes to; one member `data` where it is no object.
-    fn spread(&mut self, facts: &Facts, wanted: impl Fn(&str) -> bool) {
+    fn spread(&mut self, facts: &BodyInput, wanted: impl Fn(&str) -> bool) {
         let Some(members) = facts.members() else {
             self.json("data", facts.data_or_null());
             return;

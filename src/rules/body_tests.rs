@@ -33,8 +33,8 @@ fn event(event_type: &str, subject: Option<&str>) -> Event {
     }
 }
 
-fn facts<'a>(event: &'a Event, data: &'a [u8]) -> Facts<'a> {
-    Facts {
+fn facts<'a>(event: &'a Event, data: &'a [u8]) -> BodyInput<'a> {
+    BodyInput {
         event,
         data,
         attempt_id: "019cbd76-1bd6-783d-8e01-b41575aafd08".parse().unwrap(),
@@ -44,12 +44,12 @@ fn facts<'a>(event: &'a Event, data: &'a [u8]) -> Facts<'a> {
     }
 }
 
-fn shape(method: Method, content_type: ContentType, field_set: FieldSet) -> Shape {
-    Shape { method, content_type, field_set, include_html: false }
+fn shape(method: WebhookMethod, content_type: ContentType, field_set: FieldSet) -> BodyShape {
+    BodyShape { method, content_type, field_set, include_html: false }
 }
 
 fn as_json(field_set: FieldSet, event: &Event, data: &[u8]) -> String {
-    let rendered = render(shape(Method::Post, ContentType::Json, field_set), &facts(event, data));
+    let rendered = render(shape(WebhookMethod::Post, ContentType::Json, field_set), &facts(event, data));
     assert_eq!((rendered.content_type, rendered.query), (Some("application/json"), None));
     String::from_utf8(rendered.body).unwrap()
 }
@@ -59,7 +59,7 @@ fn pairs(encoded: &[u8]) -> Vec<(String, String)> {
 }
 
 fn as_form(field_set: FieldSet, event: &Event, data: &[u8]) -> Vec<(String, String)> {
-    let rendered = render(shape(Method::Put, ContentType::Form, field_set), &facts(event, data));
+    let rendered = render(shape(WebhookMethod::Put, ContentType::Form, field_set), &facts(event, data));
     assert_eq!((rendered.content_type, rendered.query), (Some("application/x-www-form-urlencoded"), None));
     pairs(&rendered.body)
 }
@@ -111,7 +111,7 @@ fn html_stays_only_where_it_is_wanted_and_only_of_sent_events() {
     let data = br#"{"html":"<p>","to":"x","sub":{"html":1}}"#;
     for (include_html, event_type, kept) in [(true, "sent", true), (true, "open", false), (false, "sent", false)] {
         let event = event(event_type, None);
-        let shape = Shape { include_html, ..shape(Method::Post, ContentType::Json, FieldSet::Legacy) };
+        let shape = BodyShape { include_html, ..shape(WebhookMethod::Post, ContentType::Json, FieldSet::Legacy) };
         let body = render(shape, &facts(&event, data)).body;
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["event"].get("html").is_some(), kept, "{include_html} {event_type}");
@@ -145,8 +145,8 @@ fn flat_puts_the_members_beside_its_own() {
 #[test]
 fn a_first_attempt_at_dfns_repeats_nothing() {
     let event = event("a", None);
-    let first = Facts { number: 1, retry_of: None, ..facts(&event, b"{}") };
-    let body = render(shape(Method::Post, ContentType::Json, FieldSet::Dfns), &first).body;
+    let first = BodyInput { number: 1, retry_of: None, ..facts(&event, b"{}") };
+    let body = render(shape(WebhookMethod::Post, ContentType::Json, FieldSet::Dfns), &first).body;
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((&body["deliveryAttempt"], body.get("retryOf")), (&json!(1), None));
 }
@@ -181,8 +181,8 @@ fn a_form_has_strings_as_they_are_and_the_rest_as_json() {
 fn get_and_delete_have_the_pairs_in_the_query_and_no_body() {
     let event = event("sent", Some("a@x"));
     for field_set in SETS {
-        let form = render(shape(Method::Post, ContentType::Form, field_set), &facts(&event, OBJECT));
-        for method in [Method::Get, Method::Delete] {
+        let form = render(shape(WebhookMethod::Post, ContentType::Form, field_set), &facts(&event, OBJECT));
+        for method in [WebhookMethod::Get, WebhookMethod::Delete] {
             for content_type in [ContentType::Json, ContentType::Form] {
                 let rendered = render(shape(method, content_type, field_set), &facts(&event, OBJECT));
                 assert_eq!((rendered.body.len(), rendered.content_type), (0, None));
@@ -213,11 +213,11 @@ fn an_encrypted_webhook_sends_nothing_in_the_clear() {
     let event = event("a", None);
     let secret = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     for field_set in SETS {
-        let plain = render(shape(Method::Post, ContentType::Json, field_set), &facts(&event, OBJECT));
+        let plain = render(shape(WebhookMethod::Post, ContentType::Json, field_set), &facts(&event, OBJECT));
         let sealed = plain.clone().sealed(&secret, [7; 12]);
         assert_eq!(sealed.content_type, Some("application/jose"));
         assert_eq!(jwe::open(&secret, std::str::from_utf8(&sealed.body).unwrap()), Some(plain.body));
-        let plain = render(shape(Method::Get, ContentType::Json, field_set), &facts(&event, OBJECT));
+        let plain = render(shape(WebhookMethod::Get, ContentType::Json, field_set), &facts(&event, OBJECT));
         let sealed = plain.clone().sealed(&secret, [7; 12]);
         assert_eq!((sealed.body.len(), sealed.content_type), (0, None));
         let pairs = pairs(sealed.query.unwrap().as_bytes());
@@ -276,9 +276,9 @@ proptest! {
     fn no_data_makes_rendering_panic(data in any::<Vec<u8>>(), subject: String, kind: String) {
         let event = event(&kind, Some(&subject));
         for field_set in SETS {
-            for (method, content_type) in [(Method::Post, ContentType::Json), (Method::Get, ContentType::Form)] {
+            for (method, content_type) in [(WebhookMethod::Post, ContentType::Json), (WebhookMethod::Get, ContentType::Form)] {
                 let rendered = render(shape(method, content_type, field_set), &facts(&event, &data));
-                prop_assert_eq!(rendered.query.is_some(), method == Method::Get);
+                prop_assert_eq!(rendered.query.is_some(), method == WebhookMethod::Get);
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
-use crate::model::webhook::{Circuit, DisabledReason, WebhookState};
+use crate::model::webhook::{CircuitState, DisabledReason, WebhookState};
 
 /// Consecutive failed attempts that open the circuit.
 pub const FAILURES_TO_OPEN: u32 = 10;
@@ -15,7 +15,7 @@ const PROBE_WAIT_MS_MAX: i64 = 60 * SECOND_MS;
 
 /// One finished attempt, as far as the webhook is concerned.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub struct AttemptSummary {
     pub started_at: Time,
     pub finished_at: Time,
     pub success: bool,
@@ -27,7 +27,7 @@ pub struct Seen {
 
 /// A change of state that people are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum CircuitChange {
     /// The circuit opened.
     Failing,
     /// Half of `disable_after_s` has passed without a success.
@@ -37,18 +37,18 @@ pub enum Change {
 }
 
 /// The webhook's state after an attempt, and what changed.
-pub fn after(state: WebhookState, disable_after_s: u64, seen: Seen) -> (WebhookState, Vec<Change>) {
+pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) -> (WebhookState, Vec<CircuitChange>) {
     let mut next = WebhookState {
         sequence: state.sequence + 1,
         last_attempt_at: state.last_attempt_at.max(Some(seen.started_at)),
         ..state
     };
     if seen.success {
-        let changes = if state.circuit == Circuit::Closed { vec![] } else { vec![Change::Recovered] };
+        let changes = if state.circuit == CircuitState::Closed { vec![] } else { vec![CircuitChange::Recovered] };
         next.consecutive_failures = 0;
         next.failing_since = None;
         next.last_success_at = state.last_success_at.max(Some(seen.started_at));
-        next.circuit = Circuit::Closed;
+        next.circuit = CircuitState::Closed;
         next.hold_until = None;
         next.failed_probes = 0;
         next.warned = false;
@@ -58,12 +58,12 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: Seen) -> (WebhookS
     let since = *next.failing_since.get_or_insert(seen.started_at);
     next.consecutive_failures = state.consecutive_failures.saturating_add(1);
     let was_probe = state.hold_until.is_none_or(|until| seen.started_at >= until);
-    if state.circuit == Circuit::Closed && next.consecutive_failures >= FAILURES_TO_OPEN {
-        changes.push(Change::Failing);
-        next.circuit = Circuit::Open;
+    if state.circuit == CircuitState::Closed && next.consecutive_failures >= FAILURES_TO_OPEN {
+        changes.push(CircuitChange::Failing);
+        next.circuit = CircuitState::Open;
         next.failed_probes = 0;
         next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(0)));
-    } else if state.circuit != Circuit::Closed && was_probe {
+    } else if state.circuit != CircuitState::Closed && was_probe {
         next.failed_probes = state.failed_probes.saturating_add(1);
         next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(next.failed_probes)));
     }
@@ -71,12 +71,12 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: Seen) -> (WebhookS
     let limit_ms = (disable_after_s as i64).saturating_mul(SECOND_MS);
     let failing_ms = seen.finished_at.since(since);
     if seen.gone {
-        changes.push(Change::Disabled(DisabledReason::Gone));
+        changes.push(CircuitChange::Disabled(DisabledReason::Gone));
     } else if limit_ms > 0 && failing_ms >= limit_ms {
-        changes.push(Change::Disabled(DisabledReason::Failures));
+        changes.push(CircuitChange::Disabled(DisabledReason::Failures));
     } else if limit_ms > 0 && failing_ms >= limit_ms / 2 && !state.warned {
         next.warned = true;
-        changes.push(Change::Warning);
+        changes.push(CircuitChange::Warning);
     }
     (next, changes)
 }
@@ -87,7 +87,7 @@ pub fn reset(state: WebhookState) -> WebhookState {
         sequence: state.sequence + 1,
         consecutive_failures: 0,
         failing_since: None,
-        circuit: Circuit::Closed,
+        circuit: CircuitState::Closed,
         hold_until: None,
         warned: false,
         failed_probes: 0,
@@ -98,8 +98,8 @@ pub fn reset(state: WebhookState) -> WebhookState {
 
 /// The state as people see it at `now`: an open circuit whose wait is over lets one probe through, and is half open.
 pub fn shown(state: WebhookState, now: Time) -> WebhookState {
-    let probes = state.circuit == Circuit::Open && state.held_until().is_none_or(|until| until <= now);
-    WebhookState { circuit: if probes { Circuit::HalfOpen } else { state.circuit }, ..state }
+    let probes = state.circuit == CircuitState::Open && state.held_until().is_none_or(|until| until <= now);
+    WebhookState { circuit: if probes { CircuitState::HalfOpen } else { state.circuit }, ..state }
 }
 
 fn probe_wait_ms(failed_probes: u32) -> i64 {
@@ -110,11 +110,17 @@ fn probe_wait_ms(failed_probes: u32) -> i64 {
 mod tests {
     use super::*;
 
-    fn fail(at: i64) -> Seen {
-        Seen { started_at: Time(at), finished_at: Time(at + 10), success: false, gone: false, hold_until: None }
+    fn fail(at: i64) -> AttemptSummary {
+        AttemptSummary {
+            started_at: Time(at),
+            finished_at: Time(at + 10),
+            success: false,
+            gone: false,
+            hold_until: None,
+        }
     }
 
-    fn run(count: u32, disable_after_s: u64, step_ms: i64) -> (WebhookState, Vec<Change>) {
+    fn run(count: u32, disable_after_s: u64, step_ms: i64) -> (WebhookState, Vec<CircuitChange>) {
         let mut all = Vec::new();
         let mut state = WebhookState::default();
         for n in 0..i64::from(count) {
@@ -127,19 +133,19 @@ mod tests {
 
     #[test]
     fn ten_failures_in_a_row_open_the_circuit_once() {
-        assert_eq!(run(9, 0, 1_000).0.circuit, Circuit::Closed);
+        assert_eq!(run(9, 0, 1_000).0.circuit, CircuitState::Closed);
         let (state, changes) = run(15, 0, 1_000);
-        assert_eq!(state.circuit, Circuit::Open);
-        assert_eq!(changes, [Change::Failing]);
+        assert_eq!(state.circuit, CircuitState::Open);
+        assert_eq!(changes, [CircuitChange::Failing]);
         assert_eq!(state.hold_until, Some(Time(14_010)));
     }
 
     #[test]
     fn the_first_success_closes_it() {
         let (open, _) = run(12, 0, 1_000);
-        let (closed, changes) = after(open, 0, Seen { success: true, ..fail(99_000) });
-        assert_eq!((closed.circuit, closed.hold_until, closed.consecutive_failures), (Circuit::Closed, None, 0));
-        assert_eq!(changes, [Change::Recovered]);
+        let (closed, changes) = after(open, 0, AttemptSummary { success: true, ..fail(99_000) });
+        assert_eq!((closed.circuit, closed.hold_until, closed.consecutive_failures), (CircuitState::Closed, None, 0));
+        assert_eq!(changes, [CircuitChange::Recovered]);
     }
 
     #[test]
@@ -152,21 +158,22 @@ mod tests {
     #[test]
     fn it_warns_at_half_and_gives_up_at_the_end() {
         let (_, changes) = run(3, 2, 1_000);
-        assert_eq!(changes, [Change::Warning, Change::Disabled(DisabledReason::Failures)]);
+        assert_eq!(changes, [CircuitChange::Warning, CircuitChange::Disabled(DisabledReason::Failures)]);
     }
 
     #[test]
     fn gone_disables_at_once() {
-        let (_, changes) = after(WebhookState::default(), 0, Seen { gone: true, ..fail(0) });
-        assert_eq!(changes, [Change::Disabled(DisabledReason::Gone)]);
+        let (_, changes) = after(WebhookState::default(), 0, AttemptSummary { gone: true, ..fail(0) });
+        assert_eq!(changes, [CircuitChange::Disabled(DisabledReason::Gone)]);
     }
 
     #[test]
     fn retry_after_holds_without_opening_the_circuit_and_no_success_ends_it() {
-        let (state, _) = after(WebhookState::default(), 0, Seen { hold_until: Some(Time(60_000)), ..fail(0) });
-        assert_eq!((state.circuit, state.held_until()), (Circuit::Closed, Some(Time(60_000))));
+        let (state, _) =
+            after(WebhookState::default(), 0, AttemptSummary { hold_until: Some(Time(60_000)), ..fail(0) });
+        assert_eq!((state.circuit, state.held_until()), (CircuitState::Closed, Some(Time(60_000))));
         // Out already when the other was told to wait.
-        let (state, _) = after(state, 0, Seen { success: true, ..fail(5) });
+        let (state, _) = after(state, 0, AttemptSummary { success: true, ..fail(5) });
         assert_eq!(state.held_until(), Some(Time(60_000)));
         assert_eq!(reset(state).held_until(), None);
     }
@@ -175,7 +182,7 @@ mod tests {
     fn what_was_out_when_the_circuit_opened_does_not_lengthen_the_wait() {
         let (open, _) = run(10, 0, 1_000);
         let until = open.hold_until.unwrap();
-        let (state, _) = after(open, 0, Seen { started_at: Time(8_000), ..fail(9_500) });
+        let (state, _) = after(open, 0, AttemptSummary { started_at: Time(8_000), ..fail(9_500) });
         assert_eq!(state.hold_until, Some(until));
         let (state, _) = after(state, 0, fail(until.0));
         assert_eq!(state.hold_until, Some(until.plus_ms(10 + probe_wait_ms(1))));
@@ -185,8 +192,8 @@ mod tests {
     fn it_is_half_open_from_when_a_probe_may_go() {
         let (open, _) = run(10, 0, 1_000);
         let until = open.hold_until.unwrap();
-        assert_eq!(shown(open, until.minus_ms(1)).circuit, Circuit::Open);
-        assert_eq!(shown(open, until).circuit, Circuit::HalfOpen);
-        assert_eq!(shown(WebhookState::default(), until).circuit, Circuit::Closed);
+        assert_eq!(shown(open, until.minus_ms(1)).circuit, CircuitState::Open);
+        assert_eq!(shown(open, until).circuit, CircuitState::HalfOpen);
+        assert_eq!(shown(WebhookState::default(), until).circuit, CircuitState::Closed);
     }
 }

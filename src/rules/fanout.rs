@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::webhook::{Status, Webhook};
+use crate::model::webhook::{Webhook, WebhookStatus};
 
 use super::filter::Filter;
 use super::patterns;
@@ -24,21 +24,21 @@ pub enum Decision {
 /// The webhooks of one app, made ready for asking: exact types are looked up, only patterns are walked.
 #[derive(Debug, Default)]
 pub struct Fanout {
-    members: Vec<Member>,
+    members: Vec<FanoutWebhook>,
     by_type: HashMap<String, Vec<u32>>,
     by_pattern: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Member {
+struct FanoutWebhook {
     webhook: Arc<Webhook>,
-    gate: Gate,
+    gate: CompiledFilter,
 }
 
 /// A webhook's filter, made ready. A stored filter has been parsed before it was stored; should one no longer parse,
 /// nothing passes.
 #[derive(Debug)]
-enum Gate {
+enum CompiledFilter {
     Open,
     Match(Box<Filter>),
     Shut,
@@ -60,7 +60,7 @@ impl Fanout {
                     }
                 }
             }
-            fanout.members.push(Member { webhook: webhook.clone(), gate: Gate::of(webhook) });
+            fanout.members.push(FanoutWebhook { webhook: webhook.clone(), gate: CompiledFilter::of(webhook) });
         }
         fanout
     }
@@ -82,10 +82,10 @@ impl Fanout {
 
 /// What becomes of such an event at `webhook`, for explaining it afterwards.
 pub fn decide(webhook: &Arc<Webhook>, event_type: &str, channels: &[String], data: &[u8]) -> Decision {
-    Member { webhook: webhook.clone(), gate: Gate::of(webhook) }.decide(event_type, channels, data)
+    FanoutWebhook { webhook: webhook.clone(), gate: CompiledFilter::of(webhook) }.decide(event_type, channels, data)
 }
 
-impl Member {
+impl FanoutWebhook {
     fn decide(&self, event_type: &str, channels: &[String], data: &[u8]) -> Decision {
         if !patterns::wants(&self.webhook.event_types, event_type) {
             Decision::Type
@@ -93,7 +93,7 @@ impl Member {
             Decision::Channel
         } else if !self.gate.passes(data) {
             Decision::Filter
-        } else if self.webhook.status == Status::Disabled {
+        } else if self.webhook.status == WebhookStatus::Disabled {
             Decision::Disabled
         } else {
             Decision::Wanted
@@ -101,20 +101,20 @@ impl Member {
     }
 }
 
-impl Gate {
-    fn of(webhook: &Webhook) -> Gate {
+impl CompiledFilter {
+    fn of(webhook: &Webhook) -> CompiledFilter {
         match webhook.filter.as_deref().map(|text| Filter::parse_text(text.as_bytes())) {
-            None => Gate::Open,
-            Some(Ok(filter)) => Gate::Match(Box::new(filter)),
-            Some(Err(_)) => Gate::Shut,
+            None => CompiledFilter::Open,
+            Some(Ok(filter)) => CompiledFilter::Match(Box::new(filter)),
+            Some(Err(_)) => CompiledFilter::Shut,
         }
     }
 
     fn passes(&self, data: &[u8]) -> bool {
         match self {
-            Gate::Open => true,
-            Gate::Match(filter) => filter.matches(data),
-            Gate::Shut => false,
+            CompiledFilter::Open => true,
+            CompiledFilter::Match(filter) => filter.matches(data),
+            CompiledFilter::Shut => false,
         }
     }
 }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use self::decimal::Decimal;
-use self::exact::Exact;
-use self::parse::Parser;
+use self::exact::ExactValue;
+use self::parse::FilterParser;
 use crate::rules::json::{self, walk};
 
 /// How deep the objects of a filter may nest; a single condition is 1 deep.
@@ -42,39 +42,39 @@ pub type Mistake = (String, String);
 pub struct Filter {
     /// The JSON it was read from, without white space.
     text: String,
-    root: Node,
-    leaves: Vec<Leaf>,
+    root: FilterNode,
+    leaves: Vec<FilterLeaf>,
     /// The numbers of the leaves, ordered by path: what shares the beginning of a path stands together.
     by_path: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
-enum Node {
-    All(Vec<Node>),
-    Any(Vec<Node>),
-    Not(Box<Node>),
+enum FilterNode {
+    All(Vec<FilterNode>),
+    Any(Vec<FilterNode>),
+    Not(Box<FilterNode>),
     /// A number in `Filter::leaves`.
     Leaf(usize),
 }
 
 #[derive(Debug, Clone)]
-struct Leaf {
-    path: Vec<Token>,
-    test: Test,
+struct FilterLeaf {
+    path: Vec<PathToken>,
+    test: LeafTest,
 }
 
 /// One step of a path: a member name, or an index where the data has an array.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Token {
+struct PathToken {
     text: String,
     index: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
-enum Test {
-    Eq(Exact),
-    Ne(Exact),
-    In(Vec<Exact>),
+enum LeafTest {
+    Eq(ExactValue),
+    Ne(ExactValue),
+    In(Vec<ExactValue>),
     Exists(bool),
     Prefix(String),
     /// The number's text on the right.
@@ -110,7 +110,7 @@ impl Comparison {
     }
 }
 
-impl Test {
+impl LeafTest {
     fn is_operator(name: &str) -> bool {
         matches!(name, "eq" | "ne" | "in" | "exists" | "prefix") || Comparison::named(name).is_some()
     }
@@ -118,18 +118,18 @@ impl Test {
     /// `at` is where the path led, `None` if it led nowhere.
     fn holds(&self, data: &[u8], at: Option<usize>) -> bool {
         let Some(at) = at else {
-            return matches!(self, Test::Ne(_) | Test::Exists(false));
+            return matches!(self, LeafTest::Ne(_) | LeafTest::Exists(false));
         };
         match self {
-            Test::Exists(wanted) => *wanted,
-            Test::Eq(value) => value.equals(data, at),
-            Test::Ne(value) => !value.equals(data, at),
-            Test::In(values) => values.iter().any(|value| value.equals(data, at)),
-            Test::Prefix(prefix) => walk::string(data, at).is_some_and(|raw| {
+            LeafTest::Exists(wanted) => *wanted,
+            LeafTest::Eq(value) => value.equals(data, at),
+            LeafTest::Ne(value) => !value.equals(data, at),
+            LeafTest::In(values) => values.iter().any(|value| value.equals(data, at)),
+            LeafTest::Prefix(prefix) => walk::string(data, at).is_some_and(|raw| {
                 let mut bytes = walk::Unescaped::new(raw);
                 prefix.bytes().all(|b| bytes.next() == Some(b))
             }),
-            Test::Compare(comparison, text) => {
+            LeafTest::Compare(comparison, text) => {
                 let there = walk::raw(data, at).and_then(Decimal::read);
                 match (there, Decimal::read(text.as_bytes())) {
                     (Some(there), Some(limit)) => comparison.holds(there.order(&limit)),
@@ -143,16 +143,16 @@ impl Test {
 impl Filter {
     /// Reads a filter out of JSON text. Numbers keep every digit they have there.
     pub fn parse_text(bytes: &[u8]) -> Result<Filter, Vec<Mistake>> {
-        json::check(bytes, json::Limits::default())
+        json::check(bytes, json::JsonLimits::default())
             .map_err(|flaw| vec![(flaw.pointer.clone(), flaw.kind.to_string())])?;
         let text = walk::compact(bytes);
         if text.len() > TEXT_BYTES_MAX {
             let detail = format!("longer than {TEXT_BYTES_MAX} bytes");
             return Err(vec![(String::new(), detail)]);
         }
-        let unreadable = || vec![(String::new(), json::Kind::Unexpected.to_string())];
-        let value = Exact::read(&text, 0).ok_or_else(unreadable)?;
-        let mut parser = Parser::default();
+        let unreadable = || vec![(String::new(), json::JsonErrorKind::Unexpected.to_string())];
+        let value = ExactValue::read(&text, 0).ok_or_else(unreadable)?;
+        let mut parser = FilterParser::default();
         match parser.node(value, "", 1) {
             Some(root) if parser.mistakes.is_empty() => {
                 let leaves = parser.leaves;
@@ -184,12 +184,12 @@ impl Filter {
         self.holds(&self.root, data, &found)
     }
 
-    fn holds(&self, node: &Node, data: &[u8], found: &[Option<usize>; LEAVES_MAX]) -> bool {
+    fn holds(&self, node: &FilterNode, data: &[u8], found: &[Option<usize>; LEAVES_MAX]) -> bool {
         match node {
-            Node::All(nodes) => nodes.iter().all(|node| self.holds(node, data, found)),
-            Node::Any(nodes) => nodes.iter().any(|node| self.holds(node, data, found)),
-            Node::Not(node) => !self.holds(node, data, found),
-            Node::Leaf(number) => self.leaves[*number].test.holds(data, found[*number]),
+            FilterNode::All(nodes) => nodes.iter().all(|node| self.holds(node, data, found)),
+            FilterNode::Any(nodes) => nodes.iter().any(|node| self.holds(node, data, found)),
+            FilterNode::Not(node) => !self.holds(node, data, found),
+            FilterNode::Leaf(number) => self.leaves[*number].test.holds(data, found[*number]),
         }
     }
 
@@ -241,14 +241,14 @@ impl Filter {
     }
 
     /// The run of paths for which `goes_on` is true.
-    fn group(&self, range: Range<usize>, goes_on: impl Fn(&[Token]) -> bool) -> Range<usize> {
+    fn group(&self, range: Range<usize>, goes_on: impl Fn(&[PathToken]) -> bool) -> Range<usize> {
         let mut range = range;
         range.start = range.clone().find(|&i| goes_on(self.path(i))).unwrap_or(range.end);
         let run = range.clone().take_while(|&i| goes_on(self.path(i))).count();
         range.start..range.start + run
     }
 
-    fn path(&self, place: usize) -> &[Token] {
+    fn path(&self, place: usize) -> &[PathToken] {
         &self.leaves[self.by_path[place]].path
     }
 }

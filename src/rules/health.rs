@@ -26,7 +26,7 @@ pub fn average(sum_ms: u64, count: u64) -> Option<u32> {
 
 /// What the words are judged from.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Measured {
+pub struct HealthInput {
     /// Percent of attempts, as `success_rate` gives it.
     pub success_rate: Option<f64>,
     /// Milliseconds over attempts with a response, as `average` gives it.
@@ -41,13 +41,13 @@ pub struct Measured {
 /// The answer of `GET /v1/webhooks/{id}/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
-    pub success_rate: Word,
-    pub response_time: Word,
-    pub activity: Word,
+    pub success_rate: HealthWord,
+    pub response_time: HealthWord,
+    pub activity: HealthWord,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Word {
+pub struct HealthWord {
     pub state: &'static str,
     pub reason: String,
 }
@@ -56,7 +56,7 @@ pub struct Word {
 const FAILING_MIN: u32 = 2;
 
 /// The words for what was measured.
-pub fn health(measured: &Measured) -> Health {
+pub fn health(measured: &HealthInput) -> Health {
     Health {
         success_rate: judge_rate(measured.success_rate),
         response_time: judge_speed(measured.average_response_ms),
@@ -64,9 +64,9 @@ pub fn health(measured: &Measured) -> Health {
     }
 }
 
-fn judge_rate(rate: Option<f64>) -> Word {
+fn judge_rate(rate: Option<f64>) -> HealthWord {
     let Some(rate) = rate else {
-        return Word { state: "unknown", reason: "nothing has been sent yet".into() };
+        return HealthWord { state: "unknown", reason: "nothing has been sent yet".into() };
     };
     let (state, bound) = match rate {
         r if r >= 99.0 => ("excellent", "99 % or more"),
@@ -74,12 +74,12 @@ fn judge_rate(rate: Option<f64>) -> Word {
         r if r >= 90.0 => ("warning", "at least 90 %, under 95 %"),
         _ => ("critical", "under 90 %"),
     };
-    Word { state, reason: format!("{rate:.1} % of the attempts succeeded ({bound})") }
+    HealthWord { state, reason: format!("{rate:.1} % of the attempts succeeded ({bound})") }
 }
 
-fn judge_speed(average_ms: Option<u32>) -> Word {
+fn judge_speed(average_ms: Option<u32>) -> HealthWord {
     let Some(ms) = average_ms else {
-        return Word { state: "unknown", reason: "no attempt has had a response yet".into() };
+        return HealthWord { state: "unknown", reason: "no attempt has had a response yet".into() };
     };
     let (state, bound) = match ms {
         0..1_000 => ("fast", "under 1 s"),
@@ -87,23 +87,23 @@ fn judge_speed(average_ms: Option<u32>) -> Word {
         3_000..=5_000 => ("slow", "3 to 5 s"),
         5_001.. => ("critical", "over 5 s"),
     };
-    Word { state, reason: format!("responses take {ms} ms on average ({bound})") }
+    HealthWord { state, reason: format!("responses take {ms} ms on average ({bound})") }
 }
 
 /// `failing` goes before `active` goes before `idle`. A webhook that never sent is idle: that much is known about it.
-fn judge_activity(measured: &Measured) -> Word {
-    let Measured { attempts_last_day: attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
+fn judge_activity(measured: &HealthInput) -> HealthWord {
+    let HealthInput { attempts_last_day: attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
     if failed >= FAILING_MIN {
-        return Word {
+        return HealthWord {
             state: "failing",
             reason: format!("{failed} of the last {recent} deliveries failed at their last attempt"),
         };
     }
     if attempts > 0 {
         let noun = if attempts == 1 { "attempt" } else { "attempts" };
-        return Word { state: "active", reason: format!("{attempts} {noun} in the last 24 hours") };
+        return HealthWord { state: "active", reason: format!("{attempts} {noun} in the last 24 hours") };
     }
-    Word { state: "idle", reason: "no attempt in the last 24 hours".into() }
+    HealthWord { state: "idle", reason: "no attempt in the last 24 hours".into() }
 }
 
 #[cfg(test)]
@@ -161,11 +161,11 @@ mod tests {
     #[test]
     fn failing_goes_before_active_and_active_before_idle() {
         let word = |attempts_last_day, recent_failures| {
-            judge_activity(&Measured {
+            judge_activity(&HealthInput {
                 attempts_last_day,
                 recent_deliveries: 10,
                 recent_failures,
-                ..Measured::default()
+                ..HealthInput::default()
             })
             .state
         };
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_was_never_measured_is_unknown_and_says_why() {
-        let health = health(&Measured::default());
+        let health = health(&HealthInput::default());
         assert_eq!(health.success_rate.state, "unknown");
         assert_eq!(health.response_time.state, "unknown");
         assert_eq!(health.activity.state, "idle");

@@ -12,7 +12,7 @@ const NESTING_MAX: usize = 128;
 
 /// What a JSON text loses on the way through ECMAScript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
+pub enum JsonLoss {
     #[error("a number that a 64-bit float does not hold")]
     Number,
     #[error("members with integer-like names that are not first in their object and in ascending order")]
@@ -21,7 +21,7 @@ pub enum Loss {
 
 /// Appends the valid JSON text `json` to `to` as ECMAScript would write it, and tells what was lost, the first loss
 /// only. What is not valid JSON is copied as far as it makes no sense, and never panics.
-pub fn rewrite(json: &[u8], to: &mut Vec<u8>) -> Option<Loss> {
+pub fn rewrite(json: &[u8], to: &mut Vec<u8>) -> Option<JsonLoss> {
     to.reserve(json.len());
     let mut rewriter = Rewriter { json, at: 0, to, open: Vec::new(), members: Vec::new(), loss: None };
     rewriter.run();
@@ -32,20 +32,20 @@ struct Rewriter<'a> {
     json: &'a [u8],
     at: usize,
     to: &'a mut Vec<u8>,
-    open: Vec<Open>,
+    open: Vec<OpenContainer>,
     /// The members of all open objects, those of the innermost last.
-    members: Vec<Member>,
-    loss: Option<Loss>,
+    members: Vec<JsMember>,
+    loss: Option<JsonLoss>,
 }
 
 /// An object or array whose end has not come yet.
-struct Open {
+struct OpenContainer {
     object: bool,
     /// Where its members begin in `members`.
     first: usize,
 }
 
-struct Member {
+struct JsMember {
     /// The array index that its name is, if it is one.
     index: Option<u32>,
     /// Where its name begins in the output.
@@ -62,7 +62,7 @@ impl Rewriter<'_> {
                 b'-' | b'0'..=b'9' => self.number(),
                 b'{' | b'[' => {
                     name_next = byte == b'{';
-                    self.open.push(Open { object: name_next, first: self.members.len() });
+                    self.open.push(OpenContainer { object: name_next, first: self.members.len() });
                     self.copy(byte);
                 }
                 b'}' | b']' => {
@@ -102,7 +102,7 @@ impl Rewriter<'_> {
         }
         if is_name {
             let name = plain.as_ref().map_or(token.get(1..token.len() - 1).unwrap_or(b""), |text| text.as_bytes());
-            self.members.push(Member { index: array_index(name), start });
+            self.members.push(JsMember { index: array_index(name), start });
         }
     }
 
@@ -122,7 +122,7 @@ impl Rewriter<'_> {
         let number = parsed.unwrap_or_default();
         write_number(number, self.to);
         if !number.is_finite() || (integer && token != b"-0" && &self.to[start..] != token) {
-            self.loss.get_or_insert(Loss::Number);
+            self.loss.get_or_insert(JsonLoss::Number);
         }
     }
 
@@ -130,9 +130,9 @@ impl Rewriter<'_> {
     fn close(&mut self) {
         let Some(open) = self.open.pop() else { return };
         let members = &self.members[open.first..];
-        let rank = |member: &Member| member.index.map_or(u64::MAX, u64::from);
+        let rank = |member: &JsMember| member.index.map_or(u64::MAX, u64::from);
         if open.object && !members.is_sorted_by_key(rank) {
-            self.loss.get_or_insert(Loss::Order);
+            self.loss.get_or_insert(JsonLoss::Order);
             if self.open.len() < NESTING_MAX {
                 let base = members[0].start;
                 let written = self.to.split_off(base);
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    fn rewritten(json: &str) -> (String, Option<Loss>) {
+    fn rewritten(json: &str) -> (String, Option<JsonLoss>) {
         let mut to = Vec::new();
         let loss = rewrite(json.as_bytes(), &mut to);
         (String::from_utf8(to).unwrap(), loss)
@@ -283,10 +283,10 @@ mod tests {
             assert_eq!(rewritten(json).1, None, "{json}");
         }
         for json in ["9007199254740993", "[-12345678901234567890]", "1e400"] {
-            assert_eq!(rewritten(json).1, Some(Loss::Number), "{json}");
+            assert_eq!(rewritten(json).1, Some(JsonLoss::Number), "{json}");
         }
-        assert_eq!(rewritten(r#"{"a":1,"0":2}"#).1, Some(Loss::Order));
-        assert_eq!(rewritten(r#"{"10":1,"9":2}"#).1, Some(Loss::Order));
+        assert_eq!(rewritten(r#"{"a":1,"0":2}"#).1, Some(JsonLoss::Order));
+        assert_eq!(rewritten(r#"{"10":1,"9":2}"#).1, Some(JsonLoss::Order));
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
     fn integer_like_names_go_first_and_ascend() {
         let given = r#"{"b":{"x":1,"2":[{"z":0,"1":1}],"10":3,"9":4},"01":5,"4294967295":6,"4294967294":7,"\u0030":8}"#;
         let node = r#"{"0":8,"4294967294":7,"b":{"2":[{"1":1,"z":0}],"9":4,"10":3,"x":1},"01":5,"4294967295":6}"#;
-        assert_eq!(rewritten(given), (node.to_owned(), Some(Loss::Order)));
+        assert_eq!(rewritten(given), (node.to_owned(), Some(JsonLoss::Order)));
         assert_eq!(rewritten(node), (node.to_owned(), None));
     }
 

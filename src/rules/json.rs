@@ -23,28 +23,28 @@ const PAIRWISE_MEMBERS_MAX: usize = 16;
 
 /// What the caller may narrow.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct JsonLimits {
     /// Deepest nesting; counts as [`DEPTH_MAX`] where it is larger.
     pub depth: usize,
 }
 
-impl Default for Limits {
+impl Default for JsonLimits {
     fn default() -> Self {
-        Limits { depth: DEPTH_MAX }
+        JsonLimits { depth: DEPTH_MAX }
     }
 }
 
 /// The first thing that is wrong with a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
+pub struct JsonError {
     /// Byte offset into the text.
     pub offset: usize,
     /// JSON Pointer (RFC 6901) to the innermost value or member that holds the flaw; empty for the whole text.
     pub pointer: String,
-    pub kind: Kind,
+    pub kind: JsonErrorKind,
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at byte {}", self.kind, self.offset)?;
         match self.pointer.is_empty() {
@@ -54,11 +54,11 @@ impl fmt::Display for Flaw {
     }
 }
 
-impl std::error::Error for Flaw {}
+impl std::error::Error for JsonError {}
 
 /// What can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum JsonErrorKind {
     InvalidUtf8,
     /// The text ends inside a value.
     Unfinished,
@@ -78,29 +78,29 @@ pub enum Kind {
     TooLong,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for JsonErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::InvalidUtf8 => "not valid UTF-8",
-            Kind::Unfinished => "the JSON text ends too early",
-            Kind::Unexpected => "unexpected character",
-            Kind::Trailing => "more text after the JSON value",
-            Kind::BadNumber => "malformed number",
-            Kind::BadLiteral => "not a JSON value",
-            Kind::BadEscape => "malformed escape in a string",
-            Kind::ControlCharacter => "unescaped control character in a string",
-            Kind::LoneSurrogate => "lone surrogate in a string",
-            Kind::DuplicateMember => "duplicate member name",
-            Kind::TooDeep => "nested too deep",
-            Kind::TooLong => "too long",
+            JsonErrorKind::InvalidUtf8 => "not valid UTF-8",
+            JsonErrorKind::Unfinished => "the JSON text ends too early",
+            JsonErrorKind::Unexpected => "unexpected character",
+            JsonErrorKind::Trailing => "more text after the JSON value",
+            JsonErrorKind::BadNumber => "malformed number",
+            JsonErrorKind::BadLiteral => "not a JSON value",
+            JsonErrorKind::BadEscape => "malformed escape in a string",
+            JsonErrorKind::ControlCharacter => "unescaped control character in a string",
+            JsonErrorKind::LoneSurrogate => "lone surrogate in a string",
+            JsonErrorKind::DuplicateMember => "duplicate member name",
+            JsonErrorKind::TooDeep => "nested too deep",
+            JsonErrorKind::TooLong => "too long",
         })
     }
 }
 
 /// Scans one JSON text, white space around it included; reports the first flaw.
-pub fn check(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
+pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
     if bytes.len() > TEXT_BYTES_MAX {
-        return Err(Flaw { offset: TEXT_BYTES_MAX, pointer: String::new(), kind: Kind::TooLong });
+        return Err(JsonError { offset: TEXT_BYTES_MAX, pointer: String::new(), kind: JsonErrorKind::TooLong });
     }
     match std::str::from_utf8(bytes) {
         Ok(_) => scan(bytes, limits),
@@ -108,17 +108,17 @@ pub fn check(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
             let offset = error.valid_up_to();
             // Scanning what stands before tells where in the value the bad byte is, or finds an earlier flaw.
             match scan(&bytes[..offset], limits) {
-                Err(flaw) if flaw.kind != Kind::Unfinished => Err(flaw),
-                Err(flaw) => Err(Flaw { offset, kind: Kind::InvalidUtf8, ..flaw }),
-                Ok(()) => Err(Flaw { offset, pointer: String::new(), kind: Kind::InvalidUtf8 }),
+                Err(flaw) if flaw.kind != JsonErrorKind::Unfinished => Err(flaw),
+                Err(flaw) => Err(JsonError { offset, kind: JsonErrorKind::InvalidUtf8, ..flaw }),
+                Ok(()) => Err(JsonError { offset, pointer: String::new(), kind: JsonErrorKind::InvalidUtf8 }),
             }
         }
     }
 }
 
-fn scan(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
+fn scan(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
     let mut scanner = Scanner { bytes, at: 0, names: Vec::new() };
-    scanner.text(limits.depth.min(DEPTH_MAX)).map_err(|bad| Flaw {
+    scanner.text(limits.depth.min(DEPTH_MAX)).map_err(|bad| JsonError {
         offset: bad.offset,
         pointer: scanner.pointer(&bad.path),
         kind: bad.kind,
@@ -127,33 +127,33 @@ fn scan(bytes: &[u8], limits: Limits) -> Result<(), Flaw> {
 
 /// A member name: the bytes between its quotes.
 #[derive(Debug, Clone, Copy)]
-struct Name {
+struct JsonName {
     start: u32,
     end: u32,
     escaped: bool,
 }
 
 /// A flaw on its way out; each enclosing value adds its step, the innermost comes first.
-struct Bad {
+struct JsonFailure {
     offset: usize,
-    kind: Kind,
-    path: Vec<Step>,
+    kind: JsonErrorKind,
+    path: Vec<PointerStep>,
 }
 
 #[derive(Clone, Copy)]
-enum Step {
-    Member(Name),
+enum PointerStep {
+    Member(JsonName),
     Index(usize),
 }
 
 /// Boxed, because every value returns one and nearly none holds anything.
-type Scanned<T> = Result<T, Box<Bad>>;
+type Scanned<T> = Result<T, Box<JsonFailure>>;
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     /// The names of all objects that are open, innermost last.
-    names: Vec<Name>,
+    names: Vec<JsonName>,
 }
 
 impl Scanner<'_> {
@@ -163,21 +163,21 @@ impl Scanner<'_> {
         self.space();
         match self.peek() {
             None => Ok(()),
-            Some(_) => self.bad(Kind::Trailing),
+            Some(_) => self.bad(JsonErrorKind::Trailing),
         }
     }
 
     fn value(&mut self, depth: usize) -> Scanned<()> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
-            Some(b'{' | b'[') if depth == 0 => self.bad(Kind::TooDeep),
+            Some(b'{' | b'[') if depth == 0 => self.bad(JsonErrorKind::TooDeep),
             Some(b'{') => self.object(depth - 1),
             Some(b'[') => self.array(depth - 1),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal(b"true"),
             Some(b'f') => self.literal(b"false"),
             Some(b'n') => self.literal(b"null"),
-            _ => self.bad(Kind::Unexpected),
+            _ => self.bad(JsonErrorKind::Unexpected),
         }
     }
 
@@ -190,28 +190,29 @@ impl Scanner<'_> {
         }
         loop {
             if self.peek() != Some(b'"') {
-                return self.bad(Kind::Unexpected);
+                return self.bad(JsonErrorKind::Unexpected);
             }
             let name = self.string()?;
             self.names.push(name);
             self.space();
             if !self.take(b':') {
-                return self.bad(Kind::Unexpected);
+                return self.bad(JsonErrorKind::Unexpected);
             }
             self.space();
-            self.value(depth).map_err(|bad| bad.inside(Step::Member(name)))?;
+            self.value(depth).map_err(|bad| bad.inside(PointerStep::Member(name)))?;
             self.space();
             if self.take(b',') {
                 self.space();
             } else if self.take(b'}') {
                 break;
             } else {
-                return self.bad(Kind::Unexpected);
+                return self.bad(JsonErrorKind::Unexpected);
             }
         }
         if let Some(name) = duplicate(self.bytes, &mut self.names[first..]) {
-            let bad = Bad { offset: name.start as usize - 1, kind: Kind::DuplicateMember, path: Vec::new() };
-            return Err(Box::new(bad).inside(Step::Member(name)));
+            let bad =
+                JsonFailure { offset: name.start as usize - 1, kind: JsonErrorKind::DuplicateMember, path: Vec::new() };
+            return Err(Box::new(bad).inside(PointerStep::Member(name)));
         }
         self.names.truncate(first);
         Ok(())
@@ -224,21 +225,21 @@ impl Scanner<'_> {
             return Ok(());
         }
         for index in 0.. {
-            self.value(depth).map_err(|bad| bad.inside(Step::Index(index)))?;
+            self.value(depth).map_err(|bad| bad.inside(PointerStep::Index(index)))?;
             self.space();
             if self.take(b',') {
                 self.space();
             } else if self.take(b']') {
                 break;
             } else {
-                return self.bad(Kind::Unexpected);
+                return self.bad(JsonErrorKind::Unexpected);
             }
         }
         Ok(())
     }
 
     /// From the opening quote to behind the closing one.
-    fn string(&mut self) -> Scanned<Name> {
+    fn string(&mut self) -> Scanned<JsonName> {
         let start = self.at + 1;
         let mut escaped = false;
         self.at = start;
@@ -250,12 +251,12 @@ impl Scanner<'_> {
                     escaped = true;
                     self.escape()?;
                 }
-                Some(_) => return self.bad(Kind::ControlCharacter),
-                None => return self.bad(Kind::Unfinished),
+                Some(_) => return self.bad(JsonErrorKind::ControlCharacter),
+                None => return self.bad(JsonErrorKind::Unfinished),
             }
         }
         self.at += 1;
-        Ok(Name { start: start as u32, end: self.at as u32 - 1, escaped })
+        Ok(JsonName { start: start as u32, end: self.at as u32 - 1, escaped })
     }
 
     /// One escape, both halves of a surrogate pair included.
@@ -268,14 +269,14 @@ impl Scanner<'_> {
                 return Ok(());
             }
             Some(b'u') => {}
-            _ => return self.bad(Kind::BadEscape),
+            _ => return self.bad(JsonErrorKind::BadEscape),
         }
         match self.hex()? {
             0xd800..=0xdbff => {
                 if !self.bytes[self.at..].starts_with(b"\\u") {
                     let kind = match self.bytes.len() - self.at {
-                        0 | 1 => Kind::Unfinished,
-                        _ => Kind::LoneSurrogate,
+                        0 | 1 => JsonErrorKind::Unfinished,
+                        _ => JsonErrorKind::LoneSurrogate,
                     };
                     self.at = start;
                     return Err(self.flaw(kind));
@@ -285,13 +286,13 @@ impl Scanner<'_> {
                     0xdc00..=0xdfff => Ok(()),
                     _ => {
                         self.at = start;
-                        self.bad(Kind::LoneSurrogate)
+                        self.bad(JsonErrorKind::LoneSurrogate)
                     }
                 }
             }
             0xdc00..=0xdfff => {
                 self.at = start;
-                self.bad(Kind::LoneSurrogate)
+                self.bad(JsonErrorKind::LoneSurrogate)
             }
             _ => Ok(()),
         }
@@ -304,7 +305,7 @@ impl Scanner<'_> {
             self.at += 1;
             match self.peek().and_then(|b| char::from(b).to_digit(16)) {
                 Some(digit) => value = value << 4 | digit as u16,
-                None => return self.bad(Kind::BadEscape),
+                None => return self.bad(JsonErrorKind::BadEscape),
             }
         }
         self.at += 1;
@@ -326,7 +327,7 @@ impl Scanner<'_> {
         }
         match self.peek() {
             // Names what `01`, `1.2.3` and `1x` got wrong better than the byte that should have been a comma.
-            Some(b'0'..=b'9' | b'.' | b'+' | b'-' | b'a'..=b'z' | b'A'..=b'Z') => self.bad(Kind::BadNumber),
+            Some(b'0'..=b'9' | b'.' | b'+' | b'-' | b'a'..=b'z' | b'A'..=b'Z') => self.bad(JsonErrorKind::BadNumber),
             _ => Ok(()),
         }
     }
@@ -336,7 +337,7 @@ impl Scanner<'_> {
         let run = self.bytes[self.at..].iter().take_while(|b| b.is_ascii_digit()).count();
         self.at += run;
         match run {
-            0 => self.bad(Kind::BadNumber),
+            0 => self.bad(JsonErrorKind::BadNumber),
             _ => Ok(()),
         }
     }
@@ -348,9 +349,9 @@ impl Scanner<'_> {
             Ok(())
         } else if word.starts_with(rest) {
             self.at = self.bytes.len();
-            self.bad(Kind::Unfinished)
+            self.bad(JsonErrorKind::Unfinished)
         } else {
-            self.bad(Kind::BadLiteral)
+            self.bad(JsonErrorKind::BadLiteral)
         }
     }
 
@@ -370,37 +371,37 @@ impl Scanner<'_> {
         there
     }
 
-    fn bad<T>(&self, kind: Kind) -> Scanned<T> {
-        Err(self.flaw(if self.at < self.bytes.len() { kind } else { Kind::Unfinished }))
+    fn bad<T>(&self, kind: JsonErrorKind) -> Scanned<T> {
+        Err(self.flaw(if self.at < self.bytes.len() { kind } else { JsonErrorKind::Unfinished }))
     }
 
     #[cold]
-    fn flaw(&self, kind: Kind) -> Box<Bad> {
-        Box::new(Bad { offset: self.at, kind, path: Vec::new() })
+    fn flaw(&self, kind: JsonErrorKind) -> Box<JsonFailure> {
+        Box::new(JsonFailure { offset: self.at, kind, path: Vec::new() })
     }
 
-    fn pointer(&self, path: &[Step]) -> String {
+    fn pointer(&self, path: &[PointerStep]) -> String {
         let mut pointer = String::new();
         for step in path.iter().rev() {
             pointer.push('/');
             match *step {
-                Step::Index(index) => pointer.push_str(&index.to_string()),
-                Step::Member(name) => pointer.push_str(&escape_token(&walk::unescaped(name.raw(self.bytes)))),
+                PointerStep::Index(index) => pointer.push_str(&index.to_string()),
+                PointerStep::Member(name) => pointer.push_str(&escape_token(&walk::unescaped(name.raw(self.bytes)))),
             }
         }
         pointer
     }
 }
 
-impl Bad {
+impl JsonFailure {
     #[cold]
-    fn inside(mut self: Box<Self>, step: Step) -> Box<Self> {
+    fn inside(mut self: Box<Self>, step: PointerStep) -> Box<Self> {
         self.path.push(step);
         self
     }
 }
 
-impl Name {
+impl JsonName {
     fn raw(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
     }
@@ -422,7 +423,7 @@ impl Name {
 
 /// The first name that stood in the list before; the list may be left in another order. Sorting, not hashing: no
 /// input makes it slow.
-fn duplicate(bytes: &[u8], names: &mut [Name]) -> Option<Name> {
+fn duplicate(bytes: &[u8], names: &mut [JsonName]) -> Option<JsonName> {
     if names.len() <= PAIRWISE_MEMBERS_MAX {
         return (1..names.len()).find(|&i| names[..i].iter().any(|name| name.same(names[i], bytes))).map(|i| names[i]);
     }

@@ -17,7 +17,7 @@ use ring::signature::KeyPair as _;
 use ring::{digest, hkdf, hmac, signature};
 use serde_json::{Value, json};
 
-use crate::model::webhook::Scheme;
+use crate::model::webhook::SignatureScheme;
 use crate::model::{EventId, WebhookId};
 
 pub const SECRET_PREFIX: &str = "whsec_";
@@ -158,7 +158,7 @@ fn jwk(key: &[u8; 32]) -> Value {
 
 /// What a request is about, as its headers say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ids {
+pub struct SignedIds {
     pub event_id: EventId,
     pub webhook_id: WebhookId,
 }
@@ -183,9 +183,12 @@ impl fmt::Debug for Signer {
 impl Signer {
     /// For the live secrets' texts, newest first. Fails on a text that is no secret, and where schemes are asked for
     /// and no secret is given: never unsigned by mistake.
-    pub fn new<'s>(schemes: &[Scheme], secrets: impl IntoIterator<Item = &'s str>) -> Result<Signer, BadSecret> {
+    pub fn new<'s>(
+        schemes: &[SignatureScheme],
+        secrets: impl IntoIterator<Item = &'s str>,
+    ) -> Result<Signer, BadSecret> {
         let asked = |scheme| schemes.contains(&scheme);
-        let (standard, sent) = (asked(Scheme::Standard), asked(Scheme::Sent));
+        let (standard, sent) = (asked(SignatureScheme::Standard), asked(SignatureScheme::Sent));
         let mut signer = Signer { shared: Vec::new(), ed25519: Vec::new(), dfns: None, standard, sent };
         if schemes.is_empty() {
             return Ok(signer);
@@ -196,10 +199,10 @@ impl Signer {
             if standard || sent {
                 signer.shared.push(key.standard_hmac());
             }
-            if asked(Scheme::Ed25519) {
+            if asked(SignatureScheme::Ed25519) {
                 signer.ed25519.push(key.ed25519());
             }
-            if none && asked(Scheme::Dfns) {
+            if none && asked(SignatureScheme::Dfns) {
                 signer.dfns = Some(key.dfns_hmac());
             }
             none = false;
@@ -210,7 +213,7 @@ impl Signer {
     /// The headers of one request, names in lower case. `standard`, `ed25519` and `sent` sign with every live secret,
     /// space-separated, so that receivers may change over at any time; Dfns's header holds one signature, the newest
     /// secret's.
-    pub fn headers(&self, ids: Ids, timestamp_s: i64, body: &[u8]) -> Vec<(&'static str, String)> {
+    pub fn headers(&self, ids: SignedIds, timestamp_s: i64, body: &[u8]) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(HEADERS.len());
         let (event_id, timestamp) = (ids.event_id.to_string(), timestamp_s.to_string());
         let mut signatures = String::new();
@@ -253,9 +256,9 @@ impl Signer {
 
 /// The headers of one request, from secrets' texts, newest first: a `Signer` that is used once.
 pub fn sign<'s>(
-    schemes: &[Scheme],
+    schemes: &[SignatureScheme],
     secrets: impl IntoIterator<Item = &'s str>,
-    ids: Ids,
+    ids: SignedIds,
     timestamp_s: i64,
     body: &[u8],
 ) -> Result<Vec<(&'static str, String)>, BadSecret> {
@@ -287,7 +290,7 @@ fn dfns_value(key: &hmac::Key, body: &[u8]) -> String {
 
 /// Why a received request is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum VerifyError {
     #[error("no signature header")]
     Unsigned,
     #[error("the id or the timestamp that is signed is missing or malformed")]
@@ -308,7 +311,7 @@ pub fn verify<'h>(
     header: impl Fn(&str) -> Option<&'h str>,
     body: &[u8],
     now_s: i64,
-) -> Result<Scheme, Refusal> {
+) -> Result<SignatureScheme, VerifyError> {
     if let Some(signatures) = header(WEBHOOK_SIGNATURE) {
         let message = received(header(WEBHOOK_ID), header(WEBHOOK_TIMESTAMP), body, now_s)?;
         return match_any(key, signatures, &message);
@@ -316,50 +319,52 @@ pub fn verify<'h>(
     if let Some(signatures) = header(SENT_SIGNATURE) {
         let message = received(header(SENT_ID), header(SENT_TIMESTAMP), body, now_s)?;
         return match match_any(key, signatures, &message)? {
-            Scheme::Standard => Ok(Scheme::Sent),
-            _ => Err(Refusal::Mismatch),
+            SignatureScheme::Standard => Ok(SignatureScheme::Sent),
+            _ => Err(VerifyError::Mismatch),
         };
     }
-    let given = header(DFNS_SIGNATURE).ok_or(Refusal::Unsigned)?;
-    let given = given.strip_prefix("sha256=").and_then(unhex).ok_or(Refusal::Mismatch)?;
-    hmac::verify(&key.dfns_hmac(), body, &given).map_err(|_| Refusal::Mismatch)?;
+    let given = header(DFNS_SIGNATURE).ok_or(VerifyError::Unsigned)?;
+    let given = given.strip_prefix("sha256=").and_then(unhex).ok_or(VerifyError::Mismatch)?;
+    hmac::verify(&key.dfns_hmac(), body, &given).map_err(|_| VerifyError::Mismatch)?;
     #[derive(serde::Deserialize)]
-    struct Stated {
+    struct StatedSignature {
         #[serde(rename = "timestampSent")]
         timestamp_s: i64,
     }
-    match serde_json::from_slice::<Stated>(body) {
-        Ok(stated) if stated.timestamp_s.abs_diff(now_s) > TOLERANCE_S.unsigned_abs() => Err(Refusal::Stale),
-        _ => Ok(Scheme::Dfns),
+    match serde_json::from_slice::<StatedSignature>(body) {
+        Ok(stated) if stated.timestamp_s.abs_diff(now_s) > TOLERANCE_S.unsigned_abs() => Err(VerifyError::Stale),
+        _ => Ok(SignatureScheme::Dfns),
     }
 }
 
 /// The signed bytes of a request that states its id and a fresh timestamp in headers.
-fn received(id: Option<&str>, timestamp: Option<&str>, body: &[u8], now_s: i64) -> Result<Vec<u8>, Refusal> {
-    let (Some(id), Some(timestamp)) = (id, timestamp) else { return Err(Refusal::Incomplete) };
-    let stated: i64 = timestamp.parse().map_err(|_| Refusal::Incomplete)?;
+fn received(id: Option<&str>, timestamp: Option<&str>, body: &[u8], now_s: i64) -> Result<Vec<u8>, VerifyError> {
+    let (Some(id), Some(timestamp)) = (id, timestamp) else { return Err(VerifyError::Incomplete) };
+    let stated: i64 = timestamp.parse().map_err(|_| VerifyError::Incomplete)?;
     if stated.abs_diff(now_s) > TOLERANCE_S.unsigned_abs() {
-        return Err(Refusal::Stale);
+        return Err(VerifyError::Stale);
     }
     Ok(message(id, timestamp, body))
 }
 
-fn match_any(key: &SecretKey, signatures: &str, message: &[u8]) -> Result<Scheme, Refusal> {
+fn match_any(key: &SecretKey, signatures: &str, message: &[u8]) -> Result<SignatureScheme, VerifyError> {
     for one in signatures.split(' ') {
         let Some((version, encoded)) = one.split_once(',') else { continue };
         let Ok(given) = STANDARD.decode(encoded) else { continue };
         match version {
-            "v1" if hmac::verify(&key.standard_hmac(), message, &given).is_ok() => return Ok(Scheme::Standard),
+            "v1" if hmac::verify(&key.standard_hmac(), message, &given).is_ok() => {
+                return Ok(SignatureScheme::Standard);
+            }
             "v1a" => {
                 let public = signature::UnparsedPublicKey::new(&signature::ED25519, key.public_key());
                 if public.verify(message, &given).is_ok() {
-                    return Ok(Scheme::Ed25519);
+                    return Ok(SignatureScheme::Ed25519);
                 }
             }
             _ => {}
         }
     }
-    Err(Refusal::Mismatch)
+    Err(VerifyError::Mismatch)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

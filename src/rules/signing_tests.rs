@@ -11,16 +11,17 @@ const BODY: &str = r#"{"id":"019cbd75-3130-7922-b7c3-94ca668965c7","type":"deliv
 /// Computed with node:crypto from `SECRET`, `BODY` and `NOW_S`.
 const ED25519: &str = "v1a,RH46rklpJAoFXxrcYfQ++238xMhWVuS0wxpWAn4doThaJScSi1rLfaa1qdicDesgu2EbJiAmQQ9Mb1Ttap1DBQ==";
 const PUBLIC: &str = "whpk_iC/sXNiCg77zj7CxDQXivtta9fBivtJgj5GvT/vl5Xw=";
-const ALL: [Scheme; 4] = [Scheme::Standard, Scheme::Ed25519, Scheme::Dfns, Scheme::Sent];
+const ALL: [SignatureScheme; 4] =
+    [SignatureScheme::Standard, SignatureScheme::Ed25519, SignatureScheme::Dfns, SignatureScheme::Sent];
 
-fn ids() -> Ids {
-    Ids {
+fn ids() -> SignedIds {
+    SignedIds {
         event_id: "019cbd75-3130-7922-b7c3-94ca668965c7".parse().unwrap(),
         webhook_id: "019ca8a0-3e80-726f-8f06-5e86b5932aa2".parse().unwrap(),
     }
 }
 
-fn signed(schemes: &[Scheme], secrets: &[&str], body: &str) -> Vec<(&'static str, String)> {
+fn signed(schemes: &[SignatureScheme], secrets: &[&str], body: &str) -> Vec<(&'static str, String)> {
     sign(schemes, secrets.iter().copied(), ids(), NOW_S, body.as_bytes()).unwrap()
 }
 
@@ -37,9 +38,9 @@ fn the_golden_vectors_come_out() {
     assert_eq!(vectors.len(), 3);
     for vector in vectors {
         let scheme = match vector["scheme"].as_str().unwrap() {
-            "sent" => Scheme::Sent,
-            "standard-webhooks" => Scheme::Standard,
-            "dfns" => Scheme::Dfns,
+            "sent" => SignatureScheme::Sent,
+            "standard-webhooks" => SignatureScheme::Standard,
+            "dfns" => SignatureScheme::Dfns,
             other => panic!("unknown scheme {other}"),
         };
         let body = vector["body"].as_str().unwrap();
@@ -54,7 +55,7 @@ fn the_golden_vectors_come_out() {
 
 #[test]
 fn ed25519_signatures_and_keys_are_those_of_another_implementation() {
-    assert_eq!(find(&signed(&[Scheme::Ed25519], &[SECRET], BODY), WEBHOOK_SIGNATURE), Some(ED25519));
+    assert_eq!(find(&signed(&[SignatureScheme::Ed25519], &[SECRET], BODY), WEBHOOK_SIGNATURE), Some(ED25519));
     let key = parse_secret(SECRET).unwrap().public_key();
     assert_eq!(public_key_text(&key), PUBLIC);
     let set = jwks(&[key]);
@@ -91,7 +92,7 @@ fn without_a_scheme_a_request_still_says_what_it_is_about() {
     let headers = signed(&[], &[], BODY);
     let names: Vec<_> = headers.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, [WEBHOOK_ID, WEBHOOK_TIMESTAMP]);
-    assert_eq!(Signer::new(&[Scheme::Standard], []).unwrap_err(), BadSecret::Missing);
+    assert_eq!(Signer::new(&[SignatureScheme::Standard], []).unwrap_err(), BadSecret::Missing);
 }
 
 #[test]
@@ -124,23 +125,23 @@ fn a_request_that_does_not_add_up_is_not_believed() {
     let key = parse_secret(SECRET).unwrap();
     for scheme in ALL {
         let dfns_body = format!(r#"{{"timestampSent":{NOW_S}}}"#);
-        let body = if scheme == Scheme::Dfns { &dfns_body } else { BODY };
+        let body = if scheme == SignatureScheme::Dfns { &dfns_body } else { BODY };
         let headers = signed(&[scheme], &[OLD, SECRET], body);
         let current = signed(&[scheme], &[SECRET, OLD], body);
         let check = |headers: &[(&'static str, String)], body: &str, now_s| {
             verify(&key, |name| find(headers, name), body.as_bytes(), now_s)
         };
         assert_eq!(check(&current, body, NOW_S + TOLERANCE_S), Ok(scheme));
-        assert_eq!(check(&current, body, NOW_S - TOLERANCE_S - 1), Err(Refusal::Stale), "{scheme:?}");
-        assert_eq!(check(&current, &format!("{body} "), NOW_S), Err(Refusal::Mismatch), "{scheme:?}");
-        let older = if scheme == Scheme::Dfns { Err(Refusal::Mismatch) } else { Ok(scheme) };
+        assert_eq!(check(&current, body, NOW_S - TOLERANCE_S - 1), Err(VerifyError::Stale), "{scheme:?}");
+        assert_eq!(check(&current, &format!("{body} "), NOW_S), Err(VerifyError::Mismatch), "{scheme:?}");
+        let older = if scheme == SignatureScheme::Dfns { Err(VerifyError::Mismatch) } else { Ok(scheme) };
         assert_eq!(check(&headers, body, NOW_S), older, "{scheme:?}");
         let other = parse_secret("whsec_BAECAwQFBgcICQoLDA0ODxAREhMUFRYX").unwrap();
-        assert_eq!(verify(&other, |name| find(&current, name), body.as_bytes(), NOW_S), Err(Refusal::Mismatch));
+        assert_eq!(verify(&other, |name| find(&current, name), body.as_bytes(), NOW_S), Err(VerifyError::Mismatch));
     }
-    assert_eq!(verify(&key, |_| None, BODY.as_bytes(), NOW_S), Err(Refusal::Unsigned));
+    assert_eq!(verify(&key, |_| None, BODY.as_bytes(), NOW_S), Err(VerifyError::Unsigned));
     let only = |name: &str| (name == WEBHOOK_SIGNATURE).then_some("v1,AAAA");
-    assert_eq!(verify(&key, only, BODY.as_bytes(), NOW_S), Err(Refusal::Incomplete));
+    assert_eq!(verify(&key, only, BODY.as_bytes(), NOW_S), Err(VerifyError::Incomplete));
 }
 
 #[test]

@@ -54,22 +54,22 @@ const LOOPBACK_NAMES: &[&str] = &[
 
 /// What the operator opened and closed: `delivery.allow`, `delivery.deny`, `delivery.https_only`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
-    allow: Places,
-    deny: Places,
+pub struct TargetPolicy {
+    allow: TargetList,
+    deny: TargetList,
     https_only: bool,
     /// Where this daemon itself listens: never a target, so that no delivery loop can start. A listener on the
     /// unspecified address stands for every loopback address; addresses of interfaces can be added beside it.
     pub own: Vec<SocketAddr>,
 }
 
-impl Policy {
+impl TargetPolicy {
     /// Reads the settings: each item is a CIDR, one address, a host name, or `*.suffix` (any depth below it).
     /// The error names the item that is none of these.
     pub fn parse(allow: &[String], deny: &[String], https_only: bool) -> Result<Self, String> {
-        Ok(Policy {
-            allow: Places::parse("allow", allow)?,
-            deny: Places::parse("deny", deny)?,
+        Ok(TargetPolicy {
+            allow: TargetList::parse("allow", allow)?,
+            deny: TargetList::parse("deny", deny)?,
             https_only,
             own: Vec::new(),
         })
@@ -90,11 +90,11 @@ impl Policy {
 
     /// Ports of other protocols are open on hosts that `allow` names, one by one or below a suffix; a network opens its
     /// addresses and not everything that listens on them.
-    fn opens_port(&self, host: &Host, port: u16) -> bool {
+    fn opens_port(&self, host: &TargetHost, port: u16) -> bool {
         BLOCKED_PORTS.binary_search(&port).is_err()
             || match host {
-                Host::Ip(ip) => self.allow.is_address(ip.to_canonical()),
-                Host::Name(name) => self.allow.names(name),
+                TargetHost::Ip(ip) => self.allow.is_address(ip.to_canonical()),
+                TargetHost::Name(name) => self.allow.names(name),
             }
     }
 
@@ -125,14 +125,14 @@ impl Policy {
 
 /// Networks and host names out of one setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Places {
+struct TargetList {
     nets: Vec<IpNet>,
     names: Vec<NamePattern>,
 }
 
-impl Places {
+impl TargetList {
     fn parse(setting: &str, items: &[String]) -> Result<Self, String> {
-        let mut places = Places::default();
+        let mut places = TargetList::default();
         for item in items {
             if let Some(net) = parse_net(item.trim()) {
                 places.nets.push(net);
@@ -211,98 +211,98 @@ impl NamePattern {
 
 /// Why a target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum TargetRefused {
     /// The URL itself is at fault; the words say how.
     Syntax(&'static str),
     /// What it points at is closed. Deliberately without detail.
     Address,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for TargetRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refused::Syntax(reason) => reason,
-            Refused::Address => ADDRESS_REFUSED,
+            TargetRefused::Syntax(reason) => reason,
+            TargetRefused::Address => ADDRESS_REFUSED,
         })
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for TargetRefused {}
 
 /// The host of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Host {
+pub enum TargetHost {
     /// An address, in whatever notation it was written.
     Ip(IpAddr),
     /// A name to resolve: lower case, punycode, no final dot.
     Name(String),
 }
 
-impl Host {
+impl TargetHost {
     /// The addresses that are known without asking a resolver: a literal's own, and loopback for names that mean it
     /// (RFC 6761 section 6.3 wants those answered locally). `None`: resolve.
     pub fn known_addrs(&self) -> Option<Vec<IpAddr>> {
         match self {
-            Host::Ip(ip) => Some(vec![*ip]),
-            Host::Name(name) if !is_loopback_name(name) => None,
-            Host::Name(name) if name.contains('6') && !name.ends_with(".localhost") => {
+            TargetHost::Ip(ip) => Some(vec![*ip]),
+            TargetHost::Name(name) if !is_loopback_name(name) => None,
+            TargetHost::Name(name) if name.contains('6') && !name.ends_with(".localhost") => {
                 Some(vec![Ipv6Addr::LOCALHOST.into()])
             }
-            Host::Name(_) => Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
+            TargetHost::Name(_) => Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
         }
     }
 }
 
 /// As in a URL and a `Host` header: IPv6 in brackets.
-impl fmt::Display for Host {
+impl fmt::Display for TargetHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Host::Ip(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
-            Host::Ip(IpAddr::V4(v4)) => write!(f, "{v4}"),
-            Host::Name(name) => f.write_str(name),
+            TargetHost::Ip(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
+            TargetHost::Ip(IpAddr::V4(v4)) => write!(f, "{v4}"),
+            TargetHost::Name(name) => f.write_str(name),
         }
     }
 }
 
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub enum UrlScheme {
     Http,
     Https,
 }
 
-impl Scheme {
+impl UrlScheme {
     /// The scheme as written in a URL.
     pub fn as_str(self) -> &'static str {
         match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
+            UrlScheme::Http => "http",
+            UrlScheme::Https => "https",
         }
     }
 
     /// The port a URL of this scheme leaves out.
     pub fn default_port(self) -> u16 {
         match self {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
+            UrlScheme::Http => 80,
+            UrlScheme::Https => 443,
         }
     }
 }
 
 /// A URL that passed, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct CheckedTarget {
     /// The whole URL as the WHATWG URL standard serialises it; what is to be stored and sent to.
     pub url: String,
-    pub scheme: Scheme,
-    pub host: Host,
+    pub scheme: UrlScheme,
+    pub host: TargetHost,
     /// The port to connect to, the scheme's own where the URL names none.
     pub port: u16,
     /// What goes into the request line.
     pub path_and_query: String,
 }
 
-impl Target {
+impl CheckedTarget {
     /// The value of the `Host` header: the port is left out where it is the scheme's own.
     pub fn authority(&self) -> String {
         match self.port == self.scheme.default_port() {
@@ -313,29 +313,29 @@ impl Target {
 }
 
 /// Judges a webhook URL by its text; nothing is resolved. Names are judged again by [`check_addrs`] at every connect.
-pub fn check_url(text: &str, policy: &Policy) -> Result<Target, Refused> {
+pub fn check_url(text: &str, policy: &TargetPolicy) -> Result<CheckedTarget, TargetRefused> {
     check_text(text)?;
-    let url = url::Url::parse(text).map_err(|error| Refused::Syntax(parse_reason(error)))?;
+    let url = url::Url::parse(text).map_err(|error| TargetRefused::Syntax(parse_reason(error)))?;
     let scheme = match url.scheme() {
-        "https" => Scheme::Https,
-        "http" if !policy.https_only => Scheme::Http,
+        "https" => UrlScheme::Https,
+        "http" if !policy.https_only => UrlScheme::Http,
         "http" => {
-            return Err(Refused::Syntax("must be https: this installation sends to nothing else"));
+            return Err(TargetRefused::Syntax("must be https: this installation sends to nothing else"));
         }
-        _ => return Err(Refused::Syntax("must begin with http:// or https://")),
+        _ => return Err(TargetRefused::Syntax("must begin with http:// or https://")),
     };
     if url.as_str().len() > URL_BYTES_MAX {
-        return Err(Refused::Syntax("must be at most 2,048 bytes long once escaped"));
+        return Err(TargetRefused::Syntax("must be at most 2,048 bytes long once escaped"));
     }
     let port = url.port().unwrap_or(scheme.default_port());
     let host = match url.host() {
-        Some(url::Host::Ipv4(v4)) => Host::Ip(v4.into()),
-        Some(url::Host::Ipv6(v6)) => Host::Ip(v6.into()),
-        Some(url::Host::Domain(domain)) => Host::Name(plain_name(domain).map_err(Refused::Syntax)?),
-        None => return Err(Refused::Syntax("must have a host")),
+        Some(url::Host::Ipv4(v4)) => TargetHost::Ip(v4.into()),
+        Some(url::Host::Ipv6(v6)) => TargetHost::Ip(v6.into()),
+        Some(url::Host::Domain(domain)) => TargetHost::Name(plain_name(domain).map_err(TargetRefused::Syntax)?),
+        None => return Err(TargetRefused::Syntax("must have a host")),
     };
     if !policy.opens_port(&host, port) {
-        return Err(Refused::Syntax(
+        return Err(TargetRefused::Syntax(
             "the port belongs to another protocol than HTTP: name the host in delivery.allow to open it",
         ));
     }
@@ -344,18 +344,18 @@ pub fn check_url(text: &str, policy: &Policy) -> Result<Target, Refused> {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    Ok(Target { path_and_query, scheme, host, port, url: url.into() })
+    Ok(CheckedTarget { path_and_query, scheme, host, port, url: url.into() })
 }
 
 /// Judges the addresses a target is about to be connected to: all must pass, and there must be one. `port` is the
 /// target's. Call it with a literal's own address too: settings may have changed since the webhook was made.
-pub fn check_addrs(host: &Host, addrs: &[IpAddr], port: u16, policy: &Policy) -> Result<(), Refused> {
+pub fn check_addrs(host: &TargetHost, addrs: &[IpAddr], port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
     let (named, loopback) = match host {
-        Host::Ip(_) => (false, false),
-        Host::Name(name) if policy.deny.names(name) || ranges::is_metadata_name(name) => {
-            return Err(Refused::Address);
+        TargetHost::Ip(_) => (false, false),
+        TargetHost::Name(name) if policy.deny.names(name) || ranges::is_metadata_name(name) => {
+            return Err(TargetRefused::Address);
         }
-        Host::Name(name) => (policy.allow.names(name), is_loopback_name(name)),
+        TargetHost::Name(name) => (policy.allow.names(name), is_loopback_name(name)),
     };
     let good = |ip: IpAddr| {
         // `localhost` counts as 127.0.0.1 even where it resolves to ::1: who opened the one meant the other.
@@ -367,13 +367,13 @@ pub fn check_addrs(host: &Host, addrs: &[IpAddr], port: u16, policy: &Policy) ->
     };
     match policy.opens_port(host, port) && !addrs.is_empty() && addrs.iter().copied().all(good) {
         true => Ok(()),
-        false => Err(Refused::Address),
+        false => Err(TargetRefused::Address),
     }
 }
 
 /// What must not even reach the parser, because parsers repair it, and not all in the same way.
-fn check_text(text: &str) -> Result<(), Refused> {
-    let refuse = |reason| Err(Refused::Syntax(reason));
+fn check_text(text: &str) -> Result<(), TargetRefused> {
+    let refuse = |reason| Err(TargetRefused::Syntax(reason));
     if text.len() > URL_BYTES_MAX {
         return refuse("must be at most 2,048 bytes long");
     }
@@ -431,21 +431,21 @@ fn plain_name(domain: &str) -> Result<String, &'static str> {
 }
 
 /// The part of [`check_url`] that is about the host.
-fn check_host(host: &Host, port: u16, policy: &Policy) -> Result<(), Refused> {
+fn check_host(host: &TargetHost, port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
     let name = match host {
-        Host::Ip(ip) => return check_addrs(host, &[*ip], port, policy),
-        Host::Name(name) => name,
+        TargetHost::Ip(ip) => return check_addrs(host, &[*ip], port, policy),
+        TargetHost::Name(name) => name,
     };
     if is_loopback_name(name) {
         return check_addrs(host, &[Ipv4Addr::LOCALHOST.into()], port, policy);
     }
     if policy.deny.names(name) || ranges::is_metadata_name(name) {
-        return Err(Refused::Address);
+        return Err(TargetRefused::Address);
     }
     let last = name.rsplit('.').next().unwrap_or(name);
     let local = !name.contains('.') || LOCAL_SUFFIXES.contains(&last);
     if local && !policy.allow.names(name) {
-        return Err(Refused::Syntax(
+        return Err(TargetRefused::Syntax(
             "the host name means something only on a local network: name it in delivery.allow to open it",
         ));
     }

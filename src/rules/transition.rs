@@ -13,7 +13,7 @@ use crate::model::DeliveryStatus;
 
 /// What can happen to a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening {
+pub enum TransitionInput {
     Succeeded,
     /// An attempt failed and another one is planned.
     FailedWithRetry,
@@ -26,14 +26,14 @@ pub enum Happening {
 }
 
 /// The status after `happening`; none where it cannot happen: a final delivery stays as it is.
-pub const fn next(status: DeliveryStatus, happening: Happening) -> Option<DeliveryStatus> {
+pub const fn next(status: DeliveryStatus, happening: TransitionInput) -> Option<DeliveryStatus> {
     match (status, happening) {
         (DeliveryStatus::Delivered | DeliveryStatus::Failed | DeliveryStatus::Cancelled, _) => None,
         (DeliveryStatus::Pending | DeliveryStatus::Retrying, happening) => Some(match happening {
-            Happening::Succeeded => DeliveryStatus::Delivered,
-            Happening::FailedWithRetry => DeliveryStatus::Retrying,
-            Happening::FailedForGood | Happening::Expired => DeliveryStatus::Failed,
-            Happening::Cancelled => DeliveryStatus::Cancelled,
+            TransitionInput::Succeeded => DeliveryStatus::Delivered,
+            TransitionInput::FailedWithRetry => DeliveryStatus::Retrying,
+            TransitionInput::FailedForGood | TransitionInput::Expired => DeliveryStatus::Failed,
+            TransitionInput::Cancelled => DeliveryStatus::Cancelled,
         }),
     }
 }
@@ -45,11 +45,11 @@ mod tests {
     #[test]
     fn a_final_delivery_never_moves() {
         let all = [
-            Happening::Succeeded,
-            Happening::FailedWithRetry,
-            Happening::FailedForGood,
-            Happening::Expired,
-            Happening::Cancelled,
+            TransitionInput::Succeeded,
+            TransitionInput::FailedWithRetry,
+            TransitionInput::FailedForGood,
+            TransitionInput::Expired,
+            TransitionInput::Cancelled,
         ];
         for status in DeliveryStatus::ALL {
             for happening in all {
@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn a_failure_with_a_retry_left_is_retrying_and_one_without_is_failed() {
-        assert_eq!(next(DeliveryStatus::Pending, Happening::FailedWithRetry), Some(DeliveryStatus::Retrying));
-        assert_eq!(next(DeliveryStatus::Retrying, Happening::FailedForGood), Some(DeliveryStatus::Failed));
-        assert_eq!(next(DeliveryStatus::Retrying, Happening::Succeeded), Some(DeliveryStatus::Delivered));
+        assert_eq!(next(DeliveryStatus::Pending, TransitionInput::FailedWithRetry), Some(DeliveryStatus::Retrying));
+        assert_eq!(next(DeliveryStatus::Retrying, TransitionInput::FailedForGood), Some(DeliveryStatus::Failed));
+        assert_eq!(next(DeliveryStatus::Retrying, TransitionInput::Succeeded), Some(DeliveryStatus::Delivered));
     }
 }

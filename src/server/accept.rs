@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::request::Asker;
-use super::{Limits, Service, Tls, connection};
-use crate::api::origin::Reach;
-use crate::engine::network::{Conn, Listen, Listener, Peer};
+use super::request::Client;
+use super::{ServerLimits, ServerTls, Service, connection};
+use crate::api::origin::ListenerKind;
+use crate::engine::network::{Conn, ListenAddr, Listener, Peer};
 
 /// How long accepting pauses when the machine has nothing left to accept with: the shortest, then twice as long until
 /// the longest.
@@ -28,7 +28,7 @@ pub struct Server {
 
 impl Server {
     /// Begins to accept on all `listeners`, in clear; to be called within the runtime.
-    pub fn start<S: Service>(service: Arc<S>, listeners: Vec<Box<dyn Listener>>, limits: Limits) -> Self {
+    pub fn start<S: Service>(service: Arc<S>, listeners: Vec<Box<dyn Listener>>, limits: ServerLimits) -> Self {
         Self::start_with(service, listeners, limits, None)
     }
 
@@ -36,8 +36,8 @@ impl Server {
     pub fn start_with<S: Service>(
         service: Arc<S>,
         listeners: Vec<Box<dyn Listener>>,
-        limits: Limits,
-        tls: Option<Arc<Tls>>,
+        limits: ServerLimits,
+        tls: Option<Arc<ServerTls>>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let open = Arc::new(AtomicUsize::new(0));
@@ -45,9 +45,9 @@ impl Server {
             .into_iter()
             .map(|listener| {
                 let reach = reach_of(&listener.local_addr());
-                let tls = tls.clone().filter(|_| reach != Reach::Unix);
+                let tls = tls.clone().filter(|_| reach != ListenerKind::Unix);
                 let (service, open, stop) = (service.clone(), open.clone(), stopped.clone());
-                let door = Door { service, limits, tls, reach, open, stop };
+                let door = AcceptLoop { service, limits, tls, reach, open, stop };
                 tokio::spawn(async move {
                     let _until_it_ends = door.service.vital();
                     door.accept(listener).await
@@ -87,16 +87,16 @@ impl Drop for Server {
 }
 
 /// One listener's side of the server.
-struct Door<S> {
+struct AcceptLoop<S> {
     service: Arc<S>,
-    limits: Limits,
-    tls: Option<Arc<Tls>>,
-    reach: Reach,
+    limits: ServerLimits,
+    tls: Option<Arc<ServerTls>>,
+    reach: ListenerKind,
     open: Arc<AtomicUsize>,
     stop: watch::Receiver<bool>,
 }
 
-impl<S: Service> Door<S> {
+impl<S: Service> AcceptLoop<S> {
     /// Accepts until told to stop; returns the connections still open. Dropping the listener refuses new ones.
     async fn accept(self, mut listener: Box<dyn Listener>) -> JoinSet<()> {
         let mut connections = JoinSet::new();
@@ -124,12 +124,12 @@ impl<S: Service> Door<S> {
     }
 
     fn admit(&self, connections: &mut JoinSet<()>, conn: Box<dyn Conn>, peer: Peer) {
-        let place = Place::take(&self.open);
+        let place = ConnectionSlot::take(&self.open);
         if place.open.load(Ordering::Relaxed) > self.limits.connections_max {
             return;
         }
         let (service, limits, stop) = (self.service.clone(), self.limits, self.stop.clone());
-        let asker = Asker { peer, reach: self.reach };
+        let asker = Client { peer, reach: self.reach };
         let tls = self.tls.as_ref().map(|tls| tls.acceptor());
         connections.spawn(async move {
             match tls {
@@ -142,28 +142,28 @@ impl<S: Service> Door<S> {
 }
 
 /// One of the connections counted as open.
-struct Place {
+struct ConnectionSlot {
     open: Arc<AtomicUsize>,
 }
 
-impl Place {
+impl ConnectionSlot {
     fn take(open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         Self { open: open.clone() }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn reach_of(listen: &Listen) -> Reach {
+fn reach_of(listen: &ListenAddr) -> ListenerKind {
     match listen {
-        Listen::Unix(_) => Reach::Unix,
-        Listen::Tcp(addr) if addr.ip().is_loopback() => Reach::Loopback,
-        Listen::Tcp(_) => Reach::Open,
+        ListenAddr::Unix(_) => ListenerKind::Unix,
+        ListenAddr::Tcp(addr) if addr.ip().is_loopback() => ListenerKind::Loopback,
+        ListenAddr::Tcp(_) => ListenerKind::Open,
     }
 }
 

@@ -7,17 +7,17 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 
 use super::DISCARDED_BYTES_MAX;
-use super::refusal::Refusal;
-use super::watch::{Phase, Watch};
+use super::refusal::RequestRefusal;
+use super::watch::{ConnectionPhase, ConnectionTimer};
 
-pub(super) struct Pieces<'a> {
+pub(super) struct BodyPieces<'a> {
     body: Incoming,
-    watch: &'a Watch,
+    watch: &'a ConnectionTimer,
     is_over: bool,
 }
 
-impl<'a> Pieces<'a> {
-    pub fn new(body: Incoming, watch: &'a Watch) -> Self {
+impl<'a> BodyPieces<'a> {
+    pub fn new(body: Incoming, watch: &'a ConnectionTimer) -> Self {
         Self { is_over: body.is_end_stream(), body, watch }
     }
 
@@ -27,13 +27,13 @@ impl<'a> Pieces<'a> {
     }
 
     /// The whole body, of at most `bytes_max`. One that comes in one piece is not copied.
-    pub async fn read(&mut self, bytes_max: usize) -> Result<Bytes, Refusal> {
+    pub async fn read(&mut self, bytes_max: usize) -> Result<Bytes, RequestRefusal> {
         if self.is_over {
             return Ok(Bytes::new());
         }
         let announced = self.body.size_hint().exact();
         if announced.is_some_and(|length| length > bytes_max as u64) {
-            return Err(Refusal::BodyTooLarge(bytes_max));
+            return Err(RequestRefusal::BodyTooLarge(bytes_max));
         }
         let Some(first) = self.next_within(0, bytes_max).await? else { return self.ended(Bytes::new()) };
         let Some(second) = self.next_within(first.len(), bytes_max).await? else { return self.ended(first) };
@@ -48,44 +48,44 @@ impl<'a> Pieces<'a> {
 
     /// Throws the body away if that is soon done; then the connection can go on after a refusal. The error is a body
     /// that breaks its own framing, which is the graver fault.
-    pub async fn discard(&mut self) -> Result<(), Refusal> {
+    pub async fn discard(&mut self) -> Result<(), RequestRefusal> {
         if self.is_over {
             return Ok(());
         }
-        self.watch.enter(Phase::Discard);
+        self.watch.enter(ConnectionPhase::Discard);
         let mut discarded = 0;
         while discarded < DISCARDED_BYTES_MAX {
             match self.next().await {
                 Ok(Some(piece)) => discarded += piece.len(),
-                Err(malformed @ Refusal::Malformed(_)) => return Err(malformed),
+                Err(malformed @ RequestRefusal::Malformed(_)) => return Err(malformed),
                 Ok(None) | Err(_) => break,
             }
         }
         Ok(())
     }
 
-    fn ended(&self, whole: Bytes) -> Result<Bytes, Refusal> {
-        self.watch.enter(Phase::Call);
+    fn ended(&self, whole: Bytes) -> Result<Bytes, RequestRefusal> {
+        self.watch.enter(ConnectionPhase::Call);
         Ok(whole)
     }
 
-    async fn next_within(&mut self, read: usize, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
+    async fn next_within(&mut self, read: usize, bytes_max: usize) -> Result<Option<Bytes>, RequestRefusal> {
         match self.next().await? {
-            Some(piece) if read + piece.len() > bytes_max => Err(Refusal::BodyTooLarge(bytes_max)),
+            Some(piece) if read + piece.len() > bytes_max => Err(RequestRefusal::BodyTooLarge(bytes_max)),
             piece => Ok(piece),
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+    async fn next(&mut self) -> Result<Option<Bytes>, RequestRefusal> {
         while !self.body.is_end_stream() {
             // The loop around the connection polls again when the deadline has passed.
             let frame = std::future::poll_fn(|cx| match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending if self.watch.is_overdue() => Poll::Ready(Err(Refusal::BodyLate)),
+                Poll::Pending if self.watch.is_overdue() => Poll::Ready(Err(RequestRefusal::BodyLate)),
                 frame => frame.map(Ok),
             });
             match frame.await? {
                 None => break,
-                Some(Err(_)) => return Err(Refusal::Malformed("the body does not end as announced")),
+                Some(Err(_)) => return Err(RequestRefusal::Malformed("the body does not end as announced")),
                 Some(Ok(frame)) => {
                     // What is no data is trailers, which nobody asked for.
                     if let Ok(piece) = frame.into_data() {

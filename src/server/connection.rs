@@ -12,29 +12,29 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::gate::Gate;
-use super::refusal::Refusal;
-use super::request::{Asker, answer};
+use super::gate::RefusalGate;
+use super::refusal::RequestRefusal;
+use super::request::{Client, answer};
 use super::tls::HTTP2;
-use super::watch::{Phase, Watch};
-use super::{HEAD_BYTES_MAX, Limits, Service, http2};
+use super::watch::{ConnectionPhase, ConnectionTimer};
+use super::{HEAD_BYTES_MAX, ServerLimits, Service, http2};
 use crate::engine::network::Conn;
 
 /// Why a connection is no longer served.
-enum Ended {
+enum ConnectionEnd {
     /// hyper is done with it, for better or worse.
     Done,
     /// It waited too long for what it waited for.
-    Late(Phase),
+    Late(ConnectionPhase),
 }
 
 /// The same behind TLS: the handshake has the time of a head, and the protocol is the one agreed on in it.
 pub(super) async fn serve_secured<S: Service>(
     service: Arc<S>,
-    limits: Limits,
+    limits: ServerLimits,
     conn: Box<dyn Conn>,
     tls: TlsAcceptor,
-    asker: Asker,
+    asker: Client,
     mut stop: watch::Receiver<bool>,
 ) {
     let stream = tokio::select! {
@@ -55,9 +55,9 @@ pub(super) async fn serve_secured<S: Service>(
 /// Serves requests until the peer or a deadline ends it, or `stop` turns true and the request in hand is answered.
 pub(super) async fn serve<S: Service>(
     service: &S,
-    limits: Limits,
+    limits: ServerLimits,
     mut conn: Box<dyn Conn>,
-    asker: Asker,
+    asker: Client,
     mut stop: watch::Receiver<bool>,
 ) {
     let head_by = Instant::now() + limits.head_read;
@@ -68,9 +68,9 @@ pub(super) async fn serve<S: Service>(
         read = timeout_at(head_by, conn.read(&mut first)) => if !matches!(read, Ok(Ok(1))) { return },
         _ = stop.wait_for(|stop| *stop) => return,
     }
-    let watch = Watch::new(limits, head_by);
+    let watch = ConnectionTimer::new(limits, head_by);
     let ids = || service.request_id();
-    let gate = Gate::new(conn, first[0], &watch, &ids);
+    let gate = RefusalGate::new(conn, first[0], &watch, &ids);
     let mut http = Box::pin(
         http1().serve_connection(TokioIo::new(gate), service_fn(|request| answer(service, asker, &watch, request))),
     );
@@ -93,22 +93,22 @@ pub(super) async fn serve<S: Service>(
         }
         loop {
             if http.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ended::Done);
+                return Poll::Ready(ConnectionEnd::Done);
             }
             if !is_over(&watch, alarm.as_mut(), cx) {
                 return Poll::Pending;
             }
             match watch.phase() {
                 // Whoever reads the body sees it too when asked again, and answers.
-                Phase::Body | Phase::Discard if told != watch.deadline() => told = watch.deadline(),
-                phase => return Poll::Ready(Ended::Late(phase)),
+                ConnectionPhase::Body | ConnectionPhase::Discard if told != watch.deadline() => told = watch.deadline(),
+                phase => return Poll::Ready(ConnectionEnd::Late(phase)),
             }
         }
     })
     .await;
-    if let Ended::Late(Phase::Head) = ended {
+    if let ConnectionEnd::Late(ConnectionPhase::Head) = ended {
         let mut gate = Pin::into_inner(http).into_parts().io.into_inner();
-        gate.refuse(Refusal::HeadLate, &[]);
+        gate.refuse(RequestRefusal::HeadLate, &[]);
         // Late once already, so this is all the time it gets; an error is the peer's loss.
         let _ = timeout(limits.linger, gate.shutdown()).await;
     }
@@ -128,7 +128,7 @@ fn http1() -> http1::Builder {
 
 /// Whether the connection's deadline has passed. The alarm is set anew only when it rings or must ring earlier, so a
 /// request that is served in good time never touches the timer.
-pub(super) fn is_over(watch: &Watch, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+pub(super) fn is_over(watch: &ConnectionTimer, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
     loop {
         let deadline = watch.deadline();
         if let Some(deadline) = deadline

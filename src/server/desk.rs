@@ -10,17 +10,17 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use tokio::sync::Notify;
 
-use crate::api::call::{Call, Reply};
-use crate::api::origin::{Foreign, OriginRules, Reach};
-use crate::api::{Api, ApiSettings, Context, Fault, Found, Principal, Step, Trouble, Vitals};
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
+use crate::api::{Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, Step};
 use crate::engine::Engine;
 use crate::engine::clock::passing_id;
 use crate::engine::ledger::Busy;
-use crate::engine::readiness::Reason;
-use crate::engine::vital::Vital;
+use crate::engine::readiness::ReadinessIssue;
+use crate::engine::vital::CriticalTask;
 use crate::model::id::{Id, KeyId};
 use crate::model::{Time, Webhook};
-use crate::store::Refusal;
+use crate::store::Rejection;
 
 use super::{Admitted, Service};
 
@@ -35,14 +35,14 @@ const BURST_S: f64 = 1.0;
 /// Key rates remembered at once.
 const RATES_MAX: usize = 10_000;
 
-pub struct Desk {
+pub struct Dispatcher {
     engine: Arc<Engine>,
-    rules: ArcSwap<Rules>,
-    rates: Mutex<HashMap<KeyId, Rate>>,
+    rules: ArcSwap<ApiRules>,
+    rates: Mutex<HashMap<KeyId, RateBucket>>,
 }
 
 /// What calls are judged by: of the settings, and exchanged as one when they are read again.
-pub struct Rules {
+pub struct ApiRules {
     pub api: Api,
     pub settings: ApiSettings,
     pub origins: OriginRules,
@@ -50,35 +50,35 @@ pub struct Rules {
 
 /// A call's place, who makes it, and the rules that it was admitted by.
 pub struct Pass {
-    found: Found,
+    found: MatchedRoute,
     principal: Option<Principal>,
-    rules: Arc<Rules>,
+    rules: Arc<ApiRules>,
 }
 
 /// What of its rate a key has left.
 #[derive(Debug, Clone, Copy)]
-struct Rate {
+struct RateBucket {
     left: f64,
     at: Time,
 }
 
-impl Desk {
-    pub fn new(engine: Arc<Engine>, rules: Rules) -> Desk {
-        Desk { engine, rules: ArcSwap::from_pointee(rules), rates: Mutex::default() }
+impl Dispatcher {
+    pub fn new(engine: Arc<Engine>, rules: ApiRules) -> Dispatcher {
+        Dispatcher { engine, rules: ArcSwap::from_pointee(rules), rates: Mutex::default() }
     }
 
     /// Calls that come from now on are judged by these.
-    pub fn set_rules(&self, rules: Rules) {
+    pub fn set_rules(&self, rules: ApiRules) {
         self.rules.store(Arc::new(rules));
     }
 
     fn judge(
         &self,
-        rules: &Rules,
-        call: &Call,
-        reach: Reach,
-        found: &Found,
-    ) -> Result<(Option<Principal>, usize), Fault> {
+        rules: &ApiRules,
+        call: &HttpRequest,
+        reach: ListenerKind,
+        found: &MatchedRoute,
+    ) -> Result<(Option<Principal>, usize), ApiError> {
         let now = self.engine.clock.now();
         let principal = found.identify(call, &self.engine.store.registry(), &rules.settings, now)?;
         let host = call.header(http::header::HOST).unwrap_or_default();
@@ -93,20 +93,23 @@ impl Desk {
         Ok((principal, bytes_max))
     }
 
-    fn take_from_rate(&self, principal: &Principal, now: Time) -> Result<(), Fault> {
+    fn take_from_rate(&self, principal: &Principal, now: Time) -> Result<(), ApiError> {
         let Some(per_s) = principal.key.rate_per_s else { return Ok(()) };
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() > RATES_MAX {
             rates.clear();
         }
         let most = (per_s * BURST_S).max(1.0);
-        let rate = rates.entry(principal.key.id).or_insert(Rate { left: most, at: now });
+        let rate = rates.entry(principal.key.id).or_insert(RateBucket { left: most, at: now });
         let since_s = now.since(rate.at).max(0) as f64 / 1_000.0;
-        *rate = Rate { left: (rate.left + since_s * per_s).min(most), at: now };
+        *rate = RateBucket { left: (rate.left + since_s * per_s).min(most), at: now };
         if rate.left < 1.0 {
             let wait_s = ((1.0 - rate.left) / per_s).ceil().max(1.0) as u32;
-            let fault =
-                Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key makes more requests than it may");
+            let fault = ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "this key makes more requests than it may",
+            );
             return Err(fault.retry_after(wait_s));
         }
         rate.left -= 1.0;
@@ -114,7 +117,12 @@ impl Desk {
     }
 
     /// Runs the handler, on a thread for reading where it may read much.
-    async fn handle(self: &Arc<Self>, call: &Arc<Call>, pass: &Arc<Pass>, since: Time) -> Result<Step, Fault> {
+    async fn handle(
+        self: &Arc<Self>,
+        call: &Arc<HttpRequest>,
+        pass: &Arc<Pass>,
+        since: Time,
+    ) -> Result<Step, ApiError> {
         // Publishing reads nothing: it is judged here and now. Everything else may read the store.
         if call.method == http::Method::POST && PUBLISHING.contains(&pass.found.pattern()) {
             return self.handle_here(call, pass, since);
@@ -122,12 +130,12 @@ impl Desk {
         let (desk, call, pass) = (self.clone(), call.clone(), pass.clone());
         let work = self.engine.work;
         let step = work.run(move || desk.handle_here(&call, &pass, since)).await;
-        step.unwrap_or_else(|| Err(Fault::internal("a handler panicked")))
+        step.unwrap_or_else(|| Err(ApiError::internal("a handler panicked")))
     }
 
-    fn handle_here(&self, call: &Call, pass: &Pass, since: Time) -> Result<Step, Fault> {
+    fn handle_here(&self, call: &HttpRequest, pass: &Pass, since: Time) -> Result<Step, ApiError> {
         let mut random = |bytes: &mut [u8]| self.engine.random.fill(bytes);
-        let mut context = Context {
+        let mut context = ApiContext {
             store: &self.engine.store,
             registry: self.engine.store.registry(),
             settings: &pass.rules.settings,
@@ -139,7 +147,7 @@ impl Desk {
         pass.found.handle(&mut context, pass.principal.as_ref(), call)
     }
 
-    async fn answer(self: &Arc<Self>, call: Arc<Call>, pass: &Arc<Pass>) -> Result<Reply, Fault> {
+    async fn answer(self: &Arc<Self>, call: Arc<HttpRequest>, pass: &Arc<Pass>) -> Result<HttpResponse, ApiError> {
         let since = self.engine.clock.now();
         // Listening begins before the first look, so that no commit falls between looking and waiting.
         let mut commits = self.commits_for(&call, pass);
@@ -149,7 +157,7 @@ impl Desk {
             step = match step {
                 Step::Reply(reply) => return Ok(reply),
                 Step::Apply { order, then } => match self.engine.apply(order).await {
-                    Ok(Err(Refusal::Stale)) if stale < STALE_TRIES => {
+                    Ok(Err(Rejection::Stale)) if stale < STALE_TRIES => {
                         stale += 1;
                         self.handle(&call, pass, since).await?
                     }
@@ -157,7 +165,7 @@ impl Desk {
                     Err(busy) => return Err(busy_fault(busy)),
                 },
                 Step::Test { trial, then } => {
-                    let trying = self.engine.courier.try_out(&trial.webhook, &trial.event_type, trial.data.clone());
+                    let trying = self.engine.deliverer.send_test(&trial.webhook, &trial.event_type, trial.data.clone());
                     // On the heap, because it is large and rare: every connection would carry room for it.
                     then(Box::pin(trying).await)?
                 }
@@ -186,7 +194,7 @@ impl Desk {
         }
     }
 
-    fn commits_for(&self, call: &Call, pass: &Pass) -> Option<Arc<Notify>> {
+    fn commits_for(&self, call: &HttpRequest, pass: &Pass) -> Option<Arc<Notify>> {
         if !pass.found.pattern().ends_with("/feed") {
             return None;
         }
@@ -197,12 +205,12 @@ impl Desk {
     }
 }
 
-impl Vitals for Desk {
-    fn unready(&self) -> Vec<Trouble> {
+impl HealthSource for Dispatcher {
+    fn unready(&self) -> Vec<HealthIssue> {
         self.engine.unready().into_iter().map(trouble).collect()
     }
 
-    fn warnings(&self) -> Vec<Trouble> {
+    fn warnings(&self) -> Vec<HealthIssue> {
         self.engine.warnings().into_iter().map(trouble).collect()
     }
 
@@ -212,21 +220,21 @@ impl Vitals for Desk {
 }
 
 /// The desk as the server holds it.
-pub struct Counter(pub Arc<Desk>);
+pub struct ApiService(pub Arc<Dispatcher>);
 
-impl Service for Counter {
+impl Service for ApiService {
     type Pass = Pass;
 
-    fn vital(&self) -> Option<Vital> {
-        Some(Vital::new("what takes connections", &self.0.engine.crashed))
+    fn vital(&self) -> Option<CriticalTask> {
+        Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
     }
 
     fn request_id(&self) -> String {
         let engine = &self.0.engine;
-        Id::<Call>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
+        Id::<HttpRequest>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
     }
 
-    fn admit(&self, call: &Call, reach: Reach) -> Result<Admitted<Pass>, Box<Reply>> {
+    fn admit(&self, call: &HttpRequest, reach: ListenerKind) -> Result<Admitted<Pass>, Box<HttpResponse>> {
         let rules = self.0.rules.load_full();
         let found = rules.api.find(call);
         match self.0.judge(&rules, call, reach, &found) {
@@ -235,7 +243,7 @@ impl Service for Counter {
         }
     }
 
-    async fn call(&self, call: Call, pass: Pass) -> Reply {
+    async fn call(&self, call: HttpRequest, pass: Pass) -> HttpResponse {
         let (call, pass) = (Arc::new(call), Arc::new(pass));
         match self.0.answer(call.clone(), &pass).await {
             Ok(reply) => reply,
@@ -256,27 +264,27 @@ impl Service for Counter {
     }
 }
 
-fn trouble(reason: Reason) -> Trouble {
-    Trouble { code: reason.code, detail: reason.detail }
+fn trouble(reason: ReadinessIssue) -> HealthIssue {
+    HealthIssue { code: reason.code, detail: reason.detail }
 }
 
-fn foreign(foreign: Foreign) -> Fault {
+fn foreign(foreign: ForeignName) -> ApiError {
     match foreign {
-        Foreign::Host => Fault::new(
+        ForeignName::Host => ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
             "host_not_allowed",
             "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
         ),
-        Foreign::Origin => {
-            Fault::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
+        ForeignName::Origin => {
+            ApiError::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
         }
     }
 }
 
-fn busy_fault(busy: Busy) -> Fault {
+fn busy_fault(busy: Busy) -> ApiError {
     let (code, detail) = match busy {
         Busy::Full => ("busy", "too much waits to be written; try again"),
         Busy::Stopping => ("stopping", "the daemon is stopping"),
     };
-    Fault::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(BUSY_RETRY_S)
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(BUSY_RETRY_S)
 }

@@ -8,18 +8,18 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::LINGER_BYTES_MAX;
-use super::refusal::Refusal;
-use super::watch::{Phase, Watch};
+use super::refusal::RequestRefusal;
+use super::watch::{ConnectionPhase, ConnectionTimer};
 use crate::engine::network::Conn;
 
-pub(super) struct Gate<'a> {
+pub(super) struct RefusalGate<'a> {
     conn: Box<dyn Conn>,
-    watch: &'a Watch,
+    watch: &'a ConnectionTimer,
     /// Makes a request id, for an answer to what is no request.
     ids: &'a (dyn Fn() -> String + Send + Sync),
     /// Read before hyper was there.
     first: Option<u8>,
-    refused: Option<Refused>,
+    refused: Option<LingeringClose>,
     /// The last write did not go through at once.
     is_blocked: bool,
     is_shut: bool,
@@ -27,29 +27,34 @@ pub(super) struct Gate<'a> {
 }
 
 /// Our own last words, and how far they are written.
-struct Refused {
+struct LingeringClose {
     words: Vec<u8>,
     written: usize,
 }
 
-impl<'a> Gate<'a> {
-    pub fn new(conn: Box<dyn Conn>, first: u8, watch: &'a Watch, ids: &'a (dyn Fn() -> String + Send + Sync)) -> Self {
+impl<'a> RefusalGate<'a> {
+    pub fn new(
+        conn: Box<dyn Conn>,
+        first: u8,
+        watch: &'a ConnectionTimer,
+        ids: &'a (dyn Fn() -> String + Send + Sync),
+    ) -> Self {
         Self { conn, watch, ids, first: Some(first), refused: None, is_blocked: false, is_shut: false, lingered: 0 }
     }
 
     /// Ends the conversation: these words, once flushed, are the last.
-    pub fn refuse(&mut self, refusal: Refusal, in_place_of: &[u8]) {
+    pub fn refuse(&mut self, refusal: RequestRefusal, in_place_of: &[u8]) {
         let words = refusal.on_the_wire(&(self.ids)(), in_place_of);
-        self.refused = Some(Refused { words, written: 0 });
+        self.refused = Some(LingeringClose { words, written: 0 });
         self.watch.set_lingers(true);
-        self.watch.enter(Phase::Reply);
+        self.watch.enter(ConnectionPhase::Reply);
     }
 
     /// Before the service has answered, only hyper itself has anything to say: that it refuses what it read.
     fn intercept(&mut self, bytes: &[u8]) -> bool {
-        if self.refused.is_none() && matches!(self.watch.phase(), Phase::Head | Phase::Idle) {
+        if self.refused.is_none() && matches!(self.watch.phase(), ConnectionPhase::Head | ConnectionPhase::Idle) {
             let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-            let refusal = Refusal::of_hyper(status.unwrap_or(400), &self.watch.head());
+            let refusal = RequestRefusal::of_hyper(status.unwrap_or(400), &self.watch.head());
             self.refuse(refusal, bytes);
         }
         self.refused.is_some()
@@ -57,8 +62,8 @@ impl<'a> Gate<'a> {
 
     /// A peer that takes its answer, however slowly, has not stalled.
     fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() && self.is_blocked && self.watch.phase() == Phase::Reply {
-            self.watch.enter(Phase::Reply);
+        if written.is_ready() && self.is_blocked && self.watch.phase() == ConnectionPhase::Reply {
+            self.watch.enter(ConnectionPhase::Reply);
         }
         self.is_blocked = written.is_pending();
         written
@@ -93,7 +98,7 @@ impl<'a> Gate<'a> {
     }
 }
 
-impl AsyncRead for Gate<'_> {
+impl AsyncRead for RefusalGate<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(first) = self.first.take() {
             into.put_slice(&[first]);
@@ -107,7 +112,7 @@ impl AsyncRead for Gate<'_> {
     }
 }
 
-impl AsyncWrite for Gate<'_> {
+impl AsyncWrite for RefusalGate<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.intercept(bytes) {
             return Poll::Ready(Ok(bytes.len()));
@@ -135,8 +140,8 @@ impl AsyncWrite for Gate<'_> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_last_words(cx))?;
         ready!(Pin::new(&mut self.conn).poll_flush(cx))?;
-        if self.refused.is_none() && self.watch.phase() == Phase::Reply {
-            self.watch.enter(Phase::Idle);
+        if self.refused.is_none() && self.watch.phase() == ConnectionPhase::Reply {
+            self.watch.enter(ConnectionPhase::Idle);
         }
         Poll::Ready(Ok(()))
     }
@@ -146,7 +151,7 @@ impl AsyncWrite for Gate<'_> {
             ready!(self.poll_last_words(cx))?;
             ready!(Pin::new(&mut self.conn).poll_shutdown(cx))?;
             self.is_shut = true;
-            self.watch.enter(Phase::Closing);
+            self.watch.enter(ConnectionPhase::Closing);
         }
         if self.watch.lingers() {
             ready!(self.poll_linger(cx));

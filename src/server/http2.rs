@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::is_over;
-use super::request::{Asker, answer};
-use super::watch::Watch;
-use super::{HEAD_BYTES_MAX, Limits, Service};
+use super::request::{Client, answer};
+use super::watch::ConnectionTimer;
+use super::{HEAD_BYTES_MAX, ServerLimits, Service};
 use crate::engine::network::Conn;
 
 /// Requests of one connection at a time.
@@ -40,12 +40,12 @@ const STREAM_MAX: Duration = Duration::from_secs(300);
 /// Serves requests until the peer or a deadline ends it, or `stop` turns true and the requests in hand are answered.
 pub(super) async fn serve<S: Service>(
     service: Arc<S>,
-    limits: Limits,
+    limits: ServerLimits,
     conn: Box<dyn Conn>,
-    asker: Asker,
+    asker: Client,
     mut stop: watch::Receiver<bool>,
 ) {
-    let streams = Streams::default();
+    let streams = Http2Streams::default();
     let begun = streams.begun.clone();
     let on_stream = service_fn(move |request| {
         begun.fetch_add(1, Ordering::Relaxed);
@@ -84,8 +84,8 @@ pub(super) async fn serve<S: Service>(
 /// One request: made to look as over HTTP/1.1, answered, and cut short where a deadline passes.
 async fn answered<S: Service>(
     service: Arc<S>,
-    limits: Limits,
-    asker: Asker,
+    limits: ServerLimits,
+    asker: Client,
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     // RFC 9113 section 8.3.1: `:authority` stands for Host. Where both are there, they are compared with the framing.
@@ -96,7 +96,7 @@ async fn answered<S: Service>(
     }
     let is_head = request.method() == Method::HEAD;
     let by = Instant::now() + limits.head_read;
-    let watch = Watch::new(limits, by);
+    let watch = ConnectionTimer::new(limits, by);
     let mut alarm = pin!(sleep_until(by));
     let mut answer = pin!(answer(&*service, asker, &watch, request));
     let mut told = None;
@@ -126,13 +126,13 @@ fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 
 /// What runs for one connection; all of it ends when the last clone is dropped with the connection.
 #[derive(Clone, Default)]
-struct Streams {
+struct Http2Streams {
     running: Arc<Mutex<JoinSet<()>>>,
     /// Requests so far.
     begun: Arc<AtomicU64>,
 }
 
-impl Streams {
+impl Http2Streams {
     /// Streams that are not over.
     fn open(&self) -> usize {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +141,7 @@ impl Streams {
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Streams {
     fn execute(&self, stream: F) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}

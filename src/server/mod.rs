@@ -20,12 +20,12 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::api::call::{Call, Reply};
-use crate::api::origin::Reach;
-use crate::engine::vital::Vital;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::origin::ListenerKind;
+use crate::engine::vital::CriticalTask;
 
 pub use self::accept::Server;
-pub use self::tls::{Tls, TlsFiles};
+pub use self::tls::{ServerTls, TlsFiles};
 
 /// Of the request target; RFC 9110 section 4.1 asks for 8,000 at least.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -40,7 +40,7 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// The bounds that a test makes small; the defaults are the published ones.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections over all listeners; one more is closed at once.
     pub connections_max: usize,
     /// From the first byte of a head to its last; on a new connection from its first moment, its TLS handshake included.
@@ -55,7 +55,7 @@ pub struct Limits {
     pub linger: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
@@ -75,7 +75,7 @@ pub trait Service: Send + Sync + 'static {
     type Pass: Send;
 
     /// Held by what takes connections for as long as it does; none: nobody asks what becomes of it.
-    fn vital(&self) -> Option<Vital> {
+    fn vital(&self) -> Option<CriticalTask> {
         None
     }
 
@@ -84,10 +84,10 @@ pub trait Service: Send + Sync + 'static {
 
     /// Judges everything but the body, which has not been read and is empty here: credentials, host, origin, scope, and
     /// the route. `Err` is the answer; the body is then not waited for.
-    fn admit(&self, call: &Call, reach: Reach) -> Result<Admitted<Self::Pass>, Box<Reply>>;
+    fn admit(&self, call: &HttpRequest, reach: ListenerKind) -> Result<Admitted<Self::Pass>, Box<HttpResponse>>;
 
     /// Answers. Dropped where it stands if the connection breaks or the drain runs out of time.
-    fn call(&self, call: Call, pass: Self::Pass) -> impl Future<Output = Reply> + Send;
+    fn call(&self, call: HttpRequest, pass: Self::Pass) -> impl Future<Output = HttpResponse> + Send;
 }
 
 /// A call that may bring its body.

@@ -4,11 +4,11 @@ use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
-use crate::api::call::Reply;
+use crate::api::call::HttpResponse;
 
 /// Why a request is not even looked at, or its body not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RequestRefusal {
     /// 400, with the reason. Where the message ends is in doubt, so the connection ends with it.
     Malformed(&'static str),
     /// 408.
@@ -24,41 +24,45 @@ pub(super) enum Refusal {
     HeadersTooLarge,
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// What hyper means by a status it refuses a head with, given the head's bytes as far as they came.
     pub fn of_hyper(status: u16, head: &[u8]) -> Self {
         match status {
-            414 => Refusal::TargetTooLong,
+            414 => RequestRefusal::TargetTooLong,
             // hyper counts the head as a whole; which part is too long is in the first line.
-            431 if first_line(head) > TARGET_BYTES_MAX => Refusal::TargetTooLong,
-            431 => Refusal::HeadersTooLarge,
-            _ => Refusal::Malformed("the request is not HTTP/1.1"),
+            431 if first_line(head) > TARGET_BYTES_MAX => RequestRefusal::TargetTooLong,
+            431 => RequestRefusal::HeadersTooLarge,
+            _ => RequestRefusal::Malformed("the request is not HTTP/1.1"),
         }
     }
 
     /// The answer, after which the connection is closed.
-    pub fn reply(self, request_id: &str) -> Reply {
+    pub fn reply(self, request_id: &str) -> HttpResponse {
         let (status, code, detail) = match self {
-            Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, "malformed_request", why.to_owned()),
-            Refusal::HeadLate => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "the head took too long".to_owned()),
-            Refusal::BodyLate => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body took too long".to_owned()),
-            Refusal::BodyTooLarge(max) => {
+            RequestRefusal::Malformed(why) => (StatusCode::BAD_REQUEST, "malformed_request", why.to_owned()),
+            RequestRefusal::HeadLate => {
+                (StatusCode::REQUEST_TIMEOUT, "request_timeout", "the head took too long".to_owned())
+            }
+            RequestRefusal::BodyLate => {
+                (StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body took too long".to_owned())
+            }
+            RequestRefusal::BodyTooLarge(max) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is larger than {max} bytes"))
             }
-            Refusal::TargetTooLong => {
+            RequestRefusal::TargetTooLong => {
                 let detail = format!("the request target is longer than {TARGET_BYTES_MAX} bytes");
                 (StatusCode::URI_TOO_LONG, "target_too_long", detail)
             }
-            Refusal::Encoded => {
+            RequestRefusal::Encoded => {
                 let detail = "Content-Encoding is not supported: send the body as it is".to_owned();
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail)
             }
-            Refusal::HeadersTooLarge => {
+            RequestRefusal::HeadersTooLarge => {
                 let detail = format!("more than {HEADERS_MAX} headers or {HEAD_BYTES_MAX} bytes of them");
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
             }
         };
-        Reply::problem(status, code, &detail, request_id).with(CONNECTION, HeaderValue::from_static("close"))
+        HttpResponse::problem(status, code, &detail, request_id).with(CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// The answer as bytes for the stream, for a peer with which hyper is done. What hyper wrote in its place, if it

@@ -9,31 +9,31 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::body::Pieces;
-use super::refusal::Refusal;
-use super::watch::{Phase, Watch};
+use super::body::BodyPieces;
+use super::refusal::RequestRefusal;
+use super::watch::{ConnectionPhase, ConnectionTimer};
 use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
-use crate::api::call::{self, Call, Reply, X_REQUEST_ID};
-use crate::api::origin::{self, Reach};
+use crate::api::call::{self, HttpRequest, HttpResponse, X_REQUEST_ID};
+use crate::api::origin::{self, ListenerKind};
 use crate::engine::network::Peer;
 
 /// Who asks, and by which way.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asker {
+pub(super) struct Client {
     pub peer: Peer,
-    pub reach: Reach,
+    pub reach: ListenerKind,
 }
 
 /// Answers one request; the watch follows where it stands.
 pub(super) async fn answer<S: Service>(
     service: &S,
-    asker: Asker,
-    watch: &Watch,
+    asker: Client,
+    watch: &ConnectionTimer,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
-    let mut body = Pieces::new(body, watch);
-    watch.enter(if body.is_over() { Phase::Call } else { Phase::Body });
+    let mut body = BodyPieces::new(body, watch);
+    watch.enter(if body.is_over() { ConnectionPhase::Call } else { ConnectionPhase::Body });
     let request_id = call::request_id(&parts.headers).map_or_else(|| service.request_id(), str::to_owned);
     let id_header = HeaderValue::from_str(&request_id);
 
@@ -53,18 +53,18 @@ pub(super) async fn answer<S: Service>(
     if let Ok(id) = id_header {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
-    watch.enter(Phase::Reply);
+    watch.enter(ConnectionPhase::Reply);
     Ok(response)
 }
 
 async fn serve<S: Service>(
     service: &S,
-    asker: Asker,
+    asker: Client,
     parts: Parts,
-    body: &mut Pieces<'_>,
+    body: &mut BodyPieces<'_>,
     request_id: String,
-) -> Reply {
-    let mut call = Call {
+) -> HttpResponse {
+    let mut call = HttpRequest {
         method: if parts.method == Method::HEAD { Method::GET } else { parts.method },
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
@@ -85,7 +85,7 @@ async fn serve<S: Service>(
         }
     };
     if call.headers.contains_key(CONTENT_ENCODING) {
-        return Refusal::Encoded.reply(&call.request_id);
+        return RequestRefusal::Encoded.reply(&call.request_id);
     }
     match body.read(body_bytes_max).await {
         Ok(bytes) => call.body = bytes,
@@ -95,44 +95,44 @@ async fn serve<S: Service>(
 }
 
 /// Where one message ends and the next begins, and who is asked, must be beyond doubt before anything is believed.
-fn judge_framing(parts: &Parts, watch: &Watch) -> Result<(), Refusal> {
+fn judge_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > TARGET_BYTES_MAX {
-        return Err(Refusal::TargetTooLong);
+        return Err(RequestRefusal::TargetTooLong);
     }
     if parts.headers.len() > HEADERS_MAX {
-        return Err(Refusal::HeadersTooLarge);
+        return Err(RequestRefusal::HeadersTooLarge);
     }
     if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
-        return Err(Refusal::Malformed("the request target is not a path"));
+        return Err(RequestRefusal::Malformed("the request target is not a path"));
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().ok().filter(|host| origin::is_host(host)),
-        _ => return Err(Refusal::Malformed("there must be one Host header")),
+        _ => return Err(RequestRefusal::Malformed("there must be one Host header")),
     };
-    let Some(host) = host else { return Err(Refusal::Malformed("the Host header names no host")) };
+    let Some(host) = host else { return Err(RequestRefusal::Malformed("the Host header names no host")) };
     if let Some(authority) = parts.uri.authority()
         && !authority.as_str().eq_ignore_ascii_case(host)
     {
-        return Err(Refusal::Malformed("the request target and the Host header name different hosts"));
+        return Err(RequestRefusal::Malformed("the request target and the Host header name different hosts"));
     }
     if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
-        return Err(Refusal::Malformed("there is more than one Authorization header"));
+        return Err(RequestRefusal::Malformed("there is more than one Authorization header"));
     }
     judge_length(parts, watch)
 }
 
 /// hyper goes by `Transfer-Encoding` alone and drops the `Content-Length` beside it, so that is looked for in the head
 /// as it came. RFC 9112 section 6.3: the sign of a smuggled request.
-fn judge_length(parts: &Parts, watch: &Watch) -> Result<(), Refusal> {
+fn judge_length(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
     let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(()) };
     if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(Refusal::Malformed("the only Transfer-Encoding that is read is chunked, once"));
+        return Err(RequestRefusal::Malformed("the only Transfer-Encoding that is read is chunked, once"));
     }
     if names_content_length(&watch.head()) {
-        return Err(Refusal::Malformed("there is both a Content-Length and a Transfer-Encoding"));
+        return Err(RequestRefusal::Malformed("there is both a Content-Length and a Transfer-Encoding"));
     }
     Ok(())
 }

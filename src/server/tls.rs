@@ -32,27 +32,27 @@ pub struct TlsFiles {
 }
 
 /// The certificate that the listeners show, and whom they let in.
-pub struct Tls {
+pub struct ServerTls {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for ServerTls {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl Tls {
+impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
     /// In words that name the file: not readable, nothing of the kind in it, or a key that belongs to another
     /// certificate.
-    pub fn load(files: TlsFiles) -> Result<Tls, String> {
+    pub fn load(files: TlsFiles) -> Result<ServerTls, String> {
         let config = ArcSwap::from_pointee(read(&files)?);
-        Ok(Tls { files, config })
+        Ok(ServerTls { files, config })
     }
 
     /// Reads all files again. Connections that are open keep what they have.
@@ -116,15 +116,15 @@ mod tests {
         let other = rcgen::generate_simple_self_signed(["b".to_owned()]).unwrap();
         let client_ca = dir.path().join("ca.pem");
         let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: None };
-        let refused = Tls::load(files.clone()).unwrap_err();
+        let refused = ServerTls::load(files.clone()).unwrap_err();
         assert!(refused.contains("cert.pem"), "{refused}");
         std::fs::write(&cert, "text").unwrap();
-        assert!(Tls::load(files.clone()).unwrap_err().contains("holds no certificate"));
+        assert!(ServerTls::load(files.clone()).unwrap_err().contains("holds no certificate"));
         std::fs::write(&cert, own.cert.pem()).unwrap();
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
-        assert!(Tls::load(files.clone()).unwrap_err().contains("key.pem"));
+        assert!(ServerTls::load(files.clone()).unwrap_err().contains("key.pem"));
         std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
-        let tls = Tls::load(files.clone()).unwrap();
+        let tls = ServerTls::load(files.clone()).unwrap();
         let before = tls.config.load_full();
         std::fs::write(&cert, other.cert.pem()).unwrap();
         assert!(tls.reload().is_err());
@@ -134,10 +134,10 @@ mod tests {
         assert!(!Arc::ptr_eq(&before, &tls.config.load_full()));
         assert!(!format!("{tls:?}").contains("PRIVATE"));
         let closed = TlsFiles { client_ca: Some(client_ca.clone()), ..files };
-        assert!(Tls::load(closed.clone()).unwrap_err().contains("ca.pem"));
+        assert!(ServerTls::load(closed.clone()).unwrap_err().contains("ca.pem"));
         std::fs::write(&client_ca, "text").unwrap();
-        assert!(Tls::load(closed.clone()).unwrap_err().contains("holds no certificate"));
+        assert!(ServerTls::load(closed.clone()).unwrap_err().contains("holds no certificate"));
         std::fs::write(&client_ca, other.cert.pem()).unwrap();
-        Tls::load(closed).unwrap();
+        ServerTls::load(closed).unwrap();
     }
 }

@@ -8,12 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::{Duration, Instant};
 
-use super::{Limits, TARGET_BYTES_MAX};
+use super::{ServerLimits, TARGET_BYTES_MAX};
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// The rest of a head.
     Head = 0,
     /// The rest of a body.
@@ -37,8 +37,8 @@ const HEAD_HELD_BYTES_MAX: usize = 2 * 1024;
 
 const NEVER: u64 = u64::MAX;
 
-pub(super) struct Watch {
-    limits: Limits,
+pub(super) struct ConnectionTimer {
+    limits: ServerLimits,
     born: Instant,
     phase: AtomicU8,
     /// Milliseconds after `born`.
@@ -48,46 +48,46 @@ pub(super) struct Watch {
     lingers: AtomicBool,
 }
 
-impl Watch {
+impl ConnectionTimer {
     /// A connection whose first head has until `head_by`.
-    pub fn new(limits: Limits, head_by: Instant) -> Self {
+    pub fn new(limits: ServerLimits, head_by: Instant) -> Self {
         let born = Instant::now();
         let head_ms = head_by.saturating_duration_since(born).as_millis() as u64;
         Self {
             limits,
             born,
-            phase: AtomicU8::new(Phase::Head as u8),
+            phase: AtomicU8::new(ConnectionPhase::Head as u8),
             deadline_ms: AtomicU64::new(head_ms),
             head: Mutex::default(),
             lingers: AtomicBool::new(false),
         }
     }
 
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &ServerLimits {
         &self.limits
     }
 
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ConnectionPhase {
         match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::Head,
-            1 => Phase::Body,
-            2 => Phase::Discard,
-            3 => Phase::Call,
-            4 => Phase::Reply,
-            5 => Phase::Idle,
-            _ => Phase::Closing,
+            0 => ConnectionPhase::Head,
+            1 => ConnectionPhase::Body,
+            2 => ConnectionPhase::Discard,
+            3 => ConnectionPhase::Call,
+            4 => ConnectionPhase::Reply,
+            5 => ConnectionPhase::Idle,
+            _ => ConnectionPhase::Closing,
         }
     }
 
     /// The connection begins to wait for something else, or for more of the same.
-    pub fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: ConnectionPhase) {
         let patience = match phase {
-            Phase::Head => Some(self.limits.head_read),
-            Phase::Body => Some(self.limits.body_read),
-            Phase::Call => None,
-            Phase::Reply => Some(self.limits.reply_stall),
-            Phase::Idle => Some(self.limits.idle),
-            Phase::Discard | Phase::Closing => Some(self.limits.linger),
+            ConnectionPhase::Head => Some(self.limits.head_read),
+            ConnectionPhase::Body => Some(self.limits.body_read),
+            ConnectionPhase::Call => None,
+            ConnectionPhase::Reply => Some(self.limits.reply_stall),
+            ConnectionPhase::Idle => Some(self.limits.idle),
+            ConnectionPhase::Discard | ConnectionPhase::Closing => Some(self.limits.linger),
         };
         let until = patience.map_or(NEVER, |patience| (self.born.elapsed() + patience).as_millis() as u64);
         self.phase.store(phase as u8, Ordering::Relaxed);
@@ -109,8 +109,8 @@ impl Watch {
     /// Bytes came. Those of a head are kept until it was judged.
     pub fn heard(&self, bytes: &[u8]) {
         match self.phase() {
-            Phase::Idle => self.enter(Phase::Head),
-            Phase::Head => {}
+            ConnectionPhase::Idle => self.enter(ConnectionPhase::Head),
+            ConnectionPhase::Head => {}
             _ => return,
         }
         let mut head = self.head();

@@ -16,20 +16,20 @@ use std::io::Write;
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub use hold::Hold;
-pub use receive::{Received, receive};
+pub use hold::BackupLease;
+pub use receive::{ReceivedBackup, receive};
 
 use super::error::{Error, Result};
-use super::file::{File, io, unpanicked};
+use super::file::{Segment, catch_panic, io};
 use super::row;
-use super::shelf::{Partition, PartitionRow, Shelf};
-use super::snapshot::{Next, Snapshot, Way};
+use super::shelf::{Partition, PartitionRow, PartitionSet};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Key, PARTITION_TABLES, STATE_TABLES, Table};
-use super::verify::Untouched;
+use super::verify::ReadOnlyDisk;
 use super::writer::Writer;
 use crate::model::Webhook;
 use crate::model::figures::Sums;
-use hold::Taken;
+use hold::RemovedSums;
 
 /// What a frame of the stream begins with. A file's frame has its number, how many there are, and its name; a row's its
 /// table, key and value; the last says that it was all, with the number of the last commit that may be in it, or what went
@@ -47,7 +47,7 @@ const ROWS_BETWEEN_LOOKS: u32 = 256;
 
 /// How far a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct BackupProgress {
     /// From 1.
     pub file_number: usize,
     pub files: usize,
@@ -56,13 +56,13 @@ pub struct Progress {
 }
 
 /// Takes how far a copy is, every few megabytes.
-pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
+pub type OnBackupProgress<'a> = &'a mut dyn FnMut(BackupProgress);
 
 /// The store at one moment.
 #[derive(Debug)]
-pub struct Moment {
-    shelf: Arc<Shelf>,
-    hold: Arc<Hold>,
+pub struct BackupSnapshot {
+    shelf: Arc<PartitionSet>,
+    hold: Arc<BackupLease>,
     state: Snapshot,
     /// Partitions that may change.
     open: Vec<Snapshot>,
@@ -75,19 +75,25 @@ impl Writer {
     ///
     /// # Errors
     /// Another backup is being taken, or a file does not open.
-    pub fn moment(&mut self) -> Result<Moment> {
+    pub fn moment(&mut self) -> Result<BackupSnapshot> {
         if self.backup.upgrade().is_some() {
             let words = "another one is being taken";
             return Err(io(STREAM, std::io::Error::new(std::io::ErrorKind::ResourceBusy, words)));
         }
-        let (open, quiet): (Vec<_>, Vec<_>) = self.shelf.partitions().into_iter().partition(|p| !p.row().counted);
+        let (open, quiet): (Vec<_>, Vec<_>) = self.shelf.partitions().into_iter().partition(|p| !p.row().archived);
         let mut snapshots = Vec::with_capacity(open.len());
         for partition in &open {
             snapshots.push(self.open_for_writing(partition)?.snapshot()?);
         }
-        let hold = Arc::new(Hold::default());
+        let hold = Arc::new(BackupLease::default());
         self.backup = Arc::downgrade(&hold);
-        Ok(Moment { shelf: self.shelf.clone(), hold, state: self.shelf.state()?.snapshot()?, open: snapshots, quiet })
+        Ok(BackupSnapshot {
+            shelf: self.shelf.clone(),
+            hold,
+            state: self.shelf.state()?.snapshot()?,
+            open: snapshots,
+            quiet,
+        })
     }
 
     /// Whether a backup is being taken.
@@ -98,27 +104,27 @@ impl Writer {
     /// Tells a backup that is being taken to let go of all files: they are about to be closed.
     pub fn end_backup(&mut self) {
         if let Some(hold) = std::mem::take(&mut self.backup).upgrade() {
-            hold.end();
+            hold.cancel();
         }
     }
 
     /// Tells a backup that is being taken what a quiet partition, which is about to change, had in the totals.
-    pub(super) fn tell_backup(&self, first: u128, sums: Vec<Taken>) {
+    pub(super) fn tell_backup(&self, first: u128, sums: Vec<RemovedSums>) {
         if let Some(hold) = self.backup.upgrade() {
-            hold.uncounted(first, sums);
+            hold.record_unarchived(first, sums);
         }
     }
 }
 
-impl Moment {
+impl BackupSnapshot {
     /// What the writer ends the backup by, for whoever waits for the other side of the stream.
-    pub fn hold(&self) -> Arc<Hold> {
+    pub fn hold(&self) -> Arc<BackupLease> {
         self.hold.clone()
     }
 
     /// Writes all of it to `out`. What goes wrong is said in the stream as well, if that can still be written to.
     pub fn send(self, out: &mut dyn Write) -> Result<()> {
-        let following = self.shelf.following.clone();
+        let following = self.shelf.replication.clone();
         let sent = self.send_files(out);
         let ended = match &sent {
             Ok(()) => {
@@ -131,9 +137,9 @@ impl Moment {
     }
 
     fn send_files(self, out: &mut dyn Write) -> Result<()> {
-        let Moment { shelf, hold, state, open, quiet } = self;
+        let BackupSnapshot { shelf, hold, state, open, quiet } = self;
         let files = 1 + open.len() + quiet.len();
-        let mut sender = Sender { out, hold: &hold, file_number: 0, files };
+        let mut sender = BackupSender { out, hold: &hold, file_number: 0, files };
         // The newest first: what is pinned longest is what changes least.
         for snapshot in open.into_iter().rev() {
             sender.begin(snapshot.file())?;
@@ -158,14 +164,14 @@ pub fn refuse(out: &mut dyn Write, words: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-struct Sender<'a> {
+struct BackupSender<'a> {
     out: &'a mut dyn Write,
-    hold: &'a Hold,
+    hold: &'a BackupLease,
     file_number: usize,
     files: usize,
 }
 
-impl Sender<'_> {
+impl BackupSender<'_> {
     fn begin(&mut self, name: &str) -> Result<()> {
         self.file_number += 1;
         self.head(name)
@@ -199,32 +205,32 @@ impl Sender<'_> {
         change: impl Fn(&[u8], &[u8]) -> Result<Option<Vec<u8>>>,
     ) -> Result<()> {
         let mut rows = 0;
-        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
             if rows % ROWS_BETWEEN_LOOKS == 0 {
-                self.hold.look()?;
+                self.hold.check_cancelled()?;
                 if quiet.is_some_and(|first| self.hold.has_changed(first)) {
                     return Err(changed());
                 }
             }
             rows += 1;
             self.row(table, key, change(key, value)?.as_deref().unwrap_or(value))?;
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         })
     }
 
     /// A quiet partition, through a handle of its own: nobody waits for it to be closed. If something in it has changed
     /// meanwhile, what was read may be anything: it is read again from the writer's handle. Gives what the totals lost then.
-    fn quiet(&mut self, shelf: &Shelf, partition: &Partition) -> Result<Option<Vec<Taken>>> {
+    fn quiet(&mut self, shelf: &PartitionSet, partition: &Partition) -> Result<Option<Vec<RemovedSums>>> {
         let name = partition.file_name();
         self.begin(&name)?;
-        let disk = Untouched(shelf.disk.clone());
-        let read = unpanicked(&name, || {
-            let file = Arc::new(File::open_for_reading(&disk, &name)?);
+        let disk = ReadOnlyDisk(shelf.disk.clone());
+        let read = catch_panic(&name, || {
+            let file = Arc::new(Segment::open_for_reading(&disk, &name)?);
             self.partition(&file.snapshot()?, Some(partition.first))
         });
-        let Some(taken) = self.hold.taken(partition.first) else { return read.flatten().map(|()| None) };
+        let Some(taken) = self.hold.removed_sums(partition.first) else { return read.flatten().map(|()| None) };
         while !shelf.is_open_for_writing(partition) {
-            self.hold.look()?;
+            self.hold.check_cancelled()?;
             // The writer is about to open it: a short wait.
             std::thread::yield_now();
         }
@@ -235,7 +241,7 @@ impl Sender<'_> {
 
     /// `state.redb`, which says of the partitions that were read later than the moment that their sums are not in its
     /// totals.
-    fn state(&mut self, state: &Snapshot, taken: &BTreeMap<u128, Vec<Taken>>) -> Result<()> {
+    fn state(&mut self, state: &Snapshot, taken: &BTreeMap<u128, Vec<RemovedSums>>) -> Result<()> {
         let mut out_of: BTreeMap<Key, Vec<Sums>> = BTreeMap::new();
         for (owner, sums) in taken.values().flatten() {
             out_of.entry(tables::one::<Webhook>(*owner)).or_default().push(sums.clone());
@@ -246,7 +252,7 @@ impl Sender<'_> {
                 match (table, out_of.get(key)) {
                     (Table::Partitions, _) if of_partition() => {
                         let row: PartitionRow = row::decode(value).ok_or_else(|| state.damaged(table, key))?;
-                        Ok(Some(row::encode(&PartitionRow { counted: false, last: None, ..row })))
+                        Ok(Some(row::encode(&PartitionRow { archived: false, last: None, ..row })))
                     }
                     (Table::Totals, Some(out)) => {
                         let mut totals: Sums = row::decode(value).ok_or_else(|| state.damaged(table, key))?;

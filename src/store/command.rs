@@ -11,21 +11,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::attempt::{Outcome, Timings, Trigger};
+use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
-use crate::model::webhook::{ContentType, DisabledReason, FieldSet, Method, Secret, Status, Webhook};
+use crate::model::webhook::{
+    ContentType, DisabledReason, FieldSet, SigningSecret, Webhook, WebhookMethod, WebhookStatus,
+};
 use crate::model::{ApiKey, App, Delivery, Event, Headers, Organization, Scope, Time};
 
 use super::job::{Job, JobId, JobSpec};
 
 /// What a caller may touch: one organization, or one app of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Reach {
+pub struct TenantScope {
     pub org: OrganizationId,
     pub app: Option<AppId>,
 }
 
-impl Reach {
+impl TenantScope {
     /// Whether something of `org` and `app` lies within.
     pub fn covers(&self, org: OrganizationId, app: AppId) -> bool {
         self.org == org && self.app.is_none_or(|own| own == app)
@@ -36,14 +38,14 @@ impl Reach {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub key: KeyId,
-    pub reach: Reach,
+    pub tenant: TenantScope,
     pub remote_addr: Option<IpAddr>,
     pub request_id: String,
 }
 
 /// The `Idempotency-Key` of a request, already reduced to what is compared.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Keep {
+pub struct IdempotencyKey {
     /// SHA-256 of API key, route and `Idempotency-Key`.
     pub key: [u8; 32],
     /// SHA-256 of the request's body.
@@ -54,7 +56,7 @@ pub struct Keep {
     pub secret: bool,
 }
 
-impl fmt::Debug for Keep {
+impl fmt::Debug for IdempotencyKey {
     /// Without `extra`, which is the text of a new key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keep").field("key", &self.key).field("secret", &self.secret).finish_non_exhaustive()
@@ -63,24 +65,24 @@ impl fmt::Debug for Keep {
 
 /// A command with who asked for it and whether its answer is kept.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct WriteRequest {
     /// None: the daemon itself.
-    pub by: Option<Caller>,
-    pub keep: Option<Keep>,
+    pub caller: Option<Caller>,
+    pub idempotency: Option<IdempotencyKey>,
     pub command: Command,
 }
 
-impl Order {
+impl WriteRequest {
     /// A command of the daemon itself.
-    pub fn internal(command: Command) -> Order {
-        Order { by: None, keep: None, command }
+    pub fn internal(command: Command) -> WriteRequest {
+        WriteRequest { caller: None, idempotency: None, command }
     }
 }
 
 #[derive(Debug, Clone)]
 pub enum Command {
     /// One event, or a batch: all or none. Receipt: `Published`, in the same order.
-    Publish(Vec<NewEvent>),
+    Publish(Vec<EventInput>),
     /// Receipt: `Organization`.
     CreateOrganization { name: String, key: NewKey },
     /// Receipt: `App`. A taken `uid`: `Conflict`.
@@ -100,21 +102,21 @@ pub enum Command {
     /// Receipt: `Done`.
     RemoveWebhook { id: WebhookId },
     /// `paused` or `enabled`; a disabled webhook: `Conflict`. Receipt: `Webhook`.
-    SetStatus { id: WebhookId, status: Status },
+    SetStatus { id: WebhookId, status: WebhookStatus },
     /// Makes `secret` the current one, from now on; the old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
-    RotateSecret { id: WebhookId, secret: Secret, overlap_s: u32 },
+    RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
     /// Notes in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
     /// The outcome of one attempt. Receipt: `Recorded`.
-    Record(Box<Finished>),
+    Record(Box<AttemptMade>),
     /// Ends a delivery whose time is over, whatever is left of its schedule. Receipt: `Recorded`.
     Expire { event: EventId, delivery: DeliveryId },
     /// Lets the next of an ordered queue go, if it is not due already. Receipt: `Done`.
-    Release { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
+    PromoteQueueHead { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
     /// Disables a webhook because of what its attempts showed, unless it was changed after `seen_at`. Receipt: `Done`.
-    GiveUp { id: WebhookId, reason: DisabledReason, seen_at: Time },
+    AutoDisable { id: WebhookId, reason: DisabledReason, seen_at: Time },
     /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
-    Sweep { webhook: WebhookId, partition: u128, limit: u32 },
+    CancelRemoved { webhook: WebhookId, partition: u128, limit: u32 },
     /// Sends a delivery at once; a final one as a new delivery with `replay_of`. Receipt: `Delivery`.
     Retry { id: DeliveryId },
     /// Receipt: `Delivery`; an already final one: `Conflict`.
@@ -133,16 +135,16 @@ pub enum Command {
     /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
     SaveJob(Box<Job>),
     /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.
-    Note(Deed),
+    Audit(AuditEntry),
     /// Somebody says that the clock is right: noted in the audit, and retention goes on once that is durable. Receipt: `Done`.
     AcceptClock,
     /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
-    KeepAnswer { body: Bytes },
+    StoreAnswer { body: Bytes },
 }
 
 /// What somebody did to an event or a delivery, for the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deed {
+pub struct AuditEntry {
     pub org: OrganizationId,
     pub app: AppId,
     /// `delivery.retry`.
@@ -151,19 +153,19 @@ pub struct Deed {
     pub target: String,
 }
 
-impl Deed {
-    pub fn on_delivery(action: &'static str, delivery: &Delivery) -> Deed {
-        Deed { org: delivery.org_id, app: delivery.app_id, action, target: delivery.id.to_string() }
+impl AuditEntry {
+    pub fn on_delivery(action: &'static str, delivery: &Delivery) -> AuditEntry {
+        AuditEntry { org: delivery.org_id, app: delivery.app_id, action, target: delivery.id.to_string() }
     }
 
-    pub fn on_event(action: &'static str, event: &Event) -> Deed {
-        Deed { org: event.org_id, app: event.app_id, action, target: event.id.to_string() }
+    pub fn on_event(action: &'static str, event: &Event) -> AuditEntry {
+        AuditEntry { org: event.org_id, app: event.app_id, action, target: event.id.to_string() }
     }
 }
 
 /// An event as a producer posts it, already validated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NewEvent {
+pub struct EventInput {
     /// None: the caller's own app, or the default app.
     pub app: Option<AppId>,
     pub event_type: String,
@@ -194,7 +196,7 @@ pub struct NewKey {
 
 /// One finished attempt as the sender saw it. What follows from it is decided while applying.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
+pub struct AttemptMade {
     pub event_id: EventId,
     pub delivery_id: DeliveryId,
     /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying. Kept only if it
@@ -204,7 +206,7 @@ pub struct Finished {
     pub number: u32,
     pub trigger: Trigger,
     pub url: String,
-    pub method: Method,
+    pub method: WebhookMethod,
     pub field_set: FieldSet,
     pub content_type: ContentType,
     pub include_html: bool,
@@ -213,7 +215,7 @@ pub struct Finished {
     pub finished_at: Time,
     /// By the webhook's success rule.
     pub success: bool,
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     pub status_code: Option<u16>,
     pub error: Option<String>,
     pub response_time_ms: Option<u32>,
@@ -274,7 +276,7 @@ impl fmt::Debug for Applied {
 
 /// Why a command changed nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     #[error("{0} not found")]
     NotFound(&'static str),
     /// `code` is the stable code of the problem document.
@@ -295,6 +297,6 @@ pub enum Refusal {
 }
 
 /// A new signing secret for a webhook that came without one.
-pub fn first_secret(text: String, now: Time) -> Vec<Secret> {
-    vec![Secret { text, created_at: now, expires_at: None }]
+pub fn first_secret(text: String, now: Time) -> Vec<SigningSecret> {
+    vec![SigningSecret { text, created_at: now, expires_at: None }]
 }

@@ -3,10 +3,10 @@
 //! Invariant: no row changes. redb moves pages in commits of its own, so a cut in the middle leaves a whole file that is
 //! repaired when it is opened next.
 
-use super::backup::{OnProgress, Progress};
+use super::backup::{BackupProgress, OnBackupProgress};
 use super::disk::Disk;
 use super::error::Result;
-use super::file::{Access, File, io, unpanicked};
+use super::file::{OpenMode, Segment, catch_panic, io};
 use super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
 
 /// What compacting came to, in bytes of all files.
@@ -21,7 +21,7 @@ pub struct Compacted {
 ///
 /// # Errors
 /// A file does not open, or the disk fails; the files before it are compacted, and all are whole.
-pub fn compact(disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Compacted> {
+pub fn compact(disk: &dyn Disk, progress: OnBackupProgress<'_>) -> Result<Compacted> {
     let mut names: Vec<String> = vec![STATE_FILE.into()];
     let partitions = disk.list(PARTITIONS).map_err(|error| io(PARTITIONS, error))?;
     names.extend(
@@ -29,9 +29,9 @@ pub fn compact(disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Compacted> {
     );
     let mut done = Compacted::default();
     for name in &names {
-        progress(Progress { file_number: done.files + 1, files: names.len(), bytes: done.before });
+        progress(BackupProgress { file_number: done.files + 1, files: names.len(), bytes: done.before });
         done.before += disk.taken_bytes(name).map_err(|error| io(name, error))?;
-        unpanicked(name, || File::open(disk, name, Access::Write, ACTIVE_CACHE_BYTES)?.compact())??;
+        catch_panic(name, || Segment::open(disk, name, OpenMode::Write, ACTIVE_CACHE_BYTES)?.compact())??;
         done.after += disk.taken_bytes(name).map_err(|error| io(name, error))?;
         done.files += 1;
     }
@@ -44,7 +44,7 @@ mod tests {
 
     use super::super::verify::tests::{NOW, apply, store};
     use super::super::verify::verify;
-    use super::super::{Command, NewEvent, Order, RealDisk};
+    use super::super::{Command, EventInput, RealDisk, WriteRequest};
     use super::*;
 
     #[test]
@@ -53,18 +53,18 @@ mod tests {
         let mut opened = store(&folder);
         let app = opened.store.registry().apps.keys().next().copied();
         for n in 0..40 {
-            let event = NewEvent {
+            let event = EventInput {
                 app,
                 event_type: "a".into(),
                 data: "x".repeat(100_000).into(),
                 event_id: Some(format!("large {n}")),
-                ..NewEvent::default()
+                ..EventInput::default()
             };
-            let fresh = apply(&mut opened, Order::internal(Command::Publish(vec![event]))).1;
+            let fresh = apply(&mut opened, WriteRequest::internal(Command::Publish(vec![event]))).1;
             opened.writer.checkpoint().unwrap();
             // Its payload goes, and its space stays in the file.
-            apply(&mut opened, Order::internal(Command::CancelEvent { id: fresh[0].event.id }));
-            apply(&mut opened, Order::internal(Command::EraseEvent { id: fresh[0].event.id }));
+            apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: fresh[0].event.id }));
+            apply(&mut opened, WriteRequest::internal(Command::EraseEvent { id: fresh[0].event.id }));
         }
         opened.writer.roll(NOW).unwrap();
         drop(opened);

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use crate::model::id::{Id, WebhookId};
 use crate::model::{Attempt, Delivery, Time, Webhook};
 
-use super::command::Reach;
+use super::command::TenantScope;
 use super::error::Result;
 use super::figures::{HourRow, SumsRow};
 use super::query::EXAMINED_ROWS_MAX;
 use super::reads::Store;
 use super::row;
 use super::shelf::Partition;
-use super::snapshot::{Next, Snapshot, Way};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Table};
 use super::upkeep::decoded;
 
@@ -31,25 +31,25 @@ pub struct HourCount {
 
 /// The partitions that retention touches at one moment: all other ones show everything they hold.
 #[derive(Debug, Default)]
-pub(super) struct Fading {
+pub(super) struct ExpiringPartitions {
     /// First ids of partitions whose events are all over.
-    over: HashSet<u128>,
+    expired: HashSet<u128>,
     /// The partition of which a part is over.
-    partly: Option<Arc<Partition>>,
+    straddling: Option<Arc<Partition>>,
 }
 
 /// The same for the keys of one webhook, by file name; empty most of the time.
-pub(super) struct FadingKeys {
-    over: HashSet<String>,
-    partly: Option<String>,
+pub(super) struct ExpiringKeys {
+    expired: HashSet<String>,
+    straddling: Option<String>,
 }
 
 impl Store {
     /// Which partitions are over, or partly so.
-    pub(super) fn fading(&self, now: Time) -> Fading {
+    pub(super) fn expiring(&self, now: Time) -> ExpiringPartitions {
         let partitions = self.shelf.partitions();
         let ends = partitions.iter().skip(1).map(|next| Id::<Partition>::from_u128(next.first).time());
-        let mut fading = Fading::default();
+        let mut fading = ExpiringPartitions::default();
         for (partition, end) in partitions.iter().zip(ends.chain([Time::MAX])) {
             let begin = Id::<Partition>::from_u128(partition.first).time();
             let retention_ms = self.shelf.options.retention_ms;
@@ -57,21 +57,21 @@ impl Store {
                 break;
             }
             if now < end.plus_ms(retention_ms) {
-                fading.partly = Some(partition.clone());
+                fading.straddling = Some(partition.clone());
                 break;
             }
-            fading.over.insert(partition.first);
+            fading.expired.insert(partition.first);
         }
         fading
     }
 
     /// How many deliveries of a webhook can be seen.
-    pub(super) fn visible_deliveries(&self, webhook: WebhookId, fading: &Fading, now: Time) -> Result<u64> {
+    pub(super) fn visible_deliveries(&self, webhook: WebhookId, fading: &ExpiringPartitions, now: Time) -> Result<u64> {
         let mut count = 0;
-        for partition in self.shelf.partitions().iter().filter(|p| !fading.over.contains(&p.first)) {
+        for partition in self.shelf.partitions().iter().filter(|p| !fading.expired.contains(&p.first)) {
             let snapshot = self.shelf.snapshot(partition)?;
             let made = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.deliveries);
-            let partly = fading.partly.as_ref().is_some_and(|p| p.first == partition.first);
+            let partly = fading.straddling.as_ref().is_some_and(|p| p.first == partition.first);
             count += match partly && is_few(made) {
                 true => self.count_kept(&snapshot, webhook, now)?,
                 false => made,
@@ -82,7 +82,7 @@ impl Store {
 
     fn count_kept(&self, snapshot: &Snapshot, webhook: WebhookId, now: Time) -> Result<u64> {
         let mut count = 0;
-        each_of(snapshot, Table::OfWebhook, webhook, |id| {
+        each_of(snapshot, Table::DeliveriesByWebhook, webhook, |id| {
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
             count += u64::from(delivery.is_some_and(|d| self.is_kept(d.event_id, now)));
             Ok(())
@@ -92,19 +92,25 @@ impl Store {
 
     /// The visible attempts within `reach` by the hour (since 1970) in which they started, from `from` through `to`, those
     /// of removed webhooks included.
-    pub fn attempts_by_hour(&self, reach: Reach, from: u32, to: u32, now: Time) -> Result<BTreeMap<u32, HourCount>> {
-        let fading = self.fading(now);
+    pub fn attempts_by_hour(
+        &self,
+        reach: TenantScope,
+        from: u32,
+        to: u32,
+        now: Time,
+    ) -> Result<BTreeMap<u32, HourCount>> {
+        let fading = self.expiring(now);
         let mut hours = BTreeMap::new();
         let mut budget = EXAMINED_ROWS_MAX as u64;
-        for partition in self.shelf.partitions().iter().filter(|p| !fading.over.contains(&p.first)) {
+        for partition in self.shelf.partitions().iter().filter(|p| !fading.expired.contains(&p.first)) {
             // Whatever happens to an event happens after its partition began.
             if Id::<Partition>::from_u128(partition.first).time().hour() > to {
                 break;
             }
             let snapshot = self.shelf.snapshot(partition)?;
-            let partly = fading.partly.as_ref().is_some_and(|p| p.first == partition.first);
+            let partly = fading.straddling.as_ref().is_some_and(|p| p.first == partition.first);
             for (owner, row) in super::upkeep::sums_of(&snapshot)? {
-                if row.sums.attempts == 0 || !self.is_within(&snapshot, reach, owner)? {
+                if row.sums.attempts == 0 || !self.is_in_scope(&snapshot, reach, owner)? {
                     continue;
                 }
                 if partly && row.sums.attempts <= budget {
@@ -119,16 +125,21 @@ impl Store {
     }
 
     /// Whether a webhook lies within `reach`; one that was removed is known by its attempts.
-    fn is_within(&self, snapshot: &Snapshot, reach: Reach, webhook: WebhookId) -> Result<bool> {
+    fn is_in_scope(&self, snapshot: &Snapshot, reach: TenantScope, webhook: WebhookId) -> Result<bool> {
         if let Some(webhook) = self.registry().webhooks.get(&webhook) {
             return Ok(reach.covers(webhook.org_id, webhook.app_id));
         }
         let mut one = None;
         let (from, to) = (tables::pair(webhook, Id::<Attempt>::MIN), tables::pair(webhook, Id::<Attempt>::MAX));
-        snapshot.scan(Table::Tried, (Bound::Included(&from), Bound::Included(&to)), Way::Down, |key, _| {
-            one = tables::last_id::<Attempt>(key);
-            Ok(Next::Stop)
-        })?;
+        snapshot.scan(
+            Table::AttemptsByWebhook,
+            (Bound::Included(&from), Bound::Included(&to)),
+            Direction::Down,
+            |key, _| {
+                one = tables::last_id::<Attempt>(key);
+                Ok(ScanStep::Stop)
+            },
+        )?;
         let Some(id) = one else { return Ok(false) };
         let attempt = decoded::<Attempt>(snapshot, Table::Attempts, id.as_bytes())?;
         Ok(attempt.is_some_and(|attempt| reach.covers(attempt.org_id, attempt.app_id)))
@@ -142,7 +153,7 @@ impl Store {
         now: Time,
         hours: &mut BTreeMap<u32, HourCount>,
     ) -> Result<()> {
-        each_of(snapshot, Table::Tried, webhook, |id| {
+        each_of(snapshot, Table::AttemptsByWebhook, webhook, |id| {
             let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
             let shown = attempt.filter(|attempt| self.is_kept(attempt.event_id, now));
             if let Some(attempt) = shown.filter(|attempt| (from..=to).contains(&attempt.started_at.hour())) {
@@ -155,26 +166,26 @@ impl Store {
     }
 }
 
-impl Fading {
+impl ExpiringPartitions {
     /// For the keys of one webhook: the partly faded partition stands for itself only where its rows are few.
-    pub(super) fn few_of(&self, store: &Store, webhook: WebhookId) -> Result<FadingKeys> {
+    pub(super) fn few_of(&self, store: &Store, webhook: WebhookId) -> Result<ExpiringKeys> {
         let name = |first: &u128| store.shelf.partition(*first).map(|partition| partition.file_name());
-        let mut keys = FadingKeys { over: self.over.iter().filter_map(name).collect(), partly: None };
-        if let Some(partition) = &self.partly {
+        let mut keys = ExpiringKeys { expired: self.expired.iter().filter_map(name).collect(), straddling: None };
+        if let Some(partition) = &self.straddling {
             let row = sums_in(&store.shelf.snapshot(partition)?, webhook)?;
-            keys.partly = row.filter(|row| is_few(row.sums.deliveries)).map(|_| partition.file_name());
+            keys.straddling = row.filter(|row| is_few(row.sums.deliveries)).map(|_| partition.file_name());
         }
         Ok(keys)
     }
 }
 
-impl FadingKeys {
+impl ExpiringKeys {
     /// Whether the delivery behind a key counts.
     pub(super) fn shows(&self, store: &Store, snapshot: &Snapshot, id: u128, now: Time) -> Result<bool> {
-        if self.over.contains(snapshot.file()) {
+        if self.expired.contains(snapshot.file()) {
             return Ok(false);
         }
-        if self.partly.as_deref() != Some(snapshot.file()) {
+        if self.straddling.as_deref() != Some(snapshot.file()) {
             return Ok(true);
         }
         let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
@@ -198,11 +209,11 @@ fn each_of(
     mut visit: impl FnMut(u128) -> Result<()>,
 ) -> Result<()> {
     let (from, to) = (tables::pair(webhook, Id::<Attempt>::MIN), tables::pair(webhook, Id::<Attempt>::MAX));
-    snapshot.scan(table, (Bound::Included(&from), Bound::Included(&to)), Way::Up, |key, _| {
+    snapshot.scan(table, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, _| {
         if let Some(id) = tables::last_id::<Attempt>(key) {
             visit(id.as_u128())?;
         }
-        Ok(Next::Go)
+        Ok(ScanStep::Go)
     })
 }
 
@@ -214,7 +225,7 @@ fn tally_hours(
 ) -> Result<()> {
     // Hour 0 is the row of sums.
     let (from, to) = (tables::figures(webhook, from.max(1)), tables::figures(webhook, to));
-    snapshot.scan(Table::Figures, (Bound::Included(&from), Bound::Included(&to)), Way::Up, |key, value| {
+    snapshot.scan(Table::Figures, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, value| {
         let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
         let row = row::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
         let count = hours.entry(hour).or_default();
@@ -222,7 +233,7 @@ fn tally_hours(
             count.attempts += u64::from(attempts);
             count.failures += u64::from(failures);
         }
-        Ok(Next::Go)
+        Ok(ScanStep::Go)
     })
 }
 

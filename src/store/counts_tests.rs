@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::attempt::{Outcome, Timings, Trigger};
+use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
 use crate::model::figures::Sums;
 use crate::model::id::{DeliveryId, Stamp};
 use crate::model::webhook::*;
 use crate::model::{AppId, OrganizationId};
-use crate::store::command::{Caller, Command, Finished, NewEvent, NewKey, Order, Receipt};
-use crate::store::draft::Draft;
-use crate::store::query::{DeliveryQuery, Search, Window};
-use crate::store::shelf::{ACTIVE_CACHE_BYTES, Options};
+use crate::store::command::{AttemptMade, Caller, Command, EventInput, NewKey, Receipt, WriteRequest};
+use crate::store::draft::WriteBatch;
+use crate::store::query::{DeliveryQuery, ListWindow, Search};
+use crate::store::shelf::{ACTIVE_CACHE_BYTES, StoreOptions};
 use crate::store::snapshot::examined;
 use crate::store::{Dispatch, Opened, RealDisk};
 
@@ -21,18 +21,18 @@ const BARE: u64 = 1_000_000;
 /// Whole ones, before and after those.
 const WHOLE: u64 = 100;
 
-struct Bench {
+struct CountsBench {
     _folder: tempfile::TempDir,
     opened: Opened,
     caller: Caller,
     webhook: WebhookId,
 }
 
-impl Bench {
-    fn new() -> Bench {
+impl CountsBench {
+    fn new() -> CountsBench {
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
-        let options = Options {
+        let options = StoreOptions {
             retention_ms: 31 * 86_400_000,
             idempotency_window_ms: 86_400_000,
             partition_max_bytes: 1 << 40,
@@ -48,34 +48,38 @@ impl Bench {
             rate_per_s: None,
             installation: false,
         };
-        let order = Order::internal(Command::CreateOrganization { name: "org".into(), key });
+        let order = WriteRequest::internal(Command::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
-        let reach = Reach { org: organization.id, app: None };
-        let caller = Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() };
+        let reach = TenantScope { org: organization.id, app: None };
+        let caller = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
         let create = Command::CreateWebhook { webhook: Box::new(webhook()) };
-        let order = Order { by: Some(caller.clone()), keep: None, command: create };
+        let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: create };
         let Receipt::Webhook(made) = opened.apply(order, START).0 else { panic!() };
-        Bench { _folder: folder, opened, caller, webhook: made.id }
+        CountsBench { _folder: folder, opened, caller, webhook: made.id }
     }
 
     /// An event and one failed attempt at its delivery.
     fn publish(&mut self, now: Time) {
-        let event = NewEvent { event_type: "order.paid".into(), data: "{}".into(), ..NewEvent::default() };
-        let order = Order { by: Some(self.caller.clone()), keep: None, command: Command::Publish(vec![event]) };
+        let event = EventInput { event_type: "order.paid".into(), data: "{}".into(), ..EventInput::default() };
+        let order = WriteRequest {
+            caller: Some(self.caller.clone()),
+            idempotency: None,
+            command: Command::Publish(vec![event]),
+        };
         let (_, fresh) = self.opened.apply(order, now);
         let command = Command::Record(Box::new(failed(&fresh[0], now)));
-        self.opened.apply(Order::internal(command), now);
+        self.opened.apply(WriteRequest::internal(command), now);
     }
 
     /// A million keys of deliveries, as many in the figures.
     fn add_bare(&self, from: Time) {
         let shelf = &self.opened.store.shelf;
         let partition = &shelf.partitions()[0];
-        let mut draft = Draft::over(shelf.snapshot(partition).unwrap());
+        let mut draft = WriteBatch::on(shelf.snapshot(partition).unwrap());
         let mut stamp = Stamp::after(0);
         for number in 0..BARE {
             let id: DeliveryId = stamp.next(from.plus_ms(number as i64), 1);
-            draft.mark(Table::OfWebhook, tables::pair(self.webhook, id));
+            draft.put_key(Table::DeliveriesByWebhook, tables::pair(self.webhook, id));
         }
         let key = tables::figures(self.webhook, 0);
         let mut row: SumsRow = draft.get(Table::Figures, &key).unwrap().unwrap();
@@ -86,7 +90,7 @@ impl Bench {
 }
 
 impl Opened {
-    fn apply(&mut self, order: Order, now: Time) -> (Receipt, Vec<Dispatch>) {
+    fn apply(&mut self, order: WriteRequest, now: Time) -> (Receipt, Vec<Dispatch>) {
         let mut batch = self.writer.apply(&[order], now);
         let receipt = batch.results.pop().unwrap().unwrap().receipt;
         (receipt, batch.effects.fresh)
@@ -101,7 +105,7 @@ fn webhook() -> Webhook {
         name: "hook".into(),
         description: None,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -110,7 +114,7 @@ fn webhook() -> Webhook {
         event_types: vec![],
         channels: vec![],
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
         signature: vec![],
@@ -121,7 +125,7 @@ fn webhook() -> Webhook {
         timeout_ms: 15_000,
         max_in_flight: 16,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: 0,
         secrets: vec![],
         created_at: START,
@@ -131,15 +135,15 @@ fn webhook() -> Webhook {
     }
 }
 
-fn failed(dispatch: &Dispatch, at: Time) -> Finished {
-    Finished {
+fn failed(dispatch: &Dispatch, at: Time) -> AttemptMade {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         attempt_id: None,
         number: 1,
         trigger: Trigger::Event,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         field_set: FieldSet::Standard,
         content_type: ContentType::Json,
         include_html: false,
@@ -147,7 +151,7 @@ fn failed(dispatch: &Dispatch, at: Time) -> Finished {
         started_at: at,
         finished_at: at,
         success: false,
-        outcome: Outcome::HttpStatus,
+        outcome: AttemptOutcome::HttpStatus,
         status_code: Some(500),
         error: Some("Internal Server Error".into()),
         response_time_ms: Some(1),
@@ -162,7 +166,7 @@ fn failed(dispatch: &Dispatch, at: Time) -> Finished {
 
 #[test]
 fn a_million_deliveries_are_counted_without_looking_at_them() {
-    let mut bench = Bench::new();
+    let mut bench = CountsBench::new();
     (0..WHOLE).for_each(|n| bench.publish(START.plus_ms(n as i64)));
     (0..WHOLE).for_each(|n| bench.publish(START.plus_ms(10_000_000 + n as i64)));
     bench.add_bare(START.plus_ms(1_000_000));
@@ -191,14 +195,14 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
 
     // A search ends after so many rows.
     let query = DeliveryQuery {
-        reach: bench.caller.reach,
+        reach: bench.caller.tenant,
         webhook: Some(bench.webhook),
         event: None,
         status: None,
         event_type: None,
         status_code: None,
         search: Some(Search::new("ORDER")),
-        window: Window { from: None, to: None, before: None, limit: 20 },
+        window: ListWindow { from: None, to: None, before: None, limit: 20 },
     };
     let found = store.delivery_search(&query, 0, 20, now).unwrap();
     assert_eq!((found.total, found.rows.len()), (WHOLE, 20));
@@ -209,7 +213,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
     // Figures, and attempts by the hour: a row for each hour.
     let figures = store.figures(bench.webhook, now).unwrap();
     assert_eq!((figures.sums.deliveries, figures.sums.attempts), (all, 2 * WHOLE));
-    let hours = store.attempts_by_hour(bench.caller.reach, 0, u32::MAX, now).unwrap();
+    let hours = store.attempts_by_hour(bench.caller.tenant, 0, u32::MAX, now).unwrap();
     assert_eq!(hours.values().map(|hour| (hour.attempts, hour.failures)).collect::<Vec<_>>(), [(WHOLE, WHOLE); 2]);
     let (rows, keys) = examined::take();
     assert!(rows + keys <= 20, "{rows} rows, {keys} keys");

@@ -19,15 +19,15 @@ pub type Fingerprint = u64;
 
 /// Fingerprints in the map, before they become a run: what fits in one with 65,536 places. Tests of this crate have small
 /// ones, so that all of them meet runs.
-pub(super) const YOUNG_MAX: usize = if cfg!(test) { 7 << 6 } else { 7 << 13 };
+pub(super) const NEWEST_MAX: usize = if cfg!(test) { 7 << 6 } else { 7 << 13 };
 /// Fingerprints of a run at the most: two of half that size take some milliseconds to become one.
-const RUN_MAX: usize = 20 * YOUNG_MAX;
+const RUN_MAX: usize = 20 * NEWEST_MAX;
 /// Ids of one block: so many rows are read where a trace is followed.
 const BLOCK_IDS: usize = 64;
 
 /// What an event is remembered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum KeyKind {
     EventId = 0,
     Answer = 1,
 }
@@ -57,7 +57,7 @@ fn head(bytes: &[u8]) -> u64 {
 
 /// Where what has a fingerprint may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trace {
+pub enum Hint {
     /// Under this id.
     At(EventId),
     /// Under one of these ids, both ends included.
@@ -66,45 +66,45 @@ pub enum Trace {
 
 /// Fingerprints of the idempotency window.
 #[derive(Debug, Default)]
-pub struct Dedup {
-    young: HashMap<Fingerprint, EventId>,
+pub struct IdempotencyIndex {
+    newest_map: HashMap<Fingerprint, EventId>,
     /// Oldest first.
-    runs: VecDeque<Run>,
+    runs: VecDeque<HintRun>,
     newest: Option<EventId>,
 }
 
-impl Dedup {
+impl IdempotencyIndex {
     /// Where something with this fingerprint may be, newest first.
-    pub fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Trace> {
-        let young = self.young.get(&fingerprint).map(|id| Trace::At(*id));
+    pub fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Hint> {
+        let young = self.newest_map.get(&fingerprint).map(|id| Hint::At(*id));
         young.into_iter().chain(self.runs.iter().rev().flat_map(move |run| run.find(fingerprint)))
     }
 
     /// Takes in all that a commit has added. Its ids are greater than `newest`.
-    pub fn learn(&mut self, committed: impl Iterator<Item = (Fingerprint, EventId)>) {
+    pub fn insert(&mut self, committed: impl Iterator<Item = (Fingerprint, EventId)>) {
         for (fingerprint, id) in committed {
-            self.young.insert(fingerprint, id);
+            self.newest_map.insert(fingerprint, id);
             self.newest = self.newest.max(Some(id));
         }
-        if self.young.len() >= YOUNG_MAX {
-            self.settle();
+        if self.newest_map.len() >= NEWEST_MAX {
+            self.freeze();
         }
     }
 
     /// The same for what is read at a start, in rising order: `YOUNG_MAX` and more at once become a run directly.
-    pub fn learn_read(&mut self, read: Vec<(Fingerprint, EventId)>) {
-        if read.len() < YOUNG_MAX {
-            return self.learn(read.into_iter());
+    pub fn insert_loaded(&mut self, read: Vec<(Fingerprint, EventId)>) {
+        if read.len() < NEWEST_MAX {
+            return self.insert(read.into_iter());
         }
-        self.settle();
+        self.freeze();
         self.newest = self.newest.max(read.last().map(|(_, id)| *id));
-        self.push_run(Run::of(read));
+        self.push_run(HintRun::of(read));
     }
 
-    fn settle(&mut self) {
-        if !self.young.is_empty() {
-            let young = self.young.drain().collect();
-            self.push_run(Run::of(young));
+    fn freeze(&mut self) {
+        if !self.newest_map.is_empty() {
+            let young = self.newest_map.drain().collect();
+            self.push_run(HintRun::of(young));
         }
     }
 
@@ -114,7 +114,7 @@ impl Dedup {
     }
 
     /// Runs grow like the digits of a binary number that is counted up: each is made of two of about half its size.
-    fn push_run(&mut self, run: Run) {
+    fn push_run(&mut self, run: HintRun) {
         self.runs.push_back(run);
         while let [.., before, last] = self.runs.make_contiguous()
             && before.entries.len() / 4 * 3 <= last.entries.len()
@@ -126,18 +126,18 @@ impl Dedup {
     }
 
     /// Forgets what was received before `horizon`; of a run, all of it or nothing.
-    pub fn forget_before(&mut self, horizon: Time) {
+    pub fn remove_before(&mut self, horizon: Time) {
         while self.runs.front().is_some_and(|run| run.last.time() < horizon) {
             self.runs.pop_front();
         }
-        self.young.retain(|_, event| event.time() >= horizon);
-        self.young.shrink_to_fit();
+        self.newest_map.retain(|_, event| event.time() >= horizon);
+        self.newest_map.shrink_to_fit();
     }
 }
 
 /// Fingerprints that are not learned any more.
 #[derive(Debug)]
-struct Run {
+struct HintRun {
     /// Of each, the first half of the fingerprint and the number of its block, in order.
     entries: Vec<u64>,
     /// The first id of each block.
@@ -145,8 +145,8 @@ struct Run {
     last: EventId,
 }
 
-impl Run {
-    fn of(mut learned: Vec<(Fingerprint, EventId)>) -> Run {
+impl HintRun {
+    fn of(mut learned: Vec<(Fingerprint, EventId)>) -> HintRun {
         learned.sort_unstable_by_key(|(_, id)| id.as_u128());
         let blocks: Vec<EventId> = learned.chunks(BLOCK_IDS).map(|block| block[0].1).collect();
         let last = learned.last().map_or(EventId::MIN, |(_, id)| *id);
@@ -154,11 +154,11 @@ impl Run {
         let mut entries: Vec<u64> =
             numbered.flat_map(|(number, block)| block.iter().map(move |(print, _)| entry(*print, number))).collect();
         entries.sort_unstable();
-        Run { entries, blocks, last }
+        HintRun { entries, blocks, last }
     }
 
     /// This run and the next one.
-    fn joined(mut self, next: Run) -> Run {
+    fn joined(mut self, next: HintRun) -> HintRun {
         let shift = self.blocks.len() as u64;
         let mut entries = Vec::with_capacity(self.entries.len() + next.entries.len());
         let (mut own, mut other) =
@@ -168,19 +168,19 @@ impl Run {
         }
         entries.extend(own.chain(other));
         self.blocks.extend(next.blocks);
-        Run { entries, blocks: self.blocks, last: next.last }
+        HintRun { entries, blocks: self.blocks, last: next.last }
     }
 
     /// The newest first.
-    fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Trace> {
+    fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Hint> {
         let (least, most) = (entry(fingerprint, 0), entry(fingerprint, u32::MAX as usize));
-        let start = self.place_of(least);
+        let start = self.index_of(least);
         let same = self.entries[start..].iter().take_while(move |entry| **entry <= most).count();
         self.entries[start..start + same].iter().rev().map(|entry| self.block(*entry as u32 as usize))
     }
 
     /// How many entries lie before `sought`. Fingerprints are spread evenly, so it is looked for about where it must be.
-    fn place_of(&self, sought: u64) -> usize {
+    fn index_of(&self, sought: u64) -> usize {
         let len = self.entries.len();
         let guess = ((u128::from(sought) * len as u128) >> 64) as usize;
         let (mut low, mut high, mut step) = (guess, guess, BLOCK_IDS);
@@ -195,9 +195,9 @@ impl Run {
         low + self.entries[low..high].partition_point(|entry| *entry < sought)
     }
 
-    fn block(&self, number: usize) -> Trace {
+    fn block(&self, number: usize) -> Hint {
         let end = self.blocks.get(number + 1).copied().unwrap_or(self.last);
-        Trace::Within(self.blocks[number], end)
+        Hint::Within(self.blocks[number], end)
     }
 }
 
@@ -218,26 +218,26 @@ mod tests {
         EventId::from_u128(EventId::floor(Time(number as i64)).as_u128() + 5)
     }
 
-    fn learned(numbers: std::ops::Range<u64>) -> Dedup {
-        let mut dedup = Dedup::default();
+    fn learned(numbers: std::ops::Range<u64>) -> IdempotencyIndex {
+        let mut dedup = IdempotencyIndex::default();
         for commit in numbers.clone().collect::<Vec<_>>().chunks(64) {
             // Within a commit the order is nobody's.
-            dedup.learn(commit.iter().rev().map(|number| (print(*number), id(*number))));
+            dedup.insert(commit.iter().rev().map(|number| (print(*number), id(*number))));
         }
         assert_eq!(dedup.newest(), Some(id(numbers.end - 1)));
         dedup
     }
 
-    fn leads_to(dedup: &Dedup, number: u64) -> bool {
+    fn leads_to(dedup: &IdempotencyIndex, number: u64) -> bool {
         dedup.find(print(number)).any(|trace| match trace {
-            Trace::At(at) => at == id(number),
-            Trace::Within(first, last) => (first..=last).contains(&id(number)),
+            Hint::At(at) => at == id(number),
+            Hint::Within(first, last) => (first..=last).contains(&id(number)),
         })
     }
 
     #[test]
     fn whatever_was_learned_is_found_and_hardly_anything_else() {
-        let many = 5 * YOUNG_MAX as u64 + 100;
+        let many = 5 * NEWEST_MAX as u64 + 100;
         let dedup = learned(0..many);
         assert_eq!(dedup.runs.len(), 2, "four runs are one by now");
         assert!((0..many).all(|number| leads_to(&dedup, number)));
@@ -247,51 +247,51 @@ mod tests {
 
     #[test]
     fn a_trace_leads_to_few_ids() {
-        let dedup = learned(0..2 * YOUNG_MAX as u64 + 99);
-        for trace in (0..YOUNG_MAX as u64).flat_map(|number| dedup.find(print(number)).collect::<Vec<_>>()) {
-            let Trace::Within(first, last) = trace else { panic!("{trace:?}") };
+        let dedup = learned(0..2 * NEWEST_MAX as u64 + 99);
+        for trace in (0..NEWEST_MAX as u64).flat_map(|number| dedup.find(print(number)).collect::<Vec<_>>()) {
+            let Hint::Within(first, last) = trace else { panic!("{trace:?}") };
             assert!(last.time().since(first.time()) <= BLOCK_IDS as i64);
         }
     }
 
     #[test]
     fn runs_stay_few_and_bounded() {
-        let mut dedup = Dedup::default();
+        let mut dedup = IdempotencyIndex::default();
         for number in 0..40 {
-            let ids = number * YOUNG_MAX as u64..(number + 1) * YOUNG_MAX as u64;
-            dedup.learn(ids.map(|number| (number << 32, id(number))));
+            let ids = number * NEWEST_MAX as u64..(number + 1) * NEWEST_MAX as u64;
+            dedup.insert(ids.map(|number| (number << 32, id(number))));
         }
-        let sizes: Vec<usize> = dedup.runs.iter().map(|run| run.entries.len() / YOUNG_MAX).collect();
+        let sizes: Vec<usize> = dedup.runs.iter().map(|run| run.entries.len() / NEWEST_MAX).collect();
         assert_eq!(sizes, [16, 16, 8]);
         assert!(dedup.runs.iter().all(|run| run.entries.is_sorted() && run.blocks.is_sorted()));
     }
 
     #[test]
     fn the_newest_of_two_with_one_fingerprint_comes_first() {
-        let mut dedup = learned(0..YOUNG_MAX as u64);
-        let later = YOUNG_MAX as u64 + 7;
-        dedup.learn([(print(3), id(later))].into_iter());
-        let traces: Vec<Trace> = dedup.find(print(3)).collect();
-        assert!(matches!(traces[..], [Trace::At(at), Trace::Within(..)] if at == id(later)), "{traces:?}");
+        let mut dedup = learned(0..NEWEST_MAX as u64);
+        let later = NEWEST_MAX as u64 + 7;
+        dedup.insert([(print(3), id(later))].into_iter());
+        let traces: Vec<Hint> = dedup.find(print(3)).collect();
+        assert!(matches!(traces[..], [Hint::At(at), Hint::Within(..)] if at == id(later)), "{traces:?}");
     }
 
     #[test]
     fn what_is_before_the_horizon_is_forgotten_run_by_run() {
-        let many = YOUNG_MAX as u64;
+        let many = NEWEST_MAX as u64;
         let mut dedup = learned(0..many + 300);
-        dedup.forget_before(Time(many as i64 / 2));
+        dedup.remove_before(Time(many as i64 / 2));
         assert!(leads_to(&dedup, 1), "a run goes as one");
-        dedup.forget_before(Time(many as i64 + 100));
-        assert!(dedup.runs.is_empty() && dedup.young.len() == 200);
+        dedup.remove_before(Time(many as i64 + 100));
+        assert!(dedup.runs.is_empty() && dedup.newest_map.len() == 200);
         assert!(!leads_to(&dedup, many - 1) && leads_to(&dedup, many + 299));
     }
 
     #[test]
     fn a_place_is_found_wherever_the_guess_falls() {
         let entries: Vec<u64> = (0..1_000).map(|n| if n < 900 { n } else { u64::MAX - 1_000 + n }).collect();
-        let run = Run { entries: entries.clone(), blocks: vec![id(0)], last: id(9) };
+        let run = HintRun { entries: entries.clone(), blocks: vec![id(0)], last: id(9) };
         for sought in entries.iter().flat_map(|e| [e.saturating_sub(1), *e, e.saturating_add(1)]).chain([1 << 63]) {
-            assert_eq!(run.place_of(sought), entries.partition_point(|entry| *entry < sought), "{sought}");
+            assert_eq!(run.index_of(sought), entries.partition_point(|entry| *entry < sought), "{sought}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
 
 /// What has been written and synced since the start.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct DiskTraffic {
     pub written_bytes: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_failed: AtomicBool,
@@ -60,7 +60,7 @@ const AROUND_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
-    traffic: Arc<Traffic>,
+    traffic: Arc<DiskTraffic>,
     is_read_only: bool,
     /// None: nobody locks a directory that has no lock file, a backup say.
     _lock: Option<fs::File>,
@@ -113,7 +113,7 @@ impl RealDisk {
         if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
-    pub fn traffic(&self) -> Arc<Traffic> {
+    pub fn traffic(&self) -> Arc<DiskTraffic> {
         self.traffic.clone()
     }
 }
@@ -190,7 +190,7 @@ impl Disk for RealDisk {
 #[derive(Debug)]
 struct RealFile {
     file: fs::File,
-    traffic: Arc<Traffic>,
+    traffic: Arc<DiskTraffic>,
 }
 
 impl StorageBackend for RealFile {

@@ -11,21 +11,21 @@ use serde::de::DeserializeOwned;
 
 use super::error::Result;
 use super::row;
-use super::snapshot::{Next, Snapshot, Way};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{Key, TABLES, Table};
 
 /// New values by key; none: removed.
 pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 #[derive(Debug)]
-pub struct Draft {
+pub struct WriteBatch {
     base: Snapshot,
     changes: [Changes; TABLES],
 }
 
-impl Draft {
-    pub fn over(base: Snapshot) -> Draft {
-        Draft { base, changes: std::array::from_fn(|_| Changes::new()) }
+impl WriteBatch {
+    pub fn on(base: Snapshot) -> WriteBatch {
+        WriteBatch { base, changes: std::array::from_fn(|_| Changes::new()) }
     }
 
     pub fn base(&self) -> &Snapshot {
@@ -80,7 +80,7 @@ impl Draft {
     }
 
     /// A key that says everything by being there.
-    pub fn mark(&mut self, table: Table, key: Key) {
+    pub fn put_key(&mut self, table: Table, key: Key) {
         self.changes[table as usize].insert(key, Some(Vec::new()));
     }
 
@@ -98,15 +98,15 @@ impl Draft {
     pub fn first(&self, table: Table, prefix: &[u8], from: &[u8]) -> Result<Option<Key>> {
         let changes = &self.changes[table as usize];
         let mut found: Option<Key> = None;
-        self.base.scan(table, (Bound::Included(from), Bound::Unbounded), Way::Up, |key, _| {
+        self.base.scan(table, (Bound::Included(from), Bound::Unbounded), Direction::Up, |key, _| {
             if !key.starts_with(prefix) {
-                return Ok(Next::Stop);
+                return Ok(ScanStep::Stop);
             }
             if matches!(changes.get(key), Some(None)) {
-                return Ok(Next::Go);
+                return Ok(ScanStep::Go);
             }
             found = Some(key.into());
-            Ok(Next::Stop)
+            Ok(ScanStep::Stop)
         })?;
         let added = changes
             .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
@@ -141,7 +141,7 @@ impl Draft {
     }
 
     /// Takes in changes to a table.
-    pub fn absorb(&mut self, table: Table, changes: Changes) {
+    pub fn extend(&mut self, table: Table, changes: Changes) {
         self.changes[table as usize].extend(changes);
     }
 }

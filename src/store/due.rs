@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
-use crate::model::webhook::{Ordered, Webhook};
+use crate::model::webhook::{DeliveryOrder, Webhook};
 use crate::model::{Delivery, Event, Time};
 
 use super::effects::Dispatch;
 use super::error::Result;
 use super::reads::{Store, data_in};
-use super::snapshot::{Next, Snapshot, Way};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Key, Table};
 use super::upkeep::decoded;
 
@@ -19,14 +19,14 @@ use super::upkeep::decoded;
 const QUEUES_MAX: usize = 1_000;
 
 /// A place in a webhook's due entries.
-pub type Place = (Time, DeliveryId);
+pub type DueKey = (Time, DeliveryId);
 
 /// A slice of what is due.
 #[derive(Debug, Default)]
-pub struct Slice {
+pub struct DueSlice {
     pub ready: Vec<Dispatch>,
     /// The last entry looked at.
-    pub last: Option<Place>,
+    pub last: Option<DueKey>,
     /// When the first entry after the slice is due; none: there is none.
     pub next: Option<Time>,
     /// Entries that could not be read, in words. They stay where they are.
@@ -35,7 +35,7 @@ pub struct Slice {
 
 /// A delivery whose `expires_at` has come before it was final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct ExpiredDelivery {
     pub webhook: WebhookId,
     pub event: EventId,
     pub delivery: DeliveryId,
@@ -43,23 +43,27 @@ pub struct Ended {
 
 impl Store {
     /// Deliveries that ended by themselves until `until`, at most about `limit`; and when the first one after them does.
-    pub fn ended(&self, until: Time, limit: usize) -> Result<(Vec<Ended>, Option<Time>)> {
+    pub fn expired(&self, until: Time, limit: usize) -> Result<(Vec<ExpiredDelivery>, Option<Time>)> {
         let (mut ended, mut next) = (Vec::new(), None);
         for partition in self.shelf.open_partitions() {
             let snapshot = self.shelf.snapshot(&partition)?;
             let mut ids = Vec::new();
-            snapshot.scan(Table::Ends, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, _| {
-                let Some((at, delivery)) = tables::read_end(key) else { return Ok(Next::Go) };
+            snapshot.scan(Table::Expiries, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, _| {
+                let Some((at, delivery)) = tables::read_expiry(key) else { return Ok(ScanStep::Go) };
                 if at > until || ids.len() == limit {
                     next = [next, Some(at)].into_iter().flatten().min();
-                    return Ok(Next::Stop);
+                    return Ok(ScanStep::Stop);
                 }
                 ids.push(delivery);
-                Ok(Next::Go)
+                Ok(ScanStep::Go)
             })?;
             for id in ids {
                 if let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, id.as_bytes())? {
-                    ended.push(Ended { webhook: delivery.webhook_id, event: delivery.event_id, delivery: id });
+                    ended.push(ExpiredDelivery {
+                        webhook: delivery.webhook_id,
+                        event: delivery.event_id,
+                        delivery: id,
+                    });
                 }
             }
         }
@@ -83,7 +87,7 @@ impl Store {
             let snapshot = self.shelf.snapshot(&partition)?;
             let first = first_due(&snapshot, webhook.id)?.map(|(at, _)| at).filter(|at| *at <= now);
             oldest = [oldest, first].into_iter().flatten().min();
-            if webhook.ordered == Ordered::No {
+            if webhook.ordered == DeliveryOrder::No {
                 continue;
             }
             for head in heads_of(&snapshot, webhook.id)? {
@@ -104,21 +108,21 @@ impl Store {
     pub fn due(
         &self,
         webhook: WebhookId,
-        after: Option<Place>,
+        after: Option<DueKey>,
         until: Time,
         limit: usize,
         bytes_max: usize,
-    ) -> Result<Slice> {
+    ) -> Result<DueSlice> {
         let mut snapshots = Vec::new();
         for partition in self.shelf.open_partitions() {
             snapshots.push(self.shelf.snapshot(&partition)?);
         }
-        let mut entries: Vec<(Place, usize)> = Vec::new();
+        let mut entries: Vec<(DueKey, usize)> = Vec::new();
         for (number, snapshot) in snapshots.iter().enumerate() {
             entries.extend(entries_of(snapshot, webhook, after, limit + 1)?.into_iter().map(|place| (place, number)));
         }
         entries.sort_unstable();
-        let mut slice = Slice::default();
+        let mut slice = DueSlice::default();
         let mut bytes = 0;
         for ((at, delivery), number) in entries {
             if at > until || slice.ready.len() == limit || bytes > bytes_max {
@@ -165,9 +169,9 @@ pub(super) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
     let mut from = Key::new();
     loop {
         let mut found = None;
-        snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+        snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
             found = tables::read_due(key);
-            Ok(Next::Stop)
+            Ok(ScanStep::Stop)
         })?;
         let Some((webhook, at, _)) = found else { return Ok(heads) };
         heads.push((webhook, at));
@@ -184,22 +188,22 @@ fn trigger_of(delivery: &Delivery) -> Trigger {
     }
 }
 
-fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<Place>, limit: usize) -> Result<Vec<Place>> {
+fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<DueKey>, limit: usize) -> Result<Vec<DueKey>> {
     let from = match after {
         Some((at, delivery)) => Bound::Excluded(tables::due(webhook, at, delivery)),
         None => Bound::Included(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
     };
     let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
     let mut places = Vec::new();
-    snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Way::Up, |key, _| {
+    snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Direction::Up, |key, _| {
         places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
-        Ok(if places.len() < limit { Next::Go } else { Next::Stop })
+        Ok(if places.len() < limit { ScanStep::Go } else { ScanStep::Stop })
     })?;
     Ok(places)
 }
 
 /// The first due entry of a webhook in one partition.
-pub(super) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<Place>> {
+pub(super) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<DueKey>> {
     Ok(entries_of(snapshot, webhook, None, 1)?.pop())
 }
 
@@ -209,9 +213,9 @@ fn heads_of(snapshot: &Snapshot, webhook: WebhookId) -> Result<Vec<DeliveryId>> 
     let mut from = tables::queue(webhook, 0, DeliveryId::MIN);
     while heads.len() < QUEUES_MAX {
         let mut found = None;
-        snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+        snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
             found = tables::read_queue(key).filter(|(of, ..)| *of == webhook);
-            Ok(Next::Stop)
+            Ok(ScanStep::Stop)
         })?;
         let Some((_, key_hash, delivery)) = found else { break };
         heads.push(delivery);

@@ -27,7 +27,7 @@ pub struct Dispatch {
 
 /// A change of state that people are told of, for the log.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct StateChange {
     pub webhook_id: WebhookId,
     /// The delivery that it is about, and its event; none: the webhook itself.
     pub delivery: Option<(EventId, DeliveryId)>,
@@ -37,7 +37,7 @@ pub struct Told {
 
 /// What somebody did, as the audit has it, for the log.
 #[derive(Debug, Clone)]
-pub struct Noted {
+pub struct AuditLine {
     pub action: String,
     pub target: String,
     pub request_id: String,
@@ -46,13 +46,13 @@ pub struct Noted {
 
 /// Deliveries that became final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Finals {
+pub struct FinalCounts {
     pub delivered: u64,
     pub failed: u64,
     pub cancelled: u64,
 }
 
-impl Finals {
+impl FinalCounts {
     /// Counts one that has `status` from now on; one that is not final is not counted.
     pub fn count(&mut self, status: DeliveryStatus) {
         match status {
@@ -73,23 +73,23 @@ pub struct Effects {
     /// Deliveries whose outcome is durable: no longer in flight.
     pub recorded: Vec<DeliveryId>,
     /// Deliveries whose outcome could not be written: they will be sent again.
-    pub lost: Vec<DeliveryId>,
+    pub unrecorded: Vec<DeliveryId>,
     /// Webhooks that somebody asked to be tried now, by sending something again by hand.
-    pub hurried: Vec<WebhookId>,
+    pub probe_now: Vec<WebhookId>,
     /// Deliveries that must not be sent any more.
     pub withdrawn: Vec<(WebhookId, DeliveryId)>,
     pub states: Vec<(WebhookId, WebhookState)>,
     /// Webhooks, apps or keys changed.
     pub registry_changed: bool,
-    pub told: Vec<Told>,
-    pub noted: Vec<Noted>,
-    pub finals: Finals,
+    pub state_changes: Vec<StateChange>,
+    pub audit: Vec<AuditLine>,
+    pub finals: FinalCounts,
     /// Webhooks that got new deliveries: who waits at their feed looks again.
-    pub fed: Vec<WebhookId>,
+    pub feeds: Vec<WebhookId>,
     /// The greatest id among the new deliveries.
     pub newest: Option<DeliveryId>,
     /// When the first of the new deliveries that end by themselves does so.
-    pub ends: Option<Time>,
+    pub next_expiry: Option<Time>,
     /// Replay jobs that have more to do.
     pub jobs: bool,
     /// Somebody says that the clock is right.
@@ -103,19 +103,19 @@ impl Effects {
         self.fresh.extend(other.fresh);
         self.due.extend(other.due);
         self.recorded.extend(other.recorded);
-        self.lost.extend(other.lost);
-        self.hurried.extend(other.hurried);
+        self.unrecorded.extend(other.unrecorded);
+        self.probe_now.extend(other.probe_now);
         self.withdrawn.extend(other.withdrawn);
         self.states.extend(other.states);
         self.registry_changed |= other.registry_changed;
-        self.told.extend(other.told);
-        self.noted.extend(other.noted);
+        self.state_changes.extend(other.state_changes);
+        self.audit.extend(other.audit);
         self.finals.delivered += other.finals.delivered;
         self.finals.failed += other.finals.failed;
         self.finals.cancelled += other.finals.cancelled;
-        self.fed.extend(other.fed);
+        self.feeds.extend(other.feeds);
         self.newest = self.newest.max(other.newest);
-        self.ends = [self.ends, other.ends].into_iter().flatten().min();
+        self.next_expiry = [self.next_expiry, other.next_expiry].into_iter().flatten().min();
         self.jobs |= other.jobs;
         self.clock_accepted |= other.clock_accepted;
         self.failures.extend(other.failures);

@@ -12,7 +12,7 @@ use crate::model::{Delivery, Time};
 use super::error::Result;
 use super::reads::Store;
 use super::shelf::Partition;
-use super::snapshot::{Next, Way};
+use super::snapshot::{Direction, ScanStep};
 use super::tables::{self, Table};
 use super::upkeep::decoded;
 
@@ -53,11 +53,16 @@ impl Store {
             let snapshot = self.shelf.snapshot(&partition)?;
             let (from, to) = (tables::pair(webhook, after), tables::pair(webhook, newest));
             let mut taken = 0;
-            snapshot.scan(Table::OfWebhook, (Bound::Excluded(&from), Bound::Included(&to)), Way::Up, |key, _| {
-                ids.extend(tables::last_id::<Delivery>(key).map(|id| (id.as_u128(), partition.clone())));
-                taken += 1;
-                Ok(if taken < limit { Next::Go } else { Next::Stop })
-            })?;
+            snapshot.scan(
+                Table::DeliveriesByWebhook,
+                (Bound::Excluded(&from), Bound::Included(&to)),
+                Direction::Up,
+                |key, _| {
+                    ids.extend(tables::last_id::<Delivery>(key).map(|id| (id.as_u128(), partition.clone())));
+                    taken += 1;
+                    Ok(if taken < limit { ScanStep::Go } else { ScanStep::Stop })
+                },
+            )?;
         }
         ids.sort_by_key(|(id, _)| *id);
         ids.truncate(limit);

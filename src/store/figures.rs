@@ -12,7 +12,7 @@ use crate::model::id::{Id, IdHasher, IdMap};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
-use super::draft::Draft;
+use super::draft::WriteBatch;
 use super::error::Result;
 use super::tables::{self, Table};
 
@@ -48,7 +48,7 @@ pub struct FigureCache {
 
 impl FigureCache {
     /// The sums of `owner`, to be changed.
-    pub fn sums(&mut self, draft: &Draft, owner: Owner) -> Result<&mut SumsRow> {
+    pub fn sums(&mut self, draft: &WriteBatch, owner: Owner) -> Result<&mut SumsRow> {
         self.dirty_sums.insert(owner);
         match self.sums.entry(owner) {
             std::collections::hash_map::Entry::Occupied(row) => Ok(row.into_mut()),
@@ -60,7 +60,7 @@ impl FigureCache {
     }
 
     /// Adds to the minute of `at`.
-    pub fn count(&mut self, draft: &Draft, owner: Owner, at: Time, counts: Minute) -> Result<()> {
+    pub fn count(&mut self, draft: &WriteBatch, owner: Owner, at: Time, counts: Minute) -> Result<()> {
         let key = (owner, hour_of(at));
         self.dirty_hours.insert(key);
         let row = match self.hours.entry(key) {
@@ -85,7 +85,7 @@ impl FigureCache {
     }
 
     /// Puts what changed into the draft.
-    pub fn flush(&mut self, draft: &mut Draft) {
+    pub fn flush(&mut self, draft: &mut WriteBatch) {
         for owner in std::mem::take(&mut self.dirty_sums) {
             draft.put(Table::Figures, tables::figures(owner, 0), &self.sums[&owner]);
         }

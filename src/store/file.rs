@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::disk::Disk;
-use super::draft::Draft;
+use super::draft::WriteBatch;
 use super::error::{Error, Result};
-use super::journal::{EPOCH_KEY, End, Journal};
-use super::pages::Checked;
-use super::recent::{Layer, Recent, View};
+use super::journal::{EPOCH_KEY, Wal, WalPosition};
+use super::pages::ChecksummedFile;
+use super::recent::{Layer, MemTable, MemTableView};
 use super::row;
 use super::shelf::{OTHER_CACHE_BYTES, QUIET_CACHE_BYTES};
-use super::snapshot::{Snapshot, Way};
+use super::snapshot::{Direction, Snapshot};
 use super::tables::{ALL_TABLES, Key, Table};
 
 /// The schema that this program reads and writes.
@@ -29,48 +29,48 @@ const SCHEMA_KEY: &[u8] = b"schema";
 
 /// One redb file, open.
 #[derive(Debug)]
-pub struct File {
+pub struct Segment {
     name: Arc<str>,
-    database: Handle,
+    database: DatabaseHandle,
     /// Set by whoever sees an operation fail: redb answers nothing more until the file is opened again.
     failed: AtomicBool,
     /// Committed and durable elsewhere, and not in redb yet.
-    recent: Mutex<Recent>,
+    memtable: Mutex<MemTable>,
     /// Held by whoever gives redb what is held: older rows must not come after newer ones.
-    giving: Mutex<()>,
+    flush_lock: Mutex<()>,
 }
 
-enum Handle {
+enum DatabaseHandle {
     Write(Box<Database>),
     Read(Box<ReadOnlyDatabase>),
 }
 
-impl std::fmt::Debug for Handle {
+impl std::fmt::Debug for DatabaseHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Handle::Write(_) => "Write",
-            Handle::Read(_) => "Read",
+            DatabaseHandle::Write(_) => "Write",
+            DatabaseHandle::Read(_) => "Read",
         })
     }
 }
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum OpenMode {
     Write,
     Read,
     /// To read it, after redb has checked every page. A file that was not closed cleanly is repaired.
     Check,
 }
 
-impl File {
+impl Segment {
     /// Makes a new file with `tables` in it, whole or not at all.
     pub fn create(disk: &dyn Disk, name: &str, tables: &[Table], first: &[(Table, &[u8], Vec<u8>)]) -> Result<()> {
         let temporary = format!("{name}.new");
         if disk.exists(&temporary).map_err(|e| io(name, e))? {
             disk.remove(&temporary).map_err(|e| io(name, e))?;
         }
-        let made = File::fill(disk, name, &temporary, tables, first)
+        let made = Segment::fill(disk, name, &temporary, tables, first)
             .and_then(|()| disk.rename(&temporary, name).map_err(|e| io(name, e)));
         if made.is_err() {
             // On a full disk this is the space that is missing. What cannot be removed now is removed at the next start.
@@ -87,7 +87,7 @@ impl File {
         first: &[(Table, &[u8], Vec<u8>)],
     ) -> Result<()> {
         let failed = |error| storage(name, error);
-        let backend = disk.open(temporary, true).and_then(Checked::open).map_err(|e| io(name, e))?;
+        let backend = disk.open(temporary, true).and_then(ChecksummedFile::open).map_err(|e| io(name, e))?;
         let database = builder(1 << 20).create_with_backend(backend).map_err(|e| failed(e.into()))?;
         let transaction = begin(&database, Durability::Immediate).map_err(failed)?;
         for table in tables {
@@ -106,25 +106,25 @@ impl File {
     }
 
     /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
-    pub fn open(disk: &dyn Disk, name: &str, access: Access, cache_bytes: usize) -> Result<File> {
-        let backend = disk.open(name, false).and_then(Checked::open).map_err(|e| io(name, e))?;
+    pub fn open(disk: &dyn Disk, name: &str, access: OpenMode, cache_bytes: usize) -> Result<Segment> {
+        let backend = disk.open(name, false).and_then(ChecksummedFile::open).map_err(|e| io(name, e))?;
         let mut builder = builder(cache_bytes);
-        builder.set_check_integrity_on_open(access == Access::Check);
-        let opened = unpanicked(name, || match access {
-            Access::Write | Access::Check => {
-                builder.create_with_backend(backend).map(|database| Handle::Write(Box::new(database)))
+        builder.set_check_integrity_on_open(access == OpenMode::Check);
+        let opened = catch_panic(name, || match access {
+            OpenMode::Write | OpenMode::Check => {
+                builder.create_with_backend(backend).map(|database| DatabaseHandle::Write(Box::new(database)))
             }
-            Access::Read => {
-                builder.open_read_only_with_backend(backend).map(|database| Handle::Read(Box::new(database)))
+            OpenMode::Read => {
+                builder.open_read_only_with_backend(backend).map(|database| DatabaseHandle::Read(Box::new(database)))
             }
         })?;
         let database = opened.map_err(|e| storage(name, e.into()))?;
-        let file = File {
+        let file = Segment {
             name: name.into(),
             database,
             failed: AtomicBool::default(),
-            recent: Mutex::default(),
-            giving: Mutex::default(),
+            memtable: Mutex::default(),
+            flush_lock: Mutex::default(),
         };
         file.check_schema()?;
         Ok(file)
@@ -132,17 +132,17 @@ impl File {
 
     /// Opens a file to read it. One that was not closed cleanly is repaired by opening it for writing, and is read through
     /// that handle: closing it to open it once more would need space that a full disk does not have.
-    pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<File> {
-        match File::open(disk, name, Access::Read, QUIET_CACHE_BYTES) {
+    pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<Segment> {
+        match Segment::open(disk, name, OpenMode::Read, QUIET_CACHE_BYTES) {
             Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
-                File::open(disk, name, Access::Write, OTHER_CACHE_BYTES)
+                Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES)
             }
             opened => opened,
         }
     }
 
     fn check_schema(&self) -> Result<()> {
-        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?, View::default())
+        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?, MemTableView::default())
             .get(Table::Meta, SCHEMA_KEY, row::decode::<u32>)?
             .flatten();
         match found {
@@ -165,28 +165,28 @@ impl File {
     }
 
     /// What is committed now, to be read for as long as it is held.
-    pub fn snapshot(self: &Arc<File>) -> Result<Snapshot> {
+    pub fn snapshot(self: &Arc<Segment>) -> Result<Snapshot> {
         loop {
             let (generation, view) = {
-                let recent = self.recent();
+                let recent = self.memtable();
                 (recent.generation, recent.view())
             };
             let transaction = self.begin_read()?;
             // Otherwise redb was given more meanwhile than the view knows of.
-            if self.recent().generation == generation {
+            if self.memtable().generation == generation {
                 return Ok(Snapshot::new(Some(self.clone()), self.name.clone(), transaction, view));
             }
         }
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memtable(&self) -> MutexGuard<'_, MemTable> {
+        self.memtable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin_read(&self) -> Result<redb::ReadTransaction> {
         let transaction = match &self.database {
-            Handle::Write(database) => database.begin_read(),
-            Handle::Read(database) => database.begin_read(),
+            DatabaseHandle::Write(database) => database.begin_read(),
+            DatabaseHandle::Read(database) => database.begin_read(),
         };
         transaction.map_err(|e| {
             self.set_failed();
@@ -197,13 +197,13 @@ impl File {
     /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
     /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum. What is held
     /// becomes durable with it.
-    pub fn commit(&self, draft: Draft) -> Result<()> {
-        let _giving = self.giving();
-        let held = self.recent().view();
+    pub fn commit(&self, draft: WriteBatch) -> Result<()> {
+        let _giving = self.flush_lock();
+        let held = self.memtable().view();
         if !held.is_empty() {
             self.write_view(&held, Durability::None)?;
             // The rows go with the view, after the lock is released.
-            self.recent().clear();
+            self.memtable().clear();
         }
         let tables = draft.changes().into_iter();
         let changes = tables.map(|(table, changes)| (table, changes.iter().map(|(k, v)| (k.as_slice(), v.as_deref()))));
@@ -212,70 +212,70 @@ impl File {
 
     /// Makes changes visible. For what is durable elsewhere already, in the journal: `give` or the next `commit` makes it
     /// durable here.
-    pub fn hold(&self, changes: Layer) {
-        self.recent().add(changes);
+    pub fn insert(&self, changes: Layer) {
+        self.memtable().insert(changes);
     }
 
     /// Up to which epoch the journal's records are in it, whatever is held.
     pub fn epoch(&self) -> Result<u64> {
-        let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, View::default());
+        let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, MemTableView::default());
         Ok(stored.get(Table::Meta, EPOCH_KEY, row::decode::<u64>)?.flatten().unwrap_or(0))
     }
 
     /// Takes up what `journal` has for this file, the one of `partition`, and this file does not: it is held. None: nothing.
-    pub fn take_up(&self, partition: u128, journal: &Journal) -> Result<Option<End>> {
+    pub fn replay_wal(&self, partition: u128, journal: &Wal) -> Result<Option<WalPosition>> {
         let epoch = self.epoch()?;
         let mut last = epoch + 1;
-        journal.after(partition, epoch, |epoch, record| {
+        journal.records_after(partition, epoch, |epoch, record| {
             if epoch != last {
-                self.leave(last);
+                self.freeze(last);
                 last = epoch;
             }
             let mut layer = Layer::default();
             record.into_iter().for_each(|(table, changes)| layer[table as usize] = changes);
-            self.hold(layer);
+            self.insert(layer);
         })
     }
 
     /// Whether what is held lies in so many pieces that it should be given.
-    pub fn is_scattered(&self) -> bool {
-        self.recent().is_scattered()
+    pub fn has_many_layers(&self) -> bool {
+        self.memtable().has_many_layers()
     }
 
     /// Whether `give` has something to give.
-    pub fn is_leaving(&self) -> bool {
-        self.recent().is_leaving()
+    pub fn is_flushing(&self) -> bool {
+        self.memtable().is_frozen()
     }
 
     /// Sets apart what is held now, all of the journal up to the end of `epoch`, for `give`. What was set apart before must
     /// have been given.
-    pub fn leave(&self, epoch: u64) {
+    pub fn freeze(&self, epoch: u64) {
         let mut mark = Layer::default();
         mark[Table::Meta as usize].insert(Key::from_slice(EPOCH_KEY), Some(row::encode(&epoch)));
-        let mut recent = self.recent();
-        recent.add(mark);
-        recent.leave();
+        let mut recent = self.memtable();
+        recent.insert(mark);
+        recent.freeze();
     }
 
     /// Gives redb what was set apart, in one durable commit. More may be held, and everything read, meanwhile.
-    pub fn give(&self) -> Result<()> {
-        let _giving = self.giving();
-        let leaving = self.recent().leaving();
+    pub fn flush(&self) -> Result<()> {
+        let _giving = self.flush_lock();
+        let leaving = self.memtable().frozen();
         if leaving.is_empty() {
             return Ok(());
         }
         self.write_view(&leaving, Durability::Immediate)?;
-        self.recent().left();
+        self.memtable().flushed();
         Ok(())
     }
 
-    fn giving(&self) -> MutexGuard<'_, ()> {
-        self.giving.lock().unwrap_or_else(PoisonError::into_inner)
+    fn flush_lock(&self) -> MutexGuard<'_, ()> {
+        self.flush_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_view(&self, view: &View, durability: Durability) -> Result<()> {
+    fn write_view(&self, view: &MemTableView, durability: Durability) -> Result<()> {
         let all = || (Bound::Unbounded, Bound::Unbounded);
-        let tables = ALL_TABLES.into_iter().map(|table| (table, view.range(table, all(), Way::Up).peekable()));
+        let tables = ALL_TABLES.into_iter().map(|table| (table, view.range(table, all(), Direction::Up).peekable()));
         let changes = tables.filter_map(|(table, mut changes)| changes.peek().is_some().then_some((table, changes)));
         self.write(changes, durability).map_err(|error| storage(&self.name, error))
     }
@@ -288,7 +288,7 @@ impl File {
     where
         C: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     {
-        let Handle::Write(database) = &self.database else {
+        let DatabaseHandle::Write(database) = &self.database else {
             return Err(redb::Error::Io(std::io::ErrorKind::ReadOnlyFilesystem.into()));
         };
         let transaction = begin(database, durability)?;
@@ -315,7 +315,7 @@ impl File {
 
     /// Moves what is at the end of the file into its holes, cuts it off there, and closes it. Nobody else may have it open.
     pub(super) fn compact(mut self) -> Result<()> {
-        if let Handle::Write(database) = &mut self.database {
+        if let DatabaseHandle::Write(database) = &mut self.database {
             database.compact().map_err(|error| storage(&self.name, error.into()))?;
         }
         self.close()
@@ -324,8 +324,8 @@ impl File {
     /// Closes the file, so that the next one may open it without a repair.
     pub fn close(self) -> Result<()> {
         match self.database {
-            Handle::Write(database) => database.close(),
-            Handle::Read(database) => database.close(),
+            DatabaseHandle::Write(database) => database.close(),
+            DatabaseHandle::Read(database) => database.close(),
         }
         .map_err(|e| storage(&self.name, e.into()))
     }
@@ -408,7 +408,7 @@ fn begin(database: &Database, durability: Durability) -> std::result::Result<red
 
 /// redb panics on some damage (an allocator state that was altered, say): here that is one damaged file, not the end of the
 /// thread that came upon it.
-pub(super) fn unpanicked<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> {
+pub(super) fn catch_panic<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).map_err(|_| Error::Damaged {
         file: name.to_owned(),
         table: "the file itself",

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::draft::Draft;
+use super::draft::WriteBatch;
 use super::journal;
 use super::reads::Store;
 use crate::model::Time;
@@ -30,7 +30,7 @@ const POINT_BYTES: usize = 16;
 
 /// The store as one commit left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Point {
+pub struct CommitPosition {
     /// Counts commits.
     pub number: u64,
     /// When the batch of the commit was begun, by the writer's clock, which may be set back.
@@ -39,15 +39,15 @@ pub struct Point {
 
 /// What one commit wrote to one file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Record {
-    pub point: Point,
+pub struct CommitRecord {
+    pub point: CommitPosition,
     /// Below the data directory.
     pub file: String,
-    pub changes: journal::Record,
+    pub changes: journal::WalRecord,
 }
 
-impl Record {
-    fn encode(point: Point, file: &str, draft: &Draft) -> Vec<u8> {
+impl CommitRecord {
+    fn encode(point: CommitPosition, file: &str, draft: &WriteBatch) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&point.number.to_le_bytes());
         bytes.extend_from_slice(&point.at.0.to_le_bytes());
@@ -58,20 +58,20 @@ impl Record {
     }
 
     /// None: these are not the bytes of a record.
-    pub fn decode(bytes: &[u8]) -> Option<Record> {
+    pub fn decode(bytes: &[u8]) -> Option<CommitRecord> {
         let point = point_of(bytes)?;
         let (name_bytes, rest) = bytes[POINT_BYTES..].split_first_chunk::<2>()?;
         let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*name_bytes)))?;
         let file = std::str::from_utf8(name).ok()?.to_owned();
-        Some(Record { point, file, changes: journal::decode_changes(rest)? })
+        Some(CommitRecord { point, file, changes: journal::decode_changes(rest)? })
     }
 }
 
 /// The point of a record's bytes; none: they are too few.
-pub fn point_of(record: &[u8]) -> Option<Point> {
+pub fn point_of(record: &[u8]) -> Option<CommitPosition> {
     let (number, rest) = record.split_first_chunk::<8>()?;
     let at = rest.first_chunk::<8>()?;
-    Some(Point { number: u64::from_le_bytes(*number), at: Time(i64::from_le_bytes(*at)) })
+    Some(CommitPosition { number: u64::from_le_bytes(*number), at: Time(i64::from_le_bytes(*at)) })
 }
 
 /// Gives a record's bytes another number.
@@ -83,16 +83,16 @@ pub fn renumber(record: &mut [u8], number: u64) {
 
 /// Whether commits wait for a follower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum ReplicationMode {
     /// Never: it may be behind by what waits for it.
-    Free,
+    Async,
     /// Each waits until the one before is confirmed.
-    Close,
+    Sync,
 }
 
 /// Why a follower gets nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum DisconnectReason {
     /// More waited for it than may, or a commit waited for it for too long.
     Slow,
     /// A commit failed, and may be there all the same.
@@ -100,23 +100,23 @@ pub enum Cut {
     /// The writer has ended; everything that it committed was handed out before.
     Stopped,
     /// It wants nothing more.
-    Left,
+    Cancelled,
 }
 
-impl Cut {
-    pub fn words(self) -> &'static str {
+impl DisconnectReason {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Cut::Slow => "more waited for it than may, or it confirmed nothing for too long",
-            Cut::Uncertain => "a commit failed, and nobody knows whether it is there all the same",
-            Cut::Stopped => "the daemon has stopped",
-            Cut::Left => "it has gone",
+            DisconnectReason::Slow => "more waited for it than may, or it confirmed nothing for too long",
+            DisconnectReason::Uncertain => "a commit failed, and nobody knows whether it is there all the same",
+            DisconnectReason::Stopped => "the daemon has stopped",
+            DisconnectReason::Cancelled => "it has gone",
         }
     }
 }
 
 /// How those who follow are doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Levels {
+pub struct ReplicationStats {
     pub followers: usize,
     /// What waits for the one that is furthest behind, in bytes.
     pub queued_bytes: usize,
@@ -126,45 +126,45 @@ pub struct Levels {
 
 /// All who follow a store.
 #[derive(Debug, Default)]
-pub struct Following {
+pub struct Replication {
     is_followed: AtomicBool,
     /// The number of the last commit that was begun while somebody followed.
     begun: AtomicU64,
     cut: AtomicU64,
-    lines: Mutex<Vec<Arc<Line>>>,
+    queues: Mutex<Vec<Arc<ReplicaQueue>>>,
 }
 
 /// A commit that somebody is told of once it is durable.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct PendingCommit {
     number: u64,
     record: Vec<u8>,
 }
 
-impl Following {
+impl Replication {
     /// To be called before a commit can be seen by anybody. None: nobody follows.
-    pub(super) fn begin(&self, file: &str, at: Time, draft: &Draft) -> Option<Begun> {
+    pub(super) fn begin(&self, file: &str, at: Time, draft: &WriteBatch) -> Option<PendingCommit> {
         if !self.is_followed.load(Ordering::Acquire) {
             return None;
         }
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
-        Some(Begun { number, record: Record::encode(Point { number, at }, file, draft) })
+        Some(PendingCommit { number, record: CommitRecord::encode(CommitPosition { number, at }, file, draft) })
     }
 
     /// Tells of a commit that has become durable; of one that failed nobody knows what it left.
-    pub(super) fn end(&self, begun: Option<Begun>, is_durable: bool) {
-        let Some(Begun { number, record }) = begun else { return };
+    pub(super) fn end(&self, begun: Option<PendingCommit>, is_durable: bool) {
+        let Some(PendingCommit { number, record }) = begun else { return };
         if !is_durable {
-            return self.cut_all(Cut::Uncertain);
+            return self.disconnect_all(DisconnectReason::Uncertain);
         }
         let record: Arc<[u8]> = record.into();
         // Not held while waiting: whoever goes wants it.
-        let lines = self.lines().clone();
+        let lines = self.queues().clone();
         for line in lines.iter().filter(|line| line.from < number) {
-            self.count_cut(line.push(record.clone()));
+            self.count_disconnect(line.push(record.clone()));
         }
-        for line in lines.iter().filter(|line| line.from < number && line.pace == Pace::Close) {
-            self.count_cut(line.wait_for(number - 1, CONFIRM_WAIT_MAX));
+        for line in lines.iter().filter(|line| line.from < number && line.mode == ReplicationMode::Sync) {
+            self.count_disconnect(line.wait_for(number - 1, CONFIRM_WAIT_MAX));
         }
     }
 
@@ -173,86 +173,87 @@ impl Following {
         self.begun.load(Ordering::Acquire)
     }
 
-    pub fn levels(&self) -> Levels {
-        let lines = self.lines();
+    pub fn levels(&self) -> ReplicationStats {
+        let lines = self.queues();
         let queued_bytes = lines.iter().map(|line| line.waiting().bytes).max().unwrap_or(0);
-        Levels { followers: lines.len(), queued_bytes, cut: self.cut.load(Ordering::Relaxed) }
+        ReplicationStats { followers: lines.len(), queued_bytes, cut: self.cut.load(Ordering::Relaxed) }
     }
 
-    fn cut_all(&self, cut: Cut) {
-        for line in self.lines().iter() {
-            self.count_cut(line.cut(cut));
+    fn disconnect_all(&self, cut: DisconnectReason) {
+        for line in self.queues().iter() {
+            self.count_disconnect(line.disconnect(cut));
         }
     }
 
-    fn count_cut(&self, was_cut: bool) {
+    fn count_disconnect(&self, was_cut: bool) {
         self.cut.fetch_add(u64::from(was_cut), Ordering::Relaxed);
     }
 
-    fn add(self: &Arc<Following>, at: Time, pace: Pace) -> Option<Follower> {
-        let mut lines = self.lines();
+    fn add(self: &Arc<Replication>, at: Time, pace: ReplicationMode) -> Option<Follower> {
+        let mut lines = self.queues();
         if lines.len() >= FOLLOWERS_MAX {
             return None;
         }
         let from = self.begun();
-        let waiting = Mutex::new(Waiting { confirmed: from, ..Waiting::default() });
-        let line = Arc::new(Line { from, pace, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
+        let waiting = Mutex::new(QueuedRecords { confirmed: from, ..QueuedRecords::default() });
+        let line =
+            Arc::new(ReplicaQueue { from, mode: pace, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
         lines.push(line.clone());
         self.is_followed.store(true, Ordering::Release);
-        Some(Follower { from: Point { number: line.from, at }, line, following: self.clone() })
+        Some(Follower { from: CommitPosition { number: line.from, at }, queue: line, replication: self.clone() })
     }
 
-    fn remove(&self, line: &Arc<Line>) {
-        let mut lines = self.lines();
+    fn remove(&self, line: &Arc<ReplicaQueue>) {
+        let mut lines = self.queues();
         lines.retain(|other| !Arc::ptr_eq(other, line));
         self.is_followed.store(!lines.is_empty(), Ordering::Release);
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<Arc<Line>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, Vec<Arc<ReplicaQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The writer's part: when it goes, those who follow are told after all that it committed.
 #[derive(Debug)]
-pub(super) struct Telling(pub Arc<Following>);
+pub(super) struct CommitPublisher(pub Arc<Replication>);
 
-impl Drop for Telling {
+impl Drop for CommitPublisher {
     fn drop(&mut self) {
-        self.0.cut_all(Cut::Stopped);
+        self.0.disconnect_all(DisconnectReason::Stopped);
     }
 }
 
 /// What waits for one follower.
 #[derive(Debug)]
-struct Line {
+struct ReplicaQueue {
     /// Commits up to this one are none of its.
     from: u64,
-    pace: Pace,
-    waiting: Mutex<Waiting>,
+    mode: ReplicationMode,
+    waiting: Mutex<QueuedRecords>,
     arrived: Condvar,
     confirmed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueuedRecords {
     records: VecDeque<Arc<[u8]>>,
     bytes: usize,
-    cut: Option<Cut>,
+    reason: Option<DisconnectReason>,
     /// The last commit that it has safe.
     confirmed: u64,
 }
 
-impl Line {
+impl ReplicaQueue {
     /// Whether it was cut off by this.
     fn push(&self, record: Arc<[u8]>) -> bool {
         let mut waiting = self.waiting();
-        if waiting.cut.is_some() {
+        if waiting.reason.is_some() {
             return false;
         }
         if waiting.bytes > 0 && waiting.bytes + record.len() > QUEUE_BYTES_MAX {
             drop(waiting);
-            return self.cut(Cut::Slow);
+            return self.disconnect(DisconnectReason::Slow);
         }
         waiting.bytes += record.len();
         waiting.records.push_back(record);
@@ -262,31 +263,31 @@ impl Line {
 
     /// Waits until it has confirmed a commit. Whether it was cut off because that took too long.
     fn wait_for(&self, number: u64, wait: Duration) -> bool {
-        let lacks = |waiting: &mut Waiting| waiting.confirmed < number && waiting.cut.is_none();
+        let lacks = |waiting: &mut QueuedRecords| waiting.confirmed < number && waiting.reason.is_none();
         let waited = self.confirmed.wait_timeout_while(self.waiting(), wait, lacks);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let is_late = lacks(&mut waiting);
         drop(waiting);
-        is_late && self.cut(Cut::Slow)
+        is_late && self.disconnect(DisconnectReason::Slow)
     }
 
     /// Whether it counts as one that was cut off.
-    fn cut(&self, cut: Cut) -> bool {
+    fn disconnect(&self, cut: DisconnectReason) -> bool {
         let mut waiting = self.waiting();
-        if waiting.cut.is_some() {
+        if waiting.reason.is_some() {
             return false;
         }
-        waiting.cut = Some(cut);
-        if cut == Cut::Slow {
+        waiting.reason = Some(cut);
+        if cut == DisconnectReason::Slow {
             // It begins anew anyway, and the memory is wanted.
             (waiting.records, waiting.bytes) = (VecDeque::new(), 0);
         }
         self.arrived.notify_one();
         self.confirmed.notify_all();
-        matches!(cut, Cut::Slow | Cut::Uncertain)
+        matches!(cut, DisconnectReason::Slow | DisconnectReason::Uncertain)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, QueuedRecords> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -294,54 +295,57 @@ impl Line {
 /// One who follows, until this is dropped.
 #[derive(Debug)]
 pub struct Follower {
-    line: Arc<Line>,
-    from: Point,
-    following: Arc<Following>,
+    queue: Arc<ReplicaQueue>,
+    from: CommitPosition,
+    replication: Arc<Replication>,
 }
 
 /// What there is for a follower.
 #[derive(Debug)]
-pub enum Taken {
+pub enum ReplicaBatch {
     /// The next records, oldest first; none came in the time if there are none.
     Records(Vec<Arc<[u8]>>),
     /// Nothing more comes.
-    Over(Cut),
+    Over(DisconnectReason),
 }
 
 impl Follower {
     /// The last commit that it is not told of: a copy of the store taken from now on has it.
-    pub fn from(&self) -> Point {
+    pub fn from(&self) -> CommitPosition {
         self.from
     }
 
     /// Whether it gets nothing more, what still waits included: it begins anew.
     pub fn is_given_up(&self) -> bool {
-        matches!(self.line.waiting().cut, Some(Cut::Slow | Cut::Uncertain | Cut::Left))
+        matches!(
+            self.queue.waiting().reason,
+            Some(DisconnectReason::Slow | DisconnectReason::Uncertain | DisconnectReason::Cancelled)
+        )
     }
 
     /// Says that a commit and all before it are safe.
     pub fn confirm(&self, number: u64) {
-        let mut waiting = self.line.waiting();
+        let mut waiting = self.queue.waiting();
         waiting.confirmed = waiting.confirmed.max(number);
-        self.line.confirmed.notify_all();
+        self.queue.confirmed.notify_all();
     }
 
     /// Says that it wants nothing more.
     pub fn leave(&self) {
-        self.line.cut(Cut::Left);
+        self.queue.disconnect(DisconnectReason::Cancelled);
     }
 
     /// Takes what waits, and waits for something for so long.
-    pub fn take(&self, wait: Duration) -> Taken {
-        let waiting = self.line.waiting();
-        let idle = |waiting: &mut Waiting| waiting.records.is_empty() && waiting.cut.is_none();
-        let waited = self.line.arrived.wait_timeout_while(waiting, wait, idle);
+    pub fn take(&self, wait: Duration) -> ReplicaBatch {
+        let waiting = self.queue.waiting();
+        let idle = |waiting: &mut QueuedRecords| waiting.records.is_empty() && waiting.reason.is_none();
+        let waited = self.queue.arrived.wait_timeout_while(waiting, wait, idle);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match waiting.cut {
-            Some(cut) if waiting.records.is_empty() => Taken::Over(cut),
+        match waiting.reason {
+            Some(cut) if waiting.records.is_empty() => ReplicaBatch::Over(cut),
             _ => {
                 waiting.bytes = 0;
-                Taken::Records(std::mem::take(&mut waiting.records).into())
+                ReplicaBatch::Records(std::mem::take(&mut waiting.records).into())
             }
         }
     }
@@ -350,18 +354,18 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.leave();
-        self.following.remove(&self.line);
+        self.replication.remove(&self.queue);
     }
 }
 
 impl Store {
     /// Follows what is committed from now on; `now` is the time of that. None: as many as may follow already.
-    pub fn follow(&self, now: Time, pace: Pace) -> Option<Follower> {
-        self.shelf.following.add(now, pace)
+    pub fn follow(&self, now: Time, pace: ReplicationMode) -> Option<Follower> {
+        self.shelf.replication.add(now, pace)
     }
 
     /// How those who follow are doing.
-    pub fn followers(&self) -> Levels {
-        self.shelf.following.levels()
+    pub fn followers(&self) -> ReplicationStats {
+        self.shelf.replication.levels()
     }
 }

@@ -37,11 +37,11 @@ const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
 const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// What one batch changed, table by table.
-pub type Record = Vec<(Table, Changes)>;
+pub type WalRecord = Vec<(Table, Changes)>;
 
 /// Where the records end that a partition's file does not say it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
+pub struct WalPosition {
     /// Of the last record.
     pub epoch: u64,
     /// Bytes of that epoch's records.
@@ -50,7 +50,7 @@ pub struct End {
     number: u64,
 }
 
-pub struct Journal {
+pub struct Wal {
     backend: Box<dyn StorageBackend>,
     partition: u128,
     epoch: u64,
@@ -62,15 +62,15 @@ pub struct Journal {
     record: Vec<u8>,
 }
 
-impl std::fmt::Debug for Journal {
+impl std::fmt::Debug for Wal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal").field("epoch", &self.epoch).field("end", &self.end).finish_non_exhaustive()
     }
 }
 
-impl Journal {
+impl Wal {
     /// Opens the journal, or makes it.
-    pub fn open(disk: &dyn Disk) -> Result<Journal> {
+    pub fn open(disk: &dyn Disk) -> Result<Wal> {
         if !disk.exists(JOURNAL_FILE).map_err(failed)? {
             // By renaming, which syncs the folder: a file that only its own sync has made safe may be nowhere after a cut.
             let made = disk.open(JOURNAL_NEW, true).map_err(failed)?;
@@ -82,16 +82,16 @@ impl Journal {
         if backend.len().map_err(failed)? < JOURNAL_BYTES {
             backend.set_len(JOURNAL_BYTES).map_err(failed)?;
         }
-        Ok(Journal { backend, partition: 0, epoch: 0, number: 0, end: 0, record: Vec::new() })
+        Ok(Wal { backend, partition: 0, epoch: 0, number: 0, end: 0, record: Vec::new() })
     }
 
     /// Begins anew, for the records of `partition` that come after `epoch`.
-    pub fn restart(&mut self, partition: u128, epoch: u64) {
+    pub fn reset(&mut self, partition: u128, epoch: u64) {
         (self.partition, self.epoch, self.number, self.end) = (partition, epoch + 1, 0, 0);
     }
 
     /// Begins the next epoch. The one before this one must be in the partition's file: its half is written over.
-    pub fn turn(&mut self) {
+    pub fn rotate(&mut self) {
         (self.epoch, self.end) = (self.epoch + 1, 0);
     }
 
@@ -130,8 +130,13 @@ impl Journal {
     /// # Errors
     /// Records are missing between those of one epoch and those of the next; or one that does not read is followed by another:
     /// it is not torn but damaged, and what it held was acknowledged.
-    pub fn after(&self, partition: u128, epoch: u64, mut take: impl FnMut(u64, Record)) -> Result<Option<End>> {
-        let mut end: Option<End> = None;
+    pub fn records_after(
+        &self,
+        partition: u128,
+        epoch: u64,
+        mut take: impl FnMut(u64, WalRecord),
+    ) -> Result<Option<WalPosition>> {
+        let mut end: Option<WalPosition> = None;
         let first = epoch + 1;
         for epoch in [first, first + 1] {
             let mut bytes = 0;
@@ -143,7 +148,7 @@ impl Journal {
                     return Err(super::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
                 }
                 bytes += found.bytes;
-                end = Some(End { epoch, bytes, number: found.number + 1 });
+                end = Some(WalPosition { epoch, bytes, number: found.number + 1 });
                 take(epoch, found.record);
             }
             if self.is_followed(bytes, partition, epoch)? {
@@ -156,7 +161,7 @@ impl Journal {
 
     /// Goes on behind the last of the records of `partition` that were shown. They are written and synced once more: if the
     /// process before ended because a sync had failed, they may so far have been in memory only.
-    pub fn resume(&mut self, partition: u128, end: End) -> Result<()> {
+    pub fn resume(&mut self, partition: u128, end: WalPosition) -> Result<()> {
         let mut again = vec![0; end.bytes as usize];
         self.backend.read(half(end.epoch), &mut again).map_err(failed)?;
         self.backend.write(half(end.epoch), &again).map_err(failed)?;
@@ -207,7 +212,7 @@ impl Journal {
     }
 
     /// The record at `at` bytes in an epoch's half; none: no whole one of that epoch begins there.
-    fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<Found>> {
+    fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<FoundRecord>> {
         let left = EPOCH_BYTES_MAX - at;
         if (HEAD_BYTES as u64) > left {
             return Ok(None);
@@ -225,12 +230,12 @@ impl Journal {
             return Ok(None);
         }
         let number = u64::from_le_bytes(std::array::from_fn(|n| head[32 + n]));
-        Ok(decode_changes(&whole[HEAD_BYTES..]).map(|record| Found { record, number, bytes }))
+        Ok(decode_changes(&whole[HEAD_BYTES..]).map(|record| FoundRecord { record, number, bytes }))
     }
 }
 
-struct Found {
-    record: Record,
+struct FoundRecord {
+    record: WalRecord,
     number: u64,
     bytes: u64,
 }
@@ -273,8 +278,8 @@ pub(super) fn encode_changes(changes: &[(Table, &Changes)], record: &mut Vec<u8>
 }
 
 /// None: these are not bytes that `encode_changes` wrote.
-pub(super) fn decode_changes(mut bytes: &[u8]) -> Option<Record> {
-    let mut record = Record::new();
+pub(super) fn decode_changes(mut bytes: &[u8]) -> Option<WalRecord> {
+    let mut record = WalRecord::new();
     while let Some((number, rest)) = bytes.split_first() {
         let table = *ALL_TABLES.get(usize::from(*number))?;
         let (count, mut rest) = rest.split_first_chunk::<4>()?;
@@ -310,18 +315,18 @@ mod tests {
     }
 
     /// A journal for partition 7, of what comes after an epoch.
-    fn made(epoch: u64) -> (tempfile::TempDir, super::super::RealDisk, Journal) {
+    fn made(epoch: u64) -> (tempfile::TempDir, super::super::RealDisk, Wal) {
         let folder = tempfile::tempdir().unwrap();
         let disk = super::super::RealDisk::take(folder.path()).unwrap();
-        let mut journal = Journal::open(&disk).unwrap();
-        journal.restart(7, epoch);
+        let mut journal = Wal::open(&disk).unwrap();
+        journal.reset(7, epoch);
         (folder, disk, journal)
     }
 
     /// The records after an epoch, and the epoch of the last one.
-    fn after(journal: &Journal, partition: u128, epoch: u64) -> Result<(Vec<Record>, u64)> {
+    fn after(journal: &Wal, partition: u128, epoch: u64) -> Result<(Vec<WalRecord>, u64)> {
         let mut records = Vec::new();
-        let end = journal.after(partition, epoch, |_, record| records.push(record))?;
+        let end = journal.records_after(partition, epoch, |_, record| records.push(record))?;
         Ok((records, end.map_or(epoch, |end| end.epoch)))
     }
 
@@ -337,7 +342,7 @@ mod tests {
         assert!(after(&journal, 7, 1).unwrap().0.is_empty());
         assert!(after(&journal, 8, 0).unwrap().0.is_empty());
         // A shorter epoch over a longer one: the old tail is not read.
-        journal.restart(7, 2);
+        journal.reset(7, 2);
         assert!(journal.append(&[(Table::Events, &changes(5))]).unwrap());
         assert_eq!(after(&journal, 7, 2).unwrap().0.len(), 1);
     }
@@ -345,10 +350,10 @@ mod tests {
     #[test]
     fn two_epochs_are_read_in_order_and_nothing_may_be_missing_between_them() {
         let (_folder, _disk, mut journal) = made(4);
-        let append = |journal: &mut Journal, n| journal.append(&[(Table::Events, &changes(n))]).unwrap();
+        let append = |journal: &mut Wal, n| journal.append(&[(Table::Events, &changes(n))]).unwrap();
         assert!(append(&mut journal, 1) && append(&mut journal, 2));
         let last = half(5) + journal.bytes() / 2;
-        journal.turn();
+        journal.rotate();
         assert!(append(&mut journal, 3));
         let tail = after(&journal, 7, 4).unwrap();
         assert_eq!((tail.0.len(), tail.1), (3, 6));
@@ -369,17 +374,17 @@ mod tests {
     #[test]
     fn it_goes_on_behind_the_last_record_after_a_restart() {
         let (_folder, disk, mut journal) = made(0);
-        let append = |journal: &mut Journal, n| assert!(journal.append(&[(Table::Events, &changes(n))]).unwrap());
+        let append = |journal: &mut Wal, n| assert!(journal.append(&[(Table::Events, &changes(n))]).unwrap());
         append(&mut journal, 1);
-        journal.turn();
+        journal.rotate();
         append(&mut journal, 2);
         append(&mut journal, 3);
         drop(journal);
-        let mut journal = Journal::open(&disk).unwrap();
-        let end = journal.after(7, 0, |_, _| ()).unwrap().unwrap();
+        let mut journal = Wal::open(&disk).unwrap();
+        let end = journal.records_after(7, 0, |_, _| ()).unwrap().unwrap();
         journal.resume(7, end).unwrap();
         append(&mut journal, 4);
-        journal.turn();
+        journal.rotate();
         append(&mut journal, 5);
         // The first epoch is written over.
         let (records, epoch) = after(&journal, 7, 1).unwrap();

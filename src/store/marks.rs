@@ -6,34 +6,34 @@ use std::ops::Bound;
 use crate::model::Time;
 use crate::model::id::EventId;
 
-use super::dedup::{Fingerprint, Kind, Trace, YOUNG_MAX};
-use super::draft::Draft;
+use super::dedup::{Fingerprint, Hint, KeyKind, NEWEST_MAX};
+use super::draft::WriteBatch;
 use super::error::Result;
 use super::row;
-use super::shelf::{Partition, Shelf};
-use super::snapshot::{Next, Snapshot, Way};
+use super::shelf::{Partition, PartitionSet};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Table};
 use super::writer::Writer;
 
 /// Rows that are read at a start before they are learned.
-const READ_MAX: usize = 4 * YOUNG_MAX;
+const READ_MAX: usize = 4 * NEWEST_MAX;
 
 /// Marks in a draft that `fingerprint` leads to this partition, by an id of its span.
-pub fn remember(draft: &mut Draft, id: EventId, kind: Kind, fingerprint: Fingerprint) {
+pub fn put_key(draft: &mut WriteBatch, id: EventId, kind: KeyKind, fingerprint: Fingerprint) {
     let mut key = tables::one(id);
     key.push(kind as u8);
-    draft.put_bytes(Table::EventKeys, key, &fingerprint.to_be_bytes());
+    draft.put_bytes(Table::IdempotencyKeys, key, &fingerprint.to_be_bytes());
 }
 
-impl Shelf {
+impl PartitionSet {
     /// The ids marked with `fingerprint` that a trace of it leads to. What is under them need not be what is looked for.
-    pub fn marked(&self, fingerprint: Fingerprint, trace: Trace) -> Result<Vec<EventId>> {
+    pub fn candidates(&self, fingerprint: Fingerprint, trace: Hint) -> Result<Vec<EventId>> {
         let (first, last) = match trace {
-            Trace::At(id) => return Ok(vec![id]),
-            Trace::Within(first, last) => (first, last),
+            Hint::At(id) => return Ok(vec![id]),
+            Hint::Within(first, last) => (first, last),
         };
         let mut found = Vec::new();
-        let home = self.home(first.as_u128()).map_or(0, |partition| partition.first);
+        let home = self.partition_of(first.as_u128()).map_or(0, |partition| partition.first);
         for partition in self.partitions() {
             if (home..=last.as_u128()).contains(&partition.first) {
                 let mut ended = [0xff; 17];
@@ -58,10 +58,10 @@ impl Writer {
         marks_in(&snapshot, range, |print, id| {
             read.push((print, id));
             if read.len() == READ_MAX {
-                self.dedup.learn_read(std::mem::take(&mut read));
+                self.dedup.insert_loaded(std::mem::take(&mut read));
             }
         })?;
-        self.dedup.learn_read(read);
+        self.dedup.insert_loaded(read);
         Ok(())
     }
 }
@@ -71,44 +71,48 @@ fn marks_in(
     range: (Bound<&[u8]>, Bound<&[u8]>),
     mut visit: impl FnMut(Fingerprint, EventId),
 ) -> Result<()> {
-    snapshot.scan(Table::EventKeys, range, Way::Up, |key, value| {
+    snapshot.scan(Table::IdempotencyKeys, range, Direction::Up, |key, value| {
         let print = row::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let (Some(print), Some(id)) = (print, tables::first_id(key)) else {
-            return Err(snapshot.damaged(Table::EventKeys, key));
+            return Err(snapshot.damaged(Table::IdempotencyKeys, key));
         };
         visit(print, id);
-        Ok(Next::Go)
+        Ok(ScanStep::Go)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::backup::tests::opened_again;
-    use super::super::command::{Applied, Command, Keep, NewEvent, Order, Receipt};
+    use super::super::command::{Applied, Command, EventInput, IdempotencyKey, Receipt, WriteRequest};
     use super::super::open::Opened;
     use super::super::verify::tests::{NOW, store};
     use super::*;
 
     const PARTITIONS: usize = 3;
 
-    fn publish(opened: &mut Opened, names: impl Iterator<Item = String>, keep: Option<Keep>) -> Vec<Applied> {
+    fn publish(opened: &mut Opened, names: impl Iterator<Item = String>, keep: Option<IdempotencyKey>) -> Vec<Applied> {
         let app = opened.store.registry().apps.keys().next().copied();
-        let event = |name| NewEvent {
+        let event = |name| EventInput {
             app,
             event_type: "a".into(),
             data: "1".into(),
             event_id: Some(name),
-            ..NewEvent::default()
+            ..EventInput::default()
         };
-        let orders: Vec<Order> = names
-            .map(|name| Order { by: None, keep: keep.clone(), command: Command::Publish(vec![event(name)]) })
+        let orders: Vec<WriteRequest> = names
+            .map(|name| WriteRequest {
+                caller: None,
+                idempotency: keep.clone(),
+                command: Command::Publish(vec![event(name)]),
+            })
             .collect();
         opened.writer.apply(&orders, NOW).results.into_iter().map(|result| result.unwrap()).collect()
     }
 
     /// More than stay in the map.
     fn names(partition: usize) -> impl Iterator<Item = String> {
-        (0..YOUNG_MAX).map(move |number| format!("{partition}/{number}"))
+        (0..NEWEST_MAX).map(move |number| format!("{partition}/{number}"))
     }
 
     fn events(applied: &[Applied]) -> Vec<(EventId, bool)> {
@@ -145,7 +149,7 @@ mod tests {
     fn an_answer_is_given_again_from_every_partition() {
         let folder = tempfile::tempdir().unwrap();
         let mut opened = store(&folder);
-        let keep = Keep { key: [9; 32], request: [1; 32], extra: None, secret: false };
+        let keep = IdempotencyKey { key: [9; 32], request: [1; 32], extra: None, secret: false };
         let first = publish(&mut opened, std::iter::once("kept".into()), Some(keep.clone()));
         for partition in 0..PARTITIONS {
             publish(&mut opened, names(partition), None);

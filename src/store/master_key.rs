@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ring::aead::NONCE_LEN;
 
 use super::disk::Disk;
-use super::draft::Draft;
+use super::draft::WriteBatch;
 use super::error::{Error, Result};
-use super::file::{Access, File};
+use super::file::{OpenMode, Segment};
 use super::row;
 use super::shelf::{OTHER_CACHE_BYTES, STATE_FILE};
 use super::snapshot::Snapshot;
@@ -34,12 +34,12 @@ pub(super) fn create_state(disk: &dyn Disk, master: &Vault, random: &mut dyn FnM
     let (key, rest) = bytes.split_at(KEY_BYTES);
     let nonce = std::array::from_fn(|i| rest[i]);
     let wrapped = row::encode_bytes(&master.seal(DATA_KEY, key, nonce));
-    File::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
+    Segment::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
 }
 
 /// Refuses a wrong key before anything is opened for writing, which would already change the file.
 pub(super) fn judge(disk: &dyn Disk, master: &Vault) -> Result<()> {
-    match File::open(disk, STATE_FILE, Access::Read, OTHER_CACHE_BYTES) {
+    match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
         // Not closed cleanly: it is judged after the repair.
         Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => Ok(()),
@@ -63,9 +63,9 @@ pub(super) fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8; KEY_BYTE
 /// The file cannot be read; a key that does not fit is no error.
 pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
     let master = Vault::new(master_key);
-    let state = match File::open(disk, STATE_FILE, Access::Read, OTHER_CACHE_BYTES) {
+    let state = match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
-            File::open(disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?
+            Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?
         }
         opened => opened?,
     };
@@ -94,9 +94,9 @@ pub fn rewrap(
         return Ok(Rewrapped::Before);
     }
     judge(disk, &Vault::new(old))?;
-    let state = Arc::new(File::open(disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
+    let state = Arc::new(Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
     let key = data_key(&state.snapshot()?, &Vault::new(old))?;
-    let mut draft = Draft::over(state.snapshot()?);
+    let mut draft = WriteBatch::on(state.snapshot()?);
     draft.put_bytes(Table::Meta, Key::from_slice(DATA_KEY), &Vault::new(new).seal(DATA_KEY, &key, nonce));
     state.commit(draft)?;
     Arc::into_inner(state).expect("the only handle").close()?;

@@ -4,67 +4,67 @@
 //! that was refused is taken for undone. Whatever is found is learned as at a start: settings, the list of partitions,
 //! fingerprints, states, what is due. redb answers nothing after an error until its file is opened again.
 
-use super::draft::Draft;
+use super::draft::WriteBatch;
 use super::due::heads_in;
 use super::error::{Error, Result};
 use super::journal::JOURNAL_FILE;
 use super::open::{load_state, remove_unlisted};
 use super::shelf::{PARTITIONS, STATE_FILE, first_of};
 use super::upkeep::last_id;
-use super::writer::{Batch, Writer};
+use super::writer::{AppliedBatch, Writer};
 use crate::model::Time;
 use crate::model::id::Id;
 
 impl Writer {
     /// Commits to `state.redb`. After a failure the file is opened again and read anew, so that memory never says other
     /// than it does; the error says nothing of whether the commit is there.
-    pub(super) fn commit_state(&mut self, draft: Draft) -> Result<()> {
-        let begun = self.telling.0.begin(STATE_FILE, self.now, &draft);
+    pub(super) fn commit_state(&mut self, draft: WriteBatch) -> Result<()> {
+        let begun = self.publisher.0.begin(STATE_FILE, self.now, &draft);
         let committed = self.shelf.state().and_then(|file| file.commit(draft));
-        self.telling.0.end(begun, committed.is_ok());
+        self.publisher.0.end(begun, committed.is_ok());
         if let Err(error) = &committed {
-            self.suspect(error);
+            self.mark_failed(error);
         }
         committed
     }
 
     /// Notes that a file has failed, if the error names one, and that there was no space, if that is why.
-    pub(super) fn suspect(&mut self, error: &Error) {
+    pub(super) fn mark_failed(&mut self, error: &Error) {
         if error.is_disk_full() {
             self.space.ran_out();
         }
         let (Error::Storage { file, .. } | Error::Io { file, .. }) = error else { return };
         if file == STATE_FILE {
-            self.suspects.insert(0);
+            self.failed_files.insert(0);
         } else if file == JOURNAL_FILE {
             // Opening the active partition reads the journal anew.
-            self.suspects.insert(self.active);
+            self.failed_files.insert(self.active);
         } else if let Some(first) =
             file.strip_prefix(PARTITIONS).and_then(|name| first_of(name.trim_start_matches('/')))
         {
-            self.suspects.insert(first);
+            self.failed_files.insert(first);
         }
     }
 
     /// Opens again what has failed. What cannot be opened yet is tried again with the next batch.
-    pub(super) fn mend(&mut self, now: Time, batch: &mut Batch) {
-        if self.suspects.is_empty() || self.has_lost_writes() {
+    pub(super) fn reopen_failed(&mut self, now: Time, batch: &mut AppliedBatch) {
+        if self.failed_files.is_empty() || self.has_lost_writes() {
             return;
         }
         // Closing a file waits for whoever reads it.
         self.end_backup();
-        for first in std::mem::take(&mut self.suspects) {
-            let mended = if first == 0 { self.mend_state(batch) } else { self.mend_partition(first, now, batch) };
+        for first in std::mem::take(&mut self.failed_files) {
+            let mended = if first == 0 { self.reopen_state(batch) } else { self.reopen_partition(first, now, batch) };
             if let Err(error) = mended {
                 batch.effects.failures.push(error.to_string());
-                self.suspects.insert(first);
+                self.failed_files.insert(first);
             }
         }
     }
 
-    fn mend_state(&mut self, batch: &mut Batch) -> Result<()> {
+    fn reopen_state(&mut self, batch: &mut AppliedBatch) -> Result<()> {
         self.shelf.reopen_state()?;
-        let counted: Vec<u128> = self.shelf.partitions().iter().filter(|p| p.row().counted).map(|p| p.first).collect();
+        let counted: Vec<u128> = self.shelf.partitions().iter().filter(|p| p.row().archived).map(|p| p.first).collect();
         let last = load_state(&self.shelf)?;
         self.ids.rise_above(last);
         for partition in self.shelf.partitions() {
@@ -73,13 +73,13 @@ impl Writer {
                 self.active = partition.first;
                 self.open_for_writing(&partition)?;
             }
-            if partition.row().counted && !counted.contains(&partition.first) {
+            if partition.row().archived && !counted.contains(&partition.first) {
                 self.figures.remove(&partition.first);
                 let _ = self.shelf.close(&partition);
             }
         }
         remove_unlisted(&self.shelf)?;
-        self.fanouts.forget();
+        self.fanouts.clear();
         let effects = &mut batch.effects;
         effects.registry_changed = true;
         effects.jobs = true;
@@ -89,23 +89,23 @@ impl Writer {
         Ok(())
     }
 
-    fn mend_partition(&mut self, first: u128, now: Time, batch: &mut Batch) -> Result<()> {
+    fn reopen_partition(&mut self, first: u128, now: Time, batch: &mut AppliedBatch) -> Result<()> {
         let Some(partition) = self.shelf.partition(first) else { return Ok(()) };
         self.figures.remove(&first);
         // A file that has failed says so again when it is closed, and is closed all the same.
         let _ = self.shelf.close(&partition);
-        if partition.row().counted {
+        if partition.row().archived {
             return Ok(());
         }
         let file = self.open_for_writing(&partition)?;
         let snapshot = file.snapshot()?;
         self.load_states(&snapshot)?;
-        self.shelf.learn_newest(Id::from_u128(last_id(&snapshot)?));
+        self.shelf.raise_newest(Id::from_u128(last_id(&snapshot)?));
         self.load_fingerprints(&partition, now.minus_ms(self.shelf.options.idempotency_window_ms))?;
         let effects = &mut batch.effects;
         for (webhook, at) in heads_in(&snapshot)? {
             effects.due.push((webhook, at));
-            effects.fed.push(webhook);
+            effects.feeds.push(webhook);
             effects.states.push((webhook, self.shelf.webhook_state(webhook)));
         }
         drop(snapshot);

@@ -9,8 +9,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::error::Result;
-use super::shelf::{Partition, Shelf};
-use super::snapshot::{Next, Snapshot, Way};
+use super::shelf::{Partition, PartitionSet};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::Table;
 
 /// Keys read from a partition at once.
@@ -18,13 +18,13 @@ const SLICE_KEYS: usize = 64;
 
 /// The ids under one prefix of one table, over all partitions, newest first.
 pub struct NewestFirst<'a> {
-    shelf: &'a Shelf,
+    shelf: &'a PartitionSet,
     table: Table,
     prefix: Vec<u8>,
-    sources: Vec<Source>,
+    sources: Vec<PartitionCursor>,
 }
 
-struct Source {
+struct PartitionCursor {
     partition: Arc<Partition>,
     snapshot: Option<Snapshot>,
     /// Ids read ahead, falling.
@@ -36,7 +36,7 @@ struct Source {
 
 impl<'a> NewestFirst<'a> {
     /// Ids below `before`. In `Table::Events` a partition ends where the next one begins; elsewhere later ids may be in it.
-    pub fn below(shelf: &'a Shelf, table: Table, prefix: &[u8], before: u128) -> NewestFirst<'a> {
+    pub fn below(shelf: &'a PartitionSet, table: Table, prefix: &[u8], before: u128) -> NewestFirst<'a> {
         let partitions = shelf.partitions();
         let ends = partitions.iter().skip(1).map(|next| next.first).chain([u128::MAX]);
         let sources =
@@ -46,7 +46,7 @@ impl<'a> NewestFirst<'a> {
                 } else {
                     partition.row().last.map_or(u128::MAX, |last| last.saturating_add(1))
                 };
-                Source {
+                PartitionCursor {
                     partition: partition.clone(),
                     snapshot: None,
                     ready: VecDeque::new(),
@@ -84,9 +84,9 @@ impl<'a> NewestFirst<'a> {
         let from = [self.prefix.as_slice(), &[0; 16]].concat();
         let to = [self.prefix.as_slice(), &source.below.to_be_bytes()].concat();
         let ready = &mut source.ready;
-        snapshot.scan(self.table, (Bound::Included(&from), Bound::Excluded(&to)), Way::Down, |key, _| {
+        snapshot.scan(self.table, (Bound::Included(&from), Bound::Excluded(&to)), Direction::Down, |key, _| {
             ready.extend(key.last_chunk::<16>().map(|id| u128::from_be_bytes(*id)));
-            Ok(if ready.len() < SLICE_KEYS { Next::Go } else { Next::Stop })
+            Ok(if ready.len() < SLICE_KEYS { ScanStep::Go } else { ScanStep::Stop })
         })?;
         source.done = source.ready.len() < SLICE_KEYS;
         source.below = source.ready.back().copied().unwrap_or(0);

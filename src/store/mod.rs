@@ -42,19 +42,20 @@ pub mod verify;
 mod views;
 pub mod writer;
 
-pub use apply::Ids;
+pub use apply::IdSource;
 pub use command::{
-    Applied, Caller, Command, Finished, Keep, NewEvent, NewKey, Order, Published, Reach, Receipt, Refusal,
+    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Published, Receipt, Rejection,
+    TenantScope, WriteRequest,
 };
 pub use counts::HourCount;
 pub use disk::{Disk, RealDisk};
-pub use effects::{Dispatch, Effects, Finals, Noted, Told};
+pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use error::{Error, Result};
 pub use open::{Opened, open, open_with_ids};
-pub use query::{AttemptQuery, DeliveryQuery, EventQuery, Page, Search, Window};
-pub use reads::{AuditRow, Backlog, Figures, Store};
+pub use query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
+pub use reads::{AuditRow, Backlog, Store, WebhookFigures};
 pub use registry::Registry;
-pub use shelf::{Options, Partition};
-pub use sizes::Sizes;
-pub use views::{AttemptFacts, AttemptFilter, DeliveryFacts, DeliverySlice};
-pub use writer::{Batch, Checkpoint, Writer};
+pub use shelf::{Partition, StoreOptions};
+pub use sizes::StoreSizes;
+pub use views::{AttemptDetails, AttemptFilter, DeliveryDetails, DeliverySlice};
+pub use writer::{AppliedBatch, Checkpoint, Writer};

@@ -10,20 +10,20 @@ use crate::model::id::{DeliveryId, EventId, Id, Stamp, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
 use crate::model::{ApiKey, App, Delivery, Organization, Time};
 
-use super::apply::{Fanouts, Ids};
-use super::command::{Command, Order};
-use super::dedup::Dedup;
+use super::apply::{FanoutCache, IdSource};
+use super::command::{Command, WriteRequest};
+use super::dedup::IdempotencyIndex;
 use super::disk::Disk;
 use super::error::Result;
-use super::file::{Access, File};
-use super::follow::Telling;
-use super::journal::Journal;
+use super::file::{OpenMode, Segment};
+use super::follow::CommitPublisher;
+use super::journal::Wal;
 use super::master_key;
 use super::reads::Store;
 use super::registry::Registry;
 use super::row;
-use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, PartitionRow, STATE_FILE, Shelf, first_of};
-use super::snapshot::{Next, Snapshot, Way};
+use super::shelf::{OTHER_CACHE_BYTES, PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Key, Table};
 use super::upkeep::{decoded, last_id};
 use super::vault::{KEY_BYTES, Vault};
@@ -35,7 +35,7 @@ pub struct Opened {
     pub store: Store,
     pub writer: Writer,
     /// Mends what a crash between two files left.
-    pub first: Vec<Order>,
+    pub first: Vec<WriteRequest>,
     /// No organization yet: this is the first start.
     pub is_new: bool,
 }
@@ -46,7 +46,7 @@ pub struct Opened {
 /// A wrong master key, a damaged or newer file, a failing disk: named, and nothing is changed.
 pub fn open(
     disk: Arc<dyn Disk>,
-    options: Options,
+    options: StoreOptions,
     master_key: &[u8; KEY_BYTES],
     now: Time,
     random: Box<dyn FnMut() -> u64 + Send>,
@@ -57,11 +57,11 @@ pub fn open(
 /// As `open`, with ids from elsewhere: a test that loads a given history hands in the history's own.
 pub fn open_with_ids(
     disk: Arc<dyn Disk>,
-    options: Options,
+    options: StoreOptions,
     key: &[u8; KEY_BYTES],
     now: Time,
     mut random: Box<dyn FnMut() -> u64 + Send>,
-    ids: Box<dyn Ids>,
+    ids: Box<dyn IdSource>,
 ) -> Result<Opened> {
     let master = Vault::new(key);
     if disk.exists(STATE_FILE).map_err(|e| super::file::io(STATE_FILE, e))? {
@@ -70,30 +70,30 @@ pub fn open_with_ids(
         refuse_orphans(&*disk)?;
         master_key::create_state(&*disk, &master, &mut random)?;
     }
-    let state = Arc::new(File::open(&*disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
+    let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
     let vault = Vault::new(&master_key::data_key(&state.snapshot()?, &master)?);
-    let shelf = Arc::new(Shelf::new(disk, options, vault, state));
+    let shelf = Arc::new(PartitionSet::new(disk, options, vault, state));
     let last = load_state(&shelf)?;
     remove_unlisted(&shelf)?;
-    let journal = Journal::open(&*shelf.disk)?;
+    let journal = Wal::open(&*shelf.disk)?;
     let mut writer = Writer {
         shelf: shelf.clone(),
         ids,
         random,
         active: 0,
         figures: HashMap::new(),
-        fanouts: Fanouts::default(),
-        dedup: Dedup::default(),
-        suspects: Default::default(),
-        notes: Vec::new(),
+        fanouts: FanoutCache::default(),
+        dedup: IdempotencyIndex::default(),
+        failed_files: Default::default(),
+        audit_backlog: Vec::new(),
         space: Default::default(),
         journal,
         checkpoint: None,
-        leaving_bytes: 0,
+        flushing_bytes: 0,
         sealing_checkpoints: 0,
         backup: Weak::new(),
         now,
-        telling: Telling(shelf.following.clone()),
+        publisher: CommitPublisher(shelf.replication.clone()),
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;
@@ -113,7 +113,7 @@ fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
 }
 
 /// Reads organizations, apps, keys, webhooks, states and the list of partitions. The greatest id among them.
-pub(super) fn load_state(shelf: &Shelf) -> Result<u128> {
+pub(super) fn load_state(shelf: &PartitionSet) -> Result<u128> {
     let state = shelf.state()?.snapshot()?;
     let mut registry = Registry::default();
     let mut last = 0;
@@ -122,19 +122,19 @@ pub(super) fn load_state(shelf: &Shelf) -> Result<u128> {
     })?;
     each(&state, Table::Apps, |_, value| row::decode::<App>(value).map(|a| registry.put_app(a)))?;
     each(&state, Table::Keys, |_, value| row::decode::<ApiKey>(value).map(|k| registry.put_key(k)))?;
-    state.scan(Table::Webhooks, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+    state.scan(Table::Webhooks, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
         let sealed = row::decode_bytes(value).ok_or_else(|| state.damaged(Table::Webhooks, key))?;
         let plain = shelf.vault.open(key, sealed).ok_or_else(|| state.sealed(Table::Webhooks, key))?;
         let webhook = rmp_serde::from_slice::<Webhook>(&plain).map_err(|_| state.damaged(Table::Webhooks, key))?;
         registry.put_webhook(Arc::new(webhook));
-        Ok(Next::Go)
+        Ok(ScanStep::Go)
     })?;
     let mut removed = HashMap::new();
-    each(&state, Table::Removed, |key, value| {
+    each(&state, Table::Tombstones, |key, value| {
         Some(removed.insert(tables::first_id(key)?, row::decode::<Time>(value)?))
     })?;
     each(&state, Table::States, |key, value| {
-        shelf.learn_state(tables::first_id(key)?, row::decode::<WebhookState>(value)?);
+        shelf.update_state(tables::first_id(key)?, row::decode::<WebhookState>(value)?);
         Some(())
     })?;
     let mut listed = Vec::new();
@@ -144,11 +144,11 @@ pub(super) fn load_state(shelf: &Shelf) -> Result<u128> {
         row::decode::<PartitionRow>(value).map(|row| listed.push((first, row)))
     })?;
     for table in
-        [Table::Organizations, Table::Apps, Table::Keys, Table::Webhooks, Table::Removed, Table::Jobs, Table::Audit]
+        [Table::Organizations, Table::Apps, Table::Keys, Table::Webhooks, Table::Tombstones, Table::Jobs, Table::Audit]
     {
-        state.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Down, |key, _| {
+        state.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Down, |key, _| {
             last = last.max(tables::first_id::<Webhook>(key).map_or(0, |id| id.as_u128()));
-            Ok(Next::Stop)
+            Ok(ScanStep::Stop)
         })?;
     }
     shelf.set_registry(registry);
@@ -159,14 +159,14 @@ pub(super) fn load_state(shelf: &Shelf) -> Result<u128> {
 
 /// Shows every row to `read`; a row that it can make nothing of is damaged.
 fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8]) -> Option<T>) -> Result<()> {
-    snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| match read(key, value) {
-        Some(_) => Ok(Next::Go),
+    snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| match read(key, value) {
+        Some(_) => Ok(ScanStep::Go),
         None => Err(snapshot.damaged(table, key)),
     })
 }
 
 /// Removes files that are not on the list: made before a cut, or taken off before it.
-pub(super) fn remove_unlisted(shelf: &Shelf) -> Result<()> {
+pub(super) fn remove_unlisted(shelf: &PartitionSet) -> Result<()> {
     for name in shelf.disk.list(PARTITIONS).map_err(|e| super::file::io(PARTITIONS, e))? {
         let listed = first_of(&name).is_some_and(|first| shelf.partition(first).is_some());
         if !listed {
@@ -187,16 +187,16 @@ impl Writer {
             if !row.sealed {
                 self.active = partition.first;
             }
-            if !row.counted {
+            if !row.archived {
                 self.open_for_writing(partition)?;
                 let snapshot = self.shelf.snapshot(partition)?;
                 let last = last_id(&snapshot)?;
                 self.ids.rise_above(last);
-                self.shelf.learn_newest(Id::from_u128(last));
+                self.shelf.raise_newest(Id::from_u128(last));
                 self.load_states(&snapshot)?;
             } else if let Some(last) = row.last {
                 self.ids.rise_above(last);
-                self.shelf.learn_newest(Id::from_u128(last));
+                self.shelf.raise_newest(Id::from_u128(last));
             }
             let end = partitions.get(number + 1).map_or(Time::MAX, |next| EventId::from_u128(next.first).time());
             if end > window {
@@ -212,23 +212,23 @@ impl Writer {
     pub(super) fn load_states(&self, snapshot: &Snapshot) -> Result<()> {
         for id in self.shelf.registry().webhooks.keys() {
             if let Some(row) = decoded::<super::figures::SumsRow>(snapshot, Table::Figures, &tables::figures(*id, 0))? {
-                self.shelf.learn_state(*id, row.state);
+                self.shelf.update_state(*id, row.state);
             }
         }
         Ok(())
     }
 
     /// Ordered queues whose head has no due entry: the one before it ended, and the crash came before it was let go.
-    pub(super) fn broken_queues(&self) -> Result<Vec<Order>> {
+    pub(super) fn broken_queues(&self) -> Result<Vec<WriteRequest>> {
         let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
         for partition in self.shelf.open_partitions() {
             let snapshot = self.shelf.snapshot(&partition)?;
             let mut from = Key::new();
             loop {
                 let mut found = None;
-                snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Way::Up, |key, _| {
+                snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
                     found = tables::read_queue(key);
-                    Ok(Next::Stop)
+                    Ok(ScanStep::Stop)
                 })?;
                 let Some((webhook, key_hash, delivery)) = found else { break };
                 let head = heads.entry((webhook, key_hash)).or_insert(delivery);
@@ -243,10 +243,15 @@ impl Writer {
         for ((webhook, key_hash), delivery) in heads {
             let found = super::reads::delivery_anywhere(&self.shelf, delivery)?;
             let Some(row) = found.filter(|d: &Delivery| !d.status.is_final()) else { continue };
-            let Some(home) = self.shelf.home(row.event_id.as_u128()) else { continue };
+            let Some(home) = self.shelf.partition_of(row.event_id.as_u128()) else { continue };
             let due = tables::due(webhook, row.next_attempt_at.unwrap_or(Time::ZERO), delivery);
             if self.shelf.snapshot(&home)?.get(Table::Due, &due, |_| ())?.is_none() {
-                orders.push(Order::internal(Command::Release { webhook, key_hash, delivery, event: row.event_id }));
+                orders.push(WriteRequest::internal(Command::PromoteQueueHead {
+                    webhook,
+                    key_hash,
+                    delivery,
+                    event: row.event_id,
+                }));
             }
         }
         Ok(orders)

@@ -44,17 +44,17 @@ const UNMARKED_WORDS: &str = "its pages have no checksums: a version before 0.1.
 
 /// A file with a checksum for every page of it.
 #[derive(Debug)]
-pub struct Checked {
+pub struct ChecksummedFile {
     beneath: Box<dyn StorageBackend>,
-    known: Mutex<Known>,
+    known: Mutex<CheckedPages>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct CheckedPages {
     /// As redb sees it.
     len: u64,
     /// None: not read yet.
-    groups: Vec<Option<Group>>,
+    groups: Vec<Option<PageGroup>>,
     /// As redb sees it. None: not read yet.
     head: Option<[u8; SECTOR_BYTES]>,
     is_head_unwritten: bool,
@@ -65,20 +65,20 @@ struct Known {
 }
 
 #[derive(Debug)]
-struct Group {
+struct PageGroup {
     sums: Box<[u32; GROUP_PAGES as usize]>,
     /// Some of them are not written yet.
     is_unwritten: bool,
 }
 
-impl Checked {
+impl ChecksummedFile {
     /// Takes a file that is empty, or was written through this.
     ///
     /// # Errors
     /// `InvalidData`: it does not begin as such a file does.
-    pub fn open(beneath: Box<dyn StorageBackend>) -> io::Result<Checked> {
+    pub fn open(beneath: Box<dyn StorageBackend>) -> io::Result<ChecksummedFile> {
         let file_bytes = beneath.len()?;
-        let known = Known {
+        let known = CheckedPages {
             len: inner_len(file_bytes),
             groups: Vec::new(),
             head: None,
@@ -86,7 +86,7 @@ impl Checked {
             is_choice_new: false,
             is_unsynced: false,
         };
-        let file = Checked { beneath, known: Mutex::new(known) };
+        let file = ChecksummedFile { beneath, known: Mutex::new(known) };
         if file_bytes > 0 {
             let mut known = file.lock();
             match file.group(&mut known, 0)?.sums[0] {
@@ -98,12 +98,12 @@ impl Checked {
         Ok(file)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, CheckedPages> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The checksums of a group, read when they are first asked for.
-    fn group<'a>(&self, known: &'a mut Known, number: u64) -> io::Result<&'a mut Group> {
+    fn group<'a>(&self, known: &'a mut CheckedPages, number: u64) -> io::Result<&'a mut PageGroup> {
         let index = number as usize;
         if known.groups.len() <= index {
             known.groups.resize_with(index + 1, || None);
@@ -114,8 +114,8 @@ impl Checked {
         Ok(known.groups[index].as_mut().expect("it was just read"))
     }
 
-    fn read_group(&self, len: u64, number: u64) -> io::Result<Group> {
-        let mut group = Group { sums: Box::new([0; GROUP_PAGES as usize]), is_unwritten: false };
+    fn read_group(&self, len: u64, number: u64) -> io::Result<PageGroup> {
+        let mut group = PageGroup { sums: Box::new([0; GROUP_PAGES as usize]), is_unwritten: false };
         if number * GROUP_BYTES < self.beneath.len()? {
             let mut bytes = [0; PAGE_BYTES as usize];
             self.beneath.read(number * GROUP_BYTES, &mut bytes)?;
@@ -136,7 +136,7 @@ impl Checked {
     }
 
     /// Hands the checksums that have changed to the file beneath.
-    fn write_sums(&self, known: &mut Known) -> io::Result<()> {
+    fn write_sums(&self, known: &mut CheckedPages) -> io::Result<()> {
         for (number, group) in known.groups.iter_mut().enumerate() {
             let Some(group) = group.as_mut().filter(|group| group.is_unwritten) else { continue };
             let mut bytes = [0; PAGE_BYTES as usize];
@@ -150,7 +150,7 @@ impl Checked {
     }
 
     /// The first sector, checked.
-    fn head(&self, known: &mut Known) -> io::Result<[u8; SECTOR_BYTES]> {
+    fn head(&self, known: &mut CheckedPages) -> io::Result<[u8; SECTOR_BYTES]> {
         if let Some(head) = known.head {
             return Ok(head);
         }
@@ -205,7 +205,7 @@ impl Checked {
     }
 }
 
-impl Group {
+impl PageGroup {
     fn set(&mut self, page: usize, sum: u32) {
         // Also where it is the same: it may have been written before a sync that failed, and be nowhere.
         self.sums[page] = sum;
@@ -213,7 +213,7 @@ impl Group {
     }
 }
 
-impl StorageBackend for Checked {
+impl StorageBackend for ChecksummedFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.lock().len)
     }
@@ -315,7 +315,7 @@ impl StorageBackend for Checked {
 }
 
 /// The first piece of a stretch that can be handled at once.
-struct Part {
+struct PagePart {
     within: Within,
     bytes: usize,
 }
@@ -329,16 +329,16 @@ enum Within {
     Page,
 }
 
-fn part_of(at: u64, bytes: usize) -> Part {
+fn part_of(at: u64, bytes: usize) -> PagePart {
     let left_in = |unit: u64| (unit - at % unit).min(bytes as u64) as usize;
     if at < PAGE_BYTES {
-        return Part { within: Within::Head, bytes: left_in(PAGE_BYTES) };
+        return PagePart { within: Within::Head, bytes: left_in(PAGE_BYTES) };
     }
     let in_group = left_in(GROUP_PAGES * PAGE_BYTES);
     let whole = in_group - in_group % PAGE_BYTES as usize;
     match at.is_multiple_of(PAGE_BYTES) && whole > 0 {
-        true => Part { within: Within::Pages, bytes: whole },
-        false => Part { within: Within::Page, bytes: left_in(PAGE_BYTES) },
+        true => PagePart { within: Within::Pages, bytes: whole },
+        false => PagePart { within: Within::Page, bytes: left_in(PAGE_BYTES) },
     }
 }
 

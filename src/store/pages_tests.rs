@@ -6,7 +6,7 @@ use super::*;
 
 /// A file in memory that the test may spoil.
 #[derive(Debug, Clone, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<Done>>>);
+struct CorruptibleFile(Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<Done>>>);
 
 /// What a file was told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,17 +16,17 @@ enum Done {
     Sync,
 }
 
-impl Memory {
+impl CorruptibleFile {
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().unwrap()
     }
 
-    fn open(&self) -> io::Result<Checked> {
-        Checked::open(Box::new(self.clone()))
+    fn open(&self) -> io::Result<ChecksummedFile> {
+        ChecksummedFile::open(Box::new(self.clone()))
     }
 }
 
-impl StorageBackend for Memory {
+impl StorageBackend for CorruptibleFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.bytes().len() as u64)
     }
@@ -51,14 +51,14 @@ impl StorageBackend for Memory {
     }
 }
 
-fn read(file: &Checked, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+fn read(file: &ChecksummedFile, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
     let mut out = vec![0xee; bytes];
     file.read(offset, &mut out).map(|()| out)
 }
 
 /// A file of two pages, the second one written.
-fn small() -> Memory {
-    let memory = Memory::default();
+fn small() -> CorruptibleFile {
+    let memory = CorruptibleFile::default();
     let file = memory.open().unwrap();
     file.set_len(3 * PAGE_BYTES).unwrap();
     file.write(0, &[7; 320]).unwrap();
@@ -69,7 +69,7 @@ fn small() -> Memory {
 
 #[test]
 fn what_was_written_is_read_over_groups_and_pieces_and_openings() {
-    let memory = Memory::default();
+    let memory = CorruptibleFile::default();
     let file = memory.open().unwrap();
     let pages = 2 * GROUP_PAGES + 5;
     file.set_len(pages * PAGE_BYTES).unwrap();
@@ -153,7 +153,7 @@ fn a_checksum_is_written_again_with_its_page_although_it_is_the_same() {
 fn every_flipped_bit_is_an_error_and_never_an_answer() {
     let memory = small();
     let whole = memory.bytes().clone();
-    let sound = |memory: &Memory| -> io::Result<Vec<u8>> {
+    let sound = |memory: &CorruptibleFile| -> io::Result<Vec<u8>> {
         let file = memory.open()?;
         let mut all = read(&file, 0, 508)?;
         all.extend(read(&file, PAGE_BYTES, 2 * PAGE_BYTES as usize)?);
@@ -208,6 +208,6 @@ fn a_file_that_was_cut_off_and_grows_again_reads_as_empty_there() {
 #[test]
 fn what_is_no_such_file_is_not_opened() {
     for bytes in [vec![0; 10], vec![0; 9000], b"redb".repeat(3000)] {
-        assert!(Memory(Arc::new(Mutex::new(bytes)), Arc::default()).open().is_err());
+        assert!(CorruptibleFile(Arc::new(Mutex::new(bytes)), Arc::default()).open().is_err());
     }
 }

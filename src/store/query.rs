@@ -3,14 +3,14 @@
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::{DeliveryStatus, Time};
 
-use super::command::Reach;
+use super::command::TenantScope;
 
 /// Rows that one page examines at the most, found or not.
 pub const EXAMINED_ROWS_MAX: usize = 20_000;
 
 /// Which part of a list: `from` inclusive, `to` exclusive, on the row's id time; `before` exclusive, from a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub struct ListWindow {
     pub from: Option<Time>,
     pub to: Option<Time>,
     /// Only rows with a smaller id: the last row examined by the page before.
@@ -20,16 +20,16 @@ pub struct Window {
 
 #[derive(Debug, Clone)]
 pub struct EventQuery {
-    pub reach: Reach,
+    pub reach: TenantScope,
     pub event_type: Option<String>,
     pub subject: Option<String>,
     pub search: Option<Search>,
-    pub window: Window,
+    pub window: ListWindow,
 }
 
 #[derive(Debug, Clone)]
 pub struct DeliveryQuery {
-    pub reach: Reach,
+    pub reach: TenantScope,
     pub webhook: Option<WebhookId>,
     pub event: Option<EventId>,
     pub status: Option<DeliveryStatus>,
@@ -37,12 +37,12 @@ pub struct DeliveryQuery {
     /// The last attempt's status code.
     pub status_code: Option<u16>,
     pub search: Option<Search>,
-    pub window: Window,
+    pub window: ListWindow,
 }
 
 #[derive(Debug, Clone)]
 pub struct AttemptQuery {
-    pub reach: Reach,
+    pub reach: TenantScope,
     pub webhook: Option<WebhookId>,
     pub delivery: Option<DeliveryId>,
     pub event: Option<EventId>,
@@ -52,7 +52,7 @@ pub struct AttemptQuery {
     pub event_type: Option<String>,
     pub status_code: Option<u16>,
     pub search: Option<Search>,
-    pub window: Window,
+    pub window: ListWindow,
 }
 
 /// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code.

@@ -16,17 +16,17 @@ use crate::model::webhook::WebhookState;
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, OrganizationId, Time};
 
 use super::apply::publish::chunks_of;
-use super::apply::{AnswerRow, Stop, judge_kept};
-use super::command::{Applied, Keep, Reach, Refusal};
+use super::apply::{AnswerRow, ApplyError, check_stored};
+use super::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use super::error::Result;
 use super::figures::HourRow;
 use super::job::{Job, JobId};
 use super::merge::NewestFirst;
-use super::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, Page, Window};
+use super::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use super::registry::Registry;
 use super::row;
-use super::shelf::{PartitionRow, Shelf};
-use super::snapshot::{Next, Snapshot, Way};
+use super::shelf::{PartitionRow, PartitionSet};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Table};
 use super::upkeep::decoded;
 
@@ -36,12 +36,12 @@ const REPLAYS_MAX: usize = 10_000;
 /// A handle on the store for reading; cheap to clone. `now` hides what retention has ended.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) shelf: Arc<PartitionSet>,
 }
 
 /// A webhook's figures at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Figures {
+pub struct WebhookFigures {
     /// Lifetime sums.
     pub sums: Sums,
     /// `(minute since 1970, counts)` of the last 24 hours, oldest first, only those with something in them.
@@ -114,11 +114,11 @@ impl Store {
         self.shelf.partitions().iter().map(|partition| (partition.first, partition.row())).collect()
     }
 
-    pub fn event(&self, reach: Reach, id: EventId, now: Time) -> Result<Option<Event>> {
+    pub fn event(&self, reach: TenantScope, id: EventId, now: Time) -> Result<Option<Event>> {
         if !self.is_kept(id, now) {
             return Ok(None);
         }
-        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(None) };
+        let Some(home) = self.shelf.partition_of(id.as_u128()) else { return Ok(None) };
         let event = decoded::<Event>(&self.shelf.snapshot(&home)?, Table::Events, id.as_bytes())?;
         Ok(event.filter(|event| reach.covers(event.org_id, event.app_id)))
     }
@@ -128,7 +128,7 @@ impl Store {
         if !self.is_kept(id, now) {
             return Ok(None);
         }
-        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(None) };
+        let Some(home) = self.shelf.partition_of(id.as_u128()) else { return Ok(None) };
         let snapshot = self.shelf.snapshot(&home)?;
         match decoded::<Event>(&snapshot, Table::Events, id.as_bytes())? {
             Some(event) if event.erased_at.is_none() => data_in(&snapshot, &event).map(Some),
@@ -143,7 +143,7 @@ impl Store {
         })
     }
 
-    pub fn delivery(&self, reach: Reach, id: DeliveryId, now: Time) -> Result<Option<Delivery>> {
+    pub fn delivery(&self, reach: TenantScope, id: DeliveryId, now: Time) -> Result<Option<Delivery>> {
         let delivery = delivery_anywhere(&self.shelf, id)?;
         let visible = delivery.filter(|d| reach.covers(d.org_id, d.app_id) && self.is_kept(d.event_id, now));
         Ok(visible.map(|delivery| self.shown(delivery)))
@@ -155,7 +155,7 @@ impl Store {
             return Ok(page_of(rows, query.window, |d| d.id.as_u128(), |d| self.wanted_delivery(query, d)));
         }
         let (table, prefix) = match &query.webhook {
-            Some(webhook) => (Table::OfWebhook, webhook.as_bytes().as_slice()),
+            Some(webhook) => (Table::DeliveriesByWebhook, webhook.as_bytes().as_slice()),
             None => (Table::Deliveries, [].as_slice()),
         };
         self.page(table, prefix, query.window, now, |snapshot, id| {
@@ -170,14 +170,14 @@ impl Store {
         if !self.is_kept(id, now) {
             return Ok(Vec::new());
         }
-        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(Vec::new()) };
+        let Some(home) = self.shelf.partition_of(id.as_u128()) else { return Ok(Vec::new()) };
         let snapshot = self.shelf.snapshot(&home)?;
         let Some(event) = decoded::<Event>(&snapshot, Table::Events, id.as_bytes())? else { return Ok(Vec::new()) };
         let deliveries = deliveries_in(&snapshot, &event)?;
         Ok(deliveries.into_iter().map(|delivery| self.shown(delivery)).collect())
     }
 
-    pub fn attempt(&self, reach: Reach, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
+    pub fn attempt(&self, reach: TenantScope, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
         let attempt = anywhere::<Attempt>(&self.shelf, Table::Attempts, id.as_u128())?;
         Ok(attempt.filter(|a| reach.covers(a.org_id, a.app_id) && self.is_kept(a.event_id, now)))
     }
@@ -192,7 +192,7 @@ impl Store {
             return self.attempts_of_all(&deliveries, query, now);
         }
         let (table, prefix) = match &query.webhook {
-            Some(webhook) => (Table::Tried, webhook.as_bytes().as_slice()),
+            Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
             None => (Table::Attempts, [].as_slice()),
         };
         self.page(table, prefix, query.window, now, |snapshot, id| {
@@ -220,7 +220,7 @@ impl Store {
         if !self.is_kept(delivery.event_id, now) {
             return Ok(Vec::new());
         }
-        let Some(home) = self.shelf.home(delivery.event_id.as_u128()) else { return Ok(Vec::new()) };
+        let Some(home) = self.shelf.partition_of(delivery.event_id.as_u128()) else { return Ok(Vec::new()) };
         let snapshot = self.shelf.snapshot(&home)?;
         let mut attempts = Vec::new();
         let mut next = delivery.last_attempt_id;
@@ -233,7 +233,7 @@ impl Store {
         Ok(attempts)
     }
 
-    pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<Figures> {
+    pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
         let sums = self.shelf.lifetime(webhook)?;
         let day_ago = now.minus_ms(DAY_MS);
         let mut minutes: std::collections::BTreeMap<u32, Minute> = std::collections::BTreeMap::new();
@@ -250,7 +250,7 @@ impl Store {
             snapshot.scan(
                 Table::Figures,
                 (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
-                Way::Up,
+                Direction::Up,
                 |key, value| {
                     let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
                     let row = row::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
@@ -261,14 +261,14 @@ impl Store {
                             failures,
                         });
                     }
-                    Ok(Next::Go)
+                    Ok(ScanStep::Go)
                 },
             )?;
         }
         // (now - 24 h, now], to the minute.
         let minutes =
             minutes.into_iter().filter(|(minute, _)| (day_ago.minute() + 1..=now.minute()).contains(minute)).collect();
-        Ok(Figures { sums, minutes })
+        Ok(WebhookFigures { sums, minutes })
     }
 
     pub fn state(&self, webhook: WebhookId) -> WebhookState {
@@ -293,17 +293,17 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` for the key of another request, and for an answer with a secret that is kept no longer.
-    pub fn kept(&self, keep: &Keep, now: Time) -> std::result::Result<Option<Applied>, Refusal> {
-        let failed = |error: super::Error| Refusal::Failed(error.to_string());
+    pub fn kept(&self, keep: &IdempotencyKey, now: Time) -> std::result::Result<Option<Applied>, Rejection> {
+        let failed = |error: super::Error| Rejection::Failed(error.to_string());
         let state = self.shelf.state().and_then(|state| state.snapshot()).map_err(failed)?;
         let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &keep.key).map_err(failed)?;
-        judge_kept(&self.shelf, found, keep, now).map_err(|stop| match stop {
-            Stop::Refused(refusal) => refusal,
-            Stop::Broken(error) => failed(error),
+        check_stored(&self.shelf, found, keep, now).map_err(|stop| match stop {
+            ApplyError::Rejected(refusal) => refusal,
+            ApplyError::Storage(error) => failed(error),
         })
     }
 
-    pub fn audit(&self, reach: Reach, window: Window) -> Result<Page<AuditRow>> {
+    pub fn audit(&self, reach: TenantScope, window: ListWindow) -> Result<Page<AuditRow>> {
         self.state_page(Table::Audit, window, |row: &AuditRow| {
             row.org_id == reach.org && reach.app.is_none_or(|own| row.app_id == Some(own))
         })
@@ -347,7 +347,7 @@ impl Store {
         &self,
         table: Table,
         prefix: &[u8],
-        window: Window,
+        window: ListWindow,
         now: Time,
         mut read: impl FnMut(&Snapshot, u128) -> Result<Option<T>>,
     ) -> Result<Page<T>> {
@@ -373,7 +373,7 @@ impl Store {
     fn state_page<T: serde::de::DeserializeOwned>(
         &self,
         table: Table,
-        window: Window,
+        window: ListWindow,
         wanted: impl Fn(&T) -> bool,
     ) -> Result<Page<T>> {
         let snapshot = self.shelf.state()?.snapshot()?;
@@ -383,11 +383,11 @@ impl Store {
         snapshot.scan(
             table,
             (std::ops::Bound::Included(from.as_bytes()), std::ops::Bound::Excluded(&to)),
-            Way::Down,
+            Direction::Down,
             |key, value| {
                 if rows.len() == window.limit || examined == EXAMINED_ROWS_MAX {
                     more = true;
-                    return Ok(Next::Stop);
+                    return Ok(ScanStep::Stop);
                 }
                 examined += 1;
                 let row = row::decode::<T>(value).ok_or_else(|| snapshot.damaged(table, key))?;
@@ -395,7 +395,7 @@ impl Store {
                 if wanted(&row) {
                     rows.push(row);
                 }
-                Ok(Next::Go)
+                Ok(ScanStep::Go)
             },
         )?;
         Ok(Page { rows, next: last.filter(|_| more) })
@@ -403,13 +403,13 @@ impl Store {
 }
 
 /// The upper end of a window: the cursor, or `to`.
-fn before(window: Window) -> u128 {
+fn before(window: ListWindow) -> u128 {
     let to = window.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
     to.min(window.before.unwrap_or(u128::MAX))
 }
 
 /// A page of rows that are few enough to have been read together, oldest first.
-fn page_of<T>(rows: Vec<T>, window: Window, id: impl Fn(&T) -> u128, wanted: impl Fn(&T) -> bool) -> Page<T> {
+fn page_of<T>(rows: Vec<T>, window: ListWindow, id: impl Fn(&T) -> u128, wanted: impl Fn(&T) -> bool) -> Page<T> {
     let from = window.from.map_or(0, |from| EventId::floor(from).as_u128());
     let before = before(window);
     let mut left = rows.into_iter().rev().filter(|row| (from..before).contains(&id(row)) && wanted(row));
@@ -448,7 +448,7 @@ pub(super) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
 }
 
 /// A row by its id, in whichever partition has it, newest first.
-fn anywhere<T: serde::de::DeserializeOwned>(shelf: &Shelf, table: Table, id: u128) -> Result<Option<T>> {
+fn anywhere<T: serde::de::DeserializeOwned>(shelf: &PartitionSet, table: Table, id: u128) -> Result<Option<T>> {
     for partition in shelf.partitions().into_iter().rev().filter(|partition| partition.may_hold(id)) {
         if let Some(row) = decoded::<T>(&shelf.snapshot(&partition)?, table, &id.to_be_bytes())? {
             return Ok(Some(row));
@@ -457,11 +457,11 @@ fn anywhere<T: serde::de::DeserializeOwned>(shelf: &Shelf, table: Table, id: u12
     Ok(None)
 }
 
-pub(super) fn delivery_anywhere(shelf: &Shelf, id: DeliveryId) -> Result<Option<Delivery>> {
+pub(super) fn delivery_anywhere(shelf: &PartitionSet, id: DeliveryId) -> Result<Option<Delivery>> {
     anywhere(shelf, Table::Deliveries, id.as_u128())
 }
 
-pub(super) fn job_anywhere(shelf: &Shelf, id: JobId) -> Result<Option<Job>> {
+pub(super) fn job_anywhere(shelf: &PartitionSet, id: JobId) -> Result<Option<Job>> {
     decoded(&shelf.state()?.snapshot()?, Table::Jobs, id.as_bytes())
 }
 
@@ -484,28 +484,28 @@ fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
     snapshot.scan(
         Table::Deliveries,
         (std::ops::Bound::Included(event.id.as_bytes()), std::ops::Bound::Unbounded),
-        Way::Up,
+        Direction::Up,
         |key, value| {
             if left == 0 {
-                return Ok(Next::Stop);
+                return Ok(ScanStep::Stop);
             }
             left -= 1;
             let delivery = row::decode::<Delivery>(value).ok_or_else(|| snapshot.damaged(Table::Deliveries, key))?;
             if delivery.event_id == event.id {
                 deliveries.push(delivery);
             }
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         },
     )?;
     let (from, to) = (tables::pair(event.id, DeliveryId::MIN), tables::pair(event.id, DeliveryId::MAX));
     let mut replays = Vec::new();
     snapshot.scan(
-        Table::OfEvent,
+        Table::ReplaysByEvent,
         (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
-        Way::Up,
+        Direction::Up,
         |key, _| {
             replays.extend(tables::last_id::<Delivery>(key));
-            Ok(if replays.len() < REPLAYS_MAX { Next::Go } else { Next::Stop })
+            Ok(if replays.len() < REPLAYS_MAX { ScanStep::Go } else { ScanStep::Stop })
         },
     )?;
     for id in replays {

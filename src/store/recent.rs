@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::draft::Changes;
-use super::snapshot::Way;
+use super::snapshot::Direction;
 use super::tables::{Key, TABLES, Table};
 
 /// Each layer is one more place to look for a row.
@@ -24,18 +24,18 @@ const MERGED_INTO_TIMES: usize = 4;
 pub type Layer = [Changes; TABLES];
 
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct MemTable {
     /// What is being given to redb, oldest first.
-    leaving: Vec<Arc<Layer>>,
+    frozen: Vec<Arc<Layer>>,
     /// What came after, oldest first.
     layers: Vec<Arc<Layer>>,
     /// Rises whenever layers were given to redb: what was read of redb before belongs to the layers before.
     pub generation: u64,
 }
 
-impl Recent {
+impl MemTable {
     /// Takes in a batch.
-    pub fn add(&mut self, changes: Layer) {
+    pub fn insert(&mut self, changes: Layer) {
         match self.layers.last_mut().and_then(Arc::get_mut) {
             Some(newest) => extend(newest, changes),
             None => self.layers.push(Arc::new(changes)),
@@ -55,39 +55,39 @@ impl Recent {
     }
 
     /// Whether there are so many layers that reading suffers.
-    pub fn is_scattered(&self) -> bool {
+    pub fn has_many_layers(&self) -> bool {
         self.layers.len() > LAYERS_MAX
     }
 
-    pub fn is_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+    pub fn is_frozen(&self) -> bool {
+        !self.frozen.is_empty()
     }
 
     /// Sets apart what is here, to be given to redb while more comes. What was set apart before must have been given.
-    pub fn leave(&mut self) {
-        debug_assert!(self.leaving.is_empty(), "two portions at once could be given in the wrong order");
-        self.leaving = std::mem::take(&mut self.layers);
+    pub fn freeze(&mut self) {
+        debug_assert!(self.frozen.is_empty(), "two portions at once could be given in the wrong order");
+        self.frozen = std::mem::take(&mut self.layers);
     }
 
     /// What is to be given to redb.
-    pub fn leaving(&self) -> View {
-        View { layers: self.leaving.clone() }
+    pub fn frozen(&self) -> MemTableView {
+        MemTableView { layers: self.frozen.clone() }
     }
 
     /// Forgets what was set apart: redb has it.
-    pub fn left(&mut self) {
-        self.leaving.clear();
+    pub fn flushed(&mut self) {
+        self.frozen.clear();
         self.generation += 1;
     }
 
-    pub fn view(&self) -> View {
-        View { layers: self.leaving.iter().chain(&self.layers).cloned().collect() }
+    pub fn view(&self) -> MemTableView {
+        MemTableView { layers: self.frozen.iter().chain(&self.layers).cloned().collect() }
     }
 
     /// Forgets everything: redb has it.
     pub fn clear(&mut self) {
         self.layers.clear();
-        self.left();
+        self.flushed();
     }
 }
 
@@ -101,11 +101,11 @@ fn rows(layer: &Layer) -> usize {
 
 /// The layers as they were at one moment.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct MemTableView {
     layers: Vec<Arc<Layer>>,
 }
 
-impl View {
+impl MemTableView {
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
@@ -116,51 +116,51 @@ impl View {
     }
 
     /// All changes to a table between two keys, one way or the other, each key once: its newest change.
-    pub fn range(&self, table: Table, bounds: (Bound<&[u8]>, Bound<&[u8]>), way: Way) -> Merged<'_> {
+    pub fn range(&self, table: Table, bounds: (Bound<&[u8]>, Bound<&[u8]>), way: Direction) -> MergedChanges<'_> {
         let of_layers =
-            self.layers.iter().rev().map(|layer| Source::new(layer[table as usize].range::<[u8], _>(bounds), way));
-        Merged { way, newest_first: of_layers.filter(|source| source.head.is_some()).collect() }
+            self.layers.iter().rev().map(|layer| LayerCursor::new(layer[table as usize].range::<[u8], _>(bounds), way));
+        MergedChanges { way, newest_first: of_layers.filter(|source| source.head.is_some()).collect() }
     }
 }
 
 type Entry<'a> = (&'a Key, &'a Option<Vec<u8>>);
 
 /// One layer's changes, the next one at hand.
-struct Source<'a> {
+struct LayerCursor<'a> {
     head: Option<Entry<'a>>,
     rest: Range<'a, Key, Option<Vec<u8>>>,
 }
 
-impl<'a> Source<'a> {
-    fn new(rest: Range<'a, Key, Option<Vec<u8>>>, way: Way) -> Source<'a> {
-        let mut source = Source { head: None, rest };
+impl<'a> LayerCursor<'a> {
+    fn new(rest: Range<'a, Key, Option<Vec<u8>>>, way: Direction) -> LayerCursor<'a> {
+        let mut source = LayerCursor { head: None, rest };
         source.step(way);
         source
     }
 
-    fn step(&mut self, way: Way) -> Option<Entry<'a>> {
+    fn step(&mut self, way: Direction) -> Option<Entry<'a>> {
         let next = match way {
-            Way::Up => self.rest.next(),
-            Way::Down => self.rest.next_back(),
+            Direction::Up => self.rest.next(),
+            Direction::Down => self.rest.next_back(),
         };
         std::mem::replace(&mut self.head, next)
     }
 }
 
 /// Changes of several layers in the order of their keys.
-pub struct Merged<'a> {
-    way: Way,
-    newest_first: Vec<Source<'a>>,
+pub struct MergedChanges<'a> {
+    way: Direction,
+    newest_first: Vec<LayerCursor<'a>>,
 }
 
-impl<'a> Iterator for Merged<'a> {
+impl<'a> Iterator for MergedChanges<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let keys = self.newest_first.iter().filter_map(|source| source.head.map(|(key, _)| key));
         let first = match self.way {
-            Way::Up => keys.min(),
-            Way::Down => keys.max(),
+            Direction::Up => keys.min(),
+            Direction::Down => keys.max(),
         }?;
         let mut found = None;
         for source in &mut self.newest_first {
@@ -184,77 +184,77 @@ mod tests {
         layer
     }
 
-    fn shown(view: &View, way: Way) -> Vec<(u8, Option<u8>)> {
+    fn shown(view: &MemTableView, way: Direction) -> Vec<(u8, Option<u8>)> {
         let all = view.range(Table::Due, (Bound::Unbounded, Bound::Unbounded), way);
         all.map(|(key, value)| (key[0], value.map(|v| v[0]))).collect()
     }
 
     #[test]
     fn the_newest_change_to_a_row_is_the_one_that_counts_both_ways() {
-        let mut recent = Recent::default();
+        let mut recent = MemTable::default();
         let mut held = Vec::new();
         for changes in
             [&[(1, Some(1)), (3, Some(1)), (5, Some(1))][..], &[(2, Some(2)), (3, None)], &[(3, Some(3)), (5, None)]]
         {
-            recent.add(layer(changes));
+            recent.insert(layer(changes));
             held.push(recent.view());
         }
         let expected = [(1, Some(1)), (2, Some(2)), (3, Some(3)), (5, None)];
         let view = recent.view();
-        assert_eq!(shown(&view, Way::Up), expected);
-        assert_eq!(shown(&view, Way::Down), expected.into_iter().rev().collect::<Vec<_>>());
+        assert_eq!(shown(&view, Direction::Up), expected);
+        assert_eq!(shown(&view, Direction::Down), expected.into_iter().rev().collect::<Vec<_>>());
         assert_eq!((view.get(Table::Due, &[3]), view.get(Table::Due, &[5])), (Some(Some(&[3][..])), Some(None)));
         assert_eq!((view.get(Table::Due, &[4]), view.get(Table::Queue, &[3])), (None, None));
         // What was looked at before has not moved.
-        assert_eq!(shown(&held[0], Way::Up), [(1, Some(1)), (3, Some(1)), (5, Some(1))]);
-        assert_eq!(shown(&held[1], Way::Up), [(1, Some(1)), (2, Some(2)), (3, None), (5, Some(1))]);
+        assert_eq!(shown(&held[0], Direction::Up), [(1, Some(1)), (3, Some(1)), (5, Some(1))]);
+        assert_eq!(shown(&held[1], Direction::Up), [(1, Some(1)), (2, Some(2)), (3, None), (5, Some(1))]);
     }
 
     #[test]
     fn batches_share_a_layer_unless_somebody_looks() {
-        let mut recent = Recent::default();
-        (0..50).for_each(|n| recent.add(layer(&[(n, Some(0))])));
+        let mut recent = MemTable::default();
+        (0..50).for_each(|n| recent.insert(layer(&[(n, Some(0))])));
         assert_eq!(recent.layers.len(), 1);
-        let views: Vec<View> = (0..=LAYERS_MAX as u8)
+        let views: Vec<MemTableView> = (0..=LAYERS_MAX as u8)
             .map(|n| {
-                recent.add(layer(&[(n, None)]));
+                recent.insert(layer(&[(n, None)]));
                 recent.view()
             })
             .collect();
-        assert!(recent.is_scattered());
-        assert_eq!(shown(&views[0], Way::Up)[0], (0, None));
+        assert!(recent.has_many_layers());
+        assert_eq!(shown(&views[0], Direction::Up)[0], (0, None));
         // Once nobody looks they become few again, and say the same.
-        let before = shown(&recent.view(), Way::Up);
+        let before = shown(&recent.view(), Direction::Up);
         drop(views);
-        recent.add(layer(&[]));
-        assert!(!recent.is_scattered());
-        assert_eq!(shown(&recent.view(), Way::Up), before);
+        recent.insert(layer(&[]));
+        assert!(!recent.has_many_layers());
+        assert_eq!(shown(&recent.view(), Direction::Up), before);
     }
 
     #[test]
     fn what_comes_while_rows_are_leaving_goes_before_them_and_stays() {
-        let mut recent = Recent::default();
-        recent.add(layer(&[(1, Some(1)), (2, Some(1))]));
-        recent.leave();
-        recent.add(layer(&[(2, None), (3, Some(2))]));
-        assert_eq!(shown(&recent.view(), Way::Up), [(1, Some(1)), (2, None), (3, Some(2))]);
-        assert_eq!(shown(&recent.leaving(), Way::Up), [(1, Some(1)), (2, Some(1))]);
+        let mut recent = MemTable::default();
+        recent.insert(layer(&[(1, Some(1)), (2, Some(1))]));
+        recent.freeze();
+        recent.insert(layer(&[(2, None), (3, Some(2))]));
+        assert_eq!(shown(&recent.view(), Direction::Up), [(1, Some(1)), (2, None), (3, Some(2))]);
+        assert_eq!(shown(&recent.frozen(), Direction::Up), [(1, Some(1)), (2, Some(1))]);
         let (held, generation) = (recent.view(), recent.generation);
-        recent.left();
-        assert!(recent.generation > generation && !recent.is_leaving());
-        assert_eq!(shown(&recent.view(), Way::Up), [(2, None), (3, Some(2))]);
-        assert_eq!(shown(&held, Way::Up)[0], (1, Some(1)));
+        recent.flushed();
+        assert!(recent.generation > generation && !recent.is_frozen());
+        assert_eq!(shown(&recent.view(), Direction::Up), [(2, None), (3, Some(2))]);
+        assert_eq!(shown(&held, Direction::Up)[0], (1, Some(1)));
         recent.clear();
         assert!(recent.view().is_empty());
     }
 
     #[test]
     fn a_range_ends_where_it_should() {
-        let mut recent = Recent::default();
-        recent.add(layer(&[(1, Some(0)), (2, None), (4, Some(0))]));
+        let mut recent = MemTable::default();
+        recent.insert(layer(&[(1, Some(0)), (2, None), (4, Some(0))]));
         let view = recent.view();
         let keys = |bounds, way| view.range(Table::Due, bounds, way).map(|(key, _)| key[0]).collect::<Vec<_>>();
-        assert_eq!(keys((Bound::Excluded(&[1][..]), Bound::Included(&[4][..])), Way::Down), [4, 2]);
-        assert_eq!(keys((Bound::Included(&[1][..]), Bound::Excluded(&[4][..])), Way::Up), [1, 2]);
+        assert_eq!(keys((Bound::Excluded(&[1][..]), Bound::Included(&[4][..])), Direction::Down), [4, 2]);
+        assert_eq!(keys((Bound::Included(&[1][..]), Bound::Excluded(&[4][..])), Direction::Up), [1, 2]);
     }
 }

@@ -9,7 +9,7 @@ use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::Webhook;
 use crate::model::{ApiKey, App, Organization};
 
-use super::command::Reach;
+use super::command::TenantScope;
 
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
@@ -32,17 +32,17 @@ impl Registry {
     }
 
     /// The webhook, if `reach` covers it.
-    pub fn webhook(&self, reach: Reach, id: WebhookId) -> Option<&Arc<Webhook>> {
+    pub fn webhook(&self, reach: TenantScope, id: WebhookId) -> Option<&Arc<Webhook>> {
         self.webhooks.get(&id).filter(|w| reach.covers(w.org_id, w.app_id))
     }
 
     /// The app by id, if `reach` covers it.
-    pub fn app(&self, reach: Reach, id: AppId) -> Option<&Arc<App>> {
+    pub fn app(&self, reach: TenantScope, id: AppId) -> Option<&Arc<App>> {
         self.apps.get(&id).filter(|a| reach.covers(a.org_id, a.id))
     }
 
     /// The app by its id or its `uid`, if `reach` covers it.
-    pub fn app_named(&self, reach: Reach, name: &str) -> Option<&Arc<App>> {
+    pub fn app_named(&self, reach: TenantScope, name: &str) -> Option<&Arc<App>> {
         let by_uid = || self.apps.values().find(|a| a.org_id == reach.org && a.uid.as_deref() == Some(name));
         let app = name.parse().ok().and_then(|id| self.apps.get(&id)).or_else(by_uid)?;
         reach.covers(app.org_id, app.id).then_some(app)
@@ -54,7 +54,7 @@ impl Registry {
     }
 
     /// Webhooks within `reach`, newest first.
-    pub fn webhooks_within(&self, reach: Reach) -> impl Iterator<Item = &Arc<Webhook>> {
+    pub fn webhooks_within(&self, reach: TenantScope) -> impl Iterator<Item = &Arc<Webhook>> {
         self.webhooks.values().rev().filter(move |w| reach.covers(w.org_id, w.app_id))
     }
 

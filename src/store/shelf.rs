@@ -16,8 +16,8 @@ use crate::model::{Time, Webhook};
 
 use super::disk::Disk;
 use super::error::Result;
-use super::file::{Access, File};
-use super::follow::Following;
+use super::file::{OpenMode, Segment};
+use super::follow::Replication;
 use super::registry::Registry;
 use super::snapshot::Snapshot;
 use super::tables::{PARTITION_TABLES, Table};
@@ -39,7 +39,7 @@ pub struct PartitionRow {
     /// No longer the active one.
     pub sealed: bool,
     /// Nothing in it is due, and `totals` has its sums.
-    pub counted: bool,
+    pub archived: bool,
     /// The greatest id in it; none while that may still rise.
     pub last: Option<u128>,
 }
@@ -51,7 +51,7 @@ pub struct Partition {
     row: Mutex<PartitionRow>,
     /// Measured while it is quiet, and forgotten when something in it changes.
     dead_bytes: Mutex<Option<u64>>,
-    file: Mutex<Option<(Access, Arc<File>)>>,
+    file: Mutex<Option<(OpenMode, Arc<Segment>)>>,
 }
 
 impl Partition {
@@ -77,7 +77,7 @@ impl Partition {
     }
 
     /// Its file, if that is open.
-    pub fn opened(&self) -> Option<Arc<File>> {
+    pub fn opened(&self) -> Option<Arc<Segment>> {
         let slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref().map(|(_, file)| file.clone())
     }
@@ -100,7 +100,7 @@ pub fn first_of(file_name: &str) -> Option<u128> {
 
 /// What the daemon hands to the store.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct StoreOptions {
     pub retention_ms: i64,
     pub idempotency_window_ms: i64,
     pub partition_max_bytes: u64,
@@ -108,15 +108,15 @@ pub struct Options {
 }
 
 #[derive(Debug)]
-pub struct Shelf {
+pub struct PartitionSet {
     pub disk: Arc<dyn Disk>,
-    pub options: Options,
+    pub options: StoreOptions,
     pub vault: Vault,
-    pub following: Arc<Following>,
+    pub replication: Arc<Replication>,
     /// None only while it is being reopened, or could not be.
-    state: RwLock<Option<Arc<File>>>,
+    state: RwLock<Option<Arc<Segment>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
-    quiet: Mutex<VecDeque<u128>>,
+    idle: Mutex<VecDeque<u128>>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<IdMap<Webhook, WebhookState>>,
@@ -126,16 +126,16 @@ pub struct Shelf {
     space_missing: AtomicBool,
 }
 
-impl Shelf {
-    pub fn new(disk: Arc<dyn Disk>, options: Options, vault: Vault, state: Arc<File>) -> Shelf {
-        Shelf {
+impl PartitionSet {
+    pub fn new(disk: Arc<dyn Disk>, options: StoreOptions, vault: Vault, state: Arc<Segment>) -> PartitionSet {
+        PartitionSet {
             disk,
             options,
             vault,
-            following: Arc::default(),
+            replication: Arc::default(),
             state: RwLock::new(Some(state)),
             partitions: RwLock::default(),
-            quiet: Mutex::default(),
+            idle: Mutex::default(),
             registry: ArcSwap::default(),
             removed: ArcSwap::default(),
             states: RwLock::default(),
@@ -158,7 +158,7 @@ impl Shelf {
         self.space_missing.store(is_missing, Ordering::Relaxed);
     }
 
-    pub fn state(&self) -> Result<Arc<File>> {
+    pub fn state(&self) -> Result<Arc<Segment>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
         state.ok_or_else(|| super::file::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
     }
@@ -185,7 +185,7 @@ impl Shelf {
     }
 
     /// Takes a newer state; an older one is ignored.
-    pub fn learn_state(&self, id: WebhookId, state: WebhookState) {
+    pub fn update_state(&self, id: WebhookId, state: WebhookState) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let known = states.entry(id).or_default();
         if state.sequence >= known.sequence {
@@ -193,7 +193,7 @@ impl Shelf {
         }
     }
 
-    pub fn forget_state(&self, id: WebhookId) {
+    pub fn remove_state(&self, id: WebhookId) {
         self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
@@ -212,7 +212,7 @@ impl Shelf {
     }
 
     /// Everything up to `id` is committed.
-    pub fn learn_newest(&self, id: DeliveryId) {
+    pub fn raise_newest(&self, id: DeliveryId) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = id.max(*newest);
     }
@@ -224,7 +224,7 @@ impl Shelf {
 
     /// Partitions that may have something due, oldest first.
     pub fn open_partitions(&self) -> Vec<Arc<Partition>> {
-        self.partitions().into_iter().filter(|p| !p.row().counted).collect()
+        self.partitions().into_iter().filter(|p| !p.row().archived).collect()
     }
 
     pub fn partition(&self, first: u128) -> Option<Arc<Partition>> {
@@ -232,7 +232,7 @@ impl Shelf {
     }
 
     /// The partition of the events received when `id` was made.
-    pub fn home(&self, id: u128) -> Option<Arc<Partition>> {
+    pub fn partition_of(&self, id: u128) -> Option<Arc<Partition>> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.range(..=id).next_back().map(|(_, partition)| partition.clone())
     }
@@ -248,59 +248,59 @@ impl Shelf {
 
     /// Makes the file of a new partition.
     pub fn create_partition(&self, partition: &Partition) -> Result<()> {
-        File::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
+        Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
     }
 
     /// The partition's file, opened for reading if it is not open. The active one is opened by the writer only, who puts
     /// into it what the journal has.
-    pub fn read(&self, partition: &Partition) -> Result<Arc<File>> {
+    pub fn read(&self, partition: &Partition) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         match &*slot {
             // Of files open for reading there may be two at once: the one that has failed closes with its last reader.
-            Some((Access::Read, file)) if file.has_failed() => *slot = None,
+            Some((OpenMode::Read, file)) if file.has_failed() => *slot = None,
             Some((_, file)) => return Ok(file.clone()),
             None => {}
         }
         if !partition.row().sealed {
             return Err(super::file::io(&partition.file_name(), std::io::ErrorKind::NotConnected.into()));
         }
-        let file = Arc::new(File::open_for_reading(&*self.disk, &partition.file_name())?);
-        *slot = Some((Access::Read, file.clone()));
+        let file = Arc::new(Segment::open_for_reading(&*self.disk, &partition.file_name())?);
+        *slot = Some((OpenMode::Read, file.clone()));
         drop(slot);
-        self.close_oldest_quiet(partition.first);
+        self.close_oldest_idle(partition.first);
         Ok(file)
     }
 
     /// Opens the partition's file to read it, after every page was checked.
-    pub fn check(&self, partition: &Partition) -> Result<Arc<File>> {
+    pub fn check(&self, partition: &Partition) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
-        let file = Arc::new(File::open(&*self.disk, &partition.file_name(), Access::Check, OTHER_CACHE_BYTES)?);
-        *slot = Some((Access::Check, file.clone()));
+        let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Check, OTHER_CACHE_BYTES)?);
+        *slot = Some((OpenMode::Check, file.clone()));
         Ok(file)
     }
 
     /// The partition's file for writing. Waits for the short reads of a handle that was open for reading only.
-    pub fn write(&self, partition: &Partition, cache_bytes: usize) -> Result<Arc<File>> {
+    pub fn write(&self, partition: &Partition, cache_bytes: usize) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.take() {
-            Some((Access::Write, file)) => {
-                *slot = Some((Access::Write, file.clone()));
+            Some((OpenMode::Write, file)) => {
+                *slot = Some((OpenMode::Write, file.clone()));
                 return Ok(file);
             }
             // Nothing was written through it: how closing it went does not matter.
-            Some((Access::Read | Access::Check, file)) => drop(close_when_unused(file)),
+            Some((OpenMode::Read | OpenMode::Check, file)) => drop(close_when_unused(file)),
             None => {}
         }
-        let file = Arc::new(File::open(&*self.disk, &partition.file_name(), Access::Write, cache_bytes)?);
-        *slot = Some((Access::Write, file.clone()));
+        let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Write, cache_bytes)?);
+        *slot = Some((OpenMode::Write, file.clone()));
         Ok(file)
     }
 
     /// Whether the partition's file is open for writing.
     pub fn is_open_for_writing(&self, partition: &Partition) -> bool {
         let slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(&*slot, Some((Access::Write, _)))
+        matches!(&*slot, Some((OpenMode::Write, _)))
     }
 
     /// Closes the partition's file; the next use opens it again.
@@ -340,26 +340,26 @@ impl Shelf {
         if let Some(old) = state.take() {
             let _ = close_when_unused(old);
         }
-        *state = Some(Arc::new(File::open(&*self.disk, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?));
+        *state = Some(Arc::new(Segment::open(&*self.disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?));
         Ok(())
     }
 
-    fn close_oldest_quiet(&self, opened: u128) {
+    fn close_oldest_idle(&self, opened: u128) {
         let oldest = {
-            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut quiet = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             quiet.retain(|first| *first != opened);
             quiet.push_back(opened);
             let too_many = quiet.len().saturating_sub(QUIET_FILES_MAX);
             quiet.drain(..too_many).collect::<Vec<_>>()
         };
-        oldest.into_iter().filter_map(|first| self.partition(first)).for_each(|partition| self.close_quiet(&partition));
+        oldest.into_iter().filter_map(|first| self.partition(first)).for_each(|partition| self.close_idle(&partition));
     }
 
     /// Lets go of a file that is open for reading only: the last reader closes it.
-    pub(super) fn close_quiet(&self, partition: &Partition) {
-        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).retain(|first| *first != partition.first);
+    pub(super) fn close_idle(&self, partition: &Partition) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|first| *first != partition.first);
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*slot, Some((Access::Read, _))) {
+        if matches!(&*slot, Some((OpenMode::Read, _))) {
             *slot = None;
         }
     }
@@ -387,7 +387,7 @@ impl Shelf {
 }
 
 /// Reads hold a handle for a page at most, lists over many rows for a slice of them, so this is a short wait.
-fn close_when_unused(mut file: Arc<File>) -> Result<()> {
+fn close_when_unused(mut file: Arc<Segment>) -> Result<()> {
     loop {
         match Arc::try_unwrap(file) {
             Ok(file) => return file.close(),

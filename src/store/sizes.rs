@@ -8,7 +8,7 @@ use super::tables::PARTITION_TABLES;
 
 /// What the store takes of the disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sizes {
+pub struct StoreSizes {
     pub state: u64,
     pub journal: u64,
     /// The partition that is written to.
@@ -19,7 +19,7 @@ pub struct Sizes {
     pub sealed_dead: u64,
 }
 
-impl Sizes {
+impl StoreSizes {
     pub fn total(&self) -> u64 {
         self.state + self.journal + self.active + self.sealed
     }
@@ -27,10 +27,13 @@ impl Sizes {
 
 impl Store {
     /// A file that cannot be asked counts as empty.
-    pub fn sizes(&self) -> Sizes {
+    pub fn sizes(&self) -> StoreSizes {
         let taken = |name: &str| self.shelf.disk.taken_bytes(name).unwrap_or(0);
-        let mut sizes =
-            Sizes { state: taken(STATE_FILE), journal: taken(super::journal::JOURNAL_FILE), ..Sizes::default() };
+        let mut sizes = StoreSizes {
+            state: taken(STATE_FILE),
+            journal: taken(super::journal::JOURNAL_FILE),
+            ..StoreSizes::default()
+        };
         for partition in self.shelf.partitions() {
             let bytes = taken(&partition.file_name());
             if partition.row().sealed {
@@ -53,7 +56,7 @@ impl Store {
 
     /// Measures one quiet partition that was not measured yet; false: there is none. Reads all of its file, and closes it.
     pub fn measure_one(&self) -> Result<bool> {
-        let quiet = |p: &std::sync::Arc<Partition>| p.row().counted && p.dead_bytes().is_none();
+        let quiet = |p: &std::sync::Arc<Partition>| p.row().archived && p.dead_bytes().is_none();
         let Some(partition) = self.shelf.partitions().into_iter().find(quiet) else { return Ok(false) };
         let snapshot = self.shelf.snapshot(&partition)?;
         let live = PARTITION_TABLES.iter().map(|table| snapshot.live_bytes(*table)).sum::<Result<u64>>()?;
@@ -61,7 +64,7 @@ impl Store {
         partition.set_dead_bytes(Some(file.saturating_sub(live)));
         drop(snapshot);
         // What redb has cached of all those pages is of no use to anybody, and one partition comes after the other.
-        self.shelf.close_quiet(&partition);
+        self.shelf.close_idle(&partition);
         Ok(true)
     }
 }
@@ -75,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (opened, _) = store_with_quiet_partition(&folder);
         let partitions = opened.store.shelf.partitions();
-        let counted = partitions.iter().find(|partition| partition.row().counted).unwrap();
+        let counted = partitions.iter().find(|partition| partition.row().archived).unwrap();
         assert!(opened.store.measure_one().unwrap());
         assert!(counted.dead_bytes().is_some() && counted.opened().is_none());
         let _reader = opened.store.shelf.snapshot(counted).unwrap();

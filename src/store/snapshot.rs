@@ -9,7 +9,7 @@ use std::sync::Arc;
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::error::{Error, Result};
-use super::recent::View;
+use super::recent::MemTableView;
 use super::tables::{TABLES, Table};
 
 type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -19,10 +19,10 @@ pub struct Snapshot {
     name: Arc<str>,
     transaction: ReadTransaction,
     /// Goes before what redb has.
-    recent: View,
+    recent: MemTableView,
     tables: [OnceCell<Open>; TABLES],
     /// Last, so that the file is let go after what reads it.
-    file: Option<Arc<super::file::File>>,
+    file: Option<Arc<super::file::Segment>>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -33,24 +33,24 @@ impl fmt::Debug for Snapshot {
 
 /// Which way a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     Up,
     Down,
 }
 
 /// What the visitor of a scan wants next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum ScanStep {
     Go,
     Stop,
 }
 
 impl Snapshot {
     pub(super) fn new(
-        file: Option<Arc<super::file::File>>,
+        file: Option<Arc<super::file::Segment>>,
         name: Arc<str>,
         transaction: ReadTransaction,
-        recent: View,
+        recent: MemTableView,
     ) -> Snapshot {
         Snapshot { name, transaction, recent, tables: Default::default(), file }
     }
@@ -84,8 +84,8 @@ impl Snapshot {
         &self,
         table: Table,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
-        way: Way,
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<Next>,
+        way: Direction,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ScanStep>,
     ) -> Result<()> {
         if empty(from, to) {
             return Ok(());
@@ -94,8 +94,8 @@ impl Snapshot {
         let mut range = self.table(table)?.range::<&[u8]>((from, to)).map_err(|e| self.failed(e.into()))?;
         let mut step = || {
             let entry = match way {
-                Way::Up => range.next(),
-                Way::Down => range.next_back(),
+                Direction::Up => range.next(),
+                Direction::Down => range.next_back(),
             };
             entry.transpose().map_err(|e| self.failed(e.into()))
         };
@@ -105,7 +105,7 @@ impl Snapshot {
                 (None, None) => return Ok(()),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some((key, _)), Some((newer, _))) if way == Way::Up => key.value().cmp(newer),
+                (Some((key, _)), Some((newer, _))) if way == Direction::Up => key.value().cmp(newer),
                 (Some((key, _)), Some((newer, _))) => (*newer).cmp(key.value()),
             };
             #[cfg(test)]
@@ -115,10 +115,10 @@ impl Snapshot {
                 // Of a row that changed the newer value is shown, or nothing if it is gone.
                 _ => match recent.next() {
                     Some((key, Some(value))) => visit(key, value)?,
-                    _ => Next::Go,
+                    _ => ScanStep::Go,
                 },
             };
-            if next == Next::Stop {
+            if next == ScanStep::Stop {
                 return Ok(());
             }
             if order != Ordering::Greater {
@@ -131,7 +131,7 @@ impl Snapshot {
     pub fn rows(&self, table: Table) -> Result<u64> {
         let open = self.table(table)?;
         let mut rows = super::file::table_rows(open).map_err(|e| self.failed(e))?;
-        for (key, value) in self.recent.range(table, (Bound::Unbounded, Bound::Unbounded), Way::Up) {
+        for (key, value) in self.recent.range(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up) {
             let was = open.get(key).map_err(|e| self.failed(e.into()))?.is_some();
             rows = rows + u64::from(value.is_some()) - u64::from(was);
         }

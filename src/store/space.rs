@@ -9,7 +9,7 @@ const LOOK_EVERY_MS: i64 = SECOND_MS;
 
 /// What the writer knows of the space on its disk. By default there is enough.
 #[derive(Debug, Default)]
-pub struct Space {
+pub struct DiskSpace {
     is_below_floor: bool,
     /// A write has found none, and it is not known yet that there is some again.
     is_missing: bool,
@@ -18,7 +18,7 @@ pub struct Space {
     looked_at: Option<Time>,
 }
 
-impl Space {
+impl DiskSpace {
     /// Notes that a write has found no space. It counts from the next look.
     pub fn ran_out(&mut self) {
         self.ran_out = true;
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_floor_is_looked_at_once_a_second() {
-        let mut space = Space::default();
+        let mut space = DiskSpace::default();
         for (ms, is_below, is_full) in [
             (0, false, false),
             (LOOK_EVERY_MS - 1, true, false),
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_write_without_space_stops_publishing_until_nothing_waits_for_it() {
-        let mut space = Space::default();
+        let mut space = DiskSpace::default();
         space.look(at(0), || false, || false);
         space.ran_out();
         assert!(!space.is_full(), "what was judged by the last look stays as it was");

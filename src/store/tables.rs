@@ -50,7 +50,7 @@ pub enum Table {
     Apps,
     Keys,
     Webhooks,
-    Removed,
+    Tombstones,
     Partitions,
     Totals,
     States,
@@ -60,20 +60,20 @@ pub enum Table {
     Events,
     Data,
     Deliveries,
-    OfWebhook,
-    OfEvent,
+    DeliveriesByWebhook,
+    ReplaysByEvent,
     Due,
     Queue,
     Attempts,
-    Tried,
+    AttemptsByWebhook,
     Figures,
-    EventKeys,
+    IdempotencyKeys,
     Answers,
-    Ends,
+    Expiries,
 }
 
 /// How many tables there are.
-pub const TABLES: usize = Table::Ends as usize + 1;
+pub const TABLES: usize = Table::Expiries as usize + 1;
 
 /// Every table, at its own number.
 pub const ALL_TABLES: [Table; TABLES] = [
@@ -82,7 +82,7 @@ pub const ALL_TABLES: [Table; TABLES] = [
     Table::Apps,
     Table::Keys,
     Table::Webhooks,
-    Table::Removed,
+    Table::Tombstones,
     Table::Partitions,
     Table::Totals,
     Table::States,
@@ -92,16 +92,16 @@ pub const ALL_TABLES: [Table; TABLES] = [
     Table::Events,
     Table::Data,
     Table::Deliveries,
-    Table::OfWebhook,
-    Table::OfEvent,
+    Table::DeliveriesByWebhook,
+    Table::ReplaysByEvent,
     Table::Due,
     Table::Queue,
     Table::Attempts,
-    Table::Tried,
+    Table::AttemptsByWebhook,
     Table::Figures,
-    Table::EventKeys,
+    Table::IdempotencyKeys,
     Table::Answers,
-    Table::Ends,
+    Table::Expiries,
 ];
 
 pub const STATE_TABLES: [Table; 12] = [
@@ -110,7 +110,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::Apps,
     Table::Keys,
     Table::Webhooks,
-    Table::Removed,
+    Table::Tombstones,
     Table::Partitions,
     Table::Totals,
     Table::States,
@@ -124,16 +124,16 @@ pub const PARTITION_TABLES: [Table; 14] = [
     Table::Events,
     Table::Data,
     Table::Deliveries,
-    Table::OfWebhook,
-    Table::OfEvent,
+    Table::DeliveriesByWebhook,
+    Table::ReplaysByEvent,
     Table::Due,
     Table::Queue,
     Table::Attempts,
-    Table::Tried,
+    Table::AttemptsByWebhook,
     Table::Figures,
-    Table::EventKeys,
+    Table::IdempotencyKeys,
     Table::Answers,
-    Table::Ends,
+    Table::Expiries,
 ];
 
 impl Table {
@@ -144,7 +144,7 @@ impl Table {
             Table::Apps => "apps",
             Table::Keys => "keys",
             Table::Webhooks => "webhooks",
-            Table::Removed => "removed",
+            Table::Tombstones => "removed",
             Table::Partitions => "partitions",
             Table::Totals => "totals",
             Table::States => "states",
@@ -154,16 +154,16 @@ impl Table {
             Table::Events => "events",
             Table::Data => "data",
             Table::Deliveries => "deliveries",
-            Table::OfWebhook => "of_webhook",
-            Table::OfEvent => "of_event",
+            Table::DeliveriesByWebhook => "of_webhook",
+            Table::ReplaysByEvent => "of_event",
             Table::Due => "due",
             Table::Queue => "queue",
             Table::Attempts => "attempts",
-            Table::Tried => "tried",
+            Table::AttemptsByWebhook => "tried",
             Table::Figures => "figures",
-            Table::EventKeys => "event_keys",
+            Table::IdempotencyKeys => "event_keys",
             Table::Answers => "answers",
-            Table::Ends => "ends",
+            Table::Expiries => "ends",
         }
     }
 
@@ -173,12 +173,12 @@ impl Table {
 
     /// Whether new keys come in runs, each behind what a webhook has already: written through a cursor for each run.
     pub const fn is_in_runs(self) -> bool {
-        matches!(self, Table::OfWebhook | Table::Tried | Table::Due)
+        matches!(self, Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due)
     }
 
     /// Whether new keys are always the greatest: written through a cursor at the end.
     pub const fn is_appended(self) -> bool {
-        matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::EventKeys)
+        matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::IdempotencyKeys)
     }
 }
 
@@ -224,12 +224,12 @@ pub fn read_due(key: &[u8]) -> Option<(WebhookId, Time, DeliveryId)> {
 }
 
 /// When a delivery ends by itself.
-pub fn end(at: Time, delivery: DeliveryId) -> Key {
+pub fn expiry(at: Time, delivery: DeliveryId) -> Key {
     joined([at.0.max(0).to_be_bytes().as_slice(), delivery.as_bytes()])
 }
 
 /// The time and delivery of an end's key.
-pub fn read_end(key: &[u8]) -> Option<(Time, DeliveryId)> {
+pub fn read_expiry(key: &[u8]) -> Option<(Time, DeliveryId)> {
     let (at, delivery) = key.split_first_chunk::<8>()?;
     Some((Time(i64::from_be_bytes(*at)), Id::from_bytes(delivery.try_into().ok()?)))
 }

@@ -13,16 +13,16 @@ use crate::model::webhook::WebhookState;
 use crate::model::{Delivery, Time, Webhook};
 use crate::mutants::mutant;
 
-use super::command::{Command, NewEvent, Order};
-use super::draft::Draft;
+use super::command::{Command, EventInput, WriteRequest};
+use super::draft::WriteBatch;
 use super::effects::Effects;
 use super::error::Result;
 use super::figures::SumsRow;
 use super::row;
-use super::shelf::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, Shelf};
-use super::snapshot::{Next, Snapshot, Way};
+use super::shelf::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, PartitionSet};
+use super::snapshot::{Direction, ScanStep, Snapshot};
 use super::tables::{self, Key, Table};
-use super::writer::{Batch, Writer};
+use super::writer::{AppliedBatch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the old one.
 const PARTITION_MS_MAX: i64 = DAY_MS;
@@ -36,14 +36,14 @@ const SEALING_CHECKPOINTS_MAX: u32 = 4;
 
 /// What a round of upkeep did.
 #[derive(Debug, Default)]
-pub struct Upkeep {
+pub struct Maintained {
     /// Off the list for good. Their files are still there, for `Store::unlink`; one that stays is removed at the next start.
     pub dropped: Vec<Arc<Partition>>,
-    pub counted: usize,
+    pub archived: usize,
     /// There was more to count or to drop than one round does.
     pub is_more: bool,
     /// Orders that follow.
-    pub follow: Vec<Order>,
+    pub follow: Vec<WriteRequest>,
     /// What failed, in words; the rest was done, and what failed is tried again in the next round.
     pub failures: Vec<String>,
     /// What opening failed files again brought to light, for the scheduler.
@@ -59,7 +59,7 @@ impl Writer {
         if bytes < self.shelf.options.partition_max_bytes && age_ms < PARTITION_MS_MAX {
             return Ok(());
         }
-        if self.unchecked_bytes() <= SEALED_BYTES_MAX {
+        if self.uncheckpointed_bytes() <= SEALED_BYTES_MAX {
             return self.roll(now);
         }
         // What is on its way to redb goes on beside the batches; the partition takes in a little more meanwhile.
@@ -70,7 +70,7 @@ impl Writer {
             false if self.sealing_checkpoints == SEALING_CHECKPOINTS_MAX => self.roll(now),
             false => {
                 self.sealing_checkpoints += 1;
-                self.call_checkpoint()
+                self.request_checkpoint()
             }
         }
     }
@@ -97,7 +97,7 @@ impl Writer {
             }
         };
         let old = self.shelf.partition(self.active);
-        let mut draft = Draft::over(state);
+        let mut draft = WriteBatch::on(state);
         draft.put(Table::Partitions, tables::partition(first), &new.row());
         let sealed = old.map(|old| (PartitionRow { sealed: true, ..old.row() }, old));
         if let Some((row, old)) = &sealed {
@@ -112,78 +112,78 @@ impl Writer {
         self.shelf.add_partition(new);
         self.active = first;
         self.sealing_checkpoints = 0;
-        self.journal.restart(first, 0);
+        self.journal.reset(first, 0);
         Ok(())
     }
 
     /// One round: counts what has become quiet; drops what retention has ended, unless `keep` (a clock that is not to be
     /// believed); forgets what the idempotency window has ended. A part that fails does not keep the others from their
     /// work, nor what follows from them.
-    pub fn upkeep(&mut self, now: Time, keep: bool) -> Upkeep {
+    pub fn maintain(&mut self, now: Time, keep: bool) -> Maintained {
         self.now = now;
-        let mut done = Upkeep::default();
+        let mut done = Maintained::default();
         // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
-        self.mend_failed(now, &mut done);
+        self.reopen_failed_files(now, &mut done);
         // A backup has hold of files that counting closes and dropping removes.
         let held = self.is_held();
         for partition in self.shelf.partitions() {
             let row = partition.row();
-            if row.sealed && !row.counted && !held {
-                if done.counted == ROUND_COUNTED_MAX {
+            if row.sealed && !row.archived && !held {
+                if done.archived == ROUND_COUNTED_MAX {
                     done.is_more = true;
                     break;
                 }
-                let counted = self.count_if_idle(&partition);
-                done.counted += usize::from(self.noted(counted, &mut done).unwrap_or(false));
+                let counted = self.archive_if_idle(&partition);
+                done.archived += usize::from(self.record_failure(counted, &mut done).unwrap_or(false));
             }
         }
         if !keep && !held {
             let dropped = self.drop_expired(now, &mut done);
-            self.noted(dropped, &mut done);
+            self.record_failure(dropped, &mut done);
         }
         let swept = self.sweep_removed(&mut done);
-        self.noted(swept, &mut done);
-        let forgotten = self.forget_answers(now);
-        self.noted(forgotten, &mut done);
-        self.dedup.forget_before(now.minus_ms(self.shelf.options.idempotency_window_ms));
-        self.mend_failed(now, &mut done);
+        self.record_failure(swept, &mut done);
+        let forgotten = self.expire_answers(now);
+        self.record_failure(forgotten, &mut done);
+        self.dedup.remove_before(now.minus_ms(self.shelf.options.idempotency_window_ms));
+        self.reopen_failed_files(now, &mut done);
         done
     }
 
-    fn mend_failed(&mut self, now: Time, done: &mut Upkeep) {
-        let mut mended = Batch::default();
-        self.suspects.extend(self.shelf.failed());
-        self.mend(now, &mut mended);
+    fn reopen_failed_files(&mut self, now: Time, done: &mut Maintained) {
+        let mut mended = AppliedBatch::default();
+        self.failed_files.extend(self.shelf.failed());
+        self.reopen_failed(now, &mut mended);
         done.failures.append(&mut mended.effects.failures);
         done.follow.append(&mut mended.follow);
         done.effects.merge(mended.effects);
     }
 
-    fn noted<T>(&mut self, result: Result<T>, done: &mut Upkeep) -> Option<T> {
+    fn record_failure<T>(&mut self, result: Result<T>, done: &mut Maintained) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
-                self.suspect(&error);
+                self.mark_failed(&error);
                 done.failures.push(error.to_string());
                 None
             }
         }
     }
 
-    fn count_if_idle(&mut self, partition: &Arc<Partition>) -> Result<bool> {
+    fn archive_if_idle(&mut self, partition: &Arc<Partition>) -> Result<bool> {
         let idle = self.shelf.is_idle(partition)?;
         if idle {
-            self.count(partition)?;
+            self.archive(partition)?;
         }
         Ok(idle)
     }
 
     /// Adds a quiet partition's sums and states to `state.redb`, and closes its file.
-    fn count(&mut self, partition: &Arc<Partition>) -> Result<()> {
+    fn archive(&mut self, partition: &Arc<Partition>) -> Result<()> {
         let snapshot = self.shelf.snapshot(partition)?;
         let last = last_id(&snapshot)?.max(partition.first);
-        let row = PartitionRow { sealed: true, counted: true, last: Some(last) };
-        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        let row = PartitionRow { sealed: true, archived: true, last: Some(last) };
+        let mut draft = WriteBatch::on(self.shelf.state()?.snapshot()?);
         for (owner, figures) in sums_of(&snapshot)? {
             add_total(&mut draft, owner, |totals| totals.add(&figures.sums))?;
             self.keep_state(&mut draft, owner, figures.state)?;
@@ -197,7 +197,7 @@ impl Writer {
     }
 
     /// Keeps what a partition knows of a webhook, before nobody asks that partition any more.
-    fn keep_state(&self, draft: &mut Draft, owner: WebhookId, state: WebhookState) -> Result<()> {
+    fn keep_state(&self, draft: &mut WriteBatch, owner: WebhookId, state: WebhookState) -> Result<()> {
         let known = draft.get::<WebhookState>(Table::States, owner.as_bytes())?;
         let is_newer = known.is_none_or(|known| known.sequence < state.sequence);
         if is_newer && self.shelf.registry().webhooks.contains_key(&owner) {
@@ -207,10 +207,10 @@ impl Writer {
     }
 
     /// Takes a partition's sums out of the totals again, before something in it changes.
-    pub(super) fn uncount(&mut self, partition: &Arc<Partition>) -> Result<()> {
+    pub(super) fn unarchive(&mut self, partition: &Arc<Partition>) -> Result<()> {
         let snapshot = self.shelf.snapshot(partition)?;
-        let row = PartitionRow { counted: false, last: None, ..partition.row() };
-        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        let row = PartitionRow { archived: false, last: None, ..partition.row() };
+        let mut draft = WriteBatch::on(self.shelf.state()?.snapshot()?);
         let mut taken = Vec::new();
         for (owner, figures) in sums_of(&snapshot)? {
             add_total(&mut draft, owner, |totals| totals.subtract(&figures.sums))?;
@@ -225,7 +225,7 @@ impl Writer {
         Ok(())
     }
 
-    fn drop_expired(&mut self, now: Time, done: &mut Upkeep) -> Result<()> {
+    fn drop_expired(&mut self, now: Time, done: &mut Maintained) -> Result<()> {
         let partitions = self.shelf.partitions();
         for pair in partitions.windows(2) {
             // All events of a partition were received before the next one began.
@@ -249,10 +249,10 @@ impl Writer {
     }
 
     /// Takes a partition off the list, what is left open counted as failed. Its file is left to be unlinked.
-    fn drop_partition(&mut self, partition: &Arc<Partition>) -> Result<Vec<Order>> {
+    fn drop_partition(&mut self, partition: &Arc<Partition>) -> Result<Vec<WriteRequest>> {
         let mut follow = Vec::new();
-        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
-        if !partition.row().counted {
+        let mut draft = WriteBatch::on(self.shelf.state()?.snapshot()?);
+        if !partition.row().archived {
             let snapshot = self.shelf.snapshot(partition)?;
             for (owner, mut figures) in sums_of(&snapshot)? {
                 let expired = figures.sums.open();
@@ -271,24 +271,24 @@ impl Writer {
         Ok(follow)
     }
 
-    fn expired_event(&self, webhook: WebhookId, count: u64, partition: u128) -> Option<Order> {
+    fn expired_event(&self, webhook: WebhookId, count: u64, partition: u128) -> Option<WriteRequest> {
         let registry = self.shelf.registry();
         let webhook = registry.webhooks.get(&webhook)?;
         let data =
             serde_json::json!({ "webhook_id": webhook.id.to_string(), "count": count, "reason": "retention ended" });
-        let event = NewEvent {
+        let event = EventInput {
             app: Some(webhook.app_id),
             event_type: "postrider.delivery.expired".into(),
             data: data.to_string().into(),
             event_id: Some(format!("delivery.expired:{}:{}", webhook.id, uuid::Uuid::from_u128(partition))),
             metadata: [("webhook_id".to_owned(), webhook.id.to_string())].into(),
-            ..NewEvent::default()
+            ..EventInput::default()
         };
-        Some(Order::internal(Command::Publish(vec![event])))
+        Some(WriteRequest::internal(Command::Publish(vec![event])))
     }
 
     /// Slices of the deliveries that removed webhooks left open; a webhook with none left is forgotten.
-    fn sweep_removed(&mut self, done: &mut Upkeep) -> Result<()> {
+    fn sweep_removed(&mut self, done: &mut Maintained) -> Result<()> {
         const SLICE: u32 = 2_000;
         let removed = self.shelf.removed();
         let mut finished = Vec::new();
@@ -301,7 +301,7 @@ impl Writer {
                     .map(|table| has_prefix(&snapshot, table, webhook.as_bytes()));
                 if left.collect::<Result<Vec<bool>>>()?.contains(&true) {
                     open = true;
-                    done.follow.push(Order::internal(Command::Sweep {
+                    done.follow.push(WriteRequest::internal(Command::CancelRemoved {
                         webhook,
                         partition: partition.first,
                         limit: SLICE,
@@ -315,21 +315,21 @@ impl Writer {
         if finished.is_empty() {
             return Ok(());
         }
-        let mut draft = Draft::over(self.shelf.state()?.snapshot()?);
+        let mut draft = WriteBatch::on(self.shelf.state()?.snapshot()?);
         let mut left = std::collections::HashMap::clone(&removed);
         for webhook in &finished {
-            draft.remove(Table::Removed, tables::one(*webhook));
+            draft.remove(Table::Tombstones, tables::one(*webhook));
             draft.remove(Table::States, tables::one(*webhook));
             left.remove(webhook);
         }
         self.commit_state(draft)?;
         self.shelf.set_removed(left);
-        finished.into_iter().for_each(|webhook| self.shelf.forget_state(webhook));
+        finished.into_iter().for_each(|webhook| self.shelf.remove_state(webhook));
         Ok(())
     }
 
     /// Removes kept answers of `state.redb` whose window has ended, a bounded number at a time.
-    fn forget_answers(&mut self, now: Time) -> Result<()> {
+    fn expire_answers(&mut self, now: Time) -> Result<()> {
         const SLICE: usize = 1_000;
         let snapshot = self.shelf.state()?.snapshot()?;
         let horizon = now.minus_ms(self.shelf.options.idempotency_window_ms);
@@ -337,18 +337,18 @@ impl Writer {
         snapshot.scan(
             Table::StateAnswers,
             (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
-            Way::Up,
+            Direction::Up,
             |key, value| {
                 if row::decode::<super::apply::AnswerRow>(value).is_none_or(|answer| answer.at <= horizon) {
                     old.push(Key::from_slice(key));
                 }
-                Ok(if old.len() < SLICE { Next::Go } else { Next::Stop })
+                Ok(if old.len() < SLICE { ScanStep::Go } else { ScanStep::Stop })
             },
         )?;
         if old.is_empty() {
             return Ok(());
         }
-        let mut draft = Draft::over(snapshot);
+        let mut draft = WriteBatch::on(snapshot);
         old.into_iter().for_each(|key| draft.remove(Table::StateAnswers, key));
         self.commit_state(draft)
     }
@@ -356,14 +356,19 @@ impl Writer {
 
 fn has_prefix(snapshot: &Snapshot, table: Table, prefix: &[u8]) -> Result<bool> {
     let mut found = false;
-    snapshot.scan(table, (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded), Way::Up, |key, _| {
-        found = key.starts_with(prefix);
-        Ok(Next::Stop)
-    })?;
+    snapshot.scan(
+        table,
+        (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded),
+        Direction::Up,
+        |key, _| {
+            found = key.starts_with(prefix);
+            Ok(ScanStep::Stop)
+        },
+    )?;
     Ok(found)
 }
 
-fn add_total(draft: &mut Draft, owner: Id<Webhook>, change: impl FnOnce(&mut Sums)) -> Result<()> {
+fn add_total(draft: &mut WriteBatch, owner: Id<Webhook>, change: impl FnOnce(&mut Sums)) -> Result<()> {
     let mut totals = draft.get::<Sums>(Table::Totals, owner.as_bytes())?.unwrap_or_default();
     change(&mut totals);
     draft.put(Table::Totals, tables::one(owner), &totals);
@@ -379,10 +384,10 @@ pub(super) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>
         snapshot.scan(
             Table::Figures,
             (std::ops::Bound::Included(&from), std::ops::Bound::Unbounded),
-            Way::Up,
+            Direction::Up,
             |key, value| {
                 found = Some((key.to_vec(), value.to_vec()));
-                Ok(Next::Stop)
+                Ok(ScanStep::Stop)
             },
         )?;
         let Some((key, value)) = found else { return Ok(all) };
@@ -398,16 +403,16 @@ pub(super) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>
 /// The greatest id in a partition.
 pub(super) fn last_id(snapshot: &Snapshot) -> Result<u128> {
     let mut last = 0;
-    for table in [Table::Events, Table::Deliveries, Table::Attempts, Table::EventKeys] {
-        snapshot.scan(table, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Way::Down, |key, _| {
+    for table in [Table::Events, Table::Deliveries, Table::Attempts, Table::IdempotencyKeys] {
+        snapshot.scan(table, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Direction::Down, |key, _| {
             last = last.max(tables::first_id::<Delivery>(key).map_or(0, |id| id.as_u128()));
-            Ok(Next::Stop)
+            Ok(ScanStep::Stop)
         })?;
     }
     Ok(last)
 }
 
-impl Shelf {
+impl PartitionSet {
     /// Lifetime sums of a webhook or job.
     ///
     /// Which partitions are in the totals is read from the same snapshot as the totals: the list in memory changes a moment
@@ -428,11 +433,11 @@ impl Shelf {
         state.scan(
             Table::Partitions,
             (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
-            Way::Up,
+            Direction::Up,
             |key, value| {
                 let row = row::decode::<PartitionRow>(value).ok_or_else(|| state.damaged(Table::Partitions, key))?;
-                apart.extend(key.try_into().ok().filter(|_| !row.counted).map(u128::from_be_bytes));
-                Ok(Next::Go)
+                apart.extend(key.try_into().ok().filter(|_| !row.archived).map(u128::from_be_bytes));
+                Ok(ScanStep::Go)
             },
         )?;
         drop(state);

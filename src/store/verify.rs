@@ -16,15 +16,15 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::error::{Error, Result};
-use super::file::{Access, File, io, unpanicked};
-use super::journal::{JOURNAL_FILE, Journal};
+use super::file::{OpenMode, Segment, catch_panic, io};
+use super::journal::{JOURNAL_FILE, Wal};
 use super::master_key::data_key;
 use super::reads::Store;
-use super::shelf::{OTHER_CACHE_BYTES, Options, PARTITIONS, Partition, STATE_FILE, Shelf, first_of};
+use super::shelf::{OTHER_CACHE_BYTES, PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use super::snapshot::Snapshot;
 use super::tables::Table;
 use super::vault::{KEY_BYTES, Vault};
-pub(super) use untouched::Untouched;
+pub(super) use untouched::ReadOnlyDisk;
 
 /// Problems that are kept; more are only counted.
 pub const PROBLEMS_MAX: usize = 1_000;
@@ -34,7 +34,7 @@ const PROGRESS_ROWS: u64 = 8_192;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Defect {
     /// The file, below the data directory.
     pub file: String,
     /// None: the file as a whole.
@@ -45,7 +45,7 @@ pub struct Problem {
     pub what: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         for part in self.table.iter().copied().chain(self.key.as_deref()) {
@@ -55,35 +55,35 @@ impl fmt::Display for Problem {
     }
 }
 
-impl Problem {
+impl Defect {
     /// A file that could not be walked, or not to its end.
-    fn of_error(file: &str, error: &Error) -> Problem {
+    fn of_error(file: &str, error: &Error) -> Defect {
         match error {
-            Error::Damaged { file, table, key } => Problem {
+            Error::Damaged { file, table, key } => Defect {
                 file: file.clone(),
                 table: Some(table),
                 key: Some(key.clone()),
                 what: "does not read back as it was written".into(),
             },
-            Error::Storage { source, .. } => Problem::of_file(file, source),
-            Error::Io { source, .. } => Problem::of_file(file, source),
-            other => Problem::of_file(file, other),
+            Error::Storage { source, .. } => Defect::of_file(file, source),
+            Error::Io { source, .. } => Defect::of_file(file, source),
+            other => Defect::of_file(file, other),
         }
     }
 
-    fn of_file(file: &str, what: &dyn fmt::Display) -> Problem {
-        Problem { file: file.to_owned(), table: None, key: None, what: what.to_string() }
+    fn of_file(file: &str, what: &dyn fmt::Display) -> Defect {
+        Defect { file: file.to_owned(), table: None, key: None, what: what.to_string() }
     }
 }
 
 /// What a walk found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct VerifyReport {
     /// Files walked, `state.redb` included.
     pub files: usize,
     pub rows: u64,
     /// At most `PROBLEMS_MAX`.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Defect>,
     /// Problems beyond those.
     pub problems_left_out: u64,
     /// Heads of ordered queues that are not due: a cut came between two files, and the next start lets them go.
@@ -92,12 +92,12 @@ pub struct Report {
     pub unlisted: Vec<String>,
 }
 
-impl Report {
+impl VerifyReport {
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
 
-    fn note(&mut self, problem: Problem) {
+    fn note(&mut self, problem: Defect) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         } else {
@@ -108,7 +108,7 @@ impl Report {
 
 /// How far a walk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress<'a> {
+pub struct VerifyProgress<'a> {
     pub file: &'a str,
     /// From 1.
     pub file_number: usize,
@@ -118,26 +118,27 @@ pub struct Progress<'a> {
 }
 
 /// Takes how far the walk is, at every file and every few thousand rows.
-pub type OnProgress<'a> = &'a mut dyn FnMut(Progress<'_>);
+pub type OnVerifyProgress<'a> = &'a mut dyn FnMut(VerifyProgress<'_>);
 
 /// Walks the store on `disk` while no daemon has it: every page's checksum first, then every row. Nothing is written; a file
 /// that a kill left unclean is walked as the next start would find it.
 ///
 /// # Errors
 /// A wrong master key, or a `state.redb` that does not open. What is wrong inside the files is in the report.
-pub fn verify(disk: Arc<dyn Disk>, master_key: &[u8; KEY_BYTES], progress: OnProgress<'_>) -> Result<Report> {
-    let disk = Arc::new(Untouched(disk));
+pub fn verify(
+    disk: Arc<dyn Disk>,
+    master_key: &[u8; KEY_BYTES],
+    progress: OnVerifyProgress<'_>,
+) -> Result<VerifyReport> {
+    let disk = Arc::new(ReadOnlyDisk(disk));
     let options =
-        Options { retention_ms: 0, idempotency_window_ms: 0, partition_max_bytes: u64::MAX, min_free_bytes: 0 };
-    let walked = unpanicked(STATE_FILE, || {
-        let state = Arc::new(File::open(&*disk, STATE_FILE, Access::Check, OTHER_CACHE_BYTES)?);
+        StoreOptions { retention_ms: 0, idempotency_window_ms: 0, partition_max_bytes: u64::MAX, min_free_bytes: 0 };
+    let walked = catch_panic(STATE_FILE, || {
+        let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Check, OTHER_CACHE_BYTES)?);
         let vault = Vault::new(&data_key(&state.snapshot()?, &Vault::new(master_key))?);
-        let journal = if disk.exists(JOURNAL_FILE).map_err(|e| io(JOURNAL_FILE, e))? {
-            Some(Journal::open(&*disk)?)
-        } else {
-            None
-        };
-        walk(&Shelf::new(disk, options, vault, state), Some(Offline { journal }), progress)
+        let journal =
+            if disk.exists(JOURNAL_FILE).map_err(|e| io(JOURNAL_FILE, e))? { Some(Wal::open(&*disk)?) } else { None };
+        walk(&PartitionSet::new(disk, options, vault, state), Some(OfflineStore { journal }), progress)
     });
     walked.flatten()
 }
@@ -145,21 +146,21 @@ pub fn verify(disk: Arc<dyn Disk>, master_key: &[u8; KEY_BYTES], progress: OnPro
 impl Store {
     /// Walks the store while it is open. Each file is walked as it stood at one moment, which pins what is written to it
     /// since; a store that is being written to meanwhile may show differences between its files.
-    pub fn verify(&self, progress: OnProgress<'_>) -> Result<Report> {
+    pub fn verify(&self, progress: OnVerifyProgress<'_>) -> Result<VerifyReport> {
         walk(&self.shelf, None, progress)
     }
 }
 
 /// A store that is not open: its pages are checked, and what its journal holds is put into the active partition, in memory.
-struct Offline {
-    journal: Option<Journal>,
+struct OfflineStore {
+    journal: Option<Wal>,
 }
 
-impl Offline {
-    fn open(&self, shelf: &Shelf, partition: &Partition) -> Result<()> {
+impl OfflineStore {
+    fn open(&self, shelf: &PartitionSet, partition: &Partition) -> Result<()> {
         let file = shelf.check(partition)?;
         if let Some(journal) = self.journal.as_ref().filter(|_| !partition.row().sealed)
-            && let Err(error) = file.take_up(partition.first, journal)
+            && let Err(error) = file.replay_wal(partition.first, journal)
         {
             drop(file);
             // Whoever walks it next shall not find it open without what the journal has.
@@ -170,9 +171,9 @@ impl Offline {
     }
 }
 
-fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Result<Report> {
+fn walk(shelf: &PartitionSet, offline: Option<OfflineStore>, progress: OnVerifyProgress<'_>) -> Result<VerifyReport> {
     let snapshot = shelf.state()?.snapshot()?;
-    let mut walk = Walk { report: Report::default(), file: STATE_FILE.to_owned(), files: 1, progress };
+    let mut walk = VerifyWalk { report: VerifyReport::default(), file: STATE_FILE.to_owned(), files: 1, progress };
     walk.report.files = 1;
     let mut view = state::walk(&mut walk, &snapshot, &shelf.vault)?;
     drop(snapshot);
@@ -180,7 +181,7 @@ fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Re
     if let (Some(offline), Some(newest)) = (&offline, view.partitions.keys().next_back()) {
         // First of all, because the others' queues are compared with its own.
         let listed = partition_of(shelf, &view, *newest);
-        let _ = unpanicked(&listed.file_name(), || offline.open(shelf, &listed));
+        let _ = catch_panic(&listed.file_name(), || offline.open(shelf, &listed));
     }
     let queued = queued(shelf, &view);
     let firsts: Vec<u128> = view.partitions.keys().copied().collect();
@@ -190,7 +191,7 @@ fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Re
         walk.report.files += 1;
         walk.tell();
         let end = firsts.get(number + 1).copied();
-        let walked = unpanicked(&listed.file_name(), || {
+        let walked = catch_panic(&listed.file_name(), || {
             // The active partition is open already, unless opening it failed: then it is said here why.
             if let Some(offline) = &offline
                 && (listed.row().sealed || shelf.read(&listed).is_err())
@@ -205,7 +206,7 @@ fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Re
             let _ = shelf.close(&listed);
         }
         if let Err(error) = walked.flatten() {
-            walk.report.note(Problem::of_error(&walk.file, &error));
+            walk.report.note(Defect::of_error(&walk.file, &error));
         }
     }
     state::compare_totals(&mut walk, &view);
@@ -214,14 +215,14 @@ fn walk(shelf: &Shelf, offline: Option<Offline>, progress: OnProgress<'_>) -> Re
 }
 
 /// The walk so far.
-struct Walk<'a> {
-    report: Report,
+struct VerifyWalk<'a> {
+    report: VerifyReport,
     file: String,
     files: usize,
-    progress: OnProgress<'a>,
+    progress: OnVerifyProgress<'a>,
 }
 
-impl Walk<'_> {
+impl VerifyWalk<'_> {
     fn row(&mut self) {
         self.report.rows += 1;
         if self.report.rows.is_multiple_of(PROGRESS_ROWS) {
@@ -231,18 +232,18 @@ impl Walk<'_> {
 
     fn tell(&mut self) {
         let (file_number, rows) = (self.report.files, self.report.rows);
-        (self.progress)(Progress { file: &self.file, file_number, files: self.files, rows });
+        (self.progress)(VerifyProgress { file: &self.file, file_number, files: self.files, rows });
     }
 
     fn problem(&mut self, table: Table, key: &[u8], what: &str) {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let key = (!key.is_empty()).then_some(key);
-        self.report.note(Problem { file: self.file.clone(), table: Some(table.name()), key, what: what.to_owned() });
+        self.report.note(Defect { file: self.file.clone(), table: Some(table.name()), key, what: what.to_owned() });
     }
 }
 
 /// The partition of the shelf, or one made from the list where the store was never opened.
-fn partition_of(shelf: &Shelf, view: &state::View, first: u128) -> Arc<Partition> {
+fn partition_of(shelf: &PartitionSet, view: &state::StateWalk, first: u128) -> Arc<Partition> {
     if shelf.partition(first).is_none() {
         shelf.add_partition(Partition::new(first, view.partitions[&first]));
     }
@@ -250,13 +251,13 @@ fn partition_of(shelf: &Shelf, view: &state::View, first: u128) -> Arc<Partition
 }
 
 /// Partitions with ordered queues in them: only those are asked for the head of a queue.
-fn queued(shelf: &Shelf, view: &state::View) -> Vec<u128> {
+fn queued(shelf: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
     let has_queue = |snapshot: Result<Snapshot>| snapshot.and_then(|s| s.rows(Table::Queue)).is_ok_and(|rows| rows > 0);
     let firsts = view.partitions.keys().copied();
     firsts.filter(|first| has_queue(shelf.snapshot(&partition_of(shelf, view, *first)))).collect()
 }
 
-fn unlisted(shelf: &Shelf, view: &state::View) -> Result<Vec<String>> {
+fn unlisted(shelf: &PartitionSet, view: &state::StateWalk) -> Result<Vec<String>> {
     let files = shelf.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
     let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
     let is_listed = |name: &str| first_of(name).is_some_and(|first| listed.contains(&first));

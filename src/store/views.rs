@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
 use crate::model::{Attempt, Delivery, Event, Time};
 
-use super::command::Reach;
+use super::command::TenantScope;
 use super::error::Result;
 use super::merge::NewestFirst;
 use super::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
@@ -19,7 +19,7 @@ use super::upkeep::decoded;
 
 /// An attempt, and what it was an attempt at.
 #[derive(Debug, Clone)]
-pub struct AttemptFacts {
+pub struct AttemptDetails {
     pub attempt: Attempt,
     pub delivery: Delivery,
     pub event: Event,
@@ -29,7 +29,7 @@ pub struct AttemptFacts {
 
 /// A delivery, what it delivers, and how far it came.
 #[derive(Debug, Clone)]
-pub struct DeliveryFacts {
+pub struct DeliveryDetails {
     pub delivery: Delivery,
     pub event: Event,
     /// None once erased.
@@ -50,31 +50,31 @@ pub struct AttemptFilter {
 /// A part of a webhook's deliveries, and how many there are in all.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlice {
-    pub rows: Vec<DeliveryFacts>,
+    pub rows: Vec<DeliveryDetails>,
     /// With a search: how many of the newest `EXAMINED_ROWS_MAX` match.
     pub total: u64,
 }
 
 impl Store {
-    pub fn attempt_facts(&self, reach: Reach, id: AttemptId, now: Time) -> Result<Option<AttemptFacts>> {
+    pub fn attempt_details(&self, reach: TenantScope, id: AttemptId, now: Time) -> Result<Option<AttemptDetails>> {
         for partition in self.shelf.partitions().into_iter().rev().filter(|p| p.may_hold(id.as_u128())) {
             let snapshot = self.shelf.snapshot(&partition)?;
             let Some(attempt) = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())? else { continue };
             let visible = reach.covers(attempt.org_id, attempt.app_id) && self.is_kept(attempt.event_id, now);
-            return if visible { self.around_attempt(&snapshot, attempt).map(Some) } else { Ok(None) };
+            return if visible { self.with_details(&snapshot, attempt).map(Some) } else { Ok(None) };
         }
         Ok(None)
     }
 
     /// A list of attempts, of one webhook or of all; the query's `delivery`, `event` and `status` are not looked at.
-    pub fn attempts_facts(
+    pub fn attempts_details(
         &self,
         query: &AttemptQuery,
         filter: &AttemptFilter,
         now: Time,
-    ) -> Result<Page<AttemptFacts>> {
+    ) -> Result<Page<AttemptDetails>> {
         let (table, prefix) = match &query.webhook {
-            Some(webhook) => (Table::Tried, webhook.as_bytes().as_slice()),
+            Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
             None => (Table::Attempts, [].as_slice()),
         };
         self.page(table, prefix, query.window, now, |snapshot, id| {
@@ -92,13 +92,13 @@ impl Store {
                     return Ok(None);
                 }
             }
-            self.around_attempt(snapshot, attempt).map(Some)
+            self.with_details(snapshot, attempt).map(Some)
         })
     }
 
     /// `limit` of a webhook's deliveries after the newest `skip`. What is skipped is passed by its keys alone.
     pub fn delivery_slice(&self, webhook: WebhookId, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
-        let fading = self.fading(now);
+        let fading = self.expiring(now);
         let total = self.visible_deliveries(webhook, &fading, now)?;
         let mut rows = Vec::new();
         if skip >= total || limit == 0 {
@@ -106,7 +106,7 @@ impl Store {
         }
         let fading = fading.few_of(self, webhook)?;
         let oldest = self.oldest(now);
-        let mut ids = NewestFirst::below(&self.shelf, Table::OfWebhook, webhook.as_bytes(), u128::MAX);
+        let mut ids = NewestFirst::below(&self.shelf, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
         let mut passed = 0;
         while let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) {
             if !fading.shows(self, snapshot, id, now)? {
@@ -114,7 +114,7 @@ impl Store {
             }
             passed += 1;
             if passed > skip {
-                rows.extend(self.around_delivery_id(snapshot, id, now)?);
+                rows.extend(self.delivery_details_by_id(snapshot, id, now)?);
                 if passed == skip + limit as u64 {
                     break;
                 }
@@ -126,7 +126,7 @@ impl Store {
     /// `limit` of the deliveries that `query` finds after the newest `skip` of them.
     pub fn delivery_search(&self, query: &DeliveryQuery, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
         let prefix = query.webhook.map_or(Vec::new(), |webhook| webhook.as_bytes().to_vec());
-        let table = if query.webhook.is_some() { Table::OfWebhook } else { Table::Deliveries };
+        let table = if query.webhook.is_some() { Table::DeliveriesByWebhook } else { Table::Deliveries };
         let mut ids = NewestFirst::below(&self.shelf, table, &prefix, u128::MAX);
         let oldest = self.oldest(now);
         let mut slice = DeliverySlice::default();
@@ -136,7 +136,7 @@ impl Store {
                 continue;
             };
             if (skip..skip + limit as u64).contains(&slice.total) {
-                slice.rows.push(self.around_delivery(snapshot, delivery)?);
+                slice.rows.push(self.delivery_details(snapshot, delivery)?);
             }
             slice.total += 1;
         }
@@ -150,7 +150,7 @@ impl Store {
         limit: usize,
         now: Time,
     ) -> Result<Vec<(Delivery, Option<Attempt>)>> {
-        let mut ids = NewestFirst::below(&self.shelf, Table::OfWebhook, webhook.as_bytes(), u128::MAX);
+        let mut ids = NewestFirst::below(&self.shelf, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
         let oldest = self.oldest(now);
         let mut rows = Vec::with_capacity(limit);
         for _ in 0..EXAMINED_ROWS_MAX {
@@ -176,26 +176,26 @@ impl Store {
         Ok(delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d)))
     }
 
-    fn around_delivery_id(&self, snapshot: &Snapshot, id: u128, now: Time) -> Result<Option<DeliveryFacts>> {
+    fn delivery_details_by_id(&self, snapshot: &Snapshot, id: u128, now: Time) -> Result<Option<DeliveryDetails>> {
         let delivery = self.delivery_in(snapshot, id, now)?;
-        delivery.map(|delivery| self.around_delivery(snapshot, delivery)).transpose()
+        delivery.map(|delivery| self.delivery_details(snapshot, delivery)).transpose()
     }
 
-    fn around_delivery(&self, snapshot: &Snapshot, delivery: Delivery) -> Result<DeliveryFacts> {
+    fn delivery_details(&self, snapshot: &Snapshot, delivery: Delivery) -> Result<DeliveryDetails> {
         let (event, data) = event_and_data(snapshot, delivery.event_id)?;
         let last = last_attempt(snapshot, &delivery)?;
-        Ok(DeliveryFacts { delivery, event, data, last })
+        Ok(DeliveryDetails { delivery, event, data, last })
     }
 
-    fn around_attempt(&self, snapshot: &Snapshot, attempt: Attempt) -> Result<AttemptFacts> {
-        let delivery = there::<Delivery, _>(snapshot, Table::Deliveries, attempt.delivery_id)?;
+    fn with_details(&self, snapshot: &Snapshot, attempt: Attempt) -> Result<AttemptDetails> {
+        let delivery = required::<Delivery, _>(snapshot, Table::Deliveries, attempt.delivery_id)?;
         let (event, data) = event_and_data(snapshot, attempt.event_id)?;
-        Ok(AttemptFacts { attempt, delivery: self.shown(delivery), event, data })
+        Ok(AttemptDetails { attempt, delivery: self.shown(delivery), event, data })
     }
 }
 
 fn event_of(snapshot: &Snapshot, id: EventId) -> Result<Event> {
-    there(snapshot, Table::Events, id)
+    required(snapshot, Table::Events, id)
 }
 
 fn event_and_data(snapshot: &Snapshot, id: EventId) -> Result<(Event, Option<Bytes>)> {
@@ -205,10 +205,10 @@ fn event_and_data(snapshot: &Snapshot, id: EventId) -> Result<(Event, Option<Byt
 }
 
 fn last_attempt(snapshot: &Snapshot, delivery: &Delivery) -> Result<Option<Attempt>> {
-    delivery.last_attempt_id.map(|id| there(snapshot, Table::Attempts, id)).transpose()
+    delivery.last_attempt_id.map(|id| required(snapshot, Table::Attempts, id)).transpose()
 }
 
 /// A row that another one names; its absence is damage.
-fn there<T: serde::de::DeserializeOwned, K>(snapshot: &Snapshot, table: Table, id: Id<K>) -> Result<T> {
+fn required<T: serde::de::DeserializeOwned, K>(snapshot: &Snapshot, table: Table, id: Id<K>) -> Result<T> {
     decoded(snapshot, table, id.as_bytes())?.ok_or_else(|| snapshot.damaged(table, id.as_bytes()))
 }

@@ -11,21 +11,21 @@ use crate::model::Time;
 use crate::model::id::{EventId, Id, IdMap};
 use crate::mutants::mutant;
 
-use super::apply::state::OnState;
-use super::apply::{Draw, Fanouts, Ids, OnPartition, Stop};
-use super::backup::Hold;
-use super::command::{Applied, Command, Order, Refusal};
-use super::dedup::Dedup;
-use super::draft::Draft;
+use super::apply::state::StateBatch;
+use super::apply::{ApplyError, BatchInputs, FanoutCache, IdSource, PartitionBatch};
+use super::backup::BackupLease;
+use super::command::{Applied, Command, Rejection, WriteRequest};
+use super::dedup::IdempotencyIndex;
+use super::draft::WriteBatch;
 use super::effects::Effects;
 use super::error::{Error, Result};
 use super::figures::FigureCache;
-use super::file::{File, unpanicked};
-use super::follow::Telling;
-use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Journal};
+use super::file::{Segment, catch_panic};
+use super::follow::CommitPublisher;
+use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Wal};
 use super::registry::Registry;
-use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, Shelf};
-use super::space::Space;
+use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, PartitionSet};
+use super::space::DiskSpace;
 use super::tables::{Key, Table};
 
 /// Lines of the audit that wait for the disk.
@@ -36,42 +36,42 @@ const TURN_BYTES: u64 = EPOCH_BYTES_MAX / 2;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct AppliedBatch {
     /// In the order of the orders.
-    pub results: Vec<std::result::Result<Applied, Refusal>>,
+    pub results: Vec<std::result::Result<Applied, Rejection>>,
     pub effects: Effects,
     /// Orders that follow, to be applied next.
-    pub follow: Vec<Order>,
+    pub follow: Vec<WriteRequest>,
     /// Lines of the audit about what was committed to partitions.
-    notes: Vec<Order>,
+    notes: Vec<WriteRequest>,
 }
 
 /// Exclusive: there is one for a store.
 pub struct Writer {
-    pub(super) shelf: Arc<Shelf>,
-    pub(super) ids: Box<dyn Ids>,
+    pub(super) shelf: Arc<PartitionSet>,
+    pub(super) ids: Box<dyn IdSource>,
     pub(super) random: Box<dyn FnMut() -> u64 + Send>,
     pub(super) active: u128,
     pub(super) figures: HashMap<u128, FigureCache>,
-    pub(super) fanouts: Fanouts,
-    pub(super) dedup: Dedup,
+    pub(super) fanouts: FanoutCache,
+    pub(super) dedup: IdempotencyIndex,
     /// Files that failed and are not open again yet: first ids of partitions; 0: `state.redb`.
-    pub(super) suspects: BTreeSet<u128>,
+    pub(super) failed_files: BTreeSet<u128>,
     /// Lines of the audit that could not be written yet.
-    pub(super) notes: Vec<Order>,
-    pub(super) space: Space,
-    pub(super) journal: Journal,
+    pub(super) audit_backlog: Vec<WriteRequest>,
+    pub(super) space: DiskSpace,
+    pub(super) journal: Wal,
     /// Called for and not taken by anybody yet.
     pub(super) checkpoint: Option<Checkpoint>,
     /// The journal's bytes that the newest checkpoint is for.
-    pub(super) leaving_bytes: u64,
+    pub(super) flushing_bytes: u64,
     /// Checkpoints called for since the active partition was full.
     pub(super) sealing_checkpoints: u32,
     /// The backup that is being taken, if one is.
-    pub(super) backup: Weak<Hold>,
+    pub(super) backup: Weak<BackupLease>,
     /// Of what is done now.
     pub(super) now: Time,
-    pub(super) telling: Telling,
+    pub(super) publisher: CommitPublisher,
 }
 
 /// Makes redb's own what the writer has set apart in the active partition. Not run, it delays the writer when the journal's
@@ -79,14 +79,14 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Gone: it was closed, and the journal replayed when it was opened again.
-    file: Weak<File>,
+    file: Weak<Segment>,
 }
 
 impl Checkpoint {
     /// # Errors
     /// To be given to `Writer::checkpoint_failed`.
     pub fn run(self) -> Result<()> {
-        self.file.upgrade().map_or(Ok(()), |file| unpanicked(file.name(), || file.give()).flatten())
+        self.file.upgrade().map_or(Ok(()), |file| catch_panic(file.name(), || file.flush()).flatten())
     }
 }
 
@@ -98,134 +98,138 @@ impl std::fmt::Debug for Writer {
 
 /// The file that an order is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum WriteTarget {
     State,
     Partition(u128),
     /// What it names is nowhere.
     Nowhere(&'static str),
 }
 
-type Outcome = std::result::Result<Applied, Refusal>;
+type WriteResult = std::result::Result<Applied, Rejection>;
 
 impl Writer {
     /// The older partition that an order is for: those are gathered, because a commit costs the same for one or many.
-    pub fn older_place(&self, order: &Order) -> Option<u128> {
-        match self.place_of(order) {
-            Ok(Place::Partition(first)) if first != self.active => Some(first),
+    pub fn sealed_partition_of(&self, order: &WriteRequest) -> Option<u128> {
+        match self.target_of(order) {
+            Ok(WriteTarget::Partition(first)) if first != self.active => Some(first),
             _ => None,
         }
     }
 
     /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
-    pub fn apply(&mut self, orders: &[Order], now: Time) -> Batch {
+    pub fn apply(&mut self, orders: &[WriteRequest], now: Time) -> AppliedBatch {
         self.now = now;
-        let mut batch = Batch::default();
-        let mut results: Vec<Option<Outcome>> = vec![None; orders.len()];
+        let mut batch = AppliedBatch::default();
+        let mut results: Vec<Option<WriteResult>> = vec![None; orders.len()];
         // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
-        self.suspects.extend(self.shelf.failed());
-        self.mend(now, &mut batch);
-        self.look_for_space(now);
+        self.failed_files.extend(self.shelf.failed());
+        self.reopen_failed(now, &mut batch);
+        self.check_space(now);
         if let Err(error) = self.roll_if_full(now) {
             batch.effects.failures.push(error.to_string());
-            self.suspect(&error);
-            self.mend(now, &mut batch);
+            self.mark_failed(&error);
+            self.reopen_failed(now, &mut batch);
         }
-        let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
+        let mut groups: BTreeMap<WriteTarget, Vec<usize>> = BTreeMap::new();
         for (slot, order) in orders.iter().enumerate() {
-            if self.space.is_full() && matches!(order.command, Command::Publish(_)) && order.by.is_some() {
-                results[slot] = Some(Err(Refusal::DiskFull));
+            if self.space.is_full() && matches!(order.command, Command::Publish(_)) && order.caller.is_some() {
+                results[slot] = Some(Err(Rejection::DiskFull));
                 continue;
             }
-            match self.place_of(order) {
+            match self.target_of(order) {
                 Ok(place) => groups.entry(place).or_default().push(slot),
                 Err(error) => self.fail(&[slot], &error, &mut results, &mut batch),
             }
         }
-        let active = Place::Partition(self.active);
-        let mut places: Vec<Place> = groups.keys().copied().collect();
-        places.sort_by_key(|place| (*place != Place::State, *place != active, *place));
+        let active = WriteTarget::Partition(self.active);
+        let mut places: Vec<WriteTarget> = groups.keys().copied().collect();
+        places.sort_by_key(|place| (*place != WriteTarget::State, *place != active, *place));
         for place in places {
             let slots = groups.remove(&place).unwrap_or_default();
             if self.has_lost_writes() {
                 // What is in memory may be on no disk: nothing more is built on it.
-                let refused = || Some(Err(Refusal::Failed("a sync to disk has failed".into())));
+                let refused = || Some(Err(Rejection::Failed("a sync to disk has failed".into())));
                 slots.iter().for_each(|slot| results[*slot] = refused());
                 continue;
             }
             match place {
-                Place::Nowhere(what) => {
-                    slots.iter().for_each(|slot| results[*slot] = Some(Err(Refusal::NotFound(what))))
+                WriteTarget::Nowhere(what) => {
+                    slots.iter().for_each(|slot| results[*slot] = Some(Err(Rejection::NotFound(what))))
                 }
-                Place::State => self.apply_state(orders, slots, now, &mut results, &mut batch),
-                Place::Partition(first) => self.apply_partition(first, orders, slots, now, &mut results, &mut batch),
+                WriteTarget::State => self.apply_state(orders, slots, now, &mut results, &mut batch),
+                WriteTarget::Partition(first) => {
+                    self.apply_partition(first, orders, slots, now, &mut results, &mut batch)
+                }
             }
             // At once, so that the next file is judged by what is there and not by what was refused.
-            self.mend(now, &mut batch);
+            self.reopen_failed(now, &mut batch);
         }
-        self.write_notes(now, &mut batch);
-        let unanswered = || Err(Refusal::Failed("not applied".into()));
+        self.write_audit(now, &mut batch);
+        let unanswered = || Err(Rejection::Failed("not applied".into()));
         batch.results = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
         batch
     }
 
     /// The audit of what was done in partitions, before anybody is told that it was done. Lines that cannot be written now
     /// are written with the next batch.
-    fn write_notes(&mut self, now: Time, batch: &mut Batch) {
-        self.notes.append(&mut batch.notes);
-        if self.notes.is_empty() || self.has_lost_writes() {
+    fn write_audit(&mut self, now: Time, batch: &mut AppliedBatch) {
+        self.audit_backlog.append(&mut batch.notes);
+        if self.audit_backlog.is_empty() || self.has_lost_writes() {
             return;
         }
-        let notes = std::mem::take(&mut self.notes);
+        let notes = std::mem::take(&mut self.audit_backlog);
         let mut results = vec![None; notes.len()];
         self.apply_state(&notes, (0..notes.len()).collect(), now, &mut results, batch);
         let is_unwritten =
-            |result: &Option<Outcome>| matches!(result, Some(Err(Refusal::Failed(_) | Refusal::DiskFull)));
-        self.notes =
+            |result: &Option<WriteResult>| matches!(result, Some(Err(Rejection::Failed(_) | Rejection::DiskFull)));
+        self.audit_backlog =
             notes.into_iter().zip(&results).filter(|(_, result)| is_unwritten(result)).map(|(n, _)| n).collect();
-        self.notes.truncate(NOTES_MAX);
-        self.mend(now, batch);
+        self.audit_backlog.truncate(NOTES_MAX);
+        self.reopen_failed(now, batch);
     }
 
     /// # Errors
     /// What it names could not be looked for.
-    fn place_of(&self, order: &Order) -> Result<Place> {
+    fn target_of(&self, order: &WriteRequest) -> Result<WriteTarget> {
         let home = |id: EventId, what| {
-            self.shelf.home(id.as_u128()).map_or(Place::Nowhere(what), |p| Place::Partition(p.first))
+            self.shelf
+                .partition_of(id.as_u128())
+                .map_or(WriteTarget::Nowhere(what), |p| WriteTarget::Partition(p.first))
         };
         Ok(match &order.command {
-            Command::Publish(_) => Place::Partition(self.active),
+            Command::Publish(_) => WriteTarget::Partition(self.active),
             Command::Record(finished) => home(finished.event_id, "delivery"),
-            Command::Expire { event, .. } | Command::Release { event, .. } => home(*event, "delivery"),
+            Command::Expire { event, .. } | Command::PromoteQueueHead { event, .. } => home(*event, "delivery"),
             Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
-            Command::Sweep { partition, .. } => Place::Partition(*partition),
+            Command::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
             Command::Retry { id } | Command::CancelDelivery { id } => {
                 match super::reads::delivery_anywhere(&self.shelf, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),
-                    None => Place::Nowhere("delivery"),
+                    None => WriteTarget::Nowhere("delivery"),
                 }
             }
             Command::AdvanceJob { id, .. } => match super::reads::job_anywhere(&self.shelf, *id)? {
                 Some(job) => self.first_from(job.position.next()),
-                None => Place::Nowhere("replay"),
+                None => WriteTarget::Nowhere("replay"),
             },
-            _ => Place::State,
+            _ => WriteTarget::State,
         })
     }
 
     /// The partition of an id, or the oldest one for an id before all.
-    fn first_from(&self, id: EventId) -> Place {
+    fn first_from(&self, id: EventId) -> WriteTarget {
         let oldest = || self.shelf.partitions().first().map(|p| p.first);
-        let first = self.shelf.home(id.as_u128()).map(|p| p.first).or_else(oldest);
-        first.map_or(Place::Nowhere("event"), Place::Partition)
+        let first = self.shelf.partition_of(id.as_u128()).map(|p| p.first).or_else(oldest);
+        first.map_or(WriteTarget::Nowhere("event"), WriteTarget::Partition)
     }
 
     fn apply_state(
         &mut self,
-        orders: &[Order],
+        orders: &[WriteRequest],
         slots: Vec<usize>,
         now: Time,
-        results: &mut [Option<Outcome>],
-        batch: &mut Batch,
+        results: &mut [Option<WriteResult>],
+        batch: &mut AppliedBatch,
     ) {
         let mut left = slots;
         loop {
@@ -233,12 +237,12 @@ impl Writer {
                 Ok(base) => base,
                 Err(error) => return self.fail(&left, &error, results, batch),
             };
-            let mut on = OnState {
+            let mut on = StateBatch {
                 shelf: &self.shelf,
                 registry: Registry::clone(&self.shelf.registry()),
                 removed: HashMap::clone(&self.shelf.removed()),
-                draft: Draft::over(base),
-                draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
+                draft: WriteBatch::on(base),
+                draw: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
                 effects: Effects::default(),
                 follow: Vec::new(),
             };
@@ -259,9 +263,9 @@ impl Writer {
             if effects.registry_changed {
                 self.shelf.set_registry(registry);
                 self.shelf.set_removed(removed);
-                self.fanouts.forget();
+                self.fanouts.clear();
             }
-            effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
+            effects.states.iter().for_each(|(id, state)| self.shelf.update_state(*id, *state));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
             return;
@@ -271,14 +275,14 @@ impl Writer {
     fn apply_partition(
         &mut self,
         first: u128,
-        orders: &[Order],
+        orders: &[WriteRequest],
         slots: Vec<usize>,
         now: Time,
-        results: &mut [Option<Outcome>],
-        batch: &mut Batch,
+        results: &mut [Option<WriteResult>],
+        batch: &mut AppliedBatch,
     ) {
         let Some(partition) = self.shelf.partition(first) else {
-            slots.iter().for_each(|slot| results[*slot] = Some(Err(Refusal::NotFound("event"))));
+            slots.iter().for_each(|slot| results[*slot] = Some(Err(Rejection::NotFound("event"))));
             return;
         };
         let mut left = slots;
@@ -289,21 +293,21 @@ impl Writer {
                 Err(error) => return self.fail(&left, &error, results, batch),
             };
             let figures = self.figures.entry(first).or_default();
-            let mut on = OnPartition {
+            let mut on = PartitionBatch {
                 shelf: &self.shelf,
                 first,
                 registry: self.shelf.registry(),
-                draft: Draft::over(base),
-                draw: Draw { now, ids: &mut *self.ids, random: &mut *self.random },
+                draft: WriteBatch::on(base),
+                draw: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
                 figures,
                 fanouts: &mut self.fanouts,
                 dedup: &self.dedup,
-                learned: HashMap::new(),
-                answered: Vec::new(),
+                new_fingerprints: HashMap::new(),
+                new_answers: Vec::new(),
                 states: IdMap::default(),
                 effects: Effects::default(),
                 follow: Vec::new(),
-                notes: Vec::new(),
+                audit: Vec::new(),
             };
             let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
             if let Some((slot, error)) = broken {
@@ -313,12 +317,20 @@ impl Writer {
                 continue;
             }
             on.finish();
-            let OnPartition { draft, learned, answered, effects, follow, notes, .. } = on;
+            let PartitionBatch {
+                draft,
+                new_fingerprints: learned,
+                new_answers: answered,
+                effects,
+                follow,
+                audit: notes,
+                ..
+            } = on;
             let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
             if mutant!("idempotency_after_event") && committed.is_ok() && !learned.is_empty() {
-                let mut keys = Draft::over(file.snapshot().expect("a mutant's snapshot"));
+                let mut keys = WriteBatch::on(file.snapshot().expect("a mutant's snapshot"));
                 for (fingerprint, event) in &learned {
-                    super::marks::remember(&mut keys, event.id, super::dedup::Kind::EventId, *fingerprint);
+                    super::marks::put_key(&mut keys, event.id, super::dedup::KeyKind::EventId, *fingerprint);
                 }
                 let _ = self.commit(first, &file, keys);
             }
@@ -327,9 +339,9 @@ impl Writer {
                 self.figures.remove(&first);
                 return self.fail(&left, &error, results, batch);
             }
-            effects.states.iter().for_each(|(id, state)| self.shelf.learn_state(*id, *state));
-            self.dedup.learn(learned.into_iter().map(|(fingerprint, event)| (fingerprint, event.id)).chain(answered));
-            effects.newest.into_iter().for_each(|id| self.shelf.learn_newest(id));
+            effects.states.iter().for_each(|(id, state)| self.shelf.update_state(*id, *state));
+            self.dedup.insert(learned.into_iter().map(|(fingerprint, event)| (fingerprint, event.id)).chain(answered));
+            effects.newest.into_iter().for_each(|id| self.shelf.raise_newest(id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
             batch.notes.extend(notes);
@@ -338,61 +350,61 @@ impl Writer {
     }
 
     /// Answers orders that the store could not judge or keep, and notes which file is to be opened again.
-    fn fail(&mut self, slots: &[usize], error: &Error, results: &mut [Option<Outcome>], batch: &mut Batch) {
+    fn fail(&mut self, slots: &[usize], error: &Error, results: &mut [Option<WriteResult>], batch: &mut AppliedBatch) {
         slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
         batch.effects.failures.push(error.to_string());
-        self.suspect(error);
+        self.mark_failed(error);
     }
 
     /// Makes a draft durable and visible, and tells those who follow.
-    fn commit(&mut self, first: u128, file: &Arc<File>, draft: Draft) -> Result<()> {
-        let begun = self.telling.0.begin(file.name(), self.now, &draft);
+    fn commit(&mut self, first: u128, file: &Arc<Segment>, draft: WriteBatch) -> Result<()> {
+        let begun = self.publisher.0.begin(file.name(), self.now, &draft);
         let committed = self.commit_draft(first, file, draft);
-        self.telling.0.end(begun, committed.is_ok());
+        self.publisher.0.end(begun, committed.is_ok());
         committed
     }
 
     /// In the active partition by a journal record where it fits, elsewhere and otherwise by a durable commit.
-    fn commit_draft(&mut self, first: u128, file: &Arc<File>, draft: Draft) -> Result<()> {
+    fn commit_draft(&mut self, first: u128, file: &Arc<Segment>, draft: WriteBatch) -> Result<()> {
         if first != self.active {
             return file.commit(draft);
         }
         let mut is_written = self.journal.append(&draft.changes())?;
         if !is_written && self.journal.bytes() > 0 {
-            self.turn(file)?;
+            self.rotate_wal(file)?;
             is_written = self.journal.append(&draft.changes())?;
         }
         if !is_written {
             return self.commit_all(first, file, draft);
         }
-        file.hold(draft.into_layer());
-        if (self.journal.bytes() >= TURN_BYTES || file.is_scattered()) && !file.is_leaving() {
+        file.insert(draft.into_layer());
+        if (self.journal.bytes() >= TURN_BYTES || file.has_many_layers()) && !file.is_flushing() {
             self.begin_epoch(file);
         }
         Ok(())
     }
 
     /// Makes redb's own what the active partition holds, and `draft`, and lets the journal begin anew.
-    fn commit_all(&mut self, first: u128, file: &Arc<File>, mut draft: Draft) -> Result<()> {
+    fn commit_all(&mut self, first: u128, file: &Arc<Segment>, mut draft: WriteBatch) -> Result<()> {
         let epoch = self.journal.epoch();
         draft.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
         file.commit(draft)?;
-        self.journal.restart(first, epoch);
+        self.journal.reset(first, epoch);
         Ok(())
     }
 
     /// Begins the next epoch, after the checkpoint before, if that is not done.
-    fn turn(&mut self, file: &Arc<File>) -> Result<()> {
-        file.give()?;
+    fn rotate_wal(&mut self, file: &Arc<Segment>) -> Result<()> {
+        file.flush()?;
         self.begin_epoch(file);
         Ok(())
     }
 
     /// Sets apart for a checkpoint what the epoch holds; the journal goes on in its other half.
-    fn begin_epoch(&mut self, file: &Arc<File>) {
-        self.leaving_bytes = self.journal.bytes();
-        file.leave(self.journal.epoch());
-        self.journal.turn();
+    fn begin_epoch(&mut self, file: &Arc<Segment>) {
+        self.flushing_bytes = self.journal.bytes();
+        file.freeze(self.journal.epoch());
+        self.journal.rotate();
         self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
     }
 
@@ -402,10 +414,10 @@ impl Writer {
     }
 
     /// Makes a checkpoint due, if there is anything for it and none is being run.
-    pub fn call_checkpoint(&mut self) -> Result<()> {
+    pub fn request_checkpoint(&mut self) -> Result<()> {
         let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
         let file = self.open_for_writing(&partition)?;
-        if self.journal.bytes() > 0 && !file.is_leaving() {
+        if self.journal.bytes() > 0 && !file.is_flushing() {
             self.begin_epoch(&file);
         }
         Ok(())
@@ -417,12 +429,12 @@ impl Writer {
     }
 
     /// The journal's bytes that redb has not made durable.
-    pub(super) fn unchecked_bytes(&self) -> u64 {
-        self.journal.bytes() + if self.is_checkpoint_under_way() { self.leaving_bytes } else { 0 }
+    pub(super) fn uncheckpointed_bytes(&self) -> u64 {
+        self.journal.bytes() + if self.is_checkpoint_under_way() { self.flushing_bytes } else { 0 }
     }
 
     /// Whether the journal holds what no checkpoint has been called for.
-    pub fn has_unchecked(&self) -> bool {
+    pub fn has_uncheckpointed(&self) -> bool {
         self.journal.bytes() > 0
     }
 
@@ -431,10 +443,10 @@ impl Writer {
         let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
         // Closed, it may lack what the journal has, however that looks: opening puts it in.
         let file = self.open_for_writing(&partition)?;
-        if self.journal.bytes() == 0 && !file.is_leaving() {
+        if self.journal.bytes() == 0 && !file.is_flushing() {
             return Ok(());
         }
-        let draft = Draft::over(file.snapshot()?);
+        let draft = WriteBatch::on(file.snapshot()?);
         self.commit_all(partition.first, &file, draft).inspect_err(|error| {
             drop(file);
             self.checkpoint_failed(error);
@@ -444,7 +456,7 @@ impl Writer {
     /// Opens the active partition again after a checkpoint that was run elsewhere has failed. The journal still holds what it
     /// was for.
     pub fn checkpoint_failed(&mut self, error: &Error) {
-        self.suspect(error);
+        self.mark_failed(error);
         let Some(partition) = self.shelf.partition(self.active) else { return };
         self.figures.remove(&partition.first);
         self.end_backup();
@@ -455,9 +467,9 @@ impl Writer {
 
     /// The file of a partition, taken out of the totals first if it was counted in them. The active one gets what the
     /// journal has for it when it is opened.
-    pub(super) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<File>> {
-        if partition.row().counted {
-            self.uncount(partition)?;
+    pub(super) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
+        if partition.row().archived {
+            self.unarchive(partition)?;
         }
         if partition.first != self.active {
             return self.shelf.write(partition, OTHER_CACHE_BYTES);
@@ -474,14 +486,14 @@ impl Writer {
     }
 
     /// Takes up what the journal has beyond what the file says it holds, and lets the journal go on behind that.
-    fn recover(&mut self, first: u128, file: &Arc<File>) -> Result<()> {
-        let Some(end) = file.take_up(first, &self.journal)? else {
-            self.journal.restart(first, file.epoch()?);
+    fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
+        let Some(end) = file.replay_wal(first, &self.journal)? else {
+            self.journal.reset(first, file.epoch()?);
             return Ok(());
         };
         self.journal.resume(first, end)?;
-        if file.is_leaving() {
-            self.leaving_bytes = EPOCH_BYTES_MAX;
+        if file.is_flushing() {
+            self.flushing_bytes = EPOCH_BYTES_MAX;
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
         }
         if let Some(partition) = self.shelf.partition(first) {
@@ -491,7 +503,7 @@ impl Writer {
     }
 
     /// Looks whether there is room for new events, once a second at most. Every batch does.
-    pub fn look_for_space(&mut self, now: Time) {
+    pub fn check_space(&mut self, now: Time) {
         let is_below_floor = || self.shelf.is_below_floor();
         self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.shelf, self.active));
         self.shelf.set_space_missing(self.space.is_missing());
@@ -518,27 +530,27 @@ impl Writer {
     }
 }
 
-fn is_checkpoint_under_way(shelf: &Shelf, active: u128) -> bool {
+fn is_checkpoint_under_way(shelf: &PartitionSet, active: u128) -> bool {
     let file = shelf.partition(active).and_then(|active| active.opened());
-    file.is_some_and(|file| file.is_leaving())
+    file.is_some_and(|file| file.is_flushing())
 }
 
 /// Runs orders one by one. The slot of the first that the store could not judge, and why.
 fn run_all(
     slots: &[usize],
-    results: &mut [Option<Outcome>],
-    mut apply: impl FnMut(usize) -> std::result::Result<Applied, Stop>,
+    results: &mut [Option<WriteResult>],
+    mut apply: impl FnMut(usize) -> std::result::Result<Applied, ApplyError>,
 ) -> Option<(usize, Error)> {
     for &slot in slots {
         match apply(slot) {
             Ok(applied) => results[slot] = Some(Ok(applied)),
-            Err(Stop::Refused(refusal)) => results[slot] = Some(Err(refusal)),
-            Err(Stop::Broken(error)) => return Some((slot, error)),
+            Err(ApplyError::Rejected(refusal)) => results[slot] = Some(Err(refusal)),
+            Err(ApplyError::Storage(error)) => return Some((slot, error)),
         }
     }
     None
 }
 
-fn refusal_of(error: &Error) -> Refusal {
-    if error.is_disk_full() { Refusal::DiskFull } else { Refusal::Failed(error.to_string()) }
+fn refusal_of(error: &Error) -> Rejection {
+    if error.is_disk_full() { Rejection::DiskFull } else { Rejection::Failed(error.to_string()) }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use http::Method;
 use postrider::model::id::DeliveryId;
-use postrider::model::webhook::Status;
+use postrider::model::webhook::WebhookStatus;
 use postrider::model::{EventId, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
-use postrider::store::{Command, Dispatch, NewEvent, Options, Receipt};
+use postrider::store::{Command, Dispatch, EventInput, Receipt, StoreOptions};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ struct History {
 
 impl History {
     fn new() -> History {
-        let mut bench = Bench::with(START, Options { retention_ms: RETENTION_MS, ..options() }, &[]);
+        let mut bench = Bench::with(START, StoreOptions { retention_ms: RETENTION_MS, ..options() }, &[]);
         let other = bench.app("other").id;
         let mut webhooks = Vec::new();
         for app in [None, None, Some(other)] {
@@ -77,12 +77,12 @@ impl History {
         let bench = &mut self.bench;
         match step {
             Step::Publish { other_app, subject } => {
-                let (published, fresh) = bench.publish(NewEvent {
+                let (published, fresh) = bench.publish(EventInput {
                     app: other_app.then_some(self.other),
                     event_type: if *subject { "lead.seen" } else { "sent" }.into(),
                     data: format!("{{\"n\":{}}}", self.events.len()).into(),
                     subject: subject.then(|| "ann@example.com".to_owned()),
-                    ..NewEvent::default()
+                    ..EventInput::default()
                 });
                 self.events.push(published.event.id);
                 self.open.extend(fresh);
@@ -110,7 +110,7 @@ impl History {
                 let found =
                     pick(&self.webhooks, *which).and_then(|id| bench.store.registry().webhooks.get(&id).cloned());
                 if let Some(webhook) = found {
-                    bench.update(Webhook { status: Status::Disabled, ..Webhook::clone(&webhook) });
+                    bench.update(Webhook { status: WebhookStatus::Disabled, ..Webhook::clone(&webhook) });
                 }
             }
             Step::Remove { which } => {
@@ -120,7 +120,7 @@ impl History {
             }
             Step::Roll => bench.opened.writer.roll(bench.now).unwrap(),
             Step::Upkeep => {
-                let done = bench.opened.writer.upkeep(bench.now, false);
+                let done = bench.opened.writer.maintain(bench.now, false);
                 bench.opened.writer.apply(&done.follow, bench.now);
             }
         }

@@ -7,17 +7,21 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use postrider::api::dialects::{self, Dialect};
-use postrider::api::{Api, ApiSettings, Call, Context, Fault, MetricsAccess, Reply, Step, Trouble, Vitals, auth};
-use postrider::model::attempt::{Outcome, Timings, Trigger};
+use postrider::api::{
+    Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step,
+    auth,
+};
+use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
 use postrider::model::webhook::{
-    ContentType, FieldSet, Method as Verb, Ordered, Scheme, Secret, Status, SuccessRule, Webhook,
+    ContentType, DeliveryOrder, FieldSet, SignatureScheme, SigningSecret, SuccessRule, Webhook, WebhookMethod as Verb,
+    WebhookStatus,
 };
 use postrider::model::{ApiKey, App, AppId, Attempt, Id, KeyId, Organization, Scope, Time};
-use postrider::rules::target::Policy;
+use postrider::rules::target::TargetPolicy;
 use postrider::store::{
-    Applied, Caller, Command, Dispatch, Effects, Finished, Ids, NewEvent, NewKey, Opened, Options, Order, Published,
-    Reach, RealDisk, Receipt, Refusal, Store, open_with_ids,
+    Applied, AttemptMade, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, Published,
+    RealDisk, Receipt, Rejection, Store, StoreOptions, TenantScope, WriteRequest, open_with_ids,
 };
 use serde_json::Value;
 
@@ -35,23 +39,23 @@ struct Scripted {
     stamp: Stamp,
 }
 
-impl Ids for Scripted {
+impl IdSource for Scripted {
     fn next(&mut self, now: Time, random: u64) -> u128 {
         let given = self.script.0.lock().unwrap().pop_front();
         given.unwrap_or_else(|| self.stamp.next::<()>(now, random).as_u128())
     }
     fn rise_above(&mut self, id: u128) {
-        Ids::rise_above(&mut self.stamp, id);
+        IdSource::rise_above(&mut self.stamp, id);
     }
 }
 
 struct Quiet;
 
-impl Vitals for Quiet {
-    fn unready(&self) -> Vec<Trouble> {
+impl HealthSource for Quiet {
+    fn unready(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
-    fn warnings(&self) -> Vec<Trouble> {
+    fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
     fn metrics(&self) -> String {
@@ -77,8 +81,8 @@ pub struct Bench {
     seed: u64,
 }
 
-pub fn options() -> Options {
-    Options {
+pub fn options() -> StoreOptions {
+    StoreOptions {
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
@@ -91,7 +95,7 @@ fn settings() -> ApiSettings {
         max_event_bytes: 1 << 20,
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
-        policy: Policy::default(),
+        policy: TargetPolicy::default(),
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
         description: Default::default(),
@@ -114,7 +118,7 @@ impl Bench {
     }
 
     /// With ids for the organization and its default app, if any are given.
-    pub fn with(now: Time, options: Options, ids: &[u128]) -> Bench {
+    pub fn with(now: Time, options: StoreOptions, ids: &[u128]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let script = Script(Arc::default());
         let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
@@ -123,7 +127,7 @@ impl Bench {
             open_with_ids(disk, options, &[7; 32], now, Box::new(random(0x9e37_79b9)), Box::new(scripted)).unwrap();
         let key = new_key("admin", ADMIN, &[Scope::Admin], None);
         script.0.lock().unwrap().extend(ids);
-        let order = Order::internal(Command::CreateOrganization { name: "Example Org".into(), key });
+        let order = WriteRequest::internal(Command::CreateOrganization { name: "Example Org".into(), key });
         let mut batch = opened.writer.apply(&[order], now);
         let Some(Ok(Applied { receipt: Receipt::Organization { organization, app, key }, .. })) = batch.results.pop()
         else {
@@ -153,12 +157,12 @@ impl Bench {
         self.api = Api::new(dialects.iter().map(|dialect| dialect.surface()).collect());
     }
 
-    pub fn reach(&self) -> Reach {
-        Reach { org: self.organization.id, app: None }
+    pub fn reach(&self) -> TenantScope {
+        TenantScope { org: self.organization.id, app: None }
     }
 
     fn caller(&self) -> Caller {
-        Caller { key: self.admin.id, reach: self.reach(), remote_addr: None, request_id: "bench".into() }
+        Caller { key: self.admin.id, tenant: self.reach(), remote_addr: None, request_id: "bench".into() }
     }
 
     /// Gives the next ids that are drawn. A partition that is due begins before, so that it takes none of them.
@@ -167,13 +171,13 @@ impl Bench {
         self.script.0.lock().unwrap().extend(ids);
     }
 
-    pub fn apply(&mut self, command: Command) -> (Result<Receipt, Refusal>, Effects) {
-        let order = Order { by: Some(self.caller()), keep: None, command };
+    pub fn apply(&mut self, command: Command) -> (Result<Receipt, Rejection>, Effects) {
+        let order = WriteRequest { caller: Some(self.caller()), idempotency: None, command };
         let (result, effects) = self.run(order);
         (result.map(|applied| applied.receipt), effects)
     }
 
-    fn run(&mut self, order: Order) -> (Result<Applied, Refusal>, Effects) {
+    fn run(&mut self, order: WriteRequest) -> (Result<Applied, Rejection>, Effects) {
         let mut batch = self.opened.writer.apply(&[order], self.now);
         let mut effects = std::mem::take(&mut batch.effects);
         let mut follow = std::mem::take(&mut batch.follow);
@@ -215,21 +219,21 @@ impl Bench {
         }
     }
 
-    pub fn publish(&mut self, event: NewEvent) -> (Published, Vec<Dispatch>) {
+    pub fn publish(&mut self, event: EventInput) -> (Published, Vec<Dispatch>) {
         match self.apply(Command::Publish(vec![event])) {
             (Ok(Receipt::Published(mut all)), effects) => (all.pop().unwrap(), effects.fresh),
             (other, _) => panic!("{other:?}"),
         }
     }
 
-    pub fn record(&mut self, finished: Finished) -> Effects {
+    pub fn record(&mut self, finished: AttemptMade) -> Effects {
         let (result, effects) = self.apply(Command::Record(Box::new(finished)));
         assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
         effects
     }
 
     /// A call as the server makes it, to its reply.
-    pub fn call(&mut self, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub fn call(&mut self, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
         let call = call(method, target, headers, body);
         for _ in 0..3 {
             if let Some(reply) = self.try_call(&call) {
@@ -239,12 +243,12 @@ impl Bench {
         panic!("stale for ever")
     }
 
-    pub fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> Reply {
+    pub fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> HttpResponse {
         self.call(Method::GET, target, headers, "")
     }
 
     /// None: what was read has changed, and the call has to be handled again.
-    fn try_call(&mut self, call: &Call) -> Option<Reply> {
+    fn try_call(&mut self, call: &HttpRequest) -> Option<HttpResponse> {
         let store = self.store.clone();
         let registry = store.registry();
         let settings = self.settings.clone();
@@ -255,7 +259,7 @@ impl Bench {
         let found = api.find(call);
         let asked = found.identify(call, &registry, &settings, self.now).and_then(|principal| {
             found.admit(call, principal.as_ref(), &settings)?;
-            let mut context = Context {
+            let mut context = ApiContext {
                 store: &store,
                 registry: registry.clone(),
                 settings: &settings,
@@ -276,7 +280,7 @@ impl Bench {
         reply
     }
 
-    fn steps(&mut self, step: Result<Step, Fault>) -> Result<Option<Reply>, Fault> {
+    fn steps(&mut self, step: Result<Step, ApiError>) -> Result<Option<HttpResponse>, ApiError> {
         let mut step = step?;
         loop {
             step = match step {
@@ -285,7 +289,7 @@ impl Bench {
                     self.ordered
                         .push(format!("{:?}", order.command).chars().take_while(|c| c.is_alphanumeric()).collect());
                     match self.run(*order).0 {
-                        Err(Refusal::Stale) => return Ok(None),
+                        Err(Rejection::Stale) => return Ok(None),
                         result => then(result)?,
                     }
                 }
@@ -296,7 +300,7 @@ impl Bench {
     }
 }
 
-pub fn call(method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Call {
+pub fn call(method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> HttpRequest {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -305,7 +309,7 @@ pub fn call(method: Method, target: &str, headers: &[(&str, &str)], body: &str) 
     if !body.is_empty() {
         map.insert("content-type", HeaderValue::from_static("application/json"));
     }
-    Call {
+    HttpRequest {
         method,
         path: path.into(),
         query,
@@ -316,12 +320,12 @@ pub fn call(method: Method, target: &str, headers: &[(&str, &str)], body: &str) 
     }
 }
 
-pub fn json(reply: &Reply) -> Value {
+pub fn json(reply: &HttpResponse) -> Value {
     serde_json::from_slice(&reply.body)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&reply.body)))
 }
 
-pub fn ok(reply: &Reply) -> Value {
+pub fn ok(reply: &HttpResponse) -> Value {
     assert_eq!(reply.status, StatusCode::OK, "{}", String::from_utf8_lossy(&reply.body));
     json(reply)
 }
@@ -355,10 +359,10 @@ pub fn webhook() -> Webhook {
         event_types: vec![],
         channels: vec![],
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
-        signature: vec![Scheme::Standard],
+        signature: vec![SignatureScheme::Standard],
         tls: None,
         handshake: false,
         success_rule: SuccessRule::Any2xx,
@@ -366,9 +370,9 @@ pub fn webhook() -> Webhook {
         timeout_ms: 30_000,
         max_in_flight: 16,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: 0,
-        secrets: vec![Secret {
+        secrets: vec![SigningSecret {
             text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
             created_at: Time::ZERO,
             expires_at: None,
@@ -381,19 +385,19 @@ pub fn webhook() -> Webhook {
 }
 
 /// The outcome of a request that was sent at `at`: a status code, or none for a timeout while connecting.
-pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32) -> Finished {
+pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32) -> AttemptMade {
     let success = status.is_some_and(|status| (200..300).contains(&status));
     let outcome = match status {
-        None => Outcome::ConnectTimeout,
-        Some(_) if success => Outcome::Success,
-        Some(_) => Outcome::HttpStatus,
+        None => AttemptOutcome::ConnectTimeout,
+        Some(_) if success => AttemptOutcome::Success,
+        Some(_) => AttemptOutcome::HttpStatus,
     };
     let error = match status {
         None => Some(outcome.phrase().to_owned()),
         Some(_) if success => None,
         Some(code) => StatusCode::from_u16(code).unwrap().canonical_reason().map(str::to_owned),
     };
-    Finished {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         attempt_id: None,

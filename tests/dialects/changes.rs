@@ -2,11 +2,11 @@
 //! the same judgement as the native routes.
 
 use http::Method;
-use postrider::model::webhook::Status;
+use postrider::model::webhook::WebhookStatus;
 use postrider::model::{Attempt, AttemptId, Id, Scope, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
 use postrider::store::job::JobStatus;
-use postrider::store::{Command, NewEvent, Receipt, Window};
+use postrider::store::{Command, EventInput, ListWindow, Receipt};
 use serde_json::{Value, json};
 
 use crate::bench::{ADMIN, Bench, DAY_MS, finished, json as body_of, ok};
@@ -52,7 +52,7 @@ fn a_devdraft_webhook_lives_from_create_to_delete() {
     assert_eq!((status, &changed["isActive"], &changed["encrypted"]), (200, &json!(false), &json!(true)));
     assert_eq!(changed["signing_secret"], "whsec_********");
     assert_eq!(changed["updated_at"], bench.now.to_string());
-    assert_eq!(stored(&bench, &made).unwrap().status, Status::Disabled);
+    assert_eq!(stored(&bench, &made).unwrap().status, WebhookStatus::Disabled);
 
     assert_eq!(devdraft(&mut bench, Method::DELETE, &path, Value::Null), (204, Value::Null));
     assert_eq!(stored(&bench, &made), None);
@@ -126,13 +126,13 @@ fn a_new_secret_is_a_rotation_and_needs_the_scope() {
 #[test]
 fn a_paused_webhook_reads_as_on_and_stays_paused_when_it_is_sent_back() {
     let mut bench = Bench::new(START);
-    let hook = bench.webhook(|webhook| webhook.status = Status::Paused);
+    let hook = bench.webhook(|webhook| webhook.status = WebhookStatus::Paused);
     let path = format!("{HOOKS}/{}", hook.id);
     let (_, shown) = devdraft(&mut bench, Method::GET, &path, Value::Null);
     assert_eq!(shown["isActive"], true);
     let (status, _) = devdraft(&mut bench, Method::PATCH, &path, json!({ "isActive": true, "name": "Renamed" }));
     let after = bench.store.registry().webhooks[&hook.id].clone();
-    assert_eq!((status, after.status, after.name.as_str()), (200, Status::Paused, "Renamed"));
+    assert_eq!((status, after.status, after.name.as_str()), (200, WebhookStatus::Paused, "Renamed"));
     for (dialect, target, pointer, on) in [
         ("dfns", format!("/webhooks/{}", dfns_id::webhook(hook.id)), "/status", json!("Enabled")),
         ("everlytic", format!("/transactional/email/v1/webhooks/{}", hook.id), "/webhook/status", json!("enabled")),
@@ -164,7 +164,7 @@ fn devdraft_lists_by_page_and_by_skip_and_take() {
     for number in 0..5 {
         bench.webhook(|webhook| {
             webhook.name = format!("hook {number}");
-            webhook.status = if number % 2 == 0 { Status::Enabled } else { Status::Disabled };
+            webhook.status = if number % 2 == 0 { WebhookStatus::Enabled } else { WebhookStatus::Disabled };
         });
     }
     let names = |rows: &Value| -> Vec<String> {
@@ -197,7 +197,7 @@ fn a_ping_is_one_request_and_leaves_nothing() {
     let mut bench = Bench::new(START);
     let hook = bench.webhook(|_| {});
     let path = format!("/webhooks/{}/ping", dfns_id::webhook(hook.id));
-    let event = postrider::store::NewEvent { event_type: "a".into(), data: "{}".into(), ..NewEvent::default() };
+    let event = postrider::store::EventInput { event_type: "a".into(), data: "{}".into(), ..EventInput::default() };
     let (_, fresh) = bench.publish(event);
     for (status_code, expected) in [
         (Some(200), json!({ "status": "200" })),
@@ -215,7 +215,7 @@ fn a_ping_is_one_request_and_leaves_nothing() {
     assert_eq!(events, json!({ "items": [] }));
 }
 
-fn attempt(finished: &postrider::store::Finished) -> Attempt {
+fn attempt(finished: &postrider::store::AttemptMade) -> Attempt {
     Attempt {
         id: AttemptId::MIN,
         delivery_id: finished.delivery_id,
@@ -259,7 +259,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
         webhook.retry_schedule_s = vec![];
     });
     let publish = |bench: &mut Bench, app, status| {
-        let event = NewEvent { app, event_type: "a".into(), data: "{}".into(), ..NewEvent::default() };
+        let event = EventInput { app, event_type: "a".into(), data: "{}".into(), ..EventInput::default() };
         let (published, fresh) = bench.publish(event);
         let outcome = finished(&fresh[0], bench.now, Some(status), 5);
         bench.record(outcome);
@@ -275,7 +275,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
     for (key, jobs) in [("pr_own", 1), (ADMIN, 3)] {
         let reply = ask(&mut bench, "everlytic", key, Method::GET, path, "");
         assert_eq!(ok(&reply), json!({ "status": true }));
-        let window = Window { from: None, to: None, before: None, limit: 10 };
+        let window = ListWindow { from: None, to: None, before: None, limit: 10 };
         assert_eq!(bench.store.jobs(bench.reach(), window).unwrap().rows.len(), jobs, "{key}");
     }
     for job in bench.store.running_jobs().unwrap() {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
-use postrider::api::Reply;
+use postrider::api::HttpResponse;
 use postrider::model::{Id, Scope, Time};
 use postrider::rules::dfns_id;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ pub fn shown(bench: &Bench, dialect: &str, key: &str) -> Vec<(&'static str, Stri
 }
 
 /// A call by a dialect's client.
-pub fn ask(bench: &mut Bench, dialect: &str, key: &str, method: Method, target: &str, body: &str) -> Reply {
+pub fn ask(bench: &mut Bench, dialect: &str, key: &str, method: Method, target: &str, body: &str) -> HttpResponse {
     let headers = shown(bench, dialect, key);
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     bench.call(method, target, &headers, body)
@@ -111,7 +111,7 @@ fn bench() -> Bench {
 }
 
 /// The status and the body, which has the dialect's form and, where it names its status, the right one.
-fn failed(client: &Client, reply: &Reply, status: u16, what: &str) -> Value {
+fn failed(client: &Client, reply: &HttpResponse, status: u16, what: &str) -> Value {
     let shown = String::from_utf8_lossy(&reply.body).into_owned();
     assert_eq!(reply.status.as_u16(), status, "{} {what}: {shown}", client.name);
     if client.name == "sentdm" && matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

@@ -4,12 +4,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider::api::dialects::DIALECTS;
-use postrider::api::{Fault, Occasion, Reply, auth};
-use postrider::model::attempt::Outcome;
+use postrider::api::{ApiError, ErrorContext, HttpResponse, auth};
+use postrider::model::attempt::AttemptOutcome;
 use postrider::model::id::Id;
-use postrider::model::webhook::{Auth, Secret, Webhook};
+use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth};
 use postrider::model::{Attempt, Event, Scope, Time};
-use postrider::store::{Command, Dispatch, NewEvent};
+use postrider::store::{Command, Dispatch, EventInput};
 use serde_json::Value;
 
 use crate::bench::{ADMIN, Bench, finished, ok, options, webhook};
@@ -66,7 +66,7 @@ fn load_webhook(bench: &mut Bench, given: &Value, change: impl FnOnce(&mut Webho
         event_types: kinds.iter().filter_map(text).collect(),
         retry_schedule_s: waits.collect(),
         timeout_ms: given["timeout_ms"].as_u64().unwrap() as u32,
-        secrets: vec![Secret {
+        secrets: vec![SigningSecret {
             text: text(&given["signing_secret"]).unwrap(),
             created_at: Time::ZERO,
             expires_at: None,
@@ -86,14 +86,14 @@ fn load_event(bench: &mut Bench, scenario: &Value, event: &Value) {
     let (deliveries, attempts) = (of_event(&scenario["deliveries"]), of_event(&scenario["attempts"]));
     bench.now = ms(&event["received_at"]);
     bench.next_ids(&[id(&event["id"]), id(&deliveries[0]["id"])]);
-    let (published, fresh) = bench.publish(NewEvent {
+    let (published, fresh) = bench.publish(EventInput {
         event_type: text(&event["kind"]).unwrap(),
         data: event["data"].to_string().into(),
         occurred_at: Some(ms(&event["occurred_at"])),
         subject: text(&event["lead_email"]),
         // The store plans retries on whole seconds, the scenario does not: an event's end cuts the plan where it is there.
         expires_at: attempts.iter().find_map(|attempt| attempt["next_attempt_at"].as_i64()).map(Time),
-        ..NewEvent::default()
+        ..EventInput::default()
     });
     assert_eq!((published.event.id.as_u128(), fresh.len()), (id(&event["id"]), 1));
     let mut dispatch = fresh.into_iter().next().unwrap();
@@ -131,7 +131,7 @@ fn the_store_holds_the_scenario() {
             bench.store.attempt(bench.reach(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
         assert_eq!(found.next_attempt_at, given["next_attempt_at"].as_i64().map(Time));
         assert_eq!(found.retry_of.map(|id| id.to_string()), text(&given["retry_of"]));
-        assert_eq!(found.outcome == Outcome::Success, given["success"].as_bool().unwrap());
+        assert_eq!(found.outcome == AttemptOutcome::Success, given["success"].as_bool().unwrap());
     }
     for given in scenario["events"].as_array().unwrap() {
         let found: Event =
@@ -165,12 +165,12 @@ fn key_id(bench: &Bench, text: &str) -> String {
     bench.store.registry().key_by_hash(&auth::key_hash(text)).unwrap().id.to_string()
 }
 
-fn answer(bench: &mut Bench, case: &Value) -> Reply {
+fn answer(bench: &mut Bench, case: &Value) -> HttpResponse {
     if case["name"] == "internal_error" {
         // Nothing that a caller does leads there.
         let dialect = DIALECTS.iter().find(|dialect| dialect.name == "sentdm").unwrap();
-        let occasion = Occasion { request_id: "r", now: bench.now, pattern: "/v3/webhooks/{id}/events" };
-        return (dialect.render)(&Fault::internal("a mistake"), &occasion);
+        let occasion = ErrorContext { request_id: "r", now: bench.now, pattern: "/v3/webhooks/{id}/events" };
+        return (dialect.render)(&ApiError::internal("a mistake"), &occasion);
     }
     let headers = headers(bench, &case["request"]);
     let headers: Vec<(&str, &str)> = headers.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
@@ -214,7 +214,7 @@ fn without_volatile(body: &str, case: &Value) -> String {
 #[test]
 fn every_golden_case_is_answered_as_it_is_written() {
     let mut plain = load(|_| {});
-    let auth = Auth::Basic { username: "hook".into(), password: "secret".into() };
+    let auth = WebhookAuth::Basic { username: "hook".into(), password: "secret".into() };
     let mut with_auth = load(|webhook| webhook.auth = Some(auth));
     let mut wrong = Vec::new();
     for name in ["000_instantly", "001_dfns", "002_everlytic", "003_sentdm", "004_devdraft"] {

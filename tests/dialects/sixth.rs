@@ -2,9 +2,11 @@
 
 use http::{Method, StatusCode};
 use postrider::api::dialects::{DIALECTS, Dialect};
-use postrider::api::media::Body;
-use postrider::api::route::{Access, Route, Verb};
-use postrider::api::{Ask, Call, Context, Fault, Occasion, Principal, Reply, Step, auth};
+use postrider::api::media::BodyRule;
+use postrider::api::route::{Route, RouteAccess, RouteMethod};
+use postrider::api::{
+    ApiContext, ApiError, ErrorContext, HttpRequest, HttpResponse, Principal, RequestContext, Step, auth,
+};
 use postrider::model::{Scope, Time, WebhookId};
 use postrider::store::Registry;
 use serde_json::json;
@@ -14,32 +16,32 @@ use crate::bench::{ADMIN, Bench, json as body_of, ok};
 static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render };
 
 static ROUTES: &[Route] = &[Route {
-    verb: Verb::Get,
+    verb: RouteMethod::Get,
     path: "/hooks/2026/{id}",
-    access: Access::Judged(may_read, read),
-    body: Body::None,
+    access: RouteAccess::Judged(may_read, read),
+    body: BodyRule::None,
     query: &[],
 }];
 
-fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let id: WebhookId = ask.path.get("id").parse().map_err(|_| Fault::not_found("hook"))?;
-    let webhook = context.registry.webhook(ask.reach(), id).ok_or_else(|| Fault::not_found("hook"))?;
+fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id: WebhookId = ask.path.get("id").parse().map_err(|_| ApiError::not_found("hook"))?;
+    let webhook = context.registry.webhook(ask.tenant(), id).ok_or_else(|| ApiError::not_found("hook"))?;
     let figures = context.store.figures(id, context.now)?;
     let shown = json!({ "hook": webhook.url, "sent": figures.sums.started });
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &shown)))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &shown)))
 }
 
-fn may_read(principal: &Principal) -> Result<(), Fault> {
+fn may_read(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::WebhooksRead)
 }
 
-fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     let shown = call.headers.get("x-sixth").and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(Principal::new(auth::key_of(shown, registry, now)?, call))
 }
 
-fn render(fault: &Fault, occasion: &Occasion<'_>) -> Reply {
-    Reply::json(fault.status, &json!({ "oops": fault.detail, "at": occasion.now }))
+fn render(fault: &ApiError, occasion: &ErrorContext<'_>) -> HttpResponse {
+    HttpResponse::json(fault.status, &json!({ "oops": fault.detail, "at": occasion.now }))
 }
 
 #[test]

@@ -74,12 +74,12 @@ fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
 
 #[test]
 fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
-    use postrider::store::{Disk as _, RealDisk, pages::Checked, row};
+    use postrider::store::{Disk as _, RealDisk, pages::ChecksummedFile, row};
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     let set = |schema: u32| {
         let disk = RealDisk::take(&data).expect("the directory");
-        let pages = Checked::open(disk.open("state.redb", false).expect("the file")).expect("its pages");
+        let pages = ChecksummedFile::open(disk.open("state.redb", false).expect("the file")).expect("its pages");
         let database = redb::Database::builder().create_with_backend(pages).expect("a database");
         let meta: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
         let change = database.begin_write().expect("a transaction");
@@ -99,7 +99,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is() {
-    use postrider::store::{Disk as _, RealDisk, pages::Checked};
+    use postrider::store::{Disk as _, RealDisk, pages::ChecksummedFile};
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     for path in [data.join("state.redb"), partition(&data)] {
@@ -108,7 +108,7 @@ fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is()
         let bytes = {
             let disk = RealDisk::take(&data).expect("the directory");
             let inside = path.strip_prefix(&data).expect("below it").to_str().expect("text");
-            let pages = Checked::open(disk.open(inside, false).expect("the file")).expect("its pages");
+            let pages = ChecksummedFile::open(disk.open(inside, false).expect("the file")).expect("its pages");
             let mut bytes = vec![0; redb::StorageBackend::len(&pages).expect("its length") as usize];
             redb::StorageBackend::read(&pages, 0, &mut bytes).expect("its bytes");
             bytes

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network};
+use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network};
 use postrider::engine::sender::{
-    Guard, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX, Request, Sender, Target,
+    AddressGuard, OutboundRequest, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+    SendTarget, Sender,
 };
-use postrider::model::Outcome;
+use postrider::model::AttemptOutcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Never reached: the receiver closes when it has said everything.
@@ -38,14 +39,14 @@ impl Network for Scripted {
         Box::pin(std::future::ready(Ok(vec![IpAddr::from([127, 0, 0, 1])])))
     }
 
-    fn listen<'a>(&'a self, _: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, _: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
     }
 }
 
 struct AllowAll;
 
-impl Guard for AllowAll {
+impl AddressGuard for AllowAll {
     fn allows(&self, _: &str, _: &[IpAddr], _: u16) -> bool {
         true
     }
@@ -62,9 +63,9 @@ pub fn answers(bytes: &[u8]) {
     let exchange = RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let sender = Sender::new(network, Arc::new(AllowAll)).expect("a sender");
-            let request = Request {
+            let request = OutboundRequest {
                 method: http::Method::POST,
-                target: Target::parse("http://receiver.example/", None).expect("a target"),
+                target: SendTarget::parse("http://receiver.example/", None).expect("a target"),
                 headers: Vec::new(),
                 body: bytes::Bytes::from_static(b"{}"),
                 timeout: TIMEOUT,
@@ -78,12 +79,12 @@ pub fn answers(bytes: &[u8]) {
     let kept: usize = exchange.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     // What is no text takes up to three bytes for each.
     assert!(kept <= 3 * RESPONSE_HEADERS_KEPT_BYTES_MAX, "{kept}");
-    assert_ne!(exchange.outcome, Outcome::Timeout);
+    assert_ne!(exchange.outcome, AttemptOutcome::Timeout);
     assert_eq!(
-        exchange.outcome == Outcome::HttpStatus,
+        exchange.outcome == AttemptOutcome::HttpStatus,
         exchange.error.is_none() || exchange.detail.is_none() && exchange.status_code.is_some()
     );
-    if exchange.outcome == Outcome::HttpStatus {
+    if exchange.outcome == AttemptOutcome::HttpStatus {
         assert!(exchange.status_code.is_some_and(|status| (100..1_000).contains(&status)));
     }
 }

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use postrider::api::cursor::{self, Kind};
+use postrider::api::cursor::{self, CursorKind};
 use postrider::api::native::cloudevents;
 use postrider::model::{ApiKey, App, Attempt, Delivery, Event, Organization, Webhook};
 use postrider::rules::filter::Filter;
 use postrider::rules::json;
-use postrider::rules::target::{self, Host, Policy};
+use postrider::rules::target::{self, TargetHost, TargetPolicy};
 use postrider::store::job::Job;
-use postrider::store::journal::{JOURNAL_BYTES, Journal};
+use postrider::store::journal::{JOURNAL_BYTES, Wal};
 use postrider::store::shelf::PartitionRow;
 use postrider::store::{AuditRow, Disk, row};
 use serde::Serialize;
@@ -42,19 +42,20 @@ pub const ENTRIES: [Entry; 15] = [
 /// port out of it, and an address that it names may be connected to.
 pub fn url(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let open = Policy::parse(&["0.0.0.0/0".into(), "::/0".into(), "*.internal".into()], &[], false).expect("a policy");
-    for policy in [Policy::default(), open] {
+    let open =
+        TargetPolicy::parse(&["0.0.0.0/0".into(), "::/0".into(), "*.internal".into()], &[], false).expect("a policy");
+    for policy in [TargetPolicy::default(), open] {
         let Ok(passed) = target::check_url(&text, &policy) else { continue };
         let again = target::check_url(&passed.url, &policy).expect("what passed passes again");
         assert_eq!(
             (&again.host, again.port, &again.path_and_query),
             (&passed.host, passed.port, &passed.path_and_query)
         );
-        let sent = postrider::engine::sender::Target::parse(&text, None).expect("what passed can be sent to");
+        let sent = postrider::engine::sender::SendTarget::parse(&text, None).expect("what passed can be sent to");
         let host = passed.host.to_string();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         assert_eq!((sent.origin.host.trim_end_matches('.'), sent.origin.port), (bare, passed.port));
-        if let Host::Ip(ip) = passed.host {
+        if let TargetHost::Ip(ip) = passed.host {
             target::check_addrs(&passed.host, &[ip], passed.port, &policy).expect("the guard at the connection agrees");
             assert!(!ip.to_canonical().is_loopback() || policy.own.is_empty());
         }
@@ -89,11 +90,11 @@ pub fn rows(bytes: &[u8]) {
 /// A journal of any bytes gives records, none, or an error, and takes no more memory than it has bytes.
 pub fn journal(bytes: &[u8]) {
     let disk = Arc::new(OneFile(bytes.to_vec()));
-    let journal = Journal::open(&*disk).expect("a journal");
+    let journal = Wal::open(&*disk).expect("a journal");
     for (partition, epoch) in [(0, 0), (1, 0), (1, 1)] {
         // Two epochs that do not follow upon each other are an error.
         let mut records = 0;
-        let _ = journal.after(partition, epoch, |_, _| records += 1);
+        let _ = journal.records_after(partition, epoch, |_, _| records += 1);
         assert!(records <= bytes.len());
     }
 }
@@ -153,17 +154,17 @@ impl Disk for OneFile {
 
 /// A text that is a cursor is the only one for its position, and of one kind.
 pub fn cursors(bytes: &[u8]) {
-    const KINDS: [Kind; 10] = [
-        Kind::Events,
-        Kind::Deliveries,
-        Kind::Attempts,
-        Kind::Webhooks,
-        Kind::Apps,
-        Kind::Keys,
-        Kind::Organizations,
-        Kind::Replays,
-        Kind::Audit,
-        Kind::Feed,
+    const KINDS: [CursorKind; 10] = [
+        CursorKind::Events,
+        CursorKind::Deliveries,
+        CursorKind::Attempts,
+        CursorKind::Webhooks,
+        CursorKind::Apps,
+        CursorKind::Keys,
+        CursorKind::Organizations,
+        CursorKind::Replays,
+        CursorKind::Audit,
+        CursorKind::Feed,
     ];
     let text = String::from_utf8_lossy(bytes);
     let read = KINDS.iter().filter_map(|kind| Some((*kind, cursor::read(*kind, &text)?)));
@@ -199,7 +200,7 @@ pub fn cloud_events(bytes: &[u8]) {
     let call = crate::requests::call_of(&[b"POST /v1/events\n", bytes].concat());
     let Some(call) = call else { return };
     let whole = crate::requests::with_body(&call, bytes);
-    for mode in [cloudevents::Mode::Structured, cloudevents::Mode::Binary] {
+    for mode in [cloudevents::CloudEventsMode::Structured, cloudevents::CloudEventsMode::Binary] {
         for call in [&call, &whole] {
             if let Ok(event) = cloudevents::read_one(mode, call, None) {
                 assert!(!event.event_type.is_empty() && event.event_type.len() <= 128, "{:?}", event.event_type);

@@ -133,7 +133,7 @@ fn seeds_and_mutations_reach_what_they_should() {
     let (seeds, words) = (seeds::seeds("cursors"), seeds::words());
     let inputs: Vec<_> = (0..500).map(|_| mutated(&mut numbers, &seeds, &words)).collect();
     assert!(inputs.iter().filter(|input| !seeds.contains(input)).count() > 300);
-    let read = |text: &str| postrider::api::cursor::read(postrider::api::cursor::Kind::Events, text);
+    let read = |text: &str| postrider::api::cursor::read(postrider::api::cursor::CursorKind::Events, text);
     assert!(seeds.iter().any(|seed| read(&String::from_utf8_lossy(seed)).is_some()));
     let calls = seeds::seeds("requests");
     assert!(calls.iter().filter(|seed| requests::call_of(seed).is_some()).count() > 150, "requests are requests");

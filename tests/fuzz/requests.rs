@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use postrider::api::{Api, ApiSettings, Call, Context, MetricsAccess, Reply, Step, Trouble, Vitals, auth, dialects};
+use postrider::api::{
+    Api, ApiContext, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step, auth,
+    dialects,
+};
 use postrider::model::{Scope, Time};
-use postrider::rules::target::Policy;
-use postrider::store::{Command, NewKey, Opened, Options, Order, RealDisk, open};
+use postrider::rules::target::TargetPolicy;
+use postrider::store::{Command, NewKey, Opened, RealDisk, StoreOptions, WriteRequest, open};
 
 const DAY_MS: i64 = 86_400_000;
 const NOW: Time = Time(1_772_704_800_000);
@@ -20,11 +23,11 @@ const BASIC: &str = "Basic eDpwcl9mdXp6";
 
 struct Quiet;
 
-impl Vitals for Quiet {
-    fn unready(&self) -> Vec<Trouble> {
+impl HealthSource for Quiet {
+    fn unready(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
-    fn warnings(&self) -> Vec<Trouble> {
+    fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
     fn metrics(&self) -> String {
@@ -47,7 +50,7 @@ thread_local! {
 fn world() -> World {
     let folder = tempfile::tempdir().expect("a directory");
     let disk = Arc::new(RealDisk::take(folder.path()).expect("the directory"));
-    let options = Options {
+    let options = StoreOptions {
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
@@ -68,13 +71,13 @@ fn world() -> World {
         rate_per_s: None,
         installation: true,
     };
-    let order = Order::internal(Command::CreateOrganization { name: "fuzz".into(), key });
+    let order = WriteRequest::internal(Command::CreateOrganization { name: "fuzz".into(), key });
     assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");
     let settings = ApiSettings {
         max_event_bytes: 1 << 20,
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
-        policy: Policy::default(),
+        policy: TargetPolicy::default(),
         public_url: "https://hooks.example.net".into(),
         metrics: MetricsAccess::Everybody,
         description: postrider::api::openapi::Description::of(|_| true),
@@ -84,7 +87,7 @@ fn world() -> World {
 
 /// A request out of bytes: `METHOD target`, a line for each header, an empty line, the body. None where these are no method
 /// and no target.
-pub fn call_of(bytes: &[u8]) -> Option<Call> {
+pub fn call_of(bytes: &[u8]) -> Option<HttpRequest> {
     let end = bytes.windows(2).position(|two| two == b"\n\n").unwrap_or(bytes.len());
     let (head, body) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
     let mut lines = head.split(|byte| *byte == b'\n');
@@ -99,7 +102,7 @@ pub fn call_of(bytes: &[u8]) -> Option<Call> {
         let value = HeaderValue::from_bytes(line[at + 1..].trim_ascii()).ok()?;
         headers.append(HeaderName::from_bytes(&line[..at]).ok()?, value);
     }
-    Some(Call {
+    Some(HttpRequest {
         method: Method::from_bytes(method.as_bytes()).ok()?,
         path: path.to_owned(),
         query,
@@ -129,8 +132,8 @@ pub fn of_surface(name: &str, bytes: &[u8]) {
 }
 
 /// The same request with another body.
-pub fn with_body(call: &Call, body: &[u8]) -> Call {
-    Call { body: Bytes::copy_from_slice(body), ..call.clone() }
+pub fn with_body(call: &HttpRequest, body: &[u8]) -> HttpRequest {
+    HttpRequest { body: Bytes::copy_from_slice(body), ..call.clone() }
 }
 
 /// The request as it came, and with the key in each of the places where surfaces look for one.
@@ -152,7 +155,7 @@ pub fn requests(bytes: &[u8]) {
     }
 }
 
-fn judge(world: &mut World, call: &Call) {
+fn judge(world: &mut World, call: &HttpRequest) {
     let registry = world.opened.store.registry();
     let found = world.api.find(call);
     let mut number = 1_u8;
@@ -164,7 +167,7 @@ fn judge(world: &mut World, call: &Call) {
     };
     let step = found.identify(call, &registry, &world.settings, NOW).and_then(|principal| {
         found.admit(call, principal.as_ref(), &world.settings)?;
-        let mut context = Context {
+        let mut context = ApiContext {
             store: &world.opened.store,
             registry: registry.clone(),
             settings: &world.settings,
@@ -187,7 +190,7 @@ fn judge(world: &mut World, call: &Call) {
 }
 
 /// JSON where it says so, and never a mistake of ours.
-fn is_ours(call: &Call, reply: &Reply) {
+fn is_ours(call: &HttpRequest, reply: &HttpResponse) {
     assert!(!reply.status.is_server_error(), "{call:?}: {}", reply.status);
     let kind = reply.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.contains("json") {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postrider::engine::clock::Clock;
-use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, Peer, RealNetwork};
+use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, Peer, RealNetwork};
 use postrider::model::Time;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ impl Listener for BadListener {
         })
     }
 
-    fn local_addr(&self) -> Listen {
+    fn local_addr(&self) -> ListenAddr {
         self.inner.local_addr()
     }
 }
@@ -57,7 +57,7 @@ impl Network for BadNetwork {
         }
     }
 
-    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let inner = RealNetwork.listen(at).await?;
             Ok(Box::new(BadListener { inner, is_bad: self.listener_is_bad.clone() }) as Box<dyn Listener>)

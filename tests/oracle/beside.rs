@@ -10,7 +10,9 @@ use crate::history::{History, finished_well, plain_event, plain_webhook};
 use postrider::model::Time;
 use postrider::model::id::{DeliveryId, WebhookId};
 use postrider::model::time::{DAY_MS, HOUR_MS};
-use postrider::store::{Caller, Command, Dispatch, Opened, Options, Order, Reach, Receipt, Store, Window, open};
+use postrider::store::{
+    Caller, Command, Dispatch, ListWindow, Opened, Receipt, Store, StoreOptions, TenantScope, WriteRequest, open,
+};
 
 const START: Time = Time(1_772_704_800_000);
 const ROUNDS: u64 = 120;
@@ -25,8 +27,12 @@ struct Bench {
 
 impl Bench {
     fn new(retention_ms: i64) -> Bench {
-        let options =
-            Options { retention_ms, idempotency_window_ms: HOUR_MS, partition_max_bytes: 1 << 30, min_free_bytes: 0 };
+        let options = StoreOptions {
+            retention_ms,
+            idempotency_window_ms: HOUR_MS,
+            partition_max_bytes: 1 << 30,
+            min_free_bytes: 0,
+        };
         let mut rng = Rng::new(1);
         let disk = Arc::new(FaultyDisk::new(1));
         let mut opened = open(disk, options, &[7; 32], START, Box::new(move || rng.draw())).unwrap();
@@ -36,8 +42,8 @@ impl Bench {
         else {
             panic!("no organization")
         };
-        let reach = Reach { org: organization.id, app: None };
-        let by = Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() };
+        let reach = TenantScope { org: organization.id, app: None };
+        let by = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
         let mut bench = Bench { opened, by, webhook: WebhookId::MIN, now: START };
         let command = Command::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
         let (Receipt::Webhook(webhook), _) = bench.apply(command) else { panic!("no webhook") };
@@ -46,7 +52,7 @@ impl Bench {
     }
 
     fn apply(&mut self, command: Command) -> (Receipt, Vec<Dispatch>) {
-        let order = Order { by: Some(self.by.clone()), keep: None, command };
+        let order = WriteRequest { caller: Some(self.by.clone()), idempotency: None, command };
         let mut batch = self.opened.writer.apply(&[order], self.now);
         assert_eq!(batch.effects.failures, Vec::<String>::new());
         (batch.results.remove(0).unwrap().receipt, batch.effects.fresh)
@@ -58,9 +64,9 @@ impl Bench {
 }
 
 /// Every list and every lookup, as somebody asks who came at any moment.
-fn read_all(store: &Store, bench: (Reach, WebhookId), now: Time) {
+fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (reach, webhook) = bench;
-    let window = Window { from: None, to: None, before: None, limit: 30 };
+    let window = ListWindow { from: None, to: None, before: None, limit: 30 };
     let events = store.events(&crate::found::events(reach, window), now).unwrap().rows;
     for event in events.iter().rev().take(3) {
         let made = store.deliveries_of(event.id, now).unwrap();
@@ -77,7 +83,7 @@ fn read_all(store: &Store, bench: (Reach, WebhookId), now: Time) {
 #[test]
 fn sums_are_never_seen_twice_or_not_at_all_while_partitions_come_and_go() {
     let mut bench = Bench::new(2 * DAY_MS);
-    let (store, of) = (bench.opened.store.clone(), (bench.by.reach, bench.webhook));
+    let (store, of) = (bench.opened.store.clone(), (bench.by.tenant, bench.webhook));
     let (made, making, now_ms, over) =
         (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(START.0 as u64), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -104,12 +110,12 @@ fn sums_are_never_seen_twice_or_not_at_all_while_partitions_come_and_go() {
             bench.apply(Command::Record(Box::new(finished_well(&first, bench.now))));
             let now = bench.now;
             bench.opened.writer.roll(now).unwrap();
-            assert_eq!(bench.opened.writer.upkeep(now, false).failures, Vec::<String>::new());
+            assert_eq!(bench.opened.writer.maintain(now, false).failures, Vec::<String>::new());
             // The partition is counted by now: this takes it out of the totals again.
             let again = bench.apply(Command::Retry { id: first.delivery_id }).1.remove(0);
             made.fetch_add(1, Ordering::SeqCst);
             bench.apply(Command::Record(Box::new(finished_well(&again, bench.now))));
-            assert_eq!(bench.opened.writer.upkeep(now, false).failures, Vec::<String>::new());
+            assert_eq!(bench.opened.writer.maintain(now, false).failures, Vec::<String>::new());
         }
         over.store(true, Ordering::SeqCst);
     });
@@ -146,13 +152,16 @@ fn a_feed_misses_nothing_that_is_committed_late_to_an_older_partition() {
                 bench.opened.writer.roll(now).unwrap();
             }
             // One batch with a replay in an older partition and a publish in the active one.
-            let again = Order {
-                by: Some(bench.by.clone()),
-                keep: None,
+            let again = WriteRequest {
+                caller: Some(bench.by.clone()),
+                idempotency: None,
                 command: Command::Retry { id: older[round as usize / 2] },
             };
-            let fresh =
-                Order { by: Some(bench.by.clone()), keep: None, command: Command::Publish(vec![plain_event(round)]) };
+            let fresh = WriteRequest {
+                caller: Some(bench.by.clone()),
+                idempotency: None,
+                command: Command::Publish(vec![plain_event(round)]),
+            };
             let batch = bench.opened.writer.apply(&[again, fresh], bench.now);
             made.extend(batch.effects.fresh.iter().map(|dispatch| dispatch.delivery_id));
         }

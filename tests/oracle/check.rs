@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
 use postrider::model::time::DAY_MS;
 use postrider::model::{Attempt, Delivery, Time};
-use postrider::store::{Dispatch, Effects, Page, Reach, Store, Window};
+use postrider::store::{Dispatch, Effects, ListWindow, Page, Store, TenantScope};
 
 use super::found::{SEES_ALL, attempts, deliveries, events};
 use super::oracle::Oracle;
@@ -82,7 +82,7 @@ pub fn settings(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
         ensure!(found == Some(key.id), "key {} is found by its hash as {found:?}", key.id);
     }
     for (id, job) in &oracle.jobs {
-        let found = read(store.job(Reach { org: job.org_id, app: None }, *id))?;
+        let found = read(store.job(TenantScope { org: job.org_id, app: None }, *id))?;
         let saved = found.map(|f| (f.status, f.position, f.exhausted, f.matched));
         let wanted = Some((job.status, job.position, job.exhausted, job.matched));
         ensure!(saved == wanted, "job {id}: {saved:?} should be {wanted:?}");
@@ -100,7 +100,7 @@ const AUDIT_ROWS: usize = 30;
 fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     let shows = |action: &str| with_deeds || !(action.starts_with("delivery.") || action.starts_with("event."));
     for org in oracle.organizations.keys() {
-        let reach = Reach { org: *org, app: None };
+        let reach = TenantScope { org: *org, app: None };
         let rows = pages(20, AUDIT_ROWS, |window| store.audit(reach, window))?;
         let lines = rows.iter().map(|r| (r.action.as_str(), &r.target, r.request_id.as_ref()));
         let noted = oracle.audit.iter().rev().filter(|noted| noted.org == *org);
@@ -122,7 +122,7 @@ pub fn partition(oracle: &Oracle, store: &Store, first: u128) -> Check {
 fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
     let Some(posted) = oracle.events.get(&id) else { return Ok(()) };
     let event = &posted.event;
-    let reach = Reach { org: event.org_id, app: None };
+    let reach = TenantScope { org: event.org_id, app: None };
     let found = read(store.event(reach, event.id, SEES_ALL))?;
     ensure!(found.as_ref() == Some(event), "event {}: {found:?} should be {event:?}", event.id);
     let data = read(store.data(event.id, SEES_ALL))?;
@@ -142,7 +142,7 @@ fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
 fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) -> Check {
     let mut limit = || 1 + rng.below(30) as usize;
     for org in oracle.organizations.keys() {
-        let reach = Reach { org: *org, app: None };
+        let reach = TenantScope { org: *org, app: None };
         let found = pages(limit(), rows, |w| store.events(&events(reach, w), now))?;
         let kept =
             oracle.events.values().rev().map(|p| &p.event).filter(|e| e.org_id == *org && oracle.is_kept(e.id, now));
@@ -155,7 +155,7 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
         same("attempts", found.iter().take(rows), kept.take(rows))?;
     }
     for webhook in oracle.webhooks.values() {
-        let reach = Reach { org: webhook.org_id, app: None };
+        let reach = TenantScope { org: webhook.org_id, app: None };
         let made = of_webhook(oracle, now, |d| d.webhook_id == webhook.id);
         let found = pages(limit(), rows, |w| store.deliveries(&deliveries(reach, Some(webhook.id), w), now))?;
         same("deliveries of a webhook", found.iter().take(rows), made.iter().rev().take(rows))?;
@@ -187,8 +187,8 @@ fn feed(store: &Store, webhook: WebhookId, after: Option<DeliveryId>, limit: usi
 }
 
 /// The first pages of a list as one, until there are so many rows.
-fn pages<T>(limit: usize, enough: usize, mut list: impl FnMut(Window) -> Read<Page<T>>) -> Check<Vec<T>> {
-    let mut window = Window { from: None, to: None, before: None, limit };
+fn pages<T>(limit: usize, enough: usize, mut list: impl FnMut(ListWindow) -> Read<Page<T>>) -> Check<Vec<T>> {
+    let mut window = ListWindow { from: None, to: None, before: None, limit };
     let mut rows = Vec::new();
     loop {
         let page = read(list(window))?;
@@ -228,7 +228,7 @@ fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
         }
         ensure!(found == *wanted, "due for {webhook}: {found:?} should be {wanted:?}");
     }
-    let (found, next) = read(store.ended(Time::MAX, usize::MAX))?;
+    let (found, next) = read(store.expired(Time::MAX, usize::MAX))?;
     let found: BTreeSet<DeliveryId> = found.into_iter().map(|ended| ended.delivery).collect();
     let wanted: BTreeSet<DeliveryId> = oracle.ends().into_keys().collect();
     ensure!(found == wanted && next.is_none(), "ending: {found:?} should be {wanted:?}");
@@ -288,7 +288,7 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
 
 fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
     for (id, job) in &oracle.jobs {
-        let reach = Reach { org: job.org_id, app: None };
+        let reach = TenantScope { org: job.org_id, app: None };
         let found = read(store.job(reach, *id))?;
         let wanted = oracle.job_shown(*id);
         ensure!(found == wanted, "job {id}: {found:?} should be {wanted:?}");
@@ -359,7 +359,7 @@ pub fn difference(found: &impl std::fmt::Debug, wanted: &impl std::fmt::Debug) -
 pub fn hidden(oracle: &Oracle, store: &Store) -> Check {
     let Some(posted) = oracle.events.values().next() else { return Ok(()) };
     let event = &posted.event;
-    let reach = Reach { org: event.org_id, app: None };
+    let reach = TenantScope { org: event.org_id, app: None };
     let end = event.received_at.plus_ms(oracle.retention_ms);
     let last = Time(end.0 - 1);
     ensure!(read(store.event(reach, event.id, last))?.is_some(), "{} is hidden too early", event.id);
@@ -370,7 +370,7 @@ pub fn hidden(oracle: &Oracle, store: &Store) -> Check {
         ensure!(read(store.delivery(reach, id, last))?.is_some(), "{id} is hidden too early");
         ensure!(read(store.delivery(reach, id, end))?.is_none(), "{id} is shown too long");
     }
-    let gone = Reach { org: Id::MAX, app: None };
+    let gone = TenantScope { org: Id::MAX, app: None };
     ensure!(read(store.event(gone, event.id, last))?.is_none(), "{} is shown to anybody", event.id);
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use postrider::model::{EventId, Time};
 use postrider::store::backup::receive;
-use postrider::store::follow::replay::Replay;
-use postrider::store::follow::{Follower, Pace, Record, Taken, point_of};
+use postrider::store::follow::replay::LogReplay;
+use postrider::store::follow::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 use postrider::store::open;
 use postrider::store::tables::Table;
 
@@ -49,7 +49,7 @@ struct Shadow {
 impl Shadow {
     fn begin(world: &mut World) -> Check<Shadow> {
         let now = world.now;
-        let follower = world.store().and_then(|opened| opened.store.follow(now, Pace::Free));
+        let follower = world.store().and_then(|opened| opened.store.follow(now, ReplicationMode::Async));
         let follower = follower.ok_or("nobody may follow")?;
         Ok(Shadow { follower, age: 0, copy: None, records: Vec::new(), remembered: Vec::new() })
     }
@@ -70,9 +70,9 @@ impl Shadow {
     fn listen(&mut self) -> Check<bool> {
         loop {
             match self.follower.take(Duration::ZERO) {
-                Taken::Over(_) => return Ok(false),
-                Taken::Records(records) if records.is_empty() => return Ok(true),
-                Taken::Records(records) => {
+                ReplicaBatch::Over(_) => return Ok(false),
+                ReplicaBatch::Records(records) if records.is_empty() => return Ok(true),
+                ReplicaBatch::Records(records) => {
                     for record in records {
                         let number = point_of(&record).map(|point| point.number);
                         ensure!(number == Some(self.last() + 1), "{number:?} follows {}", self.last());
@@ -101,7 +101,7 @@ impl Shadow {
     /// durable.
     fn is_there(&self, world: &World) -> Check {
         let oldest = world.oracle.partitions.first().copied().unwrap_or(0);
-        for record in self.records.iter().filter_map(|record| Record::decode(record)) {
+        for record in self.records.iter().filter_map(|record| CommitRecord::decode(record)) {
             let events = record.changes.iter().filter(|(table, _)| *table == Table::Events);
             for (key, _) in events.flat_map(|(_, changes)| changes).filter(|(_, row)| row.is_some()) {
                 let id = key.as_slice().try_into().map(u128::from_be_bytes).map_err(|_| "no event's key")?;
@@ -126,8 +126,8 @@ impl Shadow {
     fn go_back(&self, copy: &Copy, number: u64, then: (Time, &Oracle), world: &World, rng: &mut Rng) -> Check {
         let (now, oracle) = then;
         let disk = copy.disk.copy();
-        let mut replay = Replay::of(&disk);
-        let records = self.records.iter().filter_map(|record| Record::decode(record));
+        let mut replay = LogReplay::of(&disk);
+        let records = self.records.iter().filter_map(|record| CommitRecord::decode(record));
         for record in records.take_while(|record| record.point.number <= number) {
             replay.take(record).map_err(|error| error.to_string())?;
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use postrider::model::id::{AttemptId, DeliveryId, EventId, WebhookId};
 use postrider::model::{Attempt, Delivery, Event, Time};
 use postrider::store::job::{Job, JobId};
-use postrider::store::{AttemptQuery, DeliveryQuery, EventQuery, NewEvent, Page, Reach, Registry, Store, Window};
+use postrider::store::{
+    AttemptQuery, DeliveryQuery, EventInput, EventQuery, ListWindow, Page, Registry, Store, TenantScope,
+};
 
 use super::oracle::Oracle;
 use super::{Check, ensure};
@@ -34,7 +36,7 @@ impl Found {
             jobs: Vec::new(),
         };
         for org in registry.organizations.keys() {
-            let reach = Reach { org: *org, app: None };
+            let reach = TenantScope { org: *org, app: None };
             found.events.extend(newer(
                 oracle.last,
                 |e: &Event| e.id.as_u128(),
@@ -61,7 +63,7 @@ impl Found {
     }
 
     /// The event that a publish made: the first that looks like it.
-    pub fn event(&mut self, new: &NewEvent) -> Check<Event> {
+    pub fn event(&mut self, new: &EventInput) -> Check<Event> {
         let like =
             |e: &Event| e.event_type == new.event_type && e.metadata == new.metadata && e.event_id == new.event_id;
         let at = self.events.iter().position(like).ok_or_else(|| format!("no event like {new:?} is there"))?;
@@ -88,7 +90,7 @@ impl Found {
         if let Some(at) = self.attempts.iter().position(like) {
             return Ok(self.attempts.remove(at));
         }
-        let reach = Reach { org: delivery.org_id, app: None };
+        let reach = TenantScope { org: delivery.org_id, app: None };
         let found = match given {
             Some(id) => self.store.attempt(reach, id, SEES_ALL).map_err(|e| e.to_string())?,
             None => None,
@@ -123,10 +125,10 @@ pub const SEES_ALL: Time = Time::ZERO;
 fn newer<T>(
     last: u128,
     id: impl Fn(&T) -> u128,
-    mut list: impl FnMut(Window) -> postrider::store::Result<Page<T>>,
+    mut list: impl FnMut(ListWindow) -> postrider::store::Result<Page<T>>,
 ) -> Check<Vec<T>> {
     let from = Some(EventId::from_u128(last).time());
-    let mut window = Window { from, to: None, before: None, limit: 20 };
+    let mut window = ListWindow { from, to: None, before: None, limit: 20 };
     let mut rows = Vec::new();
     loop {
         let page = list(window).map_err(|e| e.to_string())?;
@@ -139,11 +141,11 @@ fn newer<T>(
     }
 }
 
-pub fn events(reach: Reach, window: Window) -> EventQuery {
+pub fn events(reach: TenantScope, window: ListWindow) -> EventQuery {
     EventQuery { reach, event_type: None, subject: None, search: None, window }
 }
 
-pub fn deliveries(reach: Reach, webhook: Option<WebhookId>, window: Window) -> DeliveryQuery {
+pub fn deliveries(reach: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> DeliveryQuery {
     DeliveryQuery {
         reach,
         webhook,
@@ -156,7 +158,7 @@ pub fn deliveries(reach: Reach, webhook: Option<WebhookId>, window: Window) -> D
     }
 }
 
-pub fn attempts(reach: Reach, webhook: Option<WebhookId>, window: Window) -> AttemptQuery {
+pub fn attempts(reach: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> AttemptQuery {
     AttemptQuery {
         reach,
         webhook,

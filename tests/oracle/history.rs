@@ -6,12 +6,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use postrider::model::attempt::{Outcome, Timings, Trigger};
+use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
-use postrider::model::webhook::{ContentType, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Webhook};
+use postrider::model::webhook::{
+    ContentType, DeliveryOrder, FieldSet, SignatureScheme, SigningSecret, SuccessRule, Webhook, WebhookMethod,
+    WebhookStatus,
+};
 use postrider::model::{DeliveryStatus, Scope, Time};
 use postrider::store::job::{JobSpec, JobStatus};
-use postrider::store::{Caller, Command, Dispatch, Finished, Keep, NewEvent, NewKey, Order, Reach};
+use postrider::store::{
+    AttemptMade, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, TenantScope, WriteRequest,
+};
 
 use super::Rng;
 use super::oracle::{Made, Oracle};
@@ -30,7 +35,7 @@ const PAST_ORDERS_MAX: usize = 40;
 pub struct History {
     rng: Rng,
     number: u64,
-    past: Vec<Order>,
+    past: Vec<WriteRequest>,
     /// Whether there is more to publish than to manage.
     pub is_calm: bool,
 }
@@ -41,12 +46,12 @@ impl History {
     }
 
     /// The orders of one batch.
-    pub fn batch(&mut self, oracle: &Oracle, now: Time) -> Vec<Order> {
+    pub fn batch(&mut self, oracle: &Oracle, now: Time) -> Vec<WriteRequest> {
         if oracle.organizations.is_empty() {
-            return vec![Order::internal(self.organization())];
+            return vec![WriteRequest::internal(self.organization())];
         }
         let count = 1 + self.rng.below(8);
-        let mut orders: Vec<Order> = Vec::new();
+        let mut orders: Vec<WriteRequest> = Vec::new();
         for _ in 0..count {
             let order = if self.rng.chance(8) { self.repeated() } else { None };
             let order = order.or_else(|| self.order(oracle, now)).filter(|order| !oracle.is_doubtful(order, now));
@@ -61,9 +66,9 @@ impl History {
     }
 
     /// Sends something again as a client does that had no answer.
-    pub fn remember(&mut self, order: &Order) {
+    pub fn remember(&mut self, order: &WriteRequest) {
         // An organization's first key is drawn for each request, so the same one never comes twice.
-        if order.keep.is_some() && !matches!(order.command, Command::CreateOrganization { .. }) {
+        if order.idempotency.is_some() && !matches!(order.command, Command::CreateOrganization { .. }) {
             self.past.push(order.clone());
             if self.past.len() > PAST_ORDERS_MAX {
                 self.past.remove(0);
@@ -71,9 +76,9 @@ impl History {
         }
     }
 
-    fn repeated(&mut self) -> Option<Order> {
+    fn repeated(&mut self) -> Option<WriteRequest> {
         let mut order = self.rng.pick(&self.past)?;
-        if let (Some(keep), Command::Publish(events)) = (&mut order.keep, &mut order.command)
+        if let (Some(keep), Command::Publish(events)) = (&mut order.idempotency, &mut order.command)
             && self.rng.chance(10)
         {
             keep.request[0] ^= 1;
@@ -87,7 +92,7 @@ impl History {
         self.number
     }
 
-    fn order(&mut self, oracle: &Oracle, now: Time) -> Option<Order> {
+    fn order(&mut self, oracle: &Oracle, now: Time) -> Option<WriteRequest> {
         let choice = self.rng.below(if self.is_calm { 92 } else { 100 });
         let command = match choice {
             0..20 => Command::Publish(vec![self.event(oracle, now)]),
@@ -95,26 +100,26 @@ impl History {
                 let count = 1 + self.rng.below(4);
                 Command::Publish((0..count).map(|_| self.event(oracle, now)).collect())
             }
-            26..66 => return self.outcome(oracle, now).map(Order::internal),
-            66..69 => return self.expiry(oracle).map(Order::internal),
+            26..66 => return self.outcome(oracle, now).map(WriteRequest::internal),
+            66..69 => return self.expiry(oracle).map(WriteRequest::internal),
             69..74 => Command::Retry { id: self.delivery(oracle)? },
             74..78 => Command::CancelDelivery { id: self.delivery(oracle)? },
             78..80 => Command::CancelEvent { id: self.event_id(oracle)? },
             80..82 => Command::EraseEvent { id: self.event_id(oracle)? },
             82..83 => Command::CreateJob { spec: self.job(oracle, now)? },
-            83..89 => return self.slice(oracle, now).map(Order::internal),
+            83..89 => return self.slice(oracle, now).map(WriteRequest::internal),
             89..92 => Command::SetStatus { id: self.webhook_id(oracle)?, status: self.status_wish() },
             _ => self.change(oracle, now)?,
         };
         let by = self.caller(oracle)?;
         let number = self.next_number();
-        let keep = self.rng.chance(25).then(|| Keep {
+        let keep = self.rng.chance(25).then(|| IdempotencyKey {
             key: marked(1, number),
             request: marked(2, number),
             extra: self.rng.chance(30).then(|| Bytes::from(format!("extra {number}"))),
             secret: self.rng.chance(20),
         });
-        Some(Order { by: Some(by), keep, command })
+        Some(WriteRequest { caller: Some(by), idempotency: keep, command })
     }
 
     /// A change of what is set up.
@@ -128,7 +133,7 @@ impl History {
             6 => Command::RemoveWebhook { id: self.webhook_id(oracle)? },
             7 => Command::RotateSecret {
                 id: self.webhook_id(oracle)?,
-                secret: Secret { text: format!("whsec_{number}"), created_at: now, expires_at: None },
+                secret: SigningSecret { text: format!("whsec_{number}"), created_at: now, expires_at: None },
                 overlap_s: self.rng.below(3) as u32 * 40_000,
             },
             8 => Command::ReadSecret { id: self.webhook_id(oracle)? },
@@ -149,7 +154,7 @@ impl History {
                 let running: Vec<_> = oracle.jobs.keys().copied().collect();
                 Command::CancelJob { id: self.rng.pick(&running)? }
             }
-            _ => Command::KeepAnswer { body: Bytes::from(format!("answer {number}")) },
+            _ => Command::StoreAnswer { body: Bytes::from(format!("answer {number}")) },
         })
     }
 
@@ -164,9 +169,9 @@ impl History {
 
     fn caller(&mut self, oracle: &Oracle) -> Option<Caller> {
         let key = self.rng.pick(&oracle.keys.values().collect::<Vec<_>>())?;
-        let reach = Reach { org: key.org_id, app: key.app_id };
+        let reach = TenantScope { org: key.org_id, app: key.app_id };
         let request_id = format!("r{}", self.next_number());
-        Some(Caller { key: key.id, reach, remote_addr: None, request_id })
+        Some(Caller { key: key.id, tenant: reach, remote_addr: None, request_id })
     }
 
     fn app(&mut self, oracle: &Oracle) -> Option<AppId> {
@@ -192,7 +197,7 @@ impl History {
         self.rng.pick(&oracle.events.keys().copied().collect::<Vec<_>>())
     }
 
-    fn event(&mut self, oracle: &Oracle, now: Time) -> NewEvent {
+    fn event(&mut self, oracle: &Oracle, now: Time) -> EventInput {
         let number = self.next_number();
         let name = self.rng.chance(30).then(|| format!("name-{}", self.rng.below(12)));
         // The same name mostly comes with the same content.
@@ -204,7 +209,7 @@ impl History {
             _ => format!("{{\"n\":{}, \"number\":{number}}}", self.rng.below(10)),
         };
         let event_type = if name.is_some() { TYPES[0] } else { TYPES[self.rng.below(4) as usize] };
-        NewEvent {
+        EventInput {
             app: if self.rng.chance(70) { None } else { self.app(oracle) },
             event_type: event_type.into(),
             data: data.into(),
@@ -232,14 +237,20 @@ impl History {
 
     fn vary(&mut self, webhook: &mut Webhook) {
         let rng = &mut self.rng;
-        webhook.ordered = [Ordered::No, Ordered::No, Ordered::Webhook, Ordered::Key][rng.below(4) as usize];
+        webhook.ordered =
+            [DeliveryOrder::No, DeliveryOrder::No, DeliveryOrder::Webhook, DeliveryOrder::Key][rng.below(4) as usize];
         webhook.event_types = (0..rng.below(3)).map(|_| PATTERNS[rng.below(4) as usize].to_owned()).collect();
         webhook.channels = if rng.chance(10) { vec!["eu".into()] } else { vec![] };
         webhook.filter = rng.chance(20).then(|| "{\"all\":[{\"path\":\"/n\",\"gte\":3}]}".to_owned());
         webhook.retry_schedule_s = [vec![], vec![5], vec![5, 300], vec![60, 60, 60]][rng.below(4) as usize].clone();
         webhook.disable_after_s = [0, 3_600, 432_000][rng.below(3) as usize];
-        webhook.status = [Status::Enabled, Status::Enabled, Status::Enabled, Status::Paused, Status::Disabled]
-            [rng.below(5) as usize];
+        webhook.status = [
+            WebhookStatus::Enabled,
+            WebhookStatus::Enabled,
+            WebhookStatus::Enabled,
+            WebhookStatus::Paused,
+            WebhookStatus::Disabled,
+        ][rng.below(5) as usize];
     }
 
     /// A known webhook with other settings, mostly from its latest reading.
@@ -255,8 +266,8 @@ impl History {
         Some(webhook)
     }
 
-    fn status_wish(&mut self) -> Status {
-        if self.rng.chance(50) { Status::Paused } else { Status::Enabled }
+    fn status_wish(&mut self) -> WebhookStatus {
+        if self.rng.chance(50) { WebhookStatus::Paused } else { WebhookStatus::Enabled }
     }
 
     /// The outcome of something that was due; sometimes late, sometimes handed in again.
@@ -276,7 +287,7 @@ impl History {
         let success = code == Some(200);
         let number = self.next_number();
         let drawn = self.rng.chance(5).then(|| AttemptId::from_u128(own_id(now, number, &mut self.rng)));
-        Some(Command::Record(Box::new(Finished {
+        Some(Command::Record(Box::new(AttemptMade {
             event_id: made.row.event_id,
             delivery_id: made.row.id,
             attempt_id: drawn,
@@ -287,9 +298,9 @@ impl History {
             finished_at: started_at.plus_ms(took_ms),
             success,
             outcome: match code {
-                Some(200) => Outcome::Success,
-                Some(_) => Outcome::HttpStatus,
-                None => Outcome::Timeout,
+                Some(200) => AttemptOutcome::Success,
+                Some(_) => AttemptOutcome::HttpStatus,
+                None => AttemptOutcome::Timeout,
             },
             status_code: code,
             error: (!success).then(|| format!("failed, outcome {number}")),
@@ -351,7 +362,7 @@ pub fn plain_webhook(name: &str, now: Time) -> Webhook {
         name: name.to_owned(),
         description: None,
         url: format!("https://hooks.example.com/{name}"),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -360,10 +371,10 @@ pub fn plain_webhook(name: &str, now: Time) -> Webhook {
         event_types: vec![],
         channels: vec![],
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
-        signature: vec![Scheme::Standard],
+        signature: vec![SignatureScheme::Standard],
         tls: None,
         handshake: false,
         success_rule: SuccessRule::Any2xx,
@@ -371,9 +382,9 @@ pub fn plain_webhook(name: &str, now: Time) -> Webhook {
         timeout_ms: 15_000,
         max_in_flight: 16,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: 432_000,
-        secrets: vec![Secret { text: format!("whsec_{name}"), created_at: now, expires_at: None }],
+        secrets: vec![SigningSecret { text: format!("whsec_{name}"), created_at: now, expires_at: None }],
         created_at: now,
         updated_at: now,
         version: 0,
@@ -382,13 +393,13 @@ pub fn plain_webhook(name: &str, now: Time) -> Webhook {
 }
 
 /// An event that every webhook wants.
-pub fn plain_event(number: u64) -> NewEvent {
-    NewEvent { event_type: TYPES[0].into(), data: format!("{{\"number\":{number}}}").into(), ..NewEvent::default() }
+pub fn plain_event(number: u64) -> EventInput {
+    EventInput { event_type: TYPES[0].into(), data: format!("{{\"number\":{number}}}").into(), ..EventInput::default() }
 }
 
 /// A first attempt that was answered with 200.
-pub fn finished_well(dispatch: &Dispatch, now: Time) -> Finished {
-    Finished {
+pub fn finished_well(dispatch: &Dispatch, now: Time) -> AttemptMade {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         number: dispatch.number,
@@ -397,15 +408,15 @@ pub fn finished_well(dispatch: &Dispatch, now: Time) -> Finished {
     }
 }
 
-fn plain_outcome(now: Time) -> Finished {
-    Finished {
+fn plain_outcome(now: Time) -> AttemptMade {
+    AttemptMade {
         event_id: EventId::MIN,
         delivery_id: DeliveryId::MIN,
         attempt_id: None,
         number: 1,
         trigger: Trigger::Event,
         url: "https://hooks.example.com/".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         field_set: FieldSet::Standard,
         content_type: ContentType::Json,
         include_html: false,
@@ -413,7 +424,7 @@ fn plain_outcome(now: Time) -> Finished {
         started_at: now,
         finished_at: now.plus_ms(5),
         success: true,
-        outcome: Outcome::Success,
+        outcome: AttemptOutcome::Success,
         status_code: Some(200),
         error: None,
         response_time_ms: Some(5),

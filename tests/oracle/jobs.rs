@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
 use postrider::model::id::{EventId, WebhookId};
-use postrider::model::webhook::Status;
+use postrider::model::webhook::WebhookStatus;
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
 use postrider::rules::fanout::{self, Decision};
 use postrider::rules::patterns;
 use postrider::store::job::{Job, JobId, JobSpec, JobStatus};
-use postrider::store::{Reach, Receipt};
+use postrider::store::{Receipt, TenantScope};
 
 use super::Check;
 use super::found::Found;
@@ -20,11 +20,11 @@ type Answered = Check<Result<Receipt, String>>;
 
 impl Oracle {
     pub fn create_job(&mut self, spec: &JobSpec, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
-        if spec.webhook.is_some_and(|id| self.webhook_within(Some(by.reach), id).is_none()) {
+        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
+        if spec.webhook.is_some_and(|id| self.webhook_within(Some(by.tenant), id).is_none()) {
             return Ok(Err("not_found webhook".into()));
         }
-        if spec.app.is_some_and(|id| !self.covers(by.reach, id)) {
+        if spec.app.is_some_and(|id| !self.covers(by.tenant, id)) {
             return Ok(Err("not_found app".into()));
         }
         let at = found
@@ -36,7 +36,7 @@ impl Oracle {
         let before = |from: Time| EventId::from_u128(EventId::floor(from).as_u128().saturating_sub(1));
         let job = Job {
             id,
-            org_id: by.reach.org,
+            org_id: by.tenant.org,
             spec: spec.clone(),
             status: JobStatus::Running,
             matched: 0,
@@ -50,12 +50,12 @@ impl Oracle {
             exhausted: false,
         };
         self.jobs.insert(id, job.clone());
-        self.note(asked, by.reach.org, "replay.create", id.to_string());
+        self.note(asked, by.tenant.org, "replay.create", id.to_string());
         Ok(Ok(Receipt::Job(Box::new(job))))
     }
 
     pub fn cancel_job(&mut self, id: JobId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(job) = self.jobs.get(&id).filter(|job| reach.is_none_or(|reach| self.covers_job(reach, job))).cloned()
         else {
             return Ok(Err("not_found replay".into()));
@@ -76,7 +76,7 @@ impl Oracle {
         Ok(Ok(Receipt::Done))
     }
 
-    pub fn covers_job(&self, reach: Reach, job: &Job) -> bool {
+    pub fn covers_job(&self, reach: TenantScope, job: &Job) -> bool {
         let app = job.spec.app.or_else(|| job.spec.webhook.and_then(|id| self.webhooks.get(&id)).map(|w| w.app_id));
         job.org_id == reach.org && reach.app.is_none_or(|own| app == Some(own))
     }
@@ -147,7 +147,7 @@ impl Oracle {
     fn targets(&self, spec: &JobSpec, event: &Event) -> Vec<WebhookId> {
         let aimed = self.webhooks.values().filter(|webhook| {
             webhook.app_id == event.app_id
-                && webhook.status != Status::Disabled
+                && webhook.status != WebhookStatus::Disabled
                 && spec.webhook.is_none_or(|id| id == webhook.id)
                 && spec.app.is_none_or(|app| app == event.app_id)
         });
@@ -166,7 +166,7 @@ impl Oracle {
     }
 
     /// How many deliveries a job over `spec` would make.
-    pub fn matching(&self, reach: Reach, spec: &JobSpec, now: Time) -> u64 {
+    pub fn matching(&self, reach: TenantScope, spec: &JobSpec, now: Time) -> u64 {
         let mut count = 0;
         for posted in self.events.values() {
             let event = &posted.event;

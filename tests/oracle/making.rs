@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
 use postrider::model::id::{DeliveryId, WebhookId};
-use postrider::model::webhook::{Ordered, Webhook};
+use postrider::model::webhook::{DeliveryOrder, Webhook};
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
 use postrider::store::job::JobId;
 
@@ -143,8 +143,8 @@ impl Oracle {
 
 fn line_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<Line> {
     match (webhook.ordered, ordering_key) {
-        (Ordered::No, _) | (Ordered::Key, None) => None,
-        (Ordered::Webhook, _) => Some((webhook.id, None)),
-        (Ordered::Key, Some(key)) => Some((webhook.id, Some(key.to_owned()))),
+        (DeliveryOrder::No, _) | (DeliveryOrder::Key, None) => None,
+        (DeliveryOrder::Webhook, _) => Some((webhook.id, None)),
+        (DeliveryOrder::Key, Some(key)) => Some((webhook.id, Some(key.to_owned()))),
     }
 }

@@ -10,7 +10,7 @@ use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, Org
 use postrider::model::webhook::{Webhook, WebhookState};
 use postrider::model::{ApiKey, App, Attempt, Delivery, DeliveryStatus, Event, Organization, Time};
 use postrider::store::job::{Job, JobId};
-use postrider::store::{Applied, Command, Keep, Order, Reach, Receipt, Refusal};
+use postrider::store::{Applied, Command, IdempotencyKey, Receipt, Rejection, TenantScope, WriteRequest};
 
 use super::found::Found;
 use super::{Check, ensure};
@@ -108,7 +108,7 @@ pub struct Oracle {
 
 /// The order that is being applied.
 pub struct Asked<'a> {
-    pub order: &'a Order,
+    pub order: &'a WriteRequest,
     pub now: Time,
 }
 
@@ -131,15 +131,17 @@ impl Oracle {
     }
 
     /// The file that an order is for.
-    pub fn place_of(&self, order: &Order) -> Place {
+    pub fn place_of(&self, order: &WriteRequest) -> Place {
         let home = |id: EventId, what| self.home(id.as_u128()).map_or(Place::Nowhere(what), Place::Partition);
         match &order.command {
             Command::Publish(_) => Place::Partition(self.active()),
             Command::Record(finished) => home(finished.event_id, "delivery"),
-            Command::Expire { event, .. } | Command::Release { event, .. } => home(*event, "delivery"),
+            Command::Expire { event, .. } | Command::PromoteQueueHead { event, .. } => home(*event, "delivery"),
             Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
-            Command::Sweep { partition, .. } if self.partitions.contains(partition) => Place::Partition(*partition),
-            Command::Sweep { .. } => Place::Nowhere("event"),
+            Command::CancelRemoved { partition, .. } if self.partitions.contains(partition) => {
+                Place::Partition(*partition)
+            }
+            Command::CancelRemoved { .. } => Place::Nowhere("event"),
             Command::Retry { id } | Command::CancelDelivery { id } => match self.deliveries.get(id) {
                 Some(made) => home(made.row.event_id, "delivery"),
                 None => Place::Nowhere("delivery"),
@@ -164,7 +166,7 @@ impl Oracle {
             Place::Partition(first) => Some(first),
             Place::State => None,
         };
-        if let Some(keep) = &asked.order.keep
+        if let Some(keep) = &asked.order.idempotency
             && let Some(verdict) = self.answered(keep, asked, home)
         {
             if let (Ok(applied), true, None) = (&verdict, keep.secret, home) {
@@ -176,7 +178,7 @@ impl Oracle {
             Some(first) => self.on_partition(first, asked, found)?,
             None => self.on_state(asked, found)?,
         };
-        if let (Some(keep), Ok(receipt)) = (&asked.order.keep, &verdict) {
+        if let (Some(keep), Ok(receipt)) = (&asked.order.idempotency, &verdict) {
             let receipt = receipt.clone();
             let (extra, is_secret) = (keep.extra.clone(), keep.secret);
             let answer =
@@ -191,8 +193,8 @@ impl Oracle {
             Command::Publish(events) => self.publish(asked, events, found),
             Command::Record(finished) => self.record(first, finished, found),
             Command::Expire { delivery, .. } => self.expire(first, *delivery, asked.now),
-            Command::Release { delivery, .. } => self.release(*delivery),
-            Command::Sweep { webhook, .. } => self.sweep(first, *webhook, asked.now),
+            Command::PromoteQueueHead { delivery, .. } => self.release(*delivery),
+            Command::CancelRemoved { webhook, .. } => self.sweep(first, *webhook, asked.now),
             Command::Retry { id } => self.retry(*id, asked, found),
             Command::CancelDelivery { id } => self.cancel_delivery(*id, asked),
             Command::CancelEvent { id } => self.cancel_event(*id, asked),
@@ -205,7 +207,7 @@ impl Oracle {
     }
 
     /// The first answer to the same key, or why there is none to be had.
-    fn answered(&self, keep: &Keep, asked: &Asked<'_>, home: Option<u128>) -> Option<Verdict> {
+    fn answered(&self, keep: &IdempotencyKey, asked: &Asked<'_>, home: Option<u128>) -> Option<Verdict> {
         const PRIVATE_MS: i64 = 600_000;
         let answer = self.answers.get(&keep.key)?;
         let is_published = matches!(asked.order.command, Command::Publish(_));
@@ -225,8 +227,8 @@ impl Oracle {
     }
 
     /// Whether what becomes of an order depends on what nobody can see.
-    pub fn is_doubtful(&self, order: &Order, now: Time) -> bool {
-        let doubtful_key = order.keep.as_ref().is_some_and(|keep| {
+    pub fn is_doubtful(&self, order: &WriteRequest, now: Time) -> bool {
+        let doubtful_key = order.idempotency.as_ref().is_some_and(|keep| {
             self.answers
                 .get(&keep.key)
                 .is_some_and(|a| a.is_doubtful || (a.at <= self.forgotten_before && now.since(a.at) < self.window_ms))
@@ -239,18 +241,18 @@ impl Oracle {
         let Command::Publish(events) = &order.command else { return doubtful_key };
         doubtful_key
             || events.iter().any(|e| {
-                let app = e.app.or_else(|| self.app_of(order.by.as_ref().map(|by| by.reach)?));
+                let app = e.app.or_else(|| self.app_of(order.caller.as_ref().map(|by| by.tenant)?));
                 e.event_id.as_ref().zip(app).is_some_and(|(name, app)| doubtful_name(app, name))
             })
     }
 
     /// The app of what names none.
-    pub fn app_of(&self, reach: Reach) -> Option<AppId> {
+    pub fn app_of(&self, reach: TenantScope) -> Option<AppId> {
         reach.app.or_else(|| self.organizations.get(&reach.org).map(|o| o.default_app_id))
     }
 
     /// Whether an app lies within a reach.
-    pub fn covers(&self, reach: Reach, app: AppId) -> bool {
+    pub fn covers(&self, reach: TenantScope, app: AppId) -> bool {
         self.apps.get(&app).is_some_and(|a| reach.covers(a.org_id, app))
     }
 
@@ -382,25 +384,25 @@ impl Oracle {
 }
 
 /// A refusal in a word, without its sentences.
-pub fn word(refusal: &Refusal) -> String {
+pub fn word(refusal: &Rejection) -> String {
     match refusal {
-        Refusal::NotFound(what) => format!("not_found {what}"),
-        Refusal::Conflict { code, .. } => format!("conflict {code}"),
-        Refusal::Invalid { pointer, .. } => format!("invalid {pointer}"),
-        Refusal::Stale => "stale".into(),
-        Refusal::DiskFull => "disk_full".into(),
-        Refusal::Failed(_) => "failed".into(),
+        Rejection::NotFound(what) => format!("not_found {what}"),
+        Rejection::Conflict { code, .. } => format!("conflict {code}"),
+        Rejection::Invalid { pointer, .. } => format!("invalid {pointer}"),
+        Rejection::Stale => "stale".into(),
+        Rejection::DiskFull => "disk_full".into(),
+        Rejection::Failed(_) => "failed".into(),
     }
 }
 
 /// An order that follows from another one, in a word.
-pub fn label(order: &Order) -> String {
+pub fn label(order: &WriteRequest) -> String {
     match &order.command {
-        Command::Release { delivery, .. } => format!("release {delivery}"),
-        Command::GiveUp { id, reason, .. } => format!("give_up {id} {reason:?}"),
+        Command::PromoteQueueHead { delivery, .. } => format!("release {delivery}"),
+        Command::AutoDisable { id, reason, .. } => format!("give_up {id} {reason:?}"),
         Command::Publish(events) => format!("publish {}", events[0].event_id.as_deref().unwrap_or("?")),
         Command::SaveJob(job) => format!("save_job {}", job.id),
-        Command::Sweep { webhook, partition, .. } => format!("sweep {webhook} {partition:x}"),
+        Command::CancelRemoved { webhook, partition, .. } => format!("sweep {webhook} {partition:x}"),
         other => format!("{other:?}"),
     }
 }

@@ -7,7 +7,7 @@ use postrider::model::id::{AppId, EventId, WebhookId};
 use postrider::model::{Event, Time};
 use postrider::rules::fanout::{self, Decision};
 use postrider::rules::{patterns, retry};
-use postrider::store::{Caller, NewEvent, Published, Receipt};
+use postrider::store::{Caller, EventInput, Published, Receipt};
 
 use super::found::Found;
 use super::making::Cause;
@@ -25,7 +25,7 @@ impl Oracle {
     pub fn publish(
         &mut self,
         asked: &Asked<'_>,
-        events: &[NewEvent],
+        events: &[EventInput],
         found: &mut Found,
     ) -> Check<Result<Receipt, String>> {
         let mut plans: Vec<Plan> = Vec::new();
@@ -51,12 +51,12 @@ impl Oracle {
     fn plan(
         &self,
         asked: &Asked<'_>,
-        all: &[NewEvent],
+        all: &[EventInput],
         before: &[Plan],
         number: usize,
-        new: &NewEvent,
+        new: &EventInput,
     ) -> Result<Plan, String> {
-        let app = self.app_for(asked.order.by.as_ref(), number, new)?;
+        let app = self.app_for(asked.order.caller.as_ref(), number, new)?;
         if let Some(name) = &new.event_id {
             let twin = before.iter().zip(all).position(|(plan, other)| {
                 matches!(plan, Plan::New(a, _) if *a == app) && other.event_id.as_ref() == Some(name)
@@ -88,15 +88,15 @@ impl Oracle {
         Ok(Plan::New(app, webhooks))
     }
 
-    fn app_for(&self, by: Option<&Caller>, number: usize, new: &NewEvent) -> Result<AppId, String> {
+    fn app_for(&self, by: Option<&Caller>, number: usize, new: &EventInput) -> Result<AppId, String> {
         let missing = || "not_found app".to_owned();
         let Some(by) = by else { return new.app.filter(|app| self.apps.contains_key(app)).ok_or_else(missing) };
-        let app = new.app.or_else(|| self.app_of(by.reach)).ok_or_else(missing)?;
-        if self.covers(by.reach, app) { Ok(app) } else { Err(format!("invalid /events/{number}/app_id")) }
+        let app = new.app.or_else(|| self.app_of(by.tenant)).ok_or_else(missing)?;
+        if self.covers(by.tenant, app) { Ok(app) } else { Err(format!("invalid /events/{number}/app_id")) }
     }
 
     /// The webhooks of an app that get an event: never one that the event is about.
-    fn wanted(&self, app: AppId, new: &NewEvent) -> Vec<WebhookId> {
+    fn wanted(&self, app: AppId, new: &EventInput) -> Vec<WebhookId> {
         let about = new.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.event_type));
         let of_app =
             self.webhooks.values().filter(|w| w.app_id == app && about.is_none_or(|id| *id != w.id.to_string()));
@@ -109,7 +109,7 @@ impl Oracle {
     fn post(
         &mut self,
         app: AppId,
-        new: &NewEvent,
+        new: &EventInput,
         webhooks: &[WebhookId],
         now: Time,
         found: &mut Found,

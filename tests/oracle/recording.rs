@@ -1,12 +1,12 @@
 //! Outcomes and what people ask of deliveries, in the oracle.
 
-use postrider::model::attempt::{Outcome, Trigger};
+use postrider::model::attempt::{AttemptOutcome, Trigger};
 use postrider::model::figures::Minute;
 use postrider::model::id::{AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
-use postrider::model::webhook::{Status, Webhook};
+use postrider::model::webhook::{Webhook, WebhookStatus};
 use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
 use postrider::rules::{circuit, histogram, patterns, retry};
-use postrider::store::{Finished, Receipt};
+use postrider::store::{AttemptMade, Receipt};
 
 use super::found::Found;
 use super::making::Cause;
@@ -18,7 +18,7 @@ const STATUS_GONE: u16 = 410;
 type Answered = Check<Result<Receipt, String>>;
 
 impl Oracle {
-    pub fn record(&mut self, first: u128, finished: &Finished, found: &mut Found) -> Answered {
+    pub fn record(&mut self, first: u128, finished: &AttemptMade, found: &mut Found) -> Answered {
         let id = finished.delivery_id;
         let here = self.deliveries.get(&id).filter(|made| self.home_of(made.row.event_id) == first);
         let Some(was) = here.map(|made| made.row.clone()).filter(|row| row.attempts + 1 == finished.number) else {
@@ -75,7 +75,7 @@ impl Oracle {
     fn judge_next(
         &self,
         webhook: Option<&Webhook>,
-        finished: &Finished,
+        finished: &AttemptMade,
         was: &Delivery,
         attempt: &Attempt,
     ) -> Check<Option<Time>> {
@@ -100,7 +100,7 @@ impl Oracle {
         Ok(next)
     }
 
-    fn note_attempt(&mut self, first: u128, was: &Delivery, finished: &Finished, attempt: &Attempt) {
+    fn note_attempt(&mut self, first: u128, was: &Delivery, finished: &AttemptMade, attempt: &Attempt) {
         if let Some(made) = self.deliveries.get_mut(&was.id) {
             let row = &mut made.row;
             row.attempts = finished.number;
@@ -128,8 +128,8 @@ impl Oracle {
         minute.add(Minute { started: u32::from(begun), attempts: 1, failures: u32::from(!finished.success) });
     }
 
-    fn judge_webhook(&mut self, webhook: &Webhook, finished: &Finished) {
-        let seen = circuit::Seen {
+    fn judge_webhook(&mut self, webhook: &Webhook, finished: &AttemptMade) {
+        let seen = circuit::AttemptSummary {
             started_at: finished.started_at,
             finished_at: finished.finished_at,
             success: finished.success,
@@ -141,14 +141,14 @@ impl Oracle {
         self.states.insert(webhook.id, state);
         for change in changes {
             let kind = match change {
-                circuit::Change::Failing | circuit::Change::Warning => "webhook.failing",
-                circuit::Change::Recovered => "webhook.recovered",
-                circuit::Change::Disabled(reason) => {
+                circuit::CircuitChange::Failing | circuit::CircuitChange::Warning => "webhook.failing",
+                circuit::CircuitChange::Recovered => "webhook.recovered",
+                circuit::CircuitChange::Disabled(reason) => {
                     self.follow.push(format!("give_up {} {reason:?}", webhook.id));
                     "webhook.disabled"
                 }
             };
-            if kind != "webhook.disabled" || webhook.status != Status::Disabled {
+            if kind != "webhook.disabled" || webhook.status != WebhookStatus::Disabled {
                 self.follow.push(format!("publish {kind}:{}:{}", webhook.id, state.sequence));
             }
         }
@@ -162,8 +162,8 @@ impl Oracle {
         if self.webhooks.contains_key(&was.webhook_id) {
             self.finish(id, DeliveryStatus::Failed, now)?;
             if let Some(made) = self.deliveries.get_mut(&id) {
-                made.row.last_outcome = Some(Outcome::Expired);
-                made.row.last_error = Some(Outcome::Expired.phrase().to_owned());
+                made.row.last_outcome = Some(AttemptOutcome::Expired);
+                made.row.last_error = Some(AttemptOutcome::Expired.phrase().to_owned());
             }
         } else {
             self.finish(id, DeliveryStatus::Cancelled, self.removed_at(was.webhook_id, now))?;
@@ -191,7 +191,7 @@ impl Oracle {
 
     fn visible(&self, id: DeliveryId, asked: &Asked<'_>) -> Option<Delivery> {
         let row = &self.deliveries.get(&id)?.row;
-        let covered = asked.order.by.as_ref().is_none_or(|by| by.reach.covers(row.org_id, row.app_id));
+        let covered = asked.order.caller.as_ref().is_none_or(|by| by.tenant.covers(row.org_id, row.app_id));
         (covered && self.is_kept(row.event_id, asked.now)).then(|| self.shown(row))
     }
 
@@ -200,7 +200,7 @@ impl Oracle {
         let Some(webhook) = self.webhooks.get(&was.webhook_id) else {
             return Ok(Err("conflict webhook_removed".into()));
         };
-        if webhook.status == Status::Disabled {
+        if webhook.status == WebhookStatus::Disabled {
             return Ok(Err("conflict webhook_disabled".into()));
         }
         if self.is_erased(was.event_id) {
@@ -238,8 +238,8 @@ impl Oracle {
 
     fn visible_event(&self, id: EventId, asked: &Asked<'_>) -> bool {
         let Some(posted) = self.events.get(&id) else { return false };
-        let covers = |by: &postrider::store::Caller| by.reach.covers(posted.event.org_id, posted.event.app_id);
-        asked.order.by.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
+        let covers = |by: &postrider::store::Caller| by.tenant.covers(posted.event.org_id, posted.event.app_id);
+        asked.order.caller.as_ref().is_none_or(covers) && self.is_kept(id, asked.now)
     }
 
     fn cancel_all(&mut self, id: EventId, now: Time) -> Check<u32> {
@@ -270,7 +270,7 @@ impl Oracle {
 
     /// What somebody does is noted; what the daemon does by itself is not.
     fn deed(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
-        if let Some(by) = &asked.order.by {
+        if let Some(by) = &asked.order.caller {
             self.deeds.push(Noted { org, action, target, request_id: Some(by.request_id.clone()) });
         }
     }
@@ -292,7 +292,13 @@ impl Oracle {
     }
 }
 
-fn expected_attempt(finished: &Finished, was: &Delivery, id: AttemptId, next: Option<Time>, erased: bool) -> Attempt {
+fn expected_attempt(
+    finished: &AttemptMade,
+    was: &Delivery,
+    id: AttemptId,
+    next: Option<Time>,
+    erased: bool,
+) -> Attempt {
     Attempt {
         id,
         delivery_id: was.id,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use postrider::model::id::{AppId, KeyId, OrganizationId, WebhookId};
-use postrider::model::webhook::{DisabledReason, Secret, Status, Webhook};
+use postrider::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{ApiKey, App, Organization, Time};
 use postrider::rules::circuit;
-use postrider::store::{Command, NewKey, Reach, Receipt};
+use postrider::store::{Command, NewKey, Receipt, TenantScope};
 
 use super::Check;
 use super::found::Found;
@@ -30,19 +30,19 @@ impl Oracle {
             Command::UpdateWebhook { webhook } => self.update_webhook(webhook, asked),
             Command::RemoveWebhook { id } => self.remove_webhook(*id, asked),
             Command::SetStatus { id, status } => self.set_status(*id, *status, asked),
-            Command::GiveUp { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at, asked),
+            Command::AutoDisable { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at, asked),
             Command::RotateSecret { id, secret, overlap_s } => self.rotate(*id, &secret.text, *overlap_s, asked),
             Command::ReadSecret { id } => self.read_secret(*id, asked),
             Command::CreateJob { spec } => self.create_job(spec, asked, found),
             Command::CancelJob { id } => self.cancel_job(*id, asked),
             Command::SaveJob(job) => self.save_job(job),
-            Command::KeepAnswer { body } => Ok(Ok(Receipt::Kept(body.to_vec()))),
+            Command::StoreAnswer { body } => Ok(Ok(Receipt::Kept(body.to_vec()))),
             other => Err(format!("{other:?} does not belong to the state file")),
         }
     }
 
     pub fn note(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
-        let request_id = asked.order.by.as_ref().map(|by| by.request_id.clone());
+        let request_id = asked.order.caller.as_ref().map(|by| by.request_id.clone());
         self.audit.push(Noted { org, action, target, request_id });
     }
 
@@ -54,7 +54,7 @@ impl Oracle {
             }
             Receipt::Key(key) => self.note(asked, key.org_id, "key.read", key.id.to_string()),
             Receipt::Organization { organization, key, .. } => {
-                let reader = asked.order.by.as_ref().map_or(organization.id, |by| by.reach.org);
+                let reader = asked.order.caller.as_ref().map_or(organization.id, |by| by.tenant.org);
                 self.note(asked, reader, "key.read", key.id.to_string());
             }
             _ => {}
@@ -72,8 +72,8 @@ impl Oracle {
         let key = self.put_key(id, new, now, found)?;
         self.organizations.insert(id, organization.clone());
         self.apps.insert(app_id, app.clone());
-        if let Some(by) = &asked.order.by {
-            self.note(asked, by.reach.org, "organization.create", id.to_string());
+        if let Some(by) = &asked.order.caller {
+            self.note(asked, by.tenant.org, "organization.create", id.to_string());
         }
         self.audit.push(Noted { org: id, action: "organization.create", target: id.to_string(), request_id: None });
         Ok(Ok(Receipt::Organization { organization, app, key }))
@@ -102,15 +102,15 @@ impl Oracle {
     }
 
     fn create_app(&mut self, name: &str, uid: Option<&String>, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
-        if self.is_taken(by.reach.org, uid, None) {
+        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
+        if self.is_taken(by.tenant.org, uid, None) {
             return Ok(Err("conflict uid_taken".into()));
         }
         let shown = found.registry.apps.values().find(|app| app.name == name && !self.apps.contains_key(&app.id));
         let shown = shown.ok_or_else(|| format!("no app {name:?} is there"))?;
         let app = App {
             id: shown.id,
-            org_id: by.reach.org,
+            org_id: by.tenant.org,
             name: name.to_owned(),
             uid: uid.cloned(),
             created_at: asked.now,
@@ -121,7 +121,7 @@ impl Oracle {
         Ok(Ok(Receipt::App(app)))
     }
 
-    fn app_within(&self, reach: Option<Reach>, id: AppId) -> Option<App> {
+    fn app_within(&self, reach: Option<TenantScope>, id: AppId) -> Option<App> {
         self.apps.get(&id).filter(|_| reach.is_none_or(|reach| self.covers(reach, id))).cloned()
     }
 
@@ -132,7 +132,7 @@ impl Oracle {
         uid: Option<&Option<String>>,
         asked: &Asked<'_>,
     ) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(mut app) = self.app_within(reach, id) else { return Ok(Err("not_found app".into())) };
         if let Some(uid) = uid {
             if self.is_taken(app.org_id, uid.as_ref(), Some(id)) {
@@ -148,7 +148,7 @@ impl Oracle {
     }
 
     fn remove_app(&mut self, id: AppId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(app) = self.app_within(reach, id) else { return Ok(Err("not_found app".into())) };
         if self.organizations.values().any(|o| o.default_app_id == id) {
             return Ok(Err("conflict default_app".into()));
@@ -162,14 +162,14 @@ impl Oracle {
     }
 
     fn create_key(&mut self, new: &NewKey, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
+        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
         if self.keys.values().any(|key| key.hash == new.hash) {
             return Ok(Err("conflict key_taken".into()));
         }
-        if new.app.is_some_and(|app| !self.covers(by.reach, app)) {
+        if new.app.is_some_and(|app| !self.covers(by.tenant, app)) {
             return Ok(Err("invalid /app_id".into()));
         }
-        let key = self.put_key(by.reach.org, new, asked.now, found)?;
+        let key = self.put_key(by.tenant.org, new, asked.now, found)?;
         self.note(asked, key.org_id, "key.create", key.id.to_string());
         Ok(Ok(Receipt::Key(key)))
     }
@@ -177,8 +177,8 @@ impl Oracle {
     fn revoke_key(&mut self, id: KeyId, asked: &Asked<'_>) -> Answered {
         let visible =
             |key: &&ApiKey| {
-                asked.order.by.as_ref().is_none_or(|by| {
-                    key.org_id == by.reach.org && by.reach.app.is_none_or(|app| key.app_id == Some(app))
+                asked.order.caller.as_ref().is_none_or(|by| {
+                    key.org_id == by.tenant.org && by.tenant.app.is_none_or(|app| key.app_id == Some(app))
                 })
             };
         let Some(key) = self.keys.get(&id).filter(visible).cloned() else { return Ok(Err("not_found key".into())) };
@@ -187,27 +187,27 @@ impl Oracle {
         Ok(Ok(Receipt::Done))
     }
 
-    pub fn webhook_within(&self, reach: Option<Reach>, id: WebhookId) -> Option<&Webhook> {
+    pub fn webhook_within(&self, reach: Option<TenantScope>, id: WebhookId) -> Option<&Webhook> {
         self.webhooks.get(&id).filter(|w| reach.is_none_or(|reach| reach.covers(w.org_id, w.app_id)))
     }
 
     fn create_webhook(&mut self, draft: &Webhook, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let Some(by) = &asked.order.by else { return Ok(Err("not_found organization".into())) };
+        let Some(by) = &asked.order.caller else { return Ok(Err("not_found organization".into())) };
         let named = (draft.app_id != AppId::MIN).then_some(draft.app_id);
-        let Some(app_id) = named.or_else(|| self.app_of(by.reach)) else {
+        let Some(app_id) = named.or_else(|| self.app_of(by.tenant)) else {
             return Ok(Err("not_found organization".into()));
         };
-        if !self.covers(by.reach, app_id) {
+        if !self.covers(by.tenant, app_id) {
             return Ok(Err("invalid /app_id".into()));
         }
         let shown =
             found.registry.webhooks.values().find(|w| w.name == draft.name && !self.webhooks.contains_key(&w.id));
         let shown = shown.ok_or_else(|| format!("no webhook {:?} is there", draft.name))?;
         let now = asked.now;
-        let secrets = draft.secrets.iter().map(|secret| Secret { created_at: now, ..secret.clone() }).collect();
+        let secrets = draft.secrets.iter().map(|secret| SigningSecret { created_at: now, ..secret.clone() }).collect();
         let webhook = Webhook {
             id: shown.id,
-            org_id: by.reach.org,
+            org_id: by.tenant.org,
             app_id,
             created_at: now,
             updated_at: now,
@@ -226,24 +226,24 @@ impl Oracle {
     }
 
     fn update_webhook(&mut self, new: &Webhook, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(old) = self.webhook_within(reach, new.id).cloned() else { return Ok(Err("not_found webhook".into())) };
         if old.version != new.version {
             return Ok(Err("stale".into()));
         }
         let manual = Some(DisabledReason::Manual);
         let disabled_reason = match (old.status, new.status) {
-            (_, Status::Enabled | Status::Paused) => None,
-            (Status::Disabled, Status::Disabled) => old.disabled_reason.or(manual),
-            (_, Status::Disabled) => manual,
+            (_, WebhookStatus::Enabled | WebhookStatus::Paused) => None,
+            (WebhookStatus::Disabled, WebhookStatus::Disabled) => old.disabled_reason.or(manual),
+            (_, WebhookStatus::Disabled) => manual,
         };
         let webhook = Webhook { version: old.version + 1, updated_at: asked.now, disabled_reason, ..new.clone() };
-        let restarted = old.status == Status::Disabled && new.status != Status::Disabled;
+        let restarted = old.status == WebhookStatus::Disabled && new.status != WebhookStatus::Disabled;
         if restarted || old.url != new.url {
             let state = self.states.get(&new.id).copied().unwrap_or_default();
             self.states.insert(new.id, circuit::reset(state));
         }
-        if old.status != Status::Disabled && new.status == Status::Disabled {
+        if old.status != WebhookStatus::Disabled && new.status == WebhookStatus::Disabled {
             self.follow.push(format!("publish webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version));
         }
         self.note(asked, webhook.org_id, "webhook.update", webhook.id.to_string());
@@ -251,7 +251,7 @@ impl Oracle {
     }
 
     fn remove_webhook(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(webhook) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         self.drop_webhook(id, asked.now);
         self.note(asked, webhook.org_id, "webhook.delete", id.to_string());
@@ -270,25 +270,25 @@ impl Oracle {
         self.put_webhook(webhook)
     }
 
-    fn set_status(&mut self, id: WebhookId, status: Status, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+    fn set_status(&mut self, id: WebhookId, status: WebhookStatus, asked: &Asked<'_>) -> Answered {
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(old) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
-        if old.status == Status::Disabled {
+        if old.status == WebhookStatus::Disabled {
             return Ok(Err("conflict webhook_disabled".into()));
         }
         if old.status == status {
             return Ok(Ok(Receipt::Webhook(Arc::new(old))));
         }
-        let action = if status == Status::Paused { "webhook.pause" } else { "webhook.resume" };
+        let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
         self.note(asked, old.org_id, action, id.to_string());
         Ok(Ok(self.change(&old, asked.now, |webhook| webhook.status = status)))
     }
 
     fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time, asked: &Asked<'_>) -> Answered {
         let Some(old) = self.webhooks.get(&id).cloned() else { return Ok(Err("not_found webhook".into())) };
-        if old.status != Status::Disabled && old.updated_at <= seen_at {
+        if old.status != WebhookStatus::Disabled && old.updated_at <= seen_at {
             self.change(&old, asked.now, |webhook| {
-                webhook.status = Status::Disabled;
+                webhook.status = WebhookStatus::Disabled;
                 webhook.disabled_reason = Some(reason);
             });
             self.note(asked, old.org_id, "webhook.disable", id.to_string());
@@ -297,16 +297,16 @@ impl Oracle {
     }
 
     fn rotate(&mut self, id: WebhookId, secret: &str, overlap_s: u32, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(old) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         let now = asked.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
-        let mut secrets = vec![Secret { text: secret.to_owned(), created_at: now, expires_at: None }];
+        let mut secrets = vec![SigningSecret { text: secret.to_owned(), created_at: now, expires_at: None }];
         for past in old.secrets.iter().filter(|past| past.expires_at.is_none_or(|own| now < own) && past.text != secret)
         {
             let own = past.expires_at.unwrap_or(end).min(end);
             if own > now {
-                secrets.push(Secret { expires_at: Some(own), ..past.clone() });
+                secrets.push(SigningSecret { expires_at: Some(own), ..past.clone() });
             }
         }
         secrets.truncate(LIVE_SECRETS_MAX);
@@ -315,7 +315,7 @@ impl Oracle {
     }
 
     fn read_secret(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.by.as_ref().map(|by| by.reach);
+        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
         let Some(webhook) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         self.note(asked, webhook.org_id, "webhook.read_secret", id.to_string());
         Ok(Ok(Receipt::Webhook(Arc::new(webhook))))

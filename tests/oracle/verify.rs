@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Rng;
 use crate::disk::FaultyDisk;
 use crate::world::{MASTER_KEY, World};
-use postrider::store::verify::{Report, verify};
+use postrider::store::verify::{VerifyReport, verify};
 
 const STEPS: u64 = 120;
 const FLIPS: u64 = 60;
@@ -20,7 +20,7 @@ fn grown(seed: u64) -> World {
     world
 }
 
-fn walked(disk: &FaultyDisk) -> Result<Report, String> {
+fn walked(disk: &FaultyDisk) -> Result<VerifyReport, String> {
     verify(Arc::new(disk.clone()), &MASTER_KEY, &mut |_| {}).map_err(|error| error.to_string())
 }
 

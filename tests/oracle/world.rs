@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::store::upkeep::{ROUND_DROPPED_MAX, Upkeep};
-use postrider::store::{Applied, Batch, Command, Disk, Opened, Options, Order, Refusal, open};
+use postrider::store::upkeep::{Maintained, ROUND_DROPPED_MAX};
+use postrider::store::{Applied, AppliedBatch, Command, Disk, Opened, Rejection, StoreOptions, WriteRequest, open};
 
 use super::check;
 use super::disk::FaultyDisk;
@@ -25,14 +25,14 @@ pub const MASTER_KEY: [u8; 32] = [7; 32];
 
 pub struct World {
     pub disk: FaultyDisk,
-    pub options: Options,
+    pub options: StoreOptions,
     pub oracle: Oracle,
     pub now: Time,
     pub rng: Rng,
     pub history: History,
     opened: Option<Opened>,
     /// Orders of the daemon itself that come next: what follows, and what the disk refused.
-    next: Vec<Order>,
+    next: Vec<WriteRequest>,
     pub batches: u64,
     pub orders: u64,
     pub cuts: u64,
@@ -44,13 +44,13 @@ pub struct World {
     pub cuts_openings: bool,
 }
 
-type Answered = Result<Applied, Refusal>;
+type Answered = Result<Applied, Rejection>;
 
 /// What was under way when the power failed.
 enum Pending {
     Nothing,
     /// With whether the writer refused to publish for want of space.
-    Batch(Vec<Order>, Vec<Answered>, bool),
+    Batch(Vec<WriteRequest>, Vec<Answered>, bool),
     /// Partitions may be gone.
     Upkeep,
 }
@@ -66,7 +66,7 @@ pub enum Step {
 impl World {
     pub fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
-        let options = Options {
+        let options = StoreOptions {
             retention_ms: [2 * DAY_MS, 6 * DAY_MS][rng.below(2) as usize],
             idempotency_window_ms: [HOUR_MS, DAY_MS][rng.below(2) as usize],
             partition_max_bytes: [1 << 30, 3 << 20][rng.below(2) as usize],
@@ -318,14 +318,14 @@ impl World {
     }
 
     /// Applies orders, and whatever they turn into.
-    pub fn apply(&mut self, orders: Vec<Order>) -> Check<Step> {
+    pub fn apply(&mut self, orders: Vec<WriteRequest>) -> Check<Step> {
         let (now, is_faulty) = (self.now, self.is_faulty());
         self.batches += 1;
         self.orders += orders.len() as u64;
         if self.fails_reads && self.rng.chance(50) {
             self.disk.fail_a_read(Some(self.rng.below(25)));
         }
-        let Batch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
+        let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
         self.disk.fail_a_read(None);
         let refuses = self.opened().writer.is_disk_full();
         if self.has_ended() {
@@ -337,7 +337,7 @@ impl World {
         self.adopt_partitions(false)?;
         self.settle_deeds(effects.failures.is_empty())?;
         let own_again = orders.into_iter().zip(&results).filter(|(order, result)| {
-            order.by.is_none() && matches!(result, Err(Refusal::Failed(_) | Refusal::DiskFull))
+            order.caller.is_none() && matches!(result, Err(Rejection::Failed(_) | Rejection::DiskFull))
         });
         self.next.extend(own_again.map(|(order, _)| order));
         check::told(&self.oracle, &effects)?;
@@ -356,7 +356,7 @@ impl World {
     }
 
     /// Has the oracle do what was answered, and finds out about what was not. Whether everything was answered.
-    fn settle(&mut self, orders: &[Order], results: &[Answered], refuses: bool) -> Check<bool> {
+    fn settle(&mut self, orders: &[WriteRequest], results: &[Answered], refuses: bool) -> Check<bool> {
         // Before anything is read: that may begin yet another partition.
         let places: Vec<Place> = orders.iter().map(|order| self.oracle.place_of(order)).collect();
         let active = Place::Partition(self.oracle.active());
@@ -364,8 +364,8 @@ impl World {
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for (slot, order) in orders.iter().enumerate() {
             // Refused before anything was tried.
-            if refuses && order.by.is_some() && matches!(order.command, Command::Publish(_)) {
-                ensure!(results[slot] == Err(Refusal::DiskFull), "{:?} on a full disk", results[slot]);
+            if refuses && order.caller.is_some() && matches!(order.command, Command::Publish(_)) {
+                ensure!(results[slot] == Err(Rejection::DiskFull), "{:?} on a full disk", results[slot]);
                 continue;
             }
             groups.entry(places[slot]).or_default().push(slot);
@@ -375,7 +375,7 @@ impl World {
         let mut whole = true;
         for place in places {
             let slots = &groups[&place];
-            let unknown = |slot: &&usize| matches!(results[**slot], Err(Refusal::Failed(_) | Refusal::DiskFull));
+            let unknown = |slot: &&usize| matches!(results[**slot], Err(Rejection::Failed(_) | Rejection::DiskFull));
             let failed = slots.iter().filter(unknown).count();
             if failed < slots.len() {
                 // What failed by itself could not be judged; it is not there, and what was judged is.
@@ -398,7 +398,7 @@ impl World {
     }
 
     /// Orders of one file that nobody was answered: they are all there, or none is.
-    fn find_out(&mut self, place: Place, slots: &[usize], orders: &[Order], found: &mut Found) -> Check {
+    fn find_out(&mut self, place: Place, slots: &[usize], orders: &[WriteRequest], found: &mut Found) -> Check {
         let store = self.opened().store.clone();
         let look = |oracle: &Oracle, found: &Found| match place {
             Place::State => check::settings(oracle, &store, false),
@@ -463,7 +463,7 @@ impl World {
 
     fn upkeep(&mut self) -> Check<Step> {
         let (now, keep) = (self.now, self.rng.chance(20));
-        let done = self.opened().writer.upkeep(now, keep);
+        let done = self.opened().writer.maintain(now, keep);
         // Otherwise a cut comes before the files go.
         let is_unlinked = self.has_ended() || done.dropped.is_empty() || self.rng.chance(80);
         for partition in done.dropped.iter().filter(|_| is_unlinked) {
@@ -489,7 +489,7 @@ impl World {
         Ok(Step::Done)
     }
 
-    fn follow_upkeep(&mut self, keep: bool, done: &Upkeep) -> Check {
+    fn follow_upkeep(&mut self, keep: bool, done: &Maintained) -> Check {
         let droppable = if keep { 0 } else { self.oracle.droppable(self.now) };
         ensure!(done.is_more || droppable <= ROUND_DROPPED_MAX, "what is left to drop is not told of");
         let droppable = droppable.min(ROUND_DROPPED_MAX);
@@ -574,7 +574,7 @@ impl World {
 }
 
 /// Whether an order was answered as it should be.
-fn agree(order: &Order, wanted: &Verdict, found: &Answered) -> Check {
+fn agree(order: &WriteRequest, wanted: &Verdict, found: &Answered) -> Check {
     let same = match (wanted, found) {
         (Ok(wanted), Ok(found)) => wanted == found,
         (Err(wanted), Err(found)) => *wanted == word(found),

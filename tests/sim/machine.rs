@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postrider::config::{Listen, Secret, Settings};
-use postrider::daemon::{Daemon, World};
-use postrider::engine::work::Work;
-use postrider::server::Limits;
+use postrider::config::{ListenSetting, SecretSetting, Settings};
+use postrider::daemon::{Daemon, Platform};
+use postrider::engine::work::BlockingPool;
+use postrider::server::ServerLimits;
 use tokio::sync::Notify;
 
 use super::api::KEY;
@@ -67,13 +67,13 @@ impl Machine {
     }
 
     async fn serve(self: Rc<Machine>) -> Ended {
-        let world = World {
+        let world = Platform {
             clock: Arc::new(SimClock),
             random: Arc::new(SimRandom(Mutex::new(self.rng.borrow_mut().fork()))),
             network: Arc::new(self.network.clone()),
             disk: Arc::new(self.disk.borrow().clone()),
-            work: Work::Inline,
-            limits: Limits::default(),
+            work: BlockingPool::Inline,
+            limits: ServerLimits::default(),
             listeners: Vec::new(),
         };
         let daemon = match Daemon::start(&settings(self.partition_bytes), world).await {
@@ -99,9 +99,9 @@ impl Machine {
 
 fn settings(partition_bytes: u64) -> Settings {
     let mut settings = Settings {
-        listen: Listen::Tcp(([0, 0, 0, 0], API_PORT).into()),
-        admin_key: Some(Secret::new(KEY)),
-        master_key: Some(Secret::new("a master key that is long enough for everybody")),
+        listen: ListenSetting::Tcp(([0, 0, 0, 0], API_PORT).into()),
+        admin_key: Some(SecretSetting::new(KEY)),
+        master_key: Some(SecretSetting::new("a master key that is long enough for everybody")),
         retention_ms: RETENTION_MS,
         idempotency_window_ms: IDEMPOTENCY_MS,
         partition_max_bytes: partition_bytes,

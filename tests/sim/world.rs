@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postrider::engine::clock::Clock;
-use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, Peer};
+use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, Peer};
 use postrider::model::Time;
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -75,9 +75,9 @@ impl Network for SimNetwork {
         })
     }
 
-    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let Listen::Tcp(addr) = at else { return Err(io::ErrorKind::Unsupported.into()) };
+            let ListenAddr::Tcp(addr) = at else { return Err(io::ErrorKind::Unsupported.into()) };
             let inner = TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await?;
             Ok(Box::new(SimListener { inner, local: *addr }) as Box<dyn Listener>)
         })
@@ -97,7 +97,7 @@ impl Listener for SimListener {
         })
     }
 
-    fn local_addr(&self) -> Listen {
-        Listen::Tcp(self.local)
+    fn local_addr(&self) -> ListenAddr {
+        ListenAddr::Tcp(self.local)
     }
 }

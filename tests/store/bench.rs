@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postrider::model::attempt::{Outcome, Timings};
+use postrider::model::attempt::{AttemptOutcome, Timings};
 use postrider::model::id::{AppId, OrganizationId, WebhookId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
-    Applied, Batch, Caller, Command, Dispatch, Finished, NewEvent, NewKey, Opened, Options, Order, Published, Reach,
-    RealDisk, Receipt, Refusal, open,
+    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, Published, RealDisk,
+    Receipt, Rejection, StoreOptions, TenantScope, WriteRequest, open,
 };
 
 pub const START: Time = Time(1_772_704_800_000);
@@ -22,8 +22,8 @@ pub struct Bench {
     pub caller: Caller,
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> StoreOptions {
+    StoreOptions {
         retention_ms: 31 * DAY_MS,
         idempotency_window_ms: DAY_MS,
         partition_max_bytes: 1 << 30,
@@ -57,18 +57,18 @@ impl Bench {
             rate_per_s: None,
             installation: true,
         };
-        let order = Order::internal(Command::CreateOrganization { name: "default".into(), key });
+        let order = WriteRequest::internal(Command::CreateOrganization { name: "default".into(), key });
         let batch = opened.writer.apply(&[order], START);
         let Ok(Applied { receipt: Receipt::Organization { organization, key, .. }, .. }) = &batch.results[0] else {
             panic!("{:?}", batch.results)
         };
-        let reach = Reach { org: organization.id, app: None };
-        let caller = Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() };
+        let reach = TenantScope { org: organization.id, app: None };
+        let caller = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
         Bench { folder, opened, now: START, caller }
     }
 
-    pub fn apply(&mut self, command: Command) -> (std::result::Result<Receipt, Refusal>, Batch) {
-        let order = Order { by: Some(self.caller.clone()), keep: None, command };
+    pub fn apply(&mut self, command: Command) -> (std::result::Result<Receipt, Rejection>, AppliedBatch) {
+        let order = WriteRequest { caller: Some(self.caller.clone()), idempotency: None, command };
         let mut batch = self.opened.writer.apply(&[order], self.now);
         let mut follow = std::mem::take(&mut batch.follow);
         while !follow.is_empty() {
@@ -100,9 +100,12 @@ impl Bench {
         }
     }
 
-    pub fn publish(&mut self, event_type: &str, change: impl FnOnce(&mut NewEvent)) -> (Published, Batch) {
-        let mut event =
-            NewEvent { event_type: event_type.into(), data: Bytes::from_static(b"{\"id\":42}"), ..NewEvent::default() };
+    pub fn publish(&mut self, event_type: &str, change: impl FnOnce(&mut EventInput)) -> (Published, AppliedBatch) {
+        let mut event = EventInput {
+            event_type: event_type.into(),
+            data: Bytes::from_static(b"{\"id\":42}"),
+            ..EventInput::default()
+        };
         change(&mut event);
         match self.apply(Command::Publish(vec![event])) {
             (Ok(Receipt::Published(mut all)), batch) => (all.pop().unwrap(), batch),
@@ -110,7 +113,7 @@ impl Bench {
         }
     }
 
-    pub fn record(&mut self, dispatch: &Dispatch, status: u16) -> Batch {
+    pub fn record(&mut self, dispatch: &Dispatch, status: u16) -> AppliedBatch {
         let finished = finished(dispatch, self.now, status);
         let (result, batch) = self.apply(Command::Record(Box::new(finished)));
         assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
@@ -126,7 +129,7 @@ pub fn webhook() -> Webhook {
         name: "hook".into(),
         description: None,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -135,10 +138,10 @@ pub fn webhook() -> Webhook {
         event_types: vec![],
         channels: vec![],
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
-        signature: vec![Scheme::Standard],
+        signature: vec![SignatureScheme::Standard],
         tls: None,
         handshake: false,
         success_rule: SuccessRule::Any2xx,
@@ -146,9 +149,9 @@ pub fn webhook() -> Webhook {
         timeout_ms: 15_000,
         max_in_flight: 16,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: 432_000,
-        secrets: vec![Secret {
+        secrets: vec![SigningSecret {
             text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
             created_at: START,
             expires_at: None,
@@ -160,16 +163,16 @@ pub fn webhook() -> Webhook {
     }
 }
 
-pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
+pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
     let success = (200..300).contains(&status);
-    Finished {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         attempt_id: None,
         number: dispatch.number,
         trigger: dispatch.trigger,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         field_set: FieldSet::Standard,
         content_type: ContentType::Json,
         include_html: false,
@@ -177,7 +180,7 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> Finished {
         started_at: at,
         finished_at: at.plus_ms(120),
         success,
-        outcome: if success { Outcome::Success } else { Outcome::HttpStatus },
+        outcome: if success { AttemptOutcome::Success } else { AttemptOutcome::HttpStatus },
         status_code: Some(status),
         error: (!success).then(|| "Internal Server Error".into()),
         response_time_ms: Some(120),

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use postrider::model::attempt::Trigger;
-use postrider::model::webhook::Ordered;
+use postrider::model::webhook::DeliveryOrder;
 use postrider::model::{DeliveryStatus, Time};
-use postrider::store::{Command, DeliveryQuery, NewEvent, Receipt, Refusal, Window};
+use postrider::store::{Command, DeliveryQuery, EventInput, ListWindow, Receipt, Rejection};
 
 use crate::bench::{Bench, DAY_MS};
 
@@ -29,7 +29,7 @@ fn an_event_is_delivered_after_a_retry_and_everything_is_there_after_a_restart()
 
     bench.now = due;
     bench.record(&slice.ready[0], 200);
-    let reach = bench.caller.reach;
+    let reach = bench.caller.tenant;
     let delivery = store.delivery(reach, first.delivery_id, bench.now).unwrap();
     let store = bench.opened.store.clone();
     assert!(delivery.is_some());
@@ -52,10 +52,10 @@ fn the_same_event_id_is_one_event_and_other_data_is_a_conflict() {
     bench.reopen();
     let (again, batch) = bench.publish("a", |e| e.event_id = Some("x".into()));
     assert_eq!((again.event.id, again.duplicate, batch.effects.fresh.len()), (first.event.id, true, 0));
-    let mut other = NewEvent { event_type: "a".into(), data: Bytes::from_static(b"1"), ..NewEvent::default() };
+    let mut other = EventInput { event_type: "a".into(), data: Bytes::from_static(b"1"), ..EventInput::default() };
     other.event_id = Some("x".into());
     let (refused, _) = bench.apply(Command::Publish(vec![other]));
-    assert!(matches!(refused, Err(Refusal::Conflict { code: "event_id_conflict", .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Rejection::Conflict { code: "event_id_conflict", .. })), "{refused:?}");
     bench.now = bench.now.plus_ms(DAY_MS);
     let (late, _) = bench.publish("a", |e| e.event_id = Some("x".into()));
     assert!(!late.duplicate);
@@ -64,7 +64,7 @@ fn the_same_event_id_is_one_event_and_other_data_is_a_conflict() {
 #[test]
 fn ordered_deliveries_go_one_after_another_across_partitions() {
     let mut bench = Bench::new();
-    let hook = bench.webhook(|w| w.ordered = Ordered::Webhook);
+    let hook = bench.webhook(|w| w.ordered = DeliveryOrder::Webhook);
     let (_, one) = bench.publish("a", |_| {});
     let now = bench.now;
     bench.opened.writer.roll(now).unwrap();
@@ -83,7 +83,7 @@ fn retention_hides_to_the_millisecond_and_keeps_the_lifetime_figures() {
     let hook = bench.webhook(|_| {});
     let (published, batch) = bench.publish("a", |_| {});
     bench.record(&batch.effects.fresh[0], 200);
-    let (reach, store) = (bench.caller.reach, bench.opened.store.clone());
+    let (reach, store) = (bench.caller.tenant, bench.opened.store.clone());
     let end = published.event.received_at.plus_ms(31 * DAY_MS);
     assert!(store.event(reach, published.event.id, Time(end.0 - 1)).unwrap().is_some());
     assert!(store.event(reach, published.event.id, end).unwrap().is_none());
@@ -91,11 +91,11 @@ fn retention_hides_to_the_millisecond_and_keeps_the_lifetime_figures() {
 
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
-    let counted = bench.opened.writer.upkeep(bench.now, false);
-    assert_eq!((counted.counted, counted.dropped.len()), (1, 0));
+    let counted = bench.opened.writer.maintain(bench.now, false);
+    assert_eq!((counted.archived, counted.dropped.len()), (1, 0));
     assert_eq!(store.figures(hook.id, bench.now).unwrap().sums.delivered, 1);
     bench.now = end.plus_ms(3 * DAY_MS);
-    let dropped = bench.opened.writer.upkeep(bench.now, false);
+    let dropped = bench.opened.writer.maintain(bench.now, false);
     assert_eq!(dropped.dropped.len(), 1);
     let sums = store.figures(hook.id, bench.now).unwrap().sums;
     assert_eq!((sums.deliveries, sums.delivered, sums.started), (2, 1, 1));
@@ -110,7 +110,7 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
     bench.record(&done, 200);
     bench.opened.writer.roll(bench.now.plus_ms(1)).unwrap();
     bench.now = bench.now.plus_ms(10);
-    assert_eq!(bench.opened.writer.upkeep(bench.now, false).counted, 1);
+    assert_eq!(bench.opened.writer.maintain(bench.now, false).archived, 1);
     bench.reopen();
     let (again, batch) = bench.apply(Command::Retry { id: done.delivery_id });
     let Ok(Receipt::Delivery(again)) = again else { panic!("{again:?}") };
@@ -118,7 +118,7 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
     bench.record(&batch.effects.fresh[0], 200);
     let sums = bench.opened.store.figures(hook.id, bench.now).unwrap().sums;
     assert_eq!((sums.deliveries, sums.delivered, sums.attempts), (2, 2, 2));
-    assert_eq!(bench.opened.writer.upkeep(bench.now, false).counted, 1);
+    assert_eq!(bench.opened.writer.maintain(bench.now, false).archived, 1);
     let sums = bench.opened.store.figures(hook.id, bench.now).unwrap().sums;
     assert_eq!((sums.deliveries, sums.delivered, sums.attempts), (2, 2, 2));
     let all = bench.opened.store.deliveries_of(done.event.id, bench.now).unwrap();
@@ -132,14 +132,14 @@ fn a_removed_webhook_reads_as_cancelled_at_once_and_is_swept() {
     let (_, batch) = bench.publish("a", |_| {});
     let id = batch.effects.fresh[0].delivery_id;
     bench.apply(Command::RemoveWebhook { id: hook.id }).0.unwrap();
-    let (reach, store) = (bench.caller.reach, bench.opened.store.clone());
+    let (reach, store) = (bench.caller.tenant, bench.opened.store.clone());
     assert_eq!(store.delivery(reach, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
-    let round = bench.opened.writer.upkeep(bench.now, false);
+    let round = bench.opened.writer.maintain(bench.now, false);
     assert_eq!(round.follow.len(), 1);
     let swept = bench.opened.writer.apply(&round.follow, bench.now);
     assert!(swept.results.iter().all(|result| result.is_ok()));
     assert!(store.due_heads().unwrap().is_empty());
-    bench.opened.writer.upkeep(bench.now, false);
+    bench.opened.writer.maintain(bench.now, false);
     assert_eq!(store.delivery(reach, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
 }
 
@@ -155,11 +155,11 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
         }
     }
     let store = bench.opened.store.clone();
-    let mut window = Window { from: None, to: None, before: None, limit: 4 };
+    let mut window = ListWindow { from: None, to: None, before: None, limit: 4 };
     let mut seen = Vec::new();
     loop {
         let query = DeliveryQuery {
-            reach: bench.caller.reach,
+            reach: bench.caller.tenant,
             webhook: Some(hook.id),
             event: None,
             status: None,

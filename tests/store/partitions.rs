@@ -50,7 +50,7 @@ fn what_retention_has_ended_goes_a_few_partitions_at_a_time() {
     bench.now = bench.now.plus_ms(40 * DAY_MS);
     let mut dropped = Vec::new();
     loop {
-        let done = bench.opened.writer.upkeep(bench.now, false);
+        let done = bench.opened.writer.maintain(bench.now, false);
         assert!(!done.dropped.is_empty() && done.dropped.len() < 6);
         done.dropped.iter().for_each(|partition| bench.opened.store.unlink(partition).unwrap());
         dropped.extend(done.dropped);

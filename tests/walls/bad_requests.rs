@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use postrider::server::Limits;
+use postrider::server::ServerLimits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -28,12 +28,12 @@ struct Place {
 
 async fn place() -> Place {
     // Short enough to wait for the rows that are about them.
-    let limits = Limits {
+    let limits = ServerLimits {
         head_read: Duration::from_millis(700),
         body_read: Duration::from_millis(700),
         linger: Duration::from_millis(200),
         connections_max: CONNECTIONS_MAX,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let house = House::within(limits, |settings| settings.delivery.allow = Vec::new()).await;
     let producer = json!({ "name": "producer", "scopes": ["events:write"] });

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use postrider::server::Limits;
+use postrider::server::ServerLimits;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_millis(500);
 
 async fn house() -> House {
     let linger = Duration::from_millis(200);
-    let limits = Limits { head_read: SHORT, body_read: SHORT, idle: SHORT, linger, ..Limits::default() };
+    let limits = ServerLimits { head_read: SHORT, body_read: SHORT, idle: SHORT, linger, ..ServerLimits::default() };
     House::within(limits, |_| {}).await
 }
 
@@ -207,7 +207,8 @@ async fn floods_over_http2_end_their_connection_and_no_other() {
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     std::fs::write(&cert, &signed.cert).expect("written");
     std::fs::write(&key, &signed.key).expect("written");
-    let limits = Limits { head_read: SHORT, body_read: SHORT, idle: SHORT, linger: SHORT, ..Limits::default() };
+    let limits =
+        ServerLimits { head_read: SHORT, body_read: SHORT, idle: SHORT, linger: SHORT, ..ServerLimits::default() };
     let house = House::within(limits, |settings| {
         settings.server.tls_cert = Some(cert.clone());
         settings.server.tls_key = Some(key.clone());

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use postrider::engine::network::{BoxFuture, Conn, Listen, Listener, Network, RealNetwork};
-use postrider::server::Limits;
+use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
+use postrider::server::ServerLimits;
 use serde_json::{Value, json};
 
 use crate::support::{House, eventually, rows, text};
@@ -53,13 +53,13 @@ impl Network for Names {
         Box::pin(std::future::ready(Ok(answer)))
     }
 
-    fn listen<'a>(&'a self, at: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         RealNetwork.listen(at)
     }
 }
 
 async fn house(names: &Arc<Names>) -> House {
-    House::over(names.clone(), Limits::default(), |settings| settings.delivery.allow = Vec::new()).await
+    House::over(names.clone(), ServerLimits::default(), |settings| settings.delivery.allow = Vec::new()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

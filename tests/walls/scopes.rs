@@ -2,7 +2,7 @@
 
 use http::Method;
 use postrider::api::native;
-use postrider::api::route::{Access, Route};
+use postrider::api::route::{Route, RouteAccess};
 use postrider::daemon;
 use postrider::model::Scope;
 use serde_json::{Value, json};
@@ -36,12 +36,12 @@ async fn every_route_refuses_every_key_without_its_scope() {
             let answer = ask(&client, route).await;
             let status = answer.status.as_u16();
             match &route.access {
-                Access::Scope(needed, _) if *needed != scope && scope != Scope::Admin => {
+                RouteAccess::Scope(needed, _) if *needed != scope && scope != Scope::Admin => {
                     assert_eq!((status, answer.code().as_str()), (403, "scope_missing"), "{what}");
                     refused += 1;
                 }
-                Access::Scope(..) => assert!(![401, 403].contains(&status), "{what}: {}", answer.body),
-                Access::Installation(_) => assert_eq!(status, 403, "{what}: {}", answer.body),
+                RouteAccess::Scope(..) => assert!(![401, 403].contains(&status), "{what}: {}", answer.body),
+                RouteAccess::Installation(_) => assert_eq!(status, 403, "{what}: {}", answer.body),
                 _ => assert_eq!(status, 200, "{what}: {}", answer.body),
             }
         }
@@ -92,7 +92,7 @@ async fn without_a_live_key_no_route_says_anything() {
     let mut surfaces = daemon::surfaces(&house.settings);
     surfaces.push(native::surface());
     for route in surfaces.iter().flat_map(|surface| surface.routes()) {
-        if matches!(route.access, Access::Open(_) | Access::Metrics(_)) {
+        if matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_)) {
             continue;
         }
         for client in &callers {

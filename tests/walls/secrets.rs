@@ -334,7 +334,7 @@ type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 fn opened(data: &Path) -> redb::Database {
     let disk = postrider::store::RealDisk::take(data).expect("the directory");
     let file = postrider::store::Disk::open(&disk, STATE_FILE, false).expect("the state file");
-    let pages = postrider::store::pages::Checked::open(file).expect("its pages");
+    let pages = postrider::store::pages::ChecksummedFile::open(file).expect("its pages");
     redb::Database::builder().create_with_backend(pages).expect("a database")
 }
 
@@ -386,6 +386,6 @@ async fn reading_shows_that_there_is_a_credential_and_not_which() {
     assert!(changed.status == 200 || changed.status == 422, "{}", changed.body);
     let registry = house.daemon.engine.store.registry();
     let kept: Vec<_> = registry.webhooks.values().map(Arc::clone).collect();
-    let Some(postrider::model::webhook::Auth::Basic { password, .. }) = &kept[0].auth else { panic!("basic") };
+    let Some(postrider::model::webhook::WebhookAuth::Basic { password, .. }) = &kept[0].auth else { panic!("basic") };
     assert_eq!(*password, odd("pass", 1));
 }

@@ -2,32 +2,32 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use postrider::api::call::{Call, Reply};
-use postrider::config::{Secret as Setting, Settings};
+use postrider::api::call::{HttpRequest, HttpResponse};
+use postrider::config::{SecretSetting as Setting, Settings};
 use postrider::daemon::FirstKey;
-use postrider::model::webhook::{Auth, Secret, Tls, Webhook};
+use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth, WebhookTls};
 use postrider::model::{AppId, Id, OrganizationId, Time};
 use postrider::rules::signing;
-use postrider::store::{Applied, Command, Keep, Order, Receipt};
+use postrider::store::{Applied, Command, IdempotencyKey, Receipt, WriteRequest};
 
 const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 
-fn secret() -> Secret {
-    Secret { text: SECRET.to_owned(), created_at: Time(0), expires_at: None }
+fn secret() -> SigningSecret {
+    SigningSecret { text: SECRET.to_owned(), created_at: Time(0), expires_at: None }
 }
 
 fn webhook() -> Webhook {
     let (org, app) = (OrganizationId::MIN, AppId::MIN);
     let mut webhook = postrider::api::native::webhook_form::blank(org, app);
     webhook.secrets = vec![secret()];
-    webhook.auth = Some(Auth::Bearer { token: SECRET.to_owned() });
-    webhook.tls = Some(Tls { client_key_pem: Some(SECRET.to_owned()), ..Tls::default() });
+    webhook.auth = Some(WebhookAuth::Bearer { token: SECRET.to_owned() });
+    webhook.tls = Some(WebhookTls { client_key_pem: Some(SECRET.to_owned()), ..WebhookTls::default() });
     webhook.headers.insert("x-own".to_owned(), SECRET.to_owned());
     webhook
 }
 
-fn keep() -> Keep {
-    Keep { key: [1; 32], request: [2; 32], extra: Some(Bytes::from_static(SECRET.as_bytes())), secret: true }
+fn keep() -> IdempotencyKey {
+    IdempotencyKey { key: [1; 32], request: [2; 32], extra: Some(Bytes::from_static(SECRET.as_bytes())), secret: true }
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn no_debug_text_holds_a_secret() {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static(SECRET));
     headers.insert("x-api-key", HeaderValue::from_static(SECRET));
-    let call = Call {
+    let call = HttpRequest {
         method: Method::POST,
         path: "/v1/webhooks".to_owned(),
         query: Some(format!("key={SECRET}")),
@@ -47,7 +47,7 @@ fn no_debug_text_holds_a_secret() {
     let settings = Settings {
         admin_key: Some(Setting::new(SECRET)),
         master_key: Some(Setting::new(SECRET)),
-        metrics: postrider::config::Metrics { listen: None, key: Some(Setting::new(SECRET)) },
+        metrics: postrider::config::MetricsSettings { listen: None, key: Some(Setting::new(SECRET)) },
         ..Settings::default()
     };
     let created = Command::CreateWebhook { webhook: Box::new(webhook()) };
@@ -59,16 +59,16 @@ fn no_debug_text_holds_a_secret() {
         format!("{:?}", webhook()),
         format!("{:?}", webhook().auth),
         format!("{:?}", webhook().tls),
-        format!("{:?}", Auth::Basic { username: "u".to_owned(), password: SECRET.to_owned() }),
-        format!("{:?}", Auth::Header { name: "x".to_owned(), value: SECRET.to_owned() }),
+        format!("{:?}", WebhookAuth::Basic { username: "u".to_owned(), password: SECRET.to_owned() }),
+        format!("{:?}", WebhookAuth::Header { name: "x".to_owned(), value: SECRET.to_owned() }),
         format!("{:?}", secret()),
-        format!("{:?}", Order { by: None, keep: Some(keep()), command: created.clone() }),
-        format!("{:?}", Order { by: None, keep: Some(keep()), command: rotated }),
+        format!("{:?}", WriteRequest { caller: None, idempotency: Some(keep()), command: created.clone() }),
+        format!("{:?}", WriteRequest { caller: None, idempotency: Some(keep()), command: rotated }),
         format!("{:#?}", created),
         format!("{:?}", receipt),
         format!("{:?}", Applied { receipt, replayed: true, extra: Some(Bytes::from_static(SECRET.as_bytes())) }),
         format!("{:?}", call),
-        format!("{:?}", Reply::new(StatusCode::OK, "application/json", SECRET)),
+        format!("{:?}", HttpResponse::new(StatusCode::OK, "application/json", SECRET)),
         format!("{:?}", settings),
         format!("{:?}", FirstKey { text: SECRET.to_owned(), file: "first-key".into() }),
         format!("{:?}", postrider::store::vault::Vault::new(&[7; 32])),

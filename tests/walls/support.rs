@@ -12,14 +12,14 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use postrider::api::auth::key_hash;
-use postrider::api::route::{Surface, Verb};
+use postrider::api::route::{ApiMount, RouteMethod};
 use postrider::config::{self, Settings};
-use postrider::daemon::{Daemon, World, take};
-use postrider::engine::clock::{HandClock, SystemRandomness};
-use postrider::engine::network::{Listen, Network, RealNetwork};
-use postrider::engine::work::Work;
+use postrider::daemon::{Daemon, Platform, take};
+use postrider::engine::clock::{ManualClock, SystemRandomness};
+use postrider::engine::network::{ListenAddr, Network, RealNetwork};
+use postrider::engine::work::BlockingPool;
 use postrider::model::Time;
-use postrider::server::Limits;
+use postrider::server::ServerLimits;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -35,7 +35,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A daemon in this process, on a port of its own.
 pub struct House {
-    pub clock: Arc<HandClock>,
+    pub clock: Arc<ManualClock>,
     pub settings: Settings,
     pub daemon: Daemon,
     pub address: SocketAddr,
@@ -52,28 +52,28 @@ impl House {
 
     /// With settings that differ from those of `start`.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> House {
-        House::within(Limits::default(), change).await
+        House::within(ServerLimits::default(), change).await
     }
 
     /// With deadlines that a test can wait for.
-    pub async fn within(limits: Limits, change: impl FnOnce(&mut Settings)) -> House {
+    pub async fn within(limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> House {
         House::over(Arc::new(RealNetwork), limits, change).await
     }
 
     /// Over a network of the test's own.
-    pub async fn over(network: Arc<dyn Network>, limits: Limits, change: impl FnOnce(&mut Settings)) -> House {
+    pub async fn over(network: Arc<dyn Network>, limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> House {
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = Settings {
             data_dir: folder.path().to_owned(),
-            listen: config::Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
+            listen: config::ListenSetting::Tcp("127.0.0.1:0".parse().expect("an address")),
             min_free_bytes: 0,
             ..Settings::default()
         };
         settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
         change(&mut settings);
-        let clock = Arc::new(HandClock::at(START));
+        let clock = Arc::new(ManualClock::at(START));
         let daemon = run(&settings, &clock, network, limits).await;
-        let Listen::Tcp(address) = daemon.address else { panic!("not TCP") };
+        let ListenAddr::Tcp(address) = daemon.address else { panic!("not TCP") };
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
         House { clock, settings, address, first: Client::new(address, &key), daemon, _folder: folder }
     }
@@ -83,13 +83,13 @@ impl House {
     }
 }
 
-async fn run(settings: &Settings, clock: &Arc<HandClock>, network: Arc<dyn Network>, limits: Limits) -> Daemon {
-    let world = World {
+async fn run(settings: &Settings, clock: &Arc<ManualClock>, network: Arc<dyn Network>, limits: ServerLimits) -> Daemon {
+    let world = Platform {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),
         network,
         disk: take(&settings.data_dir).expect("the data directory"),
-        work: Work::Threads,
+        work: BlockingPool::Threads,
         limits,
         listeners: Vec::new(),
     };
@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// The same caller, showing its key as this surface wants it: whichever way it does not answer with 401.
-    pub async fn on(&self, surface: &Surface, house: &House) -> Client {
+    pub async fn on(&self, surface: &ApiMount, house: &House) -> Client {
         let registry = house.daemon.engine.store.registry();
         let id = registry.key_by_hash(&key_hash(&self.key)).expect("a key").id.to_string();
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("user:{}", self.key));
@@ -152,7 +152,7 @@ impl Client {
             vec![("x-api-key", self.key.clone())],
             vec![("x-client-key", id), ("x-client-secret", self.key.clone())],
         ];
-        let route = surface.routes().iter().find(|route| route.verb == Verb::Get).expect("something to read");
+        let route = surface.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("something to read");
         for shown in ways {
             let client = Client { shown, open: Arc::default(), ..self.clone() };
             if client.get(&route.path.replace(['{', '}'], "")).await.status != 401 {

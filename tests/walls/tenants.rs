@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use http::Method;
 use postrider::api::native;
-use postrider::api::route::{Access, Route, Surface};
+use postrider::api::route::{ApiMount, Route, RouteAccess};
 use postrider::daemon;
 use postrider::rules::dfns_id;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
     reach_own(&house, &surfaces, &tenants[0]).await;
 }
 
-fn surfaces(house: &House) -> Vec<Surface> {
+fn surfaces(house: &House) -> Vec<ApiMount> {
     let mut surfaces = daemon::surfaces(&house.settings);
     surfaces.push(native::surface());
     surfaces
@@ -186,7 +186,7 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, surface: &str, route: &Route
 
 /// The target, the body and the id asked for, of every request on this route that names a thing of `tenant`.
 fn requests(surface: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String, Vec<String>)> {
-    let is_open = matches!(route.access, Access::Open(_) | Access::Metrics(_));
+    let is_open = matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_));
     if is_open {
         return Vec::new();
     }
@@ -320,8 +320,8 @@ async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
 }
 
 /// Every route with a place for an id finds something for one of the owner's ids. Reading first, removing last.
-async fn reach_own(house: &House, surfaces: &[Surface], tenant: &Tenant) {
-    let mut routes: Vec<(&Surface, &Route)> = Vec::new();
+async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
+    let mut routes: Vec<(&ApiMount, &Route)> = Vec::new();
     for surface in surfaces {
         routes.extend(surface.routes().iter().filter(|route| route.path.contains('{')).map(|route| (surface, route)));
     }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use postrider::server::Limits;
+use postrider::server::ServerLimits;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
@@ -34,10 +34,10 @@ fn renew(folder: &Path) -> String {
 }
 
 async fn secured(folder: &Path) -> House {
-    hurried(folder, Limits::default()).await
+    hurried(folder, ServerLimits::default()).await
 }
 
-async fn hurried(folder: &Path, limits: Limits) -> House {
+async fn hurried(folder: &Path, limits: ServerLimits) -> House {
     House::within(limits, |settings| {
         settings.server.tls_cert = Some(folder.join("cert.pem"));
         settings.server.tls_key = Some(folder.join("key.pem"));
@@ -233,8 +233,11 @@ async fn who_does_not_get_to_a_request_is_let_go() {
     let folder = tempfile::tempdir().expect("a directory");
     let trusted = renew(folder.path());
     let short = Duration::from_millis(300);
-    let house =
-        hurried(folder.path(), Limits { head_read: short, idle: short, linger: short, ..Limits::default() }).await;
+    let house = hurried(
+        folder.path(),
+        ServerLimits { head_read: short, idle: short, linger: short, ..ServerLimits::default() },
+    )
+    .await;
     let closed = async |stream: &mut (dyn tokio::io::AsyncRead + Unpin + Send)| {
         let mut heard = Vec::new();
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it is closed").is_ok()
@@ -259,7 +262,7 @@ async fn who_does_not_get_to_a_request_is_let_go() {
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("an idle connection is closed");
     // A body that never ends is answered, on its stream alone.
-    let house = hurried(folder.path(), Limits { body_read: short, ..Limits::default() }).await;
+    let house = hurried(folder.path(), ServerLimits { body_read: short, ..ServerLimits::default() }).await;
     let stream = connect(house.address, &trusted, &[b"h2"]).await.expect("a handshake");
     let (mut requests, connection) =
         http2::handshake::<_, _, Endless>(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");

@@ -4,13 +4,13 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::call::Reply;
-use crate::api::fault::Fault;
+use crate::api::call::HttpResponse;
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
-use crate::model::webhook::{ContentType, Method, Status, Webhook};
+use crate::model::webhook::{ContentType, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
-use crate::rules::body::{self, Facts, Shape};
-use crate::store::AttemptFacts;
+use crate::rules::body::{self, BodyInput, BodyShape};
+use crate::store::AttemptDetails;
 
 /// When the attempt is followed by another one. A superseded attempt keeps what was planned when it ended; the latest one
 /// says what is planned now.
@@ -26,22 +26,22 @@ pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
 
 /// Whether a vendor that knows only on and off would call it on: a paused webhook still takes events.
 pub fn is_active(webhook: &Webhook) -> bool {
-    webhook.status != Status::Disabled
+    webhook.status != WebhookStatus::Disabled
 }
 
 /// The body that an attempt carried, as a JSON object: before encryption, and also where it went out as a form or in the
 /// query string. What is no object by itself (`raw` with such data) stands in a member `data`.
-pub fn payload(facts: &AttemptFacts) -> Result<Box<RawValue>, Fault> {
+pub fn payload(facts: &AttemptDetails) -> Result<Box<RawValue>, ApiError> {
     let attempt = &facts.attempt;
-    let shape = Shape {
-        method: Method::Post,
+    let shape = BodyShape {
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: attempt.field_set,
         include_html: attempt.include_html,
     };
     let rendered = body::render(
         shape,
-        &Facts {
+        &BodyInput {
             event: &facts.event,
             data: facts.data.as_deref().unwrap_or_default(),
             attempt_id: attempt.id,
@@ -57,17 +57,17 @@ pub fn payload(facts: &AttemptFacts) -> Result<Box<RawValue>, Fault> {
 }
 
 /// The data of an event as JSON, byte for byte as received; none once erased.
-pub fn data(bytes: Option<&[u8]>) -> Result<Option<&RawValue>, Fault> {
+pub fn data(bytes: Option<&[u8]>) -> Result<Option<&RawValue>, ApiError> {
     bytes.map(serde_json::from_slice).transpose().map_err(|_| unreadable())
 }
 
-fn unreadable() -> Fault {
-    Fault::internal("the event's data cannot be read back")
+fn unreadable() -> ApiError {
+    ApiError::internal("the event's data cannot be read back")
 }
 
 /// `value` as the answer.
-pub fn ok(value: &impl Serialize) -> Result<Step, Fault> {
-    Ok(Step::Reply(Reply::json(StatusCode::OK, value)))
+pub fn ok(value: &impl Serialize) -> Result<Step, ApiError> {
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, value)))
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
     use crate::model::webhook::FieldSet;
-    use crate::model::{AttemptId, Event, Id, Outcome, Timings, Trigger};
+    use crate::model::{AttemptId, AttemptOutcome, Event, Id, Timings, Trigger};
 
     fn attempt(id: u128, success: bool, next: Option<i64>) -> Attempt {
         Attempt {
@@ -91,14 +91,14 @@ mod tests {
             retry_of: None,
             trigger: Trigger::Event,
             url: String::new(),
-            method: Method::Post,
+            method: WebhookMethod::Post,
             field_set: FieldSet::Standard,
             content_type: ContentType::Json,
             signed_at: 0,
             started_at: Time(0),
             finished_at: Time(0),
             success,
-            outcome: Outcome::Timeout,
+            outcome: AttemptOutcome::Timeout,
             status_code: None,
             error: None,
             response_time_ms: None,
@@ -182,7 +182,7 @@ mod tests {
             let attempt = Attempt { field_set, content_type: ContentType::Form, ..attempt(1, true, None) };
             let delivery = delivery(DeliveryStatus::Delivered, 1, None);
             let data = data.map(|text| Bytes::from_static(text.as_bytes()));
-            payload(&AttemptFacts { attempt, delivery, event: event.clone(), data }).unwrap().get().to_owned()
+            payload(&AttemptDetails { attempt, delivery, event: event.clone(), data }).unwrap().get().to_owned()
         };
         assert_eq!(shown(FieldSet::Raw, Some(" {\"n\": 1}")), "{\"n\": 1}");
         assert_eq!(shown(FieldSet::Raw, Some("[1]")), "{\"data\":[1]}");

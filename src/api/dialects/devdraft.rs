@@ -5,21 +5,21 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::Principal;
-use crate::api::call::{Call, Reply};
-use crate::api::context::Context;
-use crate::api::fault::{Fault, Flaw};
-use crate::api::fields::{self, Flaws, Object};
-use crate::api::media::Body;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::context::ApiContext;
+use crate::api::fault::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::media::BodyRule;
 use crate::api::native::{webhook_form, webhook_patch, webhooks};
-use crate::api::route::{Occasion, Route, Verb};
+use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
-use crate::model::webhook::Secret;
+use crate::model::webhook::SigningSecret;
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::rules::{health, signing};
 use crate::store::command::first_secret;
-use crate::store::{Applied, Command, Figures, Order, Receipt, Registry};
+use crate::store::{Applied, Command, Receipt, Registry, WebhookFigures, WriteRequest};
 
 use super::derived::{self, ok};
 use super::{Dialect, change, credential, get, key_of, pages};
@@ -32,9 +32,9 @@ const WEBHOOK: &str = "/api/v0/webhooks/{id}";
 static ROUTES: &[Route] = &[
     get(WEBHOOK, may_read, read, &["include_events", "events_limit"]),
     get(WEBHOOKS, may_read, list, &["page", "limit", "active", "skip", "take"]),
-    change(Verb::Post, WEBHOOKS, may_create, create, Body::Json),
-    change(Verb::Patch, WEBHOOK, may_update, update, Body::MergePatch),
-    change(Verb::Delete, WEBHOOK, may_delete, remove, Body::None),
+    change(RouteMethod::Post, WEBHOOKS, may_create, create, BodyRule::Json),
+    change(RouteMethod::Patch, WEBHOOK, may_update, update, BodyRule::MergePatch),
+    change(RouteMethod::Delete, WEBHOOK, may_delete, remove, BodyRule::None),
 ];
 
 const EVENTS_LIMIT_DEFAULT: usize = 10;
@@ -50,7 +50,7 @@ const SECRET_MASK: &str = "whsec_********";
 const OVERLAP_S: u32 = 86_400;
 
 #[derive(Serialize)]
-struct WebhookView<'a> {
+struct DevdraftWebhook<'a> {
     id: String,
     name: &'a str,
     url: &'a str,
@@ -60,14 +60,14 @@ struct WebhookView<'a> {
     signing_secret: &'a str,
     created_at: Time,
     updated_at: Time,
-    delivery_stats: DeliveryStats,
-    app: AppView<'a>,
+    delivery_stats: DevdraftStats,
+    app: DevdraftApp<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    recent_events: Option<Vec<RecentEvent<'a>>>,
+    recent_events: Option<Vec<DevdraftRecentEvent<'a>>>,
 }
 
 #[derive(Serialize)]
-struct DeliveryStats {
+struct DevdraftStats {
     total_events: u64,
     successful_deliveries: u64,
     /// Failed attempts.
@@ -80,13 +80,13 @@ struct DeliveryStats {
 }
 
 #[derive(Serialize)]
-struct AppView<'a> {
+struct DevdraftApp<'a> {
     id: String,
     name: &'a str,
 }
 
 #[derive(Serialize)]
-struct RecentEvent<'a> {
+struct DevdraftRecentEvent<'a> {
     id: String,
     event_type: &'a str,
     delivery_status: &'static str,
@@ -99,20 +99,20 @@ struct RecentEvent<'a> {
 }
 
 /// What an answer is made of.
-struct Facts {
-    figures: Figures,
+struct WebhookActivity {
+    figures: WebhookFigures,
     app: Option<Arc<App>>,
     recent: Option<Vec<(Delivery, Option<Attempt>)>>,
 }
 
-impl Facts {
-    fn of(context: &Context<'_>, webhook: &Webhook) -> Result<Facts, Fault> {
+impl WebhookActivity {
+    fn of(context: &ApiContext<'_>, webhook: &Webhook) -> Result<WebhookActivity, ApiError> {
         let figures = context.store.figures(webhook.id, context.now)?;
-        Ok(Facts { figures, app: context.registry.apps.get(&webhook.app_id).cloned(), recent: None })
+        Ok(WebhookActivity { figures, app: context.registry.apps.get(&webhook.app_id).cloned(), recent: None })
     }
 
-    fn shown<'a>(&'a self, webhook: &'a Webhook, secret: Option<&'a str>) -> WebhookView<'a> {
-        WebhookView {
+    fn shown<'a>(&'a self, webhook: &'a Webhook, secret: Option<&'a str>) -> DevdraftWebhook<'a> {
+        DevdraftWebhook {
             id: prefixed("wh_", webhook.id.as_u128()),
             name: &webhook.name,
             url: &webhook.url,
@@ -121,20 +121,20 @@ impl Facts {
             signing_secret: secret.unwrap_or(SECRET_MASK),
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
-            delivery_stats: DeliveryStats::new(&self.figures),
-            app: AppView {
+            delivery_stats: DevdraftStats::new(&self.figures),
+            app: DevdraftApp {
                 id: prefixed("app_", webhook.app_id.as_u128()),
                 name: self.app.as_ref().map_or("", |app| &app.name),
             },
-            recent_events: self.recent.as_ref().map(|rows| rows.iter().map(RecentEvent::new).collect()),
+            recent_events: self.recent.as_ref().map(|rows| rows.iter().map(DevdraftRecentEvent::new).collect()),
         }
     }
 }
 
-impl DeliveryStats {
-    fn new(figures: &Figures) -> Self {
+impl DevdraftStats {
+    fn new(figures: &WebhookFigures) -> Self {
         let sums = &figures.sums;
-        DeliveryStats {
+        DevdraftStats {
             total_events: sums.started,
             successful_deliveries: sums.delivered,
             failed_deliveries: sums.attempts_failed,
@@ -147,9 +147,9 @@ impl DeliveryStats {
     }
 }
 
-impl<'a> RecentEvent<'a> {
+impl<'a> DevdraftRecentEvent<'a> {
     fn new((delivery, last): &'a (Delivery, Option<Attempt>)) -> Self {
-        RecentEvent {
+        DevdraftRecentEvent {
             id: prefixed("evt_", delivery.id.as_u128()),
             event_type: &delivery.event_type,
             delivery_status: match delivery.status {
@@ -183,29 +183,32 @@ fn parse_id(text: &str) -> Option<WebhookId> {
     }
 }
 
-fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
+fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
     let text = ask.path.get("id");
-    let bad = || Fault::bad_request("invalid_id", "ID must be wh_ followed by 32 hex digits, or a UUID");
+    let bad = || ApiError::bad_request("invalid_id", "ID must be wh_ followed by 32 hex digits, or a UUID");
     let id = parse_id(text).ok_or_else(bad)?;
-    let found = context.registry.webhook(ask.reach(), id).cloned();
-    found.ok_or_else(|| Fault { detail: format!("No webhook found with ID: {text}"), ..Fault::not_found("Webhook") })
+    let found = context.registry.webhook(ask.tenant(), id).cloned();
+    found.ok_or_else(|| ApiError {
+        detail: format!("No webhook found with ID: {text}"),
+        ..ApiError::not_found("Webhook")
+    })
 }
 
 /// `GET /api/v0/webhooks/{webhook_id}`. Showing the secret is a command, since every reading of it is audited.
-fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, ask)?;
     let limit = events_limit(ask)?;
-    let mut facts = Facts::of(context, &webhook)?;
+    let mut facts = WebhookActivity::of(context, &webhook)?;
     if ask.query.boolean("include_events")? == Some(true) {
         facts.recent = Some(context.store.newest_deliveries(webhook.id, limit, context.now)?);
     }
     if !ask.may(Scope::WebhooksSecret) {
         return ok(&facts.shown(&webhook, None));
     }
-    let order = ask.order(Command::ReadSecret { id: webhook.id })?;
+    let order = ask.write(Command::ReadSecret { id: webhook.id })?;
     Ok(Step::apply(order, move |applied| {
         let webhook = received(applied)?;
-        Ok(Reply::json(StatusCode::OK, &facts.shown(&webhook, secret_of(&webhook))))
+        Ok(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, secret_of(&webhook))))
     }))
 }
 
@@ -213,16 +216,17 @@ fn secret_of(webhook: &Webhook) -> Option<&str> {
     webhook.secrets.first().map(|secret| secret.text.as_str())
 }
 
-fn received(applied: Applied) -> Result<Arc<Webhook>, Fault> {
+fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     match applied.receipt {
         Receipt::Webhook(webhook) => Ok(webhook),
-        _ => Err(Fault::internal("the store answered something else than was asked")),
+        _ => Err(ApiError::internal("the store answered something else than was asked")),
     }
 }
 
-fn events_limit(ask: &Ask<'_>) -> Result<usize, Fault> {
-    let wrong =
-        || Fault::bad_request("invalid_events_limit", format!("events_limit must be between 1 and {EVENTS_LIMIT_MAX}"));
+fn events_limit(ask: &RequestContext<'_>) -> Result<usize, ApiError> {
+    let wrong = || {
+        ApiError::bad_request("invalid_events_limit", format!("events_limit must be between 1 and {EVENTS_LIMIT_MAX}"))
+    };
     match ask.query.text("events_limit") {
         None => Ok(EVENTS_LIMIT_DEFAULT),
         Some(text) => text.parse().ok().filter(|n| (1..=EVENTS_LIMIT_MAX).contains(n)).ok_or_else(wrong),
@@ -230,14 +234,14 @@ fn events_limit(ask: &Ask<'_>) -> Result<usize, Fault> {
 }
 
 /// `GET /api/v0/webhooks`: pages, or with `skip` or `take` the plain array of the vendor's other page. Secrets are masked.
-fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct List<'a> {
-        data: Vec<WebhookView<'a>>,
-        pagination: Pagination,
+    struct DevdraftList<'a> {
+        data: Vec<DevdraftWebhook<'a>>,
+        pagination: DevdraftPagination,
     }
     #[derive(Serialize)]
-    struct Pagination {
+    struct DevdraftPagination {
         page: u32,
         limit: u32,
         total: u64,
@@ -245,7 +249,7 @@ fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     }
     let active = ask.query.boolean("active")?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
-    let all: Vec<_> = context.registry.webhooks_within(ask.reach()).filter(wanted).collect();
+    let all: Vec<_> = context.registry.webhooks_within(ask.tenant()).filter(wanted).collect();
     let is_plain = ask.query.text("skip").or(ask.query.text("take")).is_some();
     let page = ask.query.number("page", 1, u32::MAX)?.unwrap_or(1);
     let limit = ask.query.number("limit", 1, LIST_LIMIT_MAX)?.unwrap_or(LIST_LIMIT_DEFAULT);
@@ -254,32 +258,39 @@ fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let (skip, take) = if is_plain { (skip, take) } else { (u64::from(page - 1) * u64::from(limit), limit) };
     let mut facts = Vec::new();
     for webhook in all.iter().skip(skip as usize).take(take as usize) {
-        facts.push((webhook, Facts::of(context, webhook)?));
+        facts.push((webhook, WebhookActivity::of(context, webhook)?));
     }
     let data: Vec<_> = facts.iter().map(|(webhook, facts)| facts.shown(webhook, None)).collect();
     if is_plain {
         return ok(&data);
     }
     let total = all.len() as u64;
-    ok(&List { data, pagination: Pagination { page, limit, total, total_pages: pages(total, u64::from(limit)) } })
+    ok(&DevdraftList {
+        data,
+        pagination: DevdraftPagination { page, limit, total, total_pages: pages(total, u64::from(limit)) },
+    })
 }
 
 /// The fields of a body, put into the native names.
-struct Given {
+struct DevdraftInput {
     /// An object with native names.
     native: String,
     secret: Option<String>,
 }
 
-impl Given {
-    fn read(ask: &Ask<'_>, was: Option<&Webhook>, flaws: &mut Flaws) -> Result<Given, Fault> {
+impl DevdraftInput {
+    fn read(
+        ask: &RequestContext<'_>,
+        was: Option<&Webhook>,
+        flaws: &mut FieldErrors,
+    ) -> Result<DevdraftInput, ApiError> {
         let mut object = ask.object()?;
         let mut members = Vec::new();
         let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=webhook_form::NAME_CHARS_MAX);
         if let Some(name) = object.optional("name", flaws, name) {
             members.push(format!("\"name\":{}", serde_json::json!(name)));
         } else if was.is_none() && !flaws.iter().any(|flaw| flaw.pointer == "/name") {
-            flaws.push(Flaw::new("/name", "is required"));
+            flaws.push(FieldError::new("/name", "is required"));
         }
         for name in ["url", "encrypted"] {
             members.extend(object.take(name).map(|raw| format!("\"{name}\":{raw}")));
@@ -291,57 +302,57 @@ impl Given {
         }
         let secret = object.optional("signing_secret", flaws, webhook_form::read_secret);
         object.finish(flaws);
-        Ok(Given { native: format!("{{{}}}", members.join(",")), secret })
+        Ok(DevdraftInput { native: format!("{{{}}}", members.join(",")), secret })
     }
 
-    fn object(&self) -> Result<Object<'_>, Fault> {
-        Object::read(&self.native, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))
+    fn object(&self) -> Result<JsonObject<'_>, ApiError> {
+        JsonObject::read(&self.native, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))
     }
 }
 
 /// `POST /api/v0/webhooks`.
-fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let mut flaws = Flaws::new();
-    let given = Given::read(ask, None, &mut flaws)?;
-    let app = webhooks::own_app(&context.registry, ask.reach())?;
-    let mut webhook = webhook_form::blank(ask.reach().org, app);
+fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut flaws = FieldErrors::new();
+    let given = DevdraftInput::read(ask, None, &mut flaws)?;
+    let app = webhooks::own_app(&context.registry, ask.tenant())?;
+    let mut webhook = webhook_form::blank(ask.tenant().org, app);
     webhook_form::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let app = context.registry.apps.get(&app).cloned();
     let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(order, move |applied| {
         let webhook = received(applied)?;
-        let facts = Facts { figures: Figures::default(), app, recent: None };
-        Ok(Reply::json(StatusCode::CREATED, &facts.shown(&webhook, secret_of(&webhook))))
+        let facts = WebhookActivity { figures: WebhookFigures::default(), app, recent: None };
+        Ok(HttpResponse::json(StatusCode::CREATED, &facts.shown(&webhook, secret_of(&webhook))))
     }))
 }
 
 /// `PATCH /api/v0/webhooks/{id}`. Another secret is a rotation: the old one signs for a day more.
-fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, ask)?;
-    let mut flaws = Flaws::new();
-    let given = Given::read(ask, Some(&webhook), &mut flaws)?;
+    let mut flaws = FieldErrors::new();
+    let given = DevdraftInput::read(ask, Some(&webhook), &mut flaws)?;
     let patched = webhook_patch::apply(&webhook, given.object()?, &context.settings.policy);
     let patched = match patched {
         Err(fault) if flaws.is_empty() || fault.errors.is_empty() => return Err(fault),
         Err(fault) => {
             flaws.extend(fault.errors);
-            return Err(Fault::invalid(flaws));
+            return Err(ApiError::invalid(flaws));
         }
         Ok(patched) => patched,
     };
-    fields::judge(flaws)?;
-    let facts = Facts::of(context, &webhook)?;
+    fields::into_result(flaws)?;
+    let facts = WebhookActivity::of(context, &webhook)?;
     let rotate = match given.secret.filter(|secret| Some(secret.as_str()) != secret_of(&webhook)) {
         None => None,
         Some(_) if !ask.may(Scope::WebhooksSecret) => {
-            return Err(Fault::forbidden("scope_missing", "Missing required scope: webhooks:secret"));
+            return Err(ApiError::forbidden("scope_missing", "Missing required scope: webhooks:secret"));
         }
         Some(text) => {
-            let secret = Secret { text, created_at: context.now, expires_at: None };
-            Some(ask.order(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
+            let secret = SigningSecret { text, created_at: context.now, expires_at: None };
+            Some(ask.write(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
         }
     };
     if patched == *webhook {
@@ -350,7 +361,7 @@ fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
             None => ok(&facts.shown(&webhook, None)),
         };
     }
-    let order = ask.order(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    let order = ask.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(match rotate {
         None => shown_after(order, facts),
         Some(rotate) => Step::Apply {
@@ -363,55 +374,55 @@ fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     })
 }
 
-fn shown_after(order: Order, facts: Facts) -> Step {
-    Step::apply(order, move |applied| Ok(Reply::json(StatusCode::OK, &facts.shown(&*received(applied)?, None))))
+fn shown_after(order: WriteRequest, facts: WebhookActivity) -> Step {
+    Step::apply(order, move |applied| Ok(HttpResponse::json(StatusCode::OK, &facts.shown(&*received(applied)?, None))))
 }
 
 /// `DELETE /api/v0/webhooks/{id}`.
-fn remove(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn remove(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::RemoveWebhook { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(ask.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 /// `x-client-secret` is the key, `x-client-key` its id: both, and of the same key.
-fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
     let key = key_of(credential(&call.headers, "x-client-secret"), registry, now, SCHEME)?;
     let named = credential(&call.headers, "x-client-key").and_then(|text| text.parse().ok());
     if named != Some(key.id) {
-        let fault = Fault::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
+        let fault = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
         return Err(super::challenge(fault, SCHEME));
     }
     Ok(Principal::new(key, call))
 }
 
-fn may_read(principal: &Principal) -> Result<(), Fault> {
+fn may_read(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksRead, "webhook:read")
 }
 
-fn may_create(principal: &Principal) -> Result<(), Fault> {
+fn may_create(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksWrite, "webhook:create")
 }
 
-fn may_update(principal: &Principal) -> Result<(), Fault> {
+fn may_update(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksWrite, "webhook:update")
 }
 
-fn may_delete(principal: &Principal) -> Result<(), Fault> {
+fn may_delete(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksWrite, "webhook:delete")
 }
 
-fn may(principal: &Principal, scope: Scope, own_name: &str) -> Result<(), Fault> {
+fn may(principal: &Principal, scope: Scope, own_name: &str) -> Result<(), ApiError> {
     match principal.key.may(scope) {
         true => Ok(()),
-        false => Err(Fault::forbidden("scope_missing", format!("Missing required scope: {own_name}"))),
+        false => Err(ApiError::forbidden("scope_missing", format!("Missing required scope: {own_name}"))),
     }
 }
 
 /// `{statusCode, message, error, details}`. Wrong values are 400 here.
-fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
-    struct Envelope<'a> {
+    struct DevdraftError<'a> {
         #[serde(rename = "statusCode")]
         status_code: u16,
         message: &'a str,
@@ -437,7 +448,10 @@ fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
         _ if fault.errors.is_empty() => fault.detail.clone(),
         _ => flaws.collect::<Vec<_>>().join("; "),
     };
-    Reply::json(status, &Envelope { status_code: status.as_u16(), message, error: title, details: &details })
+    HttpResponse::json(
+        status,
+        &DevdraftError { status_code: status.as_u16(), message, error: title, details: &details },
+    )
 }
 
 /// The name that a field has on this page.

@@ -5,20 +5,20 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::{self, Principal};
-use crate::api::call::{Call, Reply};
-use crate::api::context::Context;
-use crate::api::cursor::{self, Kind};
-use crate::api::fault::Fault;
-use crate::api::media::Body;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::context::ApiContext;
+use crate::api::cursor::{self, CursorKind};
+use crate::api::fault::ApiError;
+use crate::api::media::BodyRule;
 use crate::api::native::replays;
 use crate::api::params;
-use crate::api::route::{Occasion, Route, Verb};
-use crate::api::step::{Step, Trial};
+use crate::api::route::{ErrorContext, Route, RouteMethod};
+use crate::api::step::{Step, TestSend};
 use crate::model::{Attempt, Scope, Time, Webhook};
 use crate::rules::dfns_id;
-use crate::store::{AttemptFacts, AttemptFilter, AttemptQuery, Registry, Window};
+use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow, Registry};
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ static ROUTES: &[Route] = &[
     get("/webhooks/{id}", may_read, read, &[]),
     get("/webhooks/{id}/events", may_read_events, events, &["deliveryFailed", "kind", "limit", "paginationToken"]),
     get("/webhooks/{id}/events/{event}", may_read_events, event, &[]),
-    change(Verb::Post, "/webhooks/{id}/ping", may_ping, ping, Body::OptionalJson),
+    change(RouteMethod::Post, "/webhooks/{id}/ping", may_ping, ping, BodyRule::OptionalJson),
 ];
 
 /// Rows of a page where `limit` is not given, and at the most.
@@ -44,7 +44,7 @@ const PING_DATA: &[u8] = br#"{"test":true}"#;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WebhookEvent<'a> {
+struct DfnsWebhookEvent<'a> {
     id: String,
     kind: &'a str,
     date: Time,
@@ -62,10 +62,10 @@ struct WebhookEvent<'a> {
     data: Option<&'a RawValue>,
 }
 
-impl<'a> WebhookEvent<'a> {
-    fn new(facts: &'a AttemptFacts) -> Result<Self, Fault> {
+impl<'a> DfnsWebhookEvent<'a> {
+    fn new(facts: &'a AttemptDetails) -> Result<Self, ApiError> {
         let attempt = &facts.attempt;
-        Ok(WebhookEvent {
+        Ok(DfnsWebhookEvent {
             id: dfns_id::event(attempt.id),
             kind: &facts.event.event_type,
             date: facts.event.occurred_at,
@@ -88,7 +88,7 @@ fn status(attempt: &Attempt) -> String {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WebhookView<'a> {
+struct DfnsWebhook<'a> {
     id: String,
     url: &'a str,
     events: Vec<&'a str>,
@@ -99,10 +99,10 @@ struct WebhookView<'a> {
     date_updated: Time,
 }
 
-impl<'a> WebhookView<'a> {
+impl<'a> DfnsWebhook<'a> {
     fn new(webhook: &'a Webhook) -> Self {
         let events: Vec<&str> = webhook.event_types.iter().map(String::as_str).collect();
-        WebhookView {
+        DfnsWebhook {
             id: dfns_id::webhook(webhook.id),
             url: &webhook.url,
             events: if events.is_empty() { vec!["*"] } else { events },
@@ -116,26 +116,26 @@ impl<'a> WebhookView<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct List<T> {
+struct DfnsList<T> {
     items: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_page_token: Option<String>,
 }
 
 /// The webhook in the path: 400 for what is no webhook's id, 404 for one that is not there.
-fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
+fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
     let id = dfns_id::parse_webhook(ask.path.get("id")).ok_or_else(|| bad_id("webhookId"))?;
-    context.registry.webhook(ask.reach(), id).cloned().ok_or_else(|| Fault::not_found("webhook"))
+    context.registry.webhook(ask.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
 }
 
-fn bad_id(name: &str) -> Fault {
-    Fault::bad_request("invalid_id", format!("{name} is invalid"))
+fn bad_id(name: &str) -> ApiError {
+    ApiError::bad_request("invalid_id", format!("{name} is invalid"))
 }
 
 /// `limit` and `paginationToken`.
-fn window(ask: &Ask<'_>, kind: Kind) -> Result<Window, Fault> {
+fn window(ask: &RequestContext<'_>, kind: CursorKind) -> Result<ListWindow, ApiError> {
     let token = |text| cursor::read(kind, text).ok_or_else(|| params::wrong("paginationToken", "is invalid"));
-    Ok(Window {
+    Ok(ListWindow {
         from: None,
         to: None,
         before: ask.query.text("paginationToken").map(token).transpose()?,
@@ -144,18 +144,18 @@ fn window(ask: &Ask<'_>, kind: Kind) -> Result<Window, Fault> {
 }
 
 /// `GET /webhooks/{webhookId}/events/{webhookEventId}`.
-fn event(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn event(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = dfns_id::parse_event(ask.path.get("event")).ok_or_else(|| bad_id("webhookEventId"));
     let (webhook, id) = (in_path(context, ask)?, id?);
-    let found = context.store.attempt_facts(ask.reach(), id, context.now)?;
+    let found = context.store.attempt_details(ask.tenant(), id, context.now)?;
     let found = found.filter(|facts| facts.attempt.webhook_id == webhook.id);
-    ok(&WebhookEvent::new(&found.ok_or_else(|| Fault::not_found("webhook event"))?)?)
+    ok(&DfnsWebhookEvent::new(&found.ok_or_else(|| ApiError::not_found("webhook event"))?)?)
 }
 
 /// `GET /webhooks/{webhookId}/events`.
-fn events(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn events(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let query = AttemptQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook: Some(in_path(context, ask)?.id),
         delivery: None,
         event: None,
@@ -164,34 +164,34 @@ fn events(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         event_type: ask.query.text("kind").map(str::to_owned),
         status_code: None,
         search: None,
-        window: window(ask, Kind::Attempts)?,
+        window: window(ask, CursorKind::Attempts)?,
     };
-    let page = context.store.attempts_facts(&query, &AttemptFilter::default(), context.now)?;
-    let items = page.rows.iter().map(WebhookEvent::new).collect::<Result<_, _>>()?;
-    ok(&List { items, next_page_token: page.next.map(|next| cursor::write(Kind::Attempts, next)) })
+    let page = context.store.attempts_details(&query, &AttemptFilter::default(), context.now)?;
+    let items = page.rows.iter().map(DfnsWebhookEvent::new).collect::<Result<_, _>>()?;
+    ok(&DfnsList { items, next_page_token: page.next.map(|next| cursor::write(CursorKind::Attempts, next)) })
 }
 
 /// `GET /webhooks`.
-fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let Window { before, limit, .. } = window(ask, Kind::Webhooks)?;
+fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let ListWindow { before, limit, .. } = window(ask, CursorKind::Webhooks)?;
     let after = |webhook: &&Arc<Webhook>| before.is_none_or(|before| webhook.id.as_u128() < before);
-    let mut rows: Vec<_> = context.registry.webhooks_within(ask.reach()).filter(after).take(limit + 1).collect();
+    let mut rows: Vec<_> = context.registry.webhooks_within(ask.tenant()).filter(after).take(limit + 1).collect();
     let more = rows.len() > limit;
     rows.truncate(limit);
     let last = rows.last().filter(|_| more);
-    let next_page_token = last.map(|webhook| cursor::write(Kind::Webhooks, webhook.id.as_u128()));
-    ok(&List { items: rows.iter().map(|webhook| WebhookView::new(webhook)).collect(), next_page_token })
+    let next_page_token = last.map(|webhook| cursor::write(CursorKind::Webhooks, webhook.id.as_u128()));
+    ok(&DfnsList { items: rows.iter().map(|webhook| DfnsWebhook::new(webhook)).collect(), next_page_token })
 }
 
 /// `GET /webhooks/{webhookId}`.
-fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    ok(&WebhookView::new(&*in_path(context, ask)?))
+fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    ok(&DfnsWebhook::new(&*in_path(context, ask)?))
 }
 
 /// `POST /webhooks/{webhookId}/ping`: one signed request now, nothing stored.
-fn ping(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn ping(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct Pong<'a> {
+    struct DfnsPong<'a> {
         status: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'a str>,
@@ -202,49 +202,49 @@ fn ping(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         return Ok(Step::Reply(kept));
     }
     let give = replays::keeping(ask)?;
-    let trial = Trial { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
+    let trial = TestSend { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
     Ok(Step::Test {
         trial: Box::new(trial),
         then: Box::new(move |attempt| {
-            let pong = Pong { status: status(&attempt), error: attempt.error.as_deref() };
-            Ok(give(Reply::json(StatusCode::OK, &pong)))
+            let pong = DfnsPong { status: status(&attempt), error: attempt.error.as_deref() };
+            Ok(give(HttpResponse::json(StatusCode::OK, &pong)))
         }),
     })
 }
 
 /// `Authorization: Bearer`; `X-DFNS-APPID` and the signature of user actions are not looked at.
-fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     auth::by_bearer(call, registry, now)
 }
 
-fn may_read(principal: &Principal) -> Result<(), Fault> {
+fn may_read(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksRead, "Webhooks:Read")
 }
 
-fn may_read_events(principal: &Principal) -> Result<(), Fault> {
+fn may_read_events(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::EventsRead, "Webhooks:Events:Read")
 }
 
-fn may_ping(principal: &Principal) -> Result<(), Fault> {
+fn may_ping(principal: &Principal) -> Result<(), ApiError> {
     may(principal, Scope::WebhooksWrite, "Webhooks:Ping")
 }
 
-fn may(principal: &Principal, scope: Scope, permission: &str) -> Result<(), Fault> {
+fn may(principal: &Principal, scope: Scope, permission: &str) -> Result<(), ApiError> {
     if principal.key.may(scope) {
         return Ok(());
     }
     let name = &principal.key.name;
-    Err(Fault::forbidden("scope_missing", format!("{name} is not authorized to perform operation ({permission})")))
+    Err(ApiError::forbidden("scope_missing", format!("{name} is not authorized to perform operation ({permission})")))
 }
 
 /// `{error: {message}}`.
-fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
-    struct Envelope<'a> {
-        error: Message<'a>,
+    struct DfnsError<'a> {
+        error: DfnsErrorBody<'a>,
     }
     #[derive(Serialize)]
-    struct Message<'a> {
+    struct DfnsErrorBody<'a> {
         message: &'a str,
     }
     let message = match fault.status {
@@ -252,5 +252,5 @@ fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
         StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error",
         _ => &fault.detail,
     };
-    Reply::json(fault.status, &Envelope { error: Message { message } })
+    HttpResponse::json(fault.status, &DfnsError { error: DfnsErrorBody { message } })
 }

@@ -6,19 +6,19 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::Principal;
-use crate::api::call::{Call, Reply};
-use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::context::ApiContext;
+use crate::api::fault::ApiError;
 use crate::api::native::webhook_view::MASK;
-use crate::api::route::{Occasion, Route};
+use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::DAY_MS;
-use crate::model::webhook::{Auth, ContentType, FieldSet, Method};
+use crate::model::webhook::{ContentType, FieldSet, WebhookAuth, WebhookMethod};
 use crate::model::{AppId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::store::job::JobSpec;
-use crate::store::{Caller, Command, Order, Registry};
+use crate::store::{Caller, Command, Registry, WriteRequest};
 
 use super::derived::{self, ok};
 use super::{Dialect, credential, get, key_of, pages};
@@ -40,11 +40,11 @@ const PER_PAGE: u64 = 15;
 const REPROCESS_MS: i64 = 7 * DAY_MS;
 
 #[derive(Serialize)]
-struct WebhookView<'a> {
+struct EverlyticWebhook<'a> {
     id: WebhookId,
     url: &'a str,
-    verb: Method,
-    auth_details: Option<AuthDetails<'a>>,
+    verb: WebhookMethod,
+    auth_details: Option<EverlyticAuth<'a>>,
     auth_type: &'static str,
     status: &'static str,
     /// JSON in a string, as the page has it.
@@ -57,19 +57,19 @@ struct WebhookView<'a> {
 }
 
 #[derive(Serialize)]
-struct AuthDetails<'a> {
+struct EverlyticAuth<'a> {
     username: &'a str,
     password: &'static str,
 }
 
-impl<'a> WebhookView<'a> {
+impl<'a> EverlyticWebhook<'a> {
     fn new(webhook: &'a Webhook) -> Self {
         let auth_details = match &webhook.auth {
-            Some(Auth::Basic { username, .. }) => Some(AuthDetails { username, password: MASK }),
+            Some(WebhookAuth::Basic { username, .. }) => Some(EverlyticAuth { username, password: MASK }),
             _ => None,
         };
         let event_types: Vec<&str> = webhook.event_types.iter().map(String::as_str).collect();
-        WebhookView {
+        EverlyticWebhook {
             id: webhook.id,
             url: &webhook.url,
             verb: webhook.method,
@@ -87,29 +87,29 @@ impl<'a> WebhookView<'a> {
 }
 
 /// `GET …/webhooks/{id}`.
-fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct One<'a> {
-        webhook: WebhookView<'a>,
+    struct EverlyticItem<'a> {
+        webhook: EverlyticWebhook<'a>,
     }
     // What is no id names no webhook: the page has one answer for both.
     let id: Option<WebhookId> = ask.path.get("id").parse().ok();
-    let found = id.and_then(|id| context.registry.webhook(ask.reach(), id));
-    ok(&One { webhook: WebhookView::new(found.ok_or_else(|| Fault::not_found("Webhook"))?) })
+    let found = id.and_then(|id| context.registry.webhook(ask.tenant(), id));
+    ok(&EverlyticItem { webhook: EverlyticWebhook::new(found.ok_or_else(|| ApiError::not_found("Webhook"))?) })
 }
 
 /// `GET …/webhooks`. The words of the page are followed literally: `total` counts pages, `from` and `to` are the numbers of
 /// the pages before and after.
-fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct List<'a> {
+    struct EverlyticList<'a> {
         r#type: &'static str,
-        meta: Meta,
-        links: Links,
-        data: Vec<WebhookView<'a>>,
+        meta: EverlyticMeta,
+        links: EverlyticLinks,
+        data: Vec<EverlyticWebhook<'a>>,
     }
     #[derive(Serialize)]
-    struct Meta {
+    struct EverlyticMeta {
         total: u64,
         per_page: u64,
         current_page: u64,
@@ -118,36 +118,43 @@ fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         to: Option<u64>,
     }
     #[derive(Serialize)]
-    struct Links {
+    struct EverlyticLinks {
         first: String,
         last: String,
         prev: Option<String>,
         next: Option<String>,
     }
     let page = u64::from(ask.query.number("page", 1, u32::MAX)?.unwrap_or(1));
-    let rows: Vec<_> = context.registry.webhooks_within(ask.reach()).collect();
+    let rows: Vec<_> = context.registry.webhooks_within(ask.tenant()).collect();
     let last = pages(rows.len() as u64, PER_PAGE).max(1);
     let before = Some((page - 1).min(last)).filter(|n| *n > 0);
     let after = Some(page + 1).filter(|n| *n <= last);
     let link = |page: u64| format!("{}{LIST}?page={page}", context.settings.public_url);
     let shown = rows.iter().skip(((page - 1) * PER_PAGE) as usize).take(PER_PAGE as usize);
-    ok(&List {
+    ok(&EverlyticList {
         r#type: "webhook",
-        meta: Meta { total: last, per_page: PER_PAGE, current_page: page, last_page: last, from: before, to: after },
-        links: Links { first: link(1), last: link(last), prev: before.map(link), next: after.map(link) },
-        data: shown.map(|webhook| WebhookView::new(webhook)).collect(),
+        meta: EverlyticMeta {
+            total: last,
+            per_page: PER_PAGE,
+            current_page: page,
+            last_page: last,
+            from: before,
+            to: after,
+        },
+        links: EverlyticLinks { first: link(1), last: link(last), prev: before.map(link), next: after.map(link) },
+        data: shown.map(|webhook| EverlyticWebhook::new(webhook)).collect(),
     })
 }
 
 /// `GET …/webhooks/failed/reprocess`: a replay job over what failed within seven days, one for each app that has webhooks.
-fn reprocess(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let mut apps: Vec<AppId> = context.registry.webhooks_within(ask.reach()).map(|webhook| webhook.app_id).collect();
+fn reprocess(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut apps: Vec<AppId> = context.registry.webhooks_within(ask.tenant()).map(|webhook| webhook.app_id).collect();
     apps.sort_unstable();
     apps.dedup();
     reprocess_all(apps, context.now.minus_ms(REPROCESS_MS), ask.principal.caller())
 }
 
-fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, Fault> {
+fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, ApiError> {
     let Some(app) = apps.pop() else { return ok(&json!({ "status": true })) };
     let spec = JobSpec {
         webhook: None,
@@ -159,7 +166,7 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, F
         missing: false,
         rate_per_s: None,
     };
-    let order = Order { by: Some(by.clone()), keep: None, command: Command::CreateJob { spec } };
+    let order = WriteRequest { caller: Some(by.clone()), idempotency: None, command: Command::CreateJob { spec } };
     Ok(Step::Apply {
         order: Box::new(order),
         then: Box::new(move |applied| {
@@ -170,42 +177,42 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, F
 }
 
 /// HTTP Basic with the key as the password, whatever the user's name.
-fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     let key = key_of(password(call).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
     Ok(Principal::new(key, call))
 }
 
 /// RFC 7617 section 2: what follows the first colon.
-fn password(call: &Call) -> Option<String> {
+fn password(call: &HttpRequest) -> Option<String> {
     let (scheme, pair) = credential(&call.headers, "authorization")?.split_once(' ')?;
     let pair = STANDARD.decode(pair.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
     Some(password.to_owned())
 }
 
-fn may_read(principal: &Principal) -> Result<(), Fault> {
+fn may_read(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::WebhooksRead)
 }
 
-fn may_reprocess(principal: &Principal) -> Result<(), Fault> {
+fn may_reprocess(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::EventsWrite)
 }
 
 /// `{code, message, error: {errors: […]}}`. A webhook that is not there is 400 outside and 412 inside, as printed.
-fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
-    struct Envelope<'a> {
+    struct EverlyticErrorEnvelope<'a> {
         code: u16,
         message: &'a str,
-        error: Errors<'a>,
+        error: EverlyticErrors<'a>,
     }
     #[derive(Serialize)]
-    struct Errors<'a> {
-        errors: [Failure<'a>; 1],
+    struct EverlyticErrors<'a> {
+        errors: [EverlyticError<'a>; 1],
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Failure<'a> {
+    struct EverlyticError<'a> {
         domain: &'static str,
         reason: &'static str,
         message: &'a str,
@@ -224,8 +231,8 @@ fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
         _ => ("invalid", "default", fault.detail.as_str()),
     };
     let domain = if status == StatusCode::TOO_MANY_REQUESTS { "usageLimit" } else { "global" };
-    let failure = Failure { domain, reason, message, location_type: "request", location };
-    Reply::json(status, &Envelope { code, message, error: Errors { errors: [failure] } })
+    let failure = EverlyticError { domain, reason, message, location_type: "request", location };
+    HttpResponse::json(status, &EverlyticErrorEnvelope { code, message, error: EverlyticErrors { errors: [failure] } })
 }
 
 #[cfg(test)]
@@ -234,10 +241,10 @@ mod tests {
 
     use super::*;
 
-    fn call(authorization: &str) -> Call {
+    fn call(authorization: &str) -> HttpRequest {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_str(authorization).unwrap());
-        Call {
+        HttpRequest {
             method: http::Method::GET,
             path: LIST.to_owned(),
             query: None,

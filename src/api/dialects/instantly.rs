@@ -6,18 +6,18 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::{self, Principal};
-use crate::api::call::{Call, Reply};
-use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::context::ApiContext;
+use crate::api::fault::ApiError;
 use crate::api::params::{self, Params};
-use crate::api::route::{Occasion, Route};
+use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
 use crate::model::{AttemptId, DeliveryId, OrganizationId, Scope, Time};
 use crate::rules::health;
-use crate::store::{AttemptFacts, AttemptFilter, AttemptQuery, HourCount, Registry, Window};
+use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListWindow, Registry};
 
 use super::derived::{self, ok};
 use super::{Dialect, get};
@@ -38,7 +38,7 @@ const LIMIT_MAX: u32 = 100;
 const STAMP_MS_MAX: i64 = HOUR_MS;
 
 #[derive(Serialize)]
-struct WebhookEvent<'a> {
+struct InstantlyWebhookEvent<'a> {
     id: AttemptId,
     timestamp_created: Time,
     timestamp_created_date: String,
@@ -57,12 +57,12 @@ struct WebhookEvent<'a> {
     response_time_ms: Option<u32>,
 }
 
-impl<'a> WebhookEvent<'a> {
-    fn new(facts: &'a AttemptFacts) -> Result<Self, Fault> {
+impl<'a> InstantlyWebhookEvent<'a> {
+    fn new(facts: &'a AttemptDetails) -> Result<Self, ApiError> {
         let attempt = &facts.attempt;
         let next = derived::next_retry(attempt, &facts.delivery);
         let is_retry = attempt.number > 1;
-        Ok(WebhookEvent {
+        Ok(InstantlyWebhookEvent {
             id: attempt.id,
             timestamp_created: attempt.started_at,
             timestamp_created_date: date_of(attempt.started_at),
@@ -84,26 +84,26 @@ impl<'a> WebhookEvent<'a> {
 }
 
 /// `GET /api/v2/webhook-events/{id}`.
-fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let bad = |_| Fault::bad_request("invalid_id", "params/id must match format \"uuid\"");
+fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let bad = |_| ApiError::bad_request("invalid_id", "params/id must match format \"uuid\"");
     let id: AttemptId = ask.path.get("id").parse().map_err(bad)?;
-    let found = context.store.attempt_facts(ask.reach(), id, context.now)?;
-    ok(&WebhookEvent::new(&found.ok_or_else(|| Fault::not_found("Resource"))?)?)
+    let found = context.store.attempt_details(ask.tenant(), id, context.now)?;
+    ok(&InstantlyWebhookEvent::new(&found.ok_or_else(|| ApiError::not_found("Resource"))?)?)
 }
 
 /// `GET /api/v2/webhook-events`.
-fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct List<'a> {
-        items: Vec<WebhookEvent<'a>>,
+    struct InstantlyList<'a> {
+        items: Vec<InstantlyWebhookEvent<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         next_starting_after: Option<AttemptId>,
     }
-    let days = Days::read(&ask.query)?;
+    let days = DayRange::read(&ask.query)?;
     let started = (days.from.is_some() || days.to.is_some())
         .then(|| (days.from.unwrap_or(Time::ZERO), days.to.unwrap_or(Time::MAX)));
     let query = AttemptQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook: None,
         delivery: None,
         event: None,
@@ -112,7 +112,7 @@ fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         event_type: None,
         status_code: None,
         search: None,
-        window: Window {
+        window: ListWindow {
             from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),
             to: days.to.map(|to| to.plus_ms(STAMP_MS_MAX)),
             before: ask.query.id::<AttemptId>("starting_after")?.map(|id| id.as_u128()),
@@ -120,15 +120,15 @@ fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         },
     };
     let filter = AttemptFilter { started, about: ask.query.text("search").map(str::to_owned) };
-    let page = context.store.attempts_facts(&query, &filter, context.now)?;
-    ok(&List {
-        items: page.rows.iter().map(WebhookEvent::new).collect::<Result<_, _>>()?,
+    let page = context.store.attempts_details(&query, &filter, context.now)?;
+    ok(&InstantlyList {
+        items: page.rows.iter().map(InstantlyWebhookEvent::new).collect::<Result<_, _>>()?,
         next_starting_after: page.next.map(AttemptId::from_u128),
     })
 }
 
 #[derive(Serialize)]
-struct Summary {
+struct InstantlySummary {
     total_events: u64,
     successful_events: u64,
     failed_events: u64,
@@ -137,7 +137,7 @@ struct Summary {
 }
 
 #[derive(Serialize)]
-struct DaySummary {
+struct InstantlyDaySummary {
     date: String,
     total_events: u64,
     successful_events: u64,
@@ -145,7 +145,7 @@ struct DaySummary {
     success_rate: f64,
 }
 
-impl Summary {
+impl InstantlySummary {
     fn new(counts: impl IntoIterator<Item = HourCount>) -> Self {
         let (mut total, mut failed) = (0, 0);
         for count in counts {
@@ -156,7 +156,7 @@ impl Summary {
         // The page has numbers here, never null: nothing sent is 0 % of either.
         let rate = health::success_rate(successful, failed);
         let rest = rate.map(|rate| (1_000.0 - (rate * 10.0).round()) / 10.0);
-        Summary {
+        InstantlySummary {
             total_events: total,
             successful_events: successful,
             failed_events: failed,
@@ -167,16 +167,16 @@ impl Summary {
 }
 
 /// `GET /api/v2/webhook-events/summary`.
-fn summary(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    ok(&Summary::new(hours(context, ask)?.into_values()))
+fn summary(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    ok(&InstantlySummary::new(hours(context, ask)?.into_values()))
 }
 
 /// `GET /api/v2/webhook-events/summary-by-date`: the days on which something was sent, oldest first.
-fn summary_by_date(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn summary_by_date(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let hours: Vec<(u32, HourCount)> = hours(context, ask)?.into_iter().filter(|(_, c)| c.attempts > 0).collect();
     let days = hours.chunk_by(|(a, _), (b, _)| a / 24 == b / 24).map(|day| {
-        let all = Summary::new(day.iter().map(|(_, count)| *count));
-        DaySummary {
+        let all = InstantlySummary::new(day.iter().map(|(_, count)| *count));
+        InstantlyDaySummary {
             date: date_of(Time(i64::from(day[0].0) * HOUR_MS)),
             total_events: all.total_events,
             successful_events: all.successful_events,
@@ -189,21 +189,21 @@ fn summary_by_date(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fau
 
 type Hours = std::collections::BTreeMap<u32, HourCount>;
 
-fn hours(context: &Context<'_>, ask: &Ask<'_>) -> Result<Hours, Fault> {
-    let days = Days::read(&ask.query)?;
+fn hours(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Hours, ApiError> {
+    let days = DayRange::read(&ask.query)?;
     let from = days.from.unwrap_or(Time::ZERO).hour();
     let to = days.to.map_or(u32::MAX, |to| to.minus_ms(1).hour());
-    Ok(context.store.attempts_by_hour(ask.reach(), from, to, context.now)?)
+    Ok(context.store.attempts_by_hour(ask.tenant(), from, to, context.now)?)
 }
 
 /// `from` and `to`, days of UTC and both inclusive: as the first moment, and the first moment after.
-struct Days {
+struct DayRange {
     from: Option<Time>,
     to: Option<Time>,
 }
 
-impl Days {
-    fn read(query: &Params) -> Result<Days, Fault> {
+impl DayRange {
+    fn read(query: &Params) -> Result<DayRange, ApiError> {
         let day = |name| match query.text(name) {
             None => Ok(None),
             Some(text) => first_moment(text).map(Some).ok_or_else(|| params::wrong(name, "must be a date YYYY-MM-DD")),
@@ -212,7 +212,7 @@ impl Days {
         if from.zip(to).is_some_and(|(from, to)| to <= from) {
             return Err(params::wrong("to", "must not lie before from"));
         }
-        Ok(Days { from, to })
+        Ok(DayRange { from, to })
     }
 }
 
@@ -231,22 +231,22 @@ fn date_of(time: Time) -> String {
 }
 
 /// `Authorization: Bearer`.
-fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     auth::by_bearer(call, registry, now)
 }
 
-fn may_read(principal: &Principal) -> Result<(), Fault> {
+fn may_read(principal: &Principal) -> Result<(), ApiError> {
     match principal.key.may(Scope::EventsRead) {
         true => Ok(()),
-        false => Err(Fault::forbidden("scope_missing", "This API key does not have the scope webhook_events:read")),
+        false => Err(ApiError::forbidden("scope_missing", "This API key does not have the scope webhook_events:read")),
     }
 }
 
 /// `{statusCode, error, message}`.
-fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
+fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Envelope<'a> {
+    struct InstantlyError<'a> {
         status_code: u16,
         error: &'a str,
         message: &'a str,
@@ -256,8 +256,8 @@ fn render(fault: &Fault, _: &Occasion<'_>) -> Reply {
         "credentials_malformed" | "credentials_wrong" | "key_expired" => "Invalid API key",
         _ => &fault.detail,
     };
-    let envelope = Envelope { status_code: fault.status.as_u16(), error: fault.title(), message };
-    Reply::json(fault.status, &envelope)
+    let envelope = InstantlyError { status_code: fault.status.as_u16(), error: fault.title(), message };
+    HttpResponse::json(fault.status, &envelope)
 }
 
 #[cfg(test)]
@@ -276,10 +276,10 @@ mod tests {
     #[test]
     fn the_two_rates_add_up_and_nothing_sent_is_zero() {
         let count = |attempts, failures| HourCount { attempts, failures };
-        let one = Summary::new([count(3, 1), count(0, 0)]);
+        let one = InstantlySummary::new([count(3, 1), count(0, 0)]);
         assert_eq!((one.total_events, one.successful_events, one.failed_events), (3, 2, 1));
         assert_eq!((one.success_rate, one.failure_rate), (66.7, 33.3));
-        let none = Summary::new([]);
+        let none = InstantlySummary::new([]);
         assert_eq!((none.total_events, none.success_rate, none.failure_rate), (0, 0.0, 0.0));
     }
 }

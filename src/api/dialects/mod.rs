@@ -19,9 +19,9 @@ use crate::model::{ApiKey, Time};
 use crate::store::Registry;
 
 use super::auth;
-use super::fault::Fault;
-use super::media::Body;
-use super::route::{Access, Handler, Identify, Judge, Render, Route, Surface, Verb};
+use super::fault::ApiError;
+use super::media::BodyRule;
+use super::route::{ApiMount, Authorize, Handler, Identify, Render, Route, RouteAccess, RouteMethod};
 
 /// One vendor's shape.
 pub struct Dialect {
@@ -39,24 +39,24 @@ pub static DIALECTS: [&Dialect; 5] =
     [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT];
 
 /// The surfaces of the dialects that are switched on, for `Api::new`.
-pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<Surface> {
+pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
     DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.surface()).collect()
 }
 
 impl Dialect {
-    pub fn surface(&self) -> Surface {
-        Surface::new(self.name, self.prefix, self.routes, self.identify, self.render)
+    pub fn surface(&self) -> ApiMount {
+        ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render)
     }
 }
 
 /// A `GET` route with the query parameters it takes.
-const fn get(path: &'static str, judge: Judge, run: Handler, query: &'static [&'static str]) -> Route {
-    Route { verb: Verb::Get, path, access: Access::Judged(judge, run), body: Body::None, query }
+const fn get(path: &'static str, judge: Authorize, run: Handler, query: &'static [&'static str]) -> Route {
+    Route { verb: RouteMethod::Get, path, access: RouteAccess::Judged(judge, run), body: BodyRule::None, query }
 }
 
 /// A route that changes something.
-const fn change(verb: Verb, path: &'static str, judge: Judge, run: Handler, body: Body) -> Route {
-    Route { verb, path, access: Access::Judged(judge, run), body, query: &[] }
+const fn change(verb: RouteMethod, path: &'static str, judge: Authorize, run: Handler, body: BodyRule) -> Route {
+    Route { verb, path, access: RouteAccess::Judged(judge, run), body, query: &[] }
 }
 
 /// The one value of a header that holds a credential: none where it is missing, empty, or there twice.
@@ -67,14 +67,14 @@ fn credential<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The live key with this text, or 401 that asks for `scheme`.
-fn key_of(text: Option<&str>, registry: &Registry, now: Time, scheme: &'static str) -> Result<Arc<ApiKey>, Fault> {
-    let missing = || Fault::unauthorized("credentials_missing", "there are no credentials");
+fn key_of(text: Option<&str>, registry: &Registry, now: Time, scheme: &'static str) -> Result<Arc<ApiKey>, ApiError> {
+    let missing = || ApiError::unauthorized("credentials_missing", "there are no credentials");
     let found = text.ok_or_else(missing).and_then(|text| auth::key_of(text, registry, now));
     found.map_err(|fault| challenge(fault, scheme))
 }
 
 /// The same fault with another challenge (RFC 9110 section 11.6.1).
-fn challenge(mut fault: Fault, scheme: &'static str) -> Fault {
+fn challenge(mut fault: ApiError, scheme: &'static str) -> ApiError {
     fault.headers.retain(|(name, _)| name != header::WWW_AUTHENTICATE);
     fault.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
 }

@@ -7,18 +7,18 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::{Principal, sha256};
-use crate::api::call::{Call, Reply};
-use crate::api::context::Context;
-use crate::api::fault::Fault;
-use crate::api::route::{Occasion, Route};
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::context::ApiContext;
+use crate::api::fault::ApiError;
+use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::webhook::WebhookState;
 use crate::model::{AppId, DeliveryId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::rules::body::offset_time;
 use crate::rules::patterns;
-use crate::store::{DeliveryFacts, DeliveryQuery, DeliverySlice, Reach, Registry, Window};
+use crate::store::{DeliveryDetails, DeliveryQuery, DeliverySlice, ListWindow, Registry, TenantScope};
 
 use super::derived;
 use super::{Dialect, credential, get, key_of, pages};
@@ -58,15 +58,15 @@ const SYSTEM_TYPES: [&str; 5] = [
 
 /// The envelope of everything but 401 and 403, whose bodies are empty.
 #[derive(Serialize)]
-struct Envelope<'a, T> {
+struct SentdmEnvelope<'a, T> {
     success: bool,
     data: Option<T>,
-    error: Option<Failure<'a>>,
-    meta: Meta,
+    error: Option<SentdmError<'a>>,
+    meta: SentdmMeta,
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
+struct SentdmError<'a> {
     code: &'static str,
     message: &'a str,
     details: Option<()>,
@@ -74,15 +74,15 @@ struct Failure<'a> {
 }
 
 #[derive(Serialize)]
-struct Meta {
+struct SentdmMeta {
     request_id: String,
     timestamp: String,
     version: &'static str,
 }
 
-impl Meta {
-    fn new(request_id: &str, now: Time) -> Meta {
-        Meta { request_id: short_id(request_id), timestamp: offset_time(now), version: VERSION }
+impl SentdmMeta {
+    fn new(request_id: &str, now: Time) -> SentdmMeta {
+        SentdmMeta { request_id: short_id(request_id), timestamp: offset_time(now), version: VERSION }
     }
 }
 
@@ -99,7 +99,7 @@ fn short_id(request_id: &str) -> String {
 }
 
 #[derive(Serialize)]
-struct Pagination {
+struct SentdmPagination {
     page: u64,
     page_size: u64,
     total_count: u64,
@@ -110,29 +110,29 @@ struct Pagination {
 
 /// `page` from 1, and `page_size`.
 #[derive(Clone, Copy)]
-struct Paging {
+struct SentdmPageQuery {
     page: u64,
     page_size: u64,
 }
 
-impl Paging {
+impl SentdmPageQuery {
     /// Both are required, in the vendor's words.
-    fn read(ask: &Ask<'_>) -> Result<Paging, Fault> {
+    fn read(ask: &RequestContext<'_>) -> Result<SentdmPageQuery, ApiError> {
         let number =
             |name, max| ask.query.text(name).and_then(|text| text.parse().ok()).filter(|n| (1..=max).contains(n));
-        let wrong = |detail| Fault::bad_request("invalid_parameter", detail);
+        let wrong = |detail| ApiError::bad_request("invalid_parameter", detail);
         let page = number("page", PAGE_MAX).ok_or_else(|| wrong("Page must be 1 or greater"))?;
         let page_size = number("page_size", PAGE_SIZE_MAX);
-        Ok(Paging { page, page_size: page_size.ok_or_else(|| wrong("Page size must be between 1 and 100"))? })
+        Ok(SentdmPageQuery { page, page_size: page_size.ok_or_else(|| wrong("Page size must be between 1 and 100"))? })
     }
 
     fn skip(self) -> u64 {
         (self.page - 1) * self.page_size
     }
 
-    fn of(self, total_count: u64) -> Pagination {
+    fn of(self, total_count: u64) -> SentdmPagination {
         let total_pages = pages(total_count, self.page_size);
-        Pagination {
+        SentdmPagination {
             page: self.page,
             page_size: self.page_size,
             total_count,
@@ -144,7 +144,7 @@ impl Paging {
 }
 
 #[derive(Serialize)]
-struct EventView<'a> {
+struct SentdmEvent<'a> {
     id: DeliveryId,
     event_type: &'a str,
     /// `null` once erased.
@@ -159,11 +159,11 @@ struct EventView<'a> {
     processing_completed_at: Option<String>,
 }
 
-impl<'a> EventView<'a> {
-    fn new(facts: &'a DeliveryFacts) -> Result<Self, Fault> {
+impl<'a> SentdmEvent<'a> {
+    fn new(facts: &'a DeliveryDetails) -> Result<Self, ApiError> {
         let delivery = &facts.delivery;
         let response_body = facts.last.as_ref().and_then(|last| last.response_body.as_deref());
-        Ok(EventView {
+        Ok(SentdmEvent {
             id: delivery.id,
             event_type: &delivery.event_type,
             event_data: derived::data(facts.data.as_deref())?,
@@ -185,7 +185,7 @@ impl<'a> EventView<'a> {
 }
 
 #[derive(Serialize)]
-struct WebhookView<'a> {
+struct SentdmWebhook<'a> {
     id: WebhookId,
     display_name: &'a str,
     endpoint_url: &'a str,
@@ -203,10 +203,10 @@ struct WebhookView<'a> {
     updated_at: Option<String>,
 }
 
-impl<'a> WebhookView<'a> {
+impl<'a> SentdmWebhook<'a> {
     fn new(webhook: &'a Webhook, state: &WebhookState) -> Self {
         let event_types: Vec<&str> = webhook.event_types.iter().map(String::as_str).collect();
-        WebhookView {
+        SentdmWebhook {
             id: webhook.id,
             display_name: &webhook.name,
             endpoint_url: &webhook.url,
@@ -226,82 +226,88 @@ impl<'a> WebhookView<'a> {
 }
 
 /// As whose key the call reads: the profile's in `x-profile-id`, the key's own, or the default app's.
-fn scope(context: &Context<'_>, ask: &Ask<'_>) -> Result<Reach, Fault> {
-    let reach = ask.reach();
+fn scope(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<TenantScope, ApiError> {
+    let reach = ask.tenant();
     let default = || context.registry.organizations.get(&reach.org).map(|org| org.default_app_id);
-    let app = match ask.call.headers.get(PROFILE_ID) {
+    let app = match ask.http.headers.get(PROFILE_ID) {
         None => reach.app.or_else(default),
         Some(value) => {
-            let malformed = || Fault::bad_request("invalid_profile_id", "x-profile-id must be a UUID");
+            let malformed = || ApiError::bad_request("invalid_profile_id", "x-profile-id must be a UUID");
             let id: AppId = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
             context.registry.app(reach, id).map(|app| app.id)
         }
     };
-    Ok(Reach { app: Some(app.ok_or_else(not_found)?), ..reach })
+    Ok(TenantScope { app: Some(app.ok_or_else(not_found)?), ..reach })
 }
 
-fn not_found() -> Fault {
-    Fault::not_found("Webhook")
+fn not_found() -> ApiError {
+    ApiError::not_found("Webhook")
 }
 
-fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
-    let bad = |_| Fault::bad_request("invalid_id", "Invalid webhook ID format.");
+fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
+    let bad = |_| ApiError::bad_request("invalid_id", "Invalid webhook ID format.");
     let id: WebhookId = ask.path.get("id").parse().map_err(bad)?;
     context.registry.webhook(scope(context, ask)?, id).cloned().ok_or_else(not_found)
 }
 
 /// `data` in the envelope, with the headers of every answer.
-fn give(context: &Context<'_>, ask: &Ask<'_>, data: &impl Serialize) -> Result<Step, Fault> {
-    let meta = Meta::new(&ask.call.request_id, context.now);
-    let mut reply = Reply::json(StatusCode::OK, &Envelope { success: true, data: Some(data), error: None, meta });
+fn give(context: &ApiContext<'_>, ask: &RequestContext<'_>, data: &impl Serialize) -> Result<Step, ApiError> {
+    let meta = SentdmMeta::new(&ask.http.request_id, context.now);
+    let mut reply =
+        HttpResponse::json(StatusCode::OK, &SentdmEnvelope { success: true, data: Some(data), error: None, meta });
     reply.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
-    if let Some(profile) = ask.call.headers.get(PROFILE_ID) {
+    if let Some(profile) = ask.http.headers.get(PROFILE_ID) {
         reply.headers.insert(PROFILE_ID, profile.clone());
     }
     Ok(Step::Reply(reply))
 }
 
 /// `GET /v3/webhooks/{id}/events`.
-fn events(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn events(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct Events<'a> {
-        events: Vec<EventView<'a>>,
-        pagination: Pagination,
+    struct SentdmEventList<'a> {
+        events: Vec<SentdmEvent<'a>>,
+        pagination: SentdmPagination,
     }
     let webhook = in_path(context, ask)?;
-    let paging = Paging::read(ask)?;
+    let paging = SentdmPageQuery::read(ask)?;
     let slice = slice(context, ask, webhook.id, paging)?;
-    let events = slice.rows.iter().map(EventView::new).collect::<Result<_, _>>()?;
-    give(context, ask, &Events { events, pagination: paging.of(slice.total) })
+    let events = slice.rows.iter().map(SentdmEvent::new).collect::<Result<_, _>>()?;
+    give(context, ask, &SentdmEventList { events, pagination: paging.of(slice.total) })
 }
 
-fn slice(context: &Context<'_>, ask: &Ask<'_>, webhook: WebhookId, paging: Paging) -> Result<DeliverySlice, Fault> {
+fn slice(
+    context: &ApiContext<'_>,
+    ask: &RequestContext<'_>,
+    webhook: WebhookId,
+    paging: SentdmPageQuery,
+) -> Result<DeliverySlice, ApiError> {
     let (skip, limit) = (paging.skip(), paging.page_size as usize);
     let Some(search) = ask.query.search()? else {
         return Ok(context.store.delivery_slice(webhook, skip, limit, context.now)?);
     };
     let query = DeliveryQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook: Some(webhook),
         event: None,
         status: None,
         event_type: None,
         status_code: None,
         search: Some(search),
-        window: Window { from: None, to: None, before: None, limit },
+        window: ListWindow { from: None, to: None, before: None, limit },
     };
     Ok(context.store.delivery_search(&query, skip, limit, context.now)?)
 }
 
 /// `GET /v3/webhooks`.
-fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct Webhooks<'a> {
-        webhooks: Vec<WebhookView<'a>>,
-        pagination: Pagination,
+    struct SentdmWebhookList<'a> {
+        webhooks: Vec<SentdmWebhook<'a>>,
+        pagination: SentdmPagination,
     }
     let reach = scope(context, ask)?;
-    let paging = Paging::read(ask)?;
+    let paging = SentdmPageQuery::read(ask)?;
     let (search, is_active) = (ask.query.search()?, ask.query.boolean("is_active")?);
     let wanted = |webhook: &&Arc<Webhook>| {
         is_active.is_none_or(|active| active == derived::is_active(webhook))
@@ -310,24 +316,24 @@ fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let rows: Vec<_> = context.registry.webhooks_within(reach).filter(wanted).collect();
     let skip = usize::try_from(paging.skip()).unwrap_or(usize::MAX);
     let shown = rows.iter().skip(skip).take(paging.page_size as usize);
-    let webhooks = shown.map(|webhook| WebhookView::new(webhook, &context.store.state(webhook.id))).collect();
-    give(context, ask, &Webhooks { webhooks, pagination: paging.of(rows.len() as u64) })
+    let webhooks = shown.map(|webhook| SentdmWebhook::new(webhook, &context.store.state(webhook.id))).collect();
+    give(context, ask, &SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
 }
 
 /// `GET /v3/webhooks/{id}`.
-fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, ask)?;
-    give(context, ask, &WebhookView::new(&webhook, &context.store.state(webhook.id)))
+    give(context, ask, &SentdmWebhook::new(&webhook, &context.store.state(webhook.id)))
 }
 
 /// `GET /v3/webhooks/event-types`: Postrider takes any type, so these are the ones that webhooks name, and its own.
-fn event_types(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+fn event_types(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct EventTypes<'a> {
-        event_types: Vec<EventType<'a>>,
+    struct SentdmEventTypeList<'a> {
+        event_types: Vec<SentdmEventType<'a>>,
     }
     #[derive(Serialize)]
-    struct EventType<'a> {
+    struct SentdmEventType<'a> {
         name: &'a str,
         display_name: String,
         description: String,
@@ -337,13 +343,13 @@ fn event_types(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> 
     for webhook in context.registry.webhooks_within(scope(context, ask)?) {
         names.extend(webhook.event_types.iter().map(String::as_str).filter(|name| patterns::is_type(name)));
     }
-    let event_types = names.into_iter().map(|name| EventType {
+    let event_types = names.into_iter().map(|name| SentdmEventType {
         name,
         display_name: in_words(name),
         description: format!("Events of type {name}"),
         is_active: true,
     });
-    give(context, ask, &EventTypes { event_types: event_types.collect() })
+    give(context, ask, &SentdmEventTypeList { event_types: event_types.collect() })
 }
 
 /// `message.delivered` as `Message Delivered`.
@@ -356,24 +362,24 @@ fn in_words(name: &str) -> String {
 }
 
 /// `x-api-key`. Only a key of the whole organization may name a profile.
-fn identify(call: &Call, registry: &Registry, now: Time) -> Result<Principal, Fault> {
+fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     let key = key_of(credential(&call.headers, API_KEY), registry, now, "ApiKey realm=\"postrider\"")?;
     if key.app_id.is_some() && call.headers.contains_key(PROFILE_ID) {
-        return Err(Fault::forbidden("profile_key", "only an organization's key may send x-profile-id"));
+        return Err(ApiError::forbidden("profile_key", "only an organization's key may send x-profile-id"));
     }
     Ok(Principal::new(key, call))
 }
 
-fn may_read(principal: &Principal) -> Result<(), Fault> {
+fn may_read(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::WebhooksRead)
 }
 
-fn may_read_events(principal: &Principal) -> Result<(), Fault> {
+fn may_read_events(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::EventsRead)
 }
 
 /// The vendor's code for a fault, from its error catalog.
-fn code_of(fault: &Fault) -> &'static str {
+fn code_of(fault: &ApiError) -> &'static str {
     match (fault.status, fault.code) {
         (StatusCode::UNAUTHORIZED, "credentials_missing") => "AUTH_001",
         (StatusCode::UNAUTHORIZED, _) => "AUTH_002",
@@ -390,16 +396,16 @@ fn code_of(fault: &Fault) -> &'static str {
 }
 
 /// 401 and 403 are empty, with the code in a header; everything else is the envelope.
-fn render(fault: &Fault, occasion: &Occasion<'_>) -> Reply {
+fn render(fault: &ApiError, occasion: &ErrorContext<'_>) -> HttpResponse {
     let code = code_of(fault);
     let mut reply = match fault.status {
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Reply::empty(status),
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => HttpResponse::empty(status),
         status => {
             let unexpected = format!("An unexpected error occurred while retrieving {}", what_is_at(occasion.pattern));
             let message = if code == "INTERNAL_001" { &unexpected } else { &fault.detail };
-            let error = Failure { code, message, details: None, doc_url: format!("{ERRORS_URL}{code}") };
-            let meta = Meta::new(occasion.request_id, occasion.now);
-            Reply::json(status, &Envelope::<()> { success: false, data: None, error: Some(error), meta })
+            let error = SentdmError { code, message, details: None, doc_url: format!("{ERRORS_URL}{code}") };
+            let meta = SentdmMeta::new(occasion.request_id, occasion.now);
+            HttpResponse::json(status, &SentdmEnvelope::<()> { success: false, data: None, error: Some(error), meta })
         }
     };
     reply.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
@@ -434,8 +440,8 @@ mod tests {
     fn an_internal_error_says_what_was_being_read() {
         for (pattern, expected) in [(EVENTS, "webhook events"), (WEBHOOK, "the webhook"), (EVENT_TYPES, "event types")]
         {
-            let occasion = Occasion { request_id: "r", now: Time::ZERO, pattern };
-            let reply = render(&Fault::internal("a mistake"), &occasion);
+            let occasion = ErrorContext { request_id: "r", now: Time::ZERO, pattern };
+            let reply = render(&ApiError::internal("a mistake"), &occasion);
             let body = std::str::from_utf8(&reply.body).unwrap();
             assert!(body.contains(&format!("while retrieving {expected}\"")), "{body}");
             assert!(!body.contains("a mistake"), "{body}");

@@ -6,12 +6,12 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::Fault;
-use crate::api::fields::{self, Flaws, Leaf};
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::ApiError;
+use crate::api::fields::{self, FieldErrors, FieldResult};
 use crate::api::step::Step;
 use crate::model::{App, AppId, Time};
 use crate::store::{Applied, Command, Receipt, Registry};
@@ -49,12 +49,12 @@ fn is_default(registry: &Registry, app: &App) -> bool {
     registry.organizations.get(&app.org_id).is_some_and(|organization| organization.default_app_id == app.id)
 }
 
-pub fn read_name(raw: &RawValue) -> Leaf<String> {
+pub fn read_name(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 1..=NAME_CHARS_MAX)
 }
 
 /// A `uid`: never of the form of an id, so that a name means one app.
-fn read_uid(raw: &RawValue) -> Leaf<String> {
+fn read_uid(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     match plain && (1..=UID_CHARS_MAX).contains(&text.len()) && text.parse::<AppId>().is_err() {
@@ -63,51 +63,51 @@ fn read_uid(raw: &RawValue) -> Leaf<String> {
     }
 }
 
-fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<App>, Fault> {
-    context.registry.app_named(ask.reach(), ask.path.get("id")).cloned().ok_or_else(|| Fault::not_found("app"))
+fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<App>, ApiError> {
+    context.registry.app_named(ask.tenant(), ask.path.get("id")).cloned().ok_or_else(|| ApiError::not_found("app"))
 }
 
-fn shown(status: StatusCode, applied: Applied, default: bool) -> Result<Reply, Fault> {
+fn shown(status: StatusCode, applied: Applied, default: bool) -> Result<HttpResponse, ApiError> {
     match applied.receipt {
-        Receipt::App(app) => Ok(Reply::json(status, &AppView::new(&app, default))),
+        Receipt::App(app) => Ok(HttpResponse::json(status, &AppView::new(&app, default))),
         _ => Err(super::unexpected()),
     }
 }
 
 /// `POST /v1/apps`.
-pub fn create(_context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    if ask.reach().app.is_some() {
-        return Err(Fault::forbidden("confined_to_app", "this key is confined to one app and cannot make another"));
+pub fn create(_context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    if ask.tenant().app.is_some() {
+        return Err(ApiError::forbidden("confined_to_app", "this key is confined to one app and cannot make another"));
     }
     let mut object = ask.object()?;
-    let mut flaws = Flaws::new();
+    let mut flaws = FieldErrors::new();
     let name = object.required("name", &mut flaws, read_name);
     let uid = object.optional("uid", &mut flaws, read_uid);
     object.finish(&mut flaws);
-    fields::judge(flaws)?;
-    let order = ask.order(Command::CreateApp { name: name.unwrap_or_default(), uid })?;
+    fields::into_result(flaws)?;
+    let order = ask.write(Command::CreateApp { name: name.unwrap_or_default(), uid })?;
     Ok(Step::apply(order, |applied| shown(StatusCode::CREATED, applied, false)))
 }
 
 /// `GET /v1/apps`.
-pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let (registry, reach) = (&context.registry, ask.reach());
+pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let (registry, reach) = (&context.registry, ask.tenant());
     let rows = registry.apps.values().rev().filter(|app| reach.covers(app.org_id, app.id));
-    let page = page::cut(Kind::Apps, &ask.query, rows, |app| app.id.as_u128())?;
-    Ok(Step::Reply(page::reply(Kind::Apps, &page, |app| AppView::new(app, is_default(registry, app)))))
+    let page = page::cut(CursorKind::Apps, &ask.query, rows, |app| app.id.as_u128())?;
+    Ok(Step::Reply(page::reply(CursorKind::Apps, &page, |app| AppView::new(app, is_default(registry, app)))))
 }
 
 /// `GET /v1/apps/{id}`.
-pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = in_path(context, ask)?;
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &AppView::new(&app, is_default(&context.registry, &app)))))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AppView::new(&app, is_default(&context.registry, &app)))))
 }
 
 /// `PATCH /v1/apps/{id}`: `uid: null` takes it away.
-pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = in_path(context, ask)?;
     let mut object = ask.object()?;
-    let mut flaws = Flaws::new();
+    let mut flaws = FieldErrors::new();
     let name = match object.has("name") {
         true => object.required("name", &mut flaws, read_name),
         false => None,
@@ -118,14 +118,14 @@ pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         given
     });
     object.finish(&mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     let default = is_default(&context.registry, &app);
-    let order = ask.order(Command::UpdateApp { id: app.id, name, uid })?;
+    let order = ask.write(Command::UpdateApp { id: app.id, name, uid })?;
     Ok(Step::apply(order, move |applied| shown(StatusCode::OK, applied, default)))
 }
 
 /// `DELETE /v1/apps/{id}`.
-pub fn remove(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn remove(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::RemoveApp { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(ask.write(Command::RemoveApp { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }

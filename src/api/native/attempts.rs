@@ -4,14 +4,16 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
-use crate::model::webhook::Method;
-use crate::model::{Attempt, AttemptId, DeliveryId, EventId, Headers, Outcome, Time, Timings, Trigger, WebhookId};
+use crate::model::webhook::WebhookMethod;
+use crate::model::{
+    Attempt, AttemptId, AttemptOutcome, DeliveryId, EventId, Headers, Time, Timings, Trigger, WebhookId,
+};
 use crate::store::AttemptQuery;
 
 use super::{deliveries, page, webhooks};
@@ -27,11 +29,11 @@ pub struct AttemptView<'a> {
     retry_of: Option<AttemptId>,
     trigger: Trigger,
     url: &'a str,
-    method: Method,
+    method: WebhookMethod,
     started_at: Time,
     finished_at: Time,
     success: bool,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     status_code: Option<u16>,
     error: Option<&'a str>,
     response_time_ms: Option<u32>,
@@ -96,13 +98,13 @@ fn headers(lines: &Headers) -> Map<String, Value> {
 }
 
 fn listed(
-    context: &Context<'_>,
-    ask: &Ask<'_>,
+    context: &ApiContext<'_>,
+    ask: &RequestContext<'_>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
-) -> Result<Step, Fault> {
+) -> Result<Step, ApiError> {
     let query = AttemptQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook,
         delivery,
         event: None,
@@ -111,30 +113,30 @@ fn listed(
         event_type: ask.query.event_type()?,
         status_code: ask.query.status_code()?,
         search: ask.query.search()?,
-        window: ask.query.window(Kind::Attempts)?,
+        window: ask.query.window(CursorKind::Attempts)?,
     };
     let page = context.store.attempts(&query, context.now)?;
-    Ok(Step::Reply(page::reply(Kind::Attempts, &page, AttemptView::new)))
+    Ok(Step::Reply(page::reply(CursorKind::Attempts, &page, AttemptView::new)))
 }
 
 /// `GET /v1/webhooks/{id}/attempts`.
-pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, ask)?;
     listed(context, ask, Some(webhook.id), None)
 }
 
 /// `GET /v1/deliveries/{id}/attempts`.
-pub fn of_delivery(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn of_delivery(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let delivery = deliveries::in_path(context, ask)?;
     listed(context, ask, Some(delivery.webhook_id), Some(delivery.id))
 }
 
 /// `GET /v1/attempts/{id}`.
-pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: AttemptId = ask.id("attempt")?;
-    let found = context.store.attempt(ask.reach(), id, context.now)?;
-    let attempt = found.ok_or_else(|| Fault::not_found("attempt"))?;
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &AttemptView::new(&attempt))))
+    let found = context.store.attempt(ask.tenant(), id, context.now)?;
+    let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AttemptView::new(&attempt))))
 }
 
 #[cfg(test)]

@@ -16,12 +16,12 @@ use serde_json::value::RawValue;
 
 use crate::api::ask::strict;
 use crate::api::auth::sha256;
-use crate::api::call::Call;
-use crate::api::fault::{Fault, Flaw};
-use crate::api::fields::{self, Flaws, Leaf, Object};
+use crate::api::call::HttpRequest;
+use crate::api::fault::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::media;
 use crate::api::params::percent;
-use crate::store::NewEvent;
+use crate::store::EventInput;
 
 use super::publish::{
     self, BATCH_EVENTS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_NAME_CHARS_MAX,
@@ -37,7 +37,7 @@ const TEXTS: [&str; 8] = ["specversion", "id", "source", "type", "subject", "tim
 
 /// How an event comes in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum CloudEventsMode {
     /// Our own form.
     Native,
     Structured,
@@ -47,64 +47,73 @@ pub enum Mode {
 }
 
 /// Which mode a request is in, by its head; 415 for a body that is none of them.
-pub fn mode(headers: &HeaderMap) -> Result<Mode, Fault> {
+pub fn mode(headers: &HeaderMap) -> Result<CloudEventsMode, ApiError> {
     let is_binary = headers.contains_key(VERSION_HEADER);
     let media_type = match is_binary {
-        true => media::media_type(headers).or_else(|_| Ok::<_, Fault>(None))?,
+        true => media::media_type(headers).or_else(|_| Ok::<_, ApiError>(None))?,
         false => media::media_type(headers)?,
     };
     match media_type.as_deref() {
-        Some(STRUCTURED) => Ok(Mode::Structured),
-        Some(BATCHED) => Ok(Mode::Batched),
+        Some(STRUCTURED) => Ok(CloudEventsMode::Structured),
+        Some(BATCHED) => Ok(CloudEventsMode::Batched),
         Some(other) if other.starts_with("application/cloudevents") => Err(media::wanted(&[STRUCTURED, BATCHED])),
-        _ if is_binary => Ok(Mode::Binary),
-        Some("application/json") => Ok(Mode::Native),
+        _ if is_binary => Ok(CloudEventsMode::Binary),
+        Some("application/json") => Ok(CloudEventsMode::Native),
         _ => Err(media::wanted(&["application/json", STRUCTURED, BATCHED])),
     }
 }
 
 /// The one event of a request in structured or binary mode.
-pub fn read_one(mode: Mode, call: &Call, traceparent: Option<String>) -> Result<NewEvent, Fault> {
-    if mode == Mode::Binary {
+pub fn read_one(
+    mode: CloudEventsMode,
+    call: &HttpRequest,
+    traceparent: Option<String>,
+) -> Result<EventInput, ApiError> {
+    if mode == CloudEventsMode::Binary {
         return read_binary(call, traceparent);
     }
-    let object = Object::read(strict(&call.body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
-    let mut flaws = Flaws::new();
+    let object = JsonObject::read(strict(&call.body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
+    let mut flaws = FieldErrors::new();
     let event = read_structured(object, &call.body, traceparent, &mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     Ok(event)
 }
 
 /// The events of a request in batched mode: a JSON array.
-pub fn read_batch(body: &Bytes, traceparent: Option<String>) -> Result<Vec<NewEvent>, Fault> {
+pub fn read_batch(body: &Bytes, traceparent: Option<String>) -> Result<Vec<EventInput>, ApiError> {
     let whole: &RawValue =
-        serde_json::from_str(strict(body)?).map_err(|_| Fault::bad_request("malformed_json", "not JSON"))?;
-    let items =
-        fields::elements(whole, BATCH_EVENTS_MAX).map_err(|detail| Fault::invalid(vec![Flaw::new("", detail)]))?;
+        serde_json::from_str(strict(body)?).map_err(|_| ApiError::bad_request("malformed_json", "not JSON"))?;
+    let items = fields::elements(whole, BATCH_EVENTS_MAX)
+        .map_err(|detail| ApiError::invalid(vec![FieldError::new("", detail)]))?;
     if items.is_empty() {
-        return Err(Fault::invalid(vec![Flaw::new("", "must have at least one item")]));
+        return Err(ApiError::invalid(vec![FieldError::new("", "must have at least one item")]));
     }
-    let mut flaws = Flaws::new();
+    let mut flaws = FieldErrors::new();
     let mut events = Vec::with_capacity(items.len());
     for (number, raw) in items.into_iter().enumerate() {
-        match Object::read(raw.get(), format!("/{number}")) {
+        match JsonObject::read(raw.get(), format!("/{number}")) {
             Ok(object) => events.push(read_structured(object, body, traceparent.clone(), &mut flaws)),
             Err(flaw) => flaws.push(flaw),
         }
     }
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     Ok(events)
 }
 
-fn read_structured(mut object: Object<'_>, body: &Bytes, traceparent: Option<String>, flaws: &mut Flaws) -> NewEvent {
+fn read_structured(
+    mut object: JsonObject<'_>,
+    body: &Bytes,
+    traceparent: Option<String>,
+    flaws: &mut FieldErrors,
+) -> EventInput {
     let (data, base64) = (object.take_any("data"), object.take("data_base64"));
     if data.is_some() && base64.is_some() {
-        flaws.push(Flaw::new(object.at("data_base64"), "must not stand beside data"));
+        flaws.push(FieldError::new(object.at("data_base64"), "must not stand beside data"));
     }
     if let Some(raw) = base64
         && fields::text(raw).ok().is_none_or(|text| STANDARD.decode(text).is_err())
     {
-        flaws.push(Flaw::new(object.at("data_base64"), "must be a string of base64"));
+        flaws.push(FieldError::new(object.at("data_base64"), "must be a string of base64"));
     }
     let kept = data.or(base64);
     let data = kept.map_or(Bytes::from_static(b"null"), |raw| body.slice_ref(raw.get().as_bytes()));
@@ -114,14 +123,16 @@ fn read_structured(mut object: Object<'_>, body: &Bytes, traceparent: Option<Str
         match scalar(&name, raw) {
             Ok(Some(text)) => drop(attributes.insert(name.into_owned(), text)),
             Ok(None) => {}
-            Err(detail) => flaws.push(Flaw::new(format!("{at}/{}", crate::rules::json::escape_token(&name)), detail)),
+            Err(detail) => {
+                flaws.push(FieldError::new(format!("{at}/{}", crate::rules::json::escape_token(&name)), detail))
+            }
         }
     }
-    assemble(attributes, data, traceparent, |name, detail| flaws.push(Flaw::new(format!("{at}/{name}"), detail)))
+    assemble(attributes, data, traceparent, |name, detail| flaws.push(FieldError::new(format!("{at}/{name}"), detail)))
 }
 
 /// An attribute as text; none for `null`, which is the same as absent.
-fn scalar(name: &str, raw: &RawValue) -> Leaf<Option<String>> {
+fn scalar(name: &str, raw: &RawValue) -> FieldResult<Option<String>> {
     match raw.get().as_bytes()[0] {
         b'n' => Ok(None),
         b'"' => fields::text(raw).map(Some),
@@ -131,14 +142,14 @@ fn scalar(name: &str, raw: &RawValue) -> Leaf<Option<String>> {
     }
 }
 
-fn read_binary(call: &Call, traceparent: Option<String>) -> Result<NewEvent, Fault> {
+fn read_binary(call: &HttpRequest, traceparent: Option<String>) -> Result<EventInput, ApiError> {
     let mut attributes = BTreeMap::new();
     for (header, value) in &call.headers {
         let Some(name) = header.as_str().strip_prefix("ce-") else { continue };
         let text = value.to_str().ok().and_then(percent);
-        let text = text.ok_or_else(|| Fault::invalid_header(format!("{header} must be percent-encoded UTF-8")))?;
+        let text = text.ok_or_else(|| ApiError::invalid_header(format!("{header} must be percent-encoded UTF-8")))?;
         if attributes.insert(name.to_owned(), text.into_owned()).is_some() {
-            return Err(Fault::invalid_header(format!("{header} is given more than once")));
+            return Err(ApiError::invalid_header(format!("{header} is given more than once")));
         }
     }
     let media_type = match call.headers.contains_key(http::header::CONTENT_TYPE) {
@@ -153,12 +164,12 @@ fn read_binary(call: &Call, traceparent: Option<String>) -> Result<NewEvent, Fau
     let event = assemble(attributes, data, traceparent, |name, detail| mistakes.push(format!("ce-{name} {detail}")));
     match mistakes.is_empty() {
         true => Ok(event),
-        false => Err(Fault::invalid_header(mistakes.join("; "))),
+        false => Err(ApiError::invalid_header(mistakes.join("; "))),
     }
 }
 
 /// The body as `data`: JSON as it is, text as a JSON string, anything else as a JSON string of base64.
-fn binary_data(media_type: &str, body: &Bytes) -> Result<Bytes, Fault> {
+fn binary_data(media_type: &str, body: &Bytes) -> Result<Bytes, ApiError> {
     if body.is_empty() {
         return Ok(Bytes::from_static(b"null"));
     }
@@ -179,7 +190,7 @@ fn assemble(
     data: Bytes,
     traceparent: Option<String>,
     mut mistake: impl FnMut(&str, String),
-) -> NewEvent {
+) -> EventInput {
     if attributes.remove("specversion").as_deref() != Some("1.0") {
         mistake("specversion", "must be 1.0".to_owned());
     }
@@ -219,7 +230,7 @@ fn assemble(
         mistake("", format!("there may be at most {METADATA_ENTRIES_MAX} attributes"));
     }
     let event_type = publish::judge_type(event_type).map_err(|detail| mistake("type", detail)).unwrap_or_default();
-    NewEvent {
+    EventInput {
         app: None,
         event_type,
         data,
@@ -269,12 +280,12 @@ mod tests {
     use super::*;
     use crate::model::Time;
 
-    fn call(headers: &[(&str, &str)], body: &str) -> Call {
+    fn call(headers: &[(&str, &str)], body: &str) -> HttpRequest {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        Call {
+        HttpRequest {
             method: Method::POST,
             path: "/v1/events".to_owned(),
             query: None,
@@ -285,12 +296,12 @@ mod tests {
         }
     }
 
-    fn structured(body: &str) -> Result<NewEvent, Fault> {
+    fn structured(body: &str) -> Result<EventInput, ApiError> {
         let call = call(&[("content-type", "application/cloudevents+json; charset=utf-8")], body);
         read_one(mode(&call.headers)?, &call, None)
     }
 
-    fn binary(headers: &[(&str, &str)], body: &str) -> Result<NewEvent, Fault> {
+    fn binary(headers: &[(&str, &str)], body: &str) -> Result<EventInput, ApiError> {
         let call = call(&[headers, &[("ce-specversion", "1.0")]].concat(), body);
         read_one(mode(&call.headers)?, &call, None)
     }
@@ -300,11 +311,11 @@ mod tests {
     #[test]
     fn the_head_tells_the_mode() {
         for (headers, expected) in [
-            (&[("content-type", "application/json")][..], Mode::Native),
-            (&[("content-type", "application/cloudevents+json")], Mode::Structured),
-            (&[("content-type", "application/cloudevents-batch+json")], Mode::Batched),
-            (&[("content-type", "application/json"), ("ce-specversion", "1.0")], Mode::Binary),
-            (&[("content-type", "text/plain"), ("ce-specversion", "1.0")], Mode::Binary),
+            (&[("content-type", "application/json")][..], CloudEventsMode::Native),
+            (&[("content-type", "application/cloudevents+json")], CloudEventsMode::Structured),
+            (&[("content-type", "application/cloudevents-batch+json")], CloudEventsMode::Batched),
+            (&[("content-type", "application/json"), ("ce-specversion", "1.0")], CloudEventsMode::Binary),
+            (&[("content-type", "text/plain"), ("ce-specversion", "1.0")], CloudEventsMode::Binary),
         ] {
             assert_eq!(mode(&call(headers, "").headers).unwrap(), expected);
         }

@@ -3,13 +3,13 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
-use crate::model::{AppId, Delivery, DeliveryId, DeliveryStatus, EventId, Outcome, Time, WebhookId};
+use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::store::{Applied, Command, DeliveryQuery, Receipt};
 
 use super::{page, webhooks};
@@ -30,7 +30,7 @@ pub struct DeliveryView<'a> {
     completed_at: Option<Time>,
     replay_of: Option<DeliveryId>,
     last_status_code: Option<u16>,
-    last_outcome: Option<Outcome>,
+    last_outcome: Option<AttemptOutcome>,
     last_error: Option<&'a str>,
     last_response_time_ms: Option<u32>,
 }
@@ -59,60 +59,60 @@ impl<'a> DeliveryView<'a> {
 }
 
 /// The delivery in the path, or 404.
-pub fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Delivery, Fault> {
+pub fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Delivery, ApiError> {
     let id: DeliveryId = ask.id("delivery")?;
-    context.store.delivery(ask.reach(), id, context.now)?.ok_or_else(|| Fault::not_found("delivery"))
+    context.store.delivery(ask.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("delivery"))
 }
 
-fn listed(context: &Context<'_>, ask: &Ask<'_>, webhook: Option<WebhookId>) -> Result<Step, Fault> {
+fn listed(context: &ApiContext<'_>, ask: &RequestContext<'_>, webhook: Option<WebhookId>) -> Result<Step, ApiError> {
     let query = DeliveryQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook,
         event: ask.query.id("event_id")?,
         status: ask.query.delivery_status()?,
         event_type: ask.query.event_type()?,
         status_code: ask.query.status_code()?,
         search: ask.query.search()?,
-        window: ask.query.window(Kind::Deliveries)?,
+        window: ask.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::reply(Kind::Deliveries, &page, DeliveryView::new)))
+    Ok(Step::Reply(page::reply(CursorKind::Deliveries, &page, DeliveryView::new)))
 }
 
 /// `GET /v1/deliveries`.
-pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     listed(context, ask, ask.query.id("webhook_id")?)
 }
 
 /// `GET /v1/webhooks/{id}/deliveries`.
-pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, ask)?;
     listed(context, ask, Some(webhook.id))
 }
 
 /// `GET /v1/deliveries/{id}`.
-pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let delivery = in_path(context, ask)?;
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &DeliveryView::new(&delivery))))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryView::new(&delivery))))
 }
 
 /// `POST /v1/deliveries/{id}/retry`.
-pub fn retry(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn retry(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     ask.no_fields()?;
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+    Ok(Step::apply(ask.write(Command::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`.
-pub fn cancel(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn cancel(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     ask.no_fields()?;
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
+    Ok(Step::apply(ask.write(Command::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
 }
 
-fn shown(status: StatusCode, applied: Applied) -> Result<Reply, Fault> {
+fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {
     match applied.receipt {
-        Receipt::Delivery(delivery) => Ok(Reply::json(status, &DeliveryView::new(&delivery))),
+        Receipt::Delivery(delivery) => Ok(HttpResponse::json(status, &DeliveryView::new(&delivery))),
         _ => Err(super::unexpected()),
     }
 }

@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
-use crate::model::webhook::{Circuit, Ordered, Status, Webhook};
+use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookStatus};
 use crate::model::{AppId, Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
 use crate::rules::patterns;
@@ -76,24 +76,24 @@ pub struct WholeEvent<'a> {
 }
 
 impl<'a> WholeEvent<'a> {
-    pub fn new(event: &'a Event, data: Option<&'a Bytes>) -> Result<Self, Fault> {
+    pub fn new(event: &'a Event, data: Option<&'a Bytes>) -> Result<Self, ApiError> {
         let data = data.map(|bytes| serde_json::from_slice(bytes)).transpose();
-        let data = data.map_err(|_| Fault::internal("the event's data cannot be read back"))?;
+        let data = data.map_err(|_| ApiError::internal("the event's data cannot be read back"))?;
         Ok(WholeEvent { event: EventView::new(event), data })
     }
 }
 
 /// The event in the path, or 404.
-fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Event, Fault> {
+fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Event, ApiError> {
     let id: EventId = ask.id("event")?;
-    context.store.event(ask.reach(), id, context.now)?.ok_or_else(|| Fault::not_found("event"))
+    context.store.event(ask.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("event"))
 }
 
 /// `GET /v1/events`.
-pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let mut reach = ask.reach();
+pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut reach = ask.tenant();
     if let Some(name) = ask.query.text("app_id") {
-        let app = context.registry.app_named(reach, name).ok_or_else(|| Fault::not_found("app"))?;
+        let app = context.registry.app_named(reach, name).ok_or_else(|| ApiError::not_found("app"))?;
         reach.app = Some(app.id);
     }
     let query = EventQuery {
@@ -101,30 +101,30 @@ pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         event_type: ask.query.event_type()?,
         subject: ask.query.text("subject").map(str::to_owned),
         search: ask.query.search()?,
-        window: ask.query.window(Kind::Events)?,
+        window: ask.query.window(CursorKind::Events)?,
     };
     let page = context.store.events(&query, context.now)?;
-    Ok(Step::Reply(page::reply(Kind::Events, &page, EventView::new)))
+    Ok(Step::Reply(page::reply(CursorKind::Events, &page, EventView::new)))
 }
 
 /// `GET /v1/events/{id}`.
-pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct View<'a> {
+    struct RoutingView<'a> {
         #[serde(flatten)]
         event: WholeEvent<'a>,
-        webhooks: Vec<Decision>,
+        webhooks: Vec<DecisionView>,
     }
     let event = in_path(context, ask)?;
     let data = context.store.data(event.id, context.now)?;
     let webhooks = decisions(context, &event, data.as_ref())?;
-    let view = View { event: WholeEvent::new(&event, data.as_ref())?, webhooks };
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &view)))
+    let view = RoutingView { event: WholeEvent::new(&event, data.as_ref())?, webhooks };
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 /// What became of an event at one webhook of its app.
 #[derive(Debug, PartialEq, Serialize)]
-struct Decision {
+struct DecisionView {
     webhook_id: WebhookId,
     /// `delivered_to`, `filtered` or `held`.
     decision: &'static str,
@@ -133,7 +133,7 @@ struct Decision {
 }
 
 /// One decision for every webhook of the app, oldest first, and for every removed one that the event went to.
-fn decisions(context: &Context<'_>, event: &Event, data: Option<&Bytes>) -> Result<Vec<Decision>, Fault> {
+fn decisions(context: &ApiContext<'_>, event: &Event, data: Option<&Bytes>) -> Result<Vec<DecisionView>, ApiError> {
     // Replays come after the delivery they repeat: the last one is the one to tell about.
     let mut newest: BTreeMap<WebhookId, Delivery> = BTreeMap::new();
     for delivery in context.store.deliveries_of(event.id, context.now)? {
@@ -146,13 +146,13 @@ fn decisions(context: &Context<'_>, event: &Event, data: Option<&Bytes>) -> Resu
                 let state = context.store.state(webhook.id);
                 let held = held(webhook, &delivery, event, (state.circuit, state.retry_after), context.now);
                 match held {
-                    Some(reason) => Decision { webhook_id: webhook.id, decision: "held", reason },
+                    Some(reason) => DecisionView { webhook_id: webhook.id, decision: "held", reason },
                     None => went(&delivery),
                 }
             }
             None => {
                 let reason = filtered(webhook, event, data);
-                Decision { webhook_id: webhook.id, decision: "filtered", reason }
+                DecisionView { webhook_id: webhook.id, decision: "filtered", reason }
             }
         });
     }
@@ -160,8 +160,8 @@ fn decisions(context: &Context<'_>, event: &Event, data: Option<&Bytes>) -> Resu
     Ok(decisions)
 }
 
-fn went(delivery: &Delivery) -> Decision {
-    Decision { webhook_id: delivery.webhook_id, decision: "delivered_to", reason: delivery.status.as_str() }
+fn went(delivery: &Delivery) -> DecisionView {
+    DecisionView { webhook_id: delivery.webhook_id, decision: "delivered_to", reason: delivery.status.as_str() }
 }
 
 /// What keeps an open delivery from being sent now.
@@ -169,20 +169,20 @@ fn held(
     webhook: &Webhook,
     delivery: &Delivery,
     event: &Event,
-    (circuit, retry_after): (Circuit, Option<Time>),
+    (circuit, retry_after): (CircuitState, Option<Time>),
     now: Time,
 ) -> Option<&'static str> {
     let later = |at: Option<Time>| at.is_some_and(|at| at > now);
     match webhook.status {
         _ if delivery.status.is_final() => None,
-        Status::Paused => Some("paused"),
-        Status::Disabled => Some("disabled"),
-        Status::Enabled if circuit != Circuit::Closed => Some("circuit_open"),
-        Status::Enabled if later(retry_after) => Some("retry_after"),
-        Status::Enabled if later(event.deliver_at) => Some("deliver_at"),
-        Status::Enabled if later(delivery.next_attempt_at) => None,
-        Status::Enabled if webhook.ordered != Ordered::No && delivery.attempts == 0 => Some("ordered"),
-        Status::Enabled => None,
+        WebhookStatus::Paused => Some("paused"),
+        WebhookStatus::Disabled => Some("disabled"),
+        WebhookStatus::Enabled if circuit != CircuitState::Closed => Some("circuit_open"),
+        WebhookStatus::Enabled if later(retry_after) => Some("retry_after"),
+        WebhookStatus::Enabled if later(event.deliver_at) => Some("deliver_at"),
+        WebhookStatus::Enabled if later(delivery.next_attempt_at) => None,
+        WebhookStatus::Enabled if webhook.ordered != DeliveryOrder::No && delivery.attempts == 0 => Some("ordered"),
+        WebhookStatus::Enabled => None,
     }
 }
 
@@ -198,7 +198,7 @@ fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static 
     match (filter, data) {
         (Some(filter), Some(data)) if !filter.matches(data) => "filter",
         _ if webhook.created_at > event.received_at => "created_later",
-        _ if webhook.status == Status::Disabled => "disabled",
+        _ if webhook.status == WebhookStatus::Disabled => "disabled",
         _ if patterns::is_system(&event.event_type) => "about_itself",
         _ if webhook.updated_at > event.received_at => "changed_since",
         _ => "not_wanted",
@@ -206,36 +206,38 @@ fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static 
 }
 
 /// `GET /v1/events/{id}/deliveries`.
-pub fn deliveries(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn deliveries(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let event = in_path(context, ask)?;
     let query = DeliveryQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook: ask.query.id("webhook_id")?,
         event: Some(event.id),
         status: ask.query.delivery_status()?,
         event_type: None,
         status_code: ask.query.status_code()?,
         search: ask.query.search()?,
-        window: ask.query.window(Kind::Deliveries)?,
+        window: ask.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::reply(Kind::Deliveries, &page, DeliveryView::new)))
+    Ok(Step::Reply(page::reply(CursorKind::Deliveries, &page, DeliveryView::new)))
 }
 
 /// `POST /v1/events/{id}/cancel`.
-pub fn cancel(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn cancel(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     ask.no_fields()?;
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::CancelEvent { id })?, move |applied| match applied.receipt {
-        Receipt::Cancelled(cancelled) => Ok(Reply::json(StatusCode::OK, &json!({ "id": id, "cancelled": cancelled }))),
+    Ok(Step::apply(ask.write(Command::CancelEvent { id })?, move |applied| match applied.receipt {
+        Receipt::Cancelled(cancelled) => {
+            Ok(HttpResponse::json(StatusCode::OK, &json!({ "id": id, "cancelled": cancelled })))
+        }
         _ => Err(super::unexpected()),
     }))
 }
 
 /// `DELETE /v1/events/{id}/data`.
-pub fn erase(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn erase(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::EraseEvent { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(ask.write(Command::EraseEvent { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 #[cfg(test)]
@@ -315,20 +317,20 @@ mod tests {
     #[test]
     fn only_an_open_delivery_is_held() {
         let mut webhook = webhook();
-        webhook.status = Status::Paused;
+        webhook.status = WebhookStatus::Paused;
         let (open, done) = (delivery(DeliveryStatus::Pending), delivery(DeliveryStatus::Delivered));
-        let free = (Circuit::Closed, None);
+        let free = (CircuitState::Closed, None);
         let event = event("a");
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("paused"));
         assert_eq!(held(&webhook, &done, &event, free, Time(5_000)), None);
-        webhook.status = Status::Enabled;
+        webhook.status = WebhookStatus::Enabled;
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), None);
-        assert_eq!(held(&webhook, &open, &event, (Circuit::Open, None), Time(5_000)), Some("circuit_open"));
+        assert_eq!(held(&webhook, &open, &event, (CircuitState::Open, None), Time(5_000)), Some("circuit_open"));
         assert_eq!(
-            held(&webhook, &open, &event, (Circuit::Closed, Some(Time(9_000))), Time(5_000)),
+            held(&webhook, &open, &event, (CircuitState::Closed, Some(Time(9_000))), Time(5_000)),
             Some("retry_after")
         );
-        webhook.ordered = Ordered::Webhook;
+        webhook.ordered = DeliveryOrder::Webhook;
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("ordered"));
     }
 

@@ -6,11 +6,11 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::{self, Kind};
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::{self, CursorKind};
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
 use crate::model::time::SECOND_MS;
 use crate::model::{DeliveryId, Id};
@@ -22,21 +22,21 @@ use super::webhooks;
 pub const WAIT_S_MAX: u32 = 30;
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct FeedRow<'a> {
     delivery_id: DeliveryId,
     event: WholeEvent<'a>,
 }
 
 #[derive(Serialize)]
-struct Feed<'a> {
-    data: Vec<Row<'a>>,
+struct FeedView<'a> {
+    data: Vec<FeedRow<'a>>,
     next_cursor: Option<String>,
 }
 
 /// Answers at once where there is something, or no wait was asked for; otherwise is called again after `Step::Wait`.
-pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, ask)?;
-    let position = ask.query.cursor(Kind::Feed)?;
+    let position = ask.query.cursor(CursorKind::Feed)?;
     let wait_s = ask.query.number("wait_s", 0, WAIT_S_MAX)?.unwrap_or(0);
     let limit = ask.query.limit()?;
     let deliveries = context.store.feed(webhook.id, position.map(Id::from_u128), limit, context.now)?;
@@ -48,14 +48,14 @@ pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let mut events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
         // One that expired between the two reads is gone from the feed as well.
-        if let Some(event) = context.store.event(ask.reach(), delivery.event_id, context.now)? {
+        if let Some(event) = context.store.event(ask.tenant(), delivery.event_id, context.now)? {
             events.push((delivery.id, event, context.store.data(delivery.event_id, context.now)?));
         }
     }
     let mut data = Vec::with_capacity(events.len());
     for (delivery_id, event, bytes) in &events {
-        data.push(Row { delivery_id: *delivery_id, event: WholeEvent::new(event, bytes.as_ref())? });
+        data.push(FeedRow { delivery_id: *delivery_id, event: WholeEvent::new(event, bytes.as_ref())? });
     }
-    let feed = Feed { data, next_cursor: last.map(|last| cursor::write(Kind::Feed, last)) };
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &feed)))
+    let feed = FeedView { data, next_cursor: last.map(|last| cursor::write(CursorKind::Feed, last)) };
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &feed)))
 }

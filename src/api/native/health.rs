@@ -3,39 +3,39 @@
 use http::StatusCode;
 use serde_json::json;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::fault::ApiError;
 use crate::api::params::LIMIT_MAX;
 use crate::api::step::Step;
-use crate::model::Outcome;
-use crate::rules::health::{self, Measured};
-use crate::store::{DeliveryQuery, Window};
+use crate::model::AttemptOutcome;
+use crate::rules::health::{self, HealthInput};
+use crate::store::{DeliveryQuery, ListWindow};
 
 use super::webhooks;
 
 /// How many of the newest deliveries are judged.
 const RECENT: usize = 10;
 
-pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, ask)?;
     let figures = context.store.figures(webhook.id, context.now)?;
     let query = DeliveryQuery {
-        reach: ask.reach(),
+        reach: ask.tenant(),
         webhook: Some(webhook.id),
         event: None,
         status: None,
         event_type: None,
         status_code: None,
         search: None,
-        window: Window { from: None, to: None, before: None, limit: LIMIT_MAX },
+        window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX },
     };
     // The newest that were tried: what still waits has no last attempt to judge.
     let newest = context.store.deliveries(&query, context.now)?;
     let tried: Vec<_> = newest.rows.iter().filter(|delivery| delivery.attempts > 0).take(RECENT).collect();
-    let failed = tried.iter().filter(|delivery| delivery.last_outcome != Some(Outcome::Success)).count();
-    let health = health::health(&Measured {
+    let failed = tried.iter().filter(|delivery| delivery.last_outcome != Some(AttemptOutcome::Success)).count();
+    let health = health::health(&HealthInput {
         success_rate: health::success_rate(figures.sums.delivered, figures.sums.attempts_failed),
         average_response_ms: health::average(figures.sums.response_ms, figures.sums.responses),
         attempts_last_day: figures.minutes.iter().map(|(_, minute)| u64::from(minute.attempts)).sum(),
@@ -52,5 +52,5 @@ pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Faul
             "activity": health.activity.reason,
         },
     });
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &answer)))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
 }

@@ -5,18 +5,18 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::{key_hash, key_text};
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::{Fault, Flaw};
-use crate::api::fields::{self, Flaws};
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors};
 use crate::api::step::Step;
 use crate::model::{ApiKey, AppId, KeyId, Scope, Time};
-use crate::store::{Command, NewKey, Reach, Receipt};
+use crate::store::{Command, NewKey, Receipt, TenantScope};
 
-use super::publish::{Place, app};
+use super::publish::{AppLookup, app};
 use super::{apps, page, webhook_form};
 
 #[derive(Serialize)]
@@ -49,19 +49,19 @@ impl<'a> KeyView<'a> {
 }
 
 /// Whether a caller of this reach may know of the key.
-fn covers(reach: Reach, key: &ApiKey) -> bool {
+fn covers(reach: TenantScope, key: &ApiKey) -> bool {
     key.org_id == reach.org && reach.app.is_none_or(|own| key.app_id == Some(own))
 }
 
 /// `POST /v1/keys`.
-pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut object = ask.object()?;
-    let mut flaws = Flaws::new();
-    let place = Place { registry: &context.registry, reach: ask.reach() };
-    let app = app(&mut object, &place, &mut flaws)?.or(ask.reach().app);
+    let mut flaws = FieldErrors::new();
+    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
+    let app = app(&mut object, &place, &mut flaws)?.or(ask.tenant().app);
     let name = object.required("name", &mut flaws, apps::read_name);
     if !object.has("scopes") {
-        flaws.push(Flaw::new("/scopes", "is required"));
+        flaws.push(FieldError::new("/scopes", "is required"));
     }
     let scopes = object.strings("scopes", &mut flaws, Scope::ALL.len(), |raw| {
         let text = fields::text(raw)?;
@@ -77,12 +77,12 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     let rate_per_s = object.optional("rate_per_s", &mut flaws, webhook_form::read_rate);
     object.finish(&mut flaws);
     if scopes.is_empty() && flaws.is_empty() {
-        flaws.push(Flaw::new("/scopes", "must have at least one item"));
+        flaws.push(FieldError::new("/scopes", "must have at least one item"));
     }
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     if let Some(scope) = scopes.iter().find(|scope| !ask.may(**scope)) {
         let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
-        return Err(Fault::forbidden("scope_missing", detail));
+        return Err(ApiError::forbidden("scope_missing", detail));
     }
     let text = key_text(context.draw());
     let key = NewKey {
@@ -98,7 +98,7 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
     Ok(Step::apply(order, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         match applied.receipt {
-            Receipt::Key(key) => Ok(Reply::json(StatusCode::CREATED, &KeyView::new(&key, Some(&text)))),
+            Receipt::Key(key) => Ok(HttpResponse::json(StatusCode::CREATED, &KeyView::new(&key, Some(&text)))),
             _ => Err(super::unexpected()),
         }
     }))
@@ -110,18 +110,18 @@ pub fn first_text(kept: Option<bytes::Bytes>, made: String) -> String {
 }
 
 /// `GET /v1/keys`.
-pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let reach = ask.reach();
+pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let reach = ask.tenant();
     let rows = context.registry.keys.values().rev().filter(|key| covers(reach, key));
-    let page = page::cut(Kind::Keys, &ask.query, rows, |key| key.id.as_u128())?;
-    Ok(Step::Reply(page::reply(Kind::Keys, &page, |key| KeyView::new(key, None))))
+    let page = page::cut(CursorKind::Keys, &ask.query, rows, |key| key.id.as_u128())?;
+    Ok(Step::Reply(page::reply(CursorKind::Keys, &page, |key| KeyView::new(key, None))))
 }
 
 /// `DELETE /v1/keys/{id}`.
-pub fn revoke(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn revoke(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: KeyId = ask.id("key")?;
-    if !context.registry.keys.get(&id).is_some_and(|key| covers(ask.reach(), key)) {
-        return Err(Fault::not_found("key"));
+    if !context.registry.keys.get(&id).is_some_and(|key| covers(ask.tenant(), key)) {
+        return Err(ApiError::not_found("key"));
     }
-    Ok(Step::apply(ask.order(Command::RevokeKey { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(ask.write(Command::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }

@@ -5,10 +5,10 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use crate::api::ask::Ask;
-use crate::api::call::{Call, Reply};
-use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::context::ApiContext;
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
 use crate::store::Command;
 
@@ -16,39 +16,39 @@ use crate::store::Command;
 const READY_RETRY_S: u32 = 1;
 
 /// `GET /healthz`: the process answers.
-pub fn alive(_: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::json(StatusCode::OK, &json!({ "status": "ok" })))
+pub fn alive(_: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::json(StatusCode::OK, &json!({ "status": "ok" })))
 }
 
 /// `GET /readyz`: whether events are taken and sent, or why not.
-pub fn ready(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
+pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
     let (reasons, warnings) = (context.vitals.unready(), context.vitals.warnings());
     if reasons.is_empty() {
         let answer = json!({ "status": "ready", "reasons": [], "warnings": warnings });
-        return Ok(Reply::json(StatusCode::OK, &answer));
+        return Ok(HttpResponse::json(StatusCode::OK, &answer));
     }
     let answer = json!({ "status": "unready", "reasons": reasons, "warnings": warnings });
-    let mut reply = Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
+    let mut reply = HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
     reply.headers.insert(RETRY_AFTER, HeaderValue::from(READY_RETRY_S));
     Ok(reply)
 }
 
 /// `POST /v1/clock/accept`: retention goes on by the clock as it is.
-pub fn accept_clock(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn accept_clock(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     ask.no_fields()?;
     let answer = Bytes::from(json!({ "clock_trusted": true, "now": context.now }).to_string());
     let order = ask.order_with(Command::AcceptClock, answer.clone())?;
     Ok(Step::apply(order, move |applied| {
-        Ok(Reply::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))
+        Ok(HttpResponse::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))
     }))
 }
 
 /// `GET /metrics`, in Prometheus's text format.
-pub fn metrics(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
+pub fn metrics(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
 }
 
 /// `GET /openapi.json`, as the settings want it.
-pub fn openapi(context: &Context<'_>, _: &Call) -> Result<Reply, Fault> {
-    Ok(Reply::new(StatusCode::OK, "application/json", context.settings.description.text()))
+pub fn openapi(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::new(StatusCode::OK, "application/json", context.settings.description.text()))
 }

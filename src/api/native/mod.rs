@@ -25,9 +25,9 @@ pub mod webhooks;
 
 pub use routes::surface;
 
-use crate::api::fault::Fault;
+use crate::api::fault::ApiError;
 
 /// A receipt that does not fit its command: a mistake of ours.
-fn unexpected() -> Fault {
-    Fault::internal("the store answered something else than was asked")
+fn unexpected() -> ApiError {
+    ApiError::internal("the store answered something else than was asked")
 }

@@ -3,13 +3,13 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::Ask;
+use crate::api::ask::RequestContext;
 use crate::api::auth::{key_hash, key_text};
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::Fault;
-use crate::api::fields::{self, Flaws};
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::ApiError;
+use crate::api::fields::{self, FieldErrors};
 use crate::api::step::Step;
 use crate::model::{AppId, KeyId, Organization, OrganizationId, Scope, Time};
 use crate::store::{Command, NewKey, Receipt};
@@ -41,9 +41,9 @@ impl<'a> OrganizationView<'a> {
 }
 
 /// `POST /v1/organizations`.
-pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct View<'a> {
+    struct NewOrganizationView<'a> {
         #[serde(flatten)]
         organization: OrganizationView<'a>,
         default_app: AppView<'a>,
@@ -51,10 +51,10 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         key: &'a str,
     }
     let mut object = ask.object()?;
-    let mut flaws = Flaws::new();
+    let mut flaws = FieldErrors::new();
     let name = object.required("name", &mut flaws, read_name);
     object.finish(&mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     let text = key_text(context.draw());
     let key = NewKey {
         app: None,
@@ -72,19 +72,19 @@ pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         let Receipt::Organization { organization, app, key } = &applied.receipt else {
             return Err(super::unexpected());
         };
-        let view = View {
+        let view = NewOrganizationView {
             organization: OrganizationView::new(organization),
             default_app: AppView::new(app, true),
             key_id: key.id,
             key: &text,
         };
-        Ok(Reply::json(StatusCode::CREATED, &view))
+        Ok(HttpResponse::json(StatusCode::CREATED, &view))
     }))
 }
 
 /// `GET /v1/organizations`.
-pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let rows = context.registry.organizations.values().rev();
-    let page = page::cut(Kind::Organizations, &ask.query, rows, |organization| organization.id.as_u128())?;
-    Ok(Step::Reply(page::reply(Kind::Organizations, &page, |organization| OrganizationView::new(organization))))
+    let page = page::cut(CursorKind::Organizations, &ask.query, rows, |organization| organization.id.as_u128())?;
+    Ok(Step::Reply(page::reply(CursorKind::Organizations, &page, |organization| OrganizationView::new(organization))))
 }

@@ -3,34 +3,34 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::call::Reply;
-use crate::api::cursor::{self, Kind};
-use crate::api::fault::Fault;
+use crate::api::call::HttpResponse;
+use crate::api::cursor::{self, CursorKind};
+use crate::api::fault::ApiError;
 use crate::api::params::Params;
 use crate::store::Page;
 
 #[derive(Serialize)]
-struct List<T> {
+struct ListView<T> {
     data: Vec<T>,
     next_cursor: Option<String>,
 }
 
 /// A page, each row shown by `show`.
-pub fn reply<'a, T, V: Serialize>(kind: Kind, page: &'a Page<T>, show: impl Fn(&'a T) -> V) -> Reply {
-    let list = List {
+pub fn reply<'a, T, V: Serialize>(kind: CursorKind, page: &'a Page<T>, show: impl Fn(&'a T) -> V) -> HttpResponse {
+    let list = ListView {
         data: page.rows.iter().map(show).collect(),
         next_cursor: page.next.map(|next| cursor::write(kind, next)),
     };
-    Reply::json(StatusCode::OK, &list)
+    HttpResponse::json(StatusCode::OK, &list)
 }
 
 /// One page of rows that lie in memory, newest first: those after the cursor, up to the limit.
 pub fn cut<T>(
-    kind: Kind,
+    kind: CursorKind,
     query: &Params,
     newest_first: impl Iterator<Item = T>,
     position: impl Fn(&T) -> u128,
-) -> Result<Page<T>, Fault> {
+) -> Result<Page<T>, ApiError> {
     let (before, limit) = (query.cursor(kind)?, query.limit()?);
     let mut rows: Vec<T> =
         newest_first.filter(|row| before.is_none_or(|before| position(row) < before)).take(limit + 1).collect();
@@ -51,10 +51,10 @@ mod tests {
         let mut query = "limit=3".to_owned();
         loop {
             let params = Params::parse(Some(&query), &["limit", "cursor"]).unwrap();
-            let page = cut(Kind::Apps, &params, rows(), |row| *row).unwrap();
+            let page = cut(CursorKind::Apps, &params, rows(), |row| *row).unwrap();
             seen.extend(page.rows);
             let Some(next) = page.next else { break };
-            query = format!("limit=3&cursor={}", cursor::write(Kind::Apps, next));
+            query = format!("limit=3&cursor={}", cursor::write(CursorKind::Apps, next));
         }
         assert_eq!(seen, [6, 5, 4, 3, 2, 1, 0]);
     }

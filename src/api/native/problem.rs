@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use crate::api::call::Reply;
-use crate::api::fault::{Fault, Flaw};
+use crate::api::call::HttpResponse;
+use crate::api::fault::{ApiError, FieldError};
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
 #[derive(Serialize)]
-struct Problem<'a> {
+struct ProblemDocument<'a> {
     /// RFC 9457 section 4.2.1: nothing beyond the status; `code` says which problem.
     r#type: &'static str,
     title: &'a str,
@@ -17,12 +17,12 @@ struct Problem<'a> {
     code: &'a str,
     request_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [Flaw],
+    errors: &'a [FieldError],
 }
 
 /// A fault as a problem document. The headers of the fault are added by the caller.
-pub fn render(fault: &Fault, request_id: &str) -> Reply {
-    let problem = Problem {
+pub fn render(fault: &ApiError, request_id: &str) -> HttpResponse {
+    let problem = ProblemDocument {
         r#type: "about:blank",
         title: fault.title(),
         status: fault.status.as_u16(),
@@ -32,7 +32,7 @@ pub fn render(fault: &Fault, request_id: &str) -> Reply {
         errors: &fault.errors,
     };
 
-    Reply::new(fault.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
+    HttpResponse::new(fault.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
 }
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_problem_has_the_documented_members_in_order() {
-        let reply = render(&Fault::invalid(vec![Flaw::new("/url", "is required")]), "r-1");
+        let reply = render(&ApiError::invalid(vec![FieldError::new("/url", "is required")]), "r-1");
         assert_eq!(reply.status, 422);
         assert_eq!(reply.headers["content-type"], MEDIA_TYPE);
         assert_eq!(
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn errors_are_only_there_where_fields_are_wrong() {
-        let reply = render(&Fault::not_found("webhook"), "r-2");
+        let reply = render(&ApiError::not_found("webhook"), "r-2");
         assert!(!std::str::from_utf8(&reply.body).unwrap().contains("errors"));
     }
 }

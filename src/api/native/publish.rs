@@ -13,15 +13,15 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::{Ask, strict};
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::fault::{Fault, Flaw};
-use crate::api::fields::{self, Flaws, Leaf, Object};
+use crate::api::ask::{RequestContext, strict};
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::fault::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::step::{Step, Then};
 use crate::model::{AppId, EventId, Time};
 use crate::rules::patterns;
-use crate::store::{Applied, Command, NewEvent, Published, Reach, Receipt, Refusal, Registry};
+use crate::store::{Applied, Command, EventInput, Published, Receipt, Registry, Rejection, TenantScope};
 
 use super::cloudevents;
 
@@ -40,34 +40,34 @@ pub const METADATA_VALUE_CHARS_MAX: usize = 1_024;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Where the app that a request names is looked for.
-pub struct Place<'a> {
+pub struct AppLookup<'a> {
     pub registry: &'a Registry,
-    pub reach: Reach,
+    pub reach: TenantScope,
 }
 
 /// `POST /v1/events`.
-pub fn one(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let place = Place { registry: &context.registry, reach: ask.reach() };
-    let traceparent = traceparent(&ask.call.headers);
-    let event = match cloudevents::mode(&ask.call.headers)? {
-        cloudevents::Mode::Native => read_one(&ask.call.body, &place, traceparent)?,
-        cloudevents::Mode::Batched => {
-            let events = cloudevents::read_batch(&ask.call.body, traceparent)?;
-            return Ok(pointing(Step::apply(ask.order(Command::Publish(events))?, show_many), "/events"));
+pub fn one(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
+    let traceparent = traceparent(&ask.http.headers);
+    let event = match cloudevents::mode(&ask.http.headers)? {
+        cloudevents::CloudEventsMode::Native => read_one(&ask.http.body, &place, traceparent)?,
+        cloudevents::CloudEventsMode::Batched => {
+            let events = cloudevents::read_batch(&ask.http.body, traceparent)?;
+            return Ok(pointing(Step::apply(ask.write(Command::Publish(events))?, show_many), "/events"));
         }
-        mode => cloudevents::read_one(mode, ask.call, traceparent)?,
+        mode => cloudevents::read_one(mode, ask.http, traceparent)?,
     };
-    Ok(pointing(Step::apply(ask.order(Command::Publish(vec![event]))?, show_one), "/events/0"))
+    Ok(pointing(Step::apply(ask.write(Command::Publish(vec![event]))?, show_one), "/events/0"))
 }
 
 /// The store points into a native batch; where the body is another one, `prefix` is not in it.
 fn pointing(step: Step, prefix: &'static str) -> Step {
     let Step::Apply { order, then } = step else { return step };
-    let then: Then<_> = Box::new(move |result: Result<Applied, Refusal>| {
+    let then: Then<_> = Box::new(move |result: Result<Applied, Rejection>| {
         then(result.map_err(|refusal| match refusal {
-            Refusal::Invalid { pointer, detail } => {
+            Rejection::Invalid { pointer, detail } => {
                 let pointer = pointer.strip_prefix(prefix).map_or(pointer.clone(), str::to_owned);
-                Refusal::Invalid { pointer, detail }
+                Rejection::Invalid { pointer, detail }
             }
             other => other,
         }))
@@ -76,66 +76,66 @@ fn pointing(step: Step, prefix: &'static str) -> Step {
 }
 
 /// `POST /v1/events/batch`.
-pub fn batch(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let place = Place { registry: &context.registry, reach: ask.reach() };
+pub fn batch(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
     let bytes_max = context.settings.max_event_bytes;
-    let events = read_batch(&ask.call.body, &place, traceparent(&ask.call.headers), bytes_max)?;
-    Ok(Step::apply(ask.order(Command::Publish(events))?, show_many))
+    let events = read_batch(&ask.http.body, &place, traceparent(&ask.http.headers), bytes_max)?;
+    Ok(Step::apply(ask.write(Command::Publish(events))?, show_many))
 }
 
 /// One event out of a body in the native form.
-pub fn read_one(body: &Bytes, place: &Place<'_>, traceparent: Option<String>) -> Result<NewEvent, Fault> {
-    let mut flaws = Flaws::new();
-    let object = Object::read(strict(body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
+pub fn read_one(body: &Bytes, place: &AppLookup<'_>, traceparent: Option<String>) -> Result<EventInput, ApiError> {
+    let mut flaws = FieldErrors::new();
+    let object = JsonObject::read(strict(body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
     let event = read_event(object, body, place, &mut flaws, traceparent)?;
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     Ok(event)
 }
 
 fn read_batch(
     body: &Bytes,
-    place: &Place<'_>,
+    place: &AppLookup<'_>,
     traceparent: Option<String>,
     event_bytes_max: usize,
-) -> Result<Vec<NewEvent>, Fault> {
-    let mut flaws = Flaws::new();
-    let mut object = Object::read(strict(body)?, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
+) -> Result<Vec<EventInput>, ApiError> {
+    let mut flaws = FieldErrors::new();
+    let mut object = JsonObject::read(strict(body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
     let items =
         object.required("events", &mut flaws, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
     if items.is_empty() && flaws.is_empty() {
-        flaws.push(Flaw::new("/events", "must have at least one item"));
+        flaws.push(FieldError::new("/events", "must have at least one item"));
     }
     object.finish(&mut flaws);
     let mut events = Vec::with_capacity(items.len());
     for (number, raw) in items.into_iter().enumerate() {
         let at = format!("/events/{number}");
         if raw.get().len() > event_bytes_max {
-            flaws.push(Flaw::new(at, format!("is over {event_bytes_max} bytes")));
+            flaws.push(FieldError::new(at, format!("is over {event_bytes_max} bytes")));
             continue;
         }
-        match Object::read(raw.get(), at) {
+        match JsonObject::read(raw.get(), at) {
             Ok(object) => events.push(read_event(object, body, place, &mut flaws, traceparent.clone())?),
             Err(flaw) => flaws.push(flaw),
         }
     }
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     Ok(events)
 }
 
 /// One event out of its object; meaningless where a mistake was found. The fault is an app that is not there (404).
 fn read_event(
-    mut object: Object<'_>,
+    mut object: JsonObject<'_>,
     body: &Bytes,
-    place: &Place<'_>,
-    flaws: &mut Flaws,
+    place: &AppLookup<'_>,
+    flaws: &mut FieldErrors,
     traceparent: Option<String>,
-) -> Result<NewEvent, Fault> {
+) -> Result<EventInput, ApiError> {
     let event_type = object.required("type", flaws, read_type);
     let data = object.take_any("data");
     if data.is_none() {
-        flaws.push(Flaw::new(object.at("data"), "is required"));
+        flaws.push(FieldError::new(object.at("data"), "is required"));
     }
-    let event = NewEvent {
+    let event = EventInput {
         app: app(&mut object, place, flaws)?,
         event_type: event_type.unwrap_or_default(),
         data: data.map(|raw| body.slice_ref(raw.get().as_bytes())).unwrap_or_default(),
@@ -152,18 +152,18 @@ fn read_event(
     if let (Some(start), Some(end)) = (event.deliver_at, event.expires_at)
         && end < start
     {
-        flaws.push(Flaw::new(object.at("expires_at"), "must not lie before deliver_at"));
+        flaws.push(FieldError::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
     object.finish(flaws);
     Ok(event)
 }
 
 /// An event type that a producer may use: `postrider.*` is the daemon's own.
-pub(super) fn read_type(raw: &RawValue) -> Leaf<String> {
+pub(super) fn read_type(raw: &RawValue) -> FieldResult<String> {
     judge_type(fields::text(raw)?)
 }
 
-pub(super) fn judge_type(text: String) -> Leaf<String> {
+pub(super) fn judge_type(text: String) -> FieldResult<String> {
     if !patterns::is_type(&text) {
         return Err("must be 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'".to_owned());
     }
@@ -173,22 +173,29 @@ pub(super) fn judge_type(text: String) -> Leaf<String> {
     Ok(text)
 }
 
-pub(super) fn read_channel(raw: &RawValue) -> Leaf<String> {
+pub(super) fn read_channel(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 1..=CHANNEL_CHARS_MAX)
 }
 
 /// The app that `app_id` names, by id or `uid`; 404 if there is none within reach.
-pub(super) fn app(object: &mut Object<'_>, place: &Place<'_>, flaws: &mut Flaws) -> Result<Option<AppId>, Fault> {
+pub(super) fn app(
+    object: &mut JsonObject<'_>,
+    place: &AppLookup<'_>,
+    flaws: &mut FieldErrors,
+) -> Result<Option<AppId>, ApiError> {
     let Some(name) = object.optional("app_id", flaws, fields::text) else {
         return Ok(None);
     };
     match place.registry.app_named(place.reach, &name) {
         Some(app) => Ok(Some(app.id)),
-        None => Err(Fault { errors: vec![Flaw::new(object.at("app_id"), "not found")], ..Fault::not_found("app") }),
+        None => Err(ApiError {
+            errors: vec![FieldError::new(object.at("app_id"), "not found")],
+            ..ApiError::not_found("app")
+        }),
     }
 }
 
-fn metadata(object: &mut Object<'_>, flaws: &mut Flaws) -> BTreeMap<String, String> {
+fn metadata(object: &mut JsonObject<'_>, flaws: &mut FieldErrors) -> BTreeMap<String, String> {
     let Some(map) = object.object("metadata", flaws) else {
         return BTreeMap::new();
     };
@@ -196,17 +203,20 @@ fn metadata(object: &mut Object<'_>, flaws: &mut Flaws) -> BTreeMap<String, Stri
     let mut entries = BTreeMap::new();
     let rest = map.rest();
     if rest.len() > METADATA_ENTRIES_MAX {
-        flaws.push(Flaw::new(at, format!("must have at most {METADATA_ENTRIES_MAX} entries")));
+        flaws.push(FieldError::new(at, format!("must have at most {METADATA_ENTRIES_MAX} entries")));
         return entries;
     }
     for (name, raw) in rest {
         let here = || format!("{at}/{}", crate::rules::json::escape_token(&name));
         if !(1..=METADATA_NAME_CHARS_MAX).contains(&name.chars().count()) {
-            flaws.push(Flaw::new(here(), format!("must have a name of 1 to {METADATA_NAME_CHARS_MAX} characters")));
+            flaws.push(FieldError::new(
+                here(),
+                format!("must have a name of 1 to {METADATA_NAME_CHARS_MAX} characters"),
+            ));
         }
         match fields::line(raw, 0..=METADATA_VALUE_CHARS_MAX) {
             Ok(value) => drop(entries.insert(name.into_owned(), value)),
-            Err(detail) => flaws.push(Flaw::new(here(), detail)),
+            Err(detail) => flaws.push(FieldError::new(here(), detail)),
         }
     }
     entries
@@ -274,26 +284,26 @@ impl<'a> PublishView<'a> {
     }
 }
 
-fn published(applied: Applied) -> Result<Vec<Published>, Fault> {
+fn published(applied: Applied) -> Result<Vec<Published>, ApiError> {
     match applied.receipt {
         Receipt::Published(list) => Ok(list),
         _ => Err(super::unexpected()),
     }
 }
 
-fn show_one(applied: Applied) -> Result<Reply, Fault> {
+fn show_one(applied: Applied) -> Result<HttpResponse, ApiError> {
     let list = published(applied)?;
     let only = list.first().ok_or_else(super::unexpected)?;
-    Ok(Reply::json(StatusCode::ACCEPTED, &PublishView::of(only)))
+    Ok(HttpResponse::json(StatusCode::ACCEPTED, &PublishView::of(only)))
 }
 
-fn show_many(applied: Applied) -> Result<Reply, Fault> {
+fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
     #[derive(Serialize)]
-    struct Many<'a> {
+    struct BatchView<'a> {
         data: Vec<PublishView<'a>>,
     }
     let list = published(applied)?;
-    Ok(Reply::json(StatusCode::ACCEPTED, &Many { data: list.iter().map(PublishView::of).collect() }))
+    Ok(HttpResponse::json(StatusCode::ACCEPTED, &BatchView { data: list.iter().map(PublishView::of).collect() }))
 }
 
 #[cfg(test)]
@@ -319,19 +329,19 @@ mod tests {
         registry
     }
 
-    fn publish(body: &str) -> Result<NewEvent, Fault> {
+    fn publish(body: &str) -> Result<EventInput, ApiError> {
         let registry = registry();
-        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        let place = AppLookup { registry: &registry, reach: TenantScope { org: ORG, app: None } };
         read_one(&Bytes::copy_from_slice(body.as_bytes()), &place, None)
     }
 
-    fn publish_many(body: &str) -> Result<Vec<NewEvent>, Fault> {
+    fn publish_many(body: &str) -> Result<Vec<EventInput>, ApiError> {
         let registry = registry();
-        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        let place = AppLookup { registry: &registry, reach: TenantScope { org: ORG, app: None } };
         read_batch(&Bytes::copy_from_slice(body.as_bytes()), &place, None, 100)
     }
 
-    fn pointers(fault: &Fault) -> Vec<&str> {
+    fn pointers(fault: &ApiError) -> Vec<&str> {
         fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect()
     }
 
@@ -353,7 +363,7 @@ mod tests {
     fn data_is_a_slice_of_the_body() {
         let body = Bytes::from_static(br#"{"type":"a.b","data":{"id":42}}"#);
         let registry = registry();
-        let place = Place { registry: &registry, reach: Reach { org: ORG, app: None } };
+        let place = AppLookup { registry: &registry, reach: TenantScope { org: ORG, app: None } };
         let event = read_one(&body, &place, None).unwrap();
         assert!(body.as_ptr_range().contains(&event.data.as_ptr()));
     }

@@ -1,9 +1,9 @@
 //! The native route table: every line of api.md section 3, in its order.
 
 use crate::api::auth;
-use crate::api::media::Body;
-use crate::api::route::Access::{Installation, Metrics, Open, Scope as Needs};
-use crate::api::route::{Access, Route, Surface, Verb};
+use crate::api::media::BodyRule;
+use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
+use crate::api::route::{ApiMount, Route, RouteAccess, RouteMethod};
 use crate::model::Scope;
 
 use super::{
@@ -23,44 +23,48 @@ const OF_WEBHOOK: &[&str] = &["event_id", "status", "type", "from", "to", "statu
 const WEBHOOKS: &[&str] = &["app_id", "status", "search", "limit", "cursor"];
 const FEED: &[&str] = &["cursor", "limit", "wait_s"];
 
-const fn get(path: &'static str, access: Access, query: &'static [&'static str]) -> Route {
-    Route { verb: Verb::Get, path, access, body: Body::None, query }
+const fn get(path: &'static str, access: RouteAccess, query: &'static [&'static str]) -> Route {
+    Route { verb: RouteMethod::Get, path, access, body: BodyRule::None, query }
 }
 
-const fn post(path: &'static str, access: Access, body: Body) -> Route {
-    Route { verb: Verb::Post, path, access, body, query: NONE }
+const fn post(path: &'static str, access: RouteAccess, body: BodyRule) -> Route {
+    Route { verb: RouteMethod::Post, path, access, body, query: NONE }
 }
 
-const fn patch(path: &'static str, access: Access) -> Route {
-    Route { verb: Verb::Patch, path, access, body: Body::MergePatch, query: NONE }
+const fn patch(path: &'static str, access: RouteAccess) -> Route {
+    Route { verb: RouteMethod::Patch, path, access, body: BodyRule::MergePatch, query: NONE }
 }
 
-const fn delete(path: &'static str, access: Access) -> Route {
-    Route { verb: Verb::Delete, path, access, body: Body::None, query: NONE }
+const fn delete(path: &'static str, access: RouteAccess) -> Route {
+    Route { verb: RouteMethod::Delete, path, access, body: BodyRule::None, query: NONE }
 }
 
 pub static ROUTES: &[Route] = &[
-    post("/v1/events", Needs(Scope::EventsWrite, publish::one), Body::Event),
-    post("/v1/events/batch", Needs(Scope::EventsWrite, publish::batch), Body::Batch),
+    post("/v1/events", Needs(Scope::EventsWrite, publish::one), BodyRule::Event),
+    post("/v1/events/batch", Needs(Scope::EventsWrite, publish::batch), BodyRule::Batch),
     get("/v1/events", Needs(Scope::EventsRead, events::list), EVENTS),
     get("/v1/events/{id}", Needs(Scope::EventsRead, events::read), NONE),
     get("/v1/events/{id}/deliveries", Needs(Scope::EventsRead, events::deliveries), OF_EVENT),
-    post("/v1/events/{id}/cancel", Needs(Scope::EventsWrite, events::cancel), Body::OptionalJson),
+    post("/v1/events/{id}/cancel", Needs(Scope::EventsWrite, events::cancel), BodyRule::OptionalJson),
     delete("/v1/events/{id}/data", Needs(Scope::EventsWrite, events::erase)),
-    post("/v1/webhooks", Needs(Scope::WebhooksWrite, webhooks::create), Body::Json),
+    post("/v1/webhooks", Needs(Scope::WebhooksWrite, webhooks::create), BodyRule::Json),
     get("/v1/webhooks", Needs(Scope::WebhooksRead, webhooks::list), WEBHOOKS),
     get("/v1/webhooks/{id}", Needs(Scope::WebhooksRead, webhooks::read), NONE),
     patch("/v1/webhooks/{id}", Needs(Scope::WebhooksWrite, webhooks::update)),
     delete("/v1/webhooks/{id}", Needs(Scope::WebhooksWrite, webhooks::remove)),
     get("/v1/webhooks/{id}/secret", Needs(Scope::WebhooksSecret, webhooks::secret), NONE),
-    post("/v1/webhooks/{id}/rotate-secret", Needs(Scope::WebhooksSecret, webhooks::rotate_secret), Body::OptionalJson),
-    post("/v1/webhooks/{id}/test", Needs(Scope::WebhooksWrite, trial::send), Body::OptionalJson),
-    post("/v1/webhooks/{id}/pause", Needs(Scope::WebhooksWrite, webhooks::pause), Body::OptionalJson),
-    post("/v1/webhooks/{id}/resume", Needs(Scope::WebhooksWrite, webhooks::resume), Body::OptionalJson),
-    post("/v1/replays", Needs(Scope::EventsWrite, replays::create), Body::Json),
+    post(
+        "/v1/webhooks/{id}/rotate-secret",
+        Needs(Scope::WebhooksSecret, webhooks::rotate_secret),
+        BodyRule::OptionalJson,
+    ),
+    post("/v1/webhooks/{id}/test", Needs(Scope::WebhooksWrite, trial::send), BodyRule::OptionalJson),
+    post("/v1/webhooks/{id}/pause", Needs(Scope::WebhooksWrite, webhooks::pause), BodyRule::OptionalJson),
+    post("/v1/webhooks/{id}/resume", Needs(Scope::WebhooksWrite, webhooks::resume), BodyRule::OptionalJson),
+    post("/v1/replays", Needs(Scope::EventsWrite, replays::create), BodyRule::Json),
     get("/v1/replays", Needs(Scope::EventsWrite, replays::list), WINDOW),
     get("/v1/replays/{id}", Needs(Scope::EventsWrite, replays::read), NONE),
-    post("/v1/replays/{id}/cancel", Needs(Scope::EventsWrite, replays::cancel), Body::OptionalJson),
+    post("/v1/replays/{id}/cancel", Needs(Scope::EventsWrite, replays::cancel), BodyRule::OptionalJson),
     get("/v1/webhooks/{id}/feed", Needs(Scope::EventsRead, feed::read), FEED),
     get("/v1/webhooks/{id}/public-keys", Needs(Scope::WebhooksRead, webhooks::public_keys), NONE),
     get("/v1/audit", Needs(Scope::Admin, audit::list), WINDOW),
@@ -71,21 +75,21 @@ pub static ROUTES: &[Route] = &[
     get("/v1/deliveries", Needs(Scope::EventsRead, deliveries::list), DELIVERIES),
     get("/v1/deliveries/{id}", Needs(Scope::EventsRead, deliveries::read), NONE),
     get("/v1/deliveries/{id}/attempts", Needs(Scope::EventsRead, attempts::of_delivery), ATTEMPTS),
-    post("/v1/deliveries/{id}/retry", Needs(Scope::EventsWrite, deliveries::retry), Body::OptionalJson),
-    post("/v1/deliveries/{id}/cancel", Needs(Scope::EventsWrite, deliveries::cancel), Body::OptionalJson),
+    post("/v1/deliveries/{id}/retry", Needs(Scope::EventsWrite, deliveries::retry), BodyRule::OptionalJson),
+    post("/v1/deliveries/{id}/cancel", Needs(Scope::EventsWrite, deliveries::cancel), BodyRule::OptionalJson),
     get("/v1/attempts/{id}", Needs(Scope::EventsRead, attempts::read), NONE),
     get("/v1/stats", Needs(Scope::WebhooksRead, stats::all), NONE),
-    post("/v1/apps", Needs(Scope::AppsWrite, apps::create), Body::Json),
+    post("/v1/apps", Needs(Scope::AppsWrite, apps::create), BodyRule::Json),
     get("/v1/apps", Needs(Scope::AppsRead, apps::list), PAGE),
     get("/v1/apps/{id}", Needs(Scope::AppsRead, apps::read), NONE),
     patch("/v1/apps/{id}", Needs(Scope::AppsWrite, apps::update)),
     delete("/v1/apps/{id}", Needs(Scope::AppsWrite, apps::remove)),
-    post("/v1/keys", Needs(Scope::KeysWrite, keys::create), Body::Json),
+    post("/v1/keys", Needs(Scope::KeysWrite, keys::create), BodyRule::Json),
     get("/v1/keys", Needs(Scope::KeysRead, keys::list), PAGE),
     delete("/v1/keys/{id}", Needs(Scope::KeysWrite, keys::revoke)),
-    post("/v1/organizations", Installation(organizations::create), Body::Json),
+    post("/v1/organizations", Installation(organizations::create), BodyRule::Json),
     get("/v1/organizations", Installation(organizations::list), PAGE),
-    post("/v1/clock/accept", Installation(meta::accept_clock), Body::OptionalJson),
+    post("/v1/clock/accept", Installation(meta::accept_clock), BodyRule::OptionalJson),
     get("/healthz", Open(meta::alive), NONE),
     get("/readyz", Open(meta::ready), NONE),
     get("/metrics", Metrics(meta::metrics), NONE),
@@ -93,6 +97,6 @@ pub static ROUTES: &[Route] = &[
 ];
 
 /// The native surface: bearer keys, problem documents, and every path that no dialect has.
-pub fn surface() -> Surface {
-    Surface::new("native", "", ROUTES, auth::by_bearer, |fault, occasion| problem::render(fault, occasion.request_id))
+pub fn surface() -> ApiMount {
+    ApiMount::new("native", "", ROUTES, auth::by_bearer, |fault, occasion| problem::render(fault, occasion.request_id))
 }

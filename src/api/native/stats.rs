@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::fault::Fault;
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::fault::ApiError;
 use crate::api::step::Step;
 use crate::model::figures::Minute;
 use crate::model::time::HOUR_MS;
 use crate::model::{Time, WebhookId};
 use crate::rules::{health, histogram};
-use crate::store::Figures;
+use crate::store::WebhookFigures;
 
 use super::webhooks;
 
@@ -38,18 +38,18 @@ pub struct StatsView {
     last_delivery: Option<Time>,
     last_24h_events: u64,
     last_24h_failures: u64,
-    hours: Vec<Hour>,
+    hours: Vec<HourView>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-struct Hour {
+struct HourView {
     hour: Time,
     attempts: u64,
     failures: u64,
 }
 
 impl StatsView {
-    fn new(figures: &Figures, now: Time) -> Self {
+    fn new(figures: &WebhookFigures, now: Time) -> Self {
         let sums = &figures.sums;
         let mut day = (0, 0);
         for (_, minute) in &figures.minutes {
@@ -75,11 +75,12 @@ impl StatsView {
 }
 
 /// The last 24 clock hours, oldest first, also those in which nothing happened.
-fn hours(minutes: &[(u32, Minute)], now: Time) -> Vec<Hour> {
+fn hours(minutes: &[(u32, Minute)], now: Time) -> Vec<HourView> {
     let last = now.hour();
     let first = last.saturating_sub(HOURS - 1);
-    let mut hours: Vec<Hour> =
-        (first..=last).map(|hour| Hour { hour: Time(i64::from(hour) * HOUR_MS), attempts: 0, failures: 0 }).collect();
+    let mut hours: Vec<HourView> = (first..=last)
+        .map(|hour| HourView { hour: Time(i64::from(hour) * HOUR_MS), attempts: 0, failures: 0 })
+        .collect();
     for (minute, counts) in minutes {
         let index = (minute / MINUTES_PER_HOUR).checked_sub(first);
         if let Some(hour) = index.and_then(|index| hours.get_mut(index as usize)) {
@@ -91,8 +92,8 @@ fn hours(minutes: &[(u32, Minute)], now: Time) -> Vec<Hour> {
 }
 
 /// The figures of several webhooks as if they were one.
-pub fn together(context: &Context<'_>, webhooks: &[WebhookId]) -> Result<Figures, Fault> {
-    let mut all = Figures::default();
+pub fn together(context: &ApiContext<'_>, webhooks: &[WebhookId]) -> Result<WebhookFigures, ApiError> {
+    let mut all = WebhookFigures::default();
     let mut minutes: BTreeMap<u32, Minute> = BTreeMap::new();
     for webhook in webhooks {
         let figures = context.store.figures(*webhook, context.now)?;
@@ -106,7 +107,7 @@ pub fn together(context: &Context<'_>, webhooks: &[WebhookId]) -> Result<Figures
 }
 
 /// `GET /v1/webhooks/{id}/stats`.
-pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, ask)?;
     #[derive(Serialize)]
     struct View {
@@ -121,11 +122,11 @@ pub fn of_webhook(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Faul
     let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
     let lag_ms = oldest_waiting.map_or(0, |since| context.now.since(since).max(0));
     let view = View { stats: StatsView::new(&figures, context.now), oldest_waiting, lag_ms };
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &view)))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 /// `GET /v1/stats`.
-pub fn all(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn all(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct View {
         #[serde(flatten)]
@@ -133,11 +134,11 @@ pub fn all(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
         backlog: u64,
         oldest_due: Option<Time>,
     }
-    let webhooks: Vec<WebhookId> = context.registry.webhooks_within(ask.reach()).map(|webhook| webhook.id).collect();
+    let webhooks: Vec<WebhookId> = context.registry.webhooks_within(ask.tenant()).map(|webhook| webhook.id).collect();
     let stats = StatsView::new(&together(context, &webhooks)?, context.now);
     let waiting = context.store.backlog(&webhooks)?;
     let view = View { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due };
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &view)))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 #[cfg(test)]
@@ -160,12 +161,12 @@ mod tests {
         assert_eq!(hours.len(), 24);
         assert_eq!(hours[0].attempts, 2, "what is older is in no hour");
         assert_eq!(hours[22].attempts, 4);
-        assert_eq!(hours[23], Hour { hour: Time(1_772_704_800_000), attempts: 8, failures: 1 });
+        assert_eq!(hours[23], HourView { hour: Time(1_772_704_800_000), attempts: 8, failures: 1 });
     }
 
     #[test]
     fn without_a_sample_there_is_no_rate_and_no_time() {
-        let view = serde_json::to_value(StatsView::new(&Figures::default(), Time(0))).unwrap();
+        let view = serde_json::to_value(StatsView::new(&WebhookFigures::default(), Time(0))).unwrap();
         for name in ["success_rate", "average_response_time_ms", "p99_response_time_ms", "last_delivery"] {
             assert!(view[name].is_null(), "{name}");
         }
@@ -175,7 +176,8 @@ mod tests {
     #[test]
     fn the_rate_counts_failed_attempts() {
         let sums = Sums { started: 1_250, delivered: 1_235, attempts_failed: 15, deliveries: 1_250, ..Sums::default() };
-        let view = serde_json::to_value(StatsView::new(&Figures { sums, minutes: Vec::new() }, Time(0))).unwrap();
+        let view =
+            serde_json::to_value(StatsView::new(&WebhookFigures { sums, minutes: Vec::new() }, Time(0))).unwrap();
         assert_eq!(view["success_rate"], 98.8);
         assert_eq!(view["pending_deliveries"], 15);
     }

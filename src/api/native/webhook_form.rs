@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, HashSet};
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
-use crate::api::fault::Flaw;
-use crate::api::fields::{self, Flaws, Leaf, Object};
+use crate::api::fault::FieldError;
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::model::webhook::{
-    Auth, ContentType, DisabledReason, FieldSet, Method, Ordered, Scheme, Status, SuccessRule, Tls, Webhook,
+    ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth,
+    WebhookMethod, WebhookStatus, WebhookTls,
 };
 use crate::model::{AppId, Id, OrganizationId, Time};
 use crate::rules::filter::Filter;
 use crate::rules::json::escape_token;
-use crate::rules::target::{self, Policy};
+use crate::rules::target::{self, TargetPolicy};
 use crate::rules::{patterns, signing};
 
 use super::publish::{CHANNELS_MAX, read_channel};
@@ -77,7 +78,7 @@ pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
         name: String::new(),
         description: None,
         url: String::new(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -86,10 +87,10 @@ pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
         event_types: Vec::new(),
         channels: Vec::new(),
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
-        signature: vec![Scheme::Standard],
+        signature: vec![SignatureScheme::Standard],
         tls: None,
         handshake: false,
         success_rule: SuccessRule::Any2xx,
@@ -97,7 +98,7 @@ pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
         timeout_ms: TIMEOUT_MS_DEFAULT,
         max_in_flight: IN_FLIGHT_DEFAULT,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: DISABLE_AFTER_S_DEFAULT,
         secrets: Vec::new(),
         created_at: Time::ZERO,
@@ -109,7 +110,12 @@ pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
 
 /// Reads every writable field out of `object` into `webhook`, which is meaningless where a flaw was found. Without a
 /// `policy` the URL is not judged again: it was, when it was given.
-pub fn read(webhook: &mut Webhook, object: &mut Object<'_>, policy: Option<&Policy>, flaws: &mut Flaws) {
+pub fn read(
+    webhook: &mut Webhook,
+    object: &mut JsonObject<'_>,
+    policy: Option<&TargetPolicy>,
+    flaws: &mut FieldErrors,
+) {
     read_target(webhook, object, policy, flaws);
     read_request(webhook, object, flaws);
     read_selection(webhook, object, flaws);
@@ -119,7 +125,12 @@ pub fn read(webhook: &mut Webhook, object: &mut Object<'_>, policy: Option<&Poli
     judge_together(webhook, flaws);
 }
 
-fn read_target(webhook: &mut Webhook, object: &mut Object<'_>, policy: Option<&Policy>, flaws: &mut Flaws) {
+fn read_target(
+    webhook: &mut Webhook,
+    object: &mut JsonObject<'_>,
+    policy: Option<&TargetPolicy>,
+    flaws: &mut FieldErrors,
+) {
     let judge = |raw: &RawValue| {
         let text = fields::text(raw)?;
         match policy.map(|policy| target::check_url(&text, policy)) {
@@ -142,7 +153,7 @@ fn host_of(url: &str) -> String {
     url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn read_description(raw: &RawValue) -> Leaf<String> {
+fn read_description(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     match text.chars().count() <= DESCRIPTION_CHARS_MAX && !text.contains('\0') {
         true => Ok(text),
@@ -150,9 +161,9 @@ fn read_description(raw: &RawValue) -> Leaf<String> {
     }
 }
 
-fn read_request(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+fn read_request(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
     let method = |raw: &RawValue| fields::choice(raw, "get, put, post, patch or delete");
-    webhook.method = object.optional("method", flaws, method).unwrap_or(Method::Post);
+    webhook.method = object.optional("method", flaws, method).unwrap_or(WebhookMethod::Post);
     let content_type = |raw: &RawValue| fields::choice(raw, "application/json or application/x-www-form-urlencoded");
     webhook.content_type = object.optional("content_type", flaws, content_type).unwrap_or(ContentType::Json);
     let field_set = |raw: &RawValue| fields::choice(raw, "standard, raw, legacy, dfns, sent or flat");
@@ -173,19 +184,19 @@ fn read_request(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaw
     webhook.tls = object.object("tls", flaws).and_then(|tls| read_tls(tls, flaws));
 }
 
-fn read_auth(mut auth: Object<'_>, flaws: &mut Flaws) -> Option<Auth> {
+fn read_auth(mut auth: JsonObject<'_>, flaws: &mut FieldErrors) -> Option<WebhookAuth> {
     let before = flaws.len();
     let kind = auth.required("type", flaws, |raw| match fields::text(raw)?.as_str() {
         kind @ ("basic" | "bearer" | "header") => Ok(kind.to_owned()),
         _ => Err("must be basic, bearer or header".to_owned()),
     })?;
     let read = match kind.as_str() {
-        "basic" => Auth::Basic {
+        "basic" => WebhookAuth::Basic {
             username: auth.required("username", flaws, read_username).unwrap_or_default(),
             password: auth.required("password", flaws, read_credential).unwrap_or_default(),
         },
-        "bearer" => Auth::Bearer { token: auth.required("token", flaws, read_header_value).unwrap_or_default() },
-        _ => Auth::Header {
+        "bearer" => WebhookAuth::Bearer { token: auth.required("token", flaws, read_header_value).unwrap_or_default() },
+        _ => WebhookAuth::Header {
             name: auth.required("name", flaws, |raw| judge_header_name(fields::text(raw)?)).unwrap_or_default(),
             value: auth.required("value", flaws, read_header_value).unwrap_or_default(),
         },
@@ -195,39 +206,39 @@ fn read_auth(mut auth: Object<'_>, flaws: &mut Flaws) -> Option<Auth> {
 }
 
 /// RFC 7617 section 2: a user name cannot have a colon, neither part a control character.
-fn read_username(raw: &RawValue) -> Leaf<String> {
+fn read_username(raw: &RawValue) -> FieldResult<String> {
     let text = fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)?;
     if text.contains(':') { Err("must not have a colon".to_owned()) } else { Ok(text) }
 }
 
-fn read_credential(raw: &RawValue) -> Leaf<String> {
+fn read_credential(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)
 }
 
-fn read_headers(map: Object<'_>, flaws: &mut Flaws) -> BTreeMap<String, String> {
+fn read_headers(map: JsonObject<'_>, flaws: &mut FieldErrors) -> BTreeMap<String, String> {
     let at = map.pointer().to_owned();
     let mut headers = BTreeMap::new();
     let mut names = HashSet::new();
     let members = map.rest();
     if members.len() > HEADERS_MAX {
-        flaws.push(Flaw::new(at, format!("must have at most {HEADERS_MAX} entries")));
+        flaws.push(FieldError::new(at, format!("must have at most {HEADERS_MAX} entries")));
         return headers;
     }
     for (name, raw) in members {
         let here = format!("{at}/{}", escape_token(&name));
         if !names.insert(name.to_ascii_lowercase()) {
-            flaws.push(Flaw::new(here.clone(), "is there already, spelled otherwise"));
+            flaws.push(FieldError::new(here.clone(), "is there already, spelled otherwise"));
         }
         match judge_header_name(name.into_owned()).and_then(|name| Ok((name, read_header_value(raw)?))) {
             Ok((name, value)) => drop(headers.insert(name, value)),
-            Err(detail) => flaws.push(Flaw::new(here, detail)),
+            Err(detail) => flaws.push(FieldError::new(here, detail)),
         }
     }
     headers
 }
 
 /// A header's name (RFC 9110 section 5.6.2) that is not reserved for the sender itself.
-fn judge_header_name(name: String) -> Leaf<String> {
+fn judge_header_name(name: String) -> FieldResult<String> {
     let lower = name.to_ascii_lowercase();
     if HeaderName::from_bytes(lower.as_bytes()).is_err() {
         return Err("must be a header name: letters, digits and !#$%&'*+-.^_`|~".to_owned());
@@ -238,12 +249,12 @@ fn judge_header_name(name: String) -> Leaf<String> {
     if reserved { Err("is a header that cannot be set".to_owned()) } else { Ok(name) }
 }
 
-fn read_header_name(raw: &RawValue, at: String, flaws: &mut Flaws) -> Option<String> {
-    fields::text(raw).and_then(judge_header_name).map_err(|detail| flaws.push(Flaw::new(at, detail))).ok()
+fn read_header_name(raw: &RawValue, at: String, flaws: &mut FieldErrors) -> Option<String> {
+    fields::text(raw).and_then(judge_header_name).map_err(|detail| flaws.push(FieldError::new(at, detail))).ok()
 }
 
 /// Visible ASCII, spaces and tabs, none of these at the ends (RFC 9110 section 5.5).
-fn read_header_value(raw: &RawValue) -> Leaf<String> {
+fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let fits = text.len() <= HEADER_VALUE_BYTES_MAX && text.trim_matches([' ', '\t']) == text;
     match fits && text.is_ascii() && HeaderValue::from_str(&text).is_ok() {
@@ -253,22 +264,22 @@ fn read_header_value(raw: &RawValue) -> Leaf<String> {
 }
 
 /// PEM is only looked at from outside here; whether the certificates and the key fit is found out when they are used.
-fn read_tls(mut tls: Object<'_>, flaws: &mut Flaws) -> Option<Tls> {
-    let read = Tls {
+fn read_tls(mut tls: JsonObject<'_>, flaws: &mut FieldErrors) -> Option<WebhookTls> {
+    let read = WebhookTls {
         ca_pem: tls.optional("ca_pem", flaws, |raw| read_pem(raw, "CERTIFICATE-----")),
         client_cert_pem: tls.optional("client_cert_pem", flaws, |raw| read_pem(raw, "CERTIFICATE-----")),
         client_key_pem: tls.optional("client_key_pem", flaws, |raw| read_pem(raw, "PRIVATE KEY-----")),
     };
     match (&read.client_cert_pem, &read.client_key_pem) {
-        (Some(_), None) => flaws.push(Flaw::new(tls.at("client_key_pem"), "must be given with client_cert_pem")),
-        (None, Some(_)) => flaws.push(Flaw::new(tls.at("client_cert_pem"), "must be given with client_key_pem")),
+        (Some(_), None) => flaws.push(FieldError::new(tls.at("client_key_pem"), "must be given with client_cert_pem")),
+        (None, Some(_)) => flaws.push(FieldError::new(tls.at("client_cert_pem"), "must be given with client_key_pem")),
         _ => {}
     }
     tls.finish(flaws);
-    (read != Tls::default()).then_some(read)
+    (read != WebhookTls::default()).then_some(read)
 }
 
-fn read_pem(raw: &RawValue, label: &str) -> Leaf<String> {
+fn read_pem(raw: &RawValue, label: &str) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let begins = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(label));
     let ends = text.lines().any(|line| line.starts_with("-----END ") && line.trim_end().ends_with(label));
@@ -278,7 +289,7 @@ fn read_pem(raw: &RawValue, label: &str) -> Leaf<String> {
     }
 }
 
-fn read_selection(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+fn read_selection(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
     let pattern = |raw: &RawValue| {
         let text = fields::text(raw)?;
         match patterns::is_pattern(&text) {
@@ -292,23 +303,25 @@ fn read_selection(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Fl
     webhook.filter = object.take("filter").and_then(|raw| match Filter::parse_text(raw.get().as_bytes()) {
         Ok(filter) => Some(filter.as_json().to_owned()),
         Err(mistakes) => {
-            flaws.extend(mistakes.into_iter().map(|(pointer, detail)| Flaw::new(format!("{at}{pointer}"), detail)));
+            flaws.extend(
+                mistakes.into_iter().map(|(pointer, detail)| FieldError::new(format!("{at}{pointer}"), detail)),
+            );
             None
         }
     });
 }
 
-fn read_signing(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+fn read_signing(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
     webhook.encrypted = object.optional("encrypted", flaws, fields::boolean).unwrap_or(false);
     let at = object.at("signature");
     webhook.signature = match object.take("signature") {
-        None => vec![Scheme::Standard],
+        None => vec![SignatureScheme::Standard],
         Some(raw) if raw.get() == "\"none\"" => Vec::new(),
         Some(raw) => read_schemes(raw, &at, flaws),
     };
 }
 
-fn read_schemes(raw: &RawValue, at: &str, flaws: &mut Flaws) -> Vec<Scheme> {
+fn read_schemes(raw: &RawValue, at: &str, flaws: &mut FieldErrors) -> Vec<SignatureScheme> {
     let mut schemes = Vec::new();
     match fields::elements(raw, 4) {
         Ok(items) if !items.is_empty() => {
@@ -316,20 +329,20 @@ fn read_schemes(raw: &RawValue, at: &str, flaws: &mut Flaws) -> Vec<Scheme> {
                 let read = fields::choice(item, "standard, ed25519, dfns or sent");
                 match read.and_then(|scheme| repeated(&schemes, scheme)) {
                     Ok(scheme) => schemes.push(scheme),
-                    Err(detail) => flaws.push(Flaw::new(format!("{at}/{number}"), detail)),
+                    Err(detail) => flaws.push(FieldError::new(format!("{at}/{number}"), detail)),
                 }
             }
         }
-        _ => flaws.push(Flaw::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent")),
+        _ => flaws.push(FieldError::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent")),
     }
     schemes
 }
 
-fn repeated(schemes: &[Scheme], scheme: Scheme) -> Leaf<Scheme> {
+fn repeated(schemes: &[SignatureScheme], scheme: SignatureScheme) -> FieldResult<SignatureScheme> {
     if schemes.contains(&scheme) { Err("is there already".to_owned()) } else { Ok(scheme) }
 }
 
-fn read_pace(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+fn read_pace(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
     webhook.retry_schedule_s = read_schedule(object, flaws);
     let timeout = |raw: &RawValue| fields::whole(raw, TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX);
     webhook.timeout_ms = object.optional("timeout_ms", flaws, timeout).map_or(TIMEOUT_MS_DEFAULT, |ms| ms as u32);
@@ -337,79 +350,82 @@ fn read_pace(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) 
     webhook.max_in_flight = object.optional("max_in_flight", flaws, in_flight).map_or(IN_FLIGHT_DEFAULT, |n| n as u32);
     webhook.rate_limit_per_s = object.optional("rate_limit_per_s", flaws, read_rate);
     let ordered = |raw: &RawValue| match raw.get() {
-        "false" => Ok(Ordered::No),
-        "true" => Ok(Ordered::Webhook),
-        "\"key\"" => Ok(Ordered::Key),
+        "false" => Ok(DeliveryOrder::No),
+        "true" => Ok(DeliveryOrder::Webhook),
+        "\"key\"" => Ok(DeliveryOrder::Key),
         _ => Err("must be false, true or \"key\"".to_owned()),
     };
-    webhook.ordered = object.optional("ordered", flaws, ordered).unwrap_or(Ordered::No);
+    webhook.ordered = object.optional("ordered", flaws, ordered).unwrap_or(DeliveryOrder::No);
     let disable_after = |raw: &RawValue| fields::whole(raw, 0..=DISABLE_AFTER_S_MAX);
     webhook.disable_after_s =
         object.optional("disable_after_s", flaws, disable_after).unwrap_or(DISABLE_AFTER_S_DEFAULT);
 }
 
 /// Requests per second.
-pub fn read_rate(raw: &RawValue) -> Leaf<f64> {
+pub fn read_rate(raw: &RawValue) -> FieldResult<f64> {
     fields::number(raw, RATE_PER_S_MIN..=RATE_PER_S_MAX)
 }
 
-fn read_schedule(object: &mut Object<'_>, flaws: &mut Flaws) -> Vec<u32> {
+fn read_schedule(object: &mut JsonObject<'_>, flaws: &mut FieldErrors) -> Vec<u32> {
     let at = object.at("retry_schedule_s");
     let Some(raw) = object.take("retry_schedule_s") else {
         return SCHEDULES[0].1.to_vec();
     };
     if let Ok(name) = fields::text(raw) {
         let Some((_, steps)) = SCHEDULES.iter().find(|(known, _)| *known == name) else {
-            flaws.push(Flaw::new(at, "must be standard, dfns, sent, everlytic or none, or a list of seconds"));
+            flaws.push(FieldError::new(at, "must be standard, dfns, sent, everlytic or none, or a list of seconds"));
             return Vec::new();
         };
         return steps.to_vec();
     }
     let items = fields::elements(raw, SCHEDULE_STEPS_MAX).unwrap_or_else(|detail| {
-        flaws.push(Flaw::new(at.clone(), detail));
+        flaws.push(FieldError::new(at.clone(), detail));
         Vec::new()
     });
     let mut steps = Vec::with_capacity(items.len());
     for (number, item) in items.into_iter().enumerate() {
         match fields::whole(item, 0..=SCHEDULE_STEP_S_MAX) {
             Ok(seconds) => steps.push(seconds as u32),
-            Err(detail) => flaws.push(Flaw::new(format!("{at}/{number}"), detail)),
+            Err(detail) => flaws.push(FieldError::new(format!("{at}/{number}"), detail)),
         }
     }
     steps
 }
 
 /// Somebody asked for the status: a webhook that is disabled here is disabled by hand, if it was not before.
-fn read_status(webhook: &mut Webhook, object: &mut Object<'_>, flaws: &mut Flaws) {
+fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
     let status = |raw: &RawValue| fields::choice(raw, "enabled, paused or disabled");
-    let status = object.optional("status", flaws, status).unwrap_or(Status::Enabled);
+    let status = object.optional("status", flaws, status).unwrap_or(WebhookStatus::Enabled);
     webhook.disabled_reason = match status {
-        Status::Disabled if webhook.status == Status::Disabled => {
+        WebhookStatus::Disabled if webhook.status == WebhookStatus::Disabled => {
             webhook.disabled_reason.or(Some(DisabledReason::Manual))
         }
-        Status::Disabled => Some(DisabledReason::Manual),
-        Status::Enabled | Status::Paused => None,
+        WebhookStatus::Disabled => Some(DisabledReason::Manual),
+        WebhookStatus::Enabled | WebhookStatus::Paused => None,
     };
     webhook.status = status;
 }
 
 /// What no field says alone.
-fn judge_together(webhook: &Webhook, flaws: &mut Flaws) {
-    if webhook.encrypted && matches!(webhook.method, Method::Get | Method::Delete) {
-        flaws.push(Flaw::new("/encrypted", "needs a method with a body: get and delete send everything in the URL"));
+fn judge_together(webhook: &Webhook, flaws: &mut FieldErrors) {
+    if webhook.encrypted && matches!(webhook.method, WebhookMethod::Get | WebhookMethod::Delete) {
+        flaws.push(FieldError::new(
+            "/encrypted",
+            "needs a method with a body: get and delete send everything in the URL",
+        ));
     }
     let set_by_auth = match &webhook.auth {
-        Some(Auth::Basic { .. } | Auth::Bearer { .. }) => "authorization",
-        Some(Auth::Header { name, .. }) => name.as_str(),
+        Some(WebhookAuth::Basic { .. } | WebhookAuth::Bearer { .. }) => "authorization",
+        Some(WebhookAuth::Header { name, .. }) => name.as_str(),
         None => return,
     };
     if let Some(name) = webhook.headers.keys().find(|name| name.eq_ignore_ascii_case(set_by_auth)) {
-        flaws.push(Flaw::new(format!("/headers/{}", escape_token(name)), "is set by auth already"));
+        flaws.push(FieldError::new(format!("/headers/{}", escape_token(name)), "is set by auth already"));
     }
 }
 
 /// A signing secret: `whsec_` and base64 of 24 to 64 bytes.
-pub fn read_secret(raw: &RawValue) -> Leaf<String> {
+pub fn read_secret(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     match signing::parse_secret(&text) {
         Ok(_) => Ok(text),

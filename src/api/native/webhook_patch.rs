@@ -5,25 +5,25 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::ask::Ask;
-use crate::api::fault::{Fault, Flaw};
-use crate::api::fields::{self, Flaws, Object};
+use crate::api::ask::RequestContext;
+use crate::api::fault::{ApiError, FieldError};
+use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::model::Webhook;
 use crate::rules::filter::Filter;
 use crate::rules::secrecy;
-use crate::rules::target::Policy;
+use crate::rules::target::TargetPolicy;
 
 use super::webhook_form;
 use super::webhook_view::{MASK, is_read_only, writable};
 
 /// The webhook after the patch that `ask` holds. 422 with every mistake at once, 400 for what is not strict JSON.
-pub fn patched(webhook: &Webhook, ask: &Ask<'_>, policy: &Policy) -> Result<Webhook, Fault> {
+pub fn patched(webhook: &Webhook, ask: &RequestContext<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
     apply(webhook, ask.object()?, policy)
 }
 
 /// The webhook after `patch`, which another surface may have put into these fields' names.
-pub fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Result<Webhook, Fault> {
-    let mut flaws = Flaws::new();
+pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
+    let mut flaws = FieldErrors::new();
     let judged = patch.has("url").then_some(policy);
     let mut form = Vec::new();
     for (name, before) in writable(webhook) {
@@ -41,15 +41,15 @@ pub fn apply(webhook: &Webhook, mut patch: Object<'_>, policy: &Policy) -> Resul
     refuse_rest(patch, &mut flaws);
     let text = format!("{{{}}}", form.join(","));
     let mut merged = webhook.clone();
-    let mut object = Object::read(&text, String::new()).map_err(|flaw| Fault::invalid(vec![flaw]))?;
+    let mut object = JsonObject::read(&text, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
     webhook_form::read(&mut merged, &mut object, judged, &mut flaws);
     stay_secret(webhook, &merged, &mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     Ok(merged)
 }
 
 /// What was masked is not shown because somebody takes the mark away: it must be given anew.
-fn stay_secret(before: &Webhook, after: &Webhook, flaws: &mut Flaws) {
+fn stay_secret(before: &Webhook, after: &Webhook, flaws: &mut FieldErrors) {
     let shown = |(name, value): (&String, &String)| {
         secrecy::is_secret_header(before, name)
             && !secrecy::is_secret_header(after, name)
@@ -57,23 +57,23 @@ fn stay_secret(before: &Webhook, after: &Webhook, flaws: &mut Flaws) {
     };
     if let Some((name, _)) = before.headers.iter().find(|header| shown(*header)) {
         let detail = format!("must still name {name}, unless the header gets a new value");
-        flaws.push(Flaw::new("/secret_headers", detail));
+        flaws.push(FieldError::new("/secret_headers", detail));
     }
 }
 
 /// Names what is left of the patch, and why it cannot be patched.
-fn refuse_rest(patch: Object<'_>, flaws: &mut Flaws) {
+fn refuse_rest(patch: JsonObject<'_>, flaws: &mut FieldErrors) {
     for (name, _) in patch.rest() {
         let detail = match name.as_ref() {
             "secret" => "is set at creation and changed by rotate-secret",
             name if is_read_only(name) => "is read-only",
             _ => "is not a known field",
         };
-        flaws.push(Flaw::new(format!("/{}", crate::rules::json::escape_token(&name)), detail));
+        flaws.push(FieldError::new(format!("/{}", crate::rules::json::escape_token(&name)), detail));
     }
 }
 
-fn merge_field(name: &str, before: &str, change: Value, flaws: &mut Flaws) -> String {
+fn merge_field(name: &str, before: &str, change: Value, flaws: &mut FieldErrors) -> String {
     let mut value: Value = serde_json::from_str(before).unwrap_or(Value::Null);
     let credentials: Vec<String> = match name {
         "auth" => ["password", "token", "value"].map(str::to_owned).into(),
@@ -94,7 +94,7 @@ fn merge_field(name: &str, before: &str, change: Value, flaws: &mut Flaws) -> St
         match kept {
             Some(credential) if !other_kind => value[&member] = credential,
             _ if name == "headers" => {}
-            _ => flaws.push(Flaw::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
+            _ => flaws.push(FieldError::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
         }
     }
     value.to_string()

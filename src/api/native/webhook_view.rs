@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::model::Time;
 use crate::model::id::{AppId, WebhookId};
 use crate::model::webhook::{
-    Auth, Circuit, ContentType, DisabledReason, FieldSet, Method, Ordered, Scheme, Secret, Status, SuccessRule, Tls,
-    Webhook, WebhookState,
+    CircuitState, ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SigningSecret, SuccessRule,
+    Webhook, WebhookAuth, WebhookMethod, WebhookState, WebhookStatus, WebhookTls,
 };
 use crate::rules::secrecy;
 
@@ -30,7 +30,7 @@ pub struct WebhookView<'a> {
     name: &'a str,
     description: Option<&'a str>,
     url: &'a str,
-    method: Method,
+    method: WebhookMethod,
     content_type: ContentType,
     field_set: FieldSet,
     include_html: bool,
@@ -43,10 +43,10 @@ pub struct WebhookView<'a> {
     event_types: &'a [String],
     channels: &'a [String],
     filter: Option<&'a RawValue>,
-    status: Status,
+    status: WebhookStatus,
     disabled_reason: Option<DisabledReason>,
     encrypted: bool,
-    signature: Signature<'a>,
+    signature: SignatureView<'a>,
     tls: Option<Value>,
     handshake: bool,
     success_rule: SuccessRule,
@@ -59,7 +59,7 @@ pub struct WebhookView<'a> {
     consecutive_failures: u32,
     last_attempt_at: Option<Time>,
     last_success_at: Option<Time>,
-    circuit: Circuit,
+    circuit: CircuitState,
 }
 
 impl<'a> WebhookView<'a> {
@@ -87,7 +87,7 @@ impl<'a> WebhookView<'a> {
             status: webhook.status,
             disabled_reason: webhook.disabled_reason,
             encrypted: webhook.encrypted,
-            signature: Signature(&webhook.signature),
+            signature: SignatureView(&webhook.signature),
             tls: webhook.tls.as_ref().map(|tls| tls_value(tls, true)),
             handshake: webhook.handshake,
             success_rule: webhook.success_rule,
@@ -117,34 +117,34 @@ fn shown<'a>(webhook: &Webhook, name: &str, value: &'a str) -> &'a str {
 }
 
 /// `"none"`, or the list of schemes.
-struct Signature<'a>(&'a [Scheme]);
+struct SignatureView<'a>(&'a [SignatureScheme]);
 
-impl Serialize for Signature<'_> {
+impl Serialize for SignatureView<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if self.0.is_empty() { to.serialize_str("none") } else { self.0.serialize(to) }
     }
 }
 
-fn ordered_value(ordered: Ordered) -> Value {
+fn ordered_value(ordered: DeliveryOrder) -> Value {
     match ordered {
-        Ordered::No => Value::Bool(false),
-        Ordered::Webhook => Value::Bool(true),
-        Ordered::Key => Value::from("key"),
+        DeliveryOrder::No => Value::Bool(false),
+        DeliveryOrder::Webhook => Value::Bool(true),
+        DeliveryOrder::Key => Value::from("key"),
     }
 }
 
-fn auth_value(auth: &Auth, masked: bool) -> Value {
+fn auth_value(auth: &WebhookAuth, masked: bool) -> Value {
     let secret = |text: &str| if masked { MASK.to_owned() } else { text.to_owned() };
     match auth {
-        Auth::Basic { username, password } => {
+        WebhookAuth::Basic { username, password } => {
             json!({ "type": "basic", "username": username, "password": secret(password) })
         }
-        Auth::Bearer { token } => json!({ "type": "bearer", "token": secret(token) }),
-        Auth::Header { name, value } => json!({ "type": "header", "name": name, "value": secret(value) }),
+        WebhookAuth::Bearer { token } => json!({ "type": "bearer", "token": secret(token) }),
+        WebhookAuth::Header { name, value } => json!({ "type": "header", "name": name, "value": secret(value) }),
     }
 }
 
-fn tls_value(tls: &Tls, masked: bool) -> Value {
+fn tls_value(tls: &WebhookTls, masked: bool) -> Value {
     let key = tls.client_key_pem.as_deref().map(|key| if masked { MASK } else { key });
     json!({ "ca_pem": tls.ca_pem, "client_cert_pem": tls.client_cert_pem, "client_key_pem": key })
 }
@@ -168,7 +168,7 @@ pub fn writable(webhook: &Webhook) -> Vec<(&'static str, String)> {
         ("filter", webhook.filter.clone().unwrap_or_else(|| "null".to_owned())),
         ("status", text(json!(webhook.status))),
         ("encrypted", text(json!(webhook.encrypted))),
-        ("signature", text(json!(Signature(&webhook.signature)))),
+        ("signature", text(json!(SignatureView(&webhook.signature)))),
         ("tls", text(webhook.tls.as_ref().map_or(Value::Null, |tls| tls_value(tls, false)))),
         ("handshake", text(json!(webhook.handshake))),
         ("success_rule", text(json!(webhook.success_rule))),
@@ -185,11 +185,11 @@ pub fn writable(webhook: &Webhook) -> Vec<(&'static str, String)> {
 #[derive(Serialize)]
 pub struct SecretsView<'a> {
     secret: Option<&'a str>,
-    previous: Vec<PreviousSecret<'a>>,
+    previous: Vec<PreviousSecretView<'a>>,
 }
 
 #[derive(Serialize)]
-struct PreviousSecret<'a> {
+struct PreviousSecretView<'a> {
     secret: &'a str,
     expires_at: Option<Time>,
 }
@@ -199,8 +199,8 @@ impl<'a> SecretsView<'a> {
     pub fn new(webhook: &'a Webhook, now: Time) -> Self {
         let mut live = webhook.live_secrets(now);
         let secret = live.next().map(|secret| secret.text.as_str());
-        let previous =
-            live.map(|Secret { text, expires_at, .. }| PreviousSecret { secret: text, expires_at: *expires_at });
+        let previous = live
+            .map(|SigningSecret { text, expires_at, .. }| PreviousSecretView { secret: text, expires_at: *expires_at });
         SecretsView { secret, previous: previous.collect() }
     }
 }
@@ -230,12 +230,12 @@ mod tests {
 
     fn webhook() -> Webhook {
         let mut webhook = super::super::webhook_form::blank(Id::MIN, Id::MIN);
-        webhook.auth = Some(Auth::Basic { username: "u".to_owned(), password: "the-password".to_owned() });
-        webhook.tls = Some(Tls { client_key_pem: Some("the-key".to_owned()), ..Tls::default() });
+        webhook.auth = Some(WebhookAuth::Basic { username: "u".to_owned(), password: "the-password".to_owned() });
+        webhook.tls = Some(WebhookTls { client_key_pem: Some("the-key".to_owned()), ..WebhookTls::default() });
         webhook.secrets = vec![
-            Secret { text: "whsec_current".to_owned(), created_at: Time(5), expires_at: None },
-            Secret { text: "whsec_previous".to_owned(), created_at: Time(0), expires_at: Some(Time(9)) },
-            Secret { text: "whsec_over".to_owned(), created_at: Time(0), expires_at: Some(Time(5)) },
+            SigningSecret { text: "whsec_current".to_owned(), created_at: Time(5), expires_at: None },
+            SigningSecret { text: "whsec_previous".to_owned(), created_at: Time(0), expires_at: Some(Time(9)) },
+            SigningSecret { text: "whsec_over".to_owned(), created_at: Time(0), expires_at: Some(Time(5)) },
         ];
         webhook
     }
@@ -259,7 +259,7 @@ mod tests {
     fn no_scheme_and_no_order_have_their_own_words() {
         let mut webhook = webhook();
         webhook.signature.clear();
-        webhook.ordered = Ordered::Key;
+        webhook.ordered = DeliveryOrder::Key;
         let shown = serde_json::to_value(WebhookView::new(&webhook, &WebhookState::default())).unwrap();
         assert_eq!((&shown["signature"], &shown["ordered"]), (&json!("none"), &json!("key")));
     }

@@ -6,23 +6,23 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::api::ask::Ask;
-use crate::api::call::Reply;
-use crate::api::context::Context;
-use crate::api::cursor::Kind;
-use crate::api::fault::Fault;
-use crate::api::fields::{self, Flaws, Object};
+use crate::api::ask::RequestContext;
+use crate::api::call::HttpResponse;
+use crate::api::context::ApiContext;
+use crate::api::cursor::CursorKind;
+use crate::api::fault::ApiError;
+use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::params;
 use crate::api::step::Step;
-use crate::model::webhook::{Secret, Status, WebhookState};
+use crate::model::webhook::{SigningSecret, WebhookState, WebhookStatus};
 use crate::model::{AppId, Time, Webhook, WebhookId};
-use crate::rules::target::Policy;
+use crate::rules::target::TargetPolicy;
 use crate::rules::{circuit, signing};
 use crate::store::command::first_secret;
-use crate::store::{Applied, Command, Reach, Receipt, Registry, Search};
+use crate::store::{Applied, Command, Receipt, Registry, Search, TenantScope};
 
 use super::page;
-use super::publish::{Place, app};
+use super::publish::{AppLookup, app};
 use super::webhook_form;
 use super::webhook_patch;
 use super::webhook_view::{SecretsView, WebhookView};
@@ -32,13 +32,13 @@ const OVERLAP_S_DEFAULT: u32 = 86_400;
 pub const OVERLAP_S_MAX: u64 = 30 * 86_400;
 
 /// The webhook in the path, or 404.
-pub fn in_path(context: &Context<'_>, ask: &Ask<'_>) -> Result<Arc<Webhook>, Fault> {
+pub fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
     let id: WebhookId = ask.id("webhook")?;
-    context.registry.webhook(ask.reach(), id).cloned().ok_or_else(|| Fault::not_found("webhook"))
+    context.registry.webhook(ask.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
 }
 
 /// The webhook of a receipt.
-fn received(applied: Applied) -> Result<Arc<Webhook>, Fault> {
+fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     match applied.receipt {
         Receipt::Webhook(webhook) => Ok(webhook),
         _ => Err(super::unexpected()),
@@ -46,28 +46,30 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, Fault> {
 }
 
 /// The app that something belongs to that names none: the key's own, or the organization's default.
-pub fn own_app(registry: &Registry, reach: Reach) -> Result<AppId, Fault> {
+pub fn own_app(registry: &Registry, reach: TenantScope) -> Result<AppId, ApiError> {
     let default = || registry.organizations.get(&reach.org).map(|org| org.default_app_id);
-    reach.app.or_else(default).ok_or_else(|| Fault::not_found("app"))
+    reach.app.or_else(default).ok_or_else(|| ApiError::not_found("app"))
 }
 
 /// `POST /v1/webhooks`.
-pub fn create(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let place = Place { registry: &context.registry, reach: ask.reach() };
+pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
     let (mut webhook, secret) = read_new(ask.object()?, &place, &context.settings.policy)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
-    Ok(Step::apply(order, |applied| Ok(Reply::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))))
+    Ok(Step::apply(order, |applied| {
+        Ok(HttpResponse::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
+    }))
 }
 
 /// A new webhook, and the secret it is to have if one is given.
 pub fn read_new(
-    mut object: Object<'_>,
-    place: &Place<'_>,
-    policy: &Policy,
-) -> Result<(Webhook, Option<String>), Fault> {
-    let mut flaws = Flaws::new();
+    mut object: JsonObject<'_>,
+    place: &AppLookup<'_>,
+    policy: &TargetPolicy,
+) -> Result<(Webhook, Option<String>), ApiError> {
+    let mut flaws = FieldErrors::new();
     let app_id = match app(&mut object, place, &mut flaws)? {
         Some(app_id) => app_id,
         None => own_app(place.registry, place.reach)?,
@@ -76,22 +78,22 @@ pub fn read_new(
     webhook_form::read(&mut webhook, &mut object, Some(policy), &mut flaws);
     let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
     object.finish(&mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     Ok((webhook, secret))
 }
 
 /// `GET /v1/webhooks`.
-pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    let mut reach = ask.reach();
+pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut reach = ask.tenant();
     if let Some(name) = ask.query.text("app_id") {
-        let app = context.registry.app_named(reach, name).ok_or_else(|| Fault::not_found("app"))?;
+        let app = context.registry.app_named(reach, name).ok_or_else(|| ApiError::not_found("app"))?;
         reach.app = Some(app.id);
     }
     let status = match ask.query.text("status") {
         None => None,
-        Some("enabled") => Some(Status::Enabled),
-        Some("paused") => Some(Status::Paused),
-        Some("disabled") => Some(Status::Disabled),
+        Some("enabled") => Some(WebhookStatus::Enabled),
+        Some("paused") => Some(WebhookStatus::Paused),
+        Some("disabled") => Some(WebhookStatus::Disabled),
         Some(_) => return Err(params::wrong("status", "must be enabled, paused or disabled")),
     };
     let search = ask.query.search()?;
@@ -100,8 +102,8 @@ pub fn list(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
             && search.as_ref().is_none_or(|search| found(search, webhook))
     };
     let rows = context.registry.webhooks_within(reach).filter(wanted);
-    let page = page::cut(Kind::Webhooks, &ask.query, rows, |webhook| webhook.id.as_u128())?;
-    Ok(Step::Reply(page::reply(Kind::Webhooks, &page, |webhook| {
+    let page = page::cut(CursorKind::Webhooks, &ask.query, rows, |webhook| webhook.id.as_u128())?;
+    Ok(Step::Reply(page::reply(CursorKind::Webhooks, &page, |webhook| {
         WebhookView::new(webhook, &state_now(context, webhook.id))
     })))
 }
@@ -114,30 +116,30 @@ fn found(search: &Search, webhook: &Webhook) -> bool {
 }
 
 /// `GET /v1/webhooks/{id}`.
-pub fn read(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, ask)?;
     Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))))
 }
 
 /// The running state as it is shown now.
-fn state_now(context: &Context<'_>, id: WebhookId) -> WebhookState {
+fn state_now(context: &ApiContext<'_>, id: WebhookId) -> WebhookState {
     circuit::shown(context.store.state(id), context.now)
 }
 
-fn shown(webhook: &Webhook, state: &WebhookState) -> Reply {
-    Reply::json(StatusCode::OK, &WebhookView::new(webhook, state))
+fn shown(webhook: &Webhook, state: &WebhookState) -> HttpResponse {
+    HttpResponse::json(StatusCode::OK, &WebhookView::new(webhook, state))
 }
 
 /// `PATCH /v1/webhooks/{id}`. Made from the webhook as read here: if it has changed when the command is applied, the
 /// call is handled again.
-pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, ask)?;
     let patched = webhook_patch::patched(&webhook, ask, &context.settings.policy)?;
     if patched == *webhook {
         return Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))));
     }
     let (store, now) = (context.store.clone(), context.now);
-    let order = ask.order(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    let order = ask.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(order, move |applied| {
         let webhook = received(applied)?;
         Ok(shown(&webhook, &circuit::shown(store.state(webhook.id), now)))
@@ -145,23 +147,23 @@ pub fn update(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
 }
 
 /// `DELETE /v1/webhooks/{id}`.
-pub fn remove(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn remove(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.order(Command::RemoveWebhook { id })?, |_| Ok(Reply::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(ask.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 /// `POST /v1/webhooks/{id}/pause`.
-pub fn pause(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    set_status(context, ask, Status::Paused)
+pub fn pause(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    set_status(context, ask, WebhookStatus::Paused)
 }
 
 /// `POST /v1/webhooks/{id}/resume`.
-pub fn resume(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
-    set_status(context, ask, Status::Enabled)
+pub fn resume(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+    set_status(context, ask, WebhookStatus::Enabled)
 }
 
 /// The running state is not in the receipt: it is kept beside it, so that a repeated request gets the same answer.
-fn set_status(context: &mut Context<'_>, ask: &Ask<'_>, status: Status) -> Result<Step, Fault> {
+fn set_status(context: &mut ApiContext<'_>, ask: &RequestContext<'_>, status: WebhookStatus) -> Result<Step, ApiError> {
     ask.no_fields()?;
     let id = in_path(context, ask)?.id;
     let state = state_now(context, id);
@@ -174,36 +176,36 @@ fn set_status(context: &mut Context<'_>, ask: &Ask<'_>, status: Status) -> Resul
 }
 
 /// `GET /v1/webhooks/{id}/secret`: a command, since every reading is audited.
-pub fn secret(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn secret(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (id, now) = (in_path(context, ask)?.id, context.now);
-    Ok(Step::apply(ask.order(Command::ReadSecret { id })?, move |applied| {
-        Ok(Reply::json(StatusCode::OK, &SecretsView::new(&*received(applied)?, now)))
+    Ok(Step::apply(ask.write(Command::ReadSecret { id })?, move |applied| {
+        Ok(HttpResponse::json(StatusCode::OK, &SecretsView::new(&*received(applied)?, now)))
     }))
 }
 
 /// `POST /v1/webhooks/{id}/rotate-secret`.
-pub fn rotate_secret(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn rotate_secret(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, ask)?.id;
     let mut object = ask.optional_object()?;
-    let mut flaws = Flaws::new();
+    let mut flaws = FieldErrors::new();
     let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
     let overlap_s = object.optional("overlap_s", &mut flaws, |raw| fields::whole(raw, 0..=OVERLAP_S_MAX));
     object.finish(&mut flaws);
-    fields::judge(flaws)?;
+    fields::into_result(flaws)?;
     let text = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
-    let secret = Secret { text, created_at: context.now, expires_at: None };
+    let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let overlap_s = overlap_s.map_or(OVERLAP_S_DEFAULT, |s| s as u32);
     let order = ask.order_secret(Command::RotateSecret { id, secret, overlap_s }, None)?;
     Ok(Step::apply(order, |applied| {
         let webhook = received(applied)?;
         // The moment of the rotation, also when the answer is given again.
         let at = webhook.secrets.first().map_or(Time::ZERO, |secret| secret.created_at);
-        Ok(Reply::json(StatusCode::OK, &SecretsView::new(&webhook, at)))
+        Ok(HttpResponse::json(StatusCode::OK, &SecretsView::new(&webhook, at)))
     }))
 }
 
 /// `GET /v1/webhooks/{id}/public-keys`: as a JWK Set (RFC 7517), and as Standard Webhooks writes them.
-pub fn public_keys(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fault> {
+pub fn public_keys(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, ask)?;
     let (mut keys, mut rows) = (Vec::new(), Vec::new());
     for secret in webhook.live_secrets(context.now) {
@@ -215,5 +217,5 @@ pub fn public_keys(context: &mut Context<'_>, ask: &Ask<'_>) -> Result<Step, Fau
     }
     let mut answer = signing::jwks(&keys);
     answer["data"] = rows.into();
-    Ok(Step::Reply(Reply::json(StatusCode::OK, &answer)))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
 }

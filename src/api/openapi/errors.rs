@@ -3,8 +3,8 @@
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::api::media::Body;
-use crate::api::route::{Access, Route, Verb};
+use crate::api::media::BodyRule;
+use crate::api::route::{Route, RouteAccess, RouteMethod};
 
 use super::parts::{items, record, reference, text};
 
@@ -33,22 +33,22 @@ pub const REQUEST_ID: &str = "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2";
 
 /// The statuses, beside those of its answers, that a route can give.
 pub fn of(route: &Route) -> Vec<u16> {
-    let open = matches!(route.access, Access::Open(_));
-    let keyed = matches!(route.access, Access::Scope(..) | Access::Installation(_));
-    let writes = route.verb != Verb::Get;
+    let open = matches!(route.access, RouteAccess::Open(_));
+    let keyed = matches!(route.access, RouteAccess::Scope(..) | RouteAccess::Installation(_));
+    let writes = route.verb != RouteMethod::Get;
     let names_app =
         matches!(route.path, "/v1/events" | "/v1/events/batch" | "/v1/webhooks" | "/v1/keys" | "/v1/replays");
-    let takes_fields = route.body != Body::None;
+    let takes_fields = route.body != BodyRule::None;
     STATUSES
         .iter()
         .map(|(status, _)| *status)
         .filter(|status| match status {
             401 => !open,
-            404 => route.path.contains("{id}") || names_app || matches!(route.access, Access::Metrics(_)),
+            404 => route.path.contains("{id}") || names_app || matches!(route.access, RouteAccess::Metrics(_)),
             409 => writes,
             // Reading a secret leaves an audit line.
             507 => writes || route.path.ends_with("/secret"),
-            422 => takes_fields || route.verb == Verb::Post,
+            422 => takes_fields || route.verb == RouteMethod::Post,
             429 => keyed,
             500 | 503 => keyed,
             _ => true,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::Outcome;
+use crate::model::AttemptOutcome;
 
 use super::parts::{about, choice, count, id, nullable, record, reference, text, time};
 
@@ -17,7 +17,7 @@ pub fn schemas() -> Map<String, Value> {
     [
         ("Delivery", delivery()),
         ("DeliveryStatus", choice(&["pending", "retrying", "delivered", "failed", "cancelled"])),
-        ("Outcome", choice(&Outcome::ALL.map(Outcome::as_str))),
+        ("Outcome", choice(&AttemptOutcome::ALL.map(AttemptOutcome::as_str))),
         ("Attempt", attempt),
         ("TrialAttempt", trial),
         ("AllStats", json!({ "allOf": [stats, waiting] })),

@@ -1,20 +1,20 @@
 //! One operation for every native route: its name, what it takes and what it answers.
 
-use crate::api::route::{Route, Verb};
+use crate::api::route::{Route, RouteMethod};
 
 pub struct Operation {
-    pub verb: Verb,
+    pub verb: RouteMethod,
     pub path: &'static str,
     pub id: &'static str,
     pub tag: &'static str,
     pub summary: &'static str,
     /// The schema of the body.
     pub request: Option<&'static str>,
-    pub answers: &'static [Answer],
+    pub answers: &'static [AnswerDoc],
 }
 
 /// What is answered when nothing is wrong.
-pub struct Answer {
+pub struct AnswerDoc {
     pub status: u16,
     /// A schema's name; in brackets a list of it.
     pub schema: Option<&'static str>,
@@ -24,16 +24,16 @@ pub struct Answer {
 
 const JSON: &str = "application/json";
 
-pub const fn ok(schema: &'static str, description: &'static str) -> Answer {
+pub const fn ok(schema: &'static str, description: &'static str) -> AnswerDoc {
     answer(200, schema, description)
 }
 
-pub const fn answer(status: u16, schema: &'static str, description: &'static str) -> Answer {
-    Answer { status, schema: Some(schema), media_type: JSON, description }
+pub const fn answer(status: u16, schema: &'static str, description: &'static str) -> AnswerDoc {
+    AnswerDoc { status, schema: Some(schema), media_type: JSON, description }
 }
 
-pub const fn done(description: &'static str) -> Answer {
-    Answer { status: 204, schema: None, media_type: JSON, description }
+pub const fn done(description: &'static str) -> AnswerDoc {
+    AnswerDoc { status: 204, schema: None, media_type: JSON, description }
 }
 
 /// The operation of a route. Panics without one: the tests go through all routes.
@@ -47,9 +47,9 @@ const fn get(
     id: &'static str,
     tag: &'static str,
     summary: &'static str,
-    answers: &'static [Answer],
+    answers: &'static [AnswerDoc],
 ) -> Operation {
-    Operation { verb: Verb::Get, path, id, tag, summary, request: None, answers }
+    Operation { verb: RouteMethod::Get, path, id, tag, summary, request: None, answers }
 }
 
 const fn post(
@@ -58,9 +58,9 @@ const fn post(
     tag: &'static str,
     summary: &'static str,
     request: &'static str,
-    answers: &'static [Answer],
+    answers: &'static [AnswerDoc],
 ) -> Operation {
-    Operation { verb: Verb::Post, path, id, tag, summary, request: Some(request), answers }
+    Operation { verb: RouteMethod::Post, path, id, tag, summary, request: Some(request), answers }
 }
 
 const fn patch(
@@ -69,9 +69,9 @@ const fn patch(
     tag: &'static str,
     summary: &'static str,
     request: &'static str,
-    answers: &'static [Answer],
+    answers: &'static [AnswerDoc],
 ) -> Operation {
-    Operation { verb: Verb::Patch, path, id, tag, summary, request: Some(request), answers }
+    Operation { verb: RouteMethod::Patch, path, id, tag, summary, request: Some(request), answers }
 }
 
 const fn delete(
@@ -79,9 +79,9 @@ const fn delete(
     id: &'static str,
     tag: &'static str,
     summary: &'static str,
-    answers: &'static [Answer],
+    answers: &'static [AnswerDoc],
 ) -> Operation {
-    Operation { verb: Verb::Delete, path, id, tag, summary, request: None, answers }
+    Operation { verb: RouteMethod::Delete, path, id, tag, summary, request: None, answers }
 }
 
 pub static OPERATIONS: &[Operation] = &[
@@ -359,7 +359,7 @@ pub static OPERATIONS: &[Operation] = &[
         "getMetrics",
         "daemon",
         "Metrics for Prometheus; may have its own key, or its own listener",
-        &[Answer {
+        &[AnswerDoc {
             status: 200,
             schema: Some("Metrics"),
             media_type: "text/plain",

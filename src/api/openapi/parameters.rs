@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::api::cursor::Kind;
+use crate::api::cursor::CursorKind;
 use crate::api::idempotency::KEY_CHARS_MAX;
 use crate::api::native::apps::UID_CHARS_MAX;
 use crate::api::native::feed::WAIT_S_MAX;
 use crate::api::params::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
-use crate::api::route::{Route, Verb};
+use crate::api::route::{Route, RouteMethod};
 use crate::rules::patterns::TYPE_BYTES_MAX;
 
 use super::parts::{id, reference, time, whole};
@@ -19,10 +19,10 @@ pub fn of(route: &Route) -> Vec<Value> {
         all.push(in_path(route));
     }
     all.extend(route.query.iter().map(|name| in_query(name, route)));
-    if route.verb == Verb::Post {
+    if route.verb == RouteMethod::Post {
         all.push(idempotency_key());
     }
-    if matches!(route.path, "/v1/events" | "/v1/events/batch") && route.verb == Verb::Post {
+    if matches!(route.path, "/v1/events" | "/v1/events/batch") && route.verb == RouteMethod::Post {
         let schema = json!({ "type": "string" });
         all.push(parameter("header", "traceparent", schema, "W3C Trace Context: kept with the event and sent on."));
     }
@@ -59,18 +59,18 @@ pub fn event_type() -> Value {
 }
 
 /// The list that a route's cursors belong to.
-fn kind_of(route: &Route) -> Kind {
+fn kind_of(route: &Route) -> CursorKind {
     match route.path.rsplit('/').next().unwrap_or_default() {
-        "events" => Kind::Events,
-        "deliveries" => Kind::Deliveries,
-        "attempts" => Kind::Attempts,
-        "webhooks" => Kind::Webhooks,
-        "apps" => Kind::Apps,
-        "keys" => Kind::Keys,
-        "organizations" => Kind::Organizations,
-        "replays" => Kind::Replays,
-        "audit" => Kind::Audit,
-        "feed" => Kind::Feed,
+        "events" => CursorKind::Events,
+        "deliveries" => CursorKind::Deliveries,
+        "attempts" => CursorKind::Attempts,
+        "webhooks" => CursorKind::Webhooks,
+        "apps" => CursorKind::Apps,
+        "keys" => CursorKind::Keys,
+        "organizations" => CursorKind::Organizations,
+        "replays" => CursorKind::Replays,
+        "audit" => CursorKind::Audit,
+        "feed" => CursorKind::Feed,
         other => panic!("what the cursors of {other} belong to is described nowhere"),
     }
 }

@@ -7,7 +7,7 @@ use crate::api::dialects::DIALECTS;
 use crate::api::native::webhook_view::WebhookView;
 use crate::api::native::{attempts::AttemptView, deliveries::DeliveryView, webhook_form};
 use crate::model::webhook::WebhookState;
-use crate::model::{Attempt, Delivery, DeliveryStatus, Id, Outcome, Time, Timings, Trigger};
+use crate::model::{Attempt, AttemptOutcome, Delivery, DeliveryStatus, Id, Time, Timings, Trigger};
 
 #[test]
 fn routes_and_operations_are_the_same_set() {
@@ -55,7 +55,7 @@ fn every_operation_has_its_own_id_a_known_tag_and_its_parameters() {
         let in_path: Vec<&str> =
             route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
         assert_eq!(of("path"), in_path, "{}", route.path);
-        assert_eq!(of("header").contains(&"Idempotency-Key"), route.verb == Verb::Post, "{}", route.path);
+        assert_eq!(of("header").contains(&"Idempotency-Key"), route.verb == RouteMethod::Post, "{}", route.path);
     }
     assert_eq!(document["security"], json!([{ "key": [] }]));
 }
@@ -144,7 +144,7 @@ fn is_whole(document: &serde_json::Value) {
 fn a_body_is_described_where_the_route_takes_one() {
     for route in ROUTES {
         let described = operations::of(route).request.is_some();
-        assert_eq!(described, route.body != Body::None, "{} {}", route.verb.as_str(), route.path);
+        assert_eq!(described, route.body != BodyRule::None, "{} {}", route.verb.as_str(), route.path);
     }
 }
 
@@ -230,7 +230,7 @@ fn answers_have_exactly_the_described_members() {
         started_at: Time::ZERO,
         finished_at: Time::ZERO,
         success: true,
-        outcome: Outcome::Success,
+        outcome: AttemptOutcome::Success,
         status_code: Some(200),
         error: None,
         response_time_ms: None,

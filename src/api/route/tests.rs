@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::api::ask::strict;
-use crate::api::fields::Object;
+use crate::api::fields::JsonObject;
 use crate::api::native::{self, publish, webhooks};
 use crate::model::{ApiKey, EventId, Id};
-use crate::rules::target::Policy;
+use crate::rules::target::TargetPolicy;
 
 const NOW: Time = Time(1_772_704_800_120);
 const KEY: &str = "pr_all";
@@ -21,7 +21,7 @@ fn settings() -> ApiSettings {
         max_event_bytes: 1024 * 1024,
         retention_ms: 31 * 86_400_000,
         idempotency_window_ms: 86_400_000,
-        policy: Policy::default(),
+        policy: TargetPolicy::default(),
         public_url: "http://127.0.0.1:8080".to_owned(),
         metrics: MetricsAccess::Everybody,
         description: Default::default(),
@@ -58,13 +58,13 @@ fn registry() -> Registry {
     registry
 }
 
-fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Call {
+fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpRequest {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
-    Call {
+    HttpRequest {
         method: method.parse().unwrap(),
         path: path.to_owned(),
         query,
@@ -76,13 +76,13 @@ fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Ca
 }
 
 /// Judges a call as far as no store is needed: 200 stands for what would go on to the store.
-fn judge(call: &Call) -> Result<(), Fault> {
+fn judge(call: &HttpRequest) -> Result<(), ApiError> {
     let (registry, settings) = (registry(), settings());
     let found = Api::new(Vec::new()).find(call);
     let principal = found.identify(call, &registry, &settings, NOW)?;
     let bytes_max = found.admit(call, principal.as_ref(), &settings)?;
     if call.body.len() > bytes_max {
-        return Err(Fault::too_large(bytes_max));
+        return Err(ApiError::too_large(bytes_max));
     }
     let route = found.route().expect("admitted calls have a route");
     route.body.admit_bytes(&call.headers, &call.body)?;
@@ -96,24 +96,24 @@ fn judge(call: &Call) -> Result<(), Fault> {
 }
 
 /// What a handler does with a body or an id before it asks the store.
-fn judge_body(route: &Route, call: &Call, principal: &Principal, registry: &Registry) -> Result<(), Fault> {
-    let place = publish::Place { registry, reach: principal.reach };
+fn judge_body(route: &Route, call: &HttpRequest, principal: &Principal, registry: &Registry) -> Result<(), ApiError> {
+    let place = publish::AppLookup { registry, reach: principal.reach };
     match (route.verb, route.path) {
-        (Verb::Post, "/v1/events") => publish::read_one(&call.body, &place, None).map(drop),
-        (Verb::Post, "/v1/webhooks") => {
-            let object = Object::read(strict(&call.body)?, String::new());
-            let object = object.map_err(|flaw| Fault::invalid(vec![flaw]))?;
-            webhooks::read_new(object, &place, &Policy::default()).map(drop)
+        (RouteMethod::Post, "/v1/events") => publish::read_one(&call.body, &place, None).map(drop),
+        (RouteMethod::Post, "/v1/webhooks") => {
+            let object = JsonObject::read(strict(&call.body)?, String::new());
+            let object = object.map_err(|flaw| ApiError::invalid(vec![flaw]))?;
+            webhooks::read_new(object, &place, &TargetPolicy::default()).map(drop)
         }
-        (Verb::Get, "/v1/events/{id}") => {
+        (RouteMethod::Get, "/v1/events/{id}") => {
             let id = call.path.rsplit('/').next().unwrap_or_default();
-            id.parse::<EventId>().map(drop).map_err(|_| Fault::not_found("event"))
+            id.parse::<EventId>().map(drop).map_err(|_| ApiError::not_found("event"))
         }
         _ => Ok(()),
     }
 }
 
-fn status(call: &Call) -> u16 {
+fn status(call: &HttpRequest) -> u16 {
     judge(call).map_or_else(|fault| fault.status.as_u16(), |()| 200)
 }
 
@@ -214,7 +214,7 @@ fn bodies_have_the_size_of_their_route() {
 }
 
 /// A row of the corpus as a call; none where its bytes never become one, or where it says what a running server does.
-fn row_call(row: &Value) -> Option<Call> {
+fn row_call(row: &Value) -> Option<HttpRequest> {
     const OTHERS: [i64; 3] = [29, 67, 69];
     const RAW_CALLS: [i64; 1] = [5];
     let id = row["id"].as_i64().unwrap();

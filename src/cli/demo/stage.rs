@@ -16,8 +16,8 @@ use super::watch::Judgements;
 use crate::cli::Exit;
 use crate::cli::client::{Call, Client};
 use crate::cli::listen::receiver::{Receiver, serve};
-use crate::config::{Listen, Settings};
-use crate::daemon::{Daemon, World, url_of};
+use crate::config::{ListenSetting, Settings};
+use crate::daemon::{Daemon, Platform, url_of};
 
 /// Answers everything.
 pub const STEADY: &str = "steady";
@@ -45,7 +45,7 @@ impl Stage {
     /// Starts it all; the daemon's data goes to `directory`.
     pub async fn set(directory: &Path) -> Result<Self, Exit> {
         let settings = settings(directory);
-        let daemon = Daemon::start(&settings, World::real(&settings)?).await?;
+        let daemon = Daemon::start(&settings, Platform::real(&settings)?).await?;
         let key = daemon.first_key.as_ref().map(|key| key.text.clone());
         let key = key.ok_or_else(|| Exit::failed("the new store has no first key"))?;
         let url = url_of(&daemon.address);
@@ -111,7 +111,7 @@ impl Stage {
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings {
         data_dir: directory.join("data"),
-        listen: Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into()),
+        listen: ListenSetting::Tcp((Ipv4Addr::LOCALHOST, 0).into()),
         min_free_bytes: MIN_FREE_BYTES,
         ..Settings::default()
     };

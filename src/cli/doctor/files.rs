@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Site;
 use super::finding::Finding;
-use crate::server::{Tls, TlsFiles};
+use crate::server::{ServerTls, TlsFiles};
 
 const OF_OTHERS: u32 = 0o007;
 const OF_ANYBODY_ELSE: u32 = 0o077;
@@ -22,7 +22,7 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
     let server = &settings.server;
     if let (Some(cert), Some(key)) = (&server.tls_cert, &server.tls_key) {
         let files = TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: server.tls_client_ca.clone() };
-        findings.push(match Tls::load(files) {
+        findings.push(match ServerTls::load(files) {
             Ok(_) => Finding::ok("tls", format!("{} and its key fit", cert.display())),
             Err(why) => Finding::fail("tls", why, "mend server.tls_cert and server.tls_key, then reload the daemon"),
         });

@@ -19,7 +19,7 @@ use super::client::{Call, Client};
 use super::config::data_dir_of;
 use super::screen::Output;
 use super::{Exit, SettingsFlags};
-use crate::config::{self, Listen, Loaded, Settings};
+use crate::config::{self, ListenSetting, Loaded, Settings};
 
 /// Say what is wrong and what to do about it: settings, files, disk, clock, DNS, the daemon, failing webhooks
 #[derive(Args, Debug)]
@@ -112,16 +112,16 @@ fn url_of(settings: &Settings) -> String {
     let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
     match (&settings.listen, &settings.server.public_url) {
         (_, Some(public)) if scheme == "https" => public.clone(),
-        (Listen::Unix(path), _) => format!("unix:{}", path.display()),
-        (Listen::Tcp(addr), _) if addr.ip().is_unspecified() => {
+        (ListenSetting::Unix(path), _) => format!("unix:{}", path.display()),
+        (ListenSetting::Tcp(addr), _) if addr.ip().is_unspecified() => {
             let host = if addr.is_ipv4() { "127.0.0.1" } else { "[::1]" };
             format!("{scheme}://{host}:{}", addr.port())
         }
-        (Listen::Tcp(addr), _) => format!("{scheme}://{addr}"),
+        (ListenSetting::Tcp(addr), _) => format!("{scheme}://{addr}"),
     }
 }
 
-fn settings(loaded: &Result<Loaded, config::Error>) -> Vec<Finding> {
+fn settings(loaded: &Result<Loaded, config::ConfigError>) -> Vec<Finding> {
     match loaded {
         Ok(loaded) => {
             let from = loaded.file.as_ref().map_or("no settings file".to_owned(), |file| file.display().to_string());

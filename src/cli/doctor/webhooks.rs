@@ -215,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Outcome;
+    use crate::model::AttemptOutcome;
 
     #[test]
     fn who_is_unwell() {
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_outcome_has_a_fix_of_its_own() {
-        let failed = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::Success);
+        let failed = AttemptOutcome::ALL.iter().filter(|outcome| **outcome != AttemptOutcome::Success);
         let fixes: BTreeSet<String> = failed
             .clone()
             .map(|outcome| {

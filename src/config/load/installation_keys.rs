@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Loading;
-use crate::config::{Environment, Origin, Secret};
+use super::Loader;
+use crate::config::{Environment, SecretSetting, ValueSource};
 
 const ADMIN_KEY_BYTES_MAX: usize = 512;
 const MASTER_KEY_BYTES_MIN: usize = 32;
@@ -17,17 +17,17 @@ const MASTER_KEY_BYTES_MAX: usize = 512;
 ///
 /// # Errors
 /// In words without the text: too short to be chance, or too long.
-pub fn master_key_of(text: &str) -> Result<Secret, String> {
+pub fn master_key_of(text: &str) -> Result<SecretSetting, String> {
     let text = text.trim();
     match (MASTER_KEY_BYTES_MIN..=MASTER_KEY_BYTES_MAX).contains(&text.len()) {
-        true => Ok(Secret::new(text.to_owned())),
+        true => Ok(SecretSetting::new(text.to_owned())),
         false => Err(format!(
             "should have {MASTER_KEY_BYTES_MIN} to {MASTER_KEY_BYTES_MAX} characters; `openssl rand -base64 32` makes one"
         )),
     }
 }
 
-impl Loading {
+impl Loader {
     pub(super) fn admin_key(&mut self, environment: &Environment) {
         let source = KeySource {
             name: "admin_key",
@@ -42,7 +42,7 @@ impl Loading {
             let what = format!("should be visible ASCII without spaces, at most {ADMIN_KEY_BYTES_MAX} bytes");
             return self.problem(&origin, source.name, what);
         }
-        self.settings.admin_key = Some(Secret::new(text));
+        self.settings.admin_key = Some(SecretSetting::new(text));
     }
 
     pub(super) fn master_key(&mut self, environment: &Environment) {
@@ -68,14 +68,14 @@ impl Loading {
         source: &KeySource,
         file: Option<PathBuf>,
         environment: &Environment,
-    ) -> Option<(String, Origin)> {
+    ) -> Option<(String, ValueSource)> {
         let of_file = self.origin(source.file_setting);
         if let Some(key) = environment.filled(source.variable) {
-            if matches!(of_file, Origin::Env(_)) && file.is_some() {
+            if matches!(of_file, ValueSource::Env(_)) && file.is_some() {
                 let text = format!("is set besides {of_file}; set one of them");
-                self.problem(&Origin::Env(source.variable.to_owned()), source.name, text);
+                self.problem(&ValueSource::Env(source.variable.to_owned()), source.name, text);
             }
-            return self.filled(source, key, Origin::Env(source.variable.to_owned()));
+            return self.filled(source, key, ValueSource::Env(source.variable.to_owned()));
         }
         if let Some(path) = file {
             return match environment.read(&path) {
@@ -88,7 +88,7 @@ impl Loading {
             };
         }
         let path = Path::new(environment.filled("CREDENTIALS_DIRECTORY")?).join(source.credential);
-        let origin = Origin::Credential(source.credential);
+        let origin = ValueSource::Credential(source.credential);
         match environment.read(&path) {
             Ok(text) => self.filled(source, &text, origin),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -99,7 +99,7 @@ impl Loading {
         }
     }
 
-    fn filled(&mut self, source: &KeySource, text: &str, origin: Origin) -> Option<(String, Origin)> {
+    fn filled(&mut self, source: &KeySource, text: &str, origin: ValueSource) -> Option<(String, ValueSource)> {
         let text = text.trim();
         if text.is_empty() {
             self.problem(&origin, source.name, "is empty".to_owned());

@@ -3,22 +3,22 @@
 use std::{collections::BTreeMap, io};
 
 use super::*;
-use crate::config::{LogFormat, Secret};
+use crate::config::{LogFormat, SecretSetting};
 
 /// Loads from variables and files that are given here; `config` is what stands in the default settings file.
-struct Given<'a> {
+struct TestInputs<'a> {
     config: Option<&'a str>,
     variables: &'a [(&'a str, &'a str)],
     files: &'a [(&'a str, &'a str)],
     flags: Flags,
 }
 
-fn given() -> Given<'static> {
-    Given { config: None, variables: &[], files: &[], flags: Flags::default() }
+fn given() -> TestInputs<'static> {
+    TestInputs { config: None, variables: &[], files: &[], flags: Flags::default() }
 }
 
-impl Given<'_> {
-    fn load(self) -> Result<Loaded, Error> {
+impl TestInputs<'_> {
+    fn load(self) -> Result<Loaded, ConfigError> {
         let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
         };
@@ -33,7 +33,7 @@ impl Given<'_> {
 
     fn problems(self) -> Vec<String> {
         let error = self.load().expect_err("these settings are wrong");
-        error.problems.iter().map(Problem::to_string).collect()
+        error.problems.iter().map(SettingProblem::to_string).collect()
     }
 }
 
@@ -54,27 +54,27 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(settings.delivery.max_in_flight, 1000);
     assert!(settings.delivery.allow.is_empty() && settings.delivery.deny.is_empty());
     assert!(!settings.delivery.https_only && settings.server.public_url.is_none());
-    let Dialects { instantly, dfns, everlytic, sentdm, devdraft } = settings.dialects;
+    let DialectSettings { instantly, dfns, everlytic, sentdm, devdraft } = settings.dialects;
     assert!(instantly && dfns && everlytic && sentdm && devdraft);
     assert!(settings.admin_key.is_none() && settings.master_key.is_none());
     assert!(settings.metrics.listen.is_none() && settings.metrics.key.is_none());
     assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Auto));
-    assert!(loaded.rows().iter().all(|row| row.origin == Origin::Default));
+    assert!(loaded.rows().iter().all(|row| row.origin == ValueSource::Default));
     assert_eq!(loaded.file, None);
 }
 
 #[test]
 fn the_shipped_file_changes_nothing_and_uncommented_gives_exactly_the_defaults() {
-    let shipped = Given { config: Some(SETTINGS_FILE), ..given() }.load().expect("it is valid");
+    let shipped = TestInputs { config: Some(SETTINGS_FILE), ..given() }.load().expect("it is valid");
     assert_eq!(shipped.settings, Settings::default());
-    assert!(shipped.rows().iter().all(|row| row.origin == Origin::Default));
+    assert!(shipped.rows().iter().all(|row| row.origin == ValueSource::Default));
 
     let text = uncommented(SETTINGS_FILE);
-    let all = Given { config: Some(&text), ..given() }.load().expect("it is valid uncommented");
+    let all = TestInputs { config: Some(&text), ..given() }.load().expect("it is valid uncommented");
     assert_eq!(all.settings, Settings::default());
     let lines: Vec<&str> = text.lines().collect();
     for row in all.rows() {
-        let Origin::File { line, .. } = row.origin else { panic!("{} is not in the file", row.key) };
+        let ValueSource::File { line, .. } = row.origin else { panic!("{} is not in the file", row.key) };
         let name = row.key.rsplit('.').next().expect("a name");
         assert_eq!(lines[line - 1], format!("{name} = {}", row.value), "as the file writes it");
     }
@@ -84,7 +84,7 @@ fn the_shipped_file_changes_nothing_and_uncommented_gives_exactly_the_defaults()
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
     let config = "listen = \"127.0.0.1:1\"\nretention = \"3d\"\nmax_event_bytes = 4096\n";
-    let mut settings = Given {
+    let mut settings = TestInputs {
         config: Some(config),
         variables: &[("POSTRIDER_LISTEN", "127.0.0.1:2"), ("POSTRIDER_RETENTION", "2d")],
         ..given()
@@ -94,25 +94,25 @@ fn flag_beats_environment_beats_file_beats_default() {
     assert_eq!(loaded.settings.listen.to_string(), "127.0.0.1:3");
     assert_eq!(loaded.settings.retention_ms, 2 * 86_400_000);
     assert_eq!(loaded.settings.max_event_bytes, 4096);
-    assert_eq!(loaded.origin("listen"), &Origin::Flag("--listen"));
-    assert_eq!(loaded.origin("retention"), &Origin::Env("POSTRIDER_RETENTION".into()));
-    let file = Origin::File { path: SETTINGS_FILE_PATH.into(), line: 3 };
+    assert_eq!(loaded.origin("listen"), &ValueSource::Flag("--listen"));
+    assert_eq!(loaded.origin("retention"), &ValueSource::Env("POSTRIDER_RETENTION".into()));
+    let file = ValueSource::File { path: SETTINGS_FILE_PATH.into(), line: 3 };
     assert_eq!(loaded.origin("max_event_bytes"), &file);
-    assert_eq!(loaded.origin("min_free_bytes"), &Origin::Default);
+    assert_eq!(loaded.origin("min_free_bytes"), &ValueSource::Default);
 }
 
 #[test]
 fn lists_come_comma_separated_from_the_environment_and_empty_is_none() {
     let config = "[delivery]\nallow = [\"erp\"]\ndeny = [\"10.9.0.0/16\"]\n";
     let variables = [("POSTRIDER_DELIVERY__ALLOW", "10.0.0.0/8, *.corp.internal"), ("POSTRIDER_DELIVERY__DENY", "")];
-    let loaded = Given { config: Some(config), variables: &variables, ..given() }.load().expect("valid");
+    let loaded = TestInputs { config: Some(config), variables: &variables, ..given() }.load().expect("valid");
     assert_eq!(loaded.settings.delivery.allow, ["10.0.0.0/8", "*.corp.internal"]);
     assert_eq!(loaded.settings.delivery.deny, Vec::<String>::new());
 }
 
 #[test]
 fn every_problem_of_every_layer_is_told_with_its_place() {
-    let mut wrong = Given {
+    let mut wrong = TestInputs {
         config: Some("retention = \"31\"\n\n[log]\nformat = \"xml\"\nlevle = \"info\"\n"),
         variables: &[("POSTRIDER_DELIVERY__MAX_IN_FLIGHT", "0"), ("POSTRIDER_DATADIR", "/x")],
         ..given()
@@ -136,16 +136,16 @@ fn every_problem_of_every_layer_is_told_with_its_place() {
 #[test]
 fn a_named_file_must_exist_and_the_default_one_need_not() {
     let flags = Flags { config: Some("/nowhere.toml".into()), ..Flags::default() };
-    let problems = Given { flags, ..given() }.problems();
+    let problems = TestInputs { flags, ..given() }.problems();
     assert!(problems[0].starts_with("--config: cannot read the settings file /nowhere.toml"), "{problems:?}");
     let variables = [("POSTRIDER_CONFIG", "/nowhere.toml")];
-    let problems = Given { variables: &variables, ..given() }.problems();
+    let problems = TestInputs { variables: &variables, ..given() }.problems();
     assert!(problems[0].starts_with("POSTRIDER_CONFIG: cannot read"), "{problems:?}");
 
     let flags = Flags { config: Some("/a.toml".into()), ..Flags::default() };
     let files = [("/a.toml", "retention = \"1d\""), ("/b.toml", "retention = \"2d\"")];
     let variables = [("POSTRIDER_CONFIG", "/b.toml")];
-    let loaded = Given { flags, variables: &variables, files: &files, config: Some("retention = 9") }.load();
+    let loaded = TestInputs { flags, variables: &variables, files: &files, config: Some("retention = 9") }.load();
     let loaded = loaded.expect("only the file of the flag is read");
     assert_eq!(loaded.settings.retention_ms, 86_400_000);
     assert_eq!(loaded.file, Some("/a.toml".into()));
@@ -154,10 +154,10 @@ fn a_named_file_must_exist_and_the_default_one_need_not() {
 #[test]
 fn the_window_follows_the_retention_unless_it_was_set() {
     let short = [("POSTRIDER_RETENTION", "10s")];
-    let loaded = Given { variables: &short, ..given() }.load().expect("the default window is lowered");
+    let loaded = TestInputs { variables: &short, ..given() }.load().expect("the default window is lowered");
     assert_eq!(loaded.settings.idempotency_window_ms, 10_000);
     let variables = [("POSTRIDER_RETENTION", "10s"), ("POSTRIDER_IDEMPOTENCY_WINDOW", "11s")];
-    let problems = Given { variables: &variables, ..given() }.problems();
+    let problems = TestInputs { variables: &variables, ..given() }.problems();
     assert_eq!(
         problems,
         [
@@ -168,7 +168,7 @@ fn the_window_follows_the_retention_unless_it_was_set() {
 
 #[test]
 fn a_certificate_needs_its_key() {
-    let problems = Given { config: Some("[server]\ntls_cert = \"/c.pem\""), ..given() }.problems();
+    let problems = TestInputs { config: Some("[server]\ntls_cert = \"/c.pem\""), ..given() }.problems();
     assert_eq!(
         problems,
         ["/etc/postrider/postrider.toml:2: server.tls_cert: is set without server.tls_key; set both, or none"]
@@ -178,10 +178,10 @@ fn a_certificate_needs_its_key() {
 #[test]
 fn systemd_gives_the_data_directory_unless_somebody_else_does() {
     let variables = [("STATE_DIRECTORY", "/var/lib/postrider:/var/lib/other")];
-    let loaded = Given { variables: &variables, ..given() }.load().expect("valid");
+    let loaded = TestInputs { variables: &variables, ..given() }.load().expect("valid");
     assert_eq!(loaded.settings.data_dir, PathBuf::from("/var/lib/postrider"));
-    assert_eq!(loaded.origin("data_dir"), &Origin::Env("STATE_DIRECTORY".into()));
-    let loaded = Given { variables: &variables, config: Some("data_dir = \"/srv/p\""), ..given() }.load();
+    assert_eq!(loaded.origin("data_dir"), &ValueSource::Env("STATE_DIRECTORY".into()));
+    let loaded = TestInputs { variables: &variables, config: Some("data_dir = \"/srv/p\""), ..given() }.load();
     assert_eq!(loaded.expect("valid").settings.data_dir, PathBuf::from("/srv/p"));
 }
 
@@ -196,38 +196,38 @@ fn the_keys_come_from_variable_then_file_then_credential_and_are_masked() {
     let admin = |loaded: &Loaded| loaded.settings.admin_key.clone().map(|key| key.expose().to_owned());
 
     let variables = [("CREDENTIALS_DIRECTORY", "/cred"), ("POSTRIDER_ADMIN_KEY", "from-variable")];
-    let loaded = Given { variables: &variables, files: &files, config, ..given() }.load().expect("valid");
+    let loaded = TestInputs { variables: &variables, files: &files, config, ..given() }.load().expect("valid");
     assert_eq!(admin(&loaded).as_deref(), Some("from-variable"));
-    assert!(loaded.rows().iter().any(|row| row.key == "admin_key" && row.value == Raw::Text(MASK.into())));
+    assert!(loaded.rows().iter().any(|row| row.key == "admin_key" && row.value == RawSetting::Text(MASK.into())));
 
-    let loaded = Given { variables: &variables[..1], files: &files, config, ..given() }.load().expect("valid");
+    let loaded = TestInputs { variables: &variables[..1], files: &files, config, ..given() }.load().expect("valid");
     assert_eq!(admin(&loaded).as_deref(), Some("from-file"));
-    let loaded = Given { variables: &variables[..1], files: &files, ..given() }.load().expect("valid");
+    let loaded = TestInputs { variables: &variables[..1], files: &files, ..given() }.load().expect("valid");
     assert_eq!(admin(&loaded).as_deref(), Some("from-credential"));
-    assert_eq!(loaded.origin("master_key"), &Origin::Credential("master-key"));
+    assert_eq!(loaded.origin("master_key"), &ValueSource::Credential("master-key"));
     assert!(loaded.settings.master_key.is_some());
 }
 
 #[test]
 fn keys_that_cannot_be_used_are_refused() {
     let both = [("POSTRIDER_ADMIN_KEY", "a"), ("POSTRIDER_ADMIN_KEY_FILE", "/k")];
-    let problems = Given { variables: &both, ..given() }.problems();
+    let problems = TestInputs { variables: &both, ..given() }.problems();
     assert_eq!(problems, ["POSTRIDER_ADMIN_KEY: admin_key: is set besides POSTRIDER_ADMIN_KEY_FILE; set one of them"]);
 
     let spaced = [("POSTRIDER_ADMIN_KEY", "two words"), ("POSTRIDER_MASTER_KEY", "short")];
-    let problems = Given { variables: &spaced, ..given() }.problems();
+    let problems = TestInputs { variables: &spaced, ..given() }.problems();
     assert!(problems[0].starts_with("POSTRIDER_ADMIN_KEY: admin_key: should be visible ASCII"), "{problems:?}");
     assert!(problems[1].starts_with("POSTRIDER_MASTER_KEY: master_key: should have 32 to 512"), "{problems:?}");
     assert!(problems.iter().all(|text| !text.contains("two words") && !text.contains("short")), "{problems:?}");
 
-    let problems = Given { config: Some("\nmaster_key_file = \"/gone\""), ..given() }.problems();
+    let problems = TestInputs { config: Some("\nmaster_key_file = \"/gone\""), ..given() }.problems();
     assert!(problems[0].starts_with("/etc/postrider/postrider.toml:2: master_key_file: cannot read /gone"));
 }
 
 #[test]
 fn secrets_of_the_file_are_masked_too() {
-    let loaded = Given { config: Some("[metrics]\nkey = \"hunter2\""), ..given() }.load().expect("valid");
-    assert_eq!(loaded.settings.metrics.key, Some(Secret::new("hunter2")));
+    let loaded = TestInputs { config: Some("[metrics]\nkey = \"hunter2\""), ..given() }.load().expect("valid");
+    assert_eq!(loaded.settings.metrics.key, Some(SecretSetting::new("hunter2")));
     let shown: String = loaded.rows().iter().map(|row| format!("{} = {}\n", row.key, row.value)).collect();
     assert!(shown.contains("metrics.key = \"********\"") && !shown.contains("hunter2"), "{shown}");
 }
@@ -235,18 +235,18 @@ fn secrets_of_the_file_are_masked_too() {
 #[test]
 fn a_log_filter_has_a_short_name() {
     let variables = [("POSTRIDER_LOG", "warn,postrider::engine=debug")];
-    let loaded = Given { variables: &variables, ..given() }.load().expect("valid");
+    let loaded = TestInputs { variables: &variables, ..given() }.load().expect("valid");
     assert_eq!(loaded.settings.log.level, "warn,postrider::engine=debug");
     for wrong in ["loud", "postrider=loud", "info,,", "=", "5x"] {
         let variables = [("POSTRIDER_LOG__LEVEL", wrong)];
-        let problems = Given { variables: &variables, ..given() }.problems();
+        let problems = TestInputs { variables: &variables, ..given() }.problems();
         assert!(problems[0].contains("is not error, warn, info"), "{wrong}: {problems:?}");
     }
 }
 
 #[test]
 fn what_changed_says_from_where_and_whether_a_running_daemon_takes_it_over() {
-    let loaded = |config| Given { config: Some(config), ..given() }.load().expect("right");
+    let loaded = |config| TestInputs { config: Some(config), ..given() }.load().expect("right");
     let before = loaded("retention = \"7d\"\n[delivery]\nallow = [\"erp\"]\n[metrics]\nkey = \"a\"\n");
     let after = loaded("retention = \"8d\"\n[delivery]\nallow = []\n[metrics]\nkey = \"b\"\n");
     let changes: Vec<_> = before.changes(&after).into_iter().map(|c| (c.key, c.live, c.value.to_string())).collect();
@@ -261,7 +261,7 @@ fn what_changed_says_from_where_and_whether_a_running_daemon_takes_it_over() {
     assert!(next.settings.delivery.allow.is_empty() && next.settings.retention_ms == 7 * 86_400_000);
     let left: Vec<_> = next.changes(&after).into_iter().map(|change| change.key).collect();
     assert_eq!(left, ["retention"], "told again until there was a restart");
-    let admin = |key| Given { variables: &[("POSTRIDER_ADMIN_KEY", key)], ..given() }.load().expect("right");
+    let admin = |key| TestInputs { variables: &[("POSTRIDER_ADMIN_KEY", key)], ..given() }.load().expect("right");
     let changes = admin("one").changes(&admin("two"));
     assert_eq!(changes.iter().map(|c| (c.key, c.live)).collect::<Vec<_>>(), [("admin_key", false)]);
 }

@@ -15,12 +15,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use super::super::Error;
+use super::super::DaemonError;
 use crate::model::Time;
 use crate::store::RealDisk;
-use crate::store::follow::log::{Log, Outline};
-use crate::store::follow::{Point, point_of};
-use crate::store::snapshot::Next;
+use crate::store::follow::log::{LogOutline, ReplicationLog};
+use crate::store::follow::{CommitPosition, point_of};
+use crate::store::snapshot::ScanStep;
 
 /// The copy of a generation.
 pub const BASE: &str = "base";
@@ -31,7 +31,7 @@ const GONE: &str = "gone";
 
 /// A directory of generations that this process writes.
 #[derive(Debug)]
-pub struct Place {
+pub struct BackupRepo {
     pub root: PathBuf,
     _lock: fs::File,
 }
@@ -41,22 +41,22 @@ pub struct Place {
 pub struct Generation {
     pub number: u32,
     pub path: PathBuf,
-    pub outline: Outline,
+    pub outline: LogOutline,
 }
 
 /// Where in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
+pub enum RestorePoint {
     Number(u64),
     Time(Time),
 }
 
-impl Place {
+impl BackupRepo {
     /// Takes a directory for this process alone, made if it is not there. What an earlier process did not finish goes.
     ///
     /// # Errors
     /// There is something else in it; another process has it; the disk fails.
-    pub fn take(root: &Path) -> Result<Place, Error> {
+    pub fn take(root: &Path) -> Result<BackupRepo, DaemonError> {
         let failed = |source| failed(root, source);
         if !is_one(root) && fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
             let words = "is neither empty nor a directory that --follow has made";
@@ -72,7 +72,7 @@ impl Place {
             fs::TryLockError::Error(error) => failed(error),
         })?;
         fs::write(root.join(MARK_FILE), MARK).and_then(|()| sync(root)).map_err(failed)?;
-        let place = Place { root: root.to_owned(), _lock: lock };
+        let place = BackupRepo { root: root.to_owned(), _lock: lock };
         for entry in fs::read_dir(root).map_err(failed)?.flatten() {
             if entry.path().extension().is_some_and(|ending| ending == GONE) {
                 fs::remove_dir_all(entry.path()).map_err(failed)?;
@@ -90,7 +90,7 @@ impl Place {
     }
 
     /// Makes the folder of a new generation.
-    pub fn begin(&self) -> Result<(u32, RealDisk), Error> {
+    pub fn begin(&self) -> Result<(u32, RealDisk), DaemonError> {
         let number = numbers(&self.root)?.last().map_or(1, |last| last + 1);
         let path = self.path(number);
         let disk = make_private(&path).and_then(|()| sync(&self.root)).and_then(|()| RealDisk::folder(&path));
@@ -98,13 +98,13 @@ impl Place {
     }
 
     /// Removes a generation, as a whole or, after a cut, the next time.
-    pub fn remove(&self, generation: u32) -> Result<(), Error> {
+    pub fn remove(&self, generation: u32) -> Result<(), DaemonError> {
         remove(&self.root, generation)
     }
 
     /// Removes all whole generations but the newest `keep`; says which. On a thread of its own: logs are read and files
     /// removed, which takes long, and the daemon waits for whoever follows.
-    pub fn prune(&self, keep: usize) -> JoinHandle<Result<Vec<u32>, Error>> {
+    pub fn prune(&self, keep: usize) -> JoinHandle<Result<Vec<u32>, DaemonError>> {
         let root = self.root.clone();
         std::thread::spawn(move || {
             let mut whole = whole(&root)?;
@@ -120,12 +120,12 @@ fn path(root: &Path, generation: u32) -> PathBuf {
 }
 
 /// Generations that count, oldest first.
-fn whole(root: &Path) -> Result<Vec<u32>, Error> {
+fn whole(root: &Path) -> Result<Vec<u32>, DaemonError> {
     let all = generations(root)?;
     Ok(all.iter().filter(|generation| generation.outline.whole.is_some()).map(|g| g.number).collect())
 }
 
-fn remove(root: &Path, generation: u32) -> Result<(), Error> {
+fn remove(root: &Path, generation: u32) -> Result<(), DaemonError> {
     let path = path(root, generation);
     let gone = path.with_extension(GONE);
     let renamed = match fs::rename(&path, &gone) {
@@ -142,7 +142,7 @@ pub fn is_one(root: &Path) -> bool {
     fs::read_to_string(root.join(MARK_FILE)).is_ok_and(|text| text == MARK)
 }
 
-fn numbers(root: &Path) -> Result<Vec<u32>, Error> {
+fn numbers(root: &Path) -> Result<Vec<u32>, DaemonError> {
     let entries = fs::read_dir(root).map_err(|source| failed(root, source))?;
     let name = |entry: fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
     let mut numbers: Vec<u32> = entries.flatten().filter_map(name).collect();
@@ -154,7 +154,7 @@ fn numbers(root: &Path) -> Result<Vec<u32>, Error> {
 ///
 /// # Errors
 /// The directory or a log cannot be read; what is damaged is in the outline.
-pub fn generations(root: &Path) -> Result<Vec<Generation>, Error> {
+pub fn generations(root: &Path) -> Result<Vec<Generation>, DaemonError> {
     let mut found = Vec::new();
     for number in numbers(root)? {
         let path = path(root, number);
@@ -164,7 +164,7 @@ pub fn generations(root: &Path) -> Result<Vec<Generation>, Error> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(failed(&path, source)),
         };
-        let outline = match Log::on(&disk)? {
+        let outline = match ReplicationLog::on(&disk)? {
             Some(log) => log.outline()?,
             None => continue,
         };
@@ -178,15 +178,15 @@ pub fn generations(root: &Path) -> Result<Vec<Generation>, Error> {
 ///
 /// # Errors
 /// There is none, or it lies behind damage: then with the last one that can be restored.
-pub fn choose(root: &Path, at: Option<At>) -> Result<(Generation, Point), Error> {
+pub fn choose(root: &Path, at: Option<RestorePoint>) -> Result<(Generation, CommitPosition), DaemonError> {
     let refused = |kind, words: String| Err(failed(root, io::Error::new(kind, words)));
     let mut oldest = None;
     for generation in generations(root)?.into_iter().rev() {
         let Some(whole) = generation.outline.whole else { continue };
         let may_be_here = match at {
             None => true,
-            Some(At::Number(number)) => whole.number <= number,
-            Some(At::Time(time)) => whole.at <= time,
+            Some(RestorePoint::Number(number)) => whole.number <= number,
+            Some(RestorePoint::Time(time)) => whole.at <= time,
         };
         if may_be_here {
             let point = find(&generation, whole, at)?;
@@ -203,25 +203,31 @@ pub fn choose(root: &Path, at: Option<At>) -> Result<(Generation, Point), Error>
 }
 
 /// The commit in a generation; all of the log up to it is read.
-fn find(generation: &Generation, whole: Point, at: Option<At>) -> Result<Point, Error> {
+fn find(
+    generation: &Generation,
+    whole: CommitPosition,
+    at: Option<RestorePoint>,
+) -> Result<CommitPosition, DaemonError> {
     let disk = RealDisk::look(&generation.path).map_err(|source| failed(&generation.path, source))?;
-    let Some(log) = Log::on(&disk)? else { return Ok(whole) };
+    let Some(log) = ReplicationLog::on(&disk)? else { return Ok(whole) };
     // By time the last one that is not later, wherever it stands: the clock may have been set back.
     let mut found = whole;
     let mut is_past = false;
     let walked = log.walk(|record| {
-        let Some(point) = point_of(record).filter(|point| point.number >= whole.number) else { return Ok(Next::Go) };
+        let Some(point) = point_of(record).filter(|point| point.number >= whole.number) else {
+            return Ok(ScanStep::Go);
+        };
         let is_meant = match at {
             None => true,
-            Some(At::Number(number)) => point.number <= number,
-            Some(At::Time(time)) => point.at <= time,
+            Some(RestorePoint::Number(number)) => point.number <= number,
+            Some(RestorePoint::Time(time)) => point.at <= time,
         };
         is_past |= !is_meant;
         if is_meant {
             found = point;
         }
-        let is_last = matches!(at, Some(At::Number(number)) if point.number >= number);
-        Ok(if is_last { Next::Stop } else { Next::Go })
+        let is_last = matches!(at, Some(RestorePoint::Number(number)) if point.number >= number);
+        Ok(if is_last { ScanStep::Stop } else { ScanStep::Go })
     })?;
     match walked.damage {
         Some(damage) if !is_past => {
@@ -247,6 +253,6 @@ fn sync(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-fn failed(path: &Path, source: io::Error) -> Error {
-    Error::Io { what: path.display().to_string(), source }
+fn failed(path: &Path, source: io::Error) -> DaemonError {
+    DaemonError::Io { what: path.display().to_string(), source }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::model::Time;
 use crate::store::backup::refuse;
-use crate::store::follow::{Cut, Follower, Point, Taken};
+use crate::store::follow::{CommitPosition, DisconnectReason, Follower, ReplicaBatch};
 
 /// What a frame begins with. The first one has the commit that all that follow come after; a commit's its length and bytes;
 /// the last one why there is nothing more, as `refuse` writes it.
@@ -32,22 +32,22 @@ const COMMIT_BYTES_MAX: usize = 1 << 30;
 ///
 /// # Errors
 /// The other side has gone, or takes nothing any more.
-pub fn send(follower: &Follower, out: &mut dyn Write) -> io::Result<Cut> {
+pub fn send(follower: &Follower, out: &mut dyn Write) -> io::Result<DisconnectReason> {
     let from = follower.from();
     out.write_all(&[&[FROM], from.number.to_le_bytes().as_slice(), &from.at.0.to_le_bytes()].concat())?;
     out.flush()?;
     loop {
         match follower.take(ALIVE_EVERY) {
-            Taken::Records(records) if records.is_empty() => out.write_all(&[ALIVE])?,
-            Taken::Records(records) => {
+            ReplicaBatch::Records(records) if records.is_empty() => out.write_all(&[ALIVE])?,
+            ReplicaBatch::Records(records) => {
                 for record in records {
                     out.write_all(&[COMMIT])?;
                     out.write_all(&(record.len() as u32).to_le_bytes())?;
                     out.write_all(&record)?;
                 }
             }
-            Taken::Over(cut) => {
-                refuse(out, cut.words())?;
+            ReplicaBatch::Over(cut) => {
+                refuse(out, cut.as_str())?;
                 return Ok(cut);
             }
         }
@@ -66,8 +66,8 @@ pub fn hear(follower: &Follower, mut confirmations: UnixStream) {
 
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Frame {
-    From(Point),
+pub enum StreamFrame {
+    From(CommitPosition),
     Commit(Vec<u8>),
     Alive,
     /// In words.
@@ -76,7 +76,7 @@ pub enum Frame {
 
 /// The follower's end of the socket.
 #[derive(Debug)]
-pub struct Inlet {
+pub struct FrameReader {
     stream: UnixStream,
     buffer: Vec<u8>,
     /// Up to where the buffer was taken.
@@ -84,10 +84,10 @@ pub struct Inlet {
     confirmed: Option<u64>,
 }
 
-impl Inlet {
-    pub fn of(stream: UnixStream) -> io::Result<Inlet> {
+impl FrameReader {
+    pub fn of(stream: UnixStream) -> io::Result<FrameReader> {
         stream.set_read_timeout(Some(READ_WAIT))?;
-        Ok(Inlet { stream, buffer: Vec::new(), taken: 0, confirmed: None })
+        Ok(FrameReader { stream, buffer: Vec::new(), taken: 0, confirmed: None })
     }
 
     /// Says that the commit of this number, and all before it, are safe; once for each.
@@ -103,7 +103,7 @@ impl Inlet {
     ///
     /// # Errors
     /// The other side has gone without a word, or what it says makes no sense.
-    pub fn frames(&mut self) -> io::Result<Vec<Frame>> {
+    pub fn frames(&mut self) -> io::Result<Vec<StreamFrame>> {
         self.buffer.drain(..self.taken);
         self.taken = 0;
         let ended = self.fill()?;
@@ -149,15 +149,15 @@ impl Inlet {
 }
 
 /// The frame that the bytes begin with, and how many it has; none: not all of it is there.
-fn frame(bytes: &[u8]) -> io::Result<Option<(Frame, usize)>> {
+fn frame(bytes: &[u8]) -> io::Result<Option<(StreamFrame, usize)>> {
     let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
     let senseless = || io::Error::new(io::ErrorKind::InvalidData, "what the daemon says makes no sense");
     Ok(match *kind {
-        ALIVE => Some((Frame::Alive, 1)),
+        ALIVE => Some((StreamFrame::Alive, 1)),
         FROM => rest.first_chunk::<16>().map(|point| {
             let half = |from: usize| std::array::from_fn(|n| point[from + n]);
-            let point = Point { number: u64::from_le_bytes(half(0)), at: Time(i64::from_le_bytes(half(8))) };
-            (Frame::From(point), 17)
+            let point = CommitPosition { number: u64::from_le_bytes(half(0)), at: Time(i64::from_le_bytes(half(8))) };
+            (StreamFrame::From(point), 17)
         }),
         COMMIT => {
             let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
@@ -165,12 +165,12 @@ fn frame(bytes: &[u8]) -> io::Result<Option<(Frame, usize)>> {
             if length > COMMIT_BYTES_MAX {
                 return Err(senseless());
             }
-            rest.get(..length).map(|record| (Frame::Commit(record.to_vec()), 5 + length))
+            rest.get(..length).map(|record| (StreamFrame::Commit(record.to_vec()), 5 + length))
         }
         OVER => {
             let Some((length, rest)) = rest.split_first_chunk::<2>() else { return Ok(None) };
             let length = usize::from(u16::from_le_bytes(*length));
-            rest.get(..length).map(|words| (Frame::Over(String::from_utf8_lossy(words).into_owned()), 3 + length))
+            rest.get(..length).map(|words| (StreamFrame::Over(String::from_utf8_lossy(words).into_owned()), 3 + length))
         }
         _ => return Err(senseless()),
     })
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn frames_are_taken_whole_however_they_come() {
         let (mut near, far) = UnixStream::pair().expect("a pair");
-        let mut inlet = Inlet::of(far).expect("an inlet");
+        let mut inlet = FrameReader::of(far).expect("an inlet");
         let mut bytes = vec![FROM];
         bytes.extend_from_slice(&7_u64.to_le_bytes());
         bytes.extend_from_slice(&9_i64.to_le_bytes());
@@ -198,8 +198,11 @@ mod tests {
         while let Ok(more) = inlet.frames() {
             frames.extend(more);
         }
-        let from = Frame::From(Point { number: 7, at: Time(9) });
-        assert_eq!(frames, [from, Frame::Alive, Frame::Commit(vec![1, 2, 3]), Frame::Over("enough".into())]);
+        let from = StreamFrame::From(CommitPosition { number: 7, at: Time(9) });
+        assert_eq!(
+            frames,
+            [from, StreamFrame::Alive, StreamFrame::Commit(vec![1, 2, 3]), StreamFrame::Over("enough".into())]
+        );
         assert!(frame(&[COMMIT, 255, 255, 255, 255]).is_err() && frame(b"?").is_err());
     }
 }

@@ -5,12 +5,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::store::Sizes;
-use crate::store::follow::Levels as Followers;
+use crate::store::StoreSizes;
+use crate::store::follow::ReplicationStats as Followers;
 
 /// Read when they are asked for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Levels {
+pub struct GaugeInputs {
     pub in_flight: i64,
     pub in_flight_max: i64,
     pub waiting: i64,
@@ -20,8 +20,8 @@ pub struct Levels {
     pub idle_connections: i64,
     pub disk_free_bytes: i64,
     pub partitions: i64,
-    pub sizes: Sizes,
-    pub webhooks: Webhooks,
+    pub sizes: StoreSizes,
+    pub webhooks: WebhookCounts,
     /// 0: publishing is refused, or something else is told by `/readyz`.
     pub ready: i64,
     pub clock_trusted: i64,
@@ -30,7 +30,7 @@ pub struct Levels {
 
 /// Webhooks by what they do now.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Webhooks {
+pub struct WebhookCounts {
     pub enabled: i64,
     pub paused: i64,
     pub disabled: i64,
@@ -39,7 +39,7 @@ pub struct Webhooks {
 }
 
 /// What a gauge reads of the levels.
-type Reading = fn(&Levels) -> i64;
+type Reading = fn(&GaugeInputs) -> i64;
 
 const PLAIN: [(&str, &str, Reading); 15] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
@@ -76,12 +76,12 @@ const WEBHOOKS: [(&str, Reading); 3] =
     [("enabled", |l| l.webhooks.enabled), ("paused", |l| l.webhooks.paused), ("disabled", |l| l.webhooks.disabled)];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Part {
+struct StorePartLabel {
     part: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByStatus {
+struct WebhookStatusLabel {
     status: &'static str,
 }
 
@@ -97,16 +97,18 @@ impl Gauges {
             registry.register(name, help, gauge.clone());
             gauges.push((read, gauge));
         }
-        let store = Family::<Part, Gauge>::default();
+        let store = Family::<StorePartLabel, Gauge>::default();
         registry.register("store_bytes", "Size of the store's files", store.clone());
-        gauges.extend(STORE.map(|(part, read)| (read, store.get_or_create(&Part { part }).clone())));
-        let webhooks = Family::<ByStatus, Gauge>::default();
+        gauges.extend(STORE.map(|(part, read)| (read, store.get_or_create(&StorePartLabel { part }).clone())));
+        let webhooks = Family::<WebhookStatusLabel, Gauge>::default();
         registry.register("webhooks", "Webhooks by status", webhooks.clone());
-        gauges.extend(WEBHOOKS.map(|(status, read)| (read, webhooks.get_or_create(&ByStatus { status }).clone())));
+        gauges.extend(
+            WEBHOOKS.map(|(status, read)| (read, webhooks.get_or_create(&WebhookStatusLabel { status }).clone())),
+        );
         Gauges(gauges)
     }
 
-    pub fn set(&self, levels: &Levels) {
+    pub fn set(&self, levels: &GaugeInputs) {
         for (read, gauge) in &self.0 {
             gauge.set(read(levels));
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, Id};
-use crate::model::webhook::{ContentType, FieldSet, Method, Ordered, Status, SuccessRule, Webhook};
+use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, SuccessRule, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Event, Time};
 use crate::store::Dispatch;
 
@@ -18,7 +18,7 @@ pub fn webhook(change: impl FnOnce(&mut Webhook)) -> Webhook {
         name: "hook".to_owned(),
         description: None,
         url: "http://127.0.0.1/".to_owned(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -27,7 +27,7 @@ pub fn webhook(change: impl FnOnce(&mut Webhook)) -> Webhook {
         event_types: Vec::new(),
         channels: Vec::new(),
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
         signature: Vec::new(),
@@ -38,7 +38,7 @@ pub fn webhook(change: impl FnOnce(&mut Webhook)) -> Webhook {
         timeout_ms: 15_000,
         max_in_flight: 1_000,
         rate_limit_per_s: None,
-        ordered: Ordered::No,
+        ordered: DeliveryOrder::No,
         disable_after_s: 0,
         secrets: Vec::new(),
         created_at: Time::ZERO,

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::model::id::{AppId, DeliveryId, IdSet};
-use crate::model::webhook::{Circuit, Ordered, Status, Webhook, WebhookState};
+use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Time};
 use crate::store::Dispatch;
-use crate::store::due::{Place, Slice};
+use crate::store::due::{DueKey, DueSlice};
 
 use super::super::handshake::Grant;
 
@@ -51,12 +51,12 @@ pub struct Lane {
     unanswered: usize,
     unrecorded: usize,
     /// Entries of the index up to here are in memory or done with.
-    cursor: Option<Place>,
+    cursor: Option<DueKey>,
     /// When the index has something after `cursor`; none: nothing that is known of.
     more: Option<Time>,
     reading: bool,
     /// While reading: where reading has to begin again afterwards, because something was noted there meanwhile.
-    low: Option<Place>,
+    low: Option<DueKey>,
     /// While reading: what ended meanwhile. The slice may be older than that and still have it.
     settled: IdSet<Delivery>,
     /// What the receiver of a webhook with `handshake` allows; until it has been asked, one request at a time.
@@ -73,11 +73,11 @@ pub struct Lane {
 
 /// What a lane needs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum LaneNeed {
     /// It may send at once.
     Send,
     /// It is to be filled from the index, after this place.
-    Read(Option<Place>),
+    Read(Option<DueKey>),
     /// Look again then.
     Wait(Time),
     /// Nothing until something happens to it.
@@ -149,7 +149,7 @@ impl Lane {
     }
 
     /// A slice of the index, asked for by `Need::Read`.
-    pub fn fill(&mut self, slice: Slice) {
+    pub fn fill(&mut self, slice: DueSlice) {
         self.reading = false;
         // What was noted while reading may lie before or after the slice: `more` keeps the earlier of both.
         self.more = [slice.next, self.more].into_iter().flatten().min();
@@ -174,28 +174,28 @@ impl Lane {
     }
 
     /// What the lane needs; called after every change. `Need::Read` is given once until `fill`.
-    pub fn need(&mut self, now: Time) -> Need {
+    pub fn need(&mut self, now: Time) -> LaneNeed {
         if let Some(rate) = self.rate() {
             // One turn ahead at the most: the rate may have been raised since, or the clock set back.
             self.rate_next_ms = self.rate_next_ms.min(now.0 as f64 + 1_000.0 / rate);
         }
         match self.blocked_until(now) {
             Blocked::Free => {}
-            Blocked::Until(time) => return Need::Wait(time),
-            Blocked::Stays => return Need::Rest,
+            Blocked::Until(time) => return LaneNeed::Wait(time),
+            Blocked::Stays => return LaneNeed::Rest,
         }
         if !self.reading && self.queue.len() < LANE_LOW && self.more.is_some_and(|more| more <= now) {
             self.reading = true;
             // Entries noted from now on are news.
             self.more = None;
-            return Need::Read(self.cursor);
+            return LaneNeed::Read(self.cursor);
         }
         if !self.queue.is_empty() {
-            return Need::Send;
+            return LaneNeed::Send;
         }
         match self.more {
-            Some(more) if !self.reading => Need::Wait(more),
-            _ => Need::Rest,
+            Some(more) if !self.reading => LaneNeed::Wait(more),
+            _ => LaneNeed::Rest,
         }
     }
 
@@ -205,7 +205,7 @@ impl Lane {
     }
 
     fn blocked_until(&self, now: Time) -> Blocked {
-        if self.webhook.status != Status::Enabled {
+        if self.webhook.status != WebhookStatus::Enabled {
             return Blocked::Stays;
         }
         // What the receiver asked for holds also against those who are in a hurry.
@@ -215,8 +215,9 @@ impl Lane {
         }
         let outstanding = self.in_flight + self.unrecorded;
         // Half open: one probe at a time. Ordered: the next one is known only when the outcome is durable.
-        let single =
-            self.state.circuit != Circuit::Closed || self.webhook.ordered == Ordered::Webhook || self.is_unasked();
+        let single = self.state.circuit != CircuitState::Closed
+            || self.webhook.ordered == DeliveryOrder::Webhook
+            || self.is_unasked();
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
         let full =
             if single { outstanding >= 1 } else { self.in_flight >= most || outstanding >= most * UNRECORDED_FACTOR };
@@ -247,7 +248,7 @@ impl Lane {
     }
 
     /// Does not wait for the circuit's next probe.
-    pub fn hurry(&mut self) {
+    pub fn probe_now(&mut self) {
         self.hurried = true;
     }
 
@@ -290,10 +291,10 @@ impl Lane {
 
     /// Deliveries that are due, about, and would be sent at once if requests took no time.
     pub fn crowd(&self, now: Time) -> usize {
-        let waits_for_more = self.webhook.ordered == Ordered::Webhook
+        let waits_for_more = self.webhook.ordered == DeliveryOrder::Webhook
             || self.rate().is_some()
-            || self.state.circuit != Circuit::Closed
-            || self.webhook.status != Status::Enabled
+            || self.state.circuit != CircuitState::Closed
+            || self.webhook.status != WebhookStatus::Enabled
             || self.state.held_until().is_some_and(|until| until > now);
         let of_index = if self.reading || self.more.is_some_and(|more| more <= now) { LANE_DELIVERIES_MAX } else { 0 };
         if waits_for_more { 0 } else { self.queue.len() + of_index }

@@ -8,14 +8,14 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
-use crate::model::webhook::{Status, WebhookState};
+use crate::model::webhook::{WebhookState, WebhookStatus};
 use crate::model::{App, Delivery, Time, Webhook};
 use crate::mutants::mutant;
-use crate::store::due::{Place, Slice};
+use crate::store::due::{DueKey, DueSlice};
 use crate::store::{Dispatch, Effects, Registry};
 
 use super::super::handshake::Grant;
-use super::lane::{Lane, Need};
+use super::lane::{Lane, LaneNeed};
 
 pub struct Lanes {
     lanes: IdMap<Webhook, Lane>,
@@ -26,7 +26,7 @@ pub struct Lanes {
     of_app: IdMap<App, VecDeque<WebhookId>>,
     timers: BinaryHeap<Reverse<(Time, WebhookId)>>,
     /// Lanes to be filled from the index.
-    pub reads: Vec<(WebhookId, Option<Place>)>,
+    pub reads: Vec<(WebhookId, Option<DueKey>)>,
     /// Handed out, and not yet durable.
     outstanding: IdMap<Delivery, WebhookId>,
     in_flight_max: usize,
@@ -80,7 +80,7 @@ impl Lanes {
                 self.change(id, now, |lane| lane.recorded(delivery));
             }
         }
-        for delivery in effects.lost {
+        for delivery in effects.unrecorded {
             if let Some(id) = self.outstanding.remove(&delivery) {
                 self.change(id, now, |lane| lane.given_up(delivery, now.plus_ms(LOST_WAIT_MS)));
             }
@@ -92,9 +92,9 @@ impl Lanes {
             }
             self.change(id, now, |lane| lane.state = state);
         }
-        for id in effects.hurried {
+        for id in effects.probe_now {
             self.lane(id, registry, &state);
-            self.change(id, now, Lane::hurry);
+            self.change(id, now, Lane::probe_now);
         }
         for (id, due) in effects.due {
             self.lane(id, registry, &state);
@@ -121,7 +121,8 @@ impl Lanes {
             match registry.webhooks.get(&id) {
                 Some(webhook) => self.change(id, now, |lane| lane.webhook = webhook.clone()),
                 None => self.change(id, now, |lane| {
-                    lane.webhook = Arc::new(Webhook { status: Status::Disabled, ..Webhook::clone(&lane.webhook) });
+                    lane.webhook =
+                        Arc::new(Webhook { status: WebhookStatus::Disabled, ..Webhook::clone(&lane.webhook) });
                 }),
             }
         }
@@ -142,12 +143,12 @@ impl Lanes {
     fn settle(&mut self, id: WebhookId, now: Time) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let mut need = lane.need(now);
-        if let Need::Read(after) = need {
+        if let LaneNeed::Read(after) = need {
             self.reads.push((id, after));
             need = lane.need(now);
         }
         match need {
-            Need::Send if !lane.is_in_ring => {
+            LaneNeed::Send if !lane.is_in_ring => {
                 lane.is_in_ring = true;
                 let app = lane.app;
                 let turns = self.of_app.entry(app).or_default();
@@ -156,7 +157,7 @@ impl Lanes {
                 }
                 turns.push_back(id);
             }
-            Need::Wait(time)
+            LaneNeed::Wait(time)
                 if lane.timer.is_none_or(|timer| (time < timer || timer <= now) && !mutant!("lost_wake_up")) =>
             {
                 lane.timer = Some(time);
@@ -223,7 +224,7 @@ impl Lanes {
         true
     }
 
-    pub fn fill(&mut self, id: WebhookId, slice: Slice, now: Time) {
+    pub fn fill(&mut self, id: WebhookId, slice: DueSlice, now: Time) {
         self.change(id, now, |lane| lane.fill(slice));
     }
 

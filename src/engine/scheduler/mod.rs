@@ -19,18 +19,18 @@ use tokio::time::Instant;
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
-use crate::store::due::{Ended, Place, Slice};
-use crate::store::{Command, Dispatch, Effects, Order, Store};
+use crate::store::due::{DueKey, DueSlice, ExpiredDelivery};
+use crate::store::{Command, Dispatch, Effects, Store, WriteRequest};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
-use self::pressure::Pressure;
-use super::courier::Courier;
+use self::pressure::CpuSaturation;
+use super::courier::Deliverer;
 use super::handshake::Grant;
-use super::ledger::Ledger;
+use super::ledger::WriteQueue;
 use super::metrics::Metrics;
-use super::prepared::Prepared;
-use super::work::Work;
+use super::prepared::CompiledWebhook;
+use super::work::BlockingPool;
 
 /// A lane whose index could not be read is tried again after this.
 const READ_AGAIN_MS: i64 = 1_000;
@@ -40,7 +40,7 @@ const MESSAGES_MAX: usize = 1_024;
 const TIDY_MS: i64 = 60_000;
 
 /// What the scheduler is told.
-enum Message {
+enum SchedulerMessage {
     Batch(Box<Effects>),
     /// A request is over, after so many microseconds.
     Finished(WebhookId, u32),
@@ -48,35 +48,35 @@ enum Message {
     Probed(u32),
     /// What a webhook that wants to be asked first allows now; none: nothing.
     Allowed(WebhookId, Option<Grant>),
-    Filled(WebhookId, Slice),
+    Filled(WebhookId, DueSlice),
     ReadFailed(WebhookId),
     /// The time of these is over.
-    Ended(Vec<Ended>),
+    Ended(Vec<ExpiredDelivery>),
     /// Send nothing more.
     Stop,
 }
 
 /// The handle for those who tell it things.
 #[derive(Clone)]
-pub struct Bell {
-    messages: UnboundedSender<Message>,
+pub struct SchedulerHandle {
+    messages: UnboundedSender<SchedulerMessage>,
     outstanding: Arc<AtomicUsize>,
 }
 
-impl Bell {
+impl SchedulerHandle {
     /// What a batch changed.
     pub fn batch(&self, effects: Effects) {
-        let _ = self.messages.send(Message::Batch(Box::new(effects)));
+        let _ = self.messages.send(SchedulerMessage::Batch(Box::new(effects)));
     }
 
     /// The time of these deliveries is over: what is not out of them is ended.
-    pub fn ended(&self, deliveries: Vec<Ended>) {
-        let _ = self.messages.send(Message::Ended(deliveries));
+    pub fn ended(&self, deliveries: Vec<ExpiredDelivery>) {
+        let _ = self.messages.send(SchedulerMessage::Ended(deliveries));
     }
 
     /// Nothing more is sent from now on; what is in flight goes on.
     pub fn stop(&self) {
-        let _ = self.messages.send(Message::Stop);
+        let _ = self.messages.send(SchedulerMessage::Stop);
     }
 
     /// Deliveries handed out whose outcome is not durable yet.
@@ -87,36 +87,36 @@ impl Bell {
 
 pub struct Scheduler {
     store: Store,
-    ledger: Ledger,
-    courier: Arc<Courier>,
+    ledger: WriteQueue,
+    courier: Arc<Deliverer>,
     metrics: Arc<Metrics>,
-    work: Work,
+    work: BlockingPool,
     lanes: Lanes,
-    prepared: HashMap<WebhookId, Result<Arc<Prepared>, String>>,
-    bell: Bell,
+    prepared: HashMap<WebhookId, Result<Arc<CompiledWebhook>, String>>,
+    bell: SchedulerHandle,
     /// Requests under way: given up together with the scheduler.
     flying: JoinSet<()>,
     stopped: bool,
-    pressure: Pressure,
+    pressure: CpuSaturation,
     tidied_at: Time,
 }
 
 /// A bell and what it rings, before there is a scheduler to hear it.
-pub struct Hearing(UnboundedReceiver<Message>);
+pub struct Mailbox(UnboundedReceiver<SchedulerMessage>);
 
-pub fn bell() -> (Bell, Hearing) {
+pub fn channel() -> (SchedulerHandle, Mailbox) {
     let (messages, hearing) = unbounded_channel();
-    (Bell { messages, outstanding: Arc::default() }, Hearing(hearing))
+    (SchedulerHandle { messages, outstanding: Arc::default() }, Mailbox(hearing))
 }
 
 impl Scheduler {
     pub fn new(
         store: Store,
-        ledger: Ledger,
-        courier: Arc<Courier>,
+        ledger: WriteQueue,
+        courier: Arc<Deliverer>,
         metrics: Arc<Metrics>,
-        work: Work,
-        bell: Bell,
+        work: BlockingPool,
+        bell: SchedulerHandle,
         in_flight_max: usize,
     ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
@@ -132,23 +132,23 @@ impl Scheduler {
             bell,
             flying,
             stopped: false,
-            pressure: Pressure::default(),
+            pressure: CpuSaturation::default(),
             tidied_at: Time::ZERO,
         }
     }
 
     /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
-    pub async fn run(mut self, mut hearing: Hearing) {
+    pub async fn run(mut self, mut hearing: Mailbox) {
         let clock = self.courier.clock.clone();
         match self.store.due_heads() {
-            Ok(due) => self.learn(Effects { due, ..Effects::default() }, clock.now()),
+            Ok(due) => self.on_commit(Effects { due, ..Effects::default() }, clock.now()),
             Err(error) => tracing::error!(%error, "what is due could not be read at start"),
         }
         loop {
             let now = clock.now();
             self.lanes.tick(now);
-            self.serve(now);
-            self.weigh(now);
+            self.dispatch_ready(now);
+            self.update_admission(now);
             while self.flying.try_join_next().is_some() {}
             self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
             let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
@@ -156,10 +156,10 @@ impl Scheduler {
                 message = hearing.0.recv() => {
                     let Some(message) = message else { return };
                     let now = clock.now();
-                    self.hear(message, now);
+                    self.on_message(message, now);
                     for _ in 0..MESSAGES_MAX {
                         match hearing.0.try_recv() {
-                            Ok(message) => self.hear(message, now),
+                            Ok(message) => self.on_message(message, now),
                             Err(_) => break,
                         }
                     }
@@ -169,32 +169,32 @@ impl Scheduler {
         }
     }
 
-    fn hear(&mut self, message: Message, now: Time) {
+    fn on_message(&mut self, message: SchedulerMessage, now: Time) {
         match message {
-            Message::Batch(effects) => self.learn(*effects, now),
-            Message::Finished(id, took_us) => {
+            SchedulerMessage::Batch(effects) => self.on_commit(*effects, now),
+            SchedulerMessage::Finished(id, took_us) => {
                 self.lanes.took(id, took_us, now);
                 self.lanes.finished(id, now);
             }
-            Message::Probed(took_us) => self.pressure.probed(took_us),
-            Message::Allowed(id, grant) => self.lanes.allow(id, grant, now),
-            Message::Filled(id, slice) => {
+            SchedulerMessage::Probed(took_us) => self.pressure.record_probe(took_us),
+            SchedulerMessage::Allowed(id, grant) => self.lanes.allow(id, grant, now),
+            SchedulerMessage::Filled(id, slice) => {
                 for damage in &slice.damaged {
                     self.metrics.damaged();
                     tracing::error!(damage, webhook_id = %id, "a delivery cannot be read and is not sent");
                 }
                 self.lanes.fill(id, slice, now);
             }
-            Message::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
-            Message::Ended(deliveries) => {
-                for Ended { webhook, event, delivery } in deliveries {
+            SchedulerMessage::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
+            SchedulerMessage::Ended(deliveries) => {
+                for ExpiredDelivery { webhook, event, delivery } in deliveries {
                     // One that is out ends by its outcome.
                     if self.lanes.withdraw(webhook, delivery, now) {
-                        self.ledger.submit(Order::internal(Command::Expire { event, delivery }));
+                        self.ledger.push(WriteRequest::internal(Command::Expire { event, delivery }));
                     }
                 }
             }
-            Message::Stop => self.stopped = true,
+            SchedulerMessage::Stop => self.stopped = true,
         }
         if now.since(self.tidied_at) >= TIDY_MS {
             self.tidied_at = now;
@@ -205,14 +205,14 @@ impl Scheduler {
         }
     }
 
-    fn learn(&mut self, effects: Effects, now: Time) {
+    fn on_commit(&mut self, effects: Effects, now: Time) {
         let registry = self.store.registry();
         let store = &self.store;
         self.lanes.learn(effects, &registry, |id| store.state(id), now);
     }
 
     /// Sends what may be sent, and has read what must be read.
-    fn serve(&mut self, now: Time) {
+    fn dispatch_ready(&mut self, now: Time) {
         for (id, after) in std::mem::take(&mut self.lanes.reads) {
             self.read(id, after, now);
         }
@@ -230,18 +230,18 @@ impl Scheduler {
     }
 
     /// Has publishing take turns while deliveries fall behind because of the processor.
-    fn weigh(&mut self, now: Time) {
+    fn update_admission(&mut self, now: Time) {
         if !self.pressure.is_due(now) {
             return;
         }
-        let crowd = self.lanes.crowd(self.pressure.held_up_us(), now);
-        self.ledger.turns().set(self.pressure.judge(crowd));
+        let crowd = self.lanes.crowd(self.pressure.cpu_bound_us(), now);
+        self.ledger.admission().set(self.pressure.update(crowd));
         if self.lanes.are_many() {
             let messages = self.bell.messages.clone();
             tokio::spawn(async move {
                 let began = Instant::now();
                 tokio::task::yield_now().await;
-                let _ = messages.send(Message::Probed(micros(began)));
+                let _ = messages.send(SchedulerMessage::Probed(micros(began)));
             });
         }
     }
@@ -249,7 +249,7 @@ impl Scheduler {
     fn expire(&mut self, dispatch: &Dispatch, now: Time) {
         let event: EventId = dispatch.event.id;
         self.lanes.finished(dispatch.webhook_id, now);
-        self.ledger.submit(Order::internal(Command::Expire { event, delivery: dispatch.delivery_id }));
+        self.ledger.push(WriteRequest::internal(Command::Expire { event, delivery: dispatch.delivery_id }));
     }
 
     fn send(&mut self, dispatch: Dispatch, webhook: Arc<Webhook>, now: Time) {
@@ -258,40 +258,40 @@ impl Scheduler {
         let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
         let began = Instant::now();
         self.flying.spawn(async move {
-            let finished = courier.carry_on(&dispatch, &webhook, prepared).await;
-            courier.show(&dispatch, &finished);
+            let finished = courier.attempt_catching_panic(&dispatch, &webhook, prepared).await;
+            courier.notify(&dispatch, &finished);
             if webhook.handshake {
                 let grant = courier.handshakes.grant(&webhook, courier.clock.now());
-                let _ = messages.send(Message::Allowed(webhook.id, grant));
+                let _ = messages.send(SchedulerMessage::Allowed(webhook.id, grant));
             }
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
-            let _ = messages.send(Message::Finished(dispatch.webhook_id, micros(began)));
-            ledger.submit(Order::internal(Command::Record(Box::new(finished))));
+            let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
+            ledger.push(WriteRequest::internal(Command::Record(Box::new(finished))));
         });
     }
 
-    fn prepare(&mut self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<Prepared>, String> {
+    fn prepare(&mut self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<CompiledWebhook>, String> {
         if let Some(Ok(prepared)) = self.prepared.get(&webhook.id)
             && prepared.is_current(webhook, now)
         {
             return Ok(prepared.clone());
         }
-        let prepared = Prepared::new(webhook, now).map(Arc::new);
+        let prepared = CompiledWebhook::new(webhook, now).map(Arc::new);
         self.prepared.insert(webhook.id, prepared.clone());
         prepared
     }
 
-    fn read(&self, id: WebhookId, after: Option<Place>, now: Time) {
+    fn read(&self, id: WebhookId, after: Option<DueKey>, now: Time) {
         let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
         tokio::spawn(async move {
             let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {
-                Some(Ok(slice)) => Message::Filled(id, slice),
+                Some(Ok(slice)) => SchedulerMessage::Filled(id, slice),
                 Some(Err(error)) => {
                     tracing::error!(%error, webhook_id = %id, "what is due could not be read; trying again");
-                    Message::ReadFailed(id)
+                    SchedulerMessage::ReadFailed(id)
                 }
-                None => Message::ReadFailed(id),
+                None => SchedulerMessage::ReadFailed(id),
             };
             let _ = messages.send(message);
         });

@@ -13,37 +13,37 @@ use std::task::Poll;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
-use super::failure::Failure;
+use super::failure::SendFailure;
 use super::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
-use super::link::{Link, Metered, Wire};
-use super::pool::Found;
+use super::link::{CountingSocket, HttpConnection, Wire};
+use super::pool::PoolLookup;
 use super::target::Origin;
 use super::{Sender, millis};
 use crate::engine::network::{BoxFuture, Conn, Network};
-use crate::model::{Outcome, Timings};
+use crate::model::{AttemptOutcome, Timings};
 
 /// How to reach an origin: an idle connection, and the addresses for a new one.
-type Ways = (Option<Link>, Arc<[IpAddr]>);
+type OriginRoutes = (Option<HttpConnection>, Arc<[IpAddr]>);
 type Connecting<'a> = BoxFuture<'a, io::Result<Box<dyn Conn>>>;
 
 impl Sender {
     /// How to reach the origin, asking the resolver if nobody did lately. Dropping the future loses nothing.
-    pub(super) async fn find(&self, origin: &Arc<Origin>, timings: &mut Timings) -> Result<Ways, Failure> {
+    pub(super) async fn find(&self, origin: &Arc<Origin>, timings: &mut Timings) -> Result<OriginRoutes, SendFailure> {
         let turn = match self.pool.find(origin, Instant::now()) {
-            Found::Ways(idle, addresses) => return Ok((idle, addresses)),
-            Found::NoAddress => return Err(Failure::of(Outcome::DnsError)),
-            Found::Ask(turn) => turn,
+            PoolLookup::Ways(idle, addresses) => return Ok((idle, addresses)),
+            PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
+            PoolLookup::Ask(turn) => turn,
         };
         let began = Instant::now();
         let _turn = turn.lock().await;
         // Whoever had the turn before may have asked for all.
         let ways = match self.pool.find(origin, Instant::now()) {
-            Found::Ways(idle, addresses) => (idle, addresses),
-            Found::NoAddress => return Err(Failure::of(Outcome::DnsError)),
-            Found::Ask(_) => {
+            PoolLookup::Ways(idle, addresses) => (idle, addresses),
+            PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
+            PoolLookup::Ask(_) => {
                 let addresses = self.resolve(origin).await?;
                 match self.pool.find(origin, Instant::now()) {
-                    Found::Ways(idle, addresses) => (idle, addresses),
+                    PoolLookup::Ways(idle, addresses) => (idle, addresses),
                     _ => (None, addresses),
                 }
             }
@@ -52,7 +52,7 @@ impl Sender {
         Ok(ways)
     }
 
-    async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, Failure> {
+    async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, SendFailure> {
         let asked = self.network.resolve(&origin.host, origin.port).await;
         let known = match &asked {
             Ok(addresses) if !addresses.is_empty() => Some(Arc::from(addresses.as_slice())),
@@ -60,8 +60,8 @@ impl Sender {
         };
         self.pool.learn(origin, known.clone(), Instant::now());
         match asked {
-            Ok(_) => known.ok_or(Failure::of(Outcome::DnsError)),
-            Err(why) => Err(Failure::because(Outcome::DnsError, &why)),
+            Ok(_) => known.ok_or(SendFailure::of(AttemptOutcome::DnsError)),
+            Err(why) => Err(SendFailure::because(AttemptOutcome::DnsError, &why)),
         }
     }
 
@@ -71,17 +71,17 @@ impl Sender {
         origin: &Origin,
         addresses: &[IpAddr],
         timings: &mut Timings,
-    ) -> Result<Link, Failure> {
+    ) -> Result<HttpConnection, SendFailure> {
         if !self.guard.allows(&origin.host, addresses, origin.port) {
-            return Err(Failure::of(Outcome::BlockedAddress));
+            return Err(SendFailure::of(AttemptOutcome::BlockedAddress));
         }
         let began = Instant::now();
         let (conn, remote) =
-            dial(&*self.network, addresses, origin.port).await.map_err(|why| Failure::connecting(&why))?;
+            dial(&*self.network, addresses, origin.port).await.map_err(|why| SendFailure::connecting(&why))?;
         timings.connect = Some(millis(began.elapsed()));
 
         let wrote = Arc::new(AtomicBool::new(false));
-        let stream = Metered::new(conn, wrote.clone());
+        let stream = CountingSocket::new(conn, wrote.clone());
         let wire = if origin.https {
             let began = Instant::now();
             let secured = self.secure(origin, stream).await?;
@@ -90,11 +90,11 @@ impl Sender {
         } else {
             Wire::Plain(stream)
         };
-        Link::over(wire, wrote, remote).await.map_err(|why| Failure::exchanging(&why))
+        HttpConnection::over(wire, wrote, remote).await.map_err(|why| SendFailure::exchanging(&why))
     }
 
-    async fn secure(&self, origin: &Origin, stream: Metered) -> Result<Wire, Failure> {
-        let name = origin.server_name.clone().ok_or(Failure::of(Outcome::TlsError))?;
+    async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
+        let name = origin.server_name.clone().ok_or(SendFailure::of(AttemptOutcome::TlsError))?;
         let config = match &origin.tls {
             Some(identity) => identity.config(),
             None => &self.public_tls,
@@ -102,7 +102,7 @@ impl Sender {
         let handshake = TlsConnector::from(config.clone()).connect(name, stream);
         match handshake.await {
             Ok(stream) => Ok(Wire::Tls(Box::new(stream))),
-            Err(why) => Err(Failure::securing(&why)),
+            Err(why) => Err(SendFailure::securing(&why)),
         }
     }
 }

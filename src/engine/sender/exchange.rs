@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::failure::is_unannounced_end;
 use super::limits::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX};
-use super::link::Link;
-use super::{Request, millis};
+use super::link::HttpConnection;
+use super::{OutboundRequest, millis};
 use crate::model::{Headers, Timings};
 
 /// As much of an answer as has come: it outlives the exchange, which may be cut off at any moment.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct PartialResponse {
     pub head: Option<Parts>,
     pub body: Vec<u8>,
     pub timings: Timings,
@@ -27,7 +27,7 @@ pub(super) struct Answer {
 
 /// How an answer ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ResponseEnd {
     /// To its last byte: the connection can carry another request.
     Whole,
     /// At the cap, or with the connection: it is of no more use.
@@ -35,7 +35,11 @@ pub(super) enum End {
 }
 
 /// Sends the request on `link` and reads the answer. Dropping it gives the request up; so must the link be.
-pub(super) async fn converse(link: &mut Link, request: &Request, answer: &mut Answer) -> hyper::Result<End> {
+pub(super) async fn converse(
+    link: &mut HttpConnection,
+    request: &OutboundRequest,
+    answer: &mut PartialResponse,
+) -> hyper::Result<ResponseEnd> {
     let began = Instant::now();
     let mut response = pin!(link.send(on_the_wire(request)));
     let response = std::future::poll_fn(|cx| {
@@ -49,11 +53,11 @@ pub(super) async fn converse(link: &mut Link, request: &Request, answer: &mut An
     answer.head = Some(head);
 
     let end = match read_body(link, &mut body, &mut answer.body).await {
-        Err(error) if until_close && is_unannounced_end(&error) => End::Cut,
+        Err(error) if until_close && is_unannounced_end(&error) => ResponseEnd::Cut,
         end => end?,
     };
     drop(body);
-    if end == End::Whole {
+    if end == ResponseEnd::Whole {
         std::future::poll_fn(|cx| {
             link.drive(cx);
             Poll::Ready(())
@@ -63,7 +67,7 @@ pub(super) async fn converse(link: &mut Link, request: &Request, answer: &mut An
     Ok(end)
 }
 
-async fn read_body(link: &mut Link, body: &mut Incoming, kept: &mut Vec<u8>) -> hyper::Result<End> {
+async fn read_body(link: &mut HttpConnection, body: &mut Incoming, kept: &mut Vec<u8>) -> hyper::Result<ResponseEnd> {
     let announced = body.size_hint().exact().unwrap_or(0);
     kept.reserve_exact(announced.min(RESPONSE_BODY_BYTES_MAX as u64) as usize);
     while !body.is_end_stream() {
@@ -73,13 +77,16 @@ async fn read_body(link: &mut Link, body: &mut Incoming, kept: &mut Vec<u8>) -> 
         let room = RESPONSE_BODY_BYTES_MAX - kept.len();
         kept.extend_from_slice(&data[..data.len().min(room)]);
         if data.len() > room {
-            return Ok(End::Cut);
+            return Ok(ResponseEnd::Cut);
         }
     }
-    Ok(End::Whole)
+    Ok(ResponseEnd::Whole)
 }
 
-async fn next_frame(link: &mut Link, body: &mut Incoming) -> Option<hyper::Result<hyper::body::Frame<Bytes>>> {
+async fn next_frame(
+    link: &mut HttpConnection,
+    body: &mut Incoming,
+) -> Option<hyper::Result<hyper::body::Frame<Bytes>>> {
     std::future::poll_fn(|cx| {
         // The connection reads no further than its body is asked for: ask, drive, look again.
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
@@ -96,7 +103,7 @@ fn ends_with_connection(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::CONTENT_LENGTH) && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-fn on_the_wire(request: &Request) -> http::Request<Full<Bytes>> {
+fn on_the_wire(request: &OutboundRequest) -> http::Request<Full<Bytes>> {
     let mut headers = HeaderMap::with_capacity(request.headers.len() + 2);
     headers.insert(header::HOST, request.target.origin.host_header.clone());
     for (name, value) in &request.headers {

@@ -3,22 +3,22 @@
 use std::error::Error;
 use std::io;
 
-use crate::model::Outcome;
+use crate::model::AttemptOutcome;
 
 /// An attempt's end without a whole answer.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub outcome: Outcome,
+pub(super) struct SendFailure {
+    pub outcome: AttemptOutcome,
     /// What the layer below said, for logs and for whoever configures the webhook.
     pub detail: Option<String>,
 }
 
-impl Failure {
-    pub fn of(outcome: Outcome) -> Self {
+impl SendFailure {
+    pub fn of(outcome: AttemptOutcome) -> Self {
         Self { outcome, detail: None }
     }
 
-    pub fn because(outcome: Outcome, why: &(dyn Error + 'static)) -> Self {
+    pub fn because(outcome: AttemptOutcome, why: &(dyn Error + 'static)) -> Self {
         Self { outcome, detail: Some(innermost(why).to_string()) }
     }
 
@@ -27,10 +27,10 @@ impl Failure {
         use io::ErrorKind as K;
         let outcome = match error.kind() {
             // An unreachable host answers by proxy of its router: nobody took the connection.
-            K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => Outcome::ConnectRefused,
-            K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => Outcome::ConnectReset,
-            K::TimedOut => Outcome::ConnectTimeout,
-            _ => Outcome::RequestError,
+            K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => AttemptOutcome::ConnectRefused,
+            K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => AttemptOutcome::ConnectReset,
+            K::TimedOut => AttemptOutcome::ConnectTimeout,
+            _ => AttemptOutcome::RequestError,
         };
         Self::because(outcome, error)
     }
@@ -38,8 +38,8 @@ impl Failure {
     /// A handshake that did not end in a secure connection.
     pub fn securing(error: &io::Error) -> Self {
         let outcome = match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::ConnectReset,
-            _ => Outcome::TlsError,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => AttemptOutcome::ConnectReset,
+            _ => AttemptOutcome::TlsError,
         };
         Self::because(outcome, error)
     }
@@ -48,20 +48,20 @@ impl Failure {
     pub fn exchanging(error: &hyper::Error) -> Self {
         let outcome = if find::<rustls::Error>(error).is_some() {
             // With TLS 1.3 a receiver refuses our certificate only after the handshake.
-            Outcome::TlsError
+            AttemptOutcome::TlsError
         } else if error.is_parse() || error.is_user() {
-            Outcome::RequestError
+            AttemptOutcome::RequestError
         } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            Outcome::ConnectReset
+            AttemptOutcome::ConnectReset
         } else if let Some(io) = find::<io::Error>(error) {
             Self::broken(io)
         } else {
-            Outcome::RequestError
+            AttemptOutcome::RequestError
         };
         Self::because(outcome, error)
     }
 
-    fn broken(error: &io::Error) -> Outcome {
+    fn broken(error: &io::Error) -> AttemptOutcome {
         use io::ErrorKind as K;
         match error.kind() {
             K::ConnectionReset
@@ -70,8 +70,8 @@ impl Failure {
             | K::NotConnected
             | K::UnexpectedEof
             | K::TimedOut
-            | K::WriteZero => Outcome::ConnectReset,
-            _ => Outcome::RequestError,
+            | K::WriteZero => AttemptOutcome::ConnectReset,
+            _ => AttemptOutcome::RequestError,
         }
     }
 }

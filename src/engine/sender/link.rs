@@ -24,7 +24,7 @@ use super::limits::{RESPONSE_BUFFER_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
 use crate::engine::network::Conn;
 
 /// A connection on which one request at a time can be sent.
-pub(super) struct Link {
+pub(super) struct HttpConnection {
     requests: SendRequest<Full<Bytes>>,
     /// None once it has ended.
     connection: Option<Box<Connection<TokioIo<Wire>, Full<Bytes>>>>,
@@ -33,7 +33,7 @@ pub(super) struct Link {
     pub remote: SocketAddr,
 }
 
-impl Link {
+impl HttpConnection {
     /// Puts HTTP/1.1 on a stream; says nothing on it yet. `wrote` is the one given to the stream's `Metered`.
     pub async fn over(wire: Wire, wrote: Arc<AtomicBool>, remote: SocketAddr) -> hyper::Result<Self> {
         let (requests, connection) = Builder::new()
@@ -76,8 +76,8 @@ impl Link {
 
 /// The stream below HTTP.
 pub(super) enum Wire {
-    Plain(Metered),
-    Tls(Box<TlsStream<Metered>>),
+    Plain(CountingSocket),
+    Tls(Box<TlsStream<CountingSocket>>),
 }
 
 impl Wire {
@@ -125,12 +125,12 @@ impl AsyncWrite for Wire {
 }
 
 /// A socket that remembers whether it took any byte. It lies below TLS, so what it saw is what left.
-pub(super) struct Metered {
+pub(super) struct CountingSocket {
     conn: Box<dyn Conn>,
     wrote: Arc<AtomicBool>,
 }
 
-impl Metered {
+impl CountingSocket {
     pub fn new(conn: Box<dyn Conn>, wrote: Arc<AtomicBool>) -> Self {
         Self { conn, wrote }
     }
@@ -143,13 +143,13 @@ impl Metered {
     }
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for CountingSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.conn).poll_read(cx, into)
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for CountingSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.conn).poll_write(cx, bytes);
         self.note(written)

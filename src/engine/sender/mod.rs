@@ -25,30 +25,30 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
-use self::exchange::{Answer, End, converse, kept_headers};
-use self::failure::Failure;
-use self::link::Link;
+use self::exchange::{PartialResponse, ResponseEnd, converse, kept_headers};
+use self::failure::SendFailure;
+use self::link::HttpConnection;
 use self::pool::Pool;
 use super::network::Network;
-use crate::model::{Headers, Outcome, Timings};
+use crate::model::{AttemptOutcome, Headers, Timings};
 
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
 };
-pub use self::target::{NotATarget, Origin, Target};
+pub use self::target::{NotATarget, Origin, SendTarget};
 pub use self::tls::{TlsIdentity, read_roots_ahead};
 
 /// Judges where a request may go, before every new connection.
-pub trait Guard: Send + Sync {
+pub trait AddressGuard: Send + Sync {
     /// Whether all of `addresses`, which are what `host` resolved to, may be connected to on `port`.
     fn allows(&self, host: &str, addresses: &[IpAddr], port: u16) -> bool;
 }
 
 /// One request to be sent, ready but for what the connection adds: `host` and the framing of the body.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct OutboundRequest {
     pub method: Method,
-    pub target: Target,
+    pub target: SendTarget,
     /// In the order to send them; a name may come more than once. Neither `host` nor framing headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
@@ -58,7 +58,7 @@ pub struct Request {
     pub connect_timeout: Duration,
 }
 
-impl Request {
+impl OutboundRequest {
     /// How long connecting may take within `timeout` (api.md section 5).
     pub fn connect_timeout_of(timeout: Duration) -> Duration {
         timeout.min(CONNECT_TIMEOUT_MAX)
@@ -67,9 +67,9 @@ impl Request {
 
 /// What became of a request.
 #[derive(Debug, Clone)]
-pub struct Exchange {
+pub struct ExchangeResult {
     /// `HttpStatus` for every whole response, whatever its status: what is success is the webhook's rule.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// Also where the response broke off after its head.
     pub status_code: Option<u16>,
     /// The status's reason phrase (none for a 2xx), or the outcome's phrase.
@@ -91,7 +91,7 @@ pub struct Exchange {
 /// Sends requests. Shared by all; cheap to call from as many tasks as there are requests in flight.
 pub struct Sender {
     network: Arc<dyn Network>,
-    guard: Arc<dyn Guard>,
+    guard: Arc<dyn AddressGuard>,
     public_tls: Arc<ClientConfig>,
     pool: Pool,
 }
@@ -99,7 +99,7 @@ pub struct Sender {
 impl Sender {
     /// Reads the machine's trust store, and starts the task that closes idle connections (it ends with the sender), so
     /// it is called within the runtime. Error: no certificate authority can be used at all.
-    pub fn new(network: Arc<dyn Network>, guard: Arc<dyn Guard>) -> Result<Arc<Self>, String> {
+    pub fn new(network: Arc<dyn Network>, guard: Arc<dyn AddressGuard>) -> Result<Arc<Self>, String> {
         let public_tls = tls::public_config()?;
         let sender = Arc::new(Self { network, guard, public_tls, pool: Pool::default() });
         let of_sender = Arc::downgrade(&sender);
@@ -124,22 +124,22 @@ impl Sender {
     }
 
     /// Sends one request. Dropping the future gives it up and closes its connection.
-    pub async fn send(&self, request: &Request) -> Exchange {
+    pub async fn send(&self, request: &OutboundRequest) -> ExchangeResult {
         let started = Instant::now();
-        let mut answer = Answer::default();
+        let mut answer = PartialResponse::default();
         let mut remote = None;
         let ended = self.attempt(request, started, &mut answer, &mut remote).await;
         answer.timings.total = millis(started.elapsed());
-        Exchange::of(answer, remote, ended.err())
+        ExchangeResult::of(answer, remote, ended.err())
     }
 
     async fn attempt(
         &self,
-        request: &Request,
+        request: &OutboundRequest,
         started: Instant,
-        answer: &mut Answer,
+        answer: &mut PartialResponse,
         remote: &mut Option<SocketAddr>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SendFailure> {
         let deadline = started + request.timeout;
         let origin = &request.target.origin;
         let age = self.pool.age();
@@ -170,44 +170,44 @@ impl Sender {
     /// Sends the request on `link`, which goes back to the pool if it can be used again.
     async fn exchange(
         &self,
-        mut link: Link,
+        mut link: HttpConnection,
         age: u64,
-        request: &Request,
+        request: &OutboundRequest,
         deadline: Instant,
-        answer: &mut Answer,
+        answer: &mut PartialResponse,
     ) -> Exchanged {
         match timeout_at(deadline, converse(&mut link, request, answer)).await {
             Ok(Ok(end)) => {
-                if end == End::Whole && link.is_idle() {
+                if end == ResponseEnd::Whole && link.is_idle() {
                     self.pool.put(&request.target.origin, link, Instant::now(), age);
                 }
                 Exchanged::Done(Ok(()))
             }
-            Ok(Err(error)) if link.wrote() => Exchanged::Done(Err(Failure::exchanging(&error))),
-            Ok(Err(error)) => Exchanged::NeverLeft(Failure::exchanging(&error)),
-            Err(_elapsed) => Exchanged::Done(Err(Failure::of(Outcome::Timeout))),
+            Ok(Err(error)) if link.wrote() => Exchanged::Done(Err(SendFailure::exchanging(&error))),
+            Ok(Err(error)) => Exchanged::NeverLeft(SendFailure::exchanging(&error)),
+            Err(_elapsed) => Exchanged::Done(Err(SendFailure::of(AttemptOutcome::Timeout))),
         }
     }
 }
 
 enum Exchanged {
-    Done(Result<(), Failure>),
+    Done(Result<(), SendFailure>),
     /// It failed before a byte of the request reached the socket.
-    NeverLeft(Failure),
+    NeverLeft(SendFailure),
 }
 
 /// `connecting`, or the outcome of not having connected in time.
-async fn in_time<T>(by: Instant, connecting: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn in_time<T>(by: Instant, connecting: impl Future<Output = Result<T, SendFailure>>) -> Result<T, SendFailure> {
     match timeout_at(by, connecting).await {
         Ok(ended) => ended,
-        Err(_elapsed) => Err(Failure::of(Outcome::ConnectTimeout)),
+        Err(_elapsed) => Err(SendFailure::of(AttemptOutcome::ConnectTimeout)),
     }
 }
 
-impl Exchange {
-    fn of(answer: Answer, remote: Option<SocketAddr>, failure: Option<Failure>) -> Self {
-        let Answer { head, body, timings } = answer;
-        let outcome = failure.as_ref().map_or(Outcome::HttpStatus, |failure| failure.outcome);
+impl ExchangeResult {
+    fn of(answer: PartialResponse, remote: Option<SocketAddr>, failure: Option<SendFailure>) -> Self {
+        let PartialResponse { head, body, timings } = answer;
+        let outcome = failure.as_ref().map_or(AttemptOutcome::HttpStatus, |failure| failure.outcome);
         let error = match (&failure, &head) {
             (Some(failure), _) => Some(failure.outcome.phrase().to_owned()),
             (None, Some(head)) if !head.status.is_success() => Some(reason(head.status.as_u16())),

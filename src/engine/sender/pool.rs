@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use tokio::time::Instant;
 
 use super::limits::{IDLE_LIFE, IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
-use super::link::Link;
+use super::link::HttpConnection;
 use super::target::Origin;
 
 #[derive(Default)]
@@ -21,14 +21,14 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Origins {
-    known: HashMap<Arc<Origin>, Known>,
+    known: HashMap<Arc<Origin>, OriginEntry>,
     idle: usize,
     /// Rises when everything is forgotten: what was opened before is not taken back.
     age: u64,
 }
 
 #[derive(Default)]
-struct Known {
+struct OriginEntry {
     /// In the order they came back: the warmest is last.
     idle: Vec<Idle>,
     addresses: Option<Resolved>,
@@ -37,7 +37,7 @@ struct Known {
 }
 
 struct Idle {
-    link: Link,
+    link: HttpConnection,
     since: Instant,
 }
 
@@ -48,10 +48,10 @@ struct Resolved {
 }
 
 /// What the pool has for an origin.
-pub(super) enum Found {
+pub(super) enum PoolLookup {
     /// How to reach it: an idle connection if there is one, which may have been closed at the other end, and the
     /// addresses for a new one.
-    Ways(Option<Link>, Arc<[IpAddr]>),
+    Ways(Option<HttpConnection>, Arc<[IpAddr]>),
     /// The name was asked for a moment ago, and does not resolve.
     NoAddress,
     /// Nobody asked lately. To be locked while asking, and the pool looked at again with it in hand.
@@ -59,7 +59,7 @@ pub(super) enum Found {
 }
 
 impl Pool {
-    pub fn find(&self, origin: &Arc<Origin>, now: Instant) -> Found {
+    pub fn find(&self, origin: &Arc<Origin>, now: Instant) -> PoolLookup {
         // Expired connections are closed after the lock is released.
         let mut expired = Vec::new();
         let mut origins = self.lock();
@@ -67,8 +67,8 @@ impl Pool {
         let found = match known.get_mut(origin) {
             Some(known) => known.find(origin, now, idle, &mut expired),
             None => match &origin.literal {
-                Some(addresses) => Found::Ways(None, addresses.clone()),
-                None => Found::Ask(known.entry(origin.clone()).or_default().turn.clone()),
+                Some(addresses) => PoolLookup::Ways(None, addresses.clone()),
+                None => PoolLookup::Ask(known.entry(origin.clone()).or_default().turn.clone()),
             },
         };
         drop(origins);
@@ -88,7 +88,7 @@ impl Pool {
     }
 
     /// Takes a connection back that was found or opened at `age`; over the limits, or too old, it is closed instead.
-    pub fn put(&self, origin: &Arc<Origin>, link: Link, now: Instant, age: u64) {
+    pub fn put(&self, origin: &Arc<Origin>, link: HttpConnection, now: Instant, age: u64) {
         let mut surplus = None;
         let mut origins = self.lock();
         if origins.age != age {
@@ -143,15 +143,15 @@ impl Pool {
     }
 }
 
-impl Known {
-    fn find(&mut self, origin: &Origin, now: Instant, idle: &mut usize, expired: &mut Vec<Idle>) -> Found {
+impl OriginEntry {
+    fn find(&mut self, origin: &Origin, now: Instant, idle: &mut usize, expired: &mut Vec<Idle>) -> PoolLookup {
         let addresses = match (&origin.literal, &self.addresses) {
             (Some(literal), _) => literal,
             (None, Some(resolved)) if now < resolved.until => match &resolved.addresses {
                 Some(addresses) => addresses,
-                None => return Found::NoAddress,
+                None => return PoolLookup::NoAddress,
             },
-            _ => return Found::Ask(self.turn.clone()),
+            _ => return PoolLookup::Ask(self.turn.clone()),
         };
         if self.idle.last().is_some_and(|warmest| warmest.since + IDLE_LIFE <= now) {
             *idle -= self.idle.len();
@@ -162,7 +162,7 @@ impl Known {
             *idle -= 1;
             self.idle.remove(nth).link
         });
-        Found::Ways(link, addresses.clone())
+        PoolLookup::Ways(link, addresses.clone())
     }
 }
 
@@ -182,19 +182,19 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::AtomicBool;
 
-    use super::super::Target;
-    use super::super::link::{Metered, Wire};
+    use super::super::SendTarget;
+    use super::super::link::{CountingSocket, Wire};
     use super::*;
 
     fn origin(url: &str) -> Arc<Origin> {
-        Target::parse(url, None).unwrap().origin
+        SendTarget::parse(url, None).unwrap().origin
     }
 
-    async fn idle_link(remote: &str) -> (Link, tokio::io::DuplexStream) {
+    async fn idle_link(remote: &str) -> (HttpConnection, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
         let wrote = Arc::new(AtomicBool::new(false));
-        let wire = Wire::Plain(Metered::new(Box::new(near), wrote.clone()));
-        let mut link = Link::over(wire, wrote, SocketAddr::new(remote.parse().unwrap(), 80)).await.unwrap();
+        let wire = Wire::Plain(CountingSocket::new(Box::new(near), wrote.clone()));
+        let mut link = HttpConnection::over(wire, wrote, SocketAddr::new(remote.parse().unwrap(), 80)).await.unwrap();
         link.drive(&mut Context::from_waker(Waker::noop()));
         assert!(link.is_idle());
         (link, far)
@@ -227,12 +227,12 @@ mod tests {
             pool.put(&origin, link, now, pool.age());
             far_ends.push(far);
         }
-        let Found::Ways(Some(taken), _) = pool.find(&origin, now) else { panic!("none found") };
+        let PoolLookup::Ways(Some(taken), _) = pool.find(&origin, now) else { panic!("none found") };
         drop(taken);
         let closed = tokio::io::AsyncReadExt::read(&mut far_ends[2], &mut [0]).await;
         assert_eq!(closed.unwrap(), 0, "the last one put was the one taken");
         assert_eq!(pool.idle(), 2);
-        assert!(matches!(pool.find(&origin, now + IDLE_LIFE), Found::Ways(None, _)));
+        assert!(matches!(pool.find(&origin, now + IDLE_LIFE), PoolLookup::Ways(None, _)));
         assert_eq!(pool.idle(), 0);
     }
 
@@ -256,12 +256,12 @@ mod tests {
     fn what_the_resolver_said_is_known_for_a_while() {
         let (pool, now) = (Pool::default(), Instant::now());
         let origin = origin("http://a.example/");
-        assert!(matches!(pool.find(&origin, now), Found::Ask(_)));
+        assert!(matches!(pool.find(&origin, now), PoolLookup::Ask(_)));
         pool.learn(&origin, Some(Arc::from(["192.0.2.1".parse().unwrap()])), now);
-        assert!(matches!(pool.find(&origin, now), Found::Ways(None, _)));
-        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), Found::Ask(_)));
+        assert!(matches!(pool.find(&origin, now), PoolLookup::Ways(None, _)));
+        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Ask(_)));
         pool.learn(&origin, None, now);
-        assert!(matches!(pool.find(&origin, now), Found::NoAddress));
-        assert!(matches!(pool.find(&origin, now + UNRESOLVED_LIFE), Found::Ask(_)));
+        assert!(matches!(pool.find(&origin, now), PoolLookup::NoAddress));
+        assert!(matches!(pool.find(&origin, now + UNRESOLVED_LIFE), PoolLookup::Ask(_)));
     }
 }

@@ -18,7 +18,7 @@ use super::tls::TlsIdentity;
 
 /// A parsed URL to send to. Made once per webhook and cloned per request (two reference counts).
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct SendTarget {
     pub origin: Arc<Origin>,
     pub path_and_query: PathAndQuery,
 }
@@ -51,7 +51,7 @@ impl fmt::Display for NotATarget {
 
 impl std::error::Error for NotATarget {}
 
-impl Target {
+impl SendTarget {
     /// Reads an http or https URL by the WHATWG rules; a fragment is not sent. Whether the host may be reached is not
     /// judged here.
     pub fn parse(url: &str, tls: Option<Arc<TlsIdentity>>) -> Result<Self, NotATarget> {
@@ -135,8 +135,8 @@ impl Hash for Origin {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Target {
-        Target::parse(url, None).unwrap_or_else(|_| panic!("{url}"))
+    fn target(url: &str) -> SendTarget {
+        SendTarget::parse(url, None).unwrap_or_else(|_| panic!("{url}"))
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_no_plain_web_url_is_refused() {
         for url in ["", "/a", "ftp://a.example/", "http://", "http://u@a.example/", "http://u:p@a.example/"] {
-            assert!(Target::parse(url, None).is_err(), "{url}");
+            assert!(SendTarget::parse(url, None).is_err(), "{url}");
         }
     }
 

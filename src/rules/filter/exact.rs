@@ -7,18 +7,18 @@ use crate::rules::json::walk;
 
 /// A JSON value out of text that passed [`crate::rules::json::check`].
 #[derive(Debug, Clone)]
-pub enum Exact {
+pub enum ExactValue {
     Null,
     Bool(bool),
     /// The number's text.
     Number(String),
     Text(String),
-    List(Vec<Exact>),
+    List(Vec<ExactValue>),
     /// Members in the order of the text, or by name after [`Exact::sorted`].
-    Map(Vec<(String, Exact)>),
+    Map(Vec<(String, ExactValue)>),
 }
 
-impl Exact {
+impl ExactValue {
     /// Reads the value at `at`; `None` if the text is not JSON there. Nests as deep as the text does.
     pub fn read(bytes: &[u8], at: usize) -> Option<Self> {
         Self::read_to_end(bytes, at).map(|(value, _)| value)
@@ -33,7 +33,7 @@ impl Exact {
                     members.push((walk::unescaped(name).into_owned(), value));
                     Some(end)
                 })?;
-                (Exact::Map(members), end)
+                (ExactValue::Map(members), end)
             }
             b'[' => {
                 let mut items = Vec::new();
@@ -42,21 +42,21 @@ impl Exact {
                     items.push(value);
                     Some(end)
                 })?;
-                (Exact::List(items), end)
+                (ExactValue::List(items), end)
             }
             b'"' => {
                 let raw = walk::string(bytes, at)?;
-                (Exact::Text(walk::unescaped(raw).into_owned()), at + raw.len() + 2)
+                (ExactValue::Text(walk::unescaped(raw).into_owned()), at + raw.len() + 2)
             }
             _ => {
                 let end = walk::skip(bytes, at)?;
                 let value = match bytes.get(at..end)? {
-                    b"null" => Exact::Null,
-                    b"true" => Exact::Bool(true),
-                    b"false" => Exact::Bool(false),
+                    b"null" => ExactValue::Null,
+                    b"true" => ExactValue::Bool(true),
+                    b"false" => ExactValue::Bool(false),
                     text => {
                         Decimal::read(text)?;
-                        Exact::Number(String::from_utf8_lossy(text).into_owned())
+                        ExactValue::Number(String::from_utf8_lossy(text).into_owned())
                     }
                 };
                 (value, end)
@@ -68,12 +68,12 @@ impl Exact {
     /// for every member of another.
     pub fn sorted(self) -> Self {
         match self {
-            Exact::Map(members) => {
+            ExactValue::Map(members) => {
                 let mut members: Vec<_> = members.into_iter().map(|(name, value)| (name, value.sorted())).collect();
                 members.sort_by(|a, b| a.0.cmp(&b.0));
-                Exact::Map(members)
+                ExactValue::Map(members)
             }
-            Exact::List(items) => Exact::List(items.into_iter().map(Exact::sorted).collect()),
+            ExactValue::List(items) => ExactValue::List(items.into_iter().map(ExactValue::sorted).collect()),
             scalar => scalar,
         }
     }
@@ -86,7 +86,7 @@ impl Exact {
     /// The end of the value at `at` where it is this one.
     fn equal_to_end(&self, bytes: &[u8], at: usize) -> Option<usize> {
         match self {
-            Exact::Map(members) => {
+            ExactValue::Map(members) => {
                 let mut count = 0;
                 let end = walk::each_member(bytes, at, |name, at| {
                     count += 1;
@@ -98,7 +98,7 @@ impl Exact {
                 // Neither side has duplicate names, so as many members are the same members.
                 (count == members.len()).then_some(end)
             }
-            Exact::List(items) => {
+            ExactValue::List(items) => {
                 let mut count = 0;
                 let end = walk::each_element(bytes, at, |index, at| {
                     count += 1;
@@ -106,14 +106,14 @@ impl Exact {
                 })?;
                 (count == items.len()).then_some(end)
             }
-            Exact::Text(text) => {
+            ExactValue::Text(text) => {
                 let raw = walk::string(bytes, at)?;
                 walk::is_text(raw, text).then_some(at + raw.len() + 2)
             }
-            Exact::Null => literal(bytes, at, b"null"),
-            Exact::Bool(true) => literal(bytes, at, b"true"),
-            Exact::Bool(false) => literal(bytes, at, b"false"),
-            Exact::Number(text) => {
+            ExactValue::Null => literal(bytes, at, b"null"),
+            ExactValue::Bool(true) => literal(bytes, at, b"true"),
+            ExactValue::Bool(false) => literal(bytes, at, b"false"),
+            ExactValue::Number(text) => {
                 let other = walk::raw(bytes, at)?;
                 let equal = Decimal::read(text.as_bytes())?.order(&Decimal::read(other)?).is_eq();
                 equal.then_some(at + other.len())

@@ -1,8 +1,8 @@
 //! Reading a filter out of its JSON, with every mistake named by a JSON Pointer into the filter.
 
 use super::decimal::Decimal;
-use super::exact::Exact;
-use super::{Comparison, DEPTH_MAX, LEAVES_MAX, Leaf, Mistake, Node, PATH_BYTES_MAX, Test, Token};
+use super::exact::ExactValue;
+use super::{Comparison, DEPTH_MAX, FilterLeaf, FilterNode, LEAVES_MAX, LeafTest, Mistake, PATH_BYTES_MAX, PathToken};
 use crate::rules::json::escape_token;
 
 /// The three members that combine filters.
@@ -10,16 +10,16 @@ const COMBINERS: [&str; 3] = ["all", "any", "not"];
 
 /// Collects leaves and mistakes while the tree is read.
 #[derive(Default)]
-pub(super) struct Parser {
-    pub leaves: Vec<Leaf>,
+pub(super) struct FilterParser {
+    pub leaves: Vec<FilterLeaf>,
     pub mistakes: Vec<Mistake>,
     counted: usize,
 }
 
-impl Parser {
+impl FilterParser {
     /// One object of the filter; `depth` is 1 for the outermost. `None` where a mistake was noted.
-    pub fn node(&mut self, value: Exact, pointer: &str, depth: usize) -> Option<Node> {
-        let Exact::Map(members) = value else {
+    pub fn node(&mut self, value: ExactValue, pointer: &str, depth: usize) -> Option<FilterNode> {
+        let ExactValue::Map(members) = value else {
             return self.mistake(pointer, "must be an object");
         };
         if depth > DEPTH_MAX {
@@ -34,7 +34,7 @@ impl Parser {
         for (name, value) in members {
             let place = below(pointer, &name);
             if !is_combiner(&name) || found.is_some() {
-                let known = is_combiner(&name) || name == "path" || Test::is_operator(&name);
+                let known = is_combiner(&name) || name == "path" || LeafTest::is_operator(&name);
                 whole = false;
                 self.note(
                     &place,
@@ -52,11 +52,11 @@ impl Parser {
         found.flatten().filter(|_| whole)
     }
 
-    fn combiner(&mut self, name: &str, value: Exact, place: &str, depth: usize) -> Option<Node> {
+    fn combiner(&mut self, name: &str, value: ExactValue, place: &str, depth: usize) -> Option<FilterNode> {
         if name == "not" {
-            return Some(Node::Not(Box::new(self.node(value, place, depth + 1)?)));
+            return Some(FilterNode::Not(Box::new(self.node(value, place, depth + 1)?)));
         }
-        let Exact::List(items) = value else {
+        let ExactValue::List(items) = value else {
             return self.mistake(place, "must be an array of filters");
         };
         // Every item is read, also after a bad one, so that all mistakes come at once.
@@ -67,12 +67,12 @@ impl Parser {
             .collect();
         let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
         Some(match name {
-            "all" => Node::All(nodes),
-            _ => Node::Any(nodes),
+            "all" => FilterNode::All(nodes),
+            _ => FilterNode::Any(nodes),
         })
     }
 
-    fn leaf(&mut self, members: Vec<(String, Exact)>, pointer: &str) -> Option<Node> {
+    fn leaf(&mut self, members: Vec<(String, ExactValue)>, pointer: &str) -> Option<FilterNode> {
         self.counted += 1;
         if self.counted > LEAVES_MAX {
             // One word about it is enough, however many follow.
@@ -89,7 +89,7 @@ impl Parser {
             if name == "path" {
                 has_path = true;
                 path = self.path(value, &place);
-            } else if !Test::is_operator(&name) {
+            } else if !LeafTest::is_operator(&name) {
                 self.note(&place, "unknown member");
             } else {
                 operators += 1;
@@ -111,12 +111,12 @@ impl Parser {
         if self.mistakes.len() > before {
             return None;
         }
-        self.leaves.push(Leaf { path: path?, test: test? });
-        Some(Node::Leaf(self.leaves.len() - 1))
+        self.leaves.push(FilterLeaf { path: path?, test: test? });
+        Some(FilterNode::Leaf(self.leaves.len() - 1))
     }
 
-    fn path(&mut self, value: Exact, place: &str) -> Option<Vec<Token>> {
-        let Exact::Text(text) = value else {
+    fn path(&mut self, value: ExactValue, place: &str) -> Option<Vec<PathToken>> {
+        let ExactValue::Text(text) = value else {
             return self.mistake(place, "must be a string: a JSON Pointer such as /a/b");
         };
         if text.len() > PATH_BYTES_MAX {
@@ -128,18 +128,18 @@ impl Parser {
         }
     }
 
-    fn test(&mut self, operator: &str, value: Exact, place: &str) -> Option<Test> {
+    fn test(&mut self, operator: &str, value: ExactValue, place: &str) -> Option<LeafTest> {
         Some(match (operator, value) {
-            ("eq", value) => Test::Eq(value.sorted()),
-            ("ne", value) => Test::Ne(value.sorted()),
-            ("in", Exact::List(values)) => Test::In(values.into_iter().map(Exact::sorted).collect()),
+            ("eq", value) => LeafTest::Eq(value.sorted()),
+            ("ne", value) => LeafTest::Ne(value.sorted()),
+            ("in", ExactValue::List(values)) => LeafTest::In(values.into_iter().map(ExactValue::sorted).collect()),
             ("in", _) => return self.mistake(place, "must be an array of values"),
-            ("exists", Exact::Bool(wanted)) => Test::Exists(wanted),
+            ("exists", ExactValue::Bool(wanted)) => LeafTest::Exists(wanted),
             ("exists", _) => return self.mistake(place, "must be true or false"),
-            ("prefix", Exact::Text(text)) => Test::Prefix(text),
+            ("prefix", ExactValue::Text(text)) => LeafTest::Prefix(text),
             ("prefix", _) => return self.mistake(place, "must be a string"),
-            (name, Exact::Number(text)) => match Comparison::named(name) {
-                Some(comparison) if Decimal::read(text.as_bytes()).is_some() => Test::Compare(comparison, text),
+            (name, ExactValue::Number(text)) => match Comparison::named(name) {
+                Some(comparison) if Decimal::read(text.as_bytes()).is_some() => LeafTest::Compare(comparison, text),
                 _ => return self.mistake(place, "unknown operator"),
             },
             _ => return self.mistake(place, "must be a number"),
@@ -161,14 +161,14 @@ fn below(pointer: &str, name: &str) -> String {
 }
 
 /// The tokens of a JSON Pointer (RFC 6901), `None` if the text is none.
-fn read_pointer(text: &str) -> Option<Vec<Token>> {
+fn read_pointer(text: &str) -> Option<Vec<PathToken>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
     text.strip_prefix('/')?.split('/').map(read_token).collect()
 }
 
-fn read_token(token: &str) -> Option<Token> {
+fn read_token(token: &str) -> Option<PathToken> {
     let stray = token.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1']));
     // `~1` first, so that `~01` becomes `~1` and not `/` (RFC 6901 section 4).
     let text = token.replace("~1", "/").replace("~0", "~");
@@ -177,5 +177,5 @@ fn read_token(token: &str) -> Option<Token> {
         true => token.parse().ok(),
         false => None,
     };
-    (!stray).then_some(Token { text, index })
+    (!stray).then_some(PathToken { text, index })
 }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn flaw(text: impl AsRef<[u8]>) -> Flaw {
+fn flaw(text: impl AsRef<[u8]>) -> JsonError {
     let text = text.as_ref();
-    match check(text, Limits::default()) {
+    match check(text, JsonLimits::default()) {
         Err(flaw) => flaw,
         Ok(()) => panic!("passed: {}", String::from_utf8_lossy(text)),
     }
@@ -14,7 +14,7 @@ fn flaw(text: impl AsRef<[u8]>) -> Flaw {
 
 fn passes(text: impl AsRef<[u8]>) {
     let text = text.as_ref();
-    let answer = check(text, Limits::default());
+    let answer = check(text, JsonLimits::default());
     assert!(answer.is_ok(), "{}: {answer:?}", String::from_utf8_lossy(text));
 }
 
@@ -47,59 +47,59 @@ fn good_texts_pass() {
 #[test]
 fn each_kind_of_flaw_is_named_with_its_place() {
     for (text, kind, offset, pointer) in [
-        ("", Kind::Unfinished, 0, ""),
-        (" ", Kind::Unfinished, 1, ""),
-        ("{", Kind::Unfinished, 1, ""),
-        (r#"{"a":[1,"#, Kind::Unfinished, 8, "/a/1"),
-        (r#"{"a":"b"#, Kind::Unfinished, 7, "/a"),
-        ("tru", Kind::Unfinished, 3, ""),
-        ("-", Kind::Unfinished, 1, ""),
-        (r#""\u12"#, Kind::Unfinished, 5, ""),
-        (r#""\ud83d"#, Kind::Unfinished, 1, ""),
-        ("[1,]", Kind::Unexpected, 3, "/1"),
-        ("[,1]", Kind::Unexpected, 1, "/0"),
-        ("[1 2]", Kind::Unexpected, 3, ""),
-        (r#"{"a":1,}"#, Kind::Unexpected, 7, ""),
-        (r#"{"a" 1}"#, Kind::Unexpected, 5, ""),
-        ("{a:1}", Kind::Unexpected, 1, ""),
-        ("{'a':1}", Kind::Unexpected, 1, ""),
-        ("[1}", Kind::Unexpected, 2, ""),
-        ("/* */1", Kind::Unexpected, 0, ""),
-        ("\u{feff}1", Kind::Unexpected, 0, ""),
-        ("\u{a0}1", Kind::Unexpected, 0, ""),
-        ("+1", Kind::Unexpected, 0, ""),
-        (".5", Kind::Unexpected, 0, ""),
-        ("NaN", Kind::Unexpected, 0, ""),
-        ("nil", Kind::BadLiteral, 0, ""),
-        ("[True]", Kind::Unexpected, 1, "/0"),
-        (r#"{"a":[0,{"b":trux}]}"#, Kind::BadLiteral, 13, "/a/1/b"),
-        ("01", Kind::BadNumber, 1, ""),
-        ("[1.]", Kind::BadNumber, 3, "/0"),
-        ("[1e]", Kind::BadNumber, 3, "/0"),
-        ("[1.2.3]", Kind::BadNumber, 4, "/0"),
-        ("[-]", Kind::BadNumber, 2, "/0"),
-        ("[0x1]", Kind::BadNumber, 2, "/0"),
-        ("[-Infinity]", Kind::BadNumber, 2, "/0"),
-        ("1 2", Kind::Trailing, 2, ""),
-        ("{}{}", Kind::Trailing, 2, ""),
-        ("null\0", Kind::Trailing, 4, ""),
-        (r#"["\x"]"#, Kind::BadEscape, 3, "/0"),
-        (r#"["\u12g4"]"#, Kind::BadEscape, 6, "/0"),
-        (r#"["\u+123"]"#, Kind::BadEscape, 4, "/0"),
-        ("[\"a\nb\"]", Kind::ControlCharacter, 3, "/0"),
-        ("[\"123456789\0\"]", Kind::ControlCharacter, 11, "/0"),
-        (r#"["\ud83d"]"#, Kind::LoneSurrogate, 2, "/0"),
-        (r#"["\ud83d\u0041"]"#, Kind::LoneSurrogate, 2, "/0"),
-        (r#"["x\udc00\ud83d"]"#, Kind::LoneSurrogate, 3, "/0"),
-        (r#"["\ud83d\n"]"#, Kind::LoneSurrogate, 2, "/0"),
-        (r#"{"\ud83d":1}"#, Kind::LoneSurrogate, 2, ""),
-        (r#"{"a":1,"a":2}"#, Kind::DuplicateMember, 7, "/a"),
-        (r#"{"a":1,"\u0061":2}"#, Kind::DuplicateMember, 7, "/a"),
-        (r#"{"\n":1,"\u000A":2}"#, Kind::DuplicateMember, 8, "/\n"),
-        (r#"{"😀":1,"\ud83d\ude00":2}"#, Kind::DuplicateMember, 10, "/😀"),
-        (r#"{"x":[{"a/b~":{"":0,"":0}}]}"#, Kind::DuplicateMember, 20, "/x/0/a~1b~0/"),
+        ("", JsonErrorKind::Unfinished, 0, ""),
+        (" ", JsonErrorKind::Unfinished, 1, ""),
+        ("{", JsonErrorKind::Unfinished, 1, ""),
+        (r#"{"a":[1,"#, JsonErrorKind::Unfinished, 8, "/a/1"),
+        (r#"{"a":"b"#, JsonErrorKind::Unfinished, 7, "/a"),
+        ("tru", JsonErrorKind::Unfinished, 3, ""),
+        ("-", JsonErrorKind::Unfinished, 1, ""),
+        (r#""\u12"#, JsonErrorKind::Unfinished, 5, ""),
+        (r#""\ud83d"#, JsonErrorKind::Unfinished, 1, ""),
+        ("[1,]", JsonErrorKind::Unexpected, 3, "/1"),
+        ("[,1]", JsonErrorKind::Unexpected, 1, "/0"),
+        ("[1 2]", JsonErrorKind::Unexpected, 3, ""),
+        (r#"{"a":1,}"#, JsonErrorKind::Unexpected, 7, ""),
+        (r#"{"a" 1}"#, JsonErrorKind::Unexpected, 5, ""),
+        ("{a:1}", JsonErrorKind::Unexpected, 1, ""),
+        ("{'a':1}", JsonErrorKind::Unexpected, 1, ""),
+        ("[1}", JsonErrorKind::Unexpected, 2, ""),
+        ("/* */1", JsonErrorKind::Unexpected, 0, ""),
+        ("\u{feff}1", JsonErrorKind::Unexpected, 0, ""),
+        ("\u{a0}1", JsonErrorKind::Unexpected, 0, ""),
+        ("+1", JsonErrorKind::Unexpected, 0, ""),
+        (".5", JsonErrorKind::Unexpected, 0, ""),
+        ("NaN", JsonErrorKind::Unexpected, 0, ""),
+        ("nil", JsonErrorKind::BadLiteral, 0, ""),
+        ("[True]", JsonErrorKind::Unexpected, 1, "/0"),
+        (r#"{"a":[0,{"b":trux}]}"#, JsonErrorKind::BadLiteral, 13, "/a/1/b"),
+        ("01", JsonErrorKind::BadNumber, 1, ""),
+        ("[1.]", JsonErrorKind::BadNumber, 3, "/0"),
+        ("[1e]", JsonErrorKind::BadNumber, 3, "/0"),
+        ("[1.2.3]", JsonErrorKind::BadNumber, 4, "/0"),
+        ("[-]", JsonErrorKind::BadNumber, 2, "/0"),
+        ("[0x1]", JsonErrorKind::BadNumber, 2, "/0"),
+        ("[-Infinity]", JsonErrorKind::BadNumber, 2, "/0"),
+        ("1 2", JsonErrorKind::Trailing, 2, ""),
+        ("{}{}", JsonErrorKind::Trailing, 2, ""),
+        ("null\0", JsonErrorKind::Trailing, 4, ""),
+        (r#"["\x"]"#, JsonErrorKind::BadEscape, 3, "/0"),
+        (r#"["\u12g4"]"#, JsonErrorKind::BadEscape, 6, "/0"),
+        (r#"["\u+123"]"#, JsonErrorKind::BadEscape, 4, "/0"),
+        ("[\"a\nb\"]", JsonErrorKind::ControlCharacter, 3, "/0"),
+        ("[\"123456789\0\"]", JsonErrorKind::ControlCharacter, 11, "/0"),
+        (r#"["\ud83d"]"#, JsonErrorKind::LoneSurrogate, 2, "/0"),
+        (r#"["\ud83d\u0041"]"#, JsonErrorKind::LoneSurrogate, 2, "/0"),
+        (r#"["x\udc00\ud83d"]"#, JsonErrorKind::LoneSurrogate, 3, "/0"),
+        (r#"["\ud83d\n"]"#, JsonErrorKind::LoneSurrogate, 2, "/0"),
+        (r#"{"\ud83d":1}"#, JsonErrorKind::LoneSurrogate, 2, ""),
+        (r#"{"a":1,"a":2}"#, JsonErrorKind::DuplicateMember, 7, "/a"),
+        (r#"{"a":1,"\u0061":2}"#, JsonErrorKind::DuplicateMember, 7, "/a"),
+        (r#"{"\n":1,"\u000A":2}"#, JsonErrorKind::DuplicateMember, 8, "/\n"),
+        (r#"{"😀":1,"\ud83d\ude00":2}"#, JsonErrorKind::DuplicateMember, 10, "/😀"),
+        (r#"{"x":[{"a/b~":{"":0,"":0}}]}"#, JsonErrorKind::DuplicateMember, 20, "/x/0/a~1b~0/"),
     ] {
-        let expected = Flaw { offset, pointer: pointer.to_owned(), kind };
+        let expected = JsonError { offset, pointer: pointer.to_owned(), kind };
         assert_eq!(flaw(text), expected, "{text}");
     }
 }
@@ -107,11 +107,11 @@ fn each_kind_of_flaw_is_named_with_its_place() {
 #[test]
 fn invalid_utf8_is_placed_too() {
     let found = flaw(b"{\"a\":[\"x\",\"\xff\"]}");
-    assert_eq!(found, Flaw { offset: 11, pointer: "/a/1".into(), kind: Kind::InvalidUtf8 });
-    assert_eq!(flaw(b"1\xff").kind, Kind::InvalidUtf8);
-    assert_eq!(flaw(b"[01,\"\xff\"]").kind, Kind::BadNumber);
+    assert_eq!(found, JsonError { offset: 11, pointer: "/a/1".into(), kind: JsonErrorKind::InvalidUtf8 });
+    assert_eq!(flaw(b"1\xff").kind, JsonErrorKind::InvalidUtf8);
+    assert_eq!(flaw(b"[01,\"\xff\"]").kind, JsonErrorKind::BadNumber);
     for overlong_or_surrogate in [&b"\"\xc0\x80\""[..], b"\"\xed\xa0\x80\"", b"\"\xf5\x80\x80\x80\"", b"\"\xe2\x82\""] {
-        assert_eq!(flaw(overlong_or_surrogate).kind, Kind::InvalidUtf8);
+        assert_eq!(flaw(overlong_or_surrogate).kind, JsonErrorKind::InvalidUtf8);
     }
 }
 
@@ -122,7 +122,7 @@ fn duplicates_are_found_among_many_members() {
         passes(format!("{{{}}}", members.join(",")));
         let twice = format!("{{{},\"k\\u0033\":0,\"k1\":0}}", members.join(","));
         let found = flaw(&twice);
-        assert_eq!((found.kind, found.pointer.as_str()), (Kind::DuplicateMember, "/k3"));
+        assert_eq!((found.kind, found.pointer.as_str()), (JsonErrorKind::DuplicateMember, "/k3"));
         assert_eq!(found.offset, twice.find("\"k\\u").unwrap());
     }
 }
@@ -132,20 +132,20 @@ fn depth_is_counted_in_brackets() {
     let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
     passes(nested(DEPTH_MAX));
     let found = flaw(nested(DEPTH_MAX + 1));
-    assert_eq!((found.kind, found.offset), (Kind::TooDeep, DEPTH_MAX));
+    assert_eq!((found.kind, found.offset), (JsonErrorKind::TooDeep, DEPTH_MAX));
     assert_eq!(found.pointer, "/0".repeat(DEPTH_MAX));
-    assert_eq!(flaw("[".repeat(1_000_000)).kind, Kind::TooDeep);
-    assert_eq!(flaw("{\"a\":".repeat(200)).kind, Kind::TooDeep);
-    assert!(check(b"[[]]", Limits { depth: 1 }).is_err());
-    assert!(check(b"[]", Limits { depth: 1 }).is_ok());
-    assert!(check(b"1", Limits { depth: 0 }).is_ok());
-    assert!(check(nested(DEPTH_MAX + 1).as_bytes(), Limits { depth: usize::MAX }).is_err());
+    assert_eq!(flaw("[".repeat(1_000_000)).kind, JsonErrorKind::TooDeep);
+    assert_eq!(flaw("{\"a\":".repeat(200)).kind, JsonErrorKind::TooDeep);
+    assert!(check(b"[[]]", JsonLimits { depth: 1 }).is_err());
+    assert!(check(b"[]", JsonLimits { depth: 1 }).is_ok());
+    assert!(check(b"1", JsonLimits { depth: 0 }).is_ok());
+    assert!(check(nested(DEPTH_MAX + 1).as_bytes(), JsonLimits { depth: usize::MAX }).is_err());
 }
 
 #[test]
 fn the_walk_finds_members_and_elements() {
     let text = br#" { "a\u0062" : [ 1.5 , "x]\"" , {"}":[]} ] , "c":null }"#;
-    check(text, Limits::default()).unwrap();
+    check(text, JsonLimits::default()).unwrap();
     let mut seen = Vec::new();
     let end = walk::each_member(text, walk::start(text, 0), |name, at| {
         seen.push((walk::unescaped(name).into_owned(), walk::raw(text, at)?));
@@ -173,11 +173,11 @@ proptest! {
 
     #[test]
     fn serde_json_agrees_on_texts_of_json_characters(text in r#"[\[\]{}:,"\\u0-9a-fe.\-+ tru]{0,24}"#) {
-        let ours = check(text.as_bytes(), Limits::default());
+        let ours = check(text.as_bytes(), JsonLimits::default());
         let theirs = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text);
         match ours {
             Ok(()) => prop_assert!(theirs.is_ok(), "{}", text),
-            Err(flaw) if matches!(flaw.kind, Kind::DuplicateMember | Kind::LoneSurrogate) => {}
+            Err(flaw) if matches!(flaw.kind, JsonErrorKind::DuplicateMember | JsonErrorKind::LoneSurrogate) => {}
             Err(flaw) => prop_assert!(theirs.is_err(), "{}: {}", text, flaw),
         }
     }
@@ -201,6 +201,6 @@ proptest! {
         walk::each_element(&bytes, 0, |_, at| walk::skip(&bytes, at));
         prop_assert!(walk::compact(&bytes).len() <= bytes.len());
         prop_assert!(walk::Unescaped::new(&bytes).count() <= bytes.len());
-        let _ = check(&bytes, Limits::default());
+        let _ = check(&bytes, JsonLimits::default());
     }
 }

@@ -131,14 +131,14 @@ fn hosts(octets: [u8; 4]) -> Vec<String> {
 
 #[test]
 fn a_closed_address_is_closed_in_every_spelling() {
-    let all = Policy::parse(&["0.0.0.0/0".into(), "::/0".into()], &[], false).unwrap();
+    let all = TargetPolicy::parse(&["0.0.0.0/0".into(), "::/0".into()], &[], false).unwrap();
     let mut judged = 0;
     for octets in CLOSED {
         let is_metadata = ranges::is_metadata(Ipv4Addr::from(*octets).into());
         let v6 = costumes(*octets).into_iter().flat_map(written_v6).map(|text| format!("[{text}]"));
         for host in hosts(*octets).into_iter().chain(v6) {
             for url in [format!("http://{host}/hook"), format!("HTTPS://{host}:8443")] {
-                let answer = check_url(&url, &Policy::default());
+                let answer = check_url(&url, &TargetPolicy::default());
                 assert!(answer.is_err(), "{url} passed as {answer:?}");
                 judged += 1;
                 if is_metadata {
@@ -155,13 +155,13 @@ fn a_closed_address_is_closed_in_every_spelling() {
 fn an_open_address_is_open_in_every_spelling_that_is_read() {
     for octets in OPEN {
         for host in numbers(*octets).iter().flat_map(|text| disguises(text).into_iter().take(11)) {
-            let target = check_url(&format!("http://{host}/hook"), &Policy::default());
+            let target = check_url(&format!("http://{host}/hook"), &TargetPolicy::default());
             let read = target.unwrap_or_else(|refused| panic!("{host}: {refused}"));
-            assert_eq!(read.host, Host::Ip(Ipv4Addr::from(*octets).into()), "{host}");
+            assert_eq!(read.host, TargetHost::Ip(Ipv4Addr::from(*octets).into()), "{host}");
         }
         let mapped = Ipv4Addr::from(*octets).to_ipv6_mapped();
         for host in written_v6(mapped) {
-            assert!(check_url(&format!("http://[{host}]/"), &Policy::default()).is_ok(), "{host}");
+            assert!(check_url(&format!("http://[{host}]/"), &TargetPolicy::default()).is_ok(), "{host}");
         }
     }
 }
@@ -183,7 +183,7 @@ fn networks(text: &str) -> Vec<IpNet> {
 }
 
 fn is_open(ip: IpAddr) -> bool {
-    check_url(&format!("https://{}/", Host::Ip(ip)), &Policy::default()).is_ok()
+    check_url(&format!("https://{}/", TargetHost::Ip(ip)), &TargetPolicy::default()).is_ok()
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn what_looks_like_one_host_to_some_and_like_another_to_others_is_refused() {
     for evil in targets {
         for shape in shapes {
             let url = shape.replace("{evil}", evil);
-            let answer = check_url(&url, &Policy::default());
+            let answer = check_url(&url, &TargetPolicy::default());
             assert!(answer.is_err(), "{url:?} passed as {answer:?}");
         }
     }
@@ -307,7 +307,7 @@ fn zones_empty_brackets_and_future_addresses_are_refused() {
         "127.0.0.1..",
         "0x.0x.0x",
     ] {
-        let answer = check_url(&format!("http://{host}/"), &Policy::default());
+        let answer = check_url(&format!("http://{host}/"), &TargetPolicy::default());
         assert!(answer.is_err(), "{host} passed as {answer:?}");
     }
 }
@@ -315,7 +315,7 @@ fn zones_empty_brackets_and_future_addresses_are_refused() {
 #[test]
 fn metadata_names_are_closed_whatever_is_allowed_and_however_they_are_written() {
     let everything = ["0.0.0.0/0", "::/0", "*.internal", "metadata", "*.goog", "*.com", "*.net", "rancher-metadata"];
-    let all = Policy::parse(&everything.map(str::to_owned), &[], false).unwrap();
+    let all = TargetPolicy::parse(&everything.map(str::to_owned), &[], false).unwrap();
     for name in [
         "metadata.google.internal",
         "METADATA.GOOGLE.INTERNAL.",
@@ -334,12 +334,12 @@ fn metadata_names_are_closed_whatever_is_allowed_and_however_they_are_written() 
         "rancher-metadata",
     ] {
         let refused = check_url(&format!("http://{name}/latest/"), &all);
-        assert_eq!(refused, Err(Refused::Address), "{name}");
+        assert_eq!(refused, Err(TargetRefused::Address), "{name}");
     }
     for address in
         ["fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42", "fd00:c1::a9fe:a9fe", "fd00:a9fe:a9fe::1"]
     {
-        assert_eq!(check_url(&format!("http://[{address}]/"), &all), Err(Refused::Address), "{address}");
+        assert_eq!(check_url(&format!("http://[{address}]/"), &all), Err(TargetRefused::Address), "{address}");
     }
 }
 
@@ -379,7 +379,7 @@ fn what_people_have_is_open() {
         "https://example.test/",
         "https://example.museum/",
     ] {
-        let answer = check_url(url, &Policy::default());
+        let answer = check_url(url, &TargetPolicy::default());
         assert!(answer.is_ok(), "{url} refused: {answer:?}");
     }
 }

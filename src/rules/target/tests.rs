@@ -5,9 +5,9 @@ use super::*;
 /// The corpus: one JSON object a URL; `stage` says when it must be decided.
 const CORPUS: &str = include_str!("../../../tests/data/hostile_urls.json");
 
-fn policy(allow: &[&str], deny: &[&str]) -> Policy {
+fn policy(allow: &[&str], deny: &[&str]) -> TargetPolicy {
     let own = |items: &[&str]| items.iter().map(|item| item.to_string()).collect::<Vec<_>>();
-    Policy::parse(&own(allow), &own(deny), false).unwrap()
+    TargetPolicy::parse(&own(allow), &own(deny), false).unwrap()
 }
 
 /// Items with white space between them.
@@ -20,17 +20,17 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// The name, as [`check_url`] would give it.
-fn name(text: &str) -> Host {
-    Host::Name(text.to_owned())
+fn name(text: &str) -> TargetHost {
+    TargetHost::Name(text.to_owned())
 }
 
-fn dial(host: &str, addrs: &[&str], port: u16, policy: &Policy) -> Result<(), Refused> {
+fn dial(host: &str, addrs: &[&str], port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
     let addrs: Vec<_> = addrs.iter().map(|addr| ip(addr)).collect();
     check_addrs(&name(host), &addrs, port, policy)
 }
 
 #[track_caller]
-fn refuses(urls: &[&str], policy: &Policy) {
+fn refuses(urls: &[&str], policy: &TargetPolicy) {
     for url in urls {
         let answer = check_url(url, policy);
         assert!(answer.is_err(), "{url} passed as {answer:?}");
@@ -38,14 +38,14 @@ fn refuses(urls: &[&str], policy: &Policy) {
 }
 
 #[track_caller]
-fn refuses_address(urls: &[&str], policy: &Policy) {
+fn refuses_address(urls: &[&str], policy: &TargetPolicy) {
     for url in urls {
-        assert_eq!(check_url(url, policy), Err(Refused::Address), "{url}");
+        assert_eq!(check_url(url, policy), Err(TargetRefused::Address), "{url}");
     }
 }
 
 #[track_caller]
-fn passes(urls: &[&str], policy: &Policy) {
+fn passes(urls: &[&str], policy: &TargetPolicy) {
     for url in urls {
         let answer = check_url(url, policy);
         assert!(answer.is_ok(), "{url} refused: {answer:?}");
@@ -55,7 +55,7 @@ fn passes(urls: &[&str], policy: &Policy) {
 #[test]
 fn every_row_of_the_corpus_is_decided_as_it_says() {
     let rows: Vec<serde_json::Value> = serde_json::from_str(CORPUS).unwrap();
-    let mut own = Policy::default();
+    let mut own = TargetPolicy::default();
     own.own.push("93.184.216.99:443".parse().unwrap());
     let mut judged = 0;
     for row in &rows {
@@ -82,7 +82,7 @@ fn every_row_of_the_corpus_is_decided_as_it_says() {
         judged += 1;
         assert_eq!(answer.is_ok(), row["expect"] == "allow", "{row}: {answer:?}");
         if matches!(row["cls"].as_str(), Some("ip-literal" | "ip-encoding" | "dns")) {
-            assert_eq!(answer, Err(Refused::Address), "{row}");
+            assert_eq!(answer, Err(TargetRefused::Address), "{row}");
         }
     }
     assert!(judged > 70, "only {judged} rows judged");
@@ -96,7 +96,11 @@ fn special_ranges_are_closed_from_edge_to_edge() {
          192.0.2.1 192.168.0.1 192.168.255.255 198.19.255.255 203.0.113.255 224.0.0.1
          240.0.0.1 254.255.255.255 192.31.196.1 192.52.193.1 192.175.48.1",
     ) {
-        assert_eq!(check_url(&format!("http://{addr}/"), &Policy::default()), Err(Refused::Address), "{addr}");
+        assert_eq!(
+            check_url(&format!("http://{addr}/"), &TargetPolicy::default()),
+            Err(TargetRefused::Address),
+            "{addr}"
+        );
     }
     for addr in list(
         "::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:a9fe:a9fe ::ffff:0:7f00:1 ::ffff:0:8.8.8.8
@@ -107,13 +111,17 @@ fn special_ranges_are_closed_from_edge_to_edge() {
          4000::1 1fff::1 fd20:ce::254 2620:4f:8000::1 2a00:1450::5efe:10.0.0.1
          2a00:1450::200:5efe:7f00:1",
     ) {
-        assert_eq!(check_url(&format!("http://[{addr}]/"), &Policy::default()), Err(Refused::Address), "{addr}");
+        assert_eq!(
+            check_url(&format!("http://[{addr}]/"), &TargetPolicy::default()),
+            Err(TargetRefused::Address),
+            "{addr}"
+        );
     }
 }
 
 #[test]
 fn neighbours_of_special_ranges_are_open() {
-    let open = Policy::default();
+    let open = TargetPolicy::default();
     passes(
         &list(
             "http://1.1.1.1/ http://11.0.0.0/ http://100.128.0.0/ http://128.0.0.0/
@@ -139,7 +147,7 @@ fn encodings_of_an_address_are_read_before_they_are_judged() {
          http://0x/ http://127。1/ HTTP://127.0.0.1/ http://[0:0:0:0:0:0:0:1]/
          http://[::FFFF:127.0.0.1]/ http://[::ffff:7F00:0001]:8080/",
         ),
-        &Policy::default(),
+        &TargetPolicy::default(),
     );
 }
 
@@ -153,7 +161,7 @@ fn names_of_loopback_and_metadata_are_closed_like_addresses() {
          http://metadata.google.internal/ http://METADATA.google.internal./ http://metadata/
          http://instance-data/ http://metadata.goog/ http://x.metadata.google.internal/",
         ),
-        &Policy::default(),
+        &TargetPolicy::default(),
     );
 }
 
@@ -177,7 +185,7 @@ fn malformed_urls_are_refused() {
          http://[::1]x/ http://[1:2:3:4:5:6:7:8:9]/ http://erp/ http://erp./ http://nas.local/
          http://NAS.LOCAL./ http://db.internal/ http://x.onion./",
         ),
-        &Policy::default(),
+        &TargetPolicy::default(),
     );
     refuses(
         &[
@@ -199,13 +207,13 @@ fn malformed_urls_are_refused() {
             "http://example.com\0/",
             &long_name,
         ],
-        &Policy::default(),
+        &TargetPolicy::default(),
     );
 }
 
 #[test]
 fn the_length_limit_holds_before_and_after_escaping() {
-    let open = Policy::default();
+    let open = TargetPolicy::default();
     let fill = |n: usize, with: &str| format!("http://example.com/{}", with.repeat(n));
     passes(&[&fill(URL_BYTES_MAX - 19, "a")], &open);
     refuses(&[&fill(URL_BYTES_MAX - 18, "a"), &fill(1000, "é")], &open);
@@ -214,16 +222,17 @@ fn the_length_limit_holds_before_and_after_escaping() {
 #[test]
 fn a_good_url_comes_back_in_parts() {
     let target =
-        check_url("HTTPS://Hooks.Example.com.:8443/a b?q=ü".replace(' ', "%20").as_str(), &Policy::default()).unwrap();
+        check_url("HTTPS://Hooks.Example.com.:8443/a b?q=ü".replace(' ', "%20").as_str(), &TargetPolicy::default())
+            .unwrap();
     assert_eq!(target.host, name("hooks.example.com"));
-    assert_eq!((target.scheme, target.port), (Scheme::Https, 8443));
+    assert_eq!((target.scheme, target.port), (UrlScheme::Https, 8443));
     assert_eq!(target.path_and_query, "/a%20b?q=%C3%BC");
     assert_eq!(target.url, "https://hooks.example.com.:8443/a%20b?q=%C3%BC");
     assert_eq!(target.authority(), "hooks.example.com:8443");
-    let short = check_url("http://münchen.example:80", &Policy::default()).unwrap();
+    let short = check_url("http://münchen.example:80", &TargetPolicy::default()).unwrap();
     assert_eq!(short.url, "http://xn--mnchen-3ya.example/");
     assert_eq!(short.authority(), "xn--mnchen-3ya.example");
-    let v6 = check_url("http://[2606:4700:4700::1111]:8080/?", &Policy::default()).unwrap();
+    let v6 = check_url("http://[2606:4700:4700::1111]:8080/?", &TargetPolicy::default()).unwrap();
     assert_eq!(v6.authority(), "[2606:4700:4700::1111]:8080");
     assert_eq!(v6.path_and_query, "/?");
 }
@@ -277,9 +286,9 @@ fn metadata_stays_closed_whatever_is_allowed() {
          64:ff9b:1:a9fe:a9:fe00:: 2002:a9fe:a9fe:: 2001:0:a9fe:a9fe::1
          2001:0:808:808:0:0:5601:5601 fe80::5efe:169.254.169.254",
     ) {
-        let literal = Host::Ip(ip(addr));
-        assert_eq!(check_url(&format!("http://{literal}/"), &all), Err(Refused::Address), "{addr}");
-        assert_eq!(dial("erp", &[addr], 80, &all), Err(Refused::Address), "{addr}");
+        let literal = TargetHost::Ip(ip(addr));
+        assert_eq!(check_url(&format!("http://{literal}/"), &all), Err(TargetRefused::Address), "{addr}");
+        assert_eq!(dial("erp", &[addr], 80, &all), Err(TargetRefused::Address), "{addr}");
     }
     refuses_address(&["http://metadata/", "http://metadata.google.internal/"], &all);
     assert!(dial("metadata.google.internal", &["10.0.0.1"], 80, &all).is_err());
@@ -324,7 +333,7 @@ fn the_daemon_never_calls_itself() {
 
 #[test]
 fn https_only_closes_http() {
-    let strict = Policy::parse(&[], &[], true).unwrap();
+    let strict = TargetPolicy::parse(&[], &[], true).unwrap();
     passes(&["https://example.com/"], &strict);
     refuses(&["http://example.com/"], &strict);
 }
@@ -334,9 +343,9 @@ fn settings_name_the_item_that_is_wrong() {
     for bad in
         ["", "*", "*.", "10.0.0.0/33", "10.0.0.256", "127.1", "a b", "http://x/", "*.*.x", "x/8", "a..b", "erp:80"]
     {
-        let error = Policy::parse(&["10.0.0.0/8".into(), bad.into()], &[], false).unwrap_err();
+        let error = TargetPolicy::parse(&["10.0.0.0/8".into(), bad.into()], &[], false).unwrap_err();
         assert!(error.contains(&format!("{bad:?}")) && error.contains("allow"), "{bad}: {error}");
-        assert!(Policy::parse(&[], &[bad.into()], false).unwrap_err().contains("deny"));
+        assert!(TargetPolicy::parse(&[], &[bad.into()], false).unwrap_err().contains("deny"));
     }
     policy(
         &["10.0.0.5/8", "[::1]", "fd00::/8", "ERP.", "*.Corp.Internal", "münchen.example"],
@@ -349,12 +358,12 @@ fn names_of_loopback_need_no_resolver() {
     assert_eq!(name("foo.localhost").known_addrs(), Some(vec![ip("127.0.0.1"), ip("::1")]));
     assert_eq!(name("ip6-localhost").known_addrs(), Some(vec![ip("::1")]));
     assert_eq!(name("example.com").known_addrs(), None);
-    assert_eq!(Host::Ip(ip("10.0.0.1")).known_addrs(), Some(vec![ip("10.0.0.1")]));
+    assert_eq!(TargetHost::Ip(ip("10.0.0.1")).known_addrs(), Some(vec![ip("10.0.0.1")]));
 }
 
 #[test]
 fn every_refused_address_gives_the_same_words() {
-    let words = |url: &str| check_url(url, &Policy::default()).unwrap_err().to_string();
+    let words = |url: &str| check_url(url, &TargetPolicy::default()).unwrap_err().to_string();
     assert_eq!(words("http://127.0.0.1/"), words("http://metadata.google.internal/"));
     assert_eq!(words("http://[fe80::1]/"), words("http://localhost/"));
     assert_eq!(words("http://10.0.0.1/"), ADDRESS_REFUSED);
@@ -373,7 +382,7 @@ fn ports_of_other_protocols_are_open_where_the_host_itself_is_named() {
     refuses(&["http://192.168.0.5:6379/", "http://other.example.com:25/", "http://10.0.0.6:6379/"], &named);
     // Judged again at every connect: the settings may have changed since.
     assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &named).is_ok());
-    assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &Policy::default()).is_err());
+    assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &TargetPolicy::default()).is_err());
     assert!(dial("erp", &["10.0.0.7"], 6379, &named).is_ok());
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Answer, Limits, Running, limits, run};
+use super::{ServerLimits, TestResponse, TestServer, limits, run};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bad_requests.json"));
 
@@ -14,7 +14,7 @@ const ROWS: [u64; 13] = [1, 3, 5, 25, 29, 31, 33, 35, 37, 39, 43, 45, 47];
 #[tokio::test]
 async fn bad_requests_get_the_answer_that_is_written_down() {
     // Short enough to wait for the one row that is about it.
-    let running = run(Limits { head_read: Duration::from_millis(300), ..limits() }).await;
+    let running = run(ServerLimits { head_read: Duration::from_millis(300), ..limits() }).await;
     let corpus: Vec<Value> = serde_json::from_str(CORPUS).unwrap();
     let mut seen = 0;
     for row in corpus.iter().filter(|row| ROWS.contains(&row["id"].as_u64().unwrap())) {
@@ -34,7 +34,7 @@ async fn bad_requests_get_the_answer_that_is_written_down() {
     assert!(running.server.open_connections() < 100);
 }
 
-async fn send(running: &Running, row: &Value) -> Option<Answer> {
+async fn send(running: &TestServer, row: &Value) -> Option<TestResponse> {
     let mut client = running.connect().await;
     match row["id"].as_u64().unwrap() {
         // Endless chunks: more than the limit, and then silence.

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::{Client, Limits, Server, Toy, limits, request, run};
-use crate::engine::network::{BoxFuture, Conn, Listen, Listener, Network, Peer, RealNetwork};
+use super::{EchoService, Server, ServerLimits, TestClient, limits, request, run};
+use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, Peer, RealNetwork};
 
 /// As long as a test about a deadline waits for it.
 const BRIEF: Duration = Duration::from_millis(150);
@@ -99,7 +99,7 @@ async fn a_half_closed_client_still_gets_its_answer() {
 
 #[tokio::test]
 async fn a_head_or_body_that_takes_too_long_is_told_and_closed() {
-    let running = run(Limits { head_read: BRIEF, body_read: BRIEF, ..limits() }).await;
+    let running = run(ServerLimits { head_read: BRIEF, body_read: BRIEF, ..limits() }).await;
     let slow_body = request("POST /v1/events", "Content-Length: 10\r\n", "half");
     for bytes in ["G", "GET /healthz HTTP/1.1\r\nHost: localho", &slow_body] {
         let mut client = running.connect().await;
@@ -114,13 +114,13 @@ async fn a_head_or_body_that_takes_too_long_is_told_and_closed() {
 
 #[tokio::test]
 async fn a_second_head_has_its_own_deadline_and_idling_another() {
-    let running = run(Limits { idle: BRIEF, ..limits() }).await;
+    let running = run(ServerLimits { idle: BRIEF, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /v1/webhooks", "", "")).await;
     assert_eq!(client.answer().await.unwrap().status, 200);
     assert!(client.is_closed().await);
 
-    let running = run(Limits { head_read: BRIEF, ..limits() }).await;
+    let running = run(ServerLimits { head_read: BRIEF, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /v1/webhooks", "", "") + "GET /slow").await;
     assert_eq!(client.answer().await.unwrap().status, 200);
@@ -130,7 +130,8 @@ async fn a_second_head_has_its_own_deadline_and_idling_another() {
 
 #[tokio::test]
 async fn a_service_that_takes_long_is_waited_for() {
-    let running = run(Limits { head_read: BRIEF, body_read: BRIEF, idle: BRIEF, reply_stall: BRIEF, ..limits() }).await;
+    let running =
+        run(ServerLimits { head_read: BRIEF, body_read: BRIEF, idle: BRIEF, reply_stall: BRIEF, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /wait", "", "")).await;
     running.service.waiting.notified().await;
@@ -142,7 +143,7 @@ async fn a_service_that_takes_long_is_waited_for() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_given_up() {
-    let running = run(Limits { reply_stall: BRIEF, ..limits() }).await;
+    let running = run(ServerLimits { reply_stall: BRIEF, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /large", "", "")).await;
     running.service.gone.notified().await;
@@ -153,7 +154,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
 
 #[tokio::test]
 async fn an_answer_that_is_taken_slowly_is_not() {
-    let running = run(Limits { reply_stall: BRIEF * 4, ..limits() }).await;
+    let running = run(ServerLimits { reply_stall: BRIEF * 4, ..limits() }).await;
     let mut client = running.connect().await;
     client.say(request("GET /large", "Connection: close\r\n", "")).await;
     let (mut taken, mut piece) = (0, vec![0; 4 << 20]);
@@ -185,7 +186,7 @@ async fn a_refused_client_that_is_still_sending_sees_an_end_and_no_reset() {
 
 #[tokio::test]
 async fn connections_over_the_cap_are_closed_at_once() {
-    let running = run(Limits { connections_max: 2, ..limits() }).await;
+    let running = run(ServerLimits { connections_max: 2, ..limits() }).await;
     let mut open = Vec::new();
     for _ in 0..2 {
         let mut client = running.connect().await;
@@ -246,7 +247,7 @@ impl Listener for Exhausted {
         Box::pin(std::future::ready(Err(error.into())))
     }
 
-    fn local_addr(&self) -> Listen {
+    fn local_addr(&self) -> ListenAddr {
         self.inner.local_addr()
     }
 }
@@ -254,10 +255,10 @@ impl Listener for Exhausted {
 #[tokio::test]
 async fn accepting_survives_what_the_machine_runs_out_of() {
     let inner = RealNetwork.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let Listen::Tcp(addr) = inner.local_addr() else { panic!("not TCP") };
+    let ListenAddr::Tcp(addr) = inner.local_addr() else { panic!("not TCP") };
     let listener = Exhausted { failures: 4, inner };
-    let server = Server::start(Arc::new(Toy::default()), vec![Box::new(listener)], limits());
-    let mut client = Client { tcp: TcpStream::connect(addr).await.unwrap(), read: Vec::new() };
+    let server = Server::start(Arc::new(EchoService::default()), vec![Box::new(listener)], limits());
+    let mut client = TestClient { tcp: TcpStream::connect(addr).await.unwrap(), read: Vec::new() };
     client.say(request("GET /v1/webhooks", "", "")).await;
     assert_eq!(client.answer().await.unwrap().status, 200);
     drop(server);
@@ -268,8 +269,8 @@ async fn accepting_survives_what_the_machine_runs_out_of() {
 async fn a_unix_socket_skips_host_and_origin_and_a_loopback_listener_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    let listener = RealNetwork.listen(&Listen::Unix(path.clone())).await.unwrap();
-    let _server = Server::start(Arc::new(Toy::default()), vec![listener], limits());
+    let listener = RealNetwork.listen(&ListenAddr::Unix(path.clone())).await.unwrap();
+    let _server = Server::start(Arc::new(EchoService::default()), vec![listener], limits());
     let foreign = request("GET /v1/webhooks", "Origin: https://evil.example\r\nConnection: close\r\n", "");
     let foreign = foreign.replace("localhost", "evil.example");
     let mut unix = UnixStream::connect(&path).await.unwrap();

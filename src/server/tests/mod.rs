@@ -15,17 +15,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::{Admitted, Limits, Server, Service};
-use crate::api::call::{Call, Reply};
-use crate::api::origin::{OriginRules, Reach};
-use crate::engine::network::{Listen, Network, RealNetwork};
+use super::{Admitted, Server, ServerLimits, Service};
+use crate::api::call::{HttpRequest, HttpResponse};
+use crate::api::origin::{ListenerKind, OriginRules};
+use crate::engine::network::{ListenAddr, Network, RealNetwork};
 
 const BODY_BYTES_MAX: usize = 100_000;
 
 /// Answers with what it was given. `GET /wait` waits for `go`, `GET /large` answers with 64 MiB, of which `gone` tells
 /// when they are given up. Everything but `/healthz` wants the key `k`.
 #[derive(Default)]
-struct Toy {
+struct EchoService {
     rules: OriginRules,
     made: AtomicUsize,
     waiting: Arc<Notify>,
@@ -33,15 +33,15 @@ struct Toy {
     gone: Arc<Notify>,
 }
 
-impl Service for Toy {
+impl Service for EchoService {
     type Pass = ();
 
     fn request_id(&self) -> String {
         format!("made-{}", self.made.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn admit(&self, call: &Call, reach: Reach) -> Result<Admitted<()>, Box<Reply>> {
-        let refuse = |status: StatusCode| Err(Box::new(Reply::problem(status, "refused", "", &call.request_id)));
+    fn admit(&self, call: &HttpRequest, reach: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
+        let refuse = |status: StatusCode| Err(Box::new(HttpResponse::problem(status, "refused", "", &call.request_id)));
         if call.path != "/healthz" && call.header("authorization") != Some("Bearer k") {
             return refuse(StatusCode::UNAUTHORIZED);
         }
@@ -60,7 +60,7 @@ impl Service for Toy {
         }
     }
 
-    async fn call(&self, call: Call, _: ()) -> Reply {
+    async fn call(&self, call: HttpRequest, _: ()) -> HttpResponse {
         match call.path.as_str() {
             "/wait" => {
                 self.waiting.notify_one();
@@ -68,13 +68,13 @@ impl Service for Toy {
             }
             "/large" => {
                 let large = Large { bytes: vec![b'x'; 64 << 20], gone: self.gone.clone() };
-                return Reply::new(StatusCode::OK, "text/plain", Bytes::from_owner(large));
+                return HttpResponse::new(StatusCode::OK, "text/plain", Bytes::from_owner(large));
             }
             _ => {}
         }
         let status = if call.method == Method::POST { StatusCode::ACCEPTED } else { StatusCode::OK };
         let body = format!("{} {} {:?} {}", call.method, call.path, call.query, String::from_utf8_lossy(&call.body));
-        Reply::new(status, "text/plain", body)
+        HttpResponse::new(status, "text/plain", body)
     }
 }
 
@@ -96,30 +96,30 @@ impl Drop for Large {
 }
 
 /// Deadlines that a test can wait for, where it is about one; the others are ample.
-fn limits() -> Limits {
-    Limits { head_read: Duration::from_secs(20), linger: Duration::from_millis(200), ..Limits::default() }
+fn limits() -> ServerLimits {
+    ServerLimits { head_read: Duration::from_secs(20), linger: Duration::from_millis(200), ..ServerLimits::default() }
 }
 
-struct Running {
+struct TestServer {
     server: Server,
-    service: Arc<Toy>,
+    service: Arc<EchoService>,
     addr: SocketAddr,
 }
 
-async fn run(limits: Limits) -> Running {
+async fn run(limits: ServerLimits) -> TestServer {
     let listener = RealNetwork.listen(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let Listen::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };
-    let service = Arc::new(Toy::default());
-    Running { server: Server::start(service.clone(), vec![listener], limits), service, addr }
+    let ListenAddr::Tcp(addr) = listener.local_addr() else { panic!("not TCP") };
+    let service = Arc::new(EchoService::default());
+    TestServer { server: Server::start(service.clone(), vec![listener], limits), service, addr }
 }
 
-impl Running {
-    async fn connect(&self) -> Client {
-        Client { tcp: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
+impl TestServer {
+    async fn connect(&self) -> TestClient {
+        TestClient { tcp: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
     }
 
     /// Says `bytes` on a connection of its own, and hears the first answer; none if the server just closes.
-    async fn ask(&self, bytes: impl AsRef<[u8]>) -> Option<Answer> {
+    async fn ask(&self, bytes: impl AsRef<[u8]>) -> Option<TestResponse> {
         let mut client = self.connect().await;
         client.say(bytes).await;
         client.answer().await
@@ -131,30 +131,30 @@ impl Running {
     }
 }
 
-struct Client {
+struct TestClient {
     tcp: TcpStream,
     read: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
-struct Answer {
+struct TestResponse {
     status: u16,
     head: String,
     body: String,
 }
 
-impl Client {
+impl TestClient {
     async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         // The server may have closed already: what it said is still to be read.
         let _ = self.tcp.write_all(bytes.as_ref()).await;
     }
 
     /// The next answer, by its Content-Length; none if the connection ends before.
-    async fn answer(&mut self) -> Option<Answer> {
+    async fn answer(&mut self) -> Option<TestResponse> {
         self.answer_to(&Method::GET).await
     }
 
-    async fn answer_to(&mut self, method: &Method) -> Option<Answer> {
+    async fn answer_to(&mut self, method: &Method) -> Option<TestResponse> {
         loop {
             if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = String::from_utf8(self.read[..end + 4].to_vec()).unwrap();
@@ -164,7 +164,7 @@ impl Client {
                 if self.read.len() >= end + 4 + length {
                     let body = String::from_utf8(self.read[end + 4..end + 4 + length].to_vec()).unwrap();
                     self.read.drain(..end + 4 + length);
-                    return Some(Answer { status, head, body });
+                    return Some(TestResponse { status, head, body });
                 }
             }
             if self.tcp.read_buf(&mut self.read).await.unwrap_or(0) == 0 {
@@ -183,7 +183,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-impl Answer {
+impl TestResponse {
     fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }

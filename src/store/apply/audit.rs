@@ -8,19 +8,19 @@ use crate::model::id::{AppId, Id, OrganizationId};
 use crate::model::webhook::Webhook;
 use crate::model::{ApiKey, App};
 
-use super::super::command::{Caller, Deed, Receipt};
-use super::super::effects::Noted;
+use super::super::command::{AuditEntry, Caller, Receipt};
+use super::super::effects::AuditLine;
 use super::super::reads::AuditRow;
 use super::super::tables::{self, Table};
-use super::Judged;
-use super::state::OnState;
+use super::ApplyResult;
+use super::state::StateBatch;
 
-impl OnState<'_> {
+impl StateBatch<'_> {
     /// Writes a line of the audit.
     pub(super) fn note(
         &mut self,
         by: Option<&Caller>,
-        about: About,
+        about: AuditSubject,
         action: &str,
         target: &str,
         changes: serde_json::Value,
@@ -39,7 +39,7 @@ impl OnState<'_> {
             app_id: about.app,
         };
         if let Some(by) = by {
-            self.effects.noted.push(Noted {
+            self.effects.audit.push(AuditLine {
                 action: row.action.clone(),
                 target: row.target.clone(),
                 request_id: by.request_id.clone(),
@@ -50,16 +50,16 @@ impl OnState<'_> {
     }
 
     /// Writes the audit's line of a deed that was done in a partition.
-    pub(super) fn note_deed(&mut self, by: Option<&Caller>, deed: &Deed) -> Judged<Receipt> {
-        let about = About { org: deed.org, app: Some(deed.app) };
+    pub(super) fn note_deed(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
+        let about = AuditSubject { org: deed.org, app: Some(deed.app) };
         self.note(by, about, deed.action, &deed.target, json!({}));
         Ok(Receipt::Done)
     }
 
     /// It is the daemon's clock, and so stands in the audit of whoever says it.
-    pub(super) fn accept_clock(&mut self, by: Option<&Caller>) -> Judged<Receipt> {
+    pub(super) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
         if let Some(by) = by {
-            self.note(Some(by), About::organization(by.reach.org), "clock.accept", "clock", json!({}));
+            self.note(Some(by), AuditSubject::organization(by.tenant.org), "clock.accept", "clock", json!({}));
         }
         self.effects.clock_accepted = true;
         Ok(Receipt::Done)
@@ -68,11 +68,13 @@ impl OnState<'_> {
     /// A kept answer that shows a secret is shown again: that is a reading like any other.
     pub(super) fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {
-            Receipt::Webhook(webhook) => (About::webhook(webhook), "webhook.read_secret", webhook.id.to_string()),
-            Receipt::Key(key) => (About::key(key), "key.read", key.id.to_string()),
+            Receipt::Webhook(webhook) => {
+                (AuditSubject::webhook(webhook), "webhook.read_secret", webhook.id.to_string())
+            }
+            Receipt::Key(key) => (AuditSubject::key(key), "key.read", key.id.to_string()),
             Receipt::Organization { organization, key, .. } => {
-                let reader = by.map_or(organization.id, |by| by.reach.org);
-                (About::organization(reader), "key.read", key.id.to_string())
+                let reader = by.map_or(organization.id, |by| by.tenant.org);
+                (AuditSubject::organization(reader), "key.read", key.id.to_string())
             }
             _ => return,
         };
@@ -82,25 +84,25 @@ impl OnState<'_> {
 
 /// Whom a line of the audit concerns, and so who may read it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About {
+pub(super) struct AuditSubject {
     pub org: OrganizationId,
     pub app: Option<AppId>,
 }
 
-impl About {
-    pub fn organization(org: OrganizationId) -> About {
-        About { org, app: None }
+impl AuditSubject {
+    pub fn organization(org: OrganizationId) -> AuditSubject {
+        AuditSubject { org, app: None }
     }
 
-    pub fn app(app: &App) -> About {
-        About { org: app.org_id, app: Some(app.id) }
+    pub fn app(app: &App) -> AuditSubject {
+        AuditSubject { org: app.org_id, app: Some(app.id) }
     }
 
-    pub fn key(key: &ApiKey) -> About {
-        About { org: key.org_id, app: key.app_id }
+    pub fn key(key: &ApiKey) -> AuditSubject {
+        AuditSubject { org: key.org_id, app: key.app_id }
     }
 
-    pub fn webhook(webhook: &Webhook) -> About {
-        About { org: webhook.org_id, app: Some(webhook.app_id) }
+    pub fn webhook(webhook: &Webhook) -> AuditSubject {
+        AuditSubject { org: webhook.org_id, app: Some(webhook.app_id) }
     }
 }

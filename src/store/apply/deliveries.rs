@@ -4,43 +4,43 @@ use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, EventId, WebhookId};
-use crate::model::webhook::{Status, Webhook};
+use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Delivery, DeliveryStatus, Event};
-use crate::rules::transition::{self, Happening};
+use crate::rules::transition::{self, TransitionInput};
 
-use super::super::command::{Caller, Deed, Receipt, Refusal};
-use super::super::snapshot::{Next, Way};
+use super::super::command::{AuditEntry, Caller, Receipt, Rejection};
+use super::super::snapshot::{Direction, ScanStep};
 use super::super::tables::{self, Table};
-use super::publish::{Making, chunks_of};
-use super::{Judged, OnPartition};
+use super::publish::{NewDelivery, chunks_of};
+use super::{ApplyResult, PartitionBatch};
 
 /// Replays of one event that are looked at together.
 const REPLAYS_MAX: usize = 100_000;
 
-impl OnPartition<'_> {
-    pub(super) fn retry(&mut self, by: Option<&Caller>, id: DeliveryId) -> Judged<Receipt> {
+impl PartitionBatch<'_> {
+    pub(super) fn retry(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
         let was = self.delivery_within(by, id)?;
         let webhook = self.registry.webhooks.get(&was.webhook_id).cloned();
         let Some(webhook) = webhook else {
             return Err(conflict("webhook_removed", "the webhook of this delivery was removed"));
         };
-        if webhook.status == Status::Disabled {
+        if webhook.status == WebhookStatus::Disabled {
             return Err(conflict("webhook_disabled", "the webhook of this delivery is disabled; enable it first"));
         }
         let event = self.event_of(&was)?;
         if event.erased_at.is_some() {
             return Err(conflict("event_erased", "the data of this event was erased"));
         }
-        let deed = Deed::on_delivery("delivery.retry", &was);
-        self.effects.hurried.push(webhook.id);
+        let deed = AuditEntry::on_delivery("delivery.retry", &was);
+        self.effects.probe_now.push(webhook.id);
         let receipt = if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was) }?;
-        self.note(by, deed);
+        self.audit(by, deed);
         Ok(receipt)
     }
 
-    fn replay(&mut self, event: &Arc<Event>, was: &Delivery, webhook: &Webhook) -> Judged<Receipt> {
+    fn replay(&mut self, event: &Arc<Event>, was: &Delivery, webhook: &Webhook) -> ApplyResult<Receipt> {
         let data = self.data_of(event)?;
-        let making = Making { due: self.draw.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
+        let making = NewDelivery { due: self.draw.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
         let mut event = Event::clone(event);
         // Somebody asks for it now: an end in the past is over.
         event.expires_at = event.expires_at.filter(|end| *end > self.draw.now);
@@ -49,7 +49,7 @@ impl OnPartition<'_> {
     }
 
     /// Makes an open delivery due now. One that waits in a queue keeps its place and goes when it is its turn.
-    fn pull_forward(&mut self, was: Delivery) -> Judged<Receipt> {
+    fn pull_forward(&mut self, was: Delivery) -> ApplyResult<Receipt> {
         let mut delivery = Delivery { manual: true, ..was.clone() };
         let now = self.draw.now;
         if let Some(due) = was.next_attempt_at.filter(|due| *due > now) {
@@ -58,7 +58,7 @@ impl OnPartition<'_> {
             self.draft.remove(Table::Due, old);
             delivery.next_attempt_at = Some(now);
             if may_go {
-                self.draft.mark(Table::Due, tables::due(was.webhook_id, now, was.id));
+                self.draft.put_key(Table::Due, tables::due(was.webhook_id, now, was.id));
                 self.effects.due.push((was.webhook_id, now));
             }
         }
@@ -66,29 +66,29 @@ impl OnPartition<'_> {
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
 
-    pub(super) fn cancel_delivery(&mut self, by: Option<&Caller>, id: DeliveryId) -> Judged<Receipt> {
+    pub(super) fn cancel_delivery(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
         let was = self.delivery_within(by, id)?;
         match self.cancel(&was)? {
             Some(delivery) => {
-                self.note(by, Deed::on_delivery("delivery.cancel", &delivery));
+                self.audit(by, AuditEntry::on_delivery("delivery.cancel", &delivery));
                 Ok(Receipt::Delivery(Box::new(delivery)))
             }
             None => Err(conflict("delivery_final", &format!("the delivery is already {}", was.status.as_str()))),
         }
     }
 
-    pub(super) fn cancel_event(&mut self, by: Option<&Caller>, id: EventId) -> Judged<Receipt> {
+    pub(super) fn cancel_event(&mut self, by: Option<&Caller>, id: EventId) -> ApplyResult<Receipt> {
         let event = self.event_within(by, id)?;
         let mut count = 0;
         for delivery in self.deliveries_of(&event)? {
             count += u32::from(self.cancel(&delivery)?.is_some());
         }
-        self.note(by, Deed::on_event("event.cancel", &event));
+        self.audit(by, AuditEntry::on_event("event.cancel", &event));
         Ok(Receipt::Cancelled(count))
     }
 
-    fn cancel(&mut self, was: &Delivery) -> Judged<Option<Delivery>> {
-        let Some(status) = transition::next(was.status, Happening::Cancelled) else { return Ok(None) };
+    fn cancel(&mut self, was: &Delivery) -> ApplyResult<Option<Delivery>> {
+        let Some(status) = transition::next(was.status, TransitionInput::Cancelled) else { return Ok(None) };
         let mut delivery = was.clone();
         self.move_on(was, &mut delivery, status, None, self.end_of(was, self.draw.now))?;
         self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
@@ -96,7 +96,7 @@ impl OnPartition<'_> {
         Ok(Some(delivery))
     }
 
-    pub(super) fn erase_event(&mut self, by: Option<&Caller>, id: EventId) -> Judged<Receipt> {
+    pub(super) fn erase_event(&mut self, by: Option<&Caller>, id: EventId) -> ApplyResult<Receipt> {
         let mut event = self.event_within(by, id)?;
         for delivery in self.deliveries_of(&event)? {
             self.cancel(&delivery)?;
@@ -111,12 +111,12 @@ impl OnPartition<'_> {
         event.data_bytes = 0;
         event.erased_at.get_or_insert(self.draw.now);
         self.draft.put(Table::Events, tables::one(id), &event);
-        self.note(by, Deed::on_event("event.erase", &event));
+        self.audit(by, AuditEntry::on_event("event.erase", &event));
         Ok(Receipt::Done)
     }
 
     /// Rewrites what a removed webhook left open in this partition as cancelled, as far as `limit`.
-    pub(super) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> Judged<Receipt> {
+    pub(super) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
         let mut open = self.draft.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
         // Of a queue only the head is due: the rest would take a round each.
         let left = (limit as usize).saturating_sub(open.len());
@@ -139,24 +139,24 @@ impl OnPartition<'_> {
         Ok(Receipt::Done)
     }
 
-    fn delivery_within(&self, by: Option<&Caller>, id: DeliveryId) -> Judged<Delivery> {
+    fn delivery_within(&self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Delivery> {
         let found = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
         let visible =
-            found.filter(|d| by.is_none_or(|by| by.reach.covers(d.org_id, d.app_id)) && self.is_kept(d.event_id));
-        let mut delivery = visible.ok_or(Refusal::NotFound("delivery"))?;
+            found.filter(|d| by.is_none_or(|by| by.tenant.covers(d.org_id, d.app_id)) && self.is_kept(d.event_id));
+        let mut delivery = visible.ok_or(Rejection::NotFound("delivery"))?;
         if !delivery.status.is_final() && !self.registry.webhooks.contains_key(&delivery.webhook_id) {
             delivery.status = DeliveryStatus::Cancelled;
         }
         Ok(delivery)
     }
 
-    fn event_within(&self, by: Option<&Caller>, id: EventId) -> Judged<Event> {
+    fn event_within(&self, by: Option<&Caller>, id: EventId) -> ApplyResult<Event> {
         let found = self.draft.get::<Event>(Table::Events, id.as_bytes())?;
-        let visible = found.filter(|e| by.is_none_or(|by| by.reach.covers(e.org_id, e.app_id)) && self.is_kept(e.id));
-        Ok(visible.ok_or(Refusal::NotFound("event"))?)
+        let visible = found.filter(|e| by.is_none_or(|by| by.tenant.covers(e.org_id, e.app_id)) && self.is_kept(e.id));
+        Ok(visible.ok_or(Rejection::NotFound("event"))?)
     }
 
-    pub(super) fn event_of(&self, delivery: &Delivery) -> Judged<Arc<Event>> {
+    pub(super) fn event_of(&self, delivery: &Delivery) -> ApplyResult<Arc<Event>> {
         let key = delivery.event_id;
         let found = self.draft.get::<Event>(Table::Events, key.as_bytes())?;
         found.map(Arc::new).ok_or_else(|| self.draft.base().damaged(Table::Events, key.as_bytes()).into())
@@ -168,17 +168,17 @@ impl OnPartition<'_> {
     }
 
     /// What publishing made, which follows the event, and what replays made.
-    pub(super) fn deliveries_of(&self, event: &Event) -> Judged<Vec<Delivery>> {
+    pub(super) fn deliveries_of(&self, event: &Event) -> ApplyResult<Vec<Delivery>> {
         let mut ids: Vec<DeliveryId> = Vec::new();
         let from = std::ops::Bound::Included(event.id.as_bytes().as_slice());
-        self.draft.base().scan(Table::Deliveries, (from, std::ops::Bound::Unbounded), Way::Up, |key, _| {
+        self.draft.base().scan(Table::Deliveries, (from, std::ops::Bound::Unbounded), Direction::Up, |key, _| {
             if ids.len() >= event.deliveries as usize {
-                return Ok(Next::Stop);
+                return Ok(ScanStep::Stop);
             }
             ids.extend(tables::last_id::<Delivery>(key));
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         })?;
-        for key in self.draft.keys(Table::OfEvent, event.id.as_bytes(), REPLAYS_MAX)? {
+        for key in self.draft.keys(Table::ReplaysByEvent, event.id.as_bytes(), REPLAYS_MAX)? {
             ids.extend(tables::last_id::<Delivery>(&key));
         }
         let mut deliveries = Vec::with_capacity(ids.len());
@@ -190,6 +190,6 @@ impl OnPartition<'_> {
     }
 }
 
-pub(super) fn conflict(code: &'static str, detail: &str) -> super::Stop {
-    Refusal::Conflict { code, detail: detail.to_owned() }.into()
+pub(super) fn conflict(code: &'static str, detail: &str) -> super::ApplyError {
+    Rejection::Conflict { code, detail: detail.to_owned() }.into()
 }

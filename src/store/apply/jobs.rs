@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{EventId, WebhookId};
-use crate::model::webhook::{Status, Webhook};
+use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Delivery, Event};
 use crate::rules::fanout::{self, Decision};
 use crate::rules::patterns;
 
-use super::super::command::{Command, Order, Receipt, Refusal};
+use super::super::command::{Command, Receipt, Rejection, WriteRequest};
 use super::super::job::{Job, JobId, JobSpec, JobStatus};
 use super::super::registry::Registry;
-use super::super::snapshot::{Next, Way};
+use super::super::snapshot::{Direction, ScanStep};
 use super::super::tables::Table;
-use super::publish::Making;
-use super::{Judged, OnPartition};
+use super::publish::NewDelivery;
+use super::{ApplyResult, PartitionBatch};
 
-impl OnPartition<'_> {
-    pub(super) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> Judged<Receipt> {
+impl PartitionBatch<'_> {
+    pub(super) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> ApplyResult<Receipt> {
         let job = super::super::reads::job_anywhere(self.shelf, id)?;
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
-            return Err(Refusal::NotFound("replay").into());
+            return Err(Rejection::NotFound("replay").into());
         };
         let before = job.created;
         let mut last = job.position;
@@ -48,20 +48,20 @@ impl OnPartition<'_> {
                 None => job.exhausted = true,
             }
         }
-        self.follow.push(Order::internal(Command::SaveJob(Box::new(job.clone()))));
+        self.follow.push(WriteRequest::internal(Command::SaveJob(Box::new(job.clone()))));
         self.effects.jobs = !job.exhausted;
         Ok(Receipt::Job(Box::new(job)))
     }
 
-    fn events_after(&self, position: EventId, end: EventId, limit: u32) -> Judged<Vec<Event>> {
+    fn events_after(&self, position: EventId, end: EventId, limit: u32) -> ApplyResult<Vec<Event>> {
         let mut ids = Vec::new();
         let range = (
             std::ops::Bound::Excluded(position.as_bytes().as_slice()),
             std::ops::Bound::Included(end.as_bytes().as_slice()),
         );
-        self.draft.base().scan(Table::Events, range, Way::Up, |key, _| {
+        self.draft.base().scan(Table::Events, range, Direction::Up, |key, _| {
             ids.push(key.to_vec());
-            Ok(if ids.len() < limit as usize { Next::Go } else { Next::Stop })
+            Ok(if ids.len() < limit as usize { ScanStep::Go } else { ScanStep::Stop })
         })?;
         let mut events = Vec::with_capacity(ids.len());
         for key in ids {
@@ -70,7 +70,7 @@ impl OnPartition<'_> {
         Ok(events)
     }
 
-    fn replay_event(&mut self, job: &mut Job, event: Arc<Event>) -> Judged<()> {
+    fn replay_event(&mut self, job: &mut Job, event: Arc<Event>) -> ApplyResult<()> {
         if !self.is_kept(event.id) || event.erased_at.is_some() || !covers(&job.spec, &event) {
             return Ok(());
         }
@@ -92,7 +92,7 @@ impl OnPartition<'_> {
                 continue;
             }
             let replay_of = own.last().map(|d| d.id);
-            let making = Making { due: self.draw.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
+            let making = NewDelivery { due: self.draw.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
             let fresh = Arc::new(Event {
                 expires_at: event.expires_at.filter(|end| *end > self.draw.now),
                 ..Event::clone(&event)
@@ -116,7 +116,7 @@ pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Eve
         let named: Option<WebhookId> = spec.webhook;
         named.is_none_or(|id| id == webhook.id)
             && spec.app.is_none_or(|app| app == event.app_id)
-            && webhook.status != Status::Disabled
+            && webhook.status != WebhookStatus::Disabled
     };
     registry.webhooks_of(event.app_id).filter(wanted).cloned().collect()
 }

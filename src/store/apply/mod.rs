@@ -22,28 +22,28 @@ use crate::model::webhook::WebhookState;
 use crate::model::{Event, Time, Webhook};
 use crate::rules::fanout::Fanout;
 
-use super::command::{Applied, Caller, Command, Deed, Keep, Order, Receipt, Refusal};
-use super::dedup::{Dedup, Fingerprint};
-use super::draft::Draft;
+use super::command::{Applied, AuditEntry, Caller, Command, IdempotencyKey, Receipt, Rejection, WriteRequest};
+use super::dedup::{Fingerprint, IdempotencyIndex};
+use super::draft::WriteBatch;
 use super::effects::Effects;
 use super::error::Error;
 use super::figures::FigureCache;
 use super::registry::Registry;
 use super::row;
-use super::shelf::Shelf;
+use super::shelf::PartitionSet;
 use super::tables::{Key, Table};
 
 /// Seconds that an answer with a secret in it is kept.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
 
 /// Where ids come from. The daemon's rise with the clock; a test may hand in its own.
-pub trait Ids: Send {
+pub trait IdSource: Send {
     fn next(&mut self, now: Time, random: u64) -> u128;
     /// Never gives an id up to `id` again.
     fn rise_above(&mut self, id: u128);
 }
 
-impl Ids for Stamp {
+impl IdSource for Stamp {
     fn next(&mut self, now: Time, random: u64) -> u128 {
         Stamp::next::<()>(self, now, random).as_u128()
     }
@@ -56,13 +56,13 @@ impl Ids for Stamp {
 }
 
 /// What comes in from outside the store with every batch: time, ids, chance.
-pub struct Draw<'a> {
+pub struct BatchInputs<'a> {
     pub now: Time,
-    pub ids: &'a mut dyn Ids,
+    pub ids: &'a mut dyn IdSource,
     pub random: &'a mut dyn FnMut() -> u64,
 }
 
-impl Draw<'_> {
+impl BatchInputs<'_> {
     pub fn id<K>(&mut self) -> Id<K> {
         let random = (self.random)();
         Id::from_u128(self.ids.next(self.now, random))
@@ -76,24 +76,24 @@ impl Draw<'_> {
 
 /// A command was refused, or the store could not even judge it.
 #[derive(Debug)]
-pub enum Stop {
-    Refused(Refusal),
-    Broken(Error),
+pub enum ApplyError {
+    Rejected(Rejection),
+    Storage(Error),
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Broken(error)
+impl From<Error> for ApplyError {
+    fn from(error: Error) -> ApplyError {
+        ApplyError::Storage(error)
     }
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Stop {
-        Stop::Refused(refusal)
+impl From<Rejection> for ApplyError {
+    fn from(refusal: Rejection) -> ApplyError {
+        ApplyError::Rejected(refusal)
     }
 }
 
-pub type Judged<T> = Result<T, Stop>;
+pub type ApplyResult<T> = Result<T, ApplyError>;
 
 /// A kept answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -108,77 +108,83 @@ pub struct AnswerRow {
 
 /// The fan-outs of apps, made when first asked for and forgotten when a webhook changes.
 #[derive(Debug, Default)]
-pub struct Fanouts(HashMap<AppId, Arc<Fanout>>);
+pub struct FanoutCache(HashMap<AppId, Arc<Fanout>>);
 
-impl Fanouts {
+impl FanoutCache {
     pub fn of(&mut self, registry: &Registry, app: AppId) -> Arc<Fanout> {
         self.0.entry(app).or_insert_with(|| Arc::new(Fanout::of(registry.webhooks_of(app)))).clone()
     }
 
-    pub fn forget(&mut self) {
+    pub fn clear(&mut self) {
         self.0.clear();
     }
 }
 
 /// One batch of commands on one partition.
-pub struct OnPartition<'a> {
-    pub shelf: &'a Shelf,
+pub struct PartitionBatch<'a> {
+    pub shelf: &'a PartitionSet,
     /// The first id of the partition.
     pub first: u128,
     pub registry: Arc<Registry>,
-    pub draft: Draft,
-    pub draw: Draw<'a>,
+    pub draft: WriteBatch,
+    pub draw: BatchInputs<'a>,
     pub figures: &'a mut FigureCache,
-    pub fanouts: &'a mut Fanouts,
-    pub dedup: &'a Dedup,
+    pub fanouts: &'a mut FanoutCache,
+    pub dedup: &'a IdempotencyIndex,
     /// What this batch adds to `dedup` once it is committed.
-    pub learned: HashMap<Fingerprint, Arc<Event>>,
+    pub new_fingerprints: HashMap<Fingerprint, Arc<Event>>,
     /// Answers that this batch adds to it.
-    pub answered: Vec<(Fingerprint, EventId)>,
+    pub new_answers: Vec<(Fingerprint, EventId)>,
     /// States as this batch has them.
     pub states: IdMap<Webhook, WebhookState>,
     pub effects: Effects,
     /// Commands that follow from this batch, in other files.
-    pub follow: Vec<Order>,
+    pub follow: Vec<WriteRequest>,
     /// Lines of the audit, written to the state file before this batch is answered.
-    pub notes: Vec<Order>,
+    pub audit: Vec<WriteRequest>,
 }
 
-impl OnPartition<'_> {
-    pub fn apply(&mut self, order: &Order) -> Judged<Applied> {
-        if let Some(keep) = &order.keep
-            && let Some(applied) = self.kept(keep, matches!(order.command, Command::Publish(_)))?
+impl PartitionBatch<'_> {
+    pub fn apply(&mut self, order: &WriteRequest) -> ApplyResult<Applied> {
+        if let Some(keep) = &order.idempotency
+            && let Some(applied) = self.stored_answer(keep, matches!(order.command, Command::Publish(_)))?
         {
             return Ok(applied);
         }
         let receipt = self.run(order)?;
-        if let Some(keep) = &order.keep {
-            self.keep(keep, &receipt);
+        if let Some(keep) = &order.idempotency {
+            self.store_answer(keep, &receipt);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }
 
-    fn run(&mut self, order: &Order) -> Judged<Receipt> {
-        let by = order.by.as_ref();
+    fn run(&mut self, order: &WriteRequest) -> ApplyResult<Receipt> {
+        let by = order.caller.as_ref();
         match &order.command {
-            Command::Publish(events) => self.publish(by, events, order.keep.as_ref()),
+            Command::Publish(events) => self.publish(by, events, order.idempotency.as_ref()),
             Command::Record(finished) => self.record(finished),
             Command::Expire { delivery, .. } => self.expire(*delivery),
-            Command::Release { webhook, key_hash, delivery, .. } => self.release(*webhook, *key_hash, *delivery),
-            Command::Sweep { webhook, limit, .. } => self.sweep(*webhook, *limit),
+            Command::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
+                self.release(*webhook, *key_hash, *delivery)
+            }
+            Command::CancelRemoved { webhook, limit, .. } => self.sweep(*webhook, *limit),
             Command::Retry { id } => self.retry(by, *id),
             Command::CancelDelivery { id } => self.cancel_delivery(by, *id),
             Command::CancelEvent { id } => self.cancel_event(by, *id),
             Command::EraseEvent { id } => self.erase_event(by, *id),
             Command::AdvanceJob { id, limit, make_max } => self.advance_job(*id, *limit, *make_max),
-            _ => Err(Refusal::Failed("a command of the state file reached a partition".into()).into()),
+            _ => Err(Rejection::Failed("a command of the state file reached a partition".into()).into()),
         }
     }
 
     /// Has a line written to the audit; what the daemon does by itself is none of it.
-    fn note(&mut self, by: Option<&Caller>, deed: Deed) {
+    fn audit(&mut self, by: Option<&Caller>, deed: AuditEntry) {
         if let Some(by) = by {
-            self.notes.push(Order { by: Some(by.clone()), keep: None, command: Command::Note(deed) });
+            self.audit.push(WriteRequest {
+                caller: Some(by.clone()),
+                idempotency: None,
+                command: Command::Audit(deed),
+            });
         }
     }
 
@@ -188,18 +194,18 @@ impl OnPartition<'_> {
     }
 
     /// The first answer to the same `Idempotency-Key`, if there is one within the window.
-    fn kept(&self, keep: &Keep, published: bool) -> Judged<Option<Applied>> {
+    fn stored_answer(&self, keep: &IdempotencyKey, published: bool) -> ApplyResult<Option<Applied>> {
         let found = match self.draft.get::<AnswerRow>(Table::Answers, &keep.key)? {
-            None if published => self.kept_elsewhere(keep)?,
+            None if published => self.stored_answer_elsewhere(keep)?,
             found => found,
         };
-        judge_kept(self.shelf, found, keep, self.draw.now)
+        check_stored(self.shelf, found, keep, self.draw.now)
     }
 
-    fn kept_elsewhere(&self, keep: &Keep) -> Judged<Option<AnswerRow>> {
+    fn stored_answer_elsewhere(&self, keep: &IdempotencyKey) -> ApplyResult<Option<AnswerRow>> {
         let mut kept: Option<AnswerRow> = None;
-        for id in self.traced(super::dedup::of_answer(&keep.key))? {
-            let Some(home) = self.shelf.home(id.as_u128()) else { continue };
+        for id in self.candidates(super::dedup::of_answer(&keep.key))? {
+            let Some(home) = self.shelf.partition_of(id.as_u128()) else { continue };
             let snapshot = self.shelf.snapshot(&home)?;
             let found = match snapshot.get(Table::Answers, &keep.key, row::decode::<AnswerRow>)? {
                 Some(None) => return Err(snapshot.damaged(Table::Answers, &keep.key).into()),
@@ -211,15 +217,15 @@ impl OnPartition<'_> {
     }
 
     /// The ids under which something with this fingerprint was committed.
-    fn traced(&self, fingerprint: Fingerprint) -> Judged<Vec<EventId>> {
+    fn candidates(&self, fingerprint: Fingerprint) -> ApplyResult<Vec<EventId>> {
         let mut ids = Vec::new();
         for trace in self.dedup.find(fingerprint) {
-            ids.extend(self.shelf.marked(fingerprint, trace)?);
+            ids.extend(self.shelf.candidates(fingerprint, trace)?);
         }
         Ok(ids)
     }
 
-    fn keep(&mut self, keep: &Keep, receipt: &Receipt) {
+    fn store_answer(&mut self, keep: &IdempotencyKey, receipt: &Receipt) {
         let row = answer_row(self.shelf, keep, receipt, self.draw.now, self.draw.nonce());
         self.draft.put(Table::Answers, Key::from_slice(&keep.key), &row);
     }
@@ -232,7 +238,12 @@ impl OnPartition<'_> {
 }
 
 /// What a found answer means for a request that shows the same key.
-pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Time) -> Judged<Option<Applied>> {
+pub fn check_stored(
+    shelf: &PartitionSet,
+    found: Option<AnswerRow>,
+    keep: &IdempotencyKey,
+    now: Time,
+) -> ApplyResult<Option<Applied>> {
     let Some(row) = found else { return Ok(None) };
     let age_ms = now.since(row.at);
     if age_ms >= shelf.options.idempotency_window_ms {
@@ -240,21 +251,27 @@ pub fn judge_kept(shelf: &Shelf, found: Option<AnswerRow>, keep: &Keep, now: Tim
     }
     if row.request != keep.request {
         let detail = "this Idempotency-Key was used with another request".to_owned();
-        return Err(Refusal::Conflict { code: "idempotency_key_reused", detail }.into());
+        return Err(Rejection::Conflict { code: "idempotency_key_reused", detail }.into());
     }
     if row.private && age_ms >= PRIVATE_ANSWER_MS {
         let detail = "the first answer held a secret and is no longer kept".to_owned();
-        return Err(Refusal::Conflict { code: "answer_expired", detail }.into());
+        return Err(Rejection::Conflict { code: "answer_expired", detail }.into());
     }
     let answer = shelf.vault.open(&keep.key, &row.answer);
     match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
         Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
-        None => Err(Refusal::Failed("a kept answer does not open".into()).into()),
+        None => Err(Rejection::Failed("a kept answer does not open".into()).into()),
     }
 }
 
 /// The row that keeps an answer: always sealed, because a receipt may hold a secret.
-pub fn answer_row(shelf: &Shelf, keep: &Keep, receipt: &Receipt, now: Time, nonce: [u8; 12]) -> AnswerRow {
+pub fn answer_row(
+    shelf: &PartitionSet,
+    keep: &IdempotencyKey,
+    receipt: &Receipt,
+    now: Time,
+    nonce: [u8; 12],
+) -> AnswerRow {
     let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
     AnswerRow {
         request: keep.request.to_vec(),

@@ -7,10 +7,16 @@ use std::collections::BTreeMap;
 use crate::model::webhook::Webhook;
 use crate::rules::patterns;
 
-use super::super::command::{Command, NewEvent, Order};
+use super::super::command::{Command, EventInput, WriteRequest};
 
 /// The order that publishes an event of type `postrider.<kind>` about a webhook. `ids` say what else it is about.
-pub(super) fn about(webhook: &Webhook, kind: &str, reason: &str, event_id: &str, ids: &[(&str, String)]) -> Order {
+pub(super) fn about(
+    webhook: &Webhook,
+    kind: &str,
+    reason: &str,
+    event_id: &str,
+    ids: &[(&str, String)],
+) -> WriteRequest {
     let mut data = serde_json::Map::new();
     data.insert("webhook_id".into(), webhook.id.to_string().into());
     data.insert("webhook_name".into(), webhook.name.clone().into());
@@ -19,13 +25,13 @@ pub(super) fn about(webhook: &Webhook, kind: &str, reason: &str, event_id: &str,
     for (name, value) in ids {
         data.insert((*name).into(), value.clone().into());
     }
-    let event = NewEvent {
+    let event = EventInput {
         app: Some(webhook.app_id),
         event_type: format!("{}{kind}", patterns::SYSTEM_PREFIX),
         data: serde_json::Value::Object(data).to_string().into(),
         event_id: Some(event_id.to_owned()),
         metadata: BTreeMap::from([("webhook_id".to_owned(), webhook.id.to_string())]),
-        ..NewEvent::default()
+        ..EventInput::default()
     };
-    Order::internal(Command::Publish(vec![event]))
+    WriteRequest::internal(Command::Publish(vec![event]))
 }

@@ -6,28 +6,28 @@ use bytes::Bytes;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{AppId, EventId};
-use crate::model::webhook::{Ordered, Webhook};
+use crate::model::webhook::{DeliveryOrder, Webhook};
 use crate::model::{Delivery, DeliveryStatus, Event, Time};
 use crate::mutants::mutant;
 use crate::rules::{patterns, retry};
 
-use super::super::command::{Caller, Keep, NewEvent, Published, Receipt, Refusal};
-use super::super::dedup::{self, Kind};
+use super::super::command::{Caller, EventInput, IdempotencyKey, Published, Receipt, Rejection};
+use super::super::dedup::{self, KeyKind};
 use super::super::effects::Dispatch;
 use super::super::figures::Owner;
-use super::super::marks::remember;
+use super::super::marks::put_key;
 use super::super::row;
 use super::super::tables::{self, Table};
-use super::{Judged, OnPartition};
+use super::{ApplyResult, PartitionBatch};
 
 /// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
 pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
 
 /// A judged event: made already, or to be made.
-enum Plan {
+enum PublishPlan {
     Duplicate(Arc<Event>),
     /// The same as an earlier one of this very batch.
-    Same(usize),
+    DuplicateInBatch(usize),
     New {
         app: AppId,
         webhooks: Vec<Arc<Webhook>>,
@@ -35,16 +35,21 @@ enum Plan {
 }
 
 /// How a delivery comes to be.
-pub(super) struct Making {
+pub(super) struct NewDelivery {
     pub due: Time,
     pub trigger: Trigger,
     pub replay_of: Option<crate::model::DeliveryId>,
     pub job: Option<super::super::job::JobId>,
 }
 
-impl OnPartition<'_> {
-    pub(super) fn publish(&mut self, by: Option<&Caller>, events: &[NewEvent], keep: Option<&Keep>) -> Judged<Receipt> {
-        let mut plans: Vec<Plan> = Vec::with_capacity(events.len());
+impl PartitionBatch<'_> {
+    pub(super) fn publish(
+        &mut self,
+        by: Option<&Caller>,
+        events: &[EventInput],
+        keep: Option<&IdempotencyKey>,
+    ) -> ApplyResult<Receipt> {
+        let mut plans: Vec<PublishPlan> = Vec::with_capacity(events.len());
         for (number, new) in events.iter().enumerate() {
             let plan = self.judge_event(by, events, &plans, number, new)?;
             plans.push(plan);
@@ -52,9 +57,11 @@ impl OnPartition<'_> {
         let mut published: Vec<Published> = Vec::with_capacity(events.len());
         for (new, plan) in events.iter().zip(plans) {
             let one = match plan {
-                Plan::Duplicate(event) => Published { event, duplicate: true },
-                Plan::Same(earlier) => Published { event: published[earlier].event.clone(), duplicate: true },
-                Plan::New { app, webhooks } => {
+                PublishPlan::Duplicate(event) => Published { event, duplicate: true },
+                PublishPlan::DuplicateInBatch(earlier) => {
+                    Published { event: published[earlier].event.clone(), duplicate: true }
+                }
+                PublishPlan::New { app, webhooks } => {
                     Published { event: self.write_event(app, new, &webhooks)?, duplicate: false }
                 }
             };
@@ -65,8 +72,8 @@ impl OnPartition<'_> {
             let first = published.iter().find(|p| !p.duplicate).map(|p| p.event.id);
             let id = first.unwrap_or_else(|| self.draw.id());
             let fingerprint = dedup::of_answer(&keep.key);
-            remember(&mut self.draft, id, Kind::Answer, fingerprint);
-            self.answered.push((fingerprint, id));
+            put_key(&mut self.draft, id, KeyKind::Answer, fingerprint);
+            self.new_answers.push((fingerprint, id));
         }
         Ok(Receipt::Published(published))
     }
@@ -74,27 +81,27 @@ impl OnPartition<'_> {
     fn judge_event(
         &mut self,
         by: Option<&Caller>,
-        all: &[NewEvent],
-        before: &[Plan],
+        all: &[EventInput],
+        before: &[PublishPlan],
         number: usize,
-        new: &NewEvent,
-    ) -> Judged<Plan> {
+        new: &EventInput,
+    ) -> ApplyResult<PublishPlan> {
         let app = self.app_of(by, number, new)?;
         if let Some(name) = &new.event_id {
             let earlier = before.iter().zip(all).position(|(plan, other)| {
-                matches!(plan, Plan::New { app: a, .. } if *a == app) && other.event_id.as_ref() == Some(name)
+                matches!(plan, PublishPlan::New { app: a, .. } if *a == app) && other.event_id.as_ref() == Some(name)
             });
             if let Some(earlier) = earlier {
                 let other = &all[earlier];
                 return if other.event_type == new.event_type && other.data == new.data {
-                    Ok(Plan::Same(earlier))
+                    Ok(PublishPlan::DuplicateInBatch(earlier))
                 } else {
                     Err(id_conflict(name).into())
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
                 let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
-                return if same { Ok(Plan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
+                return if same { Ok(PublishPlan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
         let fanout = self.fanouts.of(&self.registry, app);
@@ -105,26 +112,26 @@ impl OnPartition<'_> {
             .cloned()
             .collect();
         self.judge_times(number, new, &webhooks)?;
-        Ok(Plan::New { app, webhooks })
+        Ok(PublishPlan::New { app, webhooks })
     }
 
-    fn app_of(&self, by: Option<&Caller>, number: usize, new: &NewEvent) -> Judged<AppId> {
+    fn app_of(&self, by: Option<&Caller>, number: usize, new: &EventInput) -> ApplyResult<AppId> {
         let Some(by) = by else {
             let known = new.app.filter(|app| self.registry.apps.contains_key(app));
-            return known.ok_or_else(|| Refusal::NotFound("app").into());
+            return known.ok_or_else(|| Rejection::NotFound("app").into());
         };
-        let default = || self.registry.organizations.get(&by.reach.org).map(|o| o.default_app_id);
-        let app = new.app.or(by.reach.app).or_else(default).ok_or(Refusal::NotFound("app"))?;
-        match self.registry.app(by.reach, app) {
+        let default = || self.registry.organizations.get(&by.tenant.org).map(|o| o.default_app_id);
+        let app = new.app.or(by.tenant.app).or_else(default).ok_or(Rejection::NotFound("app"))?;
+        match self.registry.app(by.tenant, app) {
             Some(_) => Ok(app),
             None => {
-                Err(Refusal::Invalid { pointer: format!("/events/{number}/app_id"), detail: "no such app".into() }
+                Err(Rejection::Invalid { pointer: format!("/events/{number}/app_id"), detail: "no such app".into() }
                     .into())
             }
         }
     }
 
-    fn judge_times(&self, number: usize, new: &NewEvent, webhooks: &[Arc<Webhook>]) -> Judged<()> {
+    fn judge_times(&self, number: usize, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<()> {
         let Some(deliver_at) = new.deliver_at else { return Ok(()) };
         let end = self.draw.now.plus_ms(self.shelf.options.retention_ms);
         let longest = webhooks.iter().map(|w| retry::longest_ms(&w.retry_schedule_s, w.timeout_ms)).max().unwrap_or(0);
@@ -132,18 +139,18 @@ impl OnPartition<'_> {
             return Ok(());
         }
         let detail = "is too late: the retry schedule after it ends after the retention".to_owned();
-        Err(Refusal::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
+        Err(Rejection::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
     }
 
     /// The event with this `event_id` that is still within the window.
-    fn known_event(&self, app: AppId, name: &str) -> Judged<Option<Arc<Event>>> {
+    fn known_event(&self, app: AppId, name: &str) -> ApplyResult<Option<Arc<Event>>> {
         let fingerprint = dedup::of_event_id(app, name);
         let same = |event: &Event| event.app_id == app && event.event_id.as_deref() == Some(name);
-        if let Some(event) = self.learned.get(&fingerprint).filter(|event| same(event)) {
+        if let Some(event) = self.new_fingerprints.get(&fingerprint).filter(|event| same(event)) {
             return Ok(Some(event.clone()));
         }
         let is_past = |id: &EventId| self.draw.now.since(id.time()) >= self.shelf.options.idempotency_window_ms;
-        for id in self.traced(fingerprint)?.into_iter().filter(|id| !is_past(id)) {
+        for id in self.candidates(fingerprint)?.into_iter().filter(|id| !is_past(id)) {
             if let Some(event) = self.event_anywhere(id)?.filter(same) {
                 return Ok(Some(Arc::new(event)));
             }
@@ -152,11 +159,11 @@ impl OnPartition<'_> {
     }
 
     /// An event of this or of another partition.
-    pub(super) fn event_anywhere(&self, id: EventId) -> Judged<Option<Event>> {
+    pub(super) fn event_anywhere(&self, id: EventId) -> ApplyResult<Option<Event>> {
         if let Some(event) = self.draft.get(Table::Events, id.as_bytes())? {
             return Ok(Some(event));
         }
-        let Some(home) = self.shelf.home(id.as_u128()) else { return Ok(None) };
+        let Some(home) = self.shelf.partition_of(id.as_u128()) else { return Ok(None) };
         let snapshot = self.shelf.snapshot(&home)?;
         match snapshot.get(Table::Events, id.as_bytes(), row::decode::<Event>)? {
             Some(None) => Err(snapshot.damaged(Table::Events, id.as_bytes()).into()),
@@ -165,7 +172,7 @@ impl OnPartition<'_> {
     }
 
     /// Whether an event came with these bytes; of an erased one nobody can say otherwise.
-    fn has_data(&self, event: &Event, data: &Bytes) -> Judged<bool> {
+    fn has_data(&self, event: &Event, data: &Bytes) -> ApplyResult<bool> {
         if event.erased_at.is_some() {
             // Nothing is left to compare with, and what was erased on request must not come back by a repetition.
             return Ok(true);
@@ -176,13 +183,13 @@ impl OnPartition<'_> {
         if self.draft.has(Table::Events, event.id.as_bytes())? {
             return Ok(self.data_of(event)? == *data);
         }
-        let Some(home) = self.shelf.home(event.id.as_u128()) else { return Ok(false) };
+        let Some(home) = self.shelf.partition_of(event.id.as_u128()) else { return Ok(false) };
         let snapshot = self.shelf.snapshot(&home)?;
         Ok(super::super::reads::data_in(&snapshot, event)? == *data)
     }
 
     /// The bytes of an event of this partition.
-    pub(super) fn data_of(&self, event: &Event) -> Judged<Bytes> {
+    pub(super) fn data_of(&self, event: &Event) -> ApplyResult<Bytes> {
         let mut data = Vec::with_capacity(event.data_bytes as usize);
         for number in 0..chunks_of(event.data_bytes as usize) {
             let key = tables::chunk(event.id, number);
@@ -194,7 +201,7 @@ impl OnPartition<'_> {
         Ok(data.into())
     }
 
-    fn write_event(&mut self, app: AppId, new: &NewEvent, webhooks: &[Arc<Webhook>]) -> Judged<Arc<Event>> {
+    fn write_event(&mut self, app: AppId, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<Arc<Event>> {
         let id: EventId = self.draw.id();
         let received_at = id.time();
         let org_id = self.registry.apps.get(&app).map_or(crate::model::OrganizationId::MIN, |app| app.org_id);
@@ -224,16 +231,16 @@ impl OnPartition<'_> {
         if let Some(name) = &event.event_id {
             let fingerprint = dedup::of_event_id(app, name);
             if !mutant!("idempotency_after_event") {
-                remember(&mut self.draft, id, Kind::EventId, fingerprint);
+                put_key(&mut self.draft, id, KeyKind::EventId, fingerprint);
             }
-            self.learned.insert(fingerprint, event.clone());
+            self.new_fingerprints.insert(fingerprint, event.clone());
         }
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         // By the clock, not by the id: after the clock was set back ids are ahead of it, and nothing would be due for as long.
         let due = new.deliver_at.map_or(self.draw.now, |at| at.max(self.draw.now));
         for webhook in webhooks {
-            let making = Making { due, trigger: Trigger::Event, replay_of: None, job: None };
+            let making = NewDelivery { due, trigger: Trigger::Event, replay_of: None, job: None };
             self.make_delivery(&event, &data, webhook, making)?;
         }
         Ok(event)
@@ -245,8 +252,8 @@ impl OnPartition<'_> {
         event: &Arc<Event>,
         data: &Bytes,
         webhook: &Webhook,
-        making: Making,
-    ) -> Judged<Delivery> {
+        making: NewDelivery,
+    ) -> ApplyResult<Delivery> {
         let end = event.expires_at.unwrap_or(Time::MAX);
         let due = making.due.min(end);
         let delivery = Delivery {
@@ -279,17 +286,17 @@ impl OnPartition<'_> {
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,
         };
         self.draft.put(Table::Deliveries, tables::one(delivery.id), &delivery);
-        self.draft.mark(Table::OfWebhook, tables::pair(webhook.id, delivery.id));
+        self.draft.put_key(Table::DeliveriesByWebhook, tables::pair(webhook.id, delivery.id));
         if let Some(end) = delivery.expires_at {
-            self.draft.mark(Table::Ends, tables::end(end, delivery.id));
-            self.effects.ends = [self.effects.ends, Some(end)].into_iter().flatten().min();
+            self.draft.put_key(Table::Expiries, tables::expiry(end, delivery.id));
+            self.effects.next_expiry = [self.effects.next_expiry, Some(end)].into_iter().flatten().min();
         }
         if making.trigger != Trigger::Event {
-            self.draft.mark(Table::OfEvent, tables::pair(event.id, delivery.id));
+            self.draft.put_key(Table::ReplaysByEvent, tables::pair(event.id, delivery.id));
         }
         if !waits {
             if !mutant!("due_before_outcome") || due > self.draw.now {
-                self.draft.mark(Table::Due, tables::due(webhook.id, due, delivery.id));
+                self.draft.put_key(Table::Due, tables::due(webhook.id, due, delivery.id));
             }
             if due <= self.draw.now {
                 self.effects.fresh.push(Dispatch {
@@ -311,8 +318,8 @@ impl OnPartition<'_> {
         if let Some(job) = making.job {
             self.figures.sums(&self.draft, Owner::from_u128(job.as_u128()))?.sums.deliveries += 1;
         }
-        if self.effects.fed.last() != Some(&webhook.id) {
-            self.effects.fed.push(webhook.id);
+        if self.effects.feeds.last() != Some(&webhook.id) {
+            self.effects.feeds.push(webhook.id);
         }
         self.effects.newest = self.effects.newest.max(Some(delivery.id));
         Ok(delivery)
@@ -322,9 +329,9 @@ impl OnPartition<'_> {
 /// The queue that a delivery stands in; none: it goes when it is due.
 pub(super) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<u64> {
     match (webhook.ordered, ordering_key) {
-        (Ordered::No, _) | (Ordered::Key, None) => None,
-        (Ordered::Webhook, _) => Some(0),
-        (Ordered::Key, Some(key)) => Some(key_hash(key)),
+        (DeliveryOrder::No, _) | (DeliveryOrder::Key, None) => None,
+        (DeliveryOrder::Webhook, _) => Some(0),
+        (DeliveryOrder::Key, Some(key)) => Some(key_hash(key)),
     }
 }
 
@@ -340,8 +347,8 @@ pub fn chunks_of(bytes: usize) -> u16 {
     bytes.div_ceil(CHUNK_BYTES) as u16
 }
 
-fn id_conflict(name: &str) -> Refusal {
-    Refusal::Conflict {
+fn id_conflict(name: &str) -> Rejection {
+    Rejection::Conflict {
         code: "event_id_conflict",
         detail: format!("event_id {name:?} was used with another type or other data"),
     }

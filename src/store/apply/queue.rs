@@ -6,21 +6,21 @@
 use crate::model::Time;
 use crate::model::id::{DeliveryId, WebhookId};
 
-use super::super::command::{Command, Order, Receipt};
-use super::super::snapshot::{Next, Way};
+use super::super::command::{Command, Receipt, WriteRequest};
+use super::super::snapshot::{Direction, ScanStep};
 use super::super::tables::{self, Table};
-use super::{Judged, OnPartition};
+use super::{ApplyResult, PartitionBatch};
 
-impl OnPartition<'_> {
+impl PartitionBatch<'_> {
     /// Puts a new delivery at the end of its queue. True: another one stands before it.
-    pub(super) fn enqueue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Judged<bool> {
+    pub(super) fn enqueue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> ApplyResult<bool> {
         let waits = self.head(webhook, key_hash)?.is_some();
-        self.draft.mark(Table::Queue, tables::queue(webhook, key_hash, delivery));
+        self.draft.put_key(Table::Queue, tables::queue(webhook, key_hash, delivery));
         Ok(waits)
     }
 
     /// The delivery that stands first in a queue, in whichever partition.
-    fn head(&self, webhook: WebhookId, key_hash: u64) -> Judged<Option<DeliveryId>> {
+    fn head(&self, webhook: WebhookId, key_hash: u64) -> ApplyResult<Option<DeliveryId>> {
         let from = tables::queue(webhook, key_hash, DeliveryId::MIN);
         let prefix = &from[..24];
         let mut head = self.draft.first(Table::Queue, prefix, &from)?.as_deref().and_then(tables::last_id);
@@ -32,12 +32,12 @@ impl OnPartition<'_> {
             snapshot.scan(
                 Table::Queue,
                 (std::ops::Bound::Included(&from), std::ops::Bound::Unbounded),
-                Way::Up,
+                Direction::Up,
                 |key, _| {
                     if key.starts_with(prefix) {
                         head = [head, tables::last_id(key)].into_iter().flatten().min();
                     }
-                    Ok(Next::Stop)
+                    Ok(ScanStep::Stop)
                 },
             )?;
         }
@@ -45,7 +45,7 @@ impl OnPartition<'_> {
     }
 
     /// Takes a final delivery out of its queue and lets the next one go.
-    pub(super) fn dequeue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Judged<()> {
+    pub(super) fn dequeue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> ApplyResult<()> {
         let key = tables::queue(webhook, key_hash, delivery);
         if !self.draft.has(Table::Queue, &key)? {
             return Ok(());
@@ -57,23 +57,28 @@ impl OnPartition<'_> {
             None => {
                 let event = self.event_of_queued(next)?;
                 if let Some(event) = event {
-                    self.follow.push(Order::internal(Command::Release { webhook, key_hash, delivery: next, event }));
+                    self.follow.push(WriteRequest::internal(Command::PromoteQueueHead {
+                        webhook,
+                        key_hash,
+                        delivery: next,
+                        event,
+                    }));
                 }
                 Ok(())
             }
         }
     }
 
-    fn event_of_queued(&self, delivery: DeliveryId) -> Judged<Option<crate::model::EventId>> {
+    fn event_of_queued(&self, delivery: DeliveryId) -> ApplyResult<Option<crate::model::EventId>> {
         Ok(super::super::reads::delivery_anywhere(self.shelf, delivery)?.map(|d| d.event_id))
     }
 
     /// Gives the head of a queue its due entry.
-    pub(super) fn release(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Judged<Receipt> {
+    pub(super) fn release(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> ApplyResult<Receipt> {
         let queued = self.draft.has(Table::Queue, &tables::queue(webhook, key_hash, delivery))?;
         let row = self.draft.get::<crate::model::Delivery>(Table::Deliveries, delivery.as_bytes())?;
         if let Some(due) = row.filter(|d| queued && !d.status.is_final()).and_then(|d| d.next_attempt_at) {
-            self.draft.mark(Table::Due, tables::due(webhook, due, delivery));
+            self.draft.put_key(Table::Due, tables::due(webhook, due, delivery));
             self.effects.due.push((webhook, due.max(Time::ZERO)));
         }
         Ok(Receipt::Done)

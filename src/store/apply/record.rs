@@ -1,25 +1,25 @@
 //! Recording an outcome: the attempt, what it makes of the delivery, of the figures, and of the webhook.
 
-use crate::model::attempt::Outcome;
+use crate::model::attempt::AttemptOutcome;
 use crate::model::figures::Minute;
 use crate::model::id::{AttemptId, DeliveryId};
-use crate::model::webhook::{Status, Webhook};
+use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::mutants::mutant;
-use crate::rules::transition::{self, Happening};
+use crate::rules::transition::{self, TransitionInput};
 use crate::rules::{circuit, histogram, patterns, retry};
 
-use super::super::command::{Command, Finished, Order, Receipt};
-use super::super::effects::Told;
+use super::super::command::{AttemptMade, Command, Receipt, WriteRequest};
+use super::super::effects::StateChange;
 use super::super::figures::Owner;
 use super::super::tables::{self, Table};
-use super::{Judged, OnPartition, notice};
+use super::{ApplyResult, PartitionBatch, notice};
 
 /// The receiver wants no more.
 const STATUS_GONE: u16 = 410;
 
-impl OnPartition<'_> {
-    pub(super) fn record(&mut self, finished: &Finished) -> Judged<Receipt> {
+impl PartitionBatch<'_> {
+    pub(super) fn record(&mut self, finished: &AttemptMade) -> ApplyResult<Receipt> {
         let id = finished.delivery_id;
         self.effects.recorded.push(id);
         let Some(mut delivery) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
@@ -51,10 +51,10 @@ impl OnPartition<'_> {
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
         let happening = match (&webhook, finished.success, next) {
             // It has read as cancelled ever since its webhook was removed.
-            (None, ..) => Happening::Cancelled,
-            (_, true, _) => Happening::Succeeded,
-            (_, false, Some(_)) => Happening::FailedWithRetry,
-            (_, false, None) => Happening::FailedForGood,
+            (None, ..) => TransitionInput::Cancelled,
+            (_, true, _) => TransitionInput::Succeeded,
+            (_, false, Some(_)) => TransitionInput::FailedWithRetry,
+            (_, false, None) => TransitionInput::FailedForGood,
         };
         // None: cancelled while it was in flight. The attempt is kept, the delivery stays as it is.
         let status = transition::next(delivery.status, happening);
@@ -70,7 +70,7 @@ impl OnPartition<'_> {
             self.move_on(&was, &mut delivery, status, next, at)?;
         }
         self.draft.put(Table::Attempts, tables::one(attempt.id), &attempt);
-        self.draft.mark(Table::Tried, tables::pair(delivery.webhook_id, attempt.id));
+        self.draft.put_key(Table::AttemptsByWebhook, tables::pair(delivery.webhook_id, attempt.id));
         self.draft.put(Table::Deliveries, tables::one(id), &delivery);
         self.count_attempt(&was, &delivery, &attempt)?;
         if let Some(webhook) = webhook {
@@ -82,7 +82,7 @@ impl OnPartition<'_> {
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
     }
 
-    fn attempt_of(&mut self, finished: &Finished, delivery: &Delivery, next: Option<Time>) -> Attempt {
+    fn attempt_of(&mut self, finished: &AttemptMade, delivery: &Delivery, next: Option<Time>) -> Attempt {
         Attempt {
             // One drawn by a clock that had stepped back would be looked for in an older partition.
             id: finished.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.draw.id()),
@@ -125,7 +125,7 @@ impl OnPartition<'_> {
         status: DeliveryStatus,
         next: Option<Time>,
         at: Time,
-    ) -> Judged<()> {
+    ) -> ApplyResult<()> {
         let old = was.next_attempt_at.map(|due| tables::due(was.webhook_id, due, was.id));
         // What waits in a queue is not due, whatever came of it.
         let may_go = match (&old, next) {
@@ -138,7 +138,7 @@ impl OnPartition<'_> {
         delivery.status = status;
         delivery.next_attempt_at = next;
         if let Some(due) = next.filter(|_| may_go) {
-            self.draft.mark(Table::Due, tables::due(delivery.webhook_id, due, delivery.id));
+            self.draft.put_key(Table::Due, tables::due(delivery.webhook_id, due, delivery.id));
             self.effects.due.push((delivery.webhook_id, due));
         }
         if !status.is_final() {
@@ -147,7 +147,7 @@ impl OnPartition<'_> {
         delivery.completed_at = Some(at);
         self.effects.finals.count(status);
         if let Some(end) = was.expires_at {
-            self.draft.remove(Table::Ends, tables::end(end, was.id));
+            self.draft.remove(Table::Expiries, tables::expiry(end, was.id));
         }
         let owners = [Some(delivery.webhook_id), delivery.job_id.map(|job| Owner::from_u128(job.as_u128()))];
         for owner in owners.into_iter().flatten() {
@@ -166,7 +166,7 @@ impl OnPartition<'_> {
         Ok(())
     }
 
-    fn count_attempt(&mut self, was: &Delivery, delivery: &Delivery, attempt: &Attempt) -> Judged<()> {
+    fn count_attempt(&mut self, was: &Delivery, delivery: &Delivery, attempt: &Attempt) -> ApplyResult<()> {
         let first = was.attempts == 0;
         let sums = &mut self.figures.sums(&self.draft, delivery.webhook_id)?.sums;
         sums.started += u64::from(first);
@@ -184,8 +184,8 @@ impl OnPartition<'_> {
     }
 
     /// What the attempt says of the webhook.
-    fn judge_webhook(&mut self, webhook: &Webhook, finished: &Finished, gone: bool) -> Judged<()> {
-        let seen = circuit::Seen {
+    fn judge_webhook(&mut self, webhook: &Webhook, finished: &AttemptMade, gone: bool) -> ApplyResult<()> {
+        let seen = circuit::AttemptSummary {
             started_at: finished.started_at,
             finished_at: finished.finished_at,
             success: finished.success,
@@ -201,20 +201,26 @@ impl OnPartition<'_> {
         Ok(())
     }
 
-    fn tell_change(&mut self, webhook: &Webhook, change: circuit::Change, finished: &Finished, sequence: u64) {
+    fn tell_change(
+        &mut self,
+        webhook: &Webhook,
+        change: circuit::CircuitChange,
+        finished: &AttemptMade,
+        sequence: u64,
+    ) {
         let error = finished.error.clone().unwrap_or_default();
         let (kind, reason) = match change {
-            circuit::Change::Failing => (
+            circuit::CircuitChange::Failing => (
                 "webhook.failing",
                 format!("{} consecutive failed attempts; the last: {error}", circuit::FAILURES_TO_OPEN),
             ),
-            circuit::Change::Warning => {
+            circuit::CircuitChange::Warning => {
                 ("webhook.failing", format!("no success for half of disable_after_s; the last: {error}"))
             }
-            circuit::Change::Recovered => ("webhook.recovered", "an attempt succeeded".to_owned()),
-            circuit::Change::Disabled(reason) => {
+            circuit::CircuitChange::Recovered => ("webhook.recovered", "an attempt succeeded".to_owned()),
+            circuit::CircuitChange::Disabled(reason) => {
                 let seen_at = finished.finished_at;
-                self.follow.push(Order::internal(Command::GiveUp { id: webhook.id, reason, seen_at }));
+                self.follow.push(WriteRequest::internal(Command::AutoDisable { id: webhook.id, reason, seen_at }));
                 let words = match reason {
                     crate::model::webhook::DisabledReason::Gone => "the receiver answered 410 Gone".to_owned(),
                     _ => format!("no success for {} s; the last: {error}", webhook.disable_after_s),
@@ -222,10 +228,15 @@ impl OnPartition<'_> {
                 ("webhook.disabled", words)
             }
         };
-        if kind == "webhook.disabled" && webhook.status == Status::Disabled {
+        if kind == "webhook.disabled" && webhook.status == WebhookStatus::Disabled {
             return;
         }
-        self.effects.told.push(Told { webhook_id: webhook.id, delivery: None, kind, reason: reason.clone() });
+        self.effects.state_changes.push(StateChange {
+            webhook_id: webhook.id,
+            delivery: None,
+            kind,
+            reason: reason.clone(),
+        });
         self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}:{sequence}", webhook.id), &[]));
     }
 
@@ -233,7 +244,12 @@ impl OnPartition<'_> {
         let kind = "delivery.exhausted";
         let reason = delivery.last_error.clone().unwrap_or_default();
         let about = Some((delivery.event_id, delivery.id));
-        self.effects.told.push(Told { webhook_id: webhook.id, delivery: about, kind, reason: reason.clone() });
+        self.effects.state_changes.push(StateChange {
+            webhook_id: webhook.id,
+            delivery: about,
+            kind,
+            reason: reason.clone(),
+        });
         // An event about an event of ours would never end.
         if patterns::is_system(&delivery.event_type) {
             return;
@@ -248,26 +264,26 @@ impl OnPartition<'_> {
     }
 
     /// Ends a delivery whose time is over.
-    pub(super) fn expire(&mut self, id: DeliveryId) -> Judged<Receipt> {
+    pub(super) fn expire(&mut self, id: DeliveryId) -> ApplyResult<Receipt> {
         self.effects.recorded.push(id);
         let Some(was) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
             return Ok(Receipt::Recorded(None));
         };
         let is_removed = !self.registry.webhooks.contains_key(&was.webhook_id);
-        let happening = if is_removed { Happening::Cancelled } else { Happening::Expired };
+        let happening = if is_removed { TransitionInput::Cancelled } else { TransitionInput::Expired };
         let Some(status) = transition::next(was.status, happening) else { return Ok(Receipt::Recorded(None)) };
         let mut delivery = was.clone();
         self.move_on(&was, &mut delivery, status, None, self.end_of(&was, self.draw.now))?;
         if !is_removed {
-            delivery.last_outcome = Some(Outcome::Expired);
-            delivery.last_error = Some(Outcome::Expired.phrase().to_owned());
+            delivery.last_outcome = Some(AttemptOutcome::Expired);
+            delivery.last_error = Some(AttemptOutcome::Expired.phrase().to_owned());
         }
         self.draft.put(Table::Deliveries, tables::one(id), &delivery);
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
     }
 
     /// The attempts of a delivery, newest first.
-    pub(super) fn attempts_of(&self, delivery: &Delivery) -> Judged<Vec<Attempt>> {
+    pub(super) fn attempts_of(&self, delivery: &Delivery) -> ApplyResult<Vec<Attempt>> {
         let mut attempts = Vec::new();
         let mut next: Option<AttemptId> = delivery.last_attempt_id;
         while let Some(id) = next {

@@ -6,58 +6,58 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::id::{AppId, EventId, KeyId, OrganizationId, WebhookId};
-use crate::model::webhook::{DisabledReason, Ordered, Secret, Status, Webhook, WebhookState};
+use crate::model::webhook::{DeliveryOrder, DisabledReason, SigningSecret, Webhook, WebhookState, WebhookStatus};
 use crate::model::{ApiKey, App, Organization, Time};
 use crate::rules::circuit;
 
-use super::super::command::{Applied, Caller, Command, NewKey, Order, Receipt, Refusal};
-use super::super::draft::Draft;
+use super::super::command::{Applied, Caller, Command, NewKey, Receipt, Rejection, WriteRequest};
+use super::super::draft::WriteBatch;
 use super::super::effects::Effects;
 use super::super::job::{Job, JobId, JobSpec, JobStatus};
 use super::super::registry::Registry;
-use super::super::shelf::Shelf;
+use super::super::shelf::PartitionSet;
 use super::super::tables::{self, Key, Table};
-use super::audit::About;
+use super::audit::AuditSubject;
 use super::deliveries::conflict;
-use super::{AnswerRow, Draw, Judged, answer_row, judge_kept, notice};
+use super::{AnswerRow, ApplyResult, BatchInputs, answer_row, check_stored, notice};
 
 /// Secrets of a webhook that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 10;
 
 /// One batch of commands on `state.redb`.
-pub struct OnState<'a> {
-    pub shelf: &'a Shelf,
+pub struct StateBatch<'a> {
+    pub shelf: &'a PartitionSet,
     /// As this batch has it; published after the commit.
     pub registry: Registry,
     pub removed: HashMap<WebhookId, Time>,
-    pub draft: Draft,
-    pub draw: Draw<'a>,
+    pub draft: WriteBatch,
+    pub draw: BatchInputs<'a>,
     pub effects: Effects,
     /// Commands that follow from this batch, in other files.
-    pub follow: Vec<Order>,
+    pub follow: Vec<WriteRequest>,
 }
 
-impl OnState<'_> {
-    pub fn apply(&mut self, order: &Order) -> Judged<Applied> {
-        if let Some(keep) = &order.keep {
+impl StateBatch<'_> {
+    pub fn apply(&mut self, order: &WriteRequest) -> ApplyResult<Applied> {
+        if let Some(keep) = &order.idempotency {
             let found = self.draft.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
-            if let Some(applied) = judge_kept(self.shelf, found, keep, self.draw.now)? {
+            if let Some(applied) = check_stored(self.shelf, found, keep, self.draw.now)? {
                 if keep.secret {
-                    self.note_shown_again(order.by.as_ref(), &applied.receipt);
+                    self.note_shown_again(order.caller.as_ref(), &applied.receipt);
                 }
                 return Ok(applied);
             }
         }
         let receipt = self.run(order)?;
-        if let Some(keep) = &order.keep {
+        if let Some(keep) = &order.idempotency {
             let row = answer_row(self.shelf, keep, &receipt, self.draw.now, self.draw.nonce());
             self.draft.put(Table::StateAnswers, Key::from_slice(&keep.key), &row);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }
 
-    fn run(&mut self, order: &Order) -> Judged<Receipt> {
-        let by = order.by.as_ref();
+    fn run(&mut self, order: &WriteRequest) -> ApplyResult<Receipt> {
+        let by = order.caller.as_ref();
         match &order.command {
             Command::CreateOrganization { name, key } => self.create_organization(by, name, key),
             Command::CreateApp { name, uid } => self.create_app(by, name, uid.as_deref()),
@@ -69,20 +69,20 @@ impl OnState<'_> {
             Command::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
             Command::RemoveWebhook { id } => self.remove_webhook(by, *id),
             Command::SetStatus { id, status } => self.set_status(by, *id, *status),
-            Command::GiveUp { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at),
+            Command::AutoDisable { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at),
             Command::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
             Command::ReadSecret { id } => self.read_secret(by, *id),
             Command::CreateJob { spec } => self.create_job(by, spec),
             Command::CancelJob { id } => self.cancel_job(by, *id),
             Command::SaveJob(job) => self.save_job(job),
-            Command::Note(deed) => self.note_deed(by, deed),
+            Command::Audit(deed) => self.note_deed(by, deed),
             Command::AcceptClock => self.accept_clock(by),
-            Command::KeepAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
-            _ => Err(Refusal::Failed("a command of a partition reached the state file".into()).into()),
+            Command::StoreAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
+            _ => Err(Rejection::Failed("a command of a partition reached the state file".into()).into()),
         }
     }
 
-    fn create_organization(&mut self, by: Option<&Caller>, name: &str, key: &NewKey) -> Judged<Receipt> {
+    fn create_organization(&mut self, by: Option<&Caller>, name: &str, key: &NewKey) -> ApplyResult<Receipt> {
         let now = self.draw.now;
         let (org_id, app_id) = (self.draw.id::<Organization>(), self.draw.id::<App>());
         let organization = Organization { id: org_id, name: name.to_owned(), default_app_id: app_id, created_at: now };
@@ -95,9 +95,15 @@ impl OnState<'_> {
         let (target, changes) = (org_id.to_string(), json!({ "name": name }));
         // Who made it belongs to another organization: that is told there, and not to the new one.
         if let Some(by) = by {
-            self.note(Some(by), About::organization(by.reach.org), "organization.create", &target, changes.clone());
+            self.note(
+                Some(by),
+                AuditSubject::organization(by.tenant.org),
+                "organization.create",
+                &target,
+                changes.clone(),
+            );
         }
-        self.note(None, About::organization(org_id), "organization.create", &target, changes);
+        self.note(None, AuditSubject::organization(org_id), "organization.create", &target, changes);
         Ok(Receipt::Organization { organization, app, key })
     }
 
@@ -120,14 +126,14 @@ impl OnState<'_> {
         key
     }
 
-    fn create_app(&mut self, by: Option<&Caller>, name: &str, uid: Option<&str>) -> Judged<Receipt> {
-        let by = by.ok_or(Refusal::NotFound("organization"))?;
-        self.judge_uid(by.reach.org, uid, None)?;
+    fn create_app(&mut self, by: Option<&Caller>, name: &str, uid: Option<&str>) -> ApplyResult<Receipt> {
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
+        self.judge_uid(by.tenant.org, uid, None)?;
         let now = self.draw.now;
         let uid = uid.map(str::to_owned);
         let app = App {
             id: self.draw.id(),
-            org_id: by.reach.org,
+            org_id: by.tenant.org,
             name: name.to_owned(),
             uid,
             created_at: now,
@@ -136,7 +142,7 @@ impl OnState<'_> {
         self.put_app(&app);
         self.note(
             Some(by),
-            About::app(&app),
+            AuditSubject::app(&app),
             "app.create",
             &app.id.to_string(),
             json!({ "name": name, "uid": app.uid }),
@@ -144,7 +150,7 @@ impl OnState<'_> {
         Ok(Receipt::App(app))
     }
 
-    fn judge_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> Judged<()> {
+    fn judge_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
         let taken = |app: &&Arc<App>| app.org_id == org && app.uid.as_deref() == uid && Some(app.id) != own;
         if uid.is_some() && self.registry.apps.values().any(|app| taken(&app)) {
             return Err(conflict("uid_taken", "another app has this uid"));
@@ -164,7 +170,7 @@ impl OnState<'_> {
         id: AppId,
         name: Option<&str>,
         uid: Option<&Option<String>>,
-    ) -> Judged<Receipt> {
+    ) -> ApplyResult<Receipt> {
         let mut app = self.app_within(by, id)?;
         if let Some(uid) = uid {
             self.judge_uid(app.org_id, uid.as_deref(), Some(id))?;
@@ -175,11 +181,11 @@ impl OnState<'_> {
         }
         app.updated_at = self.draw.now;
         self.put_app(&app);
-        self.note(by, About::app(&app), "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
+        self.note(by, AuditSubject::app(&app), "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
         Ok(Receipt::App(app))
     }
 
-    fn remove_app(&mut self, by: Option<&Caller>, id: AppId) -> Judged<Receipt> {
+    fn remove_app(&mut self, by: Option<&Caller>, id: AppId) -> ApplyResult<Receipt> {
         let app = self.app_within(by, id)?;
         if self.registry.organizations.values().any(|o| o.default_app_id == id) {
             return Err(conflict("default_app", "the default app of an organization stays"));
@@ -196,32 +202,32 @@ impl OnState<'_> {
         self.draft.remove(Table::Apps, tables::one(id));
         self.registry.remove_app(id);
         self.effects.registry_changed = true;
-        self.note(by, About::app(&app), "app.delete", &id.to_string(), json!({}));
+        self.note(by, AuditSubject::app(&app), "app.delete", &id.to_string(), json!({}));
         Ok(Receipt::Done)
     }
 
-    fn app_within(&self, by: Option<&Caller>, id: AppId) -> Judged<App> {
+    fn app_within(&self, by: Option<&Caller>, id: AppId) -> ApplyResult<App> {
         let found = match by {
-            Some(by) => self.registry.app(by.reach, id),
+            Some(by) => self.registry.app(by.tenant, id),
             None => self.registry.apps.get(&id),
         };
-        Ok(App::clone(found.ok_or(Refusal::NotFound("app"))?))
+        Ok(App::clone(found.ok_or(Rejection::NotFound("app"))?))
     }
 
-    fn create_key(&mut self, by: Option<&Caller>, new: &NewKey) -> Judged<Receipt> {
-        let by = by.ok_or(Refusal::NotFound("organization"))?;
+    fn create_key(&mut self, by: Option<&Caller>, new: &NewKey) -> ApplyResult<Receipt> {
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
         if self.registry.keys_by_hash_has(&new.hash) {
             return Err(conflict("key_taken", "this key exists already"));
         }
         if let Some(app) = new.app {
             self.app_within(Some(by), app)
-                .map_err(|_| Refusal::Invalid { pointer: "/app_id".into(), detail: "no such app".into() })?;
+                .map_err(|_| Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() })?;
         }
-        let key = self.write_key(by.reach.org, new);
+        let key = self.write_key(by.tenant.org, new);
         let scopes: Vec<&str> = key.scopes.iter().map(|s| s.as_str()).collect();
         self.note(
             Some(by),
-            About::key(&key),
+            AuditSubject::key(&key),
             "key.create",
             &key.id.to_string(),
             json!({ "name": key.name, "scopes": scopes }),
@@ -229,30 +235,31 @@ impl OnState<'_> {
         Ok(Receipt::Key(key))
     }
 
-    fn revoke_key(&mut self, by: Option<&Caller>, id: KeyId) -> Judged<Receipt> {
+    fn revoke_key(&mut self, by: Option<&Caller>, id: KeyId) -> ApplyResult<Receipt> {
         let visible = |key: &&Arc<ApiKey>| {
-            by.is_none_or(|by| key.org_id == by.reach.org && by.reach.app.is_none_or(|app| key.app_id == Some(app)))
+            by.is_none_or(|by| key.org_id == by.tenant.org && by.tenant.app.is_none_or(|app| key.app_id == Some(app)))
         };
-        let key = self.registry.keys.get(&id).filter(visible).cloned().ok_or(Refusal::NotFound("key"))?;
+        let key = self.registry.keys.get(&id).filter(visible).cloned().ok_or(Rejection::NotFound("key"))?;
         self.draft.remove(Table::Keys, tables::one(id));
         self.registry.remove_key(id);
         self.effects.registry_changed = true;
-        self.note(by, About::key(&key), "key.delete", &id.to_string(), json!({ "name": key.name }));
+        self.note(by, AuditSubject::key(&key), "key.delete", &id.to_string(), json!({ "name": key.name }));
         Ok(Receipt::Done)
     }
 
-    fn create_webhook(&mut self, by: Option<&Caller>, draft: &Webhook) -> Judged<Receipt> {
+    fn create_webhook(&mut self, by: Option<&Caller>, draft: &Webhook) -> ApplyResult<Receipt> {
         let mut webhook = draft.clone();
-        let by = by.ok_or(Refusal::NotFound("organization"))?;
-        let organization = self.registry.organizations.get(&by.reach.org).ok_or(Refusal::NotFound("organization"))?;
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
+        let organization =
+            self.registry.organizations.get(&by.tenant.org).ok_or(Rejection::NotFound("organization"))?;
         if webhook.app_id == AppId::MIN {
-            webhook.app_id = by.reach.app.unwrap_or(organization.default_app_id);
+            webhook.app_id = by.tenant.app.unwrap_or(organization.default_app_id);
         }
-        if self.registry.app(by.reach, webhook.app_id).is_none() {
-            return Err(Refusal::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
+        if self.registry.app(by.tenant, webhook.app_id).is_none() {
+            return Err(Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
         }
         webhook.id = self.draw.id();
-        webhook.org_id = by.reach.org;
+        webhook.org_id = by.tenant.org;
         webhook.created_at = self.draw.now;
         webhook.updated_at = self.draw.now;
         webhook.version = 1;
@@ -262,7 +269,7 @@ impl OnState<'_> {
         let webhook = self.put_webhook(webhook);
         self.note(
             Some(by),
-            About::webhook(&webhook),
+            AuditSubject::webhook(&webhook),
             "webhook.create",
             &webhook.id.to_string(),
             json!({ "url": webhook.url, "name": webhook.name }),
@@ -281,20 +288,22 @@ impl OnState<'_> {
         webhook
     }
 
-    fn update_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> Judged<Receipt> {
+    fn update_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> ApplyResult<Receipt> {
         let old = self.webhook_within(by, new.id)?;
         if old.version != new.version {
-            return Err(Refusal::Stale.into());
+            return Err(Rejection::Stale.into());
         }
         let mut webhook = Webhook { version: old.version + 1, updated_at: self.draw.now, ..new.clone() };
         webhook.disabled_reason = match webhook.status {
-            Status::Disabled if old.status == Status::Disabled => old.disabled_reason.or(Some(DisabledReason::Manual)),
-            Status::Disabled => Some(DisabledReason::Manual),
+            WebhookStatus::Disabled if old.status == WebhookStatus::Disabled => {
+                old.disabled_reason.or(Some(DisabledReason::Manual))
+            }
+            WebhookStatus::Disabled => Some(DisabledReason::Manual),
             _ => None,
         };
-        let restarted = old.status == Status::Disabled && webhook.status != Status::Disabled;
+        let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
         let changes = changed_fields(&old, &webhook);
-        if old.ordered != Ordered::No && webhook.ordered != old.ordered {
+        if old.ordered != DeliveryOrder::No && webhook.ordered != old.ordered {
             self.effects.due.push((webhook.id, self.draw.now));
         }
         let webhook = self.put_webhook(webhook);
@@ -302,11 +311,11 @@ impl OnState<'_> {
         if restarted || old.url != webhook.url {
             self.reset_state(webhook.id);
         }
-        if old.status != Status::Disabled && webhook.status == Status::Disabled {
+        if old.status != WebhookStatus::Disabled && webhook.status == WebhookStatus::Disabled {
             let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
             self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
         }
-        self.note(by, About::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
+        self.note(by, AuditSubject::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
         Ok(Receipt::Webhook(webhook))
     }
 
@@ -320,25 +329,31 @@ impl OnState<'_> {
         self.effects.states.push((id, state));
     }
 
-    fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
+    fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
         let webhook = self.webhook_within(by, id)?;
         self.drop_webhook(id);
-        self.note(by, About::webhook(&webhook), "webhook.delete", &id.to_string(), json!({ "url": webhook.url }));
+        self.note(
+            by,
+            AuditSubject::webhook(&webhook),
+            "webhook.delete",
+            &id.to_string(),
+            json!({ "url": webhook.url }),
+        );
         Ok(Receipt::Done)
     }
 
     /// One row: the webhook's deliveries read as cancelled from now on, and are rewritten in slices.
     fn drop_webhook(&mut self, id: WebhookId) {
         self.draft.remove(Table::Webhooks, tables::one(id));
-        self.draft.put(Table::Removed, tables::one(id), &self.draw.now);
+        self.draft.put(Table::Tombstones, tables::one(id), &self.draw.now);
         self.registry.remove_webhook(id);
         self.removed.insert(id, self.draw.now);
         self.effects.registry_changed = true;
     }
 
-    fn set_status(&mut self, by: Option<&Caller>, id: WebhookId, status: Status) -> Judged<Receipt> {
+    fn set_status(&mut self, by: Option<&Caller>, id: WebhookId, status: WebhookStatus) -> ApplyResult<Receipt> {
         let old = self.webhook_within(by, id)?;
-        if old.status == Status::Disabled {
+        if old.status == WebhookStatus::Disabled {
             return Err(conflict("webhook_disabled", "the webhook is disabled: enable it by PATCH first"));
         }
         if old.status == status {
@@ -346,17 +361,17 @@ impl OnState<'_> {
         }
         let webhook = Webhook { status, version: old.version + 1, updated_at: self.draw.now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
-        let action = if status == Status::Paused { "webhook.pause" } else { "webhook.resume" };
-        self.note(by, About::webhook(&webhook), action, &id.to_string(), json!({}));
+        let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
+        self.note(by, AuditSubject::webhook(&webhook), action, &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
     }
 
-    fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time) -> Judged<Receipt> {
+    fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time) -> ApplyResult<Receipt> {
         let old = self.webhook_within(None, id)?;
-        if old.status == Status::Disabled || old.updated_at > seen_at {
+        if old.status == WebhookStatus::Disabled || old.updated_at > seen_at {
             return Ok(Receipt::Done);
         }
-        let (status, disabled_reason) = (Status::Disabled, Some(reason));
+        let (status, disabled_reason) = (WebhookStatus::Disabled, Some(reason));
         let webhook = Webhook {
             status,
             disabled_reason,
@@ -365,7 +380,13 @@ impl OnState<'_> {
             ..Webhook::clone(&old)
         };
         let webhook = self.put_webhook(webhook);
-        self.note(None, About::webhook(&webhook), "webhook.disable", &id.to_string(), json!({ "reason": reason }));
+        self.note(
+            None,
+            AuditSubject::webhook(&webhook),
+            "webhook.disable",
+            &id.to_string(),
+            json!({ "reason": reason }),
+        );
         Ok(Receipt::Done)
     }
 
@@ -373,16 +394,16 @@ impl OnState<'_> {
         &mut self,
         by: Option<&Caller>,
         id: WebhookId,
-        secret: &Secret,
+        secret: &SigningSecret,
         overlap_s: u32,
-    ) -> Judged<Receipt> {
+    ) -> ApplyResult<Receipt> {
         let old = self.webhook_within(by, id)?;
         let now = self.draw.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
-        let mut secrets = vec![Secret { text: secret.text.clone(), created_at: now, expires_at: None }];
+        let mut secrets = vec![SigningSecret { text: secret.text.clone(), created_at: now, expires_at: None }];
         for past in old.live_secrets(now).filter(|past| past.text != secret.text) {
             let expires_at = Some(past.expires_at.map_or(end, |own| own.min(end)));
-            secrets.push(Secret { expires_at, ..past.clone() });
+            secrets.push(SigningSecret { expires_at, ..past.clone() });
         }
         secrets.retain(|s| s.expires_at.is_none_or(|end| end > now));
         secrets.truncate(LIVE_SECRETS_MAX);
@@ -390,7 +411,7 @@ impl OnState<'_> {
         let webhook = self.put_webhook(webhook);
         self.note(
             by,
-            About::webhook(&webhook),
+            AuditSubject::webhook(&webhook),
             "webhook.rotate_secret",
             &id.to_string(),
             json!({ "overlap_s": overlap_s }),
@@ -398,22 +419,22 @@ impl OnState<'_> {
         Ok(Receipt::Webhook(webhook))
     }
 
-    fn read_secret(&mut self, by: Option<&Caller>, id: WebhookId) -> Judged<Receipt> {
+    fn read_secret(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
         let webhook = self.webhook_within(by, id)?;
-        self.note(by, About::webhook(&webhook), "webhook.read_secret", &id.to_string(), json!({}));
+        self.note(by, AuditSubject::webhook(&webhook), "webhook.read_secret", &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
     }
 
-    fn webhook_within(&self, by: Option<&Caller>, id: WebhookId) -> Judged<Arc<Webhook>> {
+    fn webhook_within(&self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Arc<Webhook>> {
         let found = match by {
-            Some(by) => self.registry.webhook(by.reach, id),
+            Some(by) => self.registry.webhook(by.tenant, id),
             None => self.registry.webhooks.get(&id),
         };
-        Ok(found.cloned().ok_or(Refusal::NotFound("webhook"))?)
+        Ok(found.cloned().ok_or(Rejection::NotFound("webhook"))?)
     }
 
-    fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> Judged<Receipt> {
-        let by = by.ok_or(Refusal::NotFound("organization"))?;
+    fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> ApplyResult<Receipt> {
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
         if let Some(id) = spec.webhook {
             self.webhook_within(Some(by), id)?;
         }
@@ -421,10 +442,10 @@ impl OnState<'_> {
             self.app_within(Some(by), id)?;
         }
         let id: JobId = self.draw.id();
-        let about = About { org: by.reach.org, app: app_of(&self.registry, spec) };
+        let about = AuditSubject { org: by.tenant.org, app: app_of(&self.registry, spec) };
         let job = Job {
             id,
-            org_id: by.reach.org,
+            org_id: by.tenant.org,
             spec: spec.clone(),
             status: JobStatus::Running,
             matched: 0,
@@ -451,22 +472,22 @@ impl OnState<'_> {
         Ok(Receipt::Job(Box::new(job)))
     }
 
-    fn cancel_job(&mut self, by: Option<&Caller>, id: JobId) -> Judged<Receipt> {
+    fn cancel_job(&mut self, by: Option<&Caller>, id: JobId) -> ApplyResult<Receipt> {
         let job = self.draft.get::<Job>(Table::Jobs, id.as_bytes())?;
-        let visible = |job: &Job| by.is_none_or(|by| job_within(&self.registry, by.reach, job));
-        let mut job = job.filter(visible).ok_or(Refusal::NotFound("replay"))?;
+        let visible = |job: &Job| by.is_none_or(|by| job_within(&self.registry, by.tenant, job));
+        let mut job = job.filter(visible).ok_or(Rejection::NotFound("replay"))?;
         if job.status != JobStatus::Running {
             return Err(conflict("replay_final", "the replay has ended already"));
         }
         job.status = JobStatus::Cancelled;
         job.finished_at = Some(self.draw.now);
         self.draft.put(Table::Jobs, tables::one(id), &job);
-        let about = About { org: job.org_id, app: app_of(&self.registry, &job.spec) };
+        let about = AuditSubject { org: job.org_id, app: app_of(&self.registry, &job.spec) };
         self.note(by, about, "replay.cancel", &id.to_string(), json!({}));
         Ok(Receipt::Job(Box::new(job)))
     }
 
-    fn save_job(&mut self, job: &Job) -> Judged<Receipt> {
+    fn save_job(&mut self, job: &Job) -> ApplyResult<Receipt> {
         let known = self.draft.get::<Job>(Table::Jobs, job.id.as_bytes())?;
         if known.is_some_and(|known| known.status == JobStatus::Running) {
             self.draft.put(Table::Jobs, tables::one(job.id), job);
@@ -476,7 +497,7 @@ impl OnState<'_> {
 }
 
 /// Whether a job lies within what a caller may touch.
-pub(in crate::store) fn job_within(registry: &Registry, reach: super::super::command::Reach, job: &Job) -> bool {
+pub(in crate::store) fn job_within(registry: &Registry, reach: super::super::command::TenantScope, job: &Job) -> bool {
     job.org_id == reach.org && reach.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
 }
 

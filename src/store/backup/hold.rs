@@ -14,35 +14,35 @@ use crate::model::figures::Sums;
 use crate::model::id::WebhookId;
 
 /// What the totals of a webhook or job lost.
-pub type Taken = (WebhookId, Sums);
+pub type RemovedSums = (WebhookId, Sums);
 
 /// Shared by a backup and the writer, while the backup is being taken.
 #[derive(Debug, Default)]
-pub struct Hold {
-    ended: AtomicBool,
-    uncounted: Mutex<BTreeMap<u128, Vec<Taken>>>,
+pub struct BackupLease {
+    cancelled: AtomicBool,
+    unarchived: Mutex<BTreeMap<u128, Vec<RemovedSums>>>,
 }
 
-impl Hold {
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+impl BackupLease {
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Whether the backup must let go of all files.
-    pub fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// # Errors
     /// The backup must let go of all files.
-    pub(super) fn look(&self) -> Result<()> {
-        match self.is_ended() {
+    pub(super) fn check_cancelled(&self) -> Result<()> {
+        match self.is_cancelled() {
             false => Ok(()),
             true => Err(io(STREAM, std::io::Error::other("the daemon is stopping, or its disk has failed; try again"))),
         }
     }
 
-    pub(super) fn uncounted(&self, first: u128, taken: Vec<Taken>) {
+    pub(super) fn record_unarchived(&self, first: u128, taken: Vec<RemovedSums>) {
         self.changes().entry(first).or_insert(taken);
     }
 
@@ -50,11 +50,11 @@ impl Hold {
         self.changes().contains_key(&first)
     }
 
-    pub(super) fn taken(&self, first: u128) -> Option<Vec<Taken>> {
+    pub(super) fn removed_sums(&self, first: u128) -> Option<Vec<RemovedSums>> {
         self.changes().get(&first).cloned()
     }
 
-    fn changes(&self) -> MutexGuard<'_, BTreeMap<u128, Vec<Taken>>> {
-        self.uncounted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changes(&self) -> MutexGuard<'_, BTreeMap<u128, Vec<RemovedSums>>> {
+        self.unarchived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,12 +4,12 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::super::disk::Disk;
-use super::super::draft::{Changes, Draft};
+use super::super::draft::{Changes, WriteBatch};
 use super::super::error::{Error, Result};
-use super::super::file::{Access, File, io};
+use super::super::file::{OpenMode, Segment, io};
 use super::super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
 use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
-use super::{FAILED, FILE, OnProgress, Progress, ROW, SENDER, STREAM, WHOLE, cut};
+use super::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, cut};
 
 /// Rows that are written at once, in bytes.
 const WRITTEN_BYTES: usize = 8 << 20;
@@ -18,8 +18,8 @@ const VALUE_BYTES_MAX: usize = 256 << 20;
 
 /// A copy that is whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    pub progress: Progress,
+pub struct ReceivedBackup {
+    pub progress: BackupProgress,
     /// The last commit that may be in it: what a follower is told of it and of those before it brings it to that commit.
     pub begun: u64,
 }
@@ -28,9 +28,9 @@ pub struct Received {
 ///
 /// # Errors
 /// The other side said what went wrong; the stream ended early; the disk fails.
-pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -> Result<Received> {
-    let mut copy: Option<Copy> = None;
-    let mut at = Progress { file_number: 0, files: 0, bytes: 0 };
+pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnBackupProgress<'_>) -> Result<ReceivedBackup> {
+    let mut copy: Option<FileCopy> = None;
+    let mut at = BackupProgress { file_number: 0, files: 0, bytes: 0 };
     loop {
         let [frame] = take(from)?;
         match (frame, &mut copy) {
@@ -40,7 +40,7 @@ pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -
                 if let Some(done) = copy.take() {
                     done.replaced_or_closed(disk, &name)?;
                 }
-                copy = Some(Copy::begin(disk, name)?);
+                copy = Some(FileCopy::begin(disk, name)?);
                 progress(at);
             }
             (ROW, Some(copy)) => {
@@ -51,8 +51,8 @@ pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -
                 at.bytes += bytes;
             }
             (WHOLE, Some(_)) if at.file_number == at.files => {
-                copy.take().map_or(Ok(()), Copy::close)?;
-                return Ok(Received { progress: at, begun: take(from).map(u64::from_le_bytes)? });
+                copy.take().map_or(Ok(()), FileCopy::close)?;
+                return Ok(ReceivedBackup { progress: at, begun: take(from).map(u64::from_le_bytes)? });
             }
             (FAILED, _) => return Err(io(SENDER, std::io::Error::other(text(from)?))),
             _ => return Err(senseless()),
@@ -61,25 +61,25 @@ pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnProgress<'_>) -
 }
 
 /// One file as far as its rows have come.
-struct Copy {
+struct FileCopy {
     name: String,
-    file: Arc<File>,
+    file: Arc<Segment>,
     table: Table,
     rows: Changes,
     bytes: usize,
 }
 
-impl Copy {
-    fn begin(disk: &dyn Disk, name: String) -> Result<Copy> {
+impl FileCopy {
+    fn begin(disk: &dyn Disk, name: String) -> Result<FileCopy> {
         let partition = name.strip_prefix(PARTITIONS).and_then(|name| name.strip_prefix('/'));
         let tables = match partition {
             _ if name == STATE_FILE => STATE_TABLES.as_slice(),
             Some(partition) if first_of(partition).is_some() => &PARTITION_TABLES,
             _ => return Err(senseless()),
         };
-        File::create(disk, &name, tables, &[])?;
-        let file = Arc::new(File::open(disk, &name, Access::Write, ACTIVE_CACHE_BYTES)?);
-        Ok(Copy { name, file, table: Table::Meta, rows: Changes::new(), bytes: 0 })
+        Segment::create(disk, &name, tables, &[])?;
+        let file = Arc::new(Segment::open(disk, &name, OpenMode::Write, ACTIVE_CACHE_BYTES)?);
+        Ok(FileCopy { name, file, table: Table::Meta, rows: Changes::new(), bytes: 0 })
     }
 
     fn row(&mut self, from: &mut dyn Read) -> Result<u64> {
@@ -106,14 +106,14 @@ impl Copy {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let mut draft = Draft::over(self.file.snapshot()?);
-        draft.absorb(self.table, std::mem::take(&mut self.rows));
+        let mut draft = WriteBatch::on(self.file.snapshot()?);
+        draft.extend(self.table, std::mem::take(&mut self.rows));
         self.file.commit(draft)
     }
 
     fn close(mut self) -> Result<()> {
         self.write()?;
-        Arc::into_inner(self.file).map_or(Ok(()), File::close)
+        Arc::into_inner(self.file).map_or(Ok(()), Segment::close)
     }
 
     /// Ends this file, or removes it where the same one begins again.

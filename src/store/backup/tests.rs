@@ -5,12 +5,12 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::snapshot::{Next, Snapshot, Way};
+use super::super::snapshot::{Direction, ScanStep, Snapshot};
 use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use super::super::verify::tests::{NOW, apply, finished, store};
-use super::super::verify::{Report, verify};
-use super::super::{Command, NewEvent, Opened, Order, RealDisk};
-use super::{Progress, Result, receive};
+use super::super::verify::{VerifyReport, verify};
+use super::super::{Command, EventInput, Opened, RealDisk, WriteRequest};
+use super::{BackupProgress, Result, receive};
 use crate::model::{DeliveryId, EventId};
 
 pub type Rows = Vec<(Table, Vec<u8>, Vec<u8>)>;
@@ -21,9 +21,9 @@ pub fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
         let all = (Bound::Unbounded, Bound::Unbounded);
         let take = |key: &[u8], value: &[u8]| {
             rows.push((table, key.to_vec(), value.to_vec()));
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         };
-        snapshot.scan(table, all, Way::Up, take).unwrap();
+        snapshot.scan(table, all, Direction::Up, take).unwrap();
     }
     rows
 }
@@ -37,14 +37,14 @@ pub fn all_rows(opened: &Opened) -> Vec<Rows> {
 }
 
 pub fn publish(opened: &mut Opened, name: &str) -> EventId {
-    let event = NewEvent {
+    let event = EventInput {
         event_type: "a".into(),
         data: "1".into(),
         event_id: Some(name.into()),
         app: opened.store.registry().apps.keys().next().copied(),
-        ..NewEvent::default()
+        ..EventInput::default()
     };
-    let fresh = apply(opened, Order::internal(Command::Publish(vec![event]))).1;
+    let fresh = apply(opened, WriteRequest::internal(Command::Publish(vec![event]))).1;
     fresh.iter().map(|dispatch| dispatch.event.id).next().expect("somebody wants it")
 }
 
@@ -52,31 +52,31 @@ pub fn publish(opened: &mut Opened, name: &str) -> EventId {
 pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
     let mut opened = store(folder);
     let event =
-        NewEvent { event_type: "a".into(), data: "2".into(), event_id: Some("last".into()), ..NewEvent::default() };
+        EventInput { event_type: "a".into(), data: "2".into(), event_id: Some("last".into()), ..EventInput::default() };
     opened.writer.roll(NOW).unwrap();
     let app = opened.store.registry().apps.keys().next().copied();
-    let fresh = apply(&mut opened, Order::internal(Command::Publish(vec![NewEvent { app, ..event }]))).1;
+    let fresh = apply(&mut opened, WriteRequest::internal(Command::Publish(vec![EventInput { app, ..event }]))).1;
     for dispatch in &fresh {
-        apply(&mut opened, Order::internal(Command::Record(Box::new(finished(dispatch, true)))));
+        apply(&mut opened, WriteRequest::internal(Command::Record(Box::new(finished(dispatch, true)))));
     }
     // What waits in an ordered queue behind the first partition's.
-    apply(&mut opened, Order::internal(Command::CancelEvent { id: fresh[0].event.id }));
+    apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: fresh[0].event.id }));
     opened.writer.roll(NOW).unwrap();
-    assert_eq!(opened.writer.upkeep(NOW, true).counted, 1);
+    assert_eq!(opened.writer.maintain(NOW, true).archived, 1);
     (opened, fresh[0].delivery_id)
 }
 
-pub fn received(stream: &[u8], folder: &Path) -> Result<Progress> {
+pub fn received(stream: &[u8], folder: &Path) -> Result<BackupProgress> {
     let disk = RealDisk::take(folder).unwrap();
     receive(&mut &stream[..], &disk, &mut |_| {}).map(|received| received.progress)
 }
 
-pub fn walked(folder: &Path) -> Report {
+pub fn walked(folder: &Path) -> VerifyReport {
     verify(Arc::new(RealDisk::take(folder).unwrap()), &[7; 32], &mut |_| {}).unwrap()
 }
 
 pub fn opened_again(folder: &Path) -> Opened {
-    let options = super::super::Options {
+    let options = super::super::StoreOptions {
         retention_ms: 1 << 40,
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
@@ -91,7 +91,7 @@ fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut opened = store(&folder);
     publish(&mut opened, "before");
-    assert!(opened.writer.has_unchecked(), "some of it is in the journal only");
+    assert!(opened.writer.has_uncheckpointed(), "some of it is in the journal only");
     let expected = all_rows(&opened);
     let moment = opened.writer.moment().unwrap();
     publish(&mut opened, "after");
@@ -109,14 +109,14 @@ fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
 }
 
 /// Takes a stream, and does something in the middle of the file that is told.
-pub struct Meddler<'a> {
+pub struct InterferingReader<'a> {
     pub stream: Vec<u8>,
     pub file: String,
     pub is_in_it: bool,
     pub deed: Option<Box<dyn FnOnce() + 'a>>,
 }
 
-impl Write for Meddler<'_> {
+impl Write for InterferingReader<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.extend_from_slice(bytes);
         if self.is_in_it
@@ -137,11 +137,11 @@ impl Write for Meddler<'_> {
 fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut opened, delivery) = store_with_quiet_partition(&folder);
-    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().counted).unwrap();
+    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().archived).unwrap();
     let file = quiet.file_name();
-    let mut sink = Meddler { stream: Vec::new(), file: file.clone(), is_in_it: false, deed: None };
+    let mut sink = InterferingReader { stream: Vec::new(), file: file.clone(), is_in_it: false, deed: None };
     let moment = opened.writer.moment().unwrap();
-    sink.deed = Some(Box::new(|| drop(apply(&mut opened, Order::internal(Command::Retry { id: delivery })))));
+    sink.deed = Some(Box::new(|| drop(apply(&mut opened, WriteRequest::internal(Command::Retry { id: delivery })))));
     moment.send(&mut sink).unwrap();
     assert!(sink.deed.is_none(), "it was changed");
     let times = sink.stream.windows(file.len()).filter(|bytes| *bytes == file.as_bytes()).count();
@@ -151,7 +151,7 @@ fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
     received(&stream, copy.path()).unwrap();
     let report = walked(copy.path());
     assert!(report.is_sound(), "{report:?}");
-    assert!(!quiet.row().counted);
+    assert!(!quiet.row().archived);
 }
 
 #[test]
@@ -173,16 +173,16 @@ fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
     let (mut opened, _) = store_with_quiet_partition(&folder);
     // The active one is the next that is quiet.
     let event = publish(&mut opened, "cancelled");
-    apply(&mut opened, Order::internal(Command::CancelEvent { id: event }));
+    apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: event }));
     opened.writer.roll(NOW).unwrap();
     let late = NOW.plus_ms(1 << 41);
     let moment = opened.writer.moment().unwrap();
     let refused = opened.writer.moment().unwrap_err().to_string();
     assert!(refused.contains("another one"), "{refused}");
-    let held = opened.writer.upkeep(late, false);
-    assert_eq!((held.counted, held.dropped.len(), held.failures), (0, 0, vec![]));
+    let held = opened.writer.maintain(late, false);
+    assert_eq!((held.archived, held.dropped.len(), held.failures), (0, 0, vec![]));
     drop(moment);
-    assert!(opened.writer.upkeep(late, false).dropped.len() >= 2);
+    assert!(opened.writer.maintain(late, false).dropped.len() >= 2);
     assert!(opened.writer.moment().is_ok());
 }
 

@@ -16,10 +16,10 @@ use redb::StorageBackend;
 use super::super::disk::Disk;
 use super::super::error::Result;
 use super::super::file::io;
-use super::Point;
+use super::CommitPosition;
 use crate::model::Time;
 
-pub use read::{Log, Outline};
+pub use read::{LogOutline, ReplicationLog};
 
 /// A segment that has this many bytes is followed by another.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -31,20 +31,20 @@ const POINT_BYTES: usize = super::POINT_BYTES;
 /// the records, checksum of the head.
 const BLOCK_HEAD_BYTES: usize = 8 + 4 + 4 + 3 * POINT_BYTES + 4 + 4;
 /// In place of a number: the copy is not whole yet.
-const NOT_WHOLE: Point = Point { number: u64::MAX, at: Time::ZERO };
+const NOT_WHOLE: CommitPosition = CommitPosition { number: u64::MAX, at: Time::ZERO };
 
 /// Where a log stops being what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
+pub struct LogDamage {
     pub segment: String,
     pub byte: u64,
     /// The last commit before it.
-    pub last: Point,
+    pub last: CommitPosition,
 }
 
-impl fmt::Display for Damage {
+impl fmt::Display for LogDamage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { byte, last, .. } = self;
+        let LogDamage { byte, last, .. } = self;
         write!(
             f,
             "does not read back as it was written from byte {byte} on; whole up to commit {} ({})",
@@ -58,28 +58,28 @@ fn name_of(segment: u32) -> String {
 }
 
 /// Writes a log.
-pub struct Writer {
+pub struct LogWriter {
     backend: Box<dyn StorageBackend>,
     salt: u64,
     segment: u32,
     /// Bytes of this segment, and of those before it.
     end: u64,
     before: u64,
-    last: Point,
-    whole: Point,
+    last: CommitPosition,
+    whole: CommitPosition,
 }
 
-impl fmt::Debug for Writer {
+impl fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("segment", &self.segment).field("last", &self.last).finish_non_exhaustive()
     }
 }
 
-impl Writer {
+impl LogWriter {
     /// Begins a log of the commits after `from`, on a disk that has none. `salt` must be chance.
-    pub fn create(disk: &dyn Disk, salt: u64, from: Point) -> Result<Writer> {
+    pub fn create(disk: &dyn Disk, salt: u64, from: CommitPosition) -> Result<LogWriter> {
         let (backend, end) = begin(disk, salt, 1, from)?;
-        Ok(Writer { backend, salt, segment: 1, end, before: 0, last: from, whole: NOT_WHOLE })
+        Ok(LogWriter { backend, salt, segment: 1, end, before: 0, last: from, whole: NOT_WHOLE })
     }
 
     /// Bytes of all of it.
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     /// The last commit in it.
-    pub fn last(&self) -> Point {
+    pub fn last(&self) -> CommitPosition {
         self.last
     }
 
@@ -112,9 +112,9 @@ impl Writer {
         self.write(disk, self.last, 0, Vec::new())
     }
 
-    fn write(&mut self, disk: &dyn Disk, first: Point, records: u32, body: Vec<u8>) -> Result<()> {
+    fn write(&mut self, disk: &dyn Disk, first: CommitPosition, records: u32, body: Vec<u8>) -> Result<()> {
         if self.end >= SEGMENT_BYTES {
-            let before = Point { number: first.number - u64::from(records > 0), at: first.at };
+            let before = CommitPosition { number: first.number - u64::from(records > 0), at: first.at };
             let (backend, end) = begin(disk, self.salt, self.segment + 1, before)?;
             (self.before, self.end, self.backend) = (self.before + self.end, end, backend);
             self.segment += 1;
@@ -136,7 +136,7 @@ impl Writer {
 }
 
 /// Makes a segment, whole or not at all.
-fn begin(disk: &dyn Disk, salt: u64, segment: u32, before: Point) -> Result<(Box<dyn StorageBackend>, u64)> {
+fn begin(disk: &dyn Disk, salt: u64, segment: u32, before: CommitPosition) -> Result<(Box<dyn StorageBackend>, u64)> {
     let name = name_of(segment);
     let temporary = format!("{name}.new");
     let mut head = SEGMENT_MAGIC.to_vec();
@@ -159,7 +159,7 @@ fn begin(disk: &dyn Disk, salt: u64, segment: u32, before: Point) -> Result<(Box
     Ok((backend, head.len() as u64))
 }
 
-fn put(bytes: &mut Vec<u8>, point: Point) {
+fn put(bytes: &mut Vec<u8>, point: CommitPosition) {
     bytes.extend_from_slice(&point.number.to_le_bytes());
     bytes.extend_from_slice(&point.at.0.to_le_bytes());
 }

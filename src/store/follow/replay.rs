@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::disk::Disk;
-use super::super::draft::Draft;
+use super::super::draft::WriteBatch;
 use super::super::error::Result;
-use super::super::file::{Access, File, io};
+use super::super::file::{OpenMode, Segment, io};
 use super::super::journal;
 use super::super::recent::Layer;
 use super::super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, Partition, PartitionRow, STATE_FILE, first_of};
 use super::super::tables::{Key, PARTITION_TABLES, Table};
-use super::Record;
+use super::CommitRecord;
 
 /// What is gathered before it is written, in bytes.
 const GATHERED_BYTES: usize = 32 << 20;
@@ -23,24 +23,24 @@ const ROW_BYTES: usize = 64;
 
 /// A copy that is being brought forward.
 #[derive(Debug)]
-pub struct Replay<'a> {
+pub struct LogReplay<'a> {
     disk: &'a dyn Disk,
     gathered: BTreeMap<String, Layer>,
     bytes: usize,
 }
 
-impl<'a> Replay<'a> {
+impl<'a> LogReplay<'a> {
     /// Of the copy on `disk`, whose files nobody else has open.
-    pub fn of(disk: &'a dyn Disk) -> Replay<'a> {
-        Replay { disk, gathered: BTreeMap::new(), bytes: 0 }
+    pub fn of(disk: &'a dyn Disk) -> LogReplay<'a> {
+        LogReplay { disk, gathered: BTreeMap::new(), bytes: 0 }
     }
 
     /// Takes in a commit.
     ///
     /// # Errors
     /// It is none of a store's, or the disk fails.
-    pub fn take(&mut self, record: Record) -> Result<()> {
-        let Record { file, changes, .. } = record;
+    pub fn take(&mut self, record: CommitRecord) -> Result<()> {
+        let CommitRecord { file, changes, .. } = record;
         let is_state = file == STATE_FILE;
         if !is_state && !is_partition(&file) {
             let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "no file of a store");
@@ -65,7 +65,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Partitions have files from their place on the list until they are off it.
-    fn begin_and_drop(&mut self, changes: &journal::Record) -> Result<()> {
+    fn begin_and_drop(&mut self, changes: &journal::WalRecord) -> Result<()> {
         let of_list = changes.iter().filter(|(table, _)| *table == Table::Partitions);
         for (key, row) in of_list.flat_map(|(_, changes)| changes) {
             let Ok(first) = key.as_slice().try_into().map(u128::from_be_bytes) else { continue };
@@ -87,7 +87,7 @@ impl<'a> Replay<'a> {
         if self.exists(name)? {
             return Ok(());
         }
-        File::create(self.disk, name, &PARTITION_TABLES, &[])
+        Segment::create(self.disk, name, &PARTITION_TABLES, &[])
     }
 
     fn exists(&self, name: &str) -> Result<bool> {
@@ -101,13 +101,13 @@ impl<'a> Replay<'a> {
             if name != STATE_FILE {
                 self.begin(&name)?;
             }
-            let file = Arc::new(File::open(self.disk, &name, Access::Write, ACTIVE_CACHE_BYTES)?);
-            let mut draft = Draft::over(file.snapshot()?);
+            let file = Arc::new(Segment::open(self.disk, &name, OpenMode::Write, ACTIVE_CACHE_BYTES)?);
+            let mut draft = WriteBatch::on(file.snapshot()?);
             for (table, changes) in super::super::tables::ALL_TABLES.into_iter().zip(layer) {
-                draft.absorb(table, changes);
+                draft.extend(table, changes);
             }
             file.commit(draft)?;
-            Arc::into_inner(file).map_or(Ok(()), File::close)?;
+            Arc::into_inner(file).map_or(Ok(()), Segment::close)?;
         }
         Ok(())
     }
@@ -120,5 +120,5 @@ fn is_partition(file: &str) -> bool {
 
 /// Whether these are the bytes of a record of a store.
 pub fn is_sound(record: &[u8]) -> bool {
-    Record::decode(record).is_some_and(|record| record.file == STATE_FILE || is_partition(&record.file))
+    CommitRecord::decode(record).is_some_and(|record| record.file == STATE_FILE || is_partition(&record.file))
 }

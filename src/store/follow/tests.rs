@@ -5,28 +5,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::backup::tests::{Meddler, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked};
-use super::super::backup::{Received, receive};
+use super::super::backup::tests::{
+    InterferingReader, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked,
+};
+use super::super::backup::{ReceivedBackup, receive};
 use super::super::journal::EPOCH_KEY;
-use super::super::snapshot::Next;
+use super::super::snapshot::ScanStep;
 use super::super::tables::{Key, Table};
 use super::super::verify::tests::{NOW, apply, finished, store};
-use super::super::{Command, Opened, Order, RealDisk};
-use super::log::{Log, Outline, Writer};
-use super::replay::Replay;
+use super::super::{Command, Opened, RealDisk, WriteRequest};
+use super::log::{LogOutline, LogWriter, ReplicationLog};
+use super::replay::LogReplay;
 use super::*;
 use crate::model::DeliveryId;
 use crate::model::time::DAY_MS;
 
 fn taken(follower: &Follower) -> Vec<Arc<[u8]>> {
     match follower.take(Duration::ZERO) {
-        Taken::Records(records) => records,
-        Taken::Over(cut) => panic!("{cut:?}"),
+        ReplicaBatch::Records(records) => records,
+        ReplicaBatch::Over(cut) => panic!("{cut:?}"),
     }
 }
 
-fn point(number: u64) -> Point {
-    Point { number, at: Time(1_000 * number as i64) }
+fn point(number: u64) -> CommitPosition {
+    CommitPosition { number, at: Time(1_000 * number as i64) }
 }
 
 /// A commit of one row to the state's file.
@@ -48,16 +50,16 @@ fn shown(opened: &Opened) -> Vec<Rows> {
 }
 
 /// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
-fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> Received {
-    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().counted).unwrap();
-    let mut sink = Meddler { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };
+fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
+    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().archived).unwrap();
+    let mut sink = InterferingReader { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };
     let moment = opened.writer.moment().unwrap();
     sink.deed = Some(Box::new(|| {
         publish(opened, "not in the moment");
-        drop(apply(opened, Order::internal(Command::Retry { id: old })));
+        drop(apply(opened, WriteRequest::internal(Command::Retry { id: old })));
     }));
     moment.send(&mut sink).unwrap();
-    assert!(sink.deed.is_none() && !quiet.row().counted);
+    assert!(sink.deed.is_none() && !quiet.row().archived);
     receive(&mut sink.stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap()
 }
 
@@ -69,9 +71,9 @@ fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::Temp
     for entry in fs::read_dir(base.join("partitions")).unwrap().flatten() {
         fs::copy(entry.path(), copy.path().join("partitions").join(entry.file_name())).unwrap();
     }
-    let mut replay = Replay::of(&disk);
+    let mut replay = LogReplay::of(&disk);
     for record in records {
-        let record = Record::decode(record).unwrap();
+        let record = CommitRecord::decode(record).unwrap();
         if record.point.number <= number {
             replay.take(record).unwrap();
         }
@@ -84,32 +86,32 @@ fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::Temp
 fn a_copy_brought_forward_is_the_store_at_every_commit() {
     let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut opened, old) = store_with_quiet_partition(&folder);
-    let follower = opened.store.follow(NOW, Pace::Free).unwrap();
-    assert_eq!(follower.from(), Point { number: 0, at: NOW });
+    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    assert_eq!(follower.from(), CommitPosition { number: 0, at: NOW });
     publish(&mut opened, "before the base, and told of all the same");
     let whole = base(&mut opened, kept.path(), old);
     assert!(whole.begun >= 3, "what came while it was read counts");
-    let mut expected = vec![(opened.store.shelf.following.begun(), shown(&opened))];
+    let mut expected = vec![(opened.store.shelf.replication.begun(), shown(&opened))];
     assert_eq!(expected[0].0, whole.begun);
     let mut late = NOW;
     for step in 0..14 {
         match step {
-            0 => drop(apply(&mut opened, Order::internal(Command::Retry { id: old }))),
+            0 => drop(apply(&mut opened, WriteRequest::internal(Command::Retry { id: old }))),
             3 => opened.writer.roll(late).unwrap(),
             5 => opened.writer.checkpoint().unwrap(),
-            6 => drop(opened.writer.upkeep(late, true)),
+            6 => drop(opened.writer.maintain(late, true)),
             8 => {
                 late = late.plus_ms((1 << 40) + DAY_MS);
-                assert!(!opened.writer.upkeep(late, false).dropped.is_empty());
+                assert!(!opened.writer.maintain(late, false).dropped.is_empty());
             }
             11 => opened.writer.roll(late.plus_ms(1)).unwrap(),
             _ => drop(publish(&mut opened, &format!("step {step}"))),
         }
-        expected.push((opened.store.shelf.following.begun(), shown(&opened)));
+        expected.push((opened.store.shelf.replication.begun(), shown(&opened)));
     }
     let records = taken(&follower);
     let numbers: Vec<u64> = records.iter().map(|record| point_of(record).unwrap().number).collect();
-    assert_eq!(numbers, (1..=opened.store.shelf.following.begun()).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=opened.store.shelf.replication.begun()).collect::<Vec<_>>());
     for (number, rows) in expected {
         let copy = brought_to(kept.path(), &records, number);
         let report = walked(copy.path());
@@ -124,10 +126,10 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     publish(&mut opened, "unseen");
-    let following = opened.store.shelf.following.clone();
-    assert_eq!((following.begun(), opened.store.followers()), (0, Levels::default()));
-    let follower = opened.store.follow(NOW, Pace::Free).unwrap();
-    let events = (0..20).map(|n| super::super::NewEvent {
+    let following = opened.store.shelf.replication.clone();
+    assert_eq!((following.begun(), opened.store.followers()), (0, ReplicationStats::default()));
+    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let events = (0..20).map(|n| super::super::EventInput {
         event_type: "a".into(),
         data: format!("\"{}\"", "x".repeat(1 << 20)).into(),
         event_id: Some(format!("large {n}")),
@@ -135,33 +137,36 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
         ..Default::default()
     });
     // More than an epoch of the journal: a commit of redb's own.
-    let order = Order::internal(Command::Publish(events.collect()));
+    let order = WriteRequest::internal(Command::Publish(events.collect()));
     let fresh = apply(&mut opened, order).1;
     assert_eq!(opened.store.followers().followers, 1);
-    let records: Vec<_> = taken(&follower).iter().map(|record| Record::decode(record).unwrap()).collect();
+    let records: Vec<_> = taken(&follower).iter().map(|record| CommitRecord::decode(record).unwrap()).collect();
     assert_eq!(records.len(), 1);
     assert!(records[0].changes.iter().all(|(table, _)| *table != Table::Meta), "the epoch is the file's own");
     let data = records[0].changes.iter().find(|(table, _)| *table == Table::Data).unwrap();
     assert!(data.1.len() > 20 * 100);
     // What checkpoints do is no commit of anybody's.
     opened.writer.checkpoint().unwrap();
-    apply(&mut opened, Order::internal(Command::Record(Box::new(finished(&fresh[0], true)))));
+    apply(&mut opened, WriteRequest::internal(Command::Record(Box::new(finished(&fresh[0], true)))));
     assert_eq!(taken(&follower).len(), 1);
     drop(follower);
     publish(&mut opened, "unseen again");
-    assert_eq!((following.begun(), opened.store.followers()), (2, Levels::default()));
+    assert_eq!((following.begun(), opened.store.followers()), (2, ReplicationStats::default()));
 }
 
 #[test]
 fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let (slow, other) = (opened.store.follow(NOW, Pace::Free).unwrap(), opened.store.follow(NOW, Pace::Free).unwrap());
-    let following = opened.store.shelf.following.clone();
+    let (slow, other) = (
+        opened.store.follow(NOW, ReplicationMode::Async).unwrap(),
+        opened.store.follow(NOW, ReplicationMode::Async).unwrap(),
+    );
+    let following = opened.store.shelf.replication.clone();
     let mut bytes = 0;
     while opened.store.followers().cut == 0 {
         let (base, number) = (opened.store.shelf.state().unwrap().snapshot().unwrap(), following.begun() + 1);
-        let mut draft = Draft::over(base);
+        let mut draft = WriteBatch::on(base);
         draft.set(Table::Totals, Key::from_slice(&[1]), Some(vec![0; 10 << 20]));
         let begun = following.begin("state.redb", NOW, &draft);
         following.end(begun, true);
@@ -173,8 +178,8 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
         bytes += records[0].len();
     }
     assert!(bytes > QUEUE_BYTES_MAX && bytes < QUEUE_BYTES_MAX + (11 << 20), "{bytes}");
-    assert!(matches!(slow.take(Duration::ZERO), Taken::Over(Cut::Slow)));
-    assert_eq!(opened.store.followers(), Levels { followers: 2, queued_bytes: 0, cut: 1 });
+    assert!(matches!(slow.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Slow)));
+    assert_eq!(opened.store.followers(), ReplicationStats { followers: 2, queued_bytes: 0, cut: 1 });
     drop(slow);
     publish(&mut opened, "for the other");
     assert_eq!(taken(&other).len(), 1);
@@ -184,7 +189,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
 fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW, Pace::Close).unwrap();
+    let follower = opened.store.follow(NOW, ReplicationMode::Sync).unwrap();
     let order = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
@@ -196,7 +201,7 @@ fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
         let mut seen = 0;
         while seen < 2 {
             let taken = follower.take(Duration::from_secs(60));
-            let Taken::Records(records) = taken else { panic!("{taken:?}") };
+            let ReplicaBatch::Records(records) = taken else { panic!("{taken:?}") };
             assert!(!records.is_empty(), "nothing comes");
             seen += records.len();
         }
@@ -225,13 +230,13 @@ fn a_commit_is_answered_when_who_follows_closely_has_the_one_before_or_has_gone(
 fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW, Pace::Close).unwrap();
+    let follower = opened.store.follow(NOW, ReplicationMode::Sync).unwrap();
     publish(&mut opened, "followed");
     let last = follower.from().number + 1;
-    assert!(!follower.line.wait_for(last - 1, Duration::ZERO), "the one before the first is in the copy");
-    assert!(follower.line.wait_for(last, Duration::ZERO));
+    assert!(!follower.queue.wait_for(last - 1, Duration::ZERO), "the one before the first is in the copy");
+    assert!(follower.queue.wait_for(last, Duration::ZERO));
     assert!(follower.is_given_up());
-    assert!(matches!(follower.take(Duration::ZERO), Taken::Over(Cut::Slow)));
+    assert!(matches!(follower.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Slow)));
     publish(&mut opened, "by itself");
     publish(&mut opened, "again");
 }
@@ -240,32 +245,32 @@ fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
 fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW, Pace::Free).unwrap();
-    let following = opened.store.shelf.following.clone();
-    let draft = Draft::over(opened.store.shelf.state().unwrap().snapshot().unwrap());
-    let one_more = opened.store.follow(NOW, Pace::Free).unwrap();
+    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let following = opened.store.shelf.replication.clone();
+    let draft = WriteBatch::on(opened.store.shelf.state().unwrap().snapshot().unwrap());
+    let one_more = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
     let begun = following.begin("state.redb", NOW, &draft);
     following.end(begun, false);
-    assert!(matches!(one_more.take(Duration::ZERO), Taken::Over(Cut::Uncertain)));
-    assert!(matches!(follower.take(Duration::ZERO), Taken::Over(Cut::Uncertain)));
+    assert!(matches!(one_more.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
+    assert!(matches!(follower.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
     drop(draft);
-    let last = opened.store.follow(NOW, Pace::Free).unwrap();
+    let last = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
     assert_eq!(last.from().number, 1);
     publish(&mut opened, "last");
     let Opened { store, writer, .. } = opened;
     drop(writer);
     assert_eq!(taken(&last).len(), 1);
-    assert!(matches!(last.take(Duration::from_secs(60)), Taken::Over(Cut::Stopped)));
+    assert!(matches!(last.take(Duration::from_secs(60)), ReplicaBatch::Over(DisconnectReason::Stopped)));
     assert_eq!(store.followers().cut, 2);
-    let more = store.follow(NOW, Pace::Free).unwrap();
-    assert!(store.follow(NOW, Pace::Free).is_none(), "{FOLLOWERS_MAX} at most");
+    let more = store.follow(NOW, ReplicationMode::Async).unwrap();
+    assert!(store.follow(NOW, ReplicationMode::Async).is_none(), "{FOLLOWERS_MAX} at most");
     drop(more);
 }
 
 /// A log with blocks of one, two, three records, and the copy whole after the third block.
 fn log(folder: &Path) -> Vec<u64> {
     let disk = RealDisk::take(folder).unwrap();
-    let mut writer = Writer::create(&disk, 0x1234_5678_9abc_def0, point(10)).unwrap();
+    let mut writer = LogWriter::create(&disk, 0x1234_5678_9abc_def0, point(10)).unwrap();
     let mut ends = vec![writer.bytes()];
     let mut next = 11;
     for count in [1, 2, 3, 4] {
@@ -282,14 +287,14 @@ fn log(folder: &Path) -> Vec<u64> {
     ends
 }
 
-fn walk(folder: &Path) -> (Vec<u64>, Outline) {
+fn walk(folder: &Path) -> (Vec<u64>, LogOutline) {
     let disk = RealDisk::look(folder).unwrap();
-    let log = Log::on(&disk).unwrap().unwrap();
+    let log = ReplicationLog::on(&disk).unwrap().unwrap();
     let mut numbers = Vec::new();
     let outline = log
         .walk(|record| {
             numbers.push(point_of(record).unwrap().number);
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         })
         .unwrap();
     (numbers, outline)
@@ -301,7 +306,7 @@ fn a_log_ends_where_it_was_cut() {
     let ends = log(folder.path());
     let (numbers, outline) = walk(folder.path());
     assert_eq!(numbers, (11..=20).collect::<Vec<_>>());
-    let whole = Outline {
+    let whole = LogOutline {
         from: point(10),
         whole: Some(point(16)),
         last: point(20),
@@ -312,7 +317,7 @@ fn a_log_ends_where_it_was_cut() {
     };
     assert_eq!(outline, whole);
     let disk = RealDisk::look(folder.path()).unwrap();
-    assert_eq!(Log::on(&disk).unwrap().unwrap().outline().unwrap(), whole);
+    assert_eq!(ReplicationLog::on(&disk).unwrap().unwrap().outline().unwrap(), whole);
     let name = folder.path().join("000001.log");
     let bytes = fs::read(&name).unwrap();
     for length in ends[0]..*ends.last().unwrap() {
@@ -360,7 +365,7 @@ fn every_flipped_bit_is_damage_or_a_torn_end() {
 fn a_segment_that_is_missing_or_another_logs_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let disk = RealDisk::take(folder.path()).unwrap();
-    let mut writer = Writer::create(&disk, 1, point(0)).unwrap();
+    let mut writer = LogWriter::create(&disk, 1, point(0)).unwrap();
     let mut number = 0;
     let large = |number: u64| {
         let mut bytes = number.to_le_bytes().to_vec();
@@ -381,10 +386,10 @@ fn a_segment_that_is_missing_or_another_logs_is_damage() {
     assert_eq!((outline.segments, outline.last, outline.damage), (3, point(number), None));
     assert_eq!(outline.bytes, writer.bytes());
     let disk = RealDisk::look(folder.path()).unwrap();
-    let seen = Log::on(&disk)
+    let seen = ReplicationLog::on(&disk)
         .unwrap()
         .unwrap()
-        .walk(|record| Ok(if point_of(record).unwrap().number < 4 { Next::Go } else { Next::Stop }));
+        .walk(|record| Ok(if point_of(record).unwrap().number < 4 { ScanStep::Go } else { ScanStep::Stop }));
     assert_eq!(seen.unwrap().last, point(4), "it stops where it has seen enough");
     let second = fs::read(folder.path().join("000002.log")).unwrap();
     fs::write(folder.path().join("000002.log"), &second[..second.len() - 1]).unwrap();

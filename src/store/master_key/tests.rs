@@ -14,7 +14,7 @@ const OTHER: [u8; KEY_BYTES] = [3; KEY_BYTES];
 
 /// Files in memory; after so many changes nothing changes any more, as when the process is killed.
 #[derive(Debug, Clone, Default)]
-struct Memory(Arc<Mutex<Inner>>);
+struct KeyFiles(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -23,15 +23,15 @@ struct Inner {
     changes_max: Option<usize>,
 }
 
-impl Memory {
+impl KeyFiles {
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A copy of what is there, which works until `changes_max` further changes.
-    fn copy(&self, changes_max: Option<usize>) -> Memory {
+    fn copy(&self, changes_max: Option<usize>) -> KeyFiles {
         let files = self.with(|inner| inner.files.clone());
-        Memory(Arc::new(Mutex::new(Inner { files, changes: 0, changes_max })))
+        KeyFiles(Arc::new(Mutex::new(Inner { files, changes: 0, changes_max })))
     }
 
     fn change<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> io::Result<T> {
@@ -47,7 +47,7 @@ impl Memory {
 
 #[derive(Debug)]
 struct MemoryFile {
-    memory: Memory,
+    memory: KeyFiles,
     name: String,
 }
 
@@ -81,7 +81,7 @@ impl StorageBackend for MemoryFile {
     }
 }
 
-impl Disk for Memory {
+impl Disk for KeyFiles {
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>> {
         if !create && !self.exists(name)? {
             return Err(io::ErrorKind::NotFound.into());
@@ -116,8 +116,8 @@ impl Disk for Memory {
 }
 
 /// A store that `OLD` opens, and its data key.
-fn made() -> (Memory, [u8; KEY_BYTES]) {
-    let (memory, mut number) = (Memory::default(), 7_u64);
+fn made() -> (KeyFiles, [u8; KEY_BYTES]) {
+    let (memory, mut number) = (KeyFiles::default(), 7_u64);
     let mut random = || {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         number
@@ -127,8 +127,8 @@ fn made() -> (Memory, [u8; KEY_BYTES]) {
     (memory, key)
 }
 
-fn read(memory: &Memory, master_key: &[u8; KEY_BYTES]) -> Result<[u8; KEY_BYTES]> {
-    let state = Arc::new(File::open(memory, STATE_FILE, Access::Write, OTHER_CACHE_BYTES)?);
+fn read(memory: &KeyFiles, master_key: &[u8; KEY_BYTES]) -> Result<[u8; KEY_BYTES]> {
+    let state = Arc::new(Segment::open(memory, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
     let key = data_key(&state.snapshot()?, &Vault::new(master_key));
     Arc::into_inner(state).expect("the only handle").close()?;
     key

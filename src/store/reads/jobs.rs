@@ -7,25 +7,25 @@ use crate::model::{Delivery, Event, Time};
 
 use super::super::apply::jobs as job_rules;
 use super::super::apply::state::job_within;
-use super::super::command::Reach;
+use super::super::command::TenantScope;
 use super::super::error::Result;
 use super::super::figures::Owner;
 use super::super::job::{Job, JobId, JobSpec, JobStatus};
 use super::super::merge::NewestFirst;
-use super::super::query::{Page, Window};
+use super::super::query::{ListWindow, Page};
 use super::super::row;
-use super::super::snapshot::{Next, Way};
+use super::super::snapshot::{Direction, ScanStep};
 use super::super::tables::Table;
 use super::super::upkeep::decoded;
 use super::{Store, data_in, deliveries_in, job_anywhere};
 
 impl Store {
-    pub fn job(&self, reach: Reach, id: JobId) -> Result<Option<Job>> {
+    pub fn job(&self, reach: TenantScope, id: JobId) -> Result<Option<Job>> {
         let job = job_anywhere(&self.shelf, id)?.filter(|job| job_within(&self.registry(), reach, job));
         job.map(|job| self.with_progress(job)).transpose()
     }
 
-    pub fn jobs(&self, reach: Reach, window: Window) -> Result<Page<Job>> {
+    pub fn jobs(&self, reach: TenantScope, window: ListWindow) -> Result<Page<Job>> {
         let registry = self.registry();
         let page = self.state_page(Table::Jobs, window, |job: &Job| job_within(&registry, reach, job))?;
         let rows = page.rows.into_iter().map(|job| self.with_progress(job)).collect::<Result<_>>()?;
@@ -46,13 +46,13 @@ impl Store {
         snapshot.scan(
             Table::Jobs,
             (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
-            Way::Up,
+            Direction::Up,
             |key, value| {
                 let job = row::decode::<Job>(value).ok_or_else(|| snapshot.damaged(Table::Jobs, key))?;
                 if job.status == JobStatus::Running {
                     jobs.push(job);
                 }
-                Ok(Next::Go)
+                Ok(ScanStep::Go)
             },
         )?;
         Ok(jobs)
@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// How many events a job over `spec` would send again (`dry_run`).
-    pub fn matching(&self, reach: Reach, spec: &JobSpec, now: Time) -> Result<u64> {
+    pub fn matching(&self, reach: TenantScope, spec: &JobSpec, now: Time) -> Result<u64> {
         let registry = self.registry();
         let mut count = 0;
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());

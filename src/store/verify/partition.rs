@@ -11,27 +11,27 @@ use super::super::dedup;
 use super::super::error::Result;
 use super::super::figures::{HourRow, Owner, SumsRow};
 use super::super::row;
-use super::super::shelf::{PartitionRow, Shelf};
-use super::super::snapshot::{Next, Snapshot, Way};
+use super::super::shelf::{PartitionRow, PartitionSet};
+use super::super::snapshot::{Direction, ScanStep, Snapshot};
 use super::super::tables::{self, PARTITION_TABLES, Table};
 use super::super::upkeep::last_id;
-use super::Walk;
+use super::VerifyWalk;
 use super::recount::{Hours, Recount};
-use super::state::{self, View, whole};
+use super::state::{self, StateWalk, whole};
 use crate::model::id::{AttemptId, DeliveryId, EventId};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};
 
 /// Walks all tables of the partition that begins with `span.0` and ends before `span.1`.
 pub(super) fn walk(
-    walk: &mut Walk<'_>,
-    shelf: &Shelf,
+    walk: &mut VerifyWalk<'_>,
+    shelf: &PartitionSet,
     snapshot: &Snapshot,
-    view: &mut View,
+    view: &mut StateWalk,
     span: (u128, Option<u128>),
     queued: &[u128],
 ) -> Result<()> {
     let listed = view.partitions[&span.0];
-    let mut on = OnFile {
+    let mut on = PartitionWalk {
         walk,
         shelf,
         snapshot,
@@ -45,19 +45,19 @@ pub(super) fn walk(
     };
     for table in PARTITION_TABLES {
         let mut rows = 0;
-        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
             on.walk.row();
             rows += 1;
             if let Some(what) = on.row(table, key, value)? {
                 on.walk.problem(table, key, &what);
             }
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         })?;
         let counted = snapshot.rows(table)?;
         if rows != counted {
             on.walk.problem(table, &[], &format!("{rows} rows are found, {counted} are counted"));
         }
-        if table == Table::Tried {
+        if table == Table::AttemptsByWebhook {
             on.compare_hours()?;
         }
     }
@@ -67,11 +67,11 @@ pub(super) fn walk(
 /// What is wrong with a row; none: nothing.
 type Finding = Option<String>;
 
-struct OnFile<'a, 'b> {
-    walk: &'a mut Walk<'b>,
-    shelf: &'a Shelf,
+struct PartitionWalk<'a, 'b> {
+    walk: &'a mut VerifyWalk<'b>,
+    shelf: &'a PartitionSet,
     snapshot: &'a Snapshot,
-    view: &'a mut View,
+    view: &'a mut StateWalk,
     span: (u128, Option<u128>),
     queued: &'a [u128],
     listed: PartitionRow,
@@ -82,22 +82,22 @@ struct OnFile<'a, 'b> {
     hourly: HashMap<Owner, i64>,
 }
 
-impl OnFile<'_, '_> {
+impl PartitionWalk<'_, '_> {
     fn row(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<Finding> {
         let found = match table {
             Table::Meta => state::meta(key, value).err(),
             Table::Events => self.event(key, value)?,
             Table::Data => self.data(key, value)?,
             Table::Deliveries => self.delivery(key, value)?,
-            Table::OfWebhook => self.of_webhook(key)?,
-            Table::OfEvent => self.of_event(key)?,
+            Table::DeliveriesByWebhook => self.of_webhook(key)?,
+            Table::ReplaysByEvent => self.of_event(key)?,
             Table::Due => self.due(key)?,
-            Table::Ends => self.end(key)?,
+            Table::Expiries => self.end(key)?,
             Table::Queue => self.queue(key)?,
             Table::Attempts => self.attempt(key, value)?,
-            Table::Tried => self.tried(key)?,
+            Table::AttemptsByWebhook => self.tried(key)?,
             Table::Figures => self.figures(key, value)?,
-            Table::EventKeys => self.event_key(key, value)?,
+            Table::IdempotencyKeys => self.event_key(key, value)?,
             Table::Answers => self.answer(key, value)?,
             _ => Some("the table is not of this file".into()),
         };
@@ -135,9 +135,10 @@ impl OnFile<'_, '_> {
         }
         if let Some(name) = &event.event_id {
             let mut kept = tables::one(event.id);
-            kept.push(dedup::Kind::EventId as u8);
-            let found =
-                self.snapshot.get(Table::EventKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
+            kept.push(dedup::KeyKind::EventId as u8);
+            let found = self
+                .snapshot
+                .get(Table::IdempotencyKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
             let expected = dedup::of_event_id(event.app_id, name).to_be_bytes();
             if found.is_none_or(|found| found.is_some_and(|found| found != expected)) {
                 return Ok(Some("its event_id is not remembered".into()));
@@ -152,14 +153,14 @@ impl OnFile<'_, '_> {
         let from = (Bound::Included(event.id.as_bytes().as_slice()), Bound::Unbounded);
         let mut strange = None;
         if left > 0 {
-            self.snapshot.scan(Table::Deliveries, from, Way::Up, |key, value| {
+            self.snapshot.scan(Table::Deliveries, from, Direction::Up, |key, value| {
                 let delivery = row::decode::<Delivery>(value);
                 if delivery.is_some_and(|d| d.event_id != event.id) {
                     strange = tables::first_id::<Delivery>(key);
-                    return Ok(Next::Stop);
+                    return Ok(ScanStep::Stop);
                 }
                 left -= 1;
-                Ok(if left == 0 { Next::Stop } else { Next::Go })
+                Ok(if left == 0 { ScanStep::Stop } else { ScanStep::Go })
             })?;
         }
         Ok(match strange {
@@ -200,16 +201,16 @@ impl OnFile<'_, '_> {
         if !self.has(Table::Events, delivery.event_id.as_bytes())? {
             return Ok(Some("its event is not there".into()));
         }
-        if !self.has(Table::OfWebhook, &tables::pair(delivery.webhook_id, delivery.id))? {
+        if !self.has(Table::DeliveriesByWebhook, &tables::pair(delivery.webhook_id, delivery.id))? {
             return Ok(Some("it is not in of_webhook".into()));
         }
         let again = delivery.replay_of.is_some() || delivery.job_id.is_some();
-        if self.has(Table::OfEvent, &tables::pair(delivery.event_id, delivery.id))? != again {
+        if self.has(Table::ReplaysByEvent, &tables::pair(delivery.event_id, delivery.id))? != again {
             return Ok(Some("in of_event stands what replays made, and nothing else".into()));
         }
         let ends = delivery.expires_at.filter(|_| !delivery.status.is_final());
         if let Some(end) = ends
-            && !self.has(Table::Ends, &tables::end(end, delivery.id))?
+            && !self.has(Table::Expiries, &tables::expiry(end, delivery.id))?
         {
             return Ok(Some("it expires some time, and is not in ends".into()));
         }
@@ -247,9 +248,9 @@ impl OnFile<'_, '_> {
         let to = tables::queue(delivery.webhook_id, hash, delivery.id);
         let before = |snapshot: &Snapshot| {
             let mut found = false;
-            snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Excluded(&to)), Way::Up, |_, _| {
+            snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Excluded(&to)), Direction::Up, |_, _| {
                 found = true;
-                Ok(Next::Stop)
+                Ok(ScanStep::Stop)
             })?;
             Ok(found)
         };
@@ -295,7 +296,7 @@ impl OnFile<'_, '_> {
     }
 
     fn due(&mut self, key: &[u8]) -> Result<Finding> {
-        if self.listed.counted {
+        if self.listed.archived {
             return Ok(Some("due in a partition that is counted as quiet".into()));
         }
         let Some((webhook, at, id)) = tables::read_due(key) else { return Ok(Some("the key is no due entry".into())) };
@@ -305,12 +306,12 @@ impl OnFile<'_, '_> {
     }
 
     fn end(&mut self, key: &[u8]) -> Result<Finding> {
-        let Some((at, id)) = tables::read_end(key) else { return Ok(Some("the key is no end".into())) };
+        let Some((at, id)) = tables::read_expiry(key) else { return Ok(Some("the key is no end".into())) };
         self.entry(key, 24, Some(id), |d| d.expires_at.map(|end| end.0.max(0)) == Some(at.0) && !d.status.is_final())
     }
 
     fn queue(&mut self, key: &[u8]) -> Result<Finding> {
-        if self.listed.counted {
+        if self.listed.archived {
             return Ok(Some("queued in a partition that is counted as quiet".into()));
         }
         let webhook = tables::first_id::<Webhook>(key);
@@ -347,7 +348,7 @@ impl OnFile<'_, '_> {
             return Ok(Some("the row is another one's".into()));
         }
         self.recount.attempt(&attempt);
-        if !self.has(Table::Tried, &tables::pair(attempt.webhook_id, attempt.id))? {
+        if !self.has(Table::AttemptsByWebhook, &tables::pair(attempt.webhook_id, attempt.id))? {
             return Ok(Some("it is not in tried".into()));
         }
         self.entry(key, 16, Some(attempt.delivery_id), |d| {
@@ -405,7 +406,7 @@ impl OnFile<'_, '_> {
             Ok(row) => row.sums,
             Err(what) => return Ok(Some(what)),
         };
-        if self.listed.counted {
+        if self.listed.archived {
             self.view.counted.entry(owner).or_default().add(&sums);
         }
         let recounted = self.recount.sums.remove(&owner).unwrap_or_default();
@@ -421,7 +422,7 @@ impl OnFile<'_, '_> {
         };
         let place = key.split_last().and_then(|(kind, id)| Some((*kind, EventId::from_bytes(id.try_into().ok()?))));
         let Some((kind, id)) = place else { return Ok(Some("the key is none".into())) };
-        if kind == dedup::Kind::EventId as u8 {
+        if kind == dedup::KeyKind::EventId as u8 {
             let named = |event: &Event| {
                 event.event_id.as_ref().is_some_and(|name| dedup::of_event_id(event.app_id, name) == fingerprint)
             };
@@ -434,9 +435,9 @@ impl OnFile<'_, '_> {
         // Under an event of the answer, of an earlier one to the same key, or an id of its own where the answer made none.
         let head = dedup::head_of_answer(fingerprint);
         let mut answered = false;
-        self.snapshot.scan(Table::Answers, (Bound::Included(&head), Bound::Unbounded), Way::Up, |key, _| {
+        self.snapshot.scan(Table::Answers, (Bound::Included(&head), Bound::Unbounded), Direction::Up, |key, _| {
             answered = key.starts_with(&head);
-            Ok(Next::Stop)
+            Ok(ScanStep::Stop)
         })?;
         Ok((!answered).then(|| "the answer that it remembers is not there".into()))
     }
@@ -448,8 +449,9 @@ impl OnFile<'_, '_> {
         };
         let (Some(event), Some(hash)) = (made_by(&receipt), key.first_chunk::<32>()) else { return Ok(None) };
         let mut kept = tables::one(event);
-        kept.push(dedup::Kind::Answer as u8);
-        let found = self.snapshot.get(Table::EventKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
+        kept.push(dedup::KeyKind::Answer as u8);
+        let found =
+            self.snapshot.get(Table::IdempotencyKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
         let expected = dedup::of_answer(hash).to_be_bytes();
         let remembered = found.is_some_and(|found| found.is_none_or(|found| found == expected));
         Ok((!remembered).then(|| "the answer to this publish is not remembered".into()))

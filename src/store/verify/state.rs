@@ -15,10 +15,10 @@ use super::super::job::Job;
 use super::super::reads::AuditRow;
 use super::super::row;
 use super::super::shelf::PartitionRow;
-use super::super::snapshot::{Next, Snapshot, Way};
+use super::super::snapshot::{Direction, ScanStep, Snapshot};
 use super::super::tables::{self, STATE_TABLES, Table};
 use super::super::vault::Vault;
-use super::Walk;
+use super::VerifyWalk;
 use crate::model::figures::Sums;
 use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
@@ -26,7 +26,7 @@ use crate::model::{ApiKey, App, Organization, Time};
 
 /// What is small in `state.redb`, and what the partitions add up to.
 #[derive(Debug, Default)]
-pub(super) struct View {
+pub(super) struct StateWalk {
     pub partitions: BTreeMap<u128, PartitionRow>,
     pub organizations: BTreeSet<OrganizationId>,
     pub apps: BTreeMap<AppId, OrganizationId>,
@@ -39,17 +39,17 @@ pub(super) struct View {
 }
 
 /// Walks all tables of `state.redb`.
-pub(super) fn walk(walk: &mut Walk<'_>, snapshot: &Snapshot, vault: &Vault) -> Result<View> {
-    let mut view = View::default();
+pub(super) fn walk(walk: &mut VerifyWalk<'_>, snapshot: &Snapshot, vault: &Vault) -> Result<StateWalk> {
+    let mut view = StateWalk::default();
     for table in STATE_TABLES {
         let mut rows = 0;
-        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Way::Up, |key, value| {
+        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
             walk.row();
             rows += 1;
             if let Err(what) = read(&mut view, vault, table, key, value) {
                 walk.problem(table, key, &what);
             }
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         })?;
         if rows != snapshot.rows(table)? {
             walk.problem(table, &[], &format!("{rows} rows are found, {} are counted", snapshot.rows(table)?));
@@ -59,7 +59,13 @@ pub(super) fn walk(walk: &mut Walk<'_>, snapshot: &Snapshot, vault: &Vault) -> R
     Ok(view)
 }
 
-fn read(view: &mut View, vault: &Vault, table: Table, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+fn read(
+    view: &mut StateWalk,
+    vault: &Vault,
+    table: Table,
+    key: &[u8],
+    value: &[u8],
+) -> std::result::Result<(), String> {
     match table {
         Table::Meta => return meta(key, value),
         Table::Organizations => {
@@ -87,7 +93,7 @@ fn read(view: &mut View, vault: &Vault, table: Table, key: &[u8], value: &[u8]) 
             known(view.apps.get(&webhook.app_id) == Some(&webhook.org_id), "app")?;
             view.webhooks.insert(webhook.id);
         }
-        Table::Removed => {
+        Table::Tombstones => {
             let _: Time = whole(value)?;
             let id = tables::first_id(key).filter(|_| key.len() == 16).ok_or("the key is no webhook")?;
             if view.webhooks.contains(&id) {
@@ -156,21 +162,21 @@ fn known(yes: bool, what: &str) -> std::result::Result<(), String> {
 }
 
 /// The newest partition is the active one, and no other.
-fn check_list(walk: &mut Walk<'_>, view: &View) {
+fn check_list(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
     let newest = view.partitions.keys().next_back().copied();
     for (&first, row) in &view.partitions {
         let key = tables::partition(first);
         if row.sealed == (Some(first) == newest) {
             walk.problem(Table::Partitions, &key, "the newest partition is the one that is not sealed");
         }
-        if row.counted && (!row.sealed || row.last.is_none()) {
+        if row.archived && (!row.sealed || row.last.is_none()) {
             walk.problem(Table::Partitions, &key, "counted, but not sealed or without its last id");
         }
     }
 }
 
 /// The totals hold at least what the counted partitions that are still there add up to.
-pub(super) fn compare_totals(walk: &mut Walk<'_>, view: &View) {
+pub(super) fn compare_totals(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
     super::super::shelf::STATE_FILE.clone_into(&mut walk.file);
     for (owner, sums) in &view.counted {
         let none = Sums::default();

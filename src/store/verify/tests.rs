@@ -3,18 +3,19 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::dedup::Kind;
-use super::super::draft::Draft;
-use super::super::snapshot::{Next, Way};
+use super::super::dedup::KeyKind;
+use super::super::draft::WriteBatch;
+use super::super::snapshot::{Direction, ScanStep};
 use super::super::tables::{Key, PARTITION_TABLES, Table};
 use super::super::{
-    Applied, Caller, Command, Finished, Keep, NewEvent, NewKey, Opened, Options, Order, Reach, RealDisk, Receipt,
+    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, RealDisk, Receipt, StoreOptions,
+    TenantScope, WriteRequest,
 };
 use super::super::{Dispatch, open};
-use super::Report;
-use crate::model::attempt::{Outcome, Timings};
+use super::VerifyReport;
+use crate::model::attempt::{AttemptOutcome, Timings};
 use crate::model::id::{AppId, OrganizationId, WebhookId};
-use crate::model::webhook::{ContentType, FieldSet, Method, Ordered, Status, SuccessRule, Webhook};
+use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, SuccessRule, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Scope, Time};
 
 pub(in crate::store) const NOW: Time = Time(1_772_704_800_000);
@@ -22,7 +23,7 @@ pub(in crate::store) const NOW: Time = Time(1_772_704_800_000);
 /// A store with something in every table of its one partition.
 pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
-    let options = Options {
+    let options = StoreOptions {
         retention_ms: 1 << 40,
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
@@ -43,25 +44,25 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         rate_per_s: None,
         installation: true,
     };
-    let made = apply(&mut opened, Order::internal(Command::CreateOrganization { name: "one".into(), key }));
+    let made = apply(&mut opened, WriteRequest::internal(Command::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };
-    let reach = Reach { org: organization.id, app: None };
-    let by = Caller { key: key.id, reach, remote_addr: None, request_id: "r".into() };
+    let reach = TenantScope { org: organization.id, app: None };
+    let by = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
     let mut ask = |command, kept: Option<u8>| {
-        let keep = kept.map(|n| Keep { key: [n; 32], request: [n; 32], extra: None, secret: false });
-        apply(&mut opened, Order { by: Some(by.clone()), keep, command })
+        let keep = kept.map(|n| IdempotencyKey { key: [n; 32], request: [n; 32], extra: None, secret: false });
+        apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency: keep, command })
     };
-    for ordered in [Ordered::No, Ordered::Webhook] {
+    for ordered in [DeliveryOrder::No, DeliveryOrder::Webhook] {
         ask(Command::CreateWebhook { webhook: Box::new(webhook(ordered)) }, None);
     }
-    let event = |name: &str| NewEvent {
+    let event = |name: &str| EventInput {
         event_type: "a".into(),
         data: "x".repeat(9_000).into(),
         event_id: Some(name.into()),
-        ..NewEvent::default()
+        ..EventInput::default()
     };
     let first = ask(Command::Publish(vec![event("one")]), Some(1)).1;
-    let ending = NewEvent { expires_at: Some(NOW.plus_ms(60_000)), ..event("three") };
+    let ending = EventInput { expires_at: Some(NOW.plus_ms(60_000)), ..event("three") };
     ask(Command::Publish(vec![event("two"), ending]), None);
     for (dispatch, success) in [(&first[0], true), (&first[1], false)] {
         ask(Command::Record(Box::new(finished(dispatch, success))), None);
@@ -70,7 +71,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     opened
 }
 
-pub(in crate::store) fn apply(opened: &mut Opened, order: Order) -> (Receipt, Vec<Dispatch>) {
+pub(in crate::store) fn apply(opened: &mut Opened, order: WriteRequest) -> (Receipt, Vec<Dispatch>) {
     let mut batch = opened.writer.apply(&[order], NOW);
     match batch.results.remove(0) {
         Ok(Applied { receipt, .. }) => (receipt, batch.effects.fresh),
@@ -78,7 +79,7 @@ pub(in crate::store) fn apply(opened: &mut Opened, order: Order) -> (Receipt, Ve
     }
 }
 
-fn webhook(ordered: Ordered) -> Webhook {
+fn webhook(ordered: DeliveryOrder) -> Webhook {
     Webhook {
         id: WebhookId::MIN,
         org_id: OrganizationId::MIN,
@@ -86,7 +87,7 @@ fn webhook(ordered: Ordered) -> Webhook {
         name: "hook".into(),
         description: None,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         content_type: ContentType::Json,
         field_set: FieldSet::Standard,
         include_html: false,
@@ -95,7 +96,7 @@ fn webhook(ordered: Ordered) -> Webhook {
         event_types: vec![],
         channels: vec![],
         filter: None,
-        status: Status::Enabled,
+        status: WebhookStatus::Enabled,
         disabled_reason: None,
         encrypted: false,
         signature: vec![],
@@ -116,15 +117,15 @@ fn webhook(ordered: Ordered) -> Webhook {
     }
 }
 
-pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> Finished {
-    Finished {
+pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> AttemptMade {
+    AttemptMade {
         event_id: dispatch.event.id,
         delivery_id: dispatch.delivery_id,
         attempt_id: None,
         number: dispatch.number,
         trigger: dispatch.trigger,
         url: "https://hooks.example.com/in".into(),
-        method: Method::Post,
+        method: WebhookMethod::Post,
         field_set: FieldSet::Standard,
         content_type: ContentType::Json,
         include_html: false,
@@ -132,7 +133,7 @@ pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> Finished
         started_at: NOW,
         finished_at: NOW,
         success,
-        outcome: if success { Outcome::Success } else { Outcome::HttpStatus },
+        outcome: if success { AttemptOutcome::Success } else { AttemptOutcome::HttpStatus },
         status_code: Some(if success { 200 } else { 503 }),
         error: None,
         response_time_ms: Some(7),
@@ -145,7 +146,7 @@ pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> Finished
     }
 }
 
-fn walk(opened: &Opened) -> Report {
+fn walk(opened: &Opened) -> VerifyReport {
     opened.store.verify(&mut |_| {}).unwrap()
 }
 
@@ -156,20 +157,20 @@ fn rows(opened: &Opened, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
     let all = (Bound::Unbounded, Bound::Unbounded);
     let snapshot = opened.store.shelf.snapshot(&partition).unwrap();
     snapshot
-        .scan(table, all, Way::Up, |key, value| {
+        .scan(table, all, Direction::Up, |key, value| {
             rows.push((key.to_vec(), value.to_vec()));
-            Ok(Next::Go)
+            Ok(ScanStep::Go)
         })
         .unwrap();
     rows
 }
 
 /// Changes one row, walks, and puts it back as it was.
-fn with_change(opened: &Opened, table: Table, key: &[u8], value: Option<&[u8]>) -> Report {
+fn with_change(opened: &Opened, table: Table, key: &[u8], value: Option<&[u8]>) -> VerifyReport {
     let partition = opened.store.shelf.partitions().pop().unwrap();
     let file = opened.store.shelf.read(&partition).unwrap();
     let set = |value: Option<&[u8]>| {
-        let mut draft = Draft::over(file.snapshot().unwrap());
+        let mut draft = WriteBatch::on(file.snapshot().unwrap());
         draft.set(table, Key::from_slice(key), value.map(<[u8]>::to_vec));
         file.commit(draft).unwrap();
     };
@@ -212,7 +213,7 @@ fn a_row_that_stands_for_nothing_is_noticed_in_every_table_of_a_partition() {
     let opened = store(&folder);
     for table in PARTITION_TABLES.into_iter().filter(|table| *table != Table::Meta) {
         for (mut key, value) in rows(&opened, table) {
-            if table == Table::EventKeys && key.last() == Some(&(Kind::Answer as u8)) {
+            if table == Table::IdempotencyKeys && key.last() == Some(&(KeyKind::Answer as u8)) {
                 // It may stand under any id: only its answer is asked for.
                 continue;
             }

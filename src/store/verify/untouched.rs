@@ -15,15 +15,15 @@ use super::super::disk::Disk;
 const PIECE_BYTES: u64 = 4096;
 
 #[derive(Debug)]
-pub(in crate::store) struct Untouched(pub Arc<dyn Disk>);
+pub(in crate::store) struct ReadOnlyDisk(pub Arc<dyn Disk>);
 
-impl Disk for Untouched {
+impl Disk for ReadOnlyDisk {
     fn open(&self, name: &str, _create: bool) -> io::Result<Box<dyn StorageBackend>> {
         let beneath = self.0.open(name, false)?;
         let len = beneath.len()?;
         Ok(Box::new(Overlay {
             beneath,
-            written: Mutex::new(Written { len, beneath_len: len, pieces: BTreeMap::new() }),
+            written: Mutex::new(OverlayPages { len, beneath_len: len, pieces: BTreeMap::new() }),
         }))
     }
 
@@ -60,11 +60,11 @@ impl Disk for Untouched {
 #[derive(Debug)]
 struct Overlay {
     beneath: Box<dyn StorageBackend>,
-    written: Mutex<Written>,
+    written: Mutex<OverlayPages>,
 }
 
 #[derive(Debug)]
-struct Written {
+struct OverlayPages {
     len: u64,
     /// Bytes of the file beneath that still show: it may have been cut and have grown again.
     beneath_len: u64,
@@ -72,7 +72,7 @@ struct Written {
 }
 
 impl Overlay {
-    fn lock(&self) -> MutexGuard<'_, Written> {
+    fn lock(&self) -> MutexGuard<'_, OverlayPages> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::config::{self, Settings};
-use postrider::daemon::{Daemon, World, take};
-use postrider::engine::clock::{HandClock, SystemRandomness};
-use postrider::engine::network::{Listen, RealNetwork};
-use postrider::engine::work::Work;
-use postrider::server::Limits;
+use postrider::daemon::{Daemon, Platform, take};
+use postrider::engine::clock::{ManualClock, SystemRandomness};
+use postrider::engine::network::{ListenAddr, RealNetwork};
+use postrider::engine::work::BlockingPool;
+use postrider::server::ServerLimits;
 use postrider::store::Disk;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,10 +22,10 @@ use crate::disk::FaultyDisk;
 const STOP: Duration = Duration::from_secs(10);
 
 /// Puts something else in the place of a part of the world.
-pub type ChangeWorld = Arc<dyn Fn(&mut World) + Send + Sync>;
+pub type ChangeWorld = Arc<dyn Fn(&mut Platform) + Send + Sync>;
 
 pub struct TestDaemon {
-    pub clock: Arc<HandClock>,
+    pub clock: Arc<ManualClock>,
     pub settings: Settings,
     /// The first key, which may do everything.
     pub client: Client,
@@ -62,14 +62,14 @@ impl TestDaemon {
 
     /// On a store that is there already, with its first key.
     pub async fn on_found(folder: TempDir, key: String) -> TestDaemon {
-        let (settings, clock) = (settings_in(&folder), Arc::new(HandClock::at(START)));
+        let (settings, clock) = (settings_in(&folder), Arc::new(ManualClock::at(START)));
         let daemon = run(&settings, &clock, None, None).await;
         let client = client_of(&daemon, key);
         TestDaemon { clock, settings, client, disk: None, world: None, daemon: Some(daemon), folder }
     }
 
     /// In a world that differs from the one of `start`.
-    pub async fn within(world: impl Fn(&mut World) + Send + Sync + 'static) -> TestDaemon {
+    pub async fn within(world: impl Fn(&mut Platform) + Send + Sync + 'static) -> TestDaemon {
         TestDaemon::over(None, Some(Arc::new(world)), |_| {}).await
     }
 
@@ -81,7 +81,7 @@ impl TestDaemon {
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = settings_in(&folder);
         change(&mut settings);
-        let clock = Arc::new(HandClock::at(START));
+        let clock = Arc::new(ManualClock::at(START));
         let daemon = run(&settings, &clock, disk.as_ref(), world.as_ref()).await;
         let key = daemon.first_key.as_ref().expect("the first start makes a key").text.clone();
         let client = client_of(&daemon, key);
@@ -207,7 +207,7 @@ pub fn value(metrics: &str, series: &str) -> f64 {
 fn settings_in(folder: &TempDir) -> Settings {
     let mut settings = Settings {
         data_dir: folder.path().to_owned(),
-        listen: config::Listen::Tcp("127.0.0.1:0".parse().expect("an address")),
+        listen: config::ListenSetting::Tcp("127.0.0.1:0".parse().expect("an address")),
         ..Settings::default()
     };
     settings.delivery.allow = vec!["127.0.0.0/8".to_owned()];
@@ -217,7 +217,7 @@ fn settings_in(folder: &TempDir) -> Settings {
 
 async fn run(
     settings: &Settings,
-    clock: &Arc<HandClock>,
+    clock: &Arc<ManualClock>,
     disk: Option<&FaultyDisk>,
     change: Option<&ChangeWorld>,
 ) -> Daemon {
@@ -225,13 +225,13 @@ async fn run(
         Some(disk) => Arc::new(disk.clone()),
         None => take(&settings.data_dir).expect("the data directory"),
     };
-    let mut world = World {
+    let mut world = Platform {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),
         network: Arc::new(RealNetwork),
         disk,
-        work: Work::Threads,
-        limits: Limits::default(),
+        work: BlockingPool::Threads,
+        limits: ServerLimits::default(),
         listeners: Vec::new(),
     };
     if let Some(change) = change {
@@ -241,6 +241,6 @@ async fn run(
 }
 
 fn client_of(daemon: &Daemon, key: String) -> Client {
-    let Listen::Tcp(address) = daemon.address else { panic!("not TCP") };
+    let ListenAddr::Tcp(address) = daemon.address else { panic!("not TCP") };
     Client { address, key }
 }

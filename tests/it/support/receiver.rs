@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postrider::engine::clock::{Clock as _, HandClock};
+use postrider::engine::clock::{Clock as _, ManualClock};
 use postrider::model::Time;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -90,7 +90,7 @@ struct Plan {
     news: UnboundedSender<Request>,
     gate: Semaphore,
     connections: AtomicUsize,
-    clock: Option<Arc<HandClock>>,
+    clock: Option<Arc<ManualClock>>,
 }
 
 pub struct Receiver {
@@ -113,11 +113,11 @@ impl Receiver {
     }
 
     /// Notes when requests come, by the test's clock.
-    pub async fn timed(clock: &Arc<HandClock>) -> Receiver {
+    pub async fn timed(clock: &Arc<ManualClock>) -> Receiver {
         Receiver::with_clock(Some(clock.clone())).await
     }
 
-    async fn with_clock(clock: Option<Arc<HandClock>>) -> Receiver {
+    async fn with_clock(clock: Option<Arc<ManualClock>>) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (news, coming) = unbounded_channel();

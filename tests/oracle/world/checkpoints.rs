@@ -9,7 +9,7 @@ impl World {
     /// Makes a checkpoint due: batches go on until it is run, or the writer can wait no longer.
     pub(super) fn call_checkpoint(&mut self) -> Check<Step> {
         let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
-        let called = opened.writer.call_checkpoint();
+        let called = opened.writer.request_checkpoint();
         self.after_checkpoint(called)
     }
 

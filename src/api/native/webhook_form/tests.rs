@@ -12,9 +12,9 @@ fn read_members(members: &str) -> Result<Webhook, Vec<String>> {
 
 fn read_text(text: &str) -> Result<Webhook, Vec<String>> {
     let mut webhook = blank(Id::MIN, Id::MIN);
-    let mut flaws = Flaws::new();
-    let mut object = Object::read(text, String::new()).unwrap();
-    read(&mut webhook, &mut object, Some(&Policy::default()), &mut flaws);
+    let mut flaws = FieldErrors::new();
+    let mut object = JsonObject::read(text, String::new()).unwrap();
+    read(&mut webhook, &mut object, Some(&TargetPolicy::default()), &mut flaws);
     object.optional("secret", &mut flaws, read_secret);
     object.finish(&mut flaws);
     if flaws.is_empty() { Ok(webhook) } else { Err(flaws.into_iter().map(|flaw| flaw.pointer).collect()) }
@@ -26,8 +26,8 @@ fn a_url_alone_gives_every_default() {
     assert_eq!(webhook.name, "example.com");
     assert_eq!(webhook.retry_schedule_s, [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]);
     assert_eq!((webhook.timeout_ms, webhook.max_in_flight, webhook.disable_after_s), (15_000, 16, 432_000));
-    assert_eq!(webhook.signature, [Scheme::Standard]);
-    assert_eq!(webhook.status, Status::Enabled);
+    assert_eq!(webhook.signature, [SignatureScheme::Standard]);
+    assert_eq!(webhook.status, WebhookStatus::Enabled);
     let nulls = r#""name":null,"description":null,"method":null,"content_type":null,"field_set":null,
         "include_html":null,"auth":null,"headers":null,"event_types":null,"channels":null,"filter":null,"status":null,
         "encrypted":null,"signature":null,"tls":null,"handshake":null,"success_rule":null,"retry_schedule_s":null,
@@ -49,12 +49,12 @@ fn every_field_is_taken() {
     )
     .unwrap();
     assert_eq!(webhook.description.as_deref(), Some("two\nlines"));
-    assert_eq!(webhook.auth, Some(Auth::Basic { username: "u".to_owned(), password: "p:w".to_owned() }));
+    assert_eq!(webhook.auth, Some(WebhookAuth::Basic { username: "u".to_owned(), password: "p:w".to_owned() }));
     assert_eq!(webhook.headers["X-Tenant"], "7");
     assert_eq!(webhook.retry_schedule_s, [0, 60]);
     assert_eq!(webhook.disabled_reason, Some(DisabledReason::Manual));
-    assert_eq!(webhook.ordered, Ordered::Key);
-    assert_eq!(webhook.signature, [Scheme::Ed25519, Scheme::Standard]);
+    assert_eq!(webhook.ordered, DeliveryOrder::Key);
+    assert_eq!(webhook.signature, [SignatureScheme::Ed25519, SignatureScheme::Standard]);
     assert!(webhook.filter.is_some());
 }
 

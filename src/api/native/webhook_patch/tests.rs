@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Id;
-use crate::model::webhook::{Auth, DisabledReason, Scheme, Status, Tls};
+use crate::model::webhook::{DisabledReason, SignatureScheme, WebhookAuth, WebhookStatus, WebhookTls};
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
@@ -14,14 +14,14 @@ fn webhook() -> Webhook {
     webhook.version = 7;
     webhook.retry_schedule_s = vec![1, 2];
     webhook.headers.insert("X-A".to_owned(), "1".to_owned());
-    webhook.auth = Some(Auth::Basic { username: "u".to_owned(), password: "secret".to_owned() });
+    webhook.auth = Some(WebhookAuth::Basic { username: "u".to_owned(), password: "secret".to_owned() });
     webhook.filter = Some(r#"{"path":"/n","eq":12345678901234567890.25}"#.to_owned());
     webhook
 }
 
 fn patch(webhook: &Webhook, text: &str) -> Result<Webhook, Vec<String>> {
-    let object = Object::read(text, String::new()).unwrap();
-    apply(webhook, object, &Policy::default())
+    let object = JsonObject::read(text, String::new()).unwrap();
+    apply(webhook, object, &TargetPolicy::default())
         .map_err(|fault| fault.errors.into_iter().map(|flaw| flaw.pointer).collect())
 }
 
@@ -44,18 +44,21 @@ fn objects_are_merged_and_arrays_replaced() {
     let after = patch(&webhook(), r#"{"headers":{"X-B":"2","X-A":null},"event_types":["a.b"]}"#).unwrap();
     assert_eq!(after.headers.into_iter().collect::<Vec<_>>(), [("X-B".to_owned(), "2".to_owned())]);
     let again = patch(&webhook(), r#"{"signature":["dfns"]}"#).unwrap();
-    assert_eq!(again.signature, [Scheme::Dfns]);
+    assert_eq!(again.signature, [SignatureScheme::Dfns]);
 }
 
 #[test]
 fn a_mask_sent_back_leaves_the_credential() {
     let after = patch(&webhook(), r#"{"auth":{"type":"basic","username":"new","password":"********"}}"#).unwrap();
-    assert_eq!(after.auth, Some(Auth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
+    assert_eq!(after.auth, Some(WebhookAuth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
     let after = patch(&webhook(), r#"{"auth":{"username":"new"}}"#).unwrap();
-    assert_eq!(after.auth, Some(Auth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
+    assert_eq!(after.auth, Some(WebhookAuth::Basic { username: "new".to_owned(), password: "secret".to_owned() }));
     let mut mtls = webhook();
-    mtls.tls =
-        Some(Tls { ca_pem: None, client_cert_pem: Some(CERTIFICATE.to_owned()), client_key_pem: Some(PEM.to_owned()) });
+    mtls.tls = Some(WebhookTls {
+        ca_pem: None,
+        client_cert_pem: Some(CERTIFICATE.to_owned()),
+        client_key_pem: Some(PEM.to_owned()),
+    });
     assert_eq!(patch(&mtls, r#"{"tls":{"client_key_pem":"********"}}"#), Ok(mtls));
 }
 
@@ -90,7 +93,7 @@ fn a_mask_where_there_is_no_credential_is_refused() {
 #[test]
 fn an_auth_of_another_type_replaces_the_old_one() {
     let after = patch(&webhook(), r#"{"auth":{"type":"bearer","token":"t"}}"#).unwrap();
-    assert_eq!(after.auth, Some(Auth::Bearer { token: "t".to_owned() }));
+    assert_eq!(after.auth, Some(WebhookAuth::Bearer { token: "t".to_owned() }));
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn mistakes_point_into_the_patch() {
 fn a_url_that_is_not_touched_is_not_judged_again() {
     let mut old = webhook();
     old.url = "http://10.0.0.1/since-closed".to_owned();
-    assert_eq!(patch(&old, r#"{"status":"paused"}"#).map(|webhook| webhook.status), Ok(Status::Paused));
+    assert_eq!(patch(&old, r#"{"status":"paused"}"#).map(|webhook| webhook.status), Ok(WebhookStatus::Paused));
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn disabling_by_hand_keeps_an_earlier_reason_and_enabling_drops_it() {
     let by_hand = patch(&webhook(), r#"{"status":"disabled"}"#).unwrap();
     assert_eq!(by_hand.disabled_reason, Some(DisabledReason::Manual));
     let mut gone = webhook();
-    (gone.status, gone.disabled_reason) = (Status::Disabled, Some(DisabledReason::Gone));
+    (gone.status, gone.disabled_reason) = (WebhookStatus::Disabled, Some(DisabledReason::Gone));
     assert_eq!(patch(&gone, r#"{"name":"n"}"#).unwrap().disabled_reason, Some(DisabledReason::Gone));
     assert_eq!(patch(&gone, r#"{"status":"enabled"}"#).unwrap().disabled_reason, None);
 }

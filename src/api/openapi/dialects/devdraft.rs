@@ -3,16 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::native::webhook_form::NAME_CHARS_MAX;
-use crate::api::route::{Route, Verb};
+use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 use crate::rules::target::URL_BYTES_MAX;
 
 use super::super::configuration::secret;
 use super::super::operations::{answer, done, ok};
 use super::super::parts::{about, boolean, choice, count, form, line, nullable, record, reference, text, time, whole};
-use super::{Page, Told, defaulted, in_path, query, told, where_something_is_named, with};
+use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, where_something_is_named, with};
 
-pub static PAGE: Page = Page {
+pub static PAGE: DialectDoc = DialectDoc {
     name: "devdraft",
     prefix: "Devdraft",
     description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
@@ -31,10 +31,10 @@ pub static PAGE: Page = Page {
 const WEBHOOKS: &str = "/api/v0/webhooks";
 const WEBHOOK: &str = "/api/v0/webhooks/{id}";
 
-static OPERATIONS: &[Told] = &[
+static OPERATIONS: &[DialectOperation] = &[
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         WEBHOOK,
         "getDevdraftWebhook",
         "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
@@ -42,7 +42,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         WEBHOOKS,
         "listDevdraftWebhooks",
         "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
@@ -51,7 +51,7 @@ static OPERATIONS: &[Told] = &[
     with(
         told(
             Scope::WebhooksWrite,
-            Verb::Post,
+            RouteMethod::Post,
             WEBHOOKS,
             "createDevdraftWebhook",
             "Make a webhook (`webhook:create`)",
@@ -62,7 +62,7 @@ static OPERATIONS: &[Told] = &[
     with(
         told(
             Scope::WebhooksWrite,
-            Verb::Patch,
+            RouteMethod::Patch,
             WEBHOOK,
             "updateDevdraftWebhook",
             "Change a webhook (`webhook:update`); another secret needs `webhooks:secret` and is a rotation",
@@ -72,7 +72,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::WebhooksWrite,
-        Verb::Delete,
+        RouteMethod::Delete,
         WEBHOOK,
         "deleteDevdraftWebhook",
         "Remove a webhook (`webhook:delete`)",
@@ -83,7 +83,7 @@ static OPERATIONS: &[Told] = &[
 /// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
     let mut all = where_something_is_named(route);
-    if route.verb == Verb::Get && route.path == WEBHOOK {
+    if route.verb == RouteMethod::Get && route.path == WEBHOOK {
         all.push(507);
     }
     all

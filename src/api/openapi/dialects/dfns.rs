@@ -2,15 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::cursor::Kind;
-use crate::api::route::{Route, Verb};
+use crate::api::cursor::CursorKind;
+use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
 use super::super::operations::ok;
 use super::super::parts::{about, boolean, choice, record, reference, text, time};
-use super::{Page, Told, defaulted, in_path, query, told, with, with_bodies};
+use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, with, with_bodies};
 
-pub static PAGE: Page = Page {
+pub static PAGE: DialectDoc = DialectDoc {
     name: "dfns",
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
@@ -26,10 +26,10 @@ pub static PAGE: Page = Page {
     examples: include_str!("dfns.json"),
 };
 
-static OPERATIONS: &[Told] = &[
+static OPERATIONS: &[DialectOperation] = &[
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/webhooks",
         "listDfnsWebhooks",
         "List webhooks (`Webhooks:Read`)",
@@ -37,7 +37,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/webhooks/{id}",
         "getDfnsWebhook",
         "Read a webhook (`Webhooks:Read`)",
@@ -45,7 +45,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/webhooks/{id}/events",
         "listDfnsWebhookEvents",
         "List a webhook's events: its attempts (`Webhooks:Events:Read`)",
@@ -53,7 +53,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/webhooks/{id}/events/{event}",
         "getDfnsWebhookEvent",
         "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
@@ -62,7 +62,7 @@ static OPERATIONS: &[Told] = &[
     with(
         told(
             Scope::WebhooksWrite,
-            Verb::Post,
+            RouteMethod::Post,
             "/webhooks/{id}/ping",
             "pingDfnsWebhook",
             "Send one signed request now and store nothing (`Webhooks:Ping`)",
@@ -80,7 +80,7 @@ fn spelled(prefix: &str) -> Value {
 }
 
 fn parameter(name: &str, route: &Route) -> Value {
-    let kind = if route.path.ends_with("/events") { Kind::Attempts } else { Kind::Webhooks };
+    let kind = if route.path.ends_with("/events") { CursorKind::Attempts } else { CursorKind::Webhooks };
     let line = || json!({ "type": "string", "minLength": 1 });
     match name {
         "id" => in_path("id", spelled("wh"), "The webhook's id."),

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::route::{Route, Verb};
+use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
 use super::super::operations::ok;
 use super::super::parts::{about, choice, count, id, nullable, record, reference, text, time};
-use super::{Page, Told, defaulted, in_path, query, told, where_something_is_named};
+use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, where_something_is_named};
 
-pub static PAGE: Page = Page {
+pub static PAGE: DialectDoc = DialectDoc {
     name: "everlytic",
     prefix: "Everlytic",
     description: "Everlytic's transactional e-mail API v1: webhooks without events. Answered unless `dialects.everlytic` is off; what is below `/transactional/email/v1` fails in its words.",
@@ -25,10 +25,10 @@ pub static PAGE: Page = Page {
     examples: include_str!("everlytic.json"),
 };
 
-static OPERATIONS: &[Told] = &[
+static OPERATIONS: &[DialectOperation] = &[
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/transactional/email/v1/webhooks",
         "listEverlyticWebhooks",
         "List webhooks",
@@ -36,7 +36,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/transactional/email/v1/webhooks/{id}",
         "getEverlyticWebhook",
         "Read a webhook",
@@ -44,7 +44,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsWrite,
-        Verb::Get,
+        RouteMethod::Get,
         "/transactional/email/v1/webhooks/failed/reprocess",
         "reprocessEverlyticFailures",
         "Send again what failed within the last seven days",

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::route::{Route, Verb};
+use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
 use super::super::operations::ok;
 use super::super::parts::{boolean, count, id, nullable, record, reference, text, time};
-use super::{Page, Told, defaulted, in_path, query, told, where_something_is_named};
+use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, where_something_is_named};
 
-pub static PAGE: Page = Page {
+pub static PAGE: DialectDoc = DialectDoc {
     name: "instantly",
     prefix: "Instantly",
     description: "Instantly's API v2: a webhook event is one attempt. Answered unless `dialects.instantly` is off; what is below `/api/v2` fails in its words.",
@@ -25,10 +25,10 @@ pub static PAGE: Page = Page {
     examples: include_str!("instantly.json"),
 };
 
-static OPERATIONS: &[Told] = &[
+static OPERATIONS: &[DialectOperation] = &[
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/api/v2/webhook-events",
         "listInstantlyWebhookEvents",
         "List webhook events: attempts, newest first",
@@ -36,7 +36,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/api/v2/webhook-events/summary",
         "getInstantlySummary",
         "Count attempts by outcome",
@@ -44,7 +44,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/api/v2/webhook-events/summary-by-date",
         "getInstantlySummaryByDate",
         "Count attempts by outcome and day of UTC",
@@ -52,7 +52,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/api/v2/webhook-events/{id}",
         "getInstantlyWebhookEvent",
         "Read a webhook event: one attempt",

@@ -15,22 +15,22 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::api::dialects::{DIALECTS, Dialect};
-use crate::api::fault::Fault;
-use crate::api::media::Body;
-use crate::api::route::{Occasion, Route, Verb};
+use crate::api::fault::ApiError;
+use crate::api::media::BodyRule;
+use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::model::{Scope, Time};
 
-use super::operations::{Answer, Operation};
+use super::operations::{AnswerDoc, Operation};
 use super::{errors, parameters, parts};
 
 /// What the description says of one dialect beside its table.
-pub struct Page {
+pub struct DialectDoc {
     /// As `Dialect::name`.
     pub name: &'static str,
     /// What the names of its shared parts begin with.
     pub prefix: &'static str,
     pub description: &'static str,
-    pub operations: &'static [Told],
+    pub operations: &'static [DialectOperation],
     /// Requirements of OpenAPI's `security`, without roles.
     pub credentials: &'static [&'static str],
     pub parameter: fn(&str, &Route) -> Value,
@@ -50,12 +50,12 @@ pub struct Page {
 }
 
 /// An operation, and the scope that its route asks for.
-pub struct Told {
+pub struct DialectOperation {
     pub scope: Scope,
     pub operation: Operation,
 }
 
-pub static PAGES: [&Page; 5] = [&instantly::PAGE, &dfns::PAGE, &everlytic::PAGE, &sentdm::PAGE, &devdraft::PAGE];
+pub static PAGES: [&DialectDoc; 5] = [&instantly::PAGE, &dfns::PAGE, &everlytic::PAGE, &sentdm::PAGE, &devdraft::PAGE];
 
 /// When the errors of the examples come.
 const EXAMPLE_TIME: Time = Time(1_772_704_800_000);
@@ -66,7 +66,7 @@ const BY_EITHER: [u16; 3] = [400, 413, 415];
 const ALWAYS: [u16; 12] = [400, 401, 403, 408, 413, 414, 415, 421, 429, 431, 500, 503];
 
 /// The page of a dialect. Panics without one: the tests go through all dialects.
-pub fn page_of(dialect: &Dialect) -> &'static Page {
+pub fn page_of(dialect: &Dialect) -> &'static DialectDoc {
     let found = PAGES.iter().find(|page| page.name == dialect.name);
     found.unwrap_or_else(|| panic!("the dialect {} is described nowhere", dialect.name))
 }
@@ -124,7 +124,7 @@ pub fn headers() -> Map<String, Value> {
     .collect()
 }
 
-impl Page {
+impl DialectDoc {
     fn dialect(&self) -> &'static Dialect {
         DIALECTS.into_iter().find(|dialect| dialect.name == self.name).expect("a page is a dialect's")
     }
@@ -134,14 +134,14 @@ impl Page {
     }
 
     /// Panics on a route without an operation: the tests go through all routes.
-    pub fn told(&self, route: &Route) -> &'static Told {
-        let same = |told: &&Told| told.operation.verb == route.verb && told.operation.path == route.path;
+    pub fn told(&self, route: &Route) -> &'static DialectOperation {
+        let same = |told: &&DialectOperation| told.operation.verb == route.verb && told.operation.path == route.path;
         let found = self.operations.iter().find(same);
         found.unwrap_or_else(|| panic!("{} {} is described nowhere", route.verb.as_str(), route.path))
     }
 
     fn described(&self, route: &Route, examples: &Value) -> Value {
-        let Told { scope, operation } = self.told(route);
+        let DialectOperation { scope, operation } = self.told(route);
         let examples = &examples[operation.id];
         let mut value = json!({
             "operationId": operation.id,
@@ -176,21 +176,21 @@ impl Page {
         let mut all: Vec<Value> =
             in_path.chain(route.query.iter().copied()).map(|name| (self.parameter)(name, route)).collect();
         all.extend((self.headers)());
-        if route.verb == Verb::Post {
+        if route.verb == RouteMethod::Post {
             all.push(parameters::idempotency_key());
         }
         all
     }
 
     fn statuses(&self, route: &Route) -> Vec<u16> {
-        let changes = if route.verb == Verb::Get { [].as_slice() } else { &[409, 507] };
+        let changes = if route.verb == RouteMethod::Get { [].as_slice() } else { &[409, 507] };
         let mut all = [&ALWAYS, changes, &(self.failures)(route)].concat();
         all.sort_unstable();
         all.dedup();
         all
     }
 
-    fn answer(&self, verb: Verb, answer: &Answer, examples: &Value) -> Value {
+    fn answer(&self, verb: RouteMethod, answer: &AnswerDoc, examples: &Value) -> Value {
         let mut value = super::response(verb, answer);
         for (name, header) in self.answers_carry {
             value["headers"][name] = header_reference(header);
@@ -242,9 +242,10 @@ impl Page {
         let dialect = self.dialect();
         let (code, detail) = errors::said(status);
         let status = StatusCode::from_u16(status).expect("a status");
-        let occasion = Occasion { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: dialect.routes[0].path };
+        let occasion =
+            ErrorContext { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: dialect.routes[0].path };
         // What is not there is answered otherwise by some; a path that is not there by none.
-        let faults = [Fault::new(status, code, detail), Fault::no_route()];
+        let faults = [ApiError::new(status, code, detail), ApiError::no_route()];
         let mut replies = faults.iter().map(|fault| (dialect.render)(fault, &occasion));
         let reply = replies.find(|reply| reply.status == status).expect("a fault that is answered so");
         serde_json::from_slice(&reply.body).expect("errors are JSON")
@@ -261,19 +262,22 @@ fn shown(named: &Map<String, Value>) -> Value {
 
 const fn told(
     scope: Scope,
-    verb: Verb,
+    verb: RouteMethod,
     path: &'static str,
     id: &'static str,
     summary: &'static str,
-    answers: &'static [Answer],
-) -> Told {
-    Told { scope, operation: Operation { verb, path, id, tag: "", summary, request: None, answers } }
+    answers: &'static [AnswerDoc],
+) -> DialectOperation {
+    DialectOperation { scope, operation: Operation { verb, path, id, tag: "", summary, request: None, answers } }
 }
 
 /// The same with a body.
-const fn with(told: Told, request: &'static str) -> Told {
+const fn with(told: DialectOperation, request: &'static str) -> DialectOperation {
     let Operation { verb, path, id, tag, summary, answers, .. } = told.operation;
-    Told { scope: told.scope, operation: Operation { verb, path, id, tag, summary, request: Some(request), answers } }
+    DialectOperation {
+        scope: told.scope,
+        operation: Operation { verb, path, id, tag, summary, request: Some(request), answers },
+    }
 }
 
 fn query(name: &str, schema: Value, description: &str) -> Value {
@@ -292,7 +296,7 @@ fn where_something_is_named(route: &Route) -> Vec<u16> {
 /// 422 as well, where there is a body to judge or a header that only changes have.
 fn with_bodies(route: &Route) -> Vec<u16> {
     let mut all = where_something_is_named(route);
-    if route.body != Body::None {
+    if route.body != BodyRule::None {
         all.push(422);
     }
     all

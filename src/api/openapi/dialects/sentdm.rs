@@ -3,15 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::params::SEARCH_CHARS_MAX;
-use crate::api::route::{Route, Verb};
+use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
 use super::super::operations::ok;
 use super::super::parameters::parameter as any;
 use super::super::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time, whole};
-use super::{Page, Told, in_path, query, told};
+use super::{DialectDoc, DialectOperation, in_path, query, told};
 
-pub static PAGE: Page = Page {
+pub static PAGE: DialectDoc = DialectDoc {
     name: "sentdm",
     prefix: "Sent",
     description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
@@ -28,10 +28,10 @@ pub static PAGE: Page = Page {
     examples: include_str!("sentdm.json"),
 };
 
-static OPERATIONS: &[Told] = &[
+static OPERATIONS: &[DialectOperation] = &[
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/v3/webhooks",
         "listSentWebhooks",
         "List webhooks",
@@ -39,7 +39,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/v3/webhooks/event-types",
         "listSentEventTypes",
         "List the event types that webhooks name, and Postrider's own",
@@ -47,7 +47,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::WebhooksRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/v3/webhooks/{id}",
         "getSentWebhook",
         "Read a webhook",
@@ -55,7 +55,7 @@ static OPERATIONS: &[Told] = &[
     ),
     told(
         Scope::EventsRead,
-        Verb::Get,
+        RouteMethod::Get,
         "/v3/webhooks/{id}/events",
         "listSentWebhookEvents",
         "List a webhook's events: its deliveries",

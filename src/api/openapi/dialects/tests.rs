@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::Principal;
-use crate::api::call::Call;
-use crate::api::route::Access;
+use crate::api::call::HttpRequest;
+use crate::api::route::RouteAccess;
 use crate::model::{ApiKey, Id, Time};
 
 #[test]
@@ -19,7 +19,7 @@ fn pages_and_tables_are_the_same_set() {
         assert_eq!(told, routes, "{}", dialect.name);
         for route in dialect.routes {
             let described = page.told(route).operation.request.is_some();
-            assert_eq!(described, route.body != Body::None, "{}", route.path);
+            assert_eq!(described, route.body != BodyRule::None, "{}", route.path);
         }
     }
 }
@@ -37,7 +37,7 @@ fn caller(scope: Scope) -> Principal {
         rate_per_s: None,
         installation: false,
     };
-    let call = Call {
+    let call = HttpRequest {
         method: http::Method::GET,
         path: "/".to_owned(),
         query: None,
@@ -53,7 +53,7 @@ fn caller(scope: Scope) -> Principal {
 fn the_scope_that_is_told_is_the_one_that_is_asked_for() {
     for dialect in DIALECTS {
         for route in dialect.routes {
-            let Access::Judged(judge, _) = route.access else { panic!("{} is judged otherwise", route.path) };
+            let RouteAccess::Judged(judge, _) = route.access else { panic!("{} is judged otherwise", route.path) };
             let enough: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| judge(&caller(*scope)).is_ok()).collect();
             assert_eq!(enough, [page_of(dialect).told(route).scope, Scope::Admin], "{}", route.path);
         }

@@ -9,10 +9,10 @@ fn lane() -> Lane {
     Lane::new(Arc::new(webhook(|_| {})), WebhookState::default())
 }
 
-fn slice(ids: &[(u128, i64)], next: Option<Time>) -> Slice {
+fn slice(ids: &[(u128, i64)], next: Option<Time>) -> DueSlice {
     let ready: Vec<Dispatch> = ids.iter().map(|(id, due)| dispatch(*id, Time(*due))).collect();
     let last = ready.last().map(|dispatch| (dispatch.due, dispatch.delivery_id));
-    Slice { ready, last, next, damaged: Vec::new() }
+    DueSlice { ready, last, next, damaged: Vec::new() }
 }
 
 /// What the lane would send now, all of it.
@@ -22,9 +22,9 @@ fn sent(lane: &mut Lane) -> Vec<u128> {
         .collect()
 }
 
-fn reading(lane: &mut Lane) -> Option<Place> {
+fn reading(lane: &mut Lane) -> Option<DueKey> {
     match lane.need(NOW) {
-        Need::Read(after) => after,
+        LaneNeed::Read(after) => after,
         other => panic!("{other:?}"),
     }
 }
@@ -41,7 +41,7 @@ fn what_is_noted_while_reading_before_the_end_of_the_slice_is_read_again() {
     assert!(after < Some((Time(2_000), DeliveryId::MIN)), "{after:?}");
     lane.fill(slice(&[(2, 2_000), (3, 3_000)], None));
     assert_eq!(sent(&mut lane), [1, 3, 2], "each once");
-    assert_eq!(lane.need(NOW), Need::Rest);
+    assert_eq!(lane.need(NOW), LaneNeed::Rest);
 }
 
 #[test]
@@ -103,8 +103,10 @@ fn what_was_given_up_is_found_again() {
     assert_eq!(sent(&mut lane), [1]);
     lane.finished();
     lane.given_up(delivery_id(1), Time(1_005_000));
-    assert_eq!(lane.need(NOW), Need::Wait(Time(1_005_000)));
-    assert!(matches!(lane.need(Time(1_005_000)), Need::Read(after) if after < Some((Time(1_000), DeliveryId::MIN))));
+    assert_eq!(lane.need(NOW), LaneNeed::Wait(Time(1_005_000)));
+    assert!(
+        matches!(lane.need(Time(1_005_000)), LaneNeed::Read(after) if after < Some((Time(1_000), DeliveryId::MIN)))
+    );
 }
 
 #[test]
@@ -125,17 +127,17 @@ fn a_rate_holds_for_one_turn_at_the_most_also_when_it_is_raised_or_the_clock_is_
     for id in 1..=3 {
         lane.offer(dispatch(id, Time(1_000)), false);
     }
-    assert_eq!(lane.need(NOW), Need::Send);
+    assert_eq!(lane.need(NOW), LaneNeed::Send);
     lane.take(NOW).unwrap();
-    assert!(matches!(lane.need(NOW), Need::Wait(until) if until > NOW.plus_ms(90_000)));
+    assert!(matches!(lane.need(NOW), LaneNeed::Wait(until) if until > NOW.plus_ms(90_000)));
     let earlier = NOW.minus_ms(86_400_000);
-    assert_eq!(lane.need(earlier), Need::Wait(earlier.plus_ms(100_000)));
-    assert_eq!(lane.need(earlier.plus_ms(100_000)), Need::Send);
+    assert_eq!(lane.need(earlier), LaneNeed::Wait(earlier.plus_ms(100_000)));
+    assert_eq!(lane.need(earlier.plus_ms(100_000)), LaneNeed::Send);
     lane.take(earlier.plus_ms(100_000)).unwrap();
     lane.webhook = Arc::new(webhook(|w| w.rate_limit_per_s = Some(10.0)));
     let raised = earlier.plus_ms(100_001);
-    assert_eq!(lane.need(raised), Need::Wait(raised.plus_ms(100)));
-    assert_eq!(lane.need(raised.plus_ms(100)), Need::Send);
+    assert_eq!(lane.need(raised), LaneNeed::Wait(raised.plus_ms(100)));
+    assert_eq!(lane.need(raised.plus_ms(100)), LaneNeed::Send);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::fixture::{dispatch_to, webhook};
 use super::*;
 use crate::model::Id;
-use crate::model::webhook::Ordered;
+use crate::model::webhook::DeliveryOrder;
 
 const NOW: Time = Time(1_000_000);
 
@@ -81,7 +81,7 @@ fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
     let effects = Effects { recorded: vec![delivery], due: vec![(id, NOW)], ..Effects::default() };
     lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
     assert_eq!(lanes.reads.len(), 1);
-    let slice = Slice { ready: vec![sent], last: Some((NOW, delivery)), ..Slice::default() };
+    let slice = DueSlice { ready: vec![sent], last: Some((NOW, delivery)), ..DueSlice::default() };
     lanes.fill(id, slice, NOW);
     assert_eq!(turns(&mut lanes), [1]);
 }
@@ -116,9 +116,9 @@ fn what_the_index_has_belongs_to_the_crowd() {
 
 #[test]
 fn what_waits_for_something_else_is_no_crowd() {
-    assert_eq!(busy(|w| w.ordered = Ordered::Webhook, 900, 500).crowd(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.ordered = DeliveryOrder::Webhook, 900, 500).crowd(1_000.0, NOW), 0);
     assert_eq!(busy(|w| w.rate_limit_per_s = Some(100.0), 900, 500).crowd(1_000.0, NOW), 0);
-    assert_eq!(busy(|w| w.status = Status::Paused, 900, 500).crowd(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.status = WebhookStatus::Paused, 900, 500).crowd(1_000.0, NOW), 0);
 }
 
 #[test]

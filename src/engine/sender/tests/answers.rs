@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::receiver::Receiver;
+use super::receiver::TestReceiver;
 use super::{BRIEF, PATIENT, post, send, sender};
 use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX};
-use crate::model::Outcome;
+use crate::model::AttemptOutcome;
 
 #[tokio::test]
 async fn a_whole_answer_is_reported_as_it_came() {
     let answer = "HTTP/1.1 503 Whatever\r\nRetry-After: 120\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 4\r\n\r\nbusy";
-    let receiver = Receiver::answering(answer).await;
+    let receiver = TestReceiver::answering(answer).await;
     let got = send(&receiver.url(), PATIENT).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(503)));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(503)));
     assert_eq!(got.error.as_deref(), Some("Service Unavailable"));
     assert_eq!(got.retry_after.as_deref(), Some("120"));
     assert_eq!(got.response_body, b"busy");
@@ -26,12 +26,12 @@ async fn a_whole_answer_is_reported_as_it_came() {
 
 #[tokio::test]
 async fn a_request_arrives_as_it_was_given() {
-    let receiver = Receiver::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let receiver = TestReceiver::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
     let mut request = post(&format!("{}?a=b#c", receiver.url()), PATIENT);
     request.headers.push(("x-twice".parse().unwrap(), "1".parse().unwrap()));
     request.headers.push(("x-twice".parse().unwrap(), "2".parse().unwrap()));
     let got = sender().send(&request).await;
-    assert_eq!((got.outcome, got.status_code, got.error), (Outcome::HttpStatus, Some(204), None));
+    assert_eq!((got.outcome, got.status_code, got.error), (AttemptOutcome::HttpStatus, Some(204), None));
     let expected = format!(
         "POST /hook?a=b HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nx-twice: 1\r\nx-twice: 2\r\n\
          content-length: 7\r\n\r\n{{\"a\":1}}",
@@ -42,7 +42,7 @@ async fn a_request_arrives_as_it_was_given() {
 
 #[tokio::test]
 async fn a_redirect_is_an_answer() {
-    let receiver = Receiver::answering("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n").await;
+    let receiver = TestReceiver::answering("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n").await;
     let got = send(&receiver.url(), PATIENT).await;
     assert_eq!((got.status_code, got.error.as_deref()), (Some(302), Some("Found")));
     assert_eq!(receiver.requests().len(), 1);
@@ -51,20 +51,20 @@ async fn a_redirect_is_an_answer() {
 #[tokio::test]
 async fn informational_answers_are_passed_over() {
     let answer = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    let receiver = Receiver::answering(answer).await;
+    let receiver = TestReceiver::answering(answer).await;
     let got = send(&receiver.url(), PATIENT).await;
     assert_eq!((got.status_code, &got.response_body[..]), (Some(200), &b"ok"[..]));
 }
 
 #[tokio::test]
 async fn silence_ends_at_the_deadline() {
-    let receiver = Receiver::start(|mut stream| async move {
+    let receiver = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.hold().await;
     })
     .await;
     let got = send(&receiver.url(), BRIEF).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::Timeout, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::Timeout, None));
     assert_eq!(got.error.as_deref(), Some("Request timeout"));
     assert_eq!(got.response_time_ms, None);
 }
@@ -72,23 +72,23 @@ async fn silence_ends_at_the_deadline() {
 #[tokio::test]
 async fn the_deadline_covers_a_head_and_a_body_that_drip() {
     let every = Duration::from_millis(5);
-    let head = Receiver::start(move |mut stream| async move {
+    let head = TestReceiver::start(move |mut stream| async move {
         stream.request().await;
         stream.say("HTTP/1.1 200 OK\r\nX: ").await;
         stream.drip(b"a", every).await;
     })
     .await;
     let got = send(&head.url(), BRIEF).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::Timeout, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::Timeout, None));
 
-    let body = Receiver::start(move |mut stream| async move {
+    let body = TestReceiver::start(move |mut stream| async move {
         stream.request().await;
         stream.say("HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n").await;
         stream.drip(b"a", every).await;
     })
     .await;
     let got = send(&body.url(), BRIEF).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::Timeout, Some(200)));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::Timeout, Some(200)));
     assert!(got.response_body.starts_with(b"a"));
 }
 
@@ -100,7 +100,7 @@ async fn an_endless_body_is_cut_and_its_connection_dropped() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     ];
     for head in heads {
-        let receiver = Receiver::start(move |mut stream| async move {
+        let receiver = TestReceiver::start(move |mut stream| async move {
             stream.request().await;
             stream.say(head).await;
             stream.repeat(b"5\r\naaaaa\r\n").await;
@@ -108,7 +108,7 @@ async fn an_endless_body_is_cut_and_its_connection_dropped() {
         .await;
         let sender = sender();
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
-        assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)), "{head}");
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "{head}");
         assert_eq!(got.response_body.len(), RESPONSE_BODY_BYTES_MAX, "{head}");
         assert_eq!(sender.idle_connections(), 0, "{head}");
     }
@@ -125,10 +125,10 @@ async fn what_is_not_http_is_a_request_error() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     ];
     for bytes in floods {
-        let receiver = Receiver::answering(bytes).await;
+        let receiver = TestReceiver::answering(bytes).await;
         let got = send(&receiver.url(), PATIENT).await;
         let shown = String::from_utf8_lossy(bytes);
-        assert_eq!((got.outcome, got.status_code), (Outcome::RequestError, None), "{shown}");
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::RequestError, None), "{shown}");
         assert_eq!(got.error.as_deref(), Some("Invalid response"), "{shown}");
         assert!(got.detail.is_some(), "{shown}");
     }
@@ -137,14 +137,14 @@ async fn what_is_not_http_is_a_request_error() {
 #[tokio::test]
 async fn a_million_headers_are_not_read_to_the_end() {
     for line in ["x-one-of-many: 1\r\n", "x", "x: "] {
-        let receiver = Receiver::start(move |mut stream| async move {
+        let receiver = TestReceiver::start(move |mut stream| async move {
             stream.request().await;
             stream.say("HTTP/1.1 200 OK\r\n").await;
             stream.repeat(line.repeat(1000).as_bytes()).await;
         })
         .await;
         let got = send(&receiver.url(), PATIENT).await;
-        assert_eq!((got.outcome, got.status_code), (Outcome::RequestError, None), "{line}");
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::RequestError, None), "{line}");
     }
 }
 
@@ -152,7 +152,7 @@ async fn a_million_headers_are_not_read_to_the_end() {
 async fn kept_headers_are_capped() {
     let long = "x".repeat(9_000);
     let head = format!("HTTP/1.1 200 OK\r\nA: {long}\r\nB: {long}\r\nContent-Length: 0\r\n\r\n");
-    let receiver = Receiver::answering(head).await;
+    let receiver = TestReceiver::answering(head).await;
     let got = send(&receiver.url(), PATIENT).await;
     let kept: usize = got.response_headers.iter().map(|(n, v)| n.len() + v.len()).sum();
     assert_eq!((got.status_code, got.response_headers.len()), (Some(200), 1));
@@ -161,45 +161,45 @@ async fn kept_headers_are_capped() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_told_from_one_that_ends() {
-    let reset = Receiver::start(|mut stream| async move {
+    let reset = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.say("HTTP/1.1 200 OK\r\nContent-Le").await;
         stream.reset();
     })
     .await;
     let got = send(&reset.url(), PATIENT).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::ConnectReset, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectReset, None));
     assert_eq!(got.error.as_deref(), Some("Connection reset"));
 
-    let closed = Receiver::start(|mut stream| async move {
+    let closed = TestReceiver::start(|mut stream| async move {
         stream.request().await;
     })
     .await;
     let got = send(&closed.url(), PATIENT).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::ConnectReset, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectReset, None));
 
-    let truncated = Receiver::start(|mut stream| async move {
+    let truncated = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").await;
     })
     .await;
     let got = send(&truncated.url(), PATIENT).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::ConnectReset, Some(200)));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectReset, Some(200)));
     assert_eq!(got.response_body, b"abc");
 
-    let ended = Receiver::start(|mut stream| async move {
+    let ended = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.say("HTTP/1.0 200 OK\r\n\r\nall").await;
     })
     .await;
     let got = send(&ended.url(), PATIENT).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)));
     assert_eq!(got.response_body, b"all");
 }
 
 #[tokio::test]
 async fn an_answer_before_the_whole_body_was_sent_is_an_answer() {
-    let receiver = Receiver::start(|mut stream| async move {
+    let receiver = TestReceiver::start(|mut stream| async move {
         // Only the head: a body of this size does not fit into the socket's buffers.
         let mut some = [0; 512];
         let _ = tokio::io::AsyncReadExt::read(&mut stream.tcp, &mut some).await;
@@ -211,6 +211,6 @@ async fn an_answer_before_the_whole_body_was_sent_is_an_answer() {
     let mut request = post(&receiver.url(), PATIENT);
     request.body = vec![b'x'; 32 << 20].into();
     let got = sender.send(&request).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(413)));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(413)));
     assert_eq!(sender.idle_connections(), 0);
 }

@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Exchange, Guard, Request, Sender, Target};
-use crate::engine::network::{BoxFuture, Conn, Listen, Listener, Network, RealNetwork};
+use super::{AddressGuard, ExchangeResult, OutboundRequest, SendTarget, Sender};
+use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
 
 /// Ample for what answers.
 const PATIENT: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ const BRIEF: Duration = Duration::from_millis(200);
 
 struct AllowAll;
 
-impl Guard for AllowAll {
+impl AddressGuard for AllowAll {
     fn allows(&self, _: &str, _: &[IpAddr], _: u16) -> bool {
         true
     }
@@ -31,10 +31,10 @@ fn sender() -> Arc<Sender> {
     Sender::new(Arc::new(RealNetwork), Arc::new(AllowAll)).unwrap()
 }
 
-fn post(url: &str, timeout: Duration) -> Request {
-    Request {
+fn post(url: &str, timeout: Duration) -> OutboundRequest {
+    OutboundRequest {
         method: http::Method::POST,
-        target: Target::parse(url, None).unwrap(),
+        target: SendTarget::parse(url, None).unwrap(),
         headers: vec![(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"))],
         body: bytes::Bytes::from_static(b"{\"a\":1}"),
         timeout,
@@ -42,7 +42,7 @@ fn post(url: &str, timeout: Duration) -> Request {
     }
 }
 
-async fn send(url: &str, timeout: Duration) -> Exchange {
+async fn send(url: &str, timeout: Duration) -> ExchangeResult {
     sender().send(&post(url, timeout)).await
 }
 
@@ -88,7 +88,7 @@ impl Network for Named {
         })
     }
 
-    fn listen<'a>(&'a self, _: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, _: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
     }
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub struct Receiver {
+pub struct TestReceiver {
     pub addr: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl Receiver {
+impl TestReceiver {
     /// Runs `serve` for each connection; the stream closes when it ends.
-    pub async fn start<F, Fut>(serve: F) -> Receiver
+    pub async fn start<F, Fut>(serve: F) -> TestReceiver
     where
         F: Fn(Stream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -32,11 +32,11 @@ impl Receiver {
                 tokio::spawn(serve(Stream { tcp, seen: seen.clone() }));
             }
         });
-        Receiver { addr, connections, requests }
+        TestReceiver { addr, connections, requests }
     }
 
     /// Gives `answer` to every request on connections that stay open.
-    pub async fn answering(answer: impl Into<Vec<u8>>) -> Receiver {
+    pub async fn answering(answer: impl Into<Vec<u8>>) -> TestReceiver {
         let answer = Arc::new(answer.into());
         Self::start(move |mut stream| {
             let answer = answer.clone();

@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::receiver::Receiver;
+use super::receiver::TestReceiver;
 use super::{AllowAll, BRIEF, PATIENT, post, sender};
-use crate::engine::network::{BoxFuture, Conn, Listen, Listener, Network, RealNetwork};
+use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::limits::IDLE_LIFE;
 use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, Sender};
-use crate::model::Outcome;
+use crate::model::AttemptOutcome;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -26,11 +26,11 @@ async fn requests_one_after_another_share_a_connection() {
     let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n{}", "x".repeat(RESPONSE_BODY_BYTES_MAX));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: t\r\n\r\n";
     for answer in [OK, "HTTP/1.1 204 No Content\r\n\r\n", chunked, &whole] {
-        let receiver = Receiver::answering(answer).await;
+        let receiver = TestReceiver::answering(answer).await;
         let sender = sender();
         for nth in 1..=3 {
             let got = sender.send(&post(&receiver.url(), PATIENT)).await;
-            assert_eq!(got.outcome, Outcome::HttpStatus);
+            assert_eq!(got.outcome, AttemptOutcome::HttpStatus);
             assert_eq!(got.timings.connect.is_none(), nth > 1, "request {nth}");
             assert_eq!(got.remote_addr, Some(receiver.addr));
         }
@@ -41,7 +41,7 @@ async fn requests_one_after_another_share_a_connection() {
 
 #[tokio::test]
 async fn requests_at_once_have_a_connection_each_and_all_are_kept() {
-    let receiver = Receiver::answering(OK).await;
+    let receiver = TestReceiver::answering(OK).await;
     let sender = sender();
     let request = post(&receiver.url(), PATIENT);
     let (a, b, c) = tokio::join!(sender.send(&request), sender.send(&request), sender.send(&request));
@@ -53,7 +53,7 @@ async fn requests_at_once_have_a_connection_each_and_all_are_kept() {
 async fn an_answer_that_closes_is_not_kept() {
     let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
     for answer in [close, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"] {
-        let receiver = Receiver::answering(answer).await;
+        let receiver = TestReceiver::answering(answer).await;
         let sender = sender();
         for _ in 0..2 {
             assert_eq!(sender.send(&post(&receiver.url(), PATIENT)).await.status_code, Some(200));
@@ -64,7 +64,7 @@ async fn an_answer_that_closes_is_not_kept() {
 
 #[tokio::test]
 async fn bytes_after_the_answer_spoil_the_connection() {
-    let receiver = Receiver::answering(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")).await;
+    let receiver = TestReceiver::answering(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")).await;
     let sender = sender();
     for _ in 0..2 {
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
@@ -74,8 +74,8 @@ async fn bytes_after_the_answer_spoil_the_connection() {
 }
 
 /// Answers one request per connection, closes it when `close` says so, and says `closed`.
-async fn closing_after_one(close: Arc<Notify>, closed: Arc<Notify>) -> Receiver {
-    Receiver::start(move |mut stream| {
+async fn closing_after_one(close: Arc<Notify>, closed: Arc<Notify>) -> TestReceiver {
+    TestReceiver::start(move |mut stream| {
         let (close, closed) = (close.clone(), closed.clone());
         async move {
             stream.request().await;
@@ -92,11 +92,11 @@ async fn closing_after_one(close: Arc<Notify>, closed: Arc<Notify>) -> Receiver 
 async fn a_connection_closed_while_idle_costs_no_attempt() {
     let (close, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let receiver = closing_after_one(close.clone(), closed.clone()).await;
-    let other = Receiver::answering(OK).await;
+    let other = TestReceiver::answering(OK).await;
     let sender = sender();
     for nth in 1..=3 {
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
-        assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)), "request {nth}");
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "request {nth}");
         assert!(got.timings.connect.is_some());
         assert_eq!(receiver.requests().len(), nth);
         close.notify_one();
@@ -110,7 +110,7 @@ async fn a_connection_closed_while_idle_costs_no_attempt() {
 
 #[tokio::test]
 async fn a_request_that_may_have_been_read_is_not_sent_again() {
-    let receiver = Receiver::start(|mut stream| async move {
+    let receiver = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.say(OK).await;
         // The second one is read, and the connection closed without an answer.
@@ -120,7 +120,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
     let sender = sender();
     assert_eq!(sender.send(&post(&receiver.url(), PATIENT)).await.status_code, Some(200));
     let got = sender.send(&post(&receiver.url(), PATIENT)).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::ConnectReset, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectReset, None));
     assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));
 }
 
@@ -148,7 +148,7 @@ impl Network for Breaking {
         Box::pin(std::future::ready(Err(io::ErrorKind::NotFound.into())))
     }
 
-    fn listen<'a>(&'a self, _: &'a Listen) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn listen<'a>(&'a self, _: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
     }
 }
@@ -179,11 +179,11 @@ impl AsyncWrite for BreakingConn {
 
 #[tokio::test]
 async fn a_request_of_which_the_socket_took_nothing_goes_on_a_new_connection() {
-    let receiver = Receiver::answering(OK).await;
+    let receiver = TestReceiver::answering(OK).await;
     let sender = Sender::new(Arc::new(Breaking::default()), Arc::new(AllowAll)).unwrap();
     for nth in 1..=3 {
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
-        assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)), "request {nth}");
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "request {nth}");
         assert_eq!(got.timings.connect.is_some(), nth < 3);
     }
     assert_eq!((receiver.connections(), receiver.requests().len()), (2, 3));
@@ -193,7 +193,7 @@ async fn a_request_of_which_the_socket_took_nothing_goes_on_a_new_connection() {
 async fn a_connection_given_up_is_closed_and_not_kept() {
     let gone = Arc::new(Notify::new());
     let told = gone.clone();
-    let receiver = Receiver::start(move |mut stream| {
+    let receiver = TestReceiver::start(move |mut stream| {
         let told = told.clone();
         async move {
             stream.request().await;
@@ -203,7 +203,7 @@ async fn a_connection_given_up_is_closed_and_not_kept() {
     })
     .await;
     let sender = sender();
-    assert_eq!(sender.send(&post(&receiver.url(), BRIEF)).await.outcome, Outcome::Timeout);
+    assert_eq!(sender.send(&post(&receiver.url(), BRIEF)).await.outcome, AttemptOutcome::Timeout);
     gone.notified().await;
     assert_eq!(sender.idle_connections(), 0);
 }
@@ -211,7 +211,7 @@ async fn a_connection_given_up_is_closed_and_not_kept() {
 #[tokio::test]
 async fn the_sweep_closes_what_is_old_or_closed() {
     let (close, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let alive = Receiver::answering(OK).await;
+    let alive = TestReceiver::answering(OK).await;
     let dead = closing_after_one(close.clone(), closed.clone()).await;
     let sender = sender();
     sender.send(&post(&dead.url(), PATIENT)).await;

@@ -9,10 +9,10 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use super::receiver::Receiver;
+use super::receiver::TestReceiver;
 use super::{AllowAll, Named, PATIENT, post};
-use crate::engine::sender::{Exchange, Sender, Target, TlsIdentity};
-use crate::model::Outcome;
+use crate::engine::sender::{ExchangeResult, SendTarget, Sender, TlsIdentity};
+use crate::model::AttemptOutcome;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -45,7 +45,7 @@ impl Authority {
 }
 
 /// A receiver for `receiver.example` that answers every request with `OK`; with `clients`, only to those they issued.
-async fn secure_receiver(authority: &Authority, clients: Option<&Authority>) -> Receiver {
+async fn secure_receiver(authority: &Authority, clients: Option<&Authority>) -> TestReceiver {
     let (cert, key) = authority.issue("receiver.example");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
@@ -58,7 +58,7 @@ async fn secure_receiver(authority: &Authority, clients: Option<&Authority>) -> 
     };
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![cert.der().clone()], key).unwrap()));
-    Receiver::start(move |stream| {
+    TestReceiver::start(move |stream| {
         let acceptor = acceptor.clone();
         async move {
             let Ok(mut tls) = acceptor.accept(stream.tcp).await else { return };
@@ -77,10 +77,15 @@ fn secure_sender() -> Arc<Sender> {
     Sender::new(Arc::new(Named::with(&["127.0.0.1"])), Arc::new(AllowAll)).unwrap()
 }
 
-async fn send_as(sender: &Sender, receiver: &Receiver, host: &str, tls: Option<Arc<TlsIdentity>>) -> Exchange {
+async fn send_as(
+    sender: &Sender,
+    receiver: &TestReceiver,
+    host: &str,
+    tls: Option<Arc<TlsIdentity>>,
+) -> ExchangeResult {
     let url = format!("https://{host}:{}/", receiver.addr.port());
     let mut request = post(&url, PATIENT);
-    request.target = Target::parse(&url, tls).unwrap();
+    request.target = SendTarget::parse(&url, tls).unwrap();
     sender.send(&request).await
 }
 
@@ -88,7 +93,7 @@ async fn send_as(sender: &Sender, receiver: &Receiver, host: &str, tls: Option<A
 async fn an_unknown_authority_is_a_tls_error() {
     let receiver = secure_receiver(&Authority::new(), None).await;
     let got = send_as(&secure_sender(), &receiver, "receiver.example", None).await;
-    assert_eq!((got.outcome, got.error.as_deref()), (Outcome::TlsError, Some("TLS handshake failed")));
+    assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::TlsError, Some("TLS handshake failed")));
     assert!(got.detail.unwrap().contains("UnknownIssuer"));
 }
 
@@ -104,13 +109,13 @@ async fn a_pinned_authority_is_trusted_for_its_names_only() {
         assert_eq!(got.timings.tls.is_none(), reused);
     }
     let got = send_as(&sender, &receiver, "other.example", Some(pinned)).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::TlsError, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None));
     // A connection made with a pinned authority is nothing to whoever pinned none.
     let got = send_as(&sender, &receiver, "receiver.example", None).await;
-    assert_eq!(got.outcome, Outcome::TlsError);
+    assert_eq!(got.outcome, AttemptOutcome::TlsError);
     let other = Arc::new(TlsIdentity::parse(Some(&Authority::new().pem()), None, None).unwrap());
     let got = send_as(&sender, &receiver, "receiver.example", Some(other)).await;
-    assert_eq!(got.outcome, Outcome::TlsError);
+    assert_eq!(got.outcome, AttemptOutcome::TlsError);
 }
 
 #[tokio::test]
@@ -121,20 +126,20 @@ async fn a_client_certificate_is_shown_to_whoever_asks() {
     let (cert, key) = clients.issue("postrider");
     let known = TlsIdentity::parse(Some(&servers.pem()), Some(&cert.pem()), Some(&key.serialize_pem())).unwrap();
     let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(known))).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::HttpStatus, Some(200)), "{:?}", got.detail);
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "{:?}", got.detail);
 
     let nobody = TlsIdentity::parse(Some(&servers.pem()), None, None).unwrap();
     let got = send_as(&sender, &receiver, "receiver.example", Some(Arc::new(nobody))).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::TlsError, None), "{:?}", got.detail);
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None), "{:?}", got.detail);
 }
 
 #[tokio::test]
 async fn a_receiver_without_tls_is_a_tls_error() {
-    let garbage = Receiver::start(|mut stream| async move {
+    let garbage = TestReceiver::start(|mut stream| async move {
         stream.say("220 mail.example ESMTP\r\n").await;
         stream.hold().await;
     })
     .await;
     let got = send_as(&secure_sender(), &garbage, "receiver.example", None).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::TlsError, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None));
 }

@@ -3,22 +3,22 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use super::receiver::Receiver;
+use super::receiver::TestReceiver;
 use super::{AllowAll, BRIEF, Named, PATIENT, post, send};
 use crate::engine::network::RealNetwork;
-use crate::engine::sender::{Guard, Sender};
-use crate::model::Outcome;
+use crate::engine::sender::{AddressGuard, Sender};
+use crate::model::AttemptOutcome;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// Refuses `refused`, and writes down what it was asked.
 #[derive(Default)]
-struct Watch {
+struct RecordingGuard {
     refused: Vec<IpAddr>,
     asked: Mutex<Vec<(String, Vec<IpAddr>, u16)>>,
 }
 
-impl Guard for Watch {
+impl AddressGuard for RecordingGuard {
     fn allows(&self, host: &str, addresses: &[IpAddr], port: u16) -> bool {
         self.asked.lock().unwrap().push((host.to_owned(), addresses.to_vec(), port));
         !addresses.iter().any(|ip| self.refused.contains(ip))
@@ -33,17 +33,17 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
 async fn nobody_listening_is_refused() {
     let addr = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let got = send(&format!("http://{addr}/"), PATIENT).await;
-    assert_eq!((got.outcome, got.status_code), (Outcome::ConnectRefused, None));
+    assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectRefused, None));
     assert_eq!((got.error.as_deref(), got.remote_addr), (Some("Connection refused"), None));
 }
 
 #[tokio::test]
 async fn a_refused_address_is_never_connected_to() {
-    let receiver = Receiver::answering(OK).await;
-    let watch = Arc::new(Watch { refused: ips(&["127.0.0.1"]), ..Watch::default() });
+    let receiver = TestReceiver::answering(OK).await;
+    let watch = Arc::new(RecordingGuard { refused: ips(&["127.0.0.1"]), ..RecordingGuard::default() });
     let sender = Sender::new(Arc::new(RealNetwork), watch.clone()).unwrap();
     let got = sender.send(&post(&receiver.url(), PATIENT)).await;
-    assert_eq!((got.outcome, got.error.as_deref()), (Outcome::BlockedAddress, Some("Address not allowed")));
+    assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::BlockedAddress, Some("Address not allowed")));
     assert_eq!((got.detail, got.remote_addr), (None, None));
     assert_eq!(receiver.connections(), 0);
     let port = receiver.addr.port();
@@ -52,18 +52,18 @@ async fn a_refused_address_is_never_connected_to() {
 
 #[tokio::test]
 async fn one_refused_address_refuses_the_name() {
-    let receiver = Receiver::answering(OK).await;
+    let receiver = TestReceiver::answering(OK).await;
     let network = Arc::new(Named::with(&["127.0.0.1", "10.0.0.1"]));
-    let watch = Arc::new(Watch { refused: ips(&["10.0.0.1"]), ..Watch::default() });
+    let watch = Arc::new(RecordingGuard { refused: ips(&["10.0.0.1"]), ..RecordingGuard::default() });
     let sender = Sender::new(network, watch).unwrap();
     let got = sender.send(&post(&format!("http://a.example:{}/", receiver.addr.port()), PATIENT)).await;
-    assert_eq!((got.outcome, receiver.connections()), (Outcome::BlockedAddress, 0));
+    assert_eq!((got.outcome, receiver.connections()), (AttemptOutcome::BlockedAddress, 0));
 }
 
 #[tokio::test]
 async fn the_guard_judges_each_new_connection_and_no_reuse() {
-    let receiver = Receiver::answering(OK).await;
-    let watch = Arc::new(Watch::default());
+    let receiver = TestReceiver::answering(OK).await;
+    let watch = Arc::new(RecordingGuard::default());
     let sender = Sender::new(Arc::new(Named::with(&["127.0.0.1"])), watch.clone()).unwrap();
     let request = post(&format!("http://a.example:{}/", receiver.addr.port()), PATIENT);
     tokio::join!(sender.send(&request), sender.send(&request));
@@ -78,7 +78,7 @@ async fn a_name_without_address_is_a_dns_error_and_is_asked_once_by_a_burst() {
     let request = post("http://nowhere.example/", PATIENT);
     let (a, b, c) = tokio::join!(sender.send(&request), sender.send(&request), sender.send(&request));
     for got in [a, b, c] {
-        assert_eq!((got.outcome, got.status_code), (Outcome::DnsError, None));
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::DnsError, None));
         assert_eq!(got.error.as_deref(), Some("Host name could not be resolved"));
     }
     assert_eq!(network.asked(), 1);
@@ -86,7 +86,7 @@ async fn a_name_without_address_is_a_dns_error_and_is_asked_once_by_a_burst() {
 
 #[tokio::test]
 async fn a_name_is_asked_once_in_a_while_and_takes_its_traffic_along() {
-    let receiver = Receiver::answering(OK).await;
+    let receiver = TestReceiver::answering(OK).await;
     let network = Arc::new(Named::with(&["127.0.0.1"]));
     let sender = Sender::new(network.clone(), Arc::new(AllowAll)).unwrap();
     let request = post(&format!("http://a.example:{}/", receiver.addr.port()), PATIENT);
@@ -100,12 +100,12 @@ async fn a_name_is_asked_once_in_a_while_and_takes_its_traffic_along() {
     // The name moves to where nobody listens: the connection to the old address is not used any more.
     sender.pool.learn(&request.target.origin, Some(Arc::from(ips(&["127.0.0.2"]))), tokio::time::Instant::now());
     let got = sender.send(&request).await;
-    assert_eq!((got.outcome, receiver.connections()), (Outcome::ConnectRefused, 1));
+    assert_eq!((got.outcome, receiver.connections()), (AttemptOutcome::ConnectRefused, 1));
 }
 
 #[tokio::test]
 async fn addresses_are_tried_until_one_answers() {
-    let receiver = Receiver::answering(OK).await;
+    let receiver = TestReceiver::answering(OK).await;
     let port = receiver.addr.port();
     // Nobody listens on the first; connections to the second never come about.
     let network = Named { silent: ips(&["10.9.9.9"]), ..Named::with(&["127.0.0.2", "10.9.9.9", "127.0.0.1"]) };
@@ -115,7 +115,7 @@ async fn addresses_are_tried_until_one_answers() {
 
     let sender = Sender::new(Arc::new(Named::with(&["127.0.0.2", "127.0.0.3"])), Arc::new(AllowAll)).unwrap();
     let got = sender.send(&post(&format!("http://a.example:{port}/"), PATIENT)).await;
-    assert_eq!(got.outcome, Outcome::ConnectRefused);
+    assert_eq!(got.outcome, AttemptOutcome::ConnectRefused);
 }
 
 #[tokio::test]
@@ -125,5 +125,5 @@ async fn connecting_has_its_own_deadline() {
     let mut request = post("http://a.example/", PATIENT);
     request.connect_timeout = BRIEF;
     let got = sender.send(&request).await;
-    assert_eq!((got.outcome, got.error.as_deref()), (Outcome::ConnectTimeout, Some("Connection timeout")));
+    assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::ConnectTimeout, Some("Connection timeout")));
 }
