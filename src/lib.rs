@@ -7,6 +7,8 @@ pub mod model;
 
 pub mod rules;
 
+pub mod kv;
+
 pub mod store;
 
 pub mod api;

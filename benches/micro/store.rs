@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::Bytes;
+use postrider::kv::disk::DiskTraffic;
 use postrider::model::attempt::{AttemptOutcome, Timings};
 use postrider::model::id::WebhookId;
 use postrider::model::webhook::{ContentType, FieldSet, WebhookMethod};
 use postrider::model::{AppId, Scope, Time};
-use postrider::store::disk::DiskTraffic;
 use postrider::store::{
     Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, RealDisk, Receipt,
     StoreOptions, TenantScope, WriteRequest, open,
@@ -120,9 +120,9 @@ impl Bench {
         };
         match bench.one(Command::CreateOrganization { name: "default".into(), key }) {
             Receipt::Organization { organization, app, key } => {
-                let reach = TenantScope { org: organization.id, app: None };
+                let tenant = TenantScope { org: organization.id, app: None };
                 bench.app = app.id;
-                bench.caller = Some(Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() });
+                bench.caller = Some(Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() });
             }
             other => panic!("{other:?}"),
         }

@@ -14,8 +14,8 @@ use ring::digest;
 use crate::model::{ApiKey, Scope, Time};
 use crate::store::{Caller, Registry, TenantScope};
 
-use super::call::HttpRequest;
-use super::fault::ApiError;
+use super::error::ApiError;
+use super::request::HttpRequest;
 
 /// What a key that this program made begins with.
 pub const KEY_PREFIX: &str = "pr_";
@@ -25,15 +25,15 @@ pub const KEY_PREFIX: &str = "pr_";
 pub struct Principal {
     /// Its `rate_per_s` is the server's to enforce.
     pub key: Arc<ApiKey>,
-    pub reach: TenantScope,
+    pub tenant: TenantScope,
     pub remote: Option<SocketAddr>,
     pub request_id: String,
 }
 
 impl Principal {
-    pub fn new(key: Arc<ApiKey>, call: &HttpRequest) -> Principal {
-        let reach = TenantScope { org: key.org_id, app: key.app_id };
-        Principal { key, reach, remote: call.remote, request_id: call.request_id.clone() }
+    pub fn new(key: Arc<ApiKey>, http_request: &HttpRequest) -> Principal {
+        let tenant = TenantScope { org: key.org_id, app: key.app_id };
+        Principal { key, tenant, remote: http_request.remote, request_id: http_request.request_id.clone() }
     }
 
     /// 403 without `scope`.
@@ -48,7 +48,7 @@ impl Principal {
     pub fn caller(&self) -> Caller {
         Caller {
             key: self.key.id,
-            tenant: self.reach,
+            tenant: self.tenant,
             remote_addr: self.remote.map(|addr| addr.ip()),
             request_id: self.request_id.clone(),
         }
@@ -110,9 +110,9 @@ pub fn key_of(text: &str, registry: &Registry, now: Time) -> Result<Arc<ApiKey>,
 }
 
 /// The caller behind a bearer token.
-pub fn by_bearer(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    let key = key_of(bearer(&call.headers)?, registry, now)?;
-    Ok(Principal::new(key, call))
+pub fn by_bearer(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+    let key = key_of(bearer(&http_request.headers)?, registry, now)?;
+    Ok(Principal::new(key, http_request))
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub struct ApiContext<'a> {
     /// One value for the whole call: what is checked and what is answered agree.
     pub registry: Arc<Registry>,
     pub settings: &'a ApiSettings,
-    pub vitals: &'a dyn HealthSource,
+    pub health_source: &'a dyn HealthSource,
     pub now: Time,
     /// When the call was first handled: `now`, except after a `Step::Wait`.
     pub since: Time,

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::model::Time;
 use crate::rules::json::escape_token;
 
-use super::fault::{ApiError, FieldError};
+use super::error::{ApiError, FieldError};
 
 /// The mistakes found so far.
 pub type FieldErrors = Vec<FieldError>;
@@ -26,12 +26,12 @@ pub type FieldResult<T> = Result<T, String>;
 const FIELD_ERRORS_MAX: usize = 100;
 
 /// 422 with all mistakes, if there are any.
-pub fn into_result(mut flaws: FieldErrors) -> Result<(), ApiError> {
-    if flaws.is_empty() {
+pub fn into_result(mut field_errors: FieldErrors) -> Result<(), ApiError> {
+    if field_errors.is_empty() {
         return Ok(());
     }
-    flaws.truncate(FIELD_ERRORS_MAX);
-    Err(ApiError::invalid(flaws))
+    field_errors.truncate(FIELD_ERRORS_MAX);
+    Err(ApiError::invalid(field_errors))
 }
 
 /// An object whose members are taken out one by one; what is left at the end is unknown.
@@ -79,42 +79,42 @@ impl<'a> JsonObject<'a> {
     pub fn optional<T>(
         &mut self,
         name: &str,
-        flaws: &mut FieldErrors,
+        field_errors: &mut FieldErrors,
         read: impl FnOnce(&'a RawValue) -> FieldResult<T>,
     ) -> Option<T> {
         let raw = self.take(name)?;
-        read(raw).map_err(|detail| flaws.push(FieldError::new(self.at(name), detail))).ok()
+        read(raw).map_err(|detail| field_errors.push(FieldError::new(self.at(name), detail))).ok()
     }
 
     /// A member that must be there.
     pub fn required<T>(
         &mut self,
         name: &str,
-        flaws: &mut FieldErrors,
+        field_errors: &mut FieldErrors,
         read: impl FnOnce(&'a RawValue) -> FieldResult<T>,
     ) -> Option<T> {
         if !self.members.iter().any(|(given, raw)| given == name && raw.get() != "null") {
             self.take_any(name);
-            flaws.push(FieldError::new(self.at(name), "is required"));
+            field_errors.push(FieldError::new(self.at(name), "is required"));
             return None;
         }
-        self.optional(name, flaws, read)
+        self.optional(name, field_errors, read)
     }
 
     /// An optional object: taken, with the pointers of what is inside.
-    pub fn object(&mut self, name: &str, flaws: &mut FieldErrors) -> Option<JsonObject<'a>> {
+    pub fn object(&mut self, name: &str, field_errors: &mut FieldErrors) -> Option<JsonObject<'a>> {
         let raw = self.take(name)?;
-        JsonObject::read(raw.get(), self.at(name)).map_err(|flaw| flaws.push(flaw)).ok()
+        JsonObject::read(raw.get(), self.at(name)).map_err(|field_error| field_errors.push(field_error)).ok()
     }
 
     /// The elements of an optional array, each with its pointer.
     pub fn array(
         &mut self,
         name: &str,
-        flaws: &mut FieldErrors,
+        field_errors: &mut FieldErrors,
         items_max: usize,
     ) -> Option<Vec<(String, &'a RawValue)>> {
-        let items = self.optional(name, flaws, |raw| elements(raw, items_max))?;
+        let items = self.optional(name, field_errors, |raw| elements(raw, items_max))?;
         let at = self.at(name);
         Some(items.into_iter().enumerate().map(|(n, raw)| (format!("{at}/{n}"), raw)).collect())
     }
@@ -123,16 +123,16 @@ impl<'a> JsonObject<'a> {
     pub fn strings(
         &mut self,
         name: &str,
-        flaws: &mut FieldErrors,
+        field_errors: &mut FieldErrors,
         items_max: usize,
         read: impl Fn(&RawValue) -> FieldResult<String>,
     ) -> Option<Vec<String>> {
-        let items = self.array(name, flaws, items_max)?;
+        let items = self.array(name, field_errors, items_max)?;
         let mut texts = Vec::with_capacity(items.len());
         for (at, raw) in items {
             match read(raw) {
                 Ok(text) => texts.push(text),
-                Err(detail) => flaws.push(FieldError::new(at, detail)),
+                Err(detail) => field_errors.push(FieldError::new(at, detail)),
             }
         }
         Some(texts)
@@ -144,9 +144,9 @@ impl<'a> JsonObject<'a> {
     }
 
     /// A mistake for every member that nobody took.
-    pub fn finish(self, flaws: &mut FieldErrors) {
+    pub fn finish(self, field_errors: &mut FieldErrors) {
         for (name, _) in &self.members {
-            flaws.push(FieldError::new(self.at(name), "is not a known field"));
+            field_errors.push(FieldError::new(self.at(name), "is not a known field"));
         }
     }
 }
@@ -249,23 +249,23 @@ mod tests {
 
     #[test]
     fn members_are_taken_and_the_rest_is_unknown() {
-        let mut flaws = FieldErrors::new();
+        let mut field_errors = FieldErrors::new();
         let mut object = JsonObject::read(r#" {"a": null, "b/~c": 1e400, "d": [1, 2]} "#, String::new()).unwrap();
         assert!(object.take("a").is_none());
-        assert_eq!(object.required("e", &mut flaws, text), None);
-        assert_eq!(object.array("d", &mut flaws, 2).unwrap()[1].0, "/d/1");
-        object.finish(&mut flaws);
-        let pointers: Vec<_> = flaws.iter().map(|flaw| flaw.pointer.as_str()).collect();
+        assert_eq!(object.required("e", &mut field_errors, text), None);
+        assert_eq!(object.array("d", &mut field_errors, 2).unwrap()[1].0, "/d/1");
+        object.finish(&mut field_errors);
+        let pointers: Vec<_> = field_errors.iter().map(|field_error| field_error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/e", "/b~1~0c"]);
     }
 
     #[test]
     fn null_is_not_what_is_required() {
-        let mut flaws = FieldErrors::new();
+        let mut field_errors = FieldErrors::new();
         let mut object = JsonObject::read(r#"{"a": null}"#, "/x".to_owned()).unwrap();
-        assert_eq!(object.required("a", &mut flaws, text), None);
-        object.finish(&mut flaws);
-        assert_eq!(flaws, [FieldError::new("/x/a", "is required")]);
+        assert_eq!(object.required("a", &mut field_errors, text), None);
+        object.finish(&mut field_errors);
+        assert_eq!(field_errors, [FieldError::new("/x/a", "is required")]);
     }
 
     #[test]

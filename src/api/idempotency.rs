@@ -9,8 +9,8 @@ use http::{HeaderName, HeaderValue};
 use crate::store::IdempotencyKey;
 
 use super::auth::{Principal, sha256};
-use super::call::{HttpRequest, HttpResponse};
-use super::fault::ApiError;
+use super::error::ApiError;
+use super::request::{HttpRequest, HttpResponse};
 
 /// Longest `Idempotency-Key`, in characters.
 pub const KEY_CHARS_MAX: usize = 255;
@@ -19,13 +19,13 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Says that an answer is the first one given again.
-pub fn mark(reply: &mut HttpResponse) {
-    reply.headers.insert(REPLAYED, HeaderValue::from_static("true"));
+pub fn mark(response: &mut HttpResponse) {
+    response.headers.insert(REPLAYED, HeaderValue::from_static("true"));
 }
 
 /// What to keep the answer under; none without the header. 422 unless it is 1 to 255 visible ASCII characters, once.
-pub fn keep(call: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {
-    let mut given = call.headers.get_all(HEADER).iter();
+pub fn keep(http_request: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {
+    let mut given = http_request.headers.get_all(HEADER).iter();
     let Some(value) = given.next() else {
         return Ok(None);
     };
@@ -36,18 +36,18 @@ pub fn keep(call: &HttpRequest, principal: &Principal) -> Result<Option<Idempote
             "Idempotency-Key must be given once, as 1 to 255 visible ASCII characters",
         ));
     }
-    let (caller, method) = (principal.key.id, call.method.as_str());
+    let (caller, method) = (principal.key.id, http_request.method.as_str());
     Ok(Some(IdempotencyKey {
-        key: fingerprint(&[caller.as_bytes(), method.as_bytes(), call.path.as_bytes(), value]),
-        request: request(call),
+        key: fingerprint(&[caller.as_bytes(), method.as_bytes(), http_request.path.as_bytes(), value]),
+        request: request(http_request),
         extra: None,
         secret: false,
     }))
 }
 
-fn request(call: &HttpRequest) -> [u8; 32] {
-    let query = call.query.as_deref().unwrap_or_default();
-    let mut attributes: Vec<(&str, &[u8])> = call
+fn request(http_request: &HttpRequest) -> [u8; 32] {
+    let query = http_request.query.as_deref().unwrap_or_default();
+    let mut attributes: Vec<(&str, &[u8])> = http_request
         .headers
         .iter()
         .filter(|(name, _)| name.as_str().starts_with("ce-"))
@@ -56,7 +56,7 @@ fn request(call: &HttpRequest) -> [u8; 32] {
     attributes.sort_unstable();
     let mut parts = vec![query.as_bytes()];
     parts.extend(attributes.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
-    parts.push(&call.body);
+    parts.push(&http_request.body);
     fingerprint(&parts)
 }
 
@@ -91,7 +91,7 @@ mod tests {
         }
     }
 
-    fn principal(call: &HttpRequest, id: u128) -> Principal {
+    fn principal(http_request: &HttpRequest, id: u128) -> Principal {
         let key = ApiKey {
             id: Id::from_u128(id),
             org_id: Id::MIN,
@@ -104,11 +104,11 @@ mod tests {
             rate_per_s: None,
             installation: false,
         };
-        Principal::new(Arc::new(key), call)
+        Principal::new(Arc::new(key), http_request)
     }
 
-    fn kept(call: &HttpRequest, id: u128) -> IdempotencyKey {
-        keep(call, &principal(call, id)).unwrap().unwrap()
+    fn kept(http_request: &HttpRequest, id: u128) -> IdempotencyKey {
+        keep(http_request, &principal(http_request, id)).unwrap().unwrap()
     }
 
     #[test]
@@ -137,8 +137,8 @@ mod tests {
             ("a b", false),
             ("ä", false),
         ] {
-            let call = call("/v1/events", "{}", key);
-            let kept = keep(&call, &principal(&call, 1));
+            let http_request = call("/v1/events", "{}", key);
+            let kept = keep(&http_request, &principal(&http_request, 1));
             assert_eq!(kept.is_ok(), good, "{key}");
             assert!(good || kept.unwrap_err().status == 422);
         }

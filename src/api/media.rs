@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, header};
 
 use super::context::ApiSettings;
-use super::fault::ApiError;
+use super::error::ApiError;
 
 /// Largest body of a configuration request.
 pub const CONFIG_BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -115,7 +115,7 @@ mod tests {
         if !content_type.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
         }
-        rule.admit(&headers).map_or_else(|fault| fault.status.as_u16(), |()| 200)
+        rule.admit(&headers).map_or_else(|api_error| api_error.status.as_u16(), |()| 200)
     }
 
     #[test]

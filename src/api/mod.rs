@@ -5,13 +5,11 @@
 //! long a body may be), the body, and `Found::handle`. Every refusal on the way is a `Fault`, put into the words of the
 //! surface it happened on by `Found::render`.
 
-pub mod ask;
 pub mod auth;
-pub mod call;
 pub mod context;
 pub mod cursor;
 pub mod dialects;
-pub mod fault;
+pub mod error;
 pub mod fields;
 pub mod idempotency;
 pub mod media;
@@ -19,13 +17,15 @@ pub mod native;
 pub mod openapi;
 pub mod origin;
 pub mod params;
+pub mod request;
+pub mod request_context;
 pub mod route;
 pub mod step;
 
-pub use ask::RequestContext;
 pub use auth::Principal;
-pub use call::{HttpRequest, HttpResponse};
 pub use context::{ApiContext, ApiSettings, HealthIssue, HealthSource, MetricsAccess};
-pub use fault::{ApiError, FieldError};
+pub use error::{ApiError, FieldError};
+pub use request::{HttpRequest, HttpResponse};
+pub use request_context::RequestContext;
 pub use route::{Api, ApiMount, ErrorContext, MatchedRoute};
 pub use step::{Step, TestSend};

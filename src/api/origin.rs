@@ -57,8 +57,8 @@ impl OriginRules {
     }
 
     /// Judges `Host` for a listener of this reach.
-    pub fn judge_host(&self, reach: ListenerKind, host: &str) -> Result<(), ForeignName> {
-        if reach != ListenerKind::Loopback {
+    pub fn judge_host(&self, listener: ListenerKind, host: &str) -> Result<(), ForeignName> {
+        if listener != ListenerKind::Loopback {
             return Ok(());
         }
         let place = HostPort::parse(host).ok_or(ForeignName::Host)?;
@@ -68,9 +68,9 @@ impl OriginRules {
     }
 
     /// Judges `Origin` (none: no browser, or no other page) beside the `Host` of the same request.
-    pub fn judge_origin(&self, reach: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
+    pub fn judge_origin(&self, listener: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
         let Some(origin) = origin else { return Ok(()) };
-        if reach == ListenerKind::Unix {
+        if listener == ListenerKind::Unix {
             return Ok(());
         }
         let (Some(scheme), authority) = split_scheme(origin) else { return Err(ForeignName::Origin) };
@@ -199,8 +199,8 @@ mod tests {
             "https://hooks.corp.evil.example",
             "file://",
         ] {
-            for reach in [ListenerKind::Loopback, ListenerKind::Open] {
-                assert_eq!(rules().judge_origin(reach, host, Some(origin)), Err(ForeignName::Origin), "{origin}");
+            for listener in [ListenerKind::Loopback, ListenerKind::Open] {
+                assert_eq!(rules().judge_origin(listener, host, Some(origin)), Err(ForeignName::Origin), "{origin}");
             }
             assert_eq!(rules().judge_origin(ListenerKind::Unix, host, Some(origin)), Ok(()), "{origin}");
         }

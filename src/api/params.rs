@@ -8,7 +8,7 @@ use crate::rules::patterns;
 use crate::store::{ListWindow, Search};
 
 use super::cursor;
-use super::fault::ApiError;
+use super::error::ApiError;
 
 /// Rows of a page where `limit` is not given, and at the most.
 pub const LIMIT_DEFAULT: usize = 50;
@@ -157,7 +157,7 @@ mod tests {
     fn code(query: &str) -> &'static str {
         let params = match Params::parse(Some(query), KNOWN) {
             Ok(params) => params,
-            Err(fault) => return fault.code,
+            Err(api_error) => return api_error.code,
         };
         let judged = params
             .window(cursor::CursorKind::Events)
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn judged_code(judged: Result<(), ApiError>) -> &'static str {
-        judged.map_or_else(|fault| fault.code, |()| "fine")
+        judged.map_or_else(|api_error| api_error.code, |()| "fine")
     }
 
     #[test]

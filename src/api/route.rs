@@ -11,13 +11,13 @@ use http::Method;
 use crate::model::{Scope, Time};
 use crate::store::Registry;
 
-use super::ask::{PathSegments, RequestContext};
 use super::auth::{self, Principal};
-use super::call::{HttpRequest, HttpResponse};
 use super::context::{ApiContext, ApiSettings, MetricsAccess};
-use super::fault::ApiError;
+use super::error::ApiError;
 use super::media::BodyRule;
 use super::params::{Params, percent};
+use super::request::{HttpRequest, HttpResponse};
+use super::request_context::{PathSegments, RequestContext};
 use super::step::Step;
 
 pub type Handler = fn(&mut ApiContext<'_>, &RequestContext<'_>) -> Result<Step, ApiError>;
@@ -143,19 +143,19 @@ pub struct Api {
 impl Api {
     /// The native surface, and those beside it that are switched on.
     pub fn new(surfaces: Vec<ApiMount>) -> Api {
-        Api { surfaces: surfaces.into_iter().map(Arc::new).collect(), native: Arc::new(super::native::surface()) }
+        Api { surfaces: surfaces.into_iter().map(Arc::new).collect(), native: Arc::new(super::native::mount()) }
     }
 
     /// Where a call belongs, by method and path alone: on the surface that claims the path, on the native one otherwise.
-    pub fn find(&self, call: &HttpRequest) -> MatchedRoute {
-        let surface = self.surfaces.iter().find(|surface| surface.claims(&call.path)).unwrap_or(&self.native);
-        MatchedRoute { surface: surface.clone(), matched: place(surface, call).unwrap_or(RouteMatch::Nowhere) }
+    pub fn find(&self, http_request: &HttpRequest) -> MatchedRoute {
+        let mount = self.surfaces.iter().find(|mount| mount.claims(&http_request.path)).unwrap_or(&self.native);
+        MatchedRoute { mount: mount.clone(), matched: place(mount, http_request).unwrap_or(RouteMatch::Nowhere) }
     }
 }
 
-fn place(surface: &ApiMount, call: &HttpRequest) -> Option<RouteMatch> {
-    let hit = surface.router.at(&call.path).ok()?;
-    let Some(route) = hit.value.iter().find(|route| route.verb.answers(&call.method)) else {
+fn place(mount: &ApiMount, http_request: &HttpRequest) -> Option<RouteMatch> {
+    let hit = mount.router.at(&http_request.path).ok()?;
+    let Some(route) = hit.value.iter().find(|route| route.verb.answers(&http_request.method)) else {
         return Some(RouteMatch::OtherMethod(hit.value.clone()));
     };
     let mut segments = PathSegments::default();
@@ -175,13 +175,13 @@ enum RouteMatch {
 
 /// A call's place in the API.
 pub struct MatchedRoute {
-    surface: Arc<ApiMount>,
+    mount: Arc<ApiMount>,
     matched: RouteMatch,
 }
 
 impl MatchedRoute {
-    pub fn surface(&self) -> &'static str {
-        self.surface.name
+    pub fn mount(&self) -> &'static str {
+        self.mount.name
     }
 
     /// The route that the call is on.
@@ -205,7 +205,7 @@ impl MatchedRoute {
     /// so that paths cannot be probed without a key.
     pub fn identify(
         &self,
-        call: &HttpRequest,
+        http_request: &HttpRequest,
         registry: &Registry,
         settings: &ApiSettings,
         now: Time,
@@ -213,11 +213,11 @@ impl MatchedRoute {
         let open = |route: &Route| matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_));
         match &self.matched {
             RouteMatch::Route(Route { access: RouteAccess::Metrics(_), .. }, _) => {
-                metrics_access(call, settings.metrics).map(|()| None)
+                metrics_access(http_request, settings.metrics).map(|()| None)
             }
             RouteMatch::Route(route, _) if open(route) => Ok(None),
             RouteMatch::OtherMethod(routes) if routes.iter().all(|route| open(route)) => Ok(None),
-            _ => (self.surface.identify)(call, registry, now).map(Some),
+            _ => (self.mount.identify)(http_request, registry, now).map(Some),
         }
     }
 
@@ -225,7 +225,7 @@ impl MatchedRoute {
     /// body may have; more of them is `Fault::too_large`.
     pub fn admit(
         &self,
-        call: &HttpRequest,
+        http_request: &HttpRequest,
         principal: Option<&Principal>,
         settings: &ApiSettings,
     ) -> Result<usize, ApiError> {
@@ -246,7 +246,7 @@ impl MatchedRoute {
             }
             (_, None) => return Err(ApiError::internal("a route that needs a key was reached without one")),
         }
-        route.body.admit(&call.headers)?;
+        route.body.admit(&http_request.headers)?;
         Ok(route.body.bytes_max(settings))
     }
 
@@ -255,43 +255,43 @@ impl MatchedRoute {
         &self,
         context: &mut ApiContext<'_>,
         principal: Option<&Principal>,
-        call: &HttpRequest,
+        http_request: &HttpRequest,
     ) -> Result<Step, ApiError> {
         let RouteMatch::Route(route, path) = &self.matched else {
             return Err(ApiError::no_route());
         };
         let bytes_max = route.body.bytes_max(context.settings);
-        if call.body.len() > bytes_max {
+        if http_request.body.len() > bytes_max {
             return Err(ApiError::too_large(bytes_max));
         }
-        route.body.admit_bytes(&call.headers, &call.body)?;
-        let query = Params::parse(call.query.as_deref(), route.query)?;
+        route.body.admit_bytes(&http_request.headers, &http_request.body)?;
+        let query = Params::parse(http_request.query.as_deref(), route.query)?;
         match (&route.access, principal) {
-            (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, call).map(Step::Reply),
+            (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, http_request).map(Step::Reply),
             (
                 RouteAccess::Scope(_, run) | RouteAccess::Judged(_, run) | RouteAccess::Installation(run),
                 Some(principal),
-            ) => run(context, &RequestContext { http: call, principal, path, query }),
+            ) => run(context, &RequestContext { http: http_request, principal, path, query }),
             (_, None) => Err(ApiError::internal("a route that needs a key was reached without one")),
         }
     }
 
     /// A fault as this call's surface says it, with the headers that the fault carries.
-    pub fn render(&self, fault: &ApiError, request_id: &str, now: Time) -> HttpResponse {
-        let occasion = ErrorContext { request_id, now, pattern: self.pattern() };
-        let mut reply = (self.surface.render)(fault, &occasion);
-        for (name, value) in &fault.headers {
-            reply.headers.append(name, value.clone());
+    pub fn render(&self, api_error: &ApiError, request_id: &str, now: Time) -> HttpResponse {
+        let error_context = ErrorContext { request_id, now, pattern: self.pattern() };
+        let mut response = (self.mount.render)(api_error, &error_context);
+        for (name, value) in &api_error.headers {
+            response.headers.append(name, value.clone());
         }
-        reply
+        response
     }
 }
 
-fn metrics_access(call: &HttpRequest, access: MetricsAccess) -> Result<(), ApiError> {
+fn metrics_access(http_request: &HttpRequest, access: MetricsAccess) -> Result<(), ApiError> {
     match access {
         MetricsAccess::Everybody => Ok(()),
         MetricsAccess::Elsewhere => Err(ApiError::no_route()),
-        MetricsAccess::Key(hash) => match auth::key_hash(auth::bearer(&call.headers)?) == hash {
+        MetricsAccess::Key(hash) => match auth::key_hash(auth::bearer(&http_request.headers)?) == hash {
             true => Ok(()),
             false => Err(ApiError::unauthorized("credentials_wrong", "this is not the key of the metrics")),
         },

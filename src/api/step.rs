@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::model::{Attempt, Time, Webhook, WebhookId};
 use crate::store::{Applied, Rejection, WriteRequest};
 
-use super::call::HttpResponse;
-use super::fault::ApiError;
+use super::error::ApiError;
+use super::request::HttpResponse;
 
 /// What follows once `T` is there.
 pub type Then<T> = Box<dyn FnOnce(T) -> Result<Step, ApiError> + Send>;
@@ -21,12 +21,12 @@ pub enum Step {
     /// Hand `order` to the writer, then go on with what it says. On `Refusal::Stale` the server does not call `then`:
     /// it handles the call again, a few times, since the handler reads what it changes from the registry.
     Apply {
-        order: Box<WriteRequest>,
+        write_request: Box<WriteRequest>,
         then: Then<Result<Applied, Rejection>>,
     },
     /// Send one signed request now, store nothing.
     Test {
-        trial: Box<TestSend>,
+        test_send: Box<TestSend>,
         then: Then<Attempt>,
     },
     /// Nothing new yet: handle the same call again, with the same `Context::since`, as soon as a delivery of `webhook`
@@ -50,18 +50,18 @@ pub struct TestSend {
 impl Step {
     /// An order, and how its success is shown; a refusal becomes the fault it stands for.
     pub fn apply(
-        order: WriteRequest,
+        write_request: WriteRequest,
         show: impl FnOnce(Applied) -> Result<HttpResponse, ApiError> + Send + 'static,
     ) -> Step {
         let then: Then<Result<Applied, Rejection>> = Box::new(move |result| {
             let applied = result?;
             let replayed = applied.replayed;
-            let mut reply = show(applied)?;
+            let mut response = show(applied)?;
             if replayed {
-                super::idempotency::mark(&mut reply);
+                super::idempotency::mark(&mut response);
             }
-            Ok(Step::Reply(reply))
+            Ok(Step::Reply(response))
         });
-        Step::Apply { order: Box::new(order), then }
+        Step::Apply { write_request: Box::new(write_request), then }
     }
 }

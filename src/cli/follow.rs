@@ -15,7 +15,7 @@ use super::{
     table::{Column, number, text, time},
 };
 use crate::config::{Settings, duration_ms_of};
-use crate::daemon::follow::place::{self, Generation, RestorePoint};
+use crate::daemon::follow::backup_repo::{self, Generation, RestorePoint};
 use crate::daemon::follow::{FollowOptions, FollowProgress, StopSignal, follow};
 use crate::model::time::HOUR_MS;
 
@@ -100,10 +100,10 @@ pub fn read_at(text: &str) -> Result<RestorePoint, Exit> {
 
 /// Shows the generations of a directory and what they cover.
 pub fn list(screen: Screen, root: &Path) -> Result<(), Exit> {
-    if !place::is_one(root) {
+    if !backup_repo::is_one(root) {
         return Err(Exit::failed(format!("{}: no directory that --follow has made", root.display())));
     }
-    let rows: Vec<Value> = place::generations(root)?.iter().map(row).collect();
+    let rows: Vec<Value> = backup_repo::generations(root)?.iter().map(row).collect();
     match screen.is_json() {
         true => rows.iter().try_for_each(|row| screen.text(row.to_string())),
         false => screen.table(COLUMNS, &rows).map(drop),

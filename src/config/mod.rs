@@ -6,16 +6,16 @@ mod error;
 mod file;
 mod keys;
 mod load;
-mod origin;
 mod value;
+mod value_source;
 
 use std::path::PathBuf;
 
 pub use environment::Environment;
 pub use error::{ConfigError, SettingProblem};
 pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
-pub use origin::ValueSource;
 pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of, duration_text};
+pub use value_source::ValueSource;
 
 /// The commented settings file that packages install; its commented-out settings are the defaults.
 pub const SETTINGS_FILE: &str = include_str!("../../packaging/postrider.toml");

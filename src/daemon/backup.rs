@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
+use crate::kv::snapshot::ScanStep;
+use crate::kv::wal::JOURNAL_FILE;
 use crate::store::backup::{BackupProgress, OnBackupProgress, receive};
-use crate::store::follow::log::ReplicationLog;
-use crate::store::follow::replay::LogReplay;
-use crate::store::follow::{CommitPosition, CommitRecord, point_of};
-use crate::store::journal::JOURNAL_FILE;
-use crate::store::shelf::{PARTITIONS, STATE_FILE, first_of};
-use crate::store::snapshot::ScanStep;
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::replication::log::ReplicationLog;
+use crate::store::replication::replay::LogReplay;
+use crate::store::replication::{CommitPosition, CommitRecord, point_of};
 use crate::store::{self, RealDisk, verify};
 
 use super::control::{GREETING, greet};
-use super::follow::place::{self, BASE, RestorePoint};
+use super::follow::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
 use super::{DaemonError, take};
@@ -177,8 +177,8 @@ pub fn restore(
     progress: OnBackupProgress<'_>,
     walking: verify::OnVerifyProgress<'_>,
 ) -> Result<Restored, DaemonError> {
-    let source = if place::is_one(from) {
-        let (generation, point) = place::choose(from, at)?;
+    let source = if backup_repo::is_one(from) {
+        let (generation, point) = backup_repo::choose(from, at)?;
         RestoreSource { copy: generation.path.join(BASE), log: Some((generation.path, point)) }
     } else if at.is_some() {
         let words = "is no directory that --follow has made: a plain backup is of one moment";
@@ -205,7 +205,7 @@ fn put_in_place(
     if lock.as_ref().is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock))) {
         return Err(store::Error::InUse(from.display().to_string()).into());
     }
-    if place::is_one(to) {
+    if backup_repo::is_one(to) {
         let words = "is a directory of backups that --follow has made";
         return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, words)));
     }

@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{DaemonError, follow};
 use crate::engine::Engine;
 use crate::store::backup::{BackupLease, refuse};
-use crate::store::follow::{DisconnectReason, Follower, ReplicationMode};
+use crate::store::replication::{DisconnectReason, Follower, ReplicationMode};
 
 /// The socket's name in the data directory.
 pub const CONTROL_FILE: &str = "control";
@@ -98,15 +98,15 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
 }
 
 async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Result<(), String> {
-    let moment = match is_ours {
+    let backup_snapshot = match is_ours {
         true => engine.backup_snapshot().await,
         false => Err("the command is of another version than the daemon".to_owned()),
     };
     drop(engine);
-    on_thread(stream, move |stream| match moment {
-        Ok(moment) => {
-            let patient = PatientWriter::while_held(stream, moment.hold());
-            moment.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
+    on_thread(stream, move |stream| match backup_snapshot {
+        Ok(backup_snapshot) => {
+            let patient = PatientWriter::while_held(stream, backup_snapshot.hold());
+            backup_snapshot.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
         }
         Err(words) => {
             refuse(&mut PatientWriter::plain(stream), &words)?;
@@ -125,12 +125,12 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
             refuse(&mut PatientWriter::plain(stream), "as many follow already as may")?;
             return Err(io::Error::other("as many follow already as may"));
         };
-        let hearing = stream.try_clone()?;
+        let mailbox = stream.try_clone()?;
         let patient = PatientWriter::while_followed(stream.try_clone()?, follower.clone());
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
         tracing::info!("somebody follows");
         std::thread::scope(|scope| {
-            scope.spawn(|| follow::hear(&follower, hearing));
+            scope.spawn(|| follow::hear(&follower, mailbox));
             let sent = follow::send(&follower, &mut out);
             // Whoever hears it hears no more.
             let _ = stream.shutdown(std::net::Shutdown::Both);

@@ -4,7 +4,7 @@
 //! Invariant: the log of a generation begins before its base is asked for, so no commit falls between them; and it is
 //! synced after each round, so that what is missing after any cut is what was on its way.
 
-pub mod place;
+pub mod backup_repo;
 mod stream;
 
 use std::fs;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::place::{BASE, BackupRepo};
+use self::backup_repo::{BASE, BackupRepo};
 use self::stream::{FrameReader, StreamFrame};
 pub use self::stream::{hear, send};
 use super::DaemonError;
@@ -27,8 +27,8 @@ use super::offline::has_store;
 use crate::config::Settings;
 use crate::engine::clock::{Random as _, SystemRandomness};
 use crate::store::backup::{BackupProgress, ReceivedBackup, receive};
-use crate::store::follow::log::LogWriter;
-use crate::store::follow::{CommitPosition, point_of, renumber};
+use crate::store::replication::log::LogWriter;
+use crate::store::replication::{CommitPosition, point_of, renumber};
 use crate::store::{self, RealDisk};
 
 /// Between two tries to reach the daemon, or to get a base.
@@ -116,7 +116,7 @@ pub fn follow(
     // Whether a daemon answers; it is not kept waiting while the place is looked through.
     drop(connect(settings)?);
     let place = BackupRepo::take(&wish.to)?;
-    let mut last = place::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
+    let mut last = backup_repo::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
     while !stop.is_told() {
         let connected = match connect(settings) {
             Ok(inlet) => inlet,

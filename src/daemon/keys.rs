@@ -17,9 +17,10 @@ use crate::config::{SecretSetting, Settings};
 use crate::engine::Engine;
 use crate::engine::clock::Random;
 use crate::model::Scope;
-use crate::store::master_key::rewrap;
-use crate::store::vault::KEY_BYTES;
-use crate::store::{Caller, Command, Disk, NewKey, Receipt, Rejection, TenantScope, WriteRequest, shelf};
+use crate::store::partitions::set as shelf;
+use crate::store::secrets::master_key::rewrap;
+use crate::store::secrets::vault::KEY_BYTES;
+use crate::store::{Caller, Command, Disk, NewKey, Receipt, Rejection, TenantScope, WriteRequest};
 
 use super::DaemonError;
 
@@ -66,7 +67,7 @@ pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     if let Ok(next) = read_key(&file.with_extension(NEXT))
-        && crate::store::master_key::opens(disk, &next).is_ok_and(|opens| opens)
+        && crate::store::secrets::master_key::opens(disk, &next).is_ok_and(|opens| opens)
     {
         return Ok(next);
     }
@@ -97,7 +98,7 @@ fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(failed(source)),
     };
-    match crate::store::master_key::opens(disk, &key_hash(text.trim()))? {
+    match crate::store::secrets::master_key::opens(disk, &key_hash(text.trim()))? {
         true => rename_private(&next, file),
         false => fs::remove_file(&next).map_err(failed),
     }
@@ -222,7 +223,7 @@ fn installation_key(name: &str, text: &str) -> NewKey {
 }
 
 fn done(
-    result: Result<Result<crate::store::Applied, Rejection>, crate::engine::ledger::Busy>,
+    result: Result<Result<crate::store::Applied, Rejection>, crate::engine::write_queue::Busy>,
 ) -> Result<(), DaemonError> {
     match result {
         Ok(Ok(applied)) => {

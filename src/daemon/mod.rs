@@ -5,10 +5,10 @@ pub mod backup;
 pub mod control;
 pub mod follow;
 mod keys;
+mod metrics_listener;
 mod offline;
 #[cfg(feature = "otlp")]
 mod otlp;
-mod scrape;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -21,14 +21,14 @@ use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
 use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, openapi};
 use crate::config::{self, Settings};
+use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::AddressGuard;
-use crate::engine::work::BlockingPool;
 use crate::engine::{self, Engine, RunningTasks};
 use crate::model::Time;
 use crate::rules::target::{TargetHost, TargetPolicy, check_addrs};
-use crate::server::desk::{ApiRules, ApiService, Dispatcher};
+use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher};
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
 
@@ -121,7 +121,7 @@ pub struct Daemon {
     running: RunningTasks,
     server: Server,
     tls: Option<Arc<ServerTls>>,
-    desk: Arc<Dispatcher>,
+    dispatcher: Arc<Dispatcher>,
     guard: Arc<PolicyGuard>,
     /// The listeners' own addresses, which nothing is delivered to.
     own: Vec<std::net::SocketAddr>,
@@ -162,15 +162,16 @@ impl Daemon {
         let first_key = keys::first_key(settings, &engine, is_new).await?;
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
-                Arc::new(scrape::MetricsService(engine.clone())),
+                Arc::new(metrics_listener::MetricsService(engine.clone())),
                 vec![listen(&*network, at, mode).await?],
                 limits,
             )),
             None => None,
         };
-        let desk = Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
-        let server = Server::start_with(Arc::new(ApiService(desk.clone())), listeners, limits, tls.clone());
-        Ok(Daemon { address, engine, first_key, running, server, tls, desk, guard, own, scrape })
+        let dispatcher =
+            Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
+        let server = Server::start_with(Arc::new(ApiService(dispatcher.clone())), listeners, limits, tls.clone());
+        Ok(Daemon { address, engine, first_key, running, server, tls, dispatcher, guard, own, scrape })
     }
 
     /// Takes over what a running daemon can take over of the settings (`config::keys`, `live`). Calls under way end as
@@ -180,7 +181,7 @@ impl Daemon {
     /// The settings cannot be carried out; nothing has changed then.
     pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
         let policy = policy(settings, &self.own)?;
-        self.desk.set_rules(rules(settings, policy.clone(), &self.url())?);
+        self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url())?);
         if *self.guard.0.load_full() != policy {
             self.guard.0.store(Arc::new(policy));
             self.engine.deliverer.sender.forget_connections();
@@ -242,7 +243,7 @@ async fn listen(
 
 /// Where attempts are shown, where the settings say so.
 #[cfg(feature = "otlp")]
-fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::AttemptObserver>>, DaemonError> {
+fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::deliverer::AttemptObserver>>, DaemonError> {
     let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
     let exporter =
         otlp::SpanExporter::start(endpoint).map_err(|why| DaemonError::Settings(format!("traces.endpoint: {why}")))?;
@@ -251,7 +252,7 @@ fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::courier::Attemp
 
 /// This program was built without the feature `otlp`; the settings were refused if they wanted it.
 #[cfg(not(feature = "otlp"))]
-fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::courier::AttemptObserver>>, DaemonError> {
+fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::deliverer::AttemptObserver>>, DaemonError> {
     Ok(None)
 }
 

@@ -9,12 +9,12 @@ use std::path::Path;
 
 use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
-use crate::store::compact::Compacted;
-use crate::store::shelf::{PARTITIONS, STATE_FILE};
+use crate::store::partitions::compact::Compacted;
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE};
 use crate::store::verify::{Defect, OnVerifyProgress, VerifyReport};
 use crate::store::{self, RealDisk};
 
-use super::follow::place::{self, BASE};
+use super::follow::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
 use super::{DaemonError, held, take};
 
@@ -35,7 +35,7 @@ pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Re
 /// There is no store, a daemon runs on it, or a file fails; all files are whole.
 pub fn compact(settings: &Settings, progress: store::backup::OnBackupProgress<'_>) -> Result<Compacted, DaemonError> {
     has_store(&settings.data_dir)?;
-    let compacted = store::compact::compact(&*take(&settings.data_dir)?, progress);
+    let compacted = store::partitions::compact::compact(&*take(&settings.data_dir)?, progress);
     hand_over(&settings.data_dir)?;
     Ok(compacted?)
 }
@@ -46,7 +46,7 @@ pub fn compact(settings: &Settings, progress: store::backup::OnBackupProgress<'_
 /// # Errors
 /// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
 pub fn verify(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
-    if place::is_one(&settings.data_dir) {
+    if backup_repo::is_one(&settings.data_dir) {
         return verify_followed(settings, progress);
     }
     verify_store(settings, progress)
@@ -55,7 +55,7 @@ pub fn verify(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<Ver
 /// Walks what a follower wrote: the copy of every generation, and every record behind it.
 fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
     let mut all = VerifyReport::default();
-    for generation in place::generations(&settings.data_dir)? {
+    for generation in backup_repo::generations(&settings.data_dir)? {
         let name = format!("{:06}", generation.number);
         if generation.outline.whole.is_none() {
             // It is being made, or the next start of the follower removes it.
@@ -65,12 +65,12 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
         let copy = Settings { data_dir: generation.path.join(BASE), ..settings.clone() };
         let mut report = verify_store(&copy, progress)?;
         let disk = held(RealDisk::look(&generation.path), &generation.path)?;
-        let log = store::follow::log::ReplicationLog::on(&*disk)?;
+        let log = store::replication::log::ReplicationLog::on(&*disk)?;
         let mut records = 0;
         let walked = log.map(|log| {
             log.walk(|_| {
                 records += 1;
-                Ok(store::snapshot::ScanStep::Go)
+                Ok(crate::kv::snapshot::ScanStep::Go)
             })
         });
         if let Some(damage) = walked.transpose()?.and_then(|walked| walked.damage) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::cli::Place;
-use crate::engine::courier::AttemptObserver;
+use crate::engine::deliverer::AttemptObserver;
 use crate::store::{AttemptMade, Dispatch};
 
 /// Spans that wait to be sent; above them new ones are dropped.

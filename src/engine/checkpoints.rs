@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::store::{Checkpoint, Result};
 
-use super::work::BlockingPool;
+use crate::engine::blocking_pool::BlockingPool;
 
 /// How often it is asked for what became of a checkpoint while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

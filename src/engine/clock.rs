@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::model::Time;
 
-use super::network::BoxFuture;
+use crate::engine::network::BoxFuture;
 
 /// The longest single wait; then the clock is looked at again.
 const WAIT_PIECE: Duration = Duration::from_secs(1);

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use crate::model::Time;
 use crate::store::Store;
 
-use super::clock::Clock;
-use super::scheduler::SchedulerHandle;
-use super::work::BlockingPool;
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::clock::Clock;
+use crate::engine::scheduler::SchedulerHandle;
 
 /// Deliveries of one partition that are ended together.
 const SLICE_DELIVERIES: usize = 1_000;
@@ -44,7 +44,7 @@ impl ExpiryTimer {
 /// Runs for ever.
 pub async fn run(
     store: Store,
-    bell: SchedulerHandle,
+    scheduler_handle: SchedulerHandle,
     clock: Arc<dyn Clock>,
     work: BlockingPool,
     alarm: Arc<ExpiryTimer>,
@@ -56,7 +56,7 @@ pub async fn run(
         let until = match work.run(move || reading.expired(now, SLICE_DELIVERIES)).await {
             Some(Ok((ended, next))) if ended.is_empty() => next.unwrap_or(Time(i64::MAX)),
             Some(Ok((ended, _))) => {
-                bell.ended(ended);
+                scheduler_handle.ended(ended);
                 now.plus_ms(AGAIN_MS)
             }
             Some(Err(error)) => {

@@ -14,9 +14,9 @@ use crate::model::id::WebhookId;
 use crate::model::time::DAY_MS;
 use crate::model::{AttemptOutcome, Time, Webhook};
 
-use super::clock::Clock;
-use super::prepared::CompiledWebhook;
-use super::sender::{ExchangeResult, Sender, reason};
+use crate::engine::clock::Clock;
+use crate::engine::compiled_webhook::CompiledWebhook;
+use crate::engine::sender::{ExchangeResult, Sender, reason};
 
 /// How long a grant is good for; afterwards the receiver is asked again.
 const GRANT_MS: i64 = DAY_MS;
@@ -51,14 +51,14 @@ pub struct Handshakes {
     origin: HeaderValue,
     grants: Mutex<HashMap<WebhookId, Grant>>,
     /// One question at a time for each webhook.
-    turns: Mutex<HashMap<WebhookId, Arc<tokio::sync::Mutex<()>>>>,
+    admission: Mutex<HashMap<WebhookId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Handshakes {
     /// `origin`: the name that this sender asks by, and that its deliveries then carry as `Origin`.
     pub fn new(origin: &str) -> Handshakes {
         let origin = HeaderValue::from_str(origin).unwrap_or(HeaderValue::from_static("localhost"));
-        Handshakes { origin, grants: Mutex::default(), turns: Mutex::default() }
+        Handshakes { origin, grants: Mutex::default(), admission: Mutex::default() }
     }
 
     pub fn origin(&self) -> &HeaderValue {
@@ -76,13 +76,13 @@ impl Handshakes {
         &self,
         sender: &Sender,
         clock: &dyn Clock,
-        prepared: &CompiledWebhook,
+        compiled: &CompiledWebhook,
     ) -> Result<(), HandshakeRefused> {
-        let webhook = &*prepared.webhook;
+        let webhook = &*compiled.webhook;
         if self.grant(webhook, clock.now()).is_some() {
             return Ok(());
         }
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(webhook.id).or_default().clone();
+        let turn = self.admission.lock().unwrap_or_else(PoisonError::into_inner).entry(webhook.id).or_default().clone();
         let _turn = turn.lock().await;
         // Whoever had the turn before may have asked for all.
         if self.grant(webhook, clock.now()).is_some() {
@@ -92,7 +92,7 @@ impl Handshakes {
         if let Some(rate) = webhook.rate_limit_per_s {
             question.push((REQUEST_RATE, HeaderValue::from((rate * SECONDS_PER_MINUTE).ceil().max(1.0) as u64)));
         }
-        let exchange = sender.send(&prepared.question(question)).await;
+        let exchange = sender.send(&compiled.question(question)).await;
         let answer = judge(&exchange, self.origin.to_str().unwrap_or_default());
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         grants.remove(&webhook.id);
@@ -107,7 +107,7 @@ impl Handshakes {
     /// Forgets webhooks that are gone.
     pub fn retain(&self, is_there: impl Fn(WebhookId) -> bool) {
         self.grants.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
     }
 }
 

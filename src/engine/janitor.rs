@@ -11,9 +11,9 @@ use crate::model::time::MINUTE_MS;
 use crate::rules::retention::ClockTrust;
 use crate::store::{Partition, Store};
 
-use super::clock::Clock;
-use super::ledger::WriteQueue;
-use super::work::BlockingPool;
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::clock::Clock;
+use crate::engine::write_queue::WriteQueue;
 
 /// Time between two rounds.
 const ROUND_MS: i64 = MINUTE_MS;
@@ -40,7 +40,7 @@ impl ClockTrustFlag {
 
 /// Runs until the ledger is gone. `newest`: the time of the newest row at start.
 pub async fn run(
-    ledger: WriteQueue,
+    write_queue: WriteQueue,
     store: Store,
     clock: Arc<dyn Clock>,
     work: BlockingPool,
@@ -65,7 +65,7 @@ pub async fn run(
             );
         }
         was = trust.is_trusted();
-        let wait_ms = match ledger.maintain(!trust.is_trusted()).await {
+        let wait_ms = match write_queue.maintain(!trust.is_trusted()).await {
             Ok(done) => {
                 unlink(&store, work, done.dropped).await;
                 if done.is_more {

@@ -50,7 +50,7 @@ pub struct Metrics {
     events: Counter,
     duplicates: Counter,
     deliveries: Counter,
-    finished: Family<StatusLabel, Counter>,
+    made: Family<StatusLabel, Counter>,
     publishes_refused: Family<ReasonLabel, Counter>,
     publishes_in_line: Counter,
     attempts: Family<OutcomeLabel, Counter>,
@@ -83,8 +83,8 @@ impl Default for Metrics {
         let damaged = counter(&mut registry, "rows_damaged", "Rows that did not read back as they were written");
         let attempts = Family::<OutcomeLabel, Counter>::default();
         registry.register("attempts", "Attempts by outcome", attempts.clone());
-        let finished = Family::<StatusLabel, Counter>::default();
-        registry.register("deliveries_finished", "Deliveries that became final, by status", finished.clone());
+        let made = Family::<StatusLabel, Counter>::default();
+        registry.register("deliveries_finished", "Deliveries that became final, by status", made.clone());
         let publishes_refused = Family::<ReasonLabel, Counter>::default();
         let help = "Publishes refused for want of something that the daemon has not";
         registry.register("publishes_refused", help, publishes_refused.clone());
@@ -95,7 +95,7 @@ impl Default for Metrics {
             drop(attempts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }));
         }
         for status in FINAL {
-            drop(finished.get_or_create(&StatusLabel { status: status.as_str() }));
+            drop(made.get_or_create(&StatusLabel { status: status.as_str() }));
         }
         for reason in [QUEUE_FULL, DISK_FULL] {
             drop(publishes_refused.get_or_create(&ReasonLabel { reason }));
@@ -125,7 +125,7 @@ impl Default for Metrics {
             events,
             duplicates,
             deliveries,
-            finished,
+            made,
             publishes_refused,
             publishes_in_line,
             attempts,
@@ -145,9 +145,9 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn committed(&self, orders: usize, took: Duration, bytes: u64) {
+    pub fn committed(&self, write_requests: usize, took: Duration, bytes: u64) {
         self.commits.observe(took.as_secs_f64());
-        self.commit_orders.observe(orders as f64);
+        self.commit_orders.observe(write_requests as f64);
         self.commit_bytes.observe(bytes as f64);
     }
 
@@ -155,7 +155,7 @@ impl Metrics {
     pub fn finished(&self, finals: FinalCounts) {
         let counts = [finals.delivered, finals.failed, finals.cancelled];
         for (status, count) in FINAL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
-            self.finished.get_or_create(&StatusLabel { status: status.as_str() }).inc_by(count);
+            self.made.get_or_create(&StatusLabel { status: status.as_str() }).inc_by(count);
         }
     }
 
@@ -169,9 +169,9 @@ impl Metrics {
         self.publishes_in_line.inc();
     }
 
-    pub fn applied(&self, orders: &[WriteRequest], results: &[Result<Applied, Rejection>]) {
-        for (order, result) in orders.iter().zip(results) {
-            match (result, &order.command) {
+    pub fn applied(&self, write_requests: &[WriteRequest], results: &[Result<Applied, Rejection>]) {
+        for (write_request, result) in write_requests.iter().zip(results) {
+            match (result, &write_request.command) {
                 (Ok(Applied { receipt: Receipt::Published(published), replayed: false, .. }), _) => {
                     let duplicates = published.iter().filter(|p| p.duplicate).count() as u64;
                     self.events.inc_by(published.len() as u64 - duplicates);
@@ -179,7 +179,7 @@ impl Metrics {
                     let fresh = published.iter().filter(|p| !p.duplicate);
                     self.deliveries.inc_by(fresh.map(|p| u64::from(p.event.deliveries)).sum());
                 }
-                (Ok(_), Command::Record(finished)) => self.attempted(finished.outcome, finished.response_time_ms),
+                (Ok(_), Command::Record(made)) => self.attempted(made.outcome, made.response_time_ms),
                 (Err(Rejection::DiskFull), Command::Publish(_)) => {
                     self.publishes_refused.get_or_create(&ReasonLabel { reason: DISK_FULL }).inc();
                 }

@@ -1,28 +1,28 @@
 //! What runs: the ledger writes, the scheduler and the courier send, the janitor keeps house. Floor 3, a neighbour of
 //! `api`, which it never sees. Clock, randomness, network and disk are handed in.
 
-mod changes;
+mod admission;
+pub mod blocking_pool;
 mod checkpoints;
 pub mod clock;
-mod concealed;
-pub mod courier;
+mod compiled_webhook;
+pub mod critical_task;
+pub mod deliverer;
 mod expiry;
 pub mod feeds;
 pub mod handshake;
 pub mod janitor;
-pub mod ledger;
+mod log_backoff;
 pub mod metrics;
 pub mod network;
-mod prepared;
 pub mod readiness;
+mod redact;
 mod replays;
+mod retry_buffer;
 pub mod scheduler;
-mod seldom;
 pub mod sender;
-mod turns;
-mod unwritten;
-pub mod vital;
-pub mod work;
+mod state_log;
+pub mod write_queue;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,17 +32,17 @@ use tokio::sync::Notify;
 use crate::model::Time;
 use crate::store::{Effects, Opened, Store, WriteRequest};
 
+use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
-use self::courier::Deliverer;
+use self::critical_task::CriticalTask;
+use self::deliverer::Deliverer;
 use self::feeds::Feeds;
 use self::handshake::Handshakes;
-use self::ledger::{Busy, WriteQueue};
 use self::metrics::{GaugeInputs, Metrics};
 use self::network::Network;
 use self::scheduler::{Scheduler, SchedulerHandle};
 use self::sender::{AddressGuard, Sender};
-use self::vital::CriticalTask;
-use self::work::BlockingPool;
+use self::write_queue::{Busy, WriteQueue};
 
 /// What the engine is made of.
 pub struct EngineParts {
@@ -56,7 +56,7 @@ pub struct EngineParts {
     pub in_flight_max: usize,
     /// The name by which receivers that want to be asked first know this sender.
     pub origin: String,
-    pub watcher: Option<Arc<dyn courier::AttemptObserver>>,
+    pub watcher: Option<Arc<dyn deliverer::AttemptObserver>>,
 }
 
 /// A running engine.
@@ -80,7 +80,7 @@ pub struct Engine {
 
 /// What `stop` waits for.
 pub struct RunningTasks {
-    writer: ledger::Driver,
+    writer: write_queue::Driver,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -99,12 +99,12 @@ impl Engine {
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let vital = |part| CriticalTask::new(part, &crashed);
         let alarm = Arc::new(expiry::ExpiryTimer::default());
-        let (bell, hearing) = scheduler::channel();
-        let (ringing, feeding, waking, ending) = (bell.clone(), feeds.clone(), jobs.clone(), alarm.clone());
+        let (scheduler_handle, mailbox) = scheduler::channel();
+        let (ringing, feeding, waking, ending) = (scheduler_handle.clone(), feeds.clone(), jobs.clone(), alarm.clone());
         let notice = Arc::new(janitor::ClockTrustFlag::default());
         let (counting, accepting) = (metrics.clone(), notice.clone());
         let effects = move |effects: Effects| {
-            changes::log(&effects);
+            state_log::log(&effects);
             counting.finished(effects.finals);
             feeding.ring(&effects.feeds);
             if effects.jobs {
@@ -118,7 +118,7 @@ impl Engine {
             }
             ringing.batch(effects);
         };
-        let parts = ledger::WriterParts {
+        let parts = write_queue::WriterParts {
             writer: opened.writer,
             first: opened.first,
             clock: clock.clone(),
@@ -127,10 +127,10 @@ impl Engine {
             broken: broken.clone(),
             vital: vital("the writer"),
         };
-        let (ledger, writer) = WriteQueue::start(parts, work)
+        let (write_queue, writer) = WriteQueue::start(parts, work)
             .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
-        let courier = Arc::new(Deliverer {
+        let deliverer = Arc::new(Deliverer {
             sender,
             clock: clock.clone(),
             random: random.clone(),
@@ -139,18 +139,18 @@ impl Engine {
         });
         let scheduler = Scheduler::new(
             store.clone(),
-            ledger.clone(),
-            courier.clone(),
+            write_queue.clone(),
+            deliverer.clone(),
             metrics.clone(),
             work,
-            bell.clone(),
+            scheduler_handle.clone(),
             in_flight_max,
         );
         jobs.notify_one();
         let tasks = vec![
-            vital("the scheduler").spawn(scheduler.run(hearing)),
+            vital("the scheduler").spawn(scheduler.run(mailbox)),
             vital("the janitor").spawn(janitor::run(
-                ledger.clone(),
+                write_queue.clone(),
                 store.clone(),
                 clock.clone(),
                 work,
@@ -158,14 +158,14 @@ impl Engine {
                 notice.clone(),
             )),
             vital("the measuring").spawn(janitor::measure(store.clone(), clock.clone(), work)),
-            vital("replays").spawn(replays::run(store.clone(), ledger.clone(), clock.clone(), work, jobs)),
-            vital("expiry").spawn(expiry::run(store.clone(), bell.clone(), clock.clone(), work, alarm)),
+            vital("replays").spawn(replays::run(store.clone(), write_queue.clone(), clock.clone(), work, jobs)),
+            vital("expiry").spawn(expiry::run(store.clone(), scheduler_handle.clone(), clock.clone(), work, alarm)),
         ];
         let engine = Engine {
             store,
             clock,
             random,
-            deliverer: courier,
+            deliverer: deliverer,
             feeds,
             metrics,
             clock_trust: notice,
@@ -173,8 +173,8 @@ impl Engine {
             broken,
             crashed,
             in_flight_max,
-            scheduler: bell,
-            write_queue: ledger,
+            scheduler: scheduler_handle,
+            write_queue: write_queue,
         };
         Ok((engine, RunningTasks { writer, tasks }))
     }
@@ -182,9 +182,9 @@ impl Engine {
     /// Applies an order and waits for its commit.
     pub async fn apply(
         &self,
-        order: Box<WriteRequest>,
+        write_request: Box<WriteRequest>,
     ) -> Result<Result<crate::store::Applied, crate::store::Rejection>, Busy> {
-        self.write_queue.apply(order).await
+        self.write_queue.apply(write_request).await
     }
 
     /// The store as it is now, for a backup.
@@ -212,7 +212,7 @@ impl Engine {
             waiting: backlog.waiting as i64,
             oldest_due_age_s: backlog.oldest_due.map_or(0, |due: Time| now.since(due).max(0) / 1_000),
             queue_fill: self.write_queue.waiting_publishes() as i64,
-            queue_max: ledger::WAITING_PUBLISHES_MAX as i64,
+            queue_max: write_queue::WAITING_PUBLISHES_MAX as i64,
             idle_connections: self.deliverer.sender.idle_connections() as i64,
             disk_free_bytes: self.store.free_bytes().unwrap_or(0) as i64,
             partitions: self.store.partition_count() as i64,

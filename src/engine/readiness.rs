@@ -4,9 +4,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Engine;
-use super::ledger::WAITING_PUBLISHES_MAX;
-use super::metrics::WebhookCounts;
+use crate::engine::Engine;
+use crate::engine::metrics::WebhookCounts;
+use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
 use crate::model::webhook::{CircuitState, DisabledReason, WebhookStatus};
 
 /// One thing that is wrong.
@@ -77,7 +77,7 @@ impl Engine {
     }
 
     /// Webhooks by what they do now.
-    pub(super) fn webhooks(&self) -> WebhookCounts {
+    pub(in crate::engine) fn webhooks(&self) -> WebhookCounts {
         let mut counts = WebhookCounts::default();
         for (id, webhook) in &self.store.registry().webhooks {
             match webhook.status {

@@ -10,9 +10,9 @@ use crate::model::Time;
 use crate::store::job::{Job, JobId, JobStatus};
 use crate::store::{Command, Store, WriteRequest};
 
-use super::clock::Clock;
-use super::ledger::WriteQueue;
-use super::work::BlockingPool;
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::clock::Clock;
+use crate::engine::write_queue::WriteQueue;
 
 /// Events that one slice looks at.
 const SLICE_EVENTS: u32 = 500;
@@ -20,7 +20,7 @@ const SLICE_EVENTS: u32 = 500;
 const ROUND_MS: i64 = 500;
 
 /// Runs for ever; sleeps while no job runs, until `woken`.
-pub async fn run(store: Store, ledger: WriteQueue, clock: Arc<dyn Clock>, work: BlockingPool, woken: Arc<Notify>) {
+pub async fn run(store: Store, write_queue: WriteQueue, clock: Arc<dyn Clock>, work: BlockingPool, woken: Arc<Notify>) {
     let mut allowances: HashMap<JobId, ReplayBudget> = HashMap::new();
     loop {
         let (reading, began) = (store.clone(), clock.now());
@@ -42,7 +42,7 @@ pub async fn run(store: Store, ledger: WriteQueue, clock: Arc<dyn Clock>, work: 
         for job in jobs {
             let now = clock.now();
             let allowance = allowances.entry(job.id).or_insert(ReplayBudget { at: now, left: 1.0 });
-            busy |= step(&job, allowance, &ledger, now).await;
+            busy |= step(&job, allowance, &write_queue, now).await;
         }
         if !busy {
             clock.sleep_until(began.plus_ms(ROUND_MS)).await;
@@ -57,11 +57,11 @@ struct ReplayBudget {
 }
 
 /// True: it has more to do at once.
-async fn step(job: &Job, allowance: &mut ReplayBudget, ledger: &WriteQueue, now: Time) -> bool {
+async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue, now: Time) -> bool {
     if job.exhausted {
         if job.delivered + job.failed >= job.created {
             let done = Job { status: JobStatus::Done, finished_at: Some(now), ..job.clone() };
-            let _ = ledger.apply(Box::new(WriteRequest::internal(Command::SaveJob(Box::new(done))))).await;
+            let _ = write_queue.apply(Box::new(WriteRequest::internal(Command::SaveJob(Box::new(done))))).await;
         }
         return false;
     }
@@ -79,7 +79,7 @@ async fn step(job: &Job, allowance: &mut ReplayBudget, ledger: &WriteQueue, now:
     }
     let before = job.created;
     let advance = WriteRequest::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
-    match ledger.apply(Box::new(advance)).await {
+    match write_queue.apply(Box::new(advance)).await {
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {
                 allowance.left -= after.created.saturating_sub(before) as f64;

@@ -44,13 +44,13 @@ impl Server {
         let accepting = listeners
             .into_iter()
             .map(|listener| {
-                let reach = reach_of(&listener.local_addr());
-                let tls = tls.clone().filter(|_| reach != ListenerKind::Unix);
+                let kind = kind_of(&listener.local_addr());
+                let tls = tls.clone().filter(|_| kind != ListenerKind::Unix);
                 let (service, open, stop) = (service.clone(), open.clone(), stopped.clone());
-                let door = AcceptLoop { service, limits, tls, reach, open, stop };
+                let accept_loop = AcceptLoop { service, limits, tls, listener: kind, open, stop };
                 tokio::spawn(async move {
-                    let _until_it_ends = door.service.vital();
-                    door.accept(listener).await
+                    let _until_it_ends = accept_loop.service.vital();
+                    accept_loop.accept(listener).await
                 })
             })
             .collect();
@@ -91,7 +91,7 @@ struct AcceptLoop<S> {
     service: Arc<S>,
     limits: ServerLimits,
     tls: Option<Arc<ServerTls>>,
-    reach: ListenerKind,
+    listener: ListenerKind,
     open: Arc<AtomicUsize>,
     stop: watch::Receiver<bool>,
 }
@@ -129,12 +129,12 @@ impl<S: Service> AcceptLoop<S> {
             return;
         }
         let (service, limits, stop) = (self.service.clone(), self.limits, self.stop.clone());
-        let asker = Client { peer, reach: self.reach };
+        let client = Client { peer, listener: self.listener };
         let tls = self.tls.as_ref().map(|tls| tls.acceptor());
         connections.spawn(async move {
             match tls {
-                None => connection::serve(&*service, limits, conn, asker, stop).await,
-                Some(tls) => connection::serve_secured(service, limits, conn, tls, asker, stop).await,
+                None => connection::serve(&*service, limits, conn, client, stop).await,
+                Some(tls) => connection::serve_secured(service, limits, conn, tls, client, stop).await,
             }
             drop(place);
         });
@@ -159,7 +159,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-fn reach_of(listen: &ListenAddr) -> ListenerKind {
+fn kind_of(listen: &ListenAddr) -> ListenerKind {
     match listen {
         ListenAddr::Unix(_) => ListenerKind::Unix,
         ListenAddr::Tcp(addr) if addr.ip().is_loopback() => ListenerKind::Loopback,

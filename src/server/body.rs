@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 
 use super::DISCARDED_BYTES_MAX;
 use super::refusal::RequestRefusal;
-use super::watch::{ConnectionPhase, ConnectionTimer};
+use super::timer::{ConnectionPhase, ConnectionTimer};
 
 pub(super) struct BodyPieces<'a> {
     body: Incoming,

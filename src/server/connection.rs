@@ -15,8 +15,8 @@ use tokio_rustls::TlsAcceptor;
 use super::gate::RefusalGate;
 use super::refusal::RequestRefusal;
 use super::request::{Client, answer};
+use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::tls::HTTP2;
-use super::watch::{ConnectionPhase, ConnectionTimer};
 use super::{HEAD_BYTES_MAX, ServerLimits, Service, http2};
 use crate::engine::network::Conn;
 
@@ -34,7 +34,7 @@ pub(super) async fn serve_secured<S: Service>(
     limits: ServerLimits,
     conn: Box<dyn Conn>,
     tls: TlsAcceptor,
-    asker: Client,
+    client: Client,
     mut stop: watch::Receiver<bool>,
 ) {
     let stream = tokio::select! {
@@ -46,9 +46,9 @@ pub(super) async fn serve_secured<S: Service>(
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     let conn: Box<dyn Conn> = Box::new(stream);
     if is_http2 {
-        http2::serve(service, limits, conn, asker, stop).await;
+        http2::serve(service, limits, conn, client, stop).await;
     } else {
-        serve(&*service, limits, conn, asker, stop).await;
+        serve(&*service, limits, conn, client, stop).await;
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn serve<S: Service>(
     service: &S,
     limits: ServerLimits,
     mut conn: Box<dyn Conn>,
-    asker: Client,
+    client: Client,
     mut stop: watch::Receiver<bool>,
 ) {
     let head_by = Instant::now() + limits.head_read;
@@ -72,7 +72,7 @@ pub(super) async fn serve<S: Service>(
     let ids = || service.request_id();
     let gate = RefusalGate::new(conn, first[0], &watch, &ids);
     let mut http = Box::pin(
-        http1().serve_connection(TokioIo::new(gate), service_fn(|request| answer(service, asker, &watch, request))),
+        http1().serve_connection(TokioIo::new(gate), service_fn(|request| answer(service, client, &watch, request))),
     );
 
     let mut alarm = pin!(sleep_until(head_by));

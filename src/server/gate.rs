@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::LINGER_BYTES_MAX;
 use super::refusal::RequestRefusal;
-use super::watch::{ConnectionPhase, ConnectionTimer};
+use super::timer::{ConnectionPhase, ConnectionTimer};
 use crate::engine::network::Conn;
 
 pub(super) struct RefusalGate<'a> {

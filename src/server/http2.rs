@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::is_over;
 use super::request::{Client, answer};
-use super::watch::ConnectionTimer;
+use super::timer::ConnectionTimer;
 use super::{HEAD_BYTES_MAX, ServerLimits, Service};
 use crate::engine::network::Conn;
 
@@ -42,14 +42,14 @@ pub(super) async fn serve<S: Service>(
     service: Arc<S>,
     limits: ServerLimits,
     conn: Box<dyn Conn>,
-    asker: Client,
+    client: Client,
     mut stop: watch::Receiver<bool>,
 ) {
     let streams = Http2Streams::default();
     let begun = streams.begun.clone();
     let on_stream = service_fn(move |request| {
         begun.fetch_add(1, Ordering::Relaxed);
-        answered(service.clone(), limits, asker, request)
+        answered(service.clone(), limits, client, request)
     });
     let http = http2::Builder::new(streams.clone())
         .max_concurrent_streams(STREAMS_MAX)
@@ -85,7 +85,7 @@ pub(super) async fn serve<S: Service>(
 async fn answered<S: Service>(
     service: Arc<S>,
     limits: ServerLimits,
-    asker: Client,
+    client: Client,
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     // RFC 9113 section 8.3.1: `:authority` stands for Host. Where both are there, they are compared with the framing.
@@ -98,7 +98,7 @@ async fn answered<S: Service>(
     let by = Instant::now() + limits.head_read;
     let watch = ConnectionTimer::new(limits, by);
     let mut alarm = pin!(sleep_until(by));
-    let mut answer = pin!(answer(&*service, asker, &watch, request));
+    let mut answer = pin!(answer(&*service, client, &watch, request));
     let mut told = None;
     let response = std::future::poll_fn(|cx| {
         loop {

@@ -7,22 +7,22 @@
 mod accept;
 mod body;
 mod connection;
-pub mod desk;
+pub mod dispatcher;
 mod gate;
 mod http2;
 mod refusal;
 mod request;
+mod timer;
 mod tls;
-mod watch;
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::origin::ListenerKind;
-use crate::engine::vital::CriticalTask;
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::engine::critical_task::CriticalTask;
 
 pub use self::accept::Server;
 pub use self::tls::{ServerTls, TlsFiles};
@@ -84,10 +84,14 @@ pub trait Service: Send + Sync + 'static {
 
     /// Judges everything but the body, which has not been read and is empty here: credentials, host, origin, scope, and
     /// the route. `Err` is the answer; the body is then not waited for.
-    fn admit(&self, call: &HttpRequest, reach: ListenerKind) -> Result<Admitted<Self::Pass>, Box<HttpResponse>>;
+    fn admit(
+        &self,
+        http_request: &HttpRequest,
+        listener: ListenerKind,
+    ) -> Result<Admitted<Self::Pass>, Box<HttpResponse>>;
 
     /// Answers. Dropped where it stands if the connection breaks or the drain runs out of time.
-    fn call(&self, call: HttpRequest, pass: Self::Pass) -> impl Future<Output = HttpResponse> + Send;
+    fn call(&self, http_request: HttpRequest, pass: Self::Pass) -> impl Future<Output = HttpResponse> + Send;
 }
 
 /// A call that may bring its body.

@@ -4,7 +4,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
-use crate::api::call::HttpResponse;
+use crate::api::request::HttpResponse;
 
 /// Why a request is not even looked at, or its body not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl RequestRefusal {
     }
 
     /// The answer, after which the connection is closed.
-    pub fn reply(self, request_id: &str) -> HttpResponse {
+    pub fn response(self, request_id: &str) -> HttpResponse {
         let (status, code, detail) = match self {
             RequestRefusal::Malformed(why) => (StatusCode::BAD_REQUEST, "malformed_request", why.to_owned()),
             RequestRefusal::HeadLate => {
@@ -68,19 +68,19 @@ impl RequestRefusal {
     /// The answer as bytes for the stream, for a peer with which hyper is done. What hyper wrote in its place, if it
     /// did, gives the `Date`.
     pub fn on_the_wire(self, request_id: &str, in_place_of: &[u8]) -> Vec<u8> {
-        let reply = self.reply(request_id);
+        let response = self.response(request_id);
         let mut bytes = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\
              x-request-id: {request_id}\r\n",
-            reply.status.as_u16(),
-            reply.status.canonical_reason().unwrap_or_default(),
-            reply.body.len(),
+            response.status.as_u16(),
+            response.status.canonical_reason().unwrap_or_default(),
+            response.body.len(),
         )
         .into_bytes();
         let mut lines = in_place_of.split_inclusive(|byte| *byte == b'\n');
         bytes.extend(lines.find(|line| line.starts_with(b"date:")).into_iter().flatten());
         bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&reply.body);
+        bytes.extend_from_slice(&response.body);
         bytes
     }
 }

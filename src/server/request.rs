@@ -11,87 +11,87 @@ use hyper::body::Incoming;
 
 use super::body::BodyPieces;
 use super::refusal::RequestRefusal;
-use super::watch::{ConnectionPhase, ConnectionTimer};
+use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
-use crate::api::call::{self, HttpRequest, HttpResponse, X_REQUEST_ID};
 use crate::api::origin::{self, ListenerKind};
+use crate::api::request::{self, HttpRequest, HttpResponse, X_REQUEST_ID};
 use crate::engine::network::Peer;
 
 /// Who asks, and by which way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     pub peer: Peer,
-    pub reach: ListenerKind,
+    pub listener: ListenerKind,
 }
 
 /// Answers one request; the watch follows where it stands.
 pub(super) async fn answer<S: Service>(
     service: &S,
-    asker: Client,
+    client: Client,
     watch: &ConnectionTimer,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let mut body = BodyPieces::new(body, watch);
     watch.enter(if body.is_over() { ConnectionPhase::Call } else { ConnectionPhase::Body });
-    let request_id = call::request_id(&parts.headers).map_or_else(|| service.request_id(), str::to_owned);
+    let request_id = request::request_id(&parts.headers).map_or_else(|| service.request_id(), str::to_owned);
     let id_header = HeaderValue::from_str(&request_id);
 
     let framing = judge_framing(&parts, watch);
     watch.forget_head();
-    let reply = match framing {
-        Ok(()) => serve(service, asker, parts, &mut body, request_id).await,
-        Err(refusal) => refusal.reply(&request_id),
+    let response = match framing {
+        Ok(()) => serve(service, client, parts, &mut body, request_id).await,
+        Err(refusal) => refusal.response(&request_id),
     };
     // What was refused unread may still be on its way.
     watch.set_lingers(!body.is_over());
     drop(body);
 
-    let mut response = Response::new(Full::new(reply.body));
-    *response.status_mut() = reply.status;
-    *response.headers_mut() = reply.headers;
+    let mut sent = Response::new(Full::new(response.body));
+    *sent.status_mut() = response.status;
+    *sent.headers_mut() = response.headers;
     if let Ok(id) = id_header {
-        response.headers_mut().insert(X_REQUEST_ID, id);
+        sent.headers_mut().insert(X_REQUEST_ID, id);
     }
     watch.enter(ConnectionPhase::Reply);
-    Ok(response)
+    Ok(sent)
 }
 
 async fn serve<S: Service>(
     service: &S,
-    asker: Client,
+    client: Client,
     parts: Parts,
     body: &mut BodyPieces<'_>,
     request_id: String,
 ) -> HttpResponse {
-    let mut call = HttpRequest {
+    let mut http_request = HttpRequest {
         method: if parts.method == Method::HEAD { Method::GET } else { parts.method },
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
         headers: parts.headers,
         body: Bytes::new(),
-        remote: asker.peer.addr(),
+        remote: client.peer.addr(),
         request_id,
     };
-    let Admitted { pass, body_bytes_max } = match service.admit(&call, asker.reach) {
+    let Admitted { pass, body_bytes_max } = match service.admit(&http_request, client.listener) {
         Ok(admitted) => admitted,
-        Err(reply) => {
+        Err(response) => {
             // A peer that asks first has not sent its body yet, and need not.
-            let asks_first = call.headers.contains_key(EXPECT);
+            let asks_first = http_request.headers.contains_key(EXPECT);
             return match if asks_first { Ok(()) } else { body.discard().await } {
-                Ok(()) => *reply,
-                Err(graver) => graver.reply(&call.request_id),
+                Ok(()) => *response,
+                Err(graver) => graver.response(&http_request.request_id),
             };
         }
     };
-    if call.headers.contains_key(CONTENT_ENCODING) {
-        return RequestRefusal::Encoded.reply(&call.request_id);
+    if http_request.headers.contains_key(CONTENT_ENCODING) {
+        return RequestRefusal::Encoded.response(&http_request.request_id);
     }
     match body.read(body_bytes_max).await {
-        Ok(bytes) => call.body = bytes,
-        Err(refusal) => return refusal.reply(&call.request_id),
+        Ok(bytes) => http_request.body = bytes,
+        Err(refusal) => return refusal.response(&http_request.request_id),
     }
-    service.call(call, pass).await
+    service.call(http_request, pass).await
 }
 
 /// Where one message ends and the next begins, and who is asked, must be beyond doubt before anything is believed.

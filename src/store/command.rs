@@ -18,7 +18,7 @@ use crate::model::webhook::{
 };
 use crate::model::{ApiKey, App, Delivery, Event, Headers, Organization, Scope, Time};
 
-use super::job::{Job, JobId, JobSpec};
+use crate::store::job::{Job, JobId, JobSpec};
 
 /// What a caller may touch: one organization, or one app of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct IdempotencyKey {
 impl fmt::Debug for IdempotencyKey {
     /// Without `extra`, which is the text of a new key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep").field("key", &self.key).field("secret", &self.secret).finish_non_exhaustive()
+        f.debug_struct("IdempotencyKey").field("key", &self.key).field("secret", &self.secret).finish_non_exhaustive()
     }
 }
 

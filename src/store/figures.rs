@@ -12,16 +12,16 @@ use crate::model::id::{Id, IdHasher, IdMap};
 use crate::model::webhook::WebhookState;
 use crate::model::{Time, Webhook};
 
-use super::draft::WriteBatch;
-use super::error::Result;
-use super::tables::{self, Table};
+use crate::kv::error::Result;
+use crate::kv::tables::{self, Table};
+use crate::kv::write_batch::WriteBatch;
 
 /// Whose figures: a webhook's, or a replay job's under its own id.
 pub type Owner = Id<Webhook>;
 
 /// The hour that a moment is counted in. Hour 0 is the row of the sums: what a machine without a clock does in the first
 /// hour of 1970 counts in the second.
-pub(super) fn hour_of(at: Time) -> u32 {
+pub(in crate::store) fn hour_of(at: Time) -> u32 {
     at.hour().max(1)
 }
 
@@ -48,25 +48,25 @@ pub struct FigureCache {
 
 impl FigureCache {
     /// The sums of `owner`, to be changed.
-    pub fn sums(&mut self, draft: &WriteBatch, owner: Owner) -> Result<&mut SumsRow> {
+    pub fn sums(&mut self, write_batch: &WriteBatch, owner: Owner) -> Result<&mut SumsRow> {
         self.dirty_sums.insert(owner);
         match self.sums.entry(owner) {
             std::collections::hash_map::Entry::Occupied(row) => Ok(row.into_mut()),
             std::collections::hash_map::Entry::Vacant(place) => {
-                let row = draft.get(Table::Figures, &tables::figures(owner, 0))?.unwrap_or_default();
+                let row = write_batch.get(Table::Figures, &tables::figures(owner, 0))?.unwrap_or_default();
                 Ok(place.insert(row))
             }
         }
     }
 
     /// Adds to the minute of `at`.
-    pub fn count(&mut self, draft: &WriteBatch, owner: Owner, at: Time, counts: Minute) -> Result<()> {
+    pub fn count(&mut self, write_batch: &WriteBatch, owner: Owner, at: Time, counts: Minute) -> Result<()> {
         let key = (owner, hour_of(at));
         self.dirty_hours.insert(key);
         let row = match self.hours.entry(key) {
             std::collections::hash_map::Entry::Occupied(row) => row.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(draft.get(Table::Figures, &tables::figures(owner, key.1))?.unwrap_or_default())
+                place.insert(write_batch.get(Table::Figures, &tables::figures(owner, key.1))?.unwrap_or_default())
             }
         };
         let minute = (at.minute() % 60) as u8;
@@ -85,12 +85,12 @@ impl FigureCache {
     }
 
     /// Puts what changed into the draft.
-    pub fn flush(&mut self, draft: &mut WriteBatch) {
+    pub fn flush(&mut self, write_batch: &mut WriteBatch) {
         for owner in std::mem::take(&mut self.dirty_sums) {
-            draft.put(Table::Figures, tables::figures(owner, 0), &self.sums[&owner]);
+            write_batch.put(Table::Figures, tables::figures(owner, 0), &self.sums[&owner]);
         }
         for key in std::mem::take(&mut self.dirty_hours) {
-            draft.put(Table::Figures, tables::figures(key.0, key.1), &self.hours[&key]);
+            write_batch.put(Table::Figures, tables::figures(key.0, key.1), &self.hours[&key]);
         }
         if self.sums.len() + self.hours.len() > CACHED_ROWS_MAX {
             self.forget();

@@ -9,7 +9,7 @@ use crate::model::id::{AppId, KeyId, OrganizationId, WebhookId};
 use crate::model::webhook::Webhook;
 use crate::model::{ApiKey, App, Organization};
 
-use super::command::TenantScope;
+use crate::store::command::TenantScope;
 
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
@@ -32,20 +32,20 @@ impl Registry {
     }
 
     /// The webhook, if `reach` covers it.
-    pub fn webhook(&self, reach: TenantScope, id: WebhookId) -> Option<&Arc<Webhook>> {
-        self.webhooks.get(&id).filter(|w| reach.covers(w.org_id, w.app_id))
+    pub fn webhook(&self, tenant: TenantScope, id: WebhookId) -> Option<&Arc<Webhook>> {
+        self.webhooks.get(&id).filter(|w| tenant.covers(w.org_id, w.app_id))
     }
 
     /// The app by id, if `reach` covers it.
-    pub fn app(&self, reach: TenantScope, id: AppId) -> Option<&Arc<App>> {
-        self.apps.get(&id).filter(|a| reach.covers(a.org_id, a.id))
+    pub fn app(&self, tenant: TenantScope, id: AppId) -> Option<&Arc<App>> {
+        self.apps.get(&id).filter(|a| tenant.covers(a.org_id, a.id))
     }
 
     /// The app by its id or its `uid`, if `reach` covers it.
-    pub fn app_named(&self, reach: TenantScope, name: &str) -> Option<&Arc<App>> {
-        let by_uid = || self.apps.values().find(|a| a.org_id == reach.org && a.uid.as_deref() == Some(name));
+    pub fn app_named(&self, tenant: TenantScope, name: &str) -> Option<&Arc<App>> {
+        let by_uid = || self.apps.values().find(|a| a.org_id == tenant.org && a.uid.as_deref() == Some(name));
         let app = name.parse().ok().and_then(|id| self.apps.get(&id)).or_else(by_uid)?;
-        reach.covers(app.org_id, app.id).then_some(app)
+        tenant.covers(app.org_id, app.id).then_some(app)
     }
 
     /// Webhooks of one app, oldest first.
@@ -54,8 +54,8 @@ impl Registry {
     }
 
     /// Webhooks within `reach`, newest first.
-    pub fn webhooks_within(&self, reach: TenantScope) -> impl Iterator<Item = &Arc<Webhook>> {
-        self.webhooks.values().rev().filter(move |w| reach.covers(w.org_id, w.app_id))
+    pub fn webhooks_within(&self, tenant: TenantScope) -> impl Iterator<Item = &Arc<Webhook>> {
+        self.webhooks.values().rev().filter(move |w| tenant.covers(w.org_id, w.app_id))
     }
 
     pub fn put_organization(&mut self, organization: Organization) {

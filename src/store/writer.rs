@@ -11,22 +11,22 @@ use crate::model::Time;
 use crate::model::id::{EventId, Id, IdMap};
 use crate::mutants::mutant;
 
-use super::apply::state::StateBatch;
-use super::apply::{ApplyError, BatchInputs, FanoutCache, IdSource, PartitionBatch};
-use super::backup::BackupLease;
-use super::command::{Applied, Command, Rejection, WriteRequest};
-use super::dedup::IdempotencyIndex;
-use super::draft::WriteBatch;
-use super::effects::Effects;
-use super::error::{Error, Result};
-use super::figures::FigureCache;
-use super::file::{Segment, catch_panic};
-use super::follow::CommitPublisher;
-use super::journal::{EPOCH_BYTES_MAX, EPOCH_KEY, Wal};
-use super::registry::Registry;
-use super::shelf::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, PartitionSet};
-use super::space::DiskSpace;
-use super::tables::{Key, Table};
+use crate::kv::error::{Error, Result};
+use crate::kv::segment::{Segment, catch_panic};
+use crate::kv::tables::{Key, Table};
+use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY, Wal};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::apply::state::StateBatch;
+use crate::store::apply::{ApplyError, BatchInputs, FanoutCache, IdSource, PartitionBatch};
+use crate::store::backup::BackupLease;
+use crate::store::command::{Applied, Command, Rejection, WriteRequest};
+use crate::store::effects::Effects;
+use crate::store::figures::FigureCache;
+use crate::store::idempotency::index::IdempotencyIndex;
+use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, PartitionSet};
+use crate::store::partitions::space::DiskSpace;
+use crate::store::registry::Registry;
+use crate::store::replication::CommitPublisher;
 
 /// Lines of the audit that wait for the disk.
 const NOTES_MAX: usize = 10_000;
@@ -48,30 +48,30 @@ pub struct AppliedBatch {
 
 /// Exclusive: there is one for a store.
 pub struct Writer {
-    pub(super) shelf: Arc<PartitionSet>,
-    pub(super) ids: Box<dyn IdSource>,
-    pub(super) random: Box<dyn FnMut() -> u64 + Send>,
-    pub(super) active: u128,
-    pub(super) figures: HashMap<u128, FigureCache>,
-    pub(super) fanouts: FanoutCache,
-    pub(super) dedup: IdempotencyIndex,
+    pub(in crate::store) partition_set: Arc<PartitionSet>,
+    pub(in crate::store) ids: Box<dyn IdSource>,
+    pub(in crate::store) random: Box<dyn FnMut() -> u64 + Send>,
+    pub(in crate::store) active: u128,
+    pub(in crate::store) figures: HashMap<u128, FigureCache>,
+    pub(in crate::store) fanouts: FanoutCache,
+    pub(in crate::store) idempotency: IdempotencyIndex,
     /// Files that failed and are not open again yet: first ids of partitions; 0: `state.redb`.
-    pub(super) failed_files: BTreeSet<u128>,
+    pub(in crate::store) failed_files: BTreeSet<u128>,
     /// Lines of the audit that could not be written yet.
-    pub(super) audit_backlog: Vec<WriteRequest>,
-    pub(super) space: DiskSpace,
-    pub(super) journal: Wal,
+    pub(in crate::store) audit_backlog: Vec<WriteRequest>,
+    pub(in crate::store) space: DiskSpace,
+    pub(in crate::store) wal: Wal,
     /// Called for and not taken by anybody yet.
-    pub(super) checkpoint: Option<Checkpoint>,
+    pub(in crate::store) checkpoint: Option<Checkpoint>,
     /// The journal's bytes that the newest checkpoint is for.
-    pub(super) flushing_bytes: u64,
+    pub(in crate::store) flushing_bytes: u64,
     /// Checkpoints called for since the active partition was full.
-    pub(super) sealing_checkpoints: u32,
+    pub(in crate::store) sealing_checkpoints: u32,
     /// The backup that is being taken, if one is.
-    pub(super) backup: Weak<BackupLease>,
+    pub(in crate::store) backup: Weak<BackupLease>,
     /// Of what is done now.
-    pub(super) now: Time,
-    pub(super) publisher: CommitPublisher,
+    pub(in crate::store) now: Time,
+    pub(in crate::store) publisher: CommitPublisher,
 }
 
 /// Makes redb's own what the writer has set apart in the active partition. Not run, it delays the writer when the journal's
@@ -109,20 +109,20 @@ type WriteResult = std::result::Result<Applied, Rejection>;
 
 impl Writer {
     /// The older partition that an order is for: those are gathered, because a commit costs the same for one or many.
-    pub fn sealed_partition_of(&self, order: &WriteRequest) -> Option<u128> {
-        match self.target_of(order) {
+    pub fn sealed_partition_of(&self, write_request: &WriteRequest) -> Option<u128> {
+        match self.target_of(write_request) {
             Ok(WriteTarget::Partition(first)) if first != self.active => Some(first),
             _ => None,
         }
     }
 
     /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
-    pub fn apply(&mut self, orders: &[WriteRequest], now: Time) -> AppliedBatch {
+    pub fn apply(&mut self, write_requests: &[WriteRequest], now: Time) -> AppliedBatch {
         self.now = now;
         let mut batch = AppliedBatch::default();
-        let mut results: Vec<Option<WriteResult>> = vec![None; orders.len()];
+        let mut results: Vec<Option<WriteResult>> = vec![None; write_requests.len()];
         // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
-        self.failed_files.extend(self.shelf.failed());
+        self.failed_files.extend(self.partition_set.failed());
         self.reopen_failed(now, &mut batch);
         self.check_space(now);
         if let Err(error) = self.roll_if_full(now) {
@@ -131,12 +131,15 @@ impl Writer {
             self.reopen_failed(now, &mut batch);
         }
         let mut groups: BTreeMap<WriteTarget, Vec<usize>> = BTreeMap::new();
-        for (slot, order) in orders.iter().enumerate() {
-            if self.space.is_full() && matches!(order.command, Command::Publish(_)) && order.caller.is_some() {
+        for (slot, write_request) in write_requests.iter().enumerate() {
+            if self.space.is_full()
+                && matches!(write_request.command, Command::Publish(_))
+                && write_request.caller.is_some()
+            {
                 results[slot] = Some(Err(Rejection::DiskFull));
                 continue;
             }
-            match self.target_of(order) {
+            match self.target_of(write_request) {
                 Ok(place) => groups.entry(place).or_default().push(slot),
                 Err(error) => self.fail(&[slot], &error, &mut results, &mut batch),
             }
@@ -156,9 +159,9 @@ impl Writer {
                 WriteTarget::Nowhere(what) => {
                     slots.iter().for_each(|slot| results[*slot] = Some(Err(Rejection::NotFound(what))))
                 }
-                WriteTarget::State => self.apply_state(orders, slots, now, &mut results, &mut batch),
+                WriteTarget::State => self.apply_state(write_requests, slots, now, &mut results, &mut batch),
                 WriteTarget::Partition(first) => {
-                    self.apply_partition(first, orders, slots, now, &mut results, &mut batch)
+                    self.apply_partition(first, write_requests, slots, now, &mut results, &mut batch)
                 }
             }
             // At once, so that the next file is judged by what is there and not by what was refused.
@@ -190,42 +193,44 @@ impl Writer {
 
     /// # Errors
     /// What it names could not be looked for.
-    fn target_of(&self, order: &WriteRequest) -> Result<WriteTarget> {
+    fn target_of(&self, write_request: &WriteRequest) -> Result<WriteTarget> {
         let home = |id: EventId, what| {
-            self.shelf
+            self.partition_set
                 .partition_of(id.as_u128())
                 .map_or(WriteTarget::Nowhere(what), |p| WriteTarget::Partition(p.first))
         };
-        Ok(match &order.command {
+        Ok(match &write_request.command {
             Command::Publish(_) => WriteTarget::Partition(self.active),
-            Command::Record(finished) => home(finished.event_id, "delivery"),
+            Command::Record(made) => home(made.event_id, "delivery"),
             Command::Expire { event, .. } | Command::PromoteQueueHead { event, .. } => home(*event, "delivery"),
             Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
             Command::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
             Command::Retry { id } | Command::CancelDelivery { id } => {
-                match super::reads::delivery_anywhere(&self.shelf, *id)? {
+                match crate::store::read::lists::delivery_anywhere(&self.partition_set, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),
                     None => WriteTarget::Nowhere("delivery"),
                 }
             }
-            Command::AdvanceJob { id, .. } => match super::reads::job_anywhere(&self.shelf, *id)? {
-                Some(job) => self.first_from(job.position.next()),
-                None => WriteTarget::Nowhere("replay"),
-            },
+            Command::AdvanceJob { id, .. } => {
+                match crate::store::read::lists::job_anywhere(&self.partition_set, *id)? {
+                    Some(job) => self.first_from(job.position.next()),
+                    None => WriteTarget::Nowhere("replay"),
+                }
+            }
             _ => WriteTarget::State,
         })
     }
 
     /// The partition of an id, or the oldest one for an id before all.
     fn first_from(&self, id: EventId) -> WriteTarget {
-        let oldest = || self.shelf.partitions().first().map(|p| p.first);
-        let first = self.shelf.partition_of(id.as_u128()).map(|p| p.first).or_else(oldest);
+        let oldest = || self.partition_set.partitions().first().map(|p| p.first);
+        let first = self.partition_set.partition_of(id.as_u128()).map(|p| p.first).or_else(oldest);
         first.map_or(WriteTarget::Nowhere("event"), WriteTarget::Partition)
     }
 
     fn apply_state(
         &mut self,
-        orders: &[WriteRequest],
+        write_requests: &[WriteRequest],
         slots: Vec<usize>,
         now: Time,
         results: &mut [Option<WriteResult>],
@@ -233,39 +238,39 @@ impl Writer {
     ) {
         let mut left = slots;
         loop {
-            let base = match self.shelf.state().and_then(|file| file.snapshot()) {
+            let base = match self.partition_set.state().and_then(|file| file.snapshot()) {
                 Ok(base) => base,
                 Err(error) => return self.fail(&left, &error, results, batch),
             };
             let mut on = StateBatch {
-                shelf: &self.shelf,
-                registry: Registry::clone(&self.shelf.registry()),
-                removed: HashMap::clone(&self.shelf.removed()),
-                draft: WriteBatch::on(base),
-                draw: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
+                partition_set: &self.partition_set,
+                registry: Registry::clone(&self.partition_set.registry()),
+                removed: HashMap::clone(&self.partition_set.removed()),
+                write_batch: WriteBatch::on(base),
+                inputs: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
                 effects: Effects::default(),
                 follow: Vec::new(),
             };
-            let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
+            let broken = run_all(&left, results, |slot| on.apply(&write_requests[slot]));
             if let Some((slot, error)) = broken {
                 left.retain(|other| *other != slot);
                 self.fail(&[slot], &error, results, batch);
                 continue;
             }
             let follow = on.follow;
-            let (registry, removed, draft, effects) = (on.registry, on.removed, on.draft, on.effects);
-            if draft.is_empty() {
+            let (registry, removed, write_batch, effects) = (on.registry, on.removed, on.write_batch, on.effects);
+            if write_batch.is_empty() {
                 return;
             }
-            if let Err(error) = self.commit_state(draft) {
+            if let Err(error) = self.commit_state(write_batch) {
                 return self.fail(&left, &error, results, batch);
             }
             if effects.registry_changed {
-                self.shelf.set_registry(registry);
-                self.shelf.set_removed(removed);
+                self.partition_set.set_registry(registry);
+                self.partition_set.set_removed(removed);
                 self.fanouts.clear();
             }
-            effects.states.iter().for_each(|(id, state)| self.shelf.update_state(*id, *state));
+            effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
             return;
@@ -275,13 +280,13 @@ impl Writer {
     fn apply_partition(
         &mut self,
         first: u128,
-        orders: &[WriteRequest],
+        write_requests: &[WriteRequest],
         slots: Vec<usize>,
         now: Time,
         results: &mut [Option<WriteResult>],
         batch: &mut AppliedBatch,
     ) {
-        let Some(partition) = self.shelf.partition(first) else {
+        let Some(partition) = self.partition_set.partition(first) else {
             slots.iter().for_each(|slot| results[*slot] = Some(Err(Rejection::NotFound("event"))));
             return;
         };
@@ -294,14 +299,14 @@ impl Writer {
             };
             let figures = self.figures.entry(first).or_default();
             let mut on = PartitionBatch {
-                shelf: &self.shelf,
+                partition_set: &self.partition_set,
                 first,
-                registry: self.shelf.registry(),
-                draft: WriteBatch::on(base),
-                draw: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
+                registry: self.partition_set.registry(),
+                write_batch: WriteBatch::on(base),
+                inputs: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
                 figures,
                 fanouts: &mut self.fanouts,
-                dedup: &self.dedup,
+                idempotency: &self.idempotency,
                 new_fingerprints: HashMap::new(),
                 new_answers: Vec::new(),
                 states: IdMap::default(),
@@ -309,7 +314,7 @@ impl Writer {
                 follow: Vec::new(),
                 audit: Vec::new(),
             };
-            let broken = run_all(&left, results, |slot| on.apply(&orders[slot]));
+            let broken = run_all(&left, results, |slot| on.apply(&write_requests[slot]));
             if let Some((slot, error)) = broken {
                 left.retain(|other| *other != slot);
                 on.figures.forget();
@@ -318,7 +323,7 @@ impl Writer {
             }
             on.finish();
             let PartitionBatch {
-                draft,
+                write_batch,
                 new_fingerprints: learned,
                 new_answers: answered,
                 effects,
@@ -326,11 +331,16 @@ impl Writer {
                 audit: notes,
                 ..
             } = on;
-            let committed = if draft.is_empty() { Ok(()) } else { self.commit(first, &file, draft) };
+            let committed = if write_batch.is_empty() { Ok(()) } else { self.commit(first, &file, write_batch) };
             if mutant!("idempotency_after_event") && committed.is_ok() && !learned.is_empty() {
                 let mut keys = WriteBatch::on(file.snapshot().expect("a mutant's snapshot"));
                 for (fingerprint, event) in &learned {
-                    super::marks::put_key(&mut keys, event.id, super::dedup::KeyKind::EventId, *fingerprint);
+                    crate::store::idempotency::rows::put_key(
+                        &mut keys,
+                        event.id,
+                        crate::store::idempotency::index::KeyKind::EventId,
+                        *fingerprint,
+                    );
                 }
                 let _ = self.commit(first, &file, keys);
             }
@@ -339,9 +349,10 @@ impl Writer {
                 self.figures.remove(&first);
                 return self.fail(&left, &error, results, batch);
             }
-            effects.states.iter().for_each(|(id, state)| self.shelf.update_state(*id, *state));
-            self.dedup.insert(learned.into_iter().map(|(fingerprint, event)| (fingerprint, event.id)).chain(answered));
-            effects.newest.into_iter().for_each(|id| self.shelf.raise_newest(id));
+            effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
+            self.idempotency
+                .insert(learned.into_iter().map(|(fingerprint, event)| (fingerprint, event.id)).chain(answered));
+            effects.newest.into_iter().for_each(|id| self.partition_set.raise_newest(id));
             batch.effects.merge(effects);
             batch.follow.extend(follow);
             batch.notes.extend(notes);
@@ -357,39 +368,39 @@ impl Writer {
     }
 
     /// Makes a draft durable and visible, and tells those who follow.
-    fn commit(&mut self, first: u128, file: &Arc<Segment>, draft: WriteBatch) -> Result<()> {
-        let begun = self.publisher.0.begin(file.name(), self.now, &draft);
-        let committed = self.commit_draft(first, file, draft);
+    fn commit(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
+        let begun = self.publisher.0.begin(file.name(), self.now, &write_batch);
+        let committed = self.commit_batch(first, file, write_batch);
         self.publisher.0.end(begun, committed.is_ok());
         committed
     }
 
     /// In the active partition by a journal record where it fits, elsewhere and otherwise by a durable commit.
-    fn commit_draft(&mut self, first: u128, file: &Arc<Segment>, draft: WriteBatch) -> Result<()> {
+    fn commit_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
         if first != self.active {
-            return file.commit(draft);
+            return file.commit(write_batch);
         }
-        let mut is_written = self.journal.append(&draft.changes())?;
-        if !is_written && self.journal.bytes() > 0 {
+        let mut is_written = self.wal.append(&write_batch.changes())?;
+        if !is_written && self.wal.bytes() > 0 {
             self.rotate_wal(file)?;
-            is_written = self.journal.append(&draft.changes())?;
+            is_written = self.wal.append(&write_batch.changes())?;
         }
         if !is_written {
-            return self.commit_all(first, file, draft);
+            return self.commit_all(first, file, write_batch);
         }
-        file.insert(draft.into_layer());
-        if (self.journal.bytes() >= TURN_BYTES || file.has_many_layers()) && !file.is_flushing() {
+        file.insert(write_batch.into_layer());
+        if (self.wal.bytes() >= TURN_BYTES || file.has_many_layers()) && !file.is_flushing() {
             self.begin_epoch(file);
         }
         Ok(())
     }
 
     /// Makes redb's own what the active partition holds, and `draft`, and lets the journal begin anew.
-    fn commit_all(&mut self, first: u128, file: &Arc<Segment>, mut draft: WriteBatch) -> Result<()> {
-        let epoch = self.journal.epoch();
-        draft.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
-        file.commit(draft)?;
-        self.journal.reset(first, epoch);
+    fn commit_all(&mut self, first: u128, file: &Arc<Segment>, mut write_batch: WriteBatch) -> Result<()> {
+        let epoch = self.wal.epoch();
+        write_batch.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
+        file.commit(write_batch)?;
+        self.wal.reset(first, epoch);
         Ok(())
     }
 
@@ -402,9 +413,9 @@ impl Writer {
 
     /// Sets apart for a checkpoint what the epoch holds; the journal goes on in its other half.
     fn begin_epoch(&mut self, file: &Arc<Segment>) {
-        self.flushing_bytes = self.journal.bytes();
-        file.freeze(self.journal.epoch());
-        self.journal.rotate();
+        self.flushing_bytes = self.wal.bytes();
+        file.freeze(self.wal.epoch());
+        self.wal.rotate();
         self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
     }
 
@@ -415,39 +426,39 @@ impl Writer {
 
     /// Makes a checkpoint due, if there is anything for it and none is being run.
     pub fn request_checkpoint(&mut self) -> Result<()> {
-        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
+        let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
         let file = self.open_for_writing(&partition)?;
-        if self.journal.bytes() > 0 && !file.is_flushing() {
+        if self.wal.bytes() > 0 && !file.is_flushing() {
             self.begin_epoch(&file);
         }
         Ok(())
     }
 
     /// Whether a checkpoint was called for that has not ended.
-    pub(super) fn is_checkpoint_under_way(&self) -> bool {
-        is_checkpoint_under_way(&self.shelf, self.active)
+    pub(in crate::store) fn is_checkpoint_under_way(&self) -> bool {
+        is_checkpoint_under_way(&self.partition_set, self.active)
     }
 
     /// The journal's bytes that redb has not made durable.
-    pub(super) fn uncheckpointed_bytes(&self) -> u64 {
-        self.journal.bytes() + if self.is_checkpoint_under_way() { self.flushing_bytes } else { 0 }
+    pub(in crate::store) fn uncheckpointed_bytes(&self) -> u64 {
+        self.wal.bytes() + if self.is_checkpoint_under_way() { self.flushing_bytes } else { 0 }
     }
 
     /// Whether the journal holds what no checkpoint has been called for.
     pub fn has_uncheckpointed(&self) -> bool {
-        self.journal.bytes() > 0
+        self.wal.bytes() > 0
     }
 
     /// Makes redb's own what the journal holds, at once, and lets the journal begin anew.
     pub fn checkpoint(&mut self) -> Result<()> {
-        let Some(partition) = self.shelf.partition(self.active) else { return Ok(()) };
+        let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
         // Closed, it may lack what the journal has, however that looks: opening puts it in.
         let file = self.open_for_writing(&partition)?;
-        if self.journal.bytes() == 0 && !file.is_flushing() {
+        if self.wal.bytes() == 0 && !file.is_flushing() {
             return Ok(());
         }
-        let draft = WriteBatch::on(file.snapshot()?);
-        self.commit_all(partition.first, &file, draft).inspect_err(|error| {
+        let write_batch = WriteBatch::on(file.snapshot()?);
+        self.commit_all(partition.first, &file, write_batch).inspect_err(|error| {
             drop(file);
             self.checkpoint_failed(error);
         })
@@ -457,29 +468,29 @@ impl Writer {
     /// was for.
     pub fn checkpoint_failed(&mut self, error: &Error) {
         self.mark_failed(error);
-        let Some(partition) = self.shelf.partition(self.active) else { return };
+        let Some(partition) = self.partition_set.partition(self.active) else { return };
         self.figures.remove(&partition.first);
         self.end_backup();
         // Nobody else opens the active partition: reads would find it closed until the next batch mends it.
-        let _ = self.shelf.close(&partition);
+        let _ = self.partition_set.close(&partition);
         let _ = self.open_for_writing(&partition);
     }
 
     /// The file of a partition, taken out of the totals first if it was counted in them. The active one gets what the
     /// journal has for it when it is opened.
-    pub(super) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
+    pub(in crate::store) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
         if partition.row().archived {
             self.unarchive(partition)?;
         }
         if partition.first != self.active {
-            return self.shelf.write(partition, OTHER_CACHE_BYTES);
+            return self.partition_set.write(partition, OTHER_CACHE_BYTES);
         }
-        let was_open = self.shelf.is_open_for_writing(partition);
-        let file = self.shelf.write(partition, ACTIVE_CACHE_BYTES)?;
+        let was_open = self.partition_set.is_open_for_writing(partition);
+        let file = self.partition_set.write(partition, ACTIVE_CACHE_BYTES)?;
         if !was_open && let Err(error) = self.recover(partition.first, &file) {
             drop(file);
             // A file that has failed says so again when it is closed, and is closed all the same.
-            let _ = self.shelf.close(partition);
+            let _ = self.partition_set.close(partition);
             return Err(error);
         }
         Ok(file)
@@ -487,16 +498,16 @@ impl Writer {
 
     /// Takes up what the journal has beyond what the file says it holds, and lets the journal go on behind that.
     fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
-        let Some(end) = file.replay_wal(first, &self.journal)? else {
-            self.journal.reset(first, file.epoch()?);
+        let Some(end) = file.replay_wal(first, &self.wal)? else {
+            self.wal.reset(first, file.epoch()?);
             return Ok(());
         };
-        self.journal.resume(first, end)?;
+        self.wal.resume(first, end)?;
         if file.is_flushing() {
             self.flushing_bytes = EPOCH_BYTES_MAX;
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
         }
-        if let Some(partition) = self.shelf.partition(first) {
+        if let Some(partition) = self.partition_set.partition(first) {
             self.load_fingerprints(&partition, Time::ZERO)?;
         }
         Ok(())
@@ -504,19 +515,19 @@ impl Writer {
 
     /// Looks whether there is room for new events, once a second at most. Every batch does.
     pub fn check_space(&mut self, now: Time) {
-        let is_below_floor = || self.shelf.is_below_floor();
-        self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.shelf, self.active));
-        self.shelf.set_space_missing(self.space.is_missing());
+        let is_below_floor = || self.partition_set.is_below_floor();
+        self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.partition_set, self.active));
+        self.partition_set.set_space_missing(self.space.is_missing());
     }
 
     /// Whether what was written may be lost: nothing more may be applied.
     pub fn has_lost_writes(&self) -> bool {
-        self.shelf.disk.has_lost_writes()
+        self.partition_set.disk.has_lost_writes()
     }
 
     /// Bytes written to storage since the start.
     pub fn written_bytes(&self) -> u64 {
-        self.shelf.disk.written_bytes()
+        self.partition_set.disk.written_bytes()
     }
 
     /// Whether publishing is refused for want of space.
@@ -524,14 +535,14 @@ impl Writer {
         self.space.is_full()
     }
 
-    pub(super) fn id<K>(&mut self, now: Time) -> Id<K> {
+    pub(in crate::store) fn id<K>(&mut self, now: Time) -> Id<K> {
         let random = (self.random)();
         Id::from_u128(self.ids.next(now, random))
     }
 }
 
-fn is_checkpoint_under_way(shelf: &PartitionSet, active: u128) -> bool {
-    let file = shelf.partition(active).and_then(|active| active.opened());
+fn is_checkpoint_under_way(partition_set: &PartitionSet, active: u128) -> bool {
+    let file = partition_set.partition(active).and_then(|active| active.opened());
     file.is_some_and(|file| file.is_flushing())
 }
 

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::bench::{ADMIN, Bench, DAY_MS, finished, ok, options};
-use crate::errors::ask;
+use crate::errors::request;
 
 const START: Time = Time(1_772_704_800_000);
 const RETENTION_MS: i64 = 3 * DAY_MS;
@@ -169,7 +169,7 @@ fn native(bench: &mut Bench, path: &str) -> Vec<Value> {
 }
 
 fn get(bench: &mut Bench, dialect: &str, target: &str) -> Value {
-    ok(&ask(bench, dialect, ADMIN, Method::GET, target, ""))
+    ok(&request(bench, dialect, ADMIN, Method::GET, target, ""))
 }
 
 /// Everything that can be seen natively.

@@ -77,7 +77,7 @@ pub struct Bench {
     /// Commands that calls led to, in words.
     pub ordered: Vec<String>,
     /// What a test request answers.
-    pub trial: Option<Attempt>,
+    pub test_send: Option<Attempt>,
     seed: u64,
 }
 
@@ -127,8 +127,8 @@ impl Bench {
             open_with_ids(disk, options, &[7; 32], now, Box::new(random(0x9e37_79b9)), Box::new(scripted)).unwrap();
         let key = new_key("admin", ADMIN, &[Scope::Admin], None);
         script.0.lock().unwrap().extend(ids);
-        let order = WriteRequest::internal(Command::CreateOrganization { name: "Example Org".into(), key });
-        let mut batch = opened.writer.apply(&[order], now);
+        let write_request = WriteRequest::internal(Command::CreateOrganization { name: "Example Org".into(), key });
+        let mut batch = opened.writer.apply(&[write_request], now);
         let Some(Ok(Applied { receipt: Receipt::Organization { organization, app, key }, .. })) = batch.results.pop()
         else {
             panic!("no organization")
@@ -147,22 +147,22 @@ impl Bench {
             app,
             admin: key,
             ordered: Vec::new(),
-            trial: None,
+            test_send: None,
             seed: 77,
         }
     }
 
     /// The same API with other dialects.
     pub fn mount(&mut self, dialects: &[&Dialect]) {
-        self.api = Api::new(dialects.iter().map(|dialect| dialect.surface()).collect());
+        self.api = Api::new(dialects.iter().map(|dialect| dialect.mount()).collect());
     }
 
-    pub fn reach(&self) -> TenantScope {
+    pub fn tenant(&self) -> TenantScope {
         TenantScope { org: self.organization.id, app: None }
     }
 
     fn caller(&self) -> Caller {
-        Caller { key: self.admin.id, tenant: self.reach(), remote_addr: None, request_id: "bench".into() }
+        Caller { key: self.admin.id, tenant: self.tenant(), remote_addr: None, request_id: "bench".into() }
     }
 
     /// Gives the next ids that are drawn. A partition that is due begins before, so that it takes none of them.
@@ -172,13 +172,13 @@ impl Bench {
     }
 
     pub fn apply(&mut self, command: Command) -> (Result<Receipt, Rejection>, Effects) {
-        let order = WriteRequest { caller: Some(self.caller()), idempotency: None, command };
-        let (result, effects) = self.run(order);
+        let write_request = WriteRequest { caller: Some(self.caller()), idempotency: None, command };
+        let (result, effects) = self.run(write_request);
         (result.map(|applied| applied.receipt), effects)
     }
 
-    fn run(&mut self, order: WriteRequest) -> (Result<Applied, Rejection>, Effects) {
-        let mut batch = self.opened.writer.apply(&[order], self.now);
+    fn run(&mut self, write_request: WriteRequest) -> (Result<Applied, Rejection>, Effects) {
+        let mut batch = self.opened.writer.apply(&[write_request], self.now);
         let mut effects = std::mem::take(&mut batch.effects);
         let mut follow = std::mem::take(&mut batch.follow);
         while !follow.is_empty() {
@@ -234,10 +234,10 @@ impl Bench {
 
     /// A call as the server makes it, to its reply.
     pub fn call(&mut self, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
-        let call = call(method, target, headers, body);
+        let http_request = call(method, target, headers, body);
         for _ in 0..3 {
-            if let Some(reply) = self.try_call(&call) {
-                return reply;
+            if let Some(response) = self.try_call(&http_request) {
+                return response;
             }
         }
         panic!("stale for ever")
@@ -248,7 +248,7 @@ impl Bench {
     }
 
     /// None: what was read has changed, and the call has to be handled again.
-    fn try_call(&mut self, call: &HttpRequest) -> Option<HttpResponse> {
+    fn try_call(&mut self, http_request: &HttpRequest) -> Option<HttpResponse> {
         let store = self.store.clone();
         let registry = store.registry();
         let settings = self.settings.clone();
@@ -256,44 +256,45 @@ impl Bench {
         self.seed += 1;
         let mut fill = move |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = seed() as u8);
         let api = std::mem::replace(&mut self.api, Api::new(Vec::new()));
-        let found = api.find(call);
-        let asked = found.identify(call, &registry, &settings, self.now).and_then(|principal| {
-            found.admit(call, principal.as_ref(), &settings)?;
+        let found = api.find(http_request);
+        let asked = found.identify(http_request, &registry, &settings, self.now).and_then(|principal| {
+            found.admit(http_request, principal.as_ref(), &settings)?;
             let mut context = ApiContext {
                 store: &store,
                 registry: registry.clone(),
                 settings: &settings,
-                vitals: &Quiet,
+                health_source: &Quiet,
                 now: self.now,
                 since: self.now,
                 random: &mut fill,
             };
-            found.handle(&mut context, principal.as_ref(), call)
+            found.handle(&mut context, principal.as_ref(), http_request)
         });
-        let reply = match self.steps(asked) {
-            Ok(Some(reply)) => Some(reply),
+        let response = match self.steps(asked) {
+            Ok(Some(response)) => Some(response),
             Ok(None) => None,
-            Err(fault) => Some(found.render(&fault, &call.request_id, self.now)),
+            Err(api_error) => Some(found.render(&api_error, &http_request.request_id, self.now)),
         };
         drop(found);
         self.api = api;
-        reply
+        response
     }
 
     fn steps(&mut self, step: Result<Step, ApiError>) -> Result<Option<HttpResponse>, ApiError> {
         let mut step = step?;
         loop {
             step = match step {
-                Step::Reply(reply) => return Ok(Some(reply)),
-                Step::Apply { order, then } => {
-                    self.ordered
-                        .push(format!("{:?}", order.command).chars().take_while(|c| c.is_alphanumeric()).collect());
-                    match self.run(*order).0 {
+                Step::Reply(response) => return Ok(Some(response)),
+                Step::Apply { write_request, then } => {
+                    self.ordered.push(
+                        format!("{:?}", write_request.command).chars().take_while(|c| c.is_alphanumeric()).collect(),
+                    );
+                    match self.run(*write_request).0 {
                         Err(Rejection::Stale) => return Ok(None),
                         result => then(result)?,
                     }
                 }
-                Step::Test { then, .. } => then(self.trial.clone().expect("a trial was foreseen"))?,
+                Step::Test { then, .. } => then(self.test_send.clone().expect("a trial was foreseen"))?,
                 Step::Wait { .. } => panic!("nothing here waits"),
             };
         }
@@ -320,14 +321,14 @@ pub fn call(method: Method, target: &str, headers: &[(&str, &str)], body: &str) 
     }
 }
 
-pub fn json(reply: &HttpResponse) -> Value {
-    serde_json::from_slice(&reply.body)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&reply.body)))
+pub fn json(response: &HttpResponse) -> Value {
+    serde_json::from_slice(&response.body)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&response.body)))
 }
 
-pub fn ok(reply: &HttpResponse) -> Value {
-    assert_eq!(reply.status, StatusCode::OK, "{}", String::from_utf8_lossy(&reply.body));
-    json(reply)
+pub fn ok(response: &HttpResponse) -> Value {
+    assert_eq!(response.status, StatusCode::OK, "{}", String::from_utf8_lossy(&response.body));
+    json(response)
 }
 
 fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewKey {

@@ -10,7 +10,7 @@ use postrider::store::{Command, EventInput, ListWindow, Receipt};
 use serde_json::{Value, json};
 
 use crate::bench::{ADMIN, Bench, DAY_MS, finished, json as body_of, ok};
-use crate::errors::ask;
+use crate::errors::request;
 
 const START: Time = Time(1_772_704_800_000);
 const HOOKS: &str = "/api/v0/webhooks";
@@ -18,15 +18,15 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn devdraft(bench: &mut Bench, method: Method, path: &str, body: Value) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let reply = ask(bench, "devdraft", ADMIN, method, path, &body);
-    let shown = if reply.body.is_empty() { Value::Null } else { body_of(&reply) };
-    (reply.status.as_u16(), shown)
+    let response = request(bench, "devdraft", ADMIN, method, path, &body);
+    let shown = if response.body.is_empty() { Value::Null } else { body_of(&response) };
+    (response.status.as_u16(), shown)
 }
 
 fn stored(bench: &Bench, shown: &Value) -> Option<Webhook> {
     let id = shown["id"].as_str().unwrap().strip_prefix("wh_").unwrap();
     let id = WebhookId::from_u128(u128::from_str_radix(id, 16).unwrap());
-    bench.store.registry().webhook(bench.reach(), id).map(|webhook| Webhook::clone(webhook))
+    bench.store.registry().webhook(bench.tenant(), id).map(|webhook| Webhook::clone(webhook))
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn a_new_secret_is_a_rotation_and_needs_the_scope() {
     let new = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
     let body = json!({ "signing_secret": new, "name": "Renamed" });
     bench.key("pr_writer", &[Scope::WebhooksWrite], None);
-    let reply = ask(&mut bench, "devdraft", "pr_writer", Method::PATCH, &path, &body.to_string());
-    assert_eq!(reply.status, 403);
+    let response = request(&mut bench, "devdraft", "pr_writer", Method::PATCH, &path, &body.to_string());
+    assert_eq!(response.status, 403);
     assert!(bench.ordered.is_empty());
     let (status, _) = devdraft(&mut bench, Method::PATCH, &path, body.clone());
     let after = bench.store.registry().webhooks[&hook.id].clone();
@@ -138,7 +138,7 @@ fn a_paused_webhook_reads_as_on_and_stays_paused_when_it_is_sent_back() {
         ("everlytic", format!("/transactional/email/v1/webhooks/{}", hook.id), "/webhook/status", json!("enabled")),
         ("sentdm", format!("/v3/webhooks/{}", hook.id), "/data/is_active", json!(true)),
     ] {
-        let shown = ok(&ask(&mut bench, dialect, ADMIN, Method::GET, &target, ""));
+        let shown = ok(&request(&mut bench, dialect, ADMIN, Method::GET, &target, ""));
         assert_eq!(shown.pointer(pointer), Some(&on), "{dialect}");
     }
 }
@@ -204,14 +204,14 @@ fn a_ping_is_one_request_and_leaves_nothing() {
         (Some(500), json!({ "status": "500", "error": "Internal Server Error" })),
         (None, json!({ "status": "connect_timeout", "error": "Connection timeout" })),
     ] {
-        bench.trial = Some(attempt(&finished(&fresh[0], START, status_code, 5)));
-        let reply = ask(&mut bench, "dfns", ADMIN, Method::POST, &path, "{}");
-        assert_eq!(ok(&reply), expected);
+        bench.test_send = Some(attempt(&finished(&fresh[0], START, status_code, 5)));
+        let response = request(&mut bench, "dfns", ADMIN, Method::POST, &path, "{}");
+        assert_eq!(ok(&response), expected);
     }
-    let reply = ask(&mut bench, "dfns", ADMIN, Method::POST, &path, "{\"a\":1}");
-    assert_eq!(reply.status, 422);
+    let response = request(&mut bench, "dfns", ADMIN, Method::POST, &path, "{\"a\":1}");
+    assert_eq!(response.status, 422);
     assert!(bench.ordered.is_empty());
-    let events = ok(&ask(&mut bench, "dfns", ADMIN, Method::GET, &path.replace("ping", "events"), ""));
+    let events = ok(&request(&mut bench, "dfns", ADMIN, Method::GET, &path.replace("ping", "events"), ""));
     assert_eq!(events, json!({ "items": [] }));
 }
 
@@ -273,10 +273,10 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
     bench.key("pr_own", &[Scope::EventsWrite], Some(bench.app.id));
     let path = "/transactional/email/v1/webhooks/failed/reprocess";
     for (key, jobs) in [("pr_own", 1), (ADMIN, 3)] {
-        let reply = ask(&mut bench, "everlytic", key, Method::GET, path, "");
-        assert_eq!(ok(&reply), json!({ "status": true }));
+        let response = request(&mut bench, "everlytic", key, Method::GET, path, "");
+        assert_eq!(ok(&response), json!({ "status": true }));
         let window = ListWindow { from: None, to: None, before: None, limit: 10 };
-        assert_eq!(bench.store.jobs(bench.reach(), window).unwrap().rows.len(), jobs, "{key}");
+        assert_eq!(bench.store.jobs(bench.tenant(), window).unwrap().rows.len(), jobs, "{key}");
     }
     for job in bench.store.running_jobs().unwrap() {
         loop {
@@ -291,6 +291,6 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
         assert_eq!(bench.store.deliveries_of(event, bench.now).unwrap().len(), made);
     }
     assert_eq!(bench.store.figures(hook.id, bench.now).unwrap().sums.deliveries, 4, "three, and one of them again");
-    let refused = ask(&mut bench, "everlytic", "pr_own", Method::GET, "/transactional/email/v1/webhooks", "");
+    let refused = request(&mut bench, "everlytic", "pr_own", Method::GET, "/transactional/email/v1/webhooks", "");
     assert_eq!(refused.status, 403);
 }

@@ -98,7 +98,7 @@ pub fn shown(bench: &Bench, dialect: &str, key: &str) -> Vec<(&'static str, Stri
 }
 
 /// A call by a dialect's client.
-pub fn ask(bench: &mut Bench, dialect: &str, key: &str, method: Method, target: &str, body: &str) -> HttpResponse {
+pub fn request(bench: &mut Bench, dialect: &str, key: &str, method: Method, target: &str, body: &str) -> HttpResponse {
     let headers = shown(bench, dialect, key);
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     bench.call(method, target, &headers, body)
@@ -111,15 +111,15 @@ fn bench() -> Bench {
 }
 
 /// The status and the body, which has the dialect's form and, where it names its status, the right one.
-fn failed(client: &Client, reply: &HttpResponse, status: u16, what: &str) -> Value {
-    let shown = String::from_utf8_lossy(&reply.body).into_owned();
-    assert_eq!(reply.status.as_u16(), status, "{} {what}: {shown}", client.name);
-    if client.name == "sentdm" && matches!(reply.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+fn failed(client: &Client, response: &HttpResponse, status: u16, what: &str) -> Value {
+    let shown = String::from_utf8_lossy(&response.body).into_owned();
+    assert_eq!(response.status.as_u16(), status, "{} {what}: {shown}", client.name);
+    if client.name == "sentdm" && matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         assert_eq!(shown, "", "{} {what}", client.name);
-        assert!(reply.headers.contains_key("x-error-code"));
+        assert!(response.headers.contains_key("x-error-code"));
         return Value::Null;
     }
-    let body = body_of(reply);
+    let body = body_of(response);
     assert!((client.envelope)(&body), "{} {what}: {shown}", client.name);
     body
 }
@@ -129,23 +129,23 @@ fn without_a_good_key_there_is_nothing_to_see() {
     let mut bench = bench();
     for client in clients() {
         for target in [client.list, client.nowhere, client.bad_id] {
-            let reply = bench.get(target, &[]);
-            failed(&client, &reply, 401, "no credentials");
-            assert!(reply.headers.contains_key("www-authenticate"), "{}", client.name);
-            let reply = ask(&mut bench, client.name, "pr_unknown", Method::GET, target, "");
-            failed(&client, &reply, 401, "an unknown key");
+            let response = bench.get(target, &[]);
+            failed(&client, &response, 401, "no credentials");
+            assert!(response.headers.contains_key("www-authenticate"), "{}", client.name);
+            let response = request(&mut bench, client.name, "pr_unknown", Method::GET, target, "");
+            failed(&client, &response, 401, "an unknown key");
         }
         // The credentials of one dialect are none for another, unless it takes the same header.
         for other in clients() {
             let same = client.name == other.name
                 || ["instantly", "dfns"].contains(&client.name) == ["instantly", "dfns"].contains(&other.name);
             if !same {
-                let reply = {
+                let response = {
                     let headers = shown(&bench, other.name, ADMIN);
                     let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
                     bench.get(client.list, &headers)
                 };
-                failed(&client, &reply, 401, other.name);
+                failed(&client, &response, 401, other.name);
             }
         }
     }
@@ -169,8 +169,8 @@ fn a_key_without_the_scope_is_forbidden_before_anything_else_is_looked_at() {
     let mut bench = bench();
     for client in clients() {
         for target in [client.list.to_owned(), client.bad_id.to_owned(), format!("{}?nonsense=1", client.not_found)] {
-            let reply = ask(&mut bench, client.name, NOBODY, Method::GET, &target, "");
-            failed(&client, &reply, 403, &target);
+            let response = request(&mut bench, client.name, NOBODY, Method::GET, &target, "");
+            failed(&client, &response, 403, &target);
         }
     }
 }
@@ -180,7 +180,7 @@ fn every_mistake_has_the_dialects_own_envelope_and_status() {
     let mut bench = bench();
     for client in clients() {
         let (bad_id, not_found) = if client.name == "everlytic" { (400, 400) } else { (400, 404) };
-        let mut get = |target: &str| ask(&mut bench, client.name, ADMIN, Method::GET, target, "");
+        let mut get = |target: &str| request(&mut bench, client.name, ADMIN, Method::GET, target, "");
         let body = failed(&client, &get(client.bad_id), bad_id, "bad id");
         if client.name == "everlytic" {
             assert_eq!((&body["code"], &body["message"]), (&json!(412), &json!("Webhook not found")));
@@ -191,9 +191,9 @@ fn every_mistake_has_the_dialects_own_envelope_and_status() {
         failed(&client, &get(&format!("{}{sep}nonsense=1", client.list)), 400, "unknown parameter");
         failed(&client, &get(&format!("{}{sep}%zz=1", client.list)), 400, "malformed query");
         failed(&client, &get(&format!("{}/%ff", client.list.split('?').next().unwrap())), 404, "malformed path");
-        let reply = ask(&mut bench, client.name, ADMIN, Method::PUT, client.list, "");
-        failed(&client, &reply, 405, "wrong method");
-        assert!(reply.headers["allow"].to_str().unwrap().starts_with("GET"), "{}", client.name);
+        let response = request(&mut bench, client.name, ADMIN, Method::PUT, client.list, "");
+        failed(&client, &response, 405, "wrong method");
+        assert!(response.headers["allow"].to_str().unwrap().starts_with("GET"), "{}", client.name);
     }
 }
 
@@ -223,10 +223,10 @@ fn wrong_values_of_parameters_are_named() {
         ("devdraft", format!("/api/v0/webhooks/{uuid}?include_events=1"), "include_events"),
         ("devdraft", "/api/v0/webhooks?limit=101".to_owned(), "limit"),
     ] {
-        let reply = ask(&mut bench, dialect, ADMIN, Method::GET, &target, "");
+        let response = request(&mut bench, dialect, ADMIN, Method::GET, &target, "");
         let clients = clients();
         let client = clients.iter().find(|client| client.name == dialect).unwrap();
-        let body = failed(client, &reply, 400, &target);
+        let body = failed(client, &response, 400, &target);
         assert!(body.to_string().contains(says), "{target}: {body}");
     }
 }
@@ -246,8 +246,8 @@ fn what_belongs_to_others_is_not_there() {
             ("devdraft", format!("/api/v0/webhooks/{webhook}")),
         ] {
             let expected = if dialect == "everlytic" && status == 404 { 400 } else { status };
-            let reply = ask(&mut bench, dialect, "pr_own", Method::GET, &target, "");
-            assert_eq!(reply.status.as_u16(), expected, "{target}");
+            let response = request(&mut bench, dialect, "pr_own", Method::GET, &target, "");
+            assert_eq!(response.status.as_u16(), expected, "{target}");
         }
     }
 }
@@ -272,13 +272,13 @@ fn a_profile_is_the_organizations_to_name() {
     ] {
         let mut headers = vec![("x-api-key", key)];
         headers.extend(profile.map(|id| ("x-profile-id", id.as_str())));
-        let reply = bench.get(&format!("/v3/webhooks/{webhook}"), &headers);
-        assert_eq!(reply.status.as_u16(), status, "{key} {profile:?} {webhook}");
-        let echoed = reply.headers.get("x-profile-id").and_then(|value| value.to_str().ok());
+        let response = bench.get(&format!("/v3/webhooks/{webhook}"), &headers);
+        assert_eq!(response.status.as_u16(), status, "{key} {profile:?} {webhook}");
+        let echoed = response.headers.get("x-profile-id").and_then(|value| value.to_str().ok());
         assert_eq!(echoed, profile.map(String::as_str).filter(|_| status == 200));
     }
-    let reply = bench.get(&format!("/v3/webhooks/{}", hook.id), &[("x-api-key", ADMIN), ("x-profile-id", "x")]);
-    assert_eq!((reply.status.as_u16(), body_of(&reply)["error"]["code"].as_str()), (400, Some("VALIDATION_003")));
+    let response = bench.get(&format!("/v3/webhooks/{}", hook.id), &[("x-api-key", ADMIN), ("x-profile-id", "x")]);
+    assert_eq!((response.status.as_u16(), body_of(&response)["error"]["code"].as_str()), (400, Some("VALIDATION_003")));
 }
 
 #[test]
@@ -287,8 +287,8 @@ fn a_dialect_that_is_off_is_not_there() {
     let on: Vec<_> = postrider::api::dialects::DIALECTS.iter().filter(|d| d.name != "dfns").copied().collect();
     bench.mount(&on);
     let bearer = format!("Bearer {ADMIN}");
-    let reply = bench.get("/webhooks", &[("authorization", &bearer)]);
-    assert_eq!((reply.status.as_u16(), body_of(&reply)["code"].as_str()), (404, Some("route_not_found")));
+    let response = bench.get("/webhooks", &[("authorization", &bearer)]);
+    assert_eq!((response.status.as_u16(), body_of(&response)["code"].as_str()), (404, Some("route_not_found")));
     assert_eq!(bench.get("/api/v2/webhook-events", &[("authorization", &bearer)]).status, 200);
 }
 
@@ -297,7 +297,7 @@ fn a_prefix_ends_where_its_segment_ends() {
     let mut bench = bench();
     let bearer = format!("Bearer {ADMIN}");
     for path in ["/webhooksx", "/api/v2x/webhook-events", "/v3x", "/v1/webhooks/x"] {
-        let reply = bench.get(path, &[("authorization", &bearer)]);
-        assert_eq!(reply.headers["content-type"], "application/problem+json", "{path}");
+        let response = bench.get(path, &[("authorization", &bearer)]);
+        assert_eq!(response.headers["content-type"], "application/problem+json", "{path}");
     }
 }

@@ -121,21 +121,21 @@ fn the_store_holds_the_scenario() {
     let scenario = file("scenario");
     let bench = load(|_| {});
     for given in scenario["deliveries"].as_array().unwrap() {
-        let found = bench.store.delivery(bench.reach(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
+        let found = bench.store.delivery(bench.tenant(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
         assert_eq!(found.created_at, ms(&given["created_at"]));
         assert_eq!(found.next_attempt_at, given["next_attempt_at"].as_i64().map(Time));
         assert_eq!(found.completed_at, given["completed_at"].as_i64().map(Time));
     }
     for given in scenario["attempts"].as_array().unwrap() {
         let found: Attempt =
-            bench.store.attempt(bench.reach(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
+            bench.store.attempt(bench.tenant(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
         assert_eq!(found.next_attempt_at, given["next_attempt_at"].as_i64().map(Time));
         assert_eq!(found.retry_of.map(|id| id.to_string()), text(&given["retry_of"]));
         assert_eq!(found.outcome == AttemptOutcome::Success, given["success"].as_bool().unwrap());
     }
     for given in scenario["events"].as_array().unwrap() {
         let found: Event =
-            bench.store.event(bench.reach(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
+            bench.store.event(bench.tenant(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
         assert_eq!((found.received_at, found.occurred_at), (ms(&given["received_at"]), ms(&given["occurred_at"])));
     }
 }
@@ -183,15 +183,15 @@ fn differences(name: &str, plain: &mut Bench, with_auth: &mut Bench) -> Vec<Stri
     for case in file(name)["cases"].as_array().unwrap() {
         let case_name = case["name"].as_str().unwrap();
         let bench = if case_name == "get_with_basic_auth" { &mut *with_auth } else { &mut *plain };
-        let reply = answer(bench, case);
+        let response = answer(bench, case);
         let expected = case.get("body").map_or(String::new(), Value::to_string).replace("<principal>", NOBODY);
-        let body = std::str::from_utf8(&reply.body).unwrap();
-        let is_status = u64::from(reply.status.as_u16()) == case["status"].as_u64().unwrap();
+        let body = std::str::from_utf8(&response.body).unwrap();
+        let is_status = u64::from(response.status.as_u16()) == case["status"].as_u64().unwrap();
         if !is_status || without_volatile(body, case) != without_volatile(&expected, case) {
-            wrong.push(format!("{name} {case_name}: {}\n  is     {body}\n  should {expected}", reply.status));
+            wrong.push(format!("{name} {case_name}: {}\n  is     {body}\n  should {expected}", response.status));
         }
         for (header, value) in case["response_headers"].as_object().into_iter().flatten() {
-            if reply.headers.get(header.as_str()).map(|v| v.as_bytes()) != value.as_str().map(str::as_bytes) {
+            if response.headers.get(header.as_str()).map(|v| v.as_bytes()) != value.as_str().map(str::as_bytes) {
                 wrong.push(format!("{name} {case_name}: header {header}"));
             }
         }
@@ -231,8 +231,8 @@ fn a_key_that_may_not_read_secrets_sees_a_mask_and_leaves_no_audit() {
         [(READER, "whsec_********", vec![]), (ADMIN, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", vec!["ReadSecret"])]
     {
         let id = key_id(&bench, key);
-        let reply = bench.get(&path, &[("x-client-key", &id), ("x-client-secret", key)]);
-        assert_eq!(ok(&reply)["signing_secret"], secret);
+        let response = bench.get(&path, &[("x-client-key", &id), ("x-client-secret", key)]);
+        assert_eq!(ok(&response)["signing_secret"], secret);
         assert_eq!(bench.ordered, ordered);
     }
 }

@@ -23,9 +23,9 @@ static ROUTES: &[Route] = &[Route {
     query: &[],
 }];
 
-fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id: WebhookId = ask.path.get("id").parse().map_err(|_| ApiError::not_found("hook"))?;
-    let webhook = context.registry.webhook(ask.tenant(), id).ok_or_else(|| ApiError::not_found("hook"))?;
+fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id: WebhookId = request.path.get("id").parse().map_err(|_| ApiError::not_found("hook"))?;
+    let webhook = context.registry.webhook(request.tenant(), id).ok_or_else(|| ApiError::not_found("hook"))?;
     let figures = context.store.figures(id, context.now)?;
     let shown = json!({ "hook": webhook.url, "sent": figures.sums.started });
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &shown)))
@@ -35,13 +35,13 @@ fn may_read(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::WebhooksRead)
 }
 
-fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    let shown = call.headers.get("x-sixth").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Ok(Principal::new(auth::key_of(shown, registry, now)?, call))
+fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+    let shown = http_request.headers.get("x-sixth").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(Principal::new(auth::key_of(shown, registry, now)?, http_request))
 }
 
-fn render(fault: &ApiError, occasion: &ErrorContext<'_>) -> HttpResponse {
-    HttpResponse::json(fault.status, &json!({ "oops": fault.detail, "at": occasion.now }))
+fn render(api_error: &ApiError, occasion: &ErrorContext<'_>) -> HttpResponse {
+    HttpResponse::json(api_error.status, &json!({ "oops": api_error.detail, "at": occasion.now }))
 }
 
 #[test]
@@ -50,17 +50,17 @@ fn a_sixth_dialect_is_one_file_and_one_line() {
     let hook = bench.webhook(|_| {});
     bench.mount(&[DIALECTS.as_slice(), &[&SIXTH]].concat());
     let path = format!("/hooks/2026/{}", hook.id);
-    let reply = bench.get(&path, &[("x-sixth", ADMIN)]);
-    assert_eq!(ok(&reply), json!({ "hook": "https://hooks.example.com/in", "sent": 0 }));
+    let response = bench.get(&path, &[("x-sixth", ADMIN)]);
+    assert_eq!(ok(&response), json!({ "hook": "https://hooks.example.com/in", "sent": 0 }));
     for (method, path, key, status) in [
         (Method::GET, path.as_str(), "", 401),
         (Method::GET, "/hooks/2026/x", ADMIN, 404),
         (Method::GET, "/hooks/2026/a/b", ADMIN, 404),
         (Method::POST, &path, ADMIN, 405),
     ] {
-        let reply = bench.call(method, path, &[("x-sixth", key)], "");
-        assert_eq!(reply.status.as_u16(), status, "{path}");
-        assert!(body_of(&reply)["oops"].is_string(), "{path}");
+        let response = bench.call(method, path, &[("x-sixth", key)], "");
+        assert_eq!(response.status.as_u16(), status, "{path}");
+        assert!(body_of(&response)["oops"].is_string(), "{path}");
     }
     // The others are as they were.
     let bearer = format!("Bearer {ADMIN}");

@@ -74,7 +74,8 @@ fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
 
 #[test]
 fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
-    use postrider::store::{Disk as _, RealDisk, pages::ChecksummedFile, row};
+    use postrider::kv::{checksums::ChecksummedFile, codec};
+    use postrider::store::{Disk as _, RealDisk};
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     let set = |schema: u32| {
@@ -83,7 +84,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
         let database = redb::Database::builder().create_with_backend(pages).expect("a database");
         let meta: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
         let change = database.begin_write().expect("a transaction");
-        let schema = row::encode(&schema);
+        let schema = codec::encode(&schema);
         change.open_table(meta).expect("the table").insert(b"schema".as_slice(), schema.as_slice()).expect("written");
         change.commit().expect("committed");
     };
@@ -99,7 +100,8 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is() {
-    use postrider::store::{Disk as _, RealDisk, pages::ChecksummedFile};
+    use postrider::kv::checksums::ChecksummedFile;
+    use postrider::store::{Disk as _, RealDisk};
     let folder = tempfile::tempdir().expect("a directory");
     let data = made(folder.path());
     for path in [data.join("state.redb"), partition(&data)] {

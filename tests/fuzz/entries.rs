@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use postrider::api::cursor::{self, CursorKind};
 use postrider::api::native::cloudevents;
+use postrider::kv::codec;
+use postrider::kv::wal::{JOURNAL_BYTES, Wal};
 use postrider::model::{ApiKey, App, Attempt, Delivery, Event, Organization, Webhook};
 use postrider::rules::filter::Filter;
 use postrider::rules::json;
 use postrider::rules::target::{self, TargetHost, TargetPolicy};
 use postrider::store::job::Job;
-use postrider::store::journal::{JOURNAL_BYTES, Wal};
-use postrider::store::shelf::PartitionRow;
-use postrider::store::{AuditRow, Disk, row};
+use postrider::store::partitions::set::PartitionRow;
+use postrider::store::{AuditRow, Disk};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,14 +66,14 @@ pub fn url(bytes: &[u8]) {
 /// Bytes with a right checksum that are some row or none; what is a row reads back as it was written.
 pub fn rows(bytes: &[u8]) {
     fn as_row<T: Serialize + DeserializeOwned>(sealed: &[u8]) {
-        if let Some(value) = row::decode::<T>(sealed) {
-            let written = row::encode(&value);
-            let again = row::decode::<T>(&written).expect("what was written reads back");
-            assert_eq!(row::encode(&again), written);
+        if let Some(value) = codec::decode::<T>(sealed) {
+            let written = codec::encode(&value);
+            let again = codec::decode::<T>(&written).expect("what was written reads back");
+            assert_eq!(codec::encode(&again), written);
         }
     }
     // As it is found on a disk, and with a checksum that somebody mended.
-    for sealed in [bytes.to_vec(), row::encode_bytes(bytes)] {
+    for sealed in [bytes.to_vec(), codec::encode_bytes(bytes)] {
         as_row::<Event>(&sealed);
         as_row::<Delivery>(&sealed);
         as_row::<Attempt>(&sealed);
@@ -187,7 +188,7 @@ pub fn filters(bytes: &[u8]) {
 
 /// What passes the strict reading is JSON to everybody else too.
 pub fn strict_json(bytes: &[u8]) {
-    if postrider::api::ask::strict(bytes).is_ok() {
+    if postrider::api::request_context::strict(bytes).is_ok() {
         let read = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
         // Numbers beyond a double are JSON, and nothing that this reader can hold.
         assert!(read.as_ref().err().is_none_or(|error| error.to_string().contains("number out of range")), "{read:?}");
@@ -204,7 +205,7 @@ pub fn cloud_events(bytes: &[u8]) {
         for call in [&call, &whole] {
             if let Ok(event) = cloudevents::read_one(mode, call, None) {
                 assert!(!event.event_type.is_empty() && event.event_type.len() <= 128, "{:?}", event.event_type);
-                assert!(postrider::api::ask::strict(&event.data).is_ok(), "its data is JSON");
+                assert!(postrider::api::request_context::strict(&event.data).is_ok(), "its data is JSON");
             }
         }
     }

@@ -120,11 +120,11 @@ pub fn of_surface(name: &str, bytes: &[u8]) {
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
     let target = String::from_utf8_lossy(&rest[..end]);
     let (hole, query) = target.split_once('?').unwrap_or((&target, ""));
-    let native = postrider::api::native::surface();
+    let native = postrider::api::native::mount();
     let surfaces = dialects::surfaces(|on| on == name);
-    let surface = surfaces.first().unwrap_or(&native);
-    assert_eq!(surface.name, name);
-    let route = &surface.routes()[usize::from(*which) % surface.routes().len()];
+    let mount = surfaces.first().unwrap_or(&native);
+    assert_eq!(mount.name, name);
+    let route = &mount.routes()[usize::from(*which) % mount.routes().len()];
     let path = route.path.split('/').map(|part| if part.starts_with('{') { hole } else { part });
     let path = path.collect::<Vec<_>>().join("/");
     let first = format!("{} {path}?{query}", route.verb.as_str());
@@ -171,7 +171,7 @@ fn judge(world: &mut World, call: &HttpRequest) {
             store: &world.opened.store,
             registry: registry.clone(),
             settings: &world.settings,
-            vitals: &Quiet,
+            health_source: &Quiet,
             now: NOW,
             since: NOW,
             random: &mut random,

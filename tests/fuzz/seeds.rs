@@ -1,7 +1,7 @@
 //! Where fuzzing begins: right and wrong inputs of every kind, and the words that they are made of.
 
 use base64::Engine as _;
-use postrider::store::row;
+use postrider::kv::codec;
 use serde_json::Value;
 
 const URLS: &str = include_str!("../data/hostile_urls.json");
@@ -70,14 +70,14 @@ fn texts_of(corpus: &str, member: &str) -> Vec<Vec<u8>> {
 
 /// Rows as a store holds them, without their checksum.
 fn stored() -> Vec<Vec<u8>> {
-    let plain = |sealed: Vec<u8>| row::decode_bytes(&sealed).expect("whole").to_vec();
+    let plain = |sealed: Vec<u8>| codec::decode_bytes(&sealed).expect("whole").to_vec();
     let id = uuid::Uuid::from_u128(0x0195_a000_0000_7000_8000_0000_0000_0000);
     let webhook = postrider::api::native::webhook_form::blank(postrider::model::Id::MIN, postrider::model::Id::MIN);
     vec![
-        plain(row::encode(&webhook)),
-        plain(row::encode(&postrider::model::webhook::WebhookState::default())),
-        plain(row::encode(&(id.as_bytes(), "name", 1_772_704_800_000_i64))),
-        plain(row::encode(&(id, id, "name", "uid", vec!["admin"], 1_u64, None::<u8>))),
+        plain(codec::encode(&webhook)),
+        plain(codec::encode(&postrider::model::webhook::WebhookState::default())),
+        plain(codec::encode(&(id.as_bytes(), "name", 1_772_704_800_000_i64))),
+        plain(codec::encode(&(id, id, "name", "uid", vec!["admin"], 1_u64, None::<u8>))),
     ]
 }
 
@@ -86,8 +86,8 @@ fn requests() -> Vec<Vec<u8>> {
     let id = "0195a000-0000-7000-8000-000000000000";
     let mut all = Vec::new();
     let surfaces = postrider::api::dialects::surfaces(|_| true);
-    for surface in surfaces.iter().chain([&postrider::api::native::surface()]) {
-        for route in surface.routes() {
+    for mount in surfaces.iter().chain([&postrider::api::native::mount()]) {
+        for route in mount.routes() {
             let path = route.path.split('/').map(|part| if part.starts_with('{') { id } else { part });
             let path = path.collect::<Vec<_>>().join("/");
             let query = route.query.iter().map(|name| format!("{name}=1")).collect::<Vec<_>>().join("&");

@@ -42,8 +42,8 @@ impl Bench {
         else {
             panic!("no organization")
         };
-        let reach = TenantScope { org: organization.id, app: None };
-        let by = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
+        let tenant = TenantScope { org: organization.id, app: None };
+        let by = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
         let mut bench = Bench { opened, by, webhook: WebhookId::MIN, now: START };
         let command = Command::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
         let (Receipt::Webhook(webhook), _) = bench.apply(command) else { panic!("no webhook") };
@@ -65,16 +65,16 @@ impl Bench {
 
 /// Every list and every lookup, as somebody asks who came at any moment.
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
-    let (reach, webhook) = bench;
+    let (tenant, webhook) = bench;
     let window = ListWindow { from: None, to: None, before: None, limit: 30 };
-    let events = store.events(&crate::found::events(reach, window), now).unwrap().rows;
+    let events = store.events(&crate::found::events(tenant, window), now).unwrap().rows;
     for event in events.iter().rev().take(3) {
         let made = store.deliveries_of(event.id, now).unwrap();
         made.iter().for_each(|delivery| drop(store.attempts_of(delivery, now).unwrap()));
         store.data(event.id, now).unwrap();
     }
-    store.deliveries(&crate::found::deliveries(reach, Some(webhook), window), now).unwrap();
-    store.attempts(&crate::found::attempts(reach, None, window), now).unwrap();
+    store.deliveries(&crate::found::deliveries(tenant, Some(webhook), window), now).unwrap();
+    store.attempts(&crate::found::attempts(tenant, None, window), now).unwrap();
     store.due_heads().unwrap();
     store.backlog(&[webhook]).unwrap();
     store.running_jobs().unwrap();

@@ -100,8 +100,8 @@ const AUDIT_ROWS: usize = 30;
 fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     let shows = |action: &str| with_deeds || !(action.starts_with("delivery.") || action.starts_with("event."));
     for org in oracle.organizations.keys() {
-        let reach = TenantScope { org: *org, app: None };
-        let rows = pages(20, AUDIT_ROWS, |window| store.audit(reach, window))?;
+        let tenant = TenantScope { org: *org, app: None };
+        let rows = pages(20, AUDIT_ROWS, |window| store.audit(tenant, window))?;
         let lines = rows.iter().map(|r| (r.action.as_str(), &r.target, r.request_id.as_ref()));
         let noted = oracle.audit.iter().rev().filter(|noted| noted.org == *org);
         let wanted = noted.map(|n| (n.action, &n.target, n.request_id.as_ref()));
@@ -122,8 +122,8 @@ pub fn partition(oracle: &Oracle, store: &Store, first: u128) -> Check {
 fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
     let Some(posted) = oracle.events.get(&id) else { return Ok(()) };
     let event = &posted.event;
-    let reach = TenantScope { org: event.org_id, app: None };
-    let found = read(store.event(reach, event.id, SEES_ALL))?;
+    let tenant = TenantScope { org: event.org_id, app: None };
+    let found = read(store.event(tenant, event.id, SEES_ALL))?;
     ensure!(found.as_ref() == Some(event), "event {}: {found:?} should be {event:?}", event.id);
     let data = read(store.data(event.id, SEES_ALL))?;
     let wanted = event.erased_at.is_none().then_some(&posted.data);
@@ -142,24 +142,24 @@ fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
 fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) -> Check {
     let mut limit = || 1 + rng.below(30) as usize;
     for org in oracle.organizations.keys() {
-        let reach = TenantScope { org: *org, app: None };
-        let found = pages(limit(), rows, |w| store.events(&events(reach, w), now))?;
+        let tenant = TenantScope { org: *org, app: None };
+        let found = pages(limit(), rows, |w| store.events(&events(tenant, w), now))?;
         let kept =
             oracle.events.values().rev().map(|p| &p.event).filter(|e| e.org_id == *org && oracle.is_kept(e.id, now));
         same("events", found.iter().take(rows), kept.take(rows))?;
-        let found = pages(limit(), rows, |w| store.deliveries(&deliveries(reach, None, w), now))?;
+        let found = pages(limit(), rows, |w| store.deliveries(&deliveries(tenant, None, w), now))?;
         let made = of_webhook(oracle, now, |d| d.org_id == *org);
         same("deliveries", found.iter().take(rows), made.iter().rev().take(rows))?;
-        let found = pages(limit(), rows, |w| store.attempts(&attempts(reach, None, w), now))?;
+        let found = pages(limit(), rows, |w| store.attempts(&attempts(tenant, None, w), now))?;
         let kept = oracle.attempts.values().rev().filter(|a| a.org_id == *org && oracle.is_kept(a.event_id, now));
         same("attempts", found.iter().take(rows), kept.take(rows))?;
     }
     for webhook in oracle.webhooks.values() {
-        let reach = TenantScope { org: webhook.org_id, app: None };
+        let tenant = TenantScope { org: webhook.org_id, app: None };
         let made = of_webhook(oracle, now, |d| d.webhook_id == webhook.id);
-        let found = pages(limit(), rows, |w| store.deliveries(&deliveries(reach, Some(webhook.id), w), now))?;
+        let found = pages(limit(), rows, |w| store.deliveries(&deliveries(tenant, Some(webhook.id), w), now))?;
         same("deliveries of a webhook", found.iter().take(rows), made.iter().rev().take(rows))?;
-        let found = pages(limit(), rows, |w| store.attempts(&attempts(reach, Some(webhook.id), w), now))?;
+        let found = pages(limit(), rows, |w| store.attempts(&attempts(tenant, Some(webhook.id), w), now))?;
         let kept = |a: &&Attempt| a.webhook_id == webhook.id && oracle.is_kept(a.event_id, now);
         let tried = oracle.attempts.values().rev().filter(kept);
         same("attempts of a webhook", found.iter().take(rows), tried.take(rows))?;
@@ -288,11 +288,11 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
 
 fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
     for (id, job) in &oracle.jobs {
-        let reach = TenantScope { org: job.org_id, app: None };
-        let found = read(store.job(reach, *id))?;
+        let tenant = TenantScope { org: job.org_id, app: None };
+        let found = read(store.job(tenant, *id))?;
         let wanted = oracle.job_shown(*id);
         ensure!(found == wanted, "job {id}: {found:?} should be {wanted:?}");
-        let (found, wanted) = (read(store.matching(reach, &job.spec, now))?, oracle.matching(reach, &job.spec, now));
+        let (found, wanted) = (read(store.matching(tenant, &job.spec, now))?, oracle.matching(tenant, &job.spec, now));
         ensure!(found == wanted, "job {id} would match {found}, not {wanted}");
     }
     Ok(())
@@ -359,16 +359,16 @@ pub fn difference(found: &impl std::fmt::Debug, wanted: &impl std::fmt::Debug) -
 pub fn hidden(oracle: &Oracle, store: &Store) -> Check {
     let Some(posted) = oracle.events.values().next() else { return Ok(()) };
     let event = &posted.event;
-    let reach = TenantScope { org: event.org_id, app: None };
+    let tenant = TenantScope { org: event.org_id, app: None };
     let end = event.received_at.plus_ms(oracle.retention_ms);
     let last = Time(end.0 - 1);
-    ensure!(read(store.event(reach, event.id, last))?.is_some(), "{} is hidden too early", event.id);
-    ensure!(read(store.event(reach, event.id, end))?.is_none(), "{} is shown too long", event.id);
+    ensure!(read(store.event(tenant, event.id, last))?.is_some(), "{} is hidden too early", event.id);
+    ensure!(read(store.event(tenant, event.id, end))?.is_none(), "{} is shown too long", event.id);
     ensure!(read(store.data(event.id, end))?.is_none(), "the data of {} is shown too long", event.id);
     for made in oracle.deliveries_of(event.id) {
         let id = made.row.id;
-        ensure!(read(store.delivery(reach, id, last))?.is_some(), "{id} is hidden too early");
-        ensure!(read(store.delivery(reach, id, end))?.is_none(), "{id} is shown too long");
+        ensure!(read(store.delivery(tenant, id, last))?.is_some(), "{id} is hidden too early");
+        ensure!(read(store.delivery(tenant, id, end))?.is_none(), "{id} is shown too long");
     }
     let gone = TenantScope { org: Id::MAX, app: None };
     ensure!(read(store.event(gone, event.id, last))?.is_none(), "{} is shown to anybody", event.id);

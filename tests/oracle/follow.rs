@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postrider::kv::tables::Table;
 use postrider::model::{EventId, Time};
 use postrider::store::backup::receive;
-use postrider::store::follow::replay::LogReplay;
-use postrider::store::follow::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 use postrider::store::open;
-use postrider::store::tables::Table;
+use postrider::store::replication::replay::LogReplay;
+use postrider::store::replication::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 
 use crate::disk::FaultyDisk;
 use crate::oracle::Oracle;
@@ -58,7 +58,7 @@ impl Shadow {
         let seed = world.rng.draw();
         let Some(opened) = world.store() else { return Ok(()) };
         let mut stream = Vec::new();
-        let moment = opened.writer.moment().map_err(|error| error.to_string())?;
+        let moment = opened.writer.backup_snapshot().map_err(|error| error.to_string())?;
         moment.send(&mut stream).map_err(|error| error.to_string())?;
         let disk = FaultyDisk::new(seed);
         let received = receive(&mut stream.as_slice(), &disk, &mut |_| {}).map_err(|error| error.to_string())?;

@@ -36,23 +36,23 @@ impl Found {
             jobs: Vec::new(),
         };
         for org in registry.organizations.keys() {
-            let reach = TenantScope { org: *org, app: None };
+            let tenant = TenantScope { org: *org, app: None };
             found.events.extend(newer(
                 oracle.last,
                 |e: &Event| e.id.as_u128(),
-                |w| store.events(&events(reach, w), SEES_ALL),
+                |w| store.events(&events(tenant, w), SEES_ALL),
             )?);
             found.deliveries.extend(newer(
                 oracle.last,
                 |d: &Delivery| d.id.as_u128(),
-                |w| store.deliveries(&deliveries(reach, None, w), SEES_ALL),
+                |w| store.deliveries(&deliveries(tenant, None, w), SEES_ALL),
             )?);
             found.attempts.extend(newer(
                 oracle.last,
                 |a: &Attempt| a.id.as_u128(),
-                |w| store.attempts(&attempts(reach, None, w), SEES_ALL),
+                |w| store.attempts(&attempts(tenant, None, w), SEES_ALL),
             )?);
-            found.jobs.extend(newer(oracle.last, |j: &Job| j.id.as_u128(), |w| store.jobs(reach, w))?);
+            found.jobs.extend(newer(oracle.last, |j: &Job| j.id.as_u128(), |w| store.jobs(tenant, w))?);
         }
         found.events.sort_by_key(|e| e.id);
         found.deliveries.sort_by_key(|d| d.id);
@@ -90,9 +90,9 @@ impl Found {
         if let Some(at) = self.attempts.iter().position(like) {
             return Ok(self.attempts.remove(at));
         }
-        let reach = TenantScope { org: delivery.org_id, app: None };
+        let tenant = TenantScope { org: delivery.org_id, app: None };
         let found = match given {
-            Some(id) => self.store.attempt(reach, id, SEES_ALL).map_err(|e| e.to_string())?,
+            Some(id) => self.store.attempt(tenant, id, SEES_ALL).map_err(|e| e.to_string())?,
             None => None,
         };
         found.filter(like).ok_or_else(|| format!("no attempt {number} of {} is there", delivery.id))
@@ -141,13 +141,13 @@ fn newer<T>(
     }
 }
 
-pub fn events(reach: TenantScope, window: ListWindow) -> EventQuery {
-    EventQuery { reach, event_type: None, subject: None, search: None, window }
+pub fn events(tenant: TenantScope, window: ListWindow) -> EventQuery {
+    EventQuery { tenant, event_type: None, subject: None, search: None, window }
 }
 
-pub fn deliveries(reach: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> DeliveryQuery {
+pub fn deliveries(tenant: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> DeliveryQuery {
     DeliveryQuery {
-        reach,
+        tenant,
         webhook,
         event: None,
         status: None,
@@ -158,9 +158,9 @@ pub fn deliveries(reach: TenantScope, webhook: Option<WebhookId>, window: ListWi
     }
 }
 
-pub fn attempts(reach: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> AttemptQuery {
+pub fn attempts(tenant: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> AttemptQuery {
     AttemptQuery {
-        reach,
+        tenant,
         webhook,
         delivery: None,
         event: None,

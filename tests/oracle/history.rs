@@ -169,9 +169,9 @@ impl History {
 
     fn caller(&mut self, oracle: &Oracle) -> Option<Caller> {
         let key = self.rng.pick(&oracle.keys.values().collect::<Vec<_>>())?;
-        let reach = TenantScope { org: key.org_id, app: key.app_id };
+        let tenant = TenantScope { org: key.org_id, app: key.app_id };
         let request_id = format!("r{}", self.next_number());
-        Some(Caller { key: key.id, tenant: reach, remote_addr: None, request_id })
+        Some(Caller { key: key.id, tenant: tenant, remote_addr: None, request_id })
     }
 
     fn app(&mut self, oracle: &Oracle) -> Option<AppId> {

@@ -55,8 +55,9 @@ impl Oracle {
     }
 
     pub fn cancel_job(&mut self, id: JobId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(job) = self.jobs.get(&id).filter(|job| reach.is_none_or(|reach| self.covers_job(reach, job))).cloned()
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(job) =
+            self.jobs.get(&id).filter(|job| tenant.is_none_or(|tenant| self.covers_job(tenant, job))).cloned()
         else {
             return Ok(Err("not_found replay".into()));
         };
@@ -76,9 +77,9 @@ impl Oracle {
         Ok(Ok(Receipt::Done))
     }
 
-    pub fn covers_job(&self, reach: TenantScope, job: &Job) -> bool {
+    pub fn covers_job(&self, tenant: TenantScope, job: &Job) -> bool {
         let app = job.spec.app.or_else(|| job.spec.webhook.and_then(|id| self.webhooks.get(&id)).map(|w| w.app_id));
-        job.org_id == reach.org && reach.app.is_none_or(|own| app == Some(own))
+        job.org_id == tenant.org && tenant.app.is_none_or(|own| app == Some(own))
     }
 
     /// Examines up to so many events of one partition, and none more once so many deliveries are made.
@@ -166,13 +167,13 @@ impl Oracle {
     }
 
     /// How many deliveries a job over `spec` would make.
-    pub fn matching(&self, reach: TenantScope, spec: &JobSpec, now: Time) -> u64 {
+    pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> u64 {
         let mut count = 0;
         for posted in self.events.values() {
             let event = &posted.event;
             let looked_at = self.is_kept(event.id, now)
                 && event.erased_at.is_none()
-                && reach.covers(event.org_id, event.app_id)
+                && tenant.covers(event.org_id, event.app_id)
                 && looks_at(spec, event);
             if !looked_at {
                 continue;

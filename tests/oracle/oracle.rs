@@ -247,13 +247,13 @@ impl Oracle {
     }
 
     /// The app of what names none.
-    pub fn app_of(&self, reach: TenantScope) -> Option<AppId> {
-        reach.app.or_else(|| self.organizations.get(&reach.org).map(|o| o.default_app_id))
+    pub fn app_of(&self, tenant: TenantScope) -> Option<AppId> {
+        tenant.app.or_else(|| self.organizations.get(&tenant.org).map(|o| o.default_app_id))
     }
 
     /// Whether an app lies within a reach.
-    pub fn covers(&self, reach: TenantScope, app: AppId) -> bool {
-        self.apps.get(&app).is_some_and(|a| reach.covers(a.org_id, app))
+    pub fn covers(&self, tenant: TenantScope, app: AppId) -> bool {
+        self.apps.get(&app).is_some_and(|a| tenant.covers(a.org_id, app))
     }
 
     pub fn sums_of(&mut self, home: u128, owner: WebhookId) -> &mut Sums {

@@ -121,8 +121,8 @@ impl Oracle {
         Ok(Ok(Receipt::App(app)))
     }
 
-    fn app_within(&self, reach: Option<TenantScope>, id: AppId) -> Option<App> {
-        self.apps.get(&id).filter(|_| reach.is_none_or(|reach| self.covers(reach, id))).cloned()
+    fn app_within(&self, tenant: Option<TenantScope>, id: AppId) -> Option<App> {
+        self.apps.get(&id).filter(|_| tenant.is_none_or(|tenant| self.covers(tenant, id))).cloned()
     }
 
     fn update_app(
@@ -132,8 +132,8 @@ impl Oracle {
         uid: Option<&Option<String>>,
         asked: &Asked<'_>,
     ) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(mut app) = self.app_within(reach, id) else { return Ok(Err("not_found app".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(mut app) = self.app_within(tenant, id) else { return Ok(Err("not_found app".into())) };
         if let Some(uid) = uid {
             if self.is_taken(app.org_id, uid.as_ref(), Some(id)) {
                 return Ok(Err("conflict uid_taken".into()));
@@ -148,8 +148,8 @@ impl Oracle {
     }
 
     fn remove_app(&mut self, id: AppId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(app) = self.app_within(reach, id) else { return Ok(Err("not_found app".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(app) = self.app_within(tenant, id) else { return Ok(Err("not_found app".into())) };
         if self.organizations.values().any(|o| o.default_app_id == id) {
             return Ok(Err("conflict default_app".into()));
         }
@@ -187,8 +187,8 @@ impl Oracle {
         Ok(Ok(Receipt::Done))
     }
 
-    pub fn webhook_within(&self, reach: Option<TenantScope>, id: WebhookId) -> Option<&Webhook> {
-        self.webhooks.get(&id).filter(|w| reach.is_none_or(|reach| reach.covers(w.org_id, w.app_id)))
+    pub fn webhook_within(&self, tenant: Option<TenantScope>, id: WebhookId) -> Option<&Webhook> {
+        self.webhooks.get(&id).filter(|w| tenant.is_none_or(|tenant| tenant.covers(w.org_id, w.app_id)))
     }
 
     fn create_webhook(&mut self, draft: &Webhook, asked: &Asked<'_>, found: &mut Found) -> Answered {
@@ -226,8 +226,10 @@ impl Oracle {
     }
 
     fn update_webhook(&mut self, new: &Webhook, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(old) = self.webhook_within(reach, new.id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(old) = self.webhook_within(tenant, new.id).cloned() else {
+            return Ok(Err("not_found webhook".into()));
+        };
         if old.version != new.version {
             return Ok(Err("stale".into()));
         }
@@ -251,8 +253,10 @@ impl Oracle {
     }
 
     fn remove_webhook(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(webhook) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(webhook) = self.webhook_within(tenant, id).cloned() else {
+            return Ok(Err("not_found webhook".into()));
+        };
         self.drop_webhook(id, asked.now);
         self.note(asked, webhook.org_id, "webhook.delete", id.to_string());
         Ok(Ok(Receipt::Done))
@@ -271,8 +275,8 @@ impl Oracle {
     }
 
     fn set_status(&mut self, id: WebhookId, status: WebhookStatus, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(old) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(old) = self.webhook_within(tenant, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         if old.status == WebhookStatus::Disabled {
             return Ok(Err("conflict webhook_disabled".into()));
         }
@@ -297,8 +301,8 @@ impl Oracle {
     }
 
     fn rotate(&mut self, id: WebhookId, secret: &str, overlap_s: u32, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(old) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(old) = self.webhook_within(tenant, id).cloned() else { return Ok(Err("not_found webhook".into())) };
         let now = asked.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
         let mut secrets = vec![SigningSecret { text: secret.to_owned(), created_at: now, expires_at: None }];
@@ -315,8 +319,10 @@ impl Oracle {
     }
 
     fn read_secret(&mut self, id: WebhookId, asked: &Asked<'_>) -> Answered {
-        let reach = asked.order.caller.as_ref().map(|by| by.tenant);
-        let Some(webhook) = self.webhook_within(reach, id).cloned() else { return Ok(Err("not_found webhook".into())) };
+        let tenant = asked.order.caller.as_ref().map(|by| by.tenant);
+        let Some(webhook) = self.webhook_within(tenant, id).cloned() else {
+            return Ok(Err("not_found webhook".into()));
+        };
         self.note(asked, webhook.org_id, "webhook.read_secret", id.to_string());
         Ok(Ok(Receipt::Webhook(Arc::new(webhook))))
     }

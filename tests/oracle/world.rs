@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::store::upkeep::{Maintained, ROUND_DROPPED_MAX};
+use postrider::store::partitions::maintenance::{Maintained, ROUND_DROPPED_MAX};
 use postrider::store::{Applied, AppliedBatch, Command, Disk, Opened, Rejection, StoreOptions, WriteRequest, open};
 
 use super::check;

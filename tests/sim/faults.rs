@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use postrider::store::shelf::PARTITIONS;
+use postrider::store::partitions::set::PARTITIONS;
 use turmoil::Sim;
 
 use super::book::{Book, Kind};

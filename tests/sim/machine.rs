@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postrider::config::{ListenSetting, SecretSetting, Settings};
 use postrider::daemon::{Daemon, Platform};
-use postrider::engine::work::BlockingPool;
+use postrider::engine::blocking_pool::BlockingPool;
 use postrider::server::ServerLimits;
 use tokio::sync::Notify;
 

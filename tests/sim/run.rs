@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use postrider::store::Disk as _;
-use postrider::store::shelf::PARTITIONS;
+use postrider::store::partitions::set::PARTITIONS;
 
 use super::api::Api;
 use super::auditor::Auditor;

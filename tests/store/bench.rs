@@ -62,8 +62,8 @@ impl Bench {
         let Ok(Applied { receipt: Receipt::Organization { organization, key, .. }, .. }) = &batch.results[0] else {
             panic!("{:?}", batch.results)
         };
-        let reach = TenantScope { org: organization.id, app: None };
-        let caller = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
+        let tenant = TenantScope { org: organization.id, app: None };
+        let caller = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
         Bench { folder, opened, now: START, caller }
     }
 

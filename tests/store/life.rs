@@ -29,11 +29,11 @@ fn an_event_is_delivered_after_a_retry_and_everything_is_there_after_a_restart()
 
     bench.now = due;
     bench.record(&slice.ready[0], 200);
-    let reach = bench.caller.tenant;
-    let delivery = store.delivery(reach, first.delivery_id, bench.now).unwrap();
+    let tenant = bench.caller.tenant;
+    let delivery = store.delivery(tenant, first.delivery_id, bench.now).unwrap();
     let store = bench.opened.store.clone();
     assert!(delivery.is_some());
-    let delivery = store.delivery(reach, first.delivery_id, bench.now).unwrap().unwrap();
+    let delivery = store.delivery(tenant, first.delivery_id, bench.now).unwrap().unwrap();
     assert_eq!((delivery.status, delivery.attempts, delivery.next_attempt_at), (DeliveryStatus::Delivered, 2, None));
     let attempts = store.attempts_of(&delivery, bench.now).unwrap();
     assert_eq!(attempts.len(), 2);
@@ -83,11 +83,11 @@ fn retention_hides_to_the_millisecond_and_keeps_the_lifetime_figures() {
     let hook = bench.webhook(|_| {});
     let (published, batch) = bench.publish("a", |_| {});
     bench.record(&batch.effects.fresh[0], 200);
-    let (reach, store) = (bench.caller.tenant, bench.opened.store.clone());
+    let (tenant, store) = (bench.caller.tenant, bench.opened.store.clone());
     let end = published.event.received_at.plus_ms(31 * DAY_MS);
-    assert!(store.event(reach, published.event.id, Time(end.0 - 1)).unwrap().is_some());
-    assert!(store.event(reach, published.event.id, end).unwrap().is_none());
-    assert!(store.delivery(reach, batch.effects.fresh[0].delivery_id, end).unwrap().is_none());
+    assert!(store.event(tenant, published.event.id, Time(end.0 - 1)).unwrap().is_some());
+    assert!(store.event(tenant, published.event.id, end).unwrap().is_none());
+    assert!(store.delivery(tenant, batch.effects.fresh[0].delivery_id, end).unwrap().is_none());
 
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
@@ -132,15 +132,15 @@ fn a_removed_webhook_reads_as_cancelled_at_once_and_is_swept() {
     let (_, batch) = bench.publish("a", |_| {});
     let id = batch.effects.fresh[0].delivery_id;
     bench.apply(Command::RemoveWebhook { id: hook.id }).0.unwrap();
-    let (reach, store) = (bench.caller.tenant, bench.opened.store.clone());
-    assert_eq!(store.delivery(reach, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
+    let (tenant, store) = (bench.caller.tenant, bench.opened.store.clone());
+    assert_eq!(store.delivery(tenant, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
     let round = bench.opened.writer.maintain(bench.now, false);
     assert_eq!(round.follow.len(), 1);
     let swept = bench.opened.writer.apply(&round.follow, bench.now);
     assert!(swept.results.iter().all(|result| result.is_ok()));
     assert!(store.due_heads().unwrap().is_empty());
     bench.opened.writer.maintain(bench.now, false);
-    assert_eq!(store.delivery(reach, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
+    assert_eq!(store.delivery(tenant, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
     let mut seen = Vec::new();
     loop {
         let query = DeliveryQuery {
-            reach: bench.caller.tenant,
+            tenant: bench.caller.tenant,
             webhook: Some(hook.id),
             event: None,
             status: None,

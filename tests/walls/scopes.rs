@@ -31,7 +31,7 @@ async fn every_route_refuses_every_key_without_its_scope() {
     for scope in Scope::ALL {
         let made = make(&house, json!({ "name": "k", "scopes": [scope.as_str()] })).await;
         let client = house.client(text(&made, "key"));
-        for route in native::surface().routes() {
+        for route in native::mount().routes() {
             let what = format!("{} on {:?} {}", scope.as_str(), route.verb, route.path);
             let answer = ask(&client, route).await;
             let status = answer.status.as_u16();
@@ -57,9 +57,9 @@ async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
     let client = house.client(text(&made, "key"));
     let surfaces = daemon::surfaces(&house.settings);
     assert_eq!(surfaces.len(), 5);
-    for surface in &surfaces {
-        let client = client.on(surface, &house).await;
-        for route in surface.routes() {
+    for mount in &surfaces {
+        let client = client.on(mount, &house).await;
+        for route in mount.routes() {
             let answer = ask(&client, route).await;
             let status = answer.status.as_u16();
             assert_eq!(status, 403, "{:?} {}: {}", route.verb, route.path, answer.body);
@@ -90,8 +90,8 @@ async fn without_a_live_key_no_route_says_anything() {
     let mut callers = vec![house.client(""), house.client("pr_nobody"), house.client(&almost)];
     callers.extend(dead);
     let mut surfaces = daemon::surfaces(&house.settings);
-    surfaces.push(native::surface());
-    for route in surfaces.iter().flat_map(|surface| surface.routes()) {
+    surfaces.push(native::mount());
+    for route in surfaces.iter().flat_map(|mount| mount.routes()) {
         if matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_)) {
             continue;
         }

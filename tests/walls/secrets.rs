@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use postrider::store::shelf::STATE_FILE;
+use postrider::store::partitions::set::STATE_FILE;
 use redb::ReadableTable as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -334,7 +334,7 @@ type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 fn opened(data: &Path) -> redb::Database {
     let disk = postrider::store::RealDisk::take(data).expect("the directory");
     let file = postrider::store::Disk::open(&disk, STATE_FILE, false).expect("the state file");
-    let pages = postrider::store::pages::ChecksummedFile::open(file).expect("its pages");
+    let pages = postrider::kv::checksums::ChecksummedFile::open(file).expect("its pages");
     redb::Database::builder().create_with_backend(pages).expect("a database")
 }
 

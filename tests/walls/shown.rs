@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use postrider::api::call::{HttpRequest, HttpResponse};
+use postrider::api::request::{HttpRequest, HttpResponse};
 use postrider::config::{SecretSetting as Setting, Settings};
 use postrider::daemon::FirstKey;
 use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth, WebhookTls};
@@ -71,7 +71,7 @@ fn no_debug_text_holds_a_secret() {
         format!("{:?}", HttpResponse::new(StatusCode::OK, "application/json", SECRET)),
         format!("{:?}", settings),
         format!("{:?}", FirstKey { text: SECRET.to_owned(), file: "first-key".into() }),
-        format!("{:?}", postrider::store::vault::Vault::new(&[7; 32])),
+        format!("{:?}", postrider::store::secrets::vault::Vault::new(&[7; 32])),
     ];
     for text in texts {
         assert!(!text.contains("hunter2"), "{text}");

@@ -15,9 +15,9 @@ use postrider::api::auth::key_hash;
 use postrider::api::route::{ApiMount, RouteMethod};
 use postrider::config::{self, Settings};
 use postrider::daemon::{Daemon, Platform, take};
+use postrider::engine::blocking_pool::BlockingPool;
 use postrider::engine::clock::{ManualClock, SystemRandomness};
 use postrider::engine::network::{ListenAddr, Network, RealNetwork};
-use postrider::engine::work::BlockingPool;
 use postrider::model::Time;
 use postrider::server::ServerLimits;
 use serde_json::{Value, json};
@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// The same caller, showing its key as this surface wants it: whichever way it does not answer with 401.
-    pub async fn on(&self, surface: &ApiMount, house: &House) -> Client {
+    pub async fn on(&self, mount: &ApiMount, house: &House) -> Client {
         let registry = house.daemon.engine.store.registry();
         let id = registry.key_by_hash(&key_hash(&self.key)).expect("a key").id.to_string();
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("user:{}", self.key));
@@ -152,14 +152,14 @@ impl Client {
             vec![("x-api-key", self.key.clone())],
             vec![("x-client-key", id), ("x-client-secret", self.key.clone())],
         ];
-        let route = surface.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("something to read");
+        let route = mount.routes().iter().find(|route| route.verb == RouteMethod::Get).expect("something to read");
         for shown in ways {
             let client = Client { shown, open: Arc::default(), ..self.clone() };
             if client.get(&route.path.replace(['{', '}'], "")).await.status != 401 {
                 return client;
             }
         }
-        panic!("no way to show a key to {}", surface.name);
+        panic!("no way to show a key to {}", mount.name);
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -44,10 +44,10 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
 
     let mut asked = 0;
     for visitor in visitors(&organizations, &tenants) {
-        for surface in &surfaces {
-            let key = visitor.key.on(surface, &house).await;
-            for route in surface.routes() {
-                asked += visit(&visitor, &key, surface.name, route).await;
+        for mount in &surfaces {
+            let key = visitor.key.on(mount, &house).await;
+            for route in mount.routes() {
+                asked += visit(&visitor, &key, mount.name, route).await;
             }
         }
     }
@@ -68,7 +68,7 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
 
 fn surfaces(house: &House) -> Vec<ApiMount> {
     let mut surfaces = daemon::surfaces(&house.settings);
-    surfaces.push(native::surface());
+    surfaces.push(native::mount());
     surfaces
 }
 
@@ -154,16 +154,16 @@ fn visitors<'a>(organizations: &'a [(&'static str, Client)], tenants: &'a [Tenan
 }
 
 /// All requests that one visitor can make on one route about somebody else's things. Gives their number.
-async fn visit(visitor: &Visitor<'_>, key: &Client, surface: &str, route: &Route) -> usize {
+async fn visit(visitor: &Visitor<'_>, key: &Client, mount: &str, route: &Route) -> usize {
     let method: Method = route.verb.as_str().parse().expect("a method");
     let mut asked = 0;
     for tenant in &visitor.foreign {
-        for (target, body, about) in requests(surface, route, tenant) {
+        for (target, body, about) in requests(mount, route, tenant) {
             let what = format!("{} asks {method} {target} {body} about {}", visitor.name, tenant.name);
             let answer = key.call(method.clone(), &target, &[], &body).await;
             asked += 1;
             is_clean(&answer, tenant, &about, &what);
-            if surface == "sentdm" {
+            if mount == "sentdm" {
                 // There an organization's key says with a header which of its apps it means.
                 let profile = [("x-profile-id", tenant.ids["app"].as_str())];
                 let answer = key.call(method.clone(), &target, &profile, &body).await;
@@ -174,7 +174,7 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, surface: &str, route: &Route
             let status = answer.status.as_u16();
             assert!(status < 500 && status != 401, "{what}: {status} {}", answer.body);
             let names_a_thing = route.path.contains('{') || !body.is_empty() && !body.starts_with("{}");
-            if names_a_thing && surface == "native" {
+            if names_a_thing && mount == "native" {
                 assert!([404, 403].contains(&status), "{what}: {status} {}", answer.body);
             } else if names_a_thing {
                 assert!((400..500).contains(&status), "{what}: {status} {}", answer.body);
@@ -185,7 +185,7 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, surface: &str, route: &Route
 }
 
 /// The target, the body and the id asked for, of every request on this route that names a thing of `tenant`.
-fn requests(surface: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String, Vec<String>)> {
+fn requests(mount: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String, Vec<String>)> {
     let is_open = matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_));
     if is_open {
         return Vec::new();
@@ -199,7 +199,7 @@ fn requests(surface: &str, route: &Route, tenant: &Tenant) -> Vec<(String, Strin
         return Vec::new();
     }
     if takes_body(route) {
-        return bodies(surface, route.path, tenant)
+        return bodies(mount, route.path, tenant)
             .into_iter()
             .map(|(body, id)| (route.path.to_owned(), body, vec![id]))
             .collect();
@@ -251,7 +251,7 @@ fn whole_page(route: &Route) -> String {
 }
 
 /// Bodies that name a thing of `tenant`. A route that is not known here fails the test: what it takes must be told.
-fn bodies(surface: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
+fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
     let (app, uid, webhook) = (&tenant.ids["app"], &tenant.ids["uid"], &tenant.ids["webhook"]);
     let by_app = |body: Value| {
         let with = |id: &String| {
@@ -278,7 +278,7 @@ fn bodies(surface: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
         }
         // These name nothing that is there already; an empty object makes nothing.
         "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" => vec![("{}".to_owned(), String::new())],
-        _ if surface != "native" => vec![("{}".to_owned(), String::new())],
+        _ if mount != "native" => vec![("{}".to_owned(), String::new())],
         unknown => panic!("say in this test what POST {unknown} takes"),
     }
 }
@@ -322,8 +322,8 @@ async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
 /// Every route with a place for an id finds something for one of the owner's ids. Reading first, removing last.
 async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
     let mut routes: Vec<(&ApiMount, &Route)> = Vec::new();
-    for surface in surfaces {
-        routes.extend(surface.routes().iter().filter(|route| route.path.contains('{')).map(|route| (surface, route)));
+    for mount in surfaces {
+        routes.extend(mount.routes().iter().filter(|route| route.path.contains('{')).map(|route| (mount, route)));
     }
     // The app goes last: its key goes with it.
     routes.sort_by_key(|(_, route)| {
@@ -332,8 +332,8 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
     });
     // Of two routes that remove the same, the second finds nothing.
     let mut removed = 0;
-    for (surface, route) in routes {
-        let key = tenant.key.on(surface, house).await;
+    for (mount, route) in routes {
+        let key = tenant.key.on(mount, house).await;
         let mut statuses = Vec::new();
         for (target, ids) in filled(route, tenant) {
             if route.path == "/v1/keys/{id}" && ids.contains(&tenant.ids["key"]) {
@@ -391,8 +391,8 @@ async fn reprocessing_reaches_no_further_than_the_key() {
     let house = House::start().await;
     let (_, tenants) = town(&house, echo().await).await;
     let surfaces = surfaces(&house);
-    let surface = surfaces.iter().find(|surface| surface.routes().iter().any(|route| route.path == REPROCESS));
-    let client = tenants[0].key.on(surface.expect("the surface"), &house).await;
+    let mount = surfaces.iter().find(|mount| mount.routes().iter().any(|route| route.path == REPROCESS));
+    let client = tenants[0].key.on(mount.expect("the surface"), &house).await;
     client.get(REPROCESS).await.expect(200);
     let mut jobs = Vec::new();
     for tenant in &tenants {

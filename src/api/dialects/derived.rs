@@ -4,8 +4,8 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::call::HttpResponse;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::{ContentType, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};

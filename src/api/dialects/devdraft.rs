@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::Principal;
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::context::ApiContext;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::media::BodyRule;
 use crate::api::native::{webhook_form, webhook_patch, webhooks};
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request_context::RequestContext;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
@@ -183,11 +183,11 @@ fn parse_id(text: &str) -> Option<WebhookId> {
     }
 }
 
-fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
-    let text = ask.path.get("id");
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
+    let text = request.path.get("id");
     let bad = || ApiError::bad_request("invalid_id", "ID must be wh_ followed by 32 hex digits, or a UUID");
     let id = parse_id(text).ok_or_else(bad)?;
-    let found = context.registry.webhook(ask.tenant(), id).cloned();
+    let found = context.registry.webhook(request.tenant(), id).cloned();
     found.ok_or_else(|| ApiError {
         detail: format!("No webhook found with ID: {text}"),
         ..ApiError::not_found("Webhook")
@@ -195,18 +195,18 @@ fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Web
 }
 
 /// `GET /api/v0/webhooks/{webhook_id}`. Showing the secret is a command, since every reading of it is audited.
-fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = in_path(context, ask)?;
-    let limit = events_limit(ask)?;
+fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = in_path(context, request)?;
+    let limit = events_limit(request)?;
     let mut facts = WebhookActivity::of(context, &webhook)?;
-    if ask.query.boolean("include_events")? == Some(true) {
+    if request.query.boolean("include_events")? == Some(true) {
         facts.recent = Some(context.store.newest_deliveries(webhook.id, limit, context.now)?);
     }
-    if !ask.may(Scope::WebhooksSecret) {
+    if !request.may(Scope::WebhooksSecret) {
         return ok(&facts.shown(&webhook, None));
     }
-    let order = ask.write(Command::ReadSecret { id: webhook.id })?;
-    Ok(Step::apply(order, move |applied| {
+    let write_request = request.write(Command::ReadSecret { id: webhook.id })?;
+    Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         Ok(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, secret_of(&webhook))))
     }))
@@ -223,18 +223,18 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     }
 }
 
-fn events_limit(ask: &RequestContext<'_>) -> Result<usize, ApiError> {
+fn events_limit(request: &RequestContext<'_>) -> Result<usize, ApiError> {
     let wrong = || {
         ApiError::bad_request("invalid_events_limit", format!("events_limit must be between 1 and {EVENTS_LIMIT_MAX}"))
     };
-    match ask.query.text("events_limit") {
+    match request.query.text("events_limit") {
         None => Ok(EVENTS_LIMIT_DEFAULT),
         Some(text) => text.parse().ok().filter(|n| (1..=EVENTS_LIMIT_MAX).contains(n)).ok_or_else(wrong),
     }
 }
 
 /// `GET /api/v0/webhooks`: pages, or with `skip` or `take` the plain array of the vendor's other page. Secrets are masked.
-fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct DevdraftList<'a> {
         data: Vec<DevdraftWebhook<'a>>,
@@ -247,14 +247,14 @@ fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, 
         total: u64,
         total_pages: u64,
     }
-    let active = ask.query.boolean("active")?;
+    let active = request.query.boolean("active")?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
-    let all: Vec<_> = context.registry.webhooks_within(ask.tenant()).filter(wanted).collect();
-    let is_plain = ask.query.text("skip").or(ask.query.text("take")).is_some();
-    let page = ask.query.number("page", 1, u32::MAX)?.unwrap_or(1);
-    let limit = ask.query.number("limit", 1, LIST_LIMIT_MAX)?.unwrap_or(LIST_LIMIT_DEFAULT);
-    let skip = u64::from(ask.query.number("skip", 0, u32::MAX)?.unwrap_or(0));
-    let take = ask.query.number("take", 1, LIST_LIMIT_MAX)?.unwrap_or(TAKE_DEFAULT);
+    let all: Vec<_> = context.registry.webhooks_within(request.tenant()).filter(wanted).collect();
+    let is_plain = request.query.text("skip").or(request.query.text("take")).is_some();
+    let page = request.query.number("page", 1, u32::MAX)?.unwrap_or(1);
+    let limit = request.query.number("limit", 1, LIST_LIMIT_MAX)?.unwrap_or(LIST_LIMIT_DEFAULT);
+    let skip = u64::from(request.query.number("skip", 0, u32::MAX)?.unwrap_or(0));
+    let take = request.query.number("take", 1, LIST_LIMIT_MAX)?.unwrap_or(TAKE_DEFAULT);
     let (skip, take) = if is_plain { (skip, take) } else { (u64::from(page - 1) * u64::from(limit), limit) };
     let mut facts = Vec::new();
     for webhook in all.iter().skip(skip as usize).take(take as usize) {
@@ -280,49 +280,49 @@ struct DevdraftInput {
 
 impl DevdraftInput {
     fn read(
-        ask: &RequestContext<'_>,
+        request: &RequestContext<'_>,
         was: Option<&Webhook>,
-        flaws: &mut FieldErrors,
+        field_errors: &mut FieldErrors,
     ) -> Result<DevdraftInput, ApiError> {
-        let mut object = ask.object()?;
+        let mut object = request.object()?;
         let mut members = Vec::new();
         let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=webhook_form::NAME_CHARS_MAX);
-        if let Some(name) = object.optional("name", flaws, name) {
+        if let Some(name) = object.optional("name", field_errors, name) {
             members.push(format!("\"name\":{}", serde_json::json!(name)));
-        } else if was.is_none() && !flaws.iter().any(|flaw| flaw.pointer == "/name") {
-            flaws.push(FieldError::new("/name", "is required"));
+        } else if was.is_none() && !field_errors.iter().any(|field_error| field_error.pointer == "/name") {
+            field_errors.push(FieldError::new("/name", "is required"));
         }
         for name in ["url", "encrypted"] {
             members.extend(object.take(name).map(|raw| format!("\"{name}\":{raw}")));
         }
-        let wanted = object.optional("isActive", flaws, fields::boolean);
+        let wanted = object.optional("isActive", field_errors, fields::boolean);
         // On means not disabled: a paused webhook is on already and stays paused.
         if let Some(on) = wanted.filter(|on| was.is_none_or(|was| *on != derived::is_active(was))) {
             members.push(format!("\"status\":\"{}\"", if on { "enabled" } else { "disabled" }));
         }
-        let secret = object.optional("signing_secret", flaws, webhook_form::read_secret);
-        object.finish(flaws);
+        let secret = object.optional("signing_secret", field_errors, webhook_form::read_secret);
+        object.finish(field_errors);
         Ok(DevdraftInput { native: format!("{{{}}}", members.join(",")), secret })
     }
 
     fn object(&self) -> Result<JsonObject<'_>, ApiError> {
-        JsonObject::read(&self.native, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))
+        JsonObject::read(&self.native, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))
     }
 }
 
 /// `POST /api/v0/webhooks`.
-fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut flaws = FieldErrors::new();
-    let given = DevdraftInput::read(ask, None, &mut flaws)?;
-    let app = webhooks::own_app(&context.registry, ask.tenant())?;
-    let mut webhook = webhook_form::blank(ask.tenant().org, app);
-    webhook_form::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut flaws);
-    fields::into_result(flaws)?;
+fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut field_errors = FieldErrors::new();
+    let given = DevdraftInput::read(request, None, &mut field_errors)?;
+    let app = webhooks::own_app(&context.registry, request.tenant())?;
+    let mut webhook = webhook_form::blank(request.tenant().org, app);
+    webhook_form::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut field_errors);
+    fields::into_result(field_errors)?;
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let app = context.registry.apps.get(&app).cloned();
-    let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
-    Ok(Step::apply(order, move |applied| {
+    let write_request = request.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         let facts = WebhookActivity { figures: WebhookFigures::default(), app, recent: None };
         Ok(HttpResponse::json(StatusCode::CREATED, &facts.shown(&webhook, secret_of(&webhook))))
@@ -330,29 +330,29 @@ fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step
 }
 
 /// `PATCH /api/v0/webhooks/{id}`. Another secret is a rotation: the old one signs for a day more.
-fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = in_path(context, ask)?;
-    let mut flaws = FieldErrors::new();
-    let given = DevdraftInput::read(ask, Some(&webhook), &mut flaws)?;
+fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = in_path(context, request)?;
+    let mut field_errors = FieldErrors::new();
+    let given = DevdraftInput::read(request, Some(&webhook), &mut field_errors)?;
     let patched = webhook_patch::apply(&webhook, given.object()?, &context.settings.policy);
     let patched = match patched {
-        Err(fault) if flaws.is_empty() || fault.errors.is_empty() => return Err(fault),
-        Err(fault) => {
-            flaws.extend(fault.errors);
-            return Err(ApiError::invalid(flaws));
+        Err(api_error) if field_errors.is_empty() || api_error.errors.is_empty() => return Err(api_error),
+        Err(api_error) => {
+            field_errors.extend(api_error.errors);
+            return Err(ApiError::invalid(field_errors));
         }
         Ok(patched) => patched,
     };
-    fields::into_result(flaws)?;
+    fields::into_result(field_errors)?;
     let facts = WebhookActivity::of(context, &webhook)?;
     let rotate = match given.secret.filter(|secret| Some(secret.as_str()) != secret_of(&webhook)) {
         None => None,
-        Some(_) if !ask.may(Scope::WebhooksSecret) => {
+        Some(_) if !request.may(Scope::WebhooksSecret) => {
             return Err(ApiError::forbidden("scope_missing", "Missing required scope: webhooks:secret"));
         }
         Some(text) => {
             let secret = SigningSecret { text, created_at: context.now, expires_at: None };
-            Some(ask.write(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
+            Some(request.write(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
         }
     };
     if patched == *webhook {
@@ -361,11 +361,11 @@ fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step
             None => ok(&facts.shown(&webhook, None)),
         };
     }
-    let order = ask.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    let write_request = request.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(match rotate {
-        None => shown_after(order, facts),
+        None => shown_after(write_request, facts),
         Some(rotate) => Step::Apply {
-            order: Box::new(order),
+            write_request: Box::new(write_request),
             then: Box::new(move |applied| {
                 applied?;
                 Ok(shown_after(rotate, facts))
@@ -374,26 +374,28 @@ fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step
     })
 }
 
-fn shown_after(order: WriteRequest, facts: WebhookActivity) -> Step {
-    Step::apply(order, move |applied| Ok(HttpResponse::json(StatusCode::OK, &facts.shown(&*received(applied)?, None))))
+fn shown_after(write_request: WriteRequest, facts: WebhookActivity) -> Step {
+    Step::apply(write_request, move |applied| {
+        Ok(HttpResponse::json(StatusCode::OK, &facts.shown(&*received(applied)?, None)))
+    })
 }
 
 /// `DELETE /api/v0/webhooks/{id}`.
-fn remove(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 /// `x-client-secret` is the key, `x-client-key` its id: both, and of the same key.
-fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
-    let key = key_of(credential(&call.headers, "x-client-secret"), registry, now, SCHEME)?;
-    let named = credential(&call.headers, "x-client-key").and_then(|text| text.parse().ok());
+    let key = key_of(credential(&http_request.headers, "x-client-secret"), registry, now, SCHEME)?;
+    let named = credential(&http_request.headers, "x-client-key").and_then(|text| text.parse().ok());
     if named != Some(key.id) {
-        let fault = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
-        return Err(super::challenge(fault, SCHEME));
+        let api_error = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
+        return Err(super::challenge(api_error, SCHEME));
     }
-    Ok(Principal::new(key, call))
+    Ok(Principal::new(key, http_request))
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {
@@ -420,7 +422,7 @@ fn may(principal: &Principal, scope: Scope, own_name: &str) -> Result<(), ApiErr
 }
 
 /// `{statusCode, message, error, details}`. Wrong values are 400 here.
-fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
+fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
     struct DevdraftError<'a> {
         #[serde(rename = "statusCode")]
@@ -429,12 +431,12 @@ fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         error: &'a str,
         details: &'a str,
     }
-    let status = match fault.status {
+    let status = match api_error.status {
         StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
         status => status,
     };
     let title = status.canonical_reason().unwrap_or("Error");
-    let message = match fault.code {
+    let message = match api_error.code {
         "invalid_id" => "Invalid webhook ID format",
         "invalid_events_limit" => "Invalid events_limit",
         "not_found" => "Webhook not found",
@@ -442,11 +444,14 @@ fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         "invalid_parameter" | "unknown_parameter" | "repeated_parameter" => "Invalid query parameter",
         _ => title,
     };
-    let flaws = fault.errors.iter().map(|flaw| format!("{} {}", own_field(&flaw.pointer), flaw.detail));
+    let field_errors = api_error
+        .errors
+        .iter()
+        .map(|field_error| format!("{} {}", own_field(&field_error.pointer), field_error.detail));
     let details = match status {
         StatusCode::UNAUTHORIZED => "Missing or invalid API key.".to_owned(),
-        _ if fault.errors.is_empty() => fault.detail.clone(),
-        _ => flaws.collect::<Vec<_>>().join("; "),
+        _ if api_error.errors.is_empty() => api_error.detail.clone(),
+        _ => field_errors.collect::<Vec<_>>().join("; "),
     };
     HttpResponse::json(
         status,

@@ -5,15 +5,15 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::{self, Principal};
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::media::BodyRule;
 use crate::api::native::replays;
 use crate::api::params;
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request_context::RequestContext;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::{Step, TestSend};
 use crate::model::{Attempt, Scope, Time, Webhook};
@@ -123,9 +123,9 @@ struct DfnsList<T> {
 }
 
 /// The webhook in the path: 400 for what is no webhook's id, 404 for one that is not there.
-fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
-    let id = dfns_id::parse_webhook(ask.path.get("id")).ok_or_else(|| bad_id("webhookId"))?;
-    context.registry.webhook(ask.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
+    let id = dfns_id::parse_webhook(request.path.get("id")).ok_or_else(|| bad_id("webhookId"))?;
+    context.registry.webhook(request.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
 }
 
 fn bad_id(name: &str) -> ApiError {
@@ -133,38 +133,38 @@ fn bad_id(name: &str) -> ApiError {
 }
 
 /// `limit` and `paginationToken`.
-fn window(ask: &RequestContext<'_>, kind: CursorKind) -> Result<ListWindow, ApiError> {
+fn window(request: &RequestContext<'_>, kind: CursorKind) -> Result<ListWindow, ApiError> {
     let token = |text| cursor::read(kind, text).ok_or_else(|| params::wrong("paginationToken", "is invalid"));
     Ok(ListWindow {
         from: None,
         to: None,
-        before: ask.query.text("paginationToken").map(token).transpose()?,
-        limit: ask.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
+        before: request.query.text("paginationToken").map(token).transpose()?,
+        limit: request.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
     })
 }
 
 /// `GET /webhooks/{webhookId}/events/{webhookEventId}`.
-fn event(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = dfns_id::parse_event(ask.path.get("event")).ok_or_else(|| bad_id("webhookEventId"));
-    let (webhook, id) = (in_path(context, ask)?, id?);
-    let found = context.store.attempt_details(ask.tenant(), id, context.now)?;
+fn event(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = dfns_id::parse_event(request.path.get("event")).ok_or_else(|| bad_id("webhookEventId"));
+    let (webhook, id) = (in_path(context, request)?, id?);
+    let found = context.store.attempt_details(request.tenant(), id, context.now)?;
     let found = found.filter(|facts| facts.attempt.webhook_id == webhook.id);
     ok(&DfnsWebhookEvent::new(&found.ok_or_else(|| ApiError::not_found("webhook event"))?)?)
 }
 
 /// `GET /webhooks/{webhookId}/events`.
-fn events(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn events(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let query = AttemptQuery {
-        reach: ask.tenant(),
-        webhook: Some(in_path(context, ask)?.id),
+        tenant: request.tenant(),
+        webhook: Some(in_path(context, request)?.id),
         delivery: None,
         event: None,
-        success: ask.query.boolean("deliveryFailed")?.map(|failed| !failed),
+        success: request.query.boolean("deliveryFailed")?.map(|failed| !failed),
         status: None,
-        event_type: ask.query.text("kind").map(str::to_owned),
+        event_type: request.query.text("kind").map(str::to_owned),
         status_code: None,
         search: None,
-        window: window(ask, CursorKind::Attempts)?,
+        window: window(request, CursorKind::Attempts)?,
     };
     let page = context.store.attempts_details(&query, &AttemptFilter::default(), context.now)?;
     let items = page.rows.iter().map(DfnsWebhookEvent::new).collect::<Result<_, _>>()?;
@@ -172,10 +172,10 @@ fn events(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step
 }
 
 /// `GET /webhooks`.
-fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let ListWindow { before, limit, .. } = window(ask, CursorKind::Webhooks)?;
+fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let ListWindow { before, limit, .. } = window(request, CursorKind::Webhooks)?;
     let after = |webhook: &&Arc<Webhook>| before.is_none_or(|before| webhook.id.as_u128() < before);
-    let mut rows: Vec<_> = context.registry.webhooks_within(ask.tenant()).filter(after).take(limit + 1).collect();
+    let mut rows: Vec<_> = context.registry.webhooks_within(request.tenant()).filter(after).take(limit + 1).collect();
     let more = rows.len() > limit;
     rows.truncate(limit);
     let last = rows.last().filter(|_| more);
@@ -184,27 +184,27 @@ fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, 
 }
 
 /// `GET /webhooks/{webhookId}`.
-fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ok(&DfnsWebhook::new(&*in_path(context, ask)?))
+fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    ok(&DfnsWebhook::new(&*in_path(context, request)?))
 }
 
 /// `POST /webhooks/{webhookId}/ping`: one signed request now, nothing stored.
-fn ping(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct DfnsPong<'a> {
         status: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'a str>,
     }
-    let webhook = in_path(context, ask)?;
-    ask.no_fields()?;
-    if let Some(kept) = replays::kept(context, ask)? {
+    let webhook = in_path(context, request)?;
+    request.no_fields()?;
+    if let Some(kept) = replays::kept(context, request)? {
         return Ok(Step::Reply(kept));
     }
-    let give = replays::keeping(ask)?;
-    let trial = TestSend { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
+    let give = replays::keeping(request)?;
+    let test_send = TestSend { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
     Ok(Step::Test {
-        trial: Box::new(trial),
+        test_send: Box::new(test_send),
         then: Box::new(move |attempt| {
             let pong = DfnsPong { status: status(&attempt), error: attempt.error.as_deref() };
             Ok(give(HttpResponse::json(StatusCode::OK, &pong)))
@@ -213,8 +213,8 @@ fn ping(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, 
 }
 
 /// `Authorization: Bearer`; `X-DFNS-APPID` and the signature of user actions are not looked at.
-fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    auth::by_bearer(call, registry, now)
+fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+    auth::by_bearer(http_request, registry, now)
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {
@@ -238,7 +238,7 @@ fn may(principal: &Principal, scope: Scope, permission: &str) -> Result<(), ApiE
 }
 
 /// `{error: {message}}`.
-fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
+fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
     struct DfnsError<'a> {
         error: DfnsErrorBody<'a>,
@@ -247,10 +247,10 @@ fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     struct DfnsErrorBody<'a> {
         message: &'a str,
     }
-    let message = match fault.status {
+    let message = match api_error.status {
         StatusCode::UNAUTHORIZED => "Not Authorized.",
         StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error",
-        _ => &fault.detail,
+        _ => &api_error.detail,
     };
-    HttpResponse::json(fault.status, &DfnsError { error: DfnsErrorBody { message } })
+    HttpResponse::json(api_error.status, &DfnsError { error: DfnsErrorBody { message } })
 }

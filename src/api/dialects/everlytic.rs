@@ -6,12 +6,12 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::Principal;
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::context::ApiContext;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::native::webhook_view::MASK;
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request_context::RequestContext;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::DAY_MS;
@@ -87,20 +87,20 @@ impl<'a> EverlyticWebhook<'a> {
 }
 
 /// `GET …/webhooks/{id}`.
-fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct EverlyticItem<'a> {
         webhook: EverlyticWebhook<'a>,
     }
     // What is no id names no webhook: the page has one answer for both.
-    let id: Option<WebhookId> = ask.path.get("id").parse().ok();
-    let found = id.and_then(|id| context.registry.webhook(ask.tenant(), id));
+    let id: Option<WebhookId> = request.path.get("id").parse().ok();
+    let found = id.and_then(|id| context.registry.webhook(request.tenant(), id));
     ok(&EverlyticItem { webhook: EverlyticWebhook::new(found.ok_or_else(|| ApiError::not_found("Webhook"))?) })
 }
 
 /// `GET …/webhooks`. The words of the page are followed literally: `total` counts pages, `from` and `to` are the numbers of
 /// the pages before and after.
-fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct EverlyticList<'a> {
         r#type: &'static str,
@@ -124,8 +124,8 @@ fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, 
         prev: Option<String>,
         next: Option<String>,
     }
-    let page = u64::from(ask.query.number("page", 1, u32::MAX)?.unwrap_or(1));
-    let rows: Vec<_> = context.registry.webhooks_within(ask.tenant()).collect();
+    let page = u64::from(request.query.number("page", 1, u32::MAX)?.unwrap_or(1));
+    let rows: Vec<_> = context.registry.webhooks_within(request.tenant()).collect();
     let last = pages(rows.len() as u64, PER_PAGE).max(1);
     let before = Some((page - 1).min(last)).filter(|n| *n > 0);
     let after = Some(page + 1).filter(|n| *n <= last);
@@ -147,11 +147,12 @@ fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, 
 }
 
 /// `GET …/webhooks/failed/reprocess`: a replay job over what failed within seven days, one for each app that has webhooks.
-fn reprocess(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut apps: Vec<AppId> = context.registry.webhooks_within(ask.tenant()).map(|webhook| webhook.app_id).collect();
+fn reprocess(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut apps: Vec<AppId> =
+        context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.app_id).collect();
     apps.sort_unstable();
     apps.dedup();
-    reprocess_all(apps, context.now.minus_ms(REPROCESS_MS), ask.principal.caller())
+    reprocess_all(apps, context.now.minus_ms(REPROCESS_MS), request.principal.caller())
 }
 
 fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, ApiError> {
@@ -166,9 +167,10 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
         missing: false,
         rate_per_s: None,
     };
-    let order = WriteRequest { caller: Some(by.clone()), idempotency: None, command: Command::CreateJob { spec } };
+    let write_request =
+        WriteRequest { caller: Some(by.clone()), idempotency: None, command: Command::CreateJob { spec } };
     Ok(Step::Apply {
-        order: Box::new(order),
+        write_request: Box::new(write_request),
         then: Box::new(move |applied| {
             applied?;
             reprocess_all(apps, from, by)
@@ -177,14 +179,14 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
 }
 
 /// HTTP Basic with the key as the password, whatever the user's name.
-fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    let key = key_of(password(call).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
-    Ok(Principal::new(key, call))
+fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+    let key = key_of(password(http_request).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
+    Ok(Principal::new(key, http_request))
 }
 
 /// RFC 7617 section 2: what follows the first colon.
-fn password(call: &HttpRequest) -> Option<String> {
-    let (scheme, pair) = credential(&call.headers, "authorization")?.split_once(' ')?;
+fn password(http_request: &HttpRequest) -> Option<String> {
+    let (scheme, pair) = credential(&http_request.headers, "authorization")?.split_once(' ')?;
     let pair = STANDARD.decode(pair.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
     Some(password.to_owned())
@@ -199,7 +201,7 @@ fn may_reprocess(principal: &Principal) -> Result<(), ApiError> {
 }
 
 /// `{code, message, error: {errors: […]}}`. A webhook that is not there is 400 outside and 412 inside, as printed.
-fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
+fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
     struct EverlyticErrorEnvelope<'a> {
         code: u16,
@@ -219,16 +221,16 @@ fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         location_type: &'static str,
         location: &'static str,
     }
-    let (status, code) = match fault.code {
+    let (status, code) = match api_error.code {
         "not_found" => (StatusCode::BAD_REQUEST, 412),
-        _ => (fault.status, fault.status.as_u16()),
+        _ => (api_error.status, api_error.status.as_u16()),
     };
-    let (reason, location, message) = match fault.status {
+    let (reason, location, message) = match api_error.status {
         StatusCode::UNAUTHORIZED => ("required", "authorization", "Login Required"),
-        StatusCode::FORBIDDEN => ("ForbiddenAccess", "authorization", fault.detail.as_str()),
-        StatusCode::TOO_MANY_REQUESTS => ("RequestLimit", "default", fault.detail.as_str()),
-        StatusCode::BAD_REQUEST => ("invalidParameter", "default", fault.detail.as_str()),
-        _ => ("invalid", "default", fault.detail.as_str()),
+        StatusCode::FORBIDDEN => ("ForbiddenAccess", "authorization", api_error.detail.as_str()),
+        StatusCode::TOO_MANY_REQUESTS => ("RequestLimit", "default", api_error.detail.as_str()),
+        StatusCode::BAD_REQUEST => ("invalidParameter", "default", api_error.detail.as_str()),
+        _ => ("invalid", "default", api_error.detail.as_str()),
     };
     let domain = if status == StatusCode::TOO_MANY_REQUESTS { "usageLimit" } else { "global" };
     let failure = EverlyticError { domain, reason, message, location_type: "request", location };

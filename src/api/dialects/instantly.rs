@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::{self, Principal};
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::context::ApiContext;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::params::{self, Params};
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request_context::RequestContext;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
@@ -84,30 +84,30 @@ impl<'a> InstantlyWebhookEvent<'a> {
 }
 
 /// `GET /api/v2/webhook-events/{id}`.
-fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let bad = |_| ApiError::bad_request("invalid_id", "params/id must match format \"uuid\"");
-    let id: AttemptId = ask.path.get("id").parse().map_err(bad)?;
-    let found = context.store.attempt_details(ask.tenant(), id, context.now)?;
+    let id: AttemptId = request.path.get("id").parse().map_err(bad)?;
+    let found = context.store.attempt_details(request.tenant(), id, context.now)?;
     ok(&InstantlyWebhookEvent::new(&found.ok_or_else(|| ApiError::not_found("Resource"))?)?)
 }
 
 /// `GET /api/v2/webhook-events`.
-fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct InstantlyList<'a> {
         items: Vec<InstantlyWebhookEvent<'a>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         next_starting_after: Option<AttemptId>,
     }
-    let days = DayRange::read(&ask.query)?;
+    let days = DayRange::read(&request.query)?;
     let started = (days.from.is_some() || days.to.is_some())
         .then(|| (days.from.unwrap_or(Time::ZERO), days.to.unwrap_or(Time::MAX)));
     let query = AttemptQuery {
-        reach: ask.tenant(),
+        tenant: request.tenant(),
         webhook: None,
         delivery: None,
         event: None,
-        success: ask.query.boolean("success")?,
+        success: request.query.boolean("success")?,
         status: None,
         event_type: None,
         status_code: None,
@@ -115,11 +115,11 @@ fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, 
         window: ListWindow {
             from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),
             to: days.to.map(|to| to.plus_ms(STAMP_MS_MAX)),
-            before: ask.query.id::<AttemptId>("starting_after")?.map(|id| id.as_u128()),
-            limit: ask.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
+            before: request.query.id::<AttemptId>("starting_after")?.map(|id| id.as_u128()),
+            limit: request.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
         },
     };
-    let filter = AttemptFilter { started, about: ask.query.text("search").map(str::to_owned) };
+    let filter = AttemptFilter { started, about: request.query.text("search").map(str::to_owned) };
     let page = context.store.attempts_details(&query, &filter, context.now)?;
     ok(&InstantlyList {
         items: page.rows.iter().map(InstantlyWebhookEvent::new).collect::<Result<_, _>>()?,
@@ -167,13 +167,13 @@ impl InstantlySummary {
 }
 
 /// `GET /api/v2/webhook-events/summary`.
-fn summary(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ok(&InstantlySummary::new(hours(context, ask)?.into_values()))
+fn summary(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    ok(&InstantlySummary::new(hours(context, request)?.into_values()))
 }
 
 /// `GET /api/v2/webhook-events/summary-by-date`: the days on which something was sent, oldest first.
-fn summary_by_date(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let hours: Vec<(u32, HourCount)> = hours(context, ask)?.into_iter().filter(|(_, c)| c.attempts > 0).collect();
+fn summary_by_date(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let hours: Vec<(u32, HourCount)> = hours(context, request)?.into_iter().filter(|(_, c)| c.attempts > 0).collect();
     let days = hours.chunk_by(|(a, _), (b, _)| a / 24 == b / 24).map(|day| {
         let all = InstantlySummary::new(day.iter().map(|(_, count)| *count));
         InstantlyDaySummary {
@@ -189,11 +189,11 @@ fn summary_by_date(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Re
 
 type Hours = std::collections::BTreeMap<u32, HourCount>;
 
-fn hours(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Hours, ApiError> {
-    let days = DayRange::read(&ask.query)?;
+fn hours(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Hours, ApiError> {
+    let days = DayRange::read(&request.query)?;
     let from = days.from.unwrap_or(Time::ZERO).hour();
     let to = days.to.map_or(u32::MAX, |to| to.minus_ms(1).hour());
-    Ok(context.store.attempts_by_hour(ask.tenant(), from, to, context.now)?)
+    Ok(context.store.attempts_by_hour(request.tenant(), from, to, context.now)?)
 }
 
 /// `from` and `to`, days of UTC and both inclusive: as the first moment, and the first moment after.
@@ -231,8 +231,8 @@ fn date_of(time: Time) -> String {
 }
 
 /// `Authorization: Bearer`.
-fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    auth::by_bearer(call, registry, now)
+fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+    auth::by_bearer(http_request, registry, now)
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {
@@ -243,7 +243,7 @@ fn may_read(principal: &Principal) -> Result<(), ApiError> {
 }
 
 /// `{statusCode, error, message}`.
-fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
+fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct InstantlyError<'a> {
@@ -251,13 +251,13 @@ fn render(fault: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
         error: &'a str,
         message: &'a str,
     }
-    let message = match fault.code {
+    let message = match api_error.code {
         "credentials_missing" => "Missing Authorization header",
         "credentials_malformed" | "credentials_wrong" | "key_expired" => "Invalid API key",
-        _ => &fault.detail,
+        _ => &api_error.detail,
     };
-    let envelope = InstantlyError { status_code: fault.status.as_u16(), error: fault.title(), message };
-    HttpResponse::json(fault.status, &envelope)
+    let envelope = InstantlyError { status_code: api_error.status.as_u16(), error: api_error.title(), message };
+    HttpResponse::json(api_error.status, &envelope)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::model::{ApiKey, Time};
 use crate::store::Registry;
 
 use super::auth;
-use super::fault::ApiError;
+use super::error::ApiError;
 use super::media::BodyRule;
 use super::route::{ApiMount, Authorize, Handler, Identify, Render, Route, RouteAccess, RouteMethod};
 
@@ -40,11 +40,11 @@ pub static DIALECTS: [&Dialect; 5] =
 
 /// The surfaces of the dialects that are switched on, for `Api::new`.
 pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
-    DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.surface()).collect()
+    DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.mount()).collect()
 }
 
 impl Dialect {
-    pub fn surface(&self) -> ApiMount {
+    pub fn mount(&self) -> ApiMount {
         ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render)
     }
 }
@@ -70,13 +70,13 @@ fn credential<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn key_of(text: Option<&str>, registry: &Registry, now: Time, scheme: &'static str) -> Result<Arc<ApiKey>, ApiError> {
     let missing = || ApiError::unauthorized("credentials_missing", "there are no credentials");
     let found = text.ok_or_else(missing).and_then(|text| auth::key_of(text, registry, now));
-    found.map_err(|fault| challenge(fault, scheme))
+    found.map_err(|api_error| challenge(api_error, scheme))
 }
 
 /// The same fault with another challenge (RFC 9110 section 11.6.1).
-fn challenge(mut fault: ApiError, scheme: &'static str) -> ApiError {
-    fault.headers.retain(|(name, _)| name != header::WWW_AUTHENTICATE);
-    fault.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
+fn challenge(mut api_error: ApiError, scheme: &'static str) -> ApiError {
+    api_error.headers.retain(|(name, _)| name != header::WWW_AUTHENTICATE);
+    api_error.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
 }
 
 /// One row of several pages counted from 1: how many pages there are.

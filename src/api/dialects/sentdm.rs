@@ -7,11 +7,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::{Principal, sha256};
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::context::ApiContext;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request_context::RequestContext;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::webhook::WebhookState;
@@ -117,9 +117,9 @@ struct SentdmPageQuery {
 
 impl SentdmPageQuery {
     /// Both are required, in the vendor's words.
-    fn read(ask: &RequestContext<'_>) -> Result<SentdmPageQuery, ApiError> {
+    fn read(request: &RequestContext<'_>) -> Result<SentdmPageQuery, ApiError> {
         let number =
-            |name, max| ask.query.text(name).and_then(|text| text.parse().ok()).filter(|n| (1..=max).contains(n));
+            |name, max| request.query.text(name).and_then(|text| text.parse().ok()).filter(|n| (1..=max).contains(n));
         let wrong = |detail| ApiError::bad_request("invalid_parameter", detail);
         let page = number("page", PAGE_MAX).ok_or_else(|| wrong("Page must be 1 or greater"))?;
         let page_size = number("page_size", PAGE_SIZE_MAX);
@@ -226,68 +226,68 @@ impl<'a> SentdmWebhook<'a> {
 }
 
 /// As whose key the call reads: the profile's in `x-profile-id`, the key's own, or the default app's.
-fn scope(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<TenantScope, ApiError> {
-    let reach = ask.tenant();
-    let default = || context.registry.organizations.get(&reach.org).map(|org| org.default_app_id);
-    let app = match ask.http.headers.get(PROFILE_ID) {
-        None => reach.app.or_else(default),
+fn scope(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<TenantScope, ApiError> {
+    let tenant = request.tenant();
+    let default = || context.registry.organizations.get(&tenant.org).map(|org| org.default_app_id);
+    let app = match request.http.headers.get(PROFILE_ID) {
+        None => tenant.app.or_else(default),
         Some(value) => {
             let malformed = || ApiError::bad_request("invalid_profile_id", "x-profile-id must be a UUID");
             let id: AppId = value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
-            context.registry.app(reach, id).map(|app| app.id)
+            context.registry.app(tenant, id).map(|app| app.id)
         }
     };
-    Ok(TenantScope { app: Some(app.ok_or_else(not_found)?), ..reach })
+    Ok(TenantScope { app: Some(app.ok_or_else(not_found)?), ..tenant })
 }
 
 fn not_found() -> ApiError {
     ApiError::not_found("Webhook")
 }
 
-fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
     let bad = |_| ApiError::bad_request("invalid_id", "Invalid webhook ID format.");
-    let id: WebhookId = ask.path.get("id").parse().map_err(bad)?;
-    context.registry.webhook(scope(context, ask)?, id).cloned().ok_or_else(not_found)
+    let id: WebhookId = request.path.get("id").parse().map_err(bad)?;
+    context.registry.webhook(scope(context, request)?, id).cloned().ok_or_else(not_found)
 }
 
 /// `data` in the envelope, with the headers of every answer.
-fn give(context: &ApiContext<'_>, ask: &RequestContext<'_>, data: &impl Serialize) -> Result<Step, ApiError> {
-    let meta = SentdmMeta::new(&ask.http.request_id, context.now);
-    let mut reply =
+fn give(context: &ApiContext<'_>, request: &RequestContext<'_>, data: &impl Serialize) -> Result<Step, ApiError> {
+    let meta = SentdmMeta::new(&request.http.request_id, context.now);
+    let mut response =
         HttpResponse::json(StatusCode::OK, &SentdmEnvelope { success: true, data: Some(data), error: None, meta });
-    reply.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
-    if let Some(profile) = ask.http.headers.get(PROFILE_ID) {
-        reply.headers.insert(PROFILE_ID, profile.clone());
+    response.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
+    if let Some(profile) = request.http.headers.get(PROFILE_ID) {
+        response.headers.insert(PROFILE_ID, profile.clone());
     }
-    Ok(Step::Reply(reply))
+    Ok(Step::Reply(response))
 }
 
 /// `GET /v3/webhooks/{id}/events`.
-fn events(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn events(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct SentdmEventList<'a> {
         events: Vec<SentdmEvent<'a>>,
         pagination: SentdmPagination,
     }
-    let webhook = in_path(context, ask)?;
-    let paging = SentdmPageQuery::read(ask)?;
-    let slice = slice(context, ask, webhook.id, paging)?;
+    let webhook = in_path(context, request)?;
+    let paging = SentdmPageQuery::read(request)?;
+    let slice = slice(context, request, webhook.id, paging)?;
     let events = slice.rows.iter().map(SentdmEvent::new).collect::<Result<_, _>>()?;
-    give(context, ask, &SentdmEventList { events, pagination: paging.of(slice.total) })
+    give(context, request, &SentdmEventList { events, pagination: paging.of(slice.total) })
 }
 
 fn slice(
     context: &ApiContext<'_>,
-    ask: &RequestContext<'_>,
+    request: &RequestContext<'_>,
     webhook: WebhookId,
     paging: SentdmPageQuery,
 ) -> Result<DeliverySlice, ApiError> {
     let (skip, limit) = (paging.skip(), paging.page_size as usize);
-    let Some(search) = ask.query.search()? else {
+    let Some(search) = request.query.search()? else {
         return Ok(context.store.delivery_slice(webhook, skip, limit, context.now)?);
     };
     let query = DeliveryQuery {
-        reach: ask.tenant(),
+        tenant: request.tenant(),
         webhook: Some(webhook),
         event: None,
         status: None,
@@ -300,34 +300,34 @@ fn slice(
 }
 
 /// `GET /v3/webhooks`.
-fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct SentdmWebhookList<'a> {
         webhooks: Vec<SentdmWebhook<'a>>,
         pagination: SentdmPagination,
     }
-    let reach = scope(context, ask)?;
-    let paging = SentdmPageQuery::read(ask)?;
-    let (search, is_active) = (ask.query.search()?, ask.query.boolean("is_active")?);
+    let tenant = scope(context, request)?;
+    let paging = SentdmPageQuery::read(request)?;
+    let (search, is_active) = (request.query.search()?, request.query.boolean("is_active")?);
     let wanted = |webhook: &&Arc<Webhook>| {
         is_active.is_none_or(|active| active == derived::is_active(webhook))
             && search.as_ref().is_none_or(|search| search.within(&webhook.name) || search.within(&webhook.url))
     };
-    let rows: Vec<_> = context.registry.webhooks_within(reach).filter(wanted).collect();
+    let rows: Vec<_> = context.registry.webhooks_within(tenant).filter(wanted).collect();
     let skip = usize::try_from(paging.skip()).unwrap_or(usize::MAX);
     let shown = rows.iter().skip(skip).take(paging.page_size as usize);
     let webhooks = shown.map(|webhook| SentdmWebhook::new(webhook, &context.store.state(webhook.id))).collect();
-    give(context, ask, &SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
+    give(context, request, &SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
 }
 
 /// `GET /v3/webhooks/{id}`.
-fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = in_path(context, ask)?;
-    give(context, ask, &SentdmWebhook::new(&webhook, &context.store.state(webhook.id)))
+fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = in_path(context, request)?;
+    give(context, request, &SentdmWebhook::new(&webhook, &context.store.state(webhook.id)))
 }
 
 /// `GET /v3/webhooks/event-types`: Postrider takes any type, so these are the ones that webhooks name, and its own.
-fn event_types(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+fn event_types(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct SentdmEventTypeList<'a> {
         event_types: Vec<SentdmEventType<'a>>,
@@ -340,7 +340,7 @@ fn event_types(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result
         is_active: bool,
     }
     let mut names: BTreeSet<&str> = SYSTEM_TYPES.into();
-    for webhook in context.registry.webhooks_within(scope(context, ask)?) {
+    for webhook in context.registry.webhooks_within(scope(context, request)?) {
         names.extend(webhook.event_types.iter().map(String::as_str).filter(|name| patterns::is_type(name)));
     }
     let event_types = names.into_iter().map(|name| SentdmEventType {
@@ -349,7 +349,7 @@ fn event_types(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result
         description: format!("Events of type {name}"),
         is_active: true,
     });
-    give(context, ask, &SentdmEventTypeList { event_types: event_types.collect() })
+    give(context, request, &SentdmEventTypeList { event_types: event_types.collect() })
 }
 
 /// `message.delivered` as `Message Delivered`.
@@ -362,12 +362,12 @@ fn in_words(name: &str) -> String {
 }
 
 /// `x-api-key`. Only a key of the whole organization may name a profile.
-fn identify(call: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
-    let key = key_of(credential(&call.headers, API_KEY), registry, now, "ApiKey realm=\"postrider\"")?;
-    if key.app_id.is_some() && call.headers.contains_key(PROFILE_ID) {
+fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
+    let key = key_of(credential(&http_request.headers, API_KEY), registry, now, "ApiKey realm=\"postrider\"")?;
+    if key.app_id.is_some() && http_request.headers.contains_key(PROFILE_ID) {
         return Err(ApiError::forbidden("profile_key", "only an organization's key may send x-profile-id"));
     }
-    Ok(Principal::new(key, call))
+    Ok(Principal::new(key, http_request))
 }
 
 fn may_read(principal: &Principal) -> Result<(), ApiError> {
@@ -379,8 +379,8 @@ fn may_read_events(principal: &Principal) -> Result<(), ApiError> {
 }
 
 /// The vendor's code for a fault, from its error catalog.
-fn code_of(fault: &ApiError) -> &'static str {
-    match (fault.status, fault.code) {
+fn code_of(api_error: &ApiError) -> &'static str {
+    match (api_error.status, api_error.code) {
         (StatusCode::UNAUTHORIZED, "credentials_missing") => "AUTH_001",
         (StatusCode::UNAUTHORIZED, _) => "AUTH_002",
         (StatusCode::FORBIDDEN, _) => "AUTH_004",
@@ -396,21 +396,22 @@ fn code_of(fault: &ApiError) -> &'static str {
 }
 
 /// 401 and 403 are empty, with the code in a header; everything else is the envelope.
-fn render(fault: &ApiError, occasion: &ErrorContext<'_>) -> HttpResponse {
-    let code = code_of(fault);
-    let mut reply = match fault.status {
+fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {
+    let code = code_of(api_error);
+    let mut response = match api_error.status {
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => HttpResponse::empty(status),
         status => {
-            let unexpected = format!("An unexpected error occurred while retrieving {}", what_is_at(occasion.pattern));
-            let message = if code == "INTERNAL_001" { &unexpected } else { &fault.detail };
+            let unexpected =
+                format!("An unexpected error occurred while retrieving {}", what_is_at(error_context.pattern));
+            let message = if code == "INTERNAL_001" { &unexpected } else { &api_error.detail };
             let error = SentdmError { code, message, details: None, doc_url: format!("{ERRORS_URL}{code}") };
-            let meta = SentdmMeta::new(occasion.request_id, occasion.now);
+            let meta = SentdmMeta::new(error_context.request_id, error_context.now);
             HttpResponse::json(status, &SentdmEnvelope::<()> { success: false, data: None, error: Some(error), meta })
         }
     };
-    reply.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
-    reply.headers.insert(ERROR_CODE, HeaderValue::from_static(code));
-    reply
+    response.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
+    response.headers.insert(ERROR_CODE, HeaderValue::from_static(code));
+    response
 }
 
 fn what_is_at(pattern: &str) -> &'static str {
@@ -440,9 +441,9 @@ mod tests {
     fn an_internal_error_says_what_was_being_read() {
         for (pattern, expected) in [(EVENTS, "webhook events"), (WEBHOOK, "the webhook"), (EVENT_TYPES, "event types")]
         {
-            let occasion = ErrorContext { request_id: "r", now: Time::ZERO, pattern };
-            let reply = render(&ApiError::internal("a mistake"), &occasion);
-            let body = std::str::from_utf8(&reply.body).unwrap();
+            let error_context = ErrorContext { request_id: "r", now: Time::ZERO, pattern };
+            let response = render(&ApiError::internal("a mistake"), &error_context);
+            let body = std::str::from_utf8(&response.body).unwrap();
             assert!(body.contains(&format!("while retrieving {expected}\"")), "{body}");
             assert!(!body.contains("a mistake"), "{body}");
         }

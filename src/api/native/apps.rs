@@ -6,12 +6,12 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, FieldResult};
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{App, AppId, Time};
 use crate::store::{Applied, Command, Receipt, Registry};
@@ -63,8 +63,12 @@ fn read_uid(raw: &RawValue) -> FieldResult<String> {
     }
 }
 
-fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<App>, ApiError> {
-    context.registry.app_named(ask.tenant(), ask.path.get("id")).cloned().ok_or_else(|| ApiError::not_found("app"))
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<App>, ApiError> {
+    context
+        .registry
+        .app_named(request.tenant(), request.path.get("id"))
+        .cloned()
+        .ok_or_else(|| ApiError::not_found("app"))
 }
 
 fn shown(status: StatusCode, applied: Applied, default: bool) -> Result<HttpResponse, ApiError> {
@@ -75,57 +79,57 @@ fn shown(status: StatusCode, applied: Applied, default: bool) -> Result<HttpResp
 }
 
 /// `POST /v1/apps`.
-pub fn create(_context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    if ask.tenant().app.is_some() {
+pub fn create(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    if request.tenant().app.is_some() {
         return Err(ApiError::forbidden("confined_to_app", "this key is confined to one app and cannot make another"));
     }
-    let mut object = ask.object()?;
-    let mut flaws = FieldErrors::new();
-    let name = object.required("name", &mut flaws, read_name);
-    let uid = object.optional("uid", &mut flaws, read_uid);
-    object.finish(&mut flaws);
-    fields::into_result(flaws)?;
-    let order = ask.write(Command::CreateApp { name: name.unwrap_or_default(), uid })?;
-    Ok(Step::apply(order, |applied| shown(StatusCode::CREATED, applied, false)))
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let name = object.required("name", &mut field_errors, read_name);
+    let uid = object.optional("uid", &mut field_errors, read_uid);
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
+    let write_request = request.write(Command::CreateApp { name: name.unwrap_or_default(), uid })?;
+    Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied, false)))
 }
 
 /// `GET /v1/apps`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (registry, reach) = (&context.registry, ask.tenant());
-    let rows = registry.apps.values().rev().filter(|app| reach.covers(app.org_id, app.id));
-    let page = page::cut(CursorKind::Apps, &ask.query, rows, |app| app.id.as_u128())?;
-    Ok(Step::Reply(page::reply(CursorKind::Apps, &page, |app| AppView::new(app, is_default(registry, app)))))
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let (registry, tenant) = (&context.registry, request.tenant());
+    let rows = registry.apps.values().rev().filter(|app| tenant.covers(app.org_id, app.id));
+    let page = page::cut(CursorKind::Apps, &request.query, rows, |app| app.id.as_u128())?;
+    Ok(Step::Reply(page::response(CursorKind::Apps, &page, |app| AppView::new(app, is_default(registry, app)))))
 }
 
 /// `GET /v1/apps/{id}`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let app = in_path(context, ask)?;
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = in_path(context, request)?;
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AppView::new(&app, is_default(&context.registry, &app)))))
 }
 
 /// `PATCH /v1/apps/{id}`: `uid: null` takes it away.
-pub fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let app = in_path(context, ask)?;
-    let mut object = ask.object()?;
-    let mut flaws = FieldErrors::new();
+pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let app = in_path(context, request)?;
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
     let name = match object.has("name") {
-        true => object.required("name", &mut flaws, read_name),
+        true => object.required("name", &mut field_errors, read_name),
         false => None,
     };
     let uid = object.has("uid").then(|| {
-        let given = object.optional("uid", &mut flaws, read_uid);
+        let given = object.optional("uid", &mut field_errors, read_uid);
         object.take_any("uid");
         given
     });
-    object.finish(&mut flaws);
-    fields::into_result(flaws)?;
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
     let default = is_default(&context.registry, &app);
-    let order = ask.write(Command::UpdateApp { id: app.id, name, uid })?;
-    Ok(Step::apply(order, move |applied| shown(StatusCode::OK, applied, default)))
+    let write_request = request.write(Command::UpdateApp { id: app.id, name, uid })?;
+    Ok(Step::apply(write_request, move |applied| shown(StatusCode::OK, applied, default)))
 }
 
 /// `DELETE /v1/apps/{id}`.
-pub fn remove(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::RemoveApp { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::RemoveApp { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }

@@ -4,11 +4,11 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::webhook::WebhookMethod;
 use crate::model::{
@@ -99,42 +99,42 @@ fn headers(lines: &Headers) -> Map<String, Value> {
 
 fn listed(
     context: &ApiContext<'_>,
-    ask: &RequestContext<'_>,
+    request: &RequestContext<'_>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
 ) -> Result<Step, ApiError> {
     let query = AttemptQuery {
-        reach: ask.tenant(),
+        tenant: request.tenant(),
         webhook,
         delivery,
         event: None,
         success: None,
-        status: ask.query.delivery_status()?,
-        event_type: ask.query.event_type()?,
-        status_code: ask.query.status_code()?,
-        search: ask.query.search()?,
-        window: ask.query.window(CursorKind::Attempts)?,
+        status: request.query.delivery_status()?,
+        event_type: request.query.event_type()?,
+        status_code: request.query.status_code()?,
+        search: request.query.search()?,
+        window: request.query.window(CursorKind::Attempts)?,
     };
     let page = context.store.attempts(&query, context.now)?;
-    Ok(Step::Reply(page::reply(CursorKind::Attempts, &page, AttemptView::new)))
+    Ok(Step::Reply(page::response(CursorKind::Attempts, &page, AttemptView::new)))
 }
 
 /// `GET /v1/webhooks/{id}/attempts`.
-pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = webhooks::in_path(context, ask)?;
-    listed(context, ask, Some(webhook.id), None)
+pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
+    listed(context, request, Some(webhook.id), None)
 }
 
 /// `GET /v1/deliveries/{id}/attempts`.
-pub fn of_delivery(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let delivery = deliveries::in_path(context, ask)?;
-    listed(context, ask, Some(delivery.webhook_id), Some(delivery.id))
+pub fn of_delivery(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let delivery = deliveries::in_path(context, request)?;
+    listed(context, request, Some(delivery.webhook_id), Some(delivery.id))
 }
 
 /// `GET /v1/attempts/{id}`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id: AttemptId = ask.id("attempt")?;
-    let found = context.store.attempt(ask.tenant(), id, context.now)?;
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id: AttemptId = request.id("attempt")?;
+    let found = context.store.attempt(request.tenant(), id, context.now)?;
     let attempt = found.ok_or_else(|| ApiError::not_found("attempt"))?;
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AttemptView::new(&attempt))))
 }

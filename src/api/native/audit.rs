@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::RequestContext;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{Id, KeyId, Time};
 use crate::store::AuditRow;
@@ -40,7 +40,7 @@ impl<'a> AuditView<'a> {
     }
 }
 
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let page = context.store.audit(ask.tenant(), ask.query.window(CursorKind::Audit)?)?;
-    Ok(Step::Reply(page::reply(CursorKind::Audit, &page, AuditView::new)))
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let page = context.store.audit(request.tenant(), request.query.window(CursorKind::Audit)?)?;
+    Ok(Step::Reply(page::response(CursorKind::Audit, &page, AuditView::new)))
 }

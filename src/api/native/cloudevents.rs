@@ -14,13 +14,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
-use crate::api::ask::strict;
 use crate::api::auth::sha256;
-use crate::api::call::HttpRequest;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::media;
 use crate::api::params::percent;
+use crate::api::request::HttpRequest;
+use crate::api::request_context::strict;
 use crate::store::EventInput;
 
 use super::publish::{
@@ -66,16 +66,17 @@ pub fn mode(headers: &HeaderMap) -> Result<CloudEventsMode, ApiError> {
 /// The one event of a request in structured or binary mode.
 pub fn read_one(
     mode: CloudEventsMode,
-    call: &HttpRequest,
+    http_request: &HttpRequest,
     traceparent: Option<String>,
 ) -> Result<EventInput, ApiError> {
     if mode == CloudEventsMode::Binary {
-        return read_binary(call, traceparent);
+        return read_binary(http_request, traceparent);
     }
-    let object = JsonObject::read(strict(&call.body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
-    let mut flaws = FieldErrors::new();
-    let event = read_structured(object, &call.body, traceparent, &mut flaws);
-    fields::into_result(flaws)?;
+    let object = JsonObject::read(strict(&http_request.body)?, String::new())
+        .map_err(|field_error| ApiError::invalid(vec![field_error]))?;
+    let mut field_errors = FieldErrors::new();
+    let event = read_structured(object, &http_request.body, traceparent, &mut field_errors);
+    fields::into_result(field_errors)?;
     Ok(event)
 }
 
@@ -88,15 +89,15 @@ pub fn read_batch(body: &Bytes, traceparent: Option<String>) -> Result<Vec<Event
     if items.is_empty() {
         return Err(ApiError::invalid(vec![FieldError::new("", "must have at least one item")]));
     }
-    let mut flaws = FieldErrors::new();
+    let mut field_errors = FieldErrors::new();
     let mut events = Vec::with_capacity(items.len());
     for (number, raw) in items.into_iter().enumerate() {
         match JsonObject::read(raw.get(), format!("/{number}")) {
-            Ok(object) => events.push(read_structured(object, body, traceparent.clone(), &mut flaws)),
-            Err(flaw) => flaws.push(flaw),
+            Ok(object) => events.push(read_structured(object, body, traceparent.clone(), &mut field_errors)),
+            Err(field_error) => field_errors.push(field_error),
         }
     }
-    fields::into_result(flaws)?;
+    fields::into_result(field_errors)?;
     Ok(events)
 }
 
@@ -104,16 +105,16 @@ fn read_structured(
     mut object: JsonObject<'_>,
     body: &Bytes,
     traceparent: Option<String>,
-    flaws: &mut FieldErrors,
+    field_errors: &mut FieldErrors,
 ) -> EventInput {
     let (data, base64) = (object.take_any("data"), object.take("data_base64"));
     if data.is_some() && base64.is_some() {
-        flaws.push(FieldError::new(object.at("data_base64"), "must not stand beside data"));
+        field_errors.push(FieldError::new(object.at("data_base64"), "must not stand beside data"));
     }
     if let Some(raw) = base64
         && fields::text(raw).ok().is_none_or(|text| STANDARD.decode(text).is_err())
     {
-        flaws.push(FieldError::new(object.at("data_base64"), "must be a string of base64"));
+        field_errors.push(FieldError::new(object.at("data_base64"), "must be a string of base64"));
     }
     let kept = data.or(base64);
     let data = kept.map_or(Bytes::from_static(b"null"), |raw| body.slice_ref(raw.get().as_bytes()));
@@ -124,11 +125,13 @@ fn read_structured(
             Ok(Some(text)) => drop(attributes.insert(name.into_owned(), text)),
             Ok(None) => {}
             Err(detail) => {
-                flaws.push(FieldError::new(format!("{at}/{}", crate::rules::json::escape_token(&name)), detail))
+                field_errors.push(FieldError::new(format!("{at}/{}", crate::rules::json::escape_token(&name)), detail))
             }
         }
     }
-    assemble(attributes, data, traceparent, |name, detail| flaws.push(FieldError::new(format!("{at}/{name}"), detail)))
+    assemble(attributes, data, traceparent, |name, detail| {
+        field_errors.push(FieldError::new(format!("{at}/{name}"), detail))
+    })
 }
 
 /// An attribute as text; none for `null`, which is the same as absent.
@@ -142,9 +145,9 @@ fn scalar(name: &str, raw: &RawValue) -> FieldResult<Option<String>> {
     }
 }
 
-fn read_binary(call: &HttpRequest, traceparent: Option<String>) -> Result<EventInput, ApiError> {
+fn read_binary(http_request: &HttpRequest, traceparent: Option<String>) -> Result<EventInput, ApiError> {
     let mut attributes = BTreeMap::new();
-    for (header, value) in &call.headers {
+    for (header, value) in &http_request.headers {
         let Some(name) = header.as_str().strip_prefix("ce-") else { continue };
         let text = value.to_str().ok().and_then(percent);
         let text = text.ok_or_else(|| ApiError::invalid_header(format!("{header} must be percent-encoded UTF-8")))?;
@@ -152,11 +155,11 @@ fn read_binary(call: &HttpRequest, traceparent: Option<String>) -> Result<EventI
             return Err(ApiError::invalid_header(format!("{header} is given more than once")));
         }
     }
-    let media_type = match call.headers.contains_key(http::header::CONTENT_TYPE) {
-        true => media::media_type(&call.headers).ok().flatten().unwrap_or("application/octet-stream".into()),
+    let media_type = match http_request.headers.contains_key(http::header::CONTENT_TYPE) {
+        true => media::media_type(&http_request.headers).ok().flatten().unwrap_or("application/octet-stream".into()),
         false => "application/json".into(),
     };
-    let data = binary_data(&media_type, &call.body)?;
+    let data = binary_data(&media_type, &http_request.body)?;
     if media_type != "application/json" {
         attributes.insert("datacontenttype".to_owned(), media_type.into_owned());
     }
@@ -297,13 +300,13 @@ mod tests {
     }
 
     fn structured(body: &str) -> Result<EventInput, ApiError> {
-        let call = call(&[("content-type", "application/cloudevents+json; charset=utf-8")], body);
-        read_one(mode(&call.headers)?, &call, None)
+        let http_request = call(&[("content-type", "application/cloudevents+json; charset=utf-8")], body);
+        read_one(mode(&http_request.headers)?, &http_request, None)
     }
 
     fn binary(headers: &[(&str, &str)], body: &str) -> Result<EventInput, ApiError> {
-        let call = call(&[headers, &[("ce-specversion", "1.0")]].concat(), body);
-        read_one(mode(&call.headers)?, &call, None)
+        let http_request = call(&[headers, &[("ce-specversion", "1.0")]].concat(), body);
+        read_one(mode(&http_request.headers)?, &http_request, None)
     }
 
     const BASE: [(&str, &str); 3] = [("ce-id", "A-1"), ("ce-source", "/shop"), ("ce-type", "order.paid")];
@@ -361,13 +364,13 @@ mod tests {
 
     #[test]
     fn bad_attributes_are_named() {
-        let fault =
+        let api_error =
             structured(r#"{"specversion":"0.3","id":"","source":"a b","type":"x y","Bad":"1","list":[]}"#).unwrap_err();
-        let pointers: Vec<_> = fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect();
+        let pointers: Vec<_> = api_error.errors.iter().map(|field_error| field_error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/list", "/specversion", "/id", "/source", "/Bad", "/type"]);
-        let fault = binary(&[("ce-source", "/s"), ("ce-type", "a")], "").unwrap_err();
-        assert_eq!((fault.status.as_u16(), fault.code), (422, "invalid_header"));
-        assert!(fault.detail.contains("ce-id"), "{}", fault.detail);
+        let api_error = binary(&[("ce-source", "/s"), ("ce-type", "a")], "").unwrap_err();
+        assert_eq!((api_error.status.as_u16(), api_error.code), (422, "invalid_header"));
+        assert!(api_error.detail.contains("ce-id"), "{}", api_error.detail);
     }
 
     #[test]
@@ -384,8 +387,8 @@ mod tests {
         let good = r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#;
         let read = |body: &str| read_batch(&Bytes::copy_from_slice(body.as_bytes()), None);
         assert_eq!(read(&format!("[{good},{good}]")).unwrap().len(), 2);
-        let fault = read(&format!(r#"[{good},{{"specversion":"1.0","id":"1","source":"s"}},7]"#)).unwrap_err();
-        let pointers: Vec<_> = fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect();
+        let api_error = read(&format!(r#"[{good},{{"specversion":"1.0","id":"1","source":"s"}},7]"#)).unwrap_err();
+        let pointers: Vec<_> = api_error.errors.iter().map(|field_error| field_error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/1/type", "/2"]);
         assert_eq!(read("[]").unwrap_err().status, 422);
         assert_eq!(read("{}").unwrap_err().status, 422);

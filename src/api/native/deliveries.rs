@@ -3,11 +3,11 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::store::{Applied, Command, DeliveryQuery, Receipt};
@@ -59,55 +59,59 @@ impl<'a> DeliveryView<'a> {
 }
 
 /// The delivery in the path, or 404.
-pub fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Delivery, ApiError> {
-    let id: DeliveryId = ask.id("delivery")?;
-    context.store.delivery(ask.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("delivery"))
+pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delivery, ApiError> {
+    let id: DeliveryId = request.id("delivery")?;
+    context.store.delivery(request.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("delivery"))
 }
 
-fn listed(context: &ApiContext<'_>, ask: &RequestContext<'_>, webhook: Option<WebhookId>) -> Result<Step, ApiError> {
+fn listed(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    webhook: Option<WebhookId>,
+) -> Result<Step, ApiError> {
     let query = DeliveryQuery {
-        reach: ask.tenant(),
+        tenant: request.tenant(),
         webhook,
-        event: ask.query.id("event_id")?,
-        status: ask.query.delivery_status()?,
-        event_type: ask.query.event_type()?,
-        status_code: ask.query.status_code()?,
-        search: ask.query.search()?,
-        window: ask.query.window(CursorKind::Deliveries)?,
+        event: request.query.id("event_id")?,
+        status: request.query.delivery_status()?,
+        event_type: request.query.event_type()?,
+        status_code: request.query.status_code()?,
+        search: request.query.search()?,
+        window: request.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::reply(CursorKind::Deliveries, &page, DeliveryView::new)))
+    Ok(Step::Reply(page::response(CursorKind::Deliveries, &page, DeliveryView::new)))
 }
 
 /// `GET /v1/deliveries`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    listed(context, ask, ask.query.id("webhook_id")?)
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    listed(context, request, request.query.id("webhook_id")?)
 }
 
 /// `GET /v1/webhooks/{id}/deliveries`.
-pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = webhooks::in_path(context, ask)?;
-    listed(context, ask, Some(webhook.id))
+pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
+    listed(context, request, Some(webhook.id))
 }
 
 /// `GET /v1/deliveries/{id}`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let delivery = in_path(context, ask)?;
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let delivery = in_path(context, request)?;
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryView::new(&delivery))))
 }
 
 /// `POST /v1/deliveries/{id}/retry`.
-pub fn retry(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ask.no_fields()?;
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    request.no_fields()?;
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`.
-pub fn cancel(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ask.no_fields()?;
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
+pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    request.no_fields()?;
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
 }
 
 fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookStatus};
 use crate::model::{AppId, Delivery, Event, EventId, Time, WebhookId};
@@ -84,38 +84,38 @@ impl<'a> WholeEvent<'a> {
 }
 
 /// The event in the path, or 404.
-fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Event, ApiError> {
-    let id: EventId = ask.id("event")?;
-    context.store.event(ask.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("event"))
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Event, ApiError> {
+    let id: EventId = request.id("event")?;
+    context.store.event(request.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("event"))
 }
 
 /// `GET /v1/events`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut reach = ask.tenant();
-    if let Some(name) = ask.query.text("app_id") {
-        let app = context.registry.app_named(reach, name).ok_or_else(|| ApiError::not_found("app"))?;
-        reach.app = Some(app.id);
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut tenant = request.tenant();
+    if let Some(name) = request.query.text("app_id") {
+        let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
+        tenant.app = Some(app.id);
     }
     let query = EventQuery {
-        reach,
-        event_type: ask.query.event_type()?,
-        subject: ask.query.text("subject").map(str::to_owned),
-        search: ask.query.search()?,
-        window: ask.query.window(CursorKind::Events)?,
+        tenant,
+        event_type: request.query.event_type()?,
+        subject: request.query.text("subject").map(str::to_owned),
+        search: request.query.search()?,
+        window: request.query.window(CursorKind::Events)?,
     };
     let page = context.store.events(&query, context.now)?;
-    Ok(Step::Reply(page::reply(CursorKind::Events, &page, EventView::new)))
+    Ok(Step::Reply(page::response(CursorKind::Events, &page, EventView::new)))
 }
 
 /// `GET /v1/events/{id}`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct RoutingView<'a> {
         #[serde(flatten)]
         event: WholeEvent<'a>,
         webhooks: Vec<DecisionView>,
     }
-    let event = in_path(context, ask)?;
+    let event = in_path(context, request)?;
     let data = context.store.data(event.id, context.now)?;
     let webhooks = decisions(context, &event, data.as_ref())?;
     let view = RoutingView { event: WholeEvent::new(&event, data.as_ref())?, webhooks };
@@ -206,27 +206,27 @@ fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static 
 }
 
 /// `GET /v1/events/{id}/deliveries`.
-pub fn deliveries(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let event = in_path(context, ask)?;
+pub fn deliveries(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let event = in_path(context, request)?;
     let query = DeliveryQuery {
-        reach: ask.tenant(),
-        webhook: ask.query.id("webhook_id")?,
+        tenant: request.tenant(),
+        webhook: request.query.id("webhook_id")?,
         event: Some(event.id),
-        status: ask.query.delivery_status()?,
+        status: request.query.delivery_status()?,
         event_type: None,
-        status_code: ask.query.status_code()?,
-        search: ask.query.search()?,
-        window: ask.query.window(CursorKind::Deliveries)?,
+        status_code: request.query.status_code()?,
+        search: request.query.search()?,
+        window: request.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::reply(CursorKind::Deliveries, &page, DeliveryView::new)))
+    Ok(Step::Reply(page::response(CursorKind::Deliveries, &page, DeliveryView::new)))
 }
 
 /// `POST /v1/events/{id}/cancel`.
-pub fn cancel(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ask.no_fields()?;
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::CancelEvent { id })?, move |applied| match applied.receipt {
+pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    request.no_fields()?;
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::CancelEvent { id })?, move |applied| match applied.receipt {
         Receipt::Cancelled(cancelled) => {
             Ok(HttpResponse::json(StatusCode::OK, &json!({ "id": id, "cancelled": cancelled })))
         }
@@ -235,9 +235,9 @@ pub fn cancel(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<
 }
 
 /// `DELETE /v1/events/{id}/data`.
-pub fn erase(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::EraseEvent { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+pub fn erase(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::EraseEvent { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::time::SECOND_MS;
 use crate::model::{DeliveryId, Id};
@@ -34,11 +34,11 @@ struct FeedView<'a> {
 }
 
 /// Answers at once where there is something, or no wait was asked for; otherwise is called again after `Step::Wait`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = webhooks::in_path(context, ask)?;
-    let position = ask.query.cursor(CursorKind::Feed)?;
-    let wait_s = ask.query.number("wait_s", 0, WAIT_S_MAX)?.unwrap_or(0);
-    let limit = ask.query.limit()?;
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
+    let position = request.query.cursor(CursorKind::Feed)?;
+    let wait_s = request.query.number("wait_s", 0, WAIT_S_MAX)?.unwrap_or(0);
+    let limit = request.query.limit()?;
     let deliveries = context.store.feed(webhook.id, position.map(Id::from_u128), limit, context.now)?;
     let until = context.since.plus_ms(i64::from(wait_s) * SECOND_MS);
     if deliveries.is_empty() && context.now < until {
@@ -48,7 +48,7 @@ pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<St
     let mut events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
         // One that expired between the two reads is gone from the feed as well.
-        if let Some(event) = context.store.event(ask.tenant(), delivery.event_id, context.now)? {
+        if let Some(event) = context.store.event(request.tenant(), delivery.event_id, context.now)? {
             events.push((delivery.id, event, context.store.data(delivery.event_id, context.now)?));
         }
     }

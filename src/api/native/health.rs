@@ -3,11 +3,11 @@
 use http::StatusCode;
 use serde_json::json;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::params::LIMIT_MAX;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::AttemptOutcome;
 use crate::rules::health::{self, HealthInput};
@@ -18,11 +18,11 @@ use super::webhooks;
 /// How many of the newest deliveries are judged.
 const RECENT: usize = 10;
 
-pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = webhooks::in_path(context, ask)?;
+pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
     let figures = context.store.figures(webhook.id, context.now)?;
     let query = DeliveryQuery {
-        reach: ask.tenant(),
+        tenant: request.tenant(),
         webhook: Some(webhook.id),
         event: None,
         status: None,

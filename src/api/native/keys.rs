@@ -5,13 +5,13 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::{key_hash, key_text};
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{ApiKey, AppId, KeyId, Scope, Time};
 use crate::store::{Command, NewKey, Receipt, TenantScope};
@@ -49,21 +49,21 @@ impl<'a> KeyView<'a> {
 }
 
 /// Whether a caller of this reach may know of the key.
-fn covers(reach: TenantScope, key: &ApiKey) -> bool {
-    key.org_id == reach.org && reach.app.is_none_or(|own| key.app_id == Some(own))
+fn covers(tenant: TenantScope, key: &ApiKey) -> bool {
+    key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own))
 }
 
 /// `POST /v1/keys`.
-pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut object = ask.object()?;
-    let mut flaws = FieldErrors::new();
-    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
-    let app = app(&mut object, &place, &mut flaws)?.or(ask.tenant().app);
-    let name = object.required("name", &mut flaws, apps::read_name);
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
+    let app = app(&mut object, &place, &mut field_errors)?.or(request.tenant().app);
+    let name = object.required("name", &mut field_errors, apps::read_name);
     if !object.has("scopes") {
-        flaws.push(FieldError::new("/scopes", "is required"));
+        field_errors.push(FieldError::new("/scopes", "is required"));
     }
-    let scopes = object.strings("scopes", &mut flaws, Scope::ALL.len(), |raw| {
+    let scopes = object.strings("scopes", &mut field_errors, Scope::ALL.len(), |raw| {
         let text = fields::text(raw)?;
         match Scope::parse(&text) {
             Some(_) => Ok(text),
@@ -73,14 +73,14 @@ pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<
     let mut scopes: Vec<Scope> = scopes.unwrap_or_default().iter().filter_map(|text| Scope::parse(text)).collect();
     scopes.sort_unstable();
     scopes.dedup();
-    let expires_at = object.optional("expires_at", &mut flaws, fields::time);
-    let rate_per_s = object.optional("rate_per_s", &mut flaws, webhook_form::read_rate);
-    object.finish(&mut flaws);
-    if scopes.is_empty() && flaws.is_empty() {
-        flaws.push(FieldError::new("/scopes", "must have at least one item"));
+    let expires_at = object.optional("expires_at", &mut field_errors, fields::time);
+    let rate_per_s = object.optional("rate_per_s", &mut field_errors, webhook_form::read_rate);
+    object.finish(&mut field_errors);
+    if scopes.is_empty() && field_errors.is_empty() {
+        field_errors.push(FieldError::new("/scopes", "must have at least one item"));
     }
-    fields::into_result(flaws)?;
-    if let Some(scope) = scopes.iter().find(|scope| !ask.may(**scope)) {
+    fields::into_result(field_errors)?;
+    if let Some(scope) = scopes.iter().find(|scope| !request.may(**scope)) {
         let detail = format!("a key cannot give the scope {}, which it does not have", scope.as_str());
         return Err(ApiError::forbidden("scope_missing", detail));
     }
@@ -94,8 +94,8 @@ pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<
         rate_per_s,
         installation: false,
     };
-    let order = ask.order_secret(Command::CreateKey { key }, Some(text.clone().into()))?;
-    Ok(Step::apply(order, move |mut applied| {
+    let write_request = request.order_secret(Command::CreateKey { key }, Some(text.clone().into()))?;
+    Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         match applied.receipt {
             Receipt::Key(key) => Ok(HttpResponse::json(StatusCode::CREATED, &KeyView::new(&key, Some(&text)))),
@@ -110,18 +110,18 @@ pub fn first_text(kept: Option<bytes::Bytes>, made: String) -> String {
 }
 
 /// `GET /v1/keys`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let reach = ask.tenant();
-    let rows = context.registry.keys.values().rev().filter(|key| covers(reach, key));
-    let page = page::cut(CursorKind::Keys, &ask.query, rows, |key| key.id.as_u128())?;
-    Ok(Step::Reply(page::reply(CursorKind::Keys, &page, |key| KeyView::new(key, None))))
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let tenant = request.tenant();
+    let rows = context.registry.keys.values().rev().filter(|key| covers(tenant, key));
+    let page = page::cut(CursorKind::Keys, &request.query, rows, |key| key.id.as_u128())?;
+    Ok(Step::Reply(page::response(CursorKind::Keys, &page, |key| KeyView::new(key, None))))
 }
 
 /// `DELETE /v1/keys/{id}`.
-pub fn revoke(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id: KeyId = ask.id("key")?;
-    if !context.registry.keys.get(&id).is_some_and(|key| covers(ask.tenant(), key)) {
+pub fn revoke(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id: KeyId = request.id("key")?;
+    if !context.registry.keys.get(&id).is_some_and(|key| covers(request.tenant(), key)) {
         return Err(ApiError::not_found("key"));
     }
-    Ok(Step::apply(ask.write(Command::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(request.write(Command::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }

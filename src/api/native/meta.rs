@@ -5,10 +5,10 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::context::ApiContext;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::store::Command;
 
@@ -22,30 +22,30 @@ pub fn alive(_: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiErr
 
 /// `GET /readyz`: whether events are taken and sent, or why not.
 pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
-    let (reasons, warnings) = (context.vitals.unready(), context.vitals.warnings());
+    let (reasons, warnings) = (context.health_source.unready(), context.health_source.warnings());
     if reasons.is_empty() {
         let answer = json!({ "status": "ready", "reasons": [], "warnings": warnings });
         return Ok(HttpResponse::json(StatusCode::OK, &answer));
     }
     let answer = json!({ "status": "unready", "reasons": reasons, "warnings": warnings });
-    let mut reply = HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
-    reply.headers.insert(RETRY_AFTER, HeaderValue::from(READY_RETRY_S));
-    Ok(reply)
+    let mut response = HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
+    response.headers.insert(RETRY_AFTER, HeaderValue::from(READY_RETRY_S));
+    Ok(response)
 }
 
 /// `POST /v1/clock/accept`: retention goes on by the clock as it is.
-pub fn accept_clock(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ask.no_fields()?;
+pub fn accept_clock(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    request.no_fields()?;
     let answer = Bytes::from(json!({ "clock_trusted": true, "now": context.now }).to_string());
-    let order = ask.order_with(Command::AcceptClock, answer.clone())?;
-    Ok(Step::apply(order, move |applied| {
+    let write_request = request.order_with(Command::AcceptClock, answer.clone())?;
+    Ok(Step::apply(write_request, move |applied| {
         Ok(HttpResponse::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))
     }))
 }
 
 /// `GET /metrics`, in Prometheus's text format.
 pub fn metrics(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.vitals.metrics()))
+    Ok(HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.health_source.metrics()))
 }
 
 /// `GET /openapi.json`, as the settings want it.

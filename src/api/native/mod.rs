@@ -17,15 +17,15 @@ pub mod publish;
 pub mod replays;
 pub mod routes;
 pub mod stats;
-pub mod trial;
+pub mod test_send;
 pub mod webhook_form;
 pub mod webhook_patch;
 pub mod webhook_view;
 pub mod webhooks;
 
-pub use routes::surface;
+pub use routes::mount;
 
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 
 /// A receipt that does not fit its command: a mistake of ours.
 fn unexpected() -> ApiError {

@@ -3,13 +3,13 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::RequestContext;
 use crate::api::auth::{key_hash, key_text};
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors};
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{AppId, KeyId, Organization, OrganizationId, Scope, Time};
 use crate::store::{Command, NewKey, Receipt};
@@ -41,7 +41,7 @@ impl<'a> OrganizationView<'a> {
 }
 
 /// `POST /v1/organizations`.
-pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct NewOrganizationView<'a> {
         #[serde(flatten)]
@@ -50,11 +50,11 @@ pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<
         key_id: KeyId,
         key: &'a str,
     }
-    let mut object = ask.object()?;
-    let mut flaws = FieldErrors::new();
-    let name = object.required("name", &mut flaws, read_name);
-    object.finish(&mut flaws);
-    fields::into_result(flaws)?;
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let name = object.required("name", &mut field_errors, read_name);
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
     let text = key_text(context.draw());
     let key = NewKey {
         app: None,
@@ -66,8 +66,8 @@ pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<
         installation: false,
     };
     let command = Command::CreateOrganization { name: name.unwrap_or_default(), key };
-    let order = ask.order_secret(command, Some(text.clone().into()))?;
-    Ok(Step::apply(order, move |mut applied| {
+    let write_request = request.order_secret(command, Some(text.clone().into()))?;
+    Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         let Receipt::Organization { organization, app, key } = &applied.receipt else {
             return Err(super::unexpected());
@@ -83,8 +83,10 @@ pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<
 }
 
 /// `GET /v1/organizations`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let rows = context.registry.organizations.values().rev();
-    let page = page::cut(CursorKind::Organizations, &ask.query, rows, |organization| organization.id.as_u128())?;
-    Ok(Step::Reply(page::reply(CursorKind::Organizations, &page, |organization| OrganizationView::new(organization))))
+    let page = page::cut(CursorKind::Organizations, &request.query, rows, |organization| organization.id.as_u128())?;
+    Ok(Step::Reply(page::response(CursorKind::Organizations, &page, |organization| {
+        OrganizationView::new(organization)
+    })))
 }

@@ -3,10 +3,10 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::call::HttpResponse;
 use crate::api::cursor::{self, CursorKind};
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::params::Params;
+use crate::api::request::HttpResponse;
 use crate::store::Page;
 
 #[derive(Serialize)]
@@ -16,7 +16,7 @@ struct ListView<T> {
 }
 
 /// A page, each row shown by `show`.
-pub fn reply<'a, T, V: Serialize>(kind: CursorKind, page: &'a Page<T>, show: impl Fn(&'a T) -> V) -> HttpResponse {
+pub fn response<'a, T, V: Serialize>(kind: CursorKind, page: &'a Page<T>, show: impl Fn(&'a T) -> V) -> HttpResponse {
     let list = ListView {
         data: page.rows.iter().map(show).collect(),
         next_cursor: page.next.map(|next| cursor::write(kind, next)),

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::api::call::HttpResponse;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
+use crate::api::request::HttpResponse;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -21,18 +21,18 @@ struct ProblemDocument<'a> {
 }
 
 /// A fault as a problem document. The headers of the fault are added by the caller.
-pub fn render(fault: &ApiError, request_id: &str) -> HttpResponse {
+pub fn render(api_error: &ApiError, request_id: &str) -> HttpResponse {
     let problem = ProblemDocument {
         r#type: "about:blank",
-        title: fault.title(),
-        status: fault.status.as_u16(),
-        detail: &fault.detail,
-        code: fault.code,
+        title: api_error.title(),
+        status: api_error.status.as_u16(),
+        detail: &api_error.detail,
+        code: api_error.code,
         request_id,
-        errors: &fault.errors,
+        errors: &api_error.errors,
     };
 
-    HttpResponse::new(fault.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
+    HttpResponse::new(api_error.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
 }
 
 #[cfg(test)]
@@ -41,11 +41,11 @@ mod tests {
 
     #[test]
     fn a_problem_has_the_documented_members_in_order() {
-        let reply = render(&ApiError::invalid(vec![FieldError::new("/url", "is required")]), "r-1");
-        assert_eq!(reply.status, 422);
-        assert_eq!(reply.headers["content-type"], MEDIA_TYPE);
+        let response = render(&ApiError::invalid(vec![FieldError::new("/url", "is required")]), "r-1");
+        assert_eq!(response.status, 422);
+        assert_eq!(response.headers["content-type"], MEDIA_TYPE);
         assert_eq!(
-            std::str::from_utf8(&reply.body).unwrap(),
+            std::str::from_utf8(&response.body).unwrap(),
             concat!(
                 r#"{"type":"about:blank","title":"Unprocessable Entity","status":422,"detail":"/url is required","#,
                 r#""code":"invalid_fields","request_id":"r-1","errors":[{"pointer":"/url","detail":"is required"}]}"#
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn errors_are_only_there_where_fields_are_wrong() {
-        let reply = render(&ApiError::not_found("webhook"), "r-2");
-        assert!(!std::str::from_utf8(&reply.body).unwrap().contains("errors"));
+        let response = render(&ApiError::not_found("webhook"), "r-2");
+        assert!(!std::str::from_utf8(&response.body).unwrap().contains("errors"));
     }
 }

@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::ask::{RequestContext, strict};
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::request::HttpResponse;
+use crate::api::request_context::{RequestContext, strict};
 use crate::api::step::{Step, Then};
 use crate::model::{AppId, EventId, Time};
 use crate::rules::patterns;
@@ -42,27 +42,27 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Where the app that a request names is looked for.
 pub struct AppLookup<'a> {
     pub registry: &'a Registry,
-    pub reach: TenantScope,
+    pub tenant: TenantScope,
 }
 
 /// `POST /v1/events`.
-pub fn one(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
-    let traceparent = traceparent(&ask.http.headers);
-    let event = match cloudevents::mode(&ask.http.headers)? {
-        cloudevents::CloudEventsMode::Native => read_one(&ask.http.body, &place, traceparent)?,
+pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
+    let traceparent = traceparent(&request.http.headers);
+    let event = match cloudevents::mode(&request.http.headers)? {
+        cloudevents::CloudEventsMode::Native => read_one(&request.http.body, &place, traceparent)?,
         cloudevents::CloudEventsMode::Batched => {
-            let events = cloudevents::read_batch(&ask.http.body, traceparent)?;
-            return Ok(pointing(Step::apply(ask.write(Command::Publish(events))?, show_many), "/events"));
+            let events = cloudevents::read_batch(&request.http.body, traceparent)?;
+            return Ok(pointing(Step::apply(request.write(Command::Publish(events))?, show_many), "/events"));
         }
-        mode => cloudevents::read_one(mode, ask.http, traceparent)?,
+        mode => cloudevents::read_one(mode, request.http, traceparent)?,
     };
-    Ok(pointing(Step::apply(ask.write(Command::Publish(vec![event]))?, show_one), "/events/0"))
+    Ok(pointing(Step::apply(request.write(Command::Publish(vec![event]))?, show_one), "/events/0"))
 }
 
 /// The store points into a native batch; where the body is another one, `prefix` is not in it.
 fn pointing(step: Step, prefix: &'static str) -> Step {
-    let Step::Apply { order, then } = step else { return step };
+    let Step::Apply { write_request, then } = step else { return step };
     let then: Then<_> = Box::new(move |result: Result<Applied, Rejection>| {
         then(result.map_err(|refusal| match refusal {
             Rejection::Invalid { pointer, detail } => {
@@ -72,23 +72,24 @@ fn pointing(step: Step, prefix: &'static str) -> Step {
             other => other,
         }))
     });
-    Step::Apply { order, then }
+    Step::Apply { write_request, then }
 }
 
 /// `POST /v1/events/batch`.
-pub fn batch(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
+pub fn batch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let bytes_max = context.settings.max_event_bytes;
-    let events = read_batch(&ask.http.body, &place, traceparent(&ask.http.headers), bytes_max)?;
-    Ok(Step::apply(ask.write(Command::Publish(events))?, show_many))
+    let events = read_batch(&request.http.body, &place, traceparent(&request.http.headers), bytes_max)?;
+    Ok(Step::apply(request.write(Command::Publish(events))?, show_many))
 }
 
 /// One event out of a body in the native form.
 pub fn read_one(body: &Bytes, place: &AppLookup<'_>, traceparent: Option<String>) -> Result<EventInput, ApiError> {
-    let mut flaws = FieldErrors::new();
-    let object = JsonObject::read(strict(body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
-    let event = read_event(object, body, place, &mut flaws, traceparent)?;
-    fields::into_result(flaws)?;
+    let mut field_errors = FieldErrors::new();
+    let object =
+        JsonObject::read(strict(body)?, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
+    let event = read_event(object, body, place, &mut field_errors, traceparent)?;
+    fields::into_result(field_errors)?;
     Ok(event)
 }
 
@@ -98,27 +99,28 @@ fn read_batch(
     traceparent: Option<String>,
     event_bytes_max: usize,
 ) -> Result<Vec<EventInput>, ApiError> {
-    let mut flaws = FieldErrors::new();
-    let mut object = JsonObject::read(strict(body)?, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
+    let mut field_errors = FieldErrors::new();
+    let mut object =
+        JsonObject::read(strict(body)?, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
     let items =
-        object.required("events", &mut flaws, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
-    if items.is_empty() && flaws.is_empty() {
-        flaws.push(FieldError::new("/events", "must have at least one item"));
+        object.required("events", &mut field_errors, |raw| fields::elements(raw, BATCH_EVENTS_MAX)).unwrap_or_default();
+    if items.is_empty() && field_errors.is_empty() {
+        field_errors.push(FieldError::new("/events", "must have at least one item"));
     }
-    object.finish(&mut flaws);
+    object.finish(&mut field_errors);
     let mut events = Vec::with_capacity(items.len());
     for (number, raw) in items.into_iter().enumerate() {
         let at = format!("/events/{number}");
         if raw.get().len() > event_bytes_max {
-            flaws.push(FieldError::new(at, format!("is over {event_bytes_max} bytes")));
+            field_errors.push(FieldError::new(at, format!("is over {event_bytes_max} bytes")));
             continue;
         }
         match JsonObject::read(raw.get(), at) {
-            Ok(object) => events.push(read_event(object, body, place, &mut flaws, traceparent.clone())?),
-            Err(flaw) => flaws.push(flaw),
+            Ok(object) => events.push(read_event(object, body, place, &mut field_errors, traceparent.clone())?),
+            Err(field_error) => field_errors.push(field_error),
         }
     }
-    fields::into_result(flaws)?;
+    fields::into_result(field_errors)?;
     Ok(events)
 }
 
@@ -127,34 +129,35 @@ fn read_event(
     mut object: JsonObject<'_>,
     body: &Bytes,
     place: &AppLookup<'_>,
-    flaws: &mut FieldErrors,
+    field_errors: &mut FieldErrors,
     traceparent: Option<String>,
 ) -> Result<EventInput, ApiError> {
-    let event_type = object.required("type", flaws, read_type);
+    let event_type = object.required("type", field_errors, read_type);
     let data = object.take_any("data");
     if data.is_none() {
-        flaws.push(FieldError::new(object.at("data"), "is required"));
+        field_errors.push(FieldError::new(object.at("data"), "is required"));
     }
     let event = EventInput {
-        app: app(&mut object, place, flaws)?,
+        app: app(&mut object, place, field_errors)?,
         event_type: event_type.unwrap_or_default(),
         data: data.map(|raw| body.slice_ref(raw.get().as_bytes())).unwrap_or_default(),
-        event_id: object.optional("event_id", flaws, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX)),
-        occurred_at: object.optional("occurred_at", flaws, fields::time),
-        subject: object.optional("subject", flaws, |raw| fields::line(raw, 1..=SUBJECT_CHARS_MAX)),
-        channels: object.strings("channels", flaws, CHANNELS_MAX, read_channel).unwrap_or_default(),
-        ordering_key: object.optional("ordering_key", flaws, |raw| fields::line(raw, 1..=ORDERING_KEY_CHARS_MAX)),
-        deliver_at: object.optional("deliver_at", flaws, fields::time),
-        expires_at: object.optional("expires_at", flaws, fields::time),
-        metadata: metadata(&mut object, flaws),
+        event_id: object.optional("event_id", field_errors, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX)),
+        occurred_at: object.optional("occurred_at", field_errors, fields::time),
+        subject: object.optional("subject", field_errors, |raw| fields::line(raw, 1..=SUBJECT_CHARS_MAX)),
+        channels: object.strings("channels", field_errors, CHANNELS_MAX, read_channel).unwrap_or_default(),
+        ordering_key: object
+            .optional("ordering_key", field_errors, |raw| fields::line(raw, 1..=ORDERING_KEY_CHARS_MAX)),
+        deliver_at: object.optional("deliver_at", field_errors, fields::time),
+        expires_at: object.optional("expires_at", field_errors, fields::time),
+        metadata: metadata(&mut object, field_errors),
         traceparent,
     };
     if let (Some(start), Some(end)) = (event.deliver_at, event.expires_at)
         && end < start
     {
-        flaws.push(FieldError::new(object.at("expires_at"), "must not lie before deliver_at"));
+        field_errors.push(FieldError::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
-    object.finish(flaws);
+    object.finish(field_errors);
     Ok(event)
 }
 
@@ -181,12 +184,12 @@ pub(super) fn read_channel(raw: &RawValue) -> FieldResult<String> {
 pub(super) fn app(
     object: &mut JsonObject<'_>,
     place: &AppLookup<'_>,
-    flaws: &mut FieldErrors,
+    field_errors: &mut FieldErrors,
 ) -> Result<Option<AppId>, ApiError> {
-    let Some(name) = object.optional("app_id", flaws, fields::text) else {
+    let Some(name) = object.optional("app_id", field_errors, fields::text) else {
         return Ok(None);
     };
-    match place.registry.app_named(place.reach, &name) {
+    match place.registry.app_named(place.tenant, &name) {
         Some(app) => Ok(Some(app.id)),
         None => Err(ApiError {
             errors: vec![FieldError::new(object.at("app_id"), "not found")],
@@ -195,28 +198,28 @@ pub(super) fn app(
     }
 }
 
-fn metadata(object: &mut JsonObject<'_>, flaws: &mut FieldErrors) -> BTreeMap<String, String> {
-    let Some(map) = object.object("metadata", flaws) else {
+fn metadata(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<String, String> {
+    let Some(map) = object.object("metadata", field_errors) else {
         return BTreeMap::new();
     };
     let at = object.at("metadata");
     let mut entries = BTreeMap::new();
     let rest = map.rest();
     if rest.len() > METADATA_ENTRIES_MAX {
-        flaws.push(FieldError::new(at, format!("must have at most {METADATA_ENTRIES_MAX} entries")));
+        field_errors.push(FieldError::new(at, format!("must have at most {METADATA_ENTRIES_MAX} entries")));
         return entries;
     }
     for (name, raw) in rest {
         let here = || format!("{at}/{}", crate::rules::json::escape_token(&name));
         if !(1..=METADATA_NAME_CHARS_MAX).contains(&name.chars().count()) {
-            flaws.push(FieldError::new(
+            field_errors.push(FieldError::new(
                 here(),
                 format!("must have a name of 1 to {METADATA_NAME_CHARS_MAX} characters"),
             ));
         }
         match fields::line(raw, 0..=METADATA_VALUE_CHARS_MAX) {
             Ok(value) => drop(entries.insert(name.into_owned(), value)),
-            Err(detail) => flaws.push(FieldError::new(here(), detail)),
+            Err(detail) => field_errors.push(FieldError::new(here(), detail)),
         }
     }
     entries
@@ -331,18 +334,18 @@ mod tests {
 
     fn publish(body: &str) -> Result<EventInput, ApiError> {
         let registry = registry();
-        let place = AppLookup { registry: &registry, reach: TenantScope { org: ORG, app: None } };
+        let place = AppLookup { registry: &registry, tenant: TenantScope { org: ORG, app: None } };
         read_one(&Bytes::copy_from_slice(body.as_bytes()), &place, None)
     }
 
     fn publish_many(body: &str) -> Result<Vec<EventInput>, ApiError> {
         let registry = registry();
-        let place = AppLookup { registry: &registry, reach: TenantScope { org: ORG, app: None } };
+        let place = AppLookup { registry: &registry, tenant: TenantScope { org: ORG, app: None } };
         read_batch(&Bytes::copy_from_slice(body.as_bytes()), &place, None, 100)
     }
 
-    fn pointers(fault: &ApiError) -> Vec<&str> {
-        fault.errors.iter().map(|flaw| flaw.pointer.as_str()).collect()
+    fn pointers(api_error: &ApiError) -> Vec<&str> {
+        api_error.errors.iter().map(|field_error| field_error.pointer.as_str()).collect()
     }
 
     #[test]
@@ -363,7 +366,7 @@ mod tests {
     fn data_is_a_slice_of_the_body() {
         let body = Bytes::from_static(br#"{"type":"a.b","data":{"id":42}}"#);
         let registry = registry();
-        let place = AppLookup { registry: &registry, reach: TenantScope { org: ORG, app: None } };
+        let place = AppLookup { registry: &registry, tenant: TenantScope { org: ORG, app: None } };
         let event = read_one(&body, &place, None).unwrap();
         assert!(body.as_ptr_range().contains(&event.data.as_ptr()));
     }
@@ -421,15 +424,15 @@ mod tests {
             (format!(r#""type":"a","metadata":{{"a":"{long}{long}"}}"#), "/metadata/a"),
             (r#""type":"a","tpye":"b""#.to_owned(), "/tpye"),
         ] {
-            let fault = publish(&format!("{{\"data\":{{}},{members}}}")).unwrap_err();
-            assert_eq!((fault.status.as_u16(), pointers(&fault)), (422, vec![pointer]), "{members}");
+            let api_error = publish(&format!("{{\"data\":{{}},{members}}}")).unwrap_err();
+            assert_eq!((api_error.status.as_u16(), pointers(&api_error)), (422, vec![pointer]), "{members}");
         }
     }
 
     #[test]
     fn all_mistakes_are_told_at_once() {
-        let fault = publish(r#"{"subject":"","x":1}"#).unwrap_err();
-        assert_eq!(pointers(&fault), ["/type", "/data", "/subject", "/x"]);
+        let api_error = publish(r#"{"subject":"","x":1}"#).unwrap_err();
+        assert_eq!(pointers(&api_error), ["/type", "/data", "/subject", "/x"]);
     }
 
     #[test]
@@ -443,8 +446,8 @@ mod tests {
             (r#"{"type":"a","data":{}} {}"#, "malformed_json"),
             (r#"{"type":"a","data":01}"#, "malformed_json"),
         ] {
-            let fault = publish(body).unwrap_err();
-            assert_eq!((fault.status.as_u16(), fault.code), (400, code), "{body}");
+            let api_error = publish(body).unwrap_err();
+            assert_eq!((api_error.status.as_u16(), api_error.code), (400, code), "{body}");
         }
         for body in ["[]", "null", "7", "\"x\""] {
             assert_eq!(publish(body).unwrap_err().status, 422, "{body}");
@@ -454,8 +457,8 @@ mod tests {
     #[test]
     fn an_app_out_of_reach_is_not_found() {
         for name in ["foreign", "00000000-0000-0000-0000-000000000003", "nobody"] {
-            let fault = publish(&format!(r#"{{"type":"a","data":1,"app_id":"{name}"}}"#)).unwrap_err();
-            assert_eq!((fault.status.as_u16(), pointers(&fault)), (404, vec!["/app_id"]), "{name}");
+            let api_error = publish(&format!(r#"{{"type":"a","data":1,"app_id":"{name}"}}"#)).unwrap_err();
+            assert_eq!((api_error.status.as_u16(), pointers(&api_error)), (404, vec!["/app_id"]), "{name}");
         }
     }
 

@@ -5,13 +5,13 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::idempotency;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{AppId, DeliveryStatus, Time, WebhookId};
 use crate::rules::patterns;
@@ -54,82 +54,82 @@ impl JobView {
 }
 
 /// `POST /v1/replays`.
-pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut object = ask.object()?;
-    let mut flaws = FieldErrors::new();
-    let dry_run = object.optional("dry_run", &mut flaws, fields::boolean).unwrap_or(false);
-    let spec = read_spec(&mut object, context, ask, &mut flaws)?;
-    object.finish(&mut flaws);
-    fields::into_result(flaws)?;
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut object = request.object()?;
+    let mut field_errors = FieldErrors::new();
+    let dry_run = object.optional("dry_run", &mut field_errors, fields::boolean).unwrap_or(false);
+    let spec = read_spec(&mut object, context, request, &mut field_errors)?;
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
     if dry_run {
-        return count(context, ask, &spec);
+        return count(context, request, &spec);
     }
-    Ok(Step::apply(ask.write(Command::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+    Ok(Step::apply(request.write(Command::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
 fn read_spec(
     object: &mut JsonObject<'_>,
     context: &ApiContext<'_>,
-    ask: &RequestContext<'_>,
-    flaws: &mut FieldErrors,
+    request: &RequestContext<'_>,
+    field_errors: &mut FieldErrors,
 ) -> Result<JobSpec, ApiError> {
     let uuid = |raw: &_| fields::text(raw)?.parse().map_err(|_| "must be a UUID".to_owned());
-    let webhook: Option<WebhookId> = object.optional("webhook_id", flaws, uuid);
-    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
-    let app = app(object, &place, flaws)?;
+    let webhook: Option<WebhookId> = object.optional("webhook_id", field_errors, uuid);
+    let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
+    let app = app(object, &place, field_errors)?;
     match (webhook, app) {
-        (None, None) if flaws.is_empty() => {
-            flaws.push(FieldError::new("/webhook_id", "is required, or app_id in its place"))
+        (None, None) if field_errors.is_empty() => {
+            field_errors.push(FieldError::new("/webhook_id", "is required, or app_id in its place"))
         }
-        (Some(_), Some(_)) => flaws.push(FieldError::new("/app_id", "must not stand beside webhook_id")),
+        (Some(_), Some(_)) => field_errors.push(FieldError::new("/app_id", "must not stand beside webhook_id")),
         _ => {}
     }
-    if webhook.is_some_and(|id| context.registry.webhook(ask.tenant(), id).is_none()) {
+    if webhook.is_some_and(|id| context.registry.webhook(request.tenant(), id).is_none()) {
         return Err(ApiError {
             errors: vec![FieldError::new("/webhook_id", "not found")],
             ..ApiError::not_found("webhook")
         });
     }
-    let from = object.optional("from", flaws, fields::time);
-    let to = object.optional("to", flaws, fields::time);
+    let from = object.optional("from", field_errors, fields::time);
+    let to = object.optional("to", field_errors, fields::time);
     if from.zip(to).is_some_and(|(from, to)| to < from) {
-        flaws.push(FieldError::new("/to", "must not lie before from"));
+        field_errors.push(FieldError::new("/to", "must not lie before from"));
     }
-    let types = object.strings("types", flaws, EVENT_TYPES_MAX, |raw| {
+    let types = object.strings("types", field_errors, EVENT_TYPES_MAX, |raw| {
         let text = fields::text(raw)?;
         match patterns::is_pattern(&text) {
             true => Ok(text),
             false => Err("must be an event type, or one ending in .* or .**, or *".to_owned()),
         }
     });
-    let status = object.optional("status", flaws, |raw| {
+    let status = object.optional("status", field_errors, |raw| {
         let read = DeliveryStatus::parse(&fields::text(raw)?);
         read.ok_or_else(|| "must be pending, retrying, delivered, failed or cancelled".to_owned())
     });
-    let missing = object.optional("missing", flaws, fields::boolean).unwrap_or(false);
+    let missing = object.optional("missing", field_errors, fields::boolean).unwrap_or(false);
     if missing && status.is_some() {
-        flaws.push(FieldError::new("/missing", "must not stand beside status: what is missing has none"));
+        field_errors.push(FieldError::new("/missing", "must not stand beside status: what is missing has none"));
     }
-    let rate_per_s = object.optional("rate_per_s", flaws, read_rate);
+    let rate_per_s = object.optional("rate_per_s", field_errors, read_rate);
     Ok(JobSpec { webhook, app, from, to, types: types.unwrap_or_default(), status, missing, rate_per_s })
 }
 
 /// A dry run changes nothing, so that nothing but `Idempotency-Key` makes a command of it.
-fn count(context: &ApiContext<'_>, ask: &RequestContext<'_>, spec: &JobSpec) -> Result<Step, ApiError> {
-    if let Some(kept) = kept(context, ask)? {
+fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<Step, ApiError> {
+    if let Some(kept) = kept(context, request)? {
         return Ok(Step::Reply(kept));
     }
-    let matched = context.store.matching(ask.tenant(), spec, context.now)?;
-    Ok(keeping(ask)?(HttpResponse::json(StatusCode::OK, &json!({ "matched": matched }))))
+    let matched = context.store.matching(request.tenant(), spec, context.now)?;
+    Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &json!({ "matched": matched }))))
 }
 
 /// The first answer to this request, where no command made it and `Idempotency-Key` kept it.
-pub fn kept(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
-    let Some(keep) = ask.keep()? else { return Ok(None) };
+pub fn kept(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
+    let Some(keep) = request.keep()? else { return Ok(None) };
     let Some(applied) = context.store.kept(&keep, context.now)? else { return Ok(None) };
-    let mut reply = kept_reply(applied)?;
-    idempotency::mark(&mut reply);
-    Ok(Some(reply))
+    let mut response = kept_reply(applied)?;
+    idempotency::mark(&mut response);
+    Ok(Some(response))
 }
 
 fn kept_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
@@ -140,13 +140,14 @@ fn kept_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
 }
 
 /// How an answer that no command made is given: kept before, if `Idempotency-Key` asks for it.
-pub fn keeping(ask: &RequestContext<'_>) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
-    let order = ask.keep()?.map(|_| ask.write(Command::StoreAnswer { body: Bytes::new() })).transpose()?;
-    Ok(move |reply: HttpResponse| match order {
-        None => Step::Reply(reply),
-        Some(order) => {
-            let command = Command::StoreAnswer { body: reply.body };
-            Step::apply(crate::store::WriteRequest { command, ..order }, kept_reply)
+pub fn keeping(request: &RequestContext<'_>) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
+    let write_request =
+        request.keep()?.map(|_| request.write(Command::StoreAnswer { body: Bytes::new() })).transpose()?;
+    Ok(move |response: HttpResponse| match write_request {
+        None => Step::Reply(response),
+        Some(write_request) => {
+            let command = Command::StoreAnswer { body: response.body };
+            Step::apply(crate::store::WriteRequest { command, ..write_request }, kept_reply)
         }
     })
 }
@@ -158,25 +159,25 @@ fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError>
     }
 }
 
-fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Job, ApiError> {
-    let id: JobId = ask.id("replay")?;
-    context.store.job(ask.tenant(), id)?.ok_or_else(|| ApiError::not_found("replay"))
+fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Job, ApiError> {
+    let id: JobId = request.id("replay")?;
+    context.store.job(request.tenant(), id)?.ok_or_else(|| ApiError::not_found("replay"))
 }
 
 /// `GET /v1/replays`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let page = context.store.jobs(ask.tenant(), ask.query.window(CursorKind::Replays)?)?;
-    Ok(Step::Reply(page::reply(CursorKind::Replays, &page, JobView::new)))
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let page = context.store.jobs(request.tenant(), request.query.window(CursorKind::Replays)?)?;
+    Ok(Step::Reply(page::response(CursorKind::Replays, &page, JobView::new)))
 }
 
 /// `GET /v1/replays/{id}`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &JobView::new(&in_path(context, ask)?))))
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &JobView::new(&in_path(context, request)?))))
 }
 
 /// `POST /v1/replays/{id}/cancel`.
-pub fn cancel(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    ask.no_fields()?;
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::CancelJob { id })?, |applied| shown(StatusCode::OK, applied)))
+pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    request.no_fields()?;
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::CancelJob { id })?, |applied| shown(StatusCode::OK, applied)))
 }

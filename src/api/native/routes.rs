@@ -8,7 +8,7 @@ use crate::model::Scope;
 
 use super::{
     apps, attempts, audit, deliveries, events, feed, health, keys, meta, organizations, problem, publish, replays,
-    stats, trial, webhooks,
+    stats, test_send, webhooks,
 };
 
 const NONE: &[&str] = &[];
@@ -58,7 +58,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::WebhooksSecret, webhooks::rotate_secret),
         BodyRule::OptionalJson,
     ),
-    post("/v1/webhooks/{id}/test", Needs(Scope::WebhooksWrite, trial::send), BodyRule::OptionalJson),
+    post("/v1/webhooks/{id}/test", Needs(Scope::WebhooksWrite, test_send::send), BodyRule::OptionalJson),
     post("/v1/webhooks/{id}/pause", Needs(Scope::WebhooksWrite, webhooks::pause), BodyRule::OptionalJson),
     post("/v1/webhooks/{id}/resume", Needs(Scope::WebhooksWrite, webhooks::resume), BodyRule::OptionalJson),
     post("/v1/replays", Needs(Scope::EventsWrite, replays::create), BodyRule::Json),
@@ -97,6 +97,8 @@ pub static ROUTES: &[Route] = &[
 ];
 
 /// The native surface: bearer keys, problem documents, and every path that no dialect has.
-pub fn surface() -> ApiMount {
-    ApiMount::new("native", "", ROUTES, auth::by_bearer, |fault, occasion| problem::render(fault, occasion.request_id))
+pub fn mount() -> ApiMount {
+    ApiMount::new("native", "", ROUTES, auth::by_bearer, |api_error, error_context| {
+        problem::render(api_error, error_context.request_id)
+    })
 }

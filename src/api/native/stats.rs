@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::figures::Minute;
 use crate::model::time::HOUR_MS;
@@ -107,8 +107,8 @@ pub fn together(context: &ApiContext<'_>, webhooks: &[WebhookId]) -> Result<Webh
 }
 
 /// `GET /v1/webhooks/{id}/stats`.
-pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = webhooks::in_path(context, ask)?;
+pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
     #[derive(Serialize)]
     struct View {
         #[serde(flatten)]
@@ -126,7 +126,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Res
 }
 
 /// `GET /v1/stats`.
-pub fn all(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
+pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct View {
         #[serde(flatten)]
@@ -134,7 +134,8 @@ pub fn all(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Ste
         backlog: u64,
         oldest_due: Option<Time>,
     }
-    let webhooks: Vec<WebhookId> = context.registry.webhooks_within(ask.tenant()).map(|webhook| webhook.id).collect();
+    let webhooks: Vec<WebhookId> =
+        context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.id).collect();
     let stats = StatsView::new(&together(context, &webhooks)?, context.now);
     let waiting = context.store.backlog(&webhooks)?;
     let view = View { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due };

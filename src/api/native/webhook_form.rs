@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
-use crate::api::fault::FieldError;
+use crate::api::error::FieldError;
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::model::webhook::{
     ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth,
@@ -114,22 +114,22 @@ pub fn read(
     webhook: &mut Webhook,
     object: &mut JsonObject<'_>,
     policy: Option<&TargetPolicy>,
-    flaws: &mut FieldErrors,
+    field_errors: &mut FieldErrors,
 ) {
-    read_target(webhook, object, policy, flaws);
-    read_request(webhook, object, flaws);
-    read_selection(webhook, object, flaws);
-    read_signing(webhook, object, flaws);
-    read_pace(webhook, object, flaws);
-    read_status(webhook, object, flaws);
-    judge_together(webhook, flaws);
+    read_target(webhook, object, policy, field_errors);
+    read_request(webhook, object, field_errors);
+    read_selection(webhook, object, field_errors);
+    read_signing(webhook, object, field_errors);
+    read_pace(webhook, object, field_errors);
+    read_status(webhook, object, field_errors);
+    judge_together(webhook, field_errors);
 }
 
 fn read_target(
     webhook: &mut Webhook,
     object: &mut JsonObject<'_>,
     policy: Option<&TargetPolicy>,
-    flaws: &mut FieldErrors,
+    field_errors: &mut FieldErrors,
 ) {
     let judge = |raw: &RawValue| {
         let text = fields::text(raw)?;
@@ -139,13 +139,13 @@ fn read_target(
             None => Ok((text, String::new())),
         }
     };
-    let (url, host) = object.required("url", flaws, judge).unwrap_or_default();
+    let (url, host) = object.required("url", field_errors, judge).unwrap_or_default();
     let host = if host.is_empty() { host_of(&url) } else { host };
     webhook.name = object
-        .optional("name", flaws, |raw| fields::line(raw, 1..=NAME_CHARS_MAX))
+        .optional("name", field_errors, |raw| fields::line(raw, 1..=NAME_CHARS_MAX))
         .unwrap_or_else(|| host.chars().take(NAME_CHARS_MAX).collect());
     webhook.url = url;
-    webhook.description = object.optional("description", flaws, read_description);
+    webhook.description = object.optional("description", field_errors, read_description);
 }
 
 /// The host of a URL that was judged before; empty where there is none.
@@ -161,48 +161,51 @@ fn read_description(raw: &RawValue) -> FieldResult<String> {
     }
 }
 
-fn read_request(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
+fn read_request(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
     let method = |raw: &RawValue| fields::choice(raw, "get, put, post, patch or delete");
-    webhook.method = object.optional("method", flaws, method).unwrap_or(WebhookMethod::Post);
+    webhook.method = object.optional("method", field_errors, method).unwrap_or(WebhookMethod::Post);
     let content_type = |raw: &RawValue| fields::choice(raw, "application/json or application/x-www-form-urlencoded");
-    webhook.content_type = object.optional("content_type", flaws, content_type).unwrap_or(ContentType::Json);
+    webhook.content_type = object.optional("content_type", field_errors, content_type).unwrap_or(ContentType::Json);
     let field_set = |raw: &RawValue| fields::choice(raw, "standard, raw, legacy, dfns, sent or flat");
-    webhook.field_set = object.optional("field_set", flaws, field_set).unwrap_or(FieldSet::Standard);
-    webhook.include_html = object.optional("include_html", flaws, fields::boolean).unwrap_or(false);
-    webhook.handshake = object.optional("handshake", flaws, fields::boolean).unwrap_or(false);
+    webhook.field_set = object.optional("field_set", field_errors, field_set).unwrap_or(FieldSet::Standard);
+    webhook.include_html = object.optional("include_html", field_errors, fields::boolean).unwrap_or(false);
+    webhook.handshake = object.optional("handshake", field_errors, fields::boolean).unwrap_or(false);
     let success_rule = |raw: &RawValue| fields::choice(raw, "2xx or 200");
-    webhook.success_rule = object.optional("success_rule", flaws, success_rule).unwrap_or(SuccessRule::Any2xx);
-    webhook.auth = object.object("auth", flaws).and_then(|auth| read_auth(auth, flaws));
-    webhook.headers = object.object("headers", flaws).map(|headers| read_headers(headers, flaws)).unwrap_or_default();
+    webhook.success_rule = object.optional("success_rule", field_errors, success_rule).unwrap_or(SuccessRule::Any2xx);
+    webhook.auth = object.object("auth", field_errors).and_then(|auth| read_auth(auth, field_errors));
+    webhook.headers =
+        object.object("headers", field_errors).map(|headers| read_headers(headers, field_errors)).unwrap_or_default();
     let at = object.at("secret_headers");
     webhook.secret_headers = object
-        .optional("secret_headers", flaws, |raw| fields::elements(raw, HEADERS_MAX))
+        .optional("secret_headers", field_errors, |raw| fields::elements(raw, HEADERS_MAX))
         .map_or_else(Vec::new, |names| {
             let names = names.into_iter().enumerate();
-            names.filter_map(|(number, raw)| read_header_name(raw, format!("{at}/{number}"), flaws)).collect()
+            names.filter_map(|(number, raw)| read_header_name(raw, format!("{at}/{number}"), field_errors)).collect()
         });
-    webhook.tls = object.object("tls", flaws).and_then(|tls| read_tls(tls, flaws));
+    webhook.tls = object.object("tls", field_errors).and_then(|tls| read_tls(tls, field_errors));
 }
 
-fn read_auth(mut auth: JsonObject<'_>, flaws: &mut FieldErrors) -> Option<WebhookAuth> {
-    let before = flaws.len();
-    let kind = auth.required("type", flaws, |raw| match fields::text(raw)?.as_str() {
+fn read_auth(mut auth: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookAuth> {
+    let before = field_errors.len();
+    let kind = auth.required("type", field_errors, |raw| match fields::text(raw)?.as_str() {
         kind @ ("basic" | "bearer" | "header") => Ok(kind.to_owned()),
         _ => Err("must be basic, bearer or header".to_owned()),
     })?;
     let read = match kind.as_str() {
         "basic" => WebhookAuth::Basic {
-            username: auth.required("username", flaws, read_username).unwrap_or_default(),
-            password: auth.required("password", flaws, read_credential).unwrap_or_default(),
+            username: auth.required("username", field_errors, read_username).unwrap_or_default(),
+            password: auth.required("password", field_errors, read_credential).unwrap_or_default(),
         },
-        "bearer" => WebhookAuth::Bearer { token: auth.required("token", flaws, read_header_value).unwrap_or_default() },
+        "bearer" => {
+            WebhookAuth::Bearer { token: auth.required("token", field_errors, read_header_value).unwrap_or_default() }
+        }
         _ => WebhookAuth::Header {
-            name: auth.required("name", flaws, |raw| judge_header_name(fields::text(raw)?)).unwrap_or_default(),
-            value: auth.required("value", flaws, read_header_value).unwrap_or_default(),
+            name: auth.required("name", field_errors, |raw| judge_header_name(fields::text(raw)?)).unwrap_or_default(),
+            value: auth.required("value", field_errors, read_header_value).unwrap_or_default(),
         },
     };
-    auth.finish(flaws);
-    (flaws.len() == before).then_some(read)
+    auth.finish(field_errors);
+    (field_errors.len() == before).then_some(read)
 }
 
 /// RFC 7617 section 2: a user name cannot have a colon, neither part a control character.
@@ -215,23 +218,23 @@ fn read_credential(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)
 }
 
-fn read_headers(map: JsonObject<'_>, flaws: &mut FieldErrors) -> BTreeMap<String, String> {
+fn read_headers(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<String, String> {
     let at = map.pointer().to_owned();
     let mut headers = BTreeMap::new();
     let mut names = HashSet::new();
     let members = map.rest();
     if members.len() > HEADERS_MAX {
-        flaws.push(FieldError::new(at, format!("must have at most {HEADERS_MAX} entries")));
+        field_errors.push(FieldError::new(at, format!("must have at most {HEADERS_MAX} entries")));
         return headers;
     }
     for (name, raw) in members {
         let here = format!("{at}/{}", escape_token(&name));
         if !names.insert(name.to_ascii_lowercase()) {
-            flaws.push(FieldError::new(here.clone(), "is there already, spelled otherwise"));
+            field_errors.push(FieldError::new(here.clone(), "is there already, spelled otherwise"));
         }
         match judge_header_name(name.into_owned()).and_then(|name| Ok((name, read_header_value(raw)?))) {
             Ok((name, value)) => drop(headers.insert(name, value)),
-            Err(detail) => flaws.push(FieldError::new(here, detail)),
+            Err(detail) => field_errors.push(FieldError::new(here, detail)),
         }
     }
     headers
@@ -249,8 +252,8 @@ fn judge_header_name(name: String) -> FieldResult<String> {
     if reserved { Err("is a header that cannot be set".to_owned()) } else { Ok(name) }
 }
 
-fn read_header_name(raw: &RawValue, at: String, flaws: &mut FieldErrors) -> Option<String> {
-    fields::text(raw).and_then(judge_header_name).map_err(|detail| flaws.push(FieldError::new(at, detail))).ok()
+fn read_header_name(raw: &RawValue, at: String, field_errors: &mut FieldErrors) -> Option<String> {
+    fields::text(raw).and_then(judge_header_name).map_err(|detail| field_errors.push(FieldError::new(at, detail))).ok()
 }
 
 /// Visible ASCII, spaces and tabs, none of these at the ends (RFC 9110 section 5.5).
@@ -264,18 +267,22 @@ fn read_header_value(raw: &RawValue) -> FieldResult<String> {
 }
 
 /// PEM is only looked at from outside here; whether the certificates and the key fit is found out when they are used.
-fn read_tls(mut tls: JsonObject<'_>, flaws: &mut FieldErrors) -> Option<WebhookTls> {
+fn read_tls(mut tls: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookTls> {
     let read = WebhookTls {
-        ca_pem: tls.optional("ca_pem", flaws, |raw| read_pem(raw, "CERTIFICATE-----")),
-        client_cert_pem: tls.optional("client_cert_pem", flaws, |raw| read_pem(raw, "CERTIFICATE-----")),
-        client_key_pem: tls.optional("client_key_pem", flaws, |raw| read_pem(raw, "PRIVATE KEY-----")),
+        ca_pem: tls.optional("ca_pem", field_errors, |raw| read_pem(raw, "CERTIFICATE-----")),
+        client_cert_pem: tls.optional("client_cert_pem", field_errors, |raw| read_pem(raw, "CERTIFICATE-----")),
+        client_key_pem: tls.optional("client_key_pem", field_errors, |raw| read_pem(raw, "PRIVATE KEY-----")),
     };
     match (&read.client_cert_pem, &read.client_key_pem) {
-        (Some(_), None) => flaws.push(FieldError::new(tls.at("client_key_pem"), "must be given with client_cert_pem")),
-        (None, Some(_)) => flaws.push(FieldError::new(tls.at("client_cert_pem"), "must be given with client_key_pem")),
+        (Some(_), None) => {
+            field_errors.push(FieldError::new(tls.at("client_key_pem"), "must be given with client_cert_pem"))
+        }
+        (None, Some(_)) => {
+            field_errors.push(FieldError::new(tls.at("client_cert_pem"), "must be given with client_key_pem"))
+        }
         _ => {}
     }
-    tls.finish(flaws);
+    tls.finish(field_errors);
     (read != WebhookTls::default()).then_some(read)
 }
 
@@ -289,7 +296,7 @@ fn read_pem(raw: &RawValue, label: &str) -> FieldResult<String> {
     }
 }
 
-fn read_selection(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
+fn read_selection(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
     let pattern = |raw: &RawValue| {
         let text = fields::text(raw)?;
         match patterns::is_pattern(&text) {
@@ -297,13 +304,13 @@ fn read_selection(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mu
             false => Err("must be an event type, or one ending in .* or .**, or *".to_owned()),
         }
     };
-    webhook.event_types = object.strings("event_types", flaws, EVENT_TYPES_MAX, pattern).unwrap_or_default();
-    webhook.channels = object.strings("channels", flaws, CHANNELS_MAX, read_channel).unwrap_or_default();
+    webhook.event_types = object.strings("event_types", field_errors, EVENT_TYPES_MAX, pattern).unwrap_or_default();
+    webhook.channels = object.strings("channels", field_errors, CHANNELS_MAX, read_channel).unwrap_or_default();
     let at = object.at("filter");
     webhook.filter = object.take("filter").and_then(|raw| match Filter::parse_text(raw.get().as_bytes()) {
         Ok(filter) => Some(filter.as_json().to_owned()),
         Err(mistakes) => {
-            flaws.extend(
+            field_errors.extend(
                 mistakes.into_iter().map(|(pointer, detail)| FieldError::new(format!("{at}{pointer}"), detail)),
             );
             None
@@ -311,17 +318,17 @@ fn read_selection(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mu
     });
 }
 
-fn read_signing(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
-    webhook.encrypted = object.optional("encrypted", flaws, fields::boolean).unwrap_or(false);
+fn read_signing(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
+    webhook.encrypted = object.optional("encrypted", field_errors, fields::boolean).unwrap_or(false);
     let at = object.at("signature");
     webhook.signature = match object.take("signature") {
         None => vec![SignatureScheme::Standard],
         Some(raw) if raw.get() == "\"none\"" => Vec::new(),
-        Some(raw) => read_schemes(raw, &at, flaws),
+        Some(raw) => read_schemes(raw, &at, field_errors),
     };
 }
 
-fn read_schemes(raw: &RawValue, at: &str, flaws: &mut FieldErrors) -> Vec<SignatureScheme> {
+fn read_schemes(raw: &RawValue, at: &str, field_errors: &mut FieldErrors) -> Vec<SignatureScheme> {
     let mut schemes = Vec::new();
     match fields::elements(raw, 4) {
         Ok(items) if !items.is_empty() => {
@@ -329,11 +336,11 @@ fn read_schemes(raw: &RawValue, at: &str, flaws: &mut FieldErrors) -> Vec<Signat
                 let read = fields::choice(item, "standard, ed25519, dfns or sent");
                 match read.and_then(|scheme| repeated(&schemes, scheme)) {
                     Ok(scheme) => schemes.push(scheme),
-                    Err(detail) => flaws.push(FieldError::new(format!("{at}/{number}"), detail)),
+                    Err(detail) => field_errors.push(FieldError::new(format!("{at}/{number}"), detail)),
                 }
             }
         }
-        _ => flaws.push(FieldError::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent")),
+        _ => field_errors.push(FieldError::new(at, "must be \"none\" or a list of standard, ed25519, dfns, sent")),
     }
     schemes
 }
@@ -342,23 +349,25 @@ fn repeated(schemes: &[SignatureScheme], scheme: SignatureScheme) -> FieldResult
     if schemes.contains(&scheme) { Err("is there already".to_owned()) } else { Ok(scheme) }
 }
 
-fn read_pace(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
-    webhook.retry_schedule_s = read_schedule(object, flaws);
+fn read_pace(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
+    webhook.retry_schedule_s = read_schedule(object, field_errors);
     let timeout = |raw: &RawValue| fields::whole(raw, TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX);
-    webhook.timeout_ms = object.optional("timeout_ms", flaws, timeout).map_or(TIMEOUT_MS_DEFAULT, |ms| ms as u32);
+    webhook.timeout_ms =
+        object.optional("timeout_ms", field_errors, timeout).map_or(TIMEOUT_MS_DEFAULT, |ms| ms as u32);
     let in_flight = |raw: &RawValue| fields::whole(raw, 1..=IN_FLIGHT_MAX);
-    webhook.max_in_flight = object.optional("max_in_flight", flaws, in_flight).map_or(IN_FLIGHT_DEFAULT, |n| n as u32);
-    webhook.rate_limit_per_s = object.optional("rate_limit_per_s", flaws, read_rate);
+    webhook.max_in_flight =
+        object.optional("max_in_flight", field_errors, in_flight).map_or(IN_FLIGHT_DEFAULT, |n| n as u32);
+    webhook.rate_limit_per_s = object.optional("rate_limit_per_s", field_errors, read_rate);
     let ordered = |raw: &RawValue| match raw.get() {
         "false" => Ok(DeliveryOrder::No),
         "true" => Ok(DeliveryOrder::Webhook),
         "\"key\"" => Ok(DeliveryOrder::Key),
         _ => Err("must be false, true or \"key\"".to_owned()),
     };
-    webhook.ordered = object.optional("ordered", flaws, ordered).unwrap_or(DeliveryOrder::No);
+    webhook.ordered = object.optional("ordered", field_errors, ordered).unwrap_or(DeliveryOrder::No);
     let disable_after = |raw: &RawValue| fields::whole(raw, 0..=DISABLE_AFTER_S_MAX);
     webhook.disable_after_s =
-        object.optional("disable_after_s", flaws, disable_after).unwrap_or(DISABLE_AFTER_S_DEFAULT);
+        object.optional("disable_after_s", field_errors, disable_after).unwrap_or(DISABLE_AFTER_S_DEFAULT);
 }
 
 /// Requests per second.
@@ -366,36 +375,37 @@ pub fn read_rate(raw: &RawValue) -> FieldResult<f64> {
     fields::number(raw, RATE_PER_S_MIN..=RATE_PER_S_MAX)
 }
 
-fn read_schedule(object: &mut JsonObject<'_>, flaws: &mut FieldErrors) -> Vec<u32> {
+fn read_schedule(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Vec<u32> {
     let at = object.at("retry_schedule_s");
     let Some(raw) = object.take("retry_schedule_s") else {
         return SCHEDULES[0].1.to_vec();
     };
     if let Ok(name) = fields::text(raw) {
         let Some((_, steps)) = SCHEDULES.iter().find(|(known, _)| *known == name) else {
-            flaws.push(FieldError::new(at, "must be standard, dfns, sent, everlytic or none, or a list of seconds"));
+            field_errors
+                .push(FieldError::new(at, "must be standard, dfns, sent, everlytic or none, or a list of seconds"));
             return Vec::new();
         };
         return steps.to_vec();
     }
     let items = fields::elements(raw, SCHEDULE_STEPS_MAX).unwrap_or_else(|detail| {
-        flaws.push(FieldError::new(at.clone(), detail));
+        field_errors.push(FieldError::new(at.clone(), detail));
         Vec::new()
     });
     let mut steps = Vec::with_capacity(items.len());
     for (number, item) in items.into_iter().enumerate() {
         match fields::whole(item, 0..=SCHEDULE_STEP_S_MAX) {
             Ok(seconds) => steps.push(seconds as u32),
-            Err(detail) => flaws.push(FieldError::new(format!("{at}/{number}"), detail)),
+            Err(detail) => field_errors.push(FieldError::new(format!("{at}/{number}"), detail)),
         }
     }
     steps
 }
 
 /// Somebody asked for the status: a webhook that is disabled here is disabled by hand, if it was not before.
-fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut FieldErrors) {
+fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
     let status = |raw: &RawValue| fields::choice(raw, "enabled, paused or disabled");
-    let status = object.optional("status", flaws, status).unwrap_or(WebhookStatus::Enabled);
+    let status = object.optional("status", field_errors, status).unwrap_or(WebhookStatus::Enabled);
     webhook.disabled_reason = match status {
         WebhookStatus::Disabled if webhook.status == WebhookStatus::Disabled => {
             webhook.disabled_reason.or(Some(DisabledReason::Manual))
@@ -407,9 +417,9 @@ fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, flaws: &mut F
 }
 
 /// What no field says alone.
-fn judge_together(webhook: &Webhook, flaws: &mut FieldErrors) {
+fn judge_together(webhook: &Webhook, field_errors: &mut FieldErrors) {
     if webhook.encrypted && matches!(webhook.method, WebhookMethod::Get | WebhookMethod::Delete) {
-        flaws.push(FieldError::new(
+        field_errors.push(FieldError::new(
             "/encrypted",
             "needs a method with a body: get and delete send everything in the URL",
         ));
@@ -420,7 +430,7 @@ fn judge_together(webhook: &Webhook, flaws: &mut FieldErrors) {
         None => return,
     };
     if let Some(name) = webhook.headers.keys().find(|name| name.eq_ignore_ascii_case(set_by_auth)) {
-        flaws.push(FieldError::new(format!("/headers/{}", escape_token(name)), "is set by auth already"));
+        field_errors.push(FieldError::new(format!("/headers/{}", escape_token(name)), "is set by auth already"));
     }
 }
 

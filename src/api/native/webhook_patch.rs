@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::ask::RequestContext;
-use crate::api::fault::{ApiError, FieldError};
+use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::request_context::RequestContext;
 use crate::model::Webhook;
 use crate::rules::filter::Filter;
 use crate::rules::secrecy;
@@ -17,13 +17,13 @@ use super::webhook_form;
 use super::webhook_view::{MASK, is_read_only, writable};
 
 /// The webhook after the patch that `ask` holds. 422 with every mistake at once, 400 for what is not strict JSON.
-pub fn patched(webhook: &Webhook, ask: &RequestContext<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
-    apply(webhook, ask.object()?, policy)
+pub fn patched(webhook: &Webhook, request: &RequestContext<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
+    apply(webhook, request.object()?, policy)
 }
 
 /// The webhook after `patch`, which another surface may have put into these fields' names.
 pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
-    let mut flaws = FieldErrors::new();
+    let mut field_errors = FieldErrors::new();
     let judged = patch.has("url").then_some(policy);
     let mut form = Vec::new();
     for (name, before) in writable(webhook) {
@@ -31,25 +31,26 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
             None => before,
             Some(raw) if name == "filter" && Filter::parse_text(raw.get().as_bytes()).is_ok() => raw.get().to_owned(),
             Some(raw) => match serde_json::from_str::<Value>(raw.get()) {
-                Ok(change) => merge_field(name, &before, change, &mut flaws),
+                Ok(change) => merge_field(name, &before, change, &mut field_errors),
                 // A number beyond what a double holds: no field takes such a one, and its reading will say so.
                 Err(_) => raw.get().to_owned(),
             },
         };
         form.push(format!("\"{name}\":{after}"));
     }
-    refuse_rest(patch, &mut flaws);
+    refuse_rest(patch, &mut field_errors);
     let text = format!("{{{}}}", form.join(","));
     let mut merged = webhook.clone();
-    let mut object = JsonObject::read(&text, String::new()).map_err(|flaw| ApiError::invalid(vec![flaw]))?;
-    webhook_form::read(&mut merged, &mut object, judged, &mut flaws);
-    stay_secret(webhook, &merged, &mut flaws);
-    fields::into_result(flaws)?;
+    let mut object =
+        JsonObject::read(&text, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
+    webhook_form::read(&mut merged, &mut object, judged, &mut field_errors);
+    stay_secret(webhook, &merged, &mut field_errors);
+    fields::into_result(field_errors)?;
     Ok(merged)
 }
 
 /// What was masked is not shown because somebody takes the mark away: it must be given anew.
-fn stay_secret(before: &Webhook, after: &Webhook, flaws: &mut FieldErrors) {
+fn stay_secret(before: &Webhook, after: &Webhook, field_errors: &mut FieldErrors) {
     let shown = |(name, value): (&String, &String)| {
         secrecy::is_secret_header(before, name)
             && !secrecy::is_secret_header(after, name)
@@ -57,23 +58,23 @@ fn stay_secret(before: &Webhook, after: &Webhook, flaws: &mut FieldErrors) {
     };
     if let Some((name, _)) = before.headers.iter().find(|header| shown(*header)) {
         let detail = format!("must still name {name}, unless the header gets a new value");
-        flaws.push(FieldError::new("/secret_headers", detail));
+        field_errors.push(FieldError::new("/secret_headers", detail));
     }
 }
 
 /// Names what is left of the patch, and why it cannot be patched.
-fn refuse_rest(patch: JsonObject<'_>, flaws: &mut FieldErrors) {
+fn refuse_rest(patch: JsonObject<'_>, field_errors: &mut FieldErrors) {
     for (name, _) in patch.rest() {
         let detail = match name.as_ref() {
             "secret" => "is set at creation and changed by rotate-secret",
             name if is_read_only(name) => "is read-only",
             _ => "is not a known field",
         };
-        flaws.push(FieldError::new(format!("/{}", crate::rules::json::escape_token(&name)), detail));
+        field_errors.push(FieldError::new(format!("/{}", crate::rules::json::escape_token(&name)), detail));
     }
 }
 
-fn merge_field(name: &str, before: &str, change: Value, flaws: &mut FieldErrors) -> String {
+fn merge_field(name: &str, before: &str, change: Value, field_errors: &mut FieldErrors) -> String {
     let mut value: Value = serde_json::from_str(before).unwrap_or(Value::Null);
     let credentials: Vec<String> = match name {
         "auth" => ["password", "token", "value"].map(str::to_owned).into(),
@@ -94,7 +95,8 @@ fn merge_field(name: &str, before: &str, change: Value, flaws: &mut FieldErrors)
         match kept {
             Some(credential) if !other_kind => value[&member] = credential,
             _ if name == "headers" => {}
-            _ => flaws.push(FieldError::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
+            _ => field_errors
+                .push(FieldError::new(format!("/{name}/{member}"), "is the mask that stands for a credential")),
         }
     }
     value.to_string()

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::api::ask::RequestContext;
-use crate::api::call::HttpResponse;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::params;
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::webhook::{SigningSecret, WebhookState, WebhookStatus};
 use crate::model::{AppId, Time, Webhook, WebhookId};
@@ -32,9 +32,9 @@ const OVERLAP_S_DEFAULT: u32 = 86_400;
 pub const OVERLAP_S_MAX: u64 = 30 * 86_400;
 
 /// The webhook in the path, or 404.
-pub fn in_path(context: &ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
-    let id: WebhookId = ask.id("webhook")?;
-    context.registry.webhook(ask.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
+pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
+    let id: WebhookId = request.id("webhook")?;
+    context.registry.webhook(request.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))
 }
 
 /// The webhook of a receipt.
@@ -46,19 +46,19 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
 }
 
 /// The app that something belongs to that names none: the key's own, or the organization's default.
-pub fn own_app(registry: &Registry, reach: TenantScope) -> Result<AppId, ApiError> {
-    let default = || registry.organizations.get(&reach.org).map(|org| org.default_app_id);
-    reach.app.or_else(default).ok_or_else(|| ApiError::not_found("app"))
+pub fn own_app(registry: &Registry, tenant: TenantScope) -> Result<AppId, ApiError> {
+    let default = || registry.organizations.get(&tenant.org).map(|org| org.default_app_id);
+    tenant.app.or_else(default).ok_or_else(|| ApiError::not_found("app"))
 }
 
 /// `POST /v1/webhooks`.
-pub fn create(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let place = AppLookup { registry: &context.registry, reach: ask.tenant() };
-    let (mut webhook, secret) = read_new(ask.object()?, &place, &context.settings.policy)?;
+pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
+    let (mut webhook, secret) = read_new(request.object()?, &place, &context.settings.policy)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let order = ask.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
-    Ok(Step::apply(order, |applied| {
+    let write_request = request.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    Ok(Step::apply(write_request, |applied| {
         Ok(HttpResponse::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
     }))
 }
@@ -69,41 +69,41 @@ pub fn read_new(
     place: &AppLookup<'_>,
     policy: &TargetPolicy,
 ) -> Result<(Webhook, Option<String>), ApiError> {
-    let mut flaws = FieldErrors::new();
-    let app_id = match app(&mut object, place, &mut flaws)? {
+    let mut field_errors = FieldErrors::new();
+    let app_id = match app(&mut object, place, &mut field_errors)? {
         Some(app_id) => app_id,
-        None => own_app(place.registry, place.reach)?,
+        None => own_app(place.registry, place.tenant)?,
     };
-    let mut webhook = webhook_form::blank(place.reach.org, app_id);
-    webhook_form::read(&mut webhook, &mut object, Some(policy), &mut flaws);
-    let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
-    object.finish(&mut flaws);
-    fields::into_result(flaws)?;
+    let mut webhook = webhook_form::blank(place.tenant.org, app_id);
+    webhook_form::read(&mut webhook, &mut object, Some(policy), &mut field_errors);
+    let secret = object.optional("secret", &mut field_errors, webhook_form::read_secret);
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
     Ok((webhook, secret))
 }
 
 /// `GET /v1/webhooks`.
-pub fn list(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let mut reach = ask.tenant();
-    if let Some(name) = ask.query.text("app_id") {
-        let app = context.registry.app_named(reach, name).ok_or_else(|| ApiError::not_found("app"))?;
-        reach.app = Some(app.id);
+pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let mut tenant = request.tenant();
+    if let Some(name) = request.query.text("app_id") {
+        let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
+        tenant.app = Some(app.id);
     }
-    let status = match ask.query.text("status") {
+    let status = match request.query.text("status") {
         None => None,
         Some("enabled") => Some(WebhookStatus::Enabled),
         Some("paused") => Some(WebhookStatus::Paused),
         Some("disabled") => Some(WebhookStatus::Disabled),
         Some(_) => return Err(params::wrong("status", "must be enabled, paused or disabled")),
     };
-    let search = ask.query.search()?;
+    let search = request.query.search()?;
     let wanted = |webhook: &&Arc<Webhook>| {
         status.is_none_or(|status| webhook.status == status)
             && search.as_ref().is_none_or(|search| found(search, webhook))
     };
-    let rows = context.registry.webhooks_within(reach).filter(wanted);
-    let page = page::cut(CursorKind::Webhooks, &ask.query, rows, |webhook| webhook.id.as_u128())?;
-    Ok(Step::Reply(page::reply(CursorKind::Webhooks, &page, |webhook| {
+    let rows = context.registry.webhooks_within(tenant).filter(wanted);
+    let page = page::cut(CursorKind::Webhooks, &request.query, rows, |webhook| webhook.id.as_u128())?;
+    Ok(Step::Reply(page::response(CursorKind::Webhooks, &page, |webhook| {
         WebhookView::new(webhook, &state_now(context, webhook.id))
     })))
 }
@@ -116,8 +116,8 @@ fn found(search: &Search, webhook: &Webhook) -> bool {
 }
 
 /// `GET /v1/webhooks/{id}`.
-pub fn read(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = in_path(context, ask)?;
+pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = in_path(context, request)?;
     Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))))
 }
 
@@ -132,71 +132,75 @@ fn shown(webhook: &Webhook, state: &WebhookState) -> HttpResponse {
 
 /// `PATCH /v1/webhooks/{id}`. Made from the webhook as read here: if it has changed when the command is applied, the
 /// call is handled again.
-pub fn update(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = in_path(context, ask)?;
-    let patched = webhook_patch::patched(&webhook, ask, &context.settings.policy)?;
+pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = in_path(context, request)?;
+    let patched = webhook_patch::patched(&webhook, request, &context.settings.policy)?;
     if patched == *webhook {
         return Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))));
     }
     let (store, now) = (context.store.clone(), context.now);
-    let order = ask.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
-    Ok(Step::apply(order, move |applied| {
+    let write_request = request.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         Ok(shown(&webhook, &circuit::shown(store.state(webhook.id), now)))
     }))
 }
 
 /// `DELETE /v1/webhooks/{id}`.
-pub fn remove(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = in_path(context, ask)?.id;
-    Ok(Step::apply(ask.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = in_path(context, request)?.id;
+    Ok(Step::apply(request.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }
 
 /// `POST /v1/webhooks/{id}/pause`.
-pub fn pause(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    set_status(context, ask, WebhookStatus::Paused)
+pub fn pause(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    set_status(context, request, WebhookStatus::Paused)
 }
 
 /// `POST /v1/webhooks/{id}/resume`.
-pub fn resume(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    set_status(context, ask, WebhookStatus::Enabled)
+pub fn resume(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    set_status(context, request, WebhookStatus::Enabled)
 }
 
 /// The running state is not in the receipt: it is kept beside it, so that a repeated request gets the same answer.
-fn set_status(context: &mut ApiContext<'_>, ask: &RequestContext<'_>, status: WebhookStatus) -> Result<Step, ApiError> {
-    ask.no_fields()?;
-    let id = in_path(context, ask)?.id;
+fn set_status(
+    context: &mut ApiContext<'_>,
+    request: &RequestContext<'_>,
+    status: WebhookStatus,
+) -> Result<Step, ApiError> {
+    request.no_fields()?;
+    let id = in_path(context, request)?.id;
     let state = state_now(context, id);
     let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
-    let order = ask.order_with(Command::SetStatus { id, status }, Bytes::from(extra))?;
-    Ok(Step::apply(order, move |mut applied| {
+    let write_request = request.order_with(Command::SetStatus { id, status }, Bytes::from(extra))?;
+    Ok(Step::apply(write_request, move |mut applied| {
         let first = applied.extra.take().and_then(|extra| serde_json::from_slice(&extra).ok());
         Ok(shown(&*received(applied)?, &first.unwrap_or(state)))
     }))
 }
 
 /// `GET /v1/webhooks/{id}/secret`: a command, since every reading is audited.
-pub fn secret(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let (id, now) = (in_path(context, ask)?.id, context.now);
-    Ok(Step::apply(ask.write(Command::ReadSecret { id })?, move |applied| {
+pub fn secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let (id, now) = (in_path(context, request)?.id, context.now);
+    Ok(Step::apply(request.write(Command::ReadSecret { id })?, move |applied| {
         Ok(HttpResponse::json(StatusCode::OK, &SecretsView::new(&*received(applied)?, now)))
     }))
 }
 
 /// `POST /v1/webhooks/{id}/rotate-secret`.
-pub fn rotate_secret(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = in_path(context, ask)?.id;
-    let mut object = ask.optional_object()?;
-    let mut flaws = FieldErrors::new();
-    let secret = object.optional("secret", &mut flaws, webhook_form::read_secret);
-    let overlap_s = object.optional("overlap_s", &mut flaws, |raw| fields::whole(raw, 0..=OVERLAP_S_MAX));
-    object.finish(&mut flaws);
-    fields::into_result(flaws)?;
+pub fn rotate_secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let id = in_path(context, request)?.id;
+    let mut object = request.optional_object()?;
+    let mut field_errors = FieldErrors::new();
+    let secret = object.optional("secret", &mut field_errors, webhook_form::read_secret);
+    let overlap_s = object.optional("overlap_s", &mut field_errors, |raw| fields::whole(raw, 0..=OVERLAP_S_MAX));
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
     let text = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let overlap_s = overlap_s.map_or(OVERLAP_S_DEFAULT, |s| s as u32);
-    let order = ask.order_secret(Command::RotateSecret { id, secret, overlap_s }, None)?;
-    Ok(Step::apply(order, |applied| {
+    let write_request = request.order_secret(Command::RotateSecret { id, secret, overlap_s }, None)?;
+    Ok(Step::apply(write_request, |applied| {
         let webhook = received(applied)?;
         // The moment of the rotation, also when the answer is given again.
         let at = webhook.secrets.first().map_or(Time::ZERO, |secret| secret.created_at);
@@ -205,8 +209,8 @@ pub fn rotate_secret(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> 
 }
 
 /// `GET /v1/webhooks/{id}/public-keys`: as a JWK Set (RFC 7517), and as Standard Webhooks writes them.
-pub fn public_keys(context: &mut ApiContext<'_>, ask: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let webhook = in_path(context, ask)?;
+pub fn public_keys(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = in_path(context, request)?;
     let (mut keys, mut rows) = (Vec::new(), Vec::new());
     for secret in webhook.live_secrets(context.now) {
         if let Ok(parsed) = signing::parse_secret(&secret.text) {

@@ -8,9 +8,9 @@ use super::parts::{about, choice, count, id, nullable, record, reference, text, 
 
 pub fn schemas() -> Map<String, Value> {
     let attempt = attempt();
-    let mut trial = attempt.clone();
+    let mut test_send = attempt.clone();
     for name in ["id", "delivery_id", "event_id", "retry_of", "next_attempt_at"] {
-        trial["properties"][name] = json!({ "type": "null" });
+        test_send["properties"][name] = json!({ "type": "null" });
     }
     let stats = stats();
     let waiting = record([("backlog", count()), ("oldest_due", nullable(time()))]);
@@ -19,7 +19,7 @@ pub fn schemas() -> Map<String, Value> {
         ("DeliveryStatus", choice(&["pending", "retrying", "delivered", "failed", "cancelled"])),
         ("Outcome", choice(&AttemptOutcome::ALL.map(AttemptOutcome::as_str))),
         ("Attempt", attempt),
-        ("TrialAttempt", trial),
+        ("TrialAttempt", test_send),
         ("AllStats", json!({ "allOf": [stats, waiting] })),
         ("Stats", json!({ "allOf": [stats, lag()] })),
         ("Health", health()),

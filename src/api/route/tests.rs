@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::*;
-use crate::api::ask::strict;
 use crate::api::fields::JsonObject;
 use crate::api::native::{self, publish, webhooks};
+use crate::api::request_context::strict;
 use crate::model::{ApiKey, EventId, Id};
 use crate::rules::target::TargetPolicy;
 
@@ -76,45 +76,50 @@ fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Ht
 }
 
 /// Judges a call as far as no store is needed: 200 stands for what would go on to the store.
-fn judge(call: &HttpRequest) -> Result<(), ApiError> {
+fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     let (registry, settings) = (registry(), settings());
-    let found = Api::new(Vec::new()).find(call);
-    let principal = found.identify(call, &registry, &settings, NOW)?;
-    let bytes_max = found.admit(call, principal.as_ref(), &settings)?;
-    if call.body.len() > bytes_max {
+    let found = Api::new(Vec::new()).find(http_request);
+    let principal = found.identify(http_request, &registry, &settings, NOW)?;
+    let bytes_max = found.admit(http_request, principal.as_ref(), &settings)?;
+    if http_request.body.len() > bytes_max {
         return Err(ApiError::too_large(bytes_max));
     }
     let route = found.route().expect("admitted calls have a route");
-    route.body.admit_bytes(&call.headers, &call.body)?;
-    let query = Params::parse(call.query.as_deref(), route.query)?;
+    route.body.admit_bytes(&http_request.headers, &http_request.body)?;
+    let query = Params::parse(http_request.query.as_deref(), route.query)?;
     query.limit()?;
     if let Some(principal) = &principal {
-        crate::api::idempotency::keep(call, principal)?;
-        judge_body(route, call, principal, &registry)?;
+        crate::api::idempotency::keep(http_request, principal)?;
+        judge_body(route, http_request, principal, &registry)?;
     }
     Ok(())
 }
 
 /// What a handler does with a body or an id before it asks the store.
-fn judge_body(route: &Route, call: &HttpRequest, principal: &Principal, registry: &Registry) -> Result<(), ApiError> {
-    let place = publish::AppLookup { registry, reach: principal.reach };
+fn judge_body(
+    route: &Route,
+    http_request: &HttpRequest,
+    principal: &Principal,
+    registry: &Registry,
+) -> Result<(), ApiError> {
+    let place = publish::AppLookup { registry, tenant: principal.tenant };
     match (route.verb, route.path) {
-        (RouteMethod::Post, "/v1/events") => publish::read_one(&call.body, &place, None).map(drop),
+        (RouteMethod::Post, "/v1/events") => publish::read_one(&http_request.body, &place, None).map(drop),
         (RouteMethod::Post, "/v1/webhooks") => {
-            let object = JsonObject::read(strict(&call.body)?, String::new());
-            let object = object.map_err(|flaw| ApiError::invalid(vec![flaw]))?;
+            let object = JsonObject::read(strict(&http_request.body)?, String::new());
+            let object = object.map_err(|field_error| ApiError::invalid(vec![field_error]))?;
             webhooks::read_new(object, &place, &TargetPolicy::default()).map(drop)
         }
         (RouteMethod::Get, "/v1/events/{id}") => {
-            let id = call.path.rsplit('/').next().unwrap_or_default();
+            let id = http_request.path.rsplit('/').next().unwrap_or_default();
             id.parse::<EventId>().map(drop).map_err(|_| ApiError::not_found("event"))
         }
         _ => Ok(()),
     }
 }
 
-fn status(call: &HttpRequest) -> u16 {
-    judge(call).map_or_else(|fault| fault.status.as_u16(), |()| 200)
+fn status(http_request: &HttpRequest) -> u16 {
+    judge(http_request).map_or_else(|api_error| api_error.status.as_u16(), |()| 200)
 }
 
 const BEARER: (&str, &str) = ("authorization", "Bearer pr_all");
@@ -137,9 +142,9 @@ fn another_method_is_told_which_there_are() {
         ("PUT", "/v1/webhooks/019cbd70-9d78-7320-aa3a-de3497964cb8", "GET, HEAD, PATCH, DELETE"),
         ("POST", "/healthz", "GET, HEAD"),
     ] {
-        let fault = judge(&call(method, path, &[BEARER], b"")).unwrap_err();
-        assert_eq!(fault.status, 405);
-        assert_eq!(fault.headers, [(ALLOW, HeaderValue::from_static(allow))]);
+        let api_error = judge(&call(method, path, &[BEARER], b"")).unwrap_err();
+        assert_eq!(api_error.status, 405);
+        assert_eq!(api_error.headers, [(ALLOW, HeaderValue::from_static(allow))]);
     }
     assert_eq!(status(&call("HEAD", "/healthz", &[], b"")), 200);
 }
@@ -165,9 +170,9 @@ fn a_key_is_one_bearer_token_that_is_known_and_alive() {
         (&[("authorization", "Bearer pr_expired")], 401, "key_expired"),
         (&[BEARER, ("authorization", "Bearer other")], 400, "ambiguous_credentials"),
     ] {
-        let fault = judge(&call("GET", "/v1/webhooks", headers, b"")).unwrap_err();
-        assert_eq!((fault.status.as_u16(), fault.code), (expected, code));
-        assert_eq!(fault.headers.is_empty(), expected != 401, "a 401 has a challenge");
+        let api_error = judge(&call("GET", "/v1/webhooks", headers, b"")).unwrap_err();
+        assert_eq!((api_error.status.as_u16(), api_error.code), (expected, code));
+        assert_eq!(api_error.headers.is_empty(), expected != 401, "a 401 has a challenge");
     }
     assert_eq!(status(&call("GET", "/v1/webhooks", &[("authorization", "bearer  pr_all")], b"")), 200);
 }
@@ -190,11 +195,11 @@ fn metrics_are_open_behind_a_key_or_not_here() {
         (MetricsAccess::Key(hash), &[("authorization", "Bearer scrape")], 200),
         (MetricsAccess::Elsewhere, &[], 404),
     ] {
-        let call = call("GET", "/metrics", headers, b"");
-        let found = Api::new(Vec::new()).find(&call);
+        let http_request = call("GET", "/metrics", headers, b"");
+        let found = Api::new(Vec::new()).find(&http_request);
         let settings = ApiSettings { metrics: access, ..settings() };
-        let identified = found.identify(&call, &registry(), &settings, NOW);
-        assert_eq!(identified.map_or_else(|fault| fault.status.as_u16(), |_| 200), expected, "{access:?}");
+        let identified = found.identify(&http_request, &registry(), &settings, NOW);
+        assert_eq!(identified.map_or_else(|api_error| api_error.status.as_u16(), |_| 200), expected, "{access:?}");
     }
 }
 
@@ -206,10 +211,10 @@ fn bodies_have_the_size_of_their_route() {
         ("POST", "/v1/events/batch", 16 * 1024 * 1024),
         ("GET", "/v1/events", 64 * 1024),
     ] {
-        let call = call(method, path, &[BEARER, ("content-type", "application/json")], b"");
-        let found = Api::new(Vec::new()).find(&call);
-        let principal = found.identify(&call, &registry(), &settings, NOW).unwrap();
-        assert_eq!(found.admit(&call, principal.as_ref(), &settings), Ok(expected), "{path}");
+        let http_request = call(method, path, &[BEARER, ("content-type", "application/json")], b"");
+        let found = Api::new(Vec::new()).find(&http_request);
+        let principal = found.identify(&http_request, &registry(), &settings, NOW).unwrap();
+        assert_eq!(found.admit(&http_request, principal.as_ref(), &settings), Ok(expected), "{path}");
     }
 }
 
@@ -256,12 +261,12 @@ fn bad_requests_get_the_expected_status() {
     let rows: Vec<Value> = serde_json::from_str(include_str!("../../../tests/data/bad_requests.json")).unwrap();
     let mut judged = 0;
     for row in &rows {
-        let Some(call) = row_call(row) else { continue };
+        let Some(http_request) = row_call(row) else { continue };
         let mut expected = vec![row["expect"].as_u64().unwrap()];
         expected.extend(row["also_accept"].as_array().into_iter().flatten().filter_map(Value::as_u64));
         // A good publish goes on to the store, which this test does not have.
         let accepted = if expected.contains(&202) { 200 } else { 0 };
-        let got = status(&call);
+        let got = status(&http_request);
         assert!(got == accepted || expected.contains(&u64::from(got)), "{}: {got}", row["name"]);
         judged += 1;
     }

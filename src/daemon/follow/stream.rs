@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::model::Time;
 use crate::store::backup::refuse;
-use crate::store::follow::{CommitPosition, DisconnectReason, Follower, ReplicaBatch};
+use crate::store::replication::{CommitPosition, DisconnectReason, Follower, ReplicaBatch};
 
 /// What a frame begins with. The first one has the commit that all that follow come after; a commit's its length and bytes;
 /// the last one why there is nothing more, as `refuse` writes it.

@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::store::StoreSizes;
-use crate::store::follow::ReplicationStats as Followers;
+use crate::store::replication::ReplicationStats as Followers;
 
 /// Read when they are asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,7 +67,7 @@ const PLAIN: [(&str, &str, Reading); 15] = [
 
 const STORE: [(&str, Reading); 4] = [
     ("state", |l| clamp(l.sizes.state)),
-    ("journal", |l| clamp(l.sizes.journal)),
+    ("journal", |l| clamp(l.sizes.wal)),
     ("active", |l| clamp(l.sizes.active)),
     ("sealed", |l| clamp(l.sizes.sealed)),
 ];
@@ -87,7 +87,7 @@ struct WebhookStatusLabel {
 
 /// The gauges, each with what it reads.
 #[derive(Debug)]
-pub(super) struct Gauges(Vec<(Reading, Gauge)>);
+pub(in crate::engine) struct Gauges(Vec<(Reading, Gauge)>);
 
 impl Gauges {
     pub fn register(registry: &mut Registry) -> Gauges {

@@ -10,9 +10,9 @@ use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Time};
 use crate::store::Dispatch;
-use crate::store::due::{DueKey, DueSlice};
+use crate::store::read::due::{DueKey, DueSlice};
 
-use super::super::handshake::Grant;
+use crate::engine::handshake::Grant;
 
 /// Deliveries of one webhook that wait in memory; what is more stays in the index, but where all lanes together have room.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
@@ -62,7 +62,7 @@ pub struct Lane {
     /// What the receiver of a webhook with `handshake` allows; until it has been asked, one request at a time.
     grant: Option<Grant>,
     /// Somebody asked for it to be tried now: the next request is a probe that need not wait for its turn.
-    hurried: bool,
+    probes_now: bool,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
     /// Stands in the ring of those that may send now.
@@ -104,7 +104,7 @@ impl Lane {
             low: None,
             settled: IdSet::default(),
             grant: None,
-            hurried: false,
+            probes_now: false,
             rate_next_ms: 0.0,
             is_in_ring: false,
             timer: None,
@@ -209,7 +209,7 @@ impl Lane {
             return Blocked::Stays;
         }
         // What the receiver asked for holds also against those who are in a hurry.
-        let held_until = if self.hurried { self.state.retry_after } else { self.state.held_until() };
+        let held_until = if self.probes_now { self.state.retry_after } else { self.state.held_until() };
         if let Some(until) = held_until.filter(|until| *until > now) {
             return Blocked::Until(until);
         }
@@ -249,7 +249,7 @@ impl Lane {
 
     /// Does not wait for the circuit's next probe.
     pub fn probe_now(&mut self) {
-        self.hurried = true;
+        self.probes_now = true;
     }
 
     /// What the receiver allows, asked for by the request that is out or was just sent.
@@ -267,7 +267,7 @@ impl Lane {
     pub fn take(&mut self, now: Time) -> Option<Dispatch> {
         let dispatch = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(bytes_of(&dispatch));
-        self.hurried = false;
+        self.probes_now = false;
         self.in_flight += 1;
         self.unanswered += 1;
         if let Some(rate) = self.rate() {
@@ -290,7 +290,7 @@ impl Lane {
     }
 
     /// Deliveries that are due, about, and would be sent at once if requests took no time.
-    pub fn crowd(&self, now: Time) -> usize {
+    pub fn backlog(&self, now: Time) -> usize {
         let waits_for_more = self.webhook.ordered == DeliveryOrder::Webhook
             || self.rate().is_some()
             || self.state.circuit != CircuitState::Closed

@@ -11,11 +11,11 @@ use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::{WebhookState, WebhookStatus};
 use crate::model::{App, Delivery, Time, Webhook};
 use crate::mutants::mutant;
-use crate::store::due::{DueKey, DueSlice};
+use crate::store::read::due::{DueKey, DueSlice};
 use crate::store::{Dispatch, Effects, Registry};
 
-use super::super::handshake::Grant;
-use super::lane::{Lane, LaneNeed};
+use crate::engine::handshake::Grant;
+use crate::engine::scheduler::lane::{Lane, LaneNeed};
 
 pub struct Lanes {
     lanes: IdMap<Webhook, Lane>,
@@ -255,11 +255,11 @@ impl Lanes {
     }
 
     /// Deliveries that wait for nothing but their webhook's requests in flight, where these take less than `held_up_us`.
-    pub fn crowd(&self, held_up_us: f32, now: Time) -> usize {
+    pub fn backlog(&self, held_up_us: f32, now: Time) -> usize {
         if !self.are_many() {
             return 0;
         }
-        self.lanes.values().filter(|lane| lane.answers_within(held_up_us, now)).map(|lane| lane.crowd(now)).sum()
+        self.lanes.values().filter(|lane| lane.answers_within(held_up_us, now)).map(|lane| lane.backlog(now)).sum()
     }
 
     /// Wakes the lanes whose timer is up.

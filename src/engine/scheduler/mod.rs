@@ -3,10 +3,10 @@
 //! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
 
 #[cfg(test)]
-pub(super) mod fixture;
+pub(in crate::engine) mod fixture;
 mod lane;
 mod lanes;
-mod pressure;
+mod saturation;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use tokio::time::Instant;
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
-use crate::store::due::{DueKey, DueSlice, ExpiredDelivery};
+use crate::store::read::due::{DueKey, DueSlice, ExpiredDelivery};
 use crate::store::{Command, Dispatch, Effects, Store, WriteRequest};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
-use self::pressure::CpuSaturation;
-use super::courier::Deliverer;
-use super::handshake::Grant;
-use super::ledger::WriteQueue;
-use super::metrics::Metrics;
-use super::prepared::CompiledWebhook;
-use super::work::BlockingPool;
+use self::saturation::CpuSaturation;
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::compiled_webhook::CompiledWebhook;
+use crate::engine::deliverer::Deliverer;
+use crate::engine::handshake::Grant;
+use crate::engine::metrics::Metrics;
+use crate::engine::write_queue::WriteQueue;
 
 /// A lane whose index could not be read is tried again after this.
 const READ_AGAIN_MS: i64 = 1_000;
@@ -87,17 +87,17 @@ impl SchedulerHandle {
 
 pub struct Scheduler {
     store: Store,
-    ledger: WriteQueue,
-    courier: Arc<Deliverer>,
+    write_queue: WriteQueue,
+    deliverer: Arc<Deliverer>,
     metrics: Arc<Metrics>,
     work: BlockingPool,
     lanes: Lanes,
-    prepared: HashMap<WebhookId, Result<Arc<CompiledWebhook>, String>>,
-    bell: SchedulerHandle,
+    compiled: HashMap<WebhookId, Result<Arc<CompiledWebhook>, String>>,
+    scheduler_handle: SchedulerHandle,
     /// Requests under way: given up together with the scheduler.
-    flying: JoinSet<()>,
+    in_flight_tasks: JoinSet<()>,
     stopped: bool,
-    pressure: CpuSaturation,
+    saturation: CpuSaturation,
     tidied_at: Time,
 }
 
@@ -105,41 +105,41 @@ pub struct Scheduler {
 pub struct Mailbox(UnboundedReceiver<SchedulerMessage>);
 
 pub fn channel() -> (SchedulerHandle, Mailbox) {
-    let (messages, hearing) = unbounded_channel();
-    (SchedulerHandle { messages, outstanding: Arc::default() }, Mailbox(hearing))
+    let (messages, mailbox) = unbounded_channel();
+    (SchedulerHandle { messages, outstanding: Arc::default() }, Mailbox(mailbox))
 }
 
 impl Scheduler {
     pub fn new(
         store: Store,
-        ledger: WriteQueue,
-        courier: Arc<Deliverer>,
+        write_queue: WriteQueue,
+        deliverer: Arc<Deliverer>,
         metrics: Arc<Metrics>,
         work: BlockingPool,
-        bell: SchedulerHandle,
+        scheduler_handle: SchedulerHandle,
         in_flight_max: usize,
     ) -> Scheduler {
         let lanes = Lanes::new(in_flight_max);
-        let (prepared, flying) = (HashMap::new(), JoinSet::new());
+        let (compiled, in_flight_tasks) = (HashMap::new(), JoinSet::new());
         Scheduler {
             store,
-            ledger,
-            courier,
+            write_queue,
+            deliverer,
             metrics,
             work,
             lanes,
-            prepared,
-            bell,
-            flying,
+            compiled,
+            scheduler_handle,
+            in_flight_tasks,
             stopped: false,
-            pressure: CpuSaturation::default(),
+            saturation: CpuSaturation::default(),
             tidied_at: Time::ZERO,
         }
     }
 
     /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
-    pub async fn run(mut self, mut hearing: Mailbox) {
-        let clock = self.courier.clock.clone();
+    pub async fn run(mut self, mut mailbox: Mailbox) {
+        let clock = self.deliverer.clock.clone();
         match self.store.due_heads() {
             Ok(due) => self.on_commit(Effects { due, ..Effects::default() }, clock.now()),
             Err(error) => tracing::error!(%error, "what is due could not be read at start"),
@@ -149,16 +149,16 @@ impl Scheduler {
             self.lanes.tick(now);
             self.dispatch_ready(now);
             self.update_admission(now);
-            while self.flying.try_join_next().is_some() {}
-            self.bell.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
+            while self.in_flight_tasks.try_join_next().is_some() {}
+            self.scheduler_handle.outstanding.store(self.lanes.outstanding(), Ordering::Relaxed);
             let timer = self.lanes.next_timer().unwrap_or(Time(i64::MAX));
             tokio::select! {
-                message = hearing.0.recv() => {
+                message = mailbox.0.recv() => {
                     let Some(message) = message else { return };
                     let now = clock.now();
                     self.on_message(message, now);
                     for _ in 0..MESSAGES_MAX {
-                        match hearing.0.try_recv() {
+                        match mailbox.0.try_recv() {
                             Ok(message) => self.on_message(message, now),
                             Err(_) => break,
                         }
@@ -176,7 +176,7 @@ impl Scheduler {
                 self.lanes.took(id, took_us, now);
                 self.lanes.finished(id, now);
             }
-            SchedulerMessage::Probed(took_us) => self.pressure.record_probe(took_us),
+            SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),
             SchedulerMessage::Allowed(id, grant) => self.lanes.allow(id, grant, now),
             SchedulerMessage::Filled(id, slice) => {
                 for damage in &slice.damaged {
@@ -190,7 +190,7 @@ impl Scheduler {
                 for ExpiredDelivery { webhook, event, delivery } in deliveries {
                     // One that is out ends by its outcome.
                     if self.lanes.withdraw(webhook, delivery, now) {
-                        self.ledger.push(WriteRequest::internal(Command::Expire { event, delivery }));
+                        self.write_queue.push(WriteRequest::internal(Command::Expire { event, delivery }));
                     }
                 }
             }
@@ -200,8 +200,8 @@ impl Scheduler {
             self.tidied_at = now;
             self.lanes.forget_idle(now);
             let registry = self.store.registry();
-            self.prepared.retain(|id, _| registry.webhooks.contains_key(id));
-            self.courier.handshakes.retain(|id| registry.webhooks.contains_key(&id));
+            self.compiled.retain(|id, _| registry.webhooks.contains_key(id));
+            self.deliverer.handshakes.retain(|id| registry.webhooks.contains_key(&id));
         }
     }
 
@@ -231,13 +231,13 @@ impl Scheduler {
 
     /// Has publishing take turns while deliveries fall behind because of the processor.
     fn update_admission(&mut self, now: Time) {
-        if !self.pressure.is_due(now) {
+        if !self.saturation.is_due(now) {
             return;
         }
-        let crowd = self.lanes.crowd(self.pressure.cpu_bound_us(), now);
-        self.ledger.admission().set(self.pressure.update(crowd));
+        let backlog = self.lanes.backlog(self.saturation.cpu_bound_us(), now);
+        self.write_queue.admission().set(self.saturation.update(backlog));
         if self.lanes.are_many() {
-            let messages = self.bell.messages.clone();
+            let messages = self.scheduler_handle.messages.clone();
             tokio::spawn(async move {
                 let began = Instant::now();
                 tokio::task::yield_now().await;
@@ -249,40 +249,41 @@ impl Scheduler {
     fn expire(&mut self, dispatch: &Dispatch, now: Time) {
         let event: EventId = dispatch.event.id;
         self.lanes.finished(dispatch.webhook_id, now);
-        self.ledger.push(WriteRequest::internal(Command::Expire { event, delivery: dispatch.delivery_id }));
+        self.write_queue.push(WriteRequest::internal(Command::Expire { event, delivery: dispatch.delivery_id }));
     }
 
     fn send(&mut self, dispatch: Dispatch, webhook: Arc<Webhook>, now: Time) {
         self.metrics.sent(now.since(dispatch.due));
-        let prepared = self.prepare(&webhook, now);
-        let (courier, ledger, messages) = (self.courier.clone(), self.ledger.clone(), self.bell.messages.clone());
+        let compiled = self.prepare(&webhook, now);
+        let (deliverer, write_queue, messages) =
+            (self.deliverer.clone(), self.write_queue.clone(), self.scheduler_handle.messages.clone());
         let began = Instant::now();
-        self.flying.spawn(async move {
-            let finished = courier.attempt_catching_panic(&dispatch, &webhook, prepared).await;
-            courier.notify(&dispatch, &finished);
+        self.in_flight_tasks.spawn(async move {
+            let finished = deliverer.attempt_catching_panic(&dispatch, &webhook, compiled).await;
+            deliverer.notify(&dispatch, &finished);
             if webhook.handshake {
-                let grant = courier.handshakes.grant(&webhook, courier.clock.now());
+                let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
                 let _ = messages.send(SchedulerMessage::Allowed(webhook.id, grant));
             }
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
             let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
-            ledger.push(WriteRequest::internal(Command::Record(Box::new(finished))));
+            write_queue.push(WriteRequest::internal(Command::Record(Box::new(finished))));
         });
     }
 
     fn prepare(&mut self, webhook: &Arc<Webhook>, now: Time) -> Result<Arc<CompiledWebhook>, String> {
-        if let Some(Ok(prepared)) = self.prepared.get(&webhook.id)
-            && prepared.is_current(webhook, now)
+        if let Some(Ok(compiled)) = self.compiled.get(&webhook.id)
+            && compiled.is_current(webhook, now)
         {
-            return Ok(prepared.clone());
+            return Ok(compiled.clone());
         }
-        let prepared = CompiledWebhook::new(webhook, now).map(Arc::new);
-        self.prepared.insert(webhook.id, prepared.clone());
-        prepared
+        let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
+        self.compiled.insert(webhook.id, compiled.clone());
+        compiled
     }
 
     fn read(&self, id: WebhookId, after: Option<DueKey>, now: Time) {
-        let (store, messages, work) = (self.store.clone(), self.bell.messages.clone(), self.work);
+        let (store, messages, work) = (self.store.clone(), self.scheduler_handle.messages.clone(), self.work);
         tokio::spawn(async move {
             let slice = work.run(move || store.due(id, after, now, SLICE_DELIVERIES_MAX, LANE_BYTES_MAX)).await;
             let message = match slice {

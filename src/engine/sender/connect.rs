@@ -13,13 +13,13 @@ use std::task::Poll;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
-use super::failure::SendFailure;
-use super::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
-use super::link::{CountingSocket, HttpConnection, Wire};
-use super::pool::PoolLookup;
-use super::target::Origin;
-use super::{Sender, millis};
 use crate::engine::network::{BoxFuture, Conn, Network};
+use crate::engine::sender::failure::SendFailure;
+use crate::engine::sender::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
+use crate::engine::sender::link::{CountingSocket, HttpConnection, Wire};
+use crate::engine::sender::pool::PoolLookup;
+use crate::engine::sender::target::Origin;
+use crate::engine::sender::{Sender, millis};
 use crate::model::{AttemptOutcome, Timings};
 
 /// How to reach an origin: an idle connection, and the addresses for a new one.
@@ -28,7 +28,11 @@ type Connecting<'a> = BoxFuture<'a, io::Result<Box<dyn Conn>>>;
 
 impl Sender {
     /// How to reach the origin, asking the resolver if nobody did lately. Dropping the future loses nothing.
-    pub(super) async fn find(&self, origin: &Arc<Origin>, timings: &mut Timings) -> Result<OriginRoutes, SendFailure> {
+    pub(in crate::engine) async fn find(
+        &self,
+        origin: &Arc<Origin>,
+        timings: &mut Timings,
+    ) -> Result<OriginRoutes, SendFailure> {
         let turn = match self.pool.find(origin, Instant::now()) {
             PoolLookup::Ways(idle, addresses) => return Ok((idle, addresses)),
             PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
@@ -66,7 +70,7 @@ impl Sender {
     }
 
     /// A new connection to one of `addresses`, all of which the guard must allow.
-    pub(super) async fn open(
+    pub(in crate::engine) async fn open(
         &self,
         origin: &Origin,
         addresses: &[IpAddr],

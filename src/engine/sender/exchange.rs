@@ -11,15 +11,17 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
-use super::failure::is_unannounced_end;
-use super::limits::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX};
-use super::link::HttpConnection;
-use super::{OutboundRequest, millis};
+use crate::engine::sender::failure::is_unannounced_end;
+use crate::engine::sender::limits::{
+    RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+};
+use crate::engine::sender::link::HttpConnection;
+use crate::engine::sender::{OutboundRequest, millis};
 use crate::model::{Headers, Timings};
 
 /// As much of an answer as has come: it outlives the exchange, which may be cut off at any moment.
 #[derive(Default)]
-pub(super) struct PartialResponse {
+pub(in crate::engine) struct PartialResponse {
     pub head: Option<Parts>,
     pub body: Vec<u8>,
     pub timings: Timings,
@@ -27,7 +29,7 @@ pub(super) struct PartialResponse {
 
 /// How an answer ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ResponseEnd {
+pub(in crate::engine) enum ResponseEnd {
     /// To its last byte: the connection can carry another request.
     Whole,
     /// At the cap, or with the connection: it is of no more use.
@@ -35,7 +37,7 @@ pub(super) enum ResponseEnd {
 }
 
 /// Sends the request on `link` and reads the answer. Dropping it gives the request up; so must the link be.
-pub(super) async fn converse(
+pub(in crate::engine) async fn converse(
     link: &mut HttpConnection,
     request: &OutboundRequest,
     answer: &mut PartialResponse,
@@ -117,7 +119,7 @@ fn on_the_wire(request: &OutboundRequest) -> http::Request<Full<Bytes>> {
 }
 
 /// The headers as kept: text, in the order received, up to the caps.
-pub(super) fn kept_headers(headers: &HeaderMap) -> Headers {
+pub(in crate::engine) fn kept_headers(headers: &HeaderMap) -> Headers {
     let mut kept = Headers::default();
     let mut room = RESPONSE_HEADERS_KEPT_BYTES_MAX;
     for (name, value) in headers.iter().take(RESPONSE_HEADERS_KEPT_MAX) {

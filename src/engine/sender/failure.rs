@@ -7,7 +7,7 @@ use crate::model::AttemptOutcome;
 
 /// An attempt's end without a whole answer.
 #[derive(Debug)]
-pub(super) struct SendFailure {
+pub(in crate::engine) struct SendFailure {
     pub outcome: AttemptOutcome,
     /// What the layer below said, for logs and for whoever configures the webhook.
     pub detail: Option<String>,
@@ -77,7 +77,7 @@ impl SendFailure {
 }
 
 /// The peer closed the stream without saying so first (TLS without close_notify).
-pub(super) fn is_unannounced_end(error: &hyper::Error) -> bool {
+pub(in crate::engine) fn is_unannounced_end(error: &hyper::Error) -> bool {
     find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 

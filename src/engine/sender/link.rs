@@ -20,11 +20,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::limits::{RESPONSE_BUFFER_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
 use crate::engine::network::Conn;
+use crate::engine::sender::limits::{RESPONSE_BUFFER_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX};
 
 /// A connection on which one request at a time can be sent.
-pub(super) struct HttpConnection {
+pub(in crate::engine) struct HttpConnection {
     requests: SendRequest<Full<Bytes>>,
     /// None once it has ended.
     connection: Option<Box<Connection<TokioIo<Wire>, Full<Bytes>>>>,
@@ -75,7 +75,7 @@ impl HttpConnection {
 }
 
 /// The stream below HTTP.
-pub(super) enum Wire {
+pub(in crate::engine) enum Wire {
     Plain(CountingSocket),
     Tls(Box<TlsStream<CountingSocket>>),
 }
@@ -125,7 +125,7 @@ impl AsyncWrite for Wire {
 }
 
 /// A socket that remembers whether it took any byte. It lies below TLS, so what it saw is what left.
-pub(super) struct CountingSocket {
+pub(in crate::engine) struct CountingSocket {
     conn: Box<dyn Conn>,
     wrote: Arc<AtomicBool>,
 }

@@ -29,7 +29,7 @@ use self::exchange::{PartialResponse, ResponseEnd, converse, kept_headers};
 use self::failure::SendFailure;
 use self::link::HttpConnection;
 use self::pool::Pool;
-use super::network::Network;
+use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
 pub use self::limits::{

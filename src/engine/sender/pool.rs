@@ -10,12 +10,12 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-use super::limits::{IDLE_LIFE, IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
-use super::link::HttpConnection;
-use super::target::Origin;
+use crate::engine::sender::limits::{IDLE_LIFE, IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
+use crate::engine::sender::link::HttpConnection;
+use crate::engine::sender::target::Origin;
 
 #[derive(Default)]
-pub(super) struct Pool {
+pub(in crate::engine) struct Pool {
     origins: Mutex<Origins>,
 }
 
@@ -48,7 +48,7 @@ struct Resolved {
 }
 
 /// What the pool has for an origin.
-pub(super) enum PoolLookup {
+pub(in crate::engine) enum PoolLookup {
     /// How to reach it: an idle connection if there is one, which may have been closed at the other end, and the
     /// addresses for a new one.
     Ways(Option<HttpConnection>, Arc<[IpAddr]>),
@@ -182,9 +182,9 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::AtomicBool;
 
-    use super::super::SendTarget;
-    use super::super::link::{CountingSocket, Wire};
     use super::*;
+    use crate::engine::sender::SendTarget;
+    use crate::engine::sender::link::{CountingSocket, Wire};
 
     fn origin(url: &str) -> Arc<Origin> {
         SendTarget::parse(url, None).unwrap().origin

@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
-use super::tls::TlsIdentity;
+use crate::engine::sender::tls::TlsIdentity;
 
 /// A parsed URL to send to. Made once per webhook and cloned per request (two reference counts).
 #[derive(Debug, Clone)]
@@ -32,11 +32,11 @@ pub struct Origin {
     pub port: u16,
     pub tls: Option<Arc<TlsIdentity>>,
     /// The host where it is an address, which nobody needs to resolve.
-    pub(super) literal: Option<Arc<[IpAddr]>>,
+    pub(in crate::engine) literal: Option<Arc<[IpAddr]>>,
     /// The `Host` header: without the scheme's own port (RFC 9110 section 7.2).
-    pub(super) host_header: HeaderValue,
+    pub(in crate::engine) host_header: HeaderValue,
     /// None where the host can be no certificate's name.
-    pub(super) server_name: Option<ServerName<'static>>,
+    pub(in crate::engine) server_name: Option<ServerName<'static>>,
 }
 
 /// A URL that cannot be sent to.

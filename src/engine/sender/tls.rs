@@ -48,11 +48,11 @@ impl TlsIdentity {
     }
 
     /// Names the identity in the pool's key: connections made as one are never used as another.
-    pub(super) fn digest(&self) -> &[u8; 32] {
+    pub(in crate::engine) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 
-    pub(super) fn config(&self) -> &Arc<ClientConfig> {
+    pub(in crate::engine) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Debug for TlsIdentity {
 }
 
 /// For webhooks without `tls`: the machine's roots and no client certificate.
-pub(super) fn public_config() -> Result<Arc<ClientConfig>, String> {
+pub(in crate::engine) fn public_config() -> Result<Arc<ClientConfig>, String> {
     let mut config = verifying(public_roots())?.with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))

@@ -64,11 +64,11 @@ async fn a_head_that_is_none_is_refused() {
         "\x16\x03\x01\x02\x00\x01\x00\x01\x03\x03",
         "{\"no\": \"http\"}\r\n\r\n",
     ] {
-        let answer = running.ask(bytes).await.unwrap_or_else(|| panic!("{bytes:?}: no answer"));
+        let answer = running.request(bytes).await.unwrap_or_else(|| panic!("{bytes:?}: no answer"));
         assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{bytes:?}");
         assert!(answer.header("x-request-id").unwrap().starts_with("made-"));
     }
-    assert!(running.ask("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.is_none_or(|answer| answer.status == 400));
+    assert!(running.request("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.is_none_or(|answer| answer.status == 400));
     assert!(running.is_well().await);
 }
 
@@ -90,12 +90,12 @@ async fn heads_are_bounded_by_target_count_and_size() {
         (large(64 * 1024), 431, "headers_too_large"),
         (large(10_000_000), 431, "headers_too_large"),
     ] {
-        let answer = running.ask(&bytes).await.unwrap_or_else(|| panic!("{} bytes: no answer", bytes.len()));
+        let answer = running.request(&bytes).await.unwrap_or_else(|| panic!("{} bytes: no answer", bytes.len()));
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{} bytes", bytes.len());
         assert!(answer.header("date").is_some());
     }
     for bytes in [many(98), large(63 * 1024)] {
-        assert_eq!(running.ask(&bytes).await.unwrap().status, 200, "{} bytes", bytes.len());
+        assert_eq!(running.request(&bytes).await.unwrap().status, 200, "{} bytes", bytes.len());
     }
 }
 
@@ -104,10 +104,10 @@ async fn a_body_over_its_limit_is_refused_by_its_length_or_as_it_comes() {
     let running = run(limits()).await;
     let fits = "x".repeat(BODY_BYTES_MAX);
     let sized = |length: usize| request("POST /v1/events", &format!("Content-Length: {length}\r\n"), &fits);
-    let answer = running.ask(sized(BODY_BYTES_MAX)).await.unwrap();
+    let answer = running.request(sized(BODY_BYTES_MAX)).await.unwrap();
     assert_eq!(answer.status, 202);
     assert!(answer.body.ends_with(&fits));
-    let answer = running.ask(sized(BODY_BYTES_MAX + 1)).await.unwrap();
+    let answer = running.request(sized(BODY_BYTES_MAX + 1)).await.unwrap();
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
 
     let mut client = running.connect().await;
@@ -134,9 +134,9 @@ async fn a_body_over_its_limit_is_refused_by_its_length_or_as_it_comes() {
 async fn an_encoded_body_is_refused_after_the_key() {
     let running = run(limits()).await;
     let encoded = request("POST /v1/events", "Content-Encoding: gzip\r\nContent-Length: 2\r\n", "ab");
-    let answer = running.ask(&encoded).await.unwrap();
+    let answer = running.request(&encoded).await.unwrap();
     assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_content_encoding"));
-    let answer = running.ask(encoded.replace("Bearer k", "Bearer no")).await.unwrap();
+    let answer = running.request(encoded.replace("Bearer k", "Bearer no")).await.unwrap();
     assert_eq!(answer.status, 401);
 }
 

@@ -83,7 +83,7 @@ async fn a_client_that_asks_before_sending_is_told() {
     client.say("hi").await;
     assert!(client.answer().await.unwrap().body.ends_with(" hi"));
 
-    let answer = running.ask(asking.replace("Bearer k", "Bearer no")).await.unwrap();
+    let answer = running.request(asking.replace("Bearer k", "Bearer no")).await.unwrap();
     assert_eq!(answer.status, 401);
 }
 
@@ -280,6 +280,6 @@ async fn a_unix_socket_skips_host_and_origin_and_a_loopback_listener_does_not() 
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     let running = run(limits()).await;
-    assert_eq!(running.ask(&foreign).await.unwrap().status, 421);
-    assert_eq!(running.ask(foreign.replace("Host: evil.example", "Host: localhost")).await.unwrap().status, 403);
+    assert_eq!(running.request(&foreign).await.unwrap().status, 421);
+    assert_eq!(running.request(foreign.replace("Host: evil.example", "Host: localhost")).await.unwrap().status, 403);
 }

@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::{Admitted, Server, ServerLimits, Service};
-use crate::api::call::{HttpRequest, HttpResponse};
 use crate::api::origin::{ListenerKind, OriginRules};
+use crate::api::request::{HttpRequest, HttpResponse};
 use crate::engine::network::{ListenAddr, Network, RealNetwork};
 
 const BODY_BYTES_MAX: usize = 100_000;
@@ -40,19 +40,20 @@ impl Service for EchoService {
         format!("made-{}", self.made.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn admit(&self, call: &HttpRequest, reach: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
-        let refuse = |status: StatusCode| Err(Box::new(HttpResponse::problem(status, "refused", "", &call.request_id)));
-        if call.path != "/healthz" && call.header("authorization") != Some("Bearer k") {
+    fn admit(&self, http_request: &HttpRequest, listener: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
+        let refuse =
+            |status: StatusCode| Err(Box::new(HttpResponse::problem(status, "refused", "", &http_request.request_id)));
+        if http_request.path != "/healthz" && http_request.header("authorization") != Some("Bearer k") {
             return refuse(StatusCode::UNAUTHORIZED);
         }
-        let host = call.header("host").unwrap_or_default();
-        if self.rules.judge_host(reach, host).is_err() {
+        let host = http_request.header("host").unwrap_or_default();
+        if self.rules.judge_host(listener, host).is_err() {
             return refuse(StatusCode::MISDIRECTED_REQUEST);
         }
-        if self.rules.judge_origin(reach, host, call.header("origin")).is_err() {
+        if self.rules.judge_origin(listener, host, http_request.header("origin")).is_err() {
             return refuse(StatusCode::FORBIDDEN);
         }
-        match call.path.as_str() {
+        match http_request.path.as_str() {
             "/healthz" | "/wait" | "/large" | "/v1/events" | "/v1/webhooks" => {
                 Ok(Admitted { pass: (), body_bytes_max: BODY_BYTES_MAX })
             }
@@ -60,8 +61,8 @@ impl Service for EchoService {
         }
     }
 
-    async fn call(&self, call: HttpRequest, _: ()) -> HttpResponse {
-        match call.path.as_str() {
+    async fn call(&self, http_request: HttpRequest, _: ()) -> HttpResponse {
+        match http_request.path.as_str() {
             "/wait" => {
                 self.waiting.notify_one();
                 self.go.notified().await;
@@ -72,8 +73,14 @@ impl Service for EchoService {
             }
             _ => {}
         }
-        let status = if call.method == Method::POST { StatusCode::ACCEPTED } else { StatusCode::OK };
-        let body = format!("{} {} {:?} {}", call.method, call.path, call.query, String::from_utf8_lossy(&call.body));
+        let status = if http_request.method == Method::POST { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let body = format!(
+            "{} {} {:?} {}",
+            http_request.method,
+            http_request.path,
+            http_request.query,
+            String::from_utf8_lossy(&http_request.body)
+        );
         HttpResponse::new(status, "text/plain", body)
     }
 }
@@ -119,14 +126,14 @@ impl TestServer {
     }
 
     /// Says `bytes` on a connection of its own, and hears the first answer; none if the server just closes.
-    async fn ask(&self, bytes: impl AsRef<[u8]>) -> Option<TestResponse> {
+    async fn request(&self, bytes: impl AsRef<[u8]>) -> Option<TestResponse> {
         let mut client = self.connect().await;
         client.say(bytes).await;
         client.answer().await
     }
 
     async fn is_well(&self) -> bool {
-        let healthy = self.ask("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let healthy = self.request("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         healthy.is_some_and(|answer| answer.status == 200)
     }
 }

@@ -8,16 +8,16 @@ use crate::model::id::{AppId, Id, OrganizationId};
 use crate::model::webhook::Webhook;
 use crate::model::{ApiKey, App};
 
-use super::super::command::{AuditEntry, Caller, Receipt};
-use super::super::effects::AuditLine;
-use super::super::reads::AuditRow;
-use super::super::tables::{self, Table};
-use super::ApplyResult;
-use super::state::StateBatch;
+use crate::kv::tables::{self, Table};
+use crate::store::apply::ApplyResult;
+use crate::store::apply::state::StateBatch;
+use crate::store::command::{AuditEntry, Caller, Receipt};
+use crate::store::effects::AuditLine;
+use crate::store::read::lists::AuditRow;
 
 impl StateBatch<'_> {
     /// Writes a line of the audit.
-    pub(super) fn note(
+    pub(in crate::store) fn note(
         &mut self,
         by: Option<&Caller>,
         about: AuditSubject,
@@ -25,10 +25,10 @@ impl StateBatch<'_> {
         target: &str,
         changes: serde_json::Value,
     ) {
-        let id: Id<AuditRow> = self.draw.id();
+        let id: Id<AuditRow> = self.inputs.id();
         let row = AuditRow {
             id,
-            at: self.draw.now,
+            at: self.inputs.now,
             org_id: about.org,
             key_id: by.map(|by| by.key),
             action: action.to_owned(),
@@ -46,18 +46,18 @@ impl StateBatch<'_> {
                 key_id: by.key,
             });
         }
-        self.draft.put(Table::Audit, tables::one(id), &row);
+        self.write_batch.put(Table::Audit, tables::one(id), &row);
     }
 
     /// Writes the audit's line of a deed that was done in a partition.
-    pub(super) fn note_deed(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn note_deed(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
         let about = AuditSubject { org: deed.org, app: Some(deed.app) };
         self.note(by, about, deed.action, &deed.target, json!({}));
         Ok(Receipt::Done)
     }
 
     /// It is the daemon's clock, and so stands in the audit of whoever says it.
-    pub(super) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
         if let Some(by) = by {
             self.note(Some(by), AuditSubject::organization(by.tenant.org), "clock.accept", "clock", json!({}));
         }
@@ -66,7 +66,7 @@ impl StateBatch<'_> {
     }
 
     /// A kept answer that shows a secret is shown again: that is a reading like any other.
-    pub(super) fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
+    pub(in crate::store) fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {
             Receipt::Webhook(webhook) => {
                 (AuditSubject::webhook(webhook), "webhook.read_secret", webhook.id.to_string())
@@ -84,7 +84,7 @@ impl StateBatch<'_> {
 
 /// Whom a line of the audit concerns, and so who may read it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AuditSubject {
+pub(in crate::store) struct AuditSubject {
     pub org: OrganizationId,
     pub app: Option<AppId>,
 }

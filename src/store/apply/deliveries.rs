@@ -8,17 +8,17 @@ use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Delivery, DeliveryStatus, Event};
 use crate::rules::transition::{self, TransitionInput};
 
-use super::super::command::{AuditEntry, Caller, Receipt, Rejection};
-use super::super::snapshot::{Direction, ScanStep};
-use super::super::tables::{self, Table};
-use super::publish::{NewDelivery, chunks_of};
-use super::{ApplyResult, PartitionBatch};
+use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::tables::{self, Table};
+use crate::store::apply::publish::{NewDelivery, chunks_of};
+use crate::store::apply::{ApplyResult, PartitionBatch};
+use crate::store::command::{AuditEntry, Caller, Receipt, Rejection};
 
 /// Replays of one event that are looked at together.
 const REPLAYS_MAX: usize = 100_000;
 
 impl PartitionBatch<'_> {
-    pub(super) fn retry(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn retry(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
         let was = self.delivery_within(by, id)?;
         let webhook = self.registry.webhooks.get(&was.webhook_id).cloned();
         let Some(webhook) = webhook else {
@@ -40,10 +40,10 @@ impl PartitionBatch<'_> {
 
     fn replay(&mut self, event: &Arc<Event>, was: &Delivery, webhook: &Webhook) -> ApplyResult<Receipt> {
         let data = self.data_of(event)?;
-        let making = NewDelivery { due: self.draw.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
+        let making = NewDelivery { due: self.inputs.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
         let mut event = Event::clone(event);
         // Somebody asks for it now: an end in the past is over.
-        event.expires_at = event.expires_at.filter(|end| *end > self.draw.now);
+        event.expires_at = event.expires_at.filter(|end| *end > self.inputs.now);
         let delivery = self.make_delivery(&Arc::new(event), &data, webhook, making)?;
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
@@ -51,22 +51,22 @@ impl PartitionBatch<'_> {
     /// Makes an open delivery due now. One that waits in a queue keeps its place and goes when it is its turn.
     fn pull_forward(&mut self, was: Delivery) -> ApplyResult<Receipt> {
         let mut delivery = Delivery { manual: true, ..was.clone() };
-        let now = self.draw.now;
+        let now = self.inputs.now;
         if let Some(due) = was.next_attempt_at.filter(|due| *due > now) {
             let old = tables::due(was.webhook_id, due, was.id);
-            let may_go = self.draft.has(Table::Due, &old)?;
-            self.draft.remove(Table::Due, old);
+            let may_go = self.write_batch.has(Table::Due, &old)?;
+            self.write_batch.remove(Table::Due, old);
             delivery.next_attempt_at = Some(now);
             if may_go {
-                self.draft.put_key(Table::Due, tables::due(was.webhook_id, now, was.id));
+                self.write_batch.put_key(Table::Due, tables::due(was.webhook_id, now, was.id));
                 self.effects.due.push((was.webhook_id, now));
             }
         }
-        self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
+        self.write_batch.put(Table::Deliveries, tables::one(was.id), &delivery);
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
 
-    pub(super) fn cancel_delivery(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn cancel_delivery(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
         let was = self.delivery_within(by, id)?;
         match self.cancel(&was)? {
             Some(delivery) => {
@@ -77,7 +77,7 @@ impl PartitionBatch<'_> {
         }
     }
 
-    pub(super) fn cancel_event(&mut self, by: Option<&Caller>, id: EventId) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn cancel_event(&mut self, by: Option<&Caller>, id: EventId) -> ApplyResult<Receipt> {
         let event = self.event_within(by, id)?;
         let mut count = 0;
         for delivery in self.deliveries_of(&event)? {
@@ -90,40 +90,40 @@ impl PartitionBatch<'_> {
     fn cancel(&mut self, was: &Delivery) -> ApplyResult<Option<Delivery>> {
         let Some(status) = transition::next(was.status, TransitionInput::Cancelled) else { return Ok(None) };
         let mut delivery = was.clone();
-        self.move_on(was, &mut delivery, status, None, self.end_of(was, self.draw.now))?;
-        self.draft.put(Table::Deliveries, tables::one(was.id), &delivery);
+        self.move_on(was, &mut delivery, status, None, self.end_of(was, self.inputs.now))?;
+        self.write_batch.put(Table::Deliveries, tables::one(was.id), &delivery);
         self.effects.withdrawn.push((was.webhook_id, was.id));
         Ok(Some(delivery))
     }
 
-    pub(super) fn erase_event(&mut self, by: Option<&Caller>, id: EventId) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn erase_event(&mut self, by: Option<&Caller>, id: EventId) -> ApplyResult<Receipt> {
         let mut event = self.event_within(by, id)?;
         for delivery in self.deliveries_of(&event)? {
             self.cancel(&delivery)?;
             for mut attempt in self.attempts_of(&delivery)? {
                 attempt.response_body = None;
-                self.draft.put(Table::Attempts, tables::one(attempt.id), &attempt);
+                self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
             }
         }
         for number in 0..chunks_of(event.data_bytes as usize) {
-            self.draft.remove(Table::Data, tables::chunk(id, number));
+            self.write_batch.remove(Table::Data, tables::chunk(id, number));
         }
         event.data_bytes = 0;
-        event.erased_at.get_or_insert(self.draw.now);
-        self.draft.put(Table::Events, tables::one(id), &event);
+        event.erased_at.get_or_insert(self.inputs.now);
+        self.write_batch.put(Table::Events, tables::one(id), &event);
         self.audit(by, AuditEntry::on_event("event.erase", &event));
         Ok(Receipt::Done)
     }
 
     /// Rewrites what a removed webhook left open in this partition as cancelled, as far as `limit`.
-    pub(super) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
-        let mut open = self.draft.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
+    pub(in crate::store) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
+        let mut open = self.write_batch.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
         // Of a queue only the head is due: the rest would take a round each.
         let left = (limit as usize).saturating_sub(open.len());
-        open.extend(self.draft.keys(Table::Queue, webhook.as_bytes(), left)?);
+        open.extend(self.write_batch.keys(Table::Queue, webhook.as_bytes(), left)?);
         for key in open {
             let found = match tables::last_id(&key) {
-                Some(id) => self.draft.get::<Delivery>(Table::Deliveries, DeliveryId::as_bytes(&id))?,
+                Some(id) => self.write_batch.get::<Delivery>(Table::Deliveries, DeliveryId::as_bytes(&id))?,
                 None => None,
             };
             let cancelled = match &found {
@@ -132,15 +132,15 @@ impl PartitionBatch<'_> {
             };
             if !cancelled {
                 // An index entry without an open delivery would be found for ever.
-                self.draft.remove(Table::Due, key.clone());
-                self.draft.remove(Table::Queue, key);
+                self.write_batch.remove(Table::Due, key.clone());
+                self.write_batch.remove(Table::Queue, key);
             }
         }
         Ok(Receipt::Done)
     }
 
     fn delivery_within(&self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Delivery> {
-        let found = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+        let found = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
         let visible =
             found.filter(|d| by.is_none_or(|by| by.tenant.covers(d.org_id, d.app_id)) && self.is_kept(d.event_id));
         let mut delivery = visible.ok_or(Rejection::NotFound("delivery"))?;
@@ -151,45 +151,50 @@ impl PartitionBatch<'_> {
     }
 
     fn event_within(&self, by: Option<&Caller>, id: EventId) -> ApplyResult<Event> {
-        let found = self.draft.get::<Event>(Table::Events, id.as_bytes())?;
+        let found = self.write_batch.get::<Event>(Table::Events, id.as_bytes())?;
         let visible = found.filter(|e| by.is_none_or(|by| by.tenant.covers(e.org_id, e.app_id)) && self.is_kept(e.id));
         Ok(visible.ok_or(Rejection::NotFound("event"))?)
     }
 
-    pub(super) fn event_of(&self, delivery: &Delivery) -> ApplyResult<Arc<Event>> {
+    pub(in crate::store) fn event_of(&self, delivery: &Delivery) -> ApplyResult<Arc<Event>> {
         let key = delivery.event_id;
-        let found = self.draft.get::<Event>(Table::Events, key.as_bytes())?;
-        found.map(Arc::new).ok_or_else(|| self.draft.base().damaged(Table::Events, key.as_bytes()).into())
+        let found = self.write_batch.get::<Event>(Table::Events, key.as_bytes())?;
+        found.map(Arc::new).ok_or_else(|| self.write_batch.base().damaged(Table::Events, key.as_bytes()).into())
     }
 
     /// Whether the event's retention has not ended.
-    pub(super) fn is_kept(&self, event: EventId) -> bool {
-        self.draw.now < event.time().plus_ms(self.shelf.options.retention_ms)
+    pub(in crate::store) fn is_kept(&self, event: EventId) -> bool {
+        self.inputs.now < event.time().plus_ms(self.partition_set.options.retention_ms)
     }
 
     /// What publishing made, which follows the event, and what replays made.
-    pub(super) fn deliveries_of(&self, event: &Event) -> ApplyResult<Vec<Delivery>> {
+    pub(in crate::store) fn deliveries_of(&self, event: &Event) -> ApplyResult<Vec<Delivery>> {
         let mut ids: Vec<DeliveryId> = Vec::new();
         let from = std::ops::Bound::Included(event.id.as_bytes().as_slice());
-        self.draft.base().scan(Table::Deliveries, (from, std::ops::Bound::Unbounded), Direction::Up, |key, _| {
-            if ids.len() >= event.deliveries as usize {
-                return Ok(ScanStep::Stop);
-            }
-            ids.extend(tables::last_id::<Delivery>(key));
-            Ok(ScanStep::Go)
-        })?;
-        for key in self.draft.keys(Table::ReplaysByEvent, event.id.as_bytes(), REPLAYS_MAX)? {
+        self.write_batch.base().scan(
+            Table::Deliveries,
+            (from, std::ops::Bound::Unbounded),
+            Direction::Up,
+            |key, _| {
+                if ids.len() >= event.deliveries as usize {
+                    return Ok(ScanStep::Stop);
+                }
+                ids.extend(tables::last_id::<Delivery>(key));
+                Ok(ScanStep::Go)
+            },
+        )?;
+        for key in self.write_batch.keys(Table::ReplaysByEvent, event.id.as_bytes(), REPLAYS_MAX)? {
             ids.extend(tables::last_id::<Delivery>(&key));
         }
         let mut deliveries = Vec::with_capacity(ids.len());
         for id in ids {
-            let found = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+            let found = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
             deliveries.extend(found.filter(|d| d.event_id == event.id));
         }
         Ok(deliveries)
     }
 }
 
-pub(super) fn conflict(code: &'static str, detail: &str) -> super::ApplyError {
+pub(in crate::store) fn conflict(code: &'static str, detail: &str) -> crate::store::apply::ApplyError {
     Rejection::Conflict { code, detail: detail.to_owned() }.into()
 }

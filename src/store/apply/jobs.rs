@@ -12,17 +12,17 @@ use crate::model::{Delivery, Event};
 use crate::rules::fanout::{self, Decision};
 use crate::rules::patterns;
 
-use super::super::command::{Command, Receipt, Rejection, WriteRequest};
-use super::super::job::{Job, JobId, JobSpec, JobStatus};
-use super::super::registry::Registry;
-use super::super::snapshot::{Direction, ScanStep};
-use super::super::tables::Table;
-use super::publish::NewDelivery;
-use super::{ApplyResult, PartitionBatch};
+use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::tables::Table;
+use crate::store::apply::publish::NewDelivery;
+use crate::store::apply::{ApplyResult, PartitionBatch};
+use crate::store::command::{Command, Receipt, Rejection, WriteRequest};
+use crate::store::job::{Job, JobId, JobSpec, JobStatus};
+use crate::store::registry::Registry;
 
 impl PartitionBatch<'_> {
-    pub(super) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> ApplyResult<Receipt> {
-        let job = super::super::reads::job_anywhere(self.shelf, id)?;
+    pub(in crate::store) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> ApplyResult<Receipt> {
+        let job = crate::store::read::lists::job_anywhere(self.partition_set, id)?;
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
             return Err(Rejection::NotFound("replay").into());
         };
@@ -41,7 +41,7 @@ impl PartitionBatch<'_> {
         job.position = last;
         if is_done_here {
             // This partition is done, also one without any event: go on in the next one, or end.
-            let partitions = self.shelf.partitions();
+            let partitions = self.partition_set.partitions();
             let next = partitions.into_iter().find(|p| p.first > self.first && p.first <= job.end.as_u128());
             match next {
                 Some(next) => job.position = EventId::from_u128(next.first.saturating_sub(1)),
@@ -59,13 +59,13 @@ impl PartitionBatch<'_> {
             std::ops::Bound::Excluded(position.as_bytes().as_slice()),
             std::ops::Bound::Included(end.as_bytes().as_slice()),
         );
-        self.draft.base().scan(Table::Events, range, Direction::Up, |key, _| {
+        self.write_batch.base().scan(Table::Events, range, Direction::Up, |key, _| {
             ids.push(key.to_vec());
             Ok(if ids.len() < limit as usize { ScanStep::Go } else { ScanStep::Stop })
         })?;
         let mut events = Vec::with_capacity(ids.len());
         for key in ids {
-            events.extend(self.draft.get::<Event>(Table::Events, &key)?);
+            events.extend(self.write_batch.get::<Event>(Table::Events, &key)?);
         }
         Ok(events)
     }
@@ -92,9 +92,9 @@ impl PartitionBatch<'_> {
                 continue;
             }
             let replay_of = own.last().map(|d| d.id);
-            let making = NewDelivery { due: self.draw.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
+            let making = NewDelivery { due: self.inputs.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
             let fresh = Arc::new(Event {
-                expires_at: event.expires_at.filter(|end| *end > self.draw.now),
+                expires_at: event.expires_at.filter(|end| *end > self.inputs.now),
                 ..Event::clone(&event)
             });
             self.make_delivery(&fresh, &data, &webhook, making)?;

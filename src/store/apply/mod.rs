@@ -4,12 +4,12 @@
 
 mod audit;
 mod deliveries;
-pub(super) mod jobs;
+pub(in crate::store) mod jobs;
 mod notice;
-pub(super) mod publish;
+pub(in crate::store) mod publish;
 mod queue;
 mod record;
-pub(super) mod state;
+pub(in crate::store) mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::model::webhook::WebhookState;
 use crate::model::{Event, Time, Webhook};
 use crate::rules::fanout::Fanout;
 
-use super::command::{Applied, AuditEntry, Caller, Command, IdempotencyKey, Receipt, Rejection, WriteRequest};
-use super::dedup::{Fingerprint, IdempotencyIndex};
-use super::draft::WriteBatch;
-use super::effects::Effects;
-use super::error::Error;
-use super::figures::FigureCache;
-use super::registry::Registry;
-use super::row;
-use super::shelf::PartitionSet;
-use super::tables::{Key, Table};
+use crate::kv::codec;
+use crate::kv::error::Error;
+use crate::kv::tables::{Key, Table};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::command::{Applied, AuditEntry, Caller, Command, IdempotencyKey, Receipt, Rejection, WriteRequest};
+use crate::store::effects::Effects;
+use crate::store::figures::FigureCache;
+use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
+use crate::store::partitions::set::PartitionSet;
+use crate::store::registry::Registry;
 
 /// Seconds that an answer with a secret in it is kept.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
@@ -122,15 +122,15 @@ impl FanoutCache {
 
 /// One batch of commands on one partition.
 pub struct PartitionBatch<'a> {
-    pub shelf: &'a PartitionSet,
+    pub partition_set: &'a PartitionSet,
     /// The first id of the partition.
     pub first: u128,
     pub registry: Arc<Registry>,
-    pub draft: WriteBatch,
-    pub draw: BatchInputs<'a>,
+    pub write_batch: WriteBatch,
+    pub inputs: BatchInputs<'a>,
     pub figures: &'a mut FigureCache,
     pub fanouts: &'a mut FanoutCache,
-    pub dedup: &'a IdempotencyIndex,
+    pub idempotency: &'a IdempotencyIndex,
     /// What this batch adds to `dedup` once it is committed.
     pub new_fingerprints: HashMap<Fingerprint, Arc<Event>>,
     /// Answers that this batch adds to it.
@@ -145,24 +145,24 @@ pub struct PartitionBatch<'a> {
 }
 
 impl PartitionBatch<'_> {
-    pub fn apply(&mut self, order: &WriteRequest) -> ApplyResult<Applied> {
-        if let Some(keep) = &order.idempotency
-            && let Some(applied) = self.stored_answer(keep, matches!(order.command, Command::Publish(_)))?
+    pub fn apply(&mut self, write_request: &WriteRequest) -> ApplyResult<Applied> {
+        if let Some(keep) = &write_request.idempotency
+            && let Some(applied) = self.stored_answer(keep, matches!(write_request.command, Command::Publish(_)))?
         {
             return Ok(applied);
         }
-        let receipt = self.run(order)?;
-        if let Some(keep) = &order.idempotency {
+        let receipt = self.run(write_request)?;
+        if let Some(keep) = &write_request.idempotency {
             self.store_answer(keep, &receipt);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }
 
-    fn run(&mut self, order: &WriteRequest) -> ApplyResult<Receipt> {
-        let by = order.caller.as_ref();
-        match &order.command {
-            Command::Publish(events) => self.publish(by, events, order.idempotency.as_ref()),
-            Command::Record(finished) => self.record(finished),
+    fn run(&mut self, write_request: &WriteRequest) -> ApplyResult<Receipt> {
+        let by = write_request.caller.as_ref();
+        match &write_request.command {
+            Command::Publish(events) => self.publish(by, events, write_request.idempotency.as_ref()),
+            Command::Record(made) => self.record(made),
             Command::Expire { delivery, .. } => self.expire(*delivery),
             Command::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
                 self.release(*webhook, *key_hash, *delivery)
@@ -190,24 +190,24 @@ impl PartitionBatch<'_> {
 
     /// The state of a webhook as this batch has it.
     fn state(&self, id: WebhookId) -> WebhookState {
-        self.states.get(&id).copied().unwrap_or_else(|| self.shelf.webhook_state(id))
+        self.states.get(&id).copied().unwrap_or_else(|| self.partition_set.webhook_state(id))
     }
 
     /// The first answer to the same `Idempotency-Key`, if there is one within the window.
     fn stored_answer(&self, keep: &IdempotencyKey, published: bool) -> ApplyResult<Option<Applied>> {
-        let found = match self.draft.get::<AnswerRow>(Table::Answers, &keep.key)? {
+        let found = match self.write_batch.get::<AnswerRow>(Table::Answers, &keep.key)? {
             None if published => self.stored_answer_elsewhere(keep)?,
             found => found,
         };
-        check_stored(self.shelf, found, keep, self.draw.now)
+        check_stored(self.partition_set, found, keep, self.inputs.now)
     }
 
     fn stored_answer_elsewhere(&self, keep: &IdempotencyKey) -> ApplyResult<Option<AnswerRow>> {
         let mut kept: Option<AnswerRow> = None;
-        for id in self.candidates(super::dedup::of_answer(&keep.key))? {
-            let Some(home) = self.shelf.partition_of(id.as_u128()) else { continue };
-            let snapshot = self.shelf.snapshot(&home)?;
-            let found = match snapshot.get(Table::Answers, &keep.key, row::decode::<AnswerRow>)? {
+        for id in self.candidates(crate::store::idempotency::index::of_answer(&keep.key))? {
+            let Some(home) = self.partition_set.partition_of(id.as_u128()) else { continue };
+            let snapshot = self.partition_set.snapshot(&home)?;
+            let found = match snapshot.get(Table::Answers, &keep.key, codec::decode::<AnswerRow>)? {
                 Some(None) => return Err(snapshot.damaged(Table::Answers, &keep.key).into()),
                 found => found.flatten(),
             };
@@ -219,34 +219,34 @@ impl PartitionBatch<'_> {
     /// The ids under which something with this fingerprint was committed.
     fn candidates(&self, fingerprint: Fingerprint) -> ApplyResult<Vec<EventId>> {
         let mut ids = Vec::new();
-        for trace in self.dedup.find(fingerprint) {
-            ids.extend(self.shelf.candidates(fingerprint, trace)?);
+        for trace in self.idempotency.find(fingerprint) {
+            ids.extend(self.partition_set.candidates(fingerprint, trace)?);
         }
         Ok(ids)
     }
 
     fn store_answer(&mut self, keep: &IdempotencyKey, receipt: &Receipt) {
-        let row = answer_row(self.shelf, keep, receipt, self.draw.now, self.draw.nonce());
-        self.draft.put(Table::Answers, Key::from_slice(&keep.key), &row);
+        let row = answer_row(self.partition_set, keep, receipt, self.inputs.now, self.inputs.nonce());
+        self.write_batch.put(Table::Answers, Key::from_slice(&keep.key), &row);
     }
 
     /// Everything that is left to be written before the commit.
     pub fn finish(&mut self) {
-        self.figures.flush(&mut self.draft);
+        self.figures.flush(&mut self.write_batch);
         self.effects.states.extend(self.states.iter().map(|(id, state)| (*id, *state)));
     }
 }
 
 /// What a found answer means for a request that shows the same key.
 pub fn check_stored(
-    shelf: &PartitionSet,
+    partition_set: &PartitionSet,
     found: Option<AnswerRow>,
     keep: &IdempotencyKey,
     now: Time,
 ) -> ApplyResult<Option<Applied>> {
     let Some(row) = found else { return Ok(None) };
     let age_ms = now.since(row.at);
-    if age_ms >= shelf.options.idempotency_window_ms {
+    if age_ms >= partition_set.options.idempotency_window_ms {
         return Ok(None);
     }
     if row.request != keep.request {
@@ -257,7 +257,7 @@ pub fn check_stored(
         let detail = "the first answer held a secret and is no longer kept".to_owned();
         return Err(Rejection::Conflict { code: "answer_expired", detail }.into());
     }
-    let answer = shelf.vault.open(&keep.key, &row.answer);
+    let answer = partition_set.vault.open(&keep.key, &row.answer);
     match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
         Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
         None => Err(Rejection::Failed("a kept answer does not open".into()).into()),
@@ -266,7 +266,7 @@ pub fn check_stored(
 
 /// The row that keeps an answer: always sealed, because a receipt may hold a secret.
 pub fn answer_row(
-    shelf: &PartitionSet,
+    partition_set: &PartitionSet,
     keep: &IdempotencyKey,
     receipt: &Receipt,
     now: Time,
@@ -276,7 +276,7 @@ pub fn answer_row(
     AnswerRow {
         request: keep.request.to_vec(),
         at: now,
-        answer: shelf.vault.seal(&keep.key, &plain, nonce),
+        answer: partition_set.vault.seal(&keep.key, &plain, nonce),
         private: keep.secret,
     }
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use crate::model::webhook::Webhook;
 use crate::rules::patterns;
 
-use super::super::command::{Command, EventInput, WriteRequest};
+use crate::store::command::{Command, EventInput, WriteRequest};
 
 /// The order that publishes an event of type `postrider.<kind>` about a webhook. `ids` say what else it is about.
-pub(super) fn about(
+pub(in crate::store) fn about(
     webhook: &Webhook,
     kind: &str,
     reason: &str,

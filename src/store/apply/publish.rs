@@ -11,14 +11,14 @@ use crate::model::{Delivery, DeliveryStatus, Event, Time};
 use crate::mutants::mutant;
 use crate::rules::{patterns, retry};
 
-use super::super::command::{Caller, EventInput, IdempotencyKey, Published, Receipt, Rejection};
-use super::super::dedup::{self, KeyKind};
-use super::super::effects::Dispatch;
-use super::super::figures::Owner;
-use super::super::marks::put_key;
-use super::super::row;
-use super::super::tables::{self, Table};
-use super::{ApplyResult, PartitionBatch};
+use crate::kv::codec;
+use crate::kv::tables::{self, Table};
+use crate::store::apply::{ApplyResult, PartitionBatch};
+use crate::store::command::{Caller, EventInput, IdempotencyKey, Published, Receipt, Rejection};
+use crate::store::effects::Dispatch;
+use crate::store::figures::Owner;
+use crate::store::idempotency::index::{self, KeyKind};
+use crate::store::idempotency::rows::put_key;
 
 /// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
 pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
@@ -35,15 +35,15 @@ enum PublishPlan {
 }
 
 /// How a delivery comes to be.
-pub(super) struct NewDelivery {
+pub(in crate::store) struct NewDelivery {
     pub due: Time,
     pub trigger: Trigger,
     pub replay_of: Option<crate::model::DeliveryId>,
-    pub job: Option<super::super::job::JobId>,
+    pub job: Option<crate::store::job::JobId>,
 }
 
 impl PartitionBatch<'_> {
-    pub(super) fn publish(
+    pub(in crate::store) fn publish(
         &mut self,
         by: Option<&Caller>,
         events: &[EventInput],
@@ -70,9 +70,9 @@ impl PartitionBatch<'_> {
         if let Some(keep) = keep {
             // Under the event it made; under an id of its own if all were there already, perhaps in another partition.
             let first = published.iter().find(|p| !p.duplicate).map(|p| p.event.id);
-            let id = first.unwrap_or_else(|| self.draw.id());
-            let fingerprint = dedup::of_answer(&keep.key);
-            put_key(&mut self.draft, id, KeyKind::Answer, fingerprint);
+            let id = first.unwrap_or_else(|| self.inputs.id());
+            let fingerprint = index::of_answer(&keep.key);
+            put_key(&mut self.write_batch, id, KeyKind::Answer, fingerprint);
             self.new_answers.push((fingerprint, id));
         }
         Ok(Receipt::Published(published))
@@ -133,7 +133,7 @@ impl PartitionBatch<'_> {
 
     fn judge_times(&self, number: usize, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<()> {
         let Some(deliver_at) = new.deliver_at else { return Ok(()) };
-        let end = self.draw.now.plus_ms(self.shelf.options.retention_ms);
+        let end = self.inputs.now.plus_ms(self.partition_set.options.retention_ms);
         let longest = webhooks.iter().map(|w| retry::longest_ms(&w.retry_schedule_s, w.timeout_ms)).max().unwrap_or(0);
         if deliver_at.plus_ms(longest) < end {
             return Ok(());
@@ -144,12 +144,13 @@ impl PartitionBatch<'_> {
 
     /// The event with this `event_id` that is still within the window.
     fn known_event(&self, app: AppId, name: &str) -> ApplyResult<Option<Arc<Event>>> {
-        let fingerprint = dedup::of_event_id(app, name);
+        let fingerprint = index::of_event_id(app, name);
         let same = |event: &Event| event.app_id == app && event.event_id.as_deref() == Some(name);
         if let Some(event) = self.new_fingerprints.get(&fingerprint).filter(|event| same(event)) {
             return Ok(Some(event.clone()));
         }
-        let is_past = |id: &EventId| self.draw.now.since(id.time()) >= self.shelf.options.idempotency_window_ms;
+        let is_past =
+            |id: &EventId| self.inputs.now.since(id.time()) >= self.partition_set.options.idempotency_window_ms;
         for id in self.candidates(fingerprint)?.into_iter().filter(|id| !is_past(id)) {
             if let Some(event) = self.event_anywhere(id)?.filter(same) {
                 return Ok(Some(Arc::new(event)));
@@ -159,13 +160,13 @@ impl PartitionBatch<'_> {
     }
 
     /// An event of this or of another partition.
-    pub(super) fn event_anywhere(&self, id: EventId) -> ApplyResult<Option<Event>> {
-        if let Some(event) = self.draft.get(Table::Events, id.as_bytes())? {
+    pub(in crate::store) fn event_anywhere(&self, id: EventId) -> ApplyResult<Option<Event>> {
+        if let Some(event) = self.write_batch.get(Table::Events, id.as_bytes())? {
             return Ok(Some(event));
         }
-        let Some(home) = self.shelf.partition_of(id.as_u128()) else { return Ok(None) };
-        let snapshot = self.shelf.snapshot(&home)?;
-        match snapshot.get(Table::Events, id.as_bytes(), row::decode::<Event>)? {
+        let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(None) };
+        let snapshot = self.partition_set.snapshot(&home)?;
+        match snapshot.get(Table::Events, id.as_bytes(), codec::decode::<Event>)? {
             Some(None) => Err(snapshot.damaged(Table::Events, id.as_bytes()).into()),
             found => Ok(found.flatten()),
         }
@@ -180,29 +181,29 @@ impl PartitionBatch<'_> {
         if event.data_bytes as usize != data.len() {
             return Ok(false);
         }
-        if self.draft.has(Table::Events, event.id.as_bytes())? {
+        if self.write_batch.has(Table::Events, event.id.as_bytes())? {
             return Ok(self.data_of(event)? == *data);
         }
-        let Some(home) = self.shelf.partition_of(event.id.as_u128()) else { return Ok(false) };
-        let snapshot = self.shelf.snapshot(&home)?;
-        Ok(super::super::reads::data_in(&snapshot, event)? == *data)
+        let Some(home) = self.partition_set.partition_of(event.id.as_u128()) else { return Ok(false) };
+        let snapshot = self.partition_set.snapshot(&home)?;
+        Ok(crate::store::read::lists::data_in(&snapshot, event)? == *data)
     }
 
     /// The bytes of an event of this partition.
-    pub(super) fn data_of(&self, event: &Event) -> ApplyResult<Bytes> {
+    pub(in crate::store) fn data_of(&self, event: &Event) -> ApplyResult<Bytes> {
         let mut data = Vec::with_capacity(event.data_bytes as usize);
         for number in 0..chunks_of(event.data_bytes as usize) {
             let key = tables::chunk(event.id, number);
-            match self.draft.get_bytes(Table::Data, &key)? {
+            match self.write_batch.get_bytes(Table::Data, &key)? {
                 Some(part) => data.extend_from_slice(&part),
-                None => return Err(self.draft.base().damaged(Table::Data, &key).into()),
+                None => return Err(self.write_batch.base().damaged(Table::Data, &key).into()),
             }
         }
         Ok(data.into())
     }
 
     fn write_event(&mut self, app: AppId, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<Arc<Event>> {
-        let id: EventId = self.draw.id();
+        let id: EventId = self.inputs.id();
         let received_at = id.time();
         let org_id = self.registry.apps.get(&app).map_or(crate::model::OrganizationId::MIN, |app| app.org_id);
         let event = Arc::new(Event {
@@ -224,21 +225,21 @@ impl PartitionBatch<'_> {
             data_bytes: new.data.len() as u32,
             erased_at: None,
         });
-        self.draft.put(Table::Events, tables::one(id), &*event);
+        self.write_batch.put(Table::Events, tables::one(id), &*event);
         for (number, part) in new.data.chunks(CHUNK_BYTES).enumerate() {
-            self.draft.put_bytes(Table::Data, tables::chunk(id, number as u16), part);
+            self.write_batch.put_bytes(Table::Data, tables::chunk(id, number as u16), part);
         }
         if let Some(name) = &event.event_id {
-            let fingerprint = dedup::of_event_id(app, name);
+            let fingerprint = index::of_event_id(app, name);
             if !mutant!("idempotency_after_event") {
-                put_key(&mut self.draft, id, KeyKind::EventId, fingerprint);
+                put_key(&mut self.write_batch, id, KeyKind::EventId, fingerprint);
             }
             self.new_fingerprints.insert(fingerprint, event.clone());
         }
         // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         // By the clock, not by the id: after the clock was set back ids are ahead of it, and nothing would be due for as long.
-        let due = new.deliver_at.map_or(self.draw.now, |at| at.max(self.draw.now));
+        let due = new.deliver_at.map_or(self.inputs.now, |at| at.max(self.inputs.now));
         for webhook in webhooks {
             let making = NewDelivery { due, trigger: Trigger::Event, replay_of: None, job: None };
             self.make_delivery(&event, &data, webhook, making)?;
@@ -247,7 +248,7 @@ impl PartitionBatch<'_> {
     }
 
     /// Writes a delivery with its index rows, and hands it to the scheduler if it may go now.
-    pub(super) fn make_delivery(
+    pub(in crate::store) fn make_delivery(
         &mut self,
         event: &Arc<Event>,
         data: &Bytes,
@@ -257,7 +258,7 @@ impl PartitionBatch<'_> {
         let end = event.expires_at.unwrap_or(Time::MAX);
         let due = making.due.min(end);
         let delivery = Delivery {
-            id: self.draw.id(),
+            id: self.inputs.id(),
             event_id: event.id,
             webhook_id: webhook.id,
             org_id: event.org_id,
@@ -267,7 +268,7 @@ impl PartitionBatch<'_> {
             attempts: 0,
             next_attempt_at: Some(due),
             // Not the id's time: a full counter may have moved that on.
-            created_at: self.draw.now.max(event.received_at),
+            created_at: self.inputs.now.max(event.received_at),
             first_attempt_at: None,
             completed_at: None,
             replay_of: making.replay_of,
@@ -285,20 +286,20 @@ impl PartitionBatch<'_> {
             None => false,
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,
         };
-        self.draft.put(Table::Deliveries, tables::one(delivery.id), &delivery);
-        self.draft.put_key(Table::DeliveriesByWebhook, tables::pair(webhook.id, delivery.id));
+        self.write_batch.put(Table::Deliveries, tables::one(delivery.id), &delivery);
+        self.write_batch.put_key(Table::DeliveriesByWebhook, tables::pair(webhook.id, delivery.id));
         if let Some(end) = delivery.expires_at {
-            self.draft.put_key(Table::Expiries, tables::expiry(end, delivery.id));
+            self.write_batch.put_key(Table::Expiries, tables::expiry(end, delivery.id));
             self.effects.next_expiry = [self.effects.next_expiry, Some(end)].into_iter().flatten().min();
         }
         if making.trigger != Trigger::Event {
-            self.draft.put_key(Table::ReplaysByEvent, tables::pair(event.id, delivery.id));
+            self.write_batch.put_key(Table::ReplaysByEvent, tables::pair(event.id, delivery.id));
         }
         if !waits {
-            if !mutant!("due_before_outcome") || due > self.draw.now {
-                self.draft.put_key(Table::Due, tables::due(webhook.id, due, delivery.id));
+            if !mutant!("due_before_outcome") || due > self.inputs.now {
+                self.write_batch.put_key(Table::Due, tables::due(webhook.id, due, delivery.id));
             }
-            if due <= self.draw.now {
+            if due <= self.inputs.now {
                 self.effects.fresh.push(Dispatch {
                     webhook_id: webhook.id,
                     delivery_id: delivery.id,
@@ -308,15 +309,15 @@ impl PartitionBatch<'_> {
                     due,
                     retry_of: None,
                     trigger: making.trigger,
-                    end: end.min(event.received_at.plus_ms(self.shelf.options.retention_ms)),
+                    end: end.min(event.received_at.plus_ms(self.partition_set.options.retention_ms)),
                 });
             } else {
                 self.effects.due.push((webhook.id, due));
             }
         }
-        self.figures.sums(&self.draft, webhook.id)?.sums.deliveries += 1;
+        self.figures.sums(&self.write_batch, webhook.id)?.sums.deliveries += 1;
         if let Some(job) = making.job {
-            self.figures.sums(&self.draft, Owner::from_u128(job.as_u128()))?.sums.deliveries += 1;
+            self.figures.sums(&self.write_batch, Owner::from_u128(job.as_u128()))?.sums.deliveries += 1;
         }
         if self.effects.feeds.last() != Some(&webhook.id) {
             self.effects.feeds.push(webhook.id);
@@ -327,7 +328,7 @@ impl PartitionBatch<'_> {
 }
 
 /// The queue that a delivery stands in; none: it goes when it is due.
-pub(super) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<u64> {
+pub(in crate::store) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<u64> {
     match (webhook.ordered, ordering_key) {
         (DeliveryOrder::No, _) | (DeliveryOrder::Key, None) => None,
         (DeliveryOrder::Webhook, _) => Some(0),

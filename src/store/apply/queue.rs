@@ -6,16 +6,21 @@
 use crate::model::Time;
 use crate::model::id::{DeliveryId, WebhookId};
 
-use super::super::command::{Command, Receipt, WriteRequest};
-use super::super::snapshot::{Direction, ScanStep};
-use super::super::tables::{self, Table};
-use super::{ApplyResult, PartitionBatch};
+use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::tables::{self, Table};
+use crate::store::apply::{ApplyResult, PartitionBatch};
+use crate::store::command::{Command, Receipt, WriteRequest};
 
 impl PartitionBatch<'_> {
     /// Puts a new delivery at the end of its queue. True: another one stands before it.
-    pub(super) fn enqueue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> ApplyResult<bool> {
+    pub(in crate::store) fn enqueue(
+        &mut self,
+        webhook: WebhookId,
+        key_hash: u64,
+        delivery: DeliveryId,
+    ) -> ApplyResult<bool> {
         let waits = self.head(webhook, key_hash)?.is_some();
-        self.draft.put_key(Table::Queue, tables::queue(webhook, key_hash, delivery));
+        self.write_batch.put_key(Table::Queue, tables::queue(webhook, key_hash, delivery));
         Ok(waits)
     }
 
@@ -23,10 +28,10 @@ impl PartitionBatch<'_> {
     fn head(&self, webhook: WebhookId, key_hash: u64) -> ApplyResult<Option<DeliveryId>> {
         let from = tables::queue(webhook, key_hash, DeliveryId::MIN);
         let prefix = &from[..24];
-        let mut head = self.draft.first(Table::Queue, prefix, &from)?.as_deref().and_then(tables::last_id);
-        for partition in self.shelf.open_partitions() {
-            let snapshot = self.shelf.snapshot(&partition)?;
-            if snapshot.file() == self.draft.base().file() {
+        let mut head = self.write_batch.first(Table::Queue, prefix, &from)?.as_deref().and_then(tables::last_id);
+        for partition in self.partition_set.open_partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            if snapshot.file() == self.write_batch.base().file() {
                 continue;
             }
             snapshot.scan(
@@ -45,14 +50,19 @@ impl PartitionBatch<'_> {
     }
 
     /// Takes a final delivery out of its queue and lets the next one go.
-    pub(super) fn dequeue(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> ApplyResult<()> {
+    pub(in crate::store) fn dequeue(
+        &mut self,
+        webhook: WebhookId,
+        key_hash: u64,
+        delivery: DeliveryId,
+    ) -> ApplyResult<()> {
         let key = tables::queue(webhook, key_hash, delivery);
-        if !self.draft.has(Table::Queue, &key)? {
+        if !self.write_batch.has(Table::Queue, &key)? {
             return Ok(());
         }
-        self.draft.remove(Table::Queue, key);
+        self.write_batch.remove(Table::Queue, key);
         let Some(next) = self.head(webhook, key_hash)? else { return Ok(()) };
-        match self.draft.get::<crate::model::Delivery>(Table::Deliveries, next.as_bytes())? {
+        match self.write_batch.get::<crate::model::Delivery>(Table::Deliveries, next.as_bytes())? {
             Some(_) => self.release(webhook, key_hash, next).map(drop),
             None => {
                 let event = self.event_of_queued(next)?;
@@ -70,15 +80,20 @@ impl PartitionBatch<'_> {
     }
 
     fn event_of_queued(&self, delivery: DeliveryId) -> ApplyResult<Option<crate::model::EventId>> {
-        Ok(super::super::reads::delivery_anywhere(self.shelf, delivery)?.map(|d| d.event_id))
+        Ok(crate::store::read::lists::delivery_anywhere(self.partition_set, delivery)?.map(|d| d.event_id))
     }
 
     /// Gives the head of a queue its due entry.
-    pub(super) fn release(&mut self, webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> ApplyResult<Receipt> {
-        let queued = self.draft.has(Table::Queue, &tables::queue(webhook, key_hash, delivery))?;
-        let row = self.draft.get::<crate::model::Delivery>(Table::Deliveries, delivery.as_bytes())?;
+    pub(in crate::store) fn release(
+        &mut self,
+        webhook: WebhookId,
+        key_hash: u64,
+        delivery: DeliveryId,
+    ) -> ApplyResult<Receipt> {
+        let queued = self.write_batch.has(Table::Queue, &tables::queue(webhook, key_hash, delivery))?;
+        let row = self.write_batch.get::<crate::model::Delivery>(Table::Deliveries, delivery.as_bytes())?;
         if let Some(due) = row.filter(|d| queued && !d.status.is_final()).and_then(|d| d.next_attempt_at) {
-            self.draft.put_key(Table::Due, tables::due(webhook, due, delivery));
+            self.write_batch.put_key(Table::Due, tables::due(webhook, due, delivery));
             self.effects.due.push((webhook, due.max(Time::ZERO)));
         }
         Ok(Receipt::Done)

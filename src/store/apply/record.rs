@@ -9,47 +9,41 @@ use crate::mutants::mutant;
 use crate::rules::transition::{self, TransitionInput};
 use crate::rules::{circuit, histogram, patterns, retry};
 
-use super::super::command::{AttemptMade, Command, Receipt, WriteRequest};
-use super::super::effects::StateChange;
-use super::super::figures::Owner;
-use super::super::tables::{self, Table};
-use super::{ApplyResult, PartitionBatch, notice};
+use crate::kv::tables::{self, Table};
+use crate::store::apply::{ApplyResult, PartitionBatch, notice};
+use crate::store::command::{AttemptMade, Command, Receipt, WriteRequest};
+use crate::store::effects::StateChange;
+use crate::store::figures::Owner;
 
 /// The receiver wants no more.
 const STATUS_GONE: u16 = 410;
 
 impl PartitionBatch<'_> {
-    pub(super) fn record(&mut self, finished: &AttemptMade) -> ApplyResult<Receipt> {
-        let id = finished.delivery_id;
+    pub(in crate::store) fn record(&mut self, made: &AttemptMade) -> ApplyResult<Receipt> {
+        let id = made.delivery_id;
         self.effects.recorded.push(id);
-        let Some(mut delivery) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
+        let Some(mut delivery) = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
             return Ok(Receipt::Recorded(None));
         };
         // Recorded already: the same outcome handed in twice after a reopen.
-        let is_next = finished.number == delivery.attempts + 1;
-        if !is_next && !(mutant!("outcome_twice") && finished.number <= delivery.attempts) {
+        let is_next = made.number == delivery.attempts + 1;
+        if !is_next && !(mutant!("outcome_twice") && made.number <= delivery.attempts) {
             return Ok(Receipt::Recorded(None));
         }
         let webhook = self.registry.webhooks.get(&delivery.webhook_id).cloned();
-        let gone = finished.status_code == Some(STATUS_GONE);
+        let gone = made.status_code == Some(STATUS_GONE);
         let was = delivery.clone();
         let next = match &webhook {
-            Some(webhook) if !finished.success && !gone => {
-                let jitter = (self.draw.random)();
-                retry::next_attempt(
-                    &webhook.retry_schedule_s,
-                    finished.number,
-                    finished.started_at,
-                    finished.finished_at,
-                    jitter,
-                )
+            Some(webhook) if !made.success && !gone => {
+                let jitter = (self.inputs.random)();
+                retry::next_attempt(&webhook.retry_schedule_s, made.number, made.started_at, made.finished_at, jitter)
             }
             _ => None,
         };
         // Not before the time that the receiver asked for, which holds the whole webhook.
-        let next = next.map(|at| at.max(finished.hold_until.unwrap_or(Time::ZERO)));
+        let next = next.map(|at| at.max(made.hold_until.unwrap_or(Time::ZERO)));
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
-        let happening = match (&webhook, finished.success, next) {
+        let happening = match (&webhook, made.success, next) {
             // It has read as cancelled ever since its webhook was removed.
             (None, ..) => TransitionInput::Cancelled,
             (_, true, _) => TransitionInput::Succeeded,
@@ -59,22 +53,22 @@ impl PartitionBatch<'_> {
         // None: cancelled while it was in flight. The attempt is kept, the delivery stays as it is.
         let status = transition::next(delivery.status, happening);
         let next = next.filter(|_| status == Some(DeliveryStatus::Retrying));
-        let mut attempt = self.attempt_of(finished, &delivery, next);
+        let mut attempt = self.attempt_of(made, &delivery, next);
         if status.is_none() && self.event_of(&delivery)?.erased_at.is_some() {
             // It was out while the event was erased: the answer may repeat what was sent.
             attempt.response_body = None;
         }
         note_attempt(&mut delivery, &attempt);
         if let Some(status) = status {
-            let at = self.end_of(&was, finished.finished_at);
+            let at = self.end_of(&was, made.finished_at);
             self.move_on(&was, &mut delivery, status, next, at)?;
         }
-        self.draft.put(Table::Attempts, tables::one(attempt.id), &attempt);
-        self.draft.put_key(Table::AttemptsByWebhook, tables::pair(delivery.webhook_id, attempt.id));
-        self.draft.put(Table::Deliveries, tables::one(id), &delivery);
+        self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
+        self.write_batch.put_key(Table::AttemptsByWebhook, tables::pair(delivery.webhook_id, attempt.id));
+        self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
         self.count_attempt(&was, &delivery, &attempt)?;
         if let Some(webhook) = webhook {
-            self.judge_webhook(&webhook, finished, gone)?;
+            self.judge_webhook(&webhook, made, gone)?;
             if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
                 self.tell_exhausted(&webhook, &delivery);
             }
@@ -82,43 +76,43 @@ impl PartitionBatch<'_> {
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
     }
 
-    fn attempt_of(&mut self, finished: &AttemptMade, delivery: &Delivery, next: Option<Time>) -> Attempt {
+    fn attempt_of(&mut self, made: &AttemptMade, delivery: &Delivery, next: Option<Time>) -> Attempt {
         Attempt {
             // One drawn by a clock that had stepped back would be looked for in an older partition.
-            id: finished.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.draw.id()),
+            id: made.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.inputs.id()),
             delivery_id: delivery.id,
             event_id: delivery.event_id,
             webhook_id: delivery.webhook_id,
             org_id: delivery.org_id,
             app_id: delivery.app_id,
             event_type: delivery.event_type.clone(),
-            number: finished.number,
+            number: made.number,
             retry_of: delivery.last_attempt_id,
-            trigger: finished.trigger,
-            url: finished.url.clone(),
-            method: finished.method,
-            field_set: finished.field_set,
-            content_type: finished.content_type,
-            signed_at: finished.signed_at,
-            started_at: finished.started_at,
-            finished_at: finished.finished_at,
-            success: finished.success,
-            outcome: finished.outcome,
-            status_code: finished.status_code,
-            error: finished.error.clone(),
-            response_time_ms: finished.response_time_ms,
+            trigger: made.trigger,
+            url: made.url.clone(),
+            method: made.method,
+            field_set: made.field_set,
+            content_type: made.content_type,
+            signed_at: made.signed_at,
+            started_at: made.started_at,
+            finished_at: made.finished_at,
+            success: made.success,
+            outcome: made.outcome,
+            status_code: made.status_code,
+            error: made.error.clone(),
+            response_time_ms: made.response_time_ms,
             next_attempt_at: next,
-            remote_addr: finished.remote_addr.clone(),
-            request_headers: finished.request_headers.clone(),
-            response_headers: finished.response_headers.clone(),
-            response_body: finished.response_body.clone(),
-            timings: finished.timings,
-            include_html: finished.include_html,
+            remote_addr: made.remote_addr.clone(),
+            request_headers: made.request_headers.clone(),
+            response_headers: made.response_headers.clone(),
+            response_body: made.response_body.clone(),
+            timings: made.timings,
+            include_html: made.include_html,
         }
     }
 
     /// Moves a delivery that was not final: its status, its due entry, its queue and the counts of states.
-    pub(super) fn move_on(
+    pub(in crate::store) fn move_on(
         &mut self,
         was: &Delivery,
         delivery: &mut Delivery,
@@ -129,16 +123,16 @@ impl PartitionBatch<'_> {
         let old = was.next_attempt_at.map(|due| tables::due(was.webhook_id, due, was.id));
         // What waits in a queue is not due, whatever came of it.
         let may_go = match (&old, next) {
-            (Some(old), Some(_)) => self.draft.has(Table::Due, old)?,
+            (Some(old), Some(_)) => self.write_batch.has(Table::Due, old)?,
             _ => false,
         };
         if let Some(old) = old {
-            self.draft.remove(Table::Due, old);
+            self.write_batch.remove(Table::Due, old);
         }
         delivery.status = status;
         delivery.next_attempt_at = next;
         if let Some(due) = next.filter(|_| may_go) {
-            self.draft.put_key(Table::Due, tables::due(delivery.webhook_id, due, delivery.id));
+            self.write_batch.put_key(Table::Due, tables::due(delivery.webhook_id, due, delivery.id));
             self.effects.due.push((delivery.webhook_id, due));
         }
         if !status.is_final() {
@@ -147,11 +141,11 @@ impl PartitionBatch<'_> {
         delivery.completed_at = Some(at);
         self.effects.finals.count(status);
         if let Some(end) = was.expires_at {
-            self.draft.remove(Table::Expiries, tables::expiry(end, was.id));
+            self.write_batch.remove(Table::Expiries, tables::expiry(end, was.id));
         }
         let owners = [Some(delivery.webhook_id), delivery.job_id.map(|job| Owner::from_u128(job.as_u128()))];
         for owner in owners.into_iter().flatten() {
-            let sums = &mut self.figures.sums(&self.draft, owner)?.sums;
+            let sums = &mut self.figures.sums(&self.write_batch, owner)?.sums;
             match status {
                 DeliveryStatus::Delivered => sums.delivered += 1,
                 DeliveryStatus::Failed => sums.failed += 1,
@@ -159,7 +153,7 @@ impl PartitionBatch<'_> {
             }
         }
         // Both queues that it may stand in: the setting may have changed since it was made.
-        let key = delivery.ordering_key.as_deref().map(super::publish::key_hash);
+        let key = delivery.ordering_key.as_deref().map(crate::store::apply::publish::key_hash);
         for key_hash in [Some(0), key].into_iter().flatten() {
             self.dequeue(delivery.webhook_id, key_hash, delivery.id)?;
         }
@@ -168,7 +162,7 @@ impl PartitionBatch<'_> {
 
     fn count_attempt(&mut self, was: &Delivery, delivery: &Delivery, attempt: &Attempt) -> ApplyResult<()> {
         let first = was.attempts == 0;
-        let sums = &mut self.figures.sums(&self.draft, delivery.webhook_id)?.sums;
+        let sums = &mut self.figures.sums(&self.write_batch, delivery.webhook_id)?.sums;
         sums.started += u64::from(first);
         sums.attempts += 1;
         sums.attempts_failed += u64::from(!attempt.success);
@@ -179,36 +173,30 @@ impl PartitionBatch<'_> {
             sums.tally(histogram::bucket(ms), 1);
         }
         let counts = Minute { started: u32::from(first), attempts: 1, failures: u32::from(!attempt.success) };
-        self.figures.count(&self.draft, delivery.webhook_id, attempt.started_at, counts)?;
+        self.figures.count(&self.write_batch, delivery.webhook_id, attempt.started_at, counts)?;
         Ok(())
     }
 
     /// What the attempt says of the webhook.
-    fn judge_webhook(&mut self, webhook: &Webhook, finished: &AttemptMade, gone: bool) -> ApplyResult<()> {
+    fn judge_webhook(&mut self, webhook: &Webhook, made: &AttemptMade, gone: bool) -> ApplyResult<()> {
         let seen = circuit::AttemptSummary {
-            started_at: finished.started_at,
-            finished_at: finished.finished_at,
-            success: finished.success,
+            started_at: made.started_at,
+            finished_at: made.finished_at,
+            success: made.success,
             gone,
-            hold_until: finished.hold_until,
+            hold_until: made.hold_until,
         };
         let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
-        self.figures.sums(&self.draft, webhook.id)?.state = state;
+        self.figures.sums(&self.write_batch, webhook.id)?.state = state;
         self.states.insert(webhook.id, state);
         for change in changes {
-            self.tell_change(webhook, change, finished, state.sequence);
+            self.tell_change(webhook, change, made, state.sequence);
         }
         Ok(())
     }
 
-    fn tell_change(
-        &mut self,
-        webhook: &Webhook,
-        change: circuit::CircuitChange,
-        finished: &AttemptMade,
-        sequence: u64,
-    ) {
-        let error = finished.error.clone().unwrap_or_default();
+    fn tell_change(&mut self, webhook: &Webhook, change: circuit::CircuitChange, made: &AttemptMade, sequence: u64) {
+        let error = made.error.clone().unwrap_or_default();
         let (kind, reason) = match change {
             circuit::CircuitChange::Failing => (
                 "webhook.failing",
@@ -219,7 +207,7 @@ impl PartitionBatch<'_> {
             }
             circuit::CircuitChange::Recovered => ("webhook.recovered", "an attempt succeeded".to_owned()),
             circuit::CircuitChange::Disabled(reason) => {
-                let seen_at = finished.finished_at;
+                let seen_at = made.finished_at;
                 self.follow.push(WriteRequest::internal(Command::AutoDisable { id: webhook.id, reason, seen_at }));
                 let words = match reason {
                     crate::model::webhook::DisabledReason::Gone => "the receiver answered 410 Gone".to_owned(),
@@ -259,35 +247,35 @@ impl PartitionBatch<'_> {
     }
 
     /// When a delivery that ends at `at` has ended: with its webhook, if that was removed.
-    pub(super) fn end_of(&self, delivery: &Delivery, at: Time) -> Time {
-        self.shelf.removed().get(&delivery.webhook_id).copied().unwrap_or(at)
+    pub(in crate::store) fn end_of(&self, delivery: &Delivery, at: Time) -> Time {
+        self.partition_set.removed().get(&delivery.webhook_id).copied().unwrap_or(at)
     }
 
     /// Ends a delivery whose time is over.
-    pub(super) fn expire(&mut self, id: DeliveryId) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn expire(&mut self, id: DeliveryId) -> ApplyResult<Receipt> {
         self.effects.recorded.push(id);
-        let Some(was) = self.draft.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
+        let Some(was) = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
             return Ok(Receipt::Recorded(None));
         };
         let is_removed = !self.registry.webhooks.contains_key(&was.webhook_id);
         let happening = if is_removed { TransitionInput::Cancelled } else { TransitionInput::Expired };
         let Some(status) = transition::next(was.status, happening) else { return Ok(Receipt::Recorded(None)) };
         let mut delivery = was.clone();
-        self.move_on(&was, &mut delivery, status, None, self.end_of(&was, self.draw.now))?;
+        self.move_on(&was, &mut delivery, status, None, self.end_of(&was, self.inputs.now))?;
         if !is_removed {
             delivery.last_outcome = Some(AttemptOutcome::Expired);
             delivery.last_error = Some(AttemptOutcome::Expired.phrase().to_owned());
         }
-        self.draft.put(Table::Deliveries, tables::one(id), &delivery);
+        self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
     }
 
     /// The attempts of a delivery, newest first.
-    pub(super) fn attempts_of(&self, delivery: &Delivery) -> ApplyResult<Vec<Attempt>> {
+    pub(in crate::store) fn attempts_of(&self, delivery: &Delivery) -> ApplyResult<Vec<Attempt>> {
         let mut attempts = Vec::new();
         let mut next: Option<AttemptId> = delivery.last_attempt_id;
         while let Some(id) = next {
-            let Some(attempt) = self.draft.get::<Attempt>(Table::Attempts, id.as_bytes())? else { break };
+            let Some(attempt) = self.write_batch.get::<Attempt>(Table::Attempts, id.as_bytes())? else { break };
             next = attempt.retry_of;
             attempts.push(attempt);
         }

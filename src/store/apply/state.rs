@@ -10,55 +10,55 @@ use crate::model::webhook::{DeliveryOrder, DisabledReason, SigningSecret, Webhoo
 use crate::model::{ApiKey, App, Organization, Time};
 use crate::rules::circuit;
 
-use super::super::command::{Applied, Caller, Command, NewKey, Receipt, Rejection, WriteRequest};
-use super::super::draft::WriteBatch;
-use super::super::effects::Effects;
-use super::super::job::{Job, JobId, JobSpec, JobStatus};
-use super::super::registry::Registry;
-use super::super::shelf::PartitionSet;
-use super::super::tables::{self, Key, Table};
-use super::audit::AuditSubject;
-use super::deliveries::conflict;
-use super::{AnswerRow, ApplyResult, BatchInputs, answer_row, check_stored, notice};
+use crate::kv::tables::{self, Key, Table};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::apply::audit::AuditSubject;
+use crate::store::apply::deliveries::conflict;
+use crate::store::apply::{AnswerRow, ApplyResult, BatchInputs, answer_row, check_stored, notice};
+use crate::store::command::{Applied, Caller, Command, NewKey, Receipt, Rejection, WriteRequest};
+use crate::store::effects::Effects;
+use crate::store::job::{Job, JobId, JobSpec, JobStatus};
+use crate::store::partitions::set::PartitionSet;
+use crate::store::registry::Registry;
 
 /// Secrets of a webhook that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 10;
 
 /// One batch of commands on `state.redb`.
 pub struct StateBatch<'a> {
-    pub shelf: &'a PartitionSet,
+    pub partition_set: &'a PartitionSet,
     /// As this batch has it; published after the commit.
     pub registry: Registry,
     pub removed: HashMap<WebhookId, Time>,
-    pub draft: WriteBatch,
-    pub draw: BatchInputs<'a>,
+    pub write_batch: WriteBatch,
+    pub inputs: BatchInputs<'a>,
     pub effects: Effects,
     /// Commands that follow from this batch, in other files.
     pub follow: Vec<WriteRequest>,
 }
 
 impl StateBatch<'_> {
-    pub fn apply(&mut self, order: &WriteRequest) -> ApplyResult<Applied> {
-        if let Some(keep) = &order.idempotency {
-            let found = self.draft.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
-            if let Some(applied) = check_stored(self.shelf, found, keep, self.draw.now)? {
+    pub fn apply(&mut self, write_request: &WriteRequest) -> ApplyResult<Applied> {
+        if let Some(keep) = &write_request.idempotency {
+            let found = self.write_batch.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
+            if let Some(applied) = check_stored(self.partition_set, found, keep, self.inputs.now)? {
                 if keep.secret {
-                    self.note_shown_again(order.caller.as_ref(), &applied.receipt);
+                    self.note_shown_again(write_request.caller.as_ref(), &applied.receipt);
                 }
                 return Ok(applied);
             }
         }
-        let receipt = self.run(order)?;
-        if let Some(keep) = &order.idempotency {
-            let row = answer_row(self.shelf, keep, &receipt, self.draw.now, self.draw.nonce());
-            self.draft.put(Table::StateAnswers, Key::from_slice(&keep.key), &row);
+        let receipt = self.run(write_request)?;
+        if let Some(keep) = &write_request.idempotency {
+            let row = answer_row(self.partition_set, keep, &receipt, self.inputs.now, self.inputs.nonce());
+            self.write_batch.put(Table::StateAnswers, Key::from_slice(&keep.key), &row);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }
 
-    fn run(&mut self, order: &WriteRequest) -> ApplyResult<Receipt> {
-        let by = order.caller.as_ref();
-        match &order.command {
+    fn run(&mut self, write_request: &WriteRequest) -> ApplyResult<Receipt> {
+        let by = write_request.caller.as_ref();
+        match &write_request.command {
             Command::CreateOrganization { name, key } => self.create_organization(by, name, key),
             Command::CreateApp { name, uid } => self.create_app(by, name, uid.as_deref()),
             Command::UpdateApp { id, name, uid } => self.update_app(by, *id, name.as_deref(), uid.as_ref()),
@@ -83,13 +83,13 @@ impl StateBatch<'_> {
     }
 
     fn create_organization(&mut self, by: Option<&Caller>, name: &str, key: &NewKey) -> ApplyResult<Receipt> {
-        let now = self.draw.now;
-        let (org_id, app_id) = (self.draw.id::<Organization>(), self.draw.id::<App>());
+        let now = self.inputs.now;
+        let (org_id, app_id) = (self.inputs.id::<Organization>(), self.inputs.id::<App>());
         let organization = Organization { id: org_id, name: name.to_owned(), default_app_id: app_id, created_at: now };
         let app = App { id: app_id, org_id, name: "default".into(), uid: None, created_at: now, updated_at: now };
         let key = self.write_key(org_id, key);
-        self.draft.put(Table::Organizations, tables::one(org_id), &organization);
-        self.draft.put(Table::Apps, tables::one(app_id), &app);
+        self.write_batch.put(Table::Organizations, tables::one(org_id), &organization);
+        self.write_batch.put(Table::Apps, tables::one(app_id), &app);
         self.registry.put_organization(organization.clone());
         self.registry.put_app(app.clone());
         let (target, changes) = (org_id.to_string(), json!({ "name": name }));
@@ -109,18 +109,18 @@ impl StateBatch<'_> {
 
     fn write_key(&mut self, org_id: OrganizationId, new: &NewKey) -> ApiKey {
         let key = ApiKey {
-            id: self.draw.id(),
+            id: self.inputs.id(),
             org_id,
             app_id: new.app,
             name: new.name.clone(),
             scopes: new.scopes.clone(),
             hash: new.hash,
-            created_at: self.draw.now,
+            created_at: self.inputs.now,
             expires_at: new.expires_at,
             rate_per_s: new.rate_per_s,
             installation: new.installation,
         };
-        self.draft.put(Table::Keys, tables::one(key.id), &key);
+        self.write_batch.put(Table::Keys, tables::one(key.id), &key);
         self.registry.put_key(key.clone());
         self.effects.registry_changed = true;
         key
@@ -129,10 +129,10 @@ impl StateBatch<'_> {
     fn create_app(&mut self, by: Option<&Caller>, name: &str, uid: Option<&str>) -> ApplyResult<Receipt> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         self.judge_uid(by.tenant.org, uid, None)?;
-        let now = self.draw.now;
+        let now = self.inputs.now;
         let uid = uid.map(str::to_owned);
         let app = App {
-            id: self.draw.id(),
+            id: self.inputs.id(),
             org_id: by.tenant.org,
             name: name.to_owned(),
             uid,
@@ -159,7 +159,7 @@ impl StateBatch<'_> {
     }
 
     fn put_app(&mut self, app: &App) {
-        self.draft.put(Table::Apps, tables::one(app.id), app);
+        self.write_batch.put(Table::Apps, tables::one(app.id), app);
         self.registry.put_app(app.clone());
         self.effects.registry_changed = true;
     }
@@ -179,7 +179,7 @@ impl StateBatch<'_> {
         if let Some(name) = name {
             app.name = name.to_owned();
         }
-        app.updated_at = self.draw.now;
+        app.updated_at = self.inputs.now;
         self.put_app(&app);
         self.note(by, AuditSubject::app(&app), "app.update", &id.to_string(), json!({ "name": name, "uid": uid }));
         Ok(Receipt::App(app))
@@ -196,10 +196,10 @@ impl StateBatch<'_> {
         }
         let keys: Vec<KeyId> = self.registry.keys.values().filter(|k| k.app_id == Some(id)).map(|k| k.id).collect();
         for key in keys {
-            self.draft.remove(Table::Keys, tables::one(key));
+            self.write_batch.remove(Table::Keys, tables::one(key));
             self.registry.remove_key(key);
         }
-        self.draft.remove(Table::Apps, tables::one(id));
+        self.write_batch.remove(Table::Apps, tables::one(id));
         self.registry.remove_app(id);
         self.effects.registry_changed = true;
         self.note(by, AuditSubject::app(&app), "app.delete", &id.to_string(), json!({}));
@@ -240,15 +240,15 @@ impl StateBatch<'_> {
             by.is_none_or(|by| key.org_id == by.tenant.org && by.tenant.app.is_none_or(|app| key.app_id == Some(app)))
         };
         let key = self.registry.keys.get(&id).filter(visible).cloned().ok_or(Rejection::NotFound("key"))?;
-        self.draft.remove(Table::Keys, tables::one(id));
+        self.write_batch.remove(Table::Keys, tables::one(id));
         self.registry.remove_key(id);
         self.effects.registry_changed = true;
         self.note(by, AuditSubject::key(&key), "key.delete", &id.to_string(), json!({ "name": key.name }));
         Ok(Receipt::Done)
     }
 
-    fn create_webhook(&mut self, by: Option<&Caller>, draft: &Webhook) -> ApplyResult<Receipt> {
-        let mut webhook = draft.clone();
+    fn create_webhook(&mut self, by: Option<&Caller>, write_batch: &Webhook) -> ApplyResult<Receipt> {
+        let mut webhook = write_batch.clone();
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         let organization =
             self.registry.organizations.get(&by.tenant.org).ok_or(Rejection::NotFound("organization"))?;
@@ -258,13 +258,13 @@ impl StateBatch<'_> {
         if self.registry.app(by.tenant, webhook.app_id).is_none() {
             return Err(Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
         }
-        webhook.id = self.draw.id();
+        webhook.id = self.inputs.id();
         webhook.org_id = by.tenant.org;
-        webhook.created_at = self.draw.now;
-        webhook.updated_at = self.draw.now;
+        webhook.created_at = self.inputs.now;
+        webhook.updated_at = self.inputs.now;
         webhook.version = 1;
         for secret in &mut webhook.secrets {
-            secret.created_at = self.draw.now;
+            secret.created_at = self.inputs.now;
         }
         let webhook = self.put_webhook(webhook);
         self.note(
@@ -280,8 +280,8 @@ impl StateBatch<'_> {
     fn put_webhook(&mut self, webhook: Webhook) -> Arc<Webhook> {
         let plain = rmp_serde::to_vec(&webhook).expect("a webhook always encodes");
         let key = tables::one(webhook.id);
-        let sealed = self.shelf.vault.seal(&key, &plain, self.draw.nonce());
-        self.draft.put_bytes(Table::Webhooks, key, &sealed);
+        let sealed = self.partition_set.vault.seal(&key, &plain, self.inputs.nonce());
+        self.write_batch.put_bytes(Table::Webhooks, key, &sealed);
         let webhook = Arc::new(webhook);
         self.registry.put_webhook(webhook.clone());
         self.effects.registry_changed = true;
@@ -293,7 +293,7 @@ impl StateBatch<'_> {
         if old.version != new.version {
             return Err(Rejection::Stale.into());
         }
-        let mut webhook = Webhook { version: old.version + 1, updated_at: self.draw.now, ..new.clone() };
+        let mut webhook = Webhook { version: old.version + 1, updated_at: self.inputs.now, ..new.clone() };
         webhook.disabled_reason = match webhook.status {
             WebhookStatus::Disabled if old.status == WebhookStatus::Disabled => {
                 old.disabled_reason.or(Some(DisabledReason::Manual))
@@ -304,7 +304,7 @@ impl StateBatch<'_> {
         let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
         let changes = changed_fields(&old, &webhook);
         if old.ordered != DeliveryOrder::No && webhook.ordered != old.ordered {
-            self.effects.due.push((webhook.id, self.draw.now));
+            self.effects.due.push((webhook.id, self.inputs.now));
         }
         let webhook = self.put_webhook(webhook);
         // A new address, or enabled again: what was learned of the old one no longer counts.
@@ -320,12 +320,12 @@ impl StateBatch<'_> {
     }
 
     fn reset_state(&mut self, id: WebhookId) {
-        let state = circuit::reset(self.shelf.webhook_state(id));
+        let state = circuit::reset(self.partition_set.webhook_state(id));
         self.put_state(id, state);
     }
 
     fn put_state(&mut self, id: WebhookId, state: WebhookState) {
-        self.draft.put(Table::States, tables::one(id), &state);
+        self.write_batch.put(Table::States, tables::one(id), &state);
         self.effects.states.push((id, state));
     }
 
@@ -344,10 +344,10 @@ impl StateBatch<'_> {
 
     /// One row: the webhook's deliveries read as cancelled from now on, and are rewritten in slices.
     fn drop_webhook(&mut self, id: WebhookId) {
-        self.draft.remove(Table::Webhooks, tables::one(id));
-        self.draft.put(Table::Tombstones, tables::one(id), &self.draw.now);
+        self.write_batch.remove(Table::Webhooks, tables::one(id));
+        self.write_batch.put(Table::Tombstones, tables::one(id), &self.inputs.now);
         self.registry.remove_webhook(id);
-        self.removed.insert(id, self.draw.now);
+        self.removed.insert(id, self.inputs.now);
         self.effects.registry_changed = true;
     }
 
@@ -359,7 +359,7 @@ impl StateBatch<'_> {
         if old.status == status {
             return Ok(Receipt::Webhook(old));
         }
-        let webhook = Webhook { status, version: old.version + 1, updated_at: self.draw.now, ..Webhook::clone(&old) };
+        let webhook = Webhook { status, version: old.version + 1, updated_at: self.inputs.now, ..Webhook::clone(&old) };
         let webhook = self.put_webhook(webhook);
         let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
         self.note(by, AuditSubject::webhook(&webhook), action, &id.to_string(), json!({}));
@@ -376,7 +376,7 @@ impl StateBatch<'_> {
             status,
             disabled_reason,
             version: old.version + 1,
-            updated_at: self.draw.now,
+            updated_at: self.inputs.now,
             ..Webhook::clone(&old)
         };
         let webhook = self.put_webhook(webhook);
@@ -398,7 +398,7 @@ impl StateBatch<'_> {
         overlap_s: u32,
     ) -> ApplyResult<Receipt> {
         let old = self.webhook_within(by, id)?;
-        let now = self.draw.now;
+        let now = self.inputs.now;
         let end = now.plus_ms(i64::from(overlap_s) * 1_000);
         let mut secrets = vec![SigningSecret { text: secret.text.clone(), created_at: now, expires_at: None }];
         for past in old.live_secrets(now).filter(|past| past.text != secret.text) {
@@ -441,7 +441,7 @@ impl StateBatch<'_> {
         if let Some(id) = spec.app {
             self.app_within(Some(by), id)?;
         }
-        let id: JobId = self.draw.id();
+        let id: JobId = self.inputs.id();
         let about = AuditSubject { org: by.tenant.org, app: app_of(&self.registry, spec) };
         let job = Job {
             id,
@@ -452,7 +452,7 @@ impl StateBatch<'_> {
             created: 0,
             delivered: 0,
             failed: 0,
-            created_at: self.draw.now,
+            created_at: self.inputs.now,
             finished_at: None,
             position: spec
                 .from
@@ -460,7 +460,7 @@ impl StateBatch<'_> {
             end: EventId::from_u128(id.as_u128()),
             exhausted: false,
         };
-        self.draft.put(Table::Jobs, tables::one(id), &job);
+        self.write_batch.put(Table::Jobs, tables::one(id), &job);
         self.effects.jobs = true;
         self.note(
             Some(by),
@@ -473,32 +473,32 @@ impl StateBatch<'_> {
     }
 
     fn cancel_job(&mut self, by: Option<&Caller>, id: JobId) -> ApplyResult<Receipt> {
-        let job = self.draft.get::<Job>(Table::Jobs, id.as_bytes())?;
+        let job = self.write_batch.get::<Job>(Table::Jobs, id.as_bytes())?;
         let visible = |job: &Job| by.is_none_or(|by| job_within(&self.registry, by.tenant, job));
         let mut job = job.filter(visible).ok_or(Rejection::NotFound("replay"))?;
         if job.status != JobStatus::Running {
             return Err(conflict("replay_final", "the replay has ended already"));
         }
         job.status = JobStatus::Cancelled;
-        job.finished_at = Some(self.draw.now);
-        self.draft.put(Table::Jobs, tables::one(id), &job);
+        job.finished_at = Some(self.inputs.now);
+        self.write_batch.put(Table::Jobs, tables::one(id), &job);
         let about = AuditSubject { org: job.org_id, app: app_of(&self.registry, &job.spec) };
         self.note(by, about, "replay.cancel", &id.to_string(), json!({}));
         Ok(Receipt::Job(Box::new(job)))
     }
 
     fn save_job(&mut self, job: &Job) -> ApplyResult<Receipt> {
-        let known = self.draft.get::<Job>(Table::Jobs, job.id.as_bytes())?;
+        let known = self.write_batch.get::<Job>(Table::Jobs, job.id.as_bytes())?;
         if known.is_some_and(|known| known.status == JobStatus::Running) {
-            self.draft.put(Table::Jobs, tables::one(job.id), job);
+            self.write_batch.put(Table::Jobs, tables::one(job.id), job);
         }
         Ok(Receipt::Done)
     }
 }
 
 /// Whether a job lies within what a caller may touch.
-pub(in crate::store) fn job_within(registry: &Registry, reach: super::super::command::TenantScope, job: &Job) -> bool {
-    job.org_id == reach.org && reach.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
+pub(in crate::store) fn job_within(registry: &Registry, tenant: crate::store::command::TenantScope, job: &Job) -> bool {
+    job.org_id == tenant.org && tenant.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
 }
 
 /// The app that a job is about; none where its webhook was removed.

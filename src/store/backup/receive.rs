@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use super::super::disk::Disk;
-use super::super::draft::{Changes, WriteBatch};
-use super::super::error::{Error, Result};
-use super::super::file::{OpenMode, Segment, io};
-use super::super::shelf::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
-use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
-use super::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, cut};
+use crate::kv::disk::Disk;
+use crate::kv::error::{Error, Result};
+use crate::kv::segment::{OpenMode, Segment, io};
+use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
+use crate::kv::write_batch::{Changes, WriteBatch};
+use crate::store::backup::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, cut};
+use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
 
 /// Rows that are written at once, in bytes.
 const WRITTEN_BYTES: usize = 8 << 20;
@@ -106,9 +106,9 @@ impl FileCopy {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let mut draft = WriteBatch::on(self.file.snapshot()?);
-        draft.extend(self.table, std::mem::take(&mut self.rows));
-        self.file.commit(draft)
+        let mut write_batch = WriteBatch::on(self.file.snapshot()?);
+        write_batch.extend(self.table, std::mem::take(&mut self.rows));
+        self.file.commit(write_batch)
     }
 
     fn close(mut self) -> Result<()> {

@@ -5,13 +5,13 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::snapshot::{Direction, ScanStep, Snapshot};
-use super::super::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
-use super::super::verify::tests::{NOW, apply, finished, store};
-use super::super::verify::{VerifyReport, verify};
-use super::super::{Command, EventInput, Opened, RealDisk, WriteRequest};
-use super::{BackupProgress, Result, receive};
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::model::{DeliveryId, EventId};
+use crate::store::backup::{BackupProgress, Result, receive};
+use crate::store::verify::tests::{NOW, apply, finished, store};
+use crate::store::verify::{VerifyReport, verify};
+use crate::store::{Command, EventInput, Opened, RealDisk, WriteRequest};
 
 pub type Rows = Vec<(Table, Vec<u8>, Vec<u8>)>;
 
@@ -30,9 +30,10 @@ pub fn rows(snapshot: &Snapshot, tables: &[Table]) -> Rows {
 
 /// All rows of `state.redb`, then those of each partition.
 pub fn all_rows(opened: &Opened) -> Vec<Rows> {
-    let shelf = &opened.store.shelf;
-    let partitions = shelf.partitions().into_iter().map(|p| rows(&shelf.snapshot(&p).unwrap(), &PARTITION_TABLES));
-    let state = rows(&shelf.state().unwrap().snapshot().unwrap(), &STATE_TABLES);
+    let partition_set = &opened.store.partition_set;
+    let partitions =
+        partition_set.partitions().into_iter().map(|p| rows(&partition_set.snapshot(&p).unwrap(), &PARTITION_TABLES));
+    let state = rows(&partition_set.state().unwrap().snapshot().unwrap(), &STATE_TABLES);
     std::iter::once(state).chain(partitions).collect()
 }
 
@@ -76,14 +77,14 @@ pub fn walked(folder: &Path) -> VerifyReport {
 }
 
 pub fn opened_again(folder: &Path) -> Opened {
-    let options = super::super::StoreOptions {
+    let options = crate::store::StoreOptions {
         retention_ms: 1 << 40,
         idempotency_window_ms: 1 << 40,
         partition_max_bytes: 1 << 30,
         min_free_bytes: 0,
     };
     let disk = Arc::new(RealDisk::take(folder).unwrap());
-    super::super::open(disk, options, &[7; 32], NOW, Box::new(|| 9)).unwrap()
+    crate::store::open(disk, options, &[7; 32], NOW, Box::new(|| 9)).unwrap()
 }
 
 #[test]
@@ -93,13 +94,13 @@ fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
     publish(&mut opened, "before");
     assert!(opened.writer.has_uncheckpointed(), "some of it is in the journal only");
     let expected = all_rows(&opened);
-    let moment = opened.writer.moment().unwrap();
+    let backup_snapshot = opened.writer.backup_snapshot().unwrap();
     publish(&mut opened, "after");
     opened.writer.checkpoint().unwrap();
     opened.writer.roll(NOW).unwrap();
     publish(&mut opened, "in another partition");
     let mut stream = Vec::new();
-    moment.send(&mut stream).unwrap();
+    backup_snapshot.send(&mut stream).unwrap();
     let progress = received(&stream, copy.path()).unwrap();
     assert_eq!((progress.file_number, progress.files), (2, 2));
     let report = walked(copy.path());
@@ -137,12 +138,12 @@ impl Write for InterferingReader<'_> {
 fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut opened, delivery) = store_with_quiet_partition(&folder);
-    let quiet = opened.store.shelf.partitions().into_iter().find(|p| p.row().archived).unwrap();
+    let quiet = opened.store.partition_set.partitions().into_iter().find(|p| p.row().archived).unwrap();
     let file = quiet.file_name();
     let mut sink = InterferingReader { stream: Vec::new(), file: file.clone(), is_in_it: false, deed: None };
-    let moment = opened.writer.moment().unwrap();
+    let backup_snapshot = opened.writer.backup_snapshot().unwrap();
     sink.deed = Some(Box::new(|| drop(apply(&mut opened, WriteRequest::internal(Command::Retry { id: delivery })))));
-    moment.send(&mut sink).unwrap();
+    backup_snapshot.send(&mut sink).unwrap();
     assert!(sink.deed.is_none(), "it was changed");
     let times = sink.stream.windows(file.len()).filter(|bytes| *bytes == file.as_bytes()).count();
     assert_eq!(times, 2, "it was read again");
@@ -160,7 +161,7 @@ fn a_quiet_partition_is_in_it_as_it_is() {
     let (mut opened, _) = store_with_quiet_partition(&folder);
     let expected = all_rows(&opened);
     let mut stream = Vec::new();
-    opened.writer.moment().unwrap().send(&mut stream).unwrap();
+    opened.writer.backup_snapshot().unwrap().send(&mut stream).unwrap();
     assert_eq!(received(&stream, copy.path()).unwrap().files, 4);
     let report = walked(copy.path());
     assert!(report.is_sound(), "{report:?}");
@@ -176,14 +177,14 @@ fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
     apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: event }));
     opened.writer.roll(NOW).unwrap();
     let late = NOW.plus_ms(1 << 41);
-    let moment = opened.writer.moment().unwrap();
-    let refused = opened.writer.moment().unwrap_err().to_string();
+    let backup_snapshot = opened.writer.backup_snapshot().unwrap();
+    let refused = opened.writer.backup_snapshot().unwrap_err().to_string();
     assert!(refused.contains("another one"), "{refused}");
     let held = opened.writer.maintain(late, false);
     assert_eq!((held.archived, held.dropped.len(), held.failures), (0, 0, vec![]));
-    drop(moment);
+    drop(backup_snapshot);
     assert!(opened.writer.maintain(late, false).dropped.len() >= 2);
-    assert!(opened.writer.moment().is_ok());
+    assert!(opened.writer.backup_snapshot().is_ok());
 }
 
 #[test]
@@ -191,16 +192,16 @@ fn a_stream_that_ends_early_or_says_so_gives_no_backup() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let mut stream = Vec::new();
-    opened.writer.moment().unwrap().send(&mut stream).unwrap();
+    opened.writer.backup_snapshot().unwrap().send(&mut stream).unwrap();
     for parts in 0..12 {
         let copy = tempfile::tempdir().unwrap();
         let cut = &stream[..(stream.len() - 1) * parts / 11];
         assert!(received(cut, copy.path()).is_err(), "{} of {} bytes", cut.len(), stream.len());
     }
-    let moment = opened.writer.moment().unwrap();
+    let backup_snapshot = opened.writer.backup_snapshot().unwrap();
     opened.writer.end_backup();
     stream.clear();
-    assert!(moment.send(&mut stream).is_err());
+    assert!(backup_snapshot.send(&mut stream).is_err());
     let copy = tempfile::tempdir().unwrap();
     let words = received(&stream, copy.path()).unwrap_err().to_string();
     assert!(words.starts_with("the daemon: ") && words.contains("try again"), "{words}");

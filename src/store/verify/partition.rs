@@ -5,26 +5,26 @@ use std::ops::Bound;
 
 use serde::de::DeserializeOwned;
 
-use super::super::apply::publish::{CHUNK_BYTES, chunks_of, key_hash};
-use super::super::command::Receipt;
-use super::super::dedup;
-use super::super::error::Result;
-use super::super::figures::{HourRow, Owner, SumsRow};
-use super::super::row;
-use super::super::shelf::{PartitionRow, PartitionSet};
-use super::super::snapshot::{Direction, ScanStep, Snapshot};
-use super::super::tables::{self, PARTITION_TABLES, Table};
-use super::super::upkeep::last_id;
-use super::VerifyWalk;
-use super::recount::{Hours, Recount};
-use super::state::{self, StateWalk, whole};
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, PARTITION_TABLES, Table};
 use crate::model::id::{AttemptId, DeliveryId, EventId};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};
+use crate::store::apply::publish::{CHUNK_BYTES, chunks_of, key_hash};
+use crate::store::command::Receipt;
+use crate::store::figures::{HourRow, Owner, SumsRow};
+use crate::store::idempotency::index;
+use crate::store::partitions::maintenance::last_id;
+use crate::store::partitions::set::{PartitionRow, PartitionSet};
+use crate::store::verify::VerifyWalk;
+use crate::store::verify::recount::{Hours, Recount};
+use crate::store::verify::state::{self, StateWalk, whole};
 
 /// Walks all tables of the partition that begins with `span.0` and ends before `span.1`.
-pub(super) fn walk(
+pub(in crate::store) fn walk(
     walk: &mut VerifyWalk<'_>,
-    shelf: &PartitionSet,
+    partition_set: &PartitionSet,
     snapshot: &Snapshot,
     view: &mut StateWalk,
     span: (u128, Option<u128>),
@@ -33,7 +33,7 @@ pub(super) fn walk(
     let listed = view.partitions[&span.0];
     let mut on = PartitionWalk {
         walk,
-        shelf,
+        partition_set,
         snapshot,
         view,
         span,
@@ -69,7 +69,7 @@ type Finding = Option<String>;
 
 struct PartitionWalk<'a, 'b> {
     walk: &'a mut VerifyWalk<'b>,
-    shelf: &'a PartitionSet,
+    partition_set: &'a PartitionSet,
     snapshot: &'a Snapshot,
     view: &'a mut StateWalk,
     span: (u128, Option<u128>),
@@ -106,7 +106,7 @@ impl PartitionWalk<'_, '_> {
 
     /// A row of another table. Some(None): it is there and does not read back, which its own walk says.
     fn find<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<Option<T>>> {
-        self.snapshot.get(table, key, row::decode::<T>)
+        self.snapshot.get(table, key, codec::decode::<T>)
     }
 
     fn has(&self, table: Table, key: &[u8]) -> Result<bool> {
@@ -135,11 +135,11 @@ impl PartitionWalk<'_, '_> {
         }
         if let Some(name) = &event.event_id {
             let mut kept = tables::one(event.id);
-            kept.push(dedup::KeyKind::EventId as u8);
+            kept.push(index::KeyKind::EventId as u8);
             let found = self
                 .snapshot
-                .get(Table::IdempotencyKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
-            let expected = dedup::of_event_id(event.app_id, name).to_be_bytes();
+                .get(Table::IdempotencyKeys, &kept, |value| codec::decode_bytes(value).map(<[u8]>::to_vec))?;
+            let expected = index::of_event_id(event.app_id, name).to_be_bytes();
             if found.is_none_or(|found| found.is_some_and(|found| found != expected)) {
                 return Ok(Some("its event_id is not remembered".into()));
             }
@@ -154,7 +154,7 @@ impl PartitionWalk<'_, '_> {
         let mut strange = None;
         if left > 0 {
             self.snapshot.scan(Table::Deliveries, from, Direction::Up, |key, value| {
-                let delivery = row::decode::<Delivery>(value);
+                let delivery = codec::decode::<Delivery>(value);
                 if delivery.is_some_and(|d| d.event_id != event.id) {
                     strange = tables::first_id::<Delivery>(key);
                     return Ok(ScanStep::Stop);
@@ -171,7 +171,7 @@ impl PartitionWalk<'_, '_> {
     }
 
     fn data(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
-        let Some(part) = row::decode_bytes(value) else { return Ok(Some("does not read back".into())) };
+        let Some(part) = codec::decode_bytes(value) else { return Ok(Some("does not read back".into())) };
         let place = key.split_last_chunk::<2>().and_then(|(id, number)| Some((id.first_chunk::<16>()?, number)));
         let Some((id, number)) = place.filter(|_| key.len() == 18) else {
             return Ok(Some("the key is no part".into()));
@@ -258,8 +258,8 @@ impl PartitionWalk<'_, '_> {
             return Ok(true);
         }
         for first in self.queued.iter().filter(|first| **first != self.span.0) {
-            let Some(other) = self.shelf.partition(*first) else { continue };
-            if before(&self.shelf.snapshot(&other)?)? {
+            let Some(other) = self.partition_set.partition(*first) else { continue };
+            if before(&self.partition_set.snapshot(&other)?)? {
                 return Ok(true);
             }
         }
@@ -416,15 +416,15 @@ impl PartitionWalk<'_, '_> {
 
     fn event_key(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
         let Some(fingerprint) =
-            row::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
+            codec::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
         else {
             return Ok(Some("does not read back".into()));
         };
         let place = key.split_last().and_then(|(kind, id)| Some((*kind, EventId::from_bytes(id.try_into().ok()?))));
         let Some((kind, id)) = place else { return Ok(Some("the key is none".into())) };
-        if kind == dedup::KeyKind::EventId as u8 {
+        if kind == index::KeyKind::EventId as u8 {
             let named = |event: &Event| {
-                event.event_id.as_ref().is_some_and(|name| dedup::of_event_id(event.app_id, name) == fingerprint)
+                event.event_id.as_ref().is_some_and(|name| index::of_event_id(event.app_id, name) == fingerprint)
             };
             return Ok(match self.find::<Event>(Table::Events, id.as_bytes())? {
                 None => Some("its event is not there".into()),
@@ -433,7 +433,7 @@ impl PartitionWalk<'_, '_> {
             });
         }
         // Under an event of the answer, of an earlier one to the same key, or an id of its own where the answer made none.
-        let head = dedup::head_of_answer(fingerprint);
+        let head = index::head_of_answer(fingerprint);
         let mut answered = false;
         self.snapshot.scan(Table::Answers, (Bound::Included(&head), Bound::Unbounded), Direction::Up, |key, _| {
             answered = key.starts_with(&head);
@@ -443,16 +443,16 @@ impl PartitionWalk<'_, '_> {
     }
 
     fn answer(&mut self, key: &[u8], value: &[u8]) -> Result<Finding> {
-        let receipt = match state::answer(&self.shelf.vault, key, value) {
+        let receipt = match state::answer(&self.partition_set.vault, key, value) {
             Ok(receipt) => receipt,
             Err(what) => return Ok(Some(what)),
         };
         let (Some(event), Some(hash)) = (made_by(&receipt), key.first_chunk::<32>()) else { return Ok(None) };
         let mut kept = tables::one(event);
-        kept.push(dedup::KeyKind::Answer as u8);
+        kept.push(index::KeyKind::Answer as u8);
         let found =
-            self.snapshot.get(Table::IdempotencyKeys, &kept, |value| row::decode_bytes(value).map(<[u8]>::to_vec))?;
-        let expected = dedup::of_answer(hash).to_be_bytes();
+            self.snapshot.get(Table::IdempotencyKeys, &kept, |value| codec::decode_bytes(value).map(<[u8]>::to_vec))?;
+        let expected = index::of_answer(hash).to_be_bytes();
         let remembered = found.is_some_and(|found| found.is_none_or(|found| found == expected));
         Ok((!remembered).then(|| "the answer to this publish is not remembered".into()))
     }

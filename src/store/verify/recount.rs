@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::figures::{HourRow, Owner, hour_of};
 use crate::model::figures::{Minute, Sums};
 use crate::model::id::WebhookId;
 use crate::model::{Attempt, Delivery, DeliveryStatus};
 use crate::rules::histogram;
+use crate::store::figures::{HourRow, Owner, hour_of};
 
 /// Sums by webhook and by job.
 #[derive(Debug, Default)]
-pub(super) struct Recount {
+pub(in crate::store) struct Recount {
     pub sums: HashMap<Owner, Sums>,
     /// Attempts that the deliveries speak of.
     pub attempts: u64,
@@ -48,7 +48,7 @@ impl Recount {
 
 /// The hours of one webhook.
 #[derive(Debug)]
-pub(super) struct Hours {
+pub(in crate::store) struct Hours {
     pub webhook: WebhookId,
     hours: BTreeMap<u32, BTreeMap<u8, Minute>>,
 }

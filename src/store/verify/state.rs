@@ -6,27 +6,27 @@ use std::ops::Bound;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::super::apply::AnswerRow;
-use super::super::command::Receipt;
-use super::super::error::Result;
-use super::super::figures::Owner;
-use super::super::file::SCHEMA;
-use super::super::job::Job;
-use super::super::reads::AuditRow;
-use super::super::row;
-use super::super::shelf::PartitionRow;
-use super::super::snapshot::{Direction, ScanStep, Snapshot};
-use super::super::tables::{self, STATE_TABLES, Table};
-use super::super::vault::Vault;
-use super::VerifyWalk;
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::segment::SCHEMA;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, STATE_TABLES, Table};
 use crate::model::figures::Sums;
 use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
 use crate::model::{ApiKey, App, Organization, Time};
+use crate::store::apply::AnswerRow;
+use crate::store::command::Receipt;
+use crate::store::figures::Owner;
+use crate::store::job::Job;
+use crate::store::partitions::set::PartitionRow;
+use crate::store::read::lists::AuditRow;
+use crate::store::secrets::vault::Vault;
+use crate::store::verify::VerifyWalk;
 
 /// What is small in `state.redb`, and what the partitions add up to.
 #[derive(Debug, Default)]
-pub(super) struct StateWalk {
+pub(in crate::store) struct StateWalk {
     pub partitions: BTreeMap<u128, PartitionRow>,
     pub organizations: BTreeSet<OrganizationId>,
     pub apps: BTreeMap<AppId, OrganizationId>,
@@ -39,7 +39,7 @@ pub(super) struct StateWalk {
 }
 
 /// Walks all tables of `state.redb`.
-pub(super) fn walk(walk: &mut VerifyWalk<'_>, snapshot: &Snapshot, vault: &Vault) -> Result<StateWalk> {
+pub(in crate::store) fn walk(walk: &mut VerifyWalk<'_>, snapshot: &Snapshot, vault: &Vault) -> Result<StateWalk> {
     let mut view = StateWalk::default();
     for table in STATE_TABLES {
         let mut rows = 0;
@@ -86,7 +86,7 @@ fn read(
             known(api_key.app_id.is_none_or(|app| view.apps.contains_key(&app)), "app")?;
         }
         Table::Webhooks => {
-            let sealed = row::decode_bytes(value).ok_or("does not read back")?;
+            let sealed = codec::decode_bytes(value).ok_or("does not read back")?;
             let plain = vault.open(key, sealed).ok_or("does not open with this key")?;
             let webhook: Webhook = rmp_serde::from_slice(&plain).map_err(|_| "is no webhook inside")?;
             same(key == webhook.id.as_bytes())?;
@@ -128,16 +128,16 @@ fn read(
 }
 
 /// A row of `meta`, in either kind of file.
-pub(super) fn meta(key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+pub(in crate::store) fn meta(key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
     match key {
         b"schema" if whole::<u32>(value)? == SCHEMA => Ok(()),
         b"schema" => Err(format!("the schema is not {SCHEMA}")),
-        _ => row::decode_bytes(value).map(drop).ok_or_else(|| "does not read back".into()),
+        _ => codec::decode_bytes(value).map(drop).ok_or_else(|| "does not read back".into()),
     }
 }
 
 /// A kept answer, in either kind of file.
-pub(super) fn answer(vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<Receipt, String> {
+pub(in crate::store) fn answer(vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<Receipt, String> {
     let answer: AnswerRow = whole(value)?;
     let plain = vault.open(key, &answer.answer).ok_or("does not open with this key")?;
     let inside = rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&plain);
@@ -145,8 +145,8 @@ pub(super) fn answer(vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Re
 }
 
 /// The value of a row.
-pub(super) fn whole<T: DeserializeOwned>(value: &[u8]) -> std::result::Result<T, String> {
-    row::decode(value).ok_or_else(|| "does not read back".to_owned())
+pub(in crate::store) fn whole<T: DeserializeOwned>(value: &[u8]) -> std::result::Result<T, String> {
+    codec::decode(value).ok_or_else(|| "does not read back".to_owned())
 }
 
 fn owner(key: &[u8]) -> std::result::Result<Owner, String> {
@@ -176,8 +176,8 @@ fn check_list(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
 }
 
 /// The totals hold at least what the counted partitions that are still there add up to.
-pub(super) fn compare_totals(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
-    super::super::shelf::STATE_FILE.clone_into(&mut walk.file);
+pub(in crate::store) fn compare_totals(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
+    crate::store::partitions::set::STATE_FILE.clone_into(&mut walk.file);
     for (owner, sums) in &view.counted {
         let none = Sums::default();
         let totals = view.totals.get(owner).unwrap_or(&none);

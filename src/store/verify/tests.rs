@@ -3,20 +3,20 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::dedup::KeyKind;
-use super::super::draft::WriteBatch;
-use super::super::snapshot::{Direction, ScanStep};
-use super::super::tables::{Key, PARTITION_TABLES, Table};
-use super::super::{
-    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, RealDisk, Receipt, StoreOptions,
-    TenantScope, WriteRequest,
-};
-use super::super::{Dispatch, open};
-use super::VerifyReport;
+use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::tables::{Key, PARTITION_TABLES, Table};
+use crate::kv::write_batch::WriteBatch;
 use crate::model::attempt::{AttemptOutcome, Timings};
 use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, SuccessRule, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Scope, Time};
+use crate::store::idempotency::index::KeyKind;
+use crate::store::verify::VerifyReport;
+use crate::store::{
+    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, RealDisk, Receipt, StoreOptions,
+    TenantScope, WriteRequest,
+};
+use crate::store::{Dispatch, open};
 
 pub(in crate::store) const NOW: Time = Time(1_772_704_800_000);
 
@@ -46,8 +46,8 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     };
     let made = apply(&mut opened, WriteRequest::internal(Command::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };
-    let reach = TenantScope { org: organization.id, app: None };
-    let by = Caller { key: key.id, tenant: reach, remote_addr: None, request_id: "r".into() };
+    let tenant = TenantScope { org: organization.id, app: None };
+    let by = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
     let mut ask = |command, kept: Option<u8>| {
         let keep = kept.map(|n| IdempotencyKey { key: [n; 32], request: [n; 32], extra: None, secret: false });
         apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency: keep, command })
@@ -152,10 +152,10 @@ fn walk(opened: &Opened) -> VerifyReport {
 
 /// All rows of a table of the one partition.
 fn rows(opened: &Opened, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let partition = opened.store.shelf.partitions().pop().unwrap();
+    let partition = opened.store.partition_set.partitions().pop().unwrap();
     let mut rows = Vec::new();
     let all = (Bound::Unbounded, Bound::Unbounded);
-    let snapshot = opened.store.shelf.snapshot(&partition).unwrap();
+    let snapshot = opened.store.partition_set.snapshot(&partition).unwrap();
     snapshot
         .scan(table, all, Direction::Up, |key, value| {
             rows.push((key.to_vec(), value.to_vec()));
@@ -167,12 +167,12 @@ fn rows(opened: &Opened, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Changes one row, walks, and puts it back as it was.
 fn with_change(opened: &Opened, table: Table, key: &[u8], value: Option<&[u8]>) -> VerifyReport {
-    let partition = opened.store.shelf.partitions().pop().unwrap();
-    let file = opened.store.shelf.read(&partition).unwrap();
+    let partition = opened.store.partition_set.partitions().pop().unwrap();
+    let file = opened.store.partition_set.read(&partition).unwrap();
     let set = |value: Option<&[u8]>| {
-        let mut draft = WriteBatch::on(file.snapshot().unwrap());
-        draft.set(table, Key::from_slice(key), value.map(<[u8]>::to_vec));
-        file.commit(draft).unwrap();
+        let mut write_batch = WriteBatch::on(file.snapshot().unwrap());
+        write_batch.set(table, Key::from_slice(key), value.map(<[u8]>::to_vec));
+        file.commit(write_batch).unwrap();
     };
     let before = rows(opened, table).into_iter().find(|(other, _)| other == key).map(|(_, value)| value);
     set(value);

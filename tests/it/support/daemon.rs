@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use postrider::config::{self, Settings};
 use postrider::daemon::{Daemon, Platform, take};
+use postrider::engine::blocking_pool::BlockingPool;
 use postrider::engine::clock::{ManualClock, SystemRandomness};
 use postrider::engine::network::{ListenAddr, RealNetwork};
-use postrider::engine::work::BlockingPool;
 use postrider::server::ServerLimits;
 use postrider::store::Disk;
 use serde_json::{Value, json};

@@ -12,12 +12,16 @@ fn read_members(members: &str) -> Result<Webhook, Vec<String>> {
 
 fn read_text(text: &str) -> Result<Webhook, Vec<String>> {
     let mut webhook = blank(Id::MIN, Id::MIN);
-    let mut flaws = FieldErrors::new();
+    let mut field_errors = FieldErrors::new();
     let mut object = JsonObject::read(text, String::new()).unwrap();
-    read(&mut webhook, &mut object, Some(&TargetPolicy::default()), &mut flaws);
-    object.optional("secret", &mut flaws, read_secret);
-    object.finish(&mut flaws);
-    if flaws.is_empty() { Ok(webhook) } else { Err(flaws.into_iter().map(|flaw| flaw.pointer).collect()) }
+    read(&mut webhook, &mut object, Some(&TargetPolicy::default()), &mut field_errors);
+    object.optional("secret", &mut field_errors, read_secret);
+    object.finish(&mut field_errors);
+    if field_errors.is_empty() {
+        Ok(webhook)
+    } else {
+        Err(field_errors.into_iter().map(|field_error| field_error.pointer).collect())
+    }
 }
 
 #[test]

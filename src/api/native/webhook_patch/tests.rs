@@ -22,7 +22,7 @@ fn webhook() -> Webhook {
 fn patch(webhook: &Webhook, text: &str) -> Result<Webhook, Vec<String>> {
     let object = JsonObject::read(text, String::new()).unwrap();
     apply(webhook, object, &TargetPolicy::default())
-        .map_err(|fault| fault.errors.into_iter().map(|flaw| flaw.pointer).collect())
+        .map_err(|api_error| api_error.errors.into_iter().map(|field_error| field_error.pointer).collect())
 }
 
 #[test]

@@ -15,7 +15,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::api::dialects::{DIALECTS, Dialect};
-use crate::api::fault::ApiError;
+use crate::api::error::ApiError;
 use crate::api::media::BodyRule;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::model::{Scope, Time};
@@ -242,13 +242,13 @@ impl DialectDoc {
         let dialect = self.dialect();
         let (code, detail) = errors::said(status);
         let status = StatusCode::from_u16(status).expect("a status");
-        let occasion =
+        let error_context =
             ErrorContext { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: dialect.routes[0].path };
         // What is not there is answered otherwise by some; a path that is not there by none.
         let faults = [ApiError::new(status, code, detail), ApiError::no_route()];
-        let mut replies = faults.iter().map(|fault| (dialect.render)(fault, &occasion));
-        let reply = replies.find(|reply| reply.status == status).expect("a fault that is answered so");
-        serde_json::from_slice(&reply.body).expect("errors are JSON")
+        let mut replies = faults.iter().map(|api_error| (dialect.render)(api_error, &error_context));
+        let response = replies.find(|response| response.status == status).expect("a fault that is answered so");
+        serde_json::from_slice(&response.body).expect("errors are JSON")
     }
 }
 

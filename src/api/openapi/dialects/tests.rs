@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::Principal;
-use crate::api::call::HttpRequest;
+use crate::api::request::HttpRequest;
 use crate::api::route::RouteAccess;
 use crate::model::{ApiKey, Id, Time};
 
@@ -37,7 +37,7 @@ fn caller(scope: Scope) -> Principal {
         rate_per_s: None,
         installation: false,
     };
-    let call = HttpRequest {
+    let http_request = HttpRequest {
         method: http::Method::GET,
         path: "/".to_owned(),
         query: None,
@@ -46,7 +46,7 @@ fn caller(scope: Scope) -> Principal {
         remote: None,
         request_id: String::new(),
     };
-    Principal::new(Arc::new(key), &call)
+    Principal::new(Arc::new(key), &http_request)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A lane by itself: what it hands out, against an index that changes while it is read.
 
-use super::super::fixture::{delivery_id, dispatch, webhook};
-use super::*;
+use crate::engine::scheduler::fixture::{delivery_id, dispatch, webhook};
+use crate::engine::scheduler::lane::*;
 
 const NOW: Time = Time(1_000_000);
 

@@ -1,7 +1,7 @@
 //! Whose turn it is: fair between apps, fair between webhooks, and a slot for whoever comes next.
 
-use super::super::fixture::{dispatch_to, webhook};
-use super::*;
+use crate::engine::scheduler::fixture::{dispatch_to, webhook};
+use crate::engine::scheduler::lanes::*;
 use crate::model::Id;
 use crate::model::webhook::DeliveryOrder;
 
@@ -101,9 +101,9 @@ fn busy(change: impl Fn(&mut Webhook), us: u32, waiting: u128) -> Lanes {
 
 #[test]
 fn a_crowd_waits_where_requests_are_held_up() {
-    let crowd = |us| busy(|_| {}, us, 500).crowd(1_000.0, NOW);
-    assert_eq!((crowd(900), crowd(1_100)), (500, 0), "a slow receiver keeps its own waiting");
-    assert_eq!(busy(|_| {}, 900, 100).crowd(1_000.0, NOW), 0, "few");
+    let backlog = |us| busy(|_| {}, us, 500).backlog(1_000.0, NOW);
+    assert_eq!((backlog(900), backlog(1_100)), (500, 0), "a slow receiver keeps its own waiting");
+    assert_eq!(busy(|_| {}, 900, 100).backlog(1_000.0, NOW), 0, "few");
 }
 
 #[test]
@@ -111,22 +111,22 @@ fn what_the_index_has_belongs_to_the_crowd() {
     let mut lanes = busy(|_| {}, 900, 500);
     let effects = Effects { due: vec![(Id::from_u128(1), NOW)], ..Effects::default() };
     lanes.learn(effects, &Registry::default(), |_| WebhookState::default(), NOW);
-    assert!(lanes.crowd(1_000.0, NOW) > 500);
+    assert!(lanes.backlog(1_000.0, NOW) > 500);
 }
 
 #[test]
 fn what_waits_for_something_else_is_no_crowd() {
-    assert_eq!(busy(|w| w.ordered = DeliveryOrder::Webhook, 900, 500).crowd(1_000.0, NOW), 0);
-    assert_eq!(busy(|w| w.rate_limit_per_s = Some(100.0), 900, 500).crowd(1_000.0, NOW), 0);
-    assert_eq!(busy(|w| w.status = WebhookStatus::Paused, 900, 500).crowd(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.ordered = DeliveryOrder::Webhook, 900, 500).backlog(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.rate_limit_per_s = Some(100.0), 900, 500).backlog(1_000.0, NOW), 0);
+    assert_eq!(busy(|w| w.status = WebhookStatus::Paused, 900, 500).backlog(1_000.0, NOW), 0);
 }
 
 #[test]
 fn nobody_waits_for_a_receiver_that_has_fallen_silent() {
     let lanes = busy(|_| {}, 900, 500);
-    let crowd: Vec<usize> = [0, 200, 300].map(|ms| lanes.crowd(1_000.0, NOW.plus_ms(ms))).into();
-    assert_eq!(crowd, [500, 500, 0]);
+    let backlog: Vec<usize> = [0, 200, 300].map(|ms| lanes.backlog(1_000.0, NOW.plus_ms(ms))).into();
+    assert_eq!(backlog, [500, 500, 0]);
     // Nor for one that has not answered yet.
     let (lanes, _) = self::lanes(1_000, &[(1, 1)], 500);
-    assert_eq!(lanes.crowd(1_000.0, NOW), 0);
+    assert_eq!(lanes.backlog(1_000.0, NOW), 0);
 }

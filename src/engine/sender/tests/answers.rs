@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::receiver::TestReceiver;
-use super::{BRIEF, PATIENT, post, send, sender};
+use crate::engine::sender::tests::receiver::TestReceiver;
+use crate::engine::sender::tests::{BRIEF, PATIENT, post, send, sender};
 use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX};
 use crate::model::AttemptOutcome;
 

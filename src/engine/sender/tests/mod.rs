@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{AddressGuard, ExchangeResult, OutboundRequest, SendTarget, Sender};
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
+use crate::engine::sender::{AddressGuard, ExchangeResult, OutboundRequest, SendTarget, Sender};
 
 /// Ample for what answers.
 const PATIENT: Duration = Duration::from_secs(10);

@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::receiver::TestReceiver;
-use super::{AllowAll, BRIEF, PATIENT, post, sender};
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::limits::IDLE_LIFE;
+use crate::engine::sender::tests::receiver::TestReceiver;
+use crate::engine::sender::tests::{AllowAll, BRIEF, PATIENT, post, sender};
 use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, Sender};
 use crate::model::AttemptOutcome;
 

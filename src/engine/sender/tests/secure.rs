@@ -9,8 +9,8 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use super::receiver::TestReceiver;
-use super::{AllowAll, Named, PATIENT, post};
+use crate::engine::sender::tests::receiver::TestReceiver;
+use crate::engine::sender::tests::{AllowAll, Named, PATIENT, post};
 use crate::engine::sender::{ExchangeResult, SendTarget, Sender, TlsIdentity};
 use crate::model::AttemptOutcome;
 

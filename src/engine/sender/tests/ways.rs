@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use super::receiver::TestReceiver;
-use super::{AllowAll, BRIEF, Named, PATIENT, post, send};
 use crate::engine::network::RealNetwork;
+use crate::engine::sender::tests::receiver::TestReceiver;
+use crate::engine::sender::tests::{AllowAll, BRIEF, Named, PATIENT, post, send};
 use crate::engine::sender::{AddressGuard, Sender};
 use crate::model::AttemptOutcome;
 

@@ -1,0 +1,184 @@
+//! The API's one error: what went wrong, in terms that every surface can put into its own envelope.
+
+use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::rules::json;
+use crate::store::{self, Rejection};
+
+/// Seconds after which a caller should try again when storage failed.
+const STORAGE_RETRY_S: u32 = 5;
+/// Seconds after which a caller should try again when the disk was full: somebody has to make room.
+const DISK_RETRY_S: u32 = 30;
+
+/// One thing wrong with a request body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON Pointer (RFC 6901) into the body; empty for the whole of it.
+    pub pointer: String,
+    pub detail: String,
+}
+
+impl FieldError {
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> FieldError {
+        FieldError { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    pub status: StatusCode,
+    /// Stable, snake_case: what programs compare.
+    pub code: &'static str,
+    /// For people: what was wrong with this request.
+    pub detail: String,
+    /// The fields at fault, all of them at once.
+    pub errors: Vec<FieldError>,
+    /// `Allow`, `Retry-After`, `WWW-Authenticate`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The short name of the kind of problem: the status's own phrase, as RFC 9457 section 4.2.1 wants for `about:blank`.
+    pub fn title(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> ApiError {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Back-pressure: try again after `seconds`.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> ApiError {
+        self.with(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 401, with the scheme that this API takes.
+    pub fn unauthorized(code: &'static str, detail: impl Into<String>) -> ApiError {
+        let challenge = HeaderValue::from_static("Bearer realm=\"postrider\"");
+        ApiError::new(StatusCode::UNAUTHORIZED, code, detail).with(WWW_AUTHENTICATE, challenge)
+    }
+
+    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
+    /// 404 for a thing: `webhook`, `event`, …
+    pub fn not_found(what: &str) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found"))
+    }
+
+    /// 404 for a path that no route has.
+    pub fn no_route() -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "route_not_found", "nothing is served at this path")
+    }
+
+    /// 405; `allow` lists the methods that the path has, comma-separated.
+    pub fn method_not_allowed(allow: &str) -> ApiError {
+        let api_error = ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            format!("this path answers to {allow} only"),
+        );
+        match HeaderValue::from_str(allow) {
+            Ok(value) => api_error.with(ALLOW, value),
+            Err(_) => api_error,
+        }
+    }
+
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 413. The connection is closed: what is left of the body would have to be read to reach the next request.
+    pub fn too_large(bytes_max: usize) -> ApiError {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is over {bytes_max} bytes"))
+            .with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub fn unsupported(code: &'static str, detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail)
+    }
+
+    /// 422 for well-formed JSON with wrong values; `flaws` is not empty.
+    pub fn invalid(field_errors: Vec<FieldError>) -> ApiError {
+        let detail = match field_errors.as_slice() {
+            [only] if only.pointer.is_empty() => format!("the body {}", only.detail),
+            [only] => format!("{} {}", only.pointer, only.detail),
+            many => format!("{} fields are wrong", many.len()),
+        };
+        ApiError { errors: field_errors, ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_fields", detail) }
+    }
+
+    /// 422 for a header's value.
+    pub fn invalid_header(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_header", detail)
+    }
+
+    /// A fault of ours, never of the request's.
+    pub fn internal(detail: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+}
+
+impl From<json::JsonError> for ApiError {
+    /// 400: the text is not JSON, or not JSON that means the same to every reader.
+    fn from(field_error: json::JsonError) -> ApiError {
+        let code = match field_error.kind {
+            json::JsonErrorKind::DuplicateMember => "duplicate_member",
+            json::JsonErrorKind::LoneSurrogate => "lone_surrogate",
+            json::JsonErrorKind::InvalidUtf8 => "invalid_utf8",
+            _ => "malformed_json",
+        };
+        let detail = field_error.to_string();
+        let errors = vec![FieldError::new(field_error.pointer, field_error.kind.to_string())];
+        ApiError { errors, ..ApiError::bad_request(code, detail) }
+    }
+}
+
+impl From<store::Error> for ApiError {
+    /// A damaged row stays damaged, so asking again is no use; anything else may pass.
+    fn from(error: store::Error) -> ApiError {
+        match error {
+            store::Error::Damaged { .. } => {
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged_row", "what was stored cannot be read back")
+            }
+            _ => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage cannot be read right now")
+                .retry_after(STORAGE_RETRY_S),
+        }
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(refusal: Rejection) -> ApiError {
+        match refusal {
+            Rejection::NotFound(what) => ApiError::not_found(what),
+            Rejection::Conflict { code, detail } => ApiError::conflict(code, detail),
+            Rejection::Invalid { pointer, detail } => ApiError::invalid(vec![FieldError::new(pointer, detail)]),
+            Rejection::Stale => {
+                ApiError::conflict("changed_meanwhile", "it was changed by somebody else at the same time")
+            }
+            Rejection::DiskFull => {
+                ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the disk is full: nothing new is taken")
+                    .retry_after(DISK_RETRY_S)
+            }
+            Rejection::Failed(_) => {
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_failed", "storage failed: nothing was kept")
+                    .retry_after(STORAGE_RETRY_S)
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `POST /v1/webhooks/{id}/test`: one signed request now, nothing stored.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::api::context::ApiContext;
+use crate::api::error::ApiError;
+use crate::api::fields::{self, FieldErrors};
+use crate::api::request::HttpResponse;
+use crate::api::request_context::RequestContext;
+use crate::api::step::{Step, TestSend};
+
+use super::attempts::AttemptView;
+use super::publish::read_type;
+use super::{replays, webhooks};
+
+const TYPE_DEFAULT: &str = "postrider.test";
+const DATA_DEFAULT: &[u8] = br#"{"test":true}"#;
+
+/// Sends `type` and `data` of the body, or its own. With an `Idempotency-Key` that was answered before, nothing is sent.
+pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
+    let webhook = webhooks::in_path(context, request)?;
+    let mut object = request.optional_object()?;
+    let mut field_errors = FieldErrors::new();
+    let event_type = object.optional("type", &mut field_errors, read_type).unwrap_or_else(|| TYPE_DEFAULT.to_owned());
+    let data = match object.take("data") {
+        Some(raw) => request.http.body.slice_ref(raw.get().as_bytes()),
+        None => Bytes::from_static(DATA_DEFAULT),
+    };
+    object.finish(&mut field_errors);
+    fields::into_result(field_errors)?;
+    if let Some(kept) = replays::kept(context, request)? {
+        return Ok(Step::Reply(kept));
+    }
+    let give = replays::keeping(request)?;
+    let test_send = Box::new(TestSend { webhook, event_type, data });
+    Ok(Step::Test {
+        test_send,
+        then: Box::new(move |attempt| Ok(give(HttpResponse::json(StatusCode::OK, &AttemptView::unstored(&attempt))))),
+    })
+}

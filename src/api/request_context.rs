@@ -1,0 +1,99 @@
+//! One call on one route, as its handler sees it: who asks, what the path and the query say, what the body holds.
+
+use bytes::Bytes;
+
+use crate::model::{Id, Scope};
+use crate::rules::json;
+use crate::store::{Command, IdempotencyKey, TenantScope, WriteRequest};
+
+use super::auth::Principal;
+use super::error::{ApiError, FieldError};
+use super::fields::JsonObject;
+use super::idempotency;
+use super::params::Params;
+use super::request::HttpRequest;
+
+/// The named parts of a path, decoded once.
+#[derive(Debug, Clone, Default)]
+pub struct PathSegments(pub Vec<(String, String)>);
+
+impl PathSegments {
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(given, _)| given == name).map_or("", |(_, value)| value)
+    }
+}
+
+pub struct RequestContext<'a> {
+    pub http: &'a HttpRequest,
+    pub principal: &'a Principal,
+    pub path: &'a PathSegments,
+    pub query: Params,
+}
+
+impl<'a> RequestContext<'a> {
+    pub fn tenant(&self) -> TenantScope {
+        self.principal.tenant
+    }
+
+    pub fn may(&self, scope: Scope) -> bool {
+        self.principal.key.may(scope)
+    }
+
+    /// The id in the path; anything else there is a thing that does not exist.
+    pub fn id<K>(&self, what: &str) -> Result<Id<K>, ApiError> {
+        self.path.get("id").parse().map_err(|_| ApiError::not_found(what))
+    }
+
+    /// The body as an object: 400 if it is not strict JSON, 422 if it is something else than an object.
+    pub fn object(&self) -> Result<JsonObject<'a>, ApiError> {
+        JsonObject::read(strict(&self.http.body)?, String::new())
+            .map_err(|field_error| ApiError::invalid(vec![field_error]))
+    }
+
+    /// The same where no body at all means `{}`.
+    pub fn optional_object(&self) -> Result<JsonObject<'a>, ApiError> {
+        if self.http.body.is_empty() {
+            return JsonObject::read("{}", String::new())
+                .map_err(|field_error: FieldError| ApiError::invalid(vec![field_error]));
+        }
+        self.object()
+    }
+
+    /// A body without fields, or none.
+    pub fn no_fields(&self) -> Result<(), ApiError> {
+        let mut field_errors = Vec::new();
+        self.optional_object()?.finish(&mut field_errors);
+        super::fields::into_result(field_errors)
+    }
+
+    /// What `Idempotency-Key` asks for: on a POST only.
+    pub fn keep(&self) -> Result<Option<IdempotencyKey>, ApiError> {
+        if self.http.method != http::Method::POST {
+            return Ok(None);
+        }
+        idempotency::keep(self.http, self.principal)
+    }
+
+    /// A command of this caller, its answer kept if `Idempotency-Key` is given.
+    pub fn write(&self, command: Command) -> Result<WriteRequest, ApiError> {
+        Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command })
+    }
+
+    /// The same, with something that the answer needs beside the receipt when it is given again.
+    pub fn order_with(&self, command: Command, extra: Bytes) -> Result<WriteRequest, ApiError> {
+        let keep = self.keep()?.map(|keep| IdempotencyKey { extra: Some(extra), ..keep });
+        Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
+    }
+
+    /// The same for an answer that holds a secret: kept sealed, and not for long.
+    pub fn order_secret(&self, command: Command, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
+        let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
+        Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
+    }
+}
+
+/// The text of a body that is strict JSON (`rules::json`).
+pub fn strict(body: &[u8]) -> Result<&str, ApiError> {
+    json::check(body, json::JsonLimits::default())?;
+    std::str::from_utf8(body).map_err(|_| ApiError::bad_request("invalid_utf8", "not valid UTF-8"))
+}

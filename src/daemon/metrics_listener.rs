@@ -1,0 +1,36 @@
+//! A listener of its own for Prometheus: `/metrics` and nothing else.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use crate::api::origin::ListenerKind;
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::engine::Engine;
+use crate::server::{Admitted, Service};
+
+pub struct MetricsService(pub Arc<Engine>);
+
+impl Service for MetricsService {
+    type Pass = ();
+
+    fn request_id(&self) -> String {
+        "scrape".to_owned()
+    }
+
+    fn admit(&self, http_request: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
+        if http_request.method == Method::GET && http_request.path == "/metrics" {
+            return Ok(Admitted { pass: (), body_bytes_max: 0 });
+        }
+        Err(Box::new(HttpResponse::problem(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "only GET /metrics is served here",
+            &http_request.request_id,
+        )))
+    }
+
+    async fn call(&self, _: HttpRequest, (): ()) -> HttpResponse {
+        HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.0.metrics_text())
+    }
+}

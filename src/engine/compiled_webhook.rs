@@ -1,0 +1,242 @@
+//! A webhook made ready for sending: its address parsed, its keys derived, its fixed headers built once.
+//!
+//! Invariant: a pure function of the webhook's version and of which secrets are live; `is_current` says when it is neither.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, header};
+
+use crate::model::id::AttemptId;
+use crate::model::webhook::{self, SuccessRule, Webhook, WebhookAuth};
+use crate::model::{Event, Headers, Time};
+use crate::rules::body::{self, BodyInput, BodyShape};
+use crate::rules::secrecy;
+use crate::rules::signing::{self, Signer};
+use crate::store::Dispatch;
+
+use crate::engine::redact::Redactor;
+use crate::engine::sender::{OutboundRequest, SendTarget, TlsIdentity};
+
+/// What Postrider calls itself to receivers.
+const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id");
+const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+pub struct CompiledWebhook {
+    pub webhook: Arc<Webhook>,
+    target: SendTarget,
+    method: Method,
+    signer: Signer,
+    /// Seals bodies; none where they go in clear.
+    sealing: Option<signing::SecretKey>,
+    /// Auth and the webhook's own headers.
+    fixed: Vec<(HeaderName, HeaderValue)>,
+    /// What of it is not kept.
+    redactor: Redactor,
+    /// When a secret stops signing.
+    until: Option<Time>,
+}
+
+/// What one attempt sends, and what is kept of it.
+pub struct RenderedRequest {
+    pub request: OutboundRequest,
+    pub stored_headers: Headers,
+    pub signed_at: i64,
+}
+
+impl CompiledWebhook {
+    /// # Errors
+    /// In words, what of the webhook cannot be used any more: the attempt then fails without being sent.
+    pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<CompiledWebhook, String> {
+        let tls = match &webhook.tls {
+            Some(tls) => {
+                let (ca, cert, key) =
+                    (tls.ca_pem.as_deref(), tls.client_cert_pem.as_deref(), tls.client_key_pem.as_deref());
+                Some(Arc::new(TlsIdentity::parse(ca, cert, key)?))
+            }
+            None => None,
+        };
+        let live: Vec<&str> = webhook.live_secrets(now).map(|secret| secret.text.as_str()).collect();
+        let newest = live.first().copied();
+        let signer = Signer::new(&webhook.signature, live).map_err(|error| error.to_string())?;
+        let sealing = match (webhook.encrypted, newest) {
+            (false, _) => None,
+            (true, Some(secret)) => Some(signing::parse_secret(secret).map_err(|error| error.to_string())?),
+            (true, None) => return Err("the webhook has no secret to encrypt with".into()),
+        };
+        let mut fixed = Vec::new();
+        let mut redactor = Redactor::default();
+        if let Some(auth) = &webhook.auth {
+            let (name, value) = credential(auth, &mut redactor)?;
+            redactor.header(name.clone());
+            fixed.push((name, value));
+        }
+        for (name, value) in &webhook.headers {
+            let name =
+                HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
+            if secrecy::is_secret_header(webhook, name.as_str()) {
+                redactor.header(name.clone());
+                redactor.secret(value.rsplit(' ').next().unwrap_or(value));
+                redactor.secret(value);
+            }
+            let value = HeaderValue::try_from(value.as_str())
+                .map_err(|_| format!("the value of header {name} cannot be sent"))?;
+            fixed.push((name, value));
+        }
+        Ok(CompiledWebhook {
+            target: SendTarget::parse(&webhook.url, tls).map_err(|error| error.to_string())?,
+            method: method_of(webhook.method),
+            signer,
+            sealing,
+            fixed,
+            redactor: redactor,
+            until: webhook.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min(),
+            webhook: webhook.clone(),
+        })
+    }
+
+    pub fn is_current(&self, webhook: &Webhook, now: Time) -> bool {
+        self.webhook.version == webhook.version && self.until.is_none_or(|until| now < until)
+    }
+
+    /// Whether a status counts as delivered.
+    pub fn succeeds(&self, status: u16) -> bool {
+        match self.webhook.success_rule {
+            SuccessRule::Any2xx => (200..300).contains(&status),
+            SuccessRule::Only200 => status == 200,
+        }
+    }
+
+    /// One attempt of a delivery. `attempt_id` and `nonce` are drawn by the caller.
+    pub fn render(
+        &self,
+        dispatch: &Dispatch,
+        attempt_id: AttemptId,
+        now: Time,
+        nonce: [u8; 12],
+    ) -> Result<RenderedRequest, String> {
+        let webhook = &*self.webhook;
+        let signed_at = now.seconds();
+        let shape = BodyShape {
+            method: webhook.method,
+            content_type: webhook.content_type,
+            field_set: webhook.field_set,
+            include_html: webhook.include_html,
+        };
+        let facts = BodyInput {
+            event: &dispatch.event,
+            data: &dispatch.data,
+            attempt_id,
+            number: dispatch.number,
+            retry_of: dispatch.retry_of,
+            timestamp_s: signed_at,
+        };
+        let mut rendered = body::render(shape, &facts);
+        if let Some(secret) = &self.sealing {
+            rendered = rendered.sealed(secret, nonce);
+        }
+        let headers = self.headers(dispatch, rendered.content_type, signed_at, &rendered.body)?;
+        let target = match &rendered.query {
+            Some(query) => self.target.with_query(query).map_err(|_| "the query string cannot be sent".to_owned())?,
+            None => self.target.clone(),
+        };
+        let timeout = std::time::Duration::from_millis(u64::from(webhook.timeout_ms));
+        Ok(RenderedRequest {
+            stored_headers: self.redactor.redact_request(&headers),
+            request: OutboundRequest {
+                method: self.method.clone(),
+                target,
+                headers,
+                body: Bytes::from(rendered.body),
+                timeout,
+                connect_timeout: OutboundRequest::connect_timeout_of(timeout),
+            },
+            signed_at,
+        })
+    }
+
+    /// A request that asks something of the receiver and delivers nothing: `OPTIONS` on the same target.
+    pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
+        let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        let timeout = std::time::Duration::from_millis(u64::from(self.webhook.timeout_ms));
+        OutboundRequest {
+            method: Method::OPTIONS,
+            target: self.target.clone(),
+            headers: std::iter::once(agent).chain(headers).chain(self.fixed.iter().cloned()).collect(),
+            body: Bytes::new(),
+            timeout,
+            connect_timeout: OutboundRequest::connect_timeout_of(timeout),
+        }
+    }
+
+    fn headers(
+        &self,
+        dispatch: &Dispatch,
+        content_type: Option<&'static str>,
+        signed_at: i64,
+        body: &[u8],
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        let unsendable = |_| "a header cannot be sent".to_owned();
+        let mut headers = Vec::with_capacity(8 + self.fixed.len());
+        headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
+        headers.extend(content_type.map(|text| (header::CONTENT_TYPE, HeaderValue::from_static(text))));
+        let ids = signing::SignedIds { event_id: dispatch.event.id, webhook_id: self.webhook.id };
+        for (name, value) in self.signer.headers(ids, signed_at, body) {
+            headers.push((HeaderName::from_static(name), HeaderValue::try_from(value).map_err(unsendable)?));
+        }
+        headers.push((DELIVERY_ID, HeaderValue::try_from(dispatch.delivery_id.to_string()).map_err(unsendable)?));
+        headers.push((ATTEMPT, HeaderValue::from(dispatch.number)));
+        if let Some(parent) = trace_of(&dispatch.event) {
+            headers.push((TRACEPARENT, parent));
+        }
+        headers.extend(self.fixed.iter().cloned());
+        Ok(headers)
+    }
+
+    /// What is not kept of what a receiver says.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+}
+
+fn trace_of(event: &Event) -> Option<HeaderValue> {
+    event.traceparent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok())
+}
+
+fn credential(auth: &WebhookAuth, redactor: &mut Redactor) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = match auth {
+        WebhookAuth::Basic { username, password } => {
+            let pair = STANDARD.encode(format!("{username}:{password}"));
+            redactor.secret(password);
+            redactor.secret(&pair);
+            (header::AUTHORIZATION, format!("Basic {pair}"))
+        }
+        WebhookAuth::Bearer { token } => {
+            redactor.secret(token);
+            (header::AUTHORIZATION, format!("Bearer {token}"))
+        }
+        WebhookAuth::Header { name, value } => {
+            redactor.secret(value);
+            let name =
+                HeaderName::try_from(name.as_str()).map_err(|_| "the auth header's name cannot be sent".to_owned())?;
+            (name, value.clone())
+        }
+    };
+    let mut value = HeaderValue::try_from(value).map_err(|_| "the credential cannot be sent".to_owned())?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+fn method_of(method: webhook::WebhookMethod) -> Method {
+    match method {
+        webhook::WebhookMethod::Get => Method::GET,
+        webhook::WebhookMethod::Put => Method::PUT,
+        webhook::WebhookMethod::Post => Method::POST,
+        webhook::WebhookMethod::Patch => Method::PATCH,
+        webhook::WebhookMethod::Delete => Method::DELETE,
+    }
+}

@@ -1,0 +1,310 @@
+//! The courier carries one delivery: renders and signs, sends once, and makes of the answer what is recorded.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::ORIGIN;
+
+use crate::model::attempt::{Attempt, AttemptOutcome, Timings, Trigger};
+use crate::model::id::{AttemptId, DeliveryId, Id};
+use crate::model::webhook::{FieldSet, Webhook};
+use crate::model::{Event, EventId, Headers, Time};
+use crate::rules::retry;
+use crate::store::{AttemptMade, Dispatch};
+
+use crate::engine::clock::{Clock, Random, passing_id};
+use crate::engine::compiled_webhook::CompiledWebhook;
+use crate::engine::handshake::{HandshakeRefused, Handshakes};
+use crate::engine::sender::{ExchangeResult, Sender, reason};
+
+/// The statuses whose `Retry-After` holds the webhook back.
+const HOLDING_STATUSES: [u16; 2] = [429, 503];
+/// Of an attempt's `error`: what a receiver's certificate is called may be long.
+const ERROR_CHARS_MAX: usize = 300;
+
+/// The error of an attempt that panicked.
+const PANICKED: &str = "The daemon failed at this attempt; its log says where";
+
+/// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
+pub trait AttemptObserver: Send + Sync {
+    fn attempted(&self, dispatch: &Dispatch, made: &AttemptMade);
+}
+
+pub struct Deliverer {
+    pub sender: Arc<Sender>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub handshakes: Handshakes,
+    pub watcher: Option<Arc<dyn AttemptObserver>>,
+}
+
+impl Deliverer {
+    /// Shows an attempt to whoever wants to see them.
+    pub fn notify(&self, dispatch: &Dispatch, made: &AttemptMade) {
+        if let Some(watcher) = &self.watcher {
+            watcher.attempted(dispatch, made);
+        }
+    }
+
+    /// `carry`, and whatever panics in it is this attempt's failure: the delivery goes on by its schedule, and so does
+    /// everybody else's.
+    pub async fn attempt_catching_panic(
+        &self,
+        dispatch: &Dispatch,
+        webhook: &Webhook,
+        compiled: Result<Arc<CompiledWebhook>, String>,
+    ) -> AttemptMade {
+        let began = self.clock.now();
+        let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
+        let carried = poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| carrying.as_mut().poll(context)));
+            polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+        });
+        carried.await.unwrap_or_else(|| {
+            tracing::error!(
+                webhook_id = %webhook.id,
+                event_id = %dispatch.event.id,
+                delivery_id = %dispatch.delivery_id,
+                attempt = dispatch.number,
+                "an attempt panicked, which is a bug of the daemon"
+            );
+            let mut made = blank(dispatch, webhook, None, began);
+            made.error = Some(PANICKED.to_owned());
+            made.finished_at = self.clock.now().max(began);
+            made
+        })
+    }
+
+    /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
+    pub async fn attempt(
+        &self,
+        dispatch: &Dispatch,
+        webhook: &Webhook,
+        compiled: Result<Arc<CompiledWebhook>, String>,
+    ) -> AttemptMade {
+        let asked_at = self.clock.now();
+        if let Err(refused) = self.permission(webhook, &compiled).await {
+            let mut made = blank(dispatch, webhook, None, asked_at);
+            made.outcome = refused.outcome;
+            made.error = Some(refused.error);
+            made.finished_at = self.clock.now().max(asked_at);
+            return made;
+        }
+        let started_at = self.clock.now();
+        // Only a body that names its attempt needs the id before the attempt is made.
+        let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
+        let outgoing = compiled.and_then(|compiled| {
+            let out =
+                compiled.render(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
+            Ok((compiled, out))
+        });
+        let mut made = blank(dispatch, webhook, attempt_id, started_at);
+        match outgoing {
+            Err(why) => {
+                made.outcome = AttemptOutcome::RequestError;
+                made.error = Some(why);
+                made.finished_at = self.clock.now().max(started_at);
+            }
+            Ok((compiled, mut out)) => {
+                if webhook.handshake {
+                    // Whoever was allowed says on every delivery that it is the one.
+                    let origin = self.handshakes.origin();
+                    out.stored_headers.push_bytes("origin", origin.as_bytes());
+                    out.request.headers.push((ORIGIN, origin.clone()));
+                }
+                let exchange = self.sender.send(&out.request).await;
+                tracing::debug!(
+                    webhook_id = %webhook.id,
+                    event_id = %dispatch.event.id,
+                    delivery_id = %dispatch.delivery_id,
+                    attempt = dispatch.number,
+                    outcome = exchange.outcome.as_str(),
+                    status = exchange.status_code,
+                    detail = exchange.detail,
+                    "attempt"
+                );
+                made.signed_at = out.signed_at;
+                made.request_headers = out.stored_headers;
+                made.finished_at = self.clock.now().max(started_at);
+                note(&mut made, exchange, &compiled);
+            }
+        }
+        made
+    }
+
+    /// Whether a webhook that wants to be asked first has been, and consents.
+    async fn permission(
+        &self,
+        webhook: &Webhook,
+        compiled: &Result<Arc<CompiledWebhook>, String>,
+    ) -> Result<(), HandshakeRefused> {
+        match compiled {
+            // On the heap, because it is large and rare: every request in flight would carry room for it.
+            Ok(compiled) if webhook.handshake => {
+                Box::pin(self.handshakes.ask(&self.sender, &*self.clock, compiled)).await
+            }
+            // What cannot be sent to is said below.
+            _ => Ok(()),
+        }
+    }
+
+    /// One signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.
+    pub async fn send_test(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> Attempt {
+        let now = self.clock.now();
+        let event = passing_event(EventId::from_u128(self.id()), webhook, event_type, data.len(), now);
+        let dispatch = Dispatch {
+            webhook_id: webhook.id,
+            delivery_id: DeliveryId::from_u128(self.id()),
+            event: Arc::new(event),
+            data,
+            number: 1,
+            due: now,
+            retry_of: None,
+            trigger: Trigger::Manual,
+            end: Time::MAX,
+        };
+        let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
+        let made = self.attempt(&dispatch, webhook, compiled).await;
+        attempt_of(made, &dispatch, webhook)
+    }
+
+    fn id(&self) -> u128 {
+        passing_id(&*self.clock, &*self.random)
+    }
+
+    fn nonce(&self, webhook: &Webhook) -> [u8; 12] {
+        let mut nonce = [0; 12];
+        if webhook.encrypted {
+            self.random.fill(&mut nonce);
+        }
+        nonce
+    }
+}
+
+/// An attempt of which nothing has come yet.
+pub(in crate::engine) fn blank(
+    dispatch: &Dispatch,
+    webhook: &Webhook,
+    attempt_id: Option<AttemptId>,
+    started_at: Time,
+) -> AttemptMade {
+    AttemptMade {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        attempt_id,
+        number: dispatch.number,
+        trigger: dispatch.trigger,
+        url: webhook.url.clone(),
+        method: webhook.method,
+        field_set: webhook.field_set,
+        content_type: webhook.content_type,
+        include_html: webhook.include_html,
+        signed_at: started_at.seconds(),
+        started_at,
+        finished_at: started_at,
+        success: false,
+        outcome: AttemptOutcome::RequestError,
+        status_code: None,
+        error: None,
+        response_time_ms: None,
+        remote_addr: None,
+        request_headers: Headers::default(),
+        response_headers: Headers::default(),
+        response_body: None,
+        timings: Timings::default(),
+        hold_until: None,
+    }
+}
+
+fn note(made: &mut AttemptMade, exchange: ExchangeResult, compiled: &CompiledWebhook) {
+    let whole = exchange.outcome == AttemptOutcome::HttpStatus;
+    made.success = whole && exchange.status_code.is_some_and(|status| compiled.succeeds(status));
+    made.outcome = if made.success { AttemptOutcome::Success } else { exchange.outcome };
+    made.error = match (made.success, exchange.error, exchange.status_code) {
+        (true, ..) => None,
+        (false, Some(error), _) => Some(in_full(error, made.outcome, exchange.detail)),
+        (false, None, status) => status.map(reason),
+    };
+    if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
+        made.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, made.finished_at));
+    }
+    let answered = exchange.status_code.is_some();
+    made.status_code = exchange.status_code;
+    made.response_time_ms = exchange.response_time_ms;
+    made.remote_addr = exchange.remote_addr.map(|addr| addr.to_string());
+    let redactor = compiled.redactor();
+    made.response_headers = redactor.redact_response(exchange.response_headers);
+    made.response_body =
+        answered.then(|| redactor.redact_text(String::from_utf8_lossy(&exchange.response_body).into_owned()));
+    made.timings = exchange.timings;
+}
+
+/// What whoever set up the webhook can mend is said in full: which part of TLS or HTTP was wrong. Of addresses and names
+/// no more is said than the outcome, so that errors cannot be used to map a network.
+fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> String {
+    match detail {
+        Some(detail) if matches!(outcome, AttemptOutcome::TlsError | AttemptOutcome::RequestError) => {
+            format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
+        }
+        _ => error,
+    }
+}
+
+fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {
+    Event {
+        id,
+        org_id: webhook.org_id,
+        app_id: webhook.app_id,
+        event_type: event_type.to_owned(),
+        event_id: None,
+        occurred_at: now,
+        received_at: now,
+        subject: None,
+        channels: Vec::new(),
+        ordering_key: None,
+        deliver_at: None,
+        expires_at: None,
+        metadata: Default::default(),
+        traceparent: None,
+        deliveries: 0,
+        data_bytes: data_bytes as u32,
+        erased_at: None,
+    }
+}
+
+fn attempt_of(made: AttemptMade, dispatch: &Dispatch, webhook: &Webhook) -> Attempt {
+    Attempt {
+        id: made.attempt_id.unwrap_or(Id::MIN),
+        delivery_id: dispatch.delivery_id,
+        event_id: dispatch.event.id,
+        webhook_id: webhook.id,
+        org_id: webhook.org_id,
+        app_id: webhook.app_id,
+        event_type: dispatch.event.event_type.clone(),
+        number: made.number,
+        retry_of: None,
+        trigger: made.trigger,
+        url: made.url,
+        method: made.method,
+        field_set: made.field_set,
+        content_type: made.content_type,
+        signed_at: made.signed_at,
+        started_at: made.started_at,
+        finished_at: made.finished_at,
+        success: made.success,
+        outcome: made.outcome,
+        status_code: made.status_code,
+        error: made.error,
+        response_time_ms: made.response_time_ms,
+        next_attempt_at: None,
+        remote_addr: made.remote_addr,
+        request_headers: made.request_headers,
+        response_headers: made.response_headers,
+        response_body: made.response_body,
+        timings: made.timings,
+        include_html: made.include_html,
+    }
+}

@@ -1,0 +1,88 @@
+//! What of a webhook's requests and answers is not kept: its credentials, in the headers that are sent and wherever a
+//! receiver repeats them.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::model::Headers;
+
+/// What stands for a credential in what is kept.
+const MASK: &str = "********";
+/// Shorter ones would be found where they are not meant.
+const WORD_BYTES_MIN: usize = 8;
+
+/// The credentials of one webhook.
+#[derive(Default)]
+pub struct Redactor {
+    names: Vec<HeaderName>,
+    /// Longest first, so that a part never hides that there is more.
+    secrets: Vec<String>,
+}
+
+impl Redactor {
+    /// Nothing of the header `name` is kept but that it was sent.
+    pub fn header(&mut self, name: HeaderName) {
+        self.names.push(name);
+    }
+
+    /// `word` is not kept, wherever it comes back.
+    pub fn secret(&mut self, word: &str) {
+        if word.len() >= WORD_BYTES_MIN {
+            self.secrets.push(word.to_owned());
+            self.secrets.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        }
+    }
+
+    /// Headers that are sent, as they are kept.
+    pub fn redact_request(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let mut kept = Headers::with_capacity(bytes);
+        for (name, value) in headers {
+            let is_secret = self.names.contains(name);
+            kept.push_bytes(name.as_str(), if is_secret { MASK.as_bytes() } else { value.as_bytes() });
+        }
+        kept
+    }
+
+    /// Headers that a receiver answers with, as they are kept.
+    pub fn redact_response(&self, headers: Headers) -> Headers {
+        match self.secrets.is_empty() {
+            true => headers,
+            false => headers.iter().map(|(name, value)| (name, self.redact_text(value.to_owned()))).collect(),
+        }
+    }
+
+    /// What a receiver says, as it is kept.
+    pub fn redact_text(&self, mut text: String) -> String {
+        for word in &self.secrets {
+            if text.contains(word.as_str()) {
+                text = text.replace(word.as_str(), MASK);
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_concealed_is_kept_neither_as_sent_nor_as_heard() {
+        let mut redactor = Redactor::default();
+        redactor.header(HeaderName::from_static("x-a"));
+        redactor.secret("sesame-open");
+        redactor.secret("sesame-open-wide");
+        redactor.secret("short");
+        let sent = [("x-a", "sesame-open"), ("x-b", "sesame-open")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let kept = redactor.redact_request(&sent);
+        let kept: Vec<&str> = kept.iter().map(|(_, value)| value).collect();
+        assert_eq!(kept, [MASK, "sesame-open"], "by name alone: what is public is not looked through");
+        let answered: Headers = [("set-cookie", "a=sesame-open")].into_iter().collect();
+        assert_eq!(redactor.redact_response(answered).iter().collect::<Vec<_>>(), [("set-cookie", "a=********")]);
+        assert_eq!(
+            redactor.redact_text("a sesame-open-wide b sesame-open short".into()),
+            "a ******** b ******** short"
+        );
+    }
+}

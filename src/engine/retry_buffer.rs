@@ -1,0 +1,166 @@
+//! What storage did not take although it must be there in the end: kept in memory, and handed in again.
+//!
+//! An outcome waits only where the disk is full: its receiver has had the request, and is not to have it again every few
+//! seconds until somebody makes room. Where storage fails otherwise its delivery is sent again, because nobody knows whether
+//! that outcome can ever be written.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::DeliveryId;
+use crate::store::{Applied, Command, Rejection, WriteRequest};
+
+/// Outcomes are handed in again after this time.
+const OUTCOMES_AGAIN: Duration = Duration::from_secs(1);
+/// What outcomes keep of answers meanwhile, in bytes; a delivery whose outcome does not fit is sent again.
+const OUTCOMES_BYTES_MAX: usize = 32 << 20;
+/// What an outcome takes beside the body of the answer, about.
+const OUTCOME_BYTES: usize = 2 << 10;
+/// Other orders that wait.
+const FOLLOW_UPS_MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+pub struct RetryBuffer {
+    outcomes: Vec<WriteRequest>,
+    outcomes_bytes: usize,
+    since: Option<Instant>,
+    /// What follows from something that is durable.
+    follow_ups: Vec<WriteRequest>,
+}
+
+impl RetryBuffer {
+    /// Takes what must be there of a batch and is not. The deliveries whose end is given up, to be taken from the index anew.
+    pub fn add_failed(
+        &mut self,
+        write_requests: &[WriteRequest],
+        results: &[Result<Applied, Rejection>],
+        is_full: bool,
+    ) -> Vec<DeliveryId> {
+        let mut lost = Vec::new();
+        for (write_request, result) in write_requests.iter().zip(results) {
+            let (may_be_written, for_space) = match result {
+                Err(Rejection::DiskFull) => (true, true),
+                Err(Rejection::Failed(_)) => (true, is_full),
+                Err(_) => (false, false),
+                Ok(_) => continue,
+            };
+            match &write_request.command {
+                Command::Record(made) => {
+                    let bytes = OUTCOME_BYTES + made.response_body.as_ref().map_or(0, String::len);
+                    if for_space && self.outcomes_bytes + bytes <= OUTCOMES_BYTES_MAX {
+                        self.outcomes_bytes += bytes;
+                        self.since.get_or_insert_with(Instant::now);
+                        self.outcomes.push(write_request.clone());
+                    } else {
+                        lost.push(made.delivery_id);
+                    }
+                }
+                Command::Expire { delivery, .. } => lost.push(*delivery),
+                _ if may_be_written && write_request.caller.is_none() && self.follow_ups.len() < FOLLOW_UPS_MAX => {
+                    self.follow_ups.push(write_request.clone());
+                }
+                _ => {}
+            }
+        }
+        lost
+    }
+
+    /// How long outcomes wait yet; none: there are none.
+    pub fn wait(&self) -> Option<Duration> {
+        self.since.map(|since| OUTCOMES_AGAIN.saturating_sub(since.elapsed()))
+    }
+
+    /// The outcomes, to be handed in again.
+    pub fn take_outcomes(&mut self) -> Vec<WriteRequest> {
+        (self.since, self.outcomes_bytes) = (None, 0);
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// The other orders, to be handed in again.
+    pub fn take_follow_ups(&mut self) -> Vec<WriteRequest> {
+        std::mem::take(&mut self.follow_ups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::deliverer::blank;
+    use crate::engine::scheduler::fixture::{dispatch, webhook};
+    use crate::model::{EventId, Time, WebhookId};
+
+    fn outcome(delivery: u128, body_bytes: usize) -> WriteRequest {
+        let mut made = blank(&dispatch(delivery, Time::ZERO), &webhook(|_| {}), None, Time::ZERO);
+        made.response_body = Some("x".repeat(body_bytes));
+        WriteRequest::internal(Command::Record(Box::new(made)))
+    }
+
+    fn release() -> WriteRequest {
+        let (webhook, delivery, event) = (WebhookId::MIN, DeliveryId::MIN, EventId::MIN);
+        WriteRequest::internal(Command::PromoteQueueHead { webhook, key_hash: 0, delivery, event })
+    }
+
+    fn full(_: &WriteRequest) -> Result<Applied, Rejection> {
+        Err(Rejection::DiskFull)
+    }
+
+    fn failed(_: &WriteRequest) -> Result<Applied, Rejection> {
+        Err(Rejection::Failed("journal".into()))
+    }
+
+    fn keep(
+        retry_buffer: &mut RetryBuffer,
+        write_requests: &[WriteRequest],
+        result: impl Fn(&WriteRequest) -> Result<Applied, Rejection>,
+        is_full: bool,
+    ) -> Vec<DeliveryId> {
+        let results: Vec<_> = write_requests.iter().map(result).collect();
+        retry_buffer.add_failed(write_requests, &results, is_full)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outcomes_wait_for_space_and_are_sent_again_for_anything_else() {
+        let mut retry_buffer = RetryBuffer::default();
+        let write_requests = [outcome(1, 0), outcome(2, 0)];
+        let [first, second] = [1, 2].map(DeliveryId::from_u128);
+        assert_eq!(keep(&mut retry_buffer, &write_requests, failed, false), [first, second]);
+        assert_eq!(retry_buffer.wait(), None);
+        assert_eq!(keep(&mut retry_buffer, &write_requests[..1], full, true), []);
+        assert_eq!(retry_buffer.wait(), Some(OUTCOMES_AGAIN));
+        tokio::time::advance(OUTCOMES_AGAIN / 4).await;
+        // What fails while the disk is full fails for that; the first one's time is not put off by it.
+        assert_eq!(keep(&mut retry_buffer, &write_requests[1..], failed, true), []);
+        assert_eq!(retry_buffer.wait(), Some(OUTCOMES_AGAIN * 3 / 4));
+        assert_eq!(retry_buffer.take_outcomes().len(), 2);
+        assert_eq!(retry_buffer.wait(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_bounded_and_the_rest_is_sent_again() {
+        let mut retry_buffer = RetryBuffer::default();
+        let body_bytes = OUTCOMES_BYTES_MAX / 4 - OUTCOME_BYTES;
+        let write_requests: Vec<WriteRequest> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
+        assert_eq!(keep(&mut retry_buffer, &write_requests, full, true), [DeliveryId::from_u128(5)]);
+        assert_eq!(retry_buffer.take_outcomes().len(), 4);
+        // Taken out, there is room again.
+        assert_eq!(keep(&mut retry_buffer, &write_requests[4..], full, true), []);
+
+        let following = vec![release(); FOLLOW_UPS_MAX + 1];
+        assert_eq!(keep(&mut retry_buffer, &following, failed, false), []);
+        assert_eq!(retry_buffer.take_follow_ups().len(), FOLLOW_UPS_MAX);
+        assert_eq!(retry_buffer.take_follow_ups().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_good_or_was_asked_for_is_nobodys_to_keep() {
+        let mut retry_buffer = RetryBuffer::default();
+        let gone = |_: &WriteRequest| Err(Rejection::NotFound("webhook"));
+        assert_eq!(keep(&mut retry_buffer, &[release()], gone, true), []);
+        assert_eq!(retry_buffer.take_follow_ups().len(), 0);
+        // The end of a delivery is found in the index again.
+        let delivery = DeliveryId::from_u128(7);
+        let expire = WriteRequest::internal(Command::Expire { event: EventId::MIN, delivery });
+        assert_eq!(keep(&mut retry_buffer, &[expire], full, true), [delivery]);
+    }
+}

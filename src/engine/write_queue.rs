@@ -1,0 +1,537 @@
+//! The ledger: takes what waits, applies it in one batch, and answers all after the commit. Its steps know nothing of what
+//! drives them: a thread of its own in the daemon, a task of the one runtime in a simulation.
+//!
+//! Invariant: an answer is sent after the commit that holds what it says. Publishing is bounded: when
+//! `WAITING_PUBLISHES_MAX` wait, the next is refused at once; outcomes are bounded by what is in flight.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, SemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use crate::mutants::mutant;
+use crate::store::backup::BackupSnapshot;
+use crate::store::partitions::maintenance::Maintained;
+use crate::store::{Applied, Command, Effects, Error, Rejection, WriteRequest, Writer};
+
+use crate::engine::admission::PublishAdmission;
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::checkpoints::CheckpointRunner;
+use crate::engine::clock::Clock;
+use crate::engine::critical_task::CriticalTask;
+use crate::engine::log_backoff::LogBackoff;
+use crate::engine::metrics::Metrics;
+use crate::engine::retry_buffer::RetryBuffer;
+
+/// Publishes that may wait for the writer.
+pub const WAITING_PUBLISHES_MAX: usize = 8_192;
+/// Payload bytes that may wait for the writer.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// Orders in one commit.
+const BATCH_ORDERS_MAX: usize = 4_096;
+/// Payload bytes in one commit, about.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Outcomes for older partitions wait for others: this long for each partition that they are for, up to the longest.
+const OLDER_WAIT: Duration = Duration::from_millis(8);
+const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
+const OLDER_ORDERS_MAX: usize = 256;
+/// The journal is made redb's own this long after its first record, at the latest.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
+/// While the disk is full, how long it takes at most until it is seen that there is space.
+const SPACE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
+const IDLE_WAIT: Duration = Duration::from_secs(3_600);
+
+type Responder = oneshot::Sender<Result<Applied, Rejection>>;
+
+enum QueueItem {
+    Order(Box<WriteRequest>, usize, Option<Responder>),
+    /// A round of upkeep; `true`: drop nothing.
+    Upkeep(bool, oneshot::Sender<Result<Maintained, String>>),
+    /// Takes hold of the store as it is, for a backup.
+    Backup(oneshot::Sender<Result<BackupSnapshot, String>>),
+    /// What was handed in before this is the last that is done.
+    End,
+}
+
+/// Why a publish was not even handed to the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// Too much waits; try again.
+    Full,
+    /// The daemon is stopping.
+    Stopping,
+}
+
+/// The handle: cheap to clone.
+#[derive(Clone)]
+pub struct WriteQueue {
+    jobs: Sender<QueueItem>,
+    /// Where a task works and not a thread: wakes it.
+    arrived: Option<Arc<Notify>>,
+    waiting: Arc<QueueDepth>,
+    admission: Arc<PublishAdmission>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the ledger's steps run on.
+pub enum Driver {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Driver {
+    /// Waits until the ledger has ended.
+    pub async fn ended(self) {
+        let _ = match self {
+            Driver::Thread(thread) => tokio::task::spawn_blocking(move || drop(thread.join())).await,
+            Driver::Task(task) => task.await,
+        };
+    }
+}
+
+#[derive(Default)]
+struct QueueDepth {
+    publishes: AtomicUsize,
+    bytes: AtomicUsize,
+    stopping: AtomicBool,
+    /// The last batch met a storage failure.
+    failing: AtomicBool,
+}
+
+/// What the thread is given.
+pub struct WriterParts {
+    /// First, so that it is dropped first.
+    pub vital: CriticalTask,
+    pub writer: Writer,
+    pub first: Vec<WriteRequest>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    /// Takes the effects of every batch.
+    pub effects: Box<dyn FnMut(Effects) + Send>,
+    /// Told when a sync failed: the thread has ended, and so must the process.
+    pub broken: Arc<Notify>,
+}
+
+impl WriteQueue {
+    /// Starts it, on what `work` says. It ends when it is told to or when every handle is gone, after all that waits is
+    /// applied.
+    pub fn start(parts: WriterParts, work: BlockingPool) -> std::io::Result<(WriteQueue, Driver)> {
+        let (jobs, waiting_jobs) = mpsc::channel();
+        let waiting = Arc::new(QueueDepth::default());
+        let arrived = (work == BlockingPool::Inline).then(Arc::<Notify>::default);
+        let write_queue = WriteQueue {
+            jobs,
+            arrived: arrived.clone(),
+            waiting: waiting.clone(),
+            admission: Arc::default(),
+            metrics: parts.metrics.clone(),
+        };
+        let desk = WriterLoop {
+            parts,
+            checkpoints: CheckpointRunner::start(work)?,
+            waiting,
+            sealed_batch: Vec::new(),
+            sealed_since: None,
+            sealed_partitions: BTreeSet::new(),
+            retry_buffer: RetryBuffer::default(),
+            unchecked_since: None,
+            failing_batches: LogBackoff::default(),
+            failing_checkpoints: LogBackoff::default(),
+            was_full: false,
+            written_bytes: 0,
+            ended: false,
+        };
+        let driver = match arrived {
+            None => Driver::Thread(
+                std::thread::Builder::new().name("writer".into()).spawn(move || desk.run_on_thread(&waiting_jobs))?,
+            ),
+            Some(arrived) => Driver::Task(tokio::spawn(desk.run_in_task(waiting_jobs, arrived))),
+        };
+        Ok((write_queue, driver))
+    }
+
+    fn send(&self, job: QueueItem) -> Result<(), Busy> {
+        self.jobs.send(job).map_err(|_| Busy::Stopping)?;
+        if let Some(arrived) = &self.arrived {
+            arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Applies an order and waits for its commit.
+    pub async fn apply(&self, write_request: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
+        let _turn = self.wait_for_admission(&write_request).await;
+        let bytes = self.admit(&write_request)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(QueueItem::Order(write_request, bytes, Some(answer)))?;
+        answered.await.map_err(|_| Busy::Stopping)
+    }
+
+    /// Waits in line with a publish, while publishing takes turns.
+    async fn wait_for_admission(&self, write_request: &WriteRequest) -> Option<SemaphorePermit<'_>> {
+        let Command::Publish(_) = &write_request.command else { return None };
+        let turn = self.admission.acquire().await;
+        if turn.is_some() {
+            self.metrics.in_line();
+        }
+        turn
+    }
+
+    /// The turns that publishing takes, for whoever says when.
+    pub fn admission(&self) -> &PublishAdmission {
+        &self.admission
+    }
+
+    /// Hands in an order that nobody waits for: an outcome.
+    pub fn push(&self, write_request: WriteRequest) {
+        // The thread is gone only after the drain: what was in flight then is sent again after the start.
+        let _ = self.send(QueueItem::Order(Box::new(write_request), 0, None));
+    }
+
+    /// One round of upkeep; `keep`: nothing is dropped.
+    pub async fn maintain(&self, keep: bool) -> Result<Maintained, String> {
+        let (answer, answered) = oneshot::channel();
+        self.send(QueueItem::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
+        answered.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    /// The store as it is after what waits now: for a backup.
+    pub async fn backup_snapshot(&self) -> Result<BackupSnapshot, String> {
+        let (answer, answered) = oneshot::channel();
+        self.send(QueueItem::Backup(answer)).map_err(|_| "stopping".to_owned())?;
+        answered.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    /// Ends the thread after all that waits now; whoever asks later is told that it stops.
+    pub fn end(&self) {
+        let _ = self.send(QueueItem::End);
+    }
+
+    /// Publishes that wait, for metrics.
+    pub fn waiting_publishes(&self) -> usize {
+        self.waiting.publishes.load(Ordering::Relaxed)
+    }
+
+    /// Whether no more publishes are taken.
+    pub fn is_stopping(&self) -> bool {
+        self.waiting.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether storage failed the last batch.
+    pub fn is_failing(&self) -> bool {
+        self.waiting.failing.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more publishes.
+    pub fn stop_publishing(&self) {
+        self.waiting.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn admit(&self, write_request: &WriteRequest) -> Result<usize, Busy> {
+        let Command::Publish(events) = &write_request.command else { return Ok(0) };
+        if self.waiting.stopping.load(Ordering::Relaxed) {
+            return Err(Busy::Stopping);
+        }
+        let bytes: usize = events.iter().map(|event| event.data.len()).sum::<usize>() + events.len();
+        let full = self.waiting.publishes.load(Ordering::Relaxed) >= WAITING_PUBLISHES_MAX
+            || self.waiting.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX;
+        if full {
+            self.metrics.queue_full();
+            return Err(Busy::Full);
+        }
+        self.waiting.publishes.fetch_add(1, Ordering::Relaxed);
+        self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// The thread's own side.
+struct WriterLoop {
+    parts: WriterParts,
+    checkpoints: CheckpointRunner,
+    waiting: Arc<QueueDepth>,
+    sealed_batch: Vec<(WriteRequest, Option<Responder>)>,
+    sealed_since: Option<Instant>,
+    sealed_partitions: BTreeSet<u128>,
+    retry_buffer: RetryBuffer,
+    /// Since when the journal holds what redb has not made durable.
+    unchecked_since: Option<Instant>,
+    failing_batches: LogBackoff,
+    failing_checkpoints: LogBackoff,
+    /// What the log was last told of the disk.
+    was_full: bool,
+    /// By the last commit.
+    written_bytes: u64,
+    ended: bool,
+}
+
+impl WriterLoop {
+    fn run_on_thread(mut self, jobs: &Receiver<QueueItem>) {
+        self.begin();
+        while !self.is_over() {
+            let job = match self.wait() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => jobs.recv_timeout(wait),
+            };
+            self.ended |= matches!(job, Err(RecvTimeoutError::Disconnected));
+            self.step(job.ok(), jobs);
+        }
+    }
+
+    async fn run_in_task(mut self, jobs: Receiver<QueueItem>, arrived: Arc<Notify>) {
+        self.begin();
+        while !self.is_over() {
+            let job = match jobs.try_recv() {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Disconnected) => {
+                    self.ended = true;
+                    None
+                }
+                Err(TryRecvError::Empty) => {
+                    // A job that comes before the waiting begins has left its mark.
+                    let _ = tokio::time::timeout(self.wait().unwrap_or(IDLE_WAIT), arrived.notified()).await;
+                    None
+                }
+            };
+            self.step(job, &jobs);
+        }
+    }
+
+    fn begin(&mut self) {
+        let first = std::mem::take(&mut self.parts.first);
+        self.apply(first.into_iter().map(|write_request| (write_request, None)).collect());
+    }
+
+    /// Whether nothing more is to be done; says so to others where that is because of the disk.
+    fn is_over(&self) -> bool {
+        if self.parts.writer.has_lost_writes() {
+            tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
+            self.parts.broken.notify_one();
+            return true;
+        }
+        self.ended
+    }
+
+    /// How long there is nothing to do if no job comes; none: for ever.
+    fn wait(&self) -> Option<Duration> {
+        let older = self.sealed_since.map(|since| self.sealed_wait().saturating_sub(since.elapsed()));
+        let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
+        let full = self.was_full.then_some(SPACE_AGAIN);
+        [older, unchecked, full, self.retry_buffer.wait(), self.checkpoints.look()].into_iter().flatten().min()
+    }
+
+    /// Takes a job and all that wait behind it, if there is one, and does what has become due.
+    fn step(&mut self, job: Option<QueueItem>, jobs: &Receiver<QueueItem>) {
+        if let Some(job) = job {
+            self.take(job, jobs);
+        }
+        if self.ended {
+            self.parts.writer.end_backup();
+            self.flush_sealed();
+            self.write_outcomes();
+            let checked = self.parts.writer.checkpoint();
+            checked.unwrap_or_else(|error| self.tell_unchecked(&error));
+            return;
+        }
+        if self.sealed_since.is_some_and(|since| since.elapsed() >= self.sealed_wait()) {
+            self.flush_sealed();
+        }
+        if self.retry_buffer.wait().is_some_and(|wait| wait.is_zero()) {
+            self.write_outcomes();
+        }
+        self.checkpoint();
+        if self.was_full {
+            self.look_for_space();
+        }
+    }
+
+    /// Everything that waits now, as one batch.
+    fn take(&mut self, first: QueueItem, jobs: &Receiver<QueueItem>) {
+        let mut batch = Vec::new();
+        let (mut bytes, mut upkeeps, mut backups) = (0, Vec::new(), Vec::new());
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                QueueItem::Order(write_request, size, answer) => {
+                    if size > 0 {
+                        self.waiting.publishes.fetch_sub(1, Ordering::Relaxed);
+                        self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
+                    }
+                    bytes += size;
+                    if let Some(place) = self.parts.writer.sealed_partition_of(&write_request) {
+                        self.sealed_partitions.insert(place);
+                        self.sealed_since.get_or_insert_with(Instant::now);
+                        self.sealed_batch.push((*write_request, answer));
+                    } else {
+                        batch.push((*write_request, answer));
+                    }
+                }
+                QueueItem::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+                QueueItem::Backup(answer) => backups.push(answer),
+                QueueItem::End => self.ended = true,
+            }
+            let full = self.ended || batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
+            next = if full { None } else { jobs.try_recv().ok() };
+        }
+        self.apply(batch);
+        if self.sealed_batch.len() >= OLDER_ORDERS_MAX || self.sealed_batch.iter().any(|(_, answer)| answer.is_some()) {
+            self.flush_sealed();
+        }
+        for (keep, answer) in upkeeps {
+            self.upkeep(keep, answer);
+        }
+        for answer in backups {
+            let backup_snapshot = self.parts.writer.backup_snapshot().map_err(|error| error.to_string());
+            // Whoever asked may have gone, and the moment goes with it.
+            let _ = answer.send(backup_snapshot);
+        }
+    }
+
+    /// Has the checkpoint run that is due, and takes what became of the one before.
+    fn checkpoint(&mut self) {
+        let writer = &mut self.parts.writer;
+        if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+            self.unchecked_since = Some(Instant::now());
+            if let Err(error) = writer.request_checkpoint() {
+                self.tell_unchecked(&error);
+            }
+        }
+        let writer = &mut self.parts.writer;
+        if self.checkpoints.may_run()
+            && let Some(checkpoint) = writer.take_checkpoint()
+        {
+            self.unchecked_since = writer.has_uncheckpointed().then(Instant::now);
+            self.checkpoints.run(checkpoint);
+        }
+        match self.checkpoints.ended() {
+            Some(Ok(())) if self.failing_checkpoints.reset() => tracing::info!("checkpoints can be made again"),
+            Some(Err(error)) => {
+                writer.checkpoint_failed(&error);
+                self.unchecked_since = Some(Instant::now());
+                self.tell_unchecked(&error);
+                self.look_for_space();
+            }
+            _ => {}
+        }
+    }
+
+    fn look_for_space(&mut self) {
+        self.parts.writer.check_space(self.parts.clock.now());
+        self.tell_of_space();
+    }
+
+    fn tell_unchecked(&mut self, error: &Error) {
+        if let Some(failures) = self.failing_checkpoints.record() {
+            tracing::error!(%error, failures, "a checkpoint failed; the journal still holds what it was for; trying again");
+        }
+    }
+
+    fn sealed_wait(&self) -> Duration {
+        (OLDER_WAIT * self.sealed_partitions.len() as u32).min(OLDER_WAIT_MAX)
+    }
+
+    fn flush_sealed(&mut self) {
+        self.sealed_since = None;
+        self.sealed_partitions.clear();
+        let older = std::mem::take(&mut self.sealed_batch);
+        self.apply(older);
+    }
+
+    /// Tries once more to write the outcomes that could not be written.
+    fn write_outcomes(&mut self) {
+        let outcomes = self.retry_buffer.take_outcomes();
+        if mutant!("outcome_twice") {
+            self.apply(outcomes.iter().cloned().map(|write_request| (write_request, None)).collect());
+            if self.retry_buffer.wait().is_some() {
+                return;
+            }
+        }
+        self.apply(outcomes.into_iter().map(|write_request| (write_request, None)).collect());
+    }
+
+    fn apply(&mut self, batch: Vec<(WriteRequest, Option<Responder>)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let started = Instant::now();
+        let (mut write_requests, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for (write_request, answer) in batch {
+            write_requests.push(write_request);
+            answers.push(answer);
+        }
+        while !write_requests.is_empty() {
+            let done = self.parts.writer.apply(&write_requests, now);
+            // What checkpoints wrote since the last commit is this one's as well.
+            let before = std::mem::replace(&mut self.written_bytes, self.parts.writer.written_bytes());
+            let written = self.written_bytes.saturating_sub(before);
+            self.parts.metrics.committed(write_requests.len(), started.elapsed(), written);
+            self.waiting.failing.store(!done.effects.failures.is_empty(), Ordering::Relaxed);
+            self.tell_of_failures(&done.effects.failures);
+            self.parts.metrics.applied(&write_requests, &done.results);
+            let mut effects = done.effects;
+            effects.unrecorded =
+                self.retry_buffer.add_failed(&write_requests, &done.results, self.parts.writer.is_disk_full());
+            (self.parts.effects)(effects);
+            for (answer, result) in answers.drain(..).zip(done.results) {
+                if let Some(answer) = answer {
+                    // Whoever asked may have gone; what was asked is done all the same.
+                    let _ = answer.send(result);
+                }
+            }
+            write_requests = done.follow;
+        }
+        self.tell_of_space();
+        match self.parts.writer.has_uncheckpointed() {
+            true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
+            false => self.unchecked_since = None,
+        }
+    }
+
+    fn tell_of_failures(&mut self, failures: &[String]) {
+        for failure in failures {
+            if let Some(failures) = self.failing_batches.record() {
+                tracing::error!(
+                    failure,
+                    failures,
+                    "storage failed; nothing of the batch is kept, the file is opened again"
+                );
+            }
+        }
+        // While the disk is full, batches without anything to be written go well.
+        if failures.is_empty() && !self.parts.writer.is_disk_full() && self.failing_batches.reset() {
+            tracing::info!("storage takes batches again");
+        }
+    }
+
+    /// Says when the disk has become full, and when it no longer is.
+    fn tell_of_space(&mut self) {
+        let is_full = self.parts.writer.is_disk_full();
+        match (self.was_full, is_full) {
+            (false, true) => tracing::error!(
+                "the disk is full: publishing is refused until more than min_free_bytes are free; deliveries go on"
+            ),
+            (true, false) => tracing::info!("the disk has space again: publishing goes on"),
+            _ => {}
+        }
+        self.was_full = is_full;
+    }
+
+    fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Maintained, String>>) {
+        let mut done = self.parts.writer.maintain(self.parts.clock.now(), keep);
+        self.tell_of_space();
+        for failure in &done.failures {
+            tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
+        }
+        (self.parts.effects)(std::mem::take(&mut done.effects));
+        let mut follow = self.retry_buffer.take_follow_ups();
+        follow.extend(done.follow.iter().cloned());
+        self.apply(follow.into_iter().map(|write_request| (write_request, None)).collect());
+        let _ = answer.send(Ok(done));
+    }
+}

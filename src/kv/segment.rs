@@ -1,0 +1,436 @@
+//! One redb file: made under a temporary name, opened with a cache of its own, read by snapshots, written by drafts.
+//!
+//! Invariant: a file that has its final name holds its schema row; a cut while it is made leaves only a temporary one.
+
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use crate::kv::checksums::ChecksummedFile;
+use crate::kv::codec;
+use crate::kv::disk::Disk;
+use crate::kv::error::{Error, Result};
+use crate::kv::memtable::{Layer, MemTable, MemTableView};
+use crate::kv::snapshot::{Direction, Snapshot};
+use crate::kv::tables::{ALL_TABLES, Key, Table};
+use crate::kv::wal::{EPOCH_KEY, Wal, WalPosition};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::partitions::set::{OTHER_CACHE_BYTES, QUIET_CACHE_BYTES};
+
+/// The schema that this program reads and writes.
+pub const SCHEMA: u32 = 1;
+/// Rows that a cursor takes before it writes them: it holds copies of them until then.
+const RUN_ROWS_MAX: usize = 256;
+/// Of the webhook that a key begins with.
+const ID_BYTES: usize = 16;
+const SCHEMA_KEY: &[u8] = b"schema";
+
+/// One redb file, open.
+#[derive(Debug)]
+pub struct Segment {
+    name: Arc<str>,
+    database: DatabaseHandle,
+    /// Set by whoever sees an operation fail: redb answers nothing more until the file is opened again.
+    failed: AtomicBool,
+    /// Committed and durable elsewhere, and not in redb yet.
+    memtable: Mutex<MemTable>,
+    /// Held by whoever gives redb what is held: older rows must not come after newer ones.
+    flush_lock: Mutex<()>,
+}
+
+enum DatabaseHandle {
+    Write(Box<Database>),
+    Read(Box<ReadOnlyDatabase>),
+}
+
+impl std::fmt::Debug for DatabaseHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DatabaseHandle::Write(_) => "Write",
+            DatabaseHandle::Read(_) => "Read",
+        })
+    }
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    Write,
+    Read,
+    /// To read it, after redb has checked every page. A file that was not closed cleanly is repaired.
+    Check,
+}
+
+impl Segment {
+    /// Makes a new file with `tables` in it, whole or not at all.
+    pub fn create(disk: &dyn Disk, name: &str, tables: &[Table], first: &[(Table, &[u8], Vec<u8>)]) -> Result<()> {
+        let temporary = format!("{name}.new");
+        if disk.exists(&temporary).map_err(|e| io(name, e))? {
+            disk.remove(&temporary).map_err(|e| io(name, e))?;
+        }
+        let made = Segment::fill(disk, name, &temporary, tables, first)
+            .and_then(|()| disk.rename(&temporary, name).map_err(|e| io(name, e)));
+        if made.is_err() {
+            // On a full disk this is the space that is missing. What cannot be removed now is removed at the next start.
+            let _ = disk.remove(&temporary);
+        }
+        made
+    }
+
+    fn fill(
+        disk: &dyn Disk,
+        name: &str,
+        temporary: &str,
+        tables: &[Table],
+        first: &[(Table, &[u8], Vec<u8>)],
+    ) -> Result<()> {
+        let failed = |error| storage(name, error);
+        let backend = disk.open(temporary, true).and_then(ChecksummedFile::open).map_err(|e| io(name, e))?;
+        let database = builder(1 << 20).create_with_backend(backend).map_err(|e| failed(e.into()))?;
+        let transaction = begin(&database, Durability::Immediate).map_err(failed)?;
+        for table in tables {
+            transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
+        }
+        {
+            let mut meta = transaction.open_table(Table::Meta.definition()).map_err(|e| failed(e.into()))?;
+            meta.insert(SCHEMA_KEY, codec::encode(&SCHEMA).as_slice()).map_err(|e| failed(e.into()))?;
+        }
+        for (table, key, value) in first {
+            let mut table = transaction.open_table(table.definition()).map_err(|e| failed(e.into()))?;
+            table.insert(*key, value.as_slice()).map_err(|e| failed(e.into()))?;
+        }
+        transaction.commit().map_err(|e| failed(e.into()))?;
+        database.close().map_err(|e| failed(e.into()))
+    }
+
+    /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
+    pub fn open(disk: &dyn Disk, name: &str, access: OpenMode, cache_bytes: usize) -> Result<Segment> {
+        let backend = disk.open(name, false).and_then(ChecksummedFile::open).map_err(|e| io(name, e))?;
+        let mut builder = builder(cache_bytes);
+        builder.set_check_integrity_on_open(access == OpenMode::Check);
+        let opened = catch_panic(name, || match access {
+            OpenMode::Write | OpenMode::Check => {
+                builder.create_with_backend(backend).map(|database| DatabaseHandle::Write(Box::new(database)))
+            }
+            OpenMode::Read => {
+                builder.open_read_only_with_backend(backend).map(|database| DatabaseHandle::Read(Box::new(database)))
+            }
+        })?;
+        let database = opened.map_err(|e| storage(name, e.into()))?;
+        let file = Segment {
+            name: name.into(),
+            database,
+            failed: AtomicBool::default(),
+            memtable: Mutex::default(),
+            flush_lock: Mutex::default(),
+        };
+        file.check_schema()?;
+        Ok(file)
+    }
+
+    /// Opens a file to read it. One that was not closed cleanly is repaired by opening it for writing, and is read through
+    /// that handle: closing it to open it once more would need space that a full disk does not have.
+    pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<Segment> {
+        match Segment::open(disk, name, OpenMode::Read, QUIET_CACHE_BYTES) {
+            Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
+                Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES)
+            }
+            opened => opened,
+        }
+    }
+
+    fn check_schema(&self) -> Result<()> {
+        let found = Snapshot::new(None, self.name.clone(), self.begin_read()?, MemTableView::default())
+            .get(Table::Meta, SCHEMA_KEY, codec::decode::<u32>)?
+            .flatten();
+        match found {
+            Some(SCHEMA) => Ok(()),
+            Some(found) => Err(Error::Newer { file: self.name.to_string(), found, known: SCHEMA }),
+            None => Err(Error::Damaged { file: self.name.to_string(), table: "meta", key: "schema".into() }),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// What is committed now, to be read for as long as it is held.
+    pub fn snapshot(self: &Arc<Segment>) -> Result<Snapshot> {
+        loop {
+            let (generation, view) = {
+                let memtable = self.memtable();
+                (memtable.generation, memtable.view())
+            };
+            let transaction = self.begin_read()?;
+            // Otherwise redb was given more meanwhile than the view knows of.
+            if self.memtable().generation == generation {
+                return Ok(Snapshot::new(Some(self.clone()), self.name.clone(), transaction, view));
+            }
+        }
+    }
+
+    fn memtable(&self) -> MutexGuard<'_, MemTable> {
+        self.memtable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_read(&self) -> Result<redb::ReadTransaction> {
+        let transaction = match &self.database {
+            DatabaseHandle::Write(database) => database.begin_read(),
+            DatabaseHandle::Read(database) => database.begin_read(),
+        };
+        transaction.map_err(|e| {
+            self.set_failed();
+            storage(&self.name, e.into())
+        })
+    }
+
+    /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
+    /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum. What is held
+    /// becomes durable with it.
+    pub fn commit(&self, write_batch: WriteBatch) -> Result<()> {
+        let _giving = self.flush_lock();
+        let held = self.memtable().view();
+        if !held.is_empty() {
+            self.write_view(&held, Durability::None)?;
+            // The rows go with the view, after the lock is released.
+            self.memtable().clear();
+        }
+        let tables = write_batch.changes().into_iter();
+        let changes = tables.map(|(table, changes)| (table, changes.iter().map(|(k, v)| (k.as_slice(), v.as_deref()))));
+        self.write(changes, Durability::Immediate).map_err(|error| storage(&self.name, error))
+    }
+
+    /// Makes changes visible. For what is durable elsewhere already, in the journal: `give` or the next `commit` makes it
+    /// durable here.
+    pub fn insert(&self, changes: Layer) {
+        self.memtable().insert(changes);
+    }
+
+    /// Up to which epoch the journal's records are in it, whatever is held.
+    pub fn epoch(&self) -> Result<u64> {
+        let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, MemTableView::default());
+        Ok(stored.get(Table::Meta, EPOCH_KEY, codec::decode::<u64>)?.flatten().unwrap_or(0))
+    }
+
+    /// Takes up what `journal` has for this file, the one of `partition`, and this file does not: it is held. None: nothing.
+    pub fn replay_wal(&self, partition: u128, wal: &Wal) -> Result<Option<WalPosition>> {
+        let epoch = self.epoch()?;
+        let mut last = epoch + 1;
+        wal.records_after(partition, epoch, |epoch, record| {
+            if epoch != last {
+                self.freeze(last);
+                last = epoch;
+            }
+            let mut layer = Layer::default();
+            record.into_iter().for_each(|(table, changes)| layer[table as usize] = changes);
+            self.insert(layer);
+        })
+    }
+
+    /// Whether what is held lies in so many pieces that it should be given.
+    pub fn has_many_layers(&self) -> bool {
+        self.memtable().has_many_layers()
+    }
+
+    /// Whether `give` has something to give.
+    pub fn is_flushing(&self) -> bool {
+        self.memtable().is_frozen()
+    }
+
+    /// Sets apart what is held now, all of the journal up to the end of `epoch`, for `give`. What was set apart before must
+    /// have been given.
+    pub fn freeze(&self, epoch: u64) {
+        let mut mark = Layer::default();
+        mark[Table::Meta as usize].insert(Key::from_slice(EPOCH_KEY), Some(codec::encode(&epoch)));
+        let mut memtable = self.memtable();
+        memtable.insert(mark);
+        memtable.freeze();
+    }
+
+    /// Gives redb what was set apart, in one durable commit. More may be held, and everything read, meanwhile.
+    pub fn flush(&self) -> Result<()> {
+        let _giving = self.flush_lock();
+        let leaving = self.memtable().frozen();
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        self.write_view(&leaving, Durability::Immediate)?;
+        self.memtable().flushed();
+        Ok(())
+    }
+
+    fn flush_lock(&self) -> MutexGuard<'_, ()> {
+        self.flush_lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_view(&self, view: &MemTableView, durability: Durability) -> Result<()> {
+        let all = || (Bound::Unbounded, Bound::Unbounded);
+        let tables = ALL_TABLES.into_iter().map(|table| (table, view.range(table, all(), Direction::Up).peekable()));
+        let changes = tables.filter_map(|(table, mut changes)| changes.peek().is_some().then_some((table, changes)));
+        self.write(changes, durability).map_err(|error| storage(&self.name, error))
+    }
+
+    fn write<'a, C>(
+        &self,
+        changes: impl Iterator<Item = (Table, C)>,
+        durability: Durability,
+    ) -> std::result::Result<(), redb::Error>
+    where
+        C: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    {
+        let DatabaseHandle::Write(database) = &self.database else {
+            return Err(redb::Error::Io(std::io::ErrorKind::ReadOnlyFilesystem.into()));
+        };
+        let transaction = begin(database, durability)?;
+        for (table, changes) in changes {
+            let mut open = transaction.open_table(table.definition())?;
+            let mut changes = changes.peekable();
+            if table.is_appended() {
+                let last = open.last()?.map(|(key, _)| key.value().to_vec());
+                let is_new = |key: &[u8]| last.as_deref().is_none_or(|last| key > last);
+                while let Some((key, value)) = changes.next_if(|(key, _)| !is_new(key)) {
+                    put(&mut open, key, value)?;
+                }
+                insert_runs(&mut open, &mut changes, |_, _| true)?;
+            } else if table.is_in_runs() {
+                insert_runs(&mut open, &mut changes, is_of_same_webhook)?;
+            }
+            for (key, value) in changes {
+                put(&mut open, key, value)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Moves what is at the end of the file into its holes, cuts it off there, and closes it. Nobody else may have it open.
+    pub(crate) fn compact(mut self) -> Result<()> {
+        if let DatabaseHandle::Write(database) = &mut self.database {
+            database.compact().map_err(|error| storage(&self.name, error.into()))?;
+        }
+        self.close()
+    }
+
+    /// Closes the file, so that the next one may open it without a repair.
+    pub fn close(self) -> Result<()> {
+        match self.database {
+            DatabaseHandle::Write(database) => database.close(),
+            DatabaseHandle::Read(database) => database.close(),
+        }
+        .map_err(|e| storage(&self.name, e.into()))
+    }
+}
+
+fn put(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> std::result::Result<(), redb::Error> {
+    match value {
+        Some(value) => table.insert(key, value)?,
+        None => table.remove(key)?,
+    };
+    Ok(())
+}
+
+/// Whether a key is of the webhook of the one before it. The first of each goes by itself: a cursor for one row is none the
+/// better.
+fn is_of_same_webhook(last: &[u8], key: &[u8]) -> bool {
+    key.get(..ID_BYTES).is_some_and(|webhook| last.starts_with(webhook))
+}
+
+/// Writes changes through cursors: one for each run of keys between which the table has none. `is_next`: whether a key, after
+/// the last one written, is worth a cursor.
+fn insert_runs<'a>(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    changes: &mut std::iter::Peekable<impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>>,
+    is_next: impl Fn(&[u8], &[u8]) -> bool,
+) -> std::result::Result<(), redb::Error> {
+    let mut last: &[u8] = &[];
+    while let Some(&(first, value)) = changes.peek() {
+        let mut rows = 0;
+        let is_run = value.is_some() && is_next(last, first);
+        last = first;
+        if is_run {
+            let mut gap = table.upper_bound_mut(Bound::Excluded(first))?;
+            while let Some(&(key, Some(value))) = changes.peek()
+                && rows < RUN_ROWS_MAX
+            {
+                match gap.insert_before(key, value) {
+                    Ok(()) => {}
+                    Err(redb::CursorError::UnorderedKey) => break,
+                    Err(error) => return Err(cursor_error(error)),
+                }
+                rows += 1;
+                last = key;
+                changes.next();
+            }
+            gap.close()?;
+        }
+        // Not worth a cursor, there already, or to go.
+        if rows == 0 {
+            put(table, first, value)?;
+            changes.next();
+        }
+    }
+    Ok(())
+}
+
+fn cursor_error(error: redb::CursorError) -> redb::Error {
+    match error {
+        redb::CursorError::Storage(error) => error.into(),
+        other => redb::Error::Corrupted(other.to_string()),
+    }
+}
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn begin(database: &Database, durability: Durability) -> std::result::Result<redb::WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(durability)?;
+    transaction.set_quick_repair(matches!(durability, Durability::Immediate));
+    Ok(transaction)
+}
+
+/// redb panics on some damage (an allocator state that was altered, say): here that is one damaged file, not the end of the
+/// thread that came upon it.
+pub(crate) fn catch_panic<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).map_err(|_| Error::Damaged {
+        file: name.to_owned(),
+        table: "the file itself",
+        key: "its pages".into(),
+    })
+}
+
+fn storage(file: &str, source: redb::Error) -> Error {
+    Error::Storage { file: file.to_owned(), source }
+}
+
+pub(crate) fn io(file: &str, source: std::io::Error) -> Error {
+    Error::Io { file: file.to_owned(), source }
+}
+
+/// Bytes of a table's rows and of the tree that holds them.
+pub(crate) fn table_live_bytes(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
+    let stats = table.stats()?;
+    Ok(stats.stored_bytes() + stats.metadata_bytes())
+}
+
+/// Rows of an open table, named here so that only this module and `snapshot` know redb's traits.
+pub(crate) fn table_rows(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
+    Ok(table.len()?)
+}

@@ -1,0 +1,301 @@
+//! The desk: what the server answers with. It takes a call through the API's judgement and runs the steps that come out,
+//! with the engine behind it.
+//!
+//! Invariant: a handler never waits and never writes; whatever it wants done comes back as a step, which is done here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use tokio::sync::Notify;
+
+use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
+use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::{Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, Step};
+use crate::engine::Engine;
+use crate::engine::clock::passing_id;
+use crate::engine::critical_task::CriticalTask;
+use crate::engine::readiness::ReadinessIssue;
+use crate::engine::write_queue::Busy;
+use crate::model::id::{Id, KeyId};
+use crate::model::{Time, Webhook};
+use crate::store::Rejection;
+
+use super::{Admitted, Service};
+
+/// The routes whose handlers never look into the store.
+const PUBLISHING: [&str; 2] = ["/v1/events", "/v1/events/batch"];
+/// How often a handler is called again because what it read has changed.
+const STALE_TRIES: usize = 5;
+/// Seconds after which a caller should try again when too much waits for the writer.
+const BUSY_RETRY_S: u32 = 1;
+/// A key's rate may be used up this many seconds ahead in one burst.
+const BURST_S: f64 = 1.0;
+/// Key rates remembered at once.
+const RATES_MAX: usize = 10_000;
+
+pub struct Dispatcher {
+    engine: Arc<Engine>,
+    rules: ArcSwap<ApiRules>,
+    rates: Mutex<HashMap<KeyId, RateBucket>>,
+}
+
+/// What calls are judged by: of the settings, and exchanged as one when they are read again.
+pub struct ApiRules {
+    pub api: Api,
+    pub settings: ApiSettings,
+    pub origins: OriginRules,
+}
+
+/// A call's place, who makes it, and the rules that it was admitted by.
+pub struct Pass {
+    found: MatchedRoute,
+    principal: Option<Principal>,
+    rules: Arc<ApiRules>,
+}
+
+/// What of its rate a key has left.
+#[derive(Debug, Clone, Copy)]
+struct RateBucket {
+    left: f64,
+    at: Time,
+}
+
+impl Dispatcher {
+    pub fn new(engine: Arc<Engine>, rules: ApiRules) -> Dispatcher {
+        Dispatcher { engine, rules: ArcSwap::from_pointee(rules), rates: Mutex::default() }
+    }
+
+    /// Calls that come from now on are judged by these.
+    pub fn set_rules(&self, rules: ApiRules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    fn judge(
+        &self,
+        rules: &ApiRules,
+        http_request: &HttpRequest,
+        listener: ListenerKind,
+        found: &MatchedRoute,
+    ) -> Result<(Option<Principal>, usize), ApiError> {
+        let now = self.engine.clock.now();
+        let principal = found.identify(http_request, &self.engine.store.registry(), &rules.settings, now)?;
+        let host = http_request.header(http::header::HOST).unwrap_or_default();
+        rules.origins.judge_host(listener, host).map_err(foreign)?;
+        // One that is there twice, or is no text, is nobody's.
+        let origin =
+            http_request.headers.contains_key(http::header::ORIGIN).then(|| http_request.header(http::header::ORIGIN));
+        rules.origins.judge_origin(listener, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
+        let bytes_max = found.admit(http_request, principal.as_ref(), &rules.settings)?;
+        if let Some(principal) = &principal {
+            self.take_from_rate(principal, now)?;
+        }
+        Ok((principal, bytes_max))
+    }
+
+    fn take_from_rate(&self, principal: &Principal, now: Time) -> Result<(), ApiError> {
+        let Some(per_s) = principal.key.rate_per_s else { return Ok(()) };
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() > RATES_MAX {
+            rates.clear();
+        }
+        let most = (per_s * BURST_S).max(1.0);
+        let rate = rates.entry(principal.key.id).or_insert(RateBucket { left: most, at: now });
+        let since_s = now.since(rate.at).max(0) as f64 / 1_000.0;
+        *rate = RateBucket { left: (rate.left + since_s * per_s).min(most), at: now };
+        if rate.left < 1.0 {
+            let wait_s = ((1.0 - rate.left) / per_s).ceil().max(1.0) as u32;
+            let api_error = ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "this key makes more requests than it may",
+            );
+            return Err(api_error.retry_after(wait_s));
+        }
+        rate.left -= 1.0;
+        Ok(())
+    }
+
+    /// Runs the handler, on a thread for reading where it may read much.
+    async fn handle(
+        self: &Arc<Self>,
+        http_request: &Arc<HttpRequest>,
+        pass: &Arc<Pass>,
+        since: Time,
+    ) -> Result<Step, ApiError> {
+        // Publishing reads nothing: it is judged here and now. Everything else may read the store.
+        if http_request.method == http::Method::POST && PUBLISHING.contains(&pass.found.pattern()) {
+            return self.handle_here(http_request, pass, since);
+        }
+        let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
+        let work = self.engine.work;
+        let step = work.run(move || dispatcher.handle_here(&http_request, &pass, since)).await;
+        step.unwrap_or_else(|| Err(ApiError::internal("a handler panicked")))
+    }
+
+    fn handle_here(&self, http_request: &HttpRequest, pass: &Pass, since: Time) -> Result<Step, ApiError> {
+        let mut random = |bytes: &mut [u8]| self.engine.random.fill(bytes);
+        let mut context = ApiContext {
+            store: &self.engine.store,
+            registry: self.engine.store.registry(),
+            settings: &pass.rules.settings,
+            health_source: self,
+            now: self.engine.clock.now(),
+            since,
+            random: &mut random,
+        };
+        pass.found.handle(&mut context, pass.principal.as_ref(), http_request)
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        http_request: Arc<HttpRequest>,
+        pass: &Arc<Pass>,
+    ) -> Result<HttpResponse, ApiError> {
+        let since = self.engine.clock.now();
+        // Listening begins before the first look, so that no commit falls between looking and waiting.
+        let mut commits = self.commits_for(&http_request, pass);
+        let mut stale = 0;
+        let mut step = self.handle(&http_request, pass, since).await?;
+        loop {
+            step = match step {
+                Step::Reply(response) => return Ok(response),
+                Step::Apply { write_request, then } => match self.engine.apply(write_request).await {
+                    Ok(Err(Rejection::Stale)) if stale < STALE_TRIES => {
+                        stale += 1;
+                        self.handle(&http_request, pass, since).await?
+                    }
+                    Ok(result) => then(result)?,
+                    Err(busy) => return Err(busy_fault(busy)),
+                },
+                Step::Test { test_send, then } => {
+                    let trying = self.engine.deliverer.send_test(
+                        &test_send.webhook,
+                        &test_send.event_type,
+                        test_send.data.clone(),
+                    );
+                    // On the heap, because it is large and rare: every connection would carry room for it.
+                    then(Box::pin(trying).await)?
+                }
+                Step::Wait { webhook, until } => {
+                    let notify = commits.get_or_insert_with(|| self.engine.feeds.of(webhook));
+                    let notified = notify.clone().notified_owned();
+                    tokio::pin!(notified);
+                    notified.as_mut().enable();
+                    // One more look: what was committed before listening began.
+                    match self.handle(&http_request, pass, since).await? {
+                        Step::Wait { .. } if self.engine.clock.now() < until => {
+                            if !self.engine.feeds.is_closed() {
+                                tokio::select! {
+                                    () = notified => {}
+                                    () = self.engine.clock.sleep_until(until) => {}
+                                }
+                            }
+                            // A daemon that stops waits no longer: as if the call had come long ago.
+                            let since = if self.engine.feeds.is_closed() { Time::ZERO } else { since };
+                            self.handle(&http_request, pass, since).await?
+                        }
+                        other => other,
+                    }
+                }
+            };
+        }
+    }
+
+    fn commits_for(&self, http_request: &HttpRequest, pass: &Pass) -> Option<Arc<Notify>> {
+        if !pass.found.pattern().ends_with("/feed") {
+            return None;
+        }
+        let webhook = http_request.path.split('/').nth(3).and_then(|id| id.parse::<Id<Webhook>>().ok())?;
+        // Nothing is remembered for an id that somebody made up.
+        let is_known = self.engine.store.registry().webhooks.contains_key(&webhook);
+        is_known.then(|| self.engine.feeds.of(webhook))
+    }
+}
+
+impl HealthSource for Dispatcher {
+    fn unready(&self) -> Vec<HealthIssue> {
+        self.engine.unready().into_iter().map(trouble).collect()
+    }
+
+    fn warnings(&self) -> Vec<HealthIssue> {
+        self.engine.warnings().into_iter().map(trouble).collect()
+    }
+
+    fn metrics(&self) -> String {
+        self.engine.metrics_text()
+    }
+}
+
+/// The desk as the server holds it.
+pub struct ApiService(pub Arc<Dispatcher>);
+
+impl Service for ApiService {
+    type Pass = Pass;
+
+    fn vital(&self) -> Option<CriticalTask> {
+        Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
+    }
+
+    fn request_id(&self) -> String {
+        let engine = &self.0.engine;
+        Id::<HttpRequest>::from_u128(passing_id(&*engine.clock, &*engine.random)).to_string()
+    }
+
+    fn admit(&self, http_request: &HttpRequest, listener: ListenerKind) -> Result<Admitted<Pass>, Box<HttpResponse>> {
+        let rules = self.0.rules.load_full();
+        let found = rules.api.find(http_request);
+        match self.0.judge(&rules, http_request, listener, &found) {
+            Ok((principal, body_bytes_max)) => Ok(Admitted { pass: Pass { found, principal, rules }, body_bytes_max }),
+            Err(api_error) => {
+                Err(Box::new(found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())))
+            }
+        }
+    }
+
+    async fn call(&self, http_request: HttpRequest, pass: Pass) -> HttpResponse {
+        let (http_request, pass) = (Arc::new(http_request), Arc::new(pass));
+        match self.0.answer(http_request.clone(), &pass).await {
+            Ok(response) => response,
+            Err(api_error) => {
+                // A full disk is told once by the engine, not by everybody who is refused.
+                if api_error.status.is_server_error() && api_error.status != StatusCode::INSUFFICIENT_STORAGE {
+                    tracing::warn!(
+                        request_id = http_request.request_id,
+                        route = pass.found.pattern(),
+                        code = api_error.code,
+                        detail = api_error.detail,
+                        "request failed"
+                    );
+                }
+                pass.found.render(&api_error, &http_request.request_id, self.0.engine.clock.now())
+            }
+        }
+    }
+}
+
+fn trouble(reason: ReadinessIssue) -> HealthIssue {
+    HealthIssue { code: reason.code, detail: reason.detail }
+}
+
+fn foreign(foreign: ForeignName) -> ApiError {
+    match foreign {
+        ForeignName::Host => ApiError::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "host_not_allowed",
+            "this Host is not a loopback name; list it in server.allowed_hosts if it is this daemon's",
+        ),
+        ForeignName::Origin => {
+            ApiError::forbidden("origin_not_allowed", "a request from a web page of another origin is refused")
+        }
+    }
+}
+
+fn busy_fault(busy: Busy) -> ApiError {
+    let (code, detail) = match busy {
+        Busy::Full => ("busy", "too much waits to be written; try again"),
+        Busy::Stopping => ("stopping", "the daemon is stopping"),
+    };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(BUSY_RETRY_S)
+}

@@ -1,0 +1,3 @@
+//! Idempotency: the index of fingerprints in memory and the rows that decide.
+pub mod index;
+pub mod rows;

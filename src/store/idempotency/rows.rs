@@ -1,0 +1,162 @@
+//! The rows that say what was published under which `event_id` or `Idempotency-Key`: written with it, read into memory at a
+//! start, and asked where memory has only a trace.
+
+use std::ops::Bound;
+
+use crate::model::Time;
+use crate::model::id::EventId;
+
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, Table};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::idempotency::index::{Fingerprint, Hint, KeyKind, NEWEST_MAX};
+use crate::store::partitions::set::{Partition, PartitionSet};
+use crate::store::writer::Writer;
+
+/// Rows that are read at a start before they are learned.
+const READ_MAX: usize = 4 * NEWEST_MAX;
+
+/// Marks in a draft that `fingerprint` leads to this partition, by an id of its span.
+pub fn put_key(write_batch: &mut WriteBatch, id: EventId, kind: KeyKind, fingerprint: Fingerprint) {
+    let mut key = tables::one(id);
+    key.push(kind as u8);
+    write_batch.put_bytes(Table::IdempotencyKeys, key, &fingerprint.to_be_bytes());
+}
+
+impl PartitionSet {
+    /// The ids marked with `fingerprint` that a trace of it leads to. What is under them need not be what is looked for.
+    pub fn candidates(&self, fingerprint: Fingerprint, trace: Hint) -> Result<Vec<EventId>> {
+        let (first, last) = match trace {
+            Hint::At(id) => return Ok(vec![id]),
+            Hint::Within(first, last) => (first, last),
+        };
+        let mut found = Vec::new();
+        let home = self.partition_of(first.as_u128()).map_or(0, |partition| partition.first);
+        for partition in self.partitions() {
+            if (home..=last.as_u128()).contains(&partition.first) {
+                let mut ended = [0xff; 17];
+                ended[..16].copy_from_slice(last.as_bytes());
+                let range = (Bound::Included(first.as_bytes().as_slice()), Bound::Included(ended.as_slice()));
+                marks_in(&self.snapshot(&partition)?, range, |print, id| {
+                    found.extend((print == fingerprint).then_some(id));
+                })?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Writer {
+    /// Learns what a partition has of the idempotency window and is not known yet.
+    pub(in crate::store) fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
+        let snapshot = self.partition_set.snapshot(partition)?;
+        let from = self.idempotency.newest().map_or(EventId::MIN, |newest| newest.next()).max(EventId::floor(window));
+        let range = (Bound::Included(from.as_bytes().as_slice()), Bound::Unbounded);
+        let mut read = Vec::new();
+        marks_in(&snapshot, range, |print, id| {
+            read.push((print, id));
+            if read.len() == READ_MAX {
+                self.idempotency.insert_loaded(std::mem::take(&mut read));
+            }
+        })?;
+        self.idempotency.insert_loaded(read);
+        Ok(())
+    }
+}
+
+fn marks_in(
+    snapshot: &Snapshot,
+    range: (Bound<&[u8]>, Bound<&[u8]>),
+    mut visit: impl FnMut(Fingerprint, EventId),
+) -> Result<()> {
+    snapshot.scan(Table::IdempotencyKeys, range, Direction::Up, |key, value| {
+        let print = codec::decode_bytes(value).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let (Some(print), Some(id)) = (print, tables::first_id(key)) else {
+            return Err(snapshot.damaged(Table::IdempotencyKeys, key));
+        };
+        visit(print, id);
+        Ok(ScanStep::Go)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::backup::tests::opened_again;
+    use crate::store::command::{Applied, Command, EventInput, IdempotencyKey, Receipt, WriteRequest};
+    use crate::store::partitions::open::Opened;
+    use crate::store::verify::tests::{NOW, store};
+
+    const PARTITIONS: usize = 3;
+
+    fn publish(opened: &mut Opened, names: impl Iterator<Item = String>, keep: Option<IdempotencyKey>) -> Vec<Applied> {
+        let app = opened.store.registry().apps.keys().next().copied();
+        let event = |name| EventInput {
+            app,
+            event_type: "a".into(),
+            data: "1".into(),
+            event_id: Some(name),
+            ..EventInput::default()
+        };
+        let orders: Vec<WriteRequest> = names
+            .map(|name| WriteRequest {
+                caller: None,
+                idempotency: keep.clone(),
+                command: Command::Publish(vec![event(name)]),
+            })
+            .collect();
+        opened.writer.apply(&orders, NOW).results.into_iter().map(|result| result.unwrap()).collect()
+    }
+
+    /// More than stay in the map.
+    fn names(partition: usize) -> impl Iterator<Item = String> {
+        (0..NEWEST_MAX).map(move |number| format!("{partition}/{number}"))
+    }
+
+    fn events(applied: &[Applied]) -> Vec<(EventId, bool)> {
+        let lists = applied.iter().map(|applied| match &applied.receipt {
+            Receipt::Published(list) => list.iter().map(|published| (published.event.id, published.duplicate)),
+            other => panic!("{other:?}"),
+        });
+        lists.flatten().collect()
+    }
+
+    #[test]
+    fn what_was_published_is_known_in_every_partition_and_after_a_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = store(&folder);
+        let mut made = Vec::new();
+        for partition in 0..PARTITIONS {
+            made.push(events(&publish(&mut opened, names(partition), None)));
+            opened.writer.roll(NOW).unwrap();
+        }
+        assert!(made.iter().flatten().all(|(_, duplicate)| !duplicate));
+        for start in 0..2 {
+            for (partition, made) in made.iter().enumerate() {
+                let again = events(&publish(&mut opened, names(partition), None));
+                assert_eq!(again, made.iter().map(|(id, _)| (*id, true)).collect::<Vec<_>>());
+            }
+            let fresh = publish(&mut opened, std::iter::once(format!("fresh {start}")), None);
+            assert!(!events(&fresh)[0].1);
+            drop(opened);
+            opened = opened_again(folder.path());
+        }
+    }
+
+    #[test]
+    fn an_answer_is_given_again_from_every_partition() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut opened = store(&folder);
+        let keep = IdempotencyKey { key: [9; 32], request: [1; 32], extra: None, secret: false };
+        let first = publish(&mut opened, std::iter::once("kept".into()), Some(keep.clone()));
+        for partition in 0..PARTITIONS {
+            publish(&mut opened, names(partition), None);
+            opened.writer.roll(NOW).unwrap();
+            let again = publish(&mut opened, std::iter::once("another".into()), Some(keep.clone()));
+            assert!(again[0].replayed && !first[0].replayed);
+            assert_eq!(events(&again), events(&first));
+        }
+    }
+}

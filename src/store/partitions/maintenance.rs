@@ -1,0 +1,474 @@
+//! Keeping the partitions in order: a new one when the active one is full, counting the quiet ones, unlinking the old ones.
+//!
+//! Invariant: `totals` plus the sums of the partitions that are not counted is what ever happened; a partition leaves the
+//! list in the same commit that leaves its sums in `totals`, and only then its file goes, on somebody else's time: unlinking
+//! a large one takes long.
+
+use std::sync::Arc;
+
+use crate::model::figures::Sums;
+use crate::model::id::{Id, WebhookId};
+use crate::model::time::DAY_MS;
+use crate::model::webhook::WebhookState;
+use crate::model::{Delivery, Time, Webhook};
+use crate::mutants::mutant;
+
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, Key, Table};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::command::{Command, EventInput, WriteRequest};
+use crate::store::effects::Effects;
+use crate::store::figures::SumsRow;
+use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, PartitionSet};
+use crate::store::writer::{AppliedBatch, Writer};
+
+/// Age at which a new partition begins, whatever the size of the old one.
+const PARTITION_MS_MAX: i64 = DAY_MS;
+/// Partitions that one round counts, and drops: a round keeps publishers waiting.
+const ROUND_COUNTED_MAX: usize = 4;
+pub const ROUND_DROPPED_MAX: usize = 4;
+/// Bytes of the journal that sealing a partition may still have to give redb: everybody waits for that.
+const SEALED_BYTES_MAX: u64 = 512 << 10;
+/// Checkpoints that are waited for before a full partition is sealed: under load each leaves less than the one before.
+const SEALING_CHECKPOINTS_MAX: u32 = 4;
+
+/// What a round of upkeep did.
+#[derive(Debug, Default)]
+pub struct Maintained {
+    /// Off the list for good. Their files are still there, for `Store::unlink`; one that stays is removed at the next start.
+    pub dropped: Vec<Arc<Partition>>,
+    pub archived: usize,
+    /// There was more to count or to drop than one round does.
+    pub is_more: bool,
+    /// Orders that follow.
+    pub follow: Vec<WriteRequest>,
+    /// What failed, in words; the rest was done, and what failed is tried again in the next round.
+    pub failures: Vec<String>,
+    /// What opening failed files again brought to light, for the scheduler.
+    pub effects: Effects,
+}
+
+impl Writer {
+    /// Begins a new partition when the active one is large or old enough, and redb has nearly all of it.
+    pub(in crate::store) fn roll_if_full(&mut self, now: Time) -> Result<()> {
+        let active = Partition::new(self.active, PartitionRow::default());
+        let bytes = self.partition_set.disk.len(&active.file_name()).unwrap_or(0);
+        let age_ms = now.since(Id::<Partition>::from_u128(self.active).time());
+        if bytes < self.partition_set.options.partition_max_bytes && age_ms < PARTITION_MS_MAX {
+            return Ok(());
+        }
+        if self.uncheckpointed_bytes() <= SEALED_BYTES_MAX {
+            return self.roll(now);
+        }
+        // What is on its way to redb goes on beside the batches; the partition takes in a little more meanwhile.
+        match self.is_checkpoint_under_way() {
+            // One that nobody has taken since the last batch is run by nobody.
+            true if self.checkpoint.is_some() => self.roll(now),
+            true => Ok(()),
+            false if self.sealing_checkpoints == SEALING_CHECKPOINTS_MAX => self.roll(now),
+            false => {
+                self.sealing_checkpoints += 1;
+                self.request_checkpoint()
+            }
+        }
+    }
+
+    /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
+    /// that is not on the list.
+    pub fn roll(&mut self, now: Time) -> Result<()> {
+        self.now = now;
+        if !mutant!("narrowed_before_commit") {
+            self.checkpoint()?;
+        }
+        let first = self.id::<Partition>(now).as_u128();
+        let new = Partition::new(first, PartitionRow::default());
+        self.partition_set.create_partition(&new)?;
+        // Opened before anybody can find it: readers never open the active one.
+        let opened =
+            self.partition_set.write(&new, ACTIVE_CACHE_BYTES).and_then(|_| self.partition_set.state()?.snapshot());
+        let state = match opened {
+            Ok(state) => state,
+            Err(error) => {
+                // Nobody knows of the file: on a full disk it is the space that is missing.
+                let _ = self.partition_set.close(&new);
+                let _ = self.partition_set.disk.remove(&new.file_name());
+                return Err(error);
+            }
+        };
+        let old = self.partition_set.partition(self.active);
+        let mut write_batch = WriteBatch::on(state);
+        write_batch.put(Table::Partitions, tables::partition(first), &new.row());
+        let sealed = old.map(|old| (PartitionRow { sealed: true, ..old.row() }, old));
+        if let Some((row, old)) = &sealed {
+            write_batch.put(Table::Partitions, tables::partition(old.first), row);
+        }
+        self.commit_state(write_batch)?;
+        if let Some((row, old)) = sealed {
+            old.set_row(row);
+            // It is opened again with the small cache of a sealed one.
+            self.partition_set.close_if_unused(&old);
+        }
+        self.partition_set.add_partition(new);
+        self.active = first;
+        self.sealing_checkpoints = 0;
+        self.wal.reset(first, 0);
+        Ok(())
+    }
+
+    /// One round: counts what has become quiet; drops what retention has ended, unless `keep` (a clock that is not to be
+    /// believed); forgets what the idempotency window has ended. A part that fails does not keep the others from their
+    /// work, nor what follows from them.
+    pub fn maintain(&mut self, now: Time, keep: bool) -> Maintained {
+        self.now = now;
+        let mut done = Maintained::default();
+        // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
+        self.reopen_failed_files(now, &mut done);
+        // A backup has hold of files that counting closes and dropping removes.
+        let held = self.is_held();
+        for partition in self.partition_set.partitions() {
+            let row = partition.row();
+            if row.sealed && !row.archived && !held {
+                if done.archived == ROUND_COUNTED_MAX {
+                    done.is_more = true;
+                    break;
+                }
+                let counted = self.archive_if_idle(&partition);
+                done.archived += usize::from(self.record_failure(counted, &mut done).unwrap_or(false));
+            }
+        }
+        if !keep && !held {
+            let dropped = self.drop_expired(now, &mut done);
+            self.record_failure(dropped, &mut done);
+        }
+        let swept = self.sweep_removed(&mut done);
+        self.record_failure(swept, &mut done);
+        let forgotten = self.expire_answers(now);
+        self.record_failure(forgotten, &mut done);
+        self.idempotency.remove_before(now.minus_ms(self.partition_set.options.idempotency_window_ms));
+        self.reopen_failed_files(now, &mut done);
+        done
+    }
+
+    fn reopen_failed_files(&mut self, now: Time, done: &mut Maintained) {
+        let mut mended = AppliedBatch::default();
+        self.failed_files.extend(self.partition_set.failed());
+        self.reopen_failed(now, &mut mended);
+        done.failures.append(&mut mended.effects.failures);
+        done.follow.append(&mut mended.follow);
+        done.effects.merge(mended.effects);
+    }
+
+    fn record_failure<T>(&mut self, result: Result<T>, done: &mut Maintained) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.mark_failed(&error);
+                done.failures.push(error.to_string());
+                None
+            }
+        }
+    }
+
+    fn archive_if_idle(&mut self, partition: &Arc<Partition>) -> Result<bool> {
+        let idle = self.partition_set.is_idle(partition)?;
+        if idle {
+            self.archive(partition)?;
+        }
+        Ok(idle)
+    }
+
+    /// Adds a quiet partition's sums and states to `state.redb`, and closes its file.
+    fn archive(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        let snapshot = self.partition_set.snapshot(partition)?;
+        let last = last_id(&snapshot)?.max(partition.first);
+        let row = PartitionRow { sealed: true, archived: true, last: Some(last) };
+        let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
+        for (owner, figures) in sums_of(&snapshot)? {
+            add_total(&mut write_batch, owner, |totals| totals.add(&figures.sums))?;
+            self.keep_state(&mut write_batch, owner, figures.state)?;
+        }
+        write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
+        drop(snapshot);
+        self.commit_state(write_batch)?;
+        partition.set_row(row);
+        self.figures.remove(&partition.first);
+        self.partition_set.close(partition)
+    }
+
+    /// Keeps what a partition knows of a webhook, before nobody asks that partition any more.
+    fn keep_state(&self, write_batch: &mut WriteBatch, owner: WebhookId, state: WebhookState) -> Result<()> {
+        let known = write_batch.get::<WebhookState>(Table::States, owner.as_bytes())?;
+        let is_newer = known.is_none_or(|known| known.sequence < state.sequence);
+        if is_newer && self.partition_set.registry().webhooks.contains_key(&owner) {
+            write_batch.put(Table::States, tables::one(owner), &state);
+        }
+        Ok(())
+    }
+
+    /// Takes a partition's sums out of the totals again, before something in it changes.
+    pub(in crate::store) fn unarchive(&mut self, partition: &Arc<Partition>) -> Result<()> {
+        let snapshot = self.partition_set.snapshot(partition)?;
+        let row = PartitionRow { archived: false, last: None, ..partition.row() };
+        let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
+        let mut taken = Vec::new();
+        for (owner, figures) in sums_of(&snapshot)? {
+            add_total(&mut write_batch, owner, |totals| totals.subtract(&figures.sums))?;
+            taken.push((owner, figures.sums));
+        }
+        write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
+        drop(snapshot);
+        self.commit_state(write_batch)?;
+        self.tell_backup(partition.first, taken);
+        partition.set_row(row);
+        partition.set_dead_bytes(None);
+        Ok(())
+    }
+
+    fn drop_expired(&mut self, now: Time, done: &mut Maintained) -> Result<()> {
+        let partitions = self.partition_set.partitions();
+        for pair in partitions.windows(2) {
+            // All events of a partition were received before the next one began.
+            let newest = if mutant!("retention_drops_live") { &pair[0] } else { &pair[1] };
+            let end = Id::<Partition>::from_u128(newest.first).time().plus_ms(self.partition_set.options.retention_ms);
+            if end > now {
+                break;
+            }
+            if done.dropped.len() == ROUND_DROPPED_MAX {
+                done.is_more = true;
+                break;
+            }
+            done.follow.extend(self.drop_partition(&pair[0])?);
+            done.dropped.push(pair[0].clone());
+        }
+        if !done.dropped.is_empty() {
+            // Heads of queues may have gone with their partition.
+            done.follow.extend(self.broken_queues()?);
+        }
+        Ok(())
+    }
+
+    /// Takes a partition off the list, what is left open counted as failed. Its file is left to be unlinked.
+    fn drop_partition(&mut self, partition: &Arc<Partition>) -> Result<Vec<WriteRequest>> {
+        let mut follow = Vec::new();
+        let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
+        if !partition.row().archived {
+            let snapshot = self.partition_set.snapshot(partition)?;
+            for (owner, mut figures) in sums_of(&snapshot)? {
+                let expired = figures.sums.open();
+                figures.sums.failed += expired;
+                self.keep_state(&mut write_batch, owner, figures.state)?;
+                add_total(&mut write_batch, owner, |totals| totals.add(&figures.sums))?;
+                if expired > 0 {
+                    follow.extend(self.expired_event(owner, expired, partition.first));
+                }
+            }
+        }
+        write_batch.remove(Table::Partitions, tables::partition(partition.first));
+        self.commit_state(write_batch)?;
+        self.partition_set.take_partition(partition.first);
+        self.figures.remove(&partition.first);
+        Ok(follow)
+    }
+
+    fn expired_event(&self, webhook: WebhookId, count: u64, partition: u128) -> Option<WriteRequest> {
+        let registry = self.partition_set.registry();
+        let webhook = registry.webhooks.get(&webhook)?;
+        let data =
+            serde_json::json!({ "webhook_id": webhook.id.to_string(), "count": count, "reason": "retention ended" });
+        let event = EventInput {
+            app: Some(webhook.app_id),
+            event_type: "postrider.delivery.expired".into(),
+            data: data.to_string().into(),
+            event_id: Some(format!("delivery.expired:{}:{}", webhook.id, uuid::Uuid::from_u128(partition))),
+            metadata: [("webhook_id".to_owned(), webhook.id.to_string())].into(),
+            ..EventInput::default()
+        };
+        Some(WriteRequest::internal(Command::Publish(vec![event])))
+    }
+
+    /// Slices of the deliveries that removed webhooks left open; a webhook with none left is forgotten.
+    fn sweep_removed(&mut self, done: &mut Maintained) -> Result<()> {
+        const SLICE: u32 = 2_000;
+        let removed = self.partition_set.removed();
+        let mut finished = Vec::new();
+        for &webhook in removed.keys() {
+            let mut open = false;
+            for partition in self.partition_set.open_partitions() {
+                let snapshot = self.partition_set.snapshot(&partition)?;
+                let left = [Table::Due, Table::Queue]
+                    .into_iter()
+                    .map(|table| has_prefix(&snapshot, table, webhook.as_bytes()));
+                if left.collect::<Result<Vec<bool>>>()?.contains(&true) {
+                    open = true;
+                    done.follow.push(WriteRequest::internal(Command::CancelRemoved {
+                        webhook,
+                        partition: partition.first,
+                        limit: SLICE,
+                    }));
+                }
+            }
+            if !open {
+                finished.push(webhook);
+            }
+        }
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
+        let mut left = std::collections::HashMap::clone(&removed);
+        for webhook in &finished {
+            write_batch.remove(Table::Tombstones, tables::one(*webhook));
+            write_batch.remove(Table::States, tables::one(*webhook));
+            left.remove(webhook);
+        }
+        self.commit_state(write_batch)?;
+        self.partition_set.set_removed(left);
+        finished.into_iter().for_each(|webhook| self.partition_set.remove_state(webhook));
+        Ok(())
+    }
+
+    /// Removes kept answers of `state.redb` whose window has ended, a bounded number at a time.
+    fn expire_answers(&mut self, now: Time) -> Result<()> {
+        const SLICE: usize = 1_000;
+        let snapshot = self.partition_set.state()?.snapshot()?;
+        let horizon = now.minus_ms(self.partition_set.options.idempotency_window_ms);
+        let mut old = Vec::new();
+        snapshot.scan(
+            Table::StateAnswers,
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+            Direction::Up,
+            |key, value| {
+                if codec::decode::<crate::store::apply::AnswerRow>(value).is_none_or(|answer| answer.at <= horizon) {
+                    old.push(Key::from_slice(key));
+                }
+                Ok(if old.len() < SLICE { ScanStep::Go } else { ScanStep::Stop })
+            },
+        )?;
+        if old.is_empty() {
+            return Ok(());
+        }
+        let mut write_batch = WriteBatch::on(snapshot);
+        old.into_iter().for_each(|key| write_batch.remove(Table::StateAnswers, key));
+        self.commit_state(write_batch)
+    }
+}
+
+fn has_prefix(snapshot: &Snapshot, table: Table, prefix: &[u8]) -> Result<bool> {
+    let mut found = false;
+    snapshot.scan(
+        table,
+        (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded),
+        Direction::Up,
+        |key, _| {
+            found = key.starts_with(prefix);
+            Ok(ScanStep::Stop)
+        },
+    )?;
+    Ok(found)
+}
+
+fn add_total(write_batch: &mut WriteBatch, owner: Id<Webhook>, change: impl FnOnce(&mut Sums)) -> Result<()> {
+    let mut totals = write_batch.get::<Sums>(Table::Totals, owner.as_bytes())?.unwrap_or_default();
+    change(&mut totals);
+    write_batch.put(Table::Totals, tables::one(owner), &totals);
+    Ok(())
+}
+
+/// The sums of every webhook and job in a partition.
+pub(in crate::store) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>> {
+    let mut all = Vec::new();
+    let mut from = Key::new();
+    loop {
+        let mut found = None;
+        snapshot.scan(
+            Table::Figures,
+            (std::ops::Bound::Included(&from), std::ops::Bound::Unbounded),
+            Direction::Up,
+            |key, value| {
+                found = Some((key.to_vec(), value.to_vec()));
+                Ok(ScanStep::Stop)
+            },
+        )?;
+        let Some((key, value)) = found else { return Ok(all) };
+        let Some(owner) = tables::first_id::<Webhook>(&key) else { return Err(snapshot.damaged(Table::Figures, &key)) };
+        if key.ends_with(&[0; 4]) {
+            let row = codec::decode(&value).ok_or_else(|| snapshot.damaged(Table::Figures, &key))?;
+            all.push((owner, row));
+        }
+        from = tables::figures(owner.next(), 0);
+    }
+}
+
+/// The greatest id in a partition.
+pub(in crate::store) fn last_id(snapshot: &Snapshot) -> Result<u128> {
+    let mut last = 0;
+    for table in [Table::Events, Table::Deliveries, Table::Attempts, Table::IdempotencyKeys] {
+        snapshot.scan(table, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Direction::Down, |key, _| {
+            last = last.max(tables::first_id::<Delivery>(key).map_or(0, |id| id.as_u128()));
+            Ok(ScanStep::Stop)
+        })?;
+    }
+    Ok(last)
+}
+
+impl PartitionSet {
+    /// Lifetime sums of a webhook or job.
+    ///
+    /// Which partitions are in the totals is read from the same snapshot as the totals: the list in memory changes a moment
+    /// before or after them.
+    pub(in crate::store) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
+        loop {
+            if let Some(sums) = self.lifetime_at_one_snapshot(owner)? {
+                return Ok(sums);
+            }
+        }
+    }
+
+    /// None: a partition that the snapshot still lists was dropped meanwhile.
+    fn lifetime_at_one_snapshot(&self, owner: Id<Webhook>) -> Result<Option<Sums>> {
+        let state = self.state()?.snapshot()?;
+        let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
+        let mut apart = Vec::new();
+        state.scan(
+            Table::Partitions,
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+            Direction::Up,
+            |key, value| {
+                let row = codec::decode::<PartitionRow>(value).ok_or_else(|| state.damaged(Table::Partitions, key))?;
+                apart.extend(key.try_into().ok().filter(|_| !row.archived).map(u128::from_be_bytes));
+                Ok(ScanStep::Go)
+            },
+        )?;
+        drop(state);
+        let newest = self.partitions().last().map_or(0, |p| p.first);
+        for first in apart {
+            let Some(partition) = self.partition(first) else {
+                if first > newest {
+                    // Just begun: nothing has been written to it yet.
+                    continue;
+                }
+                return Ok(None);
+            };
+            let snapshot = self.snapshot(&partition)?;
+            if let Some(row) = decoded::<SumsRow>(&snapshot, Table::Figures, &tables::figures(owner, 0))? {
+                sums.add(&row.sums);
+            }
+        }
+        Ok(Some(sums))
+    }
+}
+
+/// The row at `key`, none if there is none.
+pub(in crate::store) fn decoded<T: serde::de::DeserializeOwned>(
+    snapshot: &Snapshot,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>> {
+    match snapshot.get(table, key, codec::decode::<T>)? {
+        None => Ok(None),
+        Some(Some(value)) => Ok(Some(value)),
+        Some(None) => Err(snapshot.damaged(table, key)),
+    }
+}

@@ -1,0 +1,8 @@
+//! The partitions of the store: the set of files, opening, maintenance and recovery.
+pub mod compact;
+pub mod maintenance;
+pub mod open;
+pub mod recovery;
+pub mod set;
+pub mod sizes;
+pub mod space;

@@ -1,0 +1,263 @@
+//! Opening a data directory: making what is not there, reading the small things into memory, mending what a crash left.
+//!
+//! Invariant: opening costs what is open, not what is stored: sealed partitions with nothing due are not touched.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
+
+use crate::model::id::{DeliveryId, EventId, Id, Stamp, WebhookId};
+use crate::model::webhook::{Webhook, WebhookState};
+use crate::model::{ApiKey, App, Delivery, Organization, Time};
+
+use crate::kv::codec;
+use crate::kv::disk::Disk;
+use crate::kv::error::Result;
+use crate::kv::segment::{OpenMode, Segment};
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, Key, Table};
+use crate::kv::wal::Wal;
+use crate::store::apply::{FanoutCache, IdSource};
+use crate::store::command::{Command, WriteRequest};
+use crate::store::idempotency::index::IdempotencyIndex;
+use crate::store::partitions::maintenance::{decoded, last_id};
+use crate::store::partitions::set::{
+    OTHER_CACHE_BYTES, PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
+};
+use crate::store::read::lists::Store;
+use crate::store::registry::Registry;
+use crate::store::replication::CommitPublisher;
+use crate::store::secrets::master_key;
+use crate::store::secrets::vault::{KEY_BYTES, Vault};
+use crate::store::writer::Writer;
+
+/// An opened store: the reading handle, the one writer, and what must be applied first.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    pub writer: Writer,
+    /// Mends what a crash between two files left.
+    pub first: Vec<WriteRequest>,
+    /// No organization yet: this is the first start.
+    pub is_new: bool,
+}
+
+/// Opens the store on `disk`, or makes it.
+///
+/// # Errors
+/// A wrong master key, a damaged or newer file, a failing disk: named, and nothing is changed.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    master_key: &[u8; KEY_BYTES],
+    now: Time,
+    random: Box<dyn FnMut() -> u64 + Send>,
+) -> Result<Opened> {
+    open_with_ids(disk, options, master_key, now, random, Box::new(Stamp::after(0)))
+}
+
+/// As `open`, with ids from elsewhere: a test that loads a given history hands in the history's own.
+pub fn open_with_ids(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    key: &[u8; KEY_BYTES],
+    now: Time,
+    mut random: Box<dyn FnMut() -> u64 + Send>,
+    ids: Box<dyn IdSource>,
+) -> Result<Opened> {
+    let master = Vault::new(key);
+    if disk.exists(STATE_FILE).map_err(|e| crate::kv::segment::io(STATE_FILE, e))? {
+        master_key::judge(&*disk, &master)?;
+    } else {
+        refuse_orphans(&*disk)?;
+        master_key::create_state(&*disk, &master, &mut random)?;
+    }
+    let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
+    let vault = Vault::new(&master_key::data_key(&state.snapshot()?, &master)?);
+    let partition_set = Arc::new(PartitionSet::new(disk, options, vault, state));
+    let last = load_state(&partition_set)?;
+    remove_unlisted(&partition_set)?;
+    let wal = Wal::open(&*partition_set.disk)?;
+    let mut writer = Writer {
+        partition_set: partition_set.clone(),
+        ids,
+        random,
+        active: 0,
+        figures: HashMap::new(),
+        fanouts: FanoutCache::default(),
+        idempotency: IdempotencyIndex::default(),
+        failed_files: Default::default(),
+        audit_backlog: Vec::new(),
+        space: Default::default(),
+        wal,
+        checkpoint: None,
+        flushing_bytes: 0,
+        sealing_checkpoints: 0,
+        backup: Weak::new(),
+        now,
+        publisher: CommitPublisher(partition_set.replication.clone()),
+    };
+    writer.ids.rise_above(last);
+    writer.load_partitions(now)?;
+    let first = writer.broken_queues()?;
+    let is_new = partition_set.registry().organizations.is_empty();
+    Ok(Opened { store: Store { partition_set }, writer, first, is_new })
+}
+
+/// Partitions without `state.redb` are no new store: starting one would remove them as not listed.
+fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
+    let files = disk.list(PARTITIONS).map_err(|e| crate::kv::segment::io(PARTITIONS, e))?;
+    if files.iter().any(|name| first_of(name).is_some()) {
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, "missing, and yet there are partitions");
+        return Err(crate::kv::segment::io(STATE_FILE, error));
+    }
+    Ok(())
+}
+
+/// Reads organizations, apps, keys, webhooks, states and the list of partitions. The greatest id among them.
+pub(in crate::store) fn load_state(partition_set: &PartitionSet) -> Result<u128> {
+    let state = partition_set.state()?.snapshot()?;
+    let mut registry = Registry::default();
+    let mut last = 0;
+    each(&state, Table::Organizations, |_, value| {
+        codec::decode::<Organization>(value).map(|o| registry.put_organization(o))
+    })?;
+    each(&state, Table::Apps, |_, value| codec::decode::<App>(value).map(|a| registry.put_app(a)))?;
+    each(&state, Table::Keys, |_, value| codec::decode::<ApiKey>(value).map(|k| registry.put_key(k)))?;
+    state.scan(Table::Webhooks, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
+        let sealed = codec::decode_bytes(value).ok_or_else(|| state.damaged(Table::Webhooks, key))?;
+        let plain = partition_set.vault.open(key, sealed).ok_or_else(|| state.sealed(Table::Webhooks, key))?;
+        let webhook = rmp_serde::from_slice::<Webhook>(&plain).map_err(|_| state.damaged(Table::Webhooks, key))?;
+        registry.put_webhook(Arc::new(webhook));
+        Ok(ScanStep::Go)
+    })?;
+    let mut removed = HashMap::new();
+    each(&state, Table::Tombstones, |key, value| {
+        Some(removed.insert(tables::first_id(key)?, codec::decode::<Time>(value)?))
+    })?;
+    each(&state, Table::States, |key, value| {
+        partition_set.update_state(tables::first_id(key)?, codec::decode::<WebhookState>(value)?);
+        Some(())
+    })?;
+    let mut listed = Vec::new();
+    each(&state, Table::Partitions, |key, value| {
+        let first = u128::from_be_bytes(key.try_into().ok()?);
+        last = last.max(first);
+        codec::decode::<PartitionRow>(value).map(|row| listed.push((first, row)))
+    })?;
+    for table in
+        [Table::Organizations, Table::Apps, Table::Keys, Table::Webhooks, Table::Tombstones, Table::Jobs, Table::Audit]
+    {
+        state.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Down, |key, _| {
+            last = last.max(tables::first_id::<Webhook>(key).map_or(0, |id| id.as_u128()));
+            Ok(ScanStep::Stop)
+        })?;
+    }
+    partition_set.set_registry(registry);
+    partition_set.set_removed(removed);
+    partition_set.set_partitions(&listed);
+    Ok(last)
+}
+
+/// Shows every row to `read`; a row that it can make nothing of is damaged.
+fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8]) -> Option<T>) -> Result<()> {
+    snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| match read(key, value) {
+        Some(_) => Ok(ScanStep::Go),
+        None => Err(snapshot.damaged(table, key)),
+    })
+}
+
+/// Removes files that are not on the list: made before a cut, or taken off before it.
+pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet) -> Result<()> {
+    for name in partition_set.disk.list(PARTITIONS).map_err(|e| crate::kv::segment::io(PARTITIONS, e))? {
+        let listed = first_of(&name).is_some_and(|first| partition_set.partition(first).is_some());
+        if !listed {
+            let name = format!("{PARTITIONS}/{name}");
+            partition_set.disk.remove(&name).map_err(|e| crate::kv::segment::io(&name, e))?;
+        }
+    }
+    Ok(())
+}
+
+impl Writer {
+    /// Opens the partitions that may change, learns their states and fingerprints, and begins the first one.
+    fn load_partitions(&mut self, now: Time) -> Result<()> {
+        let partitions = self.partition_set.partitions();
+        let window = now.minus_ms(self.partition_set.options.idempotency_window_ms);
+        for (number, partition) in partitions.iter().enumerate() {
+            let row = partition.row();
+            if !row.sealed {
+                self.active = partition.first;
+            }
+            if !row.archived {
+                self.open_for_writing(partition)?;
+                let snapshot = self.partition_set.snapshot(partition)?;
+                let last = last_id(&snapshot)?;
+                self.ids.rise_above(last);
+                self.partition_set.raise_newest(Id::from_u128(last));
+                self.load_states(&snapshot)?;
+            } else if let Some(last) = row.last {
+                self.ids.rise_above(last);
+                self.partition_set.raise_newest(Id::from_u128(last));
+            }
+            let end = partitions.get(number + 1).map_or(Time::MAX, |next| EventId::from_u128(next.first).time());
+            if end > window {
+                self.load_fingerprints(partition, window)?;
+            }
+        }
+        if self.active == 0 {
+            self.roll(now)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) fn load_states(&self, snapshot: &Snapshot) -> Result<()> {
+        for id in self.partition_set.registry().webhooks.keys() {
+            if let Some(row) =
+                decoded::<crate::store::figures::SumsRow>(snapshot, Table::Figures, &tables::figures(*id, 0))?
+            {
+                self.partition_set.update_state(*id, row.state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ordered queues whose head has no due entry: the one before it ended, and the crash came before it was let go.
+    pub(in crate::store) fn broken_queues(&self) -> Result<Vec<WriteRequest>> {
+        let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
+        for partition in self.partition_set.open_partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let mut from = Key::new();
+            loop {
+                let mut found = None;
+                snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
+                    found = tables::read_queue(key);
+                    Ok(ScanStep::Stop)
+                })?;
+                let Some((webhook, key_hash, delivery)) = found else { break };
+                let head = heads.entry((webhook, key_hash)).or_insert(delivery);
+                *head = (*head).min(delivery);
+                from = match key_hash.checked_add(1) {
+                    Some(next) => tables::queue(webhook, next, DeliveryId::MIN),
+                    None => tables::queue(webhook.next(), 0, DeliveryId::MIN),
+                };
+            }
+        }
+        let mut orders = Vec::new();
+        for ((webhook, key_hash), delivery) in heads {
+            let found = crate::store::read::lists::delivery_anywhere(&self.partition_set, delivery)?;
+            let Some(row) = found.filter(|d: &Delivery| !d.status.is_final()) else { continue };
+            let Some(home) = self.partition_set.partition_of(row.event_id.as_u128()) else { continue };
+            let due = tables::due(webhook, row.next_attempt_at.unwrap_or(Time::ZERO), delivery);
+            if self.partition_set.snapshot(&home)?.get(Table::Due, &due, |_| ())?.is_none() {
+                orders.push(WriteRequest::internal(Command::PromoteQueueHead {
+                    webhook,
+                    key_hash,
+                    delivery,
+                    event: row.event_id,
+                }));
+            }
+        }
+        Ok(orders)
+    }
+}

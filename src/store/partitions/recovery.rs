@@ -1,0 +1,116 @@
+//! After a file has failed: it is closed and opened again, and what memory holds of it is made to agree with it.
+//!
+//! Invariant: a commit that failed may be there all the same (its last sync failed after its header was written), so nothing
+//! that was refused is taken for undone. Whatever is found is learned as at a start: settings, the list of partitions,
+//! fingerprints, states, what is due. redb answers nothing after an error until its file is opened again.
+
+use crate::kv::error::{Error, Result};
+use crate::kv::wal::JOURNAL_FILE;
+use crate::kv::write_batch::WriteBatch;
+use crate::model::Time;
+use crate::model::id::Id;
+use crate::store::partitions::maintenance::last_id;
+use crate::store::partitions::open::{load_state, remove_unlisted};
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
+use crate::store::read::due::heads_in;
+use crate::store::writer::{AppliedBatch, Writer};
+
+impl Writer {
+    /// Commits to `state.redb`. After a failure the file is opened again and read anew, so that memory never says other
+    /// than it does; the error says nothing of whether the commit is there.
+    pub(in crate::store) fn commit_state(&mut self, write_batch: WriteBatch) -> Result<()> {
+        let begun = self.publisher.0.begin(STATE_FILE, self.now, &write_batch);
+        let committed = self.partition_set.state().and_then(|file| file.commit(write_batch));
+        self.publisher.0.end(begun, committed.is_ok());
+        if let Err(error) = &committed {
+            self.mark_failed(error);
+        }
+        committed
+    }
+
+    /// Notes that a file has failed, if the error names one, and that there was no space, if that is why.
+    pub(in crate::store) fn mark_failed(&mut self, error: &Error) {
+        if error.is_disk_full() {
+            self.space.ran_out();
+        }
+        let (Error::Storage { file, .. } | Error::Io { file, .. }) = error else { return };
+        if file == STATE_FILE {
+            self.failed_files.insert(0);
+        } else if file == JOURNAL_FILE {
+            // Opening the active partition reads the journal anew.
+            self.failed_files.insert(self.active);
+        } else if let Some(first) =
+            file.strip_prefix(PARTITIONS).and_then(|name| first_of(name.trim_start_matches('/')))
+        {
+            self.failed_files.insert(first);
+        }
+    }
+
+    /// Opens again what has failed. What cannot be opened yet is tried again with the next batch.
+    pub(in crate::store) fn reopen_failed(&mut self, now: Time, batch: &mut AppliedBatch) {
+        if self.failed_files.is_empty() || self.has_lost_writes() {
+            return;
+        }
+        // Closing a file waits for whoever reads it.
+        self.end_backup();
+        for first in std::mem::take(&mut self.failed_files) {
+            let mended = if first == 0 { self.reopen_state(batch) } else { self.reopen_partition(first, now, batch) };
+            if let Err(error) = mended {
+                batch.effects.failures.push(error.to_string());
+                self.failed_files.insert(first);
+            }
+        }
+    }
+
+    fn reopen_state(&mut self, batch: &mut AppliedBatch) -> Result<()> {
+        self.partition_set.reopen_state()?;
+        let counted: Vec<u128> =
+            self.partition_set.partitions().iter().filter(|p| p.row().archived).map(|p| p.first).collect();
+        let last = load_state(&self.partition_set)?;
+        self.ids.rise_above(last);
+        for partition in self.partition_set.partitions() {
+            if !partition.row().sealed && partition.first != self.active {
+                // It was begun by the commit that failed.
+                self.active = partition.first;
+                self.open_for_writing(&partition)?;
+            }
+            if partition.row().archived && !counted.contains(&partition.first) {
+                self.figures.remove(&partition.first);
+                let _ = self.partition_set.close(&partition);
+            }
+        }
+        remove_unlisted(&self.partition_set)?;
+        self.fanouts.clear();
+        let effects = &mut batch.effects;
+        effects.registry_changed = true;
+        effects.jobs = true;
+        let registry = self.partition_set.registry();
+        effects.states.extend(registry.webhooks.keys().map(|id| (*id, self.partition_set.webhook_state(*id))));
+        batch.follow.extend(self.broken_queues()?);
+        Ok(())
+    }
+
+    fn reopen_partition(&mut self, first: u128, now: Time, batch: &mut AppliedBatch) -> Result<()> {
+        let Some(partition) = self.partition_set.partition(first) else { return Ok(()) };
+        self.figures.remove(&first);
+        // A file that has failed says so again when it is closed, and is closed all the same.
+        let _ = self.partition_set.close(&partition);
+        if partition.row().archived {
+            return Ok(());
+        }
+        let file = self.open_for_writing(&partition)?;
+        let snapshot = file.snapshot()?;
+        self.load_states(&snapshot)?;
+        self.partition_set.raise_newest(Id::from_u128(last_id(&snapshot)?));
+        self.load_fingerprints(&partition, now.minus_ms(self.partition_set.options.idempotency_window_ms))?;
+        let effects = &mut batch.effects;
+        for (webhook, at) in heads_in(&snapshot)? {
+            effects.due.push((webhook, at));
+            effects.feeds.push(webhook);
+            effects.states.push((webhook, self.partition_set.webhook_state(webhook)));
+        }
+        drop(snapshot);
+        batch.follow.extend(self.broken_queues()?);
+        Ok(())
+    }
+}

@@ -1,0 +1,398 @@
+//! The files of the store and what all of it shares: `state.redb`, the partitions, and the registry in memory.
+//!
+//! Invariant: a partition on the list exists; a file that is not on it is removed at start. Handles for writing exist only
+//! for partitions that may change; of the others at most `QUIET_FILES_MAX` are open at once, for reading.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{DeliveryId, IdMap, WebhookId};
+use crate::model::webhook::WebhookState;
+use crate::model::{Time, Webhook};
+
+use crate::kv::disk::Disk;
+use crate::kv::error::Result;
+use crate::kv::segment::{OpenMode, Segment};
+use crate::kv::snapshot::Snapshot;
+use crate::kv::tables::{PARTITION_TABLES, Table};
+use crate::store::registry::Registry;
+use crate::store::replication::Replication;
+use crate::store::secrets::vault::Vault;
+
+pub const STATE_FILE: &str = "state.redb";
+pub const PARTITIONS: &str = "partitions";
+
+/// Page caches, in bytes.
+pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
+pub const OTHER_CACHE_BYTES: usize = 4 << 20;
+pub const QUIET_CACHE_BYTES: usize = 1 << 20;
+/// Partitions with nothing due that are open at once: those of a month, where one begins every day.
+const QUIET_FILES_MAX: usize = 48;
+
+/// What the list says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PartitionRow {
+    /// No longer the active one.
+    pub sealed: bool,
+    /// Nothing in it is due, and `totals` has its sums.
+    pub archived: bool,
+    /// The greatest id in it; none while that may still rise.
+    pub last: Option<u128>,
+}
+
+/// One partition: its place on the list, and its file when open.
+#[derive(Debug)]
+pub struct Partition {
+    pub first: u128,
+    row: Mutex<PartitionRow>,
+    /// Measured while it is quiet, and forgotten when something in it changes.
+    dead_bytes: Mutex<Option<u64>>,
+    file: Mutex<Option<(OpenMode, Arc<Segment>)>>,
+}
+
+impl Partition {
+    pub fn new(first: u128, row: PartitionRow) -> Partition {
+        Partition { first, row: Mutex::new(row), dead_bytes: Mutex::new(None), file: Mutex::new(None) }
+    }
+
+    pub fn row(&self) -> PartitionRow {
+        *self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_row(&self, row: PartitionRow) {
+        *self.row.lock().unwrap_or_else(PoisonError::into_inner) = row;
+    }
+
+    /// What of its file a copy of the live rows would not need; none: not measured.
+    pub fn dead_bytes(&self) -> Option<u64> {
+        *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_dead_bytes(&self, bytes: Option<u64>) {
+        *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
+
+    /// Its file, if that is open.
+    pub fn opened(&self) -> Option<Arc<Segment>> {
+        let slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(|(_, file)| file.clone())
+    }
+
+    /// Whether an id may be in it.
+    pub fn may_hold(&self, id: u128) -> bool {
+        self.first <= id && self.row().last.is_none_or(|last| id <= last)
+    }
+
+    pub fn file_name(&self) -> String {
+        format!("{PARTITIONS}/{}.redb", uuid::Uuid::from_u128(self.first).hyphenated())
+    }
+}
+
+/// The first id that a partition's file name stands for.
+pub fn first_of(file_name: &str) -> Option<u128> {
+    let id = file_name.strip_suffix(".redb")?;
+    uuid::Uuid::try_parse(id).ok().map(|id| id.as_u128())
+}
+
+/// What the daemon hands to the store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    pub retention_ms: i64,
+    pub idempotency_window_ms: i64,
+    pub partition_max_bytes: u64,
+    pub min_free_bytes: u64,
+}
+
+#[derive(Debug)]
+pub struct PartitionSet {
+    pub disk: Arc<dyn Disk>,
+    pub options: StoreOptions,
+    pub vault: Vault,
+    pub replication: Arc<Replication>,
+    /// None only while it is being reopened, or could not be.
+    state: RwLock<Option<Arc<Segment>>>,
+    partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
+    idle: Mutex<VecDeque<u128>>,
+    registry: ArcSwap<Registry>,
+    removed: ArcSwap<HashMap<WebhookId, Time>>,
+    states: RwLock<IdMap<Webhook, WebhookState>>,
+    /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
+    newest: Mutex<DeliveryId>,
+    /// A write has found no space, as the writer last knew.
+    space_missing: AtomicBool,
+}
+
+impl PartitionSet {
+    pub fn new(disk: Arc<dyn Disk>, options: StoreOptions, vault: Vault, state: Arc<Segment>) -> PartitionSet {
+        PartitionSet {
+            disk,
+            options,
+            vault,
+            replication: Arc::default(),
+            state: RwLock::new(Some(state)),
+            partitions: RwLock::default(),
+            idle: Mutex::default(),
+            registry: ArcSwap::default(),
+            removed: ArcSwap::default(),
+            states: RwLock::default(),
+            newest: Mutex::new(DeliveryId::MIN),
+            space_missing: AtomicBool::default(),
+        }
+    }
+
+    /// Whether less than the floor is free on the disk. False where that cannot be known.
+    pub fn is_below_floor(&self) -> bool {
+        self.disk.free_bytes().is_ok_and(|free| free < self.options.min_free_bytes)
+    }
+
+    /// Whether a write has found no space, as the writer last knew.
+    pub fn is_space_missing(&self) -> bool {
+        self.space_missing.load(Ordering::Relaxed)
+    }
+
+    pub fn set_space_missing(&self, is_missing: bool) {
+        self.space_missing.store(is_missing, Ordering::Relaxed);
+    }
+
+    pub fn state(&self) -> Result<Arc<Segment>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
+        state.ok_or_else(|| crate::kv::segment::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
+    }
+
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    pub fn set_registry(&self, registry: Registry) {
+        self.registry.store(Arc::new(registry));
+    }
+
+    /// Webhooks that were removed and may still have open deliveries, with when.
+    pub fn removed(&self) -> Arc<HashMap<WebhookId, Time>> {
+        self.removed.load_full()
+    }
+
+    pub fn set_removed(&self, removed: HashMap<WebhookId, Time>) {
+        self.removed.store(Arc::new(removed));
+    }
+
+    pub fn webhook_state(&self, id: WebhookId) -> WebhookState {
+        self.states.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or_default()
+    }
+
+    /// Takes a newer state; an older one is ignored.
+    pub fn update_state(&self, id: WebhookId, state: WebhookState) {
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        let known = states.entry(id).or_default();
+        if state.sequence >= known.sequence {
+            *known = state;
+        }
+    }
+
+    pub fn remove_state(&self, id: WebhookId) {
+        self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Takes the list of partitions as it is on disk: what is known stays open, what is not listed goes.
+    pub fn set_partitions(&self, listed: &[(u128, PartitionRow)]) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.retain(|first, _| listed.iter().any(|(other, _)| other == first));
+        for &(first, row) in listed {
+            partitions.entry(first).or_insert_with(|| Arc::new(Partition::new(first, row))).set_row(row);
+        }
+    }
+
+    /// Deliveries up to this one are committed, or never will be.
+    pub fn newest(&self) -> DeliveryId {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything up to `id` is committed.
+    pub fn raise_newest(&self, id: DeliveryId) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = id.max(*newest);
+    }
+
+    /// All partitions, oldest first.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Partitions that may have something due, oldest first.
+    pub fn open_partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions().into_iter().filter(|p| !p.row().archived).collect()
+    }
+
+    pub fn partition(&self, first: u128) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&first).cloned()
+    }
+
+    /// The partition of the events received when `id` was made.
+    pub fn partition_of(&self, id: u128) -> Option<Arc<Partition>> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.range(..=id).next_back().map(|(_, partition)| partition.clone())
+    }
+
+    pub fn add_partition(&self, partition: Partition) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(partition.first, Arc::new(partition));
+    }
+
+    pub fn take_partition(&self, first: u128) -> Option<Arc<Partition>> {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&first)
+    }
+
+    /// Makes the file of a new partition.
+    pub fn create_partition(&self, partition: &Partition) -> Result<()> {
+        Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
+    }
+
+    /// The partition's file, opened for reading if it is not open. The active one is opened by the writer only, who puts
+    /// into it what the journal has.
+    pub fn read(&self, partition: &Partition) -> Result<Arc<Segment>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            // Of files open for reading there may be two at once: the one that has failed closes with its last reader.
+            Some((OpenMode::Read, file)) if file.has_failed() => *slot = None,
+            Some((_, file)) => return Ok(file.clone()),
+            None => {}
+        }
+        if !partition.row().sealed {
+            return Err(crate::kv::segment::io(&partition.file_name(), std::io::ErrorKind::NotConnected.into()));
+        }
+        let file = Arc::new(Segment::open_for_reading(&*self.disk, &partition.file_name())?);
+        *slot = Some((OpenMode::Read, file.clone()));
+        drop(slot);
+        self.close_oldest_idle(partition.first);
+        Ok(file)
+    }
+
+    /// Opens the partition's file to read it, after every page was checked.
+    pub fn check(&self, partition: &Partition) -> Result<Arc<Segment>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+        let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Check, OTHER_CACHE_BYTES)?);
+        *slot = Some((OpenMode::Check, file.clone()));
+        Ok(file)
+    }
+
+    /// The partition's file for writing. Waits for the short reads of a handle that was open for reading only.
+    pub fn write(&self, partition: &Partition, cache_bytes: usize) -> Result<Arc<Segment>> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.take() {
+            Some((OpenMode::Write, file)) => {
+                *slot = Some((OpenMode::Write, file.clone()));
+                return Ok(file);
+            }
+            // Nothing was written through it: how closing it went does not matter.
+            Some((OpenMode::Read | OpenMode::Check, file)) => drop(close_when_unused(file)),
+            None => {}
+        }
+        let file = Arc::new(Segment::open(&*self.disk, &partition.file_name(), OpenMode::Write, cache_bytes)?);
+        *slot = Some((OpenMode::Write, file.clone()));
+        Ok(file)
+    }
+
+    /// Whether the partition's file is open for writing.
+    pub fn is_open_for_writing(&self, partition: &Partition) -> bool {
+        let slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*slot, Some((OpenMode::Write, _)))
+    }
+
+    /// Closes the partition's file; the next use opens it again.
+    pub fn close(&self, partition: &Partition) -> Result<()> {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.take() {
+            Some((_, file)) => close_when_unused(file),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the partition's file if nobody has hold of it. What is in it is durable: how closing it went does not matter.
+    pub fn close_if_unused(&self, partition: &Partition) {
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((access, file)) = slot.take() {
+            match Arc::try_unwrap(file) {
+                Ok(file) => drop(file.close()),
+                Err(shared) => *slot = Some((access, shared)),
+            }
+        }
+    }
+
+    /// Lets go of the file of a partition that is off the list, and removes it. Who has it still reads it to the end.
+    pub fn discard(&self, partition: &Partition) -> Result<()> {
+        // Opened before it is unlinked, for reads that took the partition from the list and have not opened it yet. One
+        // that does not open is not read either.
+        let _ = self.read(partition);
+        let name = partition.file_name();
+        self.disk.remove(&name).map_err(|e| crate::kv::segment::io(&name, e))
+    }
+
+    /// Closes and opens `state.redb`: the way out of redb's latched errors.
+    pub fn reopen_state(&self) -> Result<()> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // A second handle on the file must never exist: the old one is closed before the new one opens. A file that has
+        // failed says so again when it is closed, and is closed all the same.
+        if let Some(old) = state.take() {
+            let _ = close_when_unused(old);
+        }
+        *state = Some(Arc::new(Segment::open(&*self.disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?));
+        Ok(())
+    }
+
+    fn close_oldest_idle(&self, opened: u128) {
+        let oldest = {
+            let mut quiet = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            quiet.retain(|first| *first != opened);
+            quiet.push_back(opened);
+            let too_many = quiet.len().saturating_sub(QUIET_FILES_MAX);
+            quiet.drain(..too_many).collect::<Vec<_>>()
+        };
+        oldest.into_iter().filter_map(|first| self.partition(first)).for_each(|partition| self.close_idle(&partition));
+    }
+
+    /// Lets go of a file that is open for reading only: the last reader closes it.
+    pub(in crate::store) fn close_idle(&self, partition: &Partition) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|first| *first != partition.first);
+        let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*slot, Some((OpenMode::Read, _))) {
+            *slot = None;
+        }
+    }
+
+    /// Open files that a read found failing: only the writer can open them again.
+    pub fn failed(&self) -> Vec<u128> {
+        let has_failed = |partition: &Arc<Partition>| {
+            let slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.as_ref().is_some_and(|(_, file)| file.has_failed())
+        };
+        let state = self.state().is_ok_and(|file| file.has_failed()).then_some(0);
+        state.into_iter().chain(self.partitions().into_iter().filter(has_failed).map(|p| p.first)).collect()
+    }
+
+    /// A snapshot of a partition, for reading.
+    pub fn snapshot(&self, partition: &Partition) -> Result<Snapshot> {
+        self.read(partition)?.snapshot()
+    }
+
+    /// Whether nothing in the partition is due or queued.
+    pub fn is_idle(&self, partition: &Partition) -> Result<bool> {
+        let snapshot = self.snapshot(partition)?;
+        Ok(snapshot.rows(Table::Due)? == 0 && snapshot.rows(Table::Queue)? == 0)
+    }
+}
+
+/// Reads hold a handle for a page at most, lists over many rows for a slice of them, so this is a short wait.
+fn close_when_unused(mut file: Arc<Segment>) -> Result<()> {
+    loop {
+        match Arc::try_unwrap(file) {
+            Ok(file) => return file.close(),
+            Err(shared) => file = shared,
+        }
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,225 @@
+//! What counting and paging cost with a million deliveries on one webhook: told by what is looked at, not by the time.
+
+use std::sync::Arc;
+
+use crate::kv::snapshot::examined;
+use crate::kv::write_batch::WriteBatch;
+use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
+use crate::model::figures::Sums;
+use crate::model::id::{DeliveryId, Stamp};
+use crate::model::webhook::*;
+use crate::model::{AppId, OrganizationId};
+use crate::store::command::{AttemptMade, Caller, Command, EventInput, NewKey, Receipt, WriteRequest};
+use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, StoreOptions};
+use crate::store::read::counts::*;
+use crate::store::read::query::{DeliveryQuery, ListWindow, Search};
+use crate::store::{Dispatch, Opened, RealDisk};
+
+const START: Time = Time(1_772_704_800_000);
+/// Deliveries of which only the keys are there: nothing that is measured may need more of them.
+const BARE: u64 = 1_000_000;
+/// Whole ones, before and after those.
+const WHOLE: u64 = 100;
+
+struct CountsBench {
+    _folder: tempfile::TempDir,
+    opened: Opened,
+    caller: Caller,
+    webhook: WebhookId,
+}
+
+impl CountsBench {
+    fn new() -> CountsBench {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
+        let options = StoreOptions {
+            retention_ms: 31 * 86_400_000,
+            idempotency_window_ms: 86_400_000,
+            partition_max_bytes: 1 << 40,
+            min_free_bytes: 0,
+        };
+        let mut opened = crate::store::open(disk, options, &[7; 32], START, Box::new(|| 7)).unwrap();
+        let key = NewKey {
+            app: None,
+            name: "first".into(),
+            scopes: vec![],
+            hash: [1; 32],
+            expires_at: None,
+            rate_per_s: None,
+            installation: false,
+        };
+        let order = WriteRequest::internal(Command::CreateOrganization { name: "org".into(), key });
+        let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
+        let tenant = TenantScope { org: organization.id, app: None };
+        let caller = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
+        let create = Command::CreateWebhook { webhook: Box::new(webhook()) };
+        let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: create };
+        let Receipt::Webhook(made) = opened.apply(order, START).0 else { panic!() };
+        CountsBench { _folder: folder, opened, caller, webhook: made.id }
+    }
+
+    /// An event and one failed attempt at its delivery.
+    fn publish(&mut self, now: Time) {
+        let event = EventInput { event_type: "order.paid".into(), data: "{}".into(), ..EventInput::default() };
+        let order = WriteRequest {
+            caller: Some(self.caller.clone()),
+            idempotency: None,
+            command: Command::Publish(vec![event]),
+        };
+        let (_, fresh) = self.opened.apply(order, now);
+        let command = Command::Record(Box::new(failed(&fresh[0], now)));
+        self.opened.apply(WriteRequest::internal(command), now);
+    }
+
+    /// A million keys of deliveries, as many in the figures.
+    fn add_bare(&self, from: Time) {
+        let partition_set = &self.opened.store.partition_set;
+        let partition = &partition_set.partitions()[0];
+        let mut write_batch = WriteBatch::on(partition_set.snapshot(partition).unwrap());
+        let mut stamp = Stamp::after(0);
+        for number in 0..BARE {
+            let id: DeliveryId = stamp.next(from.plus_ms(number as i64), 1);
+            write_batch.put_key(Table::DeliveriesByWebhook, tables::pair(self.webhook, id));
+        }
+        let key = tables::figures(self.webhook, 0);
+        let mut row: SumsRow = write_batch.get(Table::Figures, &key).unwrap().unwrap();
+        row.sums.add(&Sums { deliveries: BARE, ..Sums::default() });
+        write_batch.put(Table::Figures, key, &row);
+        partition_set.write(partition, ACTIVE_CACHE_BYTES).unwrap().commit(write_batch).unwrap();
+    }
+}
+
+impl Opened {
+    fn apply(&mut self, order: WriteRequest, now: Time) -> (Receipt, Vec<Dispatch>) {
+        let mut batch = self.writer.apply(&[order], now);
+        let receipt = batch.results.pop().unwrap().unwrap().receipt;
+        (receipt, batch.effects.fresh)
+    }
+}
+
+fn webhook() -> Webhook {
+    Webhook {
+        id: WebhookId::MIN,
+        org_id: OrganizationId::MIN,
+        app_id: AppId::MIN,
+        name: "hook".into(),
+        description: None,
+        url: "https://hooks.example.com/in".into(),
+        method: WebhookMethod::Post,
+        content_type: ContentType::Json,
+        field_set: FieldSet::Standard,
+        include_html: false,
+        auth: None,
+        headers: Default::default(),
+        event_types: vec![],
+        channels: vec![],
+        filter: None,
+        status: WebhookStatus::Enabled,
+        disabled_reason: None,
+        encrypted: false,
+        signature: vec![],
+        tls: None,
+        handshake: false,
+        success_rule: SuccessRule::Any2xx,
+        retry_schedule_s: vec![],
+        timeout_ms: 15_000,
+        max_in_flight: 16,
+        rate_limit_per_s: None,
+        ordered: DeliveryOrder::No,
+        disable_after_s: 0,
+        secrets: vec![],
+        created_at: START,
+        updated_at: START,
+        version: 0,
+        secret_headers: Vec::new(),
+    }
+}
+
+fn failed(dispatch: &Dispatch, at: Time) -> AttemptMade {
+    AttemptMade {
+        event_id: dispatch.event.id,
+        delivery_id: dispatch.delivery_id,
+        attempt_id: None,
+        number: 1,
+        trigger: Trigger::Event,
+        url: "https://hooks.example.com/in".into(),
+        method: WebhookMethod::Post,
+        field_set: FieldSet::Standard,
+        content_type: ContentType::Json,
+        include_html: false,
+        signed_at: at.seconds(),
+        started_at: at,
+        finished_at: at,
+        success: false,
+        outcome: AttemptOutcome::HttpStatus,
+        status_code: Some(500),
+        error: Some("Internal Server Error".into()),
+        response_time_ms: Some(1),
+        remote_addr: None,
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        response_body: None,
+        timings: Timings::default(),
+        hold_until: None,
+    }
+}
+
+#[test]
+fn a_million_deliveries_are_counted_without_looking_at_them() {
+    let mut bench = CountsBench::new();
+    (0..WHOLE).for_each(|n| bench.publish(START.plus_ms(n as i64)));
+    (0..WHOLE).for_each(|n| bench.publish(START.plus_ms(10_000_000 + n as i64)));
+    bench.add_bare(START.plus_ms(1_000_000));
+    let (store, now) = (bench.opened.store.clone(), START.plus_ms(20_000_000));
+    let all = BARE + 2 * WHOLE;
+    examined::take();
+
+    // The first page: its rows with what belongs to them, some keys read ahead, and one row of figures.
+    let first = store.delivery_slice(bench.webhook, 0, 20, now).unwrap();
+    assert_eq!((first.total, first.rows.len()), (all, 20));
+    let (rows, keys) = examined::take();
+    assert!(rows <= 4 * 20 + 5 && keys <= 200, "{rows} rows, {keys} keys");
+
+    // A page past the end looks at nothing but the figures.
+    let past = store.delivery_slice(bench.webhook, all, 20, now).unwrap();
+    assert_eq!((past.total, past.rows.len()), (all, 0));
+    assert_eq!(examined::take(), (1, 0));
+
+    // The last page: every key is passed once, no row but those shown is read.
+    let last = store.delivery_slice(bench.webhook, all - 10, 20, now).unwrap();
+    assert_eq!(last.rows.len(), 10);
+    assert!(last.rows.is_sorted_by(|a, b| a.delivery.id > b.delivery.id));
+    assert_eq!(last.rows[9].delivery.created_at, START);
+    let (rows, keys) = examined::take();
+    assert!(rows <= 4 * 10 + 5 && keys <= all + 200, "{rows} rows, {keys} keys");
+
+    // A search ends after so many rows.
+    let query = DeliveryQuery {
+        tenant: bench.caller.tenant,
+        webhook: Some(bench.webhook),
+        event: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: Some(Search::new("ORDER")),
+        window: ListWindow { from: None, to: None, before: None, limit: 20 },
+    };
+    let found = store.delivery_search(&query, 0, 20, now).unwrap();
+    assert_eq!((found.total, found.rows.len()), (WHOLE, 20));
+    let (rows, keys) = examined::take();
+    let most = EXAMINED_ROWS_MAX as u64;
+    assert!(rows <= most + 4 * 20 && keys <= most + 200, "{rows} rows, {keys} keys");
+
+    // Figures, and attempts by the hour: a row for each hour.
+    let figures = store.figures(bench.webhook, now).unwrap();
+    assert_eq!((figures.sums.deliveries, figures.sums.attempts), (all, 2 * WHOLE));
+    let hours = store.attempts_by_hour(bench.caller.tenant, 0, u32::MAX, now).unwrap();
+    assert_eq!(hours.values().map(|hour| (hour.attempts, hour.failures)).collect::<Vec<_>>(), [(WHOLE, WHOLE); 2]);
+    let (rows, keys) = examined::take();
+    assert!(rows + keys <= 20, "{rows} rows, {keys} keys");
+
+    // The newest few.
+    assert_eq!(store.newest_deliveries(bench.webhook, 10, now).unwrap().len(), 10);
+    let (rows, keys) = examined::take();
+    assert!(rows <= 2 * 10 && keys <= 200, "{rows} rows, {keys} keys");
+}

@@ -1,0 +1,216 @@
+//! Rows together with what belongs to them: an attempt with its delivery and event, a delivery with its event and last
+//! attempt. All of it lies in the partition of the event, so one snapshot shows it as it was at one moment.
+//!
+//! Invariant: hides what the plain reads hide (`reads`), and examines no more than `EXAMINED_ROWS_MAX` rows for a search.
+
+use bytes::Bytes;
+
+use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
+use crate::model::{Attempt, Delivery, Event, Time};
+
+use crate::kv::error::Result;
+use crate::kv::snapshot::Snapshot;
+use crate::kv::tables::Table;
+use crate::store::command::TenantScope;
+use crate::store::partitions::maintenance::decoded;
+use crate::store::read::lists::{Store, data_in, wanted_attempt};
+use crate::store::read::newest_first::NewestFirst;
+use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
+
+/// An attempt, and what it was an attempt at.
+#[derive(Debug, Clone)]
+pub struct AttemptDetails {
+    pub attempt: Attempt,
+    pub delivery: Delivery,
+    pub event: Event,
+    /// None once erased.
+    pub data: Option<Bytes>,
+}
+
+/// A delivery, what it delivers, and how far it came.
+#[derive(Debug, Clone)]
+pub struct DeliveryDetails {
+    pub delivery: Delivery,
+    pub event: Event,
+    /// None once erased.
+    pub data: Option<Bytes>,
+    /// The last finished attempt.
+    pub last: Option<Attempt>,
+}
+
+/// What a list of attempts is narrowed to beyond `AttemptQuery`.
+#[derive(Debug, Clone, Default)]
+pub struct AttemptFilter {
+    /// Started at or after the first and before the second.
+    pub started: Option<(Time, Time)>,
+    /// Exactly this URL, or an event with exactly this subject.
+    pub about: Option<String>,
+}
+
+/// A part of a webhook's deliveries, and how many there are in all.
+#[derive(Debug, Clone, Default)]
+pub struct DeliverySlice {
+    pub rows: Vec<DeliveryDetails>,
+    /// With a search: how many of the newest `EXAMINED_ROWS_MAX` match.
+    pub total: u64,
+}
+
+impl Store {
+    pub fn attempt_details(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<AttemptDetails>> {
+        for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_hold(id.as_u128())) {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let Some(attempt) = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())? else { continue };
+            let visible = tenant.covers(attempt.org_id, attempt.app_id) && self.is_kept(attempt.event_id, now);
+            return if visible { self.with_details(&snapshot, attempt).map(Some) } else { Ok(None) };
+        }
+        Ok(None)
+    }
+
+    /// A list of attempts, of one webhook or of all; the query's `delivery`, `event` and `status` are not looked at.
+    pub fn attempts_details(
+        &self,
+        query: &AttemptQuery,
+        filter: &AttemptFilter,
+        now: Time,
+    ) -> Result<Page<AttemptDetails>> {
+        let (table, prefix) = match &query.webhook {
+            Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
+            None => (Table::Attempts, [].as_slice()),
+        };
+        self.page(table, prefix, query.window, now, |snapshot, id| {
+            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+            let wanted = |attempt: &Attempt| {
+                let within = |(from, to)| (from..to).contains(&attempt.started_at);
+                self.is_kept(attempt.event_id, now)
+                    && wanted_attempt(query, attempt)
+                    && filter.started.is_none_or(within)
+            };
+            let Some(attempt) = attempt.filter(wanted) else { return Ok(None) };
+            if let Some(about) = filter.about.as_ref().filter(|about| **about != attempt.url) {
+                let event = event_of(snapshot, attempt.event_id)?;
+                if event.subject.as_ref() != Some(about) {
+                    return Ok(None);
+                }
+            }
+            self.with_details(snapshot, attempt).map(Some)
+        })
+    }
+
+    /// `limit` of a webhook's deliveries after the newest `skip`. What is skipped is passed by its keys alone.
+    pub fn delivery_slice(&self, webhook: WebhookId, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
+        let expiring = self.expiring(now);
+        let total = self.visible_deliveries(webhook, &expiring, now)?;
+        let mut rows = Vec::new();
+        if skip >= total || limit == 0 {
+            return Ok(DeliverySlice { rows, total });
+        }
+        let expiring = expiring.few_of(self, webhook)?;
+        let oldest = self.oldest(now);
+        let mut ids =
+            NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
+        let mut passed = 0;
+        while let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) {
+            if !expiring.shows(self, snapshot, id, now)? {
+                continue;
+            }
+            passed += 1;
+            if passed > skip {
+                rows.extend(self.delivery_details_by_id(snapshot, id, now)?);
+                if passed == skip + limit as u64 {
+                    break;
+                }
+            }
+        }
+        Ok(DeliverySlice { rows, total })
+    }
+
+    /// `limit` of the deliveries that `query` finds after the newest `skip` of them.
+    pub fn delivery_search(&self, query: &DeliveryQuery, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
+        let prefix = query.webhook.map_or(Vec::new(), |webhook| webhook.as_bytes().to_vec());
+        let table = if query.webhook.is_some() { Table::DeliveriesByWebhook } else { Table::Deliveries };
+        let mut ids = NewestFirst::below(&self.partition_set, table, &prefix, u128::MAX);
+        let oldest = self.oldest(now);
+        let mut slice = DeliverySlice::default();
+        for _ in 0..EXAMINED_ROWS_MAX {
+            let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) else { break };
+            let Some(delivery) = self.delivery_in(snapshot, id, now)?.filter(|d| self.wanted_delivery(query, d)) else {
+                continue;
+            };
+            if (skip..skip + limit as u64).contains(&slice.total) {
+                slice.rows.push(self.delivery_details(snapshot, delivery)?);
+            }
+            slice.total += 1;
+        }
+        Ok(slice)
+    }
+
+    /// A webhook's newest deliveries, each with its last attempt.
+    pub fn newest_deliveries(
+        &self,
+        webhook: WebhookId,
+        limit: usize,
+        now: Time,
+    ) -> Result<Vec<(Delivery, Option<Attempt>)>> {
+        let mut ids =
+            NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
+        let oldest = self.oldest(now);
+        let mut rows = Vec::with_capacity(limit);
+        for _ in 0..EXAMINED_ROWS_MAX {
+            if rows.len() == limit {
+                break;
+            }
+            let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) else { break };
+            if let Some(delivery) = self.delivery_in(snapshot, id, now)? {
+                let last = last_attempt(snapshot, &delivery)?;
+                rows.push((delivery, last));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Deliveries with smaller ids are of events whose retention has ended.
+    fn oldest(&self, now: Time) -> u128 {
+        DeliveryId::floor(now.minus_ms(self.partition_set.options.retention_ms)).as_u128()
+    }
+
+    fn delivery_in(&self, snapshot: &Snapshot, id: u128, now: Time) -> Result<Option<Delivery>> {
+        let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
+        Ok(delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d)))
+    }
+
+    fn delivery_details_by_id(&self, snapshot: &Snapshot, id: u128, now: Time) -> Result<Option<DeliveryDetails>> {
+        let delivery = self.delivery_in(snapshot, id, now)?;
+        delivery.map(|delivery| self.delivery_details(snapshot, delivery)).transpose()
+    }
+
+    fn delivery_details(&self, snapshot: &Snapshot, delivery: Delivery) -> Result<DeliveryDetails> {
+        let (event, data) = event_and_data(snapshot, delivery.event_id)?;
+        let last = last_attempt(snapshot, &delivery)?;
+        Ok(DeliveryDetails { delivery, event, data, last })
+    }
+
+    fn with_details(&self, snapshot: &Snapshot, attempt: Attempt) -> Result<AttemptDetails> {
+        let delivery = required::<Delivery, _>(snapshot, Table::Deliveries, attempt.delivery_id)?;
+        let (event, data) = event_and_data(snapshot, attempt.event_id)?;
+        Ok(AttemptDetails { attempt, delivery: self.shown(delivery), event, data })
+    }
+}
+
+fn event_of(snapshot: &Snapshot, id: EventId) -> Result<Event> {
+    required(snapshot, Table::Events, id)
+}
+
+fn event_and_data(snapshot: &Snapshot, id: EventId) -> Result<(Event, Option<Bytes>)> {
+    let event = event_of(snapshot, id)?;
+    let data = if event.erased_at.is_none() { Some(data_in(snapshot, &event)?) } else { None };
+    Ok((event, data))
+}
+
+fn last_attempt(snapshot: &Snapshot, delivery: &Delivery) -> Result<Option<Attempt>> {
+    delivery.last_attempt_id.map(|id| required(snapshot, Table::Attempts, id)).transpose()
+}
+
+/// A row that another one names; its absence is damage.
+fn required<T: serde::de::DeserializeOwned, K>(snapshot: &Snapshot, table: Table, id: Id<K>) -> Result<T> {
+    decoded(snapshot, table, id.as_bytes())?.ok_or_else(|| snapshot.damaged(table, id.as_bytes()))
+}

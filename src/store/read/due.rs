@@ -1,0 +1,226 @@
+//! What may be sent, by webhook, oldest due first: read a slice at a time, never a backlog.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::model::attempt::Trigger;
+use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
+use crate::model::webhook::{DeliveryOrder, Webhook};
+use crate::model::{Delivery, Event, Time};
+
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, Key, Table};
+use crate::store::effects::Dispatch;
+use crate::store::partitions::maintenance::decoded;
+use crate::store::read::lists::{Store, data_in};
+
+/// Queues of one webhook that are looked at for its lag.
+const QUEUES_MAX: usize = 1_000;
+
+/// A place in a webhook's due entries.
+pub type DueKey = (Time, DeliveryId);
+
+/// A slice of what is due.
+#[derive(Debug, Default)]
+pub struct DueSlice {
+    pub ready: Vec<Dispatch>,
+    /// The last entry looked at.
+    pub last: Option<DueKey>,
+    /// When the first entry after the slice is due; none: there is none.
+    pub next: Option<Time>,
+    /// Entries that could not be read, in words. They stay where they are.
+    pub damaged: Vec<String>,
+}
+
+/// A delivery whose `expires_at` has come before it was final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiredDelivery {
+    pub webhook: WebhookId,
+    pub event: EventId,
+    pub delivery: DeliveryId,
+}
+
+impl Store {
+    /// Deliveries that ended by themselves until `until`, at most about `limit`; and when the first one after them does.
+    pub fn expired(&self, until: Time, limit: usize) -> Result<(Vec<ExpiredDelivery>, Option<Time>)> {
+        let (mut ended, mut next) = (Vec::new(), None);
+        for partition in self.partition_set.open_partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let mut ids = Vec::new();
+            snapshot.scan(Table::Expiries, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, _| {
+                let Some((at, delivery)) = tables::read_expiry(key) else { return Ok(ScanStep::Go) };
+                if at > until || ids.len() == limit {
+                    next = [next, Some(at)].into_iter().flatten().min();
+                    return Ok(ScanStep::Stop);
+                }
+                ids.push(delivery);
+                Ok(ScanStep::Go)
+            })?;
+            for id in ids {
+                if let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, id.as_bytes())? {
+                    ended.push(ExpiredDelivery {
+                        webhook: delivery.webhook_id,
+                        event: delivery.event_id,
+                        delivery: id,
+                    });
+                }
+            }
+        }
+        Ok((ended, next))
+    }
+
+    /// When something is due first, for every webhook that has something: once for each partition that has it.
+    pub fn due_heads(&self) -> Result<Vec<(WebhookId, Time)>> {
+        let mut heads = Vec::new();
+        for partition in self.partition_set.open_partitions() {
+            heads.extend(heads_in(&self.partition_set.snapshot(&partition)?)?);
+        }
+        Ok(heads)
+    }
+
+    /// Since when the one waits that a webhook's next request is for; none: nothing waits. Behind the head of an ordered
+    /// queue everything waits, so there it counts from when the head was to go first, retries included.
+    pub fn waiting_since(&self, webhook: &Webhook, now: Time) -> Result<Option<Time>> {
+        let mut oldest: Option<Time> = None;
+        for partition in self.partition_set.open_partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let first = first_due(&snapshot, webhook.id)?.map(|(at, _)| at).filter(|at| *at <= now);
+            oldest = [oldest, first].into_iter().flatten().min();
+            if webhook.ordered == DeliveryOrder::No {
+                continue;
+            }
+            for head in heads_of(&snapshot, webhook.id)? {
+                let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, head.as_bytes())? else {
+                    continue;
+                };
+                let since = match delivery.attempts {
+                    0 => delivery.next_attempt_at.filter(|at| *at <= now),
+                    _ => Some(delivery.created_at),
+                };
+                oldest = [oldest, since].into_iter().flatten().min();
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// What is due for a webhook until `until`, after `after`: at most `limit` deliveries and about `bytes_max` of payload.
+    pub fn due(
+        &self,
+        webhook: WebhookId,
+        after: Option<DueKey>,
+        until: Time,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<DueSlice> {
+        let mut snapshots = Vec::new();
+        for partition in self.partition_set.open_partitions() {
+            snapshots.push(self.partition_set.snapshot(&partition)?);
+        }
+        let mut entries: Vec<(DueKey, usize)> = Vec::new();
+        for (number, snapshot) in snapshots.iter().enumerate() {
+            entries.extend(entries_of(snapshot, webhook, after, limit + 1)?.into_iter().map(|place| (place, number)));
+        }
+        entries.sort_unstable();
+        let mut slice = DueSlice::default();
+        let mut bytes = 0;
+        for ((at, delivery), number) in entries {
+            if at > until || slice.ready.len() == limit || bytes > bytes_max {
+                slice.next = Some(at);
+                break;
+            }
+            slice.last = Some((at, delivery));
+            match self.dispatch(&snapshots[number], delivery, at) {
+                Ok(Some(dispatch)) => {
+                    bytes += dispatch.data.len();
+                    slice.ready.push(dispatch);
+                }
+                Ok(None) => {}
+                Err(error) => slice.damaged.push(error.to_string()),
+            }
+        }
+        Ok(slice)
+    }
+
+    fn dispatch(&self, snapshot: &Snapshot, id: DeliveryId, due: Time) -> Result<Option<Dispatch>> {
+        let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?;
+        let Some(delivery) = delivery.filter(|d| !d.status.is_final()) else { return Ok(None) };
+        let event = decoded::<Event>(snapshot, Table::Events, delivery.event_id.as_bytes())?;
+        let event = event.ok_or_else(|| snapshot.damaged(Table::Events, delivery.event_id.as_bytes()))?;
+        let data = data_in(snapshot, &event)?;
+        let retention_end = event.received_at.plus_ms(self.partition_set.options.retention_ms);
+        Ok(Some(Dispatch {
+            webhook_id: delivery.webhook_id,
+            delivery_id: id,
+            data,
+            number: delivery.attempts + 1,
+            due,
+            retry_of: delivery.last_attempt_id,
+            trigger: trigger_of(&delivery),
+            end: delivery.expires_at.map_or(retention_end, |end| end.min(retention_end)),
+            event: Arc::new(event),
+        }))
+    }
+}
+
+/// When something is due first in one partition, by webhook.
+pub(in crate::store) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
+    let mut heads = Vec::new();
+    let mut from = Key::new();
+    loop {
+        let mut found = None;
+        snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
+            found = tables::read_due(key);
+            Ok(ScanStep::Stop)
+        })?;
+        let Some((webhook, at, _)) = found else { return Ok(heads) };
+        heads.push((webhook, at));
+        from = tables::due(webhook.next(), Time::ZERO, DeliveryId::MIN);
+    }
+}
+
+fn trigger_of(delivery: &Delivery) -> Trigger {
+    match (delivery.manual, delivery.attempts, delivery.replay_of, delivery.job_id) {
+        (true, ..) => Trigger::Manual,
+        (_, 1.., ..) => Trigger::Retry,
+        (_, 0, None, None) => Trigger::Event,
+        (_, 0, ..) => Trigger::Replay,
+    }
+}
+
+fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<DueKey>, limit: usize) -> Result<Vec<DueKey>> {
+    let from = match after {
+        Some((at, delivery)) => Bound::Excluded(tables::due(webhook, at, delivery)),
+        None => Bound::Included(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
+    };
+    let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
+    let mut places = Vec::new();
+    snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Direction::Up, |key, _| {
+        places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
+        Ok(if places.len() < limit { ScanStep::Go } else { ScanStep::Stop })
+    })?;
+    Ok(places)
+}
+
+/// The first due entry of a webhook in one partition.
+pub(in crate::store) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<DueKey>> {
+    Ok(entries_of(snapshot, webhook, None, 1)?.pop())
+}
+
+/// The first delivery of each of a webhook's queues in one partition, of `QUEUES_MAX` queues at most.
+fn heads_of(snapshot: &Snapshot, webhook: WebhookId) -> Result<Vec<DeliveryId>> {
+    let mut heads = Vec::new();
+    let mut from = tables::queue(webhook, 0, DeliveryId::MIN);
+    while heads.len() < QUEUES_MAX {
+        let mut found = None;
+        snapshot.scan(Table::Queue, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
+            found = tables::read_queue(key).filter(|(of, ..)| *of == webhook);
+            Ok(ScanStep::Stop)
+        })?;
+        let Some((_, key_hash, delivery)) = found else { break };
+        heads.push(delivery);
+        let Some(next) = key_hash.checked_add(1) else { break };
+        from = tables::queue(webhook, next, DeliveryId::MIN);
+    }
+    Ok(heads)
+}

@@ -1,0 +1,99 @@
+//! What the floors above read of replay jobs: how far they are, and what one would send again.
+//!
+//! Invariant: a job's progress is what its deliveries are counted as, in the same commits as they are.
+
+use crate::model::id::EventId;
+use crate::model::{Delivery, Event, Time};
+
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::tables::Table;
+use crate::store::apply::jobs as job_rules;
+use crate::store::apply::state::job_within;
+use crate::store::command::TenantScope;
+use crate::store::figures::Owner;
+use crate::store::job::{Job, JobId, JobSpec, JobStatus};
+use crate::store::partitions::maintenance::decoded;
+use crate::store::read::lists::{Store, data_in, deliveries_in, job_anywhere};
+use crate::store::read::newest_first::NewestFirst;
+use crate::store::read::query::{ListWindow, Page};
+
+impl Store {
+    pub fn job(&self, tenant: TenantScope, id: JobId) -> Result<Option<Job>> {
+        let job = job_anywhere(&self.partition_set, id)?.filter(|job| job_within(&self.registry(), tenant, job));
+        job.map(|job| self.with_progress(job)).transpose()
+    }
+
+    pub fn jobs(&self, tenant: TenantScope, window: ListWindow) -> Result<Page<Job>> {
+        let registry = self.registry();
+        let page = self.state_page(Table::Jobs, window, |job: &Job| job_within(&registry, tenant, job))?;
+        let rows = page.rows.into_iter().map(|job| self.with_progress(job)).collect::<Result<_>>()?;
+        Ok(Page { rows, next: page.next })
+    }
+
+    /// Jobs that are not over.
+    pub fn running_jobs(&self) -> Result<Vec<Job>> {
+        let jobs = self.saved_running_jobs()?;
+        jobs.into_iter().map(|job| self.with_progress(job)).collect()
+    }
+
+    /// Apart, so that its snapshot is let go before the sums are read: whoever opens the file again waits for it, and
+    /// whoever reads the sums waits for that.
+    fn saved_running_jobs(&self) -> Result<Vec<Job>> {
+        let snapshot = self.partition_set.state()?.snapshot()?;
+        let mut jobs = Vec::new();
+        snapshot.scan(
+            Table::Jobs,
+            (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
+            Direction::Up,
+            |key, value| {
+                let job = codec::decode::<Job>(value).ok_or_else(|| snapshot.damaged(Table::Jobs, key))?;
+                if job.status == JobStatus::Running {
+                    jobs.push(job);
+                }
+                Ok(ScanStep::Go)
+            },
+        )?;
+        Ok(jobs)
+    }
+
+    fn with_progress(&self, mut job: Job) -> Result<Job> {
+        let sums = self.partition_set.lifetime(Owner::from_u128(job.id.as_u128()))?;
+        job.created = job.created.max(sums.deliveries);
+        job.delivered = sums.delivered;
+        job.failed = sums.failed + sums.cancelled;
+        Ok(job)
+    }
+
+    /// How many events a job over `spec` would send again (`dry_run`).
+    pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> Result<u64> {
+        let registry = self.registry();
+        let mut count = 0;
+        let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
+        let mut events = NewestFirst::below(&self.partition_set, Table::Events, &[], before);
+        while let Some((id, snapshot)) = events.next()? {
+            let id = EventId::from_u128(id);
+            if !self.is_kept(id, now) || spec.from.is_some_and(|from| id.time() < from) {
+                break;
+            }
+            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
+            if event.erased_at.is_some()
+                || !tenant.covers(event.org_id, event.app_id)
+                || !job_rules::covers(spec, &event)
+            {
+                continue;
+            }
+            let targets = job_rules::targets(&registry, spec, &event);
+            if targets.is_empty() {
+                continue;
+            }
+            let (made, data) = (deliveries_in(snapshot, &event)?, data_in(snapshot, &event)?);
+            for webhook in targets {
+                let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
+                count += u64::from(job_rules::chosen(spec, &webhook, &event, &data, &own));
+            }
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,521 @@
+//! What the floors above read. Every call opens its own short read transactions and never waits for the writer.
+//!
+//! Invariant: nothing is shown whose event's retention has ended at `now`, to the millisecond, whatever is still on disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::figures::{Minute, Sums};
+use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, WebhookId};
+use crate::model::time::{DAY_MS, MINUTE_MS};
+use crate::model::webhook::WebhookState;
+use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, OrganizationId, Time};
+
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, Table};
+use crate::store::apply::publish::chunks_of;
+use crate::store::apply::{AnswerRow, ApplyError, check_stored};
+use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
+use crate::store::figures::HourRow;
+use crate::store::job::{Job, JobId};
+use crate::store::partitions::maintenance::decoded;
+use crate::store::partitions::set::{PartitionRow, PartitionSet};
+use crate::store::read::newest_first::NewestFirst;
+use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
+use crate::store::registry::Registry;
+
+/// Replays of one event that are shown.
+const REPLAYS_MAX: usize = 10_000;
+
+/// A handle on the store for reading; cheap to clone. `now` hides what retention has ended.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(in crate::store) partition_set: Arc<PartitionSet>,
+}
+
+/// A webhook's figures at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WebhookFigures {
+    /// Lifetime sums.
+    pub sums: Sums,
+    /// `(minute since 1970, counts)` of the last 24 hours, oldest first, only those with something in them.
+    pub minutes: Vec<(u32, Minute)>,
+}
+
+/// What waits within a reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    pub waiting: u64,
+    pub oldest_due: Option<Time>,
+}
+
+/// One line of the audit (api.md section 3, `GET /v1/audit`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    pub id: Id<AuditRow>,
+    pub at: Time,
+    pub org_id: OrganizationId,
+    pub key_id: Option<KeyId>,
+    pub action: String,
+    pub target: String,
+    pub remote_addr: Option<String>,
+    pub request_id: Option<String>,
+    /// JSON text of what changed, without secrets.
+    pub changes: Option<String>,
+    /// The app that it was about; none: the organization. A key of one app sees its own only.
+    #[serde(default)]
+    pub app_id: Option<AppId>,
+}
+
+impl Store {
+    /// The time of the newest partition's newest row; none in an empty store.
+    pub fn newest(&self) -> Option<Time> {
+        let active = self.partition_set.partitions().pop()?;
+        let last = crate::store::partitions::maintenance::last_id(&self.partition_set.snapshot(&active).ok()?).ok()?;
+        (last > 0).then(|| EventId::from_u128(last).time())
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.partition_set.partitions().len()
+    }
+
+    /// Free space on the store's disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.partition_set.disk.free_bytes().ok()
+    }
+
+    /// Bytes written to storage since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.partition_set.disk.written_bytes()
+    }
+
+    /// Whether free space is under its floor, or a write has found none.
+    pub fn is_disk_full(&self) -> bool {
+        self.partition_set.is_below_floor() || self.partition_set.is_space_missing()
+    }
+
+    /// The free space below which publishing is refused.
+    pub fn min_free_bytes(&self) -> u64 {
+        self.partition_set.options.min_free_bytes
+    }
+
+    pub fn registry(&self) -> Arc<Registry> {
+        self.partition_set.registry()
+    }
+
+    /// The first ids of all partitions, oldest first, with what the list says of them.
+    pub fn partitions(&self) -> Vec<(u128, PartitionRow)> {
+        self.partition_set.partitions().iter().map(|partition| (partition.first, partition.row())).collect()
+    }
+
+    pub fn event(&self, tenant: TenantScope, id: EventId, now: Time) -> Result<Option<Event>> {
+        if !self.is_kept(id, now) {
+            return Ok(None);
+        }
+        let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(None) };
+        let event = decoded::<Event>(&self.partition_set.snapshot(&home)?, Table::Events, id.as_bytes())?;
+        Ok(event.filter(|event| tenant.covers(event.org_id, event.app_id)))
+    }
+
+    /// The exact bytes of `data`; none once erased or expired.
+    pub fn data(&self, id: EventId, now: Time) -> Result<Option<Bytes>> {
+        if !self.is_kept(id, now) {
+            return Ok(None);
+        }
+        let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(None) };
+        let snapshot = self.partition_set.snapshot(&home)?;
+        match decoded::<Event>(&snapshot, Table::Events, id.as_bytes())? {
+            Some(event) if event.erased_at.is_none() => data_in(&snapshot, &event).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub fn events(&self, query: &EventQuery, now: Time) -> Result<Page<Event>> {
+        self.page(Table::Events, &[], query.window, now, |snapshot, id| {
+            let event = decoded::<Event>(snapshot, Table::Events, &id.to_be_bytes())?;
+            Ok(event.filter(|event| wanted_event(query, event)))
+        })
+    }
+
+    pub fn delivery(&self, tenant: TenantScope, id: DeliveryId, now: Time) -> Result<Option<Delivery>> {
+        let delivery = delivery_anywhere(&self.partition_set, id)?;
+        let visible = delivery.filter(|d| tenant.covers(d.org_id, d.app_id) && self.is_kept(d.event_id, now));
+        Ok(visible.map(|delivery| self.shown(delivery)))
+    }
+
+    pub fn deliveries(&self, query: &DeliveryQuery, now: Time) -> Result<Page<Delivery>> {
+        if let Some(event) = query.event {
+            let rows = self.deliveries_of(event, now)?;
+            return Ok(page_of(rows, query.window, |d| d.id.as_u128(), |d| self.wanted_delivery(query, d)));
+        }
+        let (table, prefix) = match &query.webhook {
+            Some(webhook) => (Table::DeliveriesByWebhook, webhook.as_bytes().as_slice()),
+            None => (Table::Deliveries, [].as_slice()),
+        };
+        self.page(table, prefix, query.window, now, |snapshot, id| {
+            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
+            let delivery = delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d));
+            Ok(delivery.filter(|d| self.wanted_delivery(query, d)))
+        })
+    }
+
+    /// All deliveries of an event, replays included, oldest first.
+    pub fn deliveries_of(&self, id: EventId, now: Time) -> Result<Vec<Delivery>> {
+        if !self.is_kept(id, now) {
+            return Ok(Vec::new());
+        }
+        let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(Vec::new()) };
+        let snapshot = self.partition_set.snapshot(&home)?;
+        let Some(event) = decoded::<Event>(&snapshot, Table::Events, id.as_bytes())? else { return Ok(Vec::new()) };
+        let deliveries = deliveries_in(&snapshot, &event)?;
+        Ok(deliveries.into_iter().map(|delivery| self.shown(delivery)).collect())
+    }
+
+    pub fn attempt(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
+        let attempt = anywhere::<Attempt>(&self.partition_set, Table::Attempts, id.as_u128())?;
+        Ok(attempt.filter(|a| tenant.covers(a.org_id, a.app_id) && self.is_kept(a.event_id, now)))
+    }
+
+    pub fn attempts(&self, query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
+        let of_one = match (query.delivery, query.event) {
+            (Some(id), _) => {
+                Some(delivery_anywhere(&self.partition_set, id)?.map(|d| self.shown(d)).into_iter().collect())
+            }
+            (None, Some(event)) => Some(self.deliveries_of(event, now)?),
+            (None, None) => None,
+        };
+        if let Some(deliveries) = of_one {
+            return self.attempts_of_all(&deliveries, query, now);
+        }
+        let (table, prefix) = match &query.webhook {
+            Some(webhook) => (Table::AttemptsByWebhook, webhook.as_bytes().as_slice()),
+            None => (Table::Attempts, [].as_slice()),
+        };
+        self.page(table, prefix, query.window, now, |snapshot, id| {
+            let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
+            let Some(attempt) = attempt.filter(|a| self.is_kept(a.event_id, now) && wanted_attempt(query, a)) else {
+                return Ok(None);
+            };
+            let Some(status) = query.status else { return Ok(Some(attempt)) };
+            let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
+            Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| d.status == status).then_some(attempt))
+        })
+    }
+
+    fn attempts_of_all(&self, deliveries: &[Delivery], query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
+        let mut rows = Vec::new();
+        for delivery in deliveries.iter().filter(|d| query.status.is_none_or(|status| d.status == status)) {
+            rows.extend(self.attempts_of(delivery, now)?);
+        }
+        rows.sort_by_key(|a| a.id);
+        Ok(page_of(rows, query.window, |a| a.id.as_u128(), |a| wanted_attempt(query, a)))
+    }
+
+    /// All attempts of a delivery, oldest first.
+    pub fn attempts_of(&self, delivery: &Delivery, now: Time) -> Result<Vec<Attempt>> {
+        if !self.is_kept(delivery.event_id, now) {
+            return Ok(Vec::new());
+        }
+        let Some(home) = self.partition_set.partition_of(delivery.event_id.as_u128()) else { return Ok(Vec::new()) };
+        let snapshot = self.partition_set.snapshot(&home)?;
+        let mut attempts = Vec::new();
+        let mut next = delivery.last_attempt_id;
+        while let Some(id) = next {
+            let Some(attempt) = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())? else { break };
+            next = attempt.retry_of;
+            attempts.push(attempt);
+        }
+        attempts.reverse();
+        Ok(attempts)
+    }
+
+    pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
+        let sums = self.partition_set.lifetime(webhook)?;
+        let day_ago = now.minus_ms(DAY_MS);
+        let mut minutes: std::collections::BTreeMap<u32, Minute> = std::collections::BTreeMap::new();
+        for partition in self.partition_set.partitions() {
+            if partition
+                .row()
+                .last
+                .is_some_and(|last| Id::<Attempt>::from_u128(last).time() < day_ago.minus_ms(MINUTE_MS))
+            {
+                continue;
+            }
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            let (from, to) = (tables::figures(webhook, day_ago.hour().max(1)), tables::figures(webhook, u32::MAX));
+            snapshot.scan(
+                Table::Figures,
+                (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
+                Direction::Up,
+                |key, value| {
+                    let hour = key.last_chunk::<4>().map_or(0, |hour| u32::from_be_bytes(*hour));
+                    let row = codec::decode::<HourRow>(value).ok_or_else(|| snapshot.damaged(Table::Figures, key))?;
+                    for (minute, started, attempts, failures) in row {
+                        minutes.entry(hour * 60 + u32::from(minute)).or_default().add(Minute {
+                            started,
+                            attempts,
+                            failures,
+                        });
+                    }
+                    Ok(ScanStep::Go)
+                },
+            )?;
+        }
+        // (now - 24 h, now], to the minute.
+        let minutes =
+            minutes.into_iter().filter(|(minute, _)| (day_ago.minute() + 1..=now.minute()).contains(minute)).collect();
+        Ok(WebhookFigures { sums, minutes })
+    }
+
+    pub fn state(&self, webhook: WebhookId) -> WebhookState {
+        self.partition_set.webhook_state(webhook)
+    }
+
+    pub fn backlog(&self, webhooks: &[WebhookId]) -> Result<Backlog> {
+        let mut backlog = Backlog::default();
+        for partition in self.partition_set.open_partitions() {
+            let snapshot = self.partition_set.snapshot(&partition)?;
+            for &webhook in webhooks {
+                let sums =
+                    decoded::<crate::store::figures::SumsRow>(&snapshot, Table::Figures, &tables::figures(webhook, 0))?;
+                backlog.waiting += sums.map_or(0, |row| row.sums.open());
+                let first = crate::store::read::due::first_due(&snapshot, webhook)?.map(|(at, _)| at);
+                backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
+            }
+        }
+        Ok(backlog)
+    }
+
+    /// The answer kept for `Idempotency-Key`, without doing anything: none where it is new.
+    ///
+    /// # Errors
+    /// `Conflict` for the key of another request, and for an answer with a secret that is kept no longer.
+    pub fn kept(&self, keep: &IdempotencyKey, now: Time) -> std::result::Result<Option<Applied>, Rejection> {
+        let failed = |error: crate::store::Error| Rejection::Failed(error.to_string());
+        let state = self.partition_set.state().and_then(|state| state.snapshot()).map_err(failed)?;
+        let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &keep.key).map_err(failed)?;
+        check_stored(&self.partition_set, found, keep, now).map_err(|stop| match stop {
+            ApplyError::Rejected(refusal) => refusal,
+            ApplyError::Storage(error) => failed(error),
+        })
+    }
+
+    pub fn audit(&self, tenant: TenantScope, window: ListWindow) -> Result<Page<AuditRow>> {
+        self.state_page(Table::Audit, window, |row: &AuditRow| {
+            row.org_id == tenant.org && tenant.app.is_none_or(|own| row.app_id == Some(own))
+        })
+    }
+
+    /// Whether the event's retention has not ended.
+    pub(in crate::store) fn is_kept(&self, event: EventId, now: Time) -> bool {
+        now < event.time().plus_ms(self.partition_set.options.retention_ms)
+    }
+
+    /// A delivery as people see it: what a removed webhook left open reads as cancelled at once.
+    pub(in crate::store) fn shown(&self, mut delivery: Delivery) -> Delivery {
+        if delivery.status.is_final() {
+            return delivery;
+        }
+        if let Some(at) = self.partition_set.removed().get(&delivery.webhook_id) {
+            delivery.status = DeliveryStatus::Cancelled;
+            delivery.completed_at = Some(*at);
+            delivery.next_attempt_at = None;
+        }
+        delivery
+    }
+
+    pub(in crate::store) fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
+        query.tenant.covers(delivery.org_id, delivery.app_id)
+            && query.webhook.is_none_or(|id| id == delivery.webhook_id)
+            && query.status.is_none_or(|status| status == delivery.status)
+            && query.event_type.as_ref().is_none_or(|wanted| *wanted == delivery.event_type)
+            && query.status_code.is_none_or(|code| delivery.last_status_code == Some(code))
+            && query.search.as_ref().is_none_or(|search| {
+                search.within(&delivery.event_type)
+                    || delivery.last_error.as_deref().is_some_and(|error| search.within(error))
+                    || delivery.last_status_code.is_some_and(|code| search.is(&code.to_string()))
+                    || search.is(&delivery.id.to_string())
+                    || search.is(&delivery.event_id.to_string())
+            })
+    }
+
+    /// One page of ids of a partition table, newest first, each made a row by `read`; none: examined but not shown.
+    pub(in crate::store) fn page<T>(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        window: ListWindow,
+        now: Time,
+        mut read: impl FnMut(&Snapshot, u128) -> Result<Option<T>>,
+    ) -> Result<Page<T>> {
+        let oldest = now.minus_ms(self.partition_set.options.retention_ms).plus_ms(1);
+        let from = Id::<T>::floor(window.from.map_or(oldest, |from| from.max(oldest))).as_u128();
+        let mut ids = NewestFirst::below(&self.partition_set, table, prefix, before(window));
+        let mut rows = Vec::new();
+        for _ in 0..EXAMINED_ROWS_MAX {
+            let Some((id, snapshot)) = ids.next()? else { return Ok(Page { rows, next: None }) };
+            if id < from {
+                return Ok(Page { rows, next: None });
+            }
+            rows.extend(read(snapshot, id)?);
+            if rows.len() == window.limit {
+                let more = ids.next()?.is_some_and(|(next, _)| next >= from);
+                return Ok(Page { rows, next: more.then_some(id) });
+            }
+        }
+        let next = ids.next()?.filter(|(next, _)| *next >= from).map(|(next, _)| next + 1);
+        Ok(Page { rows, next })
+    }
+
+    pub(in crate::store) fn state_page<T: serde::de::DeserializeOwned>(
+        &self,
+        table: Table,
+        window: ListWindow,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Page<T>> {
+        let snapshot = self.partition_set.state()?.snapshot()?;
+        let from = Id::<T>::floor(window.from.unwrap_or(Time::ZERO));
+        let to = before(window).to_be_bytes();
+        let (mut rows, mut last, mut more, mut examined) = (Vec::new(), None, false, 0);
+        snapshot.scan(
+            table,
+            (std::ops::Bound::Included(from.as_bytes()), std::ops::Bound::Excluded(&to)),
+            Direction::Down,
+            |key, value| {
+                if rows.len() == window.limit || examined == EXAMINED_ROWS_MAX {
+                    more = true;
+                    return Ok(ScanStep::Stop);
+                }
+                examined += 1;
+                let row = codec::decode::<T>(value).ok_or_else(|| snapshot.damaged(table, key))?;
+                last = tables::first_id::<T>(key).map(|id| id.as_u128());
+                if wanted(&row) {
+                    rows.push(row);
+                }
+                Ok(ScanStep::Go)
+            },
+        )?;
+        Ok(Page { rows, next: last.filter(|_| more) })
+    }
+}
+
+/// The upper end of a window: the cursor, or `to`.
+pub(in crate::store) fn before(window: ListWindow) -> u128 {
+    let to = window.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
+    to.min(window.before.unwrap_or(u128::MAX))
+}
+
+/// A page of rows that are few enough to have been read together, oldest first.
+pub(in crate::store) fn page_of<T>(
+    rows: Vec<T>,
+    window: ListWindow,
+    id: impl Fn(&T) -> u128,
+    wanted: impl Fn(&T) -> bool,
+) -> Page<T> {
+    let from = window.from.map_or(0, |from| EventId::floor(from).as_u128());
+    let before = before(window);
+    let mut left = rows.into_iter().rev().filter(|row| (from..before).contains(&id(row)) && wanted(row));
+    let rows: Vec<T> = left.by_ref().take(window.limit).collect();
+    let next = left.next().and(rows.last()).map(&id);
+    Page { rows, next }
+}
+
+fn wanted_event(query: &EventQuery, event: &Event) -> bool {
+    query.tenant.covers(event.org_id, event.app_id)
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == event.event_type)
+        && query.subject.as_ref().is_none_or(|wanted| event.subject.as_ref() == Some(wanted))
+        && query.search.as_ref().is_none_or(|search| {
+            search.within(&event.event_type)
+                || event.subject.as_deref().is_some_and(|subject| search.within(subject))
+                || event.event_id.as_deref().is_some_and(|id| search.is(id))
+                || search.is(&event.id.to_string())
+        })
+}
+
+pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
+    query.tenant.covers(attempt.org_id, attempt.app_id)
+        && query.webhook.is_none_or(|id| id == attempt.webhook_id)
+        && query.success.is_none_or(|success| success == attempt.success)
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == attempt.event_type)
+        && query.status_code.is_none_or(|code| attempt.status_code == Some(code))
+        && query.search.as_ref().is_none_or(|search| {
+            search.within(&attempt.event_type)
+                || search.within(&attempt.url)
+                || attempt.error.as_deref().is_some_and(|error| search.within(error))
+                || attempt.status_code.is_some_and(|code| search.is(&code.to_string()))
+                || [attempt.id.to_string(), attempt.delivery_id.to_string(), attempt.event_id.to_string()]
+                    .iter()
+                    .any(|id| search.is(id))
+        })
+}
+
+/// A row by its id, in whichever partition has it, newest first.
+fn anywhere<T: serde::de::DeserializeOwned>(partition_set: &PartitionSet, table: Table, id: u128) -> Result<Option<T>> {
+    for partition in partition_set.partitions().into_iter().rev().filter(|partition| partition.may_hold(id)) {
+        if let Some(row) = decoded::<T>(&partition_set.snapshot(&partition)?, table, &id.to_be_bytes())? {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+pub(in crate::store) fn delivery_anywhere(partition_set: &PartitionSet, id: DeliveryId) -> Result<Option<Delivery>> {
+    anywhere(partition_set, Table::Deliveries, id.as_u128())
+}
+
+pub(in crate::store) fn job_anywhere(partition_set: &PartitionSet, id: JobId) -> Result<Option<Job>> {
+    decoded(&partition_set.state()?.snapshot()?, Table::Jobs, id.as_bytes())
+}
+
+/// The bytes of an event, from its chunks.
+pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<Bytes> {
+    let mut data = Vec::with_capacity(event.data_bytes as usize);
+    for number in 0..chunks_of(event.data_bytes as usize) {
+        let key = tables::chunk(event.id, number);
+        let part = snapshot
+            .get(Table::Data, &key, |value| codec::decode_bytes(value).map(|part| data.extend_from_slice(part)))?;
+        part.flatten().ok_or_else(|| snapshot.damaged(Table::Data, &key))?;
+    }
+    Ok(data.into())
+}
+
+/// All deliveries of an event: what publishing made follows the event, what replays made is indexed.
+pub(in crate::store) fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
+    let mut deliveries = Vec::new();
+    let mut left = event.deliveries;
+    snapshot.scan(
+        Table::Deliveries,
+        (std::ops::Bound::Included(event.id.as_bytes()), std::ops::Bound::Unbounded),
+        Direction::Up,
+        |key, value| {
+            if left == 0 {
+                return Ok(ScanStep::Stop);
+            }
+            left -= 1;
+            let delivery = codec::decode::<Delivery>(value).ok_or_else(|| snapshot.damaged(Table::Deliveries, key))?;
+            if delivery.event_id == event.id {
+                deliveries.push(delivery);
+            }
+            Ok(ScanStep::Go)
+        },
+    )?;
+    let (from, to) = (tables::pair(event.id, DeliveryId::MIN), tables::pair(event.id, DeliveryId::MAX));
+    let mut replays = Vec::new();
+    snapshot.scan(
+        Table::ReplaysByEvent,
+        (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
+        Direction::Up,
+        |key, _| {
+            replays.extend(tables::last_id::<Delivery>(key));
+            Ok(if replays.len() < REPLAYS_MAX { ScanStep::Go } else { ScanStep::Stop })
+        },
+    )?;
+    for id in replays {
+        deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
+    }
+    Ok(deliveries)
+}

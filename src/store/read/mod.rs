@@ -1,0 +1,9 @@
+//! Reads of the store: lists, details, due deliveries, counts and figures.
+pub mod counts;
+pub mod details;
+pub mod due;
+pub mod feed;
+pub mod jobs;
+pub mod lists;
+pub mod newest_first;
+pub mod query;

@@ -1,0 +1,95 @@
+//! What lists are asked for, and what they answer. Newest first, by id; a page ends after `EXAMINED_ROWS_MAX` rows.
+
+use crate::model::id::{DeliveryId, EventId, WebhookId};
+use crate::model::{DeliveryStatus, Time};
+
+use crate::store::command::TenantScope;
+
+/// Rows that one page examines at the most, found or not.
+pub const EXAMINED_ROWS_MAX: usize = 20_000;
+
+/// Which part of a list: `from` inclusive, `to` exclusive, on the row's id time; `before` exclusive, from a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListWindow {
+    pub from: Option<Time>,
+    pub to: Option<Time>,
+    /// Only rows with a smaller id: the last row examined by the page before.
+    pub before: Option<u128>,
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct EventQuery {
+    pub tenant: TenantScope,
+    pub event_type: Option<String>,
+    pub subject: Option<String>,
+    pub search: Option<Search>,
+    pub window: ListWindow,
+}
+
+#[derive(Debug, Clone)]
+pub struct DeliveryQuery {
+    pub tenant: TenantScope,
+    pub webhook: Option<WebhookId>,
+    pub event: Option<EventId>,
+    pub status: Option<DeliveryStatus>,
+    pub event_type: Option<String>,
+    /// The last attempt's status code.
+    pub status_code: Option<u16>,
+    pub search: Option<Search>,
+    pub window: ListWindow,
+}
+
+#[derive(Debug, Clone)]
+pub struct AttemptQuery {
+    pub tenant: TenantScope,
+    pub webhook: Option<WebhookId>,
+    pub delivery: Option<DeliveryId>,
+    pub event: Option<EventId>,
+    pub success: Option<bool>,
+    /// The delivery's status now.
+    pub status: Option<DeliveryStatus>,
+    pub event_type: Option<String>,
+    pub status_code: Option<u16>,
+    pub search: Option<Search>,
+    pub window: ListWindow,
+}
+
+/// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    lower: String,
+    text: String,
+}
+
+impl Search {
+    pub fn new(text: &str) -> Search {
+        Search { lower: text.to_lowercase(), text: text.to_owned() }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether `field` contains it, whatever the case.
+    pub fn within(&self, field: &str) -> bool {
+        if field.is_ascii() && self.lower.is_ascii() {
+            let (field, wanted) = (field.as_bytes(), self.lower.as_bytes());
+            return wanted.is_empty() || field.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted));
+        }
+        field.to_lowercase().contains(&self.lower)
+    }
+
+    /// Whether it is exactly `value`'s text.
+    pub fn is(&self, value: &str) -> bool {
+        self.text == value
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    /// `Window::before` of the next page; none at the end. Set as well where a filtered page ended early.
+    pub next: Option<u128>,
+}

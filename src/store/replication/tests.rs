@@ -1,0 +1,408 @@
+//! Whoever follows gets every commit once, in order; and a copy brought forward is the store at each of them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kv::snapshot::ScanStep;
+use crate::kv::tables::{Key, Table};
+use crate::kv::wal::EPOCH_KEY;
+use crate::model::DeliveryId;
+use crate::model::time::DAY_MS;
+use crate::store::backup::tests::{
+    InterferingReader, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked,
+};
+use crate::store::backup::{ReceivedBackup, receive};
+use crate::store::replication::log::{LogOutline, LogWriter, ReplicationLog};
+use crate::store::replication::replay::LogReplay;
+use crate::store::replication::*;
+use crate::store::verify::tests::{NOW, apply, finished, store};
+use crate::store::{Command, Opened, RealDisk, WriteRequest};
+
+fn taken(follower: &Follower) -> Vec<Arc<[u8]>> {
+    match follower.take(Duration::ZERO) {
+        ReplicaBatch::Records(records) => records,
+        ReplicaBatch::Over(cut) => panic!("{cut:?}"),
+    }
+}
+
+fn point(number: u64) -> CommitPosition {
+    CommitPosition { number, at: Time(1_000 * number as i64) }
+}
+
+/// A commit of one row to the state's file.
+fn record(number: u64) -> Vec<u8> {
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&point(number).at.0.to_le_bytes());
+    bytes.extend_from_slice(&10_u16.to_le_bytes());
+    bytes.extend_from_slice(b"state.redb");
+    let changes = [(Key::from_slice(&[number as u8]), Some(vec![7; 100]))].into();
+    wal::encode_changes(&[(Table::Totals, &changes)], &mut bytes);
+    bytes
+}
+
+/// All rows but what only the running file is told: up to where the journal is in it.
+fn shown(opened: &Opened) -> Vec<Rows> {
+    let mut files = all_rows(opened);
+    files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY));
+    files
+}
+
+/// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
+fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
+    let quiet = opened.store.partition_set.partitions().into_iter().find(|p| p.row().archived).unwrap();
+    let mut sink = InterferingReader { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };
+    let backup_snapshot = opened.writer.backup_snapshot().unwrap();
+    sink.deed = Some(Box::new(|| {
+        publish(opened, "not in the moment");
+        drop(apply(opened, WriteRequest::internal(Command::Retry { id: old })));
+    }));
+    backup_snapshot.send(&mut sink).unwrap();
+    assert!(sink.deed.is_none() && !quiet.row().archived);
+    receive(&mut sink.stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap()
+}
+
+/// A copy of a base, brought to a commit.
+fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let disk = RealDisk::take(copy.path()).unwrap();
+    fs::copy(base.join("state.redb"), copy.path().join("state.redb")).unwrap();
+    for entry in fs::read_dir(base.join("partitions")).unwrap().flatten() {
+        fs::copy(entry.path(), copy.path().join("partitions").join(entry.file_name())).unwrap();
+    }
+    let mut replay = LogReplay::of(&disk);
+    for record in records {
+        let record = CommitRecord::decode(record).unwrap();
+        if record.point.number <= number {
+            replay.take(record).unwrap();
+        }
+    }
+    replay.finish().unwrap();
+    copy
+}
+
+#[test]
+fn a_copy_brought_forward_is_the_store_at_every_commit() {
+    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut opened, old) = store_with_quiet_partition(&folder);
+    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    assert_eq!(follower.from(), CommitPosition { number: 0, at: NOW });
+    publish(&mut opened, "before the base, and told of all the same");
+    let whole = base(&mut opened, kept.path(), old);
+    assert!(whole.begun >= 3, "what came while it was read counts");
+    let mut expected = vec![(opened.store.partition_set.replication.begun(), shown(&opened))];
+    assert_eq!(expected[0].0, whole.begun);
+    let mut late = NOW;
+    for step in 0..14 {
+        match step {
+            0 => drop(apply(&mut opened, WriteRequest::internal(Command::Retry { id: old }))),
+            3 => opened.writer.roll(late).unwrap(),
+            5 => opened.writer.checkpoint().unwrap(),
+            6 => drop(opened.writer.maintain(late, true)),
+            8 => {
+                late = late.plus_ms((1 << 40) + DAY_MS);
+                assert!(!opened.writer.maintain(late, false).dropped.is_empty());
+            }
+            11 => opened.writer.roll(late.plus_ms(1)).unwrap(),
+            _ => drop(publish(&mut opened, &format!("step {step}"))),
+        }
+        expected.push((opened.store.partition_set.replication.begun(), shown(&opened)));
+    }
+    let records = taken(&follower);
+    let numbers: Vec<u64> = records.iter().map(|record| point_of(record).unwrap().number).collect();
+    assert_eq!(numbers, (1..=opened.store.partition_set.replication.begun()).collect::<Vec<_>>());
+    for (number, rows) in expected {
+        let copy = brought_to(kept.path(), &records, number);
+        let report = walked(copy.path());
+        assert!(report.is_sound() && report.unlisted.is_empty(), "commit {number}: {report:?}");
+        let found = shown(&opened_again(copy.path()));
+        assert!(found == rows, "commit {number}: {} files, not {}", found.len(), rows.len());
+    }
+}
+
+#[test]
+fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    publish(&mut opened, "unseen");
+    let following = opened.store.partition_set.replication.clone();
+    assert_eq!((following.begun(), opened.store.followers()), (0, ReplicationStats::default()));
+    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let events = (0..20).map(|n| crate::store::EventInput {
+        event_type: "a".into(),
+        data: format!("\"{}\"", "x".repeat(1 << 20)).into(),
+        event_id: Some(format!("large {n}")),
+        app: opened.store.registry().apps.keys().next().copied(),
+        ..Default::default()
+    });
+    // More than an epoch of the journal: a commit of redb's own.
+    let order = WriteRequest::internal(Command::Publish(events.collect()));
+    let fresh = apply(&mut opened, order).1;
+    assert_eq!(opened.store.followers().followers, 1);
+    let records: Vec<_> = taken(&follower).iter().map(|record| CommitRecord::decode(record).unwrap()).collect();
+    assert_eq!(records.len(), 1);
+    assert!(records[0].changes.iter().all(|(table, _)| *table != Table::Meta), "the epoch is the file's own");
+    let data = records[0].changes.iter().find(|(table, _)| *table == Table::Data).unwrap();
+    assert!(data.1.len() > 20 * 100);
+    // What checkpoints do is no commit of anybody's.
+    opened.writer.checkpoint().unwrap();
+    apply(&mut opened, WriteRequest::internal(Command::Record(Box::new(finished(&fresh[0], true)))));
+    assert_eq!(taken(&follower).len(), 1);
+    drop(follower);
+    publish(&mut opened, "unseen again");
+    assert_eq!((following.begun(), opened.store.followers()), (2, ReplicationStats::default()));
+}
+
+#[test]
+fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let (slow, other) = (
+        opened.store.follow(NOW, ReplicationMode::Async).unwrap(),
+        opened.store.follow(NOW, ReplicationMode::Async).unwrap(),
+    );
+    let following = opened.store.partition_set.replication.clone();
+    let mut bytes = 0;
+    while opened.store.followers().cut == 0 {
+        let (base, number) = (opened.store.partition_set.state().unwrap().snapshot().unwrap(), following.begun() + 1);
+        let mut write_batch = WriteBatch::on(base);
+        write_batch.set(Table::Totals, Key::from_slice(&[1]), Some(vec![0; 10 << 20]));
+        let begun = following.begin("state.redb", NOW, &write_batch);
+        following.end(begun, true);
+        let records = taken(&other);
+        assert_eq!(
+            records.iter().filter_map(|record| point_of(record)).map(|p| p.number).collect::<Vec<_>>(),
+            [number]
+        );
+        bytes += records[0].len();
+    }
+    assert!(bytes > QUEUE_BYTES_MAX && bytes < QUEUE_BYTES_MAX + (11 << 20), "{bytes}");
+    assert!(matches!(slow.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Slow)));
+    assert_eq!(opened.store.followers(), ReplicationStats { followers: 2, queued_bytes: 0, cut: 1 });
+    drop(slow);
+    publish(&mut opened, "for the other");
+    assert_eq!(taken(&other).len(), 1);
+}
+
+/// Publishes twice on a thread, and gives what happened in which order while `meanwhile` did something about it.
+fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let follower = opened.store.follow(NOW, ReplicationMode::Sync).unwrap();
+    let order = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            for answered in ["answered one", "answered two"] {
+                publish(&mut opened, answered);
+                order.lock().unwrap().push(answered);
+            }
+        });
+        let mut seen = 0;
+        while seen < 2 {
+            let taken = follower.take(Duration::from_secs(60));
+            let ReplicaBatch::Records(records) = taken else { panic!("{taken:?}") };
+            assert!(!records.is_empty(), "nothing comes");
+            seen += records.len();
+        }
+        // Time enough for whoever does not wait.
+        (0..10_000).take_while(|_| !publishing.is_finished()).for_each(|_| std::thread::yield_now());
+        order.lock().unwrap().push("meanwhile");
+        meanwhile(follower);
+    });
+    order.into_inner().unwrap()
+}
+
+#[test]
+fn a_commit_is_answered_when_who_follows_closely_has_the_one_before_or_has_gone() {
+    let order = ["answered one", "meanwhile", "answered two"];
+    let kept = Mutex::new(None);
+    let confirmed = published_twice(|follower| {
+        follower.confirm(follower.from().number + 1);
+        *kept.lock().unwrap() = Some(follower);
+    });
+    assert_eq!(confirmed, order);
+    assert_eq!(published_twice(|follower| follower.leave()), order);
+    assert_eq!(published_twice(drop), order);
+}
+
+#[test]
+fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let follower = opened.store.follow(NOW, ReplicationMode::Sync).unwrap();
+    publish(&mut opened, "followed");
+    let last = follower.from().number + 1;
+    assert!(!follower.queue.wait_for(last - 1, Duration::ZERO), "the one before the first is in the copy");
+    assert!(follower.queue.wait_for(last, Duration::ZERO));
+    assert!(follower.is_given_up());
+    assert!(matches!(follower.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Slow)));
+    publish(&mut opened, "by itself");
+    publish(&mut opened, "again");
+}
+
+#[test]
+fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = store(&folder);
+    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let following = opened.store.partition_set.replication.clone();
+    let write_batch = WriteBatch::on(opened.store.partition_set.state().unwrap().snapshot().unwrap());
+    let one_more = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let begun = following.begin("state.redb", NOW, &write_batch);
+    following.end(begun, false);
+    assert!(matches!(one_more.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
+    assert!(matches!(follower.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
+    drop(write_batch);
+    let last = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    assert_eq!(last.from().number, 1);
+    publish(&mut opened, "last");
+    let Opened { store, writer, .. } = opened;
+    drop(writer);
+    assert_eq!(taken(&last).len(), 1);
+    assert!(matches!(last.take(Duration::from_secs(60)), ReplicaBatch::Over(DisconnectReason::Stopped)));
+    assert_eq!(store.followers().cut, 2);
+    let more = store.follow(NOW, ReplicationMode::Async).unwrap();
+    assert!(store.follow(NOW, ReplicationMode::Async).is_none(), "{FOLLOWERS_MAX} at most");
+    drop(more);
+}
+
+/// A log with blocks of one, two, three records, and the copy whole after the third block.
+fn log(folder: &Path) -> Vec<u64> {
+    let disk = RealDisk::take(folder).unwrap();
+    let mut writer = LogWriter::create(&disk, 0x1234_5678_9abc_def0, point(10)).unwrap();
+    let mut ends = vec![writer.bytes()];
+    let mut next = 11;
+    for count in [1, 2, 3, 4] {
+        let records: Vec<Vec<u8>> = (next..next + count).map(record).collect();
+        writer.append(&disk, &records.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        next += count;
+        ends.push(writer.bytes());
+        if count == 3 {
+            writer.set_whole(&disk).unwrap();
+            ends.push(writer.bytes());
+        }
+    }
+    assert_eq!(writer.last(), point(20));
+    ends
+}
+
+fn walk(folder: &Path) -> (Vec<u64>, LogOutline) {
+    let disk = RealDisk::look(folder).unwrap();
+    let log = ReplicationLog::on(&disk).unwrap().unwrap();
+    let mut numbers = Vec::new();
+    let outline = log
+        .walk(|record| {
+            numbers.push(point_of(record).unwrap().number);
+            Ok(ScanStep::Go)
+        })
+        .unwrap();
+    (numbers, outline)
+}
+
+#[test]
+fn a_log_ends_where_it_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = log(folder.path());
+    let (numbers, outline) = walk(folder.path());
+    assert_eq!(numbers, (11..=20).collect::<Vec<_>>());
+    let whole = LogOutline {
+        from: point(10),
+        whole: Some(point(16)),
+        last: point(20),
+        segments: 1,
+        bytes: *ends.last().unwrap(),
+        torn_bytes: 0,
+        damage: None,
+    };
+    assert_eq!(outline, whole);
+    let disk = RealDisk::look(folder.path()).unwrap();
+    assert_eq!(ReplicationLog::on(&disk).unwrap().unwrap().outline().unwrap(), whole);
+    let name = folder.path().join("000001.log");
+    let bytes = fs::read(&name).unwrap();
+    for length in ends[0]..*ends.last().unwrap() {
+        fs::write(&name, &bytes[..length as usize]).unwrap();
+        let (numbers, outline) = walk(folder.path());
+        let end = ends.iter().rposition(|end| *end <= length).unwrap();
+        let last = [10, 11, 13, 16, 16, 20][end];
+        assert_eq!(numbers, (11..=last).collect::<Vec<_>>());
+        assert_eq!((outline.last, outline.damage), (point(last), None), "{length} bytes");
+        assert_eq!(outline.torn_bytes, length - ends[end]);
+        assert_eq!(outline.whole, (end >= 4).then_some(point(16)));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_damage_or_a_torn_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = log(folder.path());
+    let name = folder.path().join("000001.log");
+    let bytes = fs::read(&name).unwrap();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        fs::write(&name, &flipped).unwrap();
+        let (numbers, outline) = walk(folder.path());
+        let Some(end) = ends.iter().rposition(|end| *end <= at as u64) else {
+            assert_eq!(outline.damage.map(|damage| damage.byte), Some(0), "byte {at} of the segment's head");
+            continue;
+        };
+        let last = [10, 11, 13, 16, 16, 20][end];
+        assert_eq!(numbers, (11..=last).collect::<Vec<_>>());
+        match end {
+            // Nothing whole follows the last block.
+            4 => assert_eq!((outline.damage, outline.torn_bytes), (None, ends[5] - ends[4])),
+            _ => {
+                let damage = outline.damage.unwrap_or_else(|| panic!("byte {at}"));
+                assert_eq!((damage.byte, damage.last), (ends[end], point(last)), "byte {at}");
+                assert!(damage.to_string().contains(&format!("whole up to commit {last} ")), "{damage}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_missing_or_another_logs_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RealDisk::take(folder.path()).unwrap();
+    let mut writer = LogWriter::create(&disk, 1, point(0)).unwrap();
+    let mut number = 0;
+    let large = |number: u64| {
+        let mut bytes = number.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&point(number).at.0.to_le_bytes());
+        bytes.extend_from_slice(&10_u16.to_le_bytes());
+        bytes.extend_from_slice(b"state.redb");
+        let changes = [(Key::from_slice(&[1]), Some(vec![7; 30 << 20]))].into();
+        wal::encode_changes(&[(Table::Totals, &changes)], &mut bytes);
+        bytes
+    };
+    while !folder.path().join("000003.log").exists() {
+        number += 1;
+        writer.append(&disk, &[&large(number)]).unwrap();
+    }
+    drop(disk);
+    let (numbers, outline) = walk(folder.path());
+    assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
+    assert_eq!((outline.segments, outline.last, outline.damage), (3, point(number), None));
+    assert_eq!(outline.bytes, writer.bytes());
+    let disk = RealDisk::look(folder.path()).unwrap();
+    let seen = ReplicationLog::on(&disk)
+        .unwrap()
+        .unwrap()
+        .walk(|record| Ok(if point_of(record).unwrap().number < 4 { ScanStep::Go } else { ScanStep::Stop }));
+    assert_eq!(seen.unwrap().last, point(4), "it stops where it has seen enough");
+    let second = fs::read(folder.path().join("000002.log")).unwrap();
+    fs::write(folder.path().join("000002.log"), &second[..second.len() - 1]).unwrap();
+    let damage = walk(folder.path()).1.damage.unwrap();
+    assert_eq!(
+        (damage.segment.as_str(), damage.last.number),
+        ("000002.log", number - 2),
+        "no torn end, with a segment after it"
+    );
+    fs::write(folder.path().join("000002.log"), fs::read(folder.path().join("000001.log")).unwrap()).unwrap();
+    assert_eq!(walk(folder.path()).1.damage.unwrap().segment, "000002.log");
+    fs::remove_file(folder.path().join("000002.log")).unwrap();
+    let (numbers, outline) = walk(folder.path());
+    assert_eq!(outline.damage.unwrap().segment, "000002.log");
+    assert!(!numbers.is_empty());
+}

@@ -1,0 +1,107 @@
+//! The master key and what it wraps: the data key, which seals everything else that is secret.
+//!
+//! Invariant: at any moment exactly one master key opens a store. Changing it is one durable commit of one row.
+
+use std::sync::Arc;
+
+use ring::aead::NONCE_LEN;
+
+use crate::kv::codec;
+use crate::kv::disk::Disk;
+use crate::kv::error::{Error, Result};
+use crate::kv::segment::{OpenMode, Segment};
+use crate::kv::snapshot::Snapshot;
+use crate::kv::tables::{Key, STATE_TABLES, Table};
+use crate::kv::write_batch::WriteBatch;
+use crate::store::partitions::set::{OTHER_CACHE_BYTES, STATE_FILE};
+use crate::store::secrets::vault::{KEY_BYTES, Vault};
+
+const DATA_KEY: &[u8] = b"data_key";
+
+/// What became of a change of the master key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrapped {
+    /// The new key opens the store, the old one no longer does.
+    Now,
+    /// The new key opened it already: an earlier change got this far.
+    Before,
+}
+
+/// Makes `state.redb` with a fresh data key, wrapped by `master`.
+pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &mut dyn FnMut() -> u64) -> Result<()> {
+    let words: [[u8; 8]; 6] = std::array::from_fn(|_| random().to_be_bytes());
+    let bytes = words.concat();
+    let (key, rest) = bytes.split_at(KEY_BYTES);
+    let nonce = std::array::from_fn(|i| rest[i]);
+    let wrapped = codec::encode_bytes(&master.seal(DATA_KEY, key, nonce));
+    Segment::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
+}
+
+/// Refuses a wrong key before anything is opened for writing, which would already change the file.
+pub(in crate::store) fn judge(disk: &dyn Disk, master: &Vault) -> Result<()> {
+    match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
+        Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
+        // Not closed cleanly: it is judged after the repair.
+        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The data key, if `master` is the key that wraps it.
+pub(in crate::store) fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8; KEY_BYTES]> {
+    let wrapped = state.get(Table::Meta, DATA_KEY, |value| codec::decode_bytes(value).map(<[u8]>::to_vec))?.flatten();
+    let wrapped = wrapped.ok_or_else(|| state.damaged(Table::Meta, DATA_KEY))?;
+    let key = master.open(DATA_KEY, &wrapped).and_then(|key| key.try_into().ok());
+    key.ok_or_else(|| {
+        Error::MasterKey("the master key does not open this store; give the one that it was made with".into())
+    })
+}
+
+/// Whether `master_key` opens the store. A file that was not closed cleanly is repaired first.
+///
+/// # Errors
+/// The file cannot be read; a key that does not fit is no error.
+pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
+    let master = Vault::new(master_key);
+    let state = match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
+        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
+            Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?
+        }
+        opened => opened?,
+    };
+    let state = Arc::new(state);
+    let judged = data_key(&state.snapshot()?, &master);
+    Arc::into_inner(state).expect("the only handle").close()?;
+    match judged {
+        Ok(_) => Ok(true),
+        Err(Error::MasterKey(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Wraps the data key of a store that nobody has open by `new` instead of `old`. `nonce` must be fresh. After a cut in
+/// the middle either key opens the store, never both and never none; doing it again then ends it.
+///
+/// # Errors
+/// Neither key opens the store (nothing was changed), or the disk fails.
+pub fn rewrap(
+    disk: &dyn Disk,
+    old: &[u8; KEY_BYTES],
+    new: &[u8; KEY_BYTES],
+    nonce: [u8; NONCE_LEN],
+) -> Result<Rewrapped> {
+    if opens(disk, new)? {
+        return Ok(Rewrapped::Before);
+    }
+    judge(disk, &Vault::new(old))?;
+    let state = Arc::new(Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?);
+    let key = data_key(&state.snapshot()?, &Vault::new(old))?;
+    let mut write_batch = WriteBatch::on(state.snapshot()?);
+    write_batch.put_bytes(Table::Meta, Key::from_slice(DATA_KEY), &Vault::new(new).seal(DATA_KEY, &key, nonce));
+    state.commit(write_batch)?;
+    Arc::into_inner(state).expect("the only handle").close()?;
+    Ok(Rewrapped::Now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! Walks a whole store and says what is not as it should be: every row of every table of every file.
+//!
+//! Invariant: nothing is changed, and memory is bounded by the number of webhooks and jobs, not by the number of rows. A row
+//! that does not read back is named once, by the walk of its own table; what refers to it is not blamed for it.
+
+mod partition;
+mod recount;
+mod state;
+#[cfg(test)]
+pub(in crate::store) mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::kv::disk::Disk;
+use crate::kv::error::{Error, Result};
+pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
+use crate::kv::segment::{OpenMode, Segment, catch_panic, io};
+use crate::kv::snapshot::Snapshot;
+use crate::kv::tables::Table;
+use crate::kv::wal::{JOURNAL_FILE, Wal};
+use crate::store::partitions::set::{
+    OTHER_CACHE_BYTES, PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of,
+};
+use crate::store::read::lists::Store;
+use crate::store::secrets::master_key::data_key;
+use crate::store::secrets::vault::{KEY_BYTES, Vault};
+
+/// Problems that are kept; more are only counted.
+pub const PROBLEMS_MAX: usize = 1_000;
+
+/// Rows between two calls of the progress callback.
+const PROGRESS_ROWS: u64 = 8_192;
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defect {
+    /// The file, below the data directory.
+    pub file: String,
+    /// None: the file as a whole.
+    pub table: Option<&'static str>,
+    /// In hexadecimal. None: the table as a whole.
+    pub key: Option<String>,
+    /// In words.
+    pub what: String,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        for part in self.table.iter().copied().chain(self.key.as_deref()) {
+            write!(f, ": {part}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl Defect {
+    /// A file that could not be walked, or not to its end.
+    fn of_error(file: &str, error: &Error) -> Defect {
+        match error {
+            Error::Damaged { file, table, key } => Defect {
+                file: file.clone(),
+                table: Some(table),
+                key: Some(key.clone()),
+                what: "does not read back as it was written".into(),
+            },
+            Error::Storage { source, .. } => Defect::of_file(file, source),
+            Error::Io { source, .. } => Defect::of_file(file, source),
+            other => Defect::of_file(file, other),
+        }
+    }
+
+    fn of_file(file: &str, what: &dyn fmt::Display) -> Defect {
+        Defect { file: file.to_owned(), table: None, key: None, what: what.to_string() }
+    }
+}
+
+/// What a walk found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Files walked, `state.redb` included.
+    pub files: usize,
+    pub rows: u64,
+    /// At most `PROBLEMS_MAX`.
+    pub problems: Vec<Defect>,
+    /// Problems beyond those.
+    pub problems_left_out: u64,
+    /// Heads of ordered queues that are not due: a cut came between two files, and the next start lets them go.
+    pub to_release: u64,
+    /// Files beside the listed ones, left by a cut: the next start removes them.
+    pub unlisted: Vec<String>,
+}
+
+impl VerifyReport {
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn note(&mut self, problem: Defect) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        } else {
+            self.problems_left_out += 1;
+        }
+    }
+}
+
+/// How far a walk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyProgress<'a> {
+    pub file: &'a str,
+    /// From 1.
+    pub file_number: usize,
+    pub files: usize,
+    /// Rows walked so far, over all files.
+    pub rows: u64,
+}
+
+/// Takes how far the walk is, at every file and every few thousand rows.
+pub type OnVerifyProgress<'a> = &'a mut dyn FnMut(VerifyProgress<'_>);
+
+/// Walks the store on `disk` while no daemon has it: every page's checksum first, then every row. Nothing is written; a file
+/// that a kill left unclean is walked as the next start would find it.
+///
+/// # Errors
+/// A wrong master key, or a `state.redb` that does not open. What is wrong inside the files is in the report.
+pub fn verify(
+    disk: Arc<dyn Disk>,
+    master_key: &[u8; KEY_BYTES],
+    progress: OnVerifyProgress<'_>,
+) -> Result<VerifyReport> {
+    let disk = Arc::new(ReadOnlyDisk(disk));
+    let options =
+        StoreOptions { retention_ms: 0, idempotency_window_ms: 0, partition_max_bytes: u64::MAX, min_free_bytes: 0 };
+    let walked = catch_panic(STATE_FILE, || {
+        let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Check, OTHER_CACHE_BYTES)?);
+        let vault = Vault::new(&data_key(&state.snapshot()?, &Vault::new(master_key))?);
+        let wal =
+            if disk.exists(JOURNAL_FILE).map_err(|e| io(JOURNAL_FILE, e))? { Some(Wal::open(&*disk)?) } else { None };
+        walk(&PartitionSet::new(disk, options, vault, state), Some(OfflineStore { wal }), progress)
+    });
+    walked.flatten()
+}
+
+impl Store {
+    /// Walks the store while it is open. Each file is walked as it stood at one moment, which pins what is written to it
+    /// since; a store that is being written to meanwhile may show differences between its files.
+    pub fn verify(&self, progress: OnVerifyProgress<'_>) -> Result<VerifyReport> {
+        walk(&self.partition_set, None, progress)
+    }
+}
+
+/// A store that is not open: its pages are checked, and what its journal holds is put into the active partition, in memory.
+struct OfflineStore {
+    wal: Option<Wal>,
+}
+
+impl OfflineStore {
+    fn open(&self, partition_set: &PartitionSet, partition: &Partition) -> Result<()> {
+        let file = partition_set.check(partition)?;
+        if let Some(wal) = self.wal.as_ref().filter(|_| !partition.row().sealed)
+            && let Err(error) = file.replay_wal(partition.first, wal)
+        {
+            drop(file);
+            // Whoever walks it next shall not find it open without what the journal has.
+            let _ = partition_set.close(partition);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+fn walk(
+    partition_set: &PartitionSet,
+    offline: Option<OfflineStore>,
+    progress: OnVerifyProgress<'_>,
+) -> Result<VerifyReport> {
+    let snapshot = partition_set.state()?.snapshot()?;
+    let mut walk = VerifyWalk { report: VerifyReport::default(), file: STATE_FILE.to_owned(), files: 1, progress };
+    walk.report.files = 1;
+    let mut view = state::walk(&mut walk, &snapshot, &partition_set.vault)?;
+    drop(snapshot);
+    walk.files += view.partitions.len();
+    if let (Some(offline), Some(newest)) = (&offline, view.partitions.keys().next_back()) {
+        // First of all, because the others' queues are compared with its own.
+        let listed = partition_of(partition_set, &view, *newest);
+        let _ = catch_panic(&listed.file_name(), || offline.open(partition_set, &listed));
+    }
+    let queued = queued(partition_set, &view);
+    let firsts: Vec<u128> = view.partitions.keys().copied().collect();
+    for (number, &first) in firsts.iter().enumerate() {
+        let listed = partition_of(partition_set, &view, first);
+        walk.file = listed.file_name();
+        walk.report.files += 1;
+        walk.tell();
+        let end = firsts.get(number + 1).copied();
+        let walked = catch_panic(&listed.file_name(), || {
+            // The active partition is open already, unless opening it failed: then it is said here why.
+            if let Some(offline) = &offline
+                && (listed.row().sealed || partition_set.read(&listed).is_err())
+            {
+                offline.open(partition_set, &listed)?;
+            }
+            let snapshot = partition_set.snapshot(&listed)?;
+            partition::walk(&mut walk, partition_set, &snapshot, &mut view, (first, end), &queued)
+        });
+        if offline.is_some() && listed.row().sealed {
+            // Closing writes only to memory, which goes with it.
+            let _ = partition_set.close(&listed);
+        }
+        if let Err(error) = walked.flatten() {
+            walk.report.note(Defect::of_error(&walk.file, &error));
+        }
+    }
+    state::compare_totals(&mut walk, &view);
+    walk.report.unlisted = unlisted(partition_set, &view)?;
+    Ok(walk.report)
+}
+
+/// The walk so far.
+struct VerifyWalk<'a> {
+    report: VerifyReport,
+    file: String,
+    files: usize,
+    progress: OnVerifyProgress<'a>,
+}
+
+impl VerifyWalk<'_> {
+    fn row(&mut self) {
+        self.report.rows += 1;
+        if self.report.rows.is_multiple_of(PROGRESS_ROWS) {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        let (file_number, rows) = (self.report.files, self.report.rows);
+        (self.progress)(VerifyProgress { file: &self.file, file_number, files: self.files, rows });
+    }
+
+    fn problem(&mut self, table: Table, key: &[u8], what: &str) {
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = (!key.is_empty()).then_some(key);
+        self.report.note(Defect { file: self.file.clone(), table: Some(table.name()), key, what: what.to_owned() });
+    }
+}
+
+/// The partition of the shelf, or one made from the list where the store was never opened.
+fn partition_of(partition_set: &PartitionSet, view: &state::StateWalk, first: u128) -> Arc<Partition> {
+    if partition_set.partition(first).is_none() {
+        partition_set.add_partition(Partition::new(first, view.partitions[&first]));
+    }
+    partition_set.partition(first).expect("it was just added")
+}
+
+/// Partitions with ordered queues in them: only those are asked for the head of a queue.
+fn queued(partition_set: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
+    let has_queue = |snapshot: Result<Snapshot>| snapshot.and_then(|s| s.rows(Table::Queue)).is_ok_and(|rows| rows > 0);
+    let firsts = view.partitions.keys().copied();
+    firsts.filter(|first| has_queue(partition_set.snapshot(&partition_of(partition_set, view, *first)))).collect()
+}
+
+fn unlisted(partition_set: &PartitionSet, view: &state::StateWalk) -> Result<Vec<String>> {
+    let files = partition_set.disk.list(PARTITIONS).map_err(|e| io(PARTITIONS, e))?;
+    let listed: BTreeSet<u128> = view.partitions.keys().copied().collect();
+    let is_listed = |name: &str| first_of(name).is_some_and(|first| listed.contains(&first));
+    Ok(files.into_iter().filter(|name| !is_listed(name)).map(|name| format!("{PARTITIONS}/{name}")).collect())
+}
