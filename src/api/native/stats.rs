@@ -110,7 +110,7 @@ pub fn together(context: &ApiContext<'_>, webhooks: &[WebhookId]) -> Result<Webh
 pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     #[derive(Serialize)]
-    struct View {
+    struct WebhookStatsView {
         #[serde(flatten)]
         stats: StatsView,
         /// Since when the next one to go waits.
@@ -121,14 +121,14 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
     let figures = context.store.figures(webhook.id, context.now)?;
     let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
     let lag_ms = oldest_waiting.map_or(0, |since| context.now.since(since).max(0));
-    let view = View { stats: StatsView::new(&figures, context.now), oldest_waiting, lag_ms };
+    let view = WebhookStatsView { stats: StatsView::new(&figures, context.now), oldest_waiting, lag_ms };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 /// `GET /v1/stats`.
 pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
-    struct View {
+    struct AllStatsView {
         #[serde(flatten)]
         stats: StatsView,
         backlog: u64,
@@ -138,7 +138,7 @@ pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
         context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.id).collect();
     let stats = StatsView::new(&together(context, &webhooks)?, context.now);
     let waiting = context.store.backlog(&webhooks)?;
-    let view = View { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due };
+    let view = AllStatsView { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
