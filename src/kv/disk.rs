@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use redb::StorageBackend;
+pub use redb::StorageBackend;
 use rustix::fs::{Advice, fadvise};
 
 /// A directory that redb files live in. Names are relative and use `/`.

@@ -26,6 +26,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the file was not closed cleanly, so that a handle for reading only cannot open it.
+    pub fn needs_repair(&self) -> bool {
+        matches!(self, Error::Storage { source: redb::Error::RepairAborted, .. })
+    }
+
     /// Whether there was no space left to write.
     pub fn is_disk_full(&self) -> bool {
         let io = match self {

@@ -17,7 +17,6 @@ use crate::kv::snapshot::{Direction, Snapshot};
 use crate::kv::tables::{ALL_TABLES, Key, Table};
 use crate::kv::wal::{EPOCH_KEY, Wal, WalPosition};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::partitions::set::{OTHER_CACHE_BYTES, QUIET_CACHE_BYTES};
 
 /// The schema that this program reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -25,6 +24,10 @@ pub const SCHEMA: u32 = 1;
 const RUN_ROWS_MAX: usize = 256;
 /// Of the webhook that a key begins with.
 const ID_BYTES: usize = 16;
+/// Page caches of segments, in bytes: the one that is written to, another open for writing, one open for reading only.
+pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
+pub const OTHER_CACHE_BYTES: usize = 4 << 20;
+pub const READ_CACHE_BYTES: usize = 1 << 20;
 const SCHEMA_KEY: &[u8] = b"schema";
 
 /// One redb file, open.
@@ -133,10 +136,8 @@ impl Segment {
     /// Opens a file to read it. One that was not closed cleanly is repaired by opening it for writing, and is read through
     /// that handle: closing it to open it once more would need space that a full disk does not have.
     pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<Segment> {
-        match Segment::open(disk, name, OpenMode::Read, QUIET_CACHE_BYTES) {
-            Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
-                Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES)
-            }
+        match Segment::open(disk, name, OpenMode::Read, READ_CACHE_BYTES) {
+            Err(error) if error.needs_repair() => Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES),
             opened => opened,
         }
     }

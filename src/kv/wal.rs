@@ -145,7 +145,11 @@ impl Wal {
                 let is_next = end.map_or(epoch == first, |end| found.number == end.number);
                 if !is_next {
                     let key = format!("record {}, before record {}", end.map_or(0, |end| end.number), found.number);
-                    return Err(crate::store::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
+                    return Err(crate::kv::error::Error::Damaged {
+                        file: JOURNAL_FILE.to_owned(),
+                        table: "records",
+                        key,
+                    });
                 }
                 bytes += found.bytes;
                 end = Some(WalPosition { epoch, bytes, number: found.number + 1 });
@@ -153,7 +157,7 @@ impl Wal {
             }
             if self.is_followed(bytes, partition, epoch)? {
                 let key = format!("byte {}", half(epoch) + bytes);
-                return Err(crate::store::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
+                return Err(crate::kv::error::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
             }
         }
         Ok(end)
@@ -301,7 +305,7 @@ pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<WalRecord> {
     Some(record)
 }
 
-fn failed(error: std::io::Error) -> crate::store::Error {
+fn failed(error: std::io::Error) -> crate::kv::error::Error {
     io(JOURNAL_FILE, error)
 }
 
@@ -315,9 +319,9 @@ mod tests {
     }
 
     /// A journal for partition 7, of what comes after an epoch.
-    fn made(epoch: u64) -> (tempfile::TempDir, crate::store::RealDisk, Wal) {
+    fn made(epoch: u64) -> (tempfile::TempDir, crate::kv::disk::RealDisk, Wal) {
         let folder = tempfile::tempdir().unwrap();
-        let disk = crate::store::RealDisk::take(folder.path()).unwrap();
+        let disk = crate::kv::disk::RealDisk::take(folder.path()).unwrap();
         let mut wal = Wal::open(&disk).unwrap();
         wal.reset(7, epoch);
         (folder, disk, wal)
@@ -365,7 +369,7 @@ mod tests {
             wal.backend.read(at + 50, &mut byte).unwrap();
             wal.backend.write(at + 50, &[byte[0] ^ 1]).unwrap();
             let found = after(&wal, 7, 4);
-            assert!(matches!(found, Err(crate::store::Error::Damaged { .. })), "{found:?}");
+            assert!(matches!(found, Err(crate::kv::error::Error::Damaged { .. })), "{found:?}");
             wal.backend.write(at + 50, &byte).unwrap();
         }
         assert_eq!(after(&wal, 7, 4).unwrap(), tail);
@@ -422,7 +426,7 @@ mod tests {
             wal.backend.read(bit / 8, &mut byte).unwrap();
             wal.backend.write(bit / 8, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
             let found = after(&wal, 7, 0);
-            assert!(matches!(found, Err(crate::store::Error::Damaged { .. })), "bit {bit}: {found:?}");
+            assert!(matches!(found, Err(crate::kv::error::Error::Damaged { .. })), "bit {bit}: {found:?}");
             wal.backend.write(bit / 8, &byte).unwrap();
         }
         assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 3);
@@ -441,7 +445,7 @@ mod tests {
             wal.backend.read(at, &mut byte).unwrap();
             wal.backend.write(at, &[byte[0] ^ 1 << (bit % 8)]).unwrap();
             let found = after(&wal, 7, 0);
-            assert!(matches!(found, Err(crate::store::Error::Damaged { .. })), "bit {bit}: {found:?}");
+            assert!(matches!(found, Err(crate::kv::error::Error::Damaged { .. })), "bit {bit}: {found:?}");
             wal.backend.write(at, &byte).unwrap();
         }
         assert_eq!(after(&wal, 7, 0).unwrap().0.len(), 2);

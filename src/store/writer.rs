@@ -12,7 +12,7 @@ use crate::model::id::{EventId, Id, IdMap};
 use crate::mutants::mutant;
 
 use crate::kv::error::{Error, Result};
-use crate::kv::segment::{Segment, catch_panic};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Segment, catch_panic};
 use crate::kv::tables::{Key, Table};
 use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY, Wal};
 use crate::kv::write_batch::WriteBatch;
@@ -23,7 +23,7 @@ use crate::store::command::{Applied, Command, Rejection, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::index::IdempotencyIndex;
-use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Partition, PartitionSet};
+use crate::store::partitions::set::{Partition, PartitionSet};
 use crate::store::partitions::space::DiskSpace;
 use crate::store::registry::Registry;
 use crate::store::replication::CommitPublisher;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result};
-use crate::kv::segment::{OpenMode, Segment, io};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, io};
 use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::kv::write_batch::{Changes, WriteBatch};
 use crate::store::backup::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, cut};
-use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 
 /// Rows that are written at once, in bytes.
 const WRITTEN_BYTES: usize = 8 << 20;

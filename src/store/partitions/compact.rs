@@ -5,9 +5,9 @@
 
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
-use crate::kv::segment::{OpenMode, Segment, catch_panic, io};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, catch_panic, io};
 use crate::store::backup::{BackupProgress, OnBackupProgress};
-use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, PARTITIONS, STATE_FILE, first_of};
+use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 
 /// What compacting came to, in bytes of all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::kv::segment::ACTIVE_CACHE_BYTES;
 use crate::model::figures::Sums;
 use crate::model::id::{Id, WebhookId};
 use crate::model::time::DAY_MS;
@@ -21,7 +22,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::command::{Command, EventInput, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::figures::SumsRow;
-use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, Partition, PartitionRow, PartitionSet};
+use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
 use crate::store::writer::{AppliedBatch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the old one.

@@ -13,7 +13,7 @@ use crate::model::{ApiKey, App, Delivery, Organization, Time};
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
-use crate::kv::segment::{OpenMode, Segment};
+use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
@@ -21,9 +21,7 @@ use crate::store::apply::{FanoutCache, IdSource};
 use crate::store::command::{Command, WriteRequest};
 use crate::store::idempotency::index::IdempotencyIndex;
 use crate::store::partitions::maintenance::{decoded, last_id};
-use crate::store::partitions::set::{
-    OTHER_CACHE_BYTES, PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of,
-};
+use crate::store::partitions::set::{PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
 use crate::store::registry::Registry;
 use crate::store::replication::CommitPublisher;

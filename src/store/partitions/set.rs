@@ -16,7 +16,7 @@ use crate::model::{Time, Webhook};
 
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
-use crate::kv::segment::{OpenMode, Segment};
+use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{PARTITION_TABLES, Table};
 use crate::store::registry::Registry;
@@ -26,10 +26,6 @@ use crate::store::secrets::vault::Vault;
 pub const STATE_FILE: &str = "state.redb";
 pub const PARTITIONS: &str = "partitions";
 
-/// Page caches, in bytes.
-pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
-pub const OTHER_CACHE_BYTES: usize = 4 << 20;
-pub const QUIET_CACHE_BYTES: usize = 1 << 20;
 /// Partitions with nothing due that are open at once: those of a month, where one begins every day.
 const QUIET_FILES_MAX: usize = 48;
 

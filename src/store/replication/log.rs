@@ -11,7 +11,7 @@ mod read;
 
 use std::fmt;
 
-use redb::StorageBackend;
+use crate::kv::disk::StorageBackend;
 
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
 use crate::kv::memtable::Layer;
-use crate::kv::segment::{OpenMode, Segment, io};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, io};
 use crate::kv::tables::{Key, PARTITION_TABLES, Table};
 use crate::kv::wal;
 use crate::kv::write_batch::WriteBatch;
-use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, PARTITIONS, Partition, PartitionRow, STATE_FILE, first_of};
+use crate::store::partitions::set::{PARTITIONS, Partition, PartitionRow, STATE_FILE, first_of};
 use crate::store::replication::CommitRecord;
 
 /// What is gathered before it is written, in bytes.

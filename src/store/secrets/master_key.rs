@@ -9,11 +9,11 @@ use ring::aead::NONCE_LEN;
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result};
-use crate::kv::segment::{OpenMode, Segment};
+use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{Key, STATE_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::partitions::set::{OTHER_CACHE_BYTES, STATE_FILE};
+use crate::store::partitions::set::STATE_FILE;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
 const DATA_KEY: &[u8] = b"data_key";
@@ -42,7 +42,7 @@ pub(in crate::store) fn judge(disk: &dyn Disk, master: &Vault) -> Result<()> {
     match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
         // Not closed cleanly: it is judged after the repair.
-        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => Ok(()),
+        Err(error) if error.needs_repair() => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -64,9 +64,7 @@ pub(in crate::store) fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8
 pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
     let master = Vault::new(master_key);
     let state = match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
-        Err(Error::Storage { source: redb::Error::RepairAborted, .. }) => {
-            Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?
-        }
+        Err(error) if error.needs_repair() => Segment::open(disk, STATE_FILE, OpenMode::Write, OTHER_CACHE_BYTES)?,
         opened => opened?,
     };
     let state = Arc::new(state);

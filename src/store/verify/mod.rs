@@ -16,13 +16,11 @@ use std::sync::Arc;
 use crate::kv::disk::Disk;
 use crate::kv::error::{Error, Result};
 pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
-use crate::kv::segment::{OpenMode, Segment, catch_panic, io};
+use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic, io};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::kv::wal::{JOURNAL_FILE, Wal};
-use crate::store::partitions::set::{
-    OTHER_CACHE_BYTES, PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of,
-};
+use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::kv::segment::ACTIVE_CACHE_BYTES;
 use crate::kv::snapshot::examined;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
@@ -10,7 +11,7 @@ use crate::model::id::{DeliveryId, Stamp};
 use crate::model::webhook::*;
 use crate::model::{AppId, OrganizationId};
 use crate::store::command::{AttemptMade, Caller, Command, EventInput, NewKey, Receipt, WriteRequest};
-use crate::store::partitions::set::{ACTIVE_CACHE_BYTES, StoreOptions};
+use crate::store::partitions::set::StoreOptions;
 use crate::store::read::counts::*;
 use crate::store::read::query::{DeliveryQuery, ListWindow, Search};
 use crate::store::{Dispatch, Opened, RealDisk};

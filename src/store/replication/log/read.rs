@@ -1,6 +1,6 @@
 //! Reading a log: what commits it has, its records, and where it ends or is damaged.
 
-use redb::StorageBackend;
+use crate::kv::disk::StorageBackend;
 
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use redb::StorageBackend;
+use crate::kv::disk::StorageBackend;
 
 use crate::store::secrets::master_key::*;
 
