@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
 use crate::kv::snapshot::ScanStep;
-use crate::kv::wal::JOURNAL_FILE;
+use crate::kv::wal::WAL_FILE;
 use crate::store::backup::{BackupProgress, OnBackupProgress, receive};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 use crate::store::replication::log::ReplicationLog;
@@ -127,7 +127,7 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, DaemonError> {
         }
     }
     names.sort();
-    names.extend(exists(&dir.join(JOURNAL_FILE))?.then(|| JOURNAL_FILE.into()));
+    names.extend(exists(&dir.join(WAL_FILE))?.then(|| WAL_FILE.into()));
     names.push(STATE_FILE.into());
     Ok(names)
 }

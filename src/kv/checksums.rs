@@ -1,19 +1,19 @@
-//! A checksum for every page, under redb: what the disk gives back altered is an error of the disk, with the page named.
+//! The checksum layer: one checksum for every page, between redb and the disk.
 //!
-//! redb checks a page only when it repairs a file. On an ordinary read an altered page is a wrong answer, a row that is not
-//! found, or a panic within redb; so pages are checked here, before redb sees them.
+//! redb verifies a page only while it repairs a file. On an ordinary read an altered page leads to a wrong answer, a
+//! missing row or a panic inside redb. This layer verifies every page before redb sees it and reports an altered one by
+//! name.
 //!
-//! The file is groups of one page of checksums and the 1,024 pages that they are of. A checksum covers the page's number, so
-//! that a page in another's place is noticed too; 0 stands for a page that was never written. The first page, redb's header,
-//! is written in place by every commit, so it carries its checksum within its own first sector, and the first place among
-//! the checksums holds a mark instead.
+//! A file consists of groups: one page of checksums, then the 1,024 pages that it covers. A checksum includes the
+//! page's number, so a misplaced page is detected too. A checksum of 0 stands for a page that was never written. Every
+//! commit writes the first page, redb's header, in place. The header carries its checksum in its own first sector, and
+//! its slot among the checksums holds a mark.
 //!
-//! Invariant: a page that redb may refer to after a cut is on the disk with its checksum. Checksums are written before every
-//! sync, and redb's header last of all. A commit of one phase (compaction makes such) names its pages in the header in the
-//! same breath as it writes them, and relies on reading them altered after a cut; here they would be errors, so that header
-//! is kept back until they are synced. redb never writes over a page that a durable commit refers to, so neither does a torn
-//! page of checksums lose one of those: each of its sectors (512 bytes, what a disk writes whole or not at all) has them as
-//! they were or as they are.
+//! Invariant: every page that redb may refer to after a power cut is on disk with its checksum. Checksums are written
+//! before every sync, and redb's header last. A commit of one phase, as compaction makes it, writes its pages and the
+//! header that names them together, and relies on reading altered pages after a cut. This layer would report them as
+//! errors, so it delays that header until the pages are synced. redb never overwrites a page that a durable commit
+//! refers to, so a torn page of checksums loses none of those: each of its sectors holds the old or the new ones.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,28 +21,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 
 const PAGE_BYTES: u64 = 4096;
-/// Pages whose checksums fill a page.
+/// Pages that one page of checksums covers.
 const GROUP_PAGES: u64 = 1024;
 const GROUP_BYTES: u64 = (1 + GROUP_PAGES) * PAGE_BYTES;
-/// What a disk writes whole or not at all.
+/// Bytes that a disk writes entirely or not at all.
 const SECTOR_BYTES: usize = 512;
-/// Where the first page has its own checksum; redb's header is shorter.
+/// Offset of the first page's own checksum. redb's header is shorter.
 const HEAD_BYTES: usize = SECTOR_BYTES - 4;
-/// Where redb's header says which of its two commits counts and how it was made.
+/// Offset of the byte in redb's header that says which of its two commits counts and how it was made.
 const GOD_BYTE: usize = 9;
-/// Which commit counts.
+/// Bit of the commit slot that counts.
 const CHOICE: u8 = 1;
-/// That commit counts, whatever the other one is: its pages were synced before it was named. Else the newer one counts.
+/// Bit of a two-phase commit: its pages were synced before the header named it, so it counts without a check. Without
+/// this bit the newer commit counts.
 const TWO_PHASES: u8 = 4;
-/// What stands first among the checksums: the layout described above.
+/// First word of a page of checksums: names the layout described above.
 const MARK: u32 = u32::from_le_bytes(*b"prp1");
-/// What a file without checksums begins with: redb's own header.
+/// First word of a file without checksums: redb's own header.
 const UNMARKED: u32 = u32::from_le_bytes(*b"redb");
 
 const UNMARKED_WORDS: &str = "its pages have no checksums: a version before 0.1.0 made it, which is not read any more; \
                               use that version, or another data directory";
 
-/// A file with a checksum for every page of it.
+/// A file with a checksum for every page.
 #[derive(Debug)]
 pub struct ChecksummedFile {
     beneath: Box<dyn StorageBackend>,
@@ -51,31 +52,31 @@ pub struct ChecksummedFile {
 
 #[derive(Debug)]
 struct CheckedPages {
-    /// As redb sees it.
+    /// Length as redb sees it.
     len: u64,
-    /// None: not read yet.
+    /// `None` until the group is read.
     groups: Vec<Option<PageGroup>>,
-    /// As redb sees it. None: not read yet.
+    /// The first sector as redb sees it. `None` until it is read.
     head: Option<[u8; SECTOR_BYTES]>,
     is_head_unwritten: bool,
-    /// After a cut the header that is not written yet may have another commit count than the one before.
+    /// Whether the pending header selects another commit than the header on disk.
     is_choice_new: bool,
-    /// Anything but the header was changed since the last sync.
+    /// Whether anything but the header changed since the last sync.
     is_unsynced: bool,
 }
 
 #[derive(Debug)]
 struct PageGroup {
     sums: Box<[u32; GROUP_PAGES as usize]>,
-    /// Some of them are not written yet.
+    /// Whether some of the checksums are not written yet.
     is_unwritten: bool,
 }
 
 impl ChecksummedFile {
-    /// Takes a file that is empty, or was written through this.
+    /// Opens a file that is empty or was written through this layer.
     ///
     /// # Errors
-    /// `InvalidData`: it does not begin as such a file does.
+    /// `InvalidData` if the file begins otherwise.
     pub fn open(beneath: Box<dyn StorageBackend>) -> io::Result<ChecksummedFile> {
         let file_bytes = beneath.len()?;
         let known = CheckedPages {
@@ -102,7 +103,7 @@ impl ChecksummedFile {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The checksums of a group, read when they are first asked for.
+    /// The checksums of a group. The first use reads them.
     fn group<'a>(&self, known: &'a mut CheckedPages, number: u64) -> io::Result<&'a mut PageGroup> {
         let index = number as usize;
         if known.groups.len() <= index {
@@ -125,7 +126,7 @@ impl ChecksummedFile {
         } else if number == 0 {
             group.set(0, MARK);
         }
-        // Of pages that were cut off: should they come again, they come empty.
+        // Pages that were cut off read as empty when the file grows again.
         let pages = len.div_ceil(PAGE_BYTES).saturating_sub(number * GROUP_PAGES).max(u64::from(number == 0));
         for page in pages..GROUP_PAGES {
             if group.sums[page as usize] != 0 {
@@ -135,7 +136,7 @@ impl ChecksummedFile {
         Ok(group)
     }
 
-    /// Hands the checksums that have changed to the file beneath.
+    /// Writes the changed checksums to the file beneath.
     fn write_sums(&self, known: &mut CheckedPages) -> io::Result<()> {
         for (number, group) in known.groups.iter_mut().enumerate() {
             let Some(group) = group.as_mut().filter(|group| group.is_unwritten) else { continue };
@@ -149,7 +150,7 @@ impl ChecksummedFile {
         Ok(())
     }
 
-    /// The first sector, checked.
+    /// The first sector, verified.
     fn head(&self, known: &mut CheckedPages) -> io::Result<[u8; SECTOR_BYTES]> {
         if let Some(head) = known.head {
             return Ok(head);
@@ -163,7 +164,7 @@ impl ChecksummedFile {
         Ok(head)
     }
 
-    /// Keeps what redb writes to its header for the next sync.
+    /// Buffers a write of redb to its header until the next sync.
     fn write_head(&self, offset: usize, data: &[u8]) -> io::Result<()> {
         let (inside, beyond) = data.split_at(data.len().min(HEAD_BYTES.saturating_sub(offset)));
         if beyond.iter().any(|byte| *byte != 0) {
@@ -181,11 +182,11 @@ impl ChecksummedFile {
         Ok(())
     }
 
-    /// Reads whole pages that lie in one group, none of them the first page.
+    /// Reads whole pages of one group. The first page is not among them.
     fn read_pages(&self, first: u64, out: &mut [u8]) -> io::Result<()> {
         self.beneath.read(place_of(first), out)?;
         for (number, page) in (first..).zip(out.chunks_exact(PAGE_BYTES as usize)) {
-            // Summed before the lock is taken: readers and the writer share it.
+            // The sum is computed before the lock is taken, because readers and the writer share the lock.
             let sum = sum_of(number, page);
             if self.group(&mut self.lock(), first / GROUP_PAGES)?.sums[(number % GROUP_PAGES) as usize] != sum {
                 return Err(damaged(&format!("page {number} does not have its checksum")));
@@ -207,7 +208,7 @@ impl ChecksummedFile {
 
 impl PageGroup {
     fn set(&mut self, page: usize, sum: u32) {
-        // Also where it is the same: it may have been written before a sync that failed, and be nowhere.
+        // An unchanged checksum is written too: a failed sync may have lost the earlier write.
         self.sums[page] = sum;
         self.is_unwritten = true;
     }
@@ -268,10 +269,10 @@ impl StorageBackend for ChecksummedFile {
         let must_be_first = {
             let mut known = self.lock();
             self.write_sums(&mut known)?;
-            // What is written from here on is for the next sync.
+            // Writes from here on belong to the next sync.
             std::mem::take(&mut known.is_unsynced) && known.is_choice_new
         };
-        // Readers do not wait for the disk: nothing is locked.
+        // The lock is free here, so readers do not wait for the disk.
         if must_be_first {
             self.beneath.sync_data()?;
         }
@@ -314,7 +315,7 @@ impl StorageBackend for ChecksummedFile {
     }
 }
 
-/// The first piece of a stretch that can be handled at once.
+/// The first piece of a range that one operation can handle.
 struct PagePart {
     within: Within,
     bytes: usize,
@@ -325,7 +326,7 @@ enum Within {
     Head,
     /// Whole pages of one group.
     Pages,
-    /// A piece of one page.
+    /// A part of one page.
     Page,
 }
 
@@ -342,12 +343,12 @@ fn part_of(at: u64, bytes: usize) -> PagePart {
     }
 }
 
-/// Where a page lies in the file beneath.
+/// Offset of a page in the file beneath.
 fn place_of(page: u64) -> u64 {
     (page + page / GROUP_PAGES + 1) * PAGE_BYTES
 }
 
-/// The length of the file beneath.
+/// Length of the file beneath.
 fn outer_len(inner: u64) -> u64 {
     inner + inner.div_ceil(GROUP_PAGES * PAGE_BYTES) * PAGE_BYTES
 }
@@ -356,7 +357,7 @@ fn inner_len(outer: u64) -> u64 {
     outer / GROUP_BYTES * GROUP_PAGES * PAGE_BYTES + (outer % GROUP_BYTES).saturating_sub(PAGE_BYTES)
 }
 
-/// 0 for a page of zeros, which is what one reads as that was never written.
+/// The checksum of a page. A page of zeros has 0, like a page that was never written.
 fn sum_of(number: u64, page: &[u8]) -> u32 {
     if page.iter().all(|byte| *byte == 0) {
         return 0;

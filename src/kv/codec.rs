@@ -1,17 +1,17 @@
-//! How a value stands in a table: a format byte, MessagePack, and a CRC-32 of both.
+//! The row codec: a format byte, MessagePack, and a CRC-32 of both.
 //!
-//! Invariant: a row that does not read back as it was written is an error for that row, never altered data.
-//! Fields are positional (a third of the bytes of named ones, and bytes are dirty pages): a struct that is stored only
-//! ever gains fields at its end, with `#[serde(default)]`; anything else takes a new format byte.
+//! Invariant: a row that fails its check is an error for that row and never altered data. Fields are positional, which
+//! takes a third of the bytes of named fields. A stored struct only gains fields at its end, with `#[serde(default)]`.
+//! Any other change takes a new format byte.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// MessagePack arrays, first layout.
+/// The first format: MessagePack arrays.
 const FORMAT: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
 
-/// The stored form of `value`.
+/// Encodes `value` as a row.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(192);
     bytes.push(FORMAT);
@@ -19,7 +19,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     seal(bytes)
 }
 
-/// Bytes as they are (payload chunks, sealed rows), with format and checksum.
+/// Encodes plain bytes (payload chunks, sealed rows) with format and checksum.
 pub fn encode_bytes(value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.len() + 1 + CHECKSUM_BYTES);
     bytes.push(FORMAT);
@@ -27,12 +27,12 @@ pub fn encode_bytes(value: &[u8]) -> Vec<u8> {
     seal(bytes)
 }
 
-/// The value, or none if the row is damaged.
+/// Decodes a row. `None` if it is damaged.
 pub fn decode<T: DeserializeOwned>(row: &[u8]) -> Option<T> {
     rmp_serde::from_slice(open(row)?).ok()
 }
 
-/// The bytes of a row made by `encode_bytes`, or none if it is damaged.
+/// The bytes of a row that `encode_bytes` made. `None` if it is damaged.
 pub fn decode_bytes(row: &[u8]) -> Option<&[u8]> {
     open(row)
 }

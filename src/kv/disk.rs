@@ -1,4 +1,5 @@
-//! The disk handed in: a directory of named files. The daemon's is a real one; a simulation's loses what was not synced.
+//! The disk: a directory of named files, handed in. The daemon uses a real one, a simulation one that loses unsynced
+//! writes.
 
 use std::fmt::Debug;
 use std::fs;
@@ -11,37 +12,38 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub use redb::StorageBackend;
 use rustix::fs::{Advice, fadvise};
 
-/// A directory that redb files live in. Names are relative and use `/`.
+/// A directory of redb files. Names are relative and use `/`.
 pub trait Disk: Debug + Send + Sync + 'static {
-    /// Opens a file for redb, made empty if it is not there and `create` is set.
+    /// Opens a file for redb. With `create`, a missing file is made empty.
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn StorageBackend>>;
     fn exists(&self, name: &str) -> io::Result<bool>;
-    /// Names of the files in a folder, without the folder; none if it does not exist.
+    /// Names of the files in a folder, without the folder. Empty if the folder does not exist.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Renames over `to` and syncs the folder: afterwards `to` is the whole file, whatever happens.
+    /// Renames `from` over `to` and syncs the folder. Afterwards `to` is the whole file, also after a power cut.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn len(&self, name: &str) -> io::Result<u64>;
-    /// What a file takes of the disk: less than its length where it has holes. redb grows a file by doubling it.
+    /// Bytes of disk that a file occupies. A file with holes occupies less than its length: redb doubles a file to grow
+    /// it.
     fn taken_bytes(&self, name: &str) -> io::Result<u64> {
         self.len(name)
     }
-    /// Bytes that may still be written.
+    /// Free bytes of the disk.
     fn free_bytes(&self) -> io::Result<u64>;
     /// Bytes written since the start, for metrics.
     fn written_bytes(&self) -> u64 {
         0
     }
-    /// Whether a sync has failed: what was written then may be lost although later syncs succeed, so whoever wrote it
-    /// must end and begin again from what is durable.
+    /// Whether a sync has failed. Its writes may be lost even if later syncs succeed, so the process must end and
+    /// recover from the durable state.
     fn has_lost_writes(&self) -> bool {
         false
     }
-    /// Where it is, for messages.
+    /// The location, for messages.
     fn describe(&self) -> String;
 }
 
-/// What has been written and synced since the start.
+/// Writes and syncs since the start.
 #[derive(Debug, Default)]
 pub struct DiskTraffic {
     pub written_bytes: AtomicU64,
@@ -49,26 +51,27 @@ pub struct DiskTraffic {
     pub sync_failed: AtomicBool,
 }
 
-/// What `stat` counts in, whatever the file system's own blocks.
+/// Unit of `stat`, whatever the block size of the file system.
 const STAT_BLOCK_BYTES: u64 = 512;
-/// What is fetched with a page that is not in memory: the rows of a list lie near each other, but are read from the last to
-/// the first, and no system reads ahead backwards. Of a virtual disk, at random places, 4 KiB take 97 µs, this 130, twice
-/// this 210. Where all of it is in memory, asking costs less than a microsecond.
+/// Bytes that are fetched around a page that is not in memory. Rows of a list lie near each other and are read
+/// backwards, and operating systems read ahead forwards only. docs/performance.md has the measurements.
 const AROUND_BYTES: u64 = 64 << 10;
 
-/// A directory of the file system. Two daemons are kept apart by a lock on the directory, not by one on each file.
+/// A directory of the file system. One lock on the directory keeps two daemons apart.
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
     traffic: Arc<DiskTraffic>,
     is_read_only: bool,
-    /// None: nobody locks a directory that has no lock file, a backup say.
+    /// `None` for a directory without a lock file, such as a backup.
     _lock: Option<fs::File>,
 }
 
 impl RealDisk {
-    /// Takes the directory, made if it is not there (mode 0700), for this process alone.
-    /// `WouldBlock`: another process holds it.
+    /// Locks the directory for this process. A missing directory is made with mode 0700.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process holds the lock.
     pub fn take(root: &Path) -> io::Result<RealDisk> {
         make_private_dir(root)?;
         make_private_dir(&root.join("partitions"))?;
@@ -80,15 +83,17 @@ impl RealDisk {
         }
     }
 
-    /// A directory, made if it is not there (mode 0700), in a place that this process has taken already.
+    /// A directory inside a directory that this process has locked already. A missing one is made with mode 0700.
     pub fn folder(root: &Path) -> io::Result<RealDisk> {
         make_private_dir(root)?;
         Ok(RealDisk::locked(root, false, None))
     }
 
-    /// Takes a directory that is there to look at it: nothing in it can be changed, it may lie on a medium that is only
-    /// read, and others may look at it at the same time.
-    /// `WouldBlock`: a daemon holds it.
+    /// Opens an existing directory for reading only. It may lie on a read-only medium, and other readers may open it
+    /// too.
+    ///
+    /// # Errors
+    /// `WouldBlock` if a daemon holds the lock.
     pub fn look(root: &Path) -> io::Result<RealDisk> {
         fs::read_dir(root)?;
         let lock = match fs::File::open(root.join("lock")) {
@@ -108,7 +113,7 @@ impl RealDisk {
     }
 
     /// # Errors
-    /// The directory is only looked at.
+    /// `PermissionDenied` if the directory is open for reading only.
     fn may_change(&self) -> io::Result<()> {
         if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
@@ -201,7 +206,7 @@ impl StorageBackend for RealFile {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if (out.len() as u64) < AROUND_BYTES {
             let from = offset / AROUND_BYTES * AROUND_BYTES;
-            // Only advice: without it reading takes longer.
+            // The advice may fail: then reading takes longer.
             let _ = fadvise(&self.file, from, NonZeroU64::new(AROUND_BYTES), Advice::WillNeed);
         }
         std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)

@@ -1,37 +1,38 @@
-//! The store's one error type.
+//! The one error type of storage.
 
-/// Why the store could not answer. Never the caller's fault.
+/// Why storage could not answer. It is never the caller's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// redb or the disk under it.
+    /// An error of redb or of the disk under it.
     #[error("{file}: {source}")]
     Storage { file: String, source: redb::Error },
     #[error("{file}: {source}")]
     Io { file: String, source: std::io::Error },
-    /// A row that does not read back as it was written: named, and never shown altered.
+    /// A row whose check failed. It is named, and no altered data is shown.
     #[error("{file}: damaged row in table {table} at {key}")]
     Damaged { file: String, table: &'static str, key: String },
-    /// A sealed row that is whole and does not open: altered by somebody who could mend its checksum, or another row's.
+    /// A sealed row that is whole and does not open: its checksum was adapted after an alteration, or it belongs to
+    /// another key.
     #[error("{file}: the row in table {table} at {key} does not open: it was altered, or sealed for another row")]
     Sealed { file: String, table: &'static str, key: String },
-    /// Written by a newer version of Postrider; left untouched.
+    /// A file of a newer version of Postrider. It is left untouched.
     #[error("{file}: schema {found} is newer than this program's {known}; use the newer program")]
     Newer { file: String, found: u32, known: u32 },
-    /// Another daemon holds the directory.
+    /// Another daemon holds the lock of the directory.
     #[error("{0}: another postrider is running on this data directory")]
     InUse(String),
-    /// The master key does not open what is sealed, or is missing.
+    /// The master key is missing, or does not open the sealed rows.
     #[error("{0}")]
     MasterKey(String),
 }
 
 impl Error {
-    /// Whether the file was not closed cleanly, so that a handle for reading only cannot open it.
+    /// Whether the file was not closed cleanly, so that it cannot be opened for reading only.
     pub fn needs_repair(&self) -> bool {
         matches!(self, Error::Storage { source: redb::Error::RepairAborted, .. })
     }
 
-    /// Whether there was no space left to write.
+    /// Whether the disk had no space left.
     pub fn is_disk_full(&self) -> bool {
         let io = match self {
             Error::Io { source, .. } => source,

@@ -1,11 +1,11 @@
-//! What the latest batches changed in the active partition and redb does not have yet: durable in the journal, read from
-//! memory, and given to redb many batches at once.
+//! The memtable of a segment: changes that are durable in the write-ahead log and not in redb yet.
 //!
-//! Most of what a batch writes is changed or removed again within moments: a delivery becomes delivered, its due entry goes.
-//! Gathered, that costs redb one row where it would be three changes, and its pages are touched once for many batches.
+//! Most changes of a batch are changed or removed again within moments: a delivery becomes delivered, its due entry
+//! disappears. Gathered in memory they cost redb one row instead of three changes, and one visit of a page for many
+//! batches.
 //!
-//! Invariant: a view never changes. A layer is changed only while no view holds it; else the next batch becomes a layer of
-//! its own. A newer layer goes before an older one, all of them before those that are leaving, and those before the file.
+//! Invariant: a view never changes. A batch goes into the newest layer only while no view holds that layer; otherwise
+//! it becomes a layer of its own. Lookup order: newest layer first, then frozen layers, then redb.
 
 use std::collections::btree_map::Range;
 use std::ops::Bound;
@@ -15,9 +15,9 @@ use crate::kv::snapshot::Direction;
 use crate::kv::tables::{Key, TABLES, Table};
 use crate::kv::write_batch::Changes;
 
-/// Each layer is one more place to look for a row.
+/// Layers above which a flush is due: each layer is one more lookup.
 const LAYERS_MAX: usize = 8;
-/// A layer is merged into one that is at most this many times larger, so that a row is moved only a few times.
+/// A layer is merged into one that is at most this many times larger, so that a row moves only a few times.
 const MERGED_INTO_TIMES: usize = 4;
 
 /// Changes by table.
@@ -25,16 +25,16 @@ pub type Layer = [Changes; TABLES];
 
 #[derive(Debug, Default)]
 pub struct MemTable {
-    /// What is being given to redb, oldest first.
+    /// Layers that a flush is writing, oldest first.
     frozen: Vec<Arc<Layer>>,
-    /// What came after, oldest first.
+    /// Layers after the frozen ones, oldest first.
     layers: Vec<Arc<Layer>>,
-    /// Rises whenever layers were given to redb: what was read of redb before belongs to the layers before.
+    /// Rises with every flush. A redb read transaction from before a flush belongs to the layers from before it.
     pub generation: u64,
 }
 
 impl MemTable {
-    /// Takes in a batch.
+    /// Adds a batch.
     pub fn insert(&mut self, changes: Layer) {
         match self.layers.last_mut().and_then(Arc::get_mut) {
             Some(newest) => extend(newest, changes),
@@ -43,7 +43,7 @@ impl MemTable {
         self.merge();
     }
 
-    /// Merges the newest layers that nobody looks at any more.
+    /// Merges the newest layers that no view holds.
     fn merge(&mut self) {
         while let [.., older, newer] = self.layers.as_mut_slice()
             && (rows(newer) * MERGED_INTO_TIMES >= rows(older))
@@ -54,7 +54,7 @@ impl MemTable {
         }
     }
 
-    /// Whether there are so many layers that reading suffers.
+    /// Whether there are so many layers that reads slow down.
     pub fn has_many_layers(&self) -> bool {
         self.layers.len() > LAYERS_MAX
     }
@@ -63,18 +63,18 @@ impl MemTable {
         !self.frozen.is_empty()
     }
 
-    /// Sets apart what is here, to be given to redb while more comes. What was set apart before must have been given.
+    /// Freezes the current layers for the next flush. The layers frozen before must have been flushed.
     pub fn freeze(&mut self) {
         debug_assert!(self.frozen.is_empty(), "two portions at once could be given in the wrong order");
         self.frozen = std::mem::take(&mut self.layers);
     }
 
-    /// What is to be given to redb.
+    /// The frozen layers.
     pub fn frozen(&self) -> MemTableView {
         MemTableView { layers: self.frozen.clone() }
     }
 
-    /// Forgets what was set apart: redb has it.
+    /// Drops the frozen layers, which redb has now.
     pub fn flushed(&mut self) {
         self.frozen.clear();
         self.generation += 1;
@@ -84,7 +84,7 @@ impl MemTable {
         MemTableView { layers: self.frozen.iter().chain(&self.layers).cloned().collect() }
     }
 
-    /// Forgets everything: redb has it.
+    /// Drops all layers, which redb has now.
     pub fn clear(&mut self) {
         self.layers.clear();
         self.flushed();
@@ -99,7 +99,7 @@ fn rows(layer: &Layer) -> usize {
     layer.iter().map(Changes::len).sum()
 }
 
-/// The layers as they were at one moment.
+/// An unchanging view of the layers.
 #[derive(Debug, Default)]
 pub struct MemTableView {
     layers: Vec<Arc<Layer>>,
@@ -110,36 +110,40 @@ impl MemTableView {
         self.layers.is_empty()
     }
 
-    /// What became of the row at `key`; none: redb knows.
+    /// The newest change of the row at `key`: its value, or `Some(None)` if it was removed. `None` if redb has the
+    /// answer.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
         self.layers.iter().rev().find_map(|layer| layer[table as usize].get(key)).map(Option::as_deref)
     }
 
-    /// All changes to a table between two keys, one way or the other, each key once: its newest change.
-    pub fn range(&self, table: Table, bounds: (Bound<&[u8]>, Bound<&[u8]>), way: Direction) -> MergedChanges<'_> {
-        let of_layers =
-            self.layers.iter().rev().map(|layer| LayerCursor::new(layer[table as usize].range::<[u8], _>(bounds), way));
-        MergedChanges { way, newest_first: of_layers.filter(|source| source.head.is_some()).collect() }
+    /// The newest change of every key in a range of a table, in either direction.
+    pub fn range(&self, table: Table, bounds: (Bound<&[u8]>, Bound<&[u8]>), direction: Direction) -> MergedChanges<'_> {
+        let of_layers = self
+            .layers
+            .iter()
+            .rev()
+            .map(|layer| LayerCursor::new(layer[table as usize].range::<[u8], _>(bounds), direction));
+        MergedChanges { direction, newest_first: of_layers.filter(|source| source.head.is_some()).collect() }
     }
 }
 
 type Entry<'a> = (&'a Key, &'a Option<Vec<u8>>);
 
-/// One layer's changes, the next one at hand.
+/// A cursor over the changes of one layer.
 struct LayerCursor<'a> {
     head: Option<Entry<'a>>,
     rest: Range<'a, Key, Option<Vec<u8>>>,
 }
 
 impl<'a> LayerCursor<'a> {
-    fn new(rest: Range<'a, Key, Option<Vec<u8>>>, way: Direction) -> LayerCursor<'a> {
+    fn new(rest: Range<'a, Key, Option<Vec<u8>>>, direction: Direction) -> LayerCursor<'a> {
         let mut source = LayerCursor { head: None, rest };
-        source.step(way);
+        source.step(direction);
         source
     }
 
-    fn step(&mut self, way: Direction) -> Option<Entry<'a>> {
-        let next = match way {
+    fn step(&mut self, direction: Direction) -> Option<Entry<'a>> {
+        let next = match direction {
             Direction::Up => self.rest.next(),
             Direction::Down => self.rest.next_back(),
         };
@@ -147,9 +151,9 @@ impl<'a> LayerCursor<'a> {
     }
 }
 
-/// Changes of several layers in the order of their keys.
+/// Changes of several layers, merged in the order of their keys.
 pub struct MergedChanges<'a> {
-    way: Direction,
+    direction: Direction,
     newest_first: Vec<LayerCursor<'a>>,
 }
 
@@ -158,14 +162,14 @@ impl<'a> Iterator for MergedChanges<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let keys = self.newest_first.iter().filter_map(|source| source.head.map(|(key, _)| key));
-        let first = match self.way {
+        let first = match self.direction {
             Direction::Up => keys.min(),
             Direction::Down => keys.max(),
         }?;
         let mut found = None;
         for source in &mut self.newest_first {
             if source.head.is_some_and(|(key, _)| key == first) {
-                let newest = source.step(self.way);
+                let newest = source.step(self.direction);
                 found = found.or(newest);
             }
         }
@@ -184,8 +188,8 @@ mod tests {
         layer
     }
 
-    fn shown(view: &MemTableView, way: Direction) -> Vec<(u8, Option<u8>)> {
-        let all = view.range(Table::Due, (Bound::Unbounded, Bound::Unbounded), way);
+    fn shown(view: &MemTableView, direction: Direction) -> Vec<(u8, Option<u8>)> {
+        let all = view.range(Table::Due, (Bound::Unbounded, Bound::Unbounded), direction);
         all.map(|(key, value)| (key[0], value.map(|v| v[0]))).collect()
     }
 
@@ -205,7 +209,7 @@ mod tests {
         assert_eq!(shown(&view, Direction::Down), expected.into_iter().rev().collect::<Vec<_>>());
         assert_eq!((view.get(Table::Due, &[3]), view.get(Table::Due, &[5])), (Some(Some(&[3][..])), Some(None)));
         assert_eq!((view.get(Table::Due, &[4]), view.get(Table::Queue, &[3])), (None, None));
-        // What was looked at before has not moved.
+        // The earlier views have not changed.
         assert_eq!(shown(&held[0], Direction::Up), [(1, Some(1)), (3, Some(1)), (5, Some(1))]);
         assert_eq!(shown(&held[1], Direction::Up), [(1, Some(1)), (2, Some(2)), (3, None), (5, Some(1))]);
     }
@@ -223,7 +227,7 @@ mod tests {
             .collect();
         assert!(memtable.has_many_layers());
         assert_eq!(shown(&views[0], Direction::Up)[0], (0, None));
-        // Once nobody looks they become few again, and say the same.
+        // Once no view holds them, the layers merge and read the same.
         let before = shown(&memtable.view(), Direction::Up);
         drop(views);
         memtable.insert(layer(&[]));
@@ -253,7 +257,8 @@ mod tests {
         let mut memtable = MemTable::default();
         memtable.insert(layer(&[(1, Some(0)), (2, None), (4, Some(0))]));
         let view = memtable.view();
-        let keys = |bounds, way| view.range(Table::Due, bounds, way).map(|(key, _)| key[0]).collect::<Vec<_>>();
+        let keys =
+            |bounds, direction| view.range(Table::Due, bounds, direction).map(|(key, _)| key[0]).collect::<Vec<_>>();
         assert_eq!(keys((Bound::Excluded(&[1][..]), Bound::Included(&[4][..])), Direction::Down), [4, 2]);
         assert_eq!(keys((Bound::Included(&[1][..]), Bound::Excluded(&[4][..])), Direction::Up), [1, 2]);
     }

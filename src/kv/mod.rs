@@ -1,4 +1,19 @@
 //! Key-value storage over redb: the only floor that knows redb.
+//!
+//! It knows keys, tables and bytes, and no rule and no row type of the domain. The life of a batch:
+//!
+//! 1. A `WriteBatch` collects the changes of many commands over a `Snapshot`. Nothing is written yet.
+//! 2. `Wal::append` writes the batch as one record and syncs it. The batch is durable.
+//! 3. `Segment::insert` puts it into the `MemTable`. Readers see it: a `Snapshot` looks into the memtable, then into
+//!   redb.
+//! 4. `Segment::freeze` sets the memtable apart at the end of an epoch, and `Wal::rotate` goes on in the other half of
+//!   the log.
+//! 5. `Segment::flush` writes the frozen layers into redb in one durable commit, the checkpoint. It stores the epoch's
+//!   number.
+//! 6. After a crash `Segment::replay_wal` reads the epochs that redb does not contain back into the memtable.
+//!
+//! A file that is not the active one has no log: `Segment::commit` makes a batch durable in redb directly. Below all of
+//! this `checksums` verifies every page, and `disk` is the directory that a simulation replaces.
 pub mod checksums;
 pub mod codec;
 pub mod disk;

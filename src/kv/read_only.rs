@@ -1,7 +1,7 @@
-//! A disk that is read and never written: what redb would write while it opens and checks a file stays in memory.
+//! A read-only disk: writes that redb makes while it opens and checks a file stay in memory.
 //!
-//! Invariant: nothing reaches the disk beneath. What is kept is what redb rewrites when it opens a file: its header, and the
-//! record of its free pages, about a ten-thousandth of the file.
+//! Invariant: no write reaches the disk beneath. Memory holds the pages that redb rewrites when it opens a file: its
+//! header and the record of its free pages, about a ten-thousandth of the file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +11,7 @@ use redb::StorageBackend;
 
 use crate::kv::disk::Disk;
 
-/// Bytes that are kept together.
+/// Size of an overlaid piece.
 const PIECE_BYTES: u64 = 4096;
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
-/// A file with what was written to it on top.
+/// A file with an overlay of writes.
 #[derive(Debug)]
 struct Overlay {
     beneath: Box<dyn StorageBackend>,
@@ -66,7 +66,7 @@ struct Overlay {
 #[derive(Debug)]
 struct OverlayPages {
     len: u64,
-    /// Bytes of the file beneath that still show: it may have been cut and have grown again.
+    /// Bytes of the file beneath that are still visible: the file may have been cut and have grown again.
     beneath_len: u64,
     pieces: BTreeMap<u64, Box<[u8; PIECE_BYTES as usize]>>,
 }
@@ -76,7 +76,7 @@ impl Overlay {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes of the file beneath, zeros where it has none.
+    /// Reads the file beneath. Bytes beyond its end are zero.
     fn read_beneath(&self, beneath_len: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let there = beneath_len.saturating_sub(offset).min(out.len() as u64) as usize;
         out[there..].fill(0);

@@ -1,6 +1,7 @@
-//! One redb file: made under a temporary name, opened with a cache of its own, read by snapshots, written by drafts.
+//! A segment: one redb file with its memtable, made under a temporary name and read by snapshots.
 //!
-//! Invariant: a file that has its final name holds its schema row; a cut while it is made leaves only a temporary one.
+//! Invariant: a file under its final name contains its schema row. A power cut while the file is made leaves a
+//! temporary one.
 
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,26 +21,26 @@ use crate::kv::write_batch::WriteBatch;
 
 /// The schema that this program reads and writes.
 pub const SCHEMA: u32 = 1;
-/// Rows that a cursor takes before it writes them: it holds copies of them until then.
+/// Rows that a redb cursor takes before it is closed: it holds copies of them until then.
 const RUN_ROWS_MAX: usize = 256;
-/// Of the webhook that a key begins with.
+/// Length of the webhook id that a key begins with.
 const ID_BYTES: usize = 16;
-/// Page caches of segments, in bytes: the one that is written to, another open for writing, one open for reading only.
+/// Page caches in bytes: the active segment, other segments open for writing, and segments open for reading only.
 pub const ACTIVE_CACHE_BYTES: usize = 40 << 20;
 pub const OTHER_CACHE_BYTES: usize = 4 << 20;
 pub const READ_CACHE_BYTES: usize = 1 << 20;
 const SCHEMA_KEY: &[u8] = b"schema";
 
-/// One redb file, open.
+/// One open redb file.
 #[derive(Debug)]
 pub struct Segment {
     name: Arc<str>,
     database: DatabaseHandle,
-    /// Set by whoever sees an operation fail: redb answers nothing more until the file is opened again.
+    /// Set when an operation fails. redb answers nothing more until the file is opened again.
     failed: AtomicBool,
-    /// Committed and durable elsewhere, and not in redb yet.
+    /// Changes that are durable in the write-ahead log and not in redb yet.
     memtable: Mutex<MemTable>,
-    /// Held by whoever gives redb what is held: older rows must not come after newer ones.
+    /// Serialises flushes, so that an older flush never overwrites a newer one.
     flush_lock: Mutex<()>,
 }
 
@@ -57,17 +58,17 @@ impl std::fmt::Debug for DatabaseHandle {
     }
 }
 
-/// What a file is opened for.
+/// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
     Write,
     Read,
-    /// To read it, after redb has checked every page. A file that was not closed cleanly is repaired.
+    /// For reading, after redb has verified every page. A file that was not closed cleanly is repaired.
     Check,
 }
 
 impl Segment {
-    /// Makes a new file with `tables` in it, whole or not at all.
+    /// Makes a new file with `tables` and the rows `first` in it, entirely or not at all.
     pub fn create(disk: &dyn Disk, name: &str, tables: &[Table], first: &[(Table, &[u8], Vec<u8>)]) -> Result<()> {
         let temporary = format!("{name}.new");
         if disk.exists(&temporary).map_err(|e| io(name, e))? {
@@ -76,7 +77,7 @@ impl Segment {
         let made = Segment::fill(disk, name, &temporary, tables, first)
             .and_then(|()| disk.rename(&temporary, name).map_err(|e| io(name, e)));
         if made.is_err() {
-            // On a full disk this is the space that is missing. What cannot be removed now is removed at the next start.
+            // On a full disk this frees the space that is missing. If it fails, the next start removes the file.
             let _ = disk.remove(&temporary);
         }
         made
@@ -108,7 +109,7 @@ impl Segment {
         database.close().map_err(|e| failed(e.into()))
     }
 
-    /// Opens a file that is there. A schema newer than this program's is refused before anything is written.
+    /// Opens an existing file. A schema newer than `SCHEMA` is refused before anything is written.
     pub fn open(disk: &dyn Disk, name: &str, access: OpenMode, cache_bytes: usize) -> Result<Segment> {
         let backend = disk.open(name, false).and_then(ChecksummedFile::open).map_err(|e| io(name, e))?;
         let mut builder = builder(cache_bytes);
@@ -133,8 +134,8 @@ impl Segment {
         Ok(file)
     }
 
-    /// Opens a file to read it. One that was not closed cleanly is repaired by opening it for writing, and is read through
-    /// that handle: closing it to open it once more would need space that a full disk does not have.
+    /// Opens a file for reading. A file that was not closed cleanly is opened for writing, which repairs it, and is
+    /// read through that handle: closing and opening it once more would need space that a full disk lacks.
     pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<Segment> {
         match Segment::open(disk, name, OpenMode::Read, READ_CACHE_BYTES) {
             Err(error) if error.needs_repair() => Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES),
@@ -165,7 +166,7 @@ impl Segment {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// What is committed now, to be read for as long as it is held.
+    /// A snapshot of the committed state. It stays valid while it is held.
     pub fn snapshot(self: &Arc<Segment>) -> Result<Snapshot> {
         loop {
             let (generation, view) = {
@@ -173,7 +174,7 @@ impl Segment {
                 (memtable.generation, memtable.view())
             };
             let transaction = self.begin_read()?;
-            // Otherwise redb was given more meanwhile than the view knows of.
+            // If the generations differ, a flush ran in between and the view is older than the transaction.
             if self.memtable().generation == generation {
                 return Ok(Snapshot::new(Some(self.clone()), self.name.clone(), transaction, view));
             }
@@ -195,15 +196,14 @@ impl Segment {
         })
     }
 
-    /// Writes all changes of a draft in one durable commit: two-phase, with what a quick repair needs, so that opening
-    /// after a kill takes a millisecond and what a producer chose as payload is never trusted as a checksum. What is held
-    /// becomes durable with it.
+    /// Commits a write batch durably, together with the memtable. The commit has two phases and quick repair, so
+    /// opening the file after a kill takes a millisecond, and redb never trusts a producer's payload as a checksum.
     pub fn commit(&self, write_batch: WriteBatch) -> Result<()> {
         let _giving = self.flush_lock();
         let held = self.memtable().view();
         if !held.is_empty() {
             self.write_view(&held, Durability::None)?;
-            // The rows go with the view, after the lock is released.
+            // The rows are freed with the view, after the lock is released.
             self.memtable().clear();
         }
         let tables = write_batch.changes().into_iter();
@@ -211,19 +211,20 @@ impl Segment {
         self.write(changes, Durability::Immediate).map_err(|error| storage(&self.name, error))
     }
 
-    /// Makes changes visible. For what is durable elsewhere already, in the journal: `give` or the next `commit` makes it
-    /// durable here.
+    /// Makes changes visible that the write-ahead log has already made durable. `flush` or the next `commit` writes
+    /// them to redb.
     pub fn insert(&self, changes: Layer) {
         self.memtable().insert(changes);
     }
 
-    /// Up to which epoch the journal's records are in it, whatever is held.
+    /// The last epoch of the write-ahead log that redb contains.
     pub fn epoch(&self) -> Result<u64> {
         let stored = Snapshot::new(None, self.name.clone(), self.begin_read()?, MemTableView::default());
         Ok(stored.get(Table::Meta, EPOCH_KEY, codec::decode::<u64>)?.flatten().unwrap_or(0))
     }
 
-    /// Takes up what `journal` has for this file, the one of `partition`, and this file does not: it is held. None: nothing.
+    /// Reads the records that redb does not contain from the write-ahead log of `partition` into the memtable. `None`
+    /// if there are none.
     pub fn replay_wal(&self, partition: u128, wal: &Wal) -> Result<Option<WalPosition>> {
         let epoch = self.epoch()?;
         let mut last = epoch + 1;
@@ -238,18 +239,17 @@ impl Segment {
         })
     }
 
-    /// Whether what is held lies in so many pieces that it should be given.
+    /// Whether the memtable has so many layers that a flush is due.
     pub fn has_many_layers(&self) -> bool {
         self.memtable().has_many_layers()
     }
 
-    /// Whether `give` has something to give.
+    /// Whether frozen layers wait for a flush.
     pub fn is_flushing(&self) -> bool {
         self.memtable().is_frozen()
     }
 
-    /// Sets apart what is held now, all of the journal up to the end of `epoch`, for `give`. What was set apart before must
-    /// have been given.
+    /// Freezes the memtable at the end of `epoch` for the next `flush`. The previous flush must have ended.
     pub fn freeze(&self, epoch: u64) {
         let mut mark = Layer::default();
         mark[Table::Meta as usize].insert(Key::from_slice(EPOCH_KEY), Some(codec::encode(&epoch)));
@@ -258,7 +258,7 @@ impl Segment {
         memtable.freeze();
     }
 
-    /// Gives redb what was set apart, in one durable commit. More may be held, and everything read, meanwhile.
+    /// Writes the frozen layers into redb in one durable commit. Batches and reads go on meanwhile.
     pub fn flush(&self) -> Result<()> {
         let _giving = self.flush_lock();
         let leaving = self.memtable().frozen();
@@ -314,7 +314,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Moves what is at the end of the file into its holes, cuts it off there, and closes it. Nobody else may have it open.
+    /// Compacts the file: moves its last pages into its holes, truncates it and closes it. It must not be open
+    /// elsewhere.
     pub(crate) fn compact(mut self) -> Result<()> {
         if let DatabaseHandle::Write(database) = &mut self.database {
             database.compact().map_err(|error| storage(&self.name, error.into()))?;
@@ -322,7 +323,7 @@ impl Segment {
         self.close()
     }
 
-    /// Closes the file, so that the next one may open it without a repair.
+    /// Closes the file, so that the next open needs no repair.
     pub fn close(self) -> Result<()> {
         match self.database {
             DatabaseHandle::Write(database) => database.close(),
@@ -344,14 +345,14 @@ fn put(
     Ok(())
 }
 
-/// Whether a key is of the webhook of the one before it. The first of each goes by itself: a cursor for one row is none the
-/// better.
+/// Whether a key belongs to the same webhook as the one before it. The first row of each webhook is inserted by itself,
+/// because a cursor for one row saves nothing.
 fn is_of_same_webhook(last: &[u8], key: &[u8]) -> bool {
     key.get(..ID_BYTES).is_some_and(|webhook| last.starts_with(webhook))
 }
 
-/// Writes changes through cursors: one for each run of keys between which the table has none. `is_next`: whether a key, after
-/// the last one written, is worth a cursor.
+/// Inserts changes through redb cursors, one for each run of new keys. `is_next` says whether a key, after the last one
+/// written, is worth a cursor.
 fn insert_runs<'a>(
     table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
     changes: &mut std::iter::Peekable<impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>>,
@@ -378,7 +379,7 @@ fn insert_runs<'a>(
             }
             gap.close()?;
         }
-        // Not worth a cursor, there already, or to go.
+        // The key is not worth a cursor, exists already, or is removed.
         if rows == 0 {
             put(table, first, value)?;
             changes.next();
@@ -407,8 +408,8 @@ fn begin(database: &Database, durability: Durability) -> std::result::Result<red
     Ok(transaction)
 }
 
-/// redb panics on some damage (an allocator state that was altered, say): here that is one damaged file, not the end of the
-/// thread that came upon it.
+/// Turns a panic of redb into an error. redb panics on some damage, such as an altered allocator state, and that is one
+/// damaged file and not the end of a thread.
 pub(crate) fn catch_panic<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).map_err(|_| Error::Damaged {
         file: name.to_owned(),
@@ -425,13 +426,13 @@ pub(crate) fn io(file: &str, source: std::io::Error) -> Error {
     Error::Io { file: file.to_owned(), source }
 }
 
-/// Bytes of a table's rows and of the tree that holds them.
+/// Bytes of a table's rows and of their tree.
 pub(crate) fn table_live_bytes(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
     let stats = table.stats()?;
     Ok(stats.stored_bytes() + stats.metadata_bytes())
 }
 
-/// Rows of an open table, named here so that only this module and `snapshot` know redb's traits.
+/// The number of rows of an open table. Only this module and `snapshot` know redb's traits.
 pub(crate) fn table_rows(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
     Ok(table.len()?)
 }

@@ -1,4 +1,4 @@
-//! One file as it was committed at one moment. Short-lived: while it is held, redb frees nothing written since.
+//! A snapshot: one segment as it was committed at one moment. While a snapshot lives, redb frees no page written since.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -14,14 +14,14 @@ use crate::kv::tables::{TABLES, Table};
 
 type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-/// A read transaction, with each table opened when it is first asked for.
+/// A redb read transaction with a view of the memtable. Each table is opened at its first use.
 pub struct Snapshot {
     name: Arc<str>,
     transaction: ReadTransaction,
-    /// Goes before what redb has.
+    /// Overrides the rows of redb.
     memtable: MemTableView,
     tables: [OnceCell<Open>; TABLES],
-    /// Last, so that the file is let go after what reads it.
+    /// The last field, so that the segment is dropped after its readers.
     file: Option<Arc<crate::kv::segment::Segment>>,
 }
 
@@ -31,14 +31,14 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     Up,
     Down,
 }
 
-/// What the visitor of a scan wants next.
+/// Whether a scan goes on after a visited entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanStep {
     Go,
@@ -68,7 +68,7 @@ impl Snapshot {
         Ok(cell.get_or_init(|| open))
     }
 
-    /// What `read` makes of the value at `key`.
+    /// Applies `read` to the value at `key`. `None` if there is no row.
     pub fn get<T>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         #[cfg(test)]
         examined::note(&examined::ROWS);
@@ -79,21 +79,21 @@ impl Snapshot {
         Ok(found.map(|value| read(value.value())))
     }
 
-    /// Shows keys and values of `from ..= to` to `visit`, smallest first or greatest first, until it stops.
+    /// Calls `visit` with the keys and values of a range in one direction, until it returns `ScanStep::Stop`.
     pub fn scan(
         &self,
         table: Table,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
-        way: Direction,
+        direction: Direction,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<ScanStep>,
     ) -> Result<()> {
         if empty(from, to) {
             return Ok(());
         }
-        let mut memtable = self.memtable.range(table, (from, to), way).peekable();
+        let mut memtable = self.memtable.range(table, (from, to), direction).peekable();
         let mut range = self.table(table)?.range::<&[u8]>((from, to)).map_err(|e| self.failed(e.into()))?;
         let mut step = || {
-            let entry = match way {
+            let entry = match direction {
                 Direction::Up => range.next(),
                 Direction::Down => range.next_back(),
             };
@@ -105,14 +105,14 @@ impl Snapshot {
                 (None, None) => return Ok(()),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some((key, _)), Some((newer, _))) if way == Direction::Up => key.value().cmp(newer),
+                (Some((key, _)), Some((newer, _))) if direction == Direction::Up => key.value().cmp(newer),
                 (Some((key, _)), Some((newer, _))) => (*newer).cmp(key.value()),
             };
             #[cfg(test)]
             examined::note(&examined::KEYS);
             let next = match (order, &stored) {
                 (Ordering::Less, Some((key, value))) => visit(key.value(), value.value())?,
-                // Of a row that changed the newer value is shown, or nothing if it is gone.
+                // A changed row is visited with its newer value, a removed one is skipped.
                 _ => match memtable.next() {
                     Some((key, Some(value))) => visit(key, value)?,
                     _ => ScanStep::Go,
@@ -127,7 +127,7 @@ impl Snapshot {
         }
     }
 
-    /// How many rows a table has.
+    /// The number of rows of a table.
     pub fn rows(&self, table: Table) -> Result<u64> {
         let open = self.table(table)?;
         let mut rows = crate::kv::segment::table_rows(open).map_err(|e| self.failed(e))?;
@@ -138,18 +138,18 @@ impl Snapshot {
         Ok(rows)
     }
 
-    /// Bytes of keys, values and what redb needs to find them. Reads the whole table.
+    /// Bytes of keys, values and redb's tree over them. Reads the whole table.
     pub fn live_bytes(&self, table: Table) -> Result<u64> {
         crate::kv::segment::table_live_bytes(self.table(table)?).map_err(|e| self.failed(e))
     }
 
-    /// The error for a row of this file that does not read back.
+    /// The error for a row of this file whose check failed.
     pub fn damaged(&self, table: Table, key: &[u8]) -> Error {
         let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
         Error::Damaged { file: self.name.to_string(), table: table.name(), key }
     }
 
-    /// The error of a row whose seal does not open; the key is that of one id.
+    /// The error for a row whose seal does not open. `key` is a single id.
     pub fn sealed(&self, table: Table, key: &[u8]) -> Error {
         let key = uuid::Uuid::from_slice(key).unwrap_or_default().hyphenated().to_string();
         Error::Sealed { file: self.name.to_string(), table: table.name(), key }
@@ -172,16 +172,16 @@ fn empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     }
 }
 
-/// What this thread has looked at, so that tests see how much a read costs whatever the machine.
+/// Counters of this thread's reads: tests bound the cost of a read independently of the machine.
 #[cfg(test)]
 pub mod examined {
     use std::cell::Cell;
     use std::thread::LocalKey;
 
     thread_local! {
-        /// Rows asked for by their key.
+        /// Rows looked up by their key.
         pub static ROWS: Cell<u64> = const { Cell::new(0) };
-        /// Entries that scans came by.
+        /// Entries visited by scans.
         pub static KEYS: Cell<u64> = const { Cell::new(0) };
     }
 
@@ -189,7 +189,7 @@ pub mod examined {
         counter.set(counter.get() + 1);
     }
 
-    /// `(rows, keys)` since the last time.
+    /// `(rows, keys)` since the last call.
     pub fn take() -> (u64, u64) {
         (ROWS.take(), KEYS.take())
     }

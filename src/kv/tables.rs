@@ -1,37 +1,37 @@
-//! All tables and all keys on one screen. Keys are big-endian byte strings, so that they sort as what they mean.
+//! All tables and all keys on one screen. Keys are big-endian byte strings, so that they sort by their meaning.
 //!
 //! ```text
-//! state.redb        what is small and lives long
+//! state.redb        small rows that live long
 //!   organizations   organization                       -> Organization
 //!   apps            app                                -> App
 //!   keys            key                                -> ApiKey
 //!   webhooks        webhook                            -> Webhook, sealed
-//!   removed         webhook                            -> when it was removed
+//!   removed         webhook                            -> time of its removal
 //!   partitions      first id                           -> PartitionRow
-//!   totals          webhook                            -> Sums of the partitions that are counted
-//!   states          webhook                            -> WebhookState when its partition was counted
-//!   state_answers   SHA-256 of key, route and name     -> AnswerRow, sealed
+//!   totals          webhook                            -> Sums of the archived partitions
+//!   states          webhook                            -> WebhookState at the time its partition was archived
+//!   state_answers   SHA-256 of key, route and name     -> stored answer, sealed
 //!   jobs            job                                -> Job
 //!   audit           audit id                           -> AuditRow
 //!
-//! partitions/<first id>.redb   the whole life of the events of one span of time
+//! partitions/<first id>.redb   all rows of the events of one span of time
 //!   events          event                              -> Event                     appended
 //!   data            event, chunk number                -> bytes of `data`           appended
 //!   deliveries      delivery                           -> Delivery                  appended, later changed in place
 //!   of_webhook      webhook, delivery                  -> nothing                   in runs
-//!   of_event        event, delivery                    -> nothing: replays only; what publishing made follows its event
-//!   due             webhook, due ms, delivery          -> nothing: who may be sent, and when   in runs
-//!   queue           webhook, key hash, delivery        -> nothing: ordered deliveries, the head included
+//!   of_event        event, delivery                    -> nothing: replays only, since published deliveries follow their event
+//!   due             webhook, due ms, delivery          -> nothing                   in runs
+//!   queue           webhook, key hash, delivery        -> nothing: ordered deliveries, the queue head included
 //!   attempts        attempt                            -> Attempt                   appended
 //!   tried           webhook, attempt                   -> nothing                   in runs
 //!   figures         webhook, 0                         -> sums and running state
-//!   figures         webhook, hour                      -> that hour by the minute
+//!   figures         webhook, hour                      -> counts of that hour by the minute
 //!   event_keys      event or other id of its span, kind -> fingerprint of `event_id` or `Idempotency-Key`  appended
-//!   answers         SHA-256 of key, route and name     -> AnswerRow, sealed
-//!   ends            expires_at ms, delivery            -> nothing: deliveries that are not final and have an end
-//! meta              name                               -> schema, data key, journal epoch
+//!   answers         SHA-256 of key, route and name     -> stored answer, sealed
+//!   ends            expires_at ms, delivery            -> nothing: open deliveries that expire
+//! meta              name                               -> schema, data key, epoch of the write-ahead log
 //!
-//! journal           what the latest batches changed in the active partition: see `journal.rs`
+//! journal           the write-ahead log of the active partition: see `wal.rs`
 //! ```
 
 use redb::TableDefinition;
@@ -42,7 +42,7 @@ use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
 
 pub type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-/// A table of either kind of file.
+/// A table of either kind of file. `name` gives its stored name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     Meta,
@@ -72,10 +72,10 @@ pub enum Table {
     Expiries,
 }
 
-/// How many tables there are.
+/// The number of tables.
 pub const TABLES: usize = Table::Expiries as usize + 1;
 
-/// Every table, at its own number.
+/// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = [
     Table::Meta,
     Table::Organizations,
@@ -171,18 +171,18 @@ impl Table {
         TableDefinition::new(self.name())
     }
 
-    /// Whether new keys come in runs, each behind what a webhook has already: written through a cursor for each run.
+    /// Whether new keys come in runs, each behind a webhook's existing keys. Each run is written through a cursor.
     pub const fn is_in_runs(self) -> bool {
         matches!(self, Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due)
     }
 
-    /// Whether new keys are always the greatest: written through a cursor at the end.
+    /// Whether new keys are always the greatest. They are written through a cursor at the end.
     pub const fn is_appended(self) -> bool {
         matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::IdempotencyKeys)
     }
 }
 
-/// A key as memory keeps it. One that is made of ids and times has 40 bytes at most, and needs no allocation.
+/// A key in memory. A key of ids and times has at most 40 bytes and needs no allocation.
 pub type Key = SmallVec<[u8; 40]>;
 
 fn joined<const N: usize>(parts: [&[u8]; N]) -> Key {
@@ -191,50 +191,50 @@ fn joined<const N: usize>(parts: [&[u8]; N]) -> Key {
     key
 }
 
-/// One id.
+/// The key of one id.
 pub fn one<K>(id: Id<K>) -> Key {
     Key::from_slice(id.as_bytes())
 }
 
-/// A partition, by its first id.
+/// The key of a partition, by its first id.
 pub fn partition(first: u128) -> Key {
     Key::from_slice(&first.to_be_bytes())
 }
 
-/// Two ids, such as a webhook and one of its deliveries.
+/// The key of two ids, such as a webhook and one of its deliveries.
 pub fn pair<A, B>(first: Id<A>, second: Id<B>) -> Key {
     joined([first.as_bytes().as_slice(), second.as_bytes()])
 }
 
-/// A chunk of an event's data.
+/// The key of a chunk of an event's data.
 pub fn chunk(event: EventId, number: u16) -> Key {
     joined([event.as_bytes().as_slice(), &number.to_be_bytes()])
 }
 
-/// A due entry: by webhook first, so that what waits for one never stands before another's.
+/// The key of a due entry. The webhook comes first, so that a webhook's backlog never stands before another's.
 pub fn due(webhook: WebhookId, at: Time, delivery: DeliveryId) -> Key {
     joined([webhook.as_bytes().as_slice(), &at.0.max(0).to_be_bytes(), delivery.as_bytes()])
 }
 
-/// The due time and delivery of a due entry's key.
+/// The webhook, due time and delivery of a due entry's key.
 pub fn read_due(key: &[u8]) -> Option<(WebhookId, Time, DeliveryId)> {
     let (webhook, rest) = key.split_first_chunk::<16>()?;
     let (at, rest) = rest.split_first_chunk::<8>()?;
     Some((Id::from_bytes(*webhook), Time(i64::from_be_bytes(*at)), Id::from_bytes(rest.try_into().ok()?)))
 }
 
-/// When a delivery ends by itself.
+/// The key of a delivery's expiry.
 pub fn expiry(at: Time, delivery: DeliveryId) -> Key {
     joined([at.0.max(0).to_be_bytes().as_slice(), delivery.as_bytes()])
 }
 
-/// The time and delivery of an end's key.
+/// The time and delivery of an expiry's key.
 pub fn read_expiry(key: &[u8]) -> Option<(Time, DeliveryId)> {
     let (at, delivery) = key.split_first_chunk::<8>()?;
     Some((Time(i64::from_be_bytes(*at)), Id::from_bytes(delivery.try_into().ok()?)))
 }
 
-/// A place in an ordered queue: one queue for each webhook and key.
+/// The key of a delivery in an ordered queue. There is one queue for each webhook and ordering key.
 pub fn queue(webhook: WebhookId, key_hash: u64, delivery: DeliveryId) -> Key {
     joined([webhook.as_bytes().as_slice(), &key_hash.to_be_bytes(), delivery.as_bytes()])
 }
@@ -246,7 +246,7 @@ pub fn read_queue(key: &[u8]) -> Option<(WebhookId, u64, DeliveryId)> {
     Some((Id::from_bytes(*webhook), u64::from_be_bytes(*hash), Id::from_bytes(delivery.try_into().ok()?)))
 }
 
-/// Figures of a webhook: hour 0 holds the sums.
+/// The key of a webhook's figures in an hour. Hour 0 holds the sums.
 pub fn figures(webhook: WebhookId, hour: u32) -> Key {
     joined([webhook.as_bytes().as_slice(), &hour.to_be_bytes()])
 }

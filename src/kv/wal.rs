@@ -1,16 +1,14 @@
-//! The journal: what the latest batches changed in the active partition, in one piece and with one sync each.
+//! The write-ahead log of the active partition: one record and one sync for each batch.
 //!
-//! A durable redb commit costs two syncs over scattered pages; a record here costs one, in order. So a batch is durable once
-//! its record is, is read from memory (`recent.rs`) until redb has it too, and every so often one durable redb commit (a
-//! checkpoint) makes redb's own what has come together.
+//! A durable redb commit costs two syncs over scattered pages, a record costs one in sequence. A batch is durable once
+//! its WAL record is synced. Readers see it through the memtable until the next checkpoint writes it into redb.
 //!
-//! The file has two halves. The records between two checkpoints are an epoch; epochs take turns with the halves, so that one
-//! fills while a checkpoint makes redb's own what the other holds.
+//! The file has two halves. The records between two checkpoints are an epoch, and epochs alternate between the halves:
+//! one fills while a checkpoint flushes the other.
 //!
-//! Invariant: the partition's file says, in the same commit that makes them durable, up to which epoch records are in it, and
-//! a half is written over only when its epoch is. So at most two epochs are not in the file; opening takes up their records
-//! again, in order, and the journal goes on behind them. A record is the keys and values themselves: one that is in the file
-//! already changes nothing.
+//! Invariant: each checkpoint stores the last epoch that it contains. A half is reused only after its epoch is
+//! checkpointed, so recovery replays at most two epochs. A record contains final keys and values, so replaying one that
+//! redb contains already changes nothing.
 
 use redb::StorageBackend;
 
@@ -21,32 +19,32 @@ use crate::kv::tables::{ALL_TABLES, Key, Table};
 use crate::kv::write_batch::Changes;
 use crate::mutants::mutant;
 
-pub const JOURNAL_FILE: &str = "journal";
-const JOURNAL_NEW: &str = "journal.new";
-/// Where a partition says up to which epoch journal records are in it.
+pub const WAL_FILE: &str = "journal";
+const WAL_FILE_NEW: &str = "journal.new";
+/// Key in `meta` of the last epoch that the partition's file contains.
 pub const EPOCH_KEY: &[u8] = b"journal_epoch";
-/// The records of an epoch, in bytes.
+/// Maximum bytes of the records of an epoch.
 pub const EPOCH_BYTES_MAX: u64 = 16 << 20;
-/// The file: a half for each of two epochs.
-pub const JOURNAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
-/// A larger record's memory is given back.
-const RECORD_BYTES_KEPT_MAX: usize = 2 << 20;
-/// Length, checksum, epoch, partition and number of a record.
+/// Bytes of the file: one half for each of two epochs.
+pub const WAL_BYTES: u64 = 2 * EPOCH_BYTES_MAX;
+/// Above this size the buffer of a record is freed after use.
+const BUFFER_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a record's head: length, checksum, epoch, partition and number.
 const HEAD_BYTES: usize = 4 + 4 + 8 + 16 + 8;
-/// How far a record is looked for behind one that does not read and whose length leads to none.
+/// Bytes that are searched for a later record when a record and its length are unreadable.
 const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
-/// What one batch changed, table by table.
+/// The changes of one batch, by table.
 pub type WalRecord = Vec<(Table, Changes)>;
 
-/// Where the records end that a partition's file does not say it holds.
+/// The end of the records that a partition's file does not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalPosition {
-    /// Of the last record.
+    /// The epoch of the last record.
     pub epoch: u64,
     /// Bytes of that epoch's records.
     pub bytes: u64,
-    /// The number that comes next.
+    /// The number of the next record.
     number: u64,
 }
 
@@ -54,11 +52,11 @@ pub struct Wal {
     backend: Box<dyn StorageBackend>,
     partition: u128,
     epoch: u64,
-    /// Records since `restart`: shows that the records of one epoch are followed by those of the next.
+    /// Records since `reset`. Consecutive numbers prove that no record is missing between two epochs.
     number: u64,
     /// Bytes of this epoch's records.
     end: u64,
-    /// The last record as written: its memory is the next one's.
+    /// The buffer of the last record, reused for the next.
     record: Vec<u8>,
 }
 
@@ -69,43 +67,44 @@ impl std::fmt::Debug for Wal {
 }
 
 impl Wal {
-    /// Opens the journal, or makes it.
+    /// Opens the write-ahead log. A missing one is made.
     pub fn open(disk: &dyn Disk) -> Result<Wal> {
-        if !disk.exists(JOURNAL_FILE).map_err(failed)? {
-            // By renaming, which syncs the folder: a file that only its own sync has made safe may be nowhere after a cut.
-            let made = disk.open(JOURNAL_NEW, true).map_err(failed)?;
-            made.set_len(JOURNAL_BYTES).map_err(failed)?;
+        if !disk.exists(WAL_FILE).map_err(failed)? {
+            // The rename syncs the folder: without it a power cut may remove a file that was synced.
+            let made = disk.open(WAL_FILE_NEW, true).map_err(failed)?;
+            made.set_len(WAL_BYTES).map_err(failed)?;
             made.close().map_err(failed)?;
-            disk.rename(JOURNAL_NEW, JOURNAL_FILE).map_err(failed)?;
+            disk.rename(WAL_FILE_NEW, WAL_FILE).map_err(failed)?;
         }
-        let backend = disk.open(JOURNAL_FILE, false).map_err(failed)?;
-        if backend.len().map_err(failed)? < JOURNAL_BYTES {
-            backend.set_len(JOURNAL_BYTES).map_err(failed)?;
+        let backend = disk.open(WAL_FILE, false).map_err(failed)?;
+        if backend.len().map_err(failed)? < WAL_BYTES {
+            backend.set_len(WAL_BYTES).map_err(failed)?;
         }
         Ok(Wal { backend, partition: 0, epoch: 0, number: 0, end: 0, record: Vec::new() })
     }
 
-    /// Begins anew, for the records of `partition` that come after `epoch`.
+    /// Starts empty, for the records of `partition` after `epoch`.
     pub fn reset(&mut self, partition: u128, epoch: u64) {
         (self.partition, self.epoch, self.number, self.end) = (partition, epoch + 1, 0, 0);
     }
 
-    /// Begins the next epoch. The one before this one must be in the partition's file: its half is written over.
+    /// Starts the next epoch in the other half. The epoch before this one must be checkpointed, because its half is
+    /// overwritten.
     pub fn rotate(&mut self) {
         (self.epoch, self.end) = (self.epoch + 1, 0);
     }
 
-    /// The epoch that the records have.
+    /// The current epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Bytes of this epoch's records.
+    /// Bytes of the current epoch's records.
     pub fn bytes(&self) -> u64 {
         self.end
     }
 
-    /// Writes a record and syncs it. False: it does not fit into this epoch, and nothing was written.
+    /// Appends a record and syncs it. `false` if it does not fit into this epoch; then nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;
@@ -118,18 +117,18 @@ impl Wal {
         }
         self.end += bytes;
         self.number += 1;
-        if self.record.capacity() > RECORD_BYTES_KEPT_MAX {
+        if self.record.capacity() > BUFFER_BYTES_MAX {
             self.record = Vec::new();
         }
         Ok(true)
     }
 
-    /// Shows the records of `partition` that came after `epoch` to `take`, each with its epoch. A torn one ends them: it was
-    /// never acknowledged. None: there are none.
+    /// Passes the records of `partition` after `epoch` to `take`, each with its epoch. A torn record ends them, because
+    /// it was never acknowledged. `None` if there are no records.
     ///
     /// # Errors
-    /// Records are missing between those of one epoch and those of the next; or one that does not read is followed by another:
-    /// it is not torn but damaged, and what it held was acknowledged.
+    /// `Damaged` if records are missing between two epochs, or if a later record follows an unreadable one. Such a
+    /// record is damaged and not torn, and its batch was acknowledged.
     pub fn records_after(
         &self,
         partition: u128,
@@ -141,15 +140,11 @@ impl Wal {
         for epoch in [first, first + 1] {
             let mut bytes = 0;
             while let Some(found) = self.read(bytes, partition, epoch)? {
-                // The first of all may have any number, unless there should be others before it.
+                // The first record may have any number, unless an earlier epoch has records.
                 let is_next = end.map_or(epoch == first, |end| found.number == end.number);
                 if !is_next {
                     let key = format!("record {}, before record {}", end.map_or(0, |end| end.number), found.number);
-                    return Err(crate::kv::error::Error::Damaged {
-                        file: JOURNAL_FILE.to_owned(),
-                        table: "records",
-                        key,
-                    });
+                    return Err(crate::kv::error::Error::Damaged { file: WAL_FILE.to_owned(), table: "records", key });
                 }
                 bytes += found.bytes;
                 end = Some(WalPosition { epoch, bytes, number: found.number + 1 });
@@ -157,14 +152,14 @@ impl Wal {
             }
             if self.is_followed(bytes, partition, epoch)? {
                 let key = format!("byte {}", half(epoch) + bytes);
-                return Err(crate::kv::error::Error::Damaged { file: JOURNAL_FILE.to_owned(), table: "records", key });
+                return Err(crate::kv::error::Error::Damaged { file: WAL_FILE.to_owned(), table: "records", key });
             }
         }
         Ok(end)
     }
 
-    /// Goes on behind the last of the records of `partition` that were shown. They are written and synced once more: if the
-    /// process before ended because a sync had failed, they may so far have been in memory only.
+    /// Continues after the last record of `partition`. The epoch's records are written and synced again: if the
+    /// previous process ended because a sync failed, they may exist in the page cache only.
     pub fn resume(&mut self, partition: u128, end: WalPosition) -> Result<()> {
         let mut again = vec![0; end.bytes as usize];
         self.backend.read(half(end.epoch), &mut again).map_err(failed)?;
@@ -174,9 +169,10 @@ impl Wal {
         Ok(())
     }
 
-    /// Whether a whole record of this epoch comes after `at`, where none begins. Looked for only where one seems to begin, or
-    /// all but a bit of one: beyond the last record there are older ones, cut anywhere. No payload of a torn record passes for
-    /// one: it would have to name the partition, whose id has 42 random bits that no producer is told.
+    /// Whether a whole record of this epoch follows `at`, where no readable record begins. The search runs only if the
+    /// bytes at `at` resemble a record's head but for one bit, because older records lie beyond the last one. The
+    /// payload of a torn record cannot pass for a record: it would have to name the partition, whose id has 42 random
+    /// bits that no producer knows.
     fn is_followed(&self, at: u64, partition: u128, epoch: u64) -> Result<bool> {
         let name = [epoch.to_le_bytes().as_slice(), &partition.to_be_bytes()].concat();
         let seen_bytes = (EPOCH_BYTES_MAX - at).min(HEAD_BYTES as u64 + SEARCHED_BYTES_MAX);
@@ -185,7 +181,7 @@ impl Wal {
         }
         let mut head = [0; HEAD_BYTES];
         self.backend.read(half(epoch) + at, &mut head).map_err(failed)?;
-        // Where nothing was ever written.
+        // Nothing was ever written here.
         if head[8..32] == [0; 24] {
             return Ok(false);
         }
@@ -193,7 +189,8 @@ impl Wal {
         if differing > 1 {
             return Ok(false);
         }
-        // Where its length says, or that length with a bit flipped: so a single flip is found in a record of any size.
+        // The length and each of its one-bit variants are tried, so a single flipped bit is detected in a record of any
+        // size.
         let body_bytes = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
         let flipped = (0..u32::BITS).map(|bit| body_bytes ^ 1 << bit);
         for body_bytes in std::iter::once(body_bytes).chain(flipped) {
@@ -215,7 +212,7 @@ impl Wal {
         Ok(false)
     }
 
-    /// The record at `at` bytes in an epoch's half; none: no whole one of that epoch begins there.
+    /// Reads the record at `at` bytes in an epoch's half. `None` if no whole record of that epoch begins there.
     fn read(&self, at: u64, partition: u128, epoch: u64) -> Result<Option<FoundRecord>> {
         let left = EPOCH_BYTES_MAX - at;
         if (HEAD_BYTES as u64) > left {
@@ -244,12 +241,12 @@ struct FoundRecord {
     bytes: u64,
 }
 
-/// Where the half of an epoch begins.
+/// Offset of the half of an epoch.
 fn half(epoch: u64) -> u64 {
     epoch % 2 * EPOCH_BYTES_MAX
 }
 
-/// Length, checksum of all that follows it, epoch, partition, number; then the changes.
+/// Encodes length, checksum of all that follows it, epoch, partition and number, then the changes.
 fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     let values = changes.iter().flat_map(|(_, of_table)| of_table.iter());
     let bytes: usize = values.map(|(key, value)| 6 + key.len() + value.as_ref().map_or(0, Vec::len)).sum();
@@ -266,8 +263,8 @@ fn encode(partition: u128, epoch: u64, number: u64, changes: &[(Table, &Changes)
     record[4..8].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// For each table its number, how many keys, and for each key both lengths and both bytes. A value's length is one more than
-/// its bytes; 0 stands for removed.
+/// Encodes, for each table, its number and the count of keys, and for each key both lengths and both byte strings. The
+/// length of a value is one more than its bytes; 0 stands for a removed row.
 pub(crate) fn encode_changes(changes: &[(Table, &Changes)], record: &mut Vec<u8>) {
     for (table, of_table) in changes {
         record.push(*table as u8);
@@ -281,7 +278,7 @@ pub(crate) fn encode_changes(changes: &[(Table, &Changes)], record: &mut Vec<u8>
     }
 }
 
-/// None: these are not bytes that `encode_changes` wrote.
+/// Decodes the bytes that `encode_changes` wrote. `None` for other bytes.
 pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<WalRecord> {
     let mut record = WalRecord::new();
     while let Some((number, rest)) = bytes.split_first() {
@@ -306,7 +303,7 @@ pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<WalRecord> {
 }
 
 fn failed(error: std::io::Error) -> crate::kv::error::Error {
-    io(JOURNAL_FILE, error)
+    io(WAL_FILE, error)
 }
 
 #[cfg(test)]
@@ -318,7 +315,7 @@ mod tests {
         Changes::from([(key(1), Some(vec![n; 300])), (key(2), None), (key(3), Some(vec![]))])
     }
 
-    /// A journal for partition 7, of what comes after an epoch.
+    /// A write-ahead log for partition 7, after `epoch`.
     fn made(epoch: u64) -> (tempfile::TempDir, crate::kv::disk::RealDisk, Wal) {
         let folder = tempfile::tempdir().unwrap();
         let disk = crate::kv::disk::RealDisk::take(folder.path()).unwrap();
@@ -345,7 +342,7 @@ mod tests {
         assert_eq!(records[1], vec![(Table::Events, changes(1)), (Table::Due, changes(10))]);
         assert!(after(&wal, 7, 1).unwrap().0.is_empty());
         assert!(after(&wal, 8, 0).unwrap().0.is_empty());
-        // A shorter epoch over a longer one: the old tail is not read.
+        // A shorter epoch overwrites a longer one: the old tail is not read.
         wal.reset(7, 2);
         assert!(wal.append(&[(Table::Events, &changes(5))]).unwrap());
         assert_eq!(after(&wal, 7, 2).unwrap().0.len(), 1);
@@ -363,7 +360,7 @@ mod tests {
         assert_eq!((tail.0.len(), tail.1), (3, 6));
         assert_eq!(tail.0[2], vec![(Table::Events, changes(3))]);
         assert_eq!(after(&wal, 7, 5).unwrap().0.len(), 1);
-        // Either record of the epoch before.
+        // One byte in either record of the epoch before.
         for at in [half(5), last] {
             let mut byte = [0];
             wal.backend.read(at + 50, &mut byte).unwrap();
@@ -390,7 +387,7 @@ mod tests {
         append(&mut wal, 4);
         wal.rotate();
         append(&mut wal, 5);
-        // The first epoch is written over.
+        // The first epoch is overwritten.
         let (records, epoch) = after(&wal, 7, 1).unwrap();
         assert_eq!((records.len(), epoch), (4, 3));
         assert_eq!(records[3], vec![(Table::Events, changes(5))]);

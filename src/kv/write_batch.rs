@@ -1,7 +1,7 @@
-//! The changes that a batch of commands makes to one file, over the snapshot they are judged against.
+//! A write batch: the changes of many commands to one segment, over the snapshot that they are applied to.
 //!
-//! Invariant: nothing is written while commands are applied. A draft is data until `File::commit` writes it in key order,
-//! so a refused command leaves no trace and a failed commit leaves nothing half-done in memory.
+//! Invariant: nothing is written while commands are applied. A batch is data until `Segment::commit` or the write-ahead
+//! log takes it, so a rejected command leaves no trace and a failed commit leaves memory unchanged.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,7 +14,7 @@ use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{Key, TABLES, Table};
 
-/// New values by key; none: removed.
+/// New values by key. `None` removes the row.
 pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl WriteBatch {
         self.changes.iter().all(BTreeMap::is_empty)
     }
 
-    /// The row at `key` as this draft has it.
+    /// Reads a row, with the changes of this batch applied.
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>> {
         let decoded = match self.changes[table as usize].get(key) {
             Some(None) => return Ok(None),
@@ -50,7 +50,7 @@ impl WriteBatch {
         }
     }
 
-    /// The bytes of the row at `key`, as `row::encode_bytes` stored them.
+    /// Reads the bytes of a row that `codec::encode_bytes` stored, with the changes of this batch applied.
     pub fn get_bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let decoded = match self.changes[table as usize].get(key) {
             Some(None) => return Ok(None),
@@ -79,12 +79,12 @@ impl WriteBatch {
         self.changes[table as usize].insert(key, Some(codec::encode_bytes(value)));
     }
 
-    /// A key that says everything by being there.
+    /// Puts a key without a value, as in an index.
     pub fn put_key(&mut self, table: Table, key: Key) {
         self.changes[table as usize].insert(key, Some(Vec::new()));
     }
 
-    /// Sets a row to bytes as they are, for tests that spoil a store.
+    /// Sets a row to raw bytes, for tests that damage a store.
     #[cfg(test)]
     pub fn set(&mut self, table: Table, key: Key, value: Option<Vec<u8>>) {
         self.changes[table as usize].insert(key, value);
@@ -94,7 +94,7 @@ impl WriteBatch {
         self.changes[table as usize].insert(key, None);
     }
 
-    /// The first key at or after `from` that begins with `prefix`, as this draft has it.
+    /// The first key at or after `from` that begins with `prefix`, with the changes of this batch applied.
     pub fn first(&self, table: Table, prefix: &[u8], from: &[u8]) -> Result<Option<Key>> {
         let changes = &self.changes[table as usize];
         let mut found: Option<Key> = None;
@@ -116,7 +116,7 @@ impl WriteBatch {
         Ok([found, added].into_iter().flatten().min())
     }
 
-    /// All keys that begin with `prefix`, as this draft has them; at most `limit`.
+    /// At most `limit` keys that begin with `prefix`, with the changes of this batch applied.
     pub fn keys(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
         let mut from = Key::from_slice(prefix);
@@ -129,18 +129,18 @@ impl WriteBatch {
         Ok(keys)
     }
 
-    /// Changes by table, each in key order, without the empty ones.
+    /// The changes by table, each in the order of its keys, without empty tables.
     pub fn changes(&self) -> Vec<(Table, &Changes)> {
         let all = crate::kv::tables::ALL_TABLES.into_iter().map(|table| (table, &self.changes[table as usize]));
         all.filter(|(_, changes)| !changes.is_empty()).collect()
     }
 
-    /// All of them, given away.
+    /// The changes as a layer of the memtable.
     pub fn into_layer(self) -> crate::kv::memtable::Layer {
         self.changes
     }
 
-    /// Takes in changes to a table.
+    /// Adds changes to a table.
     pub fn extend(&mut self, table: Table, changes: Changes) {
         self.changes[table as usize].extend(changes);
     }

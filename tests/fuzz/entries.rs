@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postrider::api::cursor::{self, CursorKind};
 use postrider::api::native::cloudevents;
 use postrider::kv::codec;
-use postrider::kv::wal::{JOURNAL_BYTES, Wal};
+use postrider::kv::wal::{WAL_BYTES, Wal};
 use postrider::model::{ApiKey, App, Attempt, Delivery, Event, Organization, Webhook};
 use postrider::rules::filter::Filter;
 use postrider::rules::json;
@@ -106,7 +106,7 @@ struct OneFile(Vec<u8>);
 
 impl redb::StorageBackend for OneFile {
     fn len(&self) -> std::io::Result<u64> {
-        Ok(JOURNAL_BYTES)
+        Ok(WAL_BYTES)
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
         let rest = self.0.get(offset as usize..).unwrap_or_default();
@@ -143,7 +143,7 @@ impl Disk for OneFile {
         Ok(())
     }
     fn len(&self, _: &str) -> std::io::Result<u64> {
-        Ok(JOURNAL_BYTES)
+        Ok(WAL_BYTES)
     }
     fn free_bytes(&self) -> std::io::Result<u64> {
         Ok(u64::MAX)

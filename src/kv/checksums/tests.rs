@@ -1,17 +1,17 @@
-//! Pages with checksums: what is written is read, whatever is altered is an error, and a cut leaves what was synced.
+//! Tests of the checksum layer: reads return writes, an altered byte is an error, a cut leaves the synced state.
 
 use std::sync::Arc;
 
 use crate::kv::checksums::*;
 
-/// A file in memory that the test may spoil.
+/// A file in memory whose bytes a test may alter.
 #[derive(Debug, Clone, Default)]
 struct CorruptibleFile(Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<Done>>>);
 
-/// What a file was told to do.
+/// An operation that the file received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Done {
-    /// To the page that lies there.
+    /// A write to the page at this offset.
     Write(u64),
     Sync,
 }
@@ -56,7 +56,7 @@ fn read(file: &ChecksummedFile, offset: u64, bytes: usize) -> io::Result<Vec<u8>
     file.read(offset, &mut out).map(|()| out)
 }
 
-/// A file of two pages, the second one written.
+/// A file of two pages, of which the second is written.
 fn small() -> CorruptibleFile {
     let memory = CorruptibleFile::default();
     let file = memory.open().unwrap();
@@ -117,20 +117,20 @@ fn a_header_that_names_another_commit_waits_until_its_pages_are_synced() {
     let page = || file.write(PAGE_BYTES, &[4; PAGE_BYTES as usize]).unwrap();
     let choose = |god_byte: u8| file.write(9, &[god_byte]).unwrap();
     let (head, sums, first) = (Done::Write(1), Done::Write(0), Done::Write(2));
-    // The header first, as redb may hand it over, and the page after it.
+    // The header arrives first, as redb may order it, and the page after it.
     let one_phase = done(&|| {
         choose(6);
         page();
     });
     assert_eq!(one_phase, [first, sums, Done::Sync, head, Done::Sync]);
-    // Two phases cost two syncs and no more.
+    // A two-phase commit costs two syncs.
     let in_another_slot = done(&|| {
         page();
         file.write(70, &[1]).unwrap();
     });
     assert_eq!(in_another_slot, [first, sums, head, Done::Sync]);
     assert_eq!(done(&|| choose(7)), [head, Done::Sync]);
-    // After a commit of one phase the newer one counts, wherever it is.
+    // After a commit of one phase the newer commit counts, in either slot.
     assert_eq!(done(&|| choose(2)), [head, Done::Sync]);
     let in_another_slot = done(&|| {
         page();
@@ -172,7 +172,7 @@ fn every_flipped_bit_is_an_error_and_never_an_answer() {
         }
         memory.bytes()[bit / 8] ^= 1 << (bit % 8);
     }
-    // Two pages, the header's sector, and the four checksums.
+    // Two pages, the sector of the header, and the four checksums.
     assert!(errors > 2 * 8 * 4096 / 3, "{errors}");
 }
 
@@ -197,7 +197,7 @@ fn a_file_that_was_cut_off_and_grows_again_reads_as_empty_there() {
     assert_eq!(read(&file, PAGE_BYTES, 4096).unwrap(), [0; 4096]);
     file.sync_data().unwrap();
     assert_eq!(read(&memory.open().unwrap(), PAGE_BYTES, 4096).unwrap(), [0; 4096]);
-    // Also where the checksums of what was cut off are still there.
+    // The checksums of the pages that were cut off are still on disk here.
     let memory = small();
     memory.bytes().truncate(place_of(1) as usize);
     let file = memory.open().unwrap();

@@ -5,7 +5,7 @@
 //! fingerprints, states, what is due. redb answers nothing after an error until its file is opened again.
 
 use crate::kv::error::{Error, Result};
-use crate::kv::wal::JOURNAL_FILE;
+use crate::kv::wal::WAL_FILE;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::model::id::Id;
@@ -36,7 +36,7 @@ impl Writer {
         let (Error::Storage { file, .. } | Error::Io { file, .. }) = error else { return };
         if file == STATE_FILE {
             self.failed_files.insert(0);
-        } else if file == JOURNAL_FILE {
+        } else if file == WAL_FILE {
             // Opening the active partition reads the journal anew.
             self.failed_files.insert(self.active);
         } else if let Some(first) =

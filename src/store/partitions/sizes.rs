@@ -30,7 +30,7 @@ impl Store {
     pub fn sizes(&self) -> StoreSizes {
         let taken = |name: &str| self.partition_set.disk.taken_bytes(name).unwrap_or(0);
         let mut sizes =
-            StoreSizes { state: taken(STATE_FILE), wal: taken(crate::kv::wal::JOURNAL_FILE), ..StoreSizes::default() };
+            StoreSizes { state: taken(STATE_FILE), wal: taken(crate::kv::wal::WAL_FILE), ..StoreSizes::default() };
         for partition in self.partition_set.partitions() {
             let bytes = taken(&partition.file_name());
             if partition.row().sealed {

@@ -19,7 +19,7 @@ pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic, io};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
-use crate::kv::wal::{JOURNAL_FILE, Wal};
+use crate::kv::wal::{WAL_FILE, Wal};
 use crate::store::partitions::set::{PARTITIONS, Partition, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
@@ -135,8 +135,7 @@ pub fn verify(
     let walked = catch_panic(STATE_FILE, || {
         let state = Arc::new(Segment::open(&*disk, STATE_FILE, OpenMode::Check, OTHER_CACHE_BYTES)?);
         let vault = Vault::new(&data_key(&state.snapshot()?, &Vault::new(master_key))?);
-        let wal =
-            if disk.exists(JOURNAL_FILE).map_err(|e| io(JOURNAL_FILE, e))? { Some(Wal::open(&*disk)?) } else { None };
+        let wal = if disk.exists(WAL_FILE).map_err(|e| io(WAL_FILE, e))? { Some(Wal::open(&*disk)?) } else { None };
         walk(&PartitionSet::new(disk, options, vault, state), Some(OfflineStore { wal }), progress)
     });
     walked.flatten()
