@@ -40,7 +40,6 @@ use std::future::Future;
 use clap::{Parser, Subcommand};
 
 pub use config::SettingsFlags;
-#[cfg(feature = "otlp")]
 pub(crate) use connect::Place;
 pub use exit::Exit;
 

@@ -125,15 +125,6 @@ fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
     }
 }
 
-fn traces(raw: &RawSetting) -> Result<Option<String>, String> {
-    match public_url(raw)? {
-        Some(_) if !cfg!(feature = "otlp") => {
-            Err("needs a program that was built with the feature otlp (cargo build --features otlp)".to_owned())
-        }
-        url => Ok(url),
-    }
-}
-
 fn socket_mode(raw: &RawSetting) -> Result<u32, String> {
     const WHAT: &str = "permission bits in octal with read and write for the owner, such as \"0660\"";
     let written = raw.text(WHAT)?;
@@ -367,7 +358,7 @@ pub const KEYS: &[SettingKey] = &[
         name: "traces.endpoint",
         secret: false,
         live: false,
-        read: |s, raw| traces(raw).map(|url| s.traces.endpoint = url),
+        read: |s, raw| public_url(raw).map(|url| s.traces.endpoint = url),
         show: |s| text(s.traces.endpoint.clone().unwrap_or_default()),
     },
 ];

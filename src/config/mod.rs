@@ -161,6 +161,6 @@ pub struct MetricsSettings {
 /// Where traces go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceSettings {
-    /// A collector's OTLP/HTTP URL; only where the program was built with the feature `otlp`.
+    /// The OTLP/HTTP URL of a collector. `None` if no spans are exported.
     pub endpoint: Option<String>,
 }

@@ -7,7 +7,6 @@ pub mod follow;
 mod keys;
 mod metrics_listener;
 mod offline;
-#[cfg(feature = "otlp")]
 mod otlp;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -241,19 +240,12 @@ async fn listen(
     Ok(listener)
 }
 
-/// Where attempts are shown, where the settings say so.
-#[cfg(feature = "otlp")]
+/// The observer of attempts that the settings ask for: an exporter of spans. `None` if they ask for none.
 fn watcher(settings: &Settings) -> Result<Option<Arc<dyn engine::deliverer::AttemptObserver>>, DaemonError> {
     let Some(endpoint) = &settings.traces.endpoint else { return Ok(None) };
     let exporter =
         otlp::SpanExporter::start(endpoint).map_err(|why| DaemonError::Settings(format!("traces.endpoint: {why}")))?;
     Ok(Some(Arc::new(exporter)))
-}
-
-/// This program was built without the feature `otlp`; the settings were refused if they wanted it.
-#[cfg(not(feature = "otlp"))]
-fn watcher(_: &Settings) -> Result<Option<Arc<dyn engine::deliverer::AttemptObserver>>, DaemonError> {
-    Ok(None)
 }
 
 fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {

@@ -1,4 +1,4 @@
-//! Traces by OpenTelemetry (feature `otlp`): one span for each attempt, sent as OTLP over HTTP with JSON bodies
+//! Traces by OpenTelemetry: one span for each attempt, sent as OTLP over HTTP with JSON bodies
 //! (opentelemetry.io, "OTLP Specification", OTLP/HTTP and JSON Protobuf Encoding).
 //!
 //! Invariant: nothing waits for a collector: what it does not take in time is dropped, and said so once.

@@ -64,7 +64,7 @@ pub fn retry_after(text: &str, now: Time) -> Option<Time> {
         text.parse::<u32>().map_or(most, |seconds| now.plus_ms(i64::from(seconds) * SECOND_MS))
     } else {
         let date = HTTP_DATES.iter().find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?;
-        Time(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+        Time(jiff::tz::TimeZone::UTC.to_timestamp(date).ok()?.as_millisecond())
     };
     Some(until.min(most)).filter(|until| *until > now)
 }

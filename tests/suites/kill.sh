@@ -3,13 +3,13 @@
 # more than once, and how fast it was ready again; fails if anything accepted is unreadable or undelivered, or if more came
 # again than was under way.
 #
-# KILLS=1000 kills more often, SEED=7 repeats the times of another run. Takes the binary in POSTRIDER_BIN, or the release
+# KILLS=1000 kills more often, SEED=7 repeats the times of another run. Takes the binary in POSTRIDER_BIN, or the ci
 # build, which it makes if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-bin=${POSTRIDER_BIN:-target/release/postrider}
+bin=${POSTRIDER_BIN:-target/ci/postrider}
 if [ ! -x "$bin" ]; then
-    cargo build --release
+    cargo build --profile ci
 fi
 python3 tests/suites/kill.py "$bin" "${KILLS:-50}" "${SEED:-$((RANDOM * 32768 + RANDOM))}"

@@ -3,12 +3,12 @@
 # million deliveries that wait within 256 MB, a file system that is full, and one whose syncs fail. Prints what it measured.
 #
 # tests/suites/limits.sh memory runs one of: descriptors idle memory disk sync. A full file system needs the right to mount
-# one, and is skipped without it. Takes the binary in POSTRIDER_BIN, or the release build, which it makes if there is none.
+# one, and is skipped without it. Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-bin=${POSTRIDER_BIN:-target/release/postrider}
+bin=${POSTRIDER_BIN:-target/ci/postrider}
 if [ ! -x "$bin" ]; then
-    cargo build --release
+    cargo build --profile ci
 fi
 PYTHONDONTWRITEBYTECODE=1 python3 tests/suites/limits.py "$bin" "$@"

@@ -26,7 +26,7 @@ trap cleanup EXIT
 bin=${POSTRIDER_BIN:-}
 unset POSTRIDER_BIN # The daemon takes it for a setting.
 if [ -z "$bin" ]; then
-    bin=$(ls -t target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
+    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
 fi
 if [ -z "$bin" ]; then
     cargo build --bin postrider

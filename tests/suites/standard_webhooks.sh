@@ -22,7 +22,7 @@ bin=${POSTRIDER_BIN:-}
 # To the program it would be a setting that there is not.
 unset POSTRIDER_BIN
 if [ -z "$bin" ]; then
-    bin=$(ls -t target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
+    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
 fi
 if [ -z "$bin" ]; then
     cargo build --bin postrider
