@@ -99,14 +99,3 @@ async fn unlink(store: &Store, work: BlockingPool, dropped: Vec<Arc<Partition>>)
         }
     }
 }
-
-/// Measures the dead space of partitions that have become quiet, one in a round, each once.
-pub async fn measure(store: Store, clock: Arc<dyn Clock>, work: BlockingPool) {
-    loop {
-        let (looked, began) = (store.clone(), clock.now());
-        if let Some(Err(error)) = work.run(move || looked.measure_one()).await {
-            tracing::warn!(%error, "the dead space of a partition could not be measured");
-        }
-        clock.sleep_until(began.plus_ms(ROUND_MS)).await;
-    }
-}

@@ -157,7 +157,6 @@ impl Engine {
                 newest,
                 notice.clone(),
             )),
-            vital("the measuring").spawn(janitor::measure(store.clone(), clock.clone(), work)),
             vital("replays").spawn(replays::run(store.clone(), write_queue.clone(), clock.clone(), work, jobs)),
             vital("expiry").spawn(expiry::run(store.clone(), scheduler_handle.clone(), clock.clone(), work, alarm)),
         ];

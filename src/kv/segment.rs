@@ -426,12 +426,6 @@ pub(crate) fn io(file: &str, source: std::io::Error) -> Error {
     Error::Io { file: file.to_owned(), source }
 }
 
-/// Bytes of a table's rows and of their tree.
-pub(crate) fn table_live_bytes(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
-    let stats = table.stats()?;
-    Ok(stats.stored_bytes() + stats.metadata_bytes())
-}
-
 /// The number of rows of an open table. Only this module and `snapshot` know redb's traits.
 pub(crate) fn table_rows(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
     Ok(table.len()?)

@@ -138,11 +138,6 @@ impl Snapshot {
         Ok(rows)
     }
 
-    /// Bytes of keys, values and redb's tree over them. Reads the whole table.
-    pub fn live_bytes(&self, table: Table) -> Result<u64> {
-        crate::kv::segment::table_live_bytes(self.table(table)?).map_err(|e| self.failed(e))
-    }
-
     /// The error for a row of this file whose check failed.
     pub fn damaged(&self, table: Table, key: &[u8]) -> Error {
         let key = key.iter().map(|byte| format!("{byte:02x}")).collect();

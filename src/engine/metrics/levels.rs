@@ -41,7 +41,7 @@ pub struct WebhookCounts {
 /// What a gauge reads of the levels.
 type Reading = fn(&GaugeInputs) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 15] = [
+const PLAIN: [(&str, &str, Reading); 14] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
@@ -51,9 +51,6 @@ const PLAIN: [(&str, &str, Reading); 15] = [
     ("idle_connections", "Connections that wait for their next request", |l| l.idle_connections),
     ("disk_free_bytes", "Free space for the store", |l| l.disk_free_bytes),
     ("partitions", "Partition files", |l| l.partitions),
-    ("sealed_dead_bytes", "Space of sealed partitions that holds nothing, as far as measured", |l| {
-        clamp(l.sizes.sealed_dead)
-    }),
     ("webhooks_circuit_open", "Enabled webhooks that are only probed because their last attempts failed", |l| {
         l.webhooks.circuit_open
     }),

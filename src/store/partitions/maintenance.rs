@@ -223,7 +223,6 @@ impl Writer {
         self.commit_state(write_batch)?;
         self.tell_backup(partition.first, taken);
         partition.set_row(row);
-        partition.set_dead_bytes(None);
         Ok(())
     }
 

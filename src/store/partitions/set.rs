@@ -45,14 +45,12 @@ pub struct PartitionRow {
 pub struct Partition {
     pub first: u128,
     row: Mutex<PartitionRow>,
-    /// Measured while it is quiet, and forgotten when something in it changes.
-    dead_bytes: Mutex<Option<u64>>,
     file: Mutex<Option<(OpenMode, Arc<Segment>)>>,
 }
 
 impl Partition {
     pub fn new(first: u128, row: PartitionRow) -> Partition {
-        Partition { first, row: Mutex::new(row), dead_bytes: Mutex::new(None), file: Mutex::new(None) }
+        Partition { first, row: Mutex::new(row), file: Mutex::new(None) }
     }
 
     pub fn row(&self) -> PartitionRow {
@@ -61,15 +59,6 @@ impl Partition {
 
     pub fn set_row(&self, row: PartitionRow) {
         *self.row.lock().unwrap_or_else(PoisonError::into_inner) = row;
-    }
-
-    /// What of its file a copy of the live rows would not need; none: not measured.
-    pub fn dead_bytes(&self) -> Option<u64> {
-        *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn set_dead_bytes(&self, bytes: Option<u64>) {
-        *self.dead_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
 
     /// Its file, if that is open.
