@@ -1,68 +1,70 @@
-//! What a handler may look at: the store, the settings, the time; and where its randomness comes from.
+//! The context of a handler: store, settings, time and randomness.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
-use super::openapi::Description;
 use crate::model::Time;
 use crate::rules::target;
 use crate::store::{Registry, Store};
 
-/// The settings that requests are judged by (api.md section 9).
+/// The settings that apply to requests (api.md section 9).
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
-    /// The whole body of `POST /v1/events`.
+    /// Maximum size of the body of `POST /v1/events`.
     pub max_event_bytes: usize,
     pub retention_ms: i64,
     pub idempotency_window_ms: i64,
-    /// Where webhooks may point.
+    /// The targets that webhooks may have.
     pub policy: target::TargetPolicy,
-    /// What clients reach this daemon by, without a slash at the end.
+    /// The URL that clients use, without a trailing slash.
     pub public_url: String,
     pub metrics: MetricsAccess,
-    /// The OpenAPI document of what is served.
-    pub description: Description,
 }
 
 /// Who may read `/metrics` on the main listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsAccess {
     Everybody,
-    /// Whoever shows, as a bearer token, the text with this SHA-256.
+    /// Clients with the bearer token that has this SHA-256.
     Key([u8; 32]),
-    /// Nobody: it has its own listener.
+    /// Not served here: it has its own listener.
     Elsewhere,
 }
 
-/// One thing that is wrong with the daemon.
+/// One problem of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthIssue {
-    /// Stable, in snake case.
+    /// A stable name in snake case.
     pub code: &'static str,
+    /// One sentence for people.
     pub detail: String,
 }
 
-/// What only the running daemon knows about itself.
+/// The state that only the running daemon knows.
 pub trait HealthSource: Send + Sync {
-    /// Why it is not ready; empty when it is.
+    /// The reasons why the daemon is not ready. Empty if it is ready.
     fn unready(&self) -> Vec<HealthIssue>;
-    /// What somebody should look at although it is ready.
+    /// The problems that need attention although the daemon is ready.
     fn warnings(&self) -> Vec<HealthIssue>;
-    /// Prometheus text format.
+    /// The metrics in Prometheus text format.
     fn metrics(&self) -> String;
 }
 
+/// The inputs of a handler besides the request.
 pub struct ApiContext<'a> {
     pub store: &'a Store,
-    /// One value for the whole call: what is checked and what is answered agree.
+    /// One version for the whole request, so that checks and response agree.
     pub registry: Arc<Registry>,
     pub settings: &'a ApiSettings,
+    /// The text of the OpenAPI document.
+    pub description: &'a dyn Fn() -> Bytes,
     pub health_source: &'a dyn HealthSource,
     pub now: Time,
-    /// When the call was first handled: `now`, except after a `Step::Wait`.
+    /// The time of the first run of the handler: `now`, except after a `Step::Wait`.
     pub since: Time,
-    /// Fills a slice with random bytes fit for secrets.
+    /// Fills a slice with random bytes suitable for secrets.
     pub random: &'a mut dyn FnMut(&mut [u8]),
 }
 

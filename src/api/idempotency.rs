@@ -10,7 +10,8 @@ use crate::store::IdempotencyKey;
 
 use super::auth::{Principal, sha256};
 use super::error::ApiError;
-use super::request::{HttpRequest, HttpResponse};
+use super::request::HttpRequest;
+use super::response::HttpResponse;
 
 /// Longest `Idempotency-Key`, in characters.
 pub const KEY_CHARS_MAX: usize = 255;

@@ -252,7 +252,7 @@ fn security(route: &Route) -> Value {
 fn request_body(rule: BodyRule, schema: &str) -> Value {
     let of = |name: &str| content(parts::reference(name), name);
     let content = match rule {
-        BodyRule::Event => json!({
+        BodyRule::Event(_) => json!({
             "application/json": of(schema),
             "application/cloudevents+json": of("CloudEvent"),
             "application/cloudevents-batch+json": of("CloudEvents"),
@@ -260,7 +260,7 @@ fn request_body(rule: BodyRule, schema: &str) -> Value {
         BodyRule::MergePatch => json!({ "application/json": of(schema), "application/merge-patch+json": of(schema) }),
         _ => json!({ "application/json": of(schema) }),
     };
-    json!({ "required": rule != BodyRule::OptionalJson, "content": content })
+    json!({ "required": !matches!(rule, BodyRule::OptionalJson), "content": content })
 }
 
 fn response(verb: RouteMethod, answer: &AnswerDoc) -> Value {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::model::{Scope, Time};
+use crate::model::{Scope, Time, WebhookId};
 use crate::store::Registry;
 
 use super::auth::{self, Principal};
@@ -16,8 +16,9 @@ use super::context::{ApiContext, ApiSettings, MetricsAccess};
 use super::error::ApiError;
 use super::media::BodyRule;
 use super::params::{Params, percent};
-use super::request::{HttpRequest, HttpResponse};
+use super::request::HttpRequest;
 use super::request_context::{PathSegments, RequestContext};
+use super::response::HttpResponse;
 use super::step::Step;
 
 pub type Handler = fn(&mut ApiContext<'_>, &RequestContext<'_>) -> Result<Step, ApiError>;
@@ -78,14 +79,51 @@ pub enum RouteAccess {
     Installation(Handler),
 }
 
+/// Where the dispatcher runs a handler, and which commits it listens for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// On a blocking thread, because the handler may read the store.
+    Blocking,
+    /// On the request's own task: the handler never reads the store.
+    Inline,
+    /// On a blocking thread. The handler may return `Step::Wait` for the webhook whose id is this path parameter.
+    Waiting(&'static str),
+}
+
+/// One row of a route table.
 pub struct Route {
     pub verb: RouteMethod,
-    /// As in api.md: `/v1/events/{id}`.
+    /// The pattern as in api.md: `/v1/events/{id}`.
     pub path: &'static str,
     pub access: RouteAccess,
     pub body: BodyRule,
-    /// The query parameters that there may be.
+    /// Names of the query parameters that the route accepts.
     pub query: &'static [&'static str],
+    pub execution: Execution,
+}
+
+impl Route {
+    /// A route without query parameters whose handler may read the store.
+    pub const fn new(verb: RouteMethod, path: &'static str, access: RouteAccess, body: BodyRule) -> Route {
+        Route { verb, path, access, body, query: &[], execution: Execution::Blocking }
+    }
+
+    #[must_use]
+    pub const fn with_query(self, query: &'static [&'static str]) -> Route {
+        Route { query, ..self }
+    }
+
+    /// The same route for a handler that never reads the store.
+    #[must_use]
+    pub const fn inline(self) -> Route {
+        Route { execution: Execution::Inline, ..self }
+    }
+
+    /// The same route for a handler that waits for commits of the webhook in path parameter `webhook`.
+    #[must_use]
+    pub const fn waits(self, webhook: &'static str) -> Route {
+        Route { execution: Execution::Waiting(webhook), ..self }
+    }
 }
 
 pub struct ApiMount {
@@ -136,19 +174,19 @@ impl ApiMount {
 
 /// All surfaces of this daemon.
 pub struct Api {
-    surfaces: Vec<Arc<ApiMount>>,
+    dialects: Vec<Arc<ApiMount>>,
     native: Arc<ApiMount>,
 }
 
 impl Api {
-    /// The native surface, and those beside it that are switched on.
-    pub fn new(surfaces: Vec<ApiMount>) -> Api {
-        Api { surfaces: surfaces.into_iter().map(Arc::new).collect(), native: Arc::new(super::native::mount()) }
+    /// The native mount and the enabled dialects.
+    pub fn new(native: ApiMount, dialects: Vec<ApiMount>) -> Api {
+        Api { dialects: dialects.into_iter().map(Arc::new).collect(), native: Arc::new(native) }
     }
 
     /// Where a call belongs, by method and path alone: on the surface that claims the path, on the native one otherwise.
     pub fn find(&self, http_request: &HttpRequest) -> MatchedRoute {
-        let mount = self.surfaces.iter().find(|mount| mount.claims(&http_request.path)).unwrap_or(&self.native);
+        let mount = self.dialects.iter().find(|mount| mount.claims(&http_request.path)).unwrap_or(&self.native);
         MatchedRoute { mount: mount.clone(), matched: place(mount, http_request).unwrap_or(RouteMatch::Nowhere) }
     }
 }
@@ -189,6 +227,19 @@ impl MatchedRoute {
         match &self.matched {
             RouteMatch::Route(route, _) => Some(route),
             RouteMatch::OtherMethod(_) | RouteMatch::Nowhere => None,
+        }
+    }
+
+    /// Whether the handler runs on the request's own task, because it never reads the store.
+    pub fn runs_inline(&self) -> bool {
+        self.route().is_some_and(|route| route.execution == Execution::Inline)
+    }
+
+    /// The webhook for whose commits the handler may wait. `None` if the route does not wait or the id is malformed.
+    pub fn awaited_webhook(&self) -> Option<WebhookId> {
+        match &self.matched {
+            RouteMatch::Route(Route { execution: Execution::Waiting(name), .. }, path) => path.get(name).parse().ok(),
+            _ => None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::model::{Attempt, Time, Webhook, WebhookId};
 use crate::store::{Applied, Rejection, WriteRequest};
 
 use super::error::ApiError;
-use super::request::HttpResponse;
+use super::response::HttpResponse;
 
 /// What follows once `T` is there.
 pub type Then<T> = Box<dyn FnOnce(T) -> Result<Step, ApiError> + Send>;

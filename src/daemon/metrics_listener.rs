@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 use crate::api::origin::ListenerKind;
-use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request::HttpRequest;
+use crate::api::response::HttpResponse;
 use crate::engine::Engine;
 use crate::server::{Admitted, Service};
 

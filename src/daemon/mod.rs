@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::auth::key_hash;
 use crate::api::origin::OriginRules;
-use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, openapi};
+use crate::api::{Api, ApiMount, ApiSettings, MetricsAccess, dialects, native, openapi};
 use crate::config::{self, Settings};
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
@@ -269,7 +269,13 @@ fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<TargetPol
 fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<ApiRules, DaemonError> {
     let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
         .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
-    Ok(ApiRules { api: Api::new(surfaces(settings)), settings: api_settings(settings, policy, own_url), origins })
+    let description = openapi::Description::of(|name| settings.dialects.is_on(name));
+    Ok(ApiRules {
+        api: Api::new(native::mount(), surfaces(settings)),
+        settings: api_settings(settings, policy, own_url),
+        origins,
+        description,
+    })
 }
 
 /// The certificate of the API's listener, where the settings name one.
@@ -298,7 +304,6 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Api
         policy,
         public_url: settings.server.public_url.clone().unwrap_or_else(|| own_url.to_owned()),
         metrics,
-        description: openapi::Description::of(|name| settings.dialects.is_on(name)),
     }
 }
 

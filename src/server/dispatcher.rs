@@ -10,22 +10,22 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use tokio::sync::Notify;
 
+use crate::api::openapi::Description;
 use crate::api::origin::{ForeignName, ListenerKind, OriginRules};
-use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request::HttpRequest;
+use crate::api::response::HttpResponse;
 use crate::api::{Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, MatchedRoute, Principal, Step};
 use crate::engine::Engine;
 use crate::engine::clock::passing_id;
 use crate::engine::critical_task::CriticalTask;
 use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
+use crate::model::Time;
 use crate::model::id::{Id, KeyId};
-use crate::model::{Time, Webhook};
 use crate::store::Rejection;
 
 use super::{Admitted, Service};
 
-/// The routes whose handlers never look into the store.
-const PUBLISHING: [&str; 2] = ["/v1/events", "/v1/events/batch"];
 /// How often a handler is called again because what it read has changed.
 const STALE_TRIES: usize = 5;
 /// Seconds after which a caller should try again when too much waits for the writer.
@@ -46,6 +46,8 @@ pub struct ApiRules {
     pub api: Api,
     pub settings: ApiSettings,
     pub origins: OriginRules,
+    /// The OpenAPI document of the enabled routes.
+    pub description: Description,
 }
 
 /// A call's place, who makes it, and the rules that it was admitted by.
@@ -124,8 +126,7 @@ impl Dispatcher {
         pass: &Arc<Pass>,
         since: Time,
     ) -> Result<Step, ApiError> {
-        // Publishing reads nothing: it is judged here and now. Everything else may read the store.
-        if http_request.method == http::Method::POST && PUBLISHING.contains(&pass.found.pattern()) {
+        if pass.found.runs_inline() {
             return self.handle_here(http_request, pass, since);
         }
         let (dispatcher, http_request, pass) = (self.clone(), http_request.clone(), pass.clone());
@@ -137,6 +138,7 @@ impl Dispatcher {
     fn handle_here(&self, http_request: &HttpRequest, pass: &Pass, since: Time) -> Result<Step, ApiError> {
         let mut random = |bytes: &mut [u8]| self.engine.random.fill(bytes);
         let mut context = ApiContext {
+            description: &|| pass.rules.description.text(),
             store: &self.engine.store,
             registry: self.engine.store.registry(),
             settings: &pass.rules.settings,
@@ -155,7 +157,7 @@ impl Dispatcher {
     ) -> Result<HttpResponse, ApiError> {
         let since = self.engine.clock.now();
         // Listening begins before the first look, so that no commit falls between looking and waiting.
-        let mut commits = self.commits_for(&http_request, pass);
+        let mut commits = self.commits_for(pass);
         let mut stale = 0;
         let mut step = self.handle(&http_request, pass, since).await?;
         loop {
@@ -203,12 +205,9 @@ impl Dispatcher {
         }
     }
 
-    fn commits_for(&self, http_request: &HttpRequest, pass: &Pass) -> Option<Arc<Notify>> {
-        if !pass.found.pattern().ends_with("/feed") {
-            return None;
-        }
-        let webhook = http_request.path.split('/').nth(3).and_then(|id| id.parse::<Id<Webhook>>().ok())?;
-        // Nothing is remembered for an id that somebody made up.
+    fn commits_for(&self, pass: &Pass) -> Option<Arc<Notify>> {
+        let webhook = pass.found.awaited_webhook()?;
+        // An unknown id gets no entry in the feeds' map.
         let is_known = self.engine.store.registry().webhooks.contains_key(&webhook);
         is_known.then(|| self.engine.feeds.of(webhook))
     }

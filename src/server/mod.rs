@@ -21,7 +21,8 @@ mod tests;
 use std::time::Duration;
 
 use crate::api::origin::ListenerKind;
-use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request::HttpRequest;
+use crate::api::response::HttpResponse;
 use crate::engine::critical_task::CriticalTask;
 
 pub use self::accept::Server;

@@ -4,7 +4,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
-use crate::api::request::HttpResponse;
+use crate::api::response::HttpResponse;
 
 /// Why a request is not even looked at, or its body not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use super::refusal::RequestRefusal;
 use super::timer::{ConnectionPhase, ConnectionTimer};
 use super::{Admitted, HEADERS_MAX, Service, TARGET_BYTES_MAX};
 use crate::api::origin::{self, ListenerKind};
-use crate::api::request::{self, HttpRequest, HttpResponse, X_REQUEST_ID};
+use crate::api::request::{self, HttpRequest, X_REQUEST_ID};
+use crate::api::response::HttpResponse;
 use crate::engine::network::Peer;
 
 /// Who asks, and by which way.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use postrider::api::dialects::{self, Dialect};
 use postrider::api::{
     Api, ApiContext, ApiError, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step,
-    auth,
+    auth, native,
 };
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
@@ -98,7 +98,6 @@ fn settings() -> ApiSettings {
         policy: TargetPolicy::default(),
         public_url: PUBLIC_URL.into(),
         metrics: MetricsAccess::Everybody,
-        description: Default::default(),
     }
 }
 
@@ -133,7 +132,7 @@ impl Bench {
         else {
             panic!("no organization")
         };
-        let api = Api::new(dialects::surfaces(|_| true));
+        let api = Api::new(native::mount(), dialects::surfaces(|_| true));
         let store = opened.store.clone();
         Bench {
             _folder: folder,
@@ -154,7 +153,7 @@ impl Bench {
 
     /// The same API with other dialects.
     pub fn mount(&mut self, dialects: &[&Dialect]) {
-        self.api = Api::new(dialects.iter().map(|dialect| dialect.mount()).collect());
+        self.api = Api::new(native::mount(), dialects.iter().map(|dialect| dialect.mount()).collect());
     }
 
     pub fn tenant(&self) -> TenantScope {
@@ -255,11 +254,12 @@ impl Bench {
         let mut seed = random(self.seed);
         self.seed += 1;
         let mut fill = move |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = seed() as u8);
-        let api = std::mem::replace(&mut self.api, Api::new(Vec::new()));
+        let api = std::mem::replace(&mut self.api, Api::new(native::mount(), Vec::new()));
         let found = api.find(http_request);
         let asked = found.identify(http_request, &registry, &settings, self.now).and_then(|principal| {
             found.admit(http_request, principal.as_ref(), &settings)?;
             let mut context = ApiContext {
+                description: &|| postrider::api::openapi::Description::default().text(),
                 store: &store,
                 registry: registry.clone(),
                 settings: &settings,

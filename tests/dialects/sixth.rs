@@ -15,13 +15,8 @@ use crate::bench::{ADMIN, Bench, json as body_of, ok};
 
 static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render };
 
-static ROUTES: &[Route] = &[Route {
-    verb: RouteMethod::Get,
-    path: "/hooks/2026/{id}",
-    access: RouteAccess::Judged(may_read, read),
-    body: BodyRule::None,
-    query: &[],
-}];
+static ROUTES: &[Route] =
+    &[Route::new(RouteMethod::Get, "/hooks/2026/{id}", RouteAccess::Judged(may_read, read), BodyRule::None)];
 
 fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: WebhookId = request.path.get("id").parse().map_err(|_| ApiError::not_found("hook"))?;

@@ -80,9 +80,13 @@ fn world() -> World {
         policy: TargetPolicy::default(),
         public_url: "https://hooks.example.net".into(),
         metrics: MetricsAccess::Everybody,
-        description: postrider::api::openapi::Description::of(|_| true),
     };
-    World { _folder: folder, opened, api: Api::new(dialects::surfaces(|_| true)), settings }
+    World {
+        _folder: folder,
+        opened,
+        api: Api::new(postrider::api::native::mount(), dialects::surfaces(|_| true)),
+        settings,
+    }
 }
 
 /// A request out of bytes: `METHOD target`, a line for each header, an empty line, the body. None where these are no method
@@ -167,7 +171,9 @@ fn judge(world: &mut World, call: &HttpRequest) {
     };
     let step = found.identify(call, &registry, &world.settings, NOW).and_then(|principal| {
         found.admit(call, principal.as_ref(), &world.settings)?;
+        let description = || postrider::api::openapi::Description::of(|_| true).text();
         let mut context = ApiContext {
+            description: &description,
             store: &world.opened.store,
             registry: registry.clone(),
             settings: &world.settings,

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use postrider::api::request::{HttpRequest, HttpResponse};
+use postrider::api::request::HttpRequest;
+use postrider::api::response::HttpResponse;
 use postrider::config::{SecretSetting as Setting, Settings};
 use postrider::daemon::FirstKey;
 use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth, WebhookTls};

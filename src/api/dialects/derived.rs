@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::error::ApiError;
-use crate::api::request::HttpResponse;
+use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::{ContentType, Webhook, WebhookMethod, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};

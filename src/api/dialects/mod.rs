@@ -51,12 +51,12 @@ impl Dialect {
 
 /// A `GET` route with the query parameters it takes.
 const fn get(path: &'static str, judge: Authorize, run: Handler, query: &'static [&'static str]) -> Route {
-    Route { verb: RouteMethod::Get, path, access: RouteAccess::Judged(judge, run), body: BodyRule::None, query }
+    Route::new(RouteMethod::Get, path, RouteAccess::Judged(judge, run), BodyRule::None).with_query(query)
 }
 
 /// A route that changes something.
 const fn change(verb: RouteMethod, path: &'static str, judge: Authorize, run: Handler, body: BodyRule) -> Route {
-    Route { verb, path, access: RouteAccess::Judged(judge, run), body, query: &[] }
+    Route::new(verb, path, RouteAccess::Judged(judge, run), body)
 }
 
 /// The one value of a header that holds a credential: none where it is missing, empty, or there twice.

@@ -63,6 +63,11 @@ pub fn mode(headers: &HeaderMap) -> Result<CloudEventsMode, ApiError> {
     }
 }
 
+/// 415 if the headers announce no mode of an event.
+pub fn check_mode(headers: &HeaderMap) -> Result<(), ApiError> {
+    mode(headers).map(drop)
+}
+
 /// The one event of a request in structured or binary mode.
 pub fn read_one(
     mode: CloudEventsMode,

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
-use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::store::Command;
 
@@ -50,5 +51,5 @@ pub fn metrics(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse
 
 /// `GET /openapi.json`, as the settings want it.
 pub fn openapi(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::new(StatusCode::OK, "application/json", context.settings.description.text()))
+    Ok(HttpResponse::new(StatusCode::OK, "application/json", (context.description)()))
 }

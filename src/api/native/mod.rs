@@ -12,7 +12,6 @@ pub mod keys;
 pub mod meta;
 pub mod organizations;
 pub mod page;
-pub mod problem;
 pub mod publish;
 pub mod replays;
 pub mod routes;

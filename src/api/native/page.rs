@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::error::ApiError;
 use crate::api::params::Params;
-use crate::api::request::HttpResponse;
+use crate::api::response::HttpResponse;
 use crate::store::Page;
 
 #[derive(Serialize)]

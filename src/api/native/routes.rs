@@ -2,12 +2,13 @@
 
 use crate::api::auth;
 use crate::api::media::BodyRule;
+use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
 use crate::api::route::{ApiMount, Route, RouteAccess, RouteMethod};
 use crate::model::Scope;
 
 use super::{
-    apps, attempts, audit, deliveries, events, feed, health, keys, meta, organizations, problem, publish, replays,
+    apps, attempts, audit, cloudevents, deliveries, events, feed, health, keys, meta, organizations, publish, replays,
     stats, test_send, webhooks,
 };
 
@@ -24,24 +25,24 @@ const WEBHOOKS: &[&str] = &["app_id", "status", "search", "limit", "cursor"];
 const FEED: &[&str] = &["cursor", "limit", "wait_s"];
 
 const fn get(path: &'static str, access: RouteAccess, query: &'static [&'static str]) -> Route {
-    Route { verb: RouteMethod::Get, path, access, body: BodyRule::None, query }
+    Route::new(RouteMethod::Get, path, access, BodyRule::None).with_query(query)
 }
 
 const fn post(path: &'static str, access: RouteAccess, body: BodyRule) -> Route {
-    Route { verb: RouteMethod::Post, path, access, body, query: NONE }
+    Route::new(RouteMethod::Post, path, access, body)
 }
 
 const fn patch(path: &'static str, access: RouteAccess) -> Route {
-    Route { verb: RouteMethod::Patch, path, access, body: BodyRule::MergePatch, query: NONE }
+    Route::new(RouteMethod::Patch, path, access, BodyRule::MergePatch)
 }
 
 const fn delete(path: &'static str, access: RouteAccess) -> Route {
-    Route { verb: RouteMethod::Delete, path, access, body: BodyRule::None, query: NONE }
+    Route::new(RouteMethod::Delete, path, access, BodyRule::None)
 }
 
 pub static ROUTES: &[Route] = &[
-    post("/v1/events", Needs(Scope::EventsWrite, publish::one), BodyRule::Event),
-    post("/v1/events/batch", Needs(Scope::EventsWrite, publish::batch), BodyRule::Batch),
+    post("/v1/events", Needs(Scope::EventsWrite, publish::one), BodyRule::Event(cloudevents::check_mode)).inline(),
+    post("/v1/events/batch", Needs(Scope::EventsWrite, publish::batch), BodyRule::Batch).inline(),
     get("/v1/events", Needs(Scope::EventsRead, events::list), EVENTS),
     get("/v1/events/{id}", Needs(Scope::EventsRead, events::read), NONE),
     get("/v1/events/{id}/deliveries", Needs(Scope::EventsRead, events::deliveries), OF_EVENT),
@@ -65,7 +66,7 @@ pub static ROUTES: &[Route] = &[
     get("/v1/replays", Needs(Scope::EventsWrite, replays::list), WINDOW),
     get("/v1/replays/{id}", Needs(Scope::EventsWrite, replays::read), NONE),
     post("/v1/replays/{id}/cancel", Needs(Scope::EventsWrite, replays::cancel), BodyRule::OptionalJson),
-    get("/v1/webhooks/{id}/feed", Needs(Scope::EventsRead, feed::read), FEED),
+    get("/v1/webhooks/{id}/feed", Needs(Scope::EventsRead, feed::read), FEED).waits("id"),
     get("/v1/webhooks/{id}/public-keys", Needs(Scope::WebhooksRead, webhooks::public_keys), NONE),
     get("/v1/audit", Needs(Scope::Admin, audit::list), WINDOW),
     get("/v1/webhooks/{id}/stats", Needs(Scope::WebhooksRead, stats::of_webhook), NONE),

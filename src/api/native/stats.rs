@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
-use crate::api::request::HttpResponse;
 use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::figures::Minute;
 use crate::model::time::HOUR_MS;

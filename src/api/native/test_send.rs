@@ -6,8 +6,8 @@ use http::StatusCode;
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors};
-use crate::api::request::HttpResponse;
 use crate::api::request_context::RequestContext;
+use crate::api::response::HttpResponse;
 use crate::api::step::{Step, TestSend};
 
 use super::attempts::AttemptView;

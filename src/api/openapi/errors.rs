@@ -3,7 +3,6 @@
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::api::media::BodyRule;
 use crate::api::route::{Route, RouteAccess, RouteMethod};
 
 use super::parts::{items, record, reference, text};
@@ -38,7 +37,7 @@ pub fn of(route: &Route) -> Vec<u16> {
     let writes = route.verb != RouteMethod::Get;
     let names_app =
         matches!(route.path, "/v1/events" | "/v1/events/batch" | "/v1/webhooks" | "/v1/keys" | "/v1/replays");
-    let takes_fields = route.body != BodyRule::None;
+    let takes_fields = !route.body.is_none();
     STATUSES
         .iter()
         .map(|(status, _)| *status)

@@ -24,7 +24,6 @@ fn settings() -> ApiSettings {
         policy: TargetPolicy::default(),
         public_url: "http://127.0.0.1:8080".to_owned(),
         metrics: MetricsAccess::Everybody,
-        description: Default::default(),
     }
 }
 
@@ -78,7 +77,7 @@ fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Ht
 /// Judges a call as far as no store is needed: 200 stands for what would go on to the store.
 fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     let (registry, settings) = (registry(), settings());
-    let found = Api::new(Vec::new()).find(http_request);
+    let found = Api::new(native::mount(), Vec::new()).find(http_request);
     let principal = found.identify(http_request, &registry, &settings, NOW)?;
     let bytes_max = found.admit(http_request, principal.as_ref(), &settings)?;
     if http_request.body.len() > bytes_max {
@@ -126,7 +125,7 @@ const BEARER: (&str, &str) = ("authorization", "Bearer pr_all");
 
 #[test]
 fn every_native_route_is_found_under_its_own_pattern() {
-    let api = Api::new(Vec::new());
+    let api = Api::new(native::mount(), Vec::new());
     for route in native::routes::ROUTES {
         let path = route.path.replace("{id}", "019cbd70-9d78-7320-aa3a-de3497964cb8");
         let found = api.find(&call(route.verb.as_str(), &path, &[], b""));
@@ -196,7 +195,7 @@ fn metrics_are_open_behind_a_key_or_not_here() {
         (MetricsAccess::Elsewhere, &[], 404),
     ] {
         let http_request = call("GET", "/metrics", headers, b"");
-        let found = Api::new(Vec::new()).find(&http_request);
+        let found = Api::new(native::mount(), Vec::new()).find(&http_request);
         let settings = ApiSettings { metrics: access, ..settings() };
         let identified = found.identify(&http_request, &registry(), &settings, NOW);
         assert_eq!(identified.map_or_else(|api_error| api_error.status.as_u16(), |_| 200), expected, "{access:?}");
@@ -212,7 +211,7 @@ fn bodies_have_the_size_of_their_route() {
         ("GET", "/v1/events", 64 * 1024),
     ] {
         let http_request = call(method, path, &[BEARER, ("content-type", "application/json")], b"");
-        let found = Api::new(Vec::new()).find(&http_request);
+        let found = Api::new(native::mount(), Vec::new()).find(&http_request);
         let principal = found.identify(&http_request, &registry(), &settings, NOW).unwrap();
         assert_eq!(found.admit(&http_request, principal.as_ref(), &settings), Ok(expected), "{path}");
     }

@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 
 use super::{Admitted, Server, ServerLimits, Service};
 use crate::api::origin::{ListenerKind, OriginRules};
-use crate::api::request::{HttpRequest, HttpResponse};
+use crate::api::request::HttpRequest;
+use crate::api::response::HttpResponse;
 use crate::engine::network::{ListenAddr, Network, RealNetwork};
 
 const BODY_BYTES_MAX: usize = 100_000;

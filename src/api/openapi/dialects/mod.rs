@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 
 use crate::api::dialects::{DIALECTS, Dialect};
 use crate::api::error::ApiError;
-use crate::api::media::BodyRule;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::model::{Scope, Time};
 
@@ -296,7 +295,7 @@ fn where_something_is_named(route: &Route) -> Vec<u16> {
 /// 422 as well, where there is a body to judge or a header that only changes have.
 fn with_bodies(route: &Route) -> Vec<u16> {
     let mut all = where_something_is_named(route);
-    if route.body != BodyRule::None {
+    if !route.body.is_none() {
         all.push(422);
     }
     all

@@ -1,15 +1,16 @@
 //! The native error envelope: RFC 9457 `application/problem+json`.
 
+use http::StatusCode;
 use serde::Serialize;
 
-use crate::api::error::{ApiError, FieldError};
-use crate::api::request::HttpResponse;
+use super::error::{ApiError, FieldError};
+use super::response::HttpResponse;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
 #[derive(Serialize)]
 struct ProblemDocument<'a> {
-    /// RFC 9457 section 4.2.1: nothing beyond the status; `code` says which problem.
+    /// Always `about:blank` (RFC 9457 section 4.2.1). `code` identifies the problem.
     r#type: &'static str,
     title: &'a str,
     status: u16,
@@ -20,7 +21,7 @@ struct ProblemDocument<'a> {
     errors: &'a [FieldError],
 }
 
-/// A fault as a problem document. The headers of the fault are added by the caller.
+/// An error as a problem document. The caller adds the headers of the error.
 pub fn render(api_error: &ApiError, request_id: &str) -> HttpResponse {
     let problem = ProblemDocument {
         r#type: "about:blank",
@@ -35,9 +36,26 @@ pub fn render(api_error: &ApiError, request_id: &str) -> HttpResponse {
     HttpResponse::new(api_error.status, MEDIA_TYPE, serde_json::to_vec(&problem).expect("a problem serialises"))
 }
 
+impl HttpResponse {
+    /// A problem document (RFC 9457, api.md section 2). `code` is stable, `detail` is for people.
+    pub fn problem(status: StatusCode, code: &'static str, detail: &str, request_id: &str) -> Self {
+        render(&ApiError::new(status, code, detail), request_id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::*;
+
+    #[test]
+    fn a_problem_response_has_the_published_members_in_order() {
+        let response = HttpResponse::problem(StatusCode::NOT_FOUND, "not_found", "no \"such\" webhook", "r-1");
+        assert_eq!(response.headers[CONTENT_TYPE], "application/problem+json");
+        let expected = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no \"such\" webhook","code":"not_found","request_id":"r-1"}"#;
+        assert_eq!(response.body, expected);
+    }
 
     #[test]
     fn a_problem_has_the_documented_members_in_order() {
@@ -54,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_only_there_where_fields_are_wrong() {
+    fn a_problem_has_errors_only_for_wrong_fields() {
         let response = render(&ApiError::not_found("webhook"), "r-2");
         assert!(!std::str::from_utf8(&response.body).unwrap().contains("errors"));
     }
