@@ -9,6 +9,7 @@ pub mod auth;
 pub mod context;
 pub mod cursor;
 pub mod dialects;
+pub mod doc;
 pub mod error;
 pub mod fields;
 pub mod idempotency;

@@ -9,7 +9,6 @@ mod errors;
 mod observation;
 mod operations;
 mod parameters;
-mod parts;
 mod publishing;
 
 #[cfg(test)]
@@ -20,11 +19,11 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::dialects::DIALECTS;
+use super::dialects::{DIALECTS, Dialect};
+use super::doc::{AnswerDoc, Operation, parts};
 use super::media::BodyRule;
 use super::native::routes::ROUTES;
 use super::route::{Route, RouteAccess, RouteMethod};
-use operations::{AnswerDoc, Operation};
 
 const ABOUT: &str = "\
 Producers publish events; Postrider stores them before it answers, sends each one signed to every webhook that wants it, \
@@ -114,14 +113,19 @@ fn remove_unused(document: &mut Value) {
     }
 }
 
-/// The whole document, as `postrider openapi` prints it.
+/// The document with all dialects, as `postrider openapi` prints it.
 pub fn document() -> Value {
+    document_with(&DIALECTS)
+}
+
+/// The document with these dialects.
+pub fn document_with(published: &[&Dialect]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.verb.as_str().to_lowercase()] = operation(route);
     }
-    dialects::add_paths(&mut paths);
+    dialects::add_paths(&mut paths, published);
     json!({
         "openapi": "3.1.1",
         "info": {
@@ -132,12 +136,12 @@ pub fn document() -> Value {
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
-        "tags": tags(),
+        "tags": tags(published),
         "security": [{ "key": [] }],
         "paths": paths,
         "components": {
-            "schemas": schemas(),
-            "responses": joined([errors::responses(), dialects::responses()]),
+            "schemas": schemas(published),
+            "responses": joined([errors::responses(), dialects::responses(published)]),
             "headers": joined([errors::headers(), dialects::headers()]),
             "securitySchemes": security_schemes(),
         },
@@ -149,13 +153,13 @@ fn joined<const N: usize>(parts: [Map<String, Value>; N]) -> Map<String, Value> 
 }
 
 /// All schemas, with an example where there is one.
-fn schemas() -> Map<String, Value> {
+fn schemas(published: &[&Dialect]) -> Map<String, Value> {
     let mut all = joined([
         publishing::schemas(),
         configuration::schemas(),
         observation::schemas(),
         errors::schemas(),
-        dialects::schemas(),
+        dialects::schemas(published),
     ]);
     for (name, example) in examples() {
         all[name]["examples"] = json!([example]);
@@ -189,9 +193,9 @@ fn content(schema: Value, name: &str) -> Value {
     }
 }
 
-fn tags() -> Vec<Value> {
+fn tags(published: &[&Dialect]) -> Vec<Value> {
     let own = TAGS.iter().map(|(name, description)| json!({ "name": name, "description": description }));
-    own.chain(dialects::tags()).collect()
+    own.chain(dialects::tags(published)).collect()
 }
 
 fn security_schemes() -> Map<String, Value> {

@@ -1,7 +1,12 @@
-//! The table of settings: name, how it is read into `Settings`, how it is shown. One row a setting, and the only list of
-//! them: file, environment and `config show` all go through here.
+//! The table of settings: name, reader and writer of each.
+//!
+//! It is the only list of settings. File, environment, flags and `config show` use it.
+
+use std::sync::LazyLock;
 
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::api::dialects::DIALECTS;
 
 use super::{
     LogFormat, Settings,
@@ -12,34 +17,86 @@ const SECOND_MS: i64 = 1_000;
 const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
 const IN_FLIGHT_MAX: i64 = 100_000;
 const SHUTDOWN_S_MAX: i64 = 3_600;
-/// Room for the smallest useful partition; tests seal partitions early with it.
+/// The smallest useful partition. Tests seal partitions early with it.
 const PARTITION_BYTES_MIN: u64 = 64 << 10;
 const PARTITION_BYTES_MAX: u64 = 64 << 30;
 const EVENT_BYTES_MIN: u64 = 1 << 10;
-/// A batch's own limit (api.md, section 3); one event cannot be larger than all of a batch.
+/// The limit of a batch (api.md, section 3): one event cannot be larger than a whole batch.
 const EVENT_BYTES_MAX: u64 = 16 << 20;
 const DESTINATIONS: &str =
     "networks (10.0.0.0/8), addresses, host names (erp) or everything below one (*.corp.internal)";
 const HOSTS: &str = "host names with or without a port, or origins such as https://console.example.com";
 
 /// One setting.
+#[derive(Clone, Copy)]
 pub struct SettingKey {
-    /// As the file spells it: `delivery.allow`.
+    /// The name as the file spells it: `delivery.allow`.
     pub name: &'static str,
-    /// Whether its value must not be shown.
+    /// Whether the value must not be shown.
     pub secret: bool,
-    /// Whether a running daemon takes a new value over (SIGHUP); else it needs a restart.
+    /// Whether SIGHUP applies a new value. Otherwise it needs a restart.
     pub live: bool,
-    /// Puts what is written into the settings, or says what is allowed.
-    pub read: fn(&mut Settings, &RawSetting) -> Result<(), String>,
-    /// The value in force, as the file would write it.
-    pub show: fn(&Settings) -> RawSetting,
+    access: Access,
+}
+
+/// Where a setting is in `Settings`.
+#[derive(Clone, Copy)]
+enum Access {
+    Field {
+        read: ReadSetting,
+        show: ShowSetting,
+    },
+    /// The switch of the dialect with this name.
+    Dialect(&'static str),
+}
+
+type ReadSetting = fn(&mut Settings, &RawSetting) -> Result<(), String>;
+type ShowSetting = fn(&Settings) -> RawSetting;
+
+/// A setting that is not secret and needs a restart.
+const fn key(name: &'static str, read: ReadSetting, show: ShowSetting) -> SettingKey {
+    SettingKey { name, secret: false, live: false, access: Access::Field { read, show } }
 }
 
 impl SettingKey {
+    /// The same setting, applied by SIGHUP.
+    const fn live(self) -> SettingKey {
+        SettingKey { live: true, ..self }
+    }
+
+    /// The same setting with a value that is never shown.
+    const fn secret(self) -> SettingKey {
+        SettingKey { secret: true, ..self }
+    }
+
+    /// The switch `dialects.<name>`.
+    fn dialect(name: &'static str) -> SettingKey {
+        let access = Access::Dialect(name);
+        SettingKey { name: format!("dialects.{name}").leak(), secret: false, live: true, access }
+    }
+
     /// `delivery.allow` is `POSTRIDER_DELIVERY__ALLOW`.
     pub fn variable(&self) -> String {
         format!("POSTRIDER_{}", self.name.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// Reads a raw value into the settings. The error says which values are allowed.
+    pub fn read(&self, settings: &mut Settings, raw: &RawSetting) -> Result<(), String> {
+        match self.access {
+            Access::Field { read, .. } => read(settings, raw),
+            Access::Dialect(name) => raw.switch().map(|on| match on {
+                true => drop(settings.dialects.insert(name.to_owned())),
+                false => drop(settings.dialects.remove(name)),
+            }),
+        }
+    }
+
+    /// The value in force, as the file would write it.
+    pub fn show(&self, settings: &Settings) -> RawSetting {
+        match self.access {
+            Access::Field { show, .. } => show(settings),
+            Access::Dialect(name) => RawSetting::Switch(settings.dialects.contains(name)),
+        }
     }
 }
 
@@ -51,7 +108,7 @@ pub fn find(name: &str) -> Option<&'static SettingKey> {
 /// The names of a section's settings without the section, or of the settings outside any (`""`).
 pub fn names_in(section: &str) -> Vec<&'static str> {
     let split = |key: &SettingKey| key.name.rsplit_once('.').unwrap_or(("", key.name));
-    KEYS.iter().map(split).filter(|(of, _)| *of == section).map(|(_, name)| name).collect()
+    KEYS.iter().map(split).filter(|(in_section, _)| *in_section == section).map(|(_, name)| name).collect()
 }
 
 /// The sections, each once, in the file's order.
@@ -61,7 +118,7 @@ pub fn sections() -> Vec<&'static str> {
     sections
 }
 
-/// The candidate that `wrong` was most likely meant to be, if any is near enough.
+/// The candidate with the smallest edit distance to `wrong`. `None` if all are too far.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let far = wrong.len() / 3 + 1;
     let ranked = candidates.into_iter().map(|candidate| (distance(wrong, candidate), candidate));
@@ -98,7 +155,7 @@ fn number(value: u64) -> RawSetting {
 fn level(raw: &RawSetting) -> Result<String, String> {
     const LEVELS: &str = "error, warn, info, debug, trace, off, or a filter such as info,postrider::engine=debug";
     let level = raw.text(LEVELS)?;
-    // EnvFilter takes any lone word for a module, so that a misspelt level would silence everything else.
+    // EnvFilter reads any single word as a module, so a misspelt level would silence everything else.
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     let named = level.split(',').all(|part| is_level(part.rsplit('=').next().unwrap_or(part)));
     match tracing_subscriber::EnvFilter::builder().parse(&level) {
@@ -139,226 +196,147 @@ fn format(raw: &RawSetting) -> Result<LogFormat, String> {
     known.ok_or_else(|| format!("{raw} is not {FORMATS}"))
 }
 
-/// Every setting, in the order of `packaging/postrider.toml`.
-pub const KEYS: &[SettingKey] = &[
-    SettingKey {
-        name: "data_dir",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.path().map(|path| s.data_dir = path),
-        show: |s| text(s.data_dir.display()),
-    },
-    SettingKey {
-        name: "listen",
-        secret: false,
-        live: false,
-        read: |s, raw| {
+/// The settings before the dialects, in the order of `packaging/postrider.toml`.
+const SERVICE_KEYS: &[SettingKey] = &[
+    key("data_dir", |s, raw| raw.path().map(|path| s.data_dir = path), |s| text(s.data_dir.display())),
+    key(
+        "listen",
+        |s, raw| {
             s.listen = raw.text("an address with a port, or unix:/path")?.parse()?;
             Ok(())
         },
-        show: |s| text(&s.listen),
-    },
-    SettingKey {
-        name: "admin_key_file",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.path_or_none().map(|path| s.admin_key_file = path),
-        show: |s| path_or_empty(s.admin_key_file.as_ref()),
-    },
-    SettingKey {
-        name: "master_key_file",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.path_or_none().map(|path| s.master_key_file = path),
-        show: |s| path_or_empty(s.master_key_file.as_ref()),
-    },
-    SettingKey {
-        name: "retention",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.retention_ms = ms),
-        show: |s| text(duration_text(s.retention_ms)),
-    },
-    SettingKey {
-        name: "idempotency_window",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.idempotency_window_ms = ms),
-        show: |s| text(duration_text(s.idempotency_window_ms)),
-    },
-    SettingKey {
-        name: "max_event_bytes",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX).map(|size| s.max_event_bytes = size),
-        show: |s| text(bytes_text(s.max_event_bytes)),
-    },
-    SettingKey {
-        name: "partition_max_bytes",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX).map(|size| s.partition_max_bytes = size),
-        show: |s| text(bytes_text(s.partition_max_bytes)),
-    },
-    SettingKey {
-        name: "min_free_bytes",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.bytes(0, i64::MAX as u64).map(|size| s.min_free_bytes = size),
-        show: |s| text(bytes_text(s.min_free_bytes)),
-    },
-    SettingKey {
-        name: "shutdown_timeout_s",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.whole(0, SHUTDOWN_S_MAX).map(|n| s.shutdown_timeout_s = n as u64),
-        show: |s| number(s.shutdown_timeout_s),
-    },
-    SettingKey {
-        name: "delivery.allow",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.allow = list),
-        show: |s| RawSetting::List(s.delivery.allow.clone()),
-    },
-    SettingKey {
-        name: "delivery.deny",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.deny = list),
-        show: |s| RawSetting::List(s.delivery.deny.clone()),
-    },
-    SettingKey {
-        name: "delivery.max_in_flight",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.whole(1, IN_FLIGHT_MAX).map(|n| s.delivery.max_in_flight = n as usize),
-        show: |s| number(s.delivery.max_in_flight as u64),
-    },
-    SettingKey {
-        name: "delivery.https_only",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.switch().map(|on| s.delivery.https_only = on),
-        show: |s| RawSetting::Switch(s.delivery.https_only),
-    },
-    SettingKey {
-        name: "server.allowed_hosts",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
-        show: |s| RawSetting::List(s.server.allowed_hosts.clone()),
-    },
-    SettingKey {
-        name: "server.public_url",
-        secret: false,
-        live: false,
-        read: |s, raw| public_url(raw).map(|url| s.server.public_url = url),
-        show: |s| text(s.server.public_url.clone().unwrap_or_default()),
-    },
-    SettingKey {
-        name: "server.tls_cert",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_cert = path),
-        show: |s| path_or_empty(s.server.tls_cert.as_ref()),
-    },
-    SettingKey {
-        name: "server.tls_key",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_key = path),
-        show: |s| path_or_empty(s.server.tls_key.as_ref()),
-    },
-    SettingKey {
-        name: "server.tls_client_ca",
-        secret: false,
-        live: false,
-        read: |s, raw| raw.path_or_none().map(|path| s.server.tls_client_ca = path),
-        show: |s| path_or_empty(s.server.tls_client_ca.as_ref()),
-    },
-    SettingKey {
-        name: "server.socket_mode",
-        secret: false,
-        live: false,
-        read: |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
-        show: |s| text(format!("{:04o}", s.server.socket_mode)),
-    },
-    SettingKey {
-        name: "dialects.instantly",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.switch().map(|on| s.dialects.instantly = on),
-        show: |s| RawSetting::Switch(s.dialects.instantly),
-    },
-    SettingKey {
-        name: "dialects.dfns",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.switch().map(|on| s.dialects.dfns = on),
-        show: |s| RawSetting::Switch(s.dialects.dfns),
-    },
-    SettingKey {
-        name: "dialects.everlytic",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.switch().map(|on| s.dialects.everlytic = on),
-        show: |s| RawSetting::Switch(s.dialects.everlytic),
-    },
-    SettingKey {
-        name: "dialects.sentdm",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.switch().map(|on| s.dialects.sentdm = on),
-        show: |s| RawSetting::Switch(s.dialects.sentdm),
-    },
-    SettingKey {
-        name: "dialects.devdraft",
-        secret: false,
-        live: true,
-        read: |s, raw| raw.switch().map(|on| s.dialects.devdraft = on),
-        show: |s| RawSetting::Switch(s.dialects.devdraft),
-    },
-    SettingKey {
-        name: "log.level",
-        secret: false,
-        live: true,
-        read: |s, raw| level(raw).map(|level| s.log.level = level),
-        show: |s| text(&s.log.level),
-    },
-    SettingKey {
-        name: "log.format",
-        secret: false,
-        live: false,
-        read: |s, raw| format(raw).map(|format| s.log.format = format),
-        show: |s| text(s.log.format.as_str()),
-    },
-    SettingKey {
-        name: "metrics.listen",
-        secret: false,
-        live: false,
-        read: |s, raw| {
+        |s| text(&s.listen),
+    ),
+    key(
+        "admin_key_file",
+        |s, raw| raw.path_or_none().map(|path| s.admin_key_file = path),
+        |s| path_or_empty(s.admin_key_file.as_ref()),
+    ),
+    key(
+        "master_key_file",
+        |s, raw| raw.path_or_none().map(|path| s.master_key_file = path),
+        |s| path_or_empty(s.master_key_file.as_ref()),
+    ),
+    key(
+        "retention",
+        |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.retention_ms = ms),
+        |s| text(duration_text(s.retention_ms)),
+    ),
+    key(
+        "idempotency_window",
+        |s, raw| raw.duration_ms(SECOND_MS, TEN_YEARS_MS).map(|ms| s.idempotency_window_ms = ms),
+        |s| text(duration_text(s.idempotency_window_ms)),
+    ),
+    key(
+        "max_event_bytes",
+        |s, raw| raw.bytes(EVENT_BYTES_MIN, EVENT_BYTES_MAX).map(|size| s.max_event_bytes = size),
+        |s| text(bytes_text(s.max_event_bytes)),
+    )
+    .live(),
+    key(
+        "partition_max_bytes",
+        |s, raw| raw.bytes(PARTITION_BYTES_MIN, PARTITION_BYTES_MAX).map(|size| s.partition_max_bytes = size),
+        |s| text(bytes_text(s.partition_max_bytes)),
+    ),
+    key(
+        "min_free_bytes",
+        |s, raw| raw.bytes(0, i64::MAX as u64).map(|size| s.min_free_bytes = size),
+        |s| text(bytes_text(s.min_free_bytes)),
+    ),
+    key(
+        "shutdown_timeout_s",
+        |s, raw| raw.whole(0, SHUTDOWN_S_MAX).map(|n| s.shutdown_timeout_s = n as u64),
+        |s| number(s.shutdown_timeout_s),
+    )
+    .live(),
+    key(
+        "delivery.allow",
+        |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.allow = list),
+        |s| RawSetting::List(s.delivery.allow.clone()),
+    )
+    .live(),
+    key(
+        "delivery.deny",
+        |s, raw| raw.list(DESTINATIONS, is_destination).map(|list| s.delivery.deny = list),
+        |s| RawSetting::List(s.delivery.deny.clone()),
+    )
+    .live(),
+    key(
+        "delivery.max_in_flight",
+        |s, raw| raw.whole(1, IN_FLIGHT_MAX).map(|n| s.delivery.max_in_flight = n as usize),
+        |s| number(s.delivery.max_in_flight as u64),
+    ),
+    key(
+        "delivery.https_only",
+        |s, raw| raw.switch().map(|on| s.delivery.https_only = on),
+        |s| RawSetting::Switch(s.delivery.https_only),
+    )
+    .live(),
+    key(
+        "server.allowed_hosts",
+        |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
+        |s| RawSetting::List(s.server.allowed_hosts.clone()),
+    )
+    .live(),
+    key(
+        "server.public_url",
+        |s, raw| public_url(raw).map(|url| s.server.public_url = url),
+        |s| text(s.server.public_url.clone().unwrap_or_default()),
+    ),
+    key(
+        "server.tls_cert",
+        |s, raw| raw.path_or_none().map(|path| s.server.tls_cert = path),
+        |s| path_or_empty(s.server.tls_cert.as_ref()),
+    ),
+    key(
+        "server.tls_key",
+        |s, raw| raw.path_or_none().map(|path| s.server.tls_key = path),
+        |s| path_or_empty(s.server.tls_key.as_ref()),
+    ),
+    key(
+        "server.tls_client_ca",
+        |s, raw| raw.path_or_none().map(|path| s.server.tls_client_ca = path),
+        |s| path_or_empty(s.server.tls_client_ca.as_ref()),
+    ),
+    key(
+        "server.socket_mode",
+        |s, raw| socket_mode(raw).map(|mode| s.server.socket_mode = mode),
+        |s| text(format!("{:04o}", s.server.socket_mode)),
+    ),
+];
+
+/// The settings after the dialects, in the order of `packaging/postrider.toml`.
+const OBSERVATION_KEYS: &[SettingKey] = &[
+    key("log.level", |s, raw| level(raw).map(|level| s.log.level = level), |s| text(&s.log.level)).live(),
+    key("log.format", |s, raw| format(raw).map(|format| s.log.format = format), |s| text(s.log.format.as_str())),
+    key(
+        "metrics.listen",
+        |s, raw| {
             let written = raw.text_or_none("an address with a port, or unix:/path")?;
             s.metrics.listen = written.map(|text| text.parse::<ListenSetting>()).transpose()?;
             Ok(())
         },
-        show: |s| text(s.metrics.listen.as_ref().map(ListenSetting::to_string).unwrap_or_default()),
-    },
-    SettingKey {
-        name: "metrics.key",
-        secret: true,
-        live: true,
-        read: |s, raw| {
+        |s| text(s.metrics.listen.as_ref().map(ListenSetting::to_string).unwrap_or_default()),
+    ),
+    key(
+        "metrics.key",
+        |s, raw| {
             s.metrics.key = raw.text_or_none("a bearer token")?.map(SecretSetting::new);
             Ok(())
         },
-        show: |s| text(s.metrics.key.as_ref().map(SecretSetting::expose).unwrap_or_default()),
-    },
-    SettingKey {
-        name: "traces.endpoint",
-        secret: false,
-        live: false,
-        read: |s, raw| public_url(raw).map(|url| s.traces.endpoint = url),
-        show: |s| text(s.traces.endpoint.clone().unwrap_or_default()),
-    },
+        |s| text(s.metrics.key.as_ref().map(SecretSetting::expose).unwrap_or_default()),
+    )
+    .live()
+    .secret(),
+    key(
+        "traces.endpoint",
+        |s, raw| public_url(raw).map(|url| s.traces.endpoint = url),
+        |s| text(s.traces.endpoint.clone().unwrap_or_default()),
+    ),
 ];
+
+/// All settings, in the order of `packaging/postrider.toml`. Every dialect of `DIALECTS` has one.
+pub static KEYS: LazyLock<Vec<SettingKey>> = LazyLock::new(|| {
+    let dialects: Vec<SettingKey> = DIALECTS.iter().map(|dialect| SettingKey::dialect(dialect.name)).collect();
+    [SERVICE_KEYS, &dialects, OBSERVATION_KEYS].concat()
+});

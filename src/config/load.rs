@@ -11,9 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::api::dialects::DIALECTS;
+
 use super::{
-    ConfigError, DeliverySettings, DialectSettings, Environment, ListenSetting, LogSettings, MetricsSettings,
-    SETTINGS_FILE, SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, ValueSource,
+    ConfigError, DeliverySettings, Environment, ListenSetting, LogSettings, MetricsSettings, SETTINGS_FILE,
+    SETTINGS_FILE_PATH, ServerSettings, SettingProblem, Settings, TraceSettings, ValueSource,
     file::{self, uncommented},
     keys::{self, SettingKey},
     value::RawSetting,
@@ -99,7 +101,7 @@ impl Settings {
             retention_ms: 0,
             idempotency_window_ms: 0,
             server: ServerSettings::default(),
-            dialects: DialectSettings::default(),
+            dialects: DIALECTS.iter().map(|dialect| dialect.name.to_owned()).collect(),
             partition_max_bytes: 0,
             min_free_bytes: 0,
             shutdown_timeout_s: 0,
@@ -122,7 +124,7 @@ impl Loaded {
     pub fn rows(&self) -> Vec<SettingRow> {
         let mask = || RawSetting::Text(MASK.to_owned());
         let settings = keys::KEYS.iter().map(|key| {
-            let value = match (key.show)(&self.settings) {
+            let value = match key.show(&self.settings) {
                 RawSetting::Text(text) if key.secret && !text.is_empty() => mask(),
                 value => value,
             };
@@ -137,7 +139,7 @@ impl Loaded {
     /// What `newer` has otherwise, in the file's order.
     pub fn changes(&self, newer: &Loaded) -> Vec<SettingChange> {
         let (old, new) = (&self.settings, &newer.settings);
-        let differs = |key: &SettingKey| (key.show)(old) != (key.show)(new);
+        let differs = |key: &SettingKey| key.show(old) != key.show(new);
         let row = |name: &str| newer.rows().into_iter().find(|row| row.key == name);
         let settings = keys::KEYS.iter().filter(|key| differs(key)).filter_map(|key| Some((row(key.name)?, key.live)));
         let keys = [("admin_key", old.admin_key != new.admin_key), ("master_key", old.master_key != new.master_key)];
@@ -159,7 +161,7 @@ impl Loaded {
         let mut next = self.clone();
         for key in keys::KEYS.iter().filter(|key| key.live) {
             // What is shown is what the file would say, so that it reads back.
-            if (key.read)(&mut next.settings, &(key.show)(&newer.settings)).is_ok() {
+            if key.read(&mut next.settings, &key.show(&newer.settings)).is_ok() {
                 next.origins.insert(key.name, newer.origin(key.name).clone());
             }
         }
@@ -190,7 +192,7 @@ impl Loader {
     }
 
     fn take(&mut self, key: &'static SettingKey, raw: &RawSetting, origin: ValueSource) {
-        match (key.read)(&mut self.settings, raw) {
+        match key.read(&mut self.settings, raw) {
             Ok(()) => {
                 self.origins.insert(key.name, origin);
             }

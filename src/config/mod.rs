@@ -9,6 +9,7 @@ mod load;
 mod value;
 mod value_source;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use environment::Environment;
@@ -47,7 +48,8 @@ pub struct Settings {
     /// How long a repetition is recognised; never more than `retention_ms`.
     pub idempotency_window_ms: i64,
     pub server: ServerSettings,
-    pub dialects: DialectSettings,
+    /// Names of the enabled dialects, of those in `DIALECTS`.
+    pub dialects: BTreeSet<String>,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.
@@ -89,30 +91,6 @@ pub struct ServerSettings {
     pub tls_client_ca: Option<PathBuf>,
     /// Who may connect to a unix socket: the permission bits of its file.
     pub socket_mode: u32,
-}
-
-/// Which published read shapes are answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DialectSettings {
-    pub instantly: bool,
-    pub dfns: bool,
-    pub everlytic: bool,
-    pub sentdm: bool,
-    pub devdraft: bool,
-}
-
-impl DialectSettings {
-    /// The setting `dialects.<name>`.
-    pub fn is_on(&self, name: &str) -> bool {
-        match name {
-            "instantly" => self.instantly,
-            "dfns" => self.dfns,
-            "everlytic" => self.everlytic,
-            "sentdm" => self.sentdm,
-            "devdraft" => self.devdraft,
-            _ => false,
-        }
-    }
 }
 
 /// What the daemon writes about itself.

@@ -269,7 +269,7 @@ fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<TargetPol
 fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<ApiRules, DaemonError> {
     let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
         .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
-    let description = openapi::Description::of(|name| settings.dialects.is_on(name));
+    let description = openapi::Description::of(|name| settings.dialects.contains(name));
     Ok(ApiRules {
         api: Api::new(native::mount(), surfaces(settings)),
         settings: api_settings(settings, policy, own_url),
@@ -329,7 +329,7 @@ fn url(address: &ListenAddr, is_secured: bool) -> String {
 
 /// The published shapes that are switched on, beside the native API.
 pub fn surfaces(settings: &Settings) -> Vec<ApiMount> {
-    dialects::surfaces(|name| settings.dialects.is_on(name))
+    dialects::surfaces(|name| settings.dialects.contains(name))
 }
 
 /// Judges addresses at every connect by the settings' policy.

@@ -1,7 +1,9 @@
-//! A dialect of nobody's, to show what one takes: this file, and one line in a list of dialects.
+//! A dialect of the tests, to show that a dialect is one folder and one line of `DIALECTS`.
 
 use http::{Method, StatusCode};
-use postrider::api::dialects::{DIALECTS, Dialect};
+use postrider::api::dialects::doc::{in_path, missing_object, operation};
+use postrider::api::dialects::{DIALECTS, Dialect, DialectDoc, DialectOperation};
+use postrider::api::doc::done;
 use postrider::api::media::BodyRule;
 use postrider::api::route::{Route, RouteAccess, RouteMethod};
 use postrider::api::{
@@ -9,11 +11,35 @@ use postrider::api::{
 };
 use postrider::model::{Scope, Time, WebhookId};
 use postrider::store::Registry;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::bench::{ADMIN, Bench, json as body_of, ok};
 
-static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render };
+static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render, doc: &DOC };
+
+static DOC: DialectDoc = DialectDoc {
+    prefix: "Sixth",
+    description: "A dialect of the tests.",
+    operations: OPERATIONS,
+    credentials: &["key"],
+    parameter: |name, _| in_path(name, json!({ "type": "string" }), "The webhook's id."),
+    headers: Vec::new,
+    schemas: Map::new,
+    failures: missing_object,
+    empty: &[],
+    answers_carry: &[],
+    errors_carry: &[],
+    examples: "{}",
+};
+
+static OPERATIONS: &[DialectOperation] = &[operation(
+    Scope::WebhooksRead,
+    RouteMethod::Get,
+    "/hooks/2026/{id}",
+    "getSixthHook",
+    "Read a hook",
+    &[done("The hook.")],
+)];
 
 static ROUTES: &[Route] =
     &[Route::new(RouteMethod::Get, "/hooks/2026/{id}", RouteAccess::Judged(may_read, read), BodyRule::None)];
@@ -40,7 +66,7 @@ fn render(api_error: &ApiError, occasion: &ErrorContext<'_>) -> HttpResponse {
 }
 
 #[test]
-fn a_sixth_dialect_is_one_file_and_one_line() {
+fn a_sixth_dialect_is_one_folder_and_one_line() {
     let mut bench = Bench::new(Time(1_772_704_800_000));
     let hook = bench.webhook(|_| {});
     bench.mount(&[DIALECTS.as_slice(), &[&SIXTH]].concat());
@@ -57,8 +83,80 @@ fn a_sixth_dialect_is_one_file_and_one_line() {
         assert_eq!(response.status.as_u16(), status, "{path}");
         assert!(body_of(&response)["oops"].is_string(), "{path}");
     }
-    // The others are as they were.
+    let document = postrider::api::openapi::document_with(&[DIALECTS.as_slice(), &[&SIXTH]].concat());
+    assert_eq!(document["paths"]["/hooks/2026/{id}"]["get"]["operationId"], "getSixthHook");
+    assert!(document["components"]["responses"]["SixthNotFound"].is_object());
+    // The other dialects have not changed.
     let bearer = format!("Bearer {ADMIN}");
     assert_eq!(bench.get("/webhooks", &[("authorization", &bearer)]).status, 200);
     assert_eq!(bench.get("/v1/webhooks", &[("authorization", &bearer)]).status, 200);
+}
+
+/// Modules that name a vendor for another reason than its dialect.
+const EXCEPTIONS: [(&str, &str); 8] = [
+    ("src/model/webhook.rs", "the vendor's body field set and signature scheme are settings of a native webhook"),
+    ("src/rules/body.rs", "the vendor's body field set"),
+    ("src/rules/mod.rs", "the module of the ids in the vendor's body field set"),
+    ("src/rules/retry.rs", "the vendors' retry schedules"),
+    ("src/rules/signing.rs", "the vendor's signature scheme"),
+    ("src/engine/deliverer.rs", "the vendor's body field set contains the attempt's id"),
+    ("src/api/native/webhook_form.rs", "the names of field sets, schemes and schedules in the native API"),
+    ("src/api/openapi/configuration.rs", "the names of field sets and schemes in the native API"),
+];
+
+/// The code of a file with its strings, without comments and unit tests.
+fn code_of(text: &str) -> String {
+    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    product.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The vendors that a file names outside their folders.
+fn named_outside(path: &str, text: &str) -> Vec<&'static str> {
+    let code = code_of(text).to_lowercase();
+    let names = DIALECTS.iter().map(|dialect| dialect.name);
+    let is_own = |name: &str| path.starts_with(&format!("src/api/dialects/{name}/"));
+    names.filter(|name| code.contains(name) && !is_own(name)).collect()
+}
+
+#[test]
+fn no_other_file_names_a_dialect() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src")];
+    let (mut wrong, mut used) = (Vec::new(), Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if name == "src/api/dialects/mod.rs" || name.ends_with("tests.rs") || !name.ends_with(".rs") {
+                continue;
+            }
+            let named = named_outside(&name, &std::fs::read_to_string(&path).unwrap());
+            match EXCEPTIONS.iter().find(|(file, _)| *file == name) {
+                Some((file, _)) if !named.is_empty() => used.push(*file),
+                _ => wrong.extend(named.into_iter().map(|vendor| format!("{name} names {vendor}"))),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let unused: Vec<_> = EXCEPTIONS.iter().filter(|(file, _)| !used.contains(file)).collect();
+    assert!(unused.is_empty(), "these name no vendor: {unused:?}");
+}
+
+#[test]
+fn the_list_names_every_dialect_once_as_a_module_and_once_as_a_line() {
+    let list = include_str!("../../src/api/dialects/mod.rs");
+    for dialect in DIALECTS {
+        assert_eq!(code_of(list).matches(dialect.name).count(), 2, "{}", dialect.name);
+    }
+}
+
+#[test]
+fn a_file_that_names_a_dialect_is_found() {
+    assert_eq!(named_outside("src/config/keys.rs", "const A: &str = \"dialects.dfns\";"), ["dfns"]);
+    assert_eq!(named_outside("src/api/dialects/dfns/mod.rs", "struct Dfns; // everlytic"), Vec::<&str>::new());
+    assert_eq!(named_outside("src/api/dialects/dfns/mod.rs", "use super::everlytic;"), ["everlytic"]);
 }

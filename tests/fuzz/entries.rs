@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 pub type Entry = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ENTRIES: [Entry; 15] = [
+pub const ENTRIES: [Entry; 10] = [
     ("url", url),
     ("rows", rows),
     ("journal", journal),
@@ -30,12 +30,7 @@ pub const ENTRIES: [Entry; 15] = [
     ("json", strict_json),
     ("cloudevents", cloud_events),
     ("requests", crate::requests::requests),
-    ("native", |bytes| crate::requests::of_surface("native", bytes)),
-    ("instantly", |bytes| crate::requests::of_surface("instantly", bytes)),
-    ("dfns", |bytes| crate::requests::of_surface("dfns", bytes)),
-    ("everlytic", |bytes| crate::requests::of_surface("everlytic", bytes)),
-    ("sentdm", |bytes| crate::requests::of_surface("sentdm", bytes)),
-    ("devdraft", |bytes| crate::requests::of_surface("devdraft", bytes)),
+    ("mounts", crate::requests::of_mounts),
     ("answers", crate::answers::answers),
 ];
 

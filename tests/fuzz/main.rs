@@ -110,15 +110,13 @@ fn cloudevents() {
 }
 
 #[test]
-fn requests_of_every_surface() {
+fn requests_on_any_path() {
     smoke("requests", ROUNDS_WITH_A_STORE);
 }
 
 #[test]
-fn requests_of_each_surface() {
-    for name in ["native", "instantly", "dfns", "everlytic", "sentdm", "devdraft"] {
-        smoke(name, ROUNDS_WITH_A_STORE);
-    }
+fn requests_on_each_mount() {
+    smoke("mounts", requests::mounts().len() * ROUNDS_WITH_A_STORE);
 }
 
 #[test]

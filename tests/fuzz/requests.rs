@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use postrider::api::{
-    Api, ApiContext, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step, auth,
-    dialects,
+    Api, ApiContext, ApiMount, ApiSettings, HealthIssue, HealthSource, HttpRequest, HttpResponse, MetricsAccess, Step,
+    auth, dialects,
 };
 use postrider::model::{Scope, Time};
 use postrider::rules::target::TargetPolicy;
@@ -43,7 +43,15 @@ struct World {
 }
 
 thread_local! {
+    static MOUNTS: Vec<ApiMount> = mounts();
     static WORLD: RefCell<World> = RefCell::new(world());
+}
+
+/// The native mount and those of all dialects.
+pub fn mounts() -> Vec<ApiMount> {
+    let mut mounts = vec![postrider::api::native::mount()];
+    mounts.extend(dialects::surfaces(|_| true));
+    mounts
 }
 
 /// A store with one organization, and nothing that is ever changed.
@@ -117,17 +125,19 @@ pub fn call_of(bytes: &[u8]) -> Option<HttpRequest> {
     })
 }
 
-/// A request on a route of one surface: the first byte says which, the rest of the first line is what stands in the path's
-/// holes and in the query, then come headers and body as in `call_of`.
-pub fn of_surface(name: &str, bytes: &[u8]) {
+/// A request on a route of one mount. The first byte chooses the mount: the native one or a dialect of `DIALECTS`.
+pub fn of_mounts(bytes: &[u8]) {
+    let Some((which, rest)) = bytes.split_first() else { return };
+    MOUNTS.with(|mounts| on_mount(&mounts[usize::from(*which) % mounts.len()], rest));
+}
+
+/// A request on a route of `mount`. The first byte chooses the route, the rest of the first line fills the path's
+/// parameters and the query. Headers and body follow as in `call_of`.
+pub fn on_mount(mount: &ApiMount, bytes: &[u8]) {
     let Some((which, rest)) = bytes.split_first() else { return };
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
     let target = String::from_utf8_lossy(&rest[..end]);
     let (hole, query) = target.split_once('?').unwrap_or((&target, ""));
-    let native = postrider::api::native::mount();
-    let surfaces = dialects::surfaces(|on| on == name);
-    let mount = surfaces.first().unwrap_or(&native);
-    assert_eq!(mount.name, name);
     let route = &mount.routes()[usize::from(*which) % mount.routes().len()];
     let path = route.path.split('/').map(|part| if part.starts_with('{') { hole } else { part });
     let path = path.collect::<Vec<_>>().join("/");

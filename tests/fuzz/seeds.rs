@@ -37,7 +37,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             "[{\"specversion\":\"1.0\",\"type\":\"a\",\"source\":\"s\",\"id\":\"1\"},{}]",
         ]),
         "requests" => requests(),
-        "native" | "instantly" | "dfns" | "everlytic" | "sentdm" | "devdraft" => on_each_route(),
+        "mounts" => on_each_route(),
         "answers" => texts(&[
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\na: b\r\n\r\n",
@@ -49,7 +49,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// For the first routes of a surface, whichever it is: what a request may have, and what most of them want.
+/// Requests on the first 60 routes of each mount, with the parameters and the body that most routes accept.
 fn on_each_route() -> Vec<Vec<u8>> {
     let id = "0195a000-0000-7000-8000-000000000000";
     let body = r#"{"type":"a.b","data":{},"url":"https://example.com/","name":"n","scopes":["admin"],"event_types":["*"],"page":1,"limit":10}"#;
@@ -60,7 +60,11 @@ fn on_each_route() -> Vec<Vec<u8>> {
     ];
     let with =
         |route: u8, head: &String| format!("{}{head}\ncontent-type: application/json\n\n{body}", char::from(route));
-    (0..60).flat_map(|route| heads.iter().map(move |head| with(route, head).into_bytes()).collect::<Vec<_>>()).collect()
+    let on_mount = |mount: u8| {
+        let routes = (0..60).flat_map(|route| heads.iter().map(move |head| (route, head)));
+        routes.map(move |(route, head)| [vec![mount], with(route, head).into_bytes()].concat()).collect::<Vec<_>>()
+    };
+    (0..crate::requests::mounts().len() as u8).flat_map(on_mount).collect()
 }
 
 fn texts_of(corpus: &str, member: &str) -> Vec<Vec<u8>> {

@@ -7,6 +7,7 @@
 mod derived;
 mod devdraft;
 mod dfns;
+pub mod doc;
 mod everlytic;
 mod instantly;
 mod sentdm;
@@ -17,6 +18,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::model::{ApiKey, Time};
 use crate::store::Registry;
+
+pub use doc::{DialectDoc, DialectOperation};
 
 use super::auth;
 use super::error::ApiError;
@@ -32,9 +35,10 @@ pub struct Dialect {
     pub routes: &'static [Route],
     pub identify: Identify,
     pub render: Render,
+    pub doc: &'static DialectDoc,
 }
 
-/// Every dialect there is, one line each.
+/// All dialects. No other file of `src` names them outside their folders (`tests/dialects/sixth.rs`).
 pub static DIALECTS: [&Dialect; 5] =
     [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT];
 

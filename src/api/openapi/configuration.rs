@@ -11,8 +11,9 @@ use crate::rules::patterns::TYPE_BYTES_MAX;
 use crate::rules::target::URL_BYTES_MAX;
 
 use super::parameters::{app_name, event_type};
-use super::parts::{
-    about, boolean, choice, count, form, id, items, line, nullable, number, record, reference, text, time, whole,
+use crate::api::doc::parts::{
+    about, boolean, choice, count, form, id, items, line, nullable, number, record, reference, secret, text, time,
+    whole,
 };
 
 pub fn schemas() -> Map<String, Value> {
@@ -58,14 +59,6 @@ fn uid() -> Value {
     let mut schema = about(app_name(), "The caller's own name for the app; not of the form of a UUID.");
     schema["not"] = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
     schema
-}
-
-/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
-pub fn secret() -> Value {
-    let group = "[A-Za-z0-9+/]{4}";
-    let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
-    let pattern = format!("^whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})$");
-    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
 }
 
 fn rate() -> Value {

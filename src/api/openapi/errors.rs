@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::route::{Route, RouteAccess, RouteMethod};
 
-use super::parts::{items, record, reference, text};
+use crate::api::doc::parts::{items, record, reference, text};
 
 /// Each status that is a problem, and when it comes.
 const STATUSES: [(u16, &str); 16] = [

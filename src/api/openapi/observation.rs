@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::AttemptOutcome;
 
-use super::parts::{about, choice, count, id, nullable, record, reference, text, time};
+use crate::api::doc::parts::{about, choice, count, id, nullable, record, reference, text, time};
 
 pub fn schemas() -> Map<String, Value> {
     let attempt = attempt();

@@ -1,40 +1,7 @@
 //! One operation for every native route: its name, what it takes and what it answers.
 
+use crate::api::doc::{AnswerDoc, Operation, answer, done, ok};
 use crate::api::route::{Route, RouteMethod};
-
-pub struct Operation {
-    pub verb: RouteMethod,
-    pub path: &'static str,
-    pub id: &'static str,
-    pub tag: &'static str,
-    pub summary: &'static str,
-    /// The schema of the body.
-    pub request: Option<&'static str>,
-    pub answers: &'static [AnswerDoc],
-}
-
-/// What is answered when nothing is wrong.
-pub struct AnswerDoc {
-    pub status: u16,
-    /// A schema's name; in brackets a list of it.
-    pub schema: Option<&'static str>,
-    pub media_type: &'static str,
-    pub description: &'static str,
-}
-
-const JSON: &str = "application/json";
-
-pub const fn ok(schema: &'static str, description: &'static str) -> AnswerDoc {
-    answer(200, schema, description)
-}
-
-pub const fn answer(status: u16, schema: &'static str, description: &'static str) -> AnswerDoc {
-    AnswerDoc { status, schema: Some(schema), media_type: JSON, description }
-}
-
-pub const fn done(description: &'static str) -> AnswerDoc {
-    AnswerDoc { status: 204, schema: None, media_type: JSON, description }
-}
 
 /// The operation of a route. Panics without one: the tests go through all routes.
 pub fn of(route: &Route) -> &'static Operation {

@@ -10,7 +10,8 @@ use crate::api::params::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
 use crate::api::route::{Route, RouteMethod};
 use crate::rules::patterns::TYPE_BYTES_MAX;
 
-use super::parts::{id, reference, time, whole};
+use crate::api::doc::parameter;
+use crate::api::doc::parts::{id, reference, time, whole};
 
 /// All parameters of a route.
 pub fn of(route: &Route) -> Vec<Value> {
@@ -35,10 +36,6 @@ pub fn idempotency_key() -> Value {
     let why =
         "The same key with the same request gives the first answer again and does nothing; with another request, 409.";
     parameter("header", "Idempotency-Key", schema, why)
-}
-
-pub fn parameter(place: &str, name: &str, schema: Value, description: &str) -> Value {
-    json!({ "name": name, "in": place, "required": place == "path", "schema": schema, "description": description })
 }
 
 fn in_path(route: &Route) -> Value {

@@ -8,7 +8,7 @@ use crate::api::native::publish::{
 };
 
 use super::parameters::{app_name, event_type};
-use super::parts::{about, choice, count, form, id, items, line, nullable, record, reference, text, time};
+use crate::api::doc::parts::{about, choice, count, form, id, items, line, nullable, record, reference, text, time};
 
 pub fn schemas() -> Map<String, Value> {
     let batch = json!({ "type": "array", "items": reference("NewEvent"), "minItems": 1, "maxItems": BATCH_EVENTS_MAX });

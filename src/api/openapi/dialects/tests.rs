@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::Principal;
+use crate::api::dialects::DIALECTS;
 use crate::api::request::HttpRequest;
 use crate::api::route::RouteAccess;
 use crate::model::{ApiKey, Id, Time};
 
 #[test]
 fn pages_and_tables_are_the_same_set() {
-    assert_eq!(DIALECTS.map(|dialect| dialect.name), PAGES.map(|page| page.name));
     for dialect in DIALECTS {
-        let page = page_of(dialect);
         let told: Vec<_> =
-            page.operations.iter().map(|told| (told.operation.verb.as_str(), told.operation.path)).collect();
+            dialect.doc.operations.iter().map(|told| (told.operation.verb.as_str(), told.operation.path)).collect();
         let routes: Vec<_> = dialect.routes.iter().map(|route| (route.verb.as_str(), route.path)).collect();
         assert_eq!(told, routes, "{}", dialect.name);
         for route in dialect.routes {
-            let described = page.told(route).operation.request.is_some();
+            let described = dialect.operation(route).operation.request.is_some();
             assert_eq!(described, !route.body.is_none(), "{}", route.path);
         }
     }
@@ -55,7 +54,7 @@ fn the_scope_that_is_told_is_the_one_that_is_asked_for() {
         for route in dialect.routes {
             let RouteAccess::Judged(judge, _) = route.access else { panic!("{} is judged otherwise", route.path) };
             let enough: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| judge(&caller(*scope)).is_ok()).collect();
-            assert_eq!(enough, [page_of(dialect).told(route).scope, Scope::Admin], "{}", route.path);
+            assert_eq!(enough, [dialect.operation(route).scope, Scope::Admin], "{}", route.path);
         }
     }
 }
@@ -77,46 +76,47 @@ fn golden(vendor: &str) -> Map<String, Value> {
 
 #[test]
 fn examples_are_those_of_the_golden_files() {
-    for page in PAGES {
-        let golden = golden(page.name);
+    for dialect in DIALECTS {
+        let golden = golden(dialect.name);
         let mut seen = 0;
-        for (operation, statuses) in page.examples().as_object().unwrap() {
+        for (operation, statuses) in dialect.doc.examples().as_object().unwrap() {
             for (status, examples) in statuses.as_object().unwrap() {
                 for (name, example) in examples.as_object().unwrap() {
                     let Some(case) = golden.get(name) else {
-                        assert!(name.starts_with("own_"), "{} {operation}: {name} is no golden case", page.name);
+                        assert!(name.starts_with("own_"), "{} {operation}: {name} is no golden case", dialect.name);
                         continue;
                     };
                     // The text, so that the order of members counts.
-                    assert_eq!(example.to_string(), case["body"].to_string(), "{} {name}", page.name);
-                    assert_eq!(*status, case["status"].to_string(), "{} {name}", page.name);
+                    assert_eq!(example.to_string(), case["body"].to_string(), "{} {name}", dialect.name);
+                    assert_eq!(*status, case["status"].to_string(), "{} {name}", dialect.name);
                     seen += 1;
                 }
             }
         }
-        assert!(seen > 2, "{}", page.name);
+        assert!(seen > 2, "{}", dialect.name);
     }
 }
 
 #[test]
 fn every_example_belongs_to_something_and_every_answer_has_one() {
-    for page in PAGES {
-        let examples = page.examples();
-        let responses = page.responses();
+    for dialect in DIALECTS {
+        let examples = dialect.doc.examples();
+        let responses = dialect.responses();
         for (id, statuses) in examples.as_object().unwrap() {
-            let told = page.operations.iter().find(|told| told.operation.id == id);
+            let told = dialect.doc.operations.iter().find(|told| told.operation.id == id);
             for status in statuses.as_object().unwrap().keys() {
                 let status: u16 = status.parse().unwrap();
                 let known = match told {
                     Some(told) => told.operation.answers.iter().any(|answer| answer.status == status),
                     None => {
-                        id == "errors" && responses.contains_key(&format!("{}{}", page.prefix, errors::name(status)))
+                        id == "errors"
+                            && responses.contains_key(&format!("{}{}", dialect.doc.prefix, errors::name(status)))
                     }
                 };
-                assert!(known, "{} {id} {status}", page.name);
+                assert!(known, "{} {id} {status}", dialect.name);
             }
         }
-        for told in page.operations {
+        for told in dialect.doc.operations {
             for answer in told.operation.answers.iter().filter(|answer| answer.schema.is_some()) {
                 let status = answer.status.to_string();
                 assert!(examples[told.operation.id][status].is_object(), "{}", told.operation.id);
@@ -127,8 +127,8 @@ fn every_example_belongs_to_something_and_every_answer_has_one() {
 
 #[test]
 fn every_error_with_a_body_shows_one() {
-    for page in PAGES {
-        for (name, response) in page.responses() {
+    for dialect in DIALECTS {
+        for (name, response) in dialect.responses() {
             let Some(own) = response["content"].get("application/json") else { continue };
             let one = own.get("example").into_iter();
             let named = own["examples"].as_object().into_iter().flat_map(|named| named.values());

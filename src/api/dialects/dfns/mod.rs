@@ -1,5 +1,7 @@
 //! Dfns: a webhook event is one attempt, and what is not there is left out (docs.dfns.co, "Webhooks").
 
+mod docs;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -23,10 +25,11 @@ use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow, Regi
 
 use std::sync::Arc;
 
-use super::derived::{self, ok};
-use super::{Dialect, change, get};
+use crate::api::dialects::derived::{self, ok};
+use crate::api::dialects::{Dialect, change, get};
 
-pub static DIALECT: Dialect = Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render };
+pub static DIALECT: Dialect =
+    Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 static ROUTES: &[Route] = &[
     get("/webhooks", may_read, list, &["limit", "paginationToken"]),

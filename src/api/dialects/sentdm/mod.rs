@@ -1,5 +1,7 @@
 //! sent.dm, API v3: an event is one delivery, in an envelope with the request's id and time (docs.sent.dm).
 
+mod docs;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,10 +23,11 @@ use crate::rules::body::offset_time;
 use crate::rules::patterns;
 use crate::store::{DeliveryDetails, DeliveryQuery, DeliverySlice, ListWindow, Registry, TenantScope};
 
-use super::derived;
-use super::{Dialect, credential, get, key_of, pages};
+use crate::api::dialects::derived;
+use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
-pub static DIALECT: Dialect = Dialect { name: "sentdm", prefix: "/v3", routes: ROUTES, identify, render };
+pub static DIALECT: Dialect =
+    Dialect { name: "sentdm", prefix: "/v3", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 const WEBHOOKS: &str = "/v3/webhooks";
 const WEBHOOK: &str = "/v3/webhooks/{id}";

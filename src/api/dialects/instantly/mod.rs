@@ -1,5 +1,7 @@
 //! Instantly, API v2: a webhook event is one attempt (developer.instantly.ai, "Webhook Event").
 
+mod docs;
+
 use jiff::civil::Date;
 use jiff::tz::Offset;
 use serde::Serialize;
@@ -20,10 +22,11 @@ use crate::model::{AttemptId, DeliveryId, OrganizationId, Scope, Time};
 use crate::rules::health;
 use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListWindow, Registry};
 
-use super::derived::{self, ok};
-use super::{Dialect, get};
+use crate::api::dialects::derived::{self, ok};
+use crate::api::dialects::{Dialect, get};
 
-pub static DIALECT: Dialect = Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render };
+pub static DIALECT: Dialect =
+    Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 static ROUTES: &[Route] = &[
     get("/api/v2/webhook-events", may_read, list, &["limit", "starting_after", "success", "from", "to", "search"]),

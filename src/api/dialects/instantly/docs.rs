@@ -5,12 +5,11 @@ use serde_json::{Map, Value, json};
 use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
-use super::super::operations::ok;
-use super::super::parts::{boolean, count, id, nullable, record, reference, text, time};
-use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, where_something_is_named};
+use crate::api::dialects::doc::{DialectDoc, DialectOperation, defaulted, in_path, missing_object, operation, query};
+use crate::api::doc::ok;
+use crate::api::doc::parts::{boolean, count, id, nullable, record, reference, text, time};
 
-pub static PAGE: DialectDoc = DialectDoc {
-    name: "instantly",
+pub static DOC: DialectDoc = DialectDoc {
     prefix: "Instantly",
     description: "Instantly's API v2: a webhook event is one attempt. Answered unless `dialects.instantly` is off; what is below `/api/v2` fails in its words.",
     operations: OPERATIONS,
@@ -18,15 +17,15 @@ pub static PAGE: DialectDoc = DialectDoc {
     parameter,
     headers: Vec::new,
     schemas,
-    failures: where_something_is_named,
+    failures: missing_object,
     empty: &[],
     answers_carry: &[],
     errors_carry: &[],
-    examples: include_str!("instantly.json"),
+    examples: include_str!("examples.json"),
 };
 
 static OPERATIONS: &[DialectOperation] = &[
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/api/v2/webhook-events",
@@ -34,7 +33,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "List webhook events: attempts, newest first",
         &[ok("InstantlyWebhookEvents", "A page; `next_starting_after` is left out at the end.")],
     ),
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/api/v2/webhook-events/summary",
@@ -42,7 +41,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "Count attempts by outcome",
         &[ok("InstantlySummary", "The sums.")],
     ),
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/api/v2/webhook-events/summary-by-date",
@@ -50,7 +49,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "Count attempts by outcome and day of UTC",
         &[ok("InstantlySummaryByDate", "The days on which something was sent, oldest first.")],
     ),
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/api/v2/webhook-events/{id}",

@@ -1,5 +1,7 @@
 //! Devdraft, API v0: a webhook with its figures and its newest deliveries (docs.devdraft.ai, "Webhooks").
 
+mod docs;
+
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -22,10 +24,11 @@ use crate::rules::{health, signing};
 use crate::store::command::first_secret;
 use crate::store::{Applied, Command, Receipt, Registry, WebhookFigures, WriteRequest};
 
-use super::derived::{self, ok};
-use super::{Dialect, change, credential, get, key_of, pages};
+use crate::api::dialects::derived::{self, ok};
+use crate::api::dialects::{Dialect, change, credential, get, key_of, pages};
 
-pub static DIALECT: Dialect = Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render };
+pub static DIALECT: Dialect =
+    Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 const WEBHOOKS: &str = "/api/v0/webhooks";
 const WEBHOOK: &str = "/api/v0/webhooks/{id}";
@@ -394,7 +397,7 @@ fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Resul
     let named = credential(&http_request.headers, "x-client-key").and_then(|text| text.parse().ok());
     if named != Some(key.id) {
         let api_error = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
-        return Err(super::challenge(api_error, SCHEME));
+        return Err(crate::api::dialects::challenge(api_error, SCHEME));
     }
     Ok(Principal::new(key, http_request))
 }

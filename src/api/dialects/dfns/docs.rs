@@ -6,12 +6,13 @@ use crate::api::cursor::CursorKind;
 use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
-use super::super::operations::ok;
-use super::super::parts::{about, boolean, choice, record, reference, text, time};
-use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, with, with_bodies};
+use crate::api::dialects::doc::{
+    DialectDoc, DialectOperation, defaulted, in_path, missing_object_or_invalid, operation, query, with_request,
+};
+use crate::api::doc::ok;
+use crate::api::doc::parts::{about, boolean, choice, record, reference, text, time};
 
-pub static PAGE: DialectDoc = DialectDoc {
-    name: "dfns",
+pub static DOC: DialectDoc = DialectDoc {
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
     operations: OPERATIONS,
@@ -19,15 +20,15 @@ pub static PAGE: DialectDoc = DialectDoc {
     parameter,
     headers: Vec::new,
     schemas,
-    failures: with_bodies,
+    failures: missing_object_or_invalid,
     empty: &[],
     answers_carry: &[],
     errors_carry: &[],
-    examples: include_str!("dfns.json"),
+    examples: include_str!("examples.json"),
 };
 
 static OPERATIONS: &[DialectOperation] = &[
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/webhooks",
@@ -35,7 +36,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "List webhooks (`Webhooks:Read`)",
         &[ok("DfnsWebhooks", "Newest first; `nextPageToken` is left out at the end.")],
     ),
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/webhooks/{id}",
@@ -43,7 +44,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "Read a webhook (`Webhooks:Read`)",
         &[ok("DfnsWebhook", "The webhook.")],
     ),
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/webhooks/{id}/events",
@@ -51,7 +52,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "List a webhook's events: its attempts (`Webhooks:Events:Read`)",
         &[ok("DfnsWebhookEvents", "Newest first; `nextPageToken` is left out at the end.")],
     ),
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/webhooks/{id}/events/{event}",
@@ -59,8 +60,8 @@ static OPERATIONS: &[DialectOperation] = &[
         "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
         &[ok("DfnsWebhookEvent", "The attempt.")],
     ),
-    with(
-        told(
+    with_request(
+        operation(
             Scope::WebhooksWrite,
             RouteMethod::Post,
             "/webhooks/{id}/ping",

@@ -7,13 +7,15 @@ use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 use crate::rules::target::URL_BYTES_MAX;
 
-use super::super::configuration::secret;
-use super::super::operations::{answer, done, ok};
-use super::super::parts::{about, boolean, choice, count, form, line, nullable, record, reference, text, time, whole};
-use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, where_something_is_named, with};
+use crate::api::dialects::doc::{
+    DialectDoc, DialectOperation, defaulted, in_path, missing_object, operation, query, with_request,
+};
+use crate::api::doc::parts::{
+    about, boolean, choice, count, form, line, nullable, record, reference, secret, text, time, whole,
+};
+use crate::api::doc::{answer, done, ok};
 
-pub static PAGE: DialectDoc = DialectDoc {
-    name: "devdraft",
+pub static DOC: DialectDoc = DialectDoc {
     prefix: "Devdraft",
     description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
     operations: OPERATIONS,
@@ -25,14 +27,14 @@ pub static PAGE: DialectDoc = DialectDoc {
     empty: &[],
     answers_carry: &[],
     errors_carry: &[],
-    examples: include_str!("devdraft.json"),
+    examples: include_str!("examples.json"),
 };
 
 const WEBHOOKS: &str = "/api/v0/webhooks";
 const WEBHOOK: &str = "/api/v0/webhooks/{id}";
 
 static OPERATIONS: &[DialectOperation] = &[
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         WEBHOOK,
@@ -40,7 +42,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
         &[ok("DevdraftWebhook", "The webhook.")],
     ),
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         WEBHOOKS,
@@ -48,8 +50,8 @@ static OPERATIONS: &[DialectOperation] = &[
         "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
         &[ok("DevdraftWebhooks", "Newest first, secrets masked.")],
     ),
-    with(
-        told(
+    with_request(
+        operation(
             Scope::WebhooksWrite,
             RouteMethod::Post,
             WEBHOOKS,
@@ -59,8 +61,8 @@ static OPERATIONS: &[DialectOperation] = &[
         ),
         "NewDevdraftWebhook",
     ),
-    with(
-        told(
+    with_request(
+        operation(
             Scope::WebhooksWrite,
             RouteMethod::Patch,
             WEBHOOK,
@@ -70,7 +72,7 @@ static OPERATIONS: &[DialectOperation] = &[
         ),
         "DevdraftWebhookPatch",
     ),
-    told(
+    operation(
         Scope::WebhooksWrite,
         RouteMethod::Delete,
         WEBHOOK,
@@ -82,7 +84,7 @@ static OPERATIONS: &[DialectOperation] = &[
 
 /// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
-    let mut all = where_something_is_named(route);
+    let mut all = missing_object(route);
     if route.verb == RouteMethod::Get && route.path == WEBHOOK {
         all.push(507);
     }

@@ -6,13 +6,12 @@ use crate::api::params::SEARCH_CHARS_MAX;
 use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
-use super::super::operations::ok;
-use super::super::parameters::parameter as any;
-use super::super::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time, whole};
-use super::{DialectDoc, DialectOperation, in_path, query, told};
+use crate::api::dialects::doc::{DialectDoc, DialectOperation, in_path, operation, query};
+use crate::api::doc::ok;
+use crate::api::doc::parameter as any;
+use crate::api::doc::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time, whole};
 
-pub static PAGE: DialectDoc = DialectDoc {
-    name: "sentdm",
+pub static DOC: DialectDoc = DialectDoc {
     prefix: "Sent",
     description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
     operations: OPERATIONS,
@@ -25,11 +24,11 @@ pub static PAGE: DialectDoc = DialectDoc {
     empty: &[401, 403],
     answers_carry: &[("X-API-Version", "ApiVersion"), ("X-Profile-Id", "ProfileId")],
     errors_carry: &[("X-API-Version", "ApiVersion"), ("X-Error-Code", "ErrorCode")],
-    examples: include_str!("sentdm.json"),
+    examples: include_str!("examples.json"),
 };
 
 static OPERATIONS: &[DialectOperation] = &[
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/v3/webhooks",
@@ -37,7 +36,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "List webhooks",
         &[ok("SentWebhooks", "A page, newest first.")],
     ),
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/v3/webhooks/event-types",
@@ -45,7 +44,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "List the event types that webhooks name, and Postrider's own",
         &[ok("SentEventTypes", "By name.")],
     ),
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/v3/webhooks/{id}",
@@ -53,7 +52,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "Read a webhook",
         &[ok("SentOneWebhook", "The webhook, without its secret.")],
     ),
-    told(
+    operation(
         Scope::EventsRead,
         RouteMethod::Get,
         "/v3/webhooks/{id}/events",

@@ -1,5 +1,7 @@
 //! Everlytic, transactional e-mail v1 (white label: SenderGuide): webhooks without events (help.everlytic.com).
 
+mod docs;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
@@ -21,11 +23,11 @@ use crate::model::{AppId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::store::job::JobSpec;
 use crate::store::{Caller, Command, Registry, WriteRequest};
 
-use super::derived::{self, ok};
-use super::{Dialect, credential, get, key_of, pages};
+use crate::api::dialects::derived::{self, ok};
+use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 pub static DIALECT: Dialect =
-    Dialect { name: "everlytic", prefix: "/transactional/email/v1", routes: ROUTES, identify, render };
+    Dialect { name: "everlytic", prefix: "/transactional/email/v1", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 const LIST: &str = "/transactional/email/v1/webhooks";
 

@@ -5,12 +5,11 @@ use serde_json::{Map, Value, json};
 use crate::api::route::{Route, RouteMethod};
 use crate::model::Scope;
 
-use super::super::operations::ok;
-use super::super::parts::{about, choice, count, id, nullable, record, reference, text, time};
-use super::{DialectDoc, DialectOperation, defaulted, in_path, query, told, where_something_is_named};
+use crate::api::dialects::doc::{DialectDoc, DialectOperation, defaulted, in_path, missing_object, operation, query};
+use crate::api::doc::ok;
+use crate::api::doc::parts::{about, choice, count, id, nullable, record, reference, text, time};
 
-pub static PAGE: DialectDoc = DialectDoc {
-    name: "everlytic",
+pub static DOC: DialectDoc = DialectDoc {
     prefix: "Everlytic",
     description: "Everlytic's transactional e-mail API v1: webhooks without events. Answered unless `dialects.everlytic` is off; what is below `/transactional/email/v1` fails in its words.",
     operations: OPERATIONS,
@@ -22,11 +21,11 @@ pub static PAGE: DialectDoc = DialectDoc {
     empty: &[],
     answers_carry: &[],
     errors_carry: &[],
-    examples: include_str!("everlytic.json"),
+    examples: include_str!("examples.json"),
 };
 
 static OPERATIONS: &[DialectOperation] = &[
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/transactional/email/v1/webhooks",
@@ -34,7 +33,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "List webhooks",
         &[ok("EverlyticWebhooks", "Fifteen webhooks.")],
     ),
-    told(
+    operation(
         Scope::WebhooksRead,
         RouteMethod::Get,
         "/transactional/email/v1/webhooks/{id}",
@@ -42,7 +41,7 @@ static OPERATIONS: &[DialectOperation] = &[
         "Read a webhook",
         &[ok("EverlyticOneWebhook", "The webhook, its password masked.")],
     ),
-    told(
+    operation(
         Scope::EventsWrite,
         RouteMethod::Get,
         "/transactional/email/v1/webhooks/failed/reprocess",
@@ -56,7 +55,7 @@ static OPERATIONS: &[DialectOperation] = &[
 fn failures(route: &Route) -> Vec<u16> {
     match route.path.ends_with("/reprocess") {
         true => vec![507],
-        false => where_something_is_named(route),
+        false => missing_object(route),
     }
 }
 

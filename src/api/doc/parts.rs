@@ -85,3 +85,11 @@ pub fn about(mut schema: Value, description: &str) -> Value {
     schema["description"] = description.into();
     schema
 }
+
+/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
+pub fn secret() -> Value {
+    let group = "[A-Za-z0-9+/]{4}";
+    let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
+    let pattern = format!("^whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})$");
+    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
+}

@@ -1,0 +1,97 @@
+//! The documentation of a dialect, in the vocabulary of `api::doc`.
+
+use serde_json::{Map, Value};
+
+use crate::api::doc::{AnswerDoc, Operation, parameter, parts};
+use crate::api::route::{Route, RouteMethod};
+use crate::model::Scope;
+
+/// The documentation of one dialect, besides its route table.
+pub struct DialectDoc {
+    /// Prefix of the names of its components.
+    pub prefix: &'static str,
+    pub description: &'static str,
+    pub operations: &'static [DialectOperation],
+    /// Names of the security schemes, all of them required.
+    pub credentials: &'static [&'static str],
+    /// A path or query parameter of a route by name. Panics on an unknown name: the tests cover all routes.
+    pub parameter: fn(&str, &Route) -> Value,
+    /// Header parameters of every route.
+    pub headers: fn() -> Vec<Value>,
+    pub schemas: fn() -> Map<String, Value>,
+    /// Additional error statuses of a route.
+    pub failures: fn(&Route) -> Vec<u16>,
+    /// Statuses whose responses have no body.
+    pub empty: &'static [u16],
+    /// Headers of every response: name and component.
+    pub answers_carry: &'static [(&'static str, &'static str)],
+    /// Headers of every error: name and component.
+    pub errors_carry: &'static [(&'static str, &'static str)],
+    /// Examples as JSON: by operation id, status and name, and under `errors` by status and name.
+    pub examples: &'static str,
+}
+
+/// An operation and the scope that its route requires.
+pub struct DialectOperation {
+    pub scope: Scope,
+    pub operation: Operation,
+}
+
+impl DialectDoc {
+    /// The examples. Panics if they are not JSON: the tests cover all dialects.
+    pub fn examples(&self) -> Value {
+        serde_json::from_str(self.examples).expect("the examples are JSON")
+    }
+}
+
+/// The operation of a route without a body.
+pub const fn operation(
+    scope: Scope,
+    verb: RouteMethod,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    answers: &'static [AnswerDoc],
+) -> DialectOperation {
+    DialectOperation { scope, operation: Operation { verb, path, id, tag: "", summary, request: None, answers } }
+}
+
+/// The same with a request body.
+pub const fn with_request(described: DialectOperation, request: &'static str) -> DialectOperation {
+    let Operation { verb, path, id, tag, summary, answers, .. } = described.operation;
+    DialectOperation {
+        scope: described.scope,
+        operation: Operation { verb, path, id, tag, summary, request: Some(request), answers },
+    }
+}
+
+/// A query parameter.
+pub fn query(name: &str, schema: Value, description: &str) -> Value {
+    parameter("query", name, schema, description)
+}
+
+/// A path parameter.
+pub fn in_path(name: &str, schema: Value, description: &str) -> Value {
+    parameter("path", name, schema, description)
+}
+
+/// 404 if the path names an object.
+pub fn missing_object(route: &Route) -> Vec<u16> {
+    if route.path.contains('{') { vec![404] } else { Vec::new() }
+}
+
+/// 404 if the path names an object, and 422 if the route reads a body.
+pub fn missing_object_or_invalid(route: &Route) -> Vec<u16> {
+    let mut all = missing_object(route);
+    if !route.body.is_none() {
+        all.push(422);
+    }
+    all
+}
+
+/// A whole number with a default.
+pub fn defaulted(min: u64, max: u64, default: u64) -> Value {
+    let mut schema = parts::whole(min, max);
+    schema["default"] = default.into();
+    schema
+}
