@@ -206,13 +206,13 @@ impl Writer {
             Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
             Command::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
             Command::Retry { id } | Command::CancelDelivery { id } => {
-                match crate::store::read::lists::delivery_anywhere(&self.partition_set, *id)? {
+                match crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),
                     None => WriteTarget::Nowhere("delivery"),
                 }
             }
             Command::AdvanceJob { id, .. } => {
-                match crate::store::read::lists::job_anywhere(&self.partition_set, *id)? {
+                match crate::store::read::lookup::job_anywhere(&self.partition_set, *id)? {
                     Some(job) => self.first_from(job.position.next()),
                     None => WriteTarget::Nowhere("replay"),
                 }
@@ -508,7 +508,7 @@ impl Writer {
             self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
         }
         if let Some(partition) = self.partition_set.partition(first) {
-            self.load_fingerprints(&partition, Time::ZERO)?;
+            self.idempotency.load(&self.partition_set.snapshot(&partition)?, Time::ZERO)?;
         }
         Ok(())
     }

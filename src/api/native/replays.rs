@@ -126,7 +126,7 @@ fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec)
 /// The first answer to this request, where no command made it and `Idempotency-Key` kept it.
 pub fn kept(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
     let Some(keep) = request.keep()? else { return Ok(None) };
-    let Some(applied) = context.store.kept(&keep, context.now)? else { return Ok(None) };
+    let Some(applied) = context.store.stored_answer(&keep, context.now)? else { return Ok(None) };
     let mut response = kept_reply(applied)?;
     idempotency::mark(&mut response);
     Ok(Some(response))

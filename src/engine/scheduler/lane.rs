@@ -10,7 +10,8 @@ use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Time};
 use crate::store::Dispatch;
-use crate::store::read::due::{DueKey, DueSlice};
+use crate::store::read::due::DueSlice;
+use crate::store::read::lookup::DueKey;
 
 use crate::engine::handshake::Grant;
 

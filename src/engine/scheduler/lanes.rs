@@ -11,7 +11,8 @@ use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::{WebhookState, WebhookStatus};
 use crate::model::{App, Delivery, Time, Webhook};
 use crate::mutants::mutant;
-use crate::store::read::due::{DueKey, DueSlice};
+use crate::store::read::due::DueSlice;
+use crate::store::read::lookup::DueKey;
 use crate::store::{Dispatch, Effects, Registry};
 
 use crate::engine::handshake::Grant;

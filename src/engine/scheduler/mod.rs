@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
-use crate::store::read::due::{DueKey, DueSlice, ExpiredDelivery};
+use crate::store::read::due::{DueSlice, ExpiredDelivery};
+use crate::store::read::lookup::DueKey;
 use crate::store::{Command, Dispatch, Effects, Store, WriteRequest};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};

@@ -13,7 +13,7 @@ use crate::store::apply::ApplyResult;
 use crate::store::apply::state::StateBatch;
 use crate::store::command::{AuditEntry, Caller, Receipt};
 use crate::store::effects::AuditLine;
-use crate::store::read::lists::AuditRow;
+use crate::store::read::audit::AuditRow;
 
 impl StateBatch<'_> {
     /// Writes a line of the audit.

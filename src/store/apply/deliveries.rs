@@ -10,9 +10,10 @@ use crate::rules::transition::{self, TransitionInput};
 
 use crate::kv::snapshot::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
-use crate::store::apply::publish::{NewDelivery, chunks_of};
+use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{AuditEntry, Caller, Receipt, Rejection};
+use crate::store::read::lookup::chunks_of;
 
 /// Replays of one event that are looked at together.
 const REPLAYS_MAX: usize = 100_000;

@@ -5,24 +5,20 @@
 
 use std::sync::Arc;
 
-use crate::model::attempt::Trigger;
-use crate::model::id::{EventId, WebhookId};
-use crate::model::webhook::{Webhook, WebhookStatus};
-use crate::model::{Delivery, Event};
-use crate::rules::fanout::{self, Decision};
-use crate::rules::patterns;
-
 use crate::kv::snapshot::{Direction, ScanStep};
 use crate::kv::tables::Table;
+use crate::model::attempt::Trigger;
+use crate::model::id::EventId;
+use crate::model::{Delivery, Event};
 use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Command, Receipt, Rejection, WriteRequest};
-use crate::store::job::{Job, JobId, JobSpec, JobStatus};
-use crate::store::registry::Registry;
+use crate::store::job::{Job, JobId, JobStatus};
+use crate::store::read::replay_scope::{chosen, covers, targets};
 
 impl PartitionBatch<'_> {
     pub(in crate::store) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> ApplyResult<Receipt> {
-        let job = crate::store::read::lists::job_anywhere(self.partition_set, id)?;
+        let job = crate::store::read::lookup::job_anywhere(self.partition_set, id)?;
         let Some(mut job) = job.filter(|job| job.status == JobStatus::Running && !job.exhausted) else {
             return Err(Rejection::NotFound("replay").into());
         };
@@ -100,41 +96,5 @@ impl PartitionBatch<'_> {
             self.make_delivery(&fresh, &data, &webhook, making)?;
         }
         Ok(())
-    }
-}
-
-/// Whether a job looks at an event at all.
-pub(in crate::store) fn covers(spec: &JobSpec, event: &Event) -> bool {
-    spec.from.is_none_or(|from| event.received_at >= from)
-        && spec.to.is_none_or(|to| event.received_at < to)
-        && (spec.types.is_empty() || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.event_type)))
-}
-
-/// The webhooks of a job that an event may go to: enabled or paused ones of the event's app.
-pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Event) -> Vec<Arc<Webhook>> {
-    let wanted = |webhook: &&Arc<Webhook>| {
-        let named: Option<WebhookId> = spec.webhook;
-        named.is_none_or(|id| id == webhook.id)
-            && spec.app.is_none_or(|app| app == event.app_id)
-            && webhook.status != WebhookStatus::Disabled
-    };
-    registry.webhooks_of(event.app_id).filter(wanted).cloned().collect()
-}
-
-/// Whether an event goes again to a webhook that had `own` deliveries of it.
-pub(in crate::store) fn chosen(
-    spec: &JobSpec,
-    webhook: &Arc<Webhook>,
-    event: &Event,
-    data: &[u8],
-    own: &[&Delivery],
-) -> bool {
-    if spec.missing {
-        let delivered = own.iter().any(|d| d.status == crate::model::DeliveryStatus::Delivered || !d.status.is_final());
-        return !delivered && fanout::decide(webhook, &event.event_type, &event.channels, data) == Decision::Wanted;
-    }
-    match spec.status {
-        Some(status) => own.last().is_some_and(|d| d.status == status),
-        None => own.last().is_some_and(|d| d.status.is_final()),
     }
 }

@@ -14,9 +14,6 @@ pub(in crate::store) mod state;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-
 use crate::model::id::{AppId, EventId, Id, IdMap, Stamp, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{Event, Time, Webhook};
@@ -29,12 +26,10 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::command::{Applied, AuditEntry, Caller, Command, IdempotencyKey, Receipt, Rejection, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::figures::FigureCache;
+use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
 use crate::store::partitions::set::PartitionSet;
 use crate::store::registry::Registry;
-
-/// Seconds that an answer with a secret in it is kept.
-const PRIVATE_ANSWER_MS: i64 = 600_000;
 
 /// Where ids come from. The daemon's rise with the clock; a test may hand in its own.
 pub trait IdSource: Send {
@@ -94,17 +89,6 @@ impl From<Rejection> for ApplyError {
 }
 
 pub type ApplyResult<T> = Result<T, ApplyError>;
-
-/// A kept answer.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct AnswerRow {
-    pub request: Vec<u8>,
-    pub at: Time,
-    /// `Receipt` and `Keep::extra`, sealed.
-    pub answer: Vec<u8>,
-    /// Holds a secret: kept for `PRIVATE_ANSWER_MS` only.
-    pub private: bool,
-}
 
 /// The fan-outs of apps, made when first asked for and forgotten when a webhook changes.
 #[derive(Debug, Default)]
@@ -199,7 +183,7 @@ impl PartitionBatch<'_> {
             None if published => self.stored_answer_elsewhere(keep)?,
             found => found,
         };
-        check_stored(self.partition_set, found, keep, self.inputs.now)
+        Ok(check_stored(self.partition_set, found, keep, self.inputs.now)?)
     }
 
     fn stored_answer_elsewhere(&self, keep: &IdempotencyKey) -> ApplyResult<Option<AnswerRow>> {
@@ -234,49 +218,5 @@ impl PartitionBatch<'_> {
     pub fn finish(&mut self) {
         self.figures.flush(&mut self.write_batch);
         self.effects.states.extend(self.states.iter().map(|(id, state)| (*id, *state)));
-    }
-}
-
-/// What a found answer means for a request that shows the same key.
-pub fn check_stored(
-    partition_set: &PartitionSet,
-    found: Option<AnswerRow>,
-    keep: &IdempotencyKey,
-    now: Time,
-) -> ApplyResult<Option<Applied>> {
-    let Some(row) = found else { return Ok(None) };
-    let age_ms = now.since(row.at);
-    if age_ms >= partition_set.options.idempotency_window_ms {
-        return Ok(None);
-    }
-    if row.request != keep.request {
-        let detail = "this Idempotency-Key was used with another request".to_owned();
-        return Err(Rejection::Conflict { code: "idempotency_key_reused", detail }.into());
-    }
-    if row.private && age_ms >= PRIVATE_ANSWER_MS {
-        let detail = "the first answer held a secret and is no longer kept".to_owned();
-        return Err(Rejection::Conflict { code: "answer_expired", detail }.into());
-    }
-    let answer = partition_set.vault.open(&keep.key, &row.answer);
-    match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
-        Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
-        None => Err(Rejection::Failed("a kept answer does not open".into()).into()),
-    }
-}
-
-/// The row that keeps an answer: always sealed, because a receipt may hold a secret.
-pub fn answer_row(
-    partition_set: &PartitionSet,
-    keep: &IdempotencyKey,
-    receipt: &Receipt,
-    now: Time,
-    nonce: [u8; 12],
-) -> AnswerRow {
-    let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
-    AnswerRow {
-        request: keep.request.to_vec(),
-        at: now,
-        answer: partition_set.vault.seal(&keep.key, &plain, nonce),
-        private: keep.secret,
     }
 }

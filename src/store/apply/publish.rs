@@ -19,9 +19,7 @@ use crate::store::effects::Dispatch;
 use crate::store::figures::Owner;
 use crate::store::idempotency::index::{self, KeyKind};
 use crate::store::idempotency::rows::put_key;
-
-/// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
-pub const CHUNK_BYTES: usize = 8 * 1024 - 128;
+use crate::store::read::lookup::{CHUNK_BYTES, chunks_of};
 
 /// A judged event: made already, or to be made.
 enum PublishPlan {
@@ -186,7 +184,7 @@ impl PartitionBatch<'_> {
         }
         let Some(home) = self.partition_set.partition_of(event.id.as_u128()) else { return Ok(false) };
         let snapshot = self.partition_set.snapshot(&home)?;
-        Ok(crate::store::read::lists::data_in(&snapshot, event)? == *data)
+        Ok(crate::store::read::lookup::data_in(&snapshot, event)? == *data)
     }
 
     /// The bytes of an event of this partition.
@@ -341,11 +339,6 @@ pub(in crate::store) fn key_hash(key: &str) -> u64 {
     let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     let head = hash.as_ref().first_chunk::<8>().map_or(1, |head| u64::from_be_bytes(*head));
     head.max(1)
-}
-
-/// Rows that so many payload bytes take.
-pub fn chunks_of(bytes: usize) -> u16 {
-    bytes.div_ceil(CHUNK_BYTES) as u16
 }
 
 fn id_conflict(name: &str) -> Rejection {

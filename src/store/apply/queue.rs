@@ -80,7 +80,7 @@ impl PartitionBatch<'_> {
     }
 
     fn event_of_queued(&self, delivery: DeliveryId) -> ApplyResult<Option<crate::model::EventId>> {
-        Ok(crate::store::read::lists::delivery_anywhere(self.partition_set, delivery)?.map(|d| d.event_id))
+        Ok(crate::store::read::lookup::delivery_anywhere(self.partition_set, delivery)?.map(|d| d.event_id))
     }
 
     /// Gives the head of a queue its due entry.

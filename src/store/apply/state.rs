@@ -14,11 +14,13 @@ use crate::kv::tables::{self, Key, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
-use crate::store::apply::{AnswerRow, ApplyResult, BatchInputs, answer_row, check_stored, notice};
+use crate::store::apply::{ApplyResult, BatchInputs, notice};
 use crate::store::command::{Applied, Caller, Command, NewKey, Receipt, Rejection, WriteRequest};
 use crate::store::effects::Effects;
+use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::job::{Job, JobId, JobSpec, JobStatus};
 use crate::store::partitions::set::PartitionSet;
+use crate::store::read::replay_scope::{app_of, job_within};
 use crate::store::registry::Registry;
 
 /// Secrets of a webhook that sign at the same time.
@@ -494,16 +496,6 @@ impl StateBatch<'_> {
         }
         Ok(Receipt::Done)
     }
-}
-
-/// Whether a job lies within what a caller may touch.
-pub(in crate::store) fn job_within(registry: &Registry, tenant: crate::store::command::TenantScope, job: &Job) -> bool {
-    job.org_id == tenant.org && tenant.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
-}
-
-/// The app that a job is about; none where its webhook was removed.
-fn app_of(registry: &Registry, spec: &JobSpec) -> Option<AppId> {
-    spec.app.or_else(|| spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|webhook| webhook.app_id))
 }
 
 /// Names of the fields that differ, without their values: some are secret.

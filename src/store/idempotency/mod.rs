@@ -1,3 +1,4 @@
 //! Idempotency: the index of fingerprints in memory and the rows that decide.
+pub mod answers;
 pub mod index;
 pub mod rows;

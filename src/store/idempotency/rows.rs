@@ -11,9 +11,8 @@ use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::idempotency::index::{Fingerprint, Hint, KeyKind, NEWEST_MAX};
-use crate::store::partitions::set::{Partition, PartitionSet};
-use crate::store::writer::Writer;
+use crate::store::idempotency::index::{Fingerprint, Hint, IdempotencyIndex, KeyKind, NEWEST_MAX};
+use crate::store::partitions::set::PartitionSet;
 
 /// Rows that are read at a start before they are learned.
 const READ_MAX: usize = 4 * NEWEST_MAX;
@@ -48,20 +47,19 @@ impl PartitionSet {
     }
 }
 
-impl Writer {
-    /// Learns what a partition has of the idempotency window and is not known yet.
-    pub(in crate::store) fn load_fingerprints(&mut self, partition: &Partition, window: Time) -> Result<()> {
-        let snapshot = self.partition_set.snapshot(partition)?;
-        let from = self.idempotency.newest().map_or(EventId::MIN, |newest| newest.next()).max(EventId::floor(window));
+impl IdempotencyIndex {
+    /// Loads the fingerprints of a partition's ids that are newer than the index's newest and not older than `window`.
+    pub(in crate::store) fn load(&mut self, snapshot: &Snapshot, window: Time) -> Result<()> {
+        let from = self.newest().map_or(EventId::MIN, |newest| newest.next()).max(EventId::floor(window));
         let range = (Bound::Included(from.as_bytes().as_slice()), Bound::Unbounded);
         let mut read = Vec::new();
-        marks_in(&snapshot, range, |print, id| {
+        marks_in(snapshot, range, |print, id| {
             read.push((print, id));
             if read.len() == READ_MAX {
-                self.idempotency.insert_loaded(std::mem::take(&mut read));
+                self.insert_loaded(std::mem::take(&mut read));
             }
         })?;
-        self.idempotency.insert_loaded(read);
+        self.insert_loaded(read);
         Ok(())
     }
 }

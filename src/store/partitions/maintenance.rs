@@ -11,7 +11,7 @@ use crate::model::figures::Sums;
 use crate::model::id::{Id, WebhookId};
 use crate::model::time::DAY_MS;
 use crate::model::webhook::WebhookState;
-use crate::model::{Delivery, Time, Webhook};
+use crate::model::{Time, Webhook};
 use crate::mutants::mutant;
 
 use crate::kv::codec;
@@ -23,6 +23,7 @@ use crate::store::command::{Command, EventInput, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::figures::SumsRow;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
+use crate::store::read::lookup::{decoded, last_id, sums_of};
 use crate::store::writer::{AppliedBatch, Writer};
 
 /// Age at which a new partition begins, whatever the size of the old one.
@@ -340,7 +341,9 @@ impl Writer {
             (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded),
             Direction::Up,
             |key, value| {
-                if codec::decode::<crate::store::apply::AnswerRow>(value).is_none_or(|answer| answer.at <= horizon) {
+                if codec::decode::<crate::store::idempotency::answers::AnswerRow>(value)
+                    .is_none_or(|answer| answer.at <= horizon)
+                {
                     old.push(Key::from_slice(key));
                 }
                 Ok(if old.len() < SLICE { ScanStep::Go } else { ScanStep::Stop })
@@ -374,43 +377,6 @@ fn add_total(write_batch: &mut WriteBatch, owner: Id<Webhook>, change: impl FnOn
     change(&mut totals);
     write_batch.put(Table::Totals, tables::one(owner), &totals);
     Ok(())
-}
-
-/// The sums of every webhook and job in a partition.
-pub(in crate::store) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>> {
-    let mut all = Vec::new();
-    let mut from = Key::new();
-    loop {
-        let mut found = None;
-        snapshot.scan(
-            Table::Figures,
-            (std::ops::Bound::Included(&from), std::ops::Bound::Unbounded),
-            Direction::Up,
-            |key, value| {
-                found = Some((key.to_vec(), value.to_vec()));
-                Ok(ScanStep::Stop)
-            },
-        )?;
-        let Some((key, value)) = found else { return Ok(all) };
-        let Some(owner) = tables::first_id::<Webhook>(&key) else { return Err(snapshot.damaged(Table::Figures, &key)) };
-        if key.ends_with(&[0; 4]) {
-            let row = codec::decode(&value).ok_or_else(|| snapshot.damaged(Table::Figures, &key))?;
-            all.push((owner, row));
-        }
-        from = tables::figures(owner.next(), 0);
-    }
-}
-
-/// The greatest id in a partition.
-pub(in crate::store) fn last_id(snapshot: &Snapshot) -> Result<u128> {
-    let mut last = 0;
-    for table in [Table::Events, Table::Deliveries, Table::Attempts, Table::IdempotencyKeys] {
-        snapshot.scan(table, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Direction::Down, |key, _| {
-            last = last.max(tables::first_id::<Delivery>(key).map_or(0, |id| id.as_u128()));
-            Ok(ScanStep::Stop)
-        })?;
-    }
-    Ok(last)
 }
 
 impl PartitionSet {
@@ -457,18 +423,5 @@ impl PartitionSet {
             }
         }
         Ok(Some(sums))
-    }
-}
-
-/// The row at `key`, none if there is none.
-pub(in crate::store) fn decoded<T: serde::de::DeserializeOwned>(
-    snapshot: &Snapshot,
-    table: Table,
-    key: &[u8],
-) -> Result<Option<T>> {
-    match snapshot.get(table, key, codec::decode::<T>)? {
-        None => Ok(None),
-        Some(Some(value)) => Ok(Some(value)),
-        Some(None) => Err(snapshot.damaged(table, key)),
     }
 }

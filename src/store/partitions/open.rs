@@ -20,9 +20,9 @@ use crate::kv::wal::Wal;
 use crate::store::apply::{FanoutCache, IdSource};
 use crate::store::command::{Command, WriteRequest};
 use crate::store::idempotency::index::IdempotencyIndex;
-use crate::store::partitions::maintenance::{decoded, last_id};
 use crate::store::partitions::set::{PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
+use crate::store::read::lookup::{decoded, delivery_anywhere, last_id};
 use crate::store::registry::Registry;
 use crate::store::replication::CommitPublisher;
 use crate::store::secrets::master_key;
@@ -200,7 +200,7 @@ impl Writer {
             }
             let end = partitions.get(number + 1).map_or(Time::MAX, |next| EventId::from_u128(next.first).time());
             if end > window {
-                self.load_fingerprints(partition, window)?;
+                self.idempotency.load(&self.partition_set.snapshot(partition)?, window)?;
             }
         }
         if self.active == 0 {
@@ -243,7 +243,7 @@ impl Writer {
         }
         let mut orders = Vec::new();
         for ((webhook, key_hash), delivery) in heads {
-            let found = crate::store::read::lists::delivery_anywhere(&self.partition_set, delivery)?;
+            let found = delivery_anywhere(&self.partition_set, delivery)?;
             let Some(row) = found.filter(|d: &Delivery| !d.status.is_final()) else { continue };
             let Some(home) = self.partition_set.partition_of(row.event_id.as_u128()) else { continue };
             let due = tables::due(webhook, row.next_attempt_at.unwrap_or(Time::ZERO), delivery);

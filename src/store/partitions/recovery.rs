@@ -9,10 +9,9 @@ use crate::kv::wal::WAL_FILE;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::model::id::Id;
-use crate::store::partitions::maintenance::last_id;
 use crate::store::partitions::open::{load_state, remove_unlisted};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
-use crate::store::read::due::heads_in;
+use crate::store::read::lookup::{heads_in, last_id};
 use crate::store::writer::{AppliedBatch, Writer};
 
 impl Writer {
@@ -102,7 +101,8 @@ impl Writer {
         let snapshot = file.snapshot()?;
         self.load_states(&snapshot)?;
         self.partition_set.raise_newest(Id::from_u128(last_id(&snapshot)?));
-        self.load_fingerprints(&partition, now.minus_ms(self.partition_set.options.idempotency_window_ms))?;
+        let window = now.minus_ms(self.partition_set.options.idempotency_window_ms);
+        self.idempotency.load(&self.partition_set.snapshot(&partition)?, window)?;
         let effects = &mut batch.effects;
         for (webhook, at) in heads_in(&snapshot)? {
             effects.due.push((webhook, at));

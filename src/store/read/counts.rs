@@ -17,9 +17,9 @@ use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
 use crate::store::figures::{HourRow, SumsRow};
-use crate::store::partitions::maintenance::decoded;
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;
+use crate::store::read::lookup::{decoded, sums_of};
 use crate::store::read::query::EXAMINED_ROWS_MAX;
 
 /// The attempts that started within one hour.
@@ -114,7 +114,7 @@ impl Store {
             }
             let snapshot = self.partition_set.snapshot(partition)?;
             let partly = expiring.straddling.as_ref().is_some_and(|p| p.first == partition.first);
-            for (owner, row) in crate::store::partitions::maintenance::sums_of(&snapshot)? {
+            for (owner, row) in sums_of(&snapshot)? {
                 if row.sums.attempts == 0 || !self.is_in_scope(&snapshot, tenant, owner)? {
                     continue;
                 }

@@ -12,8 +12,8 @@ use crate::kv::error::Result;
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::command::TenantScope;
-use crate::store::partitions::maintenance::decoded;
-use crate::store::read::lists::{Store, data_in, wanted_attempt};
+use crate::store::read::lists::{Store, wanted_attempt};
+use crate::store::read::lookup::{data_in, decoded};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
 

@@ -4,22 +4,19 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::model::attempt::Trigger;
-use crate::model::id::{DeliveryId, EventId, Id, WebhookId};
+use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::webhook::{DeliveryOrder, Webhook};
 use crate::model::{Delivery, Event, Time};
 
 use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
-use crate::kv::tables::{self, Key, Table};
+use crate::kv::tables::{self, Table};
 use crate::store::effects::Dispatch;
-use crate::store::partitions::maintenance::decoded;
-use crate::store::read::lists::{Store, data_in};
+use crate::store::read::lists::Store;
+use crate::store::read::lookup::{DueKey, data_in, decoded, entries_of, first_due, heads_in};
 
 /// Queues of one webhook that are looked at for its lag.
 const QUEUES_MAX: usize = 1_000;
-
-/// A place in a webhook's due entries.
-pub type DueKey = (Time, DeliveryId);
 
 /// A slice of what is due.
 #[derive(Debug, Default)]
@@ -163,22 +160,6 @@ impl Store {
     }
 }
 
-/// When something is due first in one partition, by webhook.
-pub(in crate::store) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
-    let mut heads = Vec::new();
-    let mut from = Key::new();
-    loop {
-        let mut found = None;
-        snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
-            found = tables::read_due(key);
-            Ok(ScanStep::Stop)
-        })?;
-        let Some((webhook, at, _)) = found else { return Ok(heads) };
-        heads.push((webhook, at));
-        from = tables::due(webhook.next(), Time::ZERO, DeliveryId::MIN);
-    }
-}
-
 fn trigger_of(delivery: &Delivery) -> Trigger {
     match (delivery.manual, delivery.attempts, delivery.replay_of, delivery.job_id) {
         (true, ..) => Trigger::Manual,
@@ -186,25 +167,6 @@ fn trigger_of(delivery: &Delivery) -> Trigger {
         (_, 0, None, None) => Trigger::Event,
         (_, 0, ..) => Trigger::Replay,
     }
-}
-
-fn entries_of(snapshot: &Snapshot, webhook: WebhookId, after: Option<DueKey>, limit: usize) -> Result<Vec<DueKey>> {
-    let from = match after {
-        Some((at, delivery)) => Bound::Excluded(tables::due(webhook, at, delivery)),
-        None => Bound::Included(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
-    };
-    let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
-    let mut places = Vec::new();
-    snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Direction::Up, |key, _| {
-        places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
-        Ok(if places.len() < limit { ScanStep::Go } else { ScanStep::Stop })
-    })?;
-    Ok(places)
-}
-
-/// The first due entry of a webhook in one partition.
-pub(in crate::store) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<DueKey>> {
-    Ok(entries_of(snapshot, webhook, None, 1)?.pop())
 }
 
 /// The first delivery of each of a webhook's queues in one partition, of `QUEUES_MAX` queues at most.

@@ -12,9 +12,9 @@ use crate::model::{Delivery, Time};
 use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
-use crate::store::partitions::maintenance::decoded;
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;
+use crate::store::read::lookup::decoded;
 
 impl Store {
     /// A webhook's deliveries after `after` in commit order, for the feed: none before a smaller id that is still to come.

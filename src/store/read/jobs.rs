@@ -9,15 +9,14 @@ use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep};
 use crate::kv::tables::Table;
-use crate::store::apply::jobs as job_rules;
-use crate::store::apply::state::job_within;
 use crate::store::command::TenantScope;
 use crate::store::figures::Owner;
 use crate::store::job::{Job, JobId, JobSpec, JobStatus};
-use crate::store::partitions::maintenance::decoded;
-use crate::store::read::lists::{Store, data_in, deliveries_in, job_anywhere};
+use crate::store::read::lists::Store;
+use crate::store::read::lookup::{data_in, decoded, deliveries_in, job_anywhere};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{ListWindow, Page};
+use crate::store::read::replay_scope::{self, job_within};
 
 impl Store {
     pub fn job(&self, tenant: TenantScope, id: JobId) -> Result<Option<Job>> {
@@ -80,18 +79,18 @@ impl Store {
             let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
             if event.erased_at.is_some()
                 || !tenant.covers(event.org_id, event.app_id)
-                || !job_rules::covers(spec, &event)
+                || !replay_scope::covers(spec, &event)
             {
                 continue;
             }
-            let targets = job_rules::targets(&registry, spec, &event);
+            let targets = replay_scope::targets(&registry, spec, &event);
             if targets.is_empty() {
                 continue;
             }
             let (made, data) = (deliveries_in(snapshot, &event)?, data_in(snapshot, &event)?);
             for webhook in targets {
                 let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
-                count += u64::from(job_rules::chosen(spec, &webhook, &event, &data, &own));
+                count += u64::from(replay_scope::chosen(spec, &webhook, &event, &data, &own));
             }
         }
         Ok(count)

@@ -5,31 +5,25 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::model::figures::{Minute, Sums};
-use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, WebhookId};
+use crate::model::id::{AttemptId, DeliveryId, EventId, Id, WebhookId};
 use crate::model::time::{DAY_MS, MINUTE_MS};
 use crate::model::webhook::WebhookState;
-use crate::model::{Attempt, Delivery, DeliveryStatus, Event, KeyId, OrganizationId, Time};
+use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
 
 use crate::kv::codec;
 use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{self, Table};
-use crate::store::apply::publish::chunks_of;
-use crate::store::apply::{AnswerRow, ApplyError, check_stored};
 use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::figures::HourRow;
-use crate::store::job::{Job, JobId};
-use crate::store::partitions::maintenance::decoded;
+use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
+use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due, last_id};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
-
-/// Replays of one event that are shown.
-const REPLAYS_MAX: usize = 10_000;
 
 /// A handle on the store for reading; cheap to clone. `now` hides what retention has ended.
 #[derive(Clone, Debug)]
@@ -53,29 +47,11 @@ pub struct Backlog {
     pub oldest_due: Option<Time>,
 }
 
-/// One line of the audit (api.md section 3, `GET /v1/audit`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditRow {
-    pub id: Id<AuditRow>,
-    pub at: Time,
-    pub org_id: OrganizationId,
-    pub key_id: Option<KeyId>,
-    pub action: String,
-    pub target: String,
-    pub remote_addr: Option<String>,
-    pub request_id: Option<String>,
-    /// JSON text of what changed, without secrets.
-    pub changes: Option<String>,
-    /// The app that it was about; none: the organization. A key of one app sees its own only.
-    #[serde(default)]
-    pub app_id: Option<AppId>,
-}
-
 impl Store {
     /// The time of the newest partition's newest row; none in an empty store.
     pub fn newest(&self) -> Option<Time> {
         let active = self.partition_set.partitions().pop()?;
-        let last = crate::store::partitions::maintenance::last_id(&self.partition_set.snapshot(&active).ok()?).ok()?;
+        let last = last_id(&self.partition_set.snapshot(&active).ok()?).ok()?;
         (last > 0).then(|| EventId::from_u128(last).time())
     }
 
@@ -283,7 +259,7 @@ impl Store {
                 let sums =
                     decoded::<crate::store::figures::SumsRow>(&snapshot, Table::Figures, &tables::figures(webhook, 0))?;
                 backlog.waiting += sums.map_or(0, |row| row.sums.open());
-                let first = crate::store::read::due::first_due(&snapshot, webhook)?.map(|(at, _)| at);
+                let first = first_due(&snapshot, webhook)?.map(|(at, _)| at);
                 backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
             }
         }
@@ -294,20 +270,11 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` for the key of another request, and for an answer with a secret that is kept no longer.
-    pub fn kept(&self, keep: &IdempotencyKey, now: Time) -> std::result::Result<Option<Applied>, Rejection> {
+    pub fn stored_answer(&self, keep: &IdempotencyKey, now: Time) -> std::result::Result<Option<Applied>, Rejection> {
         let failed = |error: crate::store::Error| Rejection::Failed(error.to_string());
         let state = self.partition_set.state().and_then(|state| state.snapshot()).map_err(failed)?;
         let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &keep.key).map_err(failed)?;
-        check_stored(&self.partition_set, found, keep, now).map_err(|stop| match stop {
-            ApplyError::Rejected(refusal) => refusal,
-            ApplyError::Storage(error) => failed(error),
-        })
-    }
-
-    pub fn audit(&self, tenant: TenantScope, window: ListWindow) -> Result<Page<AuditRow>> {
-        self.state_page(Table::Audit, window, |row: &AuditRow| {
-            row.org_id == tenant.org && tenant.app.is_none_or(|own| row.app_id == Some(own))
-        })
+        check_stored(&self.partition_set, found, keep, now)
     }
 
     /// Whether the event's retention has not ended.
@@ -451,71 +418,4 @@ pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) 
                     .iter()
                     .any(|id| search.is(id))
         })
-}
-
-/// A row by its id, in whichever partition has it, newest first.
-fn anywhere<T: serde::de::DeserializeOwned>(partition_set: &PartitionSet, table: Table, id: u128) -> Result<Option<T>> {
-    for partition in partition_set.partitions().into_iter().rev().filter(|partition| partition.may_hold(id)) {
-        if let Some(row) = decoded::<T>(&partition_set.snapshot(&partition)?, table, &id.to_be_bytes())? {
-            return Ok(Some(row));
-        }
-    }
-    Ok(None)
-}
-
-pub(in crate::store) fn delivery_anywhere(partition_set: &PartitionSet, id: DeliveryId) -> Result<Option<Delivery>> {
-    anywhere(partition_set, Table::Deliveries, id.as_u128())
-}
-
-pub(in crate::store) fn job_anywhere(partition_set: &PartitionSet, id: JobId) -> Result<Option<Job>> {
-    decoded(&partition_set.state()?.snapshot()?, Table::Jobs, id.as_bytes())
-}
-
-/// The bytes of an event, from its chunks.
-pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<Bytes> {
-    let mut data = Vec::with_capacity(event.data_bytes as usize);
-    for number in 0..chunks_of(event.data_bytes as usize) {
-        let key = tables::chunk(event.id, number);
-        let part = snapshot
-            .get(Table::Data, &key, |value| codec::decode_bytes(value).map(|part| data.extend_from_slice(part)))?;
-        part.flatten().ok_or_else(|| snapshot.damaged(Table::Data, &key))?;
-    }
-    Ok(data.into())
-}
-
-/// All deliveries of an event: what publishing made follows the event, what replays made is indexed.
-pub(in crate::store) fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
-    let mut deliveries = Vec::new();
-    let mut left = event.deliveries;
-    snapshot.scan(
-        Table::Deliveries,
-        (std::ops::Bound::Included(event.id.as_bytes()), std::ops::Bound::Unbounded),
-        Direction::Up,
-        |key, value| {
-            if left == 0 {
-                return Ok(ScanStep::Stop);
-            }
-            left -= 1;
-            let delivery = codec::decode::<Delivery>(value).ok_or_else(|| snapshot.damaged(Table::Deliveries, key))?;
-            if delivery.event_id == event.id {
-                deliveries.push(delivery);
-            }
-            Ok(ScanStep::Go)
-        },
-    )?;
-    let (from, to) = (tables::pair(event.id, DeliveryId::MIN), tables::pair(event.id, DeliveryId::MAX));
-    let mut replays = Vec::new();
-    snapshot.scan(
-        Table::ReplaysByEvent,
-        (std::ops::Bound::Included(&from), std::ops::Bound::Included(&to)),
-        Direction::Up,
-        |key, _| {
-            replays.extend(tables::last_id::<Delivery>(key));
-            Ok(if replays.len() < REPLAYS_MAX { ScanStep::Go } else { ScanStep::Stop })
-        },
-    )?;
-    for id in replays {
-        deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
-    }
-    Ok(deliveries)
 }

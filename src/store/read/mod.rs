@@ -1,9 +1,12 @@
 //! Reads of the store: lists, details, due deliveries, counts and figures.
+pub mod audit;
 pub mod counts;
 pub mod details;
 pub mod due;
 pub mod feed;
 pub mod jobs;
 pub mod lists;
+pub mod lookup;
 pub mod newest_first;
 pub mod query;
+pub mod replay_scope;

@@ -15,12 +15,12 @@ use crate::model::figures::Sums;
 use crate::model::id::{AppId, OrganizationId, WebhookId};
 use crate::model::webhook::{Webhook, WebhookState};
 use crate::model::{ApiKey, App, Organization, Time};
-use crate::store::apply::AnswerRow;
 use crate::store::command::Receipt;
 use crate::store::figures::Owner;
+use crate::store::idempotency::answers::AnswerRow;
 use crate::store::job::Job;
 use crate::store::partitions::set::PartitionRow;
-use crate::store::read::lists::AuditRow;
+use crate::store::read::audit::AuditRow;
 use crate::store::secrets::vault::Vault;
 use crate::store::verify::VerifyWalk;
 

@@ -1,0 +1,67 @@
+//! The idempotency record: the stored first answer to an `Idempotency-Key`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Time;
+
+use crate::store::command::{Applied, IdempotencyKey, Receipt, Rejection};
+use crate::store::partitions::set::PartitionSet;
+
+/// How long an answer that contains a secret is replayed, in milliseconds.
+const PRIVATE_ANSWER_MS: i64 = 600_000;
+
+/// A kept answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AnswerRow {
+    pub request: Vec<u8>,
+    pub at: Time,
+    /// `Receipt` and `Keep::extra`, sealed.
+    pub answer: Vec<u8>,
+    /// Holds a secret: kept for `PRIVATE_ANSWER_MS` only.
+    pub private: bool,
+}
+
+/// What a found answer means for a request that shows the same key.
+pub fn check_stored(
+    partition_set: &PartitionSet,
+    found: Option<AnswerRow>,
+    keep: &IdempotencyKey,
+    now: Time,
+) -> Result<Option<Applied>, Rejection> {
+    let Some(row) = found else { return Ok(None) };
+    let age_ms = now.since(row.at);
+    if age_ms >= partition_set.options.idempotency_window_ms {
+        return Ok(None);
+    }
+    if row.request != keep.request {
+        let detail = "this Idempotency-Key was used with another request".to_owned();
+        return Err(Rejection::Conflict { code: "idempotency_key_reused", detail });
+    }
+    if row.private && age_ms >= PRIVATE_ANSWER_MS {
+        let detail = "the first answer held a secret and is no longer kept".to_owned();
+        return Err(Rejection::Conflict { code: "answer_expired", detail });
+    }
+    let answer = partition_set.vault.open(&keep.key, &row.answer);
+    match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
+        Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
+        None => Err(Rejection::Failed("a kept answer does not open".into())),
+    }
+}
+
+/// The row that keeps an answer: always sealed, because a receipt may hold a secret.
+pub fn answer_row(
+    partition_set: &PartitionSet,
+    keep: &IdempotencyKey,
+    receipt: &Receipt,
+    now: Time,
+    nonce: [u8; 12],
+) -> AnswerRow {
+    let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
+    AnswerRow {
+        request: keep.request.to_vec(),
+        at: now,
+        answer: partition_set.vault.seal(&keep.key, &plain, nonce),
+        private: keep.secret,
+    }
+}

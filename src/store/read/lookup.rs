@@ -1,0 +1,180 @@
+//! Looks up rows by key, in one partition or in all of them.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::model::id::{DeliveryId, Id, WebhookId};
+use crate::model::{Delivery, Event, Time, Webhook};
+
+use crate::kv::codec;
+use crate::kv::error::Result;
+use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::tables::{self, Key, Table};
+use crate::store::figures::SumsRow;
+use crate::store::job::{Job, JobId};
+use crate::store::partitions::set::PartitionSet;
+
+/// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
+pub(in crate::store) const CHUNK_BYTES: usize = 8 * 1024 - 128;
+/// Maximum number of replays of one event that a list shows.
+const REPLAYS_MAX: usize = 10_000;
+
+/// Position of a due entry in a webhook's due list: when it is due, then its delivery.
+pub type DueKey = (Time, DeliveryId);
+
+/// The row at `key`, none if there is none.
+pub(in crate::store) fn decoded<T: serde::de::DeserializeOwned>(
+    snapshot: &Snapshot,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>> {
+    match snapshot.get(table, key, codec::decode::<T>)? {
+        None => Ok(None),
+        Some(Some(value)) => Ok(Some(value)),
+        Some(None) => Err(snapshot.damaged(table, key)),
+    }
+}
+
+/// The greatest id in a partition.
+pub(in crate::store) fn last_id(snapshot: &Snapshot) -> Result<u128> {
+    let mut last = 0;
+    for table in [Table::Events, Table::Deliveries, Table::Attempts, Table::IdempotencyKeys] {
+        snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Down, |key, _| {
+            last = last.max(tables::first_id::<Delivery>(key).map_or(0, |id| id.as_u128()));
+            Ok(ScanStep::Stop)
+        })?;
+    }
+    Ok(last)
+}
+
+/// The sums of every webhook and job in a partition.
+pub(in crate::store) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>, SumsRow)>> {
+    let mut all = Vec::new();
+    let mut from = Key::new();
+    loop {
+        let mut found = None;
+        snapshot.scan(Table::Figures, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, value| {
+            found = Some((key.to_vec(), value.to_vec()));
+            Ok(ScanStep::Stop)
+        })?;
+        let Some((key, value)) = found else { return Ok(all) };
+        let Some(owner) = tables::first_id::<Webhook>(&key) else { return Err(snapshot.damaged(Table::Figures, &key)) };
+        if key.ends_with(&[0; 4]) {
+            let row = codec::decode(&value).ok_or_else(|| snapshot.damaged(Table::Figures, &key))?;
+            all.push((owner, row));
+        }
+        from = tables::figures(owner.next(), 0);
+    }
+}
+
+/// A row by its id, in whichever partition has it, newest first.
+pub(in crate::store) fn anywhere<T: serde::de::DeserializeOwned>(
+    partition_set: &PartitionSet,
+    table: Table,
+    id: u128,
+) -> Result<Option<T>> {
+    for partition in partition_set.partitions().into_iter().rev().filter(|partition| partition.may_hold(id)) {
+        if let Some(row) = decoded::<T>(&partition_set.snapshot(&partition)?, table, &id.to_be_bytes())? {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+pub(in crate::store) fn delivery_anywhere(partition_set: &PartitionSet, id: DeliveryId) -> Result<Option<Delivery>> {
+    anywhere(partition_set, Table::Deliveries, id.as_u128())
+}
+
+pub(in crate::store) fn job_anywhere(partition_set: &PartitionSet, id: JobId) -> Result<Option<Job>> {
+    decoded(&partition_set.state()?.snapshot()?, Table::Jobs, id.as_bytes())
+}
+
+/// Rows that so many payload bytes take.
+pub(in crate::store) fn chunks_of(bytes: usize) -> u16 {
+    bytes.div_ceil(CHUNK_BYTES) as u16
+}
+
+/// The bytes of an event, from its chunks.
+pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<Bytes> {
+    let mut data = Vec::with_capacity(event.data_bytes as usize);
+    for number in 0..chunks_of(event.data_bytes as usize) {
+        let key = tables::chunk(event.id, number);
+        let part = snapshot
+            .get(Table::Data, &key, |value| codec::decode_bytes(value).map(|part| data.extend_from_slice(part)))?;
+        part.flatten().ok_or_else(|| snapshot.damaged(Table::Data, &key))?;
+    }
+    Ok(data.into())
+}
+
+/// All deliveries of an event: what publishing made follows the event, what replays made is indexed.
+pub(in crate::store) fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
+    let mut deliveries = Vec::new();
+    let mut left = event.deliveries;
+    snapshot.scan(
+        Table::Deliveries,
+        (Bound::Included(event.id.as_bytes()), Bound::Unbounded),
+        Direction::Up,
+        |key, value| {
+            if left == 0 {
+                return Ok(ScanStep::Stop);
+            }
+            left -= 1;
+            let delivery = codec::decode::<Delivery>(value).ok_or_else(|| snapshot.damaged(Table::Deliveries, key))?;
+            if delivery.event_id == event.id {
+                deliveries.push(delivery);
+            }
+            Ok(ScanStep::Go)
+        },
+    )?;
+    let (from, to) = (tables::pair(event.id, DeliveryId::MIN), tables::pair(event.id, DeliveryId::MAX));
+    let mut replays = Vec::new();
+    snapshot.scan(Table::ReplaysByEvent, (Bound::Included(&from), Bound::Included(&to)), Direction::Up, |key, _| {
+        replays.extend(tables::last_id::<Delivery>(key));
+        Ok(if replays.len() < REPLAYS_MAX { ScanStep::Go } else { ScanStep::Stop })
+    })?;
+    for id in replays {
+        deliveries.extend(decoded::<Delivery>(snapshot, Table::Deliveries, id.as_bytes())?);
+    }
+    Ok(deliveries)
+}
+
+/// The first due entry of a webhook in one partition.
+pub(in crate::store) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<DueKey>> {
+    Ok(entries_of(snapshot, webhook, None, 1)?.pop())
+}
+
+pub(in crate::store) fn entries_of(
+    snapshot: &Snapshot,
+    webhook: WebhookId,
+    after: Option<DueKey>,
+    limit: usize,
+) -> Result<Vec<DueKey>> {
+    let from = match after {
+        Some((at, delivery)) => Bound::Excluded(tables::due(webhook, at, delivery)),
+        None => Bound::Included(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
+    };
+    let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
+    let mut places = Vec::new();
+    snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Direction::Up, |key, _| {
+        places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
+        Ok(if places.len() < limit { ScanStep::Go } else { ScanStep::Stop })
+    })?;
+    Ok(places)
+}
+
+/// When something is due first in one partition, by webhook.
+pub(in crate::store) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
+    let mut heads = Vec::new();
+    let mut from = Key::new();
+    loop {
+        let mut found = None;
+        snapshot.scan(Table::Due, (Bound::Included(&from), Bound::Unbounded), Direction::Up, |key, _| {
+            found = tables::read_due(key);
+            Ok(ScanStep::Stop)
+        })?;
+        let Some((webhook, at, _)) = found else { return Ok(heads) };
+        heads.push((webhook, at));
+        from = tables::due(webhook.next(), Time::ZERO, DeliveryId::MIN);
+    }
+}
