@@ -12,8 +12,8 @@ use postrider::model::id::WebhookId;
 use postrider::model::webhook::{ContentType, FieldSet, WebhookMethod};
 use postrider::model::{AppId, Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, RealDisk, Receipt,
-    StoreOptions, TenantScope, WriteRequest, open,
+    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
+    RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
 };
 use tempfile::TempDir;
 
@@ -118,7 +118,7 @@ impl Bench {
             rate_per_s: None,
             installation: true,
         };
-        match bench.one(Command::CreateOrganization { name: "default".into(), key }) {
+        match bench.one(Command::State(StateCommand::CreateOrganization { name: "default".into(), key })) {
             Receipt::Organization { organization, app, key } => {
                 let tenant = TenantScope { org: organization.id, app: None };
                 bench.app = app.id;
@@ -132,7 +132,7 @@ impl Bench {
     fn webhook(&mut self, number: usize, types: Vec<String>) -> WebhookId {
         let mut webhook = webhook(number as u128, types);
         webhook.app_id = self.app;
-        match self.one(Command::CreateWebhook { webhook: Box::new(webhook) }) {
+        match self.one(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook) })) {
             Receipt::Webhook(webhook) => webhook.id,
             other => panic!("{other:?}"),
         }
@@ -170,7 +170,7 @@ impl Bench {
             .map(|of| WriteRequest {
                 caller: self.caller.clone(),
                 idempotency: None,
-                command: Command::Publish(vec![event(of)]),
+                command: Command::Partition(PartitionCommand::Publish(vec![event(of)])),
             })
             .collect();
         self.all(&orders)
@@ -178,7 +178,7 @@ impl Bench {
 
     fn record(&mut self, dispatches: &[Dispatch], status: u16) -> u64 {
         let outcome =
-            |dispatch| WriteRequest::internal(Command::Record(Box::new(finished(dispatch, self.now, status))));
+            |dispatch| WriteRequest::internal(PartitionCommand::Record(Box::new(finished(dispatch, self.now, status))));
         let orders: Vec<WriteRequest> = dispatches.iter().map(outcome).collect();
         self.all(&orders).1
     }

@@ -75,18 +75,18 @@ impl<'a> RequestContext<'a> {
     }
 
     /// A command of this caller, its answer kept if `Idempotency-Key` is given.
-    pub fn write(&self, command: Command) -> Result<WriteRequest, ApiError> {
-        Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command })
+    pub fn write(&self, command: impl Into<Command>) -> Result<WriteRequest, ApiError> {
+        Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command: command.into() })
     }
 
     /// The same, with something that the answer needs beside the receipt when it is given again.
-    pub fn order_with(&self, command: Command, extra: Bytes) -> Result<WriteRequest, ApiError> {
+    pub fn order_with(&self, command: impl Into<Command>, extra: Bytes) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra: Some(extra), ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }
 
     /// The same for an answer that holds a secret: kept sealed, and not for long.
-    pub fn order_secret(&self, command: Command, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
+    pub fn order_secret(&self, command: impl Into<Command>, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }

@@ -20,7 +20,7 @@ use crate::model::Scope;
 use crate::store::partitions::set as shelf;
 use crate::store::secrets::master_key::rewrap;
 use crate::store::secrets::vault::KEY_BYTES;
-use crate::store::{Caller, Command, Disk, NewKey, Receipt, Rejection, TenantScope, WriteRequest};
+use crate::store::{Caller, Disk, NewKey, Receipt, Rejection, StateCommand, TenantScope, WriteRequest};
 
 use super::DaemonError;
 
@@ -171,7 +171,7 @@ pub(super) async fn first_key(
     };
     let text = given.or_else(|| made.as_ref().map(|key| key.text.clone())).unwrap_or_default();
     let name = if made.is_some() { "first" } else { "admin" };
-    let order = WriteRequest::internal(Command::CreateOrganization {
+    let order = WriteRequest::internal(StateCommand::CreateOrganization {
         name: "default".into(),
         key: installation_key(name, &text),
     });
@@ -206,8 +206,8 @@ async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), DaemonError
         remote_addr: None,
         request_id: "start".into(),
     };
-    let command = Command::CreateKey { key: installation_key("admin", text) };
-    done(engine.apply(Box::new(WriteRequest { caller: Some(by), idempotency: None, command })).await)
+    let command = StateCommand::CreateKey { key: installation_key("admin", text) };
+    done(engine.apply(Box::new(WriteRequest { caller: Some(by), idempotency: None, command: command.into() })).await)
 }
 
 fn installation_key(name: &str, text: &str) -> NewKey {

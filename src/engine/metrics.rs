@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::model::{AttemptOutcome, DeliveryStatus};
-use crate::store::{Applied, Command, FinalCounts, Receipt, Rejection, WriteRequest};
+use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rejection, WriteRequest};
 
 use self::levels::Gauges;
 pub use self::levels::{GaugeInputs, WebhookCounts};
@@ -179,8 +179,10 @@ impl Metrics {
                     let fresh = published.iter().filter(|p| !p.duplicate);
                     self.deliveries.inc_by(fresh.map(|p| u64::from(p.event.deliveries)).sum());
                 }
-                (Ok(_), Command::Record(made)) => self.attempted(made.outcome, made.response_time_ms),
-                (Err(Rejection::DiskFull), Command::Publish(_)) => {
+                (Ok(_), Command::Partition(PartitionCommand::Record(made))) => {
+                    self.attempted(made.outcome, made.response_time_ms)
+                }
+                (Err(Rejection::DiskFull), Command::Partition(PartitionCommand::Publish(_))) => {
                     self.publishes_refused.get_or_create(&ReasonLabel { reason: DISK_FULL }).inc();
                 }
                 (Err(Rejection::Failed(_) | Rejection::DiskFull), _) => drop(self.storage_failures.inc()),

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::model::Time;
 use crate::store::job::{Job, JobId, JobStatus};
-use crate::store::{Command, Store, WriteRequest};
+use crate::store::{PartitionCommand, StateCommand, Store, WriteRequest};
 
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
@@ -61,7 +61,7 @@ async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue,
     if job.exhausted {
         if job.delivered + job.failed >= job.created {
             let done = Job { status: JobStatus::Done, finished_at: Some(now), ..job.clone() };
-            let _ = write_queue.apply(Box::new(WriteRequest::internal(Command::SaveJob(Box::new(done))))).await;
+            let _ = write_queue.apply(Box::new(WriteRequest::internal(StateCommand::SaveJob(Box::new(done))))).await;
         }
         return false;
     }
@@ -78,7 +78,7 @@ async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue,
         return false;
     }
     let before = job.created;
-    let advance = WriteRequest::internal(Command::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
+    let advance = WriteRequest::internal(PartitionCommand::AdvanceJob { id: job.id, limit: SLICE_EVENTS, make_max });
     match write_queue.apply(Box::new(advance)).await {
         Ok(Ok(applied)) => {
             if let crate::store::Receipt::Job(after) = applied.receipt {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::DeliveryId;
-use crate::store::{Applied, Command, Rejection, WriteRequest};
+use crate::store::{Applied, Command, PartitionCommand, Rejection, WriteRequest};
 
 /// Outcomes are handed in again after this time.
 const OUTCOMES_AGAIN: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ impl RetryBuffer {
                 Ok(_) => continue,
             };
             match &write_request.command {
-                Command::Record(made) => {
+                Command::Partition(PartitionCommand::Record(made)) => {
                     let bytes = OUTCOME_BYTES + made.response_body.as_ref().map_or(0, String::len);
                     if for_space && self.outcomes_bytes + bytes <= OUTCOMES_BYTES_MAX {
                         self.outcomes_bytes += bytes;
@@ -56,7 +56,7 @@ impl RetryBuffer {
                         lost.push(made.delivery_id);
                     }
                 }
-                Command::Expire { delivery, .. } => lost.push(*delivery),
+                Command::Partition(PartitionCommand::Expire { delivery, .. }) => lost.push(*delivery),
                 _ if may_be_written && write_request.caller.is_none() && self.follow_ups.len() < FOLLOW_UPS_MAX => {
                     self.follow_ups.push(write_request.clone());
                 }
@@ -93,12 +93,12 @@ mod tests {
     fn outcome(delivery: u128, body_bytes: usize) -> WriteRequest {
         let mut made = blank(&dispatch(delivery, Time::ZERO), &webhook(|_| {}), None, Time::ZERO);
         made.response_body = Some("x".repeat(body_bytes));
-        WriteRequest::internal(Command::Record(Box::new(made)))
+        WriteRequest::internal(PartitionCommand::Record(Box::new(made)))
     }
 
     fn release() -> WriteRequest {
         let (webhook, delivery, event) = (WebhookId::MIN, DeliveryId::MIN, EventId::MIN);
-        WriteRequest::internal(Command::PromoteQueueHead { webhook, key_hash: 0, delivery, event })
+        WriteRequest::internal(PartitionCommand::PromoteQueueHead { webhook, key_hash: 0, delivery, event })
     }
 
     fn full(_: &WriteRequest) -> Result<Applied, Rejection> {
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(retry_buffer.take_follow_ups().len(), 0);
         // The end of a delivery is found in the index again.
         let delivery = DeliveryId::from_u128(7);
-        let expire = WriteRequest::internal(Command::Expire { event: EventId::MIN, delivery });
+        let expire = WriteRequest::internal(PartitionCommand::Expire { event: EventId::MIN, delivery });
         assert_eq!(keep(&mut retry_buffer, &[expire], full, true), [delivery]);
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::mutants::mutant;
 use crate::store::backup::BackupSnapshot;
 use crate::store::partitions::maintenance::Maintained;
-use crate::store::{Applied, Command, Effects, Error, Rejection, WriteRequest, Writer};
+use crate::store::{Applied, Effects, Error, Rejection, WriteRequest, Writer};
 
 use crate::engine::admission::PublishAdmission;
 use crate::engine::blocking_pool::BlockingPool;
@@ -174,7 +174,7 @@ impl WriteQueue {
 
     /// Waits in line with a publish, while publishing takes turns.
     async fn wait_for_admission(&self, write_request: &WriteRequest) -> Option<SemaphorePermit<'_>> {
-        let Command::Publish(_) = &write_request.command else { return None };
+        write_request.command.published()?;
         let turn = self.admission.acquire().await;
         if turn.is_some() {
             self.metrics.in_line();
@@ -233,7 +233,7 @@ impl WriteQueue {
     }
 
     fn admit(&self, write_request: &WriteRequest) -> Result<usize, Busy> {
-        let Command::Publish(events) = &write_request.command else { return Ok(0) };
+        let Some(events) = write_request.command.published() else { return Ok(0) };
         if self.waiting.stopping.load(Ordering::Relaxed) {
             return Err(Busy::Stopping);
         }

@@ -74,15 +74,43 @@ pub struct WriteRequest {
 
 impl WriteRequest {
     /// A command of the daemon itself.
-    pub fn internal(command: Command) -> WriteRequest {
-        WriteRequest { caller: None, idempotency: None, command }
+    pub fn internal(command: impl Into<Command>) -> WriteRequest {
+        WriteRequest { caller: None, idempotency: None, command: command.into() }
     }
 }
 
+/// A change of the store, by the file that it is applied to.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// One event, or a batch: all or none. Receipt: `Published`, in the same order.
-    Publish(Vec<EventInput>),
+    State(StateCommand),
+    Partition(PartitionCommand),
+}
+
+impl From<StateCommand> for Command {
+    fn from(command: StateCommand) -> Command {
+        Command::State(command)
+    }
+}
+
+impl From<PartitionCommand> for Command {
+    fn from(command: PartitionCommand) -> Command {
+        Command::Partition(command)
+    }
+}
+
+impl Command {
+    /// The events of a publish. `None` for every other command.
+    pub fn published(&self) -> Option<&[EventInput]> {
+        match self {
+            Command::Partition(PartitionCommand::Publish(events)) => Some(events),
+            _ => None,
+        }
+    }
+}
+
+/// A change of `state.redb`.
+#[derive(Debug, Clone)]
+pub enum StateCommand {
     /// Receipt: `Organization`.
     CreateOrganization { name: String, key: NewKey },
     /// Receipt: `App`. A taken `uid`: `Conflict`.
@@ -107,14 +135,33 @@ pub enum Command {
     RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
     /// Notes in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
+    /// Disables a webhook because of what its attempts showed, unless it was changed after `seen_at`. Receipt: `Done`.
+    AutoDisable { id: WebhookId, reason: DisabledReason, seen_at: Time },
+    /// Receipt: `Job`.
+    CreateJob { spec: JobSpec },
+    /// Receipt: `Job`.
+    CancelJob { id: JobId },
+    /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
+    SaveJob(Box<Job>),
+    /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.
+    Audit(AuditEntry),
+    /// Somebody says that the clock is right: noted in the audit, and retention goes on once that is durable. Receipt: `Done`.
+    AcceptClock,
+    /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
+    StoreAnswer { body: Bytes },
+}
+
+/// A change of the partition of an event.
+#[derive(Debug, Clone)]
+pub enum PartitionCommand {
+    /// One event, or a batch: all or none. Receipt: `Published`, in the same order.
+    Publish(Vec<EventInput>),
     /// The outcome of one attempt. Receipt: `Recorded`.
     Record(Box<AttemptMade>),
     /// Ends a delivery whose time is over, whatever is left of its schedule. Receipt: `Recorded`.
     Expire { event: EventId, delivery: DeliveryId },
     /// Lets the next of an ordered queue go, if it is not due already. Receipt: `Done`.
     PromoteQueueHead { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
-    /// Disables a webhook because of what its attempts showed, unless it was changed after `seen_at`. Receipt: `Done`.
-    AutoDisable { id: WebhookId, reason: DisabledReason, seen_at: Time },
     /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
     CancelRemoved { webhook: WebhookId, partition: u128, limit: u32 },
     /// Sends a delivery at once; a final one as a new delivery with `replay_of`. Receipt: `Delivery`.
@@ -125,21 +172,9 @@ pub enum Command {
     CancelEvent { id: EventId },
     /// Erases payload and response bodies, keeps the record. Receipt: `Done`.
     EraseEvent { id: EventId },
-    /// Receipt: `Job`.
-    CreateJob { spec: JobSpec },
-    /// Receipt: `Job`.
-    CancelJob { id: JobId },
     /// Makes the next deliveries of a running job, out of up to `limit` events; no event more once there are `make_max`.
     /// Receipt: `Job`.
     AdvanceJob { id: JobId, limit: u32, make_max: u32 },
-    /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
-    SaveJob(Box<Job>),
-    /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.
-    Audit(AuditEntry),
-    /// Somebody says that the clock is right: noted in the audit, and retention goes on once that is durable. Receipt: `Done`.
-    AcceptClock,
-    /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
-    StoreAnswer { body: Bytes },
 }
 
 /// What somebody did to an event or a delivery, for the audit.

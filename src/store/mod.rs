@@ -22,8 +22,8 @@ pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
-    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Published, Receipt, Rejection,
-    TenantScope, WriteRequest,
+    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
+    Rejection, StateCommand, TenantScope, WriteRequest,
 };
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use partitions::open::{Opened, open, open_with_ids};

@@ -17,19 +17,20 @@ use crate::kv::tables::{Key, Table};
 use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY, Wal};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::apply::state::StateBatch;
-use crate::store::apply::{ApplyError, BatchInputs, FanoutCache, IdSource, PartitionBatch};
+use crate::store::apply::{ApplyError, BatchInputs, FanoutCache, IdSource, PartitionBatch, PartitionOutcome};
 use crate::store::backup::BackupLease;
-use crate::store::command::{Applied, Command, Rejection, WriteRequest};
+use crate::store::command::{Applied, Command, PartitionCommand, Rejection, StateCommand, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::figures::FigureCache;
-use crate::store::idempotency::index::IdempotencyIndex;
+use crate::store::idempotency::index::{IdempotencyIndex, KeyKind};
+use crate::store::idempotency::rows;
 use crate::store::partitions::set::{Partition, PartitionSet};
 use crate::store::partitions::space::DiskSpace;
 use crate::store::registry::Registry;
 use crate::store::replication::CommitPublisher;
 
-/// Lines of the audit that wait for the disk.
-const NOTES_MAX: usize = 10_000;
+/// Audit lines that wait for the disk.
+const AUDIT_BACKLOG_MAX: usize = 10_000;
 /// A checkpoint is called for when an epoch's records have this many bytes: half of what fits, so that there is room for what
 /// comes while it is run.
 const TURN_BYTES: u64 = EPOCH_BYTES_MAX / 2;
@@ -42,8 +43,8 @@ pub struct AppliedBatch {
     pub effects: Effects,
     /// Orders that follow, to be applied next.
     pub follow: Vec<WriteRequest>,
-    /// Lines of the audit about what was committed to partitions.
-    notes: Vec<WriteRequest>,
+    /// Audit lines of the changes that were committed to partitions.
+    audit: Vec<WriteRequest>,
 }
 
 /// Exclusive: there is one for a store.
@@ -96,128 +97,182 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// The file that an order is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The file that a partition command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WriteTarget {
-    State,
     Partition(u128),
-    /// What it names is nowhere.
+    /// The object that the command names, of this kind, does not exist.
     Nowhere(&'static str),
+}
+
+/// A request of a batch with its command, at its index.
+#[derive(Debug)]
+struct Slot<'a, C> {
+    index: usize,
+    request: &'a WriteRequest,
+    command: &'a C,
 }
 
 type WriteResult = std::result::Result<Applied, Rejection>;
 
+/// The results of a batch, in the order of its requests. `None` until a request is applied.
+struct Results(Vec<Option<WriteResult>>);
+
+impl Results {
+    fn of(requests: usize) -> Results {
+        Results(vec![None; requests])
+    }
+
+    fn set(&mut self, index: usize, result: WriteResult) {
+        self.0[index] = Some(result);
+    }
+
+    fn reject_all<C>(&mut self, slots: &[Slot<'_, C>], rejection: &Rejection) {
+        slots.iter().for_each(|slot| self.set(slot.index, Err(rejection.clone())));
+    }
+}
+
 impl Writer {
-    /// The older partition that an order is for: those are gathered, because a commit costs the same for one or many.
+    /// The sealed partition that a request is for. Such requests are gathered, because one commit serves many of them.
     pub fn sealed_partition_of(&self, write_request: &WriteRequest) -> Option<u128> {
-        match self.target_of(write_request) {
+        let Command::Partition(command) = &write_request.command else { return None };
+        match self.target_of(command) {
             Ok(WriteTarget::Partition(first)) if first != self.active => Some(first),
             _ => None,
         }
     }
 
-    /// Applies a batch and commits it. The active partition and the state file go first, older partitions after them.
+    /// Applies a batch and commits it: `state.redb` first, then the active partition, then sealed partitions.
     pub fn apply(&mut self, write_requests: &[WriteRequest], now: Time) -> AppliedBatch {
         self.now = now;
         let mut batch = AppliedBatch::default();
-        let mut results: Vec<Option<WriteResult>> = vec![None; write_requests.len()];
-        // A reader may have come upon a page that is damaged: redb says nothing more until the file is opened again.
+        let mut results = Results::of(write_requests.len());
+        self.prepare(now, &mut batch);
+        let (state, partitions) = self.grouped(write_requests, &mut results, &mut batch);
+        if !state.is_empty() && !self.rejects_after_lost_write(&state, &mut results) {
+            self.apply_state(state, now, &mut results, &mut batch);
+            // Before the next file, which must be judged by the state on disk.
+            self.reopen_failed(now, &mut batch);
+        }
+        for (first, slots) in partitions {
+            if !self.rejects_after_lost_write(&slots, &mut results) {
+                self.apply_partition(first, slots, now, &mut results, &mut batch);
+                self.reopen_failed(now, &mut batch);
+            }
+        }
+        self.write_audit(now, &mut batch);
+        let unapplied = || Err(Rejection::Failed("not applied".into()));
+        batch.results = results.0.into_iter().map(|result| result.unwrap_or_else(unapplied)).collect();
+        batch
+    }
+
+    /// Opens failed files again, looks for space, and begins a new partition if the active one is full.
+    fn prepare(&mut self, now: Time, batch: &mut AppliedBatch) {
+        // A reader may have met a damaged page: redb answers nothing more until the file is opened again.
         self.failed_files.extend(self.partition_set.failed());
-        self.reopen_failed(now, &mut batch);
+        self.reopen_failed(now, batch);
         self.check_space(now);
         if let Err(error) = self.roll_if_full(now) {
             batch.effects.failures.push(error.to_string());
             self.mark_failed(&error);
-            self.reopen_failed(now, &mut batch);
+            self.reopen_failed(now, batch);
         }
-        let mut groups: BTreeMap<WriteTarget, Vec<usize>> = BTreeMap::new();
-        for (slot, write_request) in write_requests.iter().enumerate() {
-            if self.space.is_full()
-                && matches!(write_request.command, Command::Publish(_))
-                && write_request.caller.is_some()
-            {
-                results[slot] = Some(Err(Rejection::DiskFull));
-                continue;
-            }
-            match self.target_of(write_request) {
-                Ok(place) => groups.entry(place).or_default().push(slot),
-                Err(error) => self.fail(&[slot], &error, &mut results, &mut batch),
-            }
-        }
-        let active = WriteTarget::Partition(self.active);
-        let mut places: Vec<WriteTarget> = groups.keys().copied().collect();
-        places.sort_by_key(|place| (*place != WriteTarget::State, *place != active, *place));
-        for place in places {
-            let slots = groups.remove(&place).unwrap_or_default();
-            if self.has_lost_writes() {
-                // What is in memory may be on no disk: nothing more is built on it.
-                let refused = || Some(Err(Rejection::Failed("a sync to disk has failed".into())));
-                slots.iter().for_each(|slot| results[*slot] = refused());
-                continue;
-            }
-            match place {
-                WriteTarget::Nowhere(what) => {
-                    slots.iter().for_each(|slot| results[*slot] = Some(Err(Rejection::NotFound(what))))
-                }
-                WriteTarget::State => self.apply_state(write_requests, slots, now, &mut results, &mut batch),
-                WriteTarget::Partition(first) => {
-                    self.apply_partition(first, write_requests, slots, now, &mut results, &mut batch)
-                }
-            }
-            // At once, so that the next file is judged by what is there and not by what was refused.
-            self.reopen_failed(now, &mut batch);
-        }
-        self.write_audit(now, &mut batch);
-        let unanswered = || Err(Rejection::Failed("not applied".into()));
-        batch.results = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
-        batch
     }
 
-    /// The audit of what was done in partitions, before anybody is told that it was done. Lines that cannot be written now
-    /// are written with the next batch.
+    /// The requests by file: those of `state.redb`, and those of each partition, the active one first.
+    #[expect(clippy::type_complexity, reason = "two lists of slots, named by the caller")]
+    fn grouped<'a>(
+        &mut self,
+        write_requests: &'a [WriteRequest],
+        results: &mut Results,
+        batch: &mut AppliedBatch,
+    ) -> (Vec<Slot<'a, StateCommand>>, Vec<(u128, Vec<Slot<'a, PartitionCommand>>)>) {
+        let mut state = Vec::new();
+        let mut partitions: BTreeMap<u128, Vec<Slot<'a, PartitionCommand>>> = BTreeMap::new();
+        for (index, request) in write_requests.iter().enumerate() {
+            let command = match &request.command {
+                Command::State(command) => {
+                    state.push(Slot { index, request, command });
+                    continue;
+                }
+                Command::Partition(command) => command,
+            };
+            if self.space.is_full() && matches!(command, PartitionCommand::Publish(_)) && request.caller.is_some() {
+                results.set(index, Err(Rejection::DiskFull));
+                continue;
+            }
+            let slot = Slot { index, request, command };
+            match self.target_of(command) {
+                Ok(WriteTarget::Partition(first)) => partitions.entry(first).or_default().push(slot),
+                Ok(WriteTarget::Nowhere(kind)) => results.set(index, Err(Rejection::NotFound(kind))),
+                Err(error) => self.fail(&[slot], &error, results, batch),
+            }
+        }
+        let mut partitions: Vec<_> = partitions.into_iter().collect();
+        partitions.sort_by_key(|(first, _)| (*first != self.active, *first));
+        (state, partitions)
+    }
+
+    /// After a failed sync, rejects requests: memory may hold what no disk has, and nothing is built on that.
+    fn rejects_after_lost_write<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
+        if self.has_lost_writes() {
+            results.reject_all(slots, &Rejection::Failed("a sync to disk has failed".into()));
+        }
+        self.has_lost_writes()
+    }
+
+    /// Writes the audit lines of changes in partitions, before the changes are acknowledged. Lines that cannot be written
+    /// now are written with the next batch.
     fn write_audit(&mut self, now: Time, batch: &mut AppliedBatch) {
-        self.audit_backlog.append(&mut batch.notes);
+        self.audit_backlog.append(&mut batch.audit);
         if self.audit_backlog.is_empty() || self.has_lost_writes() {
             return;
         }
-        let notes = std::mem::take(&mut self.audit_backlog);
-        let mut results = vec![None; notes.len()];
-        self.apply_state(&notes, (0..notes.len()).collect(), now, &mut results, batch);
+        let lines = std::mem::take(&mut self.audit_backlog);
+        let mut results = Results::of(lines.len());
+        let slots = lines.iter().enumerate().filter_map(|(index, request)| match &request.command {
+            Command::State(command) => Some(Slot { index, request, command }),
+            Command::Partition(_) => None,
+        });
+        self.apply_state(slots.collect(), now, &mut results, batch);
         let is_unwritten =
             |result: &Option<WriteResult>| matches!(result, Some(Err(Rejection::Failed(_) | Rejection::DiskFull)));
         self.audit_backlog =
-            notes.into_iter().zip(&results).filter(|(_, result)| is_unwritten(result)).map(|(n, _)| n).collect();
-        self.audit_backlog.truncate(NOTES_MAX);
+            lines.into_iter().zip(&results.0).filter(|(_, result)| is_unwritten(result)).map(|(n, _)| n).collect();
+        self.audit_backlog.truncate(AUDIT_BACKLOG_MAX);
         self.reopen_failed(now, batch);
     }
 
+    /// The partition of the object that a command names.
+    ///
     /// # Errors
-    /// What it names could not be looked for.
-    fn target_of(&self, write_request: &WriteRequest) -> Result<WriteTarget> {
+    /// The object could not be looked up.
+    fn target_of(&self, command: &PartitionCommand) -> Result<WriteTarget> {
         let home = |id: EventId, what| {
             self.partition_set
                 .partition_of(id.as_u128())
                 .map_or(WriteTarget::Nowhere(what), |p| WriteTarget::Partition(p.first))
         };
-        Ok(match &write_request.command {
-            Command::Publish(_) => WriteTarget::Partition(self.active),
-            Command::Record(made) => home(made.event_id, "delivery"),
-            Command::Expire { event, .. } | Command::PromoteQueueHead { event, .. } => home(*event, "delivery"),
-            Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
-            Command::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
-            Command::Retry { id } | Command::CancelDelivery { id } => {
+        Ok(match command {
+            PartitionCommand::Publish(_) => WriteTarget::Partition(self.active),
+            PartitionCommand::Record(made) => home(made.event_id, "delivery"),
+            PartitionCommand::Expire { event, .. } | PartitionCommand::PromoteQueueHead { event, .. } => {
+                home(*event, "delivery")
+            }
+            PartitionCommand::CancelEvent { id } | PartitionCommand::EraseEvent { id } => home(*id, "event"),
+            PartitionCommand::CancelRemoved { partition, .. } => WriteTarget::Partition(*partition),
+            PartitionCommand::Retry { id } | PartitionCommand::CancelDelivery { id } => {
                 match crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
                     Some(delivery) => home(delivery.event_id, "delivery"),
                     None => WriteTarget::Nowhere("delivery"),
                 }
             }
-            Command::AdvanceJob { id, .. } => {
+            PartitionCommand::AdvanceJob { id, .. } => {
                 match crate::store::read::lookup::job_anywhere(&self.partition_set, *id)? {
                     Some(job) => self.first_from(job.position.next()),
                     None => WriteTarget::Nowhere("replay"),
                 }
             }
-            _ => WriteTarget::State,
         })
     }
 
@@ -228,19 +283,19 @@ impl Writer {
         first.map_or(WriteTarget::Nowhere("event"), WriteTarget::Partition)
     }
 
+    /// Applies commands to `state.redb` in one commit. A command that cannot be applied leaves the batch, and the others
+    /// are applied again without it.
     fn apply_state(
         &mut self,
-        write_requests: &[WriteRequest],
-        slots: Vec<usize>,
+        mut slots: Vec<Slot<'_, StateCommand>>,
         now: Time,
-        results: &mut [Option<WriteResult>],
+        results: &mut Results,
         batch: &mut AppliedBatch,
     ) {
-        let mut left = slots;
         loop {
             let base = match self.partition_set.state().and_then(|file| file.snapshot()) {
                 Ok(base) => base,
-                Err(error) => return self.fail(&left, &error, results, batch),
+                Err(error) => return self.fail(&slots, &error, results, batch),
             };
             let mut on = StateBatch {
                 partition_set: &self.partition_set,
@@ -251,19 +306,16 @@ impl Writer {
                 effects: Effects::default(),
                 follow: Vec::new(),
             };
-            let broken = run_all(&left, results, |slot| on.apply(&write_requests[slot]));
-            if let Some((slot, error)) = broken {
-                left.retain(|other| *other != slot);
-                self.fail(&[slot], &error, results, batch);
+            if let Some((at, error)) = run_all(&slots, results, |slot| on.apply(slot.request, slot.command)) {
+                self.fail(&[slots.remove(at)], &error, results, batch);
                 continue;
             }
-            let follow = on.follow;
-            let (registry, removed, write_batch, effects) = (on.registry, on.removed, on.write_batch, on.effects);
+            let StateBatch { registry, removed, write_batch, effects, follow, .. } = on;
             if write_batch.is_empty() {
                 return;
             }
             if let Err(error) = self.commit_state(write_batch) {
-                return self.fail(&left, &error, results, batch);
+                return self.fail(&slots, &error, results, batch);
             }
             if effects.registry_changed {
                 self.partition_set.set_registry(registry);
@@ -277,34 +329,31 @@ impl Writer {
         }
     }
 
+    /// Applies commands to a partition in one commit, as `apply_state` does.
     fn apply_partition(
         &mut self,
         first: u128,
-        write_requests: &[WriteRequest],
-        slots: Vec<usize>,
+        mut slots: Vec<Slot<'_, PartitionCommand>>,
         now: Time,
-        results: &mut [Option<WriteResult>],
+        results: &mut Results,
         batch: &mut AppliedBatch,
     ) {
         let Some(partition) = self.partition_set.partition(first) else {
-            slots.iter().for_each(|slot| results[*slot] = Some(Err(Rejection::NotFound("event"))));
-            return;
+            return results.reject_all(&slots, &Rejection::NotFound("event"));
         };
-        let mut left = slots;
         loop {
             let opened = self.open_for_writing(&partition).and_then(|file| Ok((file.snapshot()?, file)));
             let (base, file) = match opened {
                 Ok(opened) => opened,
-                Err(error) => return self.fail(&left, &error, results, batch),
+                Err(error) => return self.fail(&slots, &error, results, batch),
             };
-            let figures = self.figures.entry(first).or_default();
             let mut on = PartitionBatch {
                 partition_set: &self.partition_set,
                 first,
                 registry: self.partition_set.registry(),
                 write_batch: WriteBatch::on(base),
                 inputs: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
-                figures,
+                figures: self.figures.entry(first).or_default(),
                 fanouts: &mut self.fanouts,
                 idempotency: &self.idempotency,
                 new_fingerprints: HashMap::new(),
@@ -314,55 +363,53 @@ impl Writer {
                 follow: Vec::new(),
                 audit: Vec::new(),
             };
-            let broken = run_all(&left, results, |slot| on.apply(&write_requests[slot]));
-            if let Some((slot, error)) = broken {
-                left.retain(|other| *other != slot);
+            if let Some((at, error)) = run_all(&slots, results, |slot| on.apply(slot.request, slot.command)) {
                 on.figures.forget();
-                self.fail(&[slot], &error, results, batch);
+                self.fail(&[slots.remove(at)], &error, results, batch);
                 continue;
             }
-            on.finish();
-            let PartitionBatch {
-                write_batch,
-                new_fingerprints: learned,
-                new_answers: answered,
-                effects,
-                follow,
-                audit: notes,
-                ..
-            } = on;
-            let committed = if write_batch.is_empty() { Ok(()) } else { self.commit(first, &file, write_batch) };
-            if mutant!("idempotency_after_event") && committed.is_ok() && !learned.is_empty() {
-                let mut keys = WriteBatch::on(file.snapshot().expect("a mutant's snapshot"));
-                for (fingerprint, event) in &learned {
-                    crate::store::idempotency::rows::put_key(
-                        &mut keys,
-                        event.id,
-                        crate::store::idempotency::index::KeyKind::EventId,
-                        *fingerprint,
-                    );
-                }
-                let _ = self.commit(first, &file, keys);
-            }
+            let outcome = on.finish();
+            let committed = self.commit_partition(first, &file, outcome, batch);
             drop(file);
             if let Err(error) = committed {
                 self.figures.remove(&first);
-                return self.fail(&left, &error, results, batch);
+                self.fail(&slots, &error, results, batch);
             }
-            effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
-            self.idempotency
-                .insert(learned.into_iter().map(|(fingerprint, event)| (fingerprint, event.id)).chain(answered));
-            effects.newest.into_iter().for_each(|id| self.partition_set.raise_newest(id));
-            batch.effects.merge(effects);
-            batch.follow.extend(follow);
-            batch.notes.extend(notes);
             return;
         }
     }
 
-    /// Answers orders that the store could not judge or keep, and notes which file is to be opened again.
-    fn fail(&mut self, slots: &[usize], error: &Error, results: &mut [Option<WriteResult>], batch: &mut AppliedBatch) {
-        slots.iter().for_each(|slot| results[*slot] = Some(Err(refusal_of(error))));
+    /// Commits an applied batch to its partition, then updates memory by it.
+    fn commit_partition(
+        &mut self,
+        first: u128,
+        file: &Arc<Segment>,
+        outcome: PartitionOutcome,
+        batch: &mut AppliedBatch,
+    ) -> Result<()> {
+        let PartitionOutcome { write_batch, new_fingerprints, new_answers, effects, follow, audit } = outcome;
+        if !write_batch.is_empty() {
+            self.commit(first, file, write_batch)?;
+        }
+        if mutant!("idempotency_after_event") && !new_fingerprints.is_empty() {
+            let mut keys = WriteBatch::on(file.snapshot()?);
+            for (fingerprint, id) in &new_fingerprints {
+                rows::put_key(&mut keys, *id, KeyKind::EventId, *fingerprint);
+            }
+            let _ = self.commit(first, file, keys);
+        }
+        effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
+        self.idempotency.insert(new_fingerprints.into_iter().chain(new_answers));
+        effects.newest.into_iter().for_each(|id| self.partition_set.raise_newest(id));
+        batch.effects.merge(effects);
+        batch.follow.extend(follow);
+        batch.audit.extend(audit);
+        Ok(())
+    }
+
+    /// Rejects requests that the store could not apply or commit, and marks the file that failed.
+    fn fail<C>(&mut self, slots: &[Slot<'_, C>], error: &Error, results: &mut Results, batch: &mut AppliedBatch) {
+        results.reject_all(slots, &rejection_of(error));
         batch.effects.failures.push(error.to_string());
         self.mark_failed(error);
     }
@@ -546,22 +593,22 @@ fn is_checkpoint_under_way(partition_set: &PartitionSet, active: u128) -> bool {
     file.is_some_and(|file| file.is_flushing())
 }
 
-/// Runs orders one by one. The slot of the first that the store could not judge, and why.
-fn run_all(
-    slots: &[usize],
-    results: &mut [Option<WriteResult>],
-    mut apply: impl FnMut(usize) -> std::result::Result<Applied, ApplyError>,
+/// Applies requests one by one. The position of the first that the store could not apply, and the error.
+fn run_all<'a, C>(
+    slots: &[Slot<'a, C>],
+    results: &mut Results,
+    mut apply: impl FnMut(&Slot<'a, C>) -> std::result::Result<Applied, ApplyError>,
 ) -> Option<(usize, Error)> {
-    for &slot in slots {
+    for (at, slot) in slots.iter().enumerate() {
         match apply(slot) {
-            Ok(applied) => results[slot] = Some(Ok(applied)),
-            Err(ApplyError::Rejected(refusal)) => results[slot] = Some(Err(refusal)),
-            Err(ApplyError::Storage(error)) => return Some((slot, error)),
+            Ok(applied) => results.set(slot.index, Ok(applied)),
+            Err(ApplyError::Rejected(rejection)) => results.set(slot.index, Err(rejection)),
+            Err(ApplyError::Storage(error)) => return Some((at, error)),
         }
     }
     None
 }
 
-fn refusal_of(error: &Error) -> Rejection {
+fn rejection_of(error: &Error) -> Rejection {
     if error.is_disk_full() { Rejection::DiskFull } else { Rejection::Failed(error.to_string()) }
 }

@@ -8,7 +8,7 @@ use postrider::model::id::DeliveryId;
 use postrider::model::webhook::WebhookStatus;
 use postrider::model::{EventId, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
-use postrider::store::{Command, Dispatch, EventInput, Receipt, StoreOptions};
+use postrider::store::{Command, Dispatch, EventInput, PartitionCommand, Receipt, StateCommand, StoreOptions};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -91,19 +91,19 @@ impl History {
             Step::Wait { ms } => bench.now = bench.now.plus_ms(*ms),
             Step::Retry { which } => {
                 let Some(id) = any_delivery(bench, *which) else { return };
-                let (result, effects) = bench.apply(Command::Retry { id });
+                let (result, effects) = bench.apply(Command::Partition(PartitionCommand::Retry { id }));
                 if let Ok(Receipt::Delivery(_)) = result {
                     self.open.extend(effects.fresh);
                 }
             }
             Step::Cancel { which } => {
                 if let Some(id) = any_delivery(bench, *which) {
-                    drop(bench.apply(Command::CancelDelivery { id }));
+                    drop(bench.apply(Command::Partition(PartitionCommand::CancelDelivery { id })));
                 }
             }
             Step::Erase { which } => {
                 if let Some(id) = pick(&self.events, *which) {
-                    drop(bench.apply(Command::EraseEvent { id }));
+                    drop(bench.apply(Command::Partition(PartitionCommand::EraseEvent { id })));
                 }
             }
             Step::Disable { which } => {
@@ -115,7 +115,7 @@ impl History {
             }
             Step::Remove { which } => {
                 if let Some(id) = pick(&self.webhooks, *which) {
-                    drop(bench.apply(Command::RemoveWebhook { id }));
+                    drop(bench.apply(Command::State(StateCommand::RemoveWebhook { id })));
                 }
             }
             Step::Roll => bench.opened.writer.roll(bench.now).unwrap(),
@@ -132,7 +132,7 @@ impl History {
         let mut outcome = finished(&self.open[place], self.bench.now, status, took_ms);
         self.bench.now = outcome.finished_at;
         outcome.response_body = Some(format!("after {took_ms}"));
-        let (result, _) = self.bench.apply(Command::Record(Box::new(outcome)));
+        let (result, _) = self.bench.apply(Command::Partition(PartitionCommand::Record(Box::new(outcome))));
         let goes_on = matches!(result, Ok(Receipt::Recorded(Some(delivery))) if !delivery.status.is_final());
         if goes_on {
             self.open[place].number += 1;

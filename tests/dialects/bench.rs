@@ -20,8 +20,9 @@ use postrider::model::webhook::{
 use postrider::model::{ApiKey, App, AppId, Attempt, Id, KeyId, Organization, Scope, Time};
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
-    Applied, AttemptMade, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, Published,
-    RealDisk, Receipt, Rejection, Store, StoreOptions, TenantScope, WriteRequest, open_with_ids,
+    Applied, AttemptMade, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, PartitionCommand,
+    Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions, TenantScope, WriteRequest,
+    open_with_ids,
 };
 use serde_json::Value;
 
@@ -126,7 +127,8 @@ impl Bench {
             open_with_ids(disk, options, &[7; 32], now, Box::new(random(0x9e37_79b9)), Box::new(scripted)).unwrap();
         let key = new_key("admin", ADMIN, &[Scope::Admin], None);
         script.0.lock().unwrap().extend(ids);
-        let write_request = WriteRequest::internal(Command::CreateOrganization { name: "Example Org".into(), key });
+        let write_request =
+            WriteRequest::internal(StateCommand::CreateOrganization { name: "Example Org".into(), key });
         let mut batch = opened.writer.apply(&[write_request], now);
         let Some(Ok(Applied { receipt: Receipt::Organization { organization, app, key }, .. })) = batch.results.pop()
         else {
@@ -189,14 +191,14 @@ impl Bench {
     }
 
     pub fn key(&mut self, text: &str, scopes: &[Scope], app: Option<AppId>) -> KeyId {
-        match self.apply(Command::CreateKey { key: new_key(text, text, scopes, app) }).0 {
+        match self.apply(Command::State(StateCommand::CreateKey { key: new_key(text, text, scopes, app) })).0 {
             Ok(Receipt::Key(key)) => key.id,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn app(&mut self, name: &str) -> App {
-        match self.apply(Command::CreateApp { name: name.into(), uid: None }).0 {
+        match self.apply(Command::State(StateCommand::CreateApp { name: name.into(), uid: None })).0 {
             Ok(Receipt::App(app)) => app,
             other => panic!("{other:?}"),
         }
@@ -205,28 +207,28 @@ impl Bench {
     pub fn webhook(&mut self, change: impl FnOnce(&mut Webhook)) -> Arc<Webhook> {
         let mut webhook = webhook();
         change(&mut webhook);
-        match self.apply(Command::CreateWebhook { webhook: Box::new(webhook) }).0 {
+        match self.apply(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook) })).0 {
             Ok(Receipt::Webhook(webhook)) => webhook,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn update(&mut self, webhook: Webhook) -> Arc<Webhook> {
-        match self.apply(Command::UpdateWebhook { webhook: Box::new(webhook) }).0 {
+        match self.apply(Command::State(StateCommand::UpdateWebhook { webhook: Box::new(webhook) })).0 {
             Ok(Receipt::Webhook(webhook)) => webhook,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn publish(&mut self, event: EventInput) -> (Published, Vec<Dispatch>) {
-        match self.apply(Command::Publish(vec![event])) {
+        match self.apply(Command::Partition(PartitionCommand::Publish(vec![event]))) {
             (Ok(Receipt::Published(mut all)), effects) => (all.pop().unwrap(), effects.fresh),
             (other, _) => panic!("{other:?}"),
         }
     }
 
     pub fn record(&mut self, finished: AttemptMade) -> Effects {
-        let (result, effects) = self.apply(Command::Record(Box::new(finished)));
+        let (result, effects) = self.apply(Command::Partition(PartitionCommand::Record(Box::new(finished))));
         assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
         effects
     }

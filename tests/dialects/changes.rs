@@ -6,7 +6,7 @@ use postrider::model::webhook::WebhookStatus;
 use postrider::model::{Attempt, AttemptId, Id, Scope, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
 use postrider::store::job::JobStatus;
-use postrider::store::{Command, EventInput, ListWindow, Receipt};
+use postrider::store::{Command, EventInput, ListWindow, PartitionCommand, Receipt};
 use serde_json::{Value, json};
 
 use crate::bench::{ADMIN, Bench, DAY_MS, finished, json as body_of, ok};
@@ -280,7 +280,9 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
     }
     for job in bench.store.running_jobs().unwrap() {
         loop {
-            let Ok(Receipt::Job(job)) = bench.apply(Command::AdvanceJob { id: job.id, limit: 100, make_max: 100 }).0
+            let Ok(Receipt::Job(job)) = bench
+                .apply(Command::Partition(PartitionCommand::AdvanceJob { id: job.id, limit: 100, make_max: 100 }))
+                .0
             else {
                 break;
             };

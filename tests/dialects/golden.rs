@@ -9,7 +9,7 @@ use postrider::model::attempt::AttemptOutcome;
 use postrider::model::id::Id;
 use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth};
 use postrider::model::{Attempt, Event, Scope, Time};
-use postrider::store::{Command, Dispatch, EventInput};
+use postrider::store::{Command, Dispatch, EventInput, StateCommand};
 use serde_json::Value;
 
 use crate::bench::{ADMIN, Bench, finished, ok, options, webhook};
@@ -41,7 +41,10 @@ fn load(change: impl FnOnce(&mut Webhook)) -> Bench {
     let (organization, app) = (&scenario["organization"], &scenario["app"]);
     let born = Id::<()>::from_u128(id(&organization["id"])).time();
     let mut bench = Bench::with(born, options(), &[id(&organization["id"]), id(&app["id"])]);
-    bench.apply(Command::UpdateApp { id: bench.app.id, name: text(&app["name"]), uid: None }).0.unwrap();
+    bench
+        .apply(Command::State(StateCommand::UpdateApp { id: bench.app.id, name: text(&app["name"]), uid: None }))
+        .0
+        .unwrap();
     bench.key(READER, &[Scope::EventsRead, Scope::WebhooksRead], None);
     bench.key(NOBODY, &[Scope::KeysRead], None);
     bench.key(PROFILE, &[Scope::EventsRead, Scope::WebhooksRead], Some(bench.app.id));

@@ -12,7 +12,7 @@ use postrider::api::{
 };
 use postrider::model::{Scope, Time};
 use postrider::rules::target::TargetPolicy;
-use postrider::store::{Command, NewKey, Opened, RealDisk, StoreOptions, WriteRequest, open};
+use postrider::store::{NewKey, Opened, RealDisk, StateCommand, StoreOptions, WriteRequest, open};
 
 const DAY_MS: i64 = 86_400_000;
 const NOW: Time = Time(1_772_704_800_000);
@@ -79,7 +79,7 @@ fn world() -> World {
         rate_per_s: None,
         installation: true,
     };
-    let order = WriteRequest::internal(Command::CreateOrganization { name: "fuzz".into(), key });
+    let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "fuzz".into(), key });
     assert!(opened.writer.apply(&[order], NOW).results.iter().all(Result::is_ok), "an organization");
     let settings = ApiSettings {
         max_event_bytes: 1 << 20,

@@ -11,7 +11,8 @@ use postrider::model::Time;
 use postrider::model::id::{DeliveryId, WebhookId};
 use postrider::model::time::{DAY_MS, HOUR_MS};
 use postrider::store::{
-    Caller, Command, Dispatch, ListWindow, Opened, Receipt, Store, StoreOptions, TenantScope, WriteRequest, open,
+    Caller, Command, Dispatch, ListWindow, Opened, PartitionCommand, Receipt, StateCommand, Store, StoreOptions,
+    TenantScope, WriteRequest, open,
 };
 
 const START: Time = Time(1_772_704_800_000);
@@ -45,8 +46,8 @@ impl Bench {
         let tenant = TenantScope { org: organization.id, app: None };
         let by = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
         let mut bench = Bench { opened, by, webhook: WebhookId::MIN, now: START };
-        let command = Command::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
-        let (Receipt::Webhook(webhook), _) = bench.apply(command) else { panic!("no webhook") };
+        let command = StateCommand::CreateWebhook { webhook: Box::new(plain_webhook("hook", START)) };
+        let (Receipt::Webhook(webhook), _) = bench.apply(Command::State(command)) else { panic!("no webhook") };
         bench.webhook = webhook.id;
         bench
     }
@@ -59,7 +60,7 @@ impl Bench {
     }
 
     fn publish(&mut self, number: u64) -> Dispatch {
-        self.apply(Command::Publish(vec![plain_event(number)])).1.remove(0)
+        self.apply(Command::Partition(PartitionCommand::Publish(vec![plain_event(number)]))).1.remove(0)
     }
 }
 
@@ -107,14 +108,14 @@ fn sums_are_never_seen_twice_or_not_at_all_while_partitions_come_and_go() {
             making.fetch_add(2, Ordering::SeqCst);
             let first = bench.publish(2 * round);
             made.fetch_add(1, Ordering::SeqCst);
-            bench.apply(Command::Record(Box::new(finished_well(&first, bench.now))));
+            bench.apply(Command::Partition(PartitionCommand::Record(Box::new(finished_well(&first, bench.now)))));
             let now = bench.now;
             bench.opened.writer.roll(now).unwrap();
             assert_eq!(bench.opened.writer.maintain(now, false).failures, Vec::<String>::new());
             // The partition is counted by now: this takes it out of the totals again.
-            let again = bench.apply(Command::Retry { id: first.delivery_id }).1.remove(0);
+            let again = bench.apply(Command::Partition(PartitionCommand::Retry { id: first.delivery_id })).1.remove(0);
             made.fetch_add(1, Ordering::SeqCst);
-            bench.apply(Command::Record(Box::new(finished_well(&again, bench.now))));
+            bench.apply(Command::Partition(PartitionCommand::Record(Box::new(finished_well(&again, bench.now)))));
             assert_eq!(bench.opened.writer.maintain(now, false).failures, Vec::<String>::new());
         }
         over.store(true, Ordering::SeqCst);
@@ -145,7 +146,7 @@ fn a_feed_misses_nothing_that_is_committed_late_to_an_older_partition() {
             bench.now = bench.now.plus_ms(10);
             let first = bench.publish(round);
             made.push(first.delivery_id);
-            bench.apply(Command::Record(Box::new(finished_well(&first, bench.now))));
+            bench.apply(Command::Partition(PartitionCommand::Record(Box::new(finished_well(&first, bench.now)))));
             older.push(first.delivery_id);
             if round % 10 == 9 {
                 let now = bench.now;
@@ -155,12 +156,12 @@ fn a_feed_misses_nothing_that_is_committed_late_to_an_older_partition() {
             let again = WriteRequest {
                 caller: Some(bench.by.clone()),
                 idempotency: None,
-                command: Command::Retry { id: older[round as usize / 2] },
+                command: Command::Partition(PartitionCommand::Retry { id: older[round as usize / 2] }),
             };
             let fresh = WriteRequest {
                 caller: Some(bench.by.clone()),
                 idempotency: None,
-                command: Command::Publish(vec![plain_event(round)]),
+                command: Command::Partition(PartitionCommand::Publish(vec![plain_event(round)])),
             };
             let batch = bench.opened.writer.apply(&[again, fresh], bench.now);
             made.extend(batch.effects.fresh.iter().map(|dispatch| dispatch.delivery_id));

@@ -15,7 +15,8 @@ use postrider::model::webhook::{
 use postrider::model::{DeliveryStatus, Scope, Time};
 use postrider::store::job::{JobSpec, JobStatus};
 use postrider::store::{
-    AttemptMade, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, TenantScope, WriteRequest,
+    AttemptMade, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
+    TenantScope, WriteRequest,
 };
 
 use super::Rng;
@@ -56,7 +57,8 @@ impl History {
             let order = if self.rng.chance(8) { self.repeated() } else { None };
             let order = order.or_else(|| self.order(oracle, now)).filter(|order| !oracle.is_doubtful(order, now));
             // What an app takes with it is not told apart from what was never made.
-            let comes_first = matches!(order.as_ref().map(|o| &o.command), Some(Command::RemoveApp { .. }));
+            let comes_first =
+                matches!(order.as_ref().map(|o| &o.command), Some(Command::State(StateCommand::RemoveApp { .. })));
             match order {
                 Some(order) if comes_first => orders.insert(0, order),
                 order => orders.extend(order),
@@ -68,7 +70,9 @@ impl History {
     /// Sends something again as a client does that had no answer.
     pub fn remember(&mut self, order: &WriteRequest) {
         // An organization's first key is drawn for each request, so the same one never comes twice.
-        if order.idempotency.is_some() && !matches!(order.command, Command::CreateOrganization { .. }) {
+        if order.idempotency.is_some()
+            && !matches!(order.command, Command::State(StateCommand::CreateOrganization { .. }))
+        {
             self.past.push(order.clone());
             if self.past.len() > PAST_ORDERS_MAX {
                 self.past.remove(0);
@@ -78,7 +82,8 @@ impl History {
 
     fn repeated(&mut self) -> Option<WriteRequest> {
         let mut order = self.rng.pick(&self.past)?;
-        if let (Some(keep), Command::Publish(events)) = (&mut order.idempotency, &mut order.command)
+        if let (Some(keep), Command::Partition(PartitionCommand::Publish(events))) =
+            (&mut order.idempotency, &mut order.command)
             && self.rng.chance(10)
         {
             keep.request[0] ^= 1;
@@ -94,21 +99,21 @@ impl History {
 
     fn order(&mut self, oracle: &Oracle, now: Time) -> Option<WriteRequest> {
         let choice = self.rng.below(if self.is_calm { 92 } else { 100 });
-        let command = match choice {
-            0..20 => Command::Publish(vec![self.event(oracle, now)]),
+        let command: Command = match choice {
+            0..20 => PartitionCommand::Publish(vec![self.event(oracle, now)]).into(),
             20..26 => {
                 let count = 1 + self.rng.below(4);
-                Command::Publish((0..count).map(|_| self.event(oracle, now)).collect())
+                PartitionCommand::Publish((0..count).map(|_| self.event(oracle, now)).collect()).into()
             }
             26..66 => return self.outcome(oracle, now).map(WriteRequest::internal),
             66..69 => return self.expiry(oracle).map(WriteRequest::internal),
-            69..74 => Command::Retry { id: self.delivery(oracle)? },
-            74..78 => Command::CancelDelivery { id: self.delivery(oracle)? },
-            78..80 => Command::CancelEvent { id: self.event_id(oracle)? },
-            80..82 => Command::EraseEvent { id: self.event_id(oracle)? },
-            82..83 => Command::CreateJob { spec: self.job(oracle, now)? },
+            69..74 => PartitionCommand::Retry { id: self.delivery(oracle)? }.into(),
+            74..78 => PartitionCommand::CancelDelivery { id: self.delivery(oracle)? }.into(),
+            78..80 => PartitionCommand::CancelEvent { id: self.event_id(oracle)? }.into(),
+            80..82 => PartitionCommand::EraseEvent { id: self.event_id(oracle)? }.into(),
+            82..83 => StateCommand::CreateJob { spec: self.job(oracle, now)? }.into(),
             83..89 => return self.slice(oracle, now).map(WriteRequest::internal),
-            89..92 => Command::SetStatus { id: self.webhook_id(oracle)?, status: self.status_wish() },
+            89..92 => StateCommand::SetStatus { id: self.webhook_id(oracle)?, status: self.status_wish() }.into(),
             _ => self.change(oracle, now)?,
         };
         let by = self.caller(oracle)?;
@@ -127,40 +132,44 @@ impl History {
         let number = self.next_number();
         Some(match self.rng.below(15) {
             0..3 if oracle.webhooks.len() < WEBHOOKS_MAX => {
-                Command::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)) }
+                Command::State(StateCommand::CreateWebhook { webhook: Box::new(self.webhook(oracle, now)) })
             }
-            0..6 => Command::UpdateWebhook { webhook: Box::new(self.changed(oracle)?) },
-            6 => Command::RemoveWebhook { id: self.webhook_id(oracle)? },
-            7 => Command::RotateSecret {
+            0..6 => Command::State(StateCommand::UpdateWebhook { webhook: Box::new(self.changed(oracle)?) }),
+            6 => Command::State(StateCommand::RemoveWebhook { id: self.webhook_id(oracle)? }),
+            7 => Command::State(StateCommand::RotateSecret {
                 id: self.webhook_id(oracle)?,
                 secret: SigningSecret { text: format!("whsec_{number}"), created_at: now, expires_at: None },
                 overlap_s: self.rng.below(3) as u32 * 40_000,
-            },
-            8 => Command::ReadSecret { id: self.webhook_id(oracle)? },
-            9 if oracle.apps.len() < APPS_MAX => Command::CreateApp { name: format!("app-{number}"), uid: self.uid() },
+            }),
+            8 => Command::State(StateCommand::ReadSecret { id: self.webhook_id(oracle)? }),
+            9 if oracle.apps.len() < APPS_MAX => {
+                Command::State(StateCommand::CreateApp { name: format!("app-{number}"), uid: self.uid() })
+            }
             9 | 10 => {
                 let uid = self.rng.chance(50).then(|| self.uid());
                 let name = self.rng.chance(50).then(|| format!("app-{number}"));
-                Command::UpdateApp { id: self.app(oracle)?, name, uid }
+                Command::State(StateCommand::UpdateApp { id: self.app(oracle)?, name, uid })
             }
-            11 if self.rng.chance(40) => Command::RemoveApp { id: self.app(oracle)? },
+            11 if self.rng.chance(40) => Command::State(StateCommand::RemoveApp { id: self.app(oracle)? }),
             11 | 12 if oracle.keys.len() < 6 => {
                 let app = if self.rng.chance(60) { None } else { self.app(oracle) };
-                Command::CreateKey { key: NewKey { app, ..key(number) } }
+                Command::State(StateCommand::CreateKey { key: NewKey { app, ..key(number) } })
             }
-            12 => Command::RevokeKey { id: self.rng.pick(&oracle.keys.keys().skip(1).copied().collect::<Vec<_>>())? },
+            12 => Command::State(StateCommand::RevokeKey {
+                id: self.rng.pick(&oracle.keys.keys().skip(1).copied().collect::<Vec<_>>())?,
+            }),
             13 if oracle.organizations.len() < ORGANIZATIONS_MAX => self.organization(),
             13 => {
                 let running: Vec<_> = oracle.jobs.keys().copied().collect();
-                Command::CancelJob { id: self.rng.pick(&running)? }
+                Command::State(StateCommand::CancelJob { id: self.rng.pick(&running)? })
             }
-            _ => Command::StoreAnswer { body: Bytes::from(format!("answer {number}")) },
+            _ => Command::State(StateCommand::StoreAnswer { body: Bytes::from(format!("answer {number}")) }),
         })
     }
 
     fn organization(&mut self) -> Command {
         let number = self.next_number();
-        Command::CreateOrganization { name: format!("org-{number}"), key: key(number) }
+        Command::State(StateCommand::CreateOrganization { name: format!("org-{number}"), key: key(number) })
     }
 
     fn uid(&mut self) -> Option<String> {
@@ -287,7 +296,7 @@ impl History {
         let success = code == Some(200);
         let number = self.next_number();
         let drawn = self.rng.chance(5).then(|| AttemptId::from_u128(own_id(now, number, &mut self.rng)));
-        Some(Command::Record(Box::new(AttemptMade {
+        Some(Command::Partition(PartitionCommand::Record(Box::new(AttemptMade {
             event_id: made.row.event_id,
             delivery_id: made.row.id,
             attempt_id: drawn,
@@ -311,13 +320,13 @@ impl History {
             timings: Timings { total: took_ms as u32, ..Timings::default() },
             hold_until: (code == Some(503) && self.rng.chance(10)).then(|| now.plus_ms(60_000)),
             ..plain_outcome(now)
-        })))
+        }))))
     }
 
     fn expiry(&mut self, oracle: &Oracle) -> Option<Command> {
         let delivery = self.delivery(oracle)?;
         let event = oracle.deliveries.get(&delivery).map_or(EventId::MAX, |made| made.row.event_id);
-        Some(Command::Expire { event, delivery })
+        Some(Command::Partition(PartitionCommand::Expire { event, delivery }))
     }
 
     fn job(&mut self, oracle: &Oracle, now: Time) -> Option<JobSpec> {
@@ -342,14 +351,14 @@ impl History {
         let job = self.rng.pick(&running)?;
         if !job.exhausted {
             let (limit, make_max) = (1 + self.rng.below(6) as u32, 1 + self.rng.below(8) as u32);
-            return Some(Command::AdvanceJob { id: job.id, limit, make_max });
+            return Some(Command::Partition(PartitionCommand::AdvanceJob { id: job.id, limit, make_max }));
         }
         let shown = oracle.job_shown(job.id).filter(|job| job.delivered + job.failed >= job.created)?;
-        Some(Command::SaveJob(Box::new(postrider::store::job::Job {
+        Some(Command::State(StateCommand::SaveJob(Box::new(postrider::store::job::Job {
             status: JobStatus::Done,
             finished_at: Some(now),
             ..shown
-        })))
+        }))))
     }
 }
 

@@ -10,7 +10,9 @@ use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, Org
 use postrider::model::webhook::{Webhook, WebhookState};
 use postrider::model::{ApiKey, App, Attempt, Delivery, DeliveryStatus, Event, Organization, Time};
 use postrider::store::job::{Job, JobId};
-use postrider::store::{Applied, Command, IdempotencyKey, Receipt, Rejection, TenantScope, WriteRequest};
+use postrider::store::{
+    Applied, Command, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, TenantScope, WriteRequest,
+};
 
 use super::found::Found;
 use super::{Check, ensure};
@@ -134,19 +136,24 @@ impl Oracle {
     pub fn place_of(&self, order: &WriteRequest) -> Place {
         let home = |id: EventId, what| self.home(id.as_u128()).map_or(Place::Nowhere(what), Place::Partition);
         match &order.command {
-            Command::Publish(_) => Place::Partition(self.active()),
-            Command::Record(finished) => home(finished.event_id, "delivery"),
-            Command::Expire { event, .. } | Command::PromoteQueueHead { event, .. } => home(*event, "delivery"),
-            Command::CancelEvent { id } | Command::EraseEvent { id } => home(*id, "event"),
-            Command::CancelRemoved { partition, .. } if self.partitions.contains(partition) => {
+            Command::Partition(PartitionCommand::Publish(_)) => Place::Partition(self.active()),
+            Command::Partition(PartitionCommand::Record(finished)) => home(finished.event_id, "delivery"),
+            Command::Partition(PartitionCommand::Expire { event, .. })
+            | Command::Partition(PartitionCommand::PromoteQueueHead { event, .. }) => home(*event, "delivery"),
+            Command::Partition(PartitionCommand::CancelEvent { id })
+            | Command::Partition(PartitionCommand::EraseEvent { id }) => home(*id, "event"),
+            Command::Partition(PartitionCommand::CancelRemoved { partition, .. })
+                if self.partitions.contains(partition) =>
+            {
                 Place::Partition(*partition)
             }
-            Command::CancelRemoved { .. } => Place::Nowhere("event"),
-            Command::Retry { id } | Command::CancelDelivery { id } => match self.deliveries.get(id) {
+            Command::Partition(PartitionCommand::CancelRemoved { .. }) => Place::Nowhere("event"),
+            Command::Partition(PartitionCommand::Retry { id })
+            | Command::Partition(PartitionCommand::CancelDelivery { id }) => match self.deliveries.get(id) {
                 Some(made) => home(made.row.event_id, "delivery"),
                 None => Place::Nowhere("delivery"),
             },
-            Command::AdvanceJob { id, .. } => match self.jobs.get(id) {
+            Command::Partition(PartitionCommand::AdvanceJob { id, .. }) => match self.jobs.get(id) {
                 Some(job) => self.place_from(job.position.next()),
                 None => Place::Nowhere("replay"),
             },
@@ -190,16 +197,18 @@ impl Oracle {
 
     fn on_partition(&mut self, first: u128, asked: &Asked<'_>, found: &mut Found) -> Check<Result<Receipt, String>> {
         match &asked.order.command {
-            Command::Publish(events) => self.publish(asked, events, found),
-            Command::Record(finished) => self.record(first, finished, found),
-            Command::Expire { delivery, .. } => self.expire(first, *delivery, asked.now),
-            Command::PromoteQueueHead { delivery, .. } => self.release(*delivery),
-            Command::CancelRemoved { webhook, .. } => self.sweep(first, *webhook, asked.now),
-            Command::Retry { id } => self.retry(*id, asked, found),
-            Command::CancelDelivery { id } => self.cancel_delivery(*id, asked),
-            Command::CancelEvent { id } => self.cancel_event(*id, asked),
-            Command::EraseEvent { id } => self.erase(*id, asked),
-            Command::AdvanceJob { id, limit, make_max } => {
+            Command::Partition(PartitionCommand::Publish(events)) => self.publish(asked, events, found),
+            Command::Partition(PartitionCommand::Record(finished)) => self.record(first, finished, found),
+            Command::Partition(PartitionCommand::Expire { delivery, .. }) => self.expire(first, *delivery, asked.now),
+            Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => self.release(*delivery),
+            Command::Partition(PartitionCommand::CancelRemoved { webhook, .. }) => {
+                self.sweep(first, *webhook, asked.now)
+            }
+            Command::Partition(PartitionCommand::Retry { id }) => self.retry(*id, asked, found),
+            Command::Partition(PartitionCommand::CancelDelivery { id }) => self.cancel_delivery(*id, asked),
+            Command::Partition(PartitionCommand::CancelEvent { id }) => self.cancel_event(*id, asked),
+            Command::Partition(PartitionCommand::EraseEvent { id }) => self.erase(*id, asked),
+            Command::Partition(PartitionCommand::AdvanceJob { id, limit, make_max }) => {
                 self.advance_job(first, *id, (*limit, *make_max), asked.now, found)
             }
             other => Err(format!("{other:?} does not belong to a partition")),
@@ -210,7 +219,7 @@ impl Oracle {
     fn answered(&self, keep: &IdempotencyKey, asked: &Asked<'_>, home: Option<u128>) -> Option<Verdict> {
         const PRIVATE_MS: i64 = 600_000;
         let answer = self.answers.get(&keep.key)?;
-        let is_published = matches!(asked.order.command, Command::Publish(_));
+        let is_published = matches!(asked.order.command, Command::Partition(PartitionCommand::Publish(_)));
         let reached =
             if is_published { answer.home.is_some_and(|h| self.partitions.contains(&h)) } else { answer.home == home };
         let age_ms = asked.now.since(answer.at);
@@ -238,7 +247,7 @@ impl Oracle {
                 .get(&(app, name.clone()))
                 .is_some_and(|id| id.time() < self.forgotten_before.plus_ms(1) && now.since(id.time()) < self.window_ms)
         };
-        let Command::Publish(events) = &order.command else { return doubtful_key };
+        let Command::Partition(PartitionCommand::Publish(events)) = &order.command else { return doubtful_key };
         doubtful_key
             || events.iter().any(|e| {
                 let app = e.app.or_else(|| self.app_of(order.caller.as_ref().map(|by| by.tenant)?));
@@ -398,11 +407,15 @@ pub fn word(refusal: &Rejection) -> String {
 /// An order that follows from another one, in a word.
 pub fn label(order: &WriteRequest) -> String {
     match &order.command {
-        Command::PromoteQueueHead { delivery, .. } => format!("release {delivery}"),
-        Command::AutoDisable { id, reason, .. } => format!("give_up {id} {reason:?}"),
-        Command::Publish(events) => format!("publish {}", events[0].event_id.as_deref().unwrap_or("?")),
-        Command::SaveJob(job) => format!("save_job {}", job.id),
-        Command::CancelRemoved { webhook, partition, .. } => format!("sweep {webhook} {partition:x}"),
+        Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => format!("release {delivery}"),
+        Command::State(StateCommand::AutoDisable { id, reason, .. }) => format!("give_up {id} {reason:?}"),
+        Command::Partition(PartitionCommand::Publish(events)) => {
+            format!("publish {}", events[0].event_id.as_deref().unwrap_or("?"))
+        }
+        Command::State(StateCommand::SaveJob(job)) => format!("save_job {}", job.id),
+        Command::Partition(PartitionCommand::CancelRemoved { webhook, partition, .. }) => {
+            format!("sweep {webhook} {partition:x}")
+        }
         other => format!("{other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use postrider::model::id::{AppId, KeyId, OrganizationId, WebhookId};
 use postrider::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{ApiKey, App, Organization, Time};
 use postrider::rules::circuit;
-use postrider::store::{Command, NewKey, Receipt, TenantScope};
+use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
 
 use super::Check;
 use super::found::Found;
@@ -20,23 +20,31 @@ type Answered = Check<Result<Receipt, String>>;
 impl Oracle {
     pub fn on_state(&mut self, asked: &Asked<'_>, found: &mut Found) -> Answered {
         match &asked.order.command {
-            Command::CreateOrganization { name, key } => self.create_organization(name, key, asked, found),
-            Command::CreateApp { name, uid } => self.create_app(name, uid.as_ref(), asked, found),
-            Command::UpdateApp { id, name, uid } => self.update_app(*id, name.as_ref(), uid.as_ref(), asked),
-            Command::RemoveApp { id } => self.remove_app(*id, asked),
-            Command::CreateKey { key } => self.create_key(key, asked, found),
-            Command::RevokeKey { id } => self.revoke_key(*id, asked),
-            Command::CreateWebhook { webhook } => self.create_webhook(webhook, asked, found),
-            Command::UpdateWebhook { webhook } => self.update_webhook(webhook, asked),
-            Command::RemoveWebhook { id } => self.remove_webhook(*id, asked),
-            Command::SetStatus { id, status } => self.set_status(*id, *status, asked),
-            Command::AutoDisable { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at, asked),
-            Command::RotateSecret { id, secret, overlap_s } => self.rotate(*id, &secret.text, *overlap_s, asked),
-            Command::ReadSecret { id } => self.read_secret(*id, asked),
-            Command::CreateJob { spec } => self.create_job(spec, asked, found),
-            Command::CancelJob { id } => self.cancel_job(*id, asked),
-            Command::SaveJob(job) => self.save_job(job),
-            Command::StoreAnswer { body } => Ok(Ok(Receipt::Kept(body.to_vec()))),
+            Command::State(StateCommand::CreateOrganization { name, key }) => {
+                self.create_organization(name, key, asked, found)
+            }
+            Command::State(StateCommand::CreateApp { name, uid }) => self.create_app(name, uid.as_ref(), asked, found),
+            Command::State(StateCommand::UpdateApp { id, name, uid }) => {
+                self.update_app(*id, name.as_ref(), uid.as_ref(), asked)
+            }
+            Command::State(StateCommand::RemoveApp { id }) => self.remove_app(*id, asked),
+            Command::State(StateCommand::CreateKey { key }) => self.create_key(key, asked, found),
+            Command::State(StateCommand::RevokeKey { id }) => self.revoke_key(*id, asked),
+            Command::State(StateCommand::CreateWebhook { webhook }) => self.create_webhook(webhook, asked, found),
+            Command::State(StateCommand::UpdateWebhook { webhook }) => self.update_webhook(webhook, asked),
+            Command::State(StateCommand::RemoveWebhook { id }) => self.remove_webhook(*id, asked),
+            Command::State(StateCommand::SetStatus { id, status }) => self.set_status(*id, *status, asked),
+            Command::State(StateCommand::AutoDisable { id, reason, seen_at }) => {
+                self.give_up(*id, *reason, *seen_at, asked)
+            }
+            Command::State(StateCommand::RotateSecret { id, secret, overlap_s }) => {
+                self.rotate(*id, &secret.text, *overlap_s, asked)
+            }
+            Command::State(StateCommand::ReadSecret { id }) => self.read_secret(*id, asked),
+            Command::State(StateCommand::CreateJob { spec }) => self.create_job(spec, asked, found),
+            Command::State(StateCommand::CancelJob { id }) => self.cancel_job(*id, asked),
+            Command::State(StateCommand::SaveJob(job)) => self.save_job(job),
+            Command::State(StateCommand::StoreAnswer { body }) => Ok(Ok(Receipt::Kept(body.to_vec()))),
             other => Err(format!("{other:?} does not belong to the state file")),
         }
     }

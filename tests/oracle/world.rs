@@ -11,7 +11,9 @@ use std::sync::Arc;
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use postrider::store::partitions::maintenance::{Maintained, ROUND_DROPPED_MAX};
-use postrider::store::{Applied, AppliedBatch, Command, Disk, Opened, Rejection, StoreOptions, WriteRequest, open};
+use postrider::store::{
+    Applied, AppliedBatch, Command, Disk, Opened, PartitionCommand, Rejection, StoreOptions, WriteRequest, open,
+};
 
 use super::check;
 use super::disk::FaultyDisk;
@@ -364,7 +366,10 @@ impl World {
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for (slot, order) in orders.iter().enumerate() {
             // Refused before anything was tried.
-            if refuses && order.caller.is_some() && matches!(order.command, Command::Publish(_)) {
+            if refuses
+                && order.caller.is_some()
+                && matches!(order.command, Command::Partition(PartitionCommand::Publish(_)))
+            {
                 ensure!(results[slot] == Err(Rejection::DiskFull), "{:?} on a full disk", results[slot]);
                 continue;
             }

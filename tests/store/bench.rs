@@ -8,8 +8,8 @@ use postrider::model::id::{AppId, OrganizationId, WebhookId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, Published, RealDisk,
-    Receipt, Rejection, StoreOptions, TenantScope, WriteRequest, open,
+    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
+    Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
 };
 
 pub const START: Time = Time(1_772_704_800_000);
@@ -57,7 +57,7 @@ impl Bench {
             rate_per_s: None,
             installation: true,
         };
-        let order = WriteRequest::internal(Command::CreateOrganization { name: "default".into(), key });
+        let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "default".into(), key });
         let batch = opened.writer.apply(&[order], START);
         let Ok(Applied { receipt: Receipt::Organization { organization, key, .. }, .. }) = &batch.results[0] else {
             panic!("{:?}", batch.results)
@@ -94,7 +94,7 @@ impl Bench {
     pub fn webhook(&mut self, change: impl FnOnce(&mut Webhook)) -> Arc<Webhook> {
         let mut webhook = webhook();
         change(&mut webhook);
-        match self.apply(Command::CreateWebhook { webhook: Box::new(webhook) }).0 {
+        match self.apply(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook) })).0 {
             Ok(Receipt::Webhook(webhook)) => webhook,
             other => panic!("{other:?}"),
         }
@@ -107,7 +107,7 @@ impl Bench {
             ..EventInput::default()
         };
         change(&mut event);
-        match self.apply(Command::Publish(vec![event])) {
+        match self.apply(Command::Partition(PartitionCommand::Publish(vec![event]))) {
             (Ok(Receipt::Published(mut all)), batch) => (all.pop().unwrap(), batch),
             other => panic!("{other:?}"),
         }
@@ -115,7 +115,7 @@ impl Bench {
 
     pub fn record(&mut self, dispatch: &Dispatch, status: u16) -> AppliedBatch {
         let finished = finished(dispatch, self.now, status);
-        let (result, batch) = self.apply(Command::Record(Box::new(finished)));
+        let (result, batch) = self.apply(Command::Partition(PartitionCommand::Record(Box::new(finished))));
         assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
         batch
     }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use postrider::model::attempt::Trigger;
 use postrider::model::webhook::DeliveryOrder;
 use postrider::model::{DeliveryStatus, Time};
-use postrider::store::{Command, DeliveryQuery, EventInput, ListWindow, Receipt, Rejection};
+use postrider::store::{
+    Command, DeliveryQuery, EventInput, ListWindow, PartitionCommand, Receipt, Rejection, StateCommand,
+};
 
 use crate::bench::{Bench, DAY_MS};
 
@@ -54,7 +56,7 @@ fn the_same_event_id_is_one_event_and_other_data_is_a_conflict() {
     assert_eq!((again.event.id, again.duplicate, batch.effects.fresh.len()), (first.event.id, true, 0));
     let mut other = EventInput { event_type: "a".into(), data: Bytes::from_static(b"1"), ..EventInput::default() };
     other.event_id = Some("x".into());
-    let (refused, _) = bench.apply(Command::Publish(vec![other]));
+    let (refused, _) = bench.apply(Command::Partition(PartitionCommand::Publish(vec![other])));
     assert!(matches!(refused, Err(Rejection::Conflict { code: "event_id_conflict", .. })), "{refused:?}");
     bench.now = bench.now.plus_ms(DAY_MS);
     let (late, _) = bench.publish("a", |e| e.event_id = Some("x".into()));
@@ -112,7 +114,7 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
     bench.now = bench.now.plus_ms(10);
     assert_eq!(bench.opened.writer.maintain(bench.now, false).archived, 1);
     bench.reopen();
-    let (again, batch) = bench.apply(Command::Retry { id: done.delivery_id });
+    let (again, batch) = bench.apply(Command::Partition(PartitionCommand::Retry { id: done.delivery_id }));
     let Ok(Receipt::Delivery(again)) = again else { panic!("{again:?}") };
     assert_eq!(again.replay_of, Some(done.delivery_id));
     bench.record(&batch.effects.fresh[0], 200);
@@ -131,7 +133,7 @@ fn a_removed_webhook_reads_as_cancelled_at_once_and_is_swept() {
     let hook = bench.webhook(|_| {});
     let (_, batch) = bench.publish("a", |_| {});
     let id = batch.effects.fresh[0].delivery_id;
-    bench.apply(Command::RemoveWebhook { id: hook.id }).0.unwrap();
+    bench.apply(Command::State(StateCommand::RemoveWebhook { id: hook.id })).0.unwrap();
     let (tenant, store) = (bench.caller.tenant, bench.opened.store.clone());
     assert_eq!(store.delivery(tenant, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
     let round = bench.opened.writer.maintain(bench.now, false);

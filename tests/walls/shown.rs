@@ -9,7 +9,7 @@ use postrider::daemon::FirstKey;
 use postrider::model::webhook::{SigningSecret, Webhook, WebhookAuth, WebhookTls};
 use postrider::model::{AppId, Id, OrganizationId, Time};
 use postrider::rules::signing;
-use postrider::store::{Applied, Command, IdempotencyKey, Receipt, WriteRequest};
+use postrider::store::{Applied, Command, IdempotencyKey, Receipt, StateCommand, WriteRequest};
 
 const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 
@@ -51,8 +51,8 @@ fn no_debug_text_holds_a_secret() {
         metrics: postrider::config::MetricsSettings { listen: None, key: Some(Setting::new(SECRET)) },
         ..Settings::default()
     };
-    let created = Command::CreateWebhook { webhook: Box::new(webhook()) };
-    let rotated = Command::RotateSecret { id: Id::MIN, secret: secret(), overlap_s: 1 };
+    let created = StateCommand::CreateWebhook { webhook: Box::new(webhook()) };
+    let rotated = StateCommand::RotateSecret { id: Id::MIN, secret: secret(), overlap_s: 1 };
     let receipt = Receipt::Webhook(webhook().into());
     let key = signing::parse_secret(&signing::make_secret(|| [7; 24])).expect("a secret");
     let key_text = signing::make_secret(|| [7; 24]);
@@ -63,8 +63,11 @@ fn no_debug_text_holds_a_secret() {
         format!("{:?}", WebhookAuth::Basic { username: "u".to_owned(), password: SECRET.to_owned() }),
         format!("{:?}", WebhookAuth::Header { name: "x".to_owned(), value: SECRET.to_owned() }),
         format!("{:?}", secret()),
-        format!("{:?}", WriteRequest { caller: None, idempotency: Some(keep()), command: created.clone() }),
-        format!("{:?}", WriteRequest { caller: None, idempotency: Some(keep()), command: rotated }),
+        format!(
+            "{:?}",
+            WriteRequest { caller: None, idempotency: Some(keep()), command: Command::State(created.clone()) }
+        ),
+        format!("{:?}", WriteRequest { caller: None, idempotency: Some(keep()), command: Command::State(rotated) }),
         format!("{:#?}", created),
         format!("{:?}", receipt),
         format!("{:?}", Applied { receipt, replayed: true, extra: Some(Bytes::from_static(SECRET.as_bytes())) }),

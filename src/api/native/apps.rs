@@ -14,7 +14,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{App, AppId, Time};
-use crate::store::{Applied, Command, Receipt, Registry};
+use crate::store::{Applied, Receipt, Registry, StateCommand};
 
 use super::page;
 
@@ -89,7 +89,7 @@ pub fn create(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
     let uid = object.optional("uid", &mut field_errors, read_uid);
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
-    let write_request = request.write(Command::CreateApp { name: name.unwrap_or_default(), uid })?;
+    let write_request = request.write(StateCommand::CreateApp { name: name.unwrap_or_default(), uid })?;
     Ok(Step::apply(write_request, |applied| shown(StatusCode::CREATED, applied, false)))
 }
 
@@ -124,12 +124,12 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
     let default = is_default(&context.registry, &app);
-    let write_request = request.write(Command::UpdateApp { id: app.id, name, uid })?;
+    let write_request = request.write(StateCommand::UpdateApp { id: app.id, name, uid })?;
     Ok(Step::apply(write_request, move |applied| shown(StatusCode::OK, applied, default)))
 }
 
 /// `DELETE /v1/apps/{id}`.
 pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::RemoveApp { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(request.write(StateCommand::RemoveApp { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }

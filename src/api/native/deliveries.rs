@@ -10,7 +10,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
-use crate::store::{Applied, Command, DeliveryQuery, Receipt};
+use crate::store::{Applied, DeliveryQuery, PartitionCommand, Receipt};
 
 use super::{page, webhooks};
 
@@ -104,14 +104,14 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+    Ok(Step::apply(request.write(PartitionCommand::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`.
 pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
+    Ok(Step::apply(request.write(PartitionCommand::CancelDelivery { id })?, |applied| shown(StatusCode::OK, applied)))
 }
 
 fn shown(status: StatusCode, applied: Applied) -> Result<HttpResponse, ApiError> {

@@ -18,7 +18,7 @@ use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookStatus}
 use crate::model::{AppId, Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
 use crate::rules::patterns;
-use crate::store::{Command, DeliveryQuery, EventQuery, Receipt};
+use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
 
 use super::deliveries::DeliveryView;
 use super::page;
@@ -226,7 +226,7 @@ pub fn deliveries(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::CancelEvent { id })?, move |applied| match applied.receipt {
+    Ok(Step::apply(request.write(PartitionCommand::CancelEvent { id })?, move |applied| match applied.receipt {
         Receipt::Cancelled(cancelled) => {
             Ok(HttpResponse::json(StatusCode::OK, &json!({ "id": id, "cancelled": cancelled })))
         }
@@ -237,7 +237,9 @@ pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 /// `DELETE /v1/events/{id}/data`.
 pub fn erase(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::EraseEvent { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(request.write(PartitionCommand::EraseEvent { id })?, |_| {
+        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    }))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{ApiKey, AppId, KeyId, Scope, Time};
-use crate::store::{Command, NewKey, Receipt, TenantScope};
+use crate::store::{NewKey, Receipt, StateCommand, TenantScope};
 
 use super::publish::{AppLookup, app};
 use super::{apps, page, webhook_form};
@@ -94,7 +94,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         rate_per_s,
         installation: false,
     };
-    let write_request = request.order_secret(Command::CreateKey { key }, Some(text.clone().into()))?;
+    let write_request = request.order_secret(StateCommand::CreateKey { key }, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         match applied.receipt {
@@ -123,5 +123,5 @@ pub fn revoke(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     if !context.registry.keys.get(&id).is_some_and(|key| covers(request.tenant(), key)) {
         return Err(ApiError::not_found("key"));
     }
-    Ok(Step::apply(request.write(Command::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(request.write(StateCommand::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
 }

@@ -11,7 +11,7 @@ use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::store::Command;
+use crate::store::StateCommand;
 
 /// Seconds after which readiness may be asked for again.
 const READY_RETRY_S: u32 = 1;
@@ -38,7 +38,7 @@ pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, 
 pub fn accept_clock(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let answer = Bytes::from(json!({ "clock_trusted": true, "now": context.now }).to_string());
-    let write_request = request.order_with(Command::AcceptClock, answer.clone())?;
+    let write_request = request.order_with(StateCommand::AcceptClock, answer.clone())?;
     Ok(Step::apply(write_request, move |applied| {
         Ok(HttpResponse::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))
     }))

@@ -12,7 +12,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, KeyId, Organization, OrganizationId, Scope, Time};
-use crate::store::{Command, NewKey, Receipt};
+use crate::store::{NewKey, Receipt, StateCommand};
 
 use super::apps::{AppView, read_name};
 use super::keys::first_text;
@@ -65,7 +65,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         rate_per_s: None,
         installation: false,
     };
-    let command = Command::CreateOrganization { name: name.unwrap_or_default(), key };
+    let command = StateCommand::CreateOrganization { name: name.unwrap_or_default(), key };
     let write_request = request.order_secret(command, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);

@@ -21,7 +21,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
 use crate::model::{AppId, EventId, Time};
 use crate::rules::patterns;
-use crate::store::{Applied, Command, EventInput, Published, Receipt, Registry, Rejection, TenantScope};
+use crate::store::{Applied, EventInput, PartitionCommand, Published, Receipt, Registry, Rejection, TenantScope};
 
 use super::cloudevents;
 
@@ -53,11 +53,11 @@ pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
         cloudevents::CloudEventsMode::Native => read_one(&request.http.body, &place, traceparent)?,
         cloudevents::CloudEventsMode::Batched => {
             let events = cloudevents::read_batch(&request.http.body, traceparent)?;
-            return Ok(pointing(Step::apply(request.write(Command::Publish(events))?, show_many), "/events"));
+            return Ok(pointing(Step::apply(request.write(PartitionCommand::Publish(events))?, show_many), "/events"));
         }
         mode => cloudevents::read_one(mode, request.http, traceparent)?,
     };
-    Ok(pointing(Step::apply(request.write(Command::Publish(vec![event]))?, show_one), "/events/0"))
+    Ok(pointing(Step::apply(request.write(PartitionCommand::Publish(vec![event]))?, show_one), "/events/0"))
 }
 
 /// The store points into a native batch; where the body is another one, `prefix` is not in it.
@@ -80,7 +80,7 @@ pub fn batch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let bytes_max = context.settings.max_event_bytes;
     let events = read_batch(&request.http.body, &place, traceparent(&request.http.headers), bytes_max)?;
-    Ok(Step::apply(request.write(Command::Publish(events))?, show_many))
+    Ok(Step::apply(request.write(PartitionCommand::Publish(events))?, show_many))
 }
 
 /// One event out of a body in the native form.

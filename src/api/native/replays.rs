@@ -16,7 +16,7 @@ use crate::api::step::Step;
 use crate::model::{AppId, DeliveryStatus, Time, WebhookId};
 use crate::rules::patterns;
 use crate::store::job::{Job, JobId, JobSpec, JobStatus};
-use crate::store::{Applied, Command, Receipt};
+use crate::store::{Applied, Receipt, StateCommand};
 
 use super::page;
 use super::publish::{AppLookup, app};
@@ -64,7 +64,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     if dry_run {
         return count(context, request, &spec);
     }
-    Ok(Step::apply(request.write(Command::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+    Ok(Step::apply(request.write(StateCommand::CreateJob { spec })?, |applied| shown(StatusCode::ACCEPTED, applied)))
 }
 
 fn read_spec(
@@ -142,12 +142,12 @@ fn kept_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
 /// How an answer that no command made is given: kept before, if `Idempotency-Key` asks for it.
 pub fn keeping(request: &RequestContext<'_>) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
     let write_request =
-        request.keep()?.map(|_| request.write(Command::StoreAnswer { body: Bytes::new() })).transpose()?;
+        request.keep()?.map(|_| request.write(StateCommand::StoreAnswer { body: Bytes::new() })).transpose()?;
     Ok(move |response: HttpResponse| match write_request {
         None => Step::Reply(response),
         Some(write_request) => {
-            let command = Command::StoreAnswer { body: response.body };
-            Step::apply(crate::store::WriteRequest { command, ..write_request }, kept_reply)
+            let command = StateCommand::StoreAnswer { body: response.body };
+            Step::apply(crate::store::WriteRequest { command: command.into(), ..write_request }, kept_reply)
         }
     })
 }
@@ -179,5 +179,5 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::CancelJob { id })?, |applied| shown(StatusCode::OK, applied)))
+    Ok(Step::apply(request.write(StateCommand::CancelJob { id })?, |applied| shown(StatusCode::OK, applied)))
 }

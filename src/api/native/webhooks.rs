@@ -19,7 +19,7 @@ use crate::model::{AppId, Time, Webhook, WebhookId};
 use crate::rules::target::TargetPolicy;
 use crate::rules::{circuit, signing};
 use crate::store::command::first_secret;
-use crate::store::{Applied, Command, Receipt, Registry, Search, TenantScope};
+use crate::store::{Applied, Receipt, Registry, Search, StateCommand, TenantScope};
 
 use super::page;
 use super::publish::{AppLookup, app};
@@ -57,7 +57,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let (mut webhook, secret) = read_new(request.object()?, &place, &context.settings.policy)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let write_request = request.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    let write_request = request.order_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(write_request, |applied| {
         Ok(HttpResponse::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
     }))
@@ -139,7 +139,7 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         return Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))));
     }
     let (store, now) = (context.store.clone(), context.now);
-    let write_request = request.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         Ok(shown(&webhook, &circuit::shown(store.state(webhook.id), now)))
@@ -149,7 +149,9 @@ pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 /// `DELETE /v1/webhooks/{id}`.
 pub fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(request.write(StateCommand::RemoveWebhook { id })?, |_| {
+        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    }))
 }
 
 /// `POST /v1/webhooks/{id}/pause`.
@@ -172,7 +174,7 @@ fn set_status(
     let id = in_path(context, request)?.id;
     let state = state_now(context, id);
     let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
-    let write_request = request.order_with(Command::SetStatus { id, status }, Bytes::from(extra))?;
+    let write_request = request.order_with(StateCommand::SetStatus { id, status }, Bytes::from(extra))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let first = applied.extra.take().and_then(|extra| serde_json::from_slice(&extra).ok());
         Ok(shown(&*received(applied)?, &first.unwrap_or(state)))
@@ -182,7 +184,7 @@ fn set_status(
 /// `GET /v1/webhooks/{id}/secret`: a command, since every reading is audited.
 pub fn secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (id, now) = (in_path(context, request)?.id, context.now);
-    Ok(Step::apply(request.write(Command::ReadSecret { id })?, move |applied| {
+    Ok(Step::apply(request.write(StateCommand::ReadSecret { id })?, move |applied| {
         Ok(HttpResponse::json(StatusCode::OK, &SecretsView::new(&*received(applied)?, now)))
     }))
 }
@@ -199,7 +201,7 @@ pub fn rotate_secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>)
     let text = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let overlap_s = overlap_s.map_or(OVERLAP_S_DEFAULT, |s| s as u32);
-    let write_request = request.order_secret(Command::RotateSecret { id, secret, overlap_s }, None)?;
+    let write_request = request.order_secret(StateCommand::RotateSecret { id, secret, overlap_s }, None)?;
     Ok(Step::apply(write_request, |applied| {
         let webhook = received(applied)?;
         // The moment of the rotation, also when the answer is given again.

@@ -21,7 +21,7 @@ use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
 use crate::store::read::due::{DueSlice, ExpiredDelivery};
 use crate::store::read::lookup::DueKey;
-use crate::store::{Command, Dispatch, Effects, Store, WriteRequest};
+use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
@@ -191,7 +191,7 @@ impl Scheduler {
                 for ExpiredDelivery { webhook, event, delivery } in deliveries {
                     // One that is out ends by its outcome.
                     if self.lanes.withdraw(webhook, delivery, now) {
-                        self.write_queue.push(WriteRequest::internal(Command::Expire { event, delivery }));
+                        self.write_queue.push(WriteRequest::internal(PartitionCommand::Expire { event, delivery }));
                     }
                 }
             }
@@ -250,7 +250,8 @@ impl Scheduler {
     fn expire(&mut self, dispatch: &Dispatch, now: Time) {
         let event: EventId = dispatch.event.id;
         self.lanes.finished(dispatch.webhook_id, now);
-        self.write_queue.push(WriteRequest::internal(Command::Expire { event, delivery: dispatch.delivery_id }));
+        self.write_queue
+            .push(WriteRequest::internal(PartitionCommand::Expire { event, delivery: dispatch.delivery_id }));
     }
 
     fn send(&mut self, dispatch: Dispatch, webhook: Arc<Webhook>, now: Time) {
@@ -268,7 +269,7 @@ impl Scheduler {
             }
             // In this order: the scheduler hears that the request is over before it hears that it is recorded.
             let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
-            write_queue.push(WriteRequest::internal(Command::Record(Box::new(finished))));
+            write_queue.push(WriteRequest::internal(PartitionCommand::Record(Box::new(finished))));
         });
     }
 

@@ -12,7 +12,7 @@ use crate::model::id::EventId;
 use crate::model::{Delivery, Event};
 use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::{ApplyResult, PartitionBatch};
-use crate::store::command::{Command, Receipt, Rejection, WriteRequest};
+use crate::store::command::{Receipt, Rejection, StateCommand, WriteRequest};
 use crate::store::job::{Job, JobId, JobStatus};
 use crate::store::read::replay_scope::{chosen, covers, targets};
 
@@ -44,7 +44,7 @@ impl PartitionBatch<'_> {
                 None => job.exhausted = true,
             }
         }
-        self.follow.push(WriteRequest::internal(Command::SaveJob(Box::new(job.clone()))));
+        self.follow.push(WriteRequest::internal(StateCommand::SaveJob(Box::new(job.clone()))));
         self.effects.jobs = !job.exhausted;
         Ok(Receipt::Job(Box::new(job)))
     }

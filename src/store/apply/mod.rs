@@ -23,7 +23,9 @@ use crate::kv::codec;
 use crate::kv::error::Error;
 use crate::kv::tables::{Key, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::command::{Applied, AuditEntry, Caller, Command, IdempotencyKey, Receipt, Rejection, WriteRequest};
+use crate::store::command::{
+    Applied, AuditEntry, Caller, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, WriteRequest,
+};
 use crate::store::effects::Effects;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
@@ -129,35 +131,34 @@ pub struct PartitionBatch<'a> {
 }
 
 impl PartitionBatch<'_> {
-    pub fn apply(&mut self, write_request: &WriteRequest) -> ApplyResult<Applied> {
+    pub fn apply(&mut self, write_request: &WriteRequest, command: &PartitionCommand) -> ApplyResult<Applied> {
         if let Some(keep) = &write_request.idempotency
-            && let Some(applied) = self.stored_answer(keep, matches!(write_request.command, Command::Publish(_)))?
+            && let Some(applied) = self.stored_answer(keep, matches!(command, PartitionCommand::Publish(_)))?
         {
             return Ok(applied);
         }
-        let receipt = self.run(write_request)?;
+        let receipt = self.run(write_request, command)?;
         if let Some(keep) = &write_request.idempotency {
             self.store_answer(keep, &receipt);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }
 
-    fn run(&mut self, write_request: &WriteRequest) -> ApplyResult<Receipt> {
+    fn run(&mut self, write_request: &WriteRequest, command: &PartitionCommand) -> ApplyResult<Receipt> {
         let by = write_request.caller.as_ref();
-        match &write_request.command {
-            Command::Publish(events) => self.publish(by, events, write_request.idempotency.as_ref()),
-            Command::Record(made) => self.record(made),
-            Command::Expire { delivery, .. } => self.expire(*delivery),
-            Command::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
+        match command {
+            PartitionCommand::Publish(events) => self.publish(by, events, write_request.idempotency.as_ref()),
+            PartitionCommand::Record(made) => self.record(made),
+            PartitionCommand::Expire { delivery, .. } => self.expire(*delivery),
+            PartitionCommand::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
                 self.release(*webhook, *key_hash, *delivery)
             }
-            Command::CancelRemoved { webhook, limit, .. } => self.sweep(*webhook, *limit),
-            Command::Retry { id } => self.retry(by, *id),
-            Command::CancelDelivery { id } => self.cancel_delivery(by, *id),
-            Command::CancelEvent { id } => self.cancel_event(by, *id),
-            Command::EraseEvent { id } => self.erase_event(by, *id),
-            Command::AdvanceJob { id, limit, make_max } => self.advance_job(*id, *limit, *make_max),
-            _ => Err(Rejection::Failed("a command of the state file reached a partition".into()).into()),
+            PartitionCommand::CancelRemoved { webhook, limit, .. } => self.sweep(*webhook, *limit),
+            PartitionCommand::Retry { id } => self.retry(by, *id),
+            PartitionCommand::CancelDelivery { id } => self.cancel_delivery(by, *id),
+            PartitionCommand::CancelEvent { id } => self.cancel_event(by, *id),
+            PartitionCommand::EraseEvent { id } => self.erase_event(by, *id),
+            PartitionCommand::AdvanceJob { id, limit, make_max } => self.advance_job(*id, *limit, *make_max),
         }
     }
 
@@ -167,7 +168,7 @@ impl PartitionBatch<'_> {
             self.audit.push(WriteRequest {
                 caller: Some(by.clone()),
                 idempotency: None,
-                command: Command::Audit(deed),
+                command: StateCommand::Audit(deed).into(),
             });
         }
     }
@@ -214,9 +215,31 @@ impl PartitionBatch<'_> {
         self.write_batch.put(Table::Answers, Key::from_slice(&keep.key), &row);
     }
 
-    /// Everything that is left to be written before the commit.
-    pub fn finish(&mut self) {
+    /// Completes the batch for its commit.
+    pub fn finish(mut self) -> PartitionOutcome {
         self.figures.flush(&mut self.write_batch);
         self.effects.states.extend(self.states.iter().map(|(id, state)| (*id, *state)));
+        PartitionOutcome {
+            write_batch: self.write_batch,
+            new_fingerprints: self.new_fingerprints.into_iter().map(|(print, event)| (print, event.id)).collect(),
+            new_answers: self.new_answers,
+            effects: self.effects,
+            follow: self.follow,
+            audit: self.audit,
+        }
     }
+}
+
+/// An applied batch of a partition, ready for its commit.
+pub struct PartitionOutcome {
+    pub write_batch: WriteBatch,
+    /// Fingerprints of event ids that the idempotency index gets after the commit.
+    pub new_fingerprints: Vec<(Fingerprint, EventId)>,
+    /// Fingerprints of stored answers that it gets after the commit.
+    pub new_answers: Vec<(Fingerprint, EventId)>,
+    pub effects: Effects,
+    /// Requests that follow from this batch, in other files.
+    pub follow: Vec<WriteRequest>,
+    /// Audit lines, written to `state.redb` before this batch is acknowledged.
+    pub audit: Vec<WriteRequest>,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::model::webhook::Webhook;
 use crate::rules::patterns;
 
-use crate::store::command::{Command, EventInput, WriteRequest};
+use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
 
 /// The order that publishes an event of type `postrider.<kind>` about a webhook. `ids` say what else it is about.
 pub(in crate::store) fn about(
@@ -33,5 +33,5 @@ pub(in crate::store) fn about(
         metadata: BTreeMap::from([("webhook_id".to_owned(), webhook.id.to_string())]),
         ..EventInput::default()
     };
-    WriteRequest::internal(Command::Publish(vec![event]))
+    WriteRequest::internal(PartitionCommand::Publish(vec![event]))
 }

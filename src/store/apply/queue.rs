@@ -9,7 +9,7 @@ use crate::model::id::{DeliveryId, WebhookId};
 use crate::kv::snapshot::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch};
-use crate::store::command::{Command, Receipt, WriteRequest};
+use crate::store::command::{PartitionCommand, Receipt, WriteRequest};
 
 impl PartitionBatch<'_> {
     /// Puts a new delivery at the end of its queue. True: another one stands before it.
@@ -67,7 +67,7 @@ impl PartitionBatch<'_> {
             None => {
                 let event = self.event_of_queued(next)?;
                 if let Some(event) = event {
-                    self.follow.push(WriteRequest::internal(Command::PromoteQueueHead {
+                    self.follow.push(WriteRequest::internal(PartitionCommand::PromoteQueueHead {
                         webhook,
                         key_hash,
                         delivery: next,

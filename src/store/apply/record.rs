@@ -11,7 +11,7 @@ use crate::rules::{circuit, histogram, patterns, retry};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
-use crate::store::command::{AttemptMade, Command, Receipt, WriteRequest};
+use crate::store::command::{AttemptMade, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
 use crate::store::figures::Owner;
 
@@ -208,7 +208,7 @@ impl PartitionBatch<'_> {
             circuit::CircuitChange::Recovered => ("webhook.recovered", "an attempt succeeded".to_owned()),
             circuit::CircuitChange::Disabled(reason) => {
                 let seen_at = made.finished_at;
-                self.follow.push(WriteRequest::internal(Command::AutoDisable { id: webhook.id, reason, seen_at }));
+                self.follow.push(WriteRequest::internal(StateCommand::AutoDisable { id: webhook.id, reason, seen_at }));
                 let words = match reason {
                     crate::model::webhook::DisabledReason::Gone => "the receiver answered 410 Gone".to_owned(),
                     _ => format!("no success for {} s; the last: {error}", webhook.disable_after_s),

@@ -15,7 +15,7 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
 use crate::store::apply::{ApplyResult, BatchInputs, notice};
-use crate::store::command::{Applied, Caller, Command, NewKey, Receipt, Rejection, WriteRequest};
+use crate::store::command::{Applied, Caller, NewKey, Receipt, Rejection, StateCommand, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::job::{Job, JobId, JobSpec, JobStatus};
@@ -40,7 +40,7 @@ pub struct StateBatch<'a> {
 }
 
 impl StateBatch<'_> {
-    pub fn apply(&mut self, write_request: &WriteRequest) -> ApplyResult<Applied> {
+    pub fn apply(&mut self, write_request: &WriteRequest, command: &StateCommand) -> ApplyResult<Applied> {
         if let Some(keep) = &write_request.idempotency {
             let found = self.write_batch.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
             if let Some(applied) = check_stored(self.partition_set, found, keep, self.inputs.now)? {
@@ -50,7 +50,7 @@ impl StateBatch<'_> {
                 return Ok(applied);
             }
         }
-        let receipt = self.run(write_request)?;
+        let receipt = self.run(write_request.caller.as_ref(), command)?;
         if let Some(keep) = &write_request.idempotency {
             let row = answer_row(self.partition_set, keep, &receipt, self.inputs.now, self.inputs.nonce());
             self.write_batch.put(Table::StateAnswers, Key::from_slice(&keep.key), &row);
@@ -58,29 +58,27 @@ impl StateBatch<'_> {
         Ok(Applied { receipt, replayed: false, extra: None })
     }
 
-    fn run(&mut self, write_request: &WriteRequest) -> ApplyResult<Receipt> {
-        let by = write_request.caller.as_ref();
-        match &write_request.command {
-            Command::CreateOrganization { name, key } => self.create_organization(by, name, key),
-            Command::CreateApp { name, uid } => self.create_app(by, name, uid.as_deref()),
-            Command::UpdateApp { id, name, uid } => self.update_app(by, *id, name.as_deref(), uid.as_ref()),
-            Command::RemoveApp { id } => self.remove_app(by, *id),
-            Command::CreateKey { key } => self.create_key(by, key),
-            Command::RevokeKey { id } => self.revoke_key(by, *id),
-            Command::CreateWebhook { webhook } => self.create_webhook(by, webhook),
-            Command::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
-            Command::RemoveWebhook { id } => self.remove_webhook(by, *id),
-            Command::SetStatus { id, status } => self.set_status(by, *id, *status),
-            Command::AutoDisable { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at),
-            Command::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
-            Command::ReadSecret { id } => self.read_secret(by, *id),
-            Command::CreateJob { spec } => self.create_job(by, spec),
-            Command::CancelJob { id } => self.cancel_job(by, *id),
-            Command::SaveJob(job) => self.save_job(job),
-            Command::Audit(deed) => self.note_deed(by, deed),
-            Command::AcceptClock => self.accept_clock(by),
-            Command::StoreAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
-            _ => Err(Rejection::Failed("a command of a partition reached the state file".into()).into()),
+    fn run(&mut self, by: Option<&Caller>, command: &StateCommand) -> ApplyResult<Receipt> {
+        match command {
+            StateCommand::CreateOrganization { name, key } => self.create_organization(by, name, key),
+            StateCommand::CreateApp { name, uid } => self.create_app(by, name, uid.as_deref()),
+            StateCommand::UpdateApp { id, name, uid } => self.update_app(by, *id, name.as_deref(), uid.as_ref()),
+            StateCommand::RemoveApp { id } => self.remove_app(by, *id),
+            StateCommand::CreateKey { key } => self.create_key(by, key),
+            StateCommand::RevokeKey { id } => self.revoke_key(by, *id),
+            StateCommand::CreateWebhook { webhook } => self.create_webhook(by, webhook),
+            StateCommand::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
+            StateCommand::RemoveWebhook { id } => self.remove_webhook(by, *id),
+            StateCommand::SetStatus { id, status } => self.set_status(by, *id, *status),
+            StateCommand::AutoDisable { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at),
+            StateCommand::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
+            StateCommand::ReadSecret { id } => self.read_secret(by, *id),
+            StateCommand::CreateJob { spec } => self.create_job(by, spec),
+            StateCommand::CancelJob { id } => self.cancel_job(by, *id),
+            StateCommand::SaveJob(job) => self.save_job(job),
+            StateCommand::Audit(deed) => self.note_deed(by, deed),
+            StateCommand::AcceptClock => self.accept_clock(by),
+            StateCommand::StoreAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
         }
     }
 

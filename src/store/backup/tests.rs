@@ -11,7 +11,7 @@ use crate::model::{DeliveryId, EventId};
 use crate::store::backup::{BackupProgress, Result, receive};
 use crate::store::verify::tests::{NOW, apply, finished, store};
 use crate::store::verify::{VerifyReport, verify};
-use crate::store::{Command, EventInput, Opened, RealDisk, WriteRequest};
+use crate::store::{EventInput, Opened, PartitionCommand, RealDisk, WriteRequest};
 
 pub type Rows = Vec<(Table, Vec<u8>, Vec<u8>)>;
 
@@ -45,7 +45,7 @@ pub fn publish(opened: &mut Opened, name: &str) -> EventId {
         app: opened.store.registry().apps.keys().next().copied(),
         ..EventInput::default()
     };
-    let fresh = apply(opened, WriteRequest::internal(Command::Publish(vec![event]))).1;
+    let fresh = apply(opened, WriteRequest::internal(PartitionCommand::Publish(vec![event]))).1;
     fresh.iter().map(|dispatch| dispatch.event.id).next().expect("somebody wants it")
 }
 
@@ -56,12 +56,13 @@ pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, Delive
         EventInput { event_type: "a".into(), data: "2".into(), event_id: Some("last".into()), ..EventInput::default() };
     opened.writer.roll(NOW).unwrap();
     let app = opened.store.registry().apps.keys().next().copied();
-    let fresh = apply(&mut opened, WriteRequest::internal(Command::Publish(vec![EventInput { app, ..event }]))).1;
+    let fresh =
+        apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(vec![EventInput { app, ..event }]))).1;
     for dispatch in &fresh {
-        apply(&mut opened, WriteRequest::internal(Command::Record(Box::new(finished(dispatch, true)))));
+        apply(&mut opened, WriteRequest::internal(PartitionCommand::Record(Box::new(finished(dispatch, true)))));
     }
     // What waits in an ordered queue behind the first partition's.
-    apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: fresh[0].event.id }));
+    apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: fresh[0].event.id }));
     opened.writer.roll(NOW).unwrap();
     assert_eq!(opened.writer.maintain(NOW, true).archived, 1);
     (opened, fresh[0].delivery_id)
@@ -142,7 +143,8 @@ fn a_quiet_partition_that_changes_while_it_is_read_agrees_with_the_totals() {
     let file = quiet.file_name();
     let mut sink = InterferingReader { stream: Vec::new(), file: file.clone(), is_in_it: false, deed: None };
     let backup_snapshot = opened.writer.backup_snapshot().unwrap();
-    sink.deed = Some(Box::new(|| drop(apply(&mut opened, WriteRequest::internal(Command::Retry { id: delivery })))));
+    sink.deed =
+        Some(Box::new(|| drop(apply(&mut opened, WriteRequest::internal(PartitionCommand::Retry { id: delivery })))));
     backup_snapshot.send(&mut sink).unwrap();
     assert!(sink.deed.is_none(), "it was changed");
     let times = sink.stream.windows(file.len()).filter(|bytes| *bytes == file.as_bytes()).count();
@@ -174,7 +176,7 @@ fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
     let (mut opened, _) = store_with_quiet_partition(&folder);
     // The active one is the next that is quiet.
     let event = publish(&mut opened, "cancelled");
-    apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: event }));
+    apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: event }));
     opened.writer.roll(NOW).unwrap();
     let late = NOW.plus_ms(1 << 41);
     let backup_snapshot = opened.writer.backup_snapshot().unwrap();

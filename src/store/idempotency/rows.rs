@@ -83,7 +83,9 @@ fn marks_in(
 mod tests {
     use super::*;
     use crate::store::backup::tests::opened_again;
-    use crate::store::command::{Applied, Command, EventInput, IdempotencyKey, Receipt, WriteRequest};
+    use crate::store::command::{
+        Applied, Command, EventInput, IdempotencyKey, PartitionCommand, Receipt, WriteRequest,
+    };
     use crate::store::partitions::open::Opened;
     use crate::store::verify::tests::{NOW, store};
 
@@ -102,7 +104,7 @@ mod tests {
             .map(|name| WriteRequest {
                 caller: None,
                 idempotency: keep.clone(),
-                command: Command::Publish(vec![event(name)]),
+                command: Command::Partition(PartitionCommand::Publish(vec![event(name)])),
             })
             .collect();
         opened.writer.apply(&orders, NOW).results.into_iter().map(|result| result.unwrap()).collect()

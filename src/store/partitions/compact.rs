@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::store::verify::tests::{NOW, apply, store};
     use crate::store::verify::verify;
-    use crate::store::{Command, EventInput, RealDisk, WriteRequest};
+    use crate::store::{EventInput, PartitionCommand, RealDisk, WriteRequest};
 
     #[test]
     fn a_compacted_store_is_smaller_and_has_every_row() {
@@ -60,11 +60,11 @@ mod tests {
                 event_id: Some(format!("large {n}")),
                 ..EventInput::default()
             };
-            let fresh = apply(&mut opened, WriteRequest::internal(Command::Publish(vec![event]))).1;
+            let fresh = apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(vec![event]))).1;
             opened.writer.checkpoint().unwrap();
             // Its payload goes, and its space stays in the file.
-            apply(&mut opened, WriteRequest::internal(Command::CancelEvent { id: fresh[0].event.id }));
-            apply(&mut opened, WriteRequest::internal(Command::EraseEvent { id: fresh[0].event.id }));
+            apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: fresh[0].event.id }));
+            apply(&mut opened, WriteRequest::internal(PartitionCommand::EraseEvent { id: fresh[0].event.id }));
         }
         opened.writer.roll(NOW).unwrap();
         drop(opened);

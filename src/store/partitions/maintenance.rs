@@ -19,7 +19,7 @@ use crate::kv::error::Result;
 use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::store::command::{Command, EventInput, WriteRequest};
+use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::figures::SumsRow;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
@@ -286,7 +286,7 @@ impl Writer {
             metadata: [("webhook_id".to_owned(), webhook.id.to_string())].into(),
             ..EventInput::default()
         };
-        Some(WriteRequest::internal(Command::Publish(vec![event])))
+        Some(WriteRequest::internal(PartitionCommand::Publish(vec![event])))
     }
 
     /// Slices of the deliveries that removed webhooks left open; a webhook with none left is forgotten.
@@ -303,7 +303,7 @@ impl Writer {
                     .map(|table| has_prefix(&snapshot, table, webhook.as_bytes()));
                 if left.collect::<Result<Vec<bool>>>()?.contains(&true) {
                     open = true;
-                    done.follow.push(WriteRequest::internal(Command::CancelRemoved {
+                    done.follow.push(WriteRequest::internal(PartitionCommand::CancelRemoved {
                         webhook,
                         partition: partition.first,
                         limit: SLICE,

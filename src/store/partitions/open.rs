@@ -18,7 +18,7 @@ use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
 use crate::store::apply::{FanoutCache, IdSource};
-use crate::store::command::{Command, WriteRequest};
+use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::idempotency::index::IdempotencyIndex;
 use crate::store::partitions::set::{PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
@@ -248,7 +248,7 @@ impl Writer {
             let Some(home) = self.partition_set.partition_of(row.event_id.as_u128()) else { continue };
             let due = tables::due(webhook, row.next_attempt_at.unwrap_or(Time::ZERO), delivery);
             if self.partition_set.snapshot(&home)?.get(Table::Due, &due, |_| ())?.is_none() {
-                orders.push(WriteRequest::internal(Command::PromoteQueueHead {
+                orders.push(WriteRequest::internal(PartitionCommand::PromoteQueueHead {
                     webhook,
                     key_hash,
                     delivery,

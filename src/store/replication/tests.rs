@@ -18,7 +18,7 @@ use crate::store::replication::log::{LogOutline, LogWriter, ReplicationLog};
 use crate::store::replication::replay::LogReplay;
 use crate::store::replication::*;
 use crate::store::verify::tests::{NOW, apply, finished, store};
-use crate::store::{Command, Opened, RealDisk, WriteRequest};
+use crate::store::{Opened, PartitionCommand, RealDisk, WriteRequest};
 
 fn taken(follower: &Follower) -> Vec<Arc<[u8]>> {
     match follower.take(Duration::ZERO) {
@@ -56,7 +56,7 @@ fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
     let backup_snapshot = opened.writer.backup_snapshot().unwrap();
     sink.deed = Some(Box::new(|| {
         publish(opened, "not in the moment");
-        drop(apply(opened, WriteRequest::internal(Command::Retry { id: old })));
+        drop(apply(opened, WriteRequest::internal(PartitionCommand::Retry { id: old })));
     }));
     backup_snapshot.send(&mut sink).unwrap();
     assert!(sink.deed.is_none() && !quiet.row().archived);
@@ -96,7 +96,7 @@ fn a_copy_brought_forward_is_the_store_at_every_commit() {
     let mut late = NOW;
     for step in 0..14 {
         match step {
-            0 => drop(apply(&mut opened, WriteRequest::internal(Command::Retry { id: old }))),
+            0 => drop(apply(&mut opened, WriteRequest::internal(PartitionCommand::Retry { id: old }))),
             3 => opened.writer.roll(late).unwrap(),
             5 => opened.writer.checkpoint().unwrap(),
             6 => drop(opened.writer.maintain(late, true)),
@@ -137,7 +137,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
         ..Default::default()
     });
     // More than an epoch of the journal: a commit of redb's own.
-    let order = WriteRequest::internal(Command::Publish(events.collect()));
+    let order = WriteRequest::internal(PartitionCommand::Publish(events.collect()));
     let fresh = apply(&mut opened, order).1;
     assert_eq!(opened.store.followers().followers, 1);
     let records: Vec<_> = taken(&follower).iter().map(|record| CommitRecord::decode(record).unwrap()).collect();
@@ -147,7 +147,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     assert!(data.1.len() > 20 * 100);
     // What checkpoints do is no commit of anybody's.
     opened.writer.checkpoint().unwrap();
-    apply(&mut opened, WriteRequest::internal(Command::Record(Box::new(finished(&fresh[0], true)))));
+    apply(&mut opened, WriteRequest::internal(PartitionCommand::Record(Box::new(finished(&fresh[0], true)))));
     assert_eq!(taken(&follower).len(), 1);
     drop(follower);
     publish(&mut opened, "unseen again");

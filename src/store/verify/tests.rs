@@ -13,8 +13,8 @@ use crate::model::{Scope, Time};
 use crate::store::idempotency::index::KeyKind;
 use crate::store::verify::VerifyReport;
 use crate::store::{
-    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, RealDisk, Receipt, StoreOptions,
-    TenantScope, WriteRequest,
+    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, PartitionCommand, RealDisk,
+    Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest,
 };
 use crate::store::{Dispatch, open};
 
@@ -44,7 +44,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         rate_per_s: None,
         installation: true,
     };
-    let made = apply(&mut opened, WriteRequest::internal(Command::CreateOrganization { name: "one".into(), key }));
+    let made = apply(&mut opened, WriteRequest::internal(StateCommand::CreateOrganization { name: "one".into(), key }));
     let Receipt::Organization { organization, key, .. } = made.0 else { panic!("{:?}", made.0) };
     let tenant = TenantScope { org: organization.id, app: None };
     let by = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
@@ -53,7 +53,7 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency: keep, command })
     };
     for ordered in [DeliveryOrder::No, DeliveryOrder::Webhook] {
-        ask(Command::CreateWebhook { webhook: Box::new(webhook(ordered)) }, None);
+        ask(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook(ordered)) }), None);
     }
     let event = |name: &str| EventInput {
         event_type: "a".into(),
@@ -61,13 +61,13 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
         event_id: Some(name.into()),
         ..EventInput::default()
     };
-    let first = ask(Command::Publish(vec![event("one")]), Some(1)).1;
+    let first = ask(Command::Partition(PartitionCommand::Publish(vec![event("one")])), Some(1)).1;
     let ending = EventInput { expires_at: Some(NOW.plus_ms(60_000)), ..event("three") };
-    ask(Command::Publish(vec![event("two"), ending]), None);
+    ask(Command::Partition(PartitionCommand::Publish(vec![event("two"), ending])), None);
     for (dispatch, success) in [(&first[0], true), (&first[1], false)] {
-        ask(Command::Record(Box::new(finished(dispatch, success))), None);
+        ask(Command::Partition(PartitionCommand::Record(Box::new(finished(dispatch, success)))), None);
     }
-    ask(Command::Retry { id: first[0].delivery_id }, Some(2));
+    ask(Command::Partition(PartitionCommand::Retry { id: first[0].delivery_id }), Some(2));
     opened
 }
 

@@ -22,7 +22,7 @@ use crate::model::webhook::SigningSecret;
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::rules::{health, signing};
 use crate::store::command::first_secret;
-use crate::store::{Applied, Command, Receipt, Registry, WebhookFigures, WriteRequest};
+use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::{Dialect, change, credential, get, key_of, pages};
@@ -209,7 +209,7 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     if !request.may(Scope::WebhooksSecret) {
         return ok(&facts.shown(&webhook, None));
     }
-    let write_request = request.write(Command::ReadSecret { id: webhook.id })?;
+    let write_request = request.write(StateCommand::ReadSecret { id: webhook.id })?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         Ok(HttpResponse::json(StatusCode::OK, &facts.shown(&webhook, secret_of(&webhook))))
@@ -325,7 +325,7 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let app = context.registry.apps.get(&app).cloned();
-    let write_request = request.order_secret(Command::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    let write_request = request.order_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;
         let facts = WebhookActivity { figures: WebhookFigures::default(), app, recent: None };
@@ -356,7 +356,7 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
         }
         Some(text) => {
             let secret = SigningSecret { text, created_at: context.now, expires_at: None };
-            Some(request.write(Command::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
+            Some(request.write(StateCommand::RotateSecret { id: webhook.id, secret, overlap_s: OVERLAP_S })?)
         }
     };
     if patched == *webhook {
@@ -365,7 +365,7 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
             None => ok(&facts.shown(&webhook, None)),
         };
     }
-    let write_request = request.write(Command::UpdateWebhook { webhook: Box::new(patched) })?;
+    let write_request = request.write(StateCommand::UpdateWebhook { webhook: Box::new(patched) })?;
     Ok(match rotate {
         None => shown_after(write_request, facts),
         Some(rotate) => Step::Apply {
@@ -387,7 +387,9 @@ fn shown_after(write_request: WriteRequest, facts: WebhookActivity) -> Step {
 /// `DELETE /api/v0/webhooks/{id}`.
 fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(Command::RemoveWebhook { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))
+    Ok(Step::apply(request.write(StateCommand::RemoveWebhook { id })?, |_| {
+        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    }))
 }
 
 /// `x-client-secret` is the key, `x-client-key` its id: both, and of the same key.

@@ -21,7 +21,7 @@ use crate::model::time::DAY_MS;
 use crate::model::webhook::{ContentType, FieldSet, WebhookAuth, WebhookMethod};
 use crate::model::{AppId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::store::job::JobSpec;
-use crate::store::{Caller, Command, Registry, WriteRequest};
+use crate::store::{Caller, Registry, StateCommand, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
@@ -171,7 +171,7 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
         rate_per_s: None,
     };
     let write_request =
-        WriteRequest { caller: Some(by.clone()), idempotency: None, command: Command::CreateJob { spec } };
+        WriteRequest { caller: Some(by.clone()), idempotency: None, command: StateCommand::CreateJob { spec }.into() };
     Ok(Step::Apply {
         write_request: Box::new(write_request),
         then: Box::new(move |applied| {

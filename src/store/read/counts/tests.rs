@@ -10,7 +10,9 @@ use crate::model::figures::Sums;
 use crate::model::id::{DeliveryId, Stamp};
 use crate::model::webhook::*;
 use crate::model::{AppId, OrganizationId};
-use crate::store::command::{AttemptMade, Caller, Command, EventInput, NewKey, Receipt, WriteRequest};
+use crate::store::command::{
+    AttemptMade, Caller, Command, EventInput, NewKey, PartitionCommand, Receipt, StateCommand, WriteRequest,
+};
 use crate::store::partitions::set::StoreOptions;
 use crate::store::read::counts::*;
 use crate::store::read::query::{DeliveryQuery, ListWindow, Search};
@@ -49,12 +51,12 @@ impl CountsBench {
             rate_per_s: None,
             installation: false,
         };
-        let order = WriteRequest::internal(Command::CreateOrganization { name: "org".into(), key });
+        let order = WriteRequest::internal(StateCommand::CreateOrganization { name: "org".into(), key });
         let Receipt::Organization { organization, key, .. } = opened.apply(order, START).0 else { panic!() };
         let tenant = TenantScope { org: organization.id, app: None };
         let caller = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
-        let create = Command::CreateWebhook { webhook: Box::new(webhook()) };
-        let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: create };
+        let create = StateCommand::CreateWebhook { webhook: Box::new(webhook()) };
+        let order = WriteRequest { caller: Some(caller.clone()), idempotency: None, command: Command::State(create) };
         let Receipt::Webhook(made) = opened.apply(order, START).0 else { panic!() };
         CountsBench { _folder: folder, opened, caller, webhook: made.id }
     }
@@ -65,10 +67,10 @@ impl CountsBench {
         let order = WriteRequest {
             caller: Some(self.caller.clone()),
             idempotency: None,
-            command: Command::Publish(vec![event]),
+            command: Command::Partition(PartitionCommand::Publish(vec![event])),
         };
         let (_, fresh) = self.opened.apply(order, now);
-        let command = Command::Record(Box::new(failed(&fresh[0], now)));
+        let command = PartitionCommand::Record(Box::new(failed(&fresh[0], now)));
         self.opened.apply(WriteRequest::internal(command), now);
     }
 
