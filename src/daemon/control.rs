@@ -105,7 +105,7 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
     drop(engine);
     on_thread(stream, move |stream| match backup_snapshot {
         Ok(backup_snapshot) => {
-            let patient = PatientWriter::while_held(stream, backup_snapshot.hold());
+            let patient = PatientWriter::while_held(stream, backup_snapshot.lease());
             backup_snapshot.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
         }
         Err(words) => {

@@ -1,7 +1,7 @@
-//! What the writer and a running backup tell each other.
+//! The backup lease coordinates the writer with a running backup.
 //!
-//! Invariant: a quiet partition is noted here before anything in it changes, with what the totals lost by that; and files
-//! are closed only after the backup was told to let go, which it looks for all the time.
+//! Invariant: before changing an archived partition the writer records it here with the sums it removed from the totals. The
+//! writer closes files only after cancelling the backup, which polls `is_cancelled`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use crate::model::figures::Sums;
 use crate::model::id::WebhookId;
 use crate::store::backup::STREAM;
 
-/// What the totals of a webhook or job lost.
+/// Sums that were removed from the totals of a webhook or job.
 pub type RemovedSums = (WebhookId, Sums);
 
-/// Shared by a backup and the writer, while the backup is being taken.
+/// Shared by the writer and a backup while the backup runs.
 #[derive(Debug, Default)]
 pub struct BackupLease {
     cancelled: AtomicBool,
@@ -28,13 +28,13 @@ impl BackupLease {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the backup must let go of all files.
+    /// Whether the backup must release all files.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
     /// # Errors
-    /// The backup must let go of all files.
+    /// The backup must release all files.
     pub(in crate::store) fn check_cancelled(&self) -> Result<()> {
         match self.is_cancelled() {
             false => Ok(()),
@@ -42,8 +42,8 @@ impl BackupLease {
         }
     }
 
-    pub(in crate::store) fn record_unarchived(&self, first: u128, taken: Vec<RemovedSums>) {
-        self.changes().entry(first).or_insert(taken);
+    pub(in crate::store) fn record_unarchived(&self, first: u128, sums: Vec<RemovedSums>) {
+        self.changes().entry(first).or_insert(sums);
     }
 
     pub(in crate::store) fn has_changed(&self, first: u128) -> bool {

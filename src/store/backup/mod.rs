@@ -1,10 +1,11 @@
-//! A copy of a store that is being written to: every row of every file as it stood at one moment, as a stream, and the
-//! files that whoever reads the stream makes of it.
+//! Streams a consistent backup of a store while the writer runs.
 //!
-//! Invariant: the copy is the store between two batches of the writer, or there is none: a stream that does not say that it
-//! is whole gives no backup. Files that may change are read through redb snapshots, taken at that moment. Of the quiet ones,
-//! which may be many, only one is open at a time; if something in one changes meanwhile, it is read again as it is then, and
-//! what the writer took out of the totals for it is taken out of the copy's as well (`hold`).
+//! Invariant: the backup equals the store between two batches of the writer. A stream without the final `WHOLE` frame gives
+//! no backup.
+//!
+//! Open partitions are read through snapshots of one point in time. Archived partitions may be many, so only one is open at a
+//! time. If an archived partition changes meanwhile, it is read again. The sums that the writer removed from the totals for
+//! it are then removed from the backup's totals as well (`lease`).
 
 mod lease;
 mod receive;
@@ -31,134 +32,133 @@ use crate::store::verify::ReadOnlyDisk;
 use crate::store::writer::Writer;
 use lease::RemovedSums;
 
-/// What a frame of the stream begins with. A file's frame has its number, how many there are, and its name; a row's its
-/// table, key and value; the last says that it was all, with the number of the last commit that may be in it, or what went
-/// wrong.
+/// First byte of a frame. `FILE` carries the file's number, the number of files and its name. `ROW` carries table, key and
+/// value. `WHOLE` ends a complete stream with the number of the last commit that may be in it. `FAILED` carries the error.
 const FILE: u8 = b'F';
 const ROW: u8 = b'R';
 const WHOLE: u8 = b'W';
 const FAILED: u8 = b'X';
-/// Where errors of the stream are said to be.
+/// File name that errors of the stream report.
 pub const STREAM: &str = "the backup";
-/// Where errors are said to be that whoever sends the stream tells.
+/// File name that errors reported by the sender carry.
 pub const SENDER: &str = "the daemon";
-/// Rows between two looks at whether going on makes sense.
-const ROWS_BETWEEN_LOOKS: u32 = 256;
+/// Number of rows between two checks of the lease.
+const ROWS_BETWEEN_CHECKS: u32 = 256;
 
-/// How far a copy is.
+/// Progress of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupProgress {
-    /// From 1.
+    /// Number of the current file, from 1.
     pub file_number: usize,
     pub files: usize,
-    /// Copied so far, over all files.
+    /// Bytes copied so far, over all files.
     pub bytes: u64,
 }
 
-/// Takes how far a copy is, every few megabytes.
+/// Callback that receives the progress every few megabytes.
 pub type OnBackupProgress<'a> = &'a mut dyn FnMut(BackupProgress);
 
-/// The store at one moment.
+/// A consistent snapshot of the store.
 #[derive(Debug)]
 pub struct BackupSnapshot {
     partition_set: Arc<PartitionSet>,
-    hold: Arc<BackupLease>,
+    lease: Arc<BackupLease>,
     state: Snapshot,
-    /// Partitions that may change.
+    /// Snapshots of the open partitions.
     open: Vec<Snapshot>,
-    /// The others: nothing in them is due, and the totals have their sums.
-    quiet: Vec<Arc<Partition>>,
+    /// The archived partitions: nothing in them is due, and the totals contain their sums.
+    archived: Vec<Arc<Partition>>,
 }
 
 impl Writer {
-    /// Takes hold of the store as it is now. Until the moment is dropped no partition is counted or dropped.
+    /// Takes a snapshot of the store. Until it is dropped, no partition is archived or dropped.
     ///
     /// # Errors
-    /// Another backup is being taken, or a file does not open.
+    /// Another backup is running, or a file does not open.
     pub fn backup_snapshot(&mut self) -> Result<BackupSnapshot> {
         if self.backup.upgrade().is_some() {
             let words = "another one is being taken";
             return Err(io(STREAM, std::io::Error::new(std::io::ErrorKind::ResourceBusy, words)));
         }
-        let (open, quiet): (Vec<_>, Vec<_>) =
+        let (open, archived): (Vec<_>, Vec<_>) =
             self.partition_set.partitions().into_iter().partition(|p| !p.row().archived);
         let mut snapshots = Vec::with_capacity(open.len());
         for partition in &open {
             snapshots.push(self.open_for_writing(partition)?.snapshot()?);
         }
-        let hold = Arc::new(BackupLease::default());
-        self.backup = Arc::downgrade(&hold);
+        let lease = Arc::new(BackupLease::default());
+        self.backup = Arc::downgrade(&lease);
         Ok(BackupSnapshot {
             partition_set: self.partition_set.clone(),
-            hold,
+            lease,
             state: self.partition_set.state()?.snapshot()?,
             open: snapshots,
-            quiet,
+            archived,
         })
     }
 
-    /// Whether a backup is being taken.
-    pub(in crate::store) fn is_held(&self) -> bool {
+    /// Whether a backup is running.
+    pub(in crate::store) fn is_backup_running(&self) -> bool {
         self.backup.strong_count() > 0
     }
 
-    /// Tells a backup that is being taken to let go of all files: they are about to be closed.
+    /// Cancels a running backup before the files are closed.
     pub fn end_backup(&mut self) {
-        if let Some(hold) = std::mem::take(&mut self.backup).upgrade() {
-            hold.cancel();
+        if let Some(lease) = std::mem::take(&mut self.backup).upgrade() {
+            lease.cancel();
         }
     }
 
-    /// Tells a backup that is being taken what a quiet partition, which is about to change, had in the totals.
-    pub(in crate::store) fn tell_backup(&self, first: u128, sums: Vec<RemovedSums>) {
-        if let Some(hold) = self.backup.upgrade() {
-            hold.record_unarchived(first, sums);
+    /// Records for a running backup the sums that an archived partition, which is about to change, had in the totals.
+    pub(in crate::store) fn record_unarchived(&self, first: u128, sums: Vec<RemovedSums>) {
+        if let Some(lease) = self.backup.upgrade() {
+            lease.record_unarchived(first, sums);
         }
     }
 }
 
 impl BackupSnapshot {
-    /// What the writer ends the backup by, for whoever waits for the other side of the stream.
-    pub fn hold(&self) -> Arc<BackupLease> {
-        self.hold.clone()
+    /// The lease through which the writer cancels the backup.
+    pub fn lease(&self) -> Arc<BackupLease> {
+        self.lease.clone()
     }
 
-    /// Writes all of it to `out`. What goes wrong is said in the stream as well, if that can still be written to.
+    /// Writes the backup to `out`. An error is also written to the stream, if the stream still accepts writes.
     pub fn send(self, out: &mut dyn Write) -> Result<()> {
-        let following = self.partition_set.replication.clone();
+        let replication = self.partition_set.replication.clone();
         let sent = self.send_files(out);
         let ended = match &sent {
             Ok(()) => {
-                let whole = [&[WHOLE], following.begun().to_le_bytes().as_slice()].concat();
+                let whole = [&[WHOLE], replication.begun().to_le_bytes().as_slice()].concat();
                 out.write_all(&whole).and_then(|()| out.flush())
             }
             Err(error) => refuse(out, &error.to_string()),
         };
-        sent.and(ended.map_err(cut))
+        sent.and(ended.map_err(stream_error))
     }
 
     fn send_files(self, out: &mut dyn Write) -> Result<()> {
-        let BackupSnapshot { partition_set, hold, state, open, quiet } = self;
-        let files = 1 + open.len() + quiet.len();
-        let mut sender = BackupSender { out, hold: &hold, file_number: 0, files };
-        // The newest first: what is pinned longest is what changes least.
+        let BackupSnapshot { partition_set, lease, state, open, archived } = self;
+        let files = 1 + open.len() + archived.len();
+        let mut sender = BackupSender { out, lease: &lease, file_number: 0, files };
+        // The newest first, so that the snapshots pinned longest are those that change least.
         for snapshot in open.into_iter().rev() {
             sender.begin(snapshot.file())?;
             sender.partition(&snapshot, None)?;
         }
-        let mut taken = BTreeMap::new();
-        for partition in &quiet {
-            taken.extend(sender.quiet(&partition_set, partition)?.map(|sums| (partition.first, sums)));
+        let mut removed = BTreeMap::new();
+        for partition in &archived {
+            removed.extend(sender.archived(&partition_set, partition)?.map(|sums| (partition.first, sums)));
         }
         sender.begin(state.file())?;
-        sender.state(&state, &taken)
+        sender.state(&state, &removed)
     }
 }
 
-/// Ends a stream that is not whole, and says why.
+/// Ends an incomplete stream with the reason.
 ///
 /// # Errors
-/// It cannot be written to any more.
+/// The stream accepts no more writes.
 pub fn refuse(out: &mut dyn Write, words: &str) -> std::io::Result<()> {
     let words = &words.as_bytes()[..words.len().min(usize::from(u16::MAX))];
     out.write_all(&[&[FAILED], (words.len() as u16).to_le_bytes().as_slice(), words].concat())?;
@@ -167,7 +167,7 @@ pub fn refuse(out: &mut dyn Write, words: &str) -> std::io::Result<()> {
 
 struct BackupSender<'a> {
     out: &'a mut dyn Write,
-    hold: &'a BackupLease,
+    lease: &'a BackupLease,
     file_number: usize,
     files: usize,
 }
@@ -178,38 +178,38 @@ impl BackupSender<'_> {
         self.head(name)
     }
 
-    /// The same name once more: the file begins again.
+    /// Writes a `FILE` frame. A repeated name restarts the file.
     fn head(&mut self, name: &str) -> Result<()> {
         let numbers = [self.file_number as u32, self.files as u32].map(u32::to_le_bytes).concat();
         let head = [&[FILE], numbers.as_slice(), &(name.len() as u16).to_le_bytes(), name.as_bytes()].concat();
-        self.out.write_all(&head).map_err(cut)
+        self.out.write_all(&head).map_err(stream_error)
     }
 
     fn row(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
         let mut head = [ROW, table as u8, 0, 0, 0, 0, 0, 0];
         head[2..4].copy_from_slice(&(key.len() as u16).to_le_bytes());
         head[4..].copy_from_slice(&(value.len() as u32).to_le_bytes());
-        [&head, key, value].into_iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(cut)
+        [&head, key, value].into_iter().try_for_each(|bytes| self.out.write_all(bytes)).map_err(stream_error)
     }
 
-    /// All rows of a partition. With `quiet`, its first id: an error as soon as something in it changes.
-    fn partition(&mut self, snapshot: &Snapshot, quiet: Option<u128>) -> Result<()> {
-        PARTITION_TABLES.into_iter().try_for_each(|table| self.table(snapshot, table, quiet, |_, _| Ok(None)))
+    /// Sends all rows of a partition. `archived` is the first id of an archived one and makes a change in it an error.
+    fn partition(&mut self, snapshot: &Snapshot, archived: Option<u128>) -> Result<()> {
+        PARTITION_TABLES.into_iter().try_for_each(|table| self.table(snapshot, table, archived, |_, _| Ok(None)))
     }
 
-    /// The rows of a table, with the values that `change` gives in place of their own.
+    /// Sends the rows of a table, each with the value that `change` returns in place of its own, if any.
     fn table(
         &mut self,
         snapshot: &Snapshot,
         table: Table,
-        quiet: Option<u128>,
+        archived: Option<u128>,
         change: impl Fn(&[u8], &[u8]) -> Result<Option<Vec<u8>>>,
     ) -> Result<()> {
         let mut rows = 0;
         snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| {
-            if rows % ROWS_BETWEEN_LOOKS == 0 {
-                self.hold.check_cancelled()?;
-                if quiet.is_some_and(|first| self.hold.has_changed(first)) {
+            if rows % ROWS_BETWEEN_CHECKS == 0 {
+                self.lease.check_cancelled()?;
+                if archived.is_some_and(|first| self.lease.has_changed(first)) {
                     return Err(changed());
                 }
             }
@@ -219,9 +219,9 @@ impl BackupSender<'_> {
         })
     }
 
-    /// A quiet partition, through a handle of its own: nobody waits for it to be closed. If something in it has changed
-    /// meanwhile, what was read may be anything: it is read again from the writer's handle. Gives what the totals lost then.
-    fn quiet(&mut self, partition_set: &PartitionSet, partition: &Partition) -> Result<Option<Vec<RemovedSums>>> {
+    /// Sends an archived partition through a handle of its own, so that its closing blocks no thread. If the partition changed
+    /// meanwhile, the rows read are invalid, and it is sent again from the writer's handle. Returns the removed sums then.
+    fn archived(&mut self, partition_set: &PartitionSet, partition: &Partition) -> Result<Option<Vec<RemovedSums>>> {
         let name = partition.file_name();
         self.begin(&name)?;
         let disk = ReadOnlyDisk(partition_set.disk.clone());
@@ -229,27 +229,27 @@ impl BackupSender<'_> {
             let file = Arc::new(Segment::open_for_reading(&disk, &name)?);
             self.partition(&file.snapshot()?, Some(partition.first))
         });
-        let Some(taken) = self.hold.removed_sums(partition.first) else { return read.flatten().map(|()| None) };
+        let Some(removed) = self.lease.removed_sums(partition.first) else { return read.flatten().map(|()| None) };
         while !partition_set.is_open_for_writing(partition) {
-            self.hold.check_cancelled()?;
+            self.lease.check_cancelled()?;
             // The writer is about to open it: a short wait.
             std::thread::yield_now();
         }
         self.head(&name)?;
         self.partition(&partition_set.snapshot(partition)?, None)?;
-        Ok(Some(taken))
+        Ok(Some(removed))
     }
 
-    /// `state.redb`, which says of the partitions that were read later than the moment that their sums are not in its
-    /// totals.
-    fn state(&mut self, state: &Snapshot, taken: &BTreeMap<u128, Vec<RemovedSums>>) -> Result<()> {
+    /// Sends `state.redb`. Partitions that were read after the snapshot are marked as not archived, and their sums are
+    /// subtracted from the totals.
+    fn state(&mut self, state: &Snapshot, removed: &BTreeMap<u128, Vec<RemovedSums>>) -> Result<()> {
         let mut out_of: BTreeMap<Key, Vec<Sums>> = BTreeMap::new();
-        for (owner, sums) in taken.values().flatten() {
+        for (owner, sums) in removed.values().flatten() {
             out_of.entry(tables::one::<Webhook>(*owner)).or_default().push(sums.clone());
         }
         for table in STATE_TABLES {
             self.table(state, table, None, |key, value| {
-                let of_partition = || key.try_into().is_ok_and(|key| taken.contains_key(&u128::from_be_bytes(key)));
+                let of_partition = || key.try_into().is_ok_and(|key| removed.contains_key(&u128::from_be_bytes(key)));
                 match (table, out_of.get(key)) {
                     (Table::Partitions, _) if of_partition() => {
                         let row: PartitionRow = codec::decode(value).ok_or_else(|| state.damaged(table, key))?;
@@ -268,7 +268,7 @@ impl BackupSender<'_> {
     }
 }
 
-fn cut(error: std::io::Error) -> Error {
+fn stream_error(error: std::io::Error) -> Error {
     io(STREAM, error)
 }
 

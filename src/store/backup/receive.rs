@@ -1,4 +1,4 @@
-//! The other side of the stream: makes the files anew from their rows, in a directory that is no backup yet.
+//! Receives a backup stream and rebuilds the files from their rows.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -8,31 +8,31 @@ use crate::kv::error::{Error, Result};
 use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, io};
 use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::kv::write_batch::{Changes, WriteBatch};
-use crate::store::backup::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, cut};
+use crate::store::backup::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, stream_error};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 
-/// Rows that are written at once, in bytes.
+/// Bytes of rows that one write batch collects.
 const WRITTEN_BYTES: usize = 8 << 20;
-/// A longer value is none of ours.
+/// Maximum length of a value in the stream, in bytes.
 const VALUE_BYTES_MAX: usize = 256 << 20;
 
-/// A copy that is whole.
+/// A complete backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceivedBackup {
     pub progress: BackupProgress,
-    /// The last commit that may be in it: what a follower is told of it and of those before it brings it to that commit.
+    /// Number of the last commit that may be in it. Replaying the log up to this commit makes the copy consistent.
     pub begun: u64,
 }
 
-/// Makes the files of a stream on `disk`, which must be empty. Only with `Ok` they are all there, durable and closed.
+/// Builds the files of a stream on `disk`, which must be empty. After `Ok` all of them are durable and closed.
 ///
 /// # Errors
-/// The other side said what went wrong; the stream ended early; the disk fails.
+/// The sender reported an error, the stream ended early, or the disk fails.
 pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnBackupProgress<'_>) -> Result<ReceivedBackup> {
     let mut copy: Option<FileCopy> = None;
     let mut at = BackupProgress { file_number: 0, files: 0, bytes: 0 };
     loop {
-        let [frame] = take(from)?;
+        let [frame] = read_bytes(from)?;
         match (frame, &mut copy) {
             (FILE, _) => {
                 (at.file_number, at.files) = (number(from)?, number(from)?);
@@ -52,15 +52,15 @@ pub fn receive(from: &mut dyn Read, disk: &dyn Disk, progress: OnBackupProgress<
             }
             (WHOLE, Some(_)) if at.file_number == at.files => {
                 copy.take().map_or(Ok(()), FileCopy::close)?;
-                return Ok(ReceivedBackup { progress: at, begun: take(from).map(u64::from_le_bytes)? });
+                return Ok(ReceivedBackup { progress: at, begun: read_bytes(from).map(u64::from_le_bytes)? });
             }
             (FAILED, _) => return Err(io(SENDER, std::io::Error::other(text(from)?))),
-            _ => return Err(senseless()),
+            _ => return Err(invalid_stream()),
         }
     }
 }
 
-/// One file as far as its rows have come.
+/// A file under construction.
 struct FileCopy {
     name: String,
     file: Arc<Segment>,
@@ -75,7 +75,7 @@ impl FileCopy {
         let tables = match partition {
             _ if name == STATE_FILE => STATE_TABLES.as_slice(),
             Some(partition) if first_of(partition).is_some() => &PARTITION_TABLES,
-            _ => return Err(senseless()),
+            _ => return Err(invalid_stream()),
         };
         Segment::create(disk, &name, tables, &[])?;
         let file = Arc::new(Segment::open(disk, &name, OpenMode::Write, ACTIVE_CACHE_BYTES)?);
@@ -83,14 +83,14 @@ impl FileCopy {
     }
 
     fn row(&mut self, from: &mut dyn Read) -> Result<u64> {
-        let [table] = take(from)?;
-        let table = *ALL_TABLES.get(usize::from(table)).ok_or_else(senseless)?;
-        let (key_bytes, value_bytes) = (usize::from(u16::from_le_bytes(take(from)?)), number(from)?);
+        let [table] = read_bytes(from)?;
+        let table = *ALL_TABLES.get(usize::from(table)).ok_or_else(invalid_stream)?;
+        let (key_bytes, value_bytes) = (usize::from(u16::from_le_bytes(read_bytes(from)?)), number(from)?);
         if value_bytes > VALUE_BYTES_MAX {
-            return Err(senseless());
+            return Err(invalid_stream());
         }
         let (mut key, mut value) = (vec![0; key_bytes], vec![0; value_bytes]);
-        from.read_exact(&mut key).and_then(|()| from.read_exact(&mut value)).map_err(cut)?;
+        from.read_exact(&mut key).and_then(|()| from.read_exact(&mut value)).map_err(stream_error)?;
         if table != self.table || self.bytes >= WRITTEN_BYTES {
             self.write()?;
             self.table = table;
@@ -116,7 +116,7 @@ impl FileCopy {
         Arc::into_inner(self.file).map_or(Ok(()), Segment::close)
     }
 
-    /// Ends this file, or removes it where the same one begins again.
+    /// Closes this file, or removes it if the stream restarts it.
     fn replaced_or_closed(self, disk: &dyn Disk, next: &str) -> Result<()> {
         if self.name != next {
             return self.close();
@@ -127,22 +127,22 @@ impl FileCopy {
     }
 }
 
-fn take<const N: usize>(from: &mut dyn Read) -> Result<[u8; N]> {
+fn read_bytes<const N: usize>(from: &mut dyn Read) -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    from.read_exact(&mut bytes).map_err(cut)?;
+    from.read_exact(&mut bytes).map_err(stream_error)?;
     Ok(bytes)
 }
 
 fn number(from: &mut dyn Read) -> Result<usize> {
-    take(from).map(|bytes| u32::from_le_bytes(bytes) as usize)
+    read_bytes(from).map(|bytes| u32::from_le_bytes(bytes) as usize)
 }
 
 fn text(from: &mut dyn Read) -> Result<String> {
-    let mut bytes = vec![0; usize::from(u16::from_le_bytes(take(from)?))];
-    from.read_exact(&mut bytes).map_err(cut)?;
+    let mut bytes = vec![0; usize::from(u16::from_le_bytes(read_bytes(from)?))];
+    from.read_exact(&mut bytes).map_err(stream_error)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn senseless() -> Error {
+fn invalid_stream() -> Error {
     io(STREAM, std::io::Error::new(std::io::ErrorKind::InvalidData, "what came is no backup of this version"))
 }

@@ -11,18 +11,21 @@ use crate::store::partitions::set::PartitionSet;
 /// How long an answer that contains a secret is replayed, in milliseconds.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
 
-/// A kept answer.
+/// The stored first answer to an `Idempotency-Key`, as a row.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AnswerRow {
     pub request: Vec<u8>,
     pub at: Time,
-    /// `Receipt` and `Keep::extra`, sealed.
+    /// Sealed encoding of the `Receipt` and `IdempotencyKey::extra`.
     pub answer: Vec<u8>,
-    /// Holds a secret: kept for `PRIVATE_ANSWER_MS` only.
+    /// Whether the answer contains a secret and expires after `PRIVATE_ANSWER_MS`.
     pub private: bool,
 }
 
-/// What a found answer means for a request that shows the same key.
+/// Checks a stored answer against a request with the same key. `None` if the request is to be executed.
+///
+/// # Errors
+/// `Conflict` if the key was used with another request, or if the answer contained a secret and has expired.
 pub fn check_stored(
     partition_set: &PartitionSet,
     found: Option<AnswerRow>,
@@ -49,7 +52,7 @@ pub fn check_stored(
     }
 }
 
-/// The row that keeps an answer: always sealed, because a receipt may hold a secret.
+/// Builds the row of an answer. The answer is always sealed, because a receipt may contain a secret.
 pub fn answer_row(
     partition_set: &PartitionSet,
     keep: &IdempotencyKey,

@@ -1,11 +1,11 @@
-//! Has this `event_id` or `Idempotency-Key` been seen? Fingerprints in memory say where to look; the rows decide.
+//! Indexes event ids and `Idempotency-Key`s by fingerprint, in memory.
 //!
-//! The newest fingerprints are in a map, with the id that each was committed under. When there are many, they become a
-//! **run**: eight bytes each, half of the fingerprint and the number of the block of ids that it is in. Runs of one size
-//! become one of twice that size, up to a limit, so that neither learning nor forgetting ever takes long.
+//! A map holds the newest fingerprints, each with the id that it was committed under. A full map becomes a **run**: eight
+//! bytes per entry, half of the fingerprint and the number of its block of ids. Two runs of one size merge into one of twice
+//! that size, up to a limit, so that insertion and removal stay short.
 //!
-//! Invariants: a trace is only a hint; whoever finds one reads the rows it leads to and compares what they stand for. Ids are
-//! learned in rising order, commit by commit: each run's ids lie after those of the run before.
+//! Invariants: an entry is only a hint, so the caller reads the rows it points to and compares them. Ids are inserted in
+//! ascending order, commit by commit: each run's ids follow those of the run before.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,22 +17,22 @@ use crate::model::id::{AppId, EventId};
 /// The first eight bytes of a SHA-256.
 pub type Fingerprint = u64;
 
-/// Fingerprints in the map, before they become a run: what fits in one with 65,536 places. Tests of this crate have small
-/// ones, so that all of them meet runs.
+/// Number of fingerprints at which the map becomes a run: the capacity of a map with 65,536 slots. Unit tests use a small
+/// one, so that they exercise runs.
 pub(in crate::store) const NEWEST_MAX: usize = if cfg!(test) { 7 << 6 } else { 7 << 13 };
-/// Fingerprints of a run at the most: two of half that size take some milliseconds to become one.
+/// Maximum number of fingerprints in a run: merging two of half that size takes some milliseconds.
 const RUN_MAX: usize = 20 * NEWEST_MAX;
-/// Ids of one block: so many rows are read where a trace is followed.
+/// Number of ids in one block, hence of rows that the check of one hint reads.
 const BLOCK_IDS: usize = 64;
 
-/// What an event is remembered by.
+/// Kind of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     EventId = 0,
     Answer = 1,
 }
 
-/// Of a caller's own event id.
+/// Fingerprint of a caller's own event id.
 pub fn of_event_id(app: AppId, event_id: &str) -> Fingerprint {
     let mut hash = Context::new(&SHA256);
     hash.update(b"event_id");
@@ -41,7 +41,7 @@ pub fn of_event_id(app: AppId, event_id: &str) -> Fingerprint {
     head(hash.finish().as_ref())
 }
 
-/// Of an `Idempotency-Key`'s hash.
+/// Fingerprint of an `Idempotency-Key`'s hash.
 pub fn of_answer(key: &[u8; 32]) -> Fingerprint {
     head(key) ^ 1
 }
@@ -55,7 +55,7 @@ fn head(bytes: &[u8]) -> u64 {
     bytes.first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
-/// Where what has a fingerprint may be.
+/// Location of rows that may have a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     /// Under this id.
@@ -74,13 +74,13 @@ pub struct IdempotencyIndex {
 }
 
 impl IdempotencyIndex {
-    /// Where something with this fingerprint may be, newest first.
+    /// Locations of rows that may have this fingerprint, newest first.
     pub fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Hint> {
         let newest_map = self.newest_map.get(&fingerprint).map(|id| Hint::At(*id));
         newest_map.into_iter().chain(self.runs.iter().rev().flat_map(move |run| run.find(fingerprint)))
     }
 
-    /// Takes in all that a commit has added. Its ids are greater than `newest`.
+    /// Inserts the fingerprints of a commit. Its ids are greater than `newest`.
     pub fn insert(&mut self, committed: impl Iterator<Item = (Fingerprint, EventId)>) {
         for (fingerprint, id) in committed {
             self.newest_map.insert(fingerprint, id);
@@ -91,7 +91,7 @@ impl IdempotencyIndex {
         }
     }
 
-    /// The same for what is read at a start, in rising order: `YOUNG_MAX` and more at once become a run directly.
+    /// Inserts fingerprints read at start, in ascending order of ids. `NEWEST_MAX` and more at once become a run directly.
     pub fn insert_loaded(&mut self, read: Vec<(Fingerprint, EventId)>) {
         if read.len() < NEWEST_MAX {
             return self.insert(read.into_iter());
@@ -108,12 +108,12 @@ impl IdempotencyIndex {
         }
     }
 
-    /// The greatest id that was learned.
+    /// Greatest id in the index.
     pub fn newest(&self) -> Option<EventId> {
         self.newest
     }
 
-    /// Runs grow like the digits of a binary number that is counted up: each is made of two of about half its size.
+    /// Appends a run and merges runs of about equal size, as a binary counter carries.
     fn push_run(&mut self, run: HintRun) {
         self.runs.push_back(run);
         while let [.., before, last] = self.runs.make_contiguous()
@@ -125,7 +125,7 @@ impl IdempotencyIndex {
         }
     }
 
-    /// Forgets what was received before `horizon`; of a run, all of it or nothing.
+    /// Removes entries received before `horizon`. A run is removed only as a whole.
     pub fn remove_before(&mut self, horizon: Time) {
         while self.runs.front().is_some_and(|run| run.last.time() < horizon) {
             self.runs.pop_front();
@@ -135,10 +135,10 @@ impl IdempotencyIndex {
     }
 }
 
-/// Fingerprints that are not learned any more.
+/// An immutable sorted run of fingerprints.
 #[derive(Debug)]
 struct HintRun {
-    /// Of each, the first half of the fingerprint and the number of its block, in order.
+    /// Sorted entries: the first half of the fingerprint, then the number of its block.
     entries: Vec<u64>,
     /// The first id of each block.
     blocks: Vec<EventId>,
@@ -146,18 +146,18 @@ struct HintRun {
 }
 
 impl HintRun {
-    fn of(mut learned: Vec<(Fingerprint, EventId)>) -> HintRun {
-        learned.sort_unstable_by_key(|(_, id)| id.as_u128());
-        let blocks: Vec<EventId> = learned.chunks(BLOCK_IDS).map(|block| block[0].1).collect();
-        let last = learned.last().map_or(EventId::MIN, |(_, id)| *id);
-        let numbered = learned.chunks(BLOCK_IDS).enumerate();
+    fn of(mut entries: Vec<(Fingerprint, EventId)>) -> HintRun {
+        entries.sort_unstable_by_key(|(_, id)| id.as_u128());
+        let blocks: Vec<EventId> = entries.chunks(BLOCK_IDS).map(|block| block[0].1).collect();
+        let last = entries.last().map_or(EventId::MIN, |(_, id)| *id);
+        let numbered = entries.chunks(BLOCK_IDS).enumerate();
         let mut entries: Vec<u64> =
             numbered.flat_map(|(number, block)| block.iter().map(move |(print, _)| entry(*print, number))).collect();
         entries.sort_unstable();
         HintRun { entries, blocks, last }
     }
 
-    /// This run and the next one.
+    /// Merges this run with the next one.
     fn joined(mut self, next: HintRun) -> HintRun {
         let shift = self.blocks.len() as u64;
         let mut entries = Vec::with_capacity(self.entries.len() + next.entries.len());
@@ -171,7 +171,7 @@ impl HintRun {
         HintRun { entries, blocks: self.blocks, last: next.last }
     }
 
-    /// The newest first.
+    /// Blocks that may contain the fingerprint, newest first.
     fn find(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Hint> {
         let (least, most) = (entry(fingerprint, 0), entry(fingerprint, u32::MAX as usize));
         let start = self.index_of(least);
@@ -179,7 +179,7 @@ impl HintRun {
         self.entries[start..start + same].iter().rev().map(|entry| self.block(*entry as u32 as usize))
     }
 
-    /// How many entries lie before `sought`. Fingerprints are spread evenly, so it is looked for about where it must be.
+    /// Number of entries before `sought`. Fingerprints are uniform, so the search starts at the interpolated position.
     fn index_of(&self, sought: u64) -> usize {
         let len = self.entries.len();
         let guess = ((u128::from(sought) * len as u128) >> 64) as usize;
@@ -209,7 +209,7 @@ fn entry(fingerprint: Fingerprint, block: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// Evenly spread, and the same every time.
+    /// A uniform and deterministic fingerprint.
     fn print(number: u64) -> Fingerprint {
         head(ring::digest::digest(&SHA256, &number.to_be_bytes()).as_ref())
     }
@@ -218,10 +218,10 @@ mod tests {
         EventId::from_u128(EventId::floor(Time(number as i64)).as_u128() + 5)
     }
 
-    fn learned(numbers: std::ops::Range<u64>) -> IdempotencyIndex {
+    fn index_of_range(numbers: std::ops::Range<u64>) -> IdempotencyIndex {
         let mut idempotency = IdempotencyIndex::default();
         for commit in numbers.clone().collect::<Vec<_>>().chunks(64) {
-            // Within a commit the order is nobody's.
+            // Within a commit the order is arbitrary.
             idempotency.insert(commit.iter().rev().map(|number| (print(*number), id(*number))));
         }
         assert_eq!(idempotency.newest(), Some(id(numbers.end - 1)));
@@ -236,9 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_learned_is_found_and_hardly_anything_else() {
+    fn every_inserted_fingerprint_is_found_and_few_others() {
         let many = 5 * NEWEST_MAX as u64 + 100;
-        let idempotency = learned(0..many);
+        let idempotency = index_of_range(0..many);
         assert_eq!(idempotency.runs.len(), 2, "four runs are one by now");
         assert!((0..many).all(|number| leads_to(&idempotency, number)));
         let strangers = (many..2 * many).filter(|number| idempotency.find(print(*number)).next().is_some()).count();
@@ -246,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_leads_to_few_ids() {
-        let idempotency = learned(0..2 * NEWEST_MAX as u64 + 99);
+    fn a_hint_points_to_few_ids() {
+        let idempotency = index_of_range(0..2 * NEWEST_MAX as u64 + 99);
         for trace in (0..NEWEST_MAX as u64).flat_map(|number| idempotency.find(print(number)).collect::<Vec<_>>()) {
             let Hint::Within(first, last) = trace else { panic!("{trace:?}") };
             assert!(last.time().since(first.time()) <= BLOCK_IDS as i64);
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_newest_of_two_with_one_fingerprint_comes_first() {
-        let mut idempotency = learned(0..NEWEST_MAX as u64);
+        let mut idempotency = index_of_range(0..NEWEST_MAX as u64);
         let later = NEWEST_MAX as u64 + 7;
         idempotency.insert([(print(3), id(later))].into_iter());
         let traces: Vec<Hint> = idempotency.find(print(3)).collect();
@@ -276,9 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_before_the_horizon_is_forgotten_run_by_run() {
+    fn entries_before_the_horizon_are_removed_run_by_run() {
         let many = NEWEST_MAX as u64;
-        let mut idempotency = learned(0..many + 300);
+        let mut idempotency = index_of_range(0..many + 300);
         idempotency.remove_before(Time(many as i64 / 2));
         assert!(leads_to(&idempotency, 1), "a run goes as one");
         idempotency.remove_before(Time(many as i64 + 100));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_found_wherever_the_guess_falls() {
+    fn an_index_is_found_from_any_interpolated_position() {
         let entries: Vec<u64> = (0..1_000).map(|n| if n < 900 { n } else { u64::MAX - 1_000 + n }).collect();
         let run = HintRun { entries: entries.clone(), blocks: vec![id(0)], last: id(9) };
         for sought in entries.iter().flat_map(|e| [e.saturating_sub(1), *e, e.saturating_add(1)]).chain([1 << 63]) {

@@ -14,10 +14,10 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::idempotency::index::{Fingerprint, Hint, IdempotencyIndex, KeyKind, NEWEST_MAX};
 use crate::store::partitions::set::PartitionSet;
 
-/// Rows that are read at a start before they are learned.
+/// Number of rows that are read at start before they are inserted.
 const READ_MAX: usize = 4 * NEWEST_MAX;
 
-/// Marks in a draft that `fingerprint` leads to this partition, by an id of its span.
+/// Puts a row into the write batch that points from `fingerprint` to `id`.
 pub fn put_key(write_batch: &mut WriteBatch, id: EventId, kind: KeyKind, fingerprint: Fingerprint) {
     let mut key = tables::one(id);
     key.push(kind as u8);
@@ -25,9 +25,9 @@ pub fn put_key(write_batch: &mut WriteBatch, id: EventId, kind: KeyKind, fingerp
 }
 
 impl PartitionSet {
-    /// The ids marked with `fingerprint` that a trace of it leads to. What is under them need not be what is looked for.
-    pub fn candidates(&self, fingerprint: Fingerprint, trace: Hint) -> Result<Vec<EventId>> {
-        let (first, last) = match trace {
+    /// The ids whose rows have `fingerprint` and that `hint` points to. Their events need not be the sought ones.
+    pub fn candidates(&self, fingerprint: Fingerprint, hint: Hint) -> Result<Vec<EventId>> {
+        let (first, last) = match hint {
             Hint::At(id) => return Ok(vec![id]),
             Hint::Within(first, last) => (first, last),
         };
@@ -38,7 +38,7 @@ impl PartitionSet {
                 let mut ended = [0xff; 17];
                 ended[..16].copy_from_slice(last.as_bytes());
                 let range = (Bound::Included(first.as_bytes().as_slice()), Bound::Included(ended.as_slice()));
-                marks_in(&self.snapshot(&partition)?, range, |print, id| {
+                scan_fingerprints(&self.snapshot(&partition)?, range, |print, id| {
                     found.extend((print == fingerprint).then_some(id));
                 })?;
             }
@@ -53,7 +53,7 @@ impl IdempotencyIndex {
         let from = self.newest().map_or(EventId::MIN, |newest| newest.next()).max(EventId::floor(window));
         let range = (Bound::Included(from.as_bytes().as_slice()), Bound::Unbounded);
         let mut read = Vec::new();
-        marks_in(snapshot, range, |print, id| {
+        scan_fingerprints(snapshot, range, |print, id| {
             read.push((print, id));
             if read.len() == READ_MAX {
                 self.insert_loaded(std::mem::take(&mut read));
@@ -64,7 +64,7 @@ impl IdempotencyIndex {
     }
 }
 
-fn marks_in(
+fn scan_fingerprints(
     snapshot: &Snapshot,
     range: (Bound<&[u8]>, Bound<&[u8]>),
     mut visit: impl FnMut(Fingerprint, EventId),
@@ -110,7 +110,7 @@ mod tests {
         opened.writer.apply(&orders, NOW).results.into_iter().map(|result| result.unwrap()).collect()
     }
 
-    /// More than stay in the map.
+    /// As many names as turn the map into a run.
     fn names(partition: usize) -> impl Iterator<Item = String> {
         (0..NEWEST_MAX).map(move |number| format!("{partition}/{number}"))
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_published_is_known_in_every_partition_and_after_a_start() {
+    fn a_published_event_id_is_found_in_every_partition_and_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let mut opened = store(&folder);
         let mut made = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_given_again_from_every_partition() {
+    fn an_answer_is_replayed_from_every_partition() {
         let folder = tempfile::tempdir().unwrap();
         let mut opened = store(&folder);
         let keep = IdempotencyKey { key: [9; 32], request: [1; 32], extra: None, secret: false };

@@ -128,7 +128,7 @@ impl Writer {
         // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
         self.reopen_failed_files(now, &mut done);
         // A backup has hold of files that counting closes and dropping removes.
-        let held = self.is_held();
+        let held = self.is_backup_running();
         for partition in self.partition_set.partitions() {
             let row = partition.row();
             if row.sealed && !row.archived && !held {
@@ -222,7 +222,7 @@ impl Writer {
         write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
         self.commit_state(write_batch)?;
-        self.tell_backup(partition.first, taken);
+        self.record_unarchived(partition.first, taken);
         partition.set_row(row);
         Ok(())
     }

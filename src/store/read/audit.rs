@@ -1,4 +1,4 @@
-//! The audit's row and its list.
+//! Defines the audit row and lists audit entries.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,9 +22,9 @@ pub struct AuditRow {
     pub target: String,
     pub remote_addr: Option<String>,
     pub request_id: Option<String>,
-    /// JSON text of what changed, without secrets.
+    /// JSON text of the changes, without secrets.
     pub changes: Option<String>,
-    /// The app that it was about; none: the organization. A key of one app sees its own only.
+    /// The app that the entry concerns. `None` if it concerns the organization. A key of one app sees its own only.
     #[serde(default)]
     pub app_id: Option<AppId>,
 }

@@ -1,8 +1,8 @@
-//! Counts read from the figures that every commit keeps, never by walking what they count.
+//! Reads counts from the figures that every commit maintains.
 //!
-//! Invariant: what retention has ended is not counted. Only in the one partition whose retention is just ending must rows
-//! be looked at for that, and only up to `EXAMINED_ROWS_MAX` of them; a webhook with more of them there is counted with
-//! all of them until that partition is dropped.
+//! Invariant: expired rows are not counted, with one exception. Rows are scanned only in the partition that straddles the
+//! retention cut-off, at most `EXAMINED_ROWS_MAX` of them. If a webhook has more rows there, its count includes expired
+//! rows until that partition is dropped.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -29,23 +29,23 @@ pub struct HourCount {
     pub failures: u64,
 }
 
-/// The partitions that retention touches at one moment: all other ones show everything they hold.
+/// The partitions with expired rows at one time. All other partitions are fully visible.
 #[derive(Debug, Default)]
 pub(in crate::store) struct ExpiringPartitions {
-    /// First ids of partitions whose events are all over.
+    /// First ids of the partitions whose events have all expired.
     expired: HashSet<u128>,
-    /// The partition of which a part is over.
+    /// The partition that straddles the retention cut-off.
     straddling: Option<Arc<Partition>>,
 }
 
-/// The same for the keys of one webhook, by file name; empty most of the time.
+/// Expiring partitions that hold rows of one webhook, by file name. Usually empty.
 pub(in crate::store) struct ExpiringKeys {
     expired: HashSet<String>,
     straddling: Option<String>,
 }
 
 impl Store {
-    /// Which partitions are over, or partly so.
+    /// Finds the partitions that have expired wholly or in part.
     pub(in crate::store) fn expiring(&self, now: Time) -> ExpiringPartitions {
         let partitions = self.partition_set.partitions();
         let ends = partitions.iter().skip(1).map(|next| Id::<Partition>::from_u128(next.first).time());
@@ -65,7 +65,7 @@ impl Store {
         expiring
     }
 
-    /// How many deliveries of a webhook can be seen.
+    /// Number of visible deliveries of a webhook.
     pub(in crate::store) fn visible_deliveries(
         &self,
         webhook: WebhookId,
@@ -76,26 +76,26 @@ impl Store {
         for partition in self.partition_set.partitions().iter().filter(|p| !expiring.expired.contains(&p.first)) {
             let snapshot = self.partition_set.snapshot(partition)?;
             let made = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.deliveries);
-            let partly = expiring.straddling.as_ref().is_some_and(|p| p.first == partition.first);
-            count += match partly && is_few(made) {
-                true => self.count_kept(&snapshot, webhook, now)?,
+            let is_straddling = expiring.straddling.as_ref().is_some_and(|p| p.first == partition.first);
+            count += match is_straddling && is_few(made) {
+                true => self.count_visible(&snapshot, webhook, now)?,
                 false => made,
             };
         }
         Ok(count)
     }
 
-    fn count_kept(&self, snapshot: &Snapshot, webhook: WebhookId, now: Time) -> Result<u64> {
+    fn count_visible(&self, snapshot: &Snapshot, webhook: WebhookId, now: Time) -> Result<u64> {
         let mut count = 0;
         each_of(snapshot, Table::DeliveriesByWebhook, webhook, |id| {
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
-            count += u64::from(delivery.is_some_and(|d| self.is_kept(d.event_id, now)));
+            count += u64::from(delivery.is_some_and(|d| self.is_retained(d.event_id, now)));
             Ok(())
         })?;
         Ok(count)
     }
 
-    /// The visible attempts within `reach` by the hour (since 1970) in which they started, from `from` through `to`, those
+    /// The visible attempts within `tenant` by the hour (since 1970) in which they started, from `from` through `to`, those
     /// of removed webhooks included.
     pub fn attempts_by_hour(
         &self,
@@ -108,19 +108,19 @@ impl Store {
         let mut hours = BTreeMap::new();
         let mut budget = EXAMINED_ROWS_MAX as u64;
         for partition in self.partition_set.partitions().iter().filter(|p| !expiring.expired.contains(&p.first)) {
-            // Whatever happens to an event happens after its partition began.
+            // Attempts at an event start after its partition began.
             if Id::<Partition>::from_u128(partition.first).time().hour() > to {
                 break;
             }
             let snapshot = self.partition_set.snapshot(partition)?;
-            let partly = expiring.straddling.as_ref().is_some_and(|p| p.first == partition.first);
+            let is_straddling = expiring.straddling.as_ref().is_some_and(|p| p.first == partition.first);
             for (owner, row) in sums_of(&snapshot)? {
                 if row.sums.attempts == 0 || !self.is_in_scope(&snapshot, tenant, owner)? {
                     continue;
                 }
-                if partly && row.sums.attempts <= budget {
+                if is_straddling && row.sums.attempts <= budget {
                     budget -= row.sums.attempts;
-                    self.tally_kept(&snapshot, owner, (from, to), now, &mut hours)?;
+                    self.tally_visible(&snapshot, owner, (from, to), now, &mut hours)?;
                 } else {
                     tally_hours(&snapshot, owner, (from, to), &mut hours)?;
                 }
@@ -129,7 +129,7 @@ impl Store {
         Ok(hours)
     }
 
-    /// Whether a webhook lies within `reach`; one that was removed is known by its attempts.
+    /// Whether a webhook lies within `tenant`. A removed webhook is judged by one of its attempts.
     fn is_in_scope(&self, snapshot: &Snapshot, tenant: TenantScope, webhook: WebhookId) -> Result<bool> {
         if let Some(webhook) = self.registry().webhooks.get(&webhook) {
             return Ok(tenant.covers(webhook.org_id, webhook.app_id));
@@ -150,7 +150,7 @@ impl Store {
         Ok(attempt.is_some_and(|attempt| tenant.covers(attempt.org_id, attempt.app_id)))
     }
 
-    fn tally_kept(
+    fn tally_visible(
         &self,
         snapshot: &Snapshot,
         webhook: WebhookId,
@@ -160,7 +160,7 @@ impl Store {
     ) -> Result<()> {
         each_of(snapshot, Table::AttemptsByWebhook, webhook, |id| {
             let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
-            let shown = attempt.filter(|attempt| self.is_kept(attempt.event_id, now));
+            let shown = attempt.filter(|attempt| self.is_retained(attempt.event_id, now));
             if let Some(attempt) = shown.filter(|attempt| (from..=to).contains(&attempt.started_at.hour())) {
                 let hour = hours.entry(attempt.started_at.hour()).or_default();
                 hour.attempts += 1;
@@ -172,7 +172,7 @@ impl Store {
 }
 
 impl ExpiringPartitions {
-    /// For the keys of one webhook: the partly faded partition stands for itself only where its rows are few.
+    /// Narrows to one webhook's rows. The straddling partition is included only if its rows are few enough to scan.
     pub(in crate::store) fn few_of(&self, store: &Store, webhook: WebhookId) -> Result<ExpiringKeys> {
         let name = |first: &u128| store.partition_set.partition(*first).map(|partition| partition.file_name());
         let mut keys = ExpiringKeys { expired: self.expired.iter().filter_map(name).collect(), straddling: None };
@@ -185,7 +185,7 @@ impl ExpiringPartitions {
 }
 
 impl ExpiringKeys {
-    /// Whether the delivery behind a key counts.
+    /// Whether the delivery behind a key is visible.
     pub(in crate::store) fn shows(&self, store: &Store, snapshot: &Snapshot, id: u128, now: Time) -> Result<bool> {
         if self.expired.contains(snapshot.file()) {
             return Ok(false);
@@ -194,7 +194,7 @@ impl ExpiringKeys {
             return Ok(true);
         }
         let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
-        Ok(delivery.is_some_and(|d| store.is_kept(d.event_id, now)))
+        Ok(delivery.is_some_and(|d| store.is_retained(d.event_id, now)))
     }
 }
 

@@ -1,7 +1,8 @@
-//! Rows together with what belongs to them: an attempt with its delivery and event, a delivery with its event and last
-//! attempt. All of it lies in the partition of the event, so one snapshot shows it as it was at one moment.
+//! Reads attempts with their delivery and event, and deliveries with their event and last attempt.
 //!
-//! Invariant: hides what the plain reads hide (`reads`), and examines no more than `EXAMINED_ROWS_MAX` rows for a search.
+//! All these rows lie in the partition of the event, so one snapshot shows them consistently.
+//!
+//! Invariant: hides the same rows as `lists`, and examines no more than `EXAMINED_ROWS_MAX` rows for a search.
 
 use bytes::Bytes;
 
@@ -17,28 +18,28 @@ use crate::store::read::lookup::{data_in, decoded};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, Page};
 
-/// An attempt, and what it was an attempt at.
+/// An attempt with its delivery, event and payload.
 #[derive(Debug, Clone)]
 pub struct AttemptDetails {
     pub attempt: Attempt,
     pub delivery: Delivery,
     pub event: Event,
-    /// None once erased.
+    /// `None` if the event was erased.
     pub data: Option<Bytes>,
 }
 
-/// A delivery, what it delivers, and how far it came.
+/// A delivery with its event, payload and last attempt.
 #[derive(Debug, Clone)]
 pub struct DeliveryDetails {
     pub delivery: Delivery,
     pub event: Event,
-    /// None once erased.
+    /// `None` if the event was erased.
     pub data: Option<Bytes>,
     /// The last finished attempt.
     pub last: Option<Attempt>,
 }
 
-/// What a list of attempts is narrowed to beyond `AttemptQuery`.
+/// Filters of an attempt list beyond those of `AttemptQuery`.
 #[derive(Debug, Clone, Default)]
 pub struct AttemptFilter {
     /// Started at or after the first and before the second.
@@ -47,7 +48,7 @@ pub struct AttemptFilter {
     pub about: Option<String>,
 }
 
-/// A part of a webhook's deliveries, and how many there are in all.
+/// A slice of a webhook's deliveries and their total number.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySlice {
     pub rows: Vec<DeliveryDetails>,
@@ -60,13 +61,13 @@ impl Store {
         for partition in self.partition_set.partitions().into_iter().rev().filter(|p| p.may_hold(id.as_u128())) {
             let snapshot = self.partition_set.snapshot(&partition)?;
             let Some(attempt) = decoded::<Attempt>(&snapshot, Table::Attempts, id.as_bytes())? else { continue };
-            let visible = tenant.covers(attempt.org_id, attempt.app_id) && self.is_kept(attempt.event_id, now);
+            let visible = tenant.covers(attempt.org_id, attempt.app_id) && self.is_retained(attempt.event_id, now);
             return if visible { self.with_details(&snapshot, attempt).map(Some) } else { Ok(None) };
         }
         Ok(None)
     }
 
-    /// A list of attempts, of one webhook or of all; the query's `delivery`, `event` and `status` are not looked at.
+    /// Lists attempts of one webhook or of all. The query's `delivery`, `event` and `status` are ignored.
     pub fn attempts_details(
         &self,
         query: &AttemptQuery,
@@ -81,7 +82,7 @@ impl Store {
             let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
             let wanted = |attempt: &Attempt| {
                 let within = |(from, to)| (from..to).contains(&attempt.started_at);
-                self.is_kept(attempt.event_id, now)
+                self.is_retained(attempt.event_id, now)
                     && wanted_attempt(query, attempt)
                     && filter.started.is_none_or(within)
             };
@@ -96,7 +97,7 @@ impl Store {
         })
     }
 
-    /// `limit` of a webhook's deliveries after the newest `skip`. What is skipped is passed by its keys alone.
+    /// `limit` of a webhook's deliveries after the newest `skip`. Skipped deliveries are counted by their keys alone.
     pub fn delivery_slice(&self, webhook: WebhookId, skip: u64, limit: usize, now: Time) -> Result<DeliverySlice> {
         let expiring = self.expiring(now);
         let total = self.visible_deliveries(webhook, &expiring, now)?;
@@ -175,7 +176,7 @@ impl Store {
 
     fn delivery_in(&self, snapshot: &Snapshot, id: u128, now: Time) -> Result<Option<Delivery>> {
         let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
-        Ok(delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d)))
+        Ok(delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d)))
     }
 
     fn delivery_details_by_id(&self, snapshot: &Snapshot, id: u128, now: Time) -> Result<Option<DeliveryDetails>> {
@@ -210,7 +211,7 @@ fn last_attempt(snapshot: &Snapshot, delivery: &Delivery) -> Result<Option<Attem
     delivery.last_attempt_id.map(|id| required(snapshot, Table::Attempts, id)).transpose()
 }
 
-/// A row that another one names; its absence is damage.
+/// Reads a row that another row refers to. A missing row is reported as damage.
 fn required<T: serde::de::DeserializeOwned, K>(snapshot: &Snapshot, table: Table, id: Id<K>) -> Result<T> {
     decoded(snapshot, table, id.as_bytes())?.ok_or_else(|| snapshot.damaged(table, id.as_bytes()))
 }

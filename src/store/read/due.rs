@@ -1,4 +1,4 @@
-//! What may be sent, by webhook, oldest due first: read a slice at a time, never a backlog.
+//! Reads due deliveries of a webhook, earliest first, one bounded slice at a time.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::store::effects::Dispatch;
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{DueKey, data_in, decoded, entries_of, first_due, heads_in};
 
-/// Queues of one webhook that are looked at for its lag.
+/// Maximum number of queues of one webhook that its lag is computed from.
 const QUEUES_MAX: usize = 1_000;
 
-/// A slice of what is due.
+/// A slice of due deliveries.
 #[derive(Debug, Default)]
 pub struct DueSlice {
     pub ready: Vec<Dispatch>,
-    /// The last entry looked at.
+    /// Last entry examined.
     pub last: Option<DueKey>,
-    /// When the first entry after the slice is due; none: there is none.
+    /// When the first entry after the slice is due. `None` if no entry follows.
     pub next: Option<Time>,
-    /// Entries that could not be read, in words. They stay where they are.
+    /// Errors of entries that could not be read. The entries stay in the table.
     pub damaged: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct ExpiredDelivery {
 }
 
 impl Store {
-    /// Deliveries that ended by themselves until `until`, at most about `limit`; and when the first one after them does.
+    /// Deliveries that expired by `until`, at most about `limit`, and when the next one expires.
     pub fn expired(&self, until: Time, limit: usize) -> Result<(Vec<ExpiredDelivery>, Option<Time>)> {
         let (mut ended, mut next) = (Vec::new(), None);
         for partition in self.partition_set.open_partitions() {
@@ -67,7 +67,7 @@ impl Store {
         Ok((ended, next))
     }
 
-    /// When something is due first, for every webhook that has something: once for each partition that has it.
+    /// Earliest due time of every webhook with due entries, once for each partition that has some.
     pub fn due_heads(&self) -> Result<Vec<(WebhookId, Time)>> {
         let mut heads = Vec::new();
         for partition in self.partition_set.open_partitions() {
@@ -76,8 +76,8 @@ impl Store {
         Ok(heads)
     }
 
-    /// Since when the one waits that a webhook's next request is for; none: nothing waits. Behind the head of an ordered
-    /// queue everything waits, so there it counts from when the head was to go first, retries included.
+    /// When the webhook's oldest due delivery became due. For an ordered webhook, when its queue head first did.
+    /// `None` if nothing is due.
     pub fn waiting_since(&self, webhook: &Webhook, now: Time) -> Result<Option<Time>> {
         let mut oldest: Option<Time> = None;
         for partition in self.partition_set.open_partitions() {
@@ -101,7 +101,7 @@ impl Store {
         Ok(oldest)
     }
 
-    /// What is due for a webhook until `until`, after `after`: at most `limit` deliveries and about `bytes_max` of payload.
+    /// Due deliveries of a webhook after `after` and up to `until`: at most `limit` deliveries and about `bytes_max` of payload.
     pub fn due(
         &self,
         webhook: WebhookId,
@@ -116,7 +116,7 @@ impl Store {
         }
         let mut entries: Vec<(DueKey, usize)> = Vec::new();
         for (number, snapshot) in snapshots.iter().enumerate() {
-            entries.extend(entries_of(snapshot, webhook, after, limit + 1)?.into_iter().map(|place| (place, number)));
+            entries.extend(entries_of(snapshot, webhook, after, limit + 1)?.into_iter().map(|key| (key, number)));
         }
         entries.sort_unstable();
         let mut slice = DueSlice::default();

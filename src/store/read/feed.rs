@@ -1,7 +1,7 @@
-//! The feed: a webhook's deliveries in commit order, to be followed by a cursor.
+//! Reads the feed: a webhook's deliveries in commit order, by cursor.
 //!
-//! Invariant: a page ends before the first id that is not committed yet, so a cursor never passes one that comes late, and
-//! what retention has ended takes no place in a page.
+//! Invariant: a page ends before the first id that is not committed yet, so a cursor never passes a later commit's id.
+//! Expired deliveries occupy no slot of a page.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Store {
             for (id, partition) in ids {
                 let snapshot = self.partition_set.snapshot(&partition)?;
                 let delivery = decoded::<Delivery>(&snapshot, Table::Deliveries, &id.to_be_bytes())?;
-                deliveries.extend(delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d)));
+                deliveries.extend(delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d)));
             }
         }
         Ok(deliveries)

@@ -1,6 +1,6 @@
-//! What the floors above read of replay jobs: how far they are, and what one would send again.
+//! Reads replay jobs, their progress and the size of a dry run.
 //!
-//! Invariant: a job's progress is what its deliveries are counted as, in the same commits as they are.
+//! Invariant: the commit that writes a job's delivery also updates the figures that its progress is read from.
 
 use crate::model::id::EventId;
 use crate::model::{Delivery, Event, Time};
@@ -31,14 +31,14 @@ impl Store {
         Ok(Page { rows, next: page.next })
     }
 
-    /// Jobs that are not over.
+    /// Jobs that are still running.
     pub fn running_jobs(&self) -> Result<Vec<Job>> {
         let jobs = self.saved_running_jobs()?;
         jobs.into_iter().map(|job| self.with_progress(job)).collect()
     }
 
-    /// Apart, so that its snapshot is let go before the sums are read: whoever opens the file again waits for it, and
-    /// whoever reads the sums waits for that.
+    /// A function of its own, so that its snapshot is dropped before the sums are read. Reopening the file waits for the
+    /// snapshot, and reading the sums waits for the reopening: holding both would deadlock.
     fn saved_running_jobs(&self) -> Result<Vec<Job>> {
         let snapshot = self.partition_set.state()?.snapshot()?;
         let mut jobs = Vec::new();
@@ -65,7 +65,7 @@ impl Store {
         Ok(job)
     }
 
-    /// How many events a job over `spec` would send again (`dry_run`).
+    /// Number of deliveries that a job with `spec` would create (`dry_run`).
     pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> Result<u64> {
         let registry = self.registry();
         let mut count = 0;
@@ -73,7 +73,7 @@ impl Store {
         let mut events = NewestFirst::below(&self.partition_set, Table::Events, &[], before);
         while let Some((id, snapshot)) = events.next()? {
             let id = EventId::from_u128(id);
-            if !self.is_kept(id, now) || spec.from.is_some_and(|from| id.time() < from) {
+            if !self.is_retained(id, now) || spec.from.is_some_and(|from| id.time() < from) {
                 break;
             }
             let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };

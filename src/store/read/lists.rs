@@ -1,6 +1,8 @@
-//! What the floors above read. Every call opens its own short read transactions and never waits for the writer.
+//! Reads events, deliveries and attempts by id and as lists.
 //!
-//! Invariant: nothing is shown whose event's retention has ended at `now`, to the millisecond, whatever is still on disk.
+//! Every call opens its own short read transactions and never waits for the writer.
+//!
+//! Invariant: a row is hidden from the millisecond on at which its event's retention ends, even while it is on disk.
 
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
 
-/// A handle on the store for reading; cheap to clone. `now` hides what retention has ended.
+/// Read handle of the store, cheap to clone. Calls hide rows whose retention has ended at their `now`.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(in crate::store) partition_set: Arc<PartitionSet>,
@@ -36,19 +38,21 @@ pub struct Store {
 pub struct WebhookFigures {
     /// Lifetime sums.
     pub sums: Sums,
-    /// `(minute since 1970, counts)` of the last 24 hours, oldest first, only those with something in them.
+    /// `(minute since 1970, counts)` of the last 24 hours, oldest first, without empty minutes.
     pub minutes: Vec<(u32, Minute)>,
 }
 
-/// What waits within a reach.
+/// Open deliveries of a set of webhooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
+    /// Number of deliveries that are not final.
     pub waiting: u64,
+    /// Earliest due time. `None` if nothing is due.
     pub oldest_due: Option<Time>,
 }
 
 impl Store {
-    /// The time of the newest partition's newest row; none in an empty store.
+    /// Time of the newest row in the newest partition. `None` if the store is empty.
     pub fn newest(&self) -> Option<Time> {
         let active = self.partition_set.partitions().pop()?;
         let last = last_id(&self.partition_set.snapshot(&active).ok()?).ok()?;
@@ -69,7 +73,7 @@ impl Store {
         self.partition_set.disk.written_bytes()
     }
 
-    /// Whether free space is under its floor, or a write has found none.
+    /// Whether free space is under `min_free_bytes`, or a write has failed with ENOSPC.
     pub fn is_disk_full(&self) -> bool {
         self.partition_set.is_below_floor() || self.partition_set.is_space_missing()
     }
@@ -83,13 +87,13 @@ impl Store {
         self.partition_set.registry()
     }
 
-    /// The first ids of all partitions, oldest first, with what the list says of them.
+    /// The first ids of all partitions, oldest first, with their rows of the partition list.
     pub fn partitions(&self) -> Vec<(u128, PartitionRow)> {
         self.partition_set.partitions().iter().map(|partition| (partition.first, partition.row())).collect()
     }
 
     pub fn event(&self, tenant: TenantScope, id: EventId, now: Time) -> Result<Option<Event>> {
-        if !self.is_kept(id, now) {
+        if !self.is_retained(id, now) {
             return Ok(None);
         }
         let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(None) };
@@ -97,9 +101,9 @@ impl Store {
         Ok(event.filter(|event| tenant.covers(event.org_id, event.app_id)))
     }
 
-    /// The exact bytes of `data`; none once erased or expired.
+    /// Exact bytes of the event's `data`. `None` if the event was erased or has expired.
     pub fn data(&self, id: EventId, now: Time) -> Result<Option<Bytes>> {
-        if !self.is_kept(id, now) {
+        if !self.is_retained(id, now) {
             return Ok(None);
         }
         let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(None) };
@@ -119,7 +123,7 @@ impl Store {
 
     pub fn delivery(&self, tenant: TenantScope, id: DeliveryId, now: Time) -> Result<Option<Delivery>> {
         let delivery = delivery_anywhere(&self.partition_set, id)?;
-        let visible = delivery.filter(|d| tenant.covers(d.org_id, d.app_id) && self.is_kept(d.event_id, now));
+        let visible = delivery.filter(|d| tenant.covers(d.org_id, d.app_id) && self.is_retained(d.event_id, now));
         Ok(visible.map(|delivery| self.shown(delivery)))
     }
 
@@ -134,14 +138,14 @@ impl Store {
         };
         self.page(table, prefix, query.window, now, |snapshot, id| {
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, &id.to_be_bytes())?;
-            let delivery = delivery.filter(|d| self.is_kept(d.event_id, now)).map(|d| self.shown(d));
+            let delivery = delivery.filter(|d| self.is_retained(d.event_id, now)).map(|d| self.shown(d));
             Ok(delivery.filter(|d| self.wanted_delivery(query, d)))
         })
     }
 
     /// All deliveries of an event, replays included, oldest first.
     pub fn deliveries_of(&self, id: EventId, now: Time) -> Result<Vec<Delivery>> {
-        if !self.is_kept(id, now) {
+        if !self.is_retained(id, now) {
             return Ok(Vec::new());
         }
         let Some(home) = self.partition_set.partition_of(id.as_u128()) else { return Ok(Vec::new()) };
@@ -153,7 +157,7 @@ impl Store {
 
     pub fn attempt(&self, tenant: TenantScope, id: AttemptId, now: Time) -> Result<Option<Attempt>> {
         let attempt = anywhere::<Attempt>(&self.partition_set, Table::Attempts, id.as_u128())?;
-        Ok(attempt.filter(|a| tenant.covers(a.org_id, a.app_id) && self.is_kept(a.event_id, now)))
+        Ok(attempt.filter(|a| tenant.covers(a.org_id, a.app_id) && self.is_retained(a.event_id, now)))
     }
 
     pub fn attempts(&self, query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
@@ -173,7 +177,8 @@ impl Store {
         };
         self.page(table, prefix, query.window, now, |snapshot, id| {
             let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
-            let Some(attempt) = attempt.filter(|a| self.is_kept(a.event_id, now) && wanted_attempt(query, a)) else {
+            let Some(attempt) = attempt.filter(|a| self.is_retained(a.event_id, now) && wanted_attempt(query, a))
+            else {
                 return Ok(None);
             };
             let Some(status) = query.status else { return Ok(Some(attempt)) };
@@ -193,7 +198,7 @@ impl Store {
 
     /// All attempts of a delivery, oldest first.
     pub fn attempts_of(&self, delivery: &Delivery, now: Time) -> Result<Vec<Attempt>> {
-        if !self.is_kept(delivery.event_id, now) {
+        if !self.is_retained(delivery.event_id, now) {
             return Ok(Vec::new());
         }
         let Some(home) = self.partition_set.partition_of(delivery.event_id.as_u128()) else { return Ok(Vec::new()) };
@@ -266,10 +271,10 @@ impl Store {
         Ok(backlog)
     }
 
-    /// The answer kept for `Idempotency-Key`, without doing anything: none where it is new.
+    /// Reads the stored answer to an `Idempotency-Key`. `None` if the key is new.
     ///
     /// # Errors
-    /// `Conflict` for the key of another request, and for an answer with a secret that is kept no longer.
+    /// `Conflict` if another request used the key, or if the answer contained a secret and has expired.
     pub fn stored_answer(&self, keep: &IdempotencyKey, now: Time) -> std::result::Result<Option<Applied>, Rejection> {
         let failed = |error: crate::store::Error| Rejection::Failed(error.to_string());
         let state = self.partition_set.state().and_then(|state| state.snapshot()).map_err(failed)?;
@@ -278,11 +283,11 @@ impl Store {
     }
 
     /// Whether the event's retention has not ended.
-    pub(in crate::store) fn is_kept(&self, event: EventId, now: Time) -> bool {
+    pub(in crate::store) fn is_retained(&self, event: EventId, now: Time) -> bool {
         now < event.time().plus_ms(self.partition_set.options.retention_ms)
     }
 
-    /// A delivery as people see it: what a removed webhook left open reads as cancelled at once.
+    /// The delivery as readers see it: an open delivery of a removed webhook reads as cancelled at once.
     pub(in crate::store) fn shown(&self, mut delivery: Delivery) -> Delivery {
         if delivery.status.is_final() {
             return delivery;
@@ -310,7 +315,7 @@ impl Store {
             })
     }
 
-    /// One page of ids of a partition table, newest first, each made a row by `read`; none: examined but not shown.
+    /// One page of ids of a partition table, newest first, each turned into a row by `read`. `None` from `read` skips the id.
     pub(in crate::store) fn page<T>(
         &self,
         table: Table,
@@ -370,13 +375,13 @@ impl Store {
     }
 }
 
-/// The upper end of a window: the cursor, or `to`.
+/// Exclusive upper end of a window: the smaller of the cursor and `to`.
 pub(in crate::store) fn before(window: ListWindow) -> u128 {
     let to = window.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
     to.min(window.before.unwrap_or(u128::MAX))
 }
 
-/// A page of rows that are few enough to have been read together, oldest first.
+/// Cuts a page out of rows that were all read at once, oldest first.
 pub(in crate::store) fn page_of<T>(
     rows: Vec<T>,
     window: ListWindow,

@@ -15,7 +15,7 @@ use crate::store::figures::SumsRow;
 use crate::store::job::{Job, JobId};
 use crate::store::partitions::set::PartitionSet;
 
-/// Payload bytes in one row: redb rounds what is larger than a page up to a power of two.
+/// Payload bytes in one row. redb rounds a larger value up to a power of two of pages.
 pub(in crate::store) const CHUNK_BYTES: usize = 8 * 1024 - 128;
 /// Maximum number of replays of one event that a list shows.
 const REPLAYS_MAX: usize = 10_000;
@@ -23,7 +23,7 @@ const REPLAYS_MAX: usize = 10_000;
 /// Position of a due entry in a webhook's due list: when it is due, then its delivery.
 pub type DueKey = (Time, DeliveryId);
 
-/// The row at `key`, none if there is none.
+/// Reads and decodes the row at `key`. `None` if there is no such row.
 pub(in crate::store) fn decoded<T: serde::de::DeserializeOwned>(
     snapshot: &Snapshot,
     table: Table,
@@ -68,7 +68,7 @@ pub(in crate::store) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>,
     }
 }
 
-/// A row by its id, in whichever partition has it, newest first.
+/// Finds a row by its id, searching the partitions from newest to oldest.
 pub(in crate::store) fn anywhere<T: serde::de::DeserializeOwned>(
     partition_set: &PartitionSet,
     table: Table,
@@ -82,20 +82,22 @@ pub(in crate::store) fn anywhere<T: serde::de::DeserializeOwned>(
     Ok(None)
 }
 
+/// Finds a delivery by its id in any partition.
 pub(in crate::store) fn delivery_anywhere(partition_set: &PartitionSet, id: DeliveryId) -> Result<Option<Delivery>> {
     anywhere(partition_set, Table::Deliveries, id.as_u128())
 }
 
+/// Reads a replay job from the state file.
 pub(in crate::store) fn job_anywhere(partition_set: &PartitionSet, id: JobId) -> Result<Option<Job>> {
     decoded(&partition_set.state()?.snapshot()?, Table::Jobs, id.as_bytes())
 }
 
-/// Rows that so many payload bytes take.
+/// Number of rows that `bytes` payload bytes occupy.
 pub(in crate::store) fn chunks_of(bytes: usize) -> u16 {
     bytes.div_ceil(CHUNK_BYTES) as u16
 }
 
-/// The bytes of an event, from its chunks.
+/// Joins an event's payload from its chunk rows.
 pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<Bytes> {
     let mut data = Vec::with_capacity(event.data_bytes as usize);
     for number in 0..chunks_of(event.data_bytes as usize) {
@@ -107,7 +109,7 @@ pub(in crate::store) fn data_in(snapshot: &Snapshot, event: &Event) -> Result<By
     Ok(data.into())
 }
 
-/// All deliveries of an event: what publishing made follows the event, what replays made is indexed.
+/// All deliveries of an event. Published ones follow the event's id; `ReplaysByEvent` lists the replayed ones.
 pub(in crate::store) fn deliveries_in(snapshot: &Snapshot, event: &Event) -> Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
     let mut left = event.deliveries;
@@ -144,6 +146,7 @@ pub(in crate::store) fn first_due(snapshot: &Snapshot, webhook: WebhookId) -> Re
     Ok(entries_of(snapshot, webhook, None, 1)?.pop())
 }
 
+/// Up to `limit` due entries of a webhook after `after`, earliest first.
 pub(in crate::store) fn entries_of(
     snapshot: &Snapshot,
     webhook: WebhookId,
@@ -155,15 +158,15 @@ pub(in crate::store) fn entries_of(
         None => Bound::Included(tables::due(webhook, Time::ZERO, DeliveryId::MIN)),
     };
     let to = tables::due(webhook, Time(i64::MAX), Id::MAX);
-    let mut places = Vec::new();
+    let mut entries = Vec::new();
     snapshot.scan(Table::Due, (from.as_ref().map(Key::as_slice), Bound::Included(&to)), Direction::Up, |key, _| {
-        places.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
-        Ok(if places.len() < limit { ScanStep::Go } else { ScanStep::Stop })
+        entries.extend(tables::read_due(key).map(|(_, at, delivery)| (at, delivery)));
+        Ok(if entries.len() < limit { ScanStep::Go } else { ScanStep::Stop })
     })?;
-    Ok(places)
+    Ok(entries)
 }
 
-/// When something is due first in one partition, by webhook.
+/// Earliest due time of each webhook in one partition.
 pub(in crate::store) fn heads_in(snapshot: &Snapshot) -> Result<Vec<(WebhookId, Time)>> {
     let mut heads = Vec::new();
     let mut from = Key::new();

@@ -1,8 +1,8 @@
-//! Lists over several partitions as one, newest first.
+//! Merges the ids of several partitions into one list, newest first.
 //!
-//! Invariant: ids come in falling order and each once. A partition is opened only when its newest possible id is reached, and
-//! its keys are read a slice at a time, so a page costs what it shows. A snapshot lives for a slice: it would keep the writer
-//! from the file, and redb from its freed pages, for as long as somebody counts a month of events.
+//! Invariant: ids descend strictly. A partition is opened only when its newest possible id is reached. Its keys are read a
+//! slice at a time, so the cost of a page follows the rows it shows. A snapshot lives for one slice: a longer one would block
+//! the reopening of the file and the reuse of freed pages.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -13,7 +13,7 @@ use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
 use crate::kv::tables::Table;
 use crate::store::partitions::set::{Partition, PartitionSet};
 
-/// Keys read from a partition at once.
+/// Number of keys that one slice reads from a partition.
 const SLICE_KEYS: usize = 64;
 
 /// The ids under one prefix of one table, over all partitions, newest first.
@@ -27,9 +27,9 @@ pub struct NewestFirst<'a> {
 struct PartitionCursor {
     partition: Arc<Partition>,
     snapshot: Option<Snapshot>,
-    /// Ids read ahead, falling.
+    /// Ids read ahead, in descending order.
     ready: VecDeque<u128>,
-    /// Ids from here on are read, or none can be there.
+    /// Ids at and above this one have been read or cannot exist.
     below: u128,
     done: bool,
 }
@@ -78,7 +78,7 @@ impl<'a> NewestFirst<'a> {
 
     fn read_ahead(&mut self, at: usize) -> Result<()> {
         let source = &mut self.sources[at];
-        // The old one goes first: whoever waits for the file to be let go holds its lock.
+        // The old snapshot is dropped first: a thread that waits for the file to be released holds its lock.
         source.snapshot = None;
         let snapshot = source.snapshot.insert(self.partition_set.snapshot(&source.partition)?);
         let from = [self.prefix.as_slice(), &[0; 16]].concat();

@@ -1,14 +1,16 @@
-//! What lists are asked for, and what they answer. Newest first, by id; a page ends after `EXAMINED_ROWS_MAX` rows.
+//! Defines the queries and pages of lists.
+//!
+//! Lists are ordered newest first, by id. A page ends after `EXAMINED_ROWS_MAX` examined rows.
 
 use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::{DeliveryStatus, Time};
 
 use crate::store::command::TenantScope;
 
-/// Rows that one page examines at the most, found or not.
+/// Maximum number of rows that one page examines, whether they match or not.
 pub const EXAMINED_ROWS_MAX: usize = 20_000;
 
-/// Which part of a list: `from` inclusive, `to` exclusive, on the row's id time; `before` exclusive, from a cursor.
+/// The range and size of a page. `from` (inclusive) and `to` (exclusive) bound the time of the row's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListWindow {
     pub from: Option<Time>,
@@ -90,6 +92,6 @@ impl Search {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,
-    /// `Window::before` of the next page; none at the end. Set as well where a filtered page ended early.
+    /// `ListWindow::before` of the next page. `None` at the end of the list. Also set if a filtered page ended early.
     pub next: Option<u128>,
 }

@@ -12,24 +12,24 @@ use crate::store::command::TenantScope;
 use crate::store::job::{Job, JobSpec};
 use crate::store::registry::Registry;
 
-/// Whether a job lies within what a caller may touch.
+/// Whether a job lies within `tenant`.
 pub(in crate::store) fn job_within(registry: &Registry, tenant: TenantScope, job: &Job) -> bool {
     job.org_id == tenant.org && tenant.app.is_none_or(|own| app_of(registry, &job.spec) == Some(own))
 }
 
-/// The app that a job is about; none where its webhook was removed.
+/// The app of a job. `None` if the job's webhook was removed.
 pub(in crate::store) fn app_of(registry: &Registry, spec: &JobSpec) -> Option<AppId> {
     spec.app.or_else(|| spec.webhook.and_then(|id| registry.webhooks.get(&id)).map(|webhook| webhook.app_id))
 }
 
-/// Whether a job looks at an event at all.
+/// Whether an event matches a job's time range and types.
 pub(in crate::store) fn covers(spec: &JobSpec, event: &Event) -> bool {
     spec.from.is_none_or(|from| event.received_at >= from)
         && spec.to.is_none_or(|to| event.received_at < to)
         && (spec.types.is_empty() || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.event_type)))
 }
 
-/// The webhooks of a job that an event may go to: enabled or paused ones of the event's app.
+/// The job's webhooks that may receive an event: enabled or paused ones of the event's app.
 pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Event) -> Vec<Arc<Webhook>> {
     let wanted = |webhook: &&Arc<Webhook>| {
         let named: Option<WebhookId> = spec.webhook;
@@ -40,7 +40,7 @@ pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Eve
     registry.webhooks_of(event.app_id).filter(wanted).cloned().collect()
 }
 
-/// Whether an event goes again to a webhook that had `own` deliveries of it.
+/// Whether a job replays an event to a webhook that already has `own` deliveries of it.
 pub(in crate::store) fn chosen(
     spec: &JobSpec,
     webhook: &Arc<Webhook>,

@@ -1,11 +1,10 @@
-//! The log of a follower: what the commits after a copy wrote, in segments on a disk.
+//! The replica's log stores the commits after a copy in segments on a disk.
 //!
-//! A segment is a head and blocks; a block is what came at once, written and synced before the next one is begun. So a block
-//! that does not read and that no other follows was cut in the middle, and the log ends before it; one that others follow is
-//! damaged.
+//! A segment is a header and blocks. Each block is written and synced before the next one begins. So an unreadable block at
+//! the end was cut short, and the log ends before it. An unreadable block that others follow is damage.
 //!
-//! Invariant: commits stand in it without a gap. The heads of blocks begin with bytes that no producer of events knows:
-//! nothing in a payload passes for one.
+//! Invariant: the commit numbers are consecutive. Each block header begins with a random salt that no event producer knows,
+//! so no payload can pass for a header.
 
 mod read;
 
@@ -21,24 +20,24 @@ use crate::store::replication::CommitPosition;
 
 pub use read::{LogOutline, ReplicationLog};
 
-/// A segment that has this many bytes is followed by another.
+/// Size at which a new segment begins, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_MAGIC: &[u8; 16] = b"postrider log 1\n";
-/// Magic, salt, number of the segment, last point before it, checksum.
+/// Bytes of magic, salt, number of the segment, last position before it and checksum.
 const SEGMENT_HEAD_BYTES: usize = 16 + 8 + 4 + POINT_BYTES + 4;
 const POINT_BYTES: usize = crate::store::replication::POINT_BYTES;
-/// Salt, bytes of the records, how many they are, first point, last point, point from which the copy is whole, checksum of
-/// the records, checksum of the head.
+/// Bytes of salt, length and number of the records, first position, last position, position from which the copy is whole,
+/// checksum of the records and checksum of the header.
 const BLOCK_HEAD_BYTES: usize = 8 + 4 + 4 + 3 * POINT_BYTES + 4 + 4;
-/// In place of a number: the copy is not whole yet.
+/// Position that marks a copy as not whole yet.
 const NOT_WHOLE: CommitPosition = CommitPosition { number: u64::MAX, at: Time::ZERO };
 
-/// Where a log stops being what was written.
+/// Location of damage in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogDamage {
     pub segment: String,
     pub byte: u64,
-    /// The last commit before it.
+    /// Position of the last commit before it.
     pub last: CommitPosition,
 }
 
@@ -62,7 +61,7 @@ pub struct LogWriter {
     backend: Box<dyn StorageBackend>,
     salt: u64,
     segment: u32,
-    /// Bytes of this segment, and of those before it.
+    /// Bytes of this segment. `before` counts the earlier segments.
     end: u64,
     before: u64,
     last: CommitPosition,
@@ -76,23 +75,23 @@ impl fmt::Debug for LogWriter {
 }
 
 impl LogWriter {
-    /// Begins a log of the commits after `from`, on a disk that has none. `salt` must be chance.
+    /// Creates a log of the commits after `from`, on a disk that has none. `salt` must be random.
     pub fn create(disk: &dyn Disk, salt: u64, from: CommitPosition) -> Result<LogWriter> {
         let (backend, end) = begin(disk, salt, 1, from)?;
         Ok(LogWriter { backend, salt, segment: 1, end, before: 0, last: from, whole: NOT_WHOLE })
     }
 
-    /// Bytes of all of it.
+    /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.before + self.end
     }
 
-    /// The last commit in it.
+    /// Position of the last commit in the log.
     pub fn last(&self) -> CommitPosition {
         self.last
     }
 
-    /// Writes records, the next ones, as one block and syncs it.
+    /// Appends the next records as one block and syncs it.
     pub fn append(&mut self, disk: &dyn Disk, records: &[&[u8]]) -> Result<()> {
         let points = || records.iter().filter_map(|record| crate::store::replication::point_of(record));
         let (Some(first), Some(last)) = (points().next(), points().next_back()) else { return Ok(()) };
@@ -106,7 +105,7 @@ impl LogWriter {
         self.write(disk, first, records.len() as u32, body)
     }
 
-    /// Notes that the copy is whole: the log brings it to every commit from the last one in it on.
+    /// Records that the copy is whole: replaying the log restores every commit from the last one in it on.
     pub fn set_whole(&mut self, disk: &dyn Disk) -> Result<()> {
         self.whole = self.last;
         self.write(disk, self.last, 0, Vec::new())
@@ -135,7 +134,7 @@ impl LogWriter {
     }
 }
 
-/// Makes a segment, whole or not at all.
+/// Creates a segment atomically.
 fn begin(disk: &dyn Disk, salt: u64, segment: u32, before: CommitPosition) -> Result<(Box<dyn StorageBackend>, u64)> {
     let name = name_of(segment);
     let temporary = format!("{name}.new");

@@ -1,8 +1,8 @@
-//! Whoever follows the store is handed what every commit wrote, in the order of the commits and after each is durable.
+//! Publishes every durable commit to the replicas, in commit order.
 //!
-//! Invariant: a follower gets every commit that began after it was added, without a gap, or is cut off and told why. Nothing
-//! of a commit is answered before whoever follows closely has confirmed the one before it, or was cut off because it took too
-//! long: so it lacks one commit at most. While nobody follows, a commit costs one look at a flag.
+//! Invariant: a replica receives every commit that began after it was added, without a gap, or is disconnected with a reason.
+//! In sync mode a commit is acknowledged only after the replica confirmed the previous one or was disconnected. So a sync
+//! replica lacks one commit at most. Without replicas a commit costs one atomic load.
 
 pub mod log;
 pub mod replay;
@@ -19,29 +19,29 @@ use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::store::read::lists::Store;
 
-/// What may wait for a follower before it is cut off, in bytes.
+/// Maximum bytes queued for one replica before it is disconnected.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// Who may follow at once.
+/// Maximum number of replicas.
 pub const FOLLOWERS_MAX: usize = 4;
-/// How long a commit waits for whoever follows closely, before that one is cut off.
+/// Time that a commit waits for a sync replica before that replica is disconnected.
 const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Number and time, in front of a record.
+/// Bytes of number and time at the start of a record.
 const POINT_BYTES: usize = 16;
 
-/// The store as one commit left it.
+/// Position of a commit in the order of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitPosition {
-    /// Counts commits.
+    /// Number of the commit, ascending by one.
     pub number: u64,
-    /// When the batch of the commit was begun, by the writer's clock, which may be set back.
+    /// Start of the commit's batch by the writer's clock, which may be set back.
     pub at: Time,
 }
 
-/// What one commit wrote to one file.
+/// Changes that one commit wrote to one file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommitRecord {
     pub point: CommitPosition,
-    /// Below the data directory.
+    /// Path below the data directory.
     pub file: String,
     pub changes: wal::WalRecord,
 }
@@ -57,7 +57,7 @@ impl CommitRecord {
         bytes
     }
 
-    /// None: these are not the bytes of a record.
+    /// Decodes a record. `None` if the bytes are not a record.
     pub fn decode(bytes: &[u8]) -> Option<CommitRecord> {
         let point = point_of(bytes)?;
         let (name_bytes, rest) = bytes[POINT_BYTES..].split_first_chunk::<2>()?;
@@ -67,39 +67,39 @@ impl CommitRecord {
     }
 }
 
-/// The point of a record's bytes; none: they are too few.
+/// Commit position of an encoded record. `None` if the bytes are too few.
 pub fn point_of(record: &[u8]) -> Option<CommitPosition> {
     let (number, rest) = record.split_first_chunk::<8>()?;
     let at = rest.first_chunk::<8>()?;
     Some(CommitPosition { number: u64::from_le_bytes(*number), at: Time(i64::from_le_bytes(*at)) })
 }
 
-/// Gives a record's bytes another number.
+/// Sets the commit number of an encoded record.
 pub fn renumber(record: &mut [u8], number: u64) {
     if let Some(first) = record.first_chunk_mut::<8>() {
         *first = number.to_le_bytes();
     }
 }
 
-/// Whether commits wait for a follower.
+/// Whether commits wait for a replica's confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplicationMode {
-    /// Never: it may be behind by what waits for it.
+    /// Commits never wait. The replica may lag by its queue.
     Async,
-    /// Each waits until the one before is confirmed.
+    /// Each commit waits until the replica confirmed the previous one.
     Sync,
 }
 
-/// Why a follower gets nothing more.
+/// Reason why a replica was disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisconnectReason {
-    /// More waited for it than may, or a commit waited for it for too long.
+    /// Its queue exceeded `QUEUE_BYTES_MAX`, or a commit waited longer than `CONFIRM_WAIT_MAX`.
     Slow,
-    /// A commit failed, and may be there all the same.
+    /// A commit failed, and its changes may be on disk nevertheless.
     Uncertain,
-    /// The writer has ended; everything that it committed was handed out before.
+    /// The writer has ended. All of its commits were queued before.
     Stopped,
-    /// It wants nothing more.
+    /// The replica disconnected itself.
     Cancelled,
 }
 
@@ -114,27 +114,27 @@ impl DisconnectReason {
     }
 }
 
-/// How those who follow are doing.
+/// State of the replicas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplicationStats {
     pub followers: usize,
-    /// What waits for the one that is furthest behind, in bytes.
+    /// Bytes queued for the replica that lags most.
     pub queued_bytes: usize,
-    /// Cut off since the start: too slow, or after a commit that failed.
+    /// Number of replicas disconnected since start as `Slow` or `Uncertain`.
     pub cut: u64,
 }
 
-/// All who follow a store.
+/// The replicas of a store.
 #[derive(Debug, Default)]
 pub struct Replication {
     is_followed: AtomicBool,
-    /// The number of the last commit that was begun while somebody followed.
+    /// Number of the last commit that began while a replica was connected.
     begun: AtomicU64,
     cut: AtomicU64,
     queues: Mutex<Vec<Arc<ReplicaQueue>>>,
 }
 
-/// A commit that somebody is told of once it is durable.
+/// A commit to publish once it is durable.
 #[derive(Debug)]
 pub(in crate::store) struct PendingCommit {
     number: u64,
@@ -142,7 +142,7 @@ pub(in crate::store) struct PendingCommit {
 }
 
 impl Replication {
-    /// To be called before a commit can be seen by anybody. None: nobody follows.
+    /// Begins a commit, before any reader can see it. `None` if there is no replica.
     pub(in crate::store) fn begin(&self, file: &str, at: Time, write_batch: &WriteBatch) -> Option<PendingCommit> {
         if !self.is_followed.load(Ordering::Acquire) {
             return None;
@@ -151,37 +151,38 @@ impl Replication {
         Some(PendingCommit { number, record: CommitRecord::encode(CommitPosition { number, at }, file, write_batch) })
     }
 
-    /// Tells of a commit that has become durable; of one that failed nobody knows what it left.
+    /// Publishes a commit that has become durable. After a failed commit all replicas are disconnected, because its changes may
+    /// be on disk.
     pub(in crate::store) fn end(&self, begun: Option<PendingCommit>, is_durable: bool) {
         let Some(PendingCommit { number, record }) = begun else { return };
         if !is_durable {
             return self.disconnect_all(DisconnectReason::Uncertain);
         }
         let record: Arc<[u8]> = record.into();
-        // Not held while waiting: whoever goes wants it.
-        let lines = self.queues().clone();
-        for line in lines.iter().filter(|line| line.from < number) {
-            self.count_disconnect(line.push(record.clone()));
+        // The lock is released before waiting: a disconnecting replica needs it.
+        let queues = self.queues().clone();
+        for queue in queues.iter().filter(|queue| queue.from < number) {
+            self.count_disconnect(queue.push(record.clone()));
         }
-        for line in lines.iter().filter(|line| line.from < number && line.mode == ReplicationMode::Sync) {
-            self.count_disconnect(line.wait_for(number - 1, CONFIRM_WAIT_MAX));
+        for queue in queues.iter().filter(|queue| queue.from < number && queue.mode == ReplicationMode::Sync) {
+            self.count_disconnect(queue.wait_for(number - 1, CONFIRM_WAIT_MAX));
         }
     }
 
-    /// The number of the last commit that was begun: none that can be seen now has a greater one.
+    /// Number of the last commit that began. No visible commit has a greater one.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
     }
 
     pub fn levels(&self) -> ReplicationStats {
-        let lines = self.queues();
-        let queued_bytes = lines.iter().map(|line| line.waiting().bytes).max().unwrap_or(0);
-        ReplicationStats { followers: lines.len(), queued_bytes, cut: self.cut.load(Ordering::Relaxed) }
+        let queues = self.queues();
+        let queued_bytes = queues.iter().map(|queue| queue.waiting().bytes).max().unwrap_or(0);
+        ReplicationStats { followers: queues.len(), queued_bytes, cut: self.cut.load(Ordering::Relaxed) }
     }
 
-    fn disconnect_all(&self, cut: DisconnectReason) {
-        for line in self.queues().iter() {
-            self.count_disconnect(line.disconnect(cut));
+    fn disconnect_all(&self, reason: DisconnectReason) {
+        for queue in self.queues().iter() {
+            self.count_disconnect(queue.disconnect(reason));
         }
     }
 
@@ -189,24 +190,23 @@ impl Replication {
         self.cut.fetch_add(u64::from(was_cut), Ordering::Relaxed);
     }
 
-    fn add(self: &Arc<Replication>, at: Time, pace: ReplicationMode) -> Option<Follower> {
-        let mut lines = self.queues();
-        if lines.len() >= FOLLOWERS_MAX {
+    fn add(self: &Arc<Replication>, at: Time, mode: ReplicationMode) -> Option<Follower> {
+        let mut queues = self.queues();
+        if queues.len() >= FOLLOWERS_MAX {
             return None;
         }
         let from = self.begun();
         let waiting = Mutex::new(QueuedRecords { confirmed: from, ..QueuedRecords::default() });
-        let line =
-            Arc::new(ReplicaQueue { from, mode: pace, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
-        lines.push(line.clone());
+        let queue = Arc::new(ReplicaQueue { from, mode, waiting, arrived: Condvar::new(), confirmed: Condvar::new() });
+        queues.push(queue.clone());
         self.is_followed.store(true, Ordering::Release);
-        Some(Follower { from: CommitPosition { number: line.from, at }, queue: line, replication: self.clone() })
+        Some(Follower { from: CommitPosition { number: queue.from, at }, queue, replication: self.clone() })
     }
 
-    fn remove(&self, line: &Arc<ReplicaQueue>) {
-        let mut lines = self.queues();
-        lines.retain(|other| !Arc::ptr_eq(other, line));
-        self.is_followed.store(!lines.is_empty(), Ordering::Release);
+    fn remove(&self, queue: &Arc<ReplicaQueue>) {
+        let mut queues = self.queues();
+        queues.retain(|other| !Arc::ptr_eq(other, queue));
+        self.is_followed.store(!queues.is_empty(), Ordering::Release);
     }
 
     fn queues(&self) -> MutexGuard<'_, Vec<Arc<ReplicaQueue>>> {
@@ -214,7 +214,7 @@ impl Replication {
     }
 }
 
-/// The writer's part: when it goes, those who follow are told after all that it committed.
+/// The writer's handle: dropping it disconnects the replicas after all commits were queued.
 #[derive(Debug)]
 pub(in crate::store) struct CommitPublisher(pub Arc<Replication>);
 
@@ -224,10 +224,10 @@ impl Drop for CommitPublisher {
     }
 }
 
-/// What waits for one follower.
+/// The queue of records for one replica.
 #[derive(Debug)]
 struct ReplicaQueue {
-    /// Commits up to this one are none of its.
+    /// Number of the last commit that the replica does not receive.
     from: u64,
     mode: ReplicationMode,
     waiting: Mutex<QueuedRecords>,
@@ -240,12 +240,12 @@ struct QueuedRecords {
     records: VecDeque<Arc<[u8]>>,
     bytes: usize,
     reason: Option<DisconnectReason>,
-    /// The last commit that it has safe.
+    /// Number of the last commit that the replica confirmed.
     confirmed: u64,
 }
 
 impl ReplicaQueue {
-    /// Whether it was cut off by this.
+    /// Queues a record. Returns whether this disconnected the replica.
     fn push(&self, record: Arc<[u8]>) -> bool {
         let mut waiting = self.waiting();
         if waiting.reason.is_some() {
@@ -261,7 +261,7 @@ impl ReplicaQueue {
         false
     }
 
-    /// Waits until it has confirmed a commit. Whether it was cut off because that took too long.
+    /// Waits until the replica confirmed a commit. Returns whether the wait timed out and disconnected it.
     fn wait_for(&self, number: u64, wait: Duration) -> bool {
         let lacks = |waiting: &mut QueuedRecords| waiting.confirmed < number && waiting.reason.is_none();
         let waited = self.confirmed.wait_timeout_while(self.waiting(), wait, lacks);
@@ -271,20 +271,20 @@ impl ReplicaQueue {
         is_late && self.disconnect(DisconnectReason::Slow)
     }
 
-    /// Whether it counts as one that was cut off.
-    fn disconnect(&self, cut: DisconnectReason) -> bool {
+    /// Disconnects the replica. Returns whether that counts in `ReplicationStats::cut`.
+    fn disconnect(&self, reason: DisconnectReason) -> bool {
         let mut waiting = self.waiting();
         if waiting.reason.is_some() {
             return false;
         }
-        waiting.reason = Some(cut);
-        if cut == DisconnectReason::Slow {
-            // It begins anew anyway, and the memory is wanted.
+        waiting.reason = Some(reason);
+        if reason == DisconnectReason::Slow {
+            // A slow replica starts over with a new copy, so its queue is freed.
             (waiting.records, waiting.bytes) = (VecDeque::new(), 0);
         }
         self.arrived.notify_one();
         self.confirmed.notify_all();
-        matches!(cut, DisconnectReason::Slow | DisconnectReason::Uncertain)
+        matches!(reason, DisconnectReason::Slow | DisconnectReason::Uncertain)
     }
 
     fn waiting(&self) -> MutexGuard<'_, QueuedRecords> {
@@ -292,7 +292,7 @@ impl ReplicaQueue {
     }
 }
 
-/// One who follows, until this is dropped.
+/// A replica's subscription, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Follower {
     queue: Arc<ReplicaQueue>,
@@ -300,22 +300,22 @@ pub struct Follower {
     replication: Arc<Replication>,
 }
 
-/// What there is for a follower.
+/// Result of one `take`.
 #[derive(Debug)]
 pub enum ReplicaBatch {
-    /// The next records, oldest first; none came in the time if there are none.
+    /// The next records, oldest first. Empty if none arrived in time.
     Records(Vec<Arc<[u8]>>),
-    /// Nothing more comes.
+    /// The replica is disconnected.
     Over(DisconnectReason),
 }
 
 impl Follower {
-    /// The last commit that it is not told of: a copy of the store taken from now on has it.
+    /// Position of the last commit that the replica does not receive. A copy of the store made from now on contains it.
     pub fn from(&self) -> CommitPosition {
         self.from
     }
 
-    /// Whether it gets nothing more, what still waits included: it begins anew.
+    /// Whether the replica was disconnected and must start over, dropping its queue.
     pub fn is_given_up(&self) -> bool {
         matches!(
             self.queue.waiting().reason,
@@ -323,26 +323,26 @@ impl Follower {
         )
     }
 
-    /// Says that a commit and all before it are safe.
+    /// Confirms that a commit and all earlier ones are durable at the replica.
     pub fn confirm(&self, number: u64) {
         let mut waiting = self.queue.waiting();
         waiting.confirmed = waiting.confirmed.max(number);
         self.queue.confirmed.notify_all();
     }
 
-    /// Says that it wants nothing more.
+    /// Disconnects this replica.
     pub fn leave(&self) {
         self.queue.disconnect(DisconnectReason::Cancelled);
     }
 
-    /// Takes what waits, and waits for something for so long.
+    /// Removes all queued records. Waits up to `wait` if the queue is empty.
     pub fn take(&self, wait: Duration) -> ReplicaBatch {
         let waiting = self.queue.waiting();
         let idle = |waiting: &mut QueuedRecords| waiting.records.is_empty() && waiting.reason.is_none();
         let waited = self.queue.arrived.wait_timeout_while(waiting, wait, idle);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match waiting.reason {
-            Some(cut) if waiting.records.is_empty() => ReplicaBatch::Over(cut),
+            Some(reason) if waiting.records.is_empty() => ReplicaBatch::Over(reason),
             _ => {
                 waiting.bytes = 0;
                 ReplicaBatch::Records(std::mem::take(&mut waiting.records).into())
@@ -359,12 +359,12 @@ impl Drop for Follower {
 }
 
 impl Store {
-    /// Follows what is committed from now on; `now` is the time of that. None: as many as may follow already.
-    pub fn follow(&self, now: Time, pace: ReplicationMode) -> Option<Follower> {
-        self.partition_set.replication.add(now, pace)
+    /// Subscribes to the commits from `now` on. `None` if there are `FOLLOWERS_MAX` replicas already.
+    pub fn follow(&self, now: Time, mode: ReplicationMode) -> Option<Follower> {
+        self.partition_set.replication.add(now, mode)
     }
 
-    /// How those who follow are doing.
+    /// State of the replicas.
     pub fn followers(&self) -> ReplicationStats {
         self.partition_set.replication.levels()
     }

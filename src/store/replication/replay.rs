@@ -1,7 +1,7 @@
-//! Brings a copy of a store forward: writes into its files what the commits after it wrote.
+//! Replays a replica's log into a copy of a store.
 //!
-//! Invariant: a record is final keys and values, so one that the copy holds already changes nothing. A copy is the store
-//! again at every commit from the last one on that was begun before the copy was whole.
+//! Invariant: replay is idempotent, because a record consists of final keys and values. A copy is consistent at every commit
+//! from the last one on that began before the copy was whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::partitions::set::{PARTITIONS, Partition, PartitionRow, STATE_FILE, first_of};
 use crate::store::replication::CommitRecord;
 
-/// What is gathered before it is written, in bytes.
+/// Bytes of changes gathered before they are written.
 const GATHERED_BYTES: usize = 32 << 20;
-/// What a gathered row takes beside its key and value, about.
+/// Approximate overhead of a gathered row beside its key and value, in bytes.
 const ROW_BYTES: usize = 64;
 
-/// A copy that is being brought forward.
+/// A replay in progress.
 #[derive(Debug)]
 pub struct LogReplay<'a> {
     disk: &'a dyn Disk,
@@ -30,15 +30,15 @@ pub struct LogReplay<'a> {
 }
 
 impl<'a> LogReplay<'a> {
-    /// Of the copy on `disk`, whose files nobody else has open.
+    /// Starts a replay into the copy on `disk`, whose files no other process has open.
     pub fn of(disk: &'a dyn Disk) -> LogReplay<'a> {
         LogReplay { disk, gathered: BTreeMap::new(), bytes: 0 }
     }
 
-    /// Takes in a commit.
+    /// Adds a commit.
     ///
     /// # Errors
-    /// It is none of a store's, or the disk fails.
+    /// The record names no file of a store, or the disk fails.
     pub fn take(&mut self, record: CommitRecord) -> Result<()> {
         let CommitRecord { file, changes, .. } = record;
         let is_state = file == STATE_FILE;
@@ -59,12 +59,12 @@ impl<'a> LogReplay<'a> {
         if self.bytes >= GATHERED_BYTES { self.write() } else { Ok(()) }
     }
 
-    /// Writes what is left. Only with `Ok` the copy is what the records say, durable and closed.
+    /// Writes the remaining changes. After `Ok` the copy contains all records, durable and closed.
     pub fn finish(mut self) -> Result<()> {
         self.write()
     }
 
-    /// Partitions have files from their place on the list until they are off it.
+    /// Creates the files of listed partitions and removes those of delisted ones.
     fn begin_and_drop(&mut self, changes: &wal::WalRecord) -> Result<()> {
         let of_list = changes.iter().filter(|(table, _)| *table == Table::Partitions);
         for (key, row) in of_list.flat_map(|(_, changes)| changes) {
@@ -97,7 +97,7 @@ impl<'a> LogReplay<'a> {
     fn write(&mut self) -> Result<()> {
         self.bytes = 0;
         for (name, layer) in std::mem::take(&mut self.gathered) {
-            // One that was dropped before the copy was begun: what dropped it comes later.
+            // The partition may have been dropped before the copy began. The record that drops it follows.
             if name != STATE_FILE {
                 self.begin(&name)?;
             }
@@ -118,7 +118,7 @@ fn is_partition(file: &str) -> bool {
     name.is_some_and(|name| first_of(name).is_some())
 }
 
-/// Whether these are the bytes of a record of a store.
+/// Whether the bytes decode to a record of a store's file.
 pub fn is_sound(record: &[u8]) -> bool {
     CommitRecord::decode(record).is_some_and(|record| record.file == STATE_FILE || is_partition(&record.file))
 }
