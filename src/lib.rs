@@ -3,6 +3,8 @@
 
 pub mod mutants;
 
+pub mod http_client;
+
 pub mod model;
 
 pub mod rules;

@@ -10,10 +10,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::http_client::HttpEndpoint;
+
 use super::{
-    Exit,
-    connect::Place,
-    problem,
+    Exit, problem,
     screen::{Output, Screen},
 };
 
@@ -161,13 +161,14 @@ impl Answer {
 
 /// Speaks to one daemon with one key.
 pub struct Client {
-    place: Place,
+    place: HttpEndpoint,
     token: Option<String>,
 }
 
 impl Client {
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, Exit> {
-        let place = Place::of(url).map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
+        let place =
+            HttpEndpoint::parse(url).map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
         let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         Ok(Self { place, token })
     }

@@ -15,7 +15,7 @@ use super::{
     table::{Column, number, text, time},
 };
 use crate::config::{Settings, duration_ms_of};
-use crate::daemon::follow::backup_repo::{self, Generation, RestorePoint};
+use crate::daemon::backup_repo::{self, Generation, RestorePoint};
 use crate::daemon::follow::{FollowOptions, FollowProgress, StopSignal, follow};
 use crate::model::time::HOUR_MS;
 

@@ -6,7 +6,6 @@ mod backup;
 mod client;
 mod compact;
 mod config;
-mod connect;
 mod delivery;
 mod demo;
 mod doctor;
@@ -40,7 +39,6 @@ use std::future::Future;
 use clap::{Parser, Subcommand};
 
 pub use config::SettingsFlags;
-pub(crate) use connect::Place;
 pub use exit::Exit;
 
 const AFTER_HELP: &str = "\

@@ -20,10 +20,10 @@ use crate::store::replication::replay::LogReplay;
 use crate::store::replication::{CommitPosition, CommitRecord, point_of};
 use crate::store::{self, RealDisk, verify};
 
-use super::control::{GREETING, greet};
-use super::follow::backup_repo::{self, BASE, RestorePoint};
+use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{MASTER_KEY_FILE, master_key};
 use super::offline::{hand_over, has_store};
+use super::protocol::{GREETING, greet};
 use super::{DaemonError, take};
 
 /// Stands behind the name of a backup that is not whole, and is the name of a store that is not whole.

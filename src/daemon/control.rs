@@ -15,17 +15,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{DaemonError, follow};
+use super::follow::stream::{hear, send};
+use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING};
 use crate::engine::Engine;
 use crate::store::backup::{BackupLease, refuse};
 use crate::store::replication::{DisconnectReason, Follower, ReplicationMode};
 
-/// The socket's name in the data directory.
-pub const CONTROL_FILE: &str = "control";
-/// What a client says first. A stream is only for a program of the same version.
-pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
-/// The same of a client that wants to follow; as long.
-pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// After nobody could be let in: descriptors may have run out.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -130,8 +125,8 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
         tracing::info!("somebody follows");
         std::thread::scope(|scope| {
-            scope.spawn(|| follow::hear(&follower, mailbox));
-            let sent = follow::send(&follower, &mut out);
+            scope.spawn(|| hear(&follower, mailbox));
+            let sent = send(&follower, &mut out);
             // Whoever hears it hears no more.
             let _ = stream.shutdown(std::net::Shutdown::Both);
             sent
@@ -151,19 +146,6 @@ async fn on_thread<T: Send + 'static>(
         speak(stream)
     });
     done.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-}
-
-/// The socket of the daemon that has a data directory, after a greeting.
-///
-/// # Errors
-/// None answers.
-pub(super) fn greet(data_dir: &Path, greeting: &str) -> Result<BlockingStream, DaemonError> {
-    let socket = data_dir.join(CONTROL_FILE);
-    let silent =
-        |error: io::Error| DaemonError::Unreachable(format!("no daemon answers at {}: {error}", socket.display()));
-    let mut stream = BlockingStream::connect(&socket).map_err(silent)?;
-    stream.write_all(greeting.as_bytes()).map_err(silent)?;
-    Ok(stream)
 }
 
 /// Waits for a slow reader, for a while, and never longer than makes sense.

@@ -4,8 +4,7 @@
 //! Invariant: the log of a generation begins before its base is asked for, so no commit falls between them; and it is
 //! synced after each round, so that what is missing after any cut is what was on its way.
 
-pub mod backup_repo;
-mod stream;
+pub mod stream;
 
 use std::fs;
 use std::io::{self, BufReader};
@@ -17,13 +16,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::backup_repo::{BASE, BackupRepo};
 use self::stream::{FrameReader, StreamFrame};
-pub use self::stream::{hear, send};
 use super::DaemonError;
 use super::backup::{PARTIAL, complete, sync, take_empty};
-use super::control::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
+use super::backup_repo::{self, BASE, BackupRepo};
 use super::offline::has_store;
+use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
 use crate::config::Settings;
 use crate::engine::clock::{Random as _, SystemRandomness};
 use crate::store::backup::{BackupProgress, ReceivedBackup, receive};

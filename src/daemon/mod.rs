@@ -2,12 +2,14 @@
 //! network, disk) is handed in.
 
 pub mod backup;
+pub mod backup_repo;
 pub mod control;
 pub mod follow;
 mod keys;
 mod metrics_listener;
 mod offline;
 mod otlp;
+mod protocol;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

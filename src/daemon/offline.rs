@@ -14,7 +14,7 @@ use crate::store::partitions::set::{PARTITIONS, STATE_FILE};
 use crate::store::verify::{Defect, OnVerifyProgress, VerifyReport};
 use crate::store::{self, RealDisk};
 
-use super::follow::backup_repo::{self, BASE};
+use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
 use super::{DaemonError, held, take};
 

@@ -11,8 +11,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::cli::Place;
 use crate::engine::deliverer::AttemptObserver;
+use crate::http_client::HttpEndpoint;
 use crate::store::{AttemptMade, Dispatch};
 
 /// Spans that wait to be sent; above them new ones are dropped.
@@ -35,7 +35,7 @@ impl SpanExporter {
     /// # Errors
     /// It is no URL.
     pub fn start(endpoint: &str) -> Result<SpanExporter, String> {
-        let place = Place::of(endpoint)?;
+        let place = HttpEndpoint::parse(endpoint)?;
         let (spans, waiting) = channel(WAITING_SPANS_MAX);
         tokio::spawn(send_on(place, waiting));
         Ok(SpanExporter(spans))
@@ -52,7 +52,7 @@ impl AttemptObserver for SpanExporter {
 }
 
 /// Until the exporter is gone.
-async fn send_on(place: Place, mut waiting: Receiver<Value>) {
+async fn send_on(place: HttpEndpoint, mut waiting: Receiver<Value>) {
     let mut was_taken = true;
     while let Some(first) = waiting.recv().await {
         let mut spans = vec![first];
@@ -76,7 +76,7 @@ async fn send_on(place: Place, mut waiting: Receiver<Value>) {
     }
 }
 
-async fn post(place: &Place, body: &Value) -> Result<(), String> {
+async fn post(place: &HttpEndpoint, body: &Value) -> Result<(), String> {
     let request = Request::post("/v1/traces").header(header::CONTENT_TYPE, "application/json");
     let request = request.body(Full::new(Bytes::from(body.to_string()))).map_err(|error| error.to_string())?;
     let answer = place.exchange(request).await?;

@@ -19,10 +19,11 @@ use tokio::{
     sync::mpsc,
 };
 
+use crate::http_client::HttpEndpoint;
+
 use super::{
     Exit,
     client::{Call, Client, Remote},
-    connect::Place,
     input,
     screen::Screen,
 };
@@ -80,7 +81,7 @@ pub struct Listen {
 impl Listen {
     pub async fn run(self) -> Result<(), Exit> {
         let screen = self.remote.screen();
-        let forward = self.forward.as_deref().map(Place::of).transpose().map_err(Exit::usage)?;
+        let forward = self.forward.as_deref().map(HttpEndpoint::parse).transpose().map_err(Exit::usage)?;
         let status = StatusCode::from_u16(self.status).map_err(|error| Exit::usage(error.to_string()))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await;
         let listener =

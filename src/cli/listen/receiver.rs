@@ -24,7 +24,8 @@ use super::{
     seen::Seen,
     verify::{Secret, judge},
 };
-use crate::cli::{connect::Place, moment::now_ms};
+use crate::cli::moment::now_ms;
+use crate::http_client::HttpEndpoint;
 
 const BODY_BYTES_MAX: usize = 32 << 20;
 const CONNECTIONS_MAX: usize = 1_000;
@@ -40,7 +41,7 @@ pub struct Receiver {
     /// What all others are answered.
     pub status: StatusCode,
     /// Or what answers them.
-    pub forward: Option<Place>,
+    pub forward: Option<HttpEndpoint>,
     pub received: AtomicU64,
     /// Where requests are told once they are answered; a full channel holds the answer back.
     pub told: mpsc::Sender<Seen>,

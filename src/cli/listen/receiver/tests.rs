@@ -4,11 +4,11 @@ use super::*;
 use crate::cli::listen::verify::Judgement;
 
 struct Running {
-    place: Place,
+    place: HttpEndpoint,
     told: mpsc::Receiver<Seen>,
 }
 
-async fn run(fail: u64, status: u16, forward: Option<Place>) -> Running {
+async fn run(fail: u64, status: u16, forward: Option<HttpEndpoint>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let (told, requests) = mpsc::channel(16);
@@ -21,7 +21,7 @@ async fn run(fail: u64, status: u16, forward: Option<Place>) -> Running {
         told,
     };
     tokio::spawn(serve(listener, Arc::new(receiver)));
-    Running { place: Place::of(&url).expect("a place"), told: requests }
+    Running { place: HttpEndpoint::parse(&url).expect("a place"), told: requests }
 }
 
 impl Running {
@@ -59,7 +59,7 @@ async fn forwarded_requests_keep_path_headers_and_body_and_bring_the_answer_back
 #[tokio::test]
 async fn nobody_behind_is_a_bad_gateway() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-    let nobody = Place::of(&format!("http://{closed}")).expect("a place");
+    let nobody = HttpEndpoint::parse(&format!("http://{closed}")).expect("a place");
     let front = run(0, 200, Some(nobody)).await;
     assert_eq!(front.post("/", "x").await.status(), StatusCode::BAD_GATEWAY);
 }

@@ -1,4 +1,4 @@
-//! Places and exchanges; TLS against a server in this process with a certificate of its own.
+//! Endpoints and exchanges. TLS runs against a server in this process with a certificate of its own.
 
 use std::convert::Infallible;
 
@@ -11,14 +11,14 @@ use super::*;
 
 #[test]
 fn places_are_http_https_and_sockets() {
-    let host = |written: &str| Place::of(written).map(|place| (place.host, place.prefix));
+    let host = |written: &str| HttpEndpoint::parse(written).map(|place| (place.host, place.prefix));
     let value = HeaderValue::from_static;
     assert_eq!(host("http://127.0.0.1:8080"), Ok((value("127.0.0.1:8080"), String::new())));
     assert_eq!(host("http://[::1]:8080/"), Ok((value("[::1]:8080"), String::new())));
     assert_eq!(host("https://h.example/hooks/"), Ok((value("h.example"), "/hooks".to_owned())));
     assert_eq!(host("unix:/run/p.sock"), Ok((value("localhost"), String::new())));
     for wrong in ["", "127.0.0.1:8080", "ftp://h", "unix:", "http://"] {
-        let error = Place::of(wrong).map(|_| ()).expect_err(wrong);
+        let error = HttpEndpoint::parse(wrong).map(|_| ()).expect_err(wrong);
         assert!(error.contains("is not a URL such as"), "{error}");
     }
 }
@@ -54,9 +54,9 @@ async fn tls_server() -> (u16, rustls_pki_types::CertificateDer<'static>) {
 }
 
 /// A place for `localhost` at `port` that trusts `roots` and nobody else.
-fn trusting_place(port: u16, roots: rustls::RootCertStore) -> Place {
-    let mut place = Place::of(&format!("https://localhost:{port}")).expect("a place");
-    if let Way::Tls { host, connector, .. } = &mut place.way {
+fn trusting_place(port: u16, roots: rustls::RootCertStore) -> HttpEndpoint {
+    let mut place = HttpEndpoint::parse(&format!("https://localhost:{port}")).expect("a place");
+    if let Transport::Tls { host, connector, .. } = &mut place.transport {
         "127.0.0.1".clone_into(host);
         *connector = trusting(roots, None).expect("a connector");
     }

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use super::super::DaemonError;
+use super::DaemonError;
 use crate::kv::snapshot::ScanStep;
 use crate::model::Time;
 use crate::store::RealDisk;

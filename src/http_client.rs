@@ -1,5 +1,7 @@
-//! One HTTP/1.1 exchange with one place: TCP, TLS over TCP, or a unix socket. A connection per exchange; every wait and
-//! every body has a limit. Knows nothing of Postrider's API, so that `listen --forward` uses it too.
+//! An HTTP/1.1 client with one connection per exchange, over TCP, TLS or a unix socket.
+//!
+//! Every wait and every body has a limit. The client knows nothing of Postrider's API: the command line uses it for the API
+//! and for `listen --forward`, the daemon for the export of spans.
 
 use std::{
     future::Future,
@@ -22,36 +24,39 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Above the longest answer the API holds back, the 30 s of a long poll.
+/// More than the longest wait of the API, the 30 s of a long poll.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// A place to send requests to, made from a URL.
+/// The endpoint of a URL.
 #[derive(Clone)]
-pub struct Place {
-    way: Way,
+pub struct HttpEndpoint {
+    transport: Transport,
     /// The `Host` of every request.
     host: HeaderValue,
-    /// The URL's path without its trailing slash; goes before every request's own.
+    /// The URL's path without its trailing slash. It is the prefix of every request's path.
     prefix: String,
-    /// As the user wrote it, for messages.
+    /// The URL as the user wrote it, for messages.
     written: String,
 }
 
 #[derive(Clone)]
-enum Way {
+enum Transport {
     Tcp { host: String, port: u16 },
     Tls { host: String, port: u16, name: ServerName<'static>, connector: TlsConnector },
     Unix(PathBuf),
 }
 
-impl Place {
-    /// Of `http://host:port/prefix`, `https://…` or `unix:/path`; `Err` says what is wrong with it.
-    pub fn of(written: &str) -> Result<Self, String> {
+impl HttpEndpoint {
+    /// Parses `http://host:port/prefix`, `https://…` or `unix:/path`.
+    ///
+    /// # Errors
+    /// The text is no such URL, or TLS cannot be configured.
+    pub fn parse(written: &str) -> Result<Self, String> {
         if let Some(path) = written.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
             return Ok(Self {
-                way: Way::Unix(path),
+                transport: Transport::Unix(path),
                 host: HeaderValue::from_static("localhost"),
                 prefix: String::new(),
                 written: written.to_owned(),
@@ -66,42 +71,49 @@ impl Place {
             None => host.clone(),
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let way = match url.scheme() {
-            "http" => Way::Tcp { host: bare, port },
+        let transport = match url.scheme() {
+            "http" => Transport::Tcp { host: bare, port },
             "https" => {
                 let name = ServerName::try_from(bare.clone()).map_err(|_| wrong())?;
-                Way::Tls { host: bare, port, name, connector: trusting(system_roots(), None)? }
+                Transport::Tls { host: bare, port, name, connector: trusting(system_roots(), None)? }
             }
             _ => return Err(wrong()),
         };
         Ok(Self {
-            way,
+            transport,
             host: HeaderValue::from_str(&authority).map_err(|_| wrong())?,
             prefix: url.path().trim_end_matches('/').to_owned(),
             written: written.to_owned(),
         })
     }
 
-    /// The same place, shown this certificate and key (PEM files) where TLS is spoken. `Err` says which cannot be used.
+    /// The same endpoint with a client certificate and its key (PEM files) for TLS.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the key does not fit the certificate.
     pub fn showing(self, cert: &Path, key: &Path) -> Result<Self, String> {
-        let way = match self.way {
-            Way::Tls { host, port, name, .. } => {
+        let transport = match self.transport {
+            Transport::Tls { host, port, name, .. } => {
                 let chain = CertificateDer::pem_file_iter(cert)
                     .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                     .map_err(|error| format!("{}: {error}", cert.display()))?;
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-                Way::Tls { host, port, name, connector: trusting(system_roots(), Some((chain, key)))? }
+                Transport::Tls { host, port, name, connector: trusting(system_roots(), Some((chain, key)))? }
             }
-            way => way,
+            transport => transport,
         };
-        Ok(Self { way, ..self })
+        Ok(Self { transport, ..self })
     }
 
+    /// The URL as the user wrote it.
     pub fn written(&self) -> &str {
         &self.written
     }
 
-    /// Sends `request`, whose URI is a path, and reads the whole answer. `Err` says in words why there is none.
+    /// Sends `request`, whose URI is a path, and reads the whole response.
+    ///
+    /// # Errors
+    /// A sentence that says why there is no response.
     pub async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
         let path = format!("{}{}", self.prefix, request.uri());
         let path = PathAndQuery::try_from(path).map_err(|error| format!("not a path: {error}"))?;
@@ -113,13 +125,13 @@ impl Place {
     }
 
     async fn connected(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
-        match &self.way {
-            Way::Unix(path) => {
+        match &self.transport {
+            Transport::Unix(path) => {
                 let stream = in_time(UnixStream::connect(path)).await?;
                 over(stream, request).await
             }
-            Way::Tcp { host, port } => over(tcp(host, *port).await?, request).await,
-            Way::Tls { host, port, name, connector } => {
+            Transport::Tcp { host, port } => over(tcp(host, *port).await?, request).await,
+            Transport::Tls { host, port, name, connector } => {
                 let stream = tcp(host, *port).await?;
                 let stream = in_time(connector.connect(name.clone(), stream)).await;
                 over(stream.map_err(|error| format!("TLS: {error}"))?, request).await
@@ -130,7 +142,7 @@ impl Place {
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let stream = in_time(TcpStream::connect((host, port))).await?;
-    // A request is written in two pieces; without this the second waits for the first one's acknowledgement.
+    // A request is written in two pieces. With Nagle's algorithm the second would wait for the acknowledgement of the first.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     Ok(stream)
 }
@@ -157,7 +169,7 @@ where
     Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
-/// Trusts what the system trusts (SSL_CERT_FILE included), or Mozilla's list where the system has none.
+/// The root certificates of the system (`SSL_CERT_FILE` included). If there are none, Mozilla's list.
 fn system_roots() -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
