@@ -20,7 +20,7 @@ use super::{dfns_id, js_json, jwe, signing};
 use crate::model::webhook::{ContentType, FieldSet, WebhookMethod};
 use crate::model::{AttemptId, Event, Time};
 
-/// What the webhook, or an attempt's snapshot of it, says of the body.
+/// Body settings of a webhook, or of an attempt's snapshot of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyShape {
     pub method: WebhookMethod,
@@ -29,34 +29,34 @@ pub struct BodyShape {
     pub include_html: bool,
 }
 
-/// What the body tells.
+/// Values that a body is rendered from.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyInput<'a> {
     pub event: &'a Event,
-    /// As received; empty once it was erased, which reads as `null`.
+    /// Payload as received. Empty if it was erased, which renders as `null`.
     pub data: &'a [u8],
-    /// Known before the request is made: Dfns's body names it.
+    /// Id of the attempt, chosen before the request because Dfns's body contains it.
     pub attempt_id: AttemptId,
-    /// From 1.
+    /// Number of the attempt, from 1.
     pub number: u32,
     pub retry_of: Option<AttemptId>,
     /// The signature's timestamp, Unix seconds.
     pub timestamp_s: i64,
 }
 
-/// What goes out: a body with its type, or pairs for the query string and an empty body.
+/// Rendered request content: a body with its type, or a query string and an empty body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedBody {
     pub body: Vec<u8>,
-    /// None: there is no body, not even an empty one.
+    /// `None` if the request has no body, not even an empty one.
     pub content_type: Option<&'static str>,
-    /// Without `?`; goes behind what the URL's own query has.
+    /// Query string without `?`, appended to the URL's own query.
     pub query: Option<String>,
 }
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-/// What an envelope takes besides `data`; a body that needs more grows once.
+/// Initial capacity for an envelope besides `data`, in bytes.
 const ENVELOPE_BYTES: usize = 192;
 
 /// The body of one attempt.
@@ -76,7 +76,7 @@ pub fn render(shape: BodyShape, facts: &BodyInput) -> RenderedBody {
     let bare = form || shape.field_set == FieldSet::Raw;
     let body = if bare { fields.out } else { fields.closed() };
     if in_query {
-        // What byte_serialize writes is ASCII.
+        // The output of byte_serialize is ASCII.
         let query = String::from_utf8(body).unwrap_or_default();
         return RenderedBody { body: Vec::new(), content_type: None, query: Some(query) };
     }
@@ -151,7 +151,7 @@ struct DataMember<'a> {
     value: &'a str,
 }
 
-/// What a JSON string says; none where `json` is no string.
+/// Decodes a JSON string. `None` if `json` is not a string.
 fn unquoted(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str::<String>(json).ok().map(Cow::Owned) } else { Some(inner.into()) }

@@ -1,7 +1,7 @@
-//! What a webhook's attempts say of the webhook: its circuit, when it is given up, and what is told of it.
+//! Derives a webhook's circuit state, disabling and notifications from its attempts.
 //!
-//! Invariant: while the circuit is open nothing is sent before `hold_until`, and then one probe; the first success closes it.
-//! Requests that were out already when it opened are no probes: they do not lengthen the wait.
+//! Invariant: while the circuit is open no request is sent before `hold_until`. Then one probe is sent, and the first success
+//! closes the circuit. Requests in flight when the circuit opened are not probes and do not lengthen the wait.
 
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
@@ -9,23 +9,23 @@ use crate::model::webhook::{CircuitState, DisabledReason, WebhookState};
 
 /// Consecutive failed attempts that open the circuit.
 pub const FAILURES_TO_OPEN: u32 = 10;
-/// The first wait for a probe; it doubles with every failed one.
+/// First wait for a probe. The wait doubles after every failed probe.
 const PROBE_WAIT_MS_MIN: i64 = 5 * SECOND_MS;
 const PROBE_WAIT_MS_MAX: i64 = 60 * SECOND_MS;
 
-/// One finished attempt, as far as the webhook is concerned.
+/// The part of an attempt result that the circuit depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptSummary {
     pub started_at: Time,
     pub finished_at: Time,
     pub success: bool,
-    /// 410: the receiver wants no more.
+    /// Whether the response status was 410 (Gone).
     pub gone: bool,
-    /// What `Retry-After` asked for.
+    /// Time requested by `Retry-After`.
     pub hold_until: Option<Time>,
 }
 
-/// A change of state that people are told of.
+/// A state change that is logged and sent as a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitChange {
     /// The circuit opened.

@@ -1,4 +1,4 @@
-//! Which webhooks of an app an event goes to, and why it does not go to the others.
+//! Selects the webhooks of an app that receive an event.
 //!
 //! Invariant: `wanted` gives exactly the webhooks for which `decide` says `Wanted`, in the order of their ids.
 
@@ -10,7 +10,7 @@ use crate::model::webhook::{Webhook, WebhookStatus};
 use super::filter::Filter;
 use super::patterns;
 
-/// What became of an event at one webhook.
+/// Outcome of the fan-out of an event for one webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Wanted,
@@ -80,7 +80,7 @@ impl Fanout {
     }
 }
 
-/// What becomes of such an event at `webhook`, for explaining it afterwards.
+/// Decides the outcome of an event for one webhook, to explain it afterwards.
 pub fn decide(webhook: &Arc<Webhook>, event_type: &str, channels: &[String], data: &[u8]) -> Decision {
     FanoutWebhook { webhook: webhook.clone(), gate: CompiledFilter::of(webhook) }.decide(event_type, channels, data)
 }

@@ -34,7 +34,7 @@ pub const PATH_BYTES_MAX: usize = 1024;
 /// Longest filter, without white space.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// What is wrong with a filter: a JSON Pointer into it, and words.
+/// An error in a filter: a JSON Pointer into the filter and a message.
 pub type Mistake = (String, String);
 
 /// A filter that has been read and found good.

@@ -1,7 +1,7 @@
-//! How a webhook is doing, in one word each for success, speed and activity, with the reason (api.md section 6).
+//! Rates a webhook's success, speed and activity, each with a reason (api.md section 6).
 //!
-//! The thresholds are Devdraft's (seeds/shapes.md section 5). Invariant: words are judged from the figures as they are
-//! shown, rounding included, so that a reader who checks a word against `…/stats` agrees with it.
+//! The thresholds are Devdraft's (seeds/shapes.md section 5). Invariant: ratings use the figures as shown, rounding
+//! included, so that a rating always agrees with `…/stats`.
 
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub fn average(sum_ms: u64, count: u64) -> Option<u32> {
     Some(u32::try_from(mean).unwrap_or(u32::MAX))
 }
 
-/// What the words are judged from.
+/// Figures that the ratings are derived from.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct HealthInput {
     /// Percent of attempts, as `success_rate` gives it.

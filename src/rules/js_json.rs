@@ -10,7 +10,7 @@ use std::io::Write as _;
 /// Objects deeper than this keep the order of their members, so that hostile nesting cannot make this slow.
 const NESTING_MAX: usize = 128;
 
-/// What a JSON text loses on the way through ECMAScript.
+/// Information that a JSON text loses when ECMAScript parses and rewrites it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonLoss {
     #[error("a number that a 64-bit float does not hold")]

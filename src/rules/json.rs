@@ -21,7 +21,7 @@ pub const TEXT_BYTES_MAX: usize = u32::MAX as usize;
 /// Up to this many members are compared pair by pair, more are sorted first.
 const PAIRWISE_MEMBERS_MAX: usize = 16;
 
-/// What the caller may narrow.
+/// Limits that the caller may narrow.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLimits {
     /// Deepest nesting; counts as [`DEPTH_MAX`] where it is larger.
@@ -34,7 +34,7 @@ impl Default for JsonLimits {
     }
 }
 
-/// The first thing that is wrong with a text.
+/// The first error in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError {
     /// Byte offset into the text.
@@ -56,7 +56,7 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// What can be wrong.
+/// Kind of a JSON error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JsonErrorKind {
     InvalidUtf8,

@@ -1,8 +1,9 @@
-//! Encrypted bodies: compact JWE (RFC 7516) with `dir` and `A256GCM` (api.md section 8).
+//! Encrypts bodies as compact JWE (RFC 7516) with `dir` and `A256GCM` (api.md section 8).
 //!
-//! Invariant: a nonce is used once with a secret; it is an argument, and whoever draws it draws 96 random bits. The key
-//! is HKDF-SHA256 of the webhook's current secret, so a receiver needs nothing that it does not have already, and any
-//! JOSE library opens the text. The header carries no `cty`: what is inside is what the webhook is set to send.
+//! Invariant: a nonce is used once with a secret. The nonce is an argument, and the caller draws 96 random bits for it.
+//!
+//! The key is HKDF-SHA256 of the webhook's current secret. So a receiver needs no further key, and any JOSE library
+//! decrypts the text. The header has no `cty`: the content type is the webhook's setting.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +11,7 @@ use ring::aead;
 
 use super::signing::SecretKey;
 
-/// What `content-type` says of a compact JWE (RFC 7515 section 9.2.1).
+/// `content-type` of a compact JWE (RFC 7515 section 9.2.1).
 pub const CONTENT_TYPE: &str = "application/jose";
 
 const INFO: &[u8] = b"postrider jwe v1";
@@ -43,7 +44,7 @@ pub fn seal(secret: &SecretKey, nonce: [u8; 12], plaintext: &[u8]) -> String {
     text
 }
 
-/// What `seal` enclosed; none for any other text or under another secret.
+/// Decrypts a text made by `seal`. `None` for any other text or another secret.
 pub fn open(secret: &SecretKey, text: &str) -> Option<Vec<u8>> {
     let rest = text.strip_prefix(HEADER)?.strip_prefix("..")?;
     let mut parts = rest.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).ok());

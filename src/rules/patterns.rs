@@ -1,4 +1,4 @@
-//! Which events a webhook asked for: event types, type patterns and channels.
+//! Matches events against a webhook's event types, type patterns and channels.
 //!
 //! Invariant: types of the daemon itself (`postrider.*`) reach only a webhook with a pattern that names them.
 
@@ -78,7 +78,7 @@ impl<'a> Pattern<'a> {
     }
 }
 
-/// What follows `stem.` in the type, if anything does.
+/// The rest of the type after `stem.`. `None` if the rest is empty or the type has no such prefix.
 fn below<'t>(stem: &str, event_type: &'t str) -> Option<&'t str> {
     event_type.strip_prefix(stem)?.strip_prefix('.').filter(|rest| !rest.is_empty())
 }

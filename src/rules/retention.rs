@@ -1,30 +1,30 @@
-//! Whether the clock may be believed when it says that something is a month old.
+//! Decides whether the wall clock is trusted for retention.
 //!
-//! Invariant: nothing is dropped on the word of a clock that has just jumped: retention waits until the wall clock and the
-//! monotonic one have agreed for `AGREEMENT_MS`.
+//! Invariant: after a jump of the wall clock, retention waits until it has agreed with the monotonic clock for
+//! `AGREEMENT_MS`.
 
 use crate::model::Time;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
-/// How far the two clocks may drift apart between two looks.
+/// Maximum drift of the two clocks between two readings, in milliseconds.
 const DRIFT_MS_MAX: i64 = MINUTE_MS;
-/// How long they must agree again before retention goes on.
+/// Time that the clocks must agree before retention resumes, in milliseconds.
 pub const AGREEMENT_MS: i64 = HOUR_MS;
-/// How far ahead of the newest row the clock may stand at start.
+/// Maximum lead of the clock over the newest row at start, in milliseconds.
 const AHEAD_MS_MAX: i64 = DAY_MS;
 
-/// What is remembered between looks.
+/// State between two readings of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockTrust {
     wall: Time,
     monotonic_ms: i64,
-    /// On the monotonic clock: distrust ends then.
+    /// End of the distrust on the monotonic clock. `None` if the clock is trusted.
     distrusted_until_ms: Option<i64>,
 }
 
 impl ClockTrust {
-    /// At start. `newest`: the time of the newest row; none: an empty store, which has nothing to lose. A clock behind that
-    /// row is not believed before it has come up to it.
+    /// State at start. `newest` is the time of the newest row, or `None` if the store is empty. A clock behind that row is not
+    /// trusted before it reaches the row's time.
     pub fn at_start(wall: Time, monotonic_ms: i64, newest: Option<Time>) -> ClockTrust {
         let ahead_ms = newest.map_or(0, |newest| wall.since(newest));
         let is_doubtful = !(-DRIFT_MS_MAX..=AHEAD_MS_MAX).contains(&ahead_ms);
@@ -32,7 +32,7 @@ impl ClockTrust {
         ClockTrust { wall, monotonic_ms, distrusted_until_ms: is_doubtful.then_some(until_ms) }
     }
 
-    /// Another look at both clocks.
+    /// State after another reading of both clocks.
     pub fn look(self, wall: Time, monotonic_ms: i64) -> ClockTrust {
         let drift = wall.since(self.wall) - (monotonic_ms - self.monotonic_ms);
         let distrusted_until_ms = if drift.abs() > DRIFT_MS_MAX {
@@ -43,12 +43,12 @@ impl ClockTrust {
         ClockTrust { wall, monotonic_ms, distrusted_until_ms }
     }
 
-    /// Whether retention may drop what the wall clock says is over.
+    /// Whether retention may drop expired partitions by the wall clock.
     pub const fn is_trusted(self) -> bool {
         self.distrusted_until_ms.is_none()
     }
 
-    /// Somebody has said that the clock is right.
+    /// State after an operator accepted the clock.
     pub const fn accepted(self) -> ClockTrust {
         ClockTrust { distrusted_until_ms: None, ..self }
     }

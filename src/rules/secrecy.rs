@@ -1,10 +1,12 @@
-//! Which of a webhook's own headers hold a credential: those that it says, and those whose name says so.
+//! Decides which of a webhook's own headers contain a credential.
 //!
-//! Invariant: the value of such a header is shown to nobody and kept nowhere but in the webhook itself, which is sealed.
+//! A header is secret if the webhook marks it so or if its name says so.
+//!
+//! Invariant: the value of a secret header is never shown, and it is stored only in the sealed webhook.
 
 use crate::model::Webhook;
 
-/// Words that a header's name is made of where its value lets somebody in.
+/// Words of a header name that mark its value as a credential.
 const CREDENTIAL_WORDS: [&str; 17] = [
     "apikey",
     "auth",
@@ -25,7 +27,7 @@ const CREDENTIAL_WORDS: [&str; 17] = [
     "token",
 ];
 
-/// What stands before `key` where the key opens something; a routing or an idempotency key does not.
+/// Words before `key` in a header name that mark a credential. A routing or idempotency key is not one.
 const KEY_WORDS: [&str; 14] = [
     "access",
     "account",

@@ -1,12 +1,11 @@
-//! Secrets, and the headers that prove who sent a body: Standard Webhooks (HMAC and Ed25519), Dfns's and sent.dm's.
+//! Signs requests by Standard Webhooks (HMAC and Ed25519), Dfns's and sent.dm's schemes.
 //!
 //! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`; `v1` is HMAC-SHA256, `v1a`
 //! Ed25519, both over `id.timestamp.body`), seeds/shapes.md section 2 for the two vendors, RFC 8037 for the JWKS.
 //!
-//! Invariants: what is signed is the body as it goes out, byte for byte, and the timestamp as the header shows it.
-//! `webhook-id` and `webhook-timestamp` are sent whatever the schemes, also with none: they tell a receiver which event
-//! this is, so that it can drop a repetition, and are no signature. `get` and `delete` send no body: their signature
-//! covers the empty one, not the query string.
+//! Invariants: the signature covers the body as sent, byte for byte, and the timestamp as in the header. `webhook-id` and
+//! `webhook-timestamp` are sent with every scheme and without one: they identify the event, so that a receiver can drop a
+//! repetition. `get` and `delete` send no body: their signature covers the empty body, not the query string.
 
 use std::fmt;
 
@@ -156,7 +155,7 @@ fn jwk(key: &[u8; 32]) -> Value {
     json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA" })
 }
 
-/// What a request is about, as its headers say it.
+/// Ids that the headers of a request carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedIds {
     pub event_id: EventId,

@@ -1,7 +1,7 @@
-//! Where Postrider may send: URLs judged by their text when a webhook is made, addresses judged at every connect.
+//! Checks webhook URLs at creation and target addresses at every connect.
 //!
-//! Invariants: cloud metadata services are never reached, whatever is allowed; `deny` beats `allow`; one bad address
-//! of a name refuses them all; every refused address gives the same words, so that answers cannot be used to map a
+//! Invariants: cloud metadata services are never reached, even if allowed. `deny` overrides `allow`. One refused address of
+//! a name refuses the name. Every refused address gives the same message, so that responses cannot be used to map a
 //! network.
 
 mod ranges;
@@ -24,7 +24,7 @@ pub const LABEL_BYTES_MAX: usize = 63;
 /// Longest host name in text form, without a final dot (RFC 1035: 255 octets on the wire).
 pub const NAME_BYTES_MAX: usize = 253;
 
-/// What is said about every refused address.
+/// Message for every refused address.
 pub const ADDRESS_REFUSED: &str =
     "the address is not one that may be sent to, unless delivery.allow of the daemon names it";
 
@@ -52,7 +52,7 @@ const LOOPBACK_NAMES: &[&str] = &[
     "loopback",
 ];
 
-/// What the operator opened and closed: `delivery.allow`, `delivery.deny`, `delivery.https_only`.
+/// The operator's address settings: `delivery.allow`, `delivery.deny`, `delivery.https_only`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetPolicy {
     allow: TargetList,
@@ -214,7 +214,7 @@ impl NamePattern {
 pub enum TargetRefused {
     /// The URL itself is at fault; the words say how.
     Syntax(&'static str),
-    /// What it points at is closed. Deliberately without detail.
+    /// The target address is refused. The error has no detail on purpose.
     Address,
 }
 
@@ -298,7 +298,7 @@ pub struct CheckedTarget {
     pub host: TargetHost,
     /// The port to connect to, the scheme's own where the URL names none.
     pub port: u16,
-    /// What goes into the request line.
+    /// Path and query of the request line.
     pub path_and_query: String,
 }
 
@@ -371,7 +371,7 @@ pub fn check_addrs(host: &TargetHost, addrs: &[IpAddr], port: u16, policy: &Targ
     }
 }
 
-/// What must not even reach the parser, because parsers repair it, and not all in the same way.
+/// Refuses texts that URL parsers repair, because parsers repair them differently.
 fn check_text(text: &str) -> Result<(), TargetRefused> {
     let refuse = |reason| Err(TargetRefused::Syntax(reason));
     if text.len() > URL_BYTES_MAX {

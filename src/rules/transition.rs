@@ -1,4 +1,4 @@
-//! The state machine of a delivery: every move there is.
+//! Defines the state machine of a delivery.
 //!
 //! ```text
 //!  PENDING --attempt--> DELIVERED            succeeded
@@ -11,7 +11,7 @@
 
 use crate::model::DeliveryStatus;
 
-/// What can happen to a delivery.
+/// Inputs of the delivery state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransitionInput {
     Succeeded,

@@ -52,7 +52,7 @@ pub fn raw(bytes: &[u8], at: usize) -> Option<&[u8]> {
     bytes.get(at..skip(bytes, at)?)
 }
 
-/// What stands between the quotes of the string at `at`, escapes as they are; `None` if no string stands there.
+/// The text between the quotes of the string at `at`, with its escapes. `None` if there is no string.
 pub fn string(bytes: &[u8], at: usize) -> Option<&[u8]> {
     match bytes.get(at)? {
         b'"' => bytes.get(at + 1..string_end(bytes, at)? - 1),
@@ -115,7 +115,7 @@ pub fn each_element(bytes: &[u8], at: usize, mut visit: impl FnMut(usize, usize)
     })
 }
 
-/// What arrays and objects have in common: items with commas between them inside a pair of brackets.
+/// Walks the comma-separated items of an array or object.
 fn each(
     bytes: &[u8],
     at: usize,
@@ -176,7 +176,7 @@ pub fn is_text(raw: &[u8], text: &str) -> bool {
 /// The bytes of a string's text in UTF-8, escapes resolved as they come. Its order is that of the text.
 pub struct Unescaped<'a> {
     rest: &'a [u8],
-    /// What is left of the character that an escape stood for.
+    /// Remaining bytes of an unescaped character.
     pending: [u8; 4],
     next: usize,
     end: usize,

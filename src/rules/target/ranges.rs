@@ -1,4 +1,4 @@
-//! What an address is: special-purpose, a cloud's metadata service, or an IPv6 costume of an IPv4 address.
+//! Classifies addresses: special-purpose, cloud metadata service, or IPv4 embedded in IPv6.
 //!
 //! Invariant: an address counts as public only when no reading of it says otherwise.
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and its updates), RFC 4291, RFC 6052.

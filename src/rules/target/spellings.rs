@@ -68,7 +68,7 @@ fn numbers(octets: [u8; 4]) -> Vec<String> {
     all
 }
 
-/// What Unicode and percent-encoding make of a spelling before it is read as a number.
+/// Unicode and percent-encoded variants of a spelling.
 fn disguises(text: &str) -> Vec<String> {
     let each = |change: &dyn Fn(char) -> String| text.chars().map(change).collect::<String>();
     let shifted = |c: char, zero: u32| match c.to_digit(10) {
@@ -150,7 +150,7 @@ fn a_closed_address_is_closed_in_every_spelling() {
     assert!(judged > 30_000, "{judged}");
 }
 
-/// A spelling that is refused because nobody can read it would prove nothing: most are read, and say so.
+/// A spelling that no parser reads would prove nothing, so the test asserts how many are read.
 #[test]
 fn an_open_address_is_open_in_every_spelling_that_is_read() {
     for octets in OPEN {

@@ -36,9 +36,9 @@ const PROGRESS_ROWS: u64 = 8_192;
 pub struct Defect {
     /// The file, below the data directory.
     pub file: String,
-    /// None: the file as a whole.
+    /// Table of the defect. `None` if it concerns the whole file.
     pub table: Option<&'static str>,
-    /// In hexadecimal. None: the table as a whole.
+    /// Key in hexadecimal. `None` if the defect concerns the whole table.
     pub key: Option<String>,
     /// In words.
     pub what: String,
@@ -75,7 +75,7 @@ impl Defect {
     }
 }
 
-/// What a walk found.
+/// Result of a verification.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
     /// Files walked, `state.redb` included.
@@ -161,7 +161,7 @@ impl OfflineStore {
             && let Err(error) = file.replay_wal(partition.first, wal)
         {
             drop(file);
-            // Whoever walks it next shall not find it open without what the journal has.
+            // The file is closed, because it lacks the changes of the WAL and a later walk must not read it so.
             let _ = partition_set.close(partition);
             return Err(error);
         }

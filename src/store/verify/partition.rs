@@ -64,7 +64,7 @@ pub(in crate::store) fn walk(
     on.compare_counts()
 }
 
-/// What is wrong with a row; none: nothing.
+/// Description of a defect in a row. `None` if the row is sound.
 type Finding = Option<String>;
 
 struct PartitionWalk<'a, 'b> {
@@ -457,7 +457,7 @@ impl PartitionWalk<'_, '_> {
         Ok((!remembered).then(|| "the answer to this publish is not remembered".into()))
     }
 
-    /// What can be said only at the end.
+    /// Compares the counts after all rows have been read.
     fn compare_counts(&mut self) -> Result<()> {
         for (owner, sums) in std::mem::take(&mut self.recount.sums) {
             let what = format!("there is no row; counted again it is {sums:?}");
@@ -493,7 +493,7 @@ fn queues_of(delivery: &Delivery) -> Vec<u64> {
     [Some(0), delivery.ordering_key.as_deref().map(key_hash)].into_iter().flatten().collect()
 }
 
-/// What is wrong with a delivery as it is.
+/// Checks a delivery row by itself.
 fn shape(delivery: &Delivery) -> Finding {
     let is_final = delivery.status.is_final();
     let tried = delivery.attempts > 0;

@@ -24,7 +24,7 @@ use crate::store::read::audit::AuditRow;
 use crate::store::secrets::vault::Vault;
 use crate::store::verify::VerifyWalk;
 
-/// What is small in `state.redb`, and what the partitions add up to.
+/// Small tables of `state.redb` and sums over the partitions.
 #[derive(Debug, Default)]
 pub(in crate::store) struct StateWalk {
     pub partitions: BTreeMap<u128, PartitionRow>,
