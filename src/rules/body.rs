@@ -1,7 +1,7 @@
-//! The body of an attempt, from the event and the attempt's snapshots (api.md section 7, seeds/shapes.md section 2).
+//! Renders the body of an attempt (api.md section 7, seeds/shapes.md section 2).
 //!
-//! Invariant: a pure function of what is stored, so that the body of an old attempt can be shown again exactly as it was
-//! sent. `standard` and `raw` carry `data` byte for byte as received; of the others, only `dfns` writes it anew.
+//! Invariant: the body depends on stored values only, so that an old attempt's body can be shown exactly as it was sent.
+//! `standard` and `raw` carry `data` byte for byte as received. Of the others, only `dfns` re-serialises it.
 //!
 //! As a form (and as the query string of `get` and `delete`), a field set's top-level members are the fields: a string
 //! is the string itself, everything else its JSON text as received (`null` is `null`).
@@ -118,7 +118,7 @@ impl<'a> BodyInput<'a> {
         if self.data.is_empty() { b"null" } else { self.data }
     }
 
-    /// The top-level members of `data` in their order; none where it is not an object.
+    /// The top-level members of `data` in their order. `None` if it is not an object.
     fn members(&self) -> Option<Vec<DataMember<'a>>> {
         struct DataMembers<'a>(Vec<DataMember<'a>>);
         impl<'de> serde::Deserialize<'de> for DataMembers<'de> {

@@ -1,4 +1,6 @@
-//! Dfns's spelling of ids: `wh-` or `whe-`, then the id's 128 bits as 26 Crockford base32 digits cut 5-5-16.
+//! Converts ids to and from Dfns's format.
+//!
+//! The format is `wh-` or `whe-`, then the id's 128 bits as 26 Crockford base32 digits in groups of 5, 5 and 16.
 //!
 //! Invariant: reversible, and one id has one spelling, so a text that differs in a single character is another id or
 //! none. The shape follows the pattern `^whe?-[a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{14,16}$` (docs.dfns.co,
@@ -22,12 +24,12 @@ pub fn event(id: AttemptId) -> String {
     encode("whe-", id.as_u128())
 }
 
-/// The webhook that `wh-…` names; none for any other text.
+/// Parses a webhook id of the form `wh-…`. `None` for any other text.
 pub fn parse_webhook(text: &str) -> Option<WebhookId> {
     decode("wh-", text).map(WebhookId::from_u128)
 }
 
-/// The attempt that `whe-…` names; none for any other text.
+/// Parses an attempt id of the form `whe-…`. `None` for any other text.
 pub fn parse_event(text: &str) -> Option<AttemptId> {
     decode("whe-", text).map(AttemptId::from_u128)
 }

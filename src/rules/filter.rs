@@ -1,7 +1,7 @@
-//! The filter of a webhook: a condition on the `data` of an event, evaluated on the bytes as they were received.
+//! Evaluates a webhook's filter on the received bytes of an event's `data`.
 //!
-//! Invariants: whatever way a filter is stored, it comes back as the JSON it was given as; numbers are compared as
-//! decimals, never as floats; one walk over the data finds every path of the filter.
+//! Invariants: a stored filter reads back as the JSON it was created from. Numbers are compared as decimals, never as
+//! floats. One walk over the data finds every path of the filter.
 
 mod decimal;
 mod exact;

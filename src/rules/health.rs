@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-/// Attempts with both outcomes, of which `ok` succeeded, as a percentage with one decimal, halves up; none without one.
+/// Percentage of succeeded attempts with one decimal, halves rounded up. `None` without attempts.
 pub fn success_rate(ok: u64, failed: u64) -> Option<f64> {
     let total = u128::from(ok) + u128::from(failed);
     if total == 0 {
@@ -15,7 +15,7 @@ pub fn success_rate(ok: u64, failed: u64) -> Option<f64> {
     Some(tenths as f64 / 10.0)
 }
 
-/// The mean of `count` response times that add up to `sum_ms`, in whole milliseconds, halves up; none without one.
+/// Mean of `count` response times with the sum `sum_ms`, in whole milliseconds, halves rounded up. `None` if `count` is 0.
 pub fn average(sum_ms: u64, count: u64) -> Option<u32> {
     if count == 0 {
         return None;

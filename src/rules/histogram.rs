@@ -1,9 +1,11 @@
-//! Response times in 222 buckets of one byte: exact up to 31 ms, then 16 buckets for every doubling.
+//! Counts response times in a histogram of 222 one-byte buckets.
+//!
+//! Buckets are exact up to 31 ms. Every doubling above has 16 buckets.
 //!
 //! Invariant: a bucket's middle is within 3.2 % of every time that falls into it, and a longer time never falls into a
 //! smaller bucket. Counts per bucket add up over partitions, which percentiles themselves would not.
 
-/// The longest time told apart; what is longer counts as this. The longest `timeout_ms` (api.md section 5).
+/// Longest distinguished time, in milliseconds: the longest `timeout_ms` (api.md section 5). Longer times count as this.
 pub const RESPONSE_MS_MAX: u32 = 120_000;
 
 /// Buckets in each doubling: half a sixteenth is the error.

@@ -1,8 +1,8 @@
-//! A strict scan of JSON text (RFC 8259) that builds nothing: what passes is safe to keep and send on byte for byte.
+//! Validates JSON text (RFC 8259) strictly, without building values.
 //!
-//! Invariant: what passes means the same to every reader: valid UTF-8, no duplicate member names at any depth
-//! (compared unescaped), no lone surrogates, bounded depth. Numbers are checked for form only, never for size.
-//! It stands in the path of every publish, so nothing is allocated but one list of member names.
+//! Invariant: an accepted text means the same to every reader and may be stored and sent byte for byte. It is valid UTF-8,
+//! has no duplicate member names at any depth (compared unescaped), no lone surrogates and bounded depth. Numbers are
+//! checked for form only, never for size. Every publish runs this scan, so it allocates only one list of member names.
 
 pub mod walk;
 

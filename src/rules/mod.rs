@@ -1,4 +1,6 @@
-//! Floor 1: the rules, as pure functions. No IO, no clock, no randomness: what varies is an argument.
+//! Floor 1: the rules, as pure functions.
+//!
+//! No rule does IO, reads a clock or draws randomness: such values are arguments.
 
 pub mod body;
 pub mod circuit;

@@ -26,7 +26,7 @@ pub fn preset(name: &str) -> Option<Vec<u32>> {
     }
 }
 
-/// When the attempt after number `finished` (from 1) is due; none when the schedule is used up.
+/// Due time of the attempt after number `finished` (from 1). `None` if the schedule is exhausted.
 ///
 /// The wait counts from the start of the attempt before, never ends before that one's end, gets 0 to 10 % on top by
 /// `jitter` (any number), and is rounded up to a second, so that due entries share pages.

@@ -25,7 +25,7 @@ pub enum TransitionInput {
     Cancelled,
 }
 
-/// The status after `happening`; none where it cannot happen: a final delivery stays as it is.
+/// The status after an input. `None` if the input is impossible in this status, as every input is in a final one.
 pub const fn next(status: DeliveryStatus, happening: TransitionInput) -> Option<DeliveryStatus> {
     match (status, happening) {
         (DeliveryStatus::Delivered | DeliveryStatus::Failed | DeliveryStatus::Cancelled, _) => None,

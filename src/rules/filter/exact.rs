@@ -1,4 +1,4 @@
-//! JSON values that keep numbers as they were spelled, and their comparison with JSON text in place.
+//! Compares JSON values with JSON text in place, with exact numbers.
 //!
 //! Invariant: comparing allocates nothing and copies nothing out of the text.
 

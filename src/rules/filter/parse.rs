@@ -1,4 +1,4 @@
-//! Reading a filter out of its JSON, with every mistake named by a JSON Pointer into the filter.
+//! Parses a filter from JSON and reports every mistake with its JSON Pointer.
 
 use super::decimal::Decimal;
 use super::exact::ExactValue;

@@ -1,4 +1,4 @@
-//! Filters: what they let through, what is refused as a filter, and that they come back as they were given.
+//! Tests filters: matching, refused filters, and reading back.
 
 use super::*;
 

@@ -1,5 +1,7 @@
-//! Every way to write an address that parsers know, generated: what is closed is closed in all of them, what is open is
-//! open, and each special-purpose range ends where its registry says.
+//! Tests the address check with generated spellings of open and closed addresses.
+//!
+//! A closed address is closed in every spelling, an open one is open, and each special-purpose range ends where its registry
+//! says.
 
 use super::*;
 

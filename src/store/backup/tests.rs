@@ -1,4 +1,4 @@
-//! The copy is the store of one moment: not a row more, not a row less, whatever is written meanwhile.
+//! Tests that a backup is a consistent snapshot while the writer commits.
 
 use std::io::{self, Write};
 use std::ops::Bound;
@@ -61,7 +61,7 @@ pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, Delive
     for dispatch in &fresh {
         apply(&mut opened, WriteRequest::internal(PartitionCommand::Record(Box::new(finished(dispatch, true)))));
     }
-    // What waits in an ordered queue behind the first partition's.
+    // A delivery that waits in an ordered queue behind one of the first partition.
     apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: fresh[0].event.id }));
     opened.writer.roll(NOW).unwrap();
     assert_eq!(opened.writer.maintain(NOW, true).archived, 1);

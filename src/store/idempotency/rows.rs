@@ -1,5 +1,6 @@
-//! The rows that say what was published under which `event_id` or `Idempotency-Key`: written with it, read into memory at a
-//! start, and asked where memory has only a trace.
+//! Stores idempotency keys as rows, one per event id or `Idempotency-Key`.
+//!
+//! A commit writes the rows together with their events. The index loads them at start and reads them to check a hint.
 
 use std::ops::Bound;
 

@@ -1,4 +1,4 @@
-//! Whoever follows gets every commit once, in order; and a copy brought forward is the store at each of them.
+//! Tests that replicas receive every commit once, in order, and that replay restores each.
 
 use std::fs;
 use std::path::Path;
@@ -145,7 +145,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     assert!(records[0].changes.iter().all(|(table, _)| *table != Table::Meta), "the epoch is the file's own");
     let data = records[0].changes.iter().find(|(table, _)| *table == Table::Data).unwrap();
     assert!(data.1.len() > 20 * 100);
-    // What checkpoints do is no commit of anybody's.
+    // A checkpoint publishes no commit.
     opened.writer.checkpoint().unwrap();
     apply(&mut opened, WriteRequest::internal(PartitionCommand::Record(Box::new(finished(&fresh[0], true)))));
     assert_eq!(taken(&follower).len(), 1);
@@ -205,7 +205,7 @@ fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
             assert!(!records.is_empty(), "nothing comes");
             seen += records.len();
         }
-        // Time enough for whoever does not wait.
+        // Enough time for a publisher that does not wait.
         (0..10_000).take_while(|_| !publishing.is_finished()).for_each(|_| std::thread::yield_now());
         order.lock().unwrap().push("meanwhile");
         meanwhile(follower);

@@ -1,7 +1,7 @@
-//! Walks a whole store and says what is not as it should be: every row of every table of every file.
+//! Verifies every row of every table of every file of a store.
 //!
-//! Invariant: nothing is changed, and memory is bounded by the number of webhooks and jobs, not by the number of rows. A row
-//! that does not read back is named once, by the walk of its own table; what refers to it is not blamed for it.
+//! Invariant: verification changes no file. Its memory is bounded by the number of webhooks and jobs, not by the number of
+//! rows. An unreadable row is reported once, by the walk of its own table. Rows that refer to it are not reported.
 
 mod partition;
 mod recount;

@@ -1,4 +1,4 @@
-//! The walk of one partition: every row by itself, every row against its index rows, and every index row against its row.
+//! Verifies one partition: every row, its index rows, and the row of every index row.
 
 use std::collections::HashMap;
 use std::ops::Bound;

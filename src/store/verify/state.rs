@@ -1,4 +1,4 @@
-//! The walk of `state.redb`, and what the walk of the partitions needs to know from it.
+//! Verifies `state.redb` and collects the values that partitions are checked against.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Every row that is taken away, and every index row that stands for nothing, is noticed.
+//! Tests that every missing row and every dangling index row is reported.
 
 use std::ops::Bound;
 use std::sync::Arc;

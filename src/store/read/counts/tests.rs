@@ -1,4 +1,4 @@
-//! What counting and paging cost with a million deliveries on one webhook: told by what is looked at, not by the time.
+//! Tests the rows examined by counting and paging with a million deliveries.
 
 use std::sync::Arc;
 

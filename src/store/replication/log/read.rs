@@ -1,4 +1,4 @@
-//! Reading a log: what commits it has, its records, and where it ends or is damaged.
+//! Reads a replica's log: its commits, its records, its end and its damage.
 
 use crate::kv::disk::StorageBackend;
 
@@ -11,19 +11,19 @@ use crate::store::replication::log::{
 };
 use crate::store::replication::{CommitPosition, point_of, replay};
 
-/// What a log has.
+/// Outline of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogOutline {
-    /// The commit that it begins behind.
+    /// Position of the commit before the log's first one.
     pub from: CommitPosition,
-    /// The first commit that the copy can be brought to; none: the copy is not whole.
+    /// First commit that the copy can be replayed to. `None` if the copy is not whole.
     pub whole: Option<CommitPosition>,
-    /// The last commit in it.
+    /// Position of the last commit in the log.
     pub last: CommitPosition,
     pub segments: u32,
-    /// Bytes that read.
+    /// Readable bytes.
     pub bytes: u64,
-    /// Bytes at its end that were being written when it was cut.
+    /// Bytes of an incomplete block at the end.
     pub torn_bytes: u64,
     pub damage: Option<LogDamage>,
 }
@@ -35,23 +35,23 @@ pub struct ReplicationLog<'a> {
     segments: u32,
 }
 
-/// Takes a record; stops where it has seen enough.
+/// Callback for a record, which returns whether to go on.
 type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> Result<ScanStep>;
 
 impl<'a> ReplicationLog<'a> {
-    /// None: there is none on this disk.
+    /// Opens the log on a disk. `None` if the disk has none.
     pub fn on(disk: &'a dyn Disk) -> Result<Option<ReplicationLog<'a>>> {
         let names = disk.list("").map_err(|error| io("the log", error))?;
         let numbers = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok());
         Ok(numbers.max().map(|segments| ReplicationLog { disk, segments }))
     }
 
-    /// What it has by the heads of its blocks: what lies between them is not read.
+    /// Reads the outline from the block headers, without the records.
     pub fn outline(&self) -> Result<LogOutline> {
         self.scan(None)
     }
 
-    /// Shows every record to `visit`, in order, until it has seen enough; then the outline is what came until then.
+    /// Passes every record to `visit` in order until it stops. The outline covers the records passed.
     pub fn walk(&self, mut visit: impl FnMut(&[u8]) -> Result<ScanStep>) -> Result<LogOutline> {
         self.scan(Some(&mut visit))
     }
@@ -179,7 +179,7 @@ impl LogBlock {
 }
 
 impl<'a> LogSegment<'a> {
-    /// None: there is no such file.
+    /// Opens a segment. `None` if there is no such file.
     fn open(disk: &dyn Disk, name: &'a str) -> Result<Option<LogSegment<'a>>> {
         let failed = |error| io(name, error);
         if !disk.exists(name).map_err(failed)? {
@@ -209,7 +209,7 @@ impl<'a> LogSegment<'a> {
         Ok(before.map(|before| LogSegmentHead { salt: long(fields, 0), number: short(fields, 8), before }))
     }
 
-    /// The block at `at` that comes behind commit `last`; none: no whole one begins there.
+    /// The block at `at` that follows commit `last`. `None` if no complete block begins there.
     fn block(&self, at: u64, salt: u64, last: u64, with_body: bool) -> Result<Option<LogBlock>> {
         let left = self.bytes - at;
         if left < BLOCK_HEAD_BYTES as u64 {
