@@ -3,6 +3,7 @@
 //! Every rule is a function from a file's text to what is wrong with it; the tests apply it to the whole tree, and to
 //! snippets that break it, so that a rule that finds nothing is known to be able to.
 
+mod circles;
 mod functions;
 mod names;
 mod source;
