@@ -1,7 +1,7 @@
-//! Everything that changes the store: one enum, and what comes back.
+//! The commands: every change of the store as data, and the results.
 //!
-//! Invariant: a command is data. Existence, idempotency and scope are judged while it is applied, in the transaction that
-//! writes; ids, the time and jitter come in with the transaction, so the same commands give the same store.
+//! Invariant: existence, idempotency and tenant scope are checked while a command is applied, in the transaction that
+//! writes. Ids, the time and randomness are inputs of the batch, so the same commands produce the same store.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::model::{ApiKey, App, Delivery, Event, Headers, Organization, Scope, T
 
 use crate::store::job::{Job, JobId, JobSpec};
 
-/// What a caller may touch: one organization, or one app of it.
+/// The objects that a caller may access: those of one organization, or of one of its apps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TenantScope {
     pub org: OrganizationId,
@@ -28,13 +28,13 @@ pub struct TenantScope {
 }
 
 impl TenantScope {
-    /// Whether something of `org` and `app` lies within.
+    /// Whether an object of `org` and `app` is in scope.
     pub fn covers(&self, org: OrganizationId, app: AppId) -> bool {
         self.org == org && self.app.is_none_or(|own| own == app)
     }
 }
 
-/// Who asks for a command, for scope and for the audit record.
+/// The caller of a command, for its tenant scope and for the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub key: KeyId,
@@ -43,30 +43,30 @@ pub struct Caller {
     pub request_id: String,
 }
 
-/// The `Idempotency-Key` of a request, already reduced to what is compared.
+/// The `Idempotency-Key` of a request, reduced to hashes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// SHA-256 of API key, route and `Idempotency-Key`.
     pub key: [u8; 32],
     /// SHA-256 of the request's body.
     pub request: [u8; 32],
-    /// What the answer needs beside the receipt, kept with it and given back in `Applied::extra`.
+    /// Bytes that the answer needs besides the receipt. They are stored with it and returned in `Applied::extra`.
     pub extra: Option<Bytes>,
-    /// The answer holds a secret: receipt and extra are kept sealed, and for 10 minutes only.
+    /// Whether the answer contains a secret. Then it is stored sealed, and for 10 minutes only.
     pub secret: bool,
 }
 
 impl fmt::Debug for IdempotencyKey {
-    /// Without `extra`, which is the text of a new key.
+    /// Omits `extra`, which may be the text of a new key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyKey").field("key", &self.key).field("secret", &self.secret).finish_non_exhaustive()
     }
 }
 
-/// A command with who asked for it and whether its answer is kept.
+/// A command with its caller and its idempotency key.
 #[derive(Debug, Clone)]
 pub struct WriteRequest {
-    /// None: the daemon itself.
+    /// `None` if the daemon itself is the caller.
     pub caller: Option<Caller>,
     pub idempotency: Option<IdempotencyKey>,
     pub command: Command,
@@ -125,66 +125,68 @@ pub enum StateCommand {
     RevokeKey { id: KeyId },
     /// `id`, `org_id`, times and version are set while applying. Receipt: `Webhook`.
     CreateWebhook { webhook: Box<Webhook> },
-    /// Replaces a webhook made from the reading with `webhook.version`; another version now: `Stale`. Receipt: `Webhook`.
+    /// Replaces a webhook that was derived from version `webhook.version`. Another version now: `Stale`. Receipt:
+    /// `Webhook`.
     UpdateWebhook { webhook: Box<Webhook> },
     /// Receipt: `Done`.
     RemoveWebhook { id: WebhookId },
     /// `paused` or `enabled`; a disabled webhook: `Conflict`. Receipt: `Webhook`.
     SetStatus { id: WebhookId, status: WebhookStatus },
-    /// Makes `secret` the current one, from now on; the old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
+    /// Makes `secret` the current one. The old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
     RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
-    /// Notes in the audit that secrets were read. Receipt: `Webhook`.
+    /// Records in the audit that secrets were read. Receipt: `Webhook`.
     ReadSecret { id: WebhookId },
-    /// Disables a webhook because of what its attempts showed, unless it was changed after `seen_at`. Receipt: `Done`.
+    /// Disables a webhook because of its attempts, unless it was changed after `seen_at`. Receipt: `Done`.
     AutoDisable { id: WebhookId, reason: DisabledReason, seen_at: Time },
     /// Receipt: `Job`.
     CreateJob { spec: JobSpec },
     /// Receipt: `Job`.
     CancelJob { id: JobId },
-    /// Writes back what a slice or a check made of a job that is still running. Receipt: `Done`.
+    /// Saves the progress of a running job. Receipt: `Done`.
     SaveJob(Box<Job>),
-    /// Writes a line of the audit about what was done in a partition. Receipt: `Done`.
+    /// Writes an audit line about a change in a partition. Receipt: `Done`.
     Audit(AuditEntry),
-    /// Somebody says that the clock is right: noted in the audit, and retention goes on once that is durable. Receipt: `Done`.
+    /// Confirms the clock: an audit line is written, and retention continues once that is durable. Receipt: `Done`.
     AcceptClock,
-    /// Keeps the bytes of an answer that no command made, for `Idempotency-Key`. Receipt: `Kept`.
+    /// Stores an answer for an `Idempotency-Key` whose request needed no other command. Receipt: `Kept`.
     StoreAnswer { body: Bytes },
 }
 
 /// A change of the partition of an event.
 #[derive(Debug, Clone)]
 pub enum PartitionCommand {
-    /// One event, or a batch: all or none. Receipt: `Published`, in the same order.
+    /// One event, or a batch of which all or none are stored. Receipt: `Published`, in the same order.
     Publish(Vec<EventInput>),
     /// The outcome of one attempt. Receipt: `Recorded`.
     Record(Box<AttemptMade>),
-    /// Ends a delivery whose time is over, whatever is left of its schedule. Receipt: `Recorded`.
+    /// Fails a delivery whose `expires_at` has passed, whatever is left of its schedule. Receipt: `Recorded`.
     Expire { event: EventId, delivery: DeliveryId },
-    /// Lets the next of an ordered queue go, if it is not due already. Receipt: `Done`.
+    /// Makes the head of an ordered queue due, if it is not due already. Receipt: `Done`.
     PromoteQueueHead { webhook: WebhookId, key_hash: u64, delivery: DeliveryId, event: EventId },
     /// Rewrites up to `limit` open deliveries of a removed webhook in one partition as cancelled. Receipt: `Done`.
     CancelRemoved { webhook: WebhookId, partition: u128, limit: u32 },
-    /// Sends a delivery at once; a final one as a new delivery with `replay_of`. Receipt: `Delivery`.
+    /// Sends an open delivery at once. A final one is sent again as a new delivery with `replay_of`. Receipt:
+    /// `Delivery`.
     Retry { id: DeliveryId },
     /// Receipt: `Delivery`; an already final one: `Conflict`.
     CancelDelivery { id: DeliveryId },
-    /// Cancels what is not final of an event. Receipt: `Cancelled`.
+    /// Cancels the open deliveries of an event. Receipt: `Cancelled`.
     CancelEvent { id: EventId },
-    /// Erases payload and response bodies, keeps the record. Receipt: `Done`.
+    /// Erases payload and response bodies. The records stay. Receipt: `Done`.
     EraseEvent { id: EventId },
-    /// Makes the next deliveries of a running job, out of up to `limit` events; no event more once there are `make_max`.
+    /// Makes the next deliveries of a running job from up to `limit` events, and stops at `make_max` deliveries.
     /// Receipt: `Job`.
     AdvanceJob { id: JobId, limit: u32, make_max: u32 },
 }
 
-/// What somebody did to an event or a delivery, for the audit.
+/// A change of an event or a delivery by a caller, for the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
     pub org: OrganizationId,
     pub app: AppId,
-    /// `delivery.retry`.
+    /// For example `delivery.retry`.
     pub action: &'static str,
-    /// The id of what it was done to.
+    /// The id of the changed object.
     pub target: String,
 }
 
@@ -198,10 +200,10 @@ impl AuditEntry {
     }
 }
 
-/// An event as a producer posts it, already validated.
+/// An event as a producer posts it, after validation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventInput {
-    /// None: the caller's own app, or the default app.
+    /// `None` for the caller's own app, or else the default app.
     pub app: Option<AppId>,
     pub event_type: String,
     /// The exact bytes of `data`.
@@ -217,7 +219,7 @@ pub struct EventInput {
     pub traceparent: Option<String>,
 }
 
-/// A key to be made: its id and time are set while applying.
+/// A key to be created. Its id and time are set while applying.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewKey {
     pub app: Option<AppId>,
@@ -229,15 +231,15 @@ pub struct NewKey {
     pub installation: bool,
 }
 
-/// One finished attempt as the sender saw it. What follows from it is decided while applying.
+/// One finished attempt as the sender saw it. Its consequences are decided while applying.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptMade {
     pub event_id: EventId,
     pub delivery_id: DeliveryId,
-    /// Drawn before sending where the body names it (`field_set: dfns`); otherwise stamped while applying. Kept only if it
-    /// is greater than the delivery's id: draw it at the later of now and that id's time.
+    /// Drawn before sending if the body names it (`field_set: dfns`), otherwise while applying. It is used only if it
+    /// is greater than the delivery's id, so draw it at the later of now and that id's time.
     pub attempt_id: Option<AttemptId>,
-    /// Which attempt this was, from 1: one that was recorded already is not recorded twice.
+    /// The number of the attempt, from 1. An attempt that is recorded already is ignored.
     pub number: u32,
     pub trigger: Trigger,
     pub url: String,
@@ -248,7 +250,7 @@ pub struct AttemptMade {
     pub signed_at: i64,
     pub started_at: Time,
     pub finished_at: Time,
-    /// By the webhook's success rule.
+    /// The verdict of the webhook's success rule.
     pub success: bool,
     pub outcome: AttemptOutcome,
     pub status_code: Option<u16>,
@@ -259,11 +261,11 @@ pub struct AttemptMade {
     pub response_headers: Headers,
     pub response_body: Option<String>,
     pub timings: Timings,
-    /// `Retry-After` of a 429 or 503, as a time, already capped.
+    /// `Retry-After` of a 429 or 503 as a time, capped.
     pub hold_until: Option<Time>,
 }
 
-/// What a command gave. Kept as it is for `Idempotency-Key`, and shown again by the same pure function.
+/// The result of a command. It is stored for `Idempotency-Key`, and the same pure function renders it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Receipt {
     Published(Vec<Published>),
@@ -278,9 +280,9 @@ pub enum Receipt {
     Delivery(Box<Delivery>),
     Cancelled(u32),
     Job(Box<Job>),
-    /// The bytes that were kept by `KeepAnswer`.
+    /// The bytes that `StoreAnswer` stored.
     Kept(Vec<u8>),
-    /// Whether the outcome was new, and the delivery after it.
+    /// The delivery after the outcome. `None` if the outcome was recorded before.
     Recorded(Option<Box<Delivery>>),
     Done,
 }
@@ -288,28 +290,28 @@ pub enum Receipt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     pub event: Arc<Event>,
-    /// The event was there already: `event_id` again within the window.
+    /// Whether the event existed already: its `event_id` was repeated within the window.
     pub duplicate: bool,
 }
 
-/// A receipt, and whether it is the first answer given again for the same `Idempotency-Key`.
+/// A receipt. `replayed` says that it is the stored answer to an earlier request with the same `Idempotency-Key`.
 #[derive(Clone, PartialEq)]
 pub struct Applied {
     pub receipt: Receipt,
     pub replayed: bool,
-    /// `Keep::extra` of the first time, where `replayed`.
+    /// `IdempotencyKey::extra` of the first request, if `replayed`.
     pub extra: Option<Bytes>,
 }
 
 impl fmt::Debug for Applied {
-    /// Without `extra`, which is the text of a new key.
+    /// Omits `extra`, which may be the text of a new key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Applied");
         shown.field("receipt", &self.receipt).field("replayed", &self.replayed).finish_non_exhaustive()
     }
 }
 
-/// Why a command changed nothing.
+/// Why a command was rejected. It changed nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Rejection {
     #[error("{0} not found")]
@@ -317,16 +319,16 @@ pub enum Rejection {
     /// `code` is the stable code of the problem document.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
-    /// A value that only the store can judge; `pointer` is a JSON Pointer into the request body.
+    /// A value that only the store can check. `pointer` is a JSON Pointer (RFC 6901) into the request body.
     #[error("{detail}")]
     Invalid { pointer: String, detail: String },
-    /// The webhook has changed since it was read: read again and repeat.
+    /// The webhook has changed since it was read. The caller reads it again and repeats the command.
     #[error("changed since it was read")]
     Stale,
-    /// Free space is under `min_free_bytes`.
+    /// The free space is below `min_free_bytes`.
     #[error("the disk is full")]
     DiskFull,
-    /// The store failed; nothing of the command is kept.
+    /// Storage failed. Nothing of the command is visible.
     #[error("storage failed: {0}")]
     Failed(String),
 }

@@ -1,4 +1,4 @@
-//! What a batch means for whoever sends: handed to the scheduler after the commit.
+//! The effects of a committed batch on the scheduler, the feeds, the timers and the log.
 
 use std::sync::Arc;
 
@@ -9,33 +9,33 @@ use crate::model::id::{AttemptId, DeliveryId, EventId, KeyId, WebhookId};
 use crate::model::webhook::WebhookState;
 use crate::model::{DeliveryStatus, Event, Time};
 
-/// Everything that one attempt needs, but for the webhook's configuration at the moment of sending.
+/// The data that one attempt needs besides the webhook's configuration at the time of sending.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     pub webhook_id: WebhookId,
     pub delivery_id: DeliveryId,
     pub event: Arc<Event>,
     pub data: Bytes,
-    /// The attempt to be made, from 1.
+    /// The number of the attempt to be made, from 1.
     pub number: u32,
     pub due: Time,
     pub retry_of: Option<AttemptId>,
     pub trigger: Trigger,
-    /// Not to be sent from then on: `expires_at`, or the end of the event's retention.
+    /// The last moment for sending: `expires_at`, or the end of the event's retention.
     pub end: Time,
 }
 
-/// A change of state that people are told of, for the log.
+/// A change of state for the log.
 #[derive(Debug, Clone)]
 pub struct StateChange {
     pub webhook_id: WebhookId,
-    /// The delivery that it is about, and its event; none: the webhook itself.
+    /// The delivery concerned, and its event. `None` if the change concerns the webhook itself.
     pub delivery: Option<(EventId, DeliveryId)>,
     pub kind: &'static str,
     pub reason: String,
 }
 
-/// What somebody did, as the audit has it, for the log.
+/// An audit line for the log.
 #[derive(Debug, Clone)]
 pub struct AuditLine {
     pub action: String,
@@ -44,7 +44,7 @@ pub struct AuditLine {
     pub key_id: KeyId,
 }
 
-/// Deliveries that became final.
+/// Counts of deliveries that became final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FinalCounts {
     pub delivered: u64,
@@ -53,7 +53,7 @@ pub struct FinalCounts {
 }
 
 impl FinalCounts {
-    /// Counts one that has `status` from now on; one that is not final is not counted.
+    /// Counts a delivery by its new status. A status that is not final is ignored.
     pub fn count(&mut self, status: DeliveryStatus) {
         match status {
             DeliveryStatus::Delivered => self.delivered += 1,
@@ -66,35 +66,35 @@ impl FinalCounts {
 
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Deliveries due now, with all that is needed.
+    /// Deliveries due now, with the data to send.
     pub fresh: Vec<Dispatch>,
-    /// Something of the webhook becomes due then.
+    /// Webhooks with a delivery that becomes due at a time.
     pub due: Vec<(WebhookId, Time)>,
-    /// Deliveries whose outcome is durable: no longer in flight.
+    /// Deliveries whose outcome is durable. They are no longer in flight.
     pub recorded: Vec<DeliveryId>,
-    /// Deliveries whose outcome could not be written: they will be sent again.
+    /// Deliveries whose outcome could not be written. They are sent again.
     pub unrecorded: Vec<DeliveryId>,
-    /// Webhooks that somebody asked to be tried now, by sending something again by hand.
+    /// Webhooks that are probed at once, because a caller sent a delivery again.
     pub probe_now: Vec<WebhookId>,
     /// Deliveries that must not be sent any more.
     pub withdrawn: Vec<(WebhookId, DeliveryId)>,
     pub states: Vec<(WebhookId, WebhookState)>,
-    /// Webhooks, apps or keys changed.
+    /// Whether webhooks, apps or keys changed.
     pub registry_changed: bool,
     pub state_changes: Vec<StateChange>,
     pub audit: Vec<AuditLine>,
     pub finals: FinalCounts,
-    /// Webhooks that got new deliveries: who waits at their feed looks again.
+    /// Webhooks with new deliveries, whose feeds wake up.
     pub feeds: Vec<WebhookId>,
     /// The greatest id among the new deliveries.
     pub newest: Option<DeliveryId>,
-    /// When the first of the new deliveries that end by themselves does so.
+    /// The earliest `expires_at` of the new deliveries.
     pub next_expiry: Option<Time>,
-    /// Replay jobs that have more to do.
+    /// Whether replay jobs have more to do.
     pub jobs: bool,
-    /// Somebody says that the clock is right.
+    /// Whether a caller confirmed the clock.
     pub clock_accepted: bool,
-    /// Files that failed and were reopened, in words, for the log.
+    /// Descriptions of files that failed and were opened again, for the log.
     pub failures: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
-//! The one writer: takes a batch of orders, judges them file by file, and commits each file once.
+//! The writer: applies a batch of write requests file by file, and commits each file once.
 //!
-//! Invariant: what `apply` answers with success is durable. A file that failed is closed and opened again before its next
-//! use (`mend`), and nothing of the failed batch is kept in memory; an order that was answered with `Failed` or `DiskFull`
-//! may nevertheless be there, wholly, and is handed in again without harm.
+//! Invariant: a change that `apply` reports as applied is durable. A file that failed is closed and opened again before
+//! its next use (`partitions::recovery`), and memory drops the failed batch. A request that ended with `Failed` or
+//! `DiskFull` may be committed all the same, and applying it again does no harm.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
@@ -31,23 +31,23 @@ use crate::store::replication::CommitPublisher;
 
 /// Audit lines that wait for the disk.
 const AUDIT_BACKLOG_MAX: usize = 10_000;
-/// A checkpoint is called for when an epoch's records have this many bytes: half of what fits, so that there is room for what
-/// comes while it is run.
-const TURN_BYTES: u64 = EPOCH_BYTES_MAX / 2;
+/// Bytes of an epoch's records above which a checkpoint is due: half of the maximum, so that batches fit in while it
+/// runs.
+const CHECKPOINT_DUE_BYTES: u64 = EPOCH_BYTES_MAX / 2;
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub struct AppliedBatch {
-    /// In the order of the orders.
+    /// In the order of the requests.
     pub results: Vec<std::result::Result<Applied, Rejection>>,
     pub effects: Effects,
-    /// Orders that follow, to be applied next.
+    /// Requests that follow from the batch, to be applied next.
     pub follow: Vec<WriteRequest>,
     /// Audit lines of the changes that were committed to partitions.
     audit: Vec<WriteRequest>,
 }
 
-/// Exclusive: there is one for a store.
+/// The exclusive writer of a store.
 pub struct Writer {
     pub(in crate::store) partition_set: Arc<PartitionSet>,
     pub(in crate::store) ids: Box<dyn IdSource>,
@@ -56,36 +56,36 @@ pub struct Writer {
     pub(in crate::store) figures: HashMap<u128, FigureCache>,
     pub(in crate::store) fanouts: FanoutCache,
     pub(in crate::store) idempotency: IdempotencyIndex,
-    /// Files that failed and are not open again yet: first ids of partitions; 0: `state.redb`.
+    /// Failed files that are not open again yet, by the first ids of their partitions. 0 stands for `state.redb`.
     pub(in crate::store) failed_files: BTreeSet<u128>,
-    /// Lines of the audit that could not be written yet.
+    /// Audit lines that are not written yet.
     pub(in crate::store) audit_backlog: Vec<WriteRequest>,
     pub(in crate::store) space: DiskSpace,
     pub(in crate::store) wal: Wal,
-    /// Called for and not taken by anybody yet.
+    /// A checkpoint that is due and that no thread runs yet.
     pub(in crate::store) checkpoint: Option<Checkpoint>,
-    /// The journal's bytes that the newest checkpoint is for.
+    /// Bytes of the write-ahead log that the newest checkpoint flushes.
     pub(in crate::store) flushing_bytes: u64,
-    /// Checkpoints called for since the active partition was full.
+    /// Checkpoints since the active partition became full.
     pub(in crate::store) sealing_checkpoints: u32,
-    /// The backup that is being taken, if one is.
+    /// The lease of the running backup, if there is one.
     pub(in crate::store) backup: Weak<BackupLease>,
-    /// Of what is done now.
+    /// Time of the current batch.
     pub(in crate::store) now: Time,
     pub(in crate::store) publisher: CommitPublisher,
 }
 
-/// Makes redb's own what the writer has set apart in the active partition. Not run, it delays the writer when the journal's
-/// next half is full.
+/// Flushes the active partition's frozen memtable. Until it has run, the writer blocks once the other half of the
+/// write-ahead log is full.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Gone: it was closed, and the journal replayed when it was opened again.
+    /// Dangling if the segment was closed. Opening it again replays the write-ahead log.
     file: Weak<Segment>,
 }
 
 impl Checkpoint {
     /// # Errors
-    /// To be given to `Writer::checkpoint_failed`.
+    /// The caller passes the error to `Writer::checkpoint_failed`.
     pub fn run(self) -> Result<()> {
         self.file.upgrade().map_or(Ok(()), |file| catch_panic(file.name(), || file.flush()).flatten())
     }
@@ -276,7 +276,7 @@ impl Writer {
         })
     }
 
-    /// The partition of an id, or the oldest one for an id before all.
+    /// The partition of an id. An id before all partitions belongs to the oldest one.
     fn first_from(&self, id: EventId) -> WriteTarget {
         let oldest = || self.partition_set.partitions().first().map(|p| p.first);
         let first = self.partition_set.partition_of(id.as_u128()).map(|p| p.first).or_else(oldest);
@@ -414,7 +414,7 @@ impl Writer {
         self.mark_failed(error);
     }
 
-    /// Makes a draft durable and visible, and tells those who follow.
+    /// Commits a write batch, makes it visible and publishes it to the followers.
     fn commit(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
         let begun = self.publisher.0.begin(file.name(), self.now, &write_batch);
         let committed = self.commit_batch(first, file, write_batch);
@@ -422,7 +422,8 @@ impl Writer {
         committed
     }
 
-    /// In the active partition by a journal record where it fits, elsewhere and otherwise by a durable commit.
+    /// Commits a write batch. In the active partition a WAL record is the commit if it fits; everywhere else it is a
+    /// redb commit.
     fn commit_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
         if first != self.active {
             return file.commit(write_batch);
@@ -436,13 +437,13 @@ impl Writer {
             return self.commit_all(first, file, write_batch);
         }
         file.insert(write_batch.into_layer());
-        if (self.wal.bytes() >= TURN_BYTES || file.has_many_layers()) && !file.is_flushing() {
+        if (self.wal.bytes() >= CHECKPOINT_DUE_BYTES || file.has_many_layers()) && !file.is_flushing() {
             self.begin_epoch(file);
         }
         Ok(())
     }
 
-    /// Makes redb's own what the active partition holds, and `draft`, and lets the journal begin anew.
+    /// Commits the memtable and `write_batch` to redb in one commit and resets the write-ahead log.
     fn commit_all(&mut self, first: u128, file: &Arc<Segment>, mut write_batch: WriteBatch) -> Result<()> {
         let epoch = self.wal.epoch();
         write_batch.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
@@ -451,14 +452,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next epoch, after the checkpoint before, if that is not done.
+    /// Begins the next epoch. If the previous checkpoint has not run, it runs here.
     fn rotate_wal(&mut self, file: &Arc<Segment>) -> Result<()> {
         file.flush()?;
         self.begin_epoch(file);
         Ok(())
     }
 
-    /// Sets apart for a checkpoint what the epoch holds; the journal goes on in its other half.
+    /// Freezes the memtable for a checkpoint and rotates the write-ahead log.
     fn begin_epoch(&mut self, file: &Arc<Segment>) {
         self.flushing_bytes = self.wal.bytes();
         file.freeze(self.wal.epoch());
@@ -466,12 +467,12 @@ impl Writer {
         self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
     }
 
-    /// The checkpoint that has become due, to be run once, at any time and on any thread: batches go on meanwhile.
+    /// The checkpoint that is due. It runs once, on any thread, while batches go on.
     pub fn take_checkpoint(&mut self) -> Option<Checkpoint> {
         self.checkpoint.take()
     }
 
-    /// Makes a checkpoint due, if there is anything for it and none is being run.
+    /// Makes a checkpoint due, if the write-ahead log has records and no checkpoint is under way.
     pub fn request_checkpoint(&mut self) -> Result<()> {
         let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
         let file = self.open_for_writing(&partition)?;
@@ -481,25 +482,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether a checkpoint was called for that has not ended.
+    /// Whether a checkpoint is due or running.
     pub(in crate::store) fn is_checkpoint_under_way(&self) -> bool {
         is_checkpoint_under_way(&self.partition_set, self.active)
     }
 
-    /// The journal's bytes that redb has not made durable.
+    /// Bytes of the write-ahead log that redb does not contain.
     pub(in crate::store) fn uncheckpointed_bytes(&self) -> u64 {
         self.wal.bytes() + if self.is_checkpoint_under_way() { self.flushing_bytes } else { 0 }
     }
 
-    /// Whether the journal holds what no checkpoint has been called for.
+    /// Whether the write-ahead log has records that no checkpoint covers.
     pub fn has_uncheckpointed(&self) -> bool {
         self.wal.bytes() > 0
     }
 
-    /// Makes redb's own what the journal holds, at once, and lets the journal begin anew.
+    /// Runs a checkpoint at once and resets the write-ahead log.
     pub fn checkpoint(&mut self) -> Result<()> {
         let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
-        // Closed, it may lack what the journal has, however that looks: opening puts it in.
+        // A closed segment may lack records of the write-ahead log. Opening it replays them.
         let file = self.open_for_writing(&partition)?;
         if self.wal.bytes() == 0 && !file.is_flushing() {
             return Ok(());
@@ -511,20 +512,19 @@ impl Writer {
         })
     }
 
-    /// Opens the active partition again after a checkpoint that was run elsewhere has failed. The journal still holds what it
-    /// was for.
+    /// Opens the active partition again after a checkpoint failed. The write-ahead log still has its records.
     pub fn checkpoint_failed(&mut self, error: &Error) {
         self.mark_failed(error);
         let Some(partition) = self.partition_set.partition(self.active) else { return };
         self.figures.remove(&partition.first);
         self.end_backup();
-        // Nobody else opens the active partition: reads would find it closed until the next batch mends it.
+        // Only the writer opens the active partition, so readers would find it closed until the next batch.
         let _ = self.partition_set.close(&partition);
         let _ = self.open_for_writing(&partition);
     }
 
-    /// The file of a partition, taken out of the totals first if it was counted in them. The active one gets what the
-    /// journal has for it when it is opened.
+    /// The segment of a partition, open for writing. An archived partition is unarchived first, and opening the active
+    /// one replays the write-ahead log.
     pub(in crate::store) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
         if partition.row().archived {
             self.unarchive(partition)?;
@@ -536,14 +536,14 @@ impl Writer {
         let file = self.partition_set.write(partition, ACTIVE_CACHE_BYTES)?;
         if !was_open && let Err(error) = self.recover(partition.first, &file) {
             drop(file);
-            // A file that has failed says so again when it is closed, and is closed all the same.
+            // A failed segment reports its failure again when it is closed, and is closed all the same.
             let _ = self.partition_set.close(partition);
             return Err(error);
         }
         Ok(file)
     }
 
-    /// Takes up what the journal has beyond what the file says it holds, and lets the journal go on behind that.
+    /// Replays the records that the segment does not contain. The write-ahead log continues after them.
     fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
         let Some(end) = file.replay_wal(first, &self.wal)? else {
             self.wal.reset(first, file.epoch()?);
@@ -560,14 +560,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Looks whether there is room for new events, once a second at most. Every batch does.
+    /// Checks the free space, at most once a second. Every batch calls it.
     pub fn check_space(&mut self, now: Time) {
         let is_below_floor = || self.partition_set.is_below_floor();
         self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.partition_set, self.active));
         self.partition_set.set_space_missing(self.space.is_missing());
     }
 
-    /// Whether what was written may be lost: nothing more may be applied.
+    /// Whether a sync has failed. Its writes may be lost, so nothing more may be applied.
     pub fn has_lost_writes(&self) -> bool {
         self.partition_set.disk.has_lost_writes()
     }
@@ -577,7 +577,7 @@ impl Writer {
         self.partition_set.disk.written_bytes()
     }
 
-    /// Whether publishing is refused for want of space.
+    /// Whether publishing is refused because of the disk.
     pub fn is_disk_full(&self) -> bool {
         self.space.is_full()
     }

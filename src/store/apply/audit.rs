@@ -1,6 +1,6 @@
-//! The lines of the audit: who did what, when, from where, and whose audit it stands in.
+//! Audit lines: the action, its caller, time and address, and the audit that contains it.
 //!
-//! Invariant: a line holds the names of what changed and no value that may be secret.
+//! Invariant: a line contains names of changed fields and no value that may be secret.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::store::effects::AuditLine;
 use crate::store::read::audit::AuditRow;
 
 impl StateBatch<'_> {
-    /// Writes a line of the audit.
+    /// Writes an audit line.
     pub(in crate::store) fn note(
         &mut self,
         by: Option<&Caller>,
@@ -49,14 +49,14 @@ impl StateBatch<'_> {
         self.write_batch.put(Table::Audit, tables::one(id), &row);
     }
 
-    /// Writes the audit's line of a deed that was done in a partition.
+    /// Writes the audit line of a change in a partition.
     pub(in crate::store) fn note_deed(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
         let about = AuditSubject { org: deed.org, app: Some(deed.app) };
         self.note(by, about, deed.action, &deed.target, json!({}));
         Ok(Receipt::Done)
     }
 
-    /// It is the daemon's clock, and so stands in the audit of whoever says it.
+    /// The clock belongs to the daemon, so the line is in the audit of the caller's organization.
     pub(in crate::store) fn accept_clock(&mut self, by: Option<&Caller>) -> ApplyResult<Receipt> {
         if let Some(by) = by {
             self.note(Some(by), AuditSubject::organization(by.tenant.org), "clock.accept", "clock", json!({}));
@@ -65,7 +65,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// A kept answer that shows a secret is shown again: that is a reading like any other.
+    /// A stored answer with a secret is shown again, which is a read of that secret.
     pub(in crate::store) fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {
             Receipt::Webhook(webhook) => {
@@ -82,7 +82,7 @@ impl StateBatch<'_> {
     }
 }
 
-/// Whom a line of the audit concerns, and so who may read it.
+/// The organization and app that an audit line concerns, which decide who may read it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct AuditSubject {
     pub org: OrganizationId,

@@ -1,4 +1,5 @@
-//! What people ask of deliveries that exist: send again, cancel, erase; and what follows when a webhook is removed.
+//! Commands on existing deliveries and events: retry, cancel, erase, and the cancelling of removed webhooks'
+//! deliveries.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{AuditEntry, Caller, Receipt, Rejection};
 use crate::store::read::lookup::chunks_of;
 
-/// Replays of one event that are looked at together.
+/// Maximum replays of one event that are loaded together.
 const REPLAYS_MAX: usize = 100_000;
 
 impl PartitionBatch<'_> {
@@ -43,13 +44,13 @@ impl PartitionBatch<'_> {
         let data = self.data_of(event)?;
         let making = NewDelivery { due: self.inputs.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
         let mut event = Event::clone(event);
-        // Somebody asks for it now: an end in the past is over.
+        // A retry is asked for now, so an `expires_at` in the past is dropped.
         event.expires_at = event.expires_at.filter(|end| *end > self.inputs.now);
         let delivery = self.make_delivery(&Arc::new(event), &data, webhook, making)?;
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
 
-    /// Makes an open delivery due now. One that waits in a queue keeps its place and goes when it is its turn.
+    /// Makes an open delivery due now. A delivery in an ordered queue keeps its position.
     fn pull_forward(&mut self, was: Delivery) -> ApplyResult<Receipt> {
         let mut delivery = Delivery { manual: true, ..was.clone() };
         let now = self.inputs.now;
@@ -116,10 +117,10 @@ impl PartitionBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// Rewrites what a removed webhook left open in this partition as cancelled, as far as `limit`.
+    /// Cancels up to `limit` open deliveries of a removed webhook in this partition.
     pub(in crate::store) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
         let mut open = self.write_batch.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
-        // Of a queue only the head is due: the rest would take a round each.
+        // Only the head of a queue is due. The others would take a round each.
         let left = (limit as usize).saturating_sub(open.len());
         open.extend(self.write_batch.keys(Table::Queue, webhook.as_bytes(), left)?);
         for key in open {
@@ -132,7 +133,7 @@ impl PartitionBatch<'_> {
                 None => false,
             };
             if !cancelled {
-                // An index entry without an open delivery would be found for ever.
+                // Without this an index entry without an open delivery would be found forever.
                 self.write_batch.remove(Table::Due, key.clone());
                 self.write_batch.remove(Table::Queue, key);
             }
@@ -168,7 +169,7 @@ impl PartitionBatch<'_> {
         self.inputs.now < event.time().plus_ms(self.partition_set.options.retention_ms)
     }
 
-    /// What publishing made, which follows the event, and what replays made.
+    /// All deliveries of an event: published ones, which follow the event, and replays.
     pub(in crate::store) fn deliveries_of(&self, event: &Event) -> ApplyResult<Vec<Delivery>> {
         let mut ids: Vec<DeliveryId> = Vec::new();
         let from = std::ops::Bound::Included(event.id.as_bytes().as_slice());

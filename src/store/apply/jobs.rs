@@ -1,7 +1,7 @@
-//! Replay jobs, a slice at a time: which past events go again, and where.
+//! Replay jobs: one slice of a job's events at a time.
 //!
-//! Invariant: a slice's deliveries name their job and their event, and a job never makes two for the same event and
-//! webhook, so a slice that is applied twice after a crash makes nothing twice.
+//! Invariant: the deliveries of a slice name their job and event, and a job makes at most one for each event and
+//! webhook. So a slice that is applied twice after a crash makes nothing twice.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl PartitionBatch<'_> {
         }
         job.position = last;
         if is_done_here {
-            // This partition is done, also one without any event: go on in the next one, or end.
+            // This partition is done, even if it has no event. The job continues in the next one or ends.
             let partitions = self.partition_set.partitions();
             let next = partitions.into_iter().find(|p| p.first > self.first && p.first <= job.end.as_u128());
             match next {

@@ -1,6 +1,6 @@
-//! Applying commands: the only code that decides what is written.
+//! Applying commands: the only code that decides which rows are written.
 //!
-//! Invariant: a command is judged before it changes the draft; one that is refused has put nothing into it.
+//! Invariant: a command is checked before it changes the write batch. A rejected command has changed nothing in it.
 
 mod audit;
 mod deliveries;
@@ -33,10 +33,10 @@ use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
 use crate::store::partitions::set::PartitionSet;
 use crate::store::registry::Registry;
 
-/// Where ids come from. The daemon's rise with the clock; a test may hand in its own.
+/// A source of ids. The daemon's ids rise with the clock; a test may use its own.
 pub trait IdSource: Send {
     fn next(&mut self, now: Time, random: u64) -> u128;
-    /// Never gives an id up to `id` again.
+    /// From now on every id is greater than `id`.
     fn rise_above(&mut self, id: u128);
 }
 
@@ -52,7 +52,7 @@ impl IdSource for Stamp {
     }
 }
 
-/// What comes in from outside the store with every batch: time, ids, chance.
+/// The inputs of a batch from outside the store: time, ids, randomness.
 pub struct BatchInputs<'a> {
     pub now: Time,
     pub ids: &'a mut dyn IdSource,
@@ -71,7 +71,7 @@ impl BatchInputs<'_> {
     }
 }
 
-/// A command was refused, or the store could not even judge it.
+/// Why a command was not applied: it was rejected, or storage failed.
 #[derive(Debug)]
 pub enum ApplyError {
     Rejected(Rejection),
@@ -92,7 +92,7 @@ impl From<Rejection> for ApplyError {
 
 pub type ApplyResult<T> = Result<T, ApplyError>;
 
-/// The fan-outs of apps, made when first asked for and forgotten when a webhook changes.
+/// The fan-outs of apps, computed at first use and dropped when a webhook changes.
 #[derive(Debug, Default)]
 pub struct FanoutCache(HashMap<AppId, Arc<Fanout>>);
 
@@ -106,7 +106,7 @@ impl FanoutCache {
     }
 }
 
-/// One batch of commands on one partition.
+/// One batch of commands on a partition.
 pub struct PartitionBatch<'a> {
     pub partition_set: &'a PartitionSet,
     /// The first id of the partition.
@@ -117,16 +117,16 @@ pub struct PartitionBatch<'a> {
     pub figures: &'a mut FigureCache,
     pub fanouts: &'a mut FanoutCache,
     pub idempotency: &'a IdempotencyIndex,
-    /// What this batch adds to `dedup` once it is committed.
+    /// Fingerprints of this batch's event ids, for the idempotency index after the commit.
     pub new_fingerprints: HashMap<Fingerprint, Arc<Event>>,
-    /// Answers that this batch adds to it.
+    /// Fingerprints of this batch's stored answers, likewise.
     pub new_answers: Vec<(Fingerprint, EventId)>,
-    /// States as this batch has them.
+    /// States of webhooks with the changes of this batch.
     pub states: IdMap<Webhook, WebhookState>,
     pub effects: Effects,
-    /// Commands that follow from this batch, in other files.
+    /// Requests that follow from this batch, in other files.
     pub follow: Vec<WriteRequest>,
-    /// Lines of the audit, written to the state file before this batch is answered.
+    /// Audit lines, written to `state.redb` before this batch is acknowledged.
     pub audit: Vec<WriteRequest>,
 }
 
@@ -162,7 +162,7 @@ impl PartitionBatch<'_> {
         }
     }
 
-    /// Has a line written to the audit; what the daemon does by itself is none of it.
+    /// Adds an audit line. Actions of the daemon itself are not audited.
     fn audit(&mut self, by: Option<&Caller>, deed: AuditEntry) {
         if let Some(by) = by {
             self.audit.push(WriteRequest {
@@ -173,12 +173,12 @@ impl PartitionBatch<'_> {
         }
     }
 
-    /// The state of a webhook as this batch has it.
+    /// The state of a webhook with the changes of this batch.
     fn state(&self, id: WebhookId) -> WebhookState {
         self.states.get(&id).copied().unwrap_or_else(|| self.partition_set.webhook_state(id))
     }
 
-    /// The first answer to the same `Idempotency-Key`, if there is one within the window.
+    /// The stored answer to the same `Idempotency-Key`, if there is one within the window.
     fn stored_answer(&self, keep: &IdempotencyKey, published: bool) -> ApplyResult<Option<Applied>> {
         let found = match self.write_batch.get::<AnswerRow>(Table::Answers, &keep.key)? {
             None if published => self.stored_answer_elsewhere(keep)?,
@@ -201,7 +201,7 @@ impl PartitionBatch<'_> {
         Ok(kept)
     }
 
-    /// The ids under which something with this fingerprint was committed.
+    /// The ids under which rows with this fingerprint may be committed.
     fn candidates(&self, fingerprint: Fingerprint) -> ApplyResult<Vec<EventId>> {
         let mut ids = Vec::new();
         for trace in self.idempotency.find(fingerprint) {

@@ -1,6 +1,6 @@
-//! The events that Postrider publishes about its own webhooks: `postrider.*`.
+//! System events: the events that Postrider publishes about its own webhooks (`postrider.*`).
 //!
-//! Invariant: the `event_id` names what happened, so that telling it twice is telling it once.
+//! Invariant: the `event_id` identifies the occurrence, so publishing it twice stores it once.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use crate::rules::patterns;
 
 use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
 
-/// The order that publishes an event of type `postrider.<kind>` about a webhook. `ids` say what else it is about.
+/// The request that publishes an event of type `postrider.<kind>` about a webhook. `ids` name the other objects
+/// concerned.
 pub(in crate::store) fn about(
     webhook: &Webhook,
     kind: &str,

@@ -1,4 +1,4 @@
-//! Publishing: an event, its bytes, and a delivery for every webhook that wants it, in one commit.
+//! Publishing: writes an event, its payload, and a delivery for every matching webhook in one commit.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::store::idempotency::index::{self, KeyKind};
 use crate::store::idempotency::rows::put_key;
 use crate::store::read::lookup::{CHUNK_BYTES, chunks_of};
 
-/// A judged event: made already, or to be made.
+/// The decision on an event of a batch.
 enum PublishPlan {
     Duplicate(Arc<Event>),
-    /// The same as an earlier one of this very batch.
+    /// A repetition of an earlier event of the same batch.
     DuplicateInBatch(usize),
     New {
         app: AppId,
@@ -32,7 +32,7 @@ enum PublishPlan {
     },
 }
 
-/// How a delivery comes to be.
+/// The origin of a new delivery.
 pub(in crate::store) struct NewDelivery {
     pub due: Time,
     pub trigger: Trigger,
@@ -66,7 +66,8 @@ impl PartitionBatch<'_> {
             published.push(one);
         }
         if let Some(keep) = keep {
-            // Under the event it made; under an id of its own if all were there already, perhaps in another partition.
+            // The answer is stored under the id of the new event. If all events existed before, it gets an id of its
+            // own.
             let first = published.iter().find(|p| !p.duplicate).map(|p| p.event.id);
             let id = first.unwrap_or_else(|| self.inputs.id());
             let fingerprint = index::of_answer(&keep.key);
@@ -140,7 +141,7 @@ impl PartitionBatch<'_> {
         Err(Rejection::Invalid { pointer: format!("/events/{number}/deliver_at"), detail }.into())
     }
 
-    /// The event with this `event_id` that is still within the window.
+    /// The event with this `event_id` within the window.
     fn known_event(&self, app: AppId, name: &str) -> ApplyResult<Option<Arc<Event>>> {
         let fingerprint = index::of_event_id(app, name);
         let same = |event: &Event| event.app_id == app && event.event_id.as_deref() == Some(name);
@@ -157,7 +158,7 @@ impl PartitionBatch<'_> {
         Ok(None)
     }
 
-    /// An event of this or of another partition.
+    /// An event of this or another partition.
     pub(in crate::store) fn event_anywhere(&self, id: EventId) -> ApplyResult<Option<Event>> {
         if let Some(event) = self.write_batch.get(Table::Events, id.as_bytes())? {
             return Ok(Some(event));
@@ -170,10 +171,10 @@ impl PartitionBatch<'_> {
         }
     }
 
-    /// Whether an event came with these bytes; of an erased one nobody can say otherwise.
+    /// Whether an event has these bytes. For an erased event the answer is yes.
     fn has_data(&self, event: &Event, data: &Bytes) -> ApplyResult<bool> {
         if event.erased_at.is_some() {
-            // Nothing is left to compare with, and what was erased on request must not come back by a repetition.
+            // Nothing is left to compare, and a repetition must not restore erased data.
             return Ok(true);
         }
         if event.data_bytes as usize != data.len() {
@@ -187,7 +188,7 @@ impl PartitionBatch<'_> {
         Ok(crate::store::read::lookup::data_in(&snapshot, event)? == *data)
     }
 
-    /// The bytes of an event of this partition.
+    /// The payload of an event of this partition.
     pub(in crate::store) fn data_of(&self, event: &Event) -> ApplyResult<Bytes> {
         let mut data = Vec::with_capacity(event.data_bytes as usize);
         for number in 0..chunks_of(event.data_bytes as usize) {
@@ -234,9 +235,9 @@ impl PartitionBatch<'_> {
             }
             self.new_fingerprints.insert(fingerprint, event.clone());
         }
-        // The bytes that came are a part of a connection's buffer: what waits in memory is its own.
+        // The received bytes share a connection's buffer. A payload that waits in memory gets a copy.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
-        // By the clock, not by the id: after the clock was set back ids are ahead of it, and nothing would be due for as long.
+        // Due by the clock and not by the id: after the clock stepped back, ids are ahead of it.
         let due = new.deliver_at.map_or(self.inputs.now, |at| at.max(self.inputs.now));
         for webhook in webhooks {
             let making = NewDelivery { due, trigger: Trigger::Event, replay_of: None, job: None };
@@ -245,7 +246,7 @@ impl PartitionBatch<'_> {
         Ok(event)
     }
 
-    /// Writes a delivery with its index rows, and hands it to the scheduler if it may go now.
+    /// Writes a delivery with its index rows. If it is due, the scheduler gets it.
     pub(in crate::store) fn make_delivery(
         &mut self,
         event: &Arc<Event>,
@@ -265,7 +266,7 @@ impl PartitionBatch<'_> {
             status: DeliveryStatus::Pending,
             attempts: 0,
             next_attempt_at: Some(due),
-            // Not the id's time: a full counter may have moved that on.
+            // Not the id's time, which a full counter may have advanced.
             created_at: self.inputs.now.max(event.received_at),
             first_attempt_at: None,
             completed_at: None,
@@ -325,7 +326,7 @@ impl PartitionBatch<'_> {
     }
 }
 
-/// The queue that a delivery stands in; none: it goes when it is due.
+/// The queue of a delivery. `None` if the webhook is not ordered.
 pub(in crate::store) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) -> Option<u64> {
     match (webhook.ordered, ordering_key) {
         (DeliveryOrder::No, _) | (DeliveryOrder::Key, None) => None,
@@ -334,7 +335,7 @@ pub(in crate::store) fn queue_of(webhook: &Webhook, ordering_key: Option<&str>) 
     }
 }
 
-/// Every key's queue but the webhook's own, which is 0.
+/// The hash of an ordering key. It is never 0, the hash of the webhook's own queue.
 pub(in crate::store) fn key_hash(key: &str) -> u64 {
     let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     let head = hash.as_ref().first_chunk::<8>().map_or(1, |head| u64::from_be_bytes(*head));

@@ -1,7 +1,7 @@
-//! Ordered webhooks: strictly one after another, for the webhook or per `ordering_key`.
+//! Ordered queues: deliveries strictly one after another, for the webhook or per `ordering_key`.
 //!
-//! Invariant: of every queue exactly the delivery with the smallest id has a due entry. A queue may reach over several
-//! partitions; when its head leaves, `Release` lets the next one go in the partition that has it.
+//! Invariant: exactly the delivery with the smallest id of every queue has a due entry. A queue may span several
+//! partitions. When its head leaves, `PromoteQueueHead` makes the next one due in its partition.
 
 use crate::model::Time;
 use crate::model::id::{DeliveryId, WebhookId};
@@ -12,7 +12,7 @@ use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{PartitionCommand, Receipt, WriteRequest};
 
 impl PartitionBatch<'_> {
-    /// Puts a new delivery at the end of its queue. True: another one stands before it.
+    /// Adds a new delivery to its queue. `true` if another delivery stands before it.
     pub(in crate::store) fn enqueue(
         &mut self,
         webhook: WebhookId,
@@ -24,7 +24,7 @@ impl PartitionBatch<'_> {
         Ok(waits)
     }
 
-    /// The delivery that stands first in a queue, in whichever partition.
+    /// The head of a queue, in any partition.
     fn head(&self, webhook: WebhookId, key_hash: u64) -> ApplyResult<Option<DeliveryId>> {
         let from = tables::queue(webhook, key_hash, DeliveryId::MIN);
         let prefix = &from[..24];
@@ -49,7 +49,7 @@ impl PartitionBatch<'_> {
         Ok(head)
     }
 
-    /// Takes a final delivery out of its queue and lets the next one go.
+    /// Removes a final delivery from its queue and promotes the next one.
     pub(in crate::store) fn dequeue(
         &mut self,
         webhook: WebhookId,
@@ -83,7 +83,7 @@ impl PartitionBatch<'_> {
         Ok(crate::store::read::lookup::delivery_anywhere(self.partition_set, delivery)?.map(|d| d.event_id))
     }
 
-    /// Gives the head of a queue its due entry.
+    /// Makes the head of a queue due.
     pub(in crate::store) fn release(
         &mut self,
         webhook: WebhookId,

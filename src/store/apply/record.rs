@@ -1,4 +1,4 @@
-//! Recording an outcome: the attempt, what it makes of the delivery, of the figures, and of the webhook.
+//! Recording an attempt: its row, and its consequences for the delivery, the figures and the webhook.
 
 use crate::model::attempt::AttemptOutcome;
 use crate::model::figures::Minute;
@@ -15,7 +15,7 @@ use crate::store::command::{AttemptMade, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
 use crate::store::figures::Owner;
 
-/// The receiver wants no more.
+/// The receiver asks for no more requests (RFC 9110, section 15.5.11).
 const STATUS_GONE: u16 = 410;
 
 impl PartitionBatch<'_> {
@@ -25,7 +25,7 @@ impl PartitionBatch<'_> {
         let Some(mut delivery) = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
             return Ok(Receipt::Recorded(None));
         };
-        // Recorded already: the same outcome handed in twice after a reopen.
+        // An outcome that is recorded already may come again after a file was reopened.
         let is_next = made.number == delivery.attempts + 1;
         if !is_next && !(mutant!("outcome_twice") && made.number <= delivery.attempts) {
             return Ok(Receipt::Recorded(None));
@@ -40,22 +40,22 @@ impl PartitionBatch<'_> {
             }
             _ => None,
         };
-        // Not before the time that the receiver asked for, which holds the whole webhook.
+        // Not before the time in `Retry-After`, which holds back the whole webhook.
         let next = next.map(|at| at.max(made.hold_until.unwrap_or(Time::ZERO)));
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
         let happening = match (&webhook, made.success, next) {
-            // It has read as cancelled ever since its webhook was removed.
+            // The delivery has read as cancelled since its webhook was removed.
             (None, ..) => TransitionInput::Cancelled,
             (_, true, _) => TransitionInput::Succeeded,
             (_, false, Some(_)) => TransitionInput::FailedWithRetry,
             (_, false, None) => TransitionInput::FailedForGood,
         };
-        // None: cancelled while it was in flight. The attempt is kept, the delivery stays as it is.
+        // `None` if the delivery was cancelled in flight. Then the attempt is stored and the delivery stays as it is.
         let status = transition::next(delivery.status, happening);
         let next = next.filter(|_| status == Some(DeliveryStatus::Retrying));
         let mut attempt = self.attempt_of(made, &delivery, next);
         if status.is_none() && self.event_of(&delivery)?.erased_at.is_some() {
-            // It was out while the event was erased: the answer may repeat what was sent.
+            // The event was erased while the request was in flight, and the response may repeat its payload.
             attempt.response_body = None;
         }
         note_attempt(&mut delivery, &attempt);
@@ -78,7 +78,7 @@ impl PartitionBatch<'_> {
 
     fn attempt_of(&mut self, made: &AttemptMade, delivery: &Delivery, next: Option<Time>) -> Attempt {
         Attempt {
-            // One drawn by a clock that had stepped back would be looked for in an older partition.
+            // An id drawn by a clock that had stepped back would point to an older partition.
             id: made.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.inputs.id()),
             delivery_id: delivery.id,
             event_id: delivery.event_id,
@@ -111,7 +111,7 @@ impl PartitionBatch<'_> {
         }
     }
 
-    /// Moves a delivery that was not final: its status, its due entry, its queue and the counts of states.
+    /// Moves an open delivery: its status, its due entry, its queue and the counts by state.
     pub(in crate::store) fn move_on(
         &mut self,
         was: &Delivery,
@@ -121,7 +121,7 @@ impl PartitionBatch<'_> {
         at: Time,
     ) -> ApplyResult<()> {
         let old = was.next_attempt_at.map(|due| tables::due(was.webhook_id, due, was.id));
-        // What waits in a queue is not due, whatever came of it.
+        // A delivery behind a queue head is not due, whatever its outcome.
         let may_go = match (&old, next) {
             (Some(old), Some(_)) => self.write_batch.has(Table::Due, old)?,
             _ => false,
@@ -152,7 +152,7 @@ impl PartitionBatch<'_> {
                 _ => sums.cancelled += 1,
             }
         }
-        // Both queues that it may stand in: the setting may have changed since it was made.
+        // Both possible queues, because the setting may have changed since the delivery was made.
         let key = delivery.ordering_key.as_deref().map(crate::store::apply::publish::key_hash);
         for key_hash in [Some(0), key].into_iter().flatten() {
             self.dequeue(delivery.webhook_id, key_hash, delivery.id)?;
@@ -177,7 +177,7 @@ impl PartitionBatch<'_> {
         Ok(())
     }
 
-    /// What the attempt says of the webhook.
+    /// Applies the attempt to the webhook's state: circuit, counters and disabling.
     fn judge_webhook(&mut self, webhook: &Webhook, made: &AttemptMade, gone: bool) -> ApplyResult<()> {
         let seen = circuit::AttemptSummary {
             started_at: made.started_at,
@@ -238,7 +238,7 @@ impl PartitionBatch<'_> {
             kind,
             reason: reason.clone(),
         });
-        // An event about an event of ours would never end.
+        // A system event about a system event would repeat without end.
         if patterns::is_system(&delivery.event_type) {
             return;
         }
@@ -246,12 +246,12 @@ impl PartitionBatch<'_> {
         self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}", delivery.id), &ids));
     }
 
-    /// When a delivery that ends at `at` has ended: with its webhook, if that was removed.
+    /// When a delivery that ends at `at` has ended: at the removal of its webhook, if that came first.
     pub(in crate::store) fn end_of(&self, delivery: &Delivery, at: Time) -> Time {
         self.partition_set.removed().get(&delivery.webhook_id).copied().unwrap_or(at)
     }
 
-    /// Ends a delivery whose time is over.
+    /// Fails a delivery whose `expires_at` has passed.
     pub(in crate::store) fn expire(&mut self, id: DeliveryId) -> ApplyResult<Receipt> {
         self.effects.recorded.push(id);
         let Some(was) = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {

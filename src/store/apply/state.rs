@@ -1,4 +1,4 @@
-//! Commands on `state.redb`: organizations, apps, keys, webhooks, jobs, and the audit record of each change.
+//! Commands on `state.redb`: organizations, apps, keys, webhooks and jobs, with the audit line of each change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::store::partitions::set::PartitionSet;
 use crate::store::read::replay_scope::{app_of, job_within};
 use crate::store::registry::Registry;
 
-/// Secrets of a webhook that sign at the same time.
+/// Maximum secrets of a webhook that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 10;
 
 /// One batch of commands on `state.redb`.
 pub struct StateBatch<'a> {
     pub partition_set: &'a PartitionSet,
-    /// As this batch has it; published after the commit.
+    /// The registry with the changes of this batch. It is published after the commit.
     pub registry: Registry,
     pub removed: HashMap<WebhookId, Time>,
     pub write_batch: WriteBatch,
     pub inputs: BatchInputs<'a>,
     pub effects: Effects,
-    /// Commands that follow from this batch, in other files.
+    /// Requests that follow from this batch, in other files.
     pub follow: Vec<WriteRequest>,
 }
 
@@ -93,7 +93,7 @@ impl StateBatch<'_> {
         self.registry.put_organization(organization.clone());
         self.registry.put_app(app.clone());
         let (target, changes) = (org_id.to_string(), json!({ "name": name }));
-        // Who made it belongs to another organization: that is told there, and not to the new one.
+        // The caller belongs to another organization, so a line goes into that one's audit too.
         if let Some(by) = by {
             self.note(
                 Some(by),
@@ -307,7 +307,7 @@ impl StateBatch<'_> {
             self.effects.due.push((webhook.id, self.inputs.now));
         }
         let webhook = self.put_webhook(webhook);
-        // A new address, or enabled again: what was learned of the old one no longer counts.
+        // After a new URL, or after enabling, the state of the old configuration does not count.
         if restarted || old.url != webhook.url {
             self.reset_state(webhook.id);
         }
@@ -342,7 +342,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    /// One row: the webhook's deliveries read as cancelled from now on, and are rewritten in slices.
+    /// One row: the webhook's deliveries read as cancelled from now on and are rewritten in slices.
     fn drop_webhook(&mut self, id: WebhookId) {
         self.write_batch.remove(Table::Webhooks, tables::one(id));
         self.write_batch.put(Table::Tombstones, tables::one(id), &self.inputs.now);
@@ -496,7 +496,7 @@ impl StateBatch<'_> {
     }
 }
 
-/// Names of the fields that differ, without their values: some are secret.
+/// Names of the fields that differ. Values are omitted, because some are secret.
 fn changed_fields(old: &Webhook, new: &Webhook) -> serde_json::Value {
     let (Ok(serde_json::Value::Object(old)), Ok(serde_json::Value::Object(new))) =
         (serde_json::to_value(old), serde_json::to_value(new))

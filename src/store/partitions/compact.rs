@@ -1,7 +1,7 @@
-//! Gives back the space that files hold and no row needs, while no daemon has the store.
+//! Compaction: gives back the dead space of all files while no daemon has the store.
 //!
-//! Invariant: no row changes. redb moves pages in commits of its own, so a cut in the middle leaves a whole file that is
-//! repaired when it is opened next.
+//! Invariant: no row changes. redb moves pages in commits of its own, so a cut leaves a whole file that the next open
+//! repairs.
 
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
@@ -9,7 +9,7 @@ use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, catch_panic, io}
 use crate::store::backup::{BackupProgress, OnBackupProgress};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 
-/// What compacting came to, in bytes of all files.
+/// The sizes of all files before and after, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compacted {
     pub files: usize,
@@ -17,10 +17,10 @@ pub struct Compacted {
     pub after: u64,
 }
 
-/// Compacts every file, one after the other. The progress counts the bytes of the files that are done.
+/// Compacts the files one after the other. The progress counts the bytes of the compacted files.
 ///
 /// # Errors
-/// A file does not open, or the disk fails; the files before it are compacted, and all are whole.
+/// A file does not open, or the disk fails. The files before it are compacted, and all files are whole.
 pub fn compact(disk: &dyn Disk, progress: OnBackupProgress<'_>) -> Result<Compacted> {
     let mut names: Vec<String> = vec![STATE_FILE.into()];
     let partitions = disk.list(PARTITIONS).map_err(|error| io(PARTITIONS, error))?;
@@ -62,7 +62,7 @@ mod tests {
             };
             let fresh = apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(vec![event]))).1;
             opened.writer.checkpoint().unwrap();
-            // Its payload goes, and its space stays in the file.
+            // The payload is removed, and its space stays in the file.
             apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: fresh[0].event.id }));
             apply(&mut opened, WriteRequest::internal(PartitionCommand::EraseEvent { id: fresh[0].event.id }));
         }

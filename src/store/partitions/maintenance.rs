@@ -1,8 +1,8 @@
-//! Keeping the partitions in order: a new one when the active one is full, counting the quiet ones, unlinking the old ones.
+//! Maintenance of the partitions: begins a new one, archives idle ones, drops expired ones.
 //!
-//! Invariant: `totals` plus the sums of the partitions that are not counted is what ever happened; a partition leaves the
-//! list in the same commit that leaves its sums in `totals`, and only then its file goes, on somebody else's time: unlinking
-//! a large one takes long.
+//! Invariant: lifetime figures are `totals` plus the sums of the partitions that are not archived. The commit that
+//! delists a partition adds its sums to `totals`. The file is unlinked later and off the writer thread, because
+//! unlinking a large file takes long.
 
 use std::sync::Arc;
 
@@ -26,34 +26,34 @@ use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
 use crate::store::read::lookup::{decoded, last_id, sums_of};
 use crate::store::writer::{AppliedBatch, Writer};
 
-/// Age at which a new partition begins, whatever the size of the old one.
+/// Age at which a new partition begins, whatever the size of the active one.
 const PARTITION_MS_MAX: i64 = DAY_MS;
-/// Partitions that one round counts, and drops: a round keeps publishers waiting.
+/// Partitions that one round archives, and that it drops: publishers wait for a round.
 const ROUND_COUNTED_MAX: usize = 4;
 pub const ROUND_DROPPED_MAX: usize = 4;
-/// Bytes of the journal that sealing a partition may still have to give redb: everybody waits for that.
+/// Bytes of the write-ahead log above which a partition is not sealed yet, because every batch waits for the flush.
 const SEALED_BYTES_MAX: u64 = 512 << 10;
-/// Checkpoints that are waited for before a full partition is sealed: under load each leaves less than the one before.
+/// Checkpoints that run before a full partition is sealed. Under load each leaves fewer records than the one before.
 const SEALING_CHECKPOINTS_MAX: u32 = 4;
 
-/// What a round of upkeep did.
+/// The result of a round of maintenance.
 #[derive(Debug, Default)]
 pub struct Maintained {
-    /// Off the list for good. Their files are still there, for `Store::unlink`; one that stays is removed at the next start.
+    /// Delisted partitions. `Store::unlink` removes their files, and the next start removes the rest.
     pub dropped: Vec<Arc<Partition>>,
     pub archived: usize,
-    /// There was more to count or to drop than one round does.
+    /// Whether there is more to archive or to drop than one round does.
     pub is_more: bool,
-    /// Orders that follow.
+    /// Requests that follow from the round.
     pub follow: Vec<WriteRequest>,
-    /// What failed, in words; the rest was done, and what failed is tried again in the next round.
+    /// Descriptions of failures. The rest of the round was done, and the next round tries again.
     pub failures: Vec<String>,
-    /// What opening failed files again brought to light, for the scheduler.
+    /// Effects of reopening failed files, for the scheduler.
     pub effects: Effects,
 }
 
 impl Writer {
-    /// Begins a new partition when the active one is large or old enough, and redb has nearly all of it.
+    /// Begins a new partition if the active one is large or old enough and redb contains nearly all of its records.
     pub(in crate::store) fn roll_if_full(&mut self, now: Time) -> Result<()> {
         let active = Partition::new(self.active, PartitionRow::default());
         let bytes = self.partition_set.disk.len(&active.file_name()).unwrap_or(0);
@@ -64,9 +64,9 @@ impl Writer {
         if self.uncheckpointed_bytes() <= SEALED_BYTES_MAX {
             return self.roll(now);
         }
-        // What is on its way to redb goes on beside the batches; the partition takes in a little more meanwhile.
+        // While a checkpoint runs beside the batches, the full partition takes in a little more.
         match self.is_checkpoint_under_way() {
-            // One that nobody has taken since the last batch is run by nobody.
+            // No thread runs a checkpoint that is still waiting since the last batch.
             true if self.checkpoint.is_some() => self.roll(now),
             true => Ok(()),
             false if self.sealing_checkpoints == SEALING_CHECKPOINTS_MAX => self.roll(now),
@@ -77,8 +77,8 @@ impl Writer {
         }
     }
 
-    /// Seals the active partition and begins another: its file first, then the list, so that a cut leaves at worst a file
-    /// that is not on the list.
+    /// Seals the active partition and begins another. The file is made before the list names it, so a cut leaves at
+    /// worst a file that is not listed.
     pub fn roll(&mut self, now: Time) -> Result<()> {
         self.now = now;
         if !mutant!("narrowed_before_commit") {
@@ -87,13 +87,13 @@ impl Writer {
         let first = self.id::<Partition>(now).as_u128();
         let new = Partition::new(first, PartitionRow::default());
         self.partition_set.create_partition(&new)?;
-        // Opened before anybody can find it: readers never open the active one.
+        // Opened before it is listed, because readers never open the active partition.
         let opened =
             self.partition_set.write(&new, ACTIVE_CACHE_BYTES).and_then(|_| self.partition_set.state()?.snapshot());
         let state = match opened {
             Ok(state) => state,
             Err(error) => {
-                // Nobody knows of the file: on a full disk it is the space that is missing.
+                // The list does not name the file yet. On a full disk its space is needed.
                 let _ = self.partition_set.close(&new);
                 let _ = self.partition_set.disk.remove(&new.file_name());
                 return Err(error);
@@ -109,7 +109,7 @@ impl Writer {
         self.commit_state(write_batch)?;
         if let Some((row, old)) = sealed {
             old.set_row(row);
-            // It is opened again with the small cache of a sealed one.
+            // The next use opens it with the small cache of a sealed partition.
             self.partition_set.close_if_unused(&old);
         }
         self.partition_set.add_partition(new);
@@ -119,15 +119,15 @@ impl Writer {
         Ok(())
     }
 
-    /// One round: counts what has become quiet; drops what retention has ended, unless `keep` (a clock that is not to be
-    /// believed); forgets what the idempotency window has ended. A part that fails does not keep the others from their
-    /// work, nor what follows from them.
+    /// One round: archives idle partitions, drops expired ones unless `keep` (the clock is not trusted), and removes
+    /// expired entries of the idempotency index. A part that fails does not stop the others.
     pub fn maintain(&mut self, now: Time, keep: bool) -> Maintained {
         self.now = now;
         let mut done = Maintained::default();
-        // First what failed since the last batch, so that this round finds every file open; at the end what failed in it.
+        // Reopens failed files first, so that the round finds every file open, and at the end those that failed
+        // meanwhile.
         self.reopen_failed_files(now, &mut done);
-        // A backup has hold of files that counting closes and dropping removes.
+        // A backup reads files that archiving closes and dropping removes.
         let held = self.is_backup_running();
         for partition in self.partition_set.partitions() {
             let row = partition.row();
@@ -181,7 +181,7 @@ impl Writer {
         Ok(idle)
     }
 
-    /// Adds a quiet partition's sums and states to `state.redb`, and closes its file.
+    /// Archives an idle partition: adds its sums and states to `state.redb` and closes its file.
     fn archive(&mut self, partition: &Arc<Partition>) -> Result<()> {
         let snapshot = self.partition_set.snapshot(partition)?;
         let last = last_id(&snapshot)?.max(partition.first);
@@ -199,7 +199,7 @@ impl Writer {
         self.partition_set.close(partition)
     }
 
-    /// Keeps what a partition knows of a webhook, before nobody asks that partition any more.
+    /// Copies a partition's state of a webhook to `state.redb`, before the partition is no longer read for it.
     fn keep_state(&self, write_batch: &mut WriteBatch, owner: WebhookId, state: WebhookState) -> Result<()> {
         let known = write_batch.get::<WebhookState>(Table::States, owner.as_bytes())?;
         let is_newer = known.is_none_or(|known| known.sequence < state.sequence);
@@ -209,7 +209,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes a partition's sums out of the totals again, before something in it changes.
+    /// Unarchives a partition before it changes: subtracts its sums from `totals`.
     pub(in crate::store) fn unarchive(&mut self, partition: &Arc<Partition>) -> Result<()> {
         let snapshot = self.partition_set.snapshot(partition)?;
         let row = PartitionRow { archived: false, last: None, ..partition.row() };
@@ -230,7 +230,7 @@ impl Writer {
     fn drop_expired(&mut self, now: Time, done: &mut Maintained) -> Result<()> {
         let partitions = self.partition_set.partitions();
         for pair in partitions.windows(2) {
-            // All events of a partition were received before the next one began.
+            // All events of a partition were received before the next partition began.
             let newest = if mutant!("retention_drops_live") { &pair[0] } else { &pair[1] };
             let end = Id::<Partition>::from_u128(newest.first).time().plus_ms(self.partition_set.options.retention_ms);
             if end > now {
@@ -244,13 +244,13 @@ impl Writer {
             done.dropped.push(pair[0].clone());
         }
         if !done.dropped.is_empty() {
-            // Heads of queues may have gone with their partition.
+            // Queue heads may have gone with their partition.
             done.follow.extend(self.broken_queues()?);
         }
         Ok(())
     }
 
-    /// Takes a partition off the list, what is left open counted as failed. Its file is left to be unlinked.
+    /// Delists a partition and counts its open deliveries as failed. Its file stays until it is unlinked.
     fn drop_partition(&mut self, partition: &Arc<Partition>) -> Result<Vec<WriteRequest>> {
         let mut follow = Vec::new();
         let mut write_batch = WriteBatch::on(self.partition_set.state()?.snapshot()?);
@@ -289,7 +289,7 @@ impl Writer {
         Some(WriteRequest::internal(PartitionCommand::Publish(vec![event])))
     }
 
-    /// Slices of the deliveries that removed webhooks left open; a webhook with none left is forgotten.
+    /// Cancels the open deliveries of removed webhooks in slices. A webhook without any is forgotten.
     fn sweep_removed(&mut self, done: &mut Maintained) -> Result<()> {
         const SLICE: u32 = 2_000;
         let removed = self.partition_set.removed();
@@ -330,7 +330,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes kept answers of `state.redb` whose window has ended, a bounded number at a time.
+    /// Removes a bounded number of stored answers of `state.redb` whose window has ended.
     fn expire_answers(&mut self, now: Time) -> Result<()> {
         const SLICE: usize = 1_000;
         let snapshot = self.partition_set.state()?.snapshot()?;
@@ -382,7 +382,7 @@ fn add_total(write_batch: &mut WriteBatch, owner: Id<Webhook>, change: impl FnOn
 impl PartitionSet {
     /// Lifetime sums of a webhook or job.
     ///
-    /// Which partitions are in the totals is read from the same snapshot as the totals: the list in memory changes a moment
+    /// The snapshot of the totals also says which partitions they include, because the list in memory changes a moment
     /// before or after them.
     pub(in crate::store) fn lifetime(&self, owner: Id<Webhook>) -> Result<Sums> {
         loop {
@@ -392,7 +392,7 @@ impl PartitionSet {
         }
     }
 
-    /// None: a partition that the snapshot still lists was dropped meanwhile.
+    /// `None` if a partition that the snapshot lists was dropped meanwhile.
     fn lifetime_at_one_snapshot(&self, owner: Id<Webhook>) -> Result<Option<Sums>> {
         let state = self.state()?.snapshot()?;
         let mut sums = decoded::<Sums>(&state, Table::Totals, owner.as_bytes())?.unwrap_or_default();
@@ -412,7 +412,7 @@ impl PartitionSet {
         for first in apart {
             let Some(partition) = self.partition(first) else {
                 if first > newest {
-                    // Just begun: nothing has been written to it yet.
+                    // The partition has just begun and is empty.
                     continue;
                 }
                 return Ok(None);

@@ -1,6 +1,6 @@
-//! Opening a data directory: making what is not there, reading the small things into memory, mending what a crash left.
+//! Opening a data directory: makes missing files, loads the registry, and repairs the traces of a crash.
 //!
-//! Invariant: opening costs what is open, not what is stored: sealed partitions with nothing due are not touched.
+//! Invariant: opening costs time for the partitions that may change. Archived partitions are not touched.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -29,21 +29,21 @@ use crate::store::secrets::master_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 use crate::store::writer::Writer;
 
-/// An opened store: the reading handle, the one writer, and what must be applied first.
+/// An opened store: its reader, its writer, and the requests to apply first.
 #[derive(Debug)]
 pub struct Opened {
     pub store: Store,
     pub writer: Writer,
-    /// Mends what a crash between two files left.
+    /// Requests that repair the state after a crash between two files.
     pub first: Vec<WriteRequest>,
-    /// No organization yet: this is the first start.
+    /// Whether this is the first start: the store has no organization.
     pub is_new: bool,
 }
 
 /// Opens the store on `disk`, or makes it.
 ///
 /// # Errors
-/// A wrong master key, a damaged or newer file, a failing disk: named, and nothing is changed.
+/// The error names a wrong master key, a damaged or newer file, or a failing disk. Nothing is changed then.
 pub fn open(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
@@ -54,7 +54,7 @@ pub fn open(
     open_with_ids(disk, options, master_key, now, random, Box::new(Stamp::after(0)))
 }
 
-/// As `open`, with ids from elsewhere: a test that loads a given history hands in the history's own.
+/// Like `open`, with ids from another source. A test that loads a given history passes the history's own.
 pub fn open_with_ids(
     disk: Arc<dyn Disk>,
     options: StoreOptions,
@@ -102,7 +102,7 @@ pub fn open_with_ids(
     Ok(Opened { store: Store { partition_set }, writer, first, is_new })
 }
 
-/// Partitions without `state.redb` are no new store: starting one would remove them as not listed.
+/// Refuses partitions without `state.redb`: a new store would remove them as unlisted.
 fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
     let files = disk.list(PARTITIONS).map_err(|e| crate::kv::segment::io(PARTITIONS, e))?;
     if files.iter().any(|name| first_of(name).is_some()) {
@@ -112,7 +112,7 @@ fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
     Ok(())
 }
 
-/// Reads organizations, apps, keys, webhooks, states and the list of partitions. The greatest id among them.
+/// Reads organizations, apps, keys, webhooks, states and the list of partitions. Returns their greatest id.
 pub(in crate::store) fn load_state(partition_set: &PartitionSet) -> Result<u128> {
     let state = partition_set.state()?.snapshot()?;
     let mut registry = Registry::default();
@@ -157,7 +157,7 @@ pub(in crate::store) fn load_state(partition_set: &PartitionSet) -> Result<u128>
     Ok(last)
 }
 
-/// Shows every row to `read`; a row that it can make nothing of is damaged.
+/// Passes every row of a table to `read`. A row for which it returns `None` is damaged.
 fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8]) -> Option<T>) -> Result<()> {
     snapshot.scan(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up, |key, value| match read(key, value) {
         Some(_) => Ok(ScanStep::Go),
@@ -165,7 +165,7 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
     })
 }
 
-/// Removes files that are not on the list: made before a cut, or taken off before it.
+/// Removes files that are not listed: they were made before a cut, or delisted before it.
 pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet) -> Result<()> {
     for name in partition_set.disk.list(PARTITIONS).map_err(|e| crate::kv::segment::io(PARTITIONS, e))? {
         let listed = first_of(&name).is_some_and(|first| partition_set.partition(first).is_some());
@@ -178,7 +178,7 @@ pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet) -> Result<
 }
 
 impl Writer {
-    /// Opens the partitions that may change, learns their states and fingerprints, and begins the first one.
+    /// Opens the partitions that may change, loads their states and fingerprints, and begins the first partition.
     fn load_partitions(&mut self, now: Time) -> Result<()> {
         let partitions = self.partition_set.partitions();
         let window = now.minus_ms(self.partition_set.options.idempotency_window_ms);
@@ -220,7 +220,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Ordered queues whose head has no due entry: the one before it ended, and the crash came before it was let go.
+    /// Requests for ordered queues whose head has no due entry: a crash came between the end of the previous head and
+    /// the promotion of this one.
     pub(in crate::store) fn broken_queues(&self) -> Result<Vec<WriteRequest>> {
         let mut heads: HashMap<(WebhookId, u64), DeliveryId> = HashMap::new();
         for partition in self.partition_set.open_partitions() {

@@ -1,8 +1,8 @@
-//! After a file has failed: it is closed and opened again, and what memory holds of it is made to agree with it.
+//! Recovery of a failed file: reopens it and rebuilds its state in memory.
 //!
-//! Invariant: a commit that failed may be there all the same (its last sync failed after its header was written), so nothing
-//! that was refused is taken for undone. Whatever is found is learned as at a start: settings, the list of partitions,
-//! fingerprints, states, what is due. redb answers nothing after an error until its file is opened again.
+//! Invariant: a failed commit may still be on disk, because its last sync may fail after the header is written. So
+//! nothing is assumed rolled back. The registry, the list of partitions, fingerprints, states and due entries are
+//! loaded as at a start. redb answers nothing after an error until its file is opened again.
 
 use crate::kv::error::{Error, Result};
 use crate::kv::wal::WAL_FILE;
@@ -15,8 +15,8 @@ use crate::store::read::lookup::{heads_in, last_id};
 use crate::store::writer::{AppliedBatch, Writer};
 
 impl Writer {
-    /// Commits to `state.redb`. After a failure the file is opened again and read anew, so that memory never says other
-    /// than it does; the error says nothing of whether the commit is there.
+    /// Commits to `state.redb`. After a failure the file is reopened and loaded, so that memory agrees with it. The
+    /// error does not say whether the commit is on disk.
     pub(in crate::store) fn commit_state(&mut self, write_batch: WriteBatch) -> Result<()> {
         let begun = self.publisher.0.begin(STATE_FILE, self.now, &write_batch);
         let committed = self.partition_set.state().and_then(|file| file.commit(write_batch));
@@ -27,7 +27,7 @@ impl Writer {
         committed
     }
 
-    /// Notes that a file has failed, if the error names one, and that there was no space, if that is why.
+    /// Marks the file that an error names as failed, and notes a lack of space.
     pub(in crate::store) fn mark_failed(&mut self, error: &Error) {
         if error.is_disk_full() {
             self.space.ran_out();
@@ -36,7 +36,7 @@ impl Writer {
         if file == STATE_FILE {
             self.failed_files.insert(0);
         } else if file == WAL_FILE {
-            // Opening the active partition reads the journal anew.
+            // Opening the active partition replays the write-ahead log.
             self.failed_files.insert(self.active);
         } else if let Some(first) =
             file.strip_prefix(PARTITIONS).and_then(|name| first_of(name.trim_start_matches('/')))
@@ -45,12 +45,12 @@ impl Writer {
         }
     }
 
-    /// Opens again what has failed. What cannot be opened yet is tried again with the next batch.
+    /// Reopens failed files. A file that cannot be opened is tried again with the next batch.
     pub(in crate::store) fn reopen_failed(&mut self, now: Time, batch: &mut AppliedBatch) {
         if self.failed_files.is_empty() || self.has_lost_writes() {
             return;
         }
-        // Closing a file waits for whoever reads it.
+        // Closing a file waits for its readers.
         self.end_backup();
         for first in std::mem::take(&mut self.failed_files) {
             let mended = if first == 0 { self.reopen_state(batch) } else { self.reopen_partition(first, now, batch) };
@@ -69,7 +69,7 @@ impl Writer {
         self.ids.rise_above(last);
         for partition in self.partition_set.partitions() {
             if !partition.row().sealed && partition.first != self.active {
-                // It was begun by the commit that failed.
+                // The failed commit had begun this partition.
                 self.active = partition.first;
                 self.open_for_writing(&partition)?;
             }
@@ -92,7 +92,7 @@ impl Writer {
     fn reopen_partition(&mut self, first: u128, now: Time, batch: &mut AppliedBatch) -> Result<()> {
         let Some(partition) = self.partition_set.partition(first) else { return Ok(()) };
         self.figures.remove(&first);
-        // A file that has failed says so again when it is closed, and is closed all the same.
+        // A failed file reports its failure again when it is closed, and is closed all the same.
         let _ = self.partition_set.close(&partition);
         if partition.row().archived {
             return Ok(());

@@ -1,7 +1,7 @@
-//! The files of the store and what all of it shares: `state.redb`, the partitions, and the registry in memory.
+//! The partition set: the store's files, and the registry in memory that reads and the writer share.
 //!
-//! Invariant: a partition on the list exists; a file that is not on it is removed at start. Handles for writing exist only
-//! for partitions that may change; of the others at most `QUIET_FILES_MAX` are open at once, for reading.
+//! Invariant: a listed partition exists, and a start removes unlisted files. Only partitions that may change are open
+//! for writing. At most `IDLE_FILES_MAX` others are open, for reading.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,21 +26,21 @@ use crate::store::secrets::vault::Vault;
 pub const STATE_FILE: &str = "state.redb";
 pub const PARTITIONS: &str = "partitions";
 
-/// Partitions with nothing due that are open at once: those of a month, where one begins every day.
-const QUIET_FILES_MAX: usize = 48;
+/// Idle partitions that are open at once: those of a month, with a new one each day.
+const IDLE_FILES_MAX: usize = 48;
 
-/// What the list says of a partition.
+/// The list's row of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PartitionRow {
-    /// No longer the active one.
+    /// Whether the partition is no longer the active one.
     pub sealed: bool,
-    /// Nothing in it is due, and `totals` has its sums.
+    /// Whether nothing in it is due and `totals` includes its sums.
     pub archived: bool,
-    /// The greatest id in it; none while that may still rise.
+    /// The greatest id in it. `None` while that may still rise.
     pub last: Option<u128>,
 }
 
-/// One partition: its place on the list, and its file when open.
+/// One partition: its row of the list, and its open segment.
 #[derive(Debug)]
 pub struct Partition {
     pub first: u128,
@@ -61,13 +61,13 @@ impl Partition {
         *self.row.lock().unwrap_or_else(PoisonError::into_inner) = row;
     }
 
-    /// Its file, if that is open.
+    /// The partition's segment, if it is open.
     pub fn opened(&self) -> Option<Arc<Segment>> {
         let slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref().map(|(_, file)| file.clone())
     }
 
-    /// Whether an id may be in it.
+    /// Whether the partition may contain an id.
     pub fn may_hold(&self, id: u128) -> bool {
         self.first <= id && self.row().last.is_none_or(|last| id <= last)
     }
@@ -77,13 +77,13 @@ impl Partition {
     }
 }
 
-/// The first id that a partition's file name stands for.
+/// The first id that the name of a partition's file encodes.
 pub fn first_of(file_name: &str) -> Option<u128> {
     let id = file_name.strip_suffix(".redb")?;
     uuid::Uuid::try_parse(id).ok().map(|id| id.as_u128())
 }
 
-/// What the daemon hands to the store.
+/// Settings of the store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     pub retention_ms: i64,
@@ -98,16 +98,16 @@ pub struct PartitionSet {
     pub options: StoreOptions,
     pub vault: Vault,
     pub replication: Arc<Replication>,
-    /// None only while it is being reopened, or could not be.
+    /// `None` only while it is being reopened, or if that failed.
     state: RwLock<Option<Arc<Segment>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
     idle: Mutex<VecDeque<u128>>,
     registry: ArcSwap<Registry>,
     removed: ArcSwap<HashMap<WebhookId, Time>>,
     states: RwLock<IdMap<Webhook, WebhookState>>,
-    /// The newest delivery that is committed: ids are committed in their order, so none below it comes later.
+    /// The newest committed delivery. Ids are committed in their order, so no smaller id appears later.
     newest: Mutex<DeliveryId>,
-    /// A write has found no space, as the writer last knew.
+    /// Whether a write has found no space, as far as the writer knows.
     space_missing: AtomicBool,
 }
 
@@ -129,12 +129,12 @@ impl PartitionSet {
         }
     }
 
-    /// Whether less than the floor is free on the disk. False where that cannot be known.
+    /// Whether the free space is below the floor. `false` if it is unknown.
     pub fn is_below_floor(&self) -> bool {
         self.disk.free_bytes().is_ok_and(|free| free < self.options.min_free_bytes)
     }
 
-    /// Whether a write has found no space, as the writer last knew.
+    /// Whether a write has found no space, as far as the writer knows.
     pub fn is_space_missing(&self) -> bool {
         self.space_missing.load(Ordering::Relaxed)
     }
@@ -156,7 +156,7 @@ impl PartitionSet {
         self.registry.store(Arc::new(registry));
     }
 
-    /// Webhooks that were removed and may still have open deliveries, with when.
+    /// Removed webhooks that may have open deliveries, with the times of their removal.
     pub fn removed(&self) -> Arc<HashMap<WebhookId, Time>> {
         self.removed.load_full()
     }
@@ -169,7 +169,7 @@ impl PartitionSet {
         self.states.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or_default()
     }
 
-    /// Takes a newer state; an older one is ignored.
+    /// Stores a webhook's state, unless a newer one is known.
     pub fn update_state(&self, id: WebhookId, state: WebhookState) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let known = states.entry(id).or_default();
@@ -182,7 +182,7 @@ impl PartitionSet {
         self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// Takes the list of partitions as it is on disk: what is known stays open, what is not listed goes.
+    /// Replaces the list of partitions. Known partitions stay open, unlisted ones are dropped.
     pub fn set_partitions(&self, listed: &[(u128, PartitionRow)]) {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.retain(|first, _| listed.iter().any(|(other, _)| other == first));
@@ -191,12 +191,12 @@ impl PartitionSet {
         }
     }
 
-    /// Deliveries up to this one are committed, or never will be.
+    /// Every delivery up to this id is committed or never will be.
     pub fn newest(&self) -> DeliveryId {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything up to `id` is committed.
+    /// Records that everything up to `id` is committed.
     pub fn raise_newest(&self, id: DeliveryId) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = id.max(*newest);
@@ -207,7 +207,7 @@ impl PartitionSet {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Partitions that may have something due, oldest first.
+    /// Partitions that may have due deliveries, oldest first.
     pub fn open_partitions(&self) -> Vec<Arc<Partition>> {
         self.partitions().into_iter().filter(|p| !p.row().archived).collect()
     }
@@ -216,7 +216,7 @@ impl PartitionSet {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&first).cloned()
     }
 
-    /// The partition of the events received when `id` was made.
+    /// The partition of the events that were received when `id` was made.
     pub fn partition_of(&self, id: u128) -> Option<Arc<Partition>> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.range(..=id).next_back().map(|(_, partition)| partition.clone())
@@ -236,12 +236,12 @@ impl PartitionSet {
         Segment::create(&*self.disk, &partition.file_name(), &PARTITION_TABLES, &[])
     }
 
-    /// The partition's file, opened for reading if it is not open. The active one is opened by the writer only, who puts
-    /// into it what the journal has.
+    /// The partition's segment, opened for reading if it is closed. Only the writer opens the active partition, because
+    /// it replays the write-ahead log.
     pub fn read(&self, partition: &Partition) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         match &*slot {
-            // Of files open for reading there may be two at once: the one that has failed closes with its last reader.
+            // Two segments of one file may be open for reading: the failed one is closed by its last reader.
             Some((OpenMode::Read, file)) if file.has_failed() => *slot = None,
             Some((_, file)) => return Ok(file.clone()),
             None => {}
@@ -256,7 +256,7 @@ impl PartitionSet {
         Ok(file)
     }
 
-    /// Opens the partition's file to read it, after every page was checked.
+    /// Opens the partition's segment for reading, after redb has verified every page.
     pub fn check(&self, partition: &Partition) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = None;
@@ -265,7 +265,7 @@ impl PartitionSet {
         Ok(file)
     }
 
-    /// The partition's file for writing. Waits for the short reads of a handle that was open for reading only.
+    /// The partition's segment, open for writing. Waits for short reads of a segment that was open for reading only.
     pub fn write(&self, partition: &Partition, cache_bytes: usize) -> Result<Arc<Segment>> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.take() {
@@ -273,7 +273,7 @@ impl PartitionSet {
                 *slot = Some((OpenMode::Write, file.clone()));
                 return Ok(file);
             }
-            // Nothing was written through it: how closing it went does not matter.
+            // Nothing was written through it, so an error of closing it does not matter.
             Some((OpenMode::Read | OpenMode::Check, file)) => drop(close_when_unused(file)),
             None => {}
         }
@@ -288,7 +288,7 @@ impl PartitionSet {
         matches!(&*slot, Some((OpenMode::Write, _)))
     }
 
-    /// Closes the partition's file; the next use opens it again.
+    /// Closes the partition's segment. The next use opens it again.
     pub fn close(&self, partition: &Partition) -> Result<()> {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         match slot.take() {
@@ -297,7 +297,8 @@ impl PartitionSet {
         }
     }
 
-    /// Closes the partition's file if nobody has hold of it. What is in it is durable: how closing it went does not matter.
+    /// Closes the partition's segment if no reader has it. Its content is durable, so an error of closing it does not
+    /// matter.
     pub fn close_if_unused(&self, partition: &Partition) {
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((access, file)) = slot.take() {
@@ -308,20 +309,20 @@ impl PartitionSet {
         }
     }
 
-    /// Lets go of the file of a partition that is off the list, and removes it. Who has it still reads it to the end.
+    /// Removes the file of a delisted partition. Readers that have it open read it to the end.
     pub fn discard(&self, partition: &Partition) -> Result<()> {
-        // Opened before it is unlinked, for reads that took the partition from the list and have not opened it yet. One
-        // that does not open is not read either.
+        // Opened before it is unlinked, for reads that found the partition on the list and have not opened it yet. If
+        // it does not open, they fail.
         let _ = self.read(partition);
         let name = partition.file_name();
         self.disk.remove(&name).map_err(|e| crate::kv::segment::io(&name, e))
     }
 
-    /// Closes and opens `state.redb`: the way out of redb's latched errors.
+    /// Closes and opens `state.redb`, which clears redb's latched error.
     pub fn reopen_state(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        // A second handle on the file must never exist: the old one is closed before the new one opens. A file that has
-        // failed says so again when it is closed, and is closed all the same.
+        // Two handles on the file must never exist, so the old one is closed before the new one opens. A failed file
+        // reports its failure again when it is closed, and is closed all the same.
         if let Some(old) = state.take() {
             let _ = close_when_unused(old);
         }
@@ -334,13 +335,13 @@ impl PartitionSet {
             let mut quiet = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             quiet.retain(|first| *first != opened);
             quiet.push_back(opened);
-            let too_many = quiet.len().saturating_sub(QUIET_FILES_MAX);
+            let too_many = quiet.len().saturating_sub(IDLE_FILES_MAX);
             quiet.drain(..too_many).collect::<Vec<_>>()
         };
         oldest.into_iter().filter_map(|first| self.partition(first)).for_each(|partition| self.close_idle(&partition));
     }
 
-    /// Lets go of a file that is open for reading only: the last reader closes it.
+    /// Drops a segment that is open for reading only. Its last reader closes it.
     pub(in crate::store) fn close_idle(&self, partition: &Partition) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|first| *first != partition.first);
         let mut slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,7 +350,7 @@ impl PartitionSet {
         }
     }
 
-    /// Open files that a read found failing: only the writer can open them again.
+    /// Open files that a read found failing. Only the writer can reopen them.
     pub fn failed(&self) -> Vec<u128> {
         let has_failed = |partition: &Arc<Partition>| {
             let slot = partition.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -371,7 +372,7 @@ impl PartitionSet {
     }
 }
 
-/// Reads hold a handle for a page at most, lists over many rows for a slice of them, so this is a short wait.
+/// Reads hold a segment for one page, and long lists for one slice, so the wait is short.
 fn close_when_unused(mut file: Arc<Segment>) -> Result<()> {
     loop {
         match Arc::try_unwrap(file) {

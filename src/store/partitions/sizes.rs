@@ -9,7 +9,7 @@ use crate::store::read::lists::Store;
 pub struct StoreSizes {
     pub state: u64,
     pub wal: u64,
-    /// The partition that is written to.
+    /// The active partition.
     pub active: u64,
     /// All other partitions.
     pub sealed: u64,
@@ -22,7 +22,7 @@ impl StoreSizes {
 }
 
 impl Store {
-    /// A file that cannot be asked counts as empty.
+    /// The sizes of the store's files. A file whose size cannot be read counts as empty.
     pub fn sizes(&self) -> StoreSizes {
         let taken = |name: &str| self.partition_set.disk.taken_bytes(name).unwrap_or(0);
         let mut sizes =
@@ -38,10 +38,10 @@ impl Store {
         sizes
     }
 
-    /// Removes the file of a partition that upkeep has dropped. Who reads it still reads it to the end.
+    /// Removes the file of a dropped partition. Readers that have it open read it to the end.
     ///
     /// # Errors
-    /// It could not be removed; the next start removes it.
+    /// The file could not be removed. The next start removes it.
     pub fn unlink(&self, dropped: &Partition) -> Result<()> {
         self.partition_set.discard(dropped)
     }

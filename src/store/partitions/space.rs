@@ -1,33 +1,35 @@
-//! Whether the disk has room for new events: not while less than the floor is free, nor after a write has found no space,
-//! until a second has passed and no checkpoint waits for space any more.
+//! Disk space: whether publishing is refused because the disk is full.
+//!
+//! Publishing is refused while free space is under `min_free_bytes`, and after ENOSPC until a second has passed and no
+//! checkpoint is pending.
 
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
 
-/// How often it is looked for, and how long publishing is refused at least when a write has found none.
+/// Interval of the checks, and minimum time of refusal after ENOSPC.
 const LOOK_EVERY_MS: i64 = SECOND_MS;
 
-/// What the writer knows of the space on its disk. By default there is enough.
+/// The writer's knowledge of the space on its disk. The default is enough space.
 #[derive(Debug, Default)]
 pub struct DiskSpace {
     is_below_floor: bool,
-    /// A write has found none, and it is not known yet that there is some again.
+    /// Whether a write met ENOSPC and no later check found space.
     is_missing: bool,
-    /// A write has found none since the last look.
+    /// Whether a write met ENOSPC since the last check.
     ran_out: bool,
     looked_at: Option<Time>,
 }
 
 impl DiskSpace {
-    /// Notes that a write has found no space. It counts from the next look.
+    /// Records ENOSPC. It counts from the next check.
     pub fn ran_out(&mut self) {
         self.ran_out = true;
     }
 
-    /// Looks, if it is time. `is_waiting`: whether there is a checkpoint to be run.
+    /// Checks the space if a check is due. `is_waiting` says whether a checkpoint is pending.
     pub fn look(&mut self, now: Time, is_below_floor: impl FnOnce() -> bool, is_waiting: impl FnOnce() -> bool) {
         let ran_out = std::mem::take(&mut self.ran_out);
-        // A clock that went back does not stop it.
+        // A clock that steps back does not stop the checks.
         if !ran_out && self.looked_at.is_some_and(|at| (0..LOOK_EVERY_MS).contains(&now.since(at))) {
             return;
         }
@@ -36,12 +38,12 @@ impl DiskSpace {
         self.is_missing = ran_out || self.is_missing && is_waiting();
     }
 
-    /// Whether nothing new is taken.
+    /// Whether publishing is refused.
     pub fn is_full(&self) -> bool {
         self.is_below_floor || self.is_missing
     }
 
-    /// Whether that is because a write has found no space, whatever the floor.
+    /// Whether publishing is refused because a write met ENOSPC.
     pub fn is_missing(&self) -> bool {
         self.is_missing
     }
@@ -64,7 +66,7 @@ mod tests {
             (LOOK_EVERY_MS, true, true),
             (LOOK_EVERY_MS + 1, false, true),
             (2 * LOOK_EVERY_MS, false, false),
-            // The clock goes back.
+            // The clock steps back.
             (-5_000, true, true),
         ] {
             space.look(at(ms), || is_below, || true);
