@@ -1,16 +1,15 @@
-//! Publishing waits for its turn while deliveries fall behind for want of processor time.
+//! Admission control for publishes: while CPU saturation makes deliveries lag, at most `CONCURRENT_MAX` run at once.
 //!
-//! What is accepted faster than it can be sent piles up: it goes to disk and comes back from there, which makes sending slower
-//! still, and reaches nobody any sooner. While the scheduler says so, only a few publishes are in hand at a time and the others
-//! stand in line. None is refused for it, and nobody waits for receivers that are slow by themselves: see
-//! `scheduler/pressure.rs`.
+//! Events that are accepted faster than they can be sent go to disk and come back from there. That slows sending down,
+//! and no event arrives sooner. While the scheduler limits admission, further publishes queue. None is rejected for it,
+//! and a slow receiver never causes it (`scheduler/saturation.rs`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Publishes in hand while they take turns, a batch being one: enough for a commit to be worth its sync, few enough to leave the
-/// processor to deliveries.
+/// Publishes that run at once under limited admission; a batch is one. Enough for a commit to be worth its sync, and
+/// few enough to leave the processor to deliveries.
 const CONCURRENT_MAX: usize = 16;
 
 pub struct PublishAdmission {
@@ -25,17 +24,17 @@ impl Default for PublishAdmission {
 }
 
 impl PublishAdmission {
-    /// Whether publishing takes turns from now on. Those in line stay there until it is theirs.
+    /// Limits admission from now on, or ends the limit. Queued publishes keep their position.
     pub fn set(&self, are_taken: bool) {
         self.is_limited.store(are_taken, Ordering::Relaxed);
     }
 
-    /// Waits in line with a publish; its turn lasts until the permit is dropped. None: no turns are taken.
+    /// Waits for admission. The permit admits one publish until it is dropped. `None` if admission is not limited.
     pub async fn acquire(&self) -> Option<SemaphorePermit<'_>> {
         if !self.is_limited.load(Ordering::Relaxed) {
             return None;
         }
-        // It is never closed.
+        // The semaphore is never closed.
         self.permits.acquire().await.ok()
     }
 }
@@ -76,7 +75,7 @@ mod tests {
         drop(in_hand.pop());
         assert!(poll(&mut other).is_pending(), "not before its turn");
         let Poll::Ready(Some(turn)) = poll(&mut one) else { panic!("its turn") };
-        // Who stands in line gets a turn even when no more turns are taken.
+        // A queued publish is admitted by a permit even after the limit has ended.
         admission.set(false);
         drop(turn);
         assert!(poll(&mut other).is_ready());

@@ -1,6 +1,6 @@
-//! Where synchronous work runs: on threads beside the runtime, or, in a simulation with one thread, right here.
+//! The blocking pool: runs synchronous work on threads beside the runtime, or inline in a single-threaded simulation.
 
-/// How reads and other synchronous steps are driven.
+/// Where reads and other synchronous work run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BlockingPool {
     #[default]
@@ -9,7 +9,7 @@ pub enum BlockingPool {
 }
 
 impl BlockingPool {
-    /// Runs `step` and gives what it gave. None: it panicked.
+    /// Runs `step` and returns its result. `None` if it panicked.
     pub async fn run<T: Send + 'static>(self, step: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         match self {
             BlockingPool::Threads => tokio::task::spawn_blocking(step).await.ok(),

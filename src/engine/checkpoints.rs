@@ -1,5 +1,7 @@
-//! Where checkpoints are run: on a thread of their own beside the writer's, so that no batch waits for redb's pages; in a
-//! simulation with one thread, right here between two batches. One that failed is not followed by the next at once.
+//! The checkpoint runner: runs checkpoints on a thread of their own, so that no batch waits for redb's pages.
+//!
+//! In a simulation with one thread a checkpoint runs inline between two batches. After a failure the next one is
+//! delayed.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -11,17 +13,17 @@ use crate::store::{Checkpoint, Result};
 
 use crate::engine::blocking_pool::BlockingPool;
 
-/// How often it is asked for what became of a checkpoint while nothing else happens.
+/// Interval at which the result of a running checkpoint is polled while the writer is idle.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// After one has failed, the next is run this much later.
+/// Delay of the next checkpoint after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub struct CheckpointRunner {
-    /// None: they are run at once.
+    /// `None` if checkpoints run inline.
     beside: Option<CheckpointThread>,
     ended: Option<Result<()>>,
     running: usize,
-    /// When one failed, until the next may be run.
+    /// Time of the last failure, until the next checkpoint may run.
     failed_at: Option<Instant>,
 }
 
@@ -40,7 +42,7 @@ impl CheckpointRunner {
         Ok(CheckpointRunner { beside, ended: None, running: 0, failed_at: None })
     }
 
-    /// Whether one may be run now.
+    /// Whether a checkpoint may run now.
     pub fn may_run(&mut self) -> bool {
         if self.hold().is_some_and(|hold| hold.is_zero()) {
             self.failed_at = None;
@@ -52,17 +54,17 @@ impl CheckpointRunner {
         self.failed_at.map(|failed| AGAIN.saturating_sub(failed.elapsed()))
     }
 
-    /// Runs one after those that are being run.
+    /// Runs a checkpoint after those that are running.
     pub fn run(&mut self, checkpoint: Checkpoint) {
         self.running += 1;
         match self.beside.as_ref().and_then(|beside| beside.due.as_ref()) {
-            // The thread ends after this sender only.
+            // The thread outlives this sender, so sending cannot fail.
             Some(due) => drop(due.send(checkpoint)),
             None => self.ended = Some(checkpoint.run()),
         }
     }
 
-    /// What became of the oldest one that was not asked for yet, if it has ended.
+    /// The result of the oldest checkpoint that has ended and was not collected.
     pub fn ended(&mut self) -> Option<Result<()>> {
         let beside = self.beside.as_ref().and_then(|beside| beside.ended.try_recv().ok());
         let ended = self.ended.take().or(beside)?;
@@ -73,7 +75,7 @@ impl CheckpointRunner {
         Some(ended)
     }
 
-    /// When to ask again at the latest; none: there is nothing to be asked.
+    /// The longest time until the next poll. `None` if nothing is running.
     pub fn look(&self) -> Option<Duration> {
         let running = (self.running > 0).then_some(LOOK_EVERY);
         [running, self.hold()].into_iter().flatten().min()
@@ -93,7 +95,7 @@ impl CheckpointThread {
 impl Drop for CheckpointThread {
     fn drop(&mut self) {
         self.due = None;
-        // It has said all it had to say.
+        // All results were collected or are not needed.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

@@ -1,7 +1,7 @@
-//! Time and chance, handed in: the only module that asks the machine for either.
+//! Clock and randomness, handed in: the only module that asks the machine for either.
 //!
-//! Invariant: due times are compared with the wall clock; waiting is measured on the monotonic one, a piece at a time, so
-//! that a clock that jumps is noticed within `WAIT_PIECE`.
+//! Invariant: due times are compared with the wall clock. Waiting is measured on the monotonic clock in pieces of at
+//! most `WAIT_PIECE`, so that a jump of the wall clock is noticed within that time.
 #![allow(clippy::disallowed_methods, reason = "this is where the machine is asked")]
 
 use std::sync::{Mutex, PoisonError};
@@ -14,18 +14,18 @@ use crate::model::Time;
 
 use crate::engine::network::BoxFuture;
 
-/// The longest single wait; then the clock is looked at again.
+/// The longest single wait. Then the wall clock is read again.
 const WAIT_PIECE: Duration = Duration::from_secs(1);
-/// Random bytes fetched from the system at once.
+/// Random bytes that are fetched from the system at once.
 const RANDOM_BYTES: usize = 4_096;
 
-/// What time it is, and how to wait.
+/// A clock: the time, and waiting for a time.
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Time;
-    /// Milliseconds that never step back, from an arbitrary beginning.
+    /// Milliseconds from an arbitrary start. They never step back.
     fn monotonic_ms(&self) -> i64;
-    /// Ends once `now` is at or after `time`.
+    /// Completes once `now` is at or after `time`.
     fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()>;
 }
 
@@ -64,7 +64,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved. For tests on real sockets.
+/// A clock that stands still until a test moves it. It works with real sockets.
 #[derive(Debug)]
 pub struct ManualClock {
     now: Mutex<(Time, i64)>,
@@ -76,7 +76,7 @@ impl ManualClock {
         ManualClock { now: Mutex::new((now, 0)), moved: Notify::new() }
     }
 
-    /// Time passes: both clocks go on.
+    /// Advances both clocks.
     pub fn advance_ms(&self, ms: i64) {
         {
             let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +85,7 @@ impl ManualClock {
         self.moved.notify_waiters();
     }
 
-    /// Somebody sets the wall clock: the monotonic one does not move.
+    /// Sets the wall clock. The monotonic clock does not move.
     pub fn jump_to(&self, wall: Time) {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).0 = wall;
         self.moved.notify_waiters();
@@ -104,7 +104,7 @@ impl Clock for ManualClock {
     fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             loop {
-                // Listening begins before looking, so that no move falls between.
+                // The listener is registered before the clock is read, so that no move is missed.
                 let moved = self.moved.notified();
                 if self.now() >= time {
                     return;
@@ -115,15 +115,15 @@ impl Clock for ManualClock {
     }
 }
 
-/// Where random bytes come from.
+/// A source of random bytes.
 pub trait Random: Send + Sync + 'static {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The system's generator, fit for secrets. Asked for many bytes at a time: every request takes a few.
+/// The system's generator, fit for secrets. It fetches many bytes at once, because every request needs a few.
 pub struct SystemRandomness {
     system: SystemRandom,
-    /// What was fetched, and how much of it is used: no byte is given twice, nor kept once it is given.
+    /// Fetched bytes, and how many of them are used. No byte is returned twice, and used bytes are cleared.
     fetched: Mutex<([u8; RANDOM_BYTES], usize)>,
 }
 
@@ -152,7 +152,7 @@ impl Random for SystemRandomness {
     }
 }
 
-/// Random numbers one by one, fetched many at a time.
+/// Random numbers, fetched many at a time.
 pub fn numbers(random: std::sync::Arc<dyn Random>) -> impl FnMut() -> u64 + Send {
     let mut bytes = vec![0; RANDOM_BYTES];
     let mut used = RANDOM_BYTES;
@@ -168,7 +168,7 @@ pub fn numbers(random: std::sync::Arc<dyn Random>) -> impl FnMut() -> u64 + Send
     }
 }
 
-/// Ids for things that are not stored, such as a request: a UUIDv7 of now.
+/// A UUIDv7 of now (RFC 9562), for objects that are not stored, such as requests.
 pub fn passing_id(clock: &dyn Clock, random: &dyn Random) -> u128 {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);

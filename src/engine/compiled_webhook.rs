@@ -1,6 +1,6 @@
-//! A webhook made ready for sending: its address parsed, its keys derived, its fixed headers built once.
+//! A compiled webhook: its address parsed, its keys derived and its fixed headers built once.
 //!
-//! Invariant: a pure function of the webhook's version and of which secrets are live; `is_current` says when it is neither.
+//! Invariant: it depends only on the webhook's version and its live secrets. `is_current` is false once either changed.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::store::Dispatch;
 use crate::engine::redact::Redactor;
 use crate::engine::sender::{OutboundRequest, SendTarget, TlsIdentity};
 
-/// What Postrider calls itself to receivers.
+/// The `User-Agent` of deliveries.
 const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
@@ -31,17 +31,17 @@ pub struct CompiledWebhook {
     target: SendTarget,
     method: Method,
     signer: Signer,
-    /// Seals bodies; none where they go in clear.
+    /// The key that encrypts bodies. `None` if they are sent in clear.
     sealing: Option<signing::SecretKey>,
-    /// Auth and the webhook's own headers.
+    /// Headers of `auth` and the webhook's own headers.
     fixed: Vec<(HeaderName, HeaderValue)>,
-    /// What of it is not kept.
+    /// Redacts the webhook's credentials from stored attempts.
     redactor: Redactor,
-    /// When a secret stops signing.
+    /// When the first of the secrets stops signing.
     until: Option<Time>,
 }
 
-/// What one attempt sends, and what is kept of it.
+/// One rendered request, and its headers as they are stored.
 pub struct RenderedRequest {
     pub request: OutboundRequest,
     pub stored_headers: Headers,
@@ -50,7 +50,8 @@ pub struct RenderedRequest {
 
 impl CompiledWebhook {
     /// # Errors
-    /// In words, what of the webhook cannot be used any more: the attempt then fails without being sent.
+    /// A description of the part of the webhook that cannot be used any more. The attempt then fails without being
+    /// sent.
     pub fn new(webhook: &Arc<Webhook>, now: Time) -> Result<CompiledWebhook, String> {
         let tls = match &webhook.tls {
             Some(tls) => {
@@ -103,7 +104,7 @@ impl CompiledWebhook {
         self.webhook.version == webhook.version && self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether a status counts as delivered.
+    /// Whether the success rule counts a status as delivered.
     pub fn succeeds(&self, status: u16) -> bool {
         match self.webhook.success_rule {
             SuccessRule::Any2xx => (200..300).contains(&status),
@@ -111,7 +112,7 @@ impl CompiledWebhook {
         }
     }
 
-    /// One attempt of a delivery. `attempt_id` and `nonce` are drawn by the caller.
+    /// Renders one attempt of a delivery. The caller draws `attempt_id` and `nonce`.
     pub fn render(
         &self,
         dispatch: &Dispatch,
@@ -159,7 +160,7 @@ impl CompiledWebhook {
         })
     }
 
-    /// A request that asks something of the receiver and delivers nothing: `OPTIONS` on the same target.
+    /// An `OPTIONS` request to the same target, for the handshake. It delivers nothing.
     pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
         let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         let timeout = std::time::Duration::from_millis(u64::from(self.webhook.timeout_ms));
@@ -197,7 +198,7 @@ impl CompiledWebhook {
         Ok(headers)
     }
 
-    /// What is not kept of what a receiver says.
+    /// The redactor of the webhook's credentials.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }

@@ -1,14 +1,16 @@
-//! What the daemon cannot do without: a part of it that panics is a bug, and a daemon that went on without that part would
-//! look well and do nothing. So it ends, with everything that was acknowledged on the disk, and is started again.
+//! Critical tasks: a panic in one ends the process.
 //!
-//! Invariant: a part that ends because it is told to ends nobody else.
+//! Without that task the daemon would look healthy and do nothing. Acknowledged events are on disk, so a restart
+//! recovers.
+//!
+//! Invariant: a task that ends because it was told to does not end the process.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Held by a vital part for as long as it runs.
+/// The guard of a critical task. Dropped during a panic, it reports the crash.
 pub struct CriticalTask {
     part: &'static str,
     crashed: Arc<Notify>,
@@ -19,7 +21,7 @@ impl CriticalTask {
         CriticalTask { part, crashed: crashed.clone() }
     }
 
-    /// Runs a part as a task.
+    /// Spawns the critical task.
     pub fn spawn(self, running: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(async move {
             let _until_it_ends = self;

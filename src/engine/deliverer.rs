@@ -1,4 +1,4 @@
-//! The courier carries one delivery: renders and signs, sends once, and makes of the answer what is recorded.
+//! The deliverer: renders and signs one delivery, sends it once, and turns the response into the attempt to record.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,15 +20,15 @@ use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
 use crate::engine::sender::{ExchangeResult, Sender, reason};
 
-/// The statuses whose `Retry-After` holds the webhook back.
+/// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
-/// Of an attempt's `error`: what a receiver's certificate is called may be long.
+/// Maximum characters of an attempt's `error`: names in a receiver's certificate may be long.
 const ERROR_CHARS_MAX: usize = 300;
 
 /// The error of an attempt that panicked.
 const PANICKED: &str = "The daemon failed at this attempt; its log says where";
 
-/// Is shown every attempt after it was made, before it is recorded: for traces. Must not wait.
+/// Observes every attempt after it was made and before it is recorded, for traces. It must not block.
 pub trait AttemptObserver: Send + Sync {
     fn attempted(&self, dispatch: &Dispatch, made: &AttemptMade);
 }
@@ -42,15 +42,14 @@ pub struct Deliverer {
 }
 
 impl Deliverer {
-    /// Shows an attempt to whoever wants to see them.
+    /// Passes an attempt to the observer, if there is one.
     pub fn notify(&self, dispatch: &Dispatch, made: &AttemptMade) {
         if let Some(watcher) = &self.watcher {
             watcher.attempted(dispatch, made);
         }
     }
 
-    /// `carry`, and whatever panics in it is this attempt's failure: the delivery goes on by its schedule, and so does
-    /// everybody else's.
+    /// `attempt`, with a panic turned into a failure of this attempt, so that this and all other deliveries go on.
     pub async fn attempt_catching_panic(
         &self,
         dispatch: &Dispatch,
@@ -78,7 +77,7 @@ impl Deliverer {
         })
     }
 
-    /// Makes the attempt and says what to record. `prepared`: the webhook, or why it cannot be sent to.
+    /// Makes one attempt and returns its record. `compiled` is the webhook, or the reason that it cannot be sent to.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,
@@ -94,7 +93,7 @@ impl Deliverer {
             return made;
         }
         let started_at = self.clock.now();
-        // Only a body that names its attempt needs the id before the attempt is made.
+        // Only a body that contains the attempt's id needs that id before the attempt.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
         let outgoing = compiled.and_then(|compiled| {
             let out =
@@ -110,7 +109,7 @@ impl Deliverer {
             }
             Ok((compiled, mut out)) => {
                 if webhook.handshake {
-                    // Whoever was allowed says on every delivery that it is the one.
+                    // A sender that a handshake allowed names itself on every delivery.
                     let origin = self.handshakes.origin();
                     out.stored_headers.push_bytes("origin", origin.as_bytes());
                     out.request.headers.push((ORIGIN, origin.clone()));
@@ -135,23 +134,23 @@ impl Deliverer {
         made
     }
 
-    /// Whether a webhook that wants to be asked first has been, and consents.
+    /// Whether the receiver of a webhook with `handshake` consents. Without a grant it is asked.
     async fn permission(
         &self,
         webhook: &Webhook,
         compiled: &Result<Arc<CompiledWebhook>, String>,
     ) -> Result<(), HandshakeRefused> {
         match compiled {
-            // On the heap, because it is large and rare: every request in flight would carry room for it.
+            // Boxed, because it is large and rare: every request in flight would reserve its memory.
             Ok(compiled) if webhook.handshake => {
                 Box::pin(self.handshakes.ask(&self.sender, &*self.clock, compiled)).await
             }
-            // What cannot be sent to is said below.
+            // A webhook that cannot be compiled is reported by the attempt.
             _ => Ok(()),
         }
     }
 
-    /// One signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.
+    /// Sends one signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.
     pub async fn send_test(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> Attempt {
         let now = self.clock.now();
         let event = passing_event(EventId::from_u128(self.id()), webhook, event_type, data.len(), now);
@@ -184,7 +183,7 @@ impl Deliverer {
     }
 }
 
-/// An attempt of which nothing has come yet.
+/// An attempt without a response.
 pub(in crate::engine) fn blank(
     dispatch: &Dispatch,
     webhook: &Webhook,
@@ -242,8 +241,8 @@ fn note(made: &mut AttemptMade, exchange: ExchangeResult, compiled: &CompiledWeb
     made.timings = exchange.timings;
 }
 
-/// What whoever set up the webhook can mend is said in full: which part of TLS or HTTP was wrong. Of addresses and names
-/// no more is said than the outcome, so that errors cannot be used to map a network.
+/// Adds the detail of an error that the webhook's owner can cure: the part of TLS or HTTP that failed. For addresses
+/// and names the error contains the outcome only, so that errors cannot be used to map a network.
 fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> String {
     match detail {
         Some(detail) if matches!(outcome, AttemptOutcome::TlsError | AttemptOutcome::RequestError) => {

@@ -1,6 +1,6 @@
-//! Ends deliveries whose `expires_at` comes while they wait, whatever they wait for: a retry, a paused webhook, a circuit.
+//! Expiry: fails deliveries whose `expires_at` passes while they wait for a retry, a paused webhook or a circuit.
 //!
-//! Invariant: sleeps until the earliest end; who makes an earlier one wakes it.
+//! Invariant: the task sleeps until the earliest expiry, and a new earlier expiry wakes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,12 +14,12 @@ use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::scheduler::SchedulerHandle;
 
-/// Deliveries of one partition that are ended together.
+/// Deliveries of one partition that expire in one step.
 const SLICE_DELIVERIES: usize = 1_000;
-/// Those that are out, and those that could not be read, are looked at again after this.
+/// Delay before expired deliveries that are in flight or unreadable are looked at again.
 const AGAIN_MS: i64 = 1_000;
 
-/// When the next end is waited for, for those who make new ones.
+/// The timer of the earliest expiry.
 #[derive(Debug)]
 pub struct ExpiryTimer {
     until_ms: AtomicI64,
@@ -33,7 +33,7 @@ impl Default for ExpiryTimer {
 }
 
 impl ExpiryTimer {
-    /// Something ends at `end`.
+    /// Registers an expiry at `end`.
     pub fn set(&self, end: Time) {
         if end.0 < self.until_ms.load(Ordering::SeqCst) {
             self.earlier.notify_one();
@@ -41,7 +41,7 @@ impl ExpiryTimer {
     }
 }
 
-/// Runs for ever.
+/// Runs until the process ends.
 pub async fn run(
     store: Store,
     scheduler_handle: SchedulerHandle,
@@ -50,7 +50,7 @@ pub async fn run(
     alarm: Arc<ExpiryTimer>,
 ) {
     loop {
-        // An end that is set from here on wakes the wait below, so that none falls between reading and waiting.
+        // An expiry registered from here on wakes the wait below, so none is missed between reading and waiting.
         alarm.until_ms.store(i64::MAX, Ordering::SeqCst);
         let (reading, now) = (store.clone(), clock.now());
         let until = match work.run(move || reading.expired(now, SLICE_DELIVERIES)).await {

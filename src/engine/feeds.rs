@@ -1,4 +1,4 @@
-//! Who waits at a webhook's feed is woken when a delivery of it has been committed.
+//! Feeds: wakes readers of a webhook's feed when a delivery of that webhook is committed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,13 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// What is notified at the webhook's next commit. Taken before the feed is read, so that no commit falls between.
+    /// Notified at the webhook's next commit. The caller takes it before reading the feed, so that no commit is missed.
     pub fn of(&self, webhook: WebhookId) -> Arc<Notify> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(webhook).or_default().clone()
     }
 
-    /// New deliveries of these webhooks are committed.
+    /// Wakes the readers of webhooks with newly committed deliveries.
     pub fn ring(&self, webhooks: &[WebhookId]) {
         if webhooks.is_empty() {
             return;
@@ -38,7 +38,7 @@ impl Feeds {
         waiting.retain(|_, notify| Arc::strong_count(notify) > 1);
     }
 
-    /// The daemon stops: nobody waits any longer.
+    /// Wakes all readers, because the daemon is stopping.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

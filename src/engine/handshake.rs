@@ -1,9 +1,10 @@
-//! Asking a receiver whether it wants to be sent to, before the first delivery: the validation handshake of CloudEvents'
-//! "HTTP 1.1 Web Hooks for Event Delivery" 1.0, section 4 (`OPTIONS`, `WebHook-Request-Origin`, `WebHook-Allowed-Origin`,
-//! `WebHook-Allowed-Rate`).
+//! The handshake: asks a receiver for its consent before the first delivery.
 //!
-//! Invariant: a delivery goes to a webhook with `handshake` only under a grant for the very URL it goes to, no older than
-//! `GRANT_MS`. Only grants are remembered: a refusal is asked about again by the next attempt.
+//! It is the validation of CloudEvents' "HTTP 1.1 Web Hooks for Event Delivery" 1.0, section 4 (`OPTIONS`,
+//! `WebHook-Request-Origin`, `WebHook-Allowed-Origin`, `WebHook-Allowed-Rate`).
+//!
+//! Invariant: a delivery goes to a webhook with `handshake` only under a grant for its exact URL that is no older than
+//! `GRANT_MS`. Only grants are cached: after a refusal the next attempt asks again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +19,9 @@ use crate::engine::clock::Clock;
 use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::sender::{ExchangeResult, Sender, reason};
 
-/// How long a grant is good for; afterwards the receiver is asked again.
+/// Validity of a grant. Afterwards the receiver is asked again.
 const GRANT_MS: i64 = DAY_MS;
-/// Grants that are remembered. Those of webhooks that are gone are forgotten when there are more.
+/// Grants that are cached. Above this number, grants of removed webhooks are dropped.
 const GRANTS_MAX: usize = 10_000;
 /// The unit of the handshake's rates.
 const SECONDS_PER_MINUTE: f64 = 60.0;
@@ -30,11 +31,11 @@ const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate")
 const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
 const ALLOWED_RATE: &str = "webhook-allowed-rate";
 
-/// What a receiver allows.
+/// A receiver's consent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grant {
     pub url: String,
-    /// Requests per second; none: as many as the webhook's own limits let through.
+    /// Requests per second. `None` if only the webhook's own limits apply.
     pub per_s: Option<f64>,
     until: Time,
 }
@@ -42,7 +43,7 @@ pub struct Grant {
 /// Why nothing may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandshakeRefused {
-    /// `RequestError` where the receiver does not consent; what went wrong on the way where it could not be asked.
+    /// `RequestError` if the receiver does not consent. Otherwise the failure of asking it.
     pub outcome: AttemptOutcome,
     pub error: String,
 }
@@ -50,12 +51,12 @@ pub struct HandshakeRefused {
 pub struct Handshakes {
     origin: HeaderValue,
     grants: Mutex<HashMap<WebhookId, Grant>>,
-    /// One question at a time for each webhook.
+    /// Locks that allow one question at a time for each webhook.
     admission: Mutex<HashMap<WebhookId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Handshakes {
-    /// `origin`: the name that this sender asks by, and that its deliveries then carry as `Origin`.
+    /// `origin` is the sender's name in the handshake. Deliveries then carry it as `Origin`.
     pub fn new(origin: &str) -> Handshakes {
         let origin = HeaderValue::from_str(origin).unwrap_or(HeaderValue::from_static("localhost"));
         Handshakes { origin, grants: Mutex::default(), admission: Mutex::default() }
@@ -65,13 +66,13 @@ impl Handshakes {
         &self.origin
     }
 
-    /// The grant that holds for a webhook now.
+    /// The current grant of a webhook.
     pub fn grant(&self, webhook: &Webhook, now: Time) -> Option<Grant> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         grants.get(&webhook.id).filter(|grant| grant.url == webhook.url && now < grant.until).cloned()
     }
 
-    /// Asks, unless there is a grant already.
+    /// Asks the receiver, unless there is a grant.
     pub async fn ask(
         &self,
         sender: &Sender,
@@ -84,7 +85,7 @@ impl Handshakes {
         }
         let turn = self.admission.lock().unwrap_or_else(PoisonError::into_inner).entry(webhook.id).or_default().clone();
         let _turn = turn.lock().await;
-        // Whoever had the turn before may have asked for all.
+        // The previous holder of the lock may have received a grant.
         if self.grant(webhook, clock.now()).is_some() {
             return Ok(());
         }
@@ -104,14 +105,14 @@ impl Handshakes {
         Ok(())
     }
 
-    /// Forgets webhooks that are gone.
+    /// Drops the grants of removed webhooks.
     pub fn retain(&self, is_there: impl Fn(WebhookId) -> bool) {
         self.grants.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
         self.admission.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_there(*id));
     }
 }
 
-/// The rate that an answer allows, in requests per second. A status alone is no consent: the header is.
+/// The rate that a response allows, in requests per second. Consent is the header and not the status alone.
 fn judge(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
     let refused = |error: String| Err(HandshakeRefused { outcome: AttemptOutcome::RequestError, error });
     if exchange.outcome != AttemptOutcome::HttpStatus {

@@ -1,5 +1,4 @@
-//! The janitor: rounds of upkeep, with retention stopped while the clock cannot be believed, and of measuring what could be
-//! had back.
+//! The janitor: rounds of maintenance, without retention while the clock is not trusted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,20 +16,20 @@ use crate::engine::write_queue::WriteQueue;
 
 /// Time between two rounds.
 const ROUND_MS: i64 = MINUTE_MS;
-/// The next round comes sooner while there is work left.
+/// Time between two rounds while there is work left.
 const BUSY_ROUND_MS: i64 = 1_000;
 
-/// What others can see and say of it.
+/// The trust in the clock, shared with readiness and the API.
 #[derive(Debug, Default)]
 pub struct ClockTrustFlag {
-    /// Retention is stopped: the clock jumped.
+    /// Whether retention is stopped because the clock jumped.
     pub clock_distrusted: AtomicBool,
     accept_clock: AtomicBool,
     accepted: Notify,
 }
 
 impl ClockTrustFlag {
-    /// Somebody says that the clock is right: it is believed from now on.
+    /// Confirms the clock: it is trusted from now on.
     pub fn accept_clock(&self) {
         self.clock_distrusted.store(false, Ordering::Relaxed);
         self.accept_clock.store(true, Ordering::Relaxed);
@@ -38,7 +37,7 @@ impl ClockTrustFlag {
     }
 }
 
-/// Runs until the ledger is gone. `newest`: the time of the newest row at start.
+/// Runs until the write queue ends. `newest` is the time of the newest row at the start.
 pub async fn run(
     write_queue: WriteQueue,
     store: Store,
@@ -48,10 +47,10 @@ pub async fn run(
     notice: Arc<ClockTrustFlag>,
 ) {
     let mut trust = ClockTrust::at_start(clock.now(), clock.monotonic_ms(), newest);
-    // What is doubtful at the start is told as well.
+    // Distrust at the start is logged too.
     let mut was = true;
     loop {
-        // Counted from before the round: time that passes while it works is not waited for again.
+        // Measured from before the round, so that the time of the round counts as waiting.
         let began = clock.now();
         trust = trust.look(began, clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
@@ -86,7 +85,7 @@ pub async fn run(
     }
 }
 
-/// Removes the files of what is off the list, beside the writer.
+/// Removes the files of dropped partitions, off the writer thread.
 async fn unlink(store: &Store, work: BlockingPool, dropped: Vec<Arc<Partition>>) {
     for partition in dropped {
         let (store, file) = (store.clone(), partition.file_name());

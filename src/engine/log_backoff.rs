@@ -1,20 +1,19 @@
-//! Telling the log of what goes on going wrong: the first, second, fourth, eighth time, so that an operator still finds what
-//! was said before.
+//! Log back-off: logs a repeating failure the 1st, 2nd, 4th, 8th … time, so that earlier lines stay findable.
 
-/// Failures one after another.
+/// A count of consecutive failures.
 #[derive(Debug, Default)]
 pub struct LogBackoff {
     count: u64,
 }
 
 impl LogBackoff {
-    /// Counts another one. How many there were, if the log is to be told.
+    /// Counts a failure. Returns the count if it is to be logged.
     pub fn record(&mut self) -> Option<u64> {
         self.count += 1;
         self.count.is_power_of_two().then_some(self.count)
     }
 
-    /// Begins anew. Whether there was any.
+    /// Resets the count. Returns whether there was a failure.
     pub fn reset(&mut self) -> bool {
         std::mem::take(&mut self.count) > 0
     }

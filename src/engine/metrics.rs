@@ -1,4 +1,4 @@
-//! What is counted for operators: a registry of metrics with bounded label sets, in Prometheus' text format.
+//! Metrics: counters with bounded label sets, in Prometheus' text format.
 
 mod levels;
 mod process;
@@ -19,7 +19,7 @@ use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rej
 use self::levels::Gauges;
 pub use self::levels::{GaugeInputs, WebhookCounts};
 
-/// What a delivery can end as.
+/// Final statuses of a delivery.
 const FINAL: [DeliveryStatus; 3] = [DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Cancelled];
 const QUEUE_FULL: &str = "queue_full";
 const DISK_FULL: &str = "disk_full";
@@ -90,7 +90,7 @@ impl Default for Metrics {
         registry.register("publishes_refused", help, publishes_refused.clone());
         let help = "Publishes that took turns because deliveries fell behind for want of processor time";
         let publishes_in_line = counter(&mut registry, "publishes_in_line", help);
-        // All of them from the beginning: an alert on a rate misses the first increase of what was not there.
+        // Every series exists from the start: a rate misses the first increase of a series that appears with it.
         for outcome in AttemptOutcome::ALL {
             drop(attempts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }));
         }
@@ -151,7 +151,7 @@ impl Metrics {
         self.commit_bytes.observe(bytes as f64);
     }
 
-    /// Deliveries became final.
+    /// Counts deliveries that became final.
     pub fn finished(&self, finals: FinalCounts) {
         let counts = [finals.delivered, finals.failed, finals.cancelled];
         for (status, count) in FINAL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
@@ -159,12 +159,12 @@ impl Metrics {
         }
     }
 
-    /// A publish was turned away because too much waited.
+    /// Counts a publish that was rejected because the write queue was full.
     pub fn queue_full(&self) {
         self.publishes_refused.get_or_create(&ReasonLabel { reason: QUEUE_FULL }).inc();
     }
 
-    /// A publish took its turn.
+    /// Counts a publish that queued for admission.
     pub fn in_line(&self) {
         self.publishes_in_line.inc();
     }
@@ -199,7 +199,7 @@ impl Metrics {
         }
     }
 
-    /// A request went out `late_ms` after it was due.
+    /// Observes a request that was sent `late_ms` after it was due.
     pub fn sent(&self, late_ms: i64) {
         self.lag.observe(late_ms.max(0) as f64 / 1_000.0);
     }
@@ -208,7 +208,7 @@ impl Metrics {
         self.damaged.inc();
     }
 
-    /// Everything as Prometheus reads it.
+    /// All metrics in Prometheus' text format.
     pub fn text(&self, levels: &GaugeInputs, written_bytes: u64) -> String {
         self.levels.set(levels);
         self.followers_cut.inner().store(levels.followers.cut, std::sync::atomic::Ordering::Relaxed);

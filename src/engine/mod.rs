@@ -1,5 +1,7 @@
-//! What runs: the ledger writes, the scheduler and the courier send, the janitor keeps house. Floor 3, a neighbour of
-//! `api`, which it never sees. Clock, randomness, network and disk are handed in.
+//! The engine: the tasks that write, schedule, send and maintain.
+//!
+//! The write queue applies requests, the scheduler and the deliverer send, the janitor maintains. The engine never sees
+//! its neighbour `api`. Clock, randomness, network and disk are handed in.
 
 mod admission;
 pub mod blocking_pool;
@@ -44,7 +46,7 @@ use self::scheduler::{Scheduler, SchedulerHandle};
 use self::sender::{AddressGuard, Sender};
 use self::write_queue::{Busy, WriteQueue};
 
-/// What the engine is made of.
+/// The inputs of an engine.
 pub struct EngineParts {
     pub opened: Opened,
     pub clock: Arc<dyn Clock>,
@@ -52,9 +54,9 @@ pub struct EngineParts {
     pub network: Arc<dyn Network>,
     pub guard: Arc<dyn AddressGuard>,
     pub work: BlockingPool,
-    /// Requests under way at once, over all webhooks.
+    /// Maximum requests in flight over all webhooks.
     pub in_flight_max: usize,
-    /// The name by which receivers that want to be asked first know this sender.
+    /// This sender's name in handshakes.
     pub origin: String,
     pub watcher: Option<Arc<dyn deliverer::AttemptObserver>>,
 }
@@ -69,26 +71,26 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     pub clock_trust: Arc<janitor::ClockTrustFlag>,
     pub work: BlockingPool,
-    /// A sync to disk failed: the process must end and start again from what is durable.
+    /// Notified when a sync failed: the process must end and recover from the durable state.
     pub broken: Arc<Notify>,
-    /// A part that nothing goes on without has panicked: the process must end.
+    /// Notified when a critical task panicked: the process must end.
     pub crashed: Arc<Notify>,
     in_flight_max: usize,
     scheduler: SchedulerHandle,
     write_queue: WriteQueue,
 }
 
-/// What `stop` waits for.
+/// The tasks of an engine, to be ended at a stop.
 pub struct RunningTasks {
     writer: write_queue::Driver,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Starts all of it. Called within the runtime.
+    /// Starts the engine. Must be called within the runtime.
     ///
     /// # Errors
-    /// No certificate authority can be used, or no thread can be made.
+    /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         let EngineParts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
         let store = opened.store.clone();
@@ -178,7 +180,7 @@ impl Engine {
         Ok((engine, RunningTasks { writer, tasks }))
     }
 
-    /// Applies an order and waits for its commit.
+    /// Applies a request and waits for its commit.
     pub async fn apply(
         &self,
         write_request: Box<WriteRequest>,
@@ -186,20 +188,20 @@ impl Engine {
         self.write_queue.apply(write_request).await
     }
 
-    /// The store as it is now, for a backup.
+    /// A snapshot of the store for a backup.
     ///
     /// # Errors
-    /// In words: another backup is being taken, the disk fails, the daemon is stopping.
+    /// A description: another backup is running, the disk fails, or the daemon is stopping.
     pub async fn backup_snapshot(&self) -> Result<crate::store::backup::BackupSnapshot, String> {
         self.write_queue.backup_snapshot().await
     }
 
-    /// Deliveries handed out whose outcome is not durable yet.
+    /// Dispatched deliveries whose outcome is not durable yet.
     pub fn outstanding(&self) -> usize {
         self.scheduler.outstanding()
     }
 
-    /// Prometheus' text.
+    /// All metrics in Prometheus' text format.
     pub fn metrics_text(&self) -> String {
         let now = self.clock.now();
         let registry = self.store.registry();
@@ -224,7 +226,7 @@ impl Engine {
         self.metrics.text(&levels, self.store.written_bytes())
     }
 
-    /// Takes no more publishes, sends nothing new, and answers those who wait at a feed.
+    /// Rejects further publishes, stops sending, and wakes the readers of feeds.
     pub fn quiesce(&self) {
         self.write_queue.stop_publishing();
         self.feeds.close();
@@ -233,7 +235,7 @@ impl Engine {
 }
 
 impl RunningTasks {
-    /// Ends the tasks, gives up the requests that are still out, and ends the writer after what waits for it is committed.
+    /// Ends the tasks, aborts requests in flight, and ends the writer after its queue is committed.
     pub async fn end(self, engine: Arc<Engine>) {
         for task in &self.tasks {
             task.abort();

@@ -1,6 +1,6 @@
-//! The network as it is handed in: connect, resolve, listen. A simulation replaces it behind the same three calls.
+//! The network, handed in: connect, resolve and listen. A simulation implements the same three calls.
 //!
-//! Invariant: nothing else in the building opens a socket, so whoever holds the `Network` holds all of the traffic.
+//! Invariant: no other module opens a socket, so the `Network` sees all traffic.
 
 use std::fmt;
 use std::future::Future;
@@ -16,27 +16,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-/// Connections that the kernel holds ready until they are accepted; the kernel cuts it to its own `somaxconn`.
+/// Connections that the kernel queues until they are accepted. The kernel caps it at `somaxconn`.
 pub const LISTEN_BACKLOG: u32 = 1_024;
 
-/// Who may connect to a unix socket that was just made: its owner. Whoever made it widens it.
+/// Mode of a new unix socket: only its owner may connect. The caller may widen it.
 pub const UNIX_SOCKET_MODE: u32 = 0o600;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A byte stream, whatever carries it.
+/// A byte stream over any transport.
 pub trait Conn: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Conn for T {}
 
-/// Where to listen: `127.0.0.1:8080`, `[::1]:0` (port 0 picks one) or `unix:/path`.
+/// An address to listen on: `127.0.0.1:8080`, `[::1]:0` (port 0 picks one) or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddr {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// Who connected.
+/// The peer of an accepted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     Tcp(SocketAddr),
@@ -44,7 +44,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// None behind a unix socket.
+    /// `None` for a unix socket.
     pub fn addr(self) -> Option<SocketAddr> {
         match self {
             Peer::Tcp(addr) => Some(addr),
@@ -54,25 +54,26 @@ impl Peer {
 }
 
 pub trait Listener: Send {
-    /// The next connection. Dropping the future loses none.
+    /// Accepts the next connection. Dropping the future loses none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>>;
 
-    /// Where it listens, with the port that was picked.
+    /// The address in use, with the port that was picked.
     fn local_addr(&self) -> ListenAddr;
 }
 
 pub trait Network: Send + Sync {
-    /// A stream to `addr`, without delay of small segments; bounded by the caller.
+    /// Connects to `addr`, without delay of small segments. The caller sets the deadline.
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>>;
 
-    /// The addresses of a name in the order to try them. An empty answer is an error.
+    /// Resolves a name to addresses in the order to try them. An empty answer is an error.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 
-    /// Errors: the address is in use, not allowed, or a unix path is taken by something that is no dead socket.
+    /// # Errors
+    /// The address is in use or not allowed, or the unix path exists and is not a dead socket.
     fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
 
-/// Questions to the system's resolver at once; each has a thread. tokio has 512 of them, for files and reads too.
+/// Maximum concurrent lookups; each takes a thread. tokio has 512 threads, for files and reads too.
 const RESOLVING_MAX: usize = 128;
 
 static RESOLVING: Semaphore = Semaphore::const_new(RESOLVING_MAX);
@@ -92,8 +93,8 @@ impl Network for RealNetwork {
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            // The system's resolver blocks a thread for as long as it likes, also after nobody waits any more: where it
-            // hangs, reads of the store must still find one.
+            // The system's resolver may block a thread after its caller is gone. If it hangs, reads of the store still
+            // find a thread.
             let permit = RESOLVING.acquire().await.map_err(io::Error::other)?;
             let name = host.to_owned();
             let asked = tokio::task::spawn_blocking(move || {
@@ -124,9 +125,11 @@ impl Network for RealNetwork {
 }
 
 impl RealNetwork {
-    /// The listening sockets that a supervisor passed (`LISTEN_FDS`, sd_listen_fds(3)), in its order; none without one.
+    /// The listening sockets that a supervisor passed (`LISTEN_FDS`, sd_listen_fds(3)), in its order. Empty without a
+    /// supervisor. To be called once, at the start.
     ///
-    /// To be called once, at start. Errors: a passed descriptor that is neither a TCP nor a unix stream listener.
+    /// # Errors
+    /// A passed descriptor is neither a TCP nor a unix stream listener.
     pub fn passed() -> io::Result<Vec<Box<dyn Listener>>> {
         let mut passed = listenfd::ListenFd::from_env();
         let mut listeners: Vec<Box<dyn Listener>> = Vec::with_capacity(passed.len());
@@ -159,7 +162,7 @@ impl Listener for Tcp {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Conn>, Peer)>> {
         Box::pin(async move {
             let (stream, peer) = self.inner.accept().await?;
-            // A peer that is gone already must not look like a listener that is broken.
+            // A peer that is gone already must not look like a broken listener.
             let _ = stream.set_nodelay(true);
             Ok((Box::new(stream) as Box<dyn Conn>, Peer::Tcp(peer)))
         })
@@ -173,7 +176,7 @@ impl Listener for Tcp {
 struct Unix {
     inner: UnixListener,
     path: PathBuf,
-    /// A passed socket belongs to the supervisor, file and all.
+    /// Whether this process made the socket. A passed socket and its file belong to the supervisor.
     made_here: bool,
 }
 
@@ -193,7 +196,7 @@ impl Listener for Unix {
 impl Drop for Unix {
     fn drop(&mut self) {
         if self.made_here {
-            // Best effort: a file left behind is recognised as stale by the next start.
+            // Best effort: the next start recognises a leftover file as stale.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -201,7 +204,7 @@ impl Drop for Unix {
 
 fn listen_tcp(addr: SocketAddr) -> io::Result<Tcp> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for the old connections' TIME_WAIT.
+    // A restart must not wait for the TIME_WAIT of old connections.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Tcp::new(socket.listen(LISTEN_BACKLOG)?)
@@ -211,7 +214,7 @@ async fn listen_unix(path: &Path) -> io::Result<Unix> {
     remove_stale_socket(path).await?;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
-    // Before it listens, so that nobody gets in between.
+    // Set before listening, so that no other user connects in between.
     let listening = std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))
         .and_then(|()| socket.listen(LISTEN_BACKLOG as i32))
         .and_then(|()| socket.set_nonblocking(true))
@@ -219,14 +222,14 @@ async fn listen_unix(path: &Path) -> io::Result<Unix> {
     match listening {
         Ok(inner) => Ok(Unix { inner, path: path.to_path_buf(), made_here: true }),
         Err(error) => {
-            // Best effort, as when it is dropped.
+            // Best effort, as in `drop`.
             let _ = std::fs::remove_file(path);
             Err(error)
         }
     }
 }
 
-/// Removes the file of a listener that is gone. What is alive, or is no socket, is left and reported.
+/// Removes the file of a dead listener. A live socket, or any other file, stays and is an error.
 async fn remove_stale_socket(path: &Path) -> io::Result<()> {
     let kind = match std::fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
@@ -252,7 +255,7 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// Text that names no place to listen.
+/// Text that is not a listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnAddress;
 
@@ -271,7 +274,7 @@ impl FromStr for ListenAddr {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(NotAnAddress) } else { Ok(ListenAddr::Unix(PathBuf::from(path))) };
         }
-        // The one name that needs no resolver.
+        // The only name that needs no resolver.
         let addr = match text.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}").parse(),
             None => text.parse(),
@@ -313,7 +316,7 @@ mod tests {
     async fn a_unix_socket_is_private_and_replaces_a_dead_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        // A listener of the standard library leaves its file behind, as a killed process does.
+        // A listener of the standard library leaves its file behind, like a killed process.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let at = ListenAddr::Unix(path.clone());
         let listener = RealNetwork.listen(&at).await.unwrap();

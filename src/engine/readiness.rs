@@ -1,6 +1,6 @@
-//! Whether events are taken and sent, and why not: one reason for each thing that is wrong, in words that say what to do.
+//! Readiness: whether events are accepted and sent, with one issue for each cause and its cure.
 //!
-//! Invariant: a reason names nobody's webhook or address, because `/readyz` is open to everybody.
+//! Invariant: an issue names no webhook and no address, because `/readyz` is public.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use crate::engine::metrics::WebhookCounts;
 use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
 use crate::model::webhook::{CircuitState, DisabledReason, WebhookStatus};
 
-/// One thing that is wrong.
+/// One cause of unreadiness, or one warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadinessIssue {
     /// Stable, for machines.
@@ -24,7 +24,7 @@ impl ReadinessIssue {
 }
 
 impl Engine {
-    /// Why it is not ready; empty when it is.
+    /// The causes of unreadiness. Empty if ready.
     pub fn unready(&self) -> Vec<ReadinessIssue> {
         let mut reasons = Vec::new();
         if self.write_queue.is_stopping() {
@@ -51,10 +51,10 @@ impl Engine {
         reasons
     }
 
-    /// What does not stop the daemon, but somebody should look at.
+    /// Warnings: the daemon works, and an operator should look at them.
     pub fn warnings(&self) -> Vec<ReadinessIssue> {
         let mut warnings = Vec::new();
-        // Events are taken and sent all the same.
+        // Events are accepted and sent all the same.
         if self.clock_trust.clock_distrusted.load(Ordering::Relaxed) {
             let detail = "the clock jumped, or is behind what is stored: receivers may refuse signatures as too old, and retention is stopped until the \
                           clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
@@ -76,7 +76,7 @@ impl Engine {
         warnings
     }
 
-    /// Webhooks by what they do now.
+    /// Webhooks by their current state.
     pub(in crate::engine) fn webhooks(&self) -> WebhookCounts {
         let mut counts = WebhookCounts::default();
         for (id, webhook) in &self.store.registry().webhooks {

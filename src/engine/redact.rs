@@ -1,30 +1,31 @@
-//! What of a webhook's requests and answers is not kept: its credentials, in the headers that are sent and wherever a
-//! receiver repeats them.
+//! Redaction: removes a webhook's credentials before an attempt is stored.
+//!
+//! Credentials are redacted in the headers that are sent and wherever a receiver repeats them.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::model::Headers;
 
-/// What stands for a credential in what is kept.
+/// Stands for a credential in a stored attempt.
 const MASK: &str = "********";
-/// Shorter ones would be found where they are not meant.
+/// Minimum length of a redacted word: shorter ones would match unrelated text.
 const WORD_BYTES_MIN: usize = 8;
 
 /// The credentials of one webhook.
 #[derive(Default)]
 pub struct Redactor {
     names: Vec<HeaderName>,
-    /// Longest first, so that a part never hides that there is more.
+    /// Longest first, so that a part never hides a longer match.
     secrets: Vec<String>,
 }
 
 impl Redactor {
-    /// Nothing of the header `name` is kept but that it was sent.
+    /// Redacts the value of the header `name`.
     pub fn header(&mut self, name: HeaderName) {
         self.names.push(name);
     }
 
-    /// `word` is not kept, wherever it comes back.
+    /// Redacts `word` wherever a receiver repeats it.
     pub fn secret(&mut self, word: &str) {
         if word.len() >= WORD_BYTES_MIN {
             self.secrets.push(word.to_owned());
@@ -32,7 +33,7 @@ impl Redactor {
         }
     }
 
-    /// Headers that are sent, as they are kept.
+    /// Headers of a request, as they are stored.
     pub fn redact_request(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
         let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
         let mut kept = Headers::with_capacity(bytes);
@@ -43,7 +44,7 @@ impl Redactor {
         kept
     }
 
-    /// Headers that a receiver answers with, as they are kept.
+    /// Headers of a response, as they are stored.
     pub fn redact_response(&self, headers: Headers) -> Headers {
         match self.secrets.is_empty() {
             true => headers,
@@ -51,7 +52,7 @@ impl Redactor {
         }
     }
 
-    /// What a receiver says, as it is kept.
+    /// Text of a response, as it is stored.
     pub fn redact_text(&self, mut text: String) -> String {
         for word in &self.secrets {
             if text.contains(word.as_str()) {

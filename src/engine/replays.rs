@@ -1,5 +1,4 @@
-//! Drives replay jobs: a slice at a time, at the rate that was asked for, until every event has been looked at and every
-//! delivery that was made is final.
+//! Replays: drives each job slice by slice at its rate, until every event is examined and every delivery is final.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::write_queue::WriteQueue;
 
-/// Events that one slice looks at.
+/// Events that one slice examines.
 const SLICE_EVENTS: u32 = 500;
-/// How often progress is looked at while a job runs.
+/// Interval at which a running job's progress is checked.
 const ROUND_MS: i64 = 500;
 
-/// Runs for ever; sleeps while no job runs, until `woken`.
+/// Runs until the process ends. Without a running job it sleeps until `woken`.
 pub async fn run(store: Store, write_queue: WriteQueue, clock: Arc<dyn Clock>, work: BlockingPool, woken: Arc<Notify>) {
     let mut allowances: HashMap<JobId, ReplayBudget> = HashMap::new();
     loop {
@@ -50,13 +49,13 @@ pub async fn run(store: Store, write_queue: WriteQueue, clock: Arc<dyn Clock>, w
     }
 }
 
-/// What a job may still send at its rate.
+/// The deliveries that a job may still make at its rate.
 struct ReplayBudget {
     at: Time,
     left: f64,
 }
 
-/// True: it has more to do at once.
+/// Advances a job. `true` if it has more to do at once.
 async fn step(job: &Job, allowance: &mut ReplayBudget, write_queue: &WriteQueue, now: Time) -> bool {
     if job.exhausted {
         if job.delivered + job.failed >= job.created {

@@ -1,8 +1,8 @@
-//! What storage did not take although it must be there in the end: kept in memory, and handed in again.
+//! The retry buffer: writes that failed but must not be lost, retried from memory.
 //!
-//! An outcome waits only where the disk is full: its receiver has had the request, and is not to have it again every few
-//! seconds until somebody makes room. Where storage fails otherwise its delivery is sent again, because nobody knows whether
-//! that outcome can ever be written.
+//! An outcome waits here only while the disk is full: its receiver has the request, and sending it again every few
+//! seconds would repeat it. If storage fails otherwise, the delivery is sent again, because its outcome may never be
+//! written.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use crate::model::DeliveryId;
 use crate::store::{Applied, Command, PartitionCommand, Rejection, WriteRequest};
 
-/// Outcomes are handed in again after this time.
-const OUTCOMES_AGAIN: Duration = Duration::from_secs(1);
-/// What outcomes keep of answers meanwhile, in bytes; a delivery whose outcome does not fit is sent again.
+/// Interval at which outcomes are retried.
+const OUTCOMES_RETRY_WAIT: Duration = Duration::from_secs(1);
+/// Maximum bytes of buffered outcomes. A delivery whose outcome does not fit is sent again.
 const OUTCOMES_BYTES_MAX: usize = 32 << 20;
-/// What an outcome takes beside the body of the answer, about.
+/// Approximate bytes of an outcome besides the body of the response.
 const OUTCOME_BYTES: usize = 2 << 10;
-/// Other orders that wait.
+/// Maximum other requests that wait.
 const FOLLOW_UPS_MAX: usize = 10_000;
 
 #[derive(Debug, Default)]
@@ -25,12 +25,13 @@ pub struct RetryBuffer {
     outcomes: Vec<WriteRequest>,
     outcomes_bytes: usize,
     since: Option<Instant>,
-    /// What follows from something that is durable.
+    /// Requests that follow from durable changes.
     follow_ups: Vec<WriteRequest>,
 }
 
 impl RetryBuffer {
-    /// Takes what must be there of a batch and is not. The deliveries whose end is given up, to be taken from the index anew.
+    /// Buffers the failed requests of a batch that must not be lost. Returns the deliveries whose outcome is dropped,
+    /// to be taken from the due index again.
     pub fn add_failed(
         &mut self,
         write_requests: &[WriteRequest],
@@ -66,18 +67,18 @@ impl RetryBuffer {
         lost
     }
 
-    /// How long outcomes wait yet; none: there are none.
+    /// Time until outcomes are retried. `None` if there are none.
     pub fn wait(&self) -> Option<Duration> {
-        self.since.map(|since| OUTCOMES_AGAIN.saturating_sub(since.elapsed()))
+        self.since.map(|since| OUTCOMES_RETRY_WAIT.saturating_sub(since.elapsed()))
     }
 
-    /// The outcomes, to be handed in again.
+    /// Removes the outcomes, to be applied again.
     pub fn take_outcomes(&mut self) -> Vec<WriteRequest> {
         (self.since, self.outcomes_bytes) = (None, 0);
         std::mem::take(&mut self.outcomes)
     }
 
-    /// The other orders, to be handed in again.
+    /// Removes the other requests, to be applied again.
     pub fn take_follow_ups(&mut self) -> Vec<WriteRequest> {
         std::mem::take(&mut self.follow_ups)
     }
@@ -127,11 +128,11 @@ mod tests {
         assert_eq!(keep(&mut retry_buffer, &write_requests, failed, false), [first, second]);
         assert_eq!(retry_buffer.wait(), None);
         assert_eq!(keep(&mut retry_buffer, &write_requests[..1], full, true), []);
-        assert_eq!(retry_buffer.wait(), Some(OUTCOMES_AGAIN));
-        tokio::time::advance(OUTCOMES_AGAIN / 4).await;
-        // What fails while the disk is full fails for that; the first one's time is not put off by it.
+        assert_eq!(retry_buffer.wait(), Some(OUTCOMES_RETRY_WAIT));
+        tokio::time::advance(OUTCOMES_RETRY_WAIT / 4).await;
+        // A failure while the disk is full counts as lack of space, and does not postpone the first outcome's retry.
         assert_eq!(keep(&mut retry_buffer, &write_requests[1..], failed, true), []);
-        assert_eq!(retry_buffer.wait(), Some(OUTCOMES_AGAIN * 3 / 4));
+        assert_eq!(retry_buffer.wait(), Some(OUTCOMES_RETRY_WAIT * 3 / 4));
         assert_eq!(retry_buffer.take_outcomes().len(), 2);
         assert_eq!(retry_buffer.wait(), None);
     }
@@ -143,7 +144,7 @@ mod tests {
         let write_requests: Vec<WriteRequest> = (1..=5).map(|delivery| outcome(delivery, body_bytes)).collect();
         assert_eq!(keep(&mut retry_buffer, &write_requests, full, true), [DeliveryId::from_u128(5)]);
         assert_eq!(retry_buffer.take_outcomes().len(), 4);
-        // Taken out, there is room again.
+        // After the outcomes are taken out, there is room again.
         assert_eq!(keep(&mut retry_buffer, &write_requests[4..], full, true), []);
 
         let following = vec![release(); FOLLOW_UPS_MAX + 1];
@@ -158,7 +159,7 @@ mod tests {
         let gone = |_: &WriteRequest| Err(Rejection::NotFound("webhook"));
         assert_eq!(keep(&mut retry_buffer, &[release()], gone, true), []);
         assert_eq!(retry_buffer.take_follow_ups().len(), 0);
-        // The end of a delivery is found in the index again.
+        // An expiry is found in the index again.
         let delivery = DeliveryId::from_u128(7);
         let expire = WriteRequest::internal(PartitionCommand::Expire { event: EventId::MIN, delivery });
         assert_eq!(keep(&mut retry_buffer, &[expire], full, true), [delivery]);

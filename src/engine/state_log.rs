@@ -1,8 +1,8 @@
-//! The log's lines about what has changed its state: one for each change, none for an attempt.
+//! The log of state changes: one line for each change, none for an attempt.
 
 use crate::store::{AuditLine, Effects, StateChange};
 
-/// Says what a batch changed, after it is durable.
+/// Logs the changes of a batch after its commit.
 pub fn log(effects: &Effects) {
     for AuditLine { action, target, request_id, key_id } in &effects.audit {
         tracing::info!(request_id, %key_id, target_id = target, "{action}");

@@ -1,8 +1,10 @@
-//! The ledger: takes what waits, applies it in one batch, and answers all after the commit. Its steps know nothing of what
-//! drives them: a thread of its own in the daemon, a task of the one runtime in a simulation.
+//! The write queue: group commit of everything that changes the store.
 //!
-//! Invariant: an answer is sent after the commit that holds what it says. Publishing is bounded: when
-//! `WAITING_PUBLISHES_MAX` wait, the next is refused at once; outcomes are bounded by what is in flight.
+//! It collects waiting requests, applies them in one batch, and answers all of them after the commit. Its loop runs on
+//! a thread in the daemon and in a task of the one runtime in a simulation.
+//!
+//! Invariant: an answer is sent after the commit of its change. When `WAITING_PUBLISHES_MAX` publishes wait, the next
+//! one is rejected at once. Outcomes are bounded by the deliveries in flight.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,65 +29,65 @@ use crate::engine::log_backoff::LogBackoff;
 use crate::engine::metrics::Metrics;
 use crate::engine::retry_buffer::RetryBuffer;
 
-/// Publishes that may wait for the writer.
+/// Maximum publishes that wait for the writer.
 pub const WAITING_PUBLISHES_MAX: usize = 8_192;
-/// Payload bytes that may wait for the writer.
+/// Maximum payload bytes that wait for the writer.
 const WAITING_BYTES_MAX: usize = 256 << 20;
-/// Orders in one commit.
-const BATCH_ORDERS_MAX: usize = 4_096;
-/// Payload bytes in one commit, about.
+/// Maximum requests in one commit.
+const BATCH_REQUESTS_MAX: usize = 4_096;
+/// Approximate maximum payload bytes in one commit.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// Outcomes for older partitions wait for others: this long for each partition that they are for, up to the longest.
-const OLDER_WAIT: Duration = Duration::from_millis(8);
-const OLDER_WAIT_MAX: Duration = Duration::from_millis(200);
-const OLDER_ORDERS_MAX: usize = 256;
-/// The journal is made redb's own this long after its first record, at the latest.
+/// Group-commit delay for sealed partitions: this long for each partition concerned, up to the maximum.
+const SEALED_WAIT: Duration = Duration::from_millis(8);
+const SEALED_WAIT_MAX: Duration = Duration::from_millis(200);
+const SEALED_REQUESTS_MAX: usize = 256;
+/// Maximum time between a WAL record and its checkpoint.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(2);
-/// While the disk is full, how long it takes at most until it is seen that there is space.
-const SPACE_AGAIN: Duration = Duration::from_secs(1);
-/// How long a task with nothing to do waits before it looks whether anybody is left who could give it something.
+/// While the disk is full, the interval of the checks for space.
+const SPACE_CHECK_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait of an idle task, after which it checks for remaining handles.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 
 type Responder = oneshot::Sender<Result<Applied, Rejection>>;
 
 enum QueueItem {
     Order(Box<WriteRequest>, usize, Option<Responder>),
-    /// A round of upkeep; `true`: drop nothing.
+    /// A round of maintenance. `true` pauses retention.
     Upkeep(bool, oneshot::Sender<Result<Maintained, String>>),
-    /// Takes hold of the store as it is, for a backup.
+    /// Takes a snapshot of the store for a backup.
     Backup(oneshot::Sender<Result<BackupSnapshot, String>>),
-    /// What was handed in before this is the last that is done.
+    /// Ends the loop after everything that was sent before.
     End,
 }
 
-/// Why a publish was not even handed to the writer.
+/// Why a publish did not reach the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
-    /// Too much waits; try again.
+    /// Too many publishes wait. The client may try again.
     Full,
     /// The daemon is stopping.
     Stopping,
 }
 
-/// The handle: cheap to clone.
+/// The handle. It is cheap to clone.
 #[derive(Clone)]
 pub struct WriteQueue {
     jobs: Sender<QueueItem>,
-    /// Where a task works and not a thread: wakes it.
+    /// Wakes the loop if it is a task. `None` if it is a thread.
     arrived: Option<Arc<Notify>>,
     waiting: Arc<QueueDepth>,
     admission: Arc<PublishAdmission>,
     metrics: Arc<Metrics>,
 }
 
-/// What the ledger's steps run on.
+/// The thread or task that runs the loop.
 pub enum Driver {
     Thread(std::thread::JoinHandle<()>),
     Task(tokio::task::JoinHandle<()>),
 }
 
 impl Driver {
-    /// Waits until the ledger has ended.
+    /// Waits until the loop has ended.
     pub async fn ended(self) {
         let _ = match self {
             Driver::Thread(thread) => tokio::task::spawn_blocking(move || drop(thread.join())).await,
@@ -99,27 +101,27 @@ struct QueueDepth {
     publishes: AtomicUsize,
     bytes: AtomicUsize,
     stopping: AtomicBool,
-    /// The last batch met a storage failure.
+    /// Whether storage failed the last batch.
     failing: AtomicBool,
 }
 
-/// What the thread is given.
+/// The inputs of the loop.
 pub struct WriterParts {
-    /// First, so that it is dropped first.
+    /// The first field, so that it is dropped first.
     pub vital: CriticalTask,
     pub writer: Writer,
     pub first: Vec<WriteRequest>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
-    /// Takes the effects of every batch.
+    /// Consumes the effects of every batch.
     pub effects: Box<dyn FnMut(Effects) + Send>,
-    /// Told when a sync failed: the thread has ended, and so must the process.
+    /// Notified when a sync failed: the loop has ended, and the process must end.
     pub broken: Arc<Notify>,
 }
 
 impl WriteQueue {
-    /// Starts it, on what `work` says. It ends when it is told to or when every handle is gone, after all that waits is
-    /// applied.
+    /// Starts the loop on a thread or in a task, as `work` says. It ends when it is told to or when every handle is
+    /// dropped, after all waiting requests are applied.
     pub fn start(parts: WriterParts, work: BlockingPool) -> std::io::Result<(WriteQueue, Driver)> {
         let (jobs, waiting_jobs) = mpsc::channel();
         let waiting = Arc::new(QueueDepth::default());
@@ -139,7 +141,7 @@ impl WriteQueue {
             sealed_since: None,
             sealed_partitions: BTreeSet::new(),
             retry_buffer: RetryBuffer::default(),
-            unchecked_since: None,
+            uncheckpointed_since: None,
             failing_batches: LogBackoff::default(),
             failing_checkpoints: LogBackoff::default(),
             was_full: false,
@@ -163,7 +165,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Applies an order and waits for its commit.
+    /// Applies a request and waits for its commit.
     pub async fn apply(&self, write_request: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
         let _turn = self.wait_for_admission(&write_request).await;
         let bytes = self.admit(&write_request)?;
@@ -172,7 +174,7 @@ impl WriteQueue {
         answered.await.map_err(|_| Busy::Stopping)
     }
 
-    /// Waits in line with a publish, while publishing takes turns.
+    /// Waits for the admission of a publish, while admission is limited.
     async fn wait_for_admission(&self, write_request: &WriteRequest) -> Option<SemaphorePermit<'_>> {
         write_request.command.published()?;
         let turn = self.admission.acquire().await;
@@ -182,42 +184,42 @@ impl WriteQueue {
         turn
     }
 
-    /// The turns that publishing takes, for whoever says when.
+    /// The admission control of publishes, for the scheduler.
     pub fn admission(&self) -> &PublishAdmission {
         &self.admission
     }
 
-    /// Hands in an order that nobody waits for: an outcome.
+    /// Queues a request that has no caller waiting, such as an outcome.
     pub fn push(&self, write_request: WriteRequest) {
-        // The thread is gone only after the drain: what was in flight then is sent again after the start.
+        // The loop ends only after the drain. Deliveries in flight then are sent again after the next start.
         let _ = self.send(QueueItem::Order(Box::new(write_request), 0, None));
     }
 
-    /// One round of upkeep; `keep`: nothing is dropped.
+    /// Runs a round of maintenance. With `keep` no partition is dropped.
     pub async fn maintain(&self, keep: bool) -> Result<Maintained, String> {
         let (answer, answered) = oneshot::channel();
         self.send(QueueItem::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
-    /// The store as it is after what waits now: for a backup.
+    /// A snapshot of the store, after the requests that wait now.
     pub async fn backup_snapshot(&self) -> Result<BackupSnapshot, String> {
         let (answer, answered) = oneshot::channel();
         self.send(QueueItem::Backup(answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
-    /// Ends the thread after all that waits now; whoever asks later is told that it stops.
+    /// Ends the loop after everything that waits now. Later callers get `Busy::Stopping`.
     pub fn end(&self) {
         let _ = self.send(QueueItem::End);
     }
 
-    /// Publishes that wait, for metrics.
+    /// Waiting publishes, for metrics.
     pub fn waiting_publishes(&self) -> usize {
         self.waiting.publishes.load(Ordering::Relaxed)
     }
 
-    /// Whether no more publishes are taken.
+    /// Whether publishes are rejected because the daemon is stopping.
     pub fn is_stopping(&self) -> bool {
         self.waiting.stopping.load(Ordering::Relaxed)
     }
@@ -227,7 +229,7 @@ impl WriteQueue {
         self.waiting.failing.load(Ordering::Relaxed)
     }
 
-    /// Takes no more publishes.
+    /// Rejects publishes from now on.
     pub fn stop_publishing(&self) {
         self.waiting.stopping.store(true, Ordering::Relaxed);
     }
@@ -250,7 +252,7 @@ impl WriteQueue {
     }
 }
 
-/// The thread's own side.
+/// The loop that owns the writer.
 struct WriterLoop {
     parts: WriterParts,
     checkpoints: CheckpointRunner,
@@ -259,13 +261,13 @@ struct WriterLoop {
     sealed_since: Option<Instant>,
     sealed_partitions: BTreeSet<u128>,
     retry_buffer: RetryBuffer,
-    /// Since when the journal holds what redb has not made durable.
-    unchecked_since: Option<Instant>,
+    /// Time of the oldest WAL record that no checkpoint covers.
+    uncheckpointed_since: Option<Instant>,
     failing_batches: LogBackoff,
     failing_checkpoints: LogBackoff,
-    /// What the log was last told of the disk.
+    /// Whether the last log line about space said that the disk is full.
     was_full: bool,
-    /// By the last commit.
+    /// Bytes written up to the last commit.
     written_bytes: u64,
     ended: bool,
 }
@@ -293,7 +295,7 @@ impl WriterLoop {
                     None
                 }
                 Err(TryRecvError::Empty) => {
-                    // A job that comes before the waiting begins has left its mark.
+                    // A notification that comes before the wait is remembered by `Notify`.
                     let _ = tokio::time::timeout(self.wait().unwrap_or(IDLE_WAIT), arrived.notified()).await;
                     None
                 }
@@ -307,7 +309,7 @@ impl WriterLoop {
         self.apply(first.into_iter().map(|write_request| (write_request, None)).collect());
     }
 
-    /// Whether nothing more is to be done; says so to others where that is because of the disk.
+    /// Whether the loop must end. After a failed sync it notifies the process.
     fn is_over(&self) -> bool {
         if self.parts.writer.has_lost_writes() {
             tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
@@ -317,15 +319,15 @@ impl WriterLoop {
         self.ended
     }
 
-    /// How long there is nothing to do if no job comes; none: for ever.
+    /// Time until the next timed step. `None` if there is none.
     fn wait(&self) -> Option<Duration> {
         let older = self.sealed_since.map(|since| self.sealed_wait().saturating_sub(since.elapsed()));
-        let unchecked = self.unchecked_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
-        let full = self.was_full.then_some(SPACE_AGAIN);
+        let unchecked = self.uncheckpointed_since.map(|since| CHECKPOINT_WAIT.saturating_sub(since.elapsed()));
+        let full = self.was_full.then_some(SPACE_CHECK_WAIT);
         [older, unchecked, full, self.retry_buffer.wait(), self.checkpoints.look()].into_iter().flatten().min()
     }
 
-    /// Takes a job and all that wait behind it, if there is one, and does what has become due.
+    /// Applies an item and all items that wait behind it, then does the steps that are due.
     fn step(&mut self, job: Option<QueueItem>, jobs: &Receiver<QueueItem>) {
         if let Some(job) = job {
             self.take(job, jobs);
@@ -335,7 +337,7 @@ impl WriterLoop {
             self.flush_sealed();
             self.write_outcomes();
             let checked = self.parts.writer.checkpoint();
-            checked.unwrap_or_else(|error| self.tell_unchecked(&error));
+            checked.unwrap_or_else(|error| self.log_failed_checkpoint(&error));
             return;
         }
         if self.sealed_since.is_some_and(|since| since.elapsed() >= self.sealed_wait()) {
@@ -350,7 +352,7 @@ impl WriterLoop {
         }
     }
 
-    /// Everything that waits now, as one batch.
+    /// Applies everything that waits now, as one batch.
     fn take(&mut self, first: QueueItem, jobs: &Receiver<QueueItem>) {
         let mut batch = Vec::new();
         let (mut bytes, mut upkeeps, mut backups) = (0, Vec::new(), Vec::new());
@@ -375,11 +377,13 @@ impl WriterLoop {
                 QueueItem::Backup(answer) => backups.push(answer),
                 QueueItem::End => self.ended = true,
             }
-            let full = self.ended || batch.len() >= BATCH_ORDERS_MAX || bytes >= BATCH_BYTES_MAX;
+            let full = self.ended || batch.len() >= BATCH_REQUESTS_MAX || bytes >= BATCH_BYTES_MAX;
             next = if full { None } else { jobs.try_recv().ok() };
         }
         self.apply(batch);
-        if self.sealed_batch.len() >= OLDER_ORDERS_MAX || self.sealed_batch.iter().any(|(_, answer)| answer.is_some()) {
+        if self.sealed_batch.len() >= SEALED_REQUESTS_MAX
+            || self.sealed_batch.iter().any(|(_, answer)| answer.is_some())
+        {
             self.flush_sealed();
         }
         for (keep, answer) in upkeeps {
@@ -387,33 +391,33 @@ impl WriterLoop {
         }
         for answer in backups {
             let backup_snapshot = self.parts.writer.backup_snapshot().map_err(|error| error.to_string());
-            // Whoever asked may have gone, and the moment goes with it.
+            // If the caller is gone, the snapshot is dropped.
             let _ = answer.send(backup_snapshot);
         }
     }
 
-    /// Has the checkpoint run that is due, and takes what became of the one before.
+    /// Starts the checkpoint that is due and handles the result of the previous one.
     fn checkpoint(&mut self) {
         let writer = &mut self.parts.writer;
-        if self.unchecked_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
-            self.unchecked_since = Some(Instant::now());
+        if self.uncheckpointed_since.is_some_and(|since| since.elapsed() >= CHECKPOINT_WAIT) {
+            self.uncheckpointed_since = Some(Instant::now());
             if let Err(error) = writer.request_checkpoint() {
-                self.tell_unchecked(&error);
+                self.log_failed_checkpoint(&error);
             }
         }
         let writer = &mut self.parts.writer;
         if self.checkpoints.may_run()
             && let Some(checkpoint) = writer.take_checkpoint()
         {
-            self.unchecked_since = writer.has_uncheckpointed().then(Instant::now);
+            self.uncheckpointed_since = writer.has_uncheckpointed().then(Instant::now);
             self.checkpoints.run(checkpoint);
         }
         match self.checkpoints.ended() {
             Some(Ok(())) if self.failing_checkpoints.reset() => tracing::info!("checkpoints can be made again"),
             Some(Err(error)) => {
                 writer.checkpoint_failed(&error);
-                self.unchecked_since = Some(Instant::now());
-                self.tell_unchecked(&error);
+                self.uncheckpointed_since = Some(Instant::now());
+                self.log_failed_checkpoint(&error);
                 self.look_for_space();
             }
             _ => {}
@@ -422,17 +426,17 @@ impl WriterLoop {
 
     fn look_for_space(&mut self) {
         self.parts.writer.check_space(self.parts.clock.now());
-        self.tell_of_space();
+        self.log_space();
     }
 
-    fn tell_unchecked(&mut self, error: &Error) {
+    fn log_failed_checkpoint(&mut self, error: &Error) {
         if let Some(failures) = self.failing_checkpoints.record() {
             tracing::error!(%error, failures, "a checkpoint failed; the journal still holds what it was for; trying again");
         }
     }
 
     fn sealed_wait(&self) -> Duration {
-        (OLDER_WAIT * self.sealed_partitions.len() as u32).min(OLDER_WAIT_MAX)
+        (SEALED_WAIT * self.sealed_partitions.len() as u32).min(SEALED_WAIT_MAX)
     }
 
     fn flush_sealed(&mut self) {
@@ -442,7 +446,7 @@ impl WriterLoop {
         self.apply(older);
     }
 
-    /// Tries once more to write the outcomes that could not be written.
+    /// Retries the outcomes that could not be written.
     fn write_outcomes(&mut self) {
         let outcomes = self.retry_buffer.take_outcomes();
         if mutant!("outcome_twice") {
@@ -467,12 +471,12 @@ impl WriterLoop {
         }
         while !write_requests.is_empty() {
             let done = self.parts.writer.apply(&write_requests, now);
-            // What checkpoints wrote since the last commit is this one's as well.
+            // Bytes that checkpoints wrote since the last commit count for this one.
             let before = std::mem::replace(&mut self.written_bytes, self.parts.writer.written_bytes());
             let written = self.written_bytes.saturating_sub(before);
             self.parts.metrics.committed(write_requests.len(), started.elapsed(), written);
             self.waiting.failing.store(!done.effects.failures.is_empty(), Ordering::Relaxed);
-            self.tell_of_failures(&done.effects.failures);
+            self.log_failures(&done.effects.failures);
             self.parts.metrics.applied(&write_requests, &done.results);
             let mut effects = done.effects;
             effects.unrecorded =
@@ -480,20 +484,20 @@ impl WriterLoop {
             (self.parts.effects)(effects);
             for (answer, result) in answers.drain(..).zip(done.results) {
                 if let Some(answer) = answer {
-                    // Whoever asked may have gone; what was asked is done all the same.
+                    // The caller may be gone. The change is committed all the same.
                     let _ = answer.send(result);
                 }
             }
             write_requests = done.follow;
         }
-        self.tell_of_space();
+        self.log_space();
         match self.parts.writer.has_uncheckpointed() {
-            true => drop(self.unchecked_since.get_or_insert_with(Instant::now)),
-            false => self.unchecked_since = None,
+            true => drop(self.uncheckpointed_since.get_or_insert_with(Instant::now)),
+            false => self.uncheckpointed_since = None,
         }
     }
 
-    fn tell_of_failures(&mut self, failures: &[String]) {
+    fn log_failures(&mut self, failures: &[String]) {
         for failure in failures {
             if let Some(failures) = self.failing_batches.record() {
                 tracing::error!(
@@ -503,14 +507,14 @@ impl WriterLoop {
                 );
             }
         }
-        // While the disk is full, batches without anything to be written go well.
+        // While the disk is full, batches without writes succeed and prove nothing.
         if failures.is_empty() && !self.parts.writer.is_disk_full() && self.failing_batches.reset() {
             tracing::info!("storage takes batches again");
         }
     }
 
-    /// Says when the disk has become full, and when it no longer is.
-    fn tell_of_space(&mut self) {
+    /// Logs when the disk becomes full, and when it has space again.
+    fn log_space(&mut self) {
         let is_full = self.parts.writer.is_disk_full();
         match (self.was_full, is_full) {
             (false, true) => tracing::error!(
@@ -524,7 +528,7 @@ impl WriterLoop {
 
     fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Maintained, String>>) {
         let mut done = self.parts.writer.maintain(self.parts.clock.now(), keep);
-        self.tell_of_space();
+        self.log_space();
         for failure in &done.failures {
             tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
         }

@@ -1,4 +1,4 @@
-//! Webhooks and deliveries for the scheduler's own tests.
+//! Webhooks and deliveries for the scheduler's tests.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! One webhook's lane: what waits for it in memory, what the index still has, and whether it may send.
+//! A lane: one webhook's deliveries in memory, its cursor into the due index, and whether it may send.
 //!
-//! Invariant: `queue`, what is in flight and what the index has after `cursor` together are all that is due; a delivery in
-//! `held` is never handed out a second time.
+//! Invariant: `queue`, the deliveries in flight and the index after `cursor` are together all that is due. A delivery
+//! in `held` is never dispatched twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::store::read::lookup::DueKey;
 
 use crate::engine::handshake::Grant;
 
-/// Deliveries of one webhook that wait in memory; what is more stays in the index, but where all lanes together have room.
+/// Deliveries of one webhook that wait in memory. More stay in the index, unless all lanes together have room.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
-/// Payload bytes of one webhook that wait in memory, about.
+/// Approximate payload bytes of one webhook that wait in memory.
 pub const LANE_BYTES_MAX: usize = 2 << 20;
 /// Deliveries read from the index at once.
 pub const SLICE_DELIVERIES_MAX: usize = 512;
-/// What a delivery in memory takes beside its payload, about.
+/// Approximate bytes of a delivery in memory besides its payload.
 const DISPATCH_BYTES: usize = 512;
-/// Under this the lane is filled from the index.
+/// Length of the queue below which it is filled from the index.
 const LANE_LOW: usize = 64;
-/// Outcomes that are not durable yet, as a multiple of `max_in_flight`: with what is in flight this bounds what a kill
-/// makes a receiver see twice.
+/// Maximum outcomes that are not durable, as a multiple of `max_in_flight`. Together with the deliveries in flight it
+/// bounds how many requests a receiver sees twice after a kill.
 const UNRECORDED_FACTOR: usize = 32;
-/// How much of the mean a new request is.
+/// Weight of a new request in the mean.
 const TOOK_SHARE: f32 = 1.0 / 16.0;
-/// A receiver that has not answered for so long hangs, however fast it was before.
+/// Time without a response after which a receiver counts as hanging, however fast it was before.
 const SILENT_MS: i64 = 250;
-/// How far behind its rate a webhook may catch up, so that a late timer does not lower the rate.
+/// How far a webhook may catch up with its rate, so that a late timer does not lower it.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
 pub struct Lane {
@@ -41,47 +41,47 @@ pub struct Lane {
     pub state: WebhookState,
     queue: VecDeque<Dispatch>,
     queue_bytes: usize,
-    /// In the queue, in flight, or sent with an outcome that is not durable yet.
+    /// Deliveries in the queue, in flight, or sent with an outcome that is not durable.
     held: IdSet<Delivery>,
     in_flight: usize,
-    /// How long requests take, in microseconds: the mean of the latest.
+    /// Mean duration of the latest requests, in microseconds.
     takes_us: Option<f32>,
-    /// When one was over the last time.
+    /// When a request ended last.
     took_at: Time,
-    /// Sent since the last request was over.
+    /// Requests sent since one ended.
     unanswered: usize,
     unrecorded: usize,
-    /// Entries of the index up to here are in memory or done with.
+    /// Entries of the index up to here are in memory or done.
     cursor: Option<DueKey>,
-    /// When the index has something after `cursor`; none: nothing that is known of.
+    /// When the first entry after `cursor` is due. `None` if no entry is known.
     more: Option<Time>,
     reading: bool,
-    /// While reading: where reading has to begin again afterwards, because something was noted there meanwhile.
+    /// While a read runs: the entry from which to read again, because one before the cursor was added meanwhile.
     low: Option<DueKey>,
-    /// While reading: what ended meanwhile. The slice may be older than that and still have it.
+    /// While a read runs: deliveries that ended meanwhile. The slice may be older and still contain them.
     settled: IdSet<Delivery>,
-    /// What the receiver of a webhook with `handshake` allows; until it has been asked, one request at a time.
+    /// The grant of a receiver with `handshake`. Until it is asked, one request at a time is sent.
     grant: Option<Grant>,
-    /// Somebody asked for it to be tried now: the next request is a probe that need not wait for its turn.
+    /// Whether a caller asked for a probe: the next request does not wait for the circuit.
     probes_now: bool,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
-    /// Stands in the ring of those that may send now.
+    /// Whether the lane is in the ring of lanes that may send.
     pub is_in_ring: bool,
-    /// A timer is set for then.
+    /// Time of the lane's timer, if it is set.
     pub timer: Option<Time>,
 }
 
-/// What a lane needs now.
+/// The next step of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneNeed {
-    /// It may send at once.
+    /// Send at once.
     Send,
-    /// It is to be filled from the index, after this place.
+    /// Read the index after this entry.
     Read(Option<DueKey>),
-    /// Look again then.
+    /// Check again at this time.
     Wait(Time),
-    /// Nothing until something happens to it.
+    /// Rest until the lane changes.
     Rest,
 }
 
@@ -112,8 +112,8 @@ impl Lane {
         }
     }
 
-    /// A delivery that was just committed and is due: kept in memory if nothing that is due stands before it in the index.
-    /// `has_room`: the lanes together hold little, so this one may hold more than its own share.
+    /// Offers a delivery that was just committed and is due. It stays in memory if no due entry of the index stands
+    /// before it. With `has_room` the lanes together hold little, so this one may exceed its share.
     pub fn offer(&mut self, dispatch: Dispatch, has_room: bool) {
         let behind = self.more.is_some_and(|more| more <= dispatch.due) || self.reading;
         let full = self.queue.len() >= LANE_DELIVERIES_MAX || self.queue_bytes >= LANE_BYTES_MAX;
@@ -133,7 +133,7 @@ impl Lane {
         }
     }
 
-    /// The index has something from `due` on. If it lies before the cursor, reading goes back to it.
+    /// The index has an entry at `due`. If it lies before the cursor, reading goes back to it.
     pub fn note_due(&mut self, due: Time) {
         self.go_back_to(due);
         self.more = Some(self.more.map_or(due, |more| more.min(due)));
@@ -149,10 +149,10 @@ impl Lane {
         }
     }
 
-    /// A slice of the index, asked for by `Need::Read`.
+    /// Adds a slice of the index that `LaneNeed::Read` asked for.
     pub fn fill(&mut self, slice: DueSlice) {
         self.reading = false;
-        // What was noted while reading may lie before or after the slice: `more` keeps the earlier of both.
+        // An entry added while reading may lie before or after the slice: `more` is the earlier time.
         self.more = [slice.next, self.more].into_iter().flatten().min();
         self.cursor = slice.last.max(self.cursor);
         if let Some(low) = self.low.take() {
@@ -166,7 +166,7 @@ impl Lane {
         }
     }
 
-    /// Reading failed: try again later.
+    /// Reading failed. The lane reads again at `again`.
     pub fn read_failed(&mut self, again: Time) {
         self.reading = false;
         self.low = None;
@@ -174,10 +174,10 @@ impl Lane {
         self.more = Some(again);
     }
 
-    /// What the lane needs; called after every change. `Need::Read` is given once until `fill`.
+    /// The next step of the lane, to be called after every change. `LaneNeed::Read` is returned once until `fill`.
     pub fn need(&mut self, now: Time) -> LaneNeed {
         if let Some(rate) = self.rate() {
-            // One turn ahead at the most: the rate may have been raised since, or the clock set back.
+            // At most one interval ahead: the rate may have been raised, or the clock set back.
             self.rate_next_ms = self.rate_next_ms.min(now.0 as f64 + 1_000.0 / rate);
         }
         match self.blocked_until(now) {
@@ -187,7 +187,7 @@ impl Lane {
         }
         if !self.reading && self.queue.len() < LANE_LOW && self.more.is_some_and(|more| more <= now) {
             self.reading = true;
-            // Entries noted from now on are news.
+            // Entries added from now on count anew.
             self.more = None;
             return LaneNeed::Read(self.cursor);
         }
@@ -200,7 +200,7 @@ impl Lane {
         }
     }
 
-    /// Whether something of it may be sent now.
+    /// Whether a delivery of the lane may be sent now.
     pub fn may_send(&self, now: Time) -> bool {
         !self.queue.is_empty() && self.blocked_until(now) == Blocked::Free
     }
@@ -209,13 +209,13 @@ impl Lane {
         if self.webhook.status != WebhookStatus::Enabled {
             return Blocked::Stays;
         }
-        // What the receiver asked for holds also against those who are in a hurry.
+        // A requested probe skips the circuit's wait and still honours `Retry-After`.
         let held_until = if self.probes_now { self.state.retry_after } else { self.state.held_until() };
         if let Some(until) = held_until.filter(|until| *until > now) {
             return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;
-        // Half open: one probe at a time. Ordered: the next one is known only when the outcome is durable.
+        // Half-open: one probe at a time. Ordered: the next delivery is known only when the outcome is durable.
         let single = self.state.circuit != CircuitState::Closed
             || self.webhook.ordered == DeliveryOrder::Webhook
             || self.is_unasked();
@@ -239,7 +239,7 @@ impl Lane {
         self.webhook.handshake && self.granted().is_none()
     }
 
-    /// Requests per second: the webhook's own limit, and what the receiver allows.
+    /// Requests per second: the lower of the webhook's limit and the receiver's grant.
     fn rate(&self) -> Option<f64> {
         let allowed = self.granted().and_then(|grant| grant.per_s);
         match (self.webhook.rate_limit_per_s, allowed) {
@@ -248,12 +248,12 @@ impl Lane {
         }
     }
 
-    /// Does not wait for the circuit's next probe.
+    /// Sends a probe without waiting for the circuit.
     pub fn probe_now(&mut self) {
         self.probes_now = true;
     }
 
-    /// What the receiver allows, asked for by the request that is out or was just sent.
+    /// Stores the receiver's grant, which the current request asked for.
     pub fn allow(&mut self, grant: Option<Grant>, now: Time) {
         if self.grant == grant {
             return;
@@ -264,7 +264,7 @@ impl Lane {
         }
     }
 
-    /// Takes the next delivery to be sent.
+    /// Removes the next delivery to be sent.
     pub fn take(&mut self, now: Time) -> Option<Dispatch> {
         let dispatch = self.queue.pop_front()?;
         self.queue_bytes = self.queue_bytes.saturating_sub(bytes_of(&dispatch));
@@ -278,19 +278,19 @@ impl Lane {
         Some(dispatch)
     }
 
-    /// How long a request took, from being handed out.
+    /// Records the duration of a request since its dispatch.
     pub fn took(&mut self, took_us: u32, now: Time) {
         let mean = self.takes_us.unwrap_or(took_us as f32);
         self.takes_us = Some(mean + (took_us as f32 - mean) * TOOK_SHARE);
         self.took_at = now;
     }
 
-    /// Whether requests go on being answered, in less than that many microseconds.
+    /// Whether requests are being answered in less than `most_us` microseconds.
     pub fn answers_within(&self, most_us: f32, now: Time) -> bool {
         self.takes_us.is_some_and(|us| us < most_us) && now.since(self.took_at) < SILENT_MS
     }
 
-    /// Deliveries that are due, about, and would be sent at once if requests took no time.
+    /// Approximate due deliveries that would be sent at once if requests took no time.
     pub fn backlog(&self, now: Time) -> usize {
         let waits_for_more = self.webhook.ordered == DeliveryOrder::Webhook
             || self.rate().is_some()
@@ -301,7 +301,7 @@ impl Lane {
         if waits_for_more { 0 } else { self.queue.len() + of_index }
     }
 
-    /// The request is over; its outcome is on its way to the ledger.
+    /// The request ended, and its outcome is on its way to the write queue.
     pub fn finished(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.unanswered = 0;
@@ -316,7 +316,7 @@ impl Lane {
         }
     }
 
-    /// The request was given up without an outcome: its entry is still in the index.
+    /// The request was dropped without an outcome. Its entry is still in the index.
     pub fn given_up(&mut self, delivery: DeliveryId, again: Time) {
         if self.held.remove(&delivery) {
             self.unrecorded = self.unrecorded.saturating_sub(1);
@@ -331,7 +331,7 @@ impl Lane {
         }
     }
 
-    /// A delivery that must not be sent any more leaves the queue; one in flight goes on.
+    /// Removes a delivery that must not be sent any more. One in flight goes on.
     pub fn withdraw(&mut self, delivery: DeliveryId) {
         self.settle(delivery);
         let before = self.queue.len();
@@ -342,7 +342,7 @@ impl Lane {
         }
     }
 
-    /// Memory that its waiting deliveries take, about.
+    /// Approximate memory of the waiting deliveries.
     pub fn queue_bytes(&self) -> usize {
         self.queue_bytes
     }
@@ -351,12 +351,12 @@ impl Lane {
         self.in_flight + self.unrecorded
     }
 
-    /// Requests out since one was over: all of them, at a receiver that hangs.
+    /// Requests in flight since one ended: at a hanging receiver, all of them.
     pub fn unanswered(&self) -> usize {
         self.unanswered
     }
 
-    /// Whether it can be forgotten: nothing in memory, nothing known of in the index, and no rate that still holds it.
+    /// Whether the lane can be dropped: nothing in memory, no known entry in the index, and no rate in force.
     pub fn is_idle(&self, now: Time) -> bool {
         let is_held_back = self.rate().is_some() && self.rate_next_ms > now.0 as f64;
         self.queue.is_empty() && self.held.is_empty() && self.more.is_none() && !self.reading && !is_held_back
@@ -371,7 +371,7 @@ fn bytes_of(dispatch: &Dispatch) -> usize {
 enum Blocked {
     Free,
     Until(Time),
-    /// Until something happens: a change of configuration, an outcome.
+    /// Blocked until the configuration changes or an outcome arrives.
     Stays,
 }
 

@@ -1,7 +1,7 @@
-//! All lanes and whose turn it is: fair between apps, and between the webhooks of an app.
+//! The lanes, and the order of sending: fair between apps, and between the webhooks of an app.
 //!
-//! Invariant: a lane stands in the ring exactly when it may send now; one that may not costs nothing until its timer, or
-//! something that happens to it, brings it back.
+//! Invariant: a lane is in the ring exactly when it may send now. A lane that may not costs nothing until its timer
+//! fires or it changes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -20,31 +20,31 @@ use crate::engine::scheduler::lane::{Lane, LaneNeed};
 
 pub struct Lanes {
     lanes: IdMap<Webhook, Lane>,
-    /// Memory that all their waiting deliveries take, about.
+    /// Approximate memory of all waiting deliveries.
     queued_bytes: usize,
-    /// Apps with something to send, and their webhooks, in turn.
+    /// Apps with sendable lanes, and their webhooks, in round-robin order.
     ring: VecDeque<AppId>,
     of_app: IdMap<App, VecDeque<WebhookId>>,
     timers: BinaryHeap<Reverse<(Time, WebhookId)>>,
     /// Lanes to be filled from the index.
     pub reads: Vec<(WebhookId, Option<DueKey>)>,
-    /// Handed out, and not yet durable.
+    /// Dispatched deliveries whose outcome is not durable.
     outstanding: IdMap<Delivery, WebhookId>,
     in_flight_max: usize,
 }
 
-/// A cap of fewer slots than this is too small to be divided.
+/// A cap with fewer slots than this is not divided.
 const DIVIDED_SLOTS_MIN: usize = 100;
-/// Of the slots that all share, the part up to which a webhook may take what its own limit lets it. From there on it may
-/// have so many requests out of which none was answered yet, and from the second part on one: so hundreds of webhooks can
-/// hang, and there is still a slot for the next one, while those that answer go on.
+/// Shares of the slots. Below the first, a webhook may use its own limit. Above it, a webhook may have that many
+/// unanswered requests, and above the second share one. So hundreds of webhooks can hang while the others still find
+/// slots.
 const UNDIVIDED_PARTS: (f64, f64) = (0.5, 0.75);
 const UNANSWERED_MAX: usize = 2;
-/// What may wait in memory over all lanes before each is held to its own share.
+/// Maximum bytes in memory over all lanes before each is held to its own share.
 const LANES_BYTES_MAX: usize = 32 << 20;
-/// Less than this in memory is no crowd, whatever the index has.
-const CROWD_BYTES_MIN: usize = 128 << 10;
-/// How long a delivery whose outcome could not be written waits before it is sent again.
+/// Bytes in memory below which there is no backlog, whatever the index holds.
+const BACKLOG_BYTES_MIN: usize = 128 << 10;
+/// Delay before a delivery whose outcome could not be written is sent again.
 const LOST_WAIT_MS: i64 = 5_000;
 
 impl Lanes {
@@ -61,7 +61,7 @@ impl Lanes {
         }
     }
 
-    /// Takes in what a batch changed.
+    /// Applies the effects of a batch.
     pub fn learn(
         &mut self,
         effects: Effects,
@@ -72,7 +72,7 @@ impl Lanes {
         if effects.registry_changed {
             self.reload(registry, now);
         }
-        // What ended comes before what is due: the same delivery may be in both, and then it is due again.
+        // Ends come before due entries: a delivery in both is due again.
         for (id, delivery) in effects.withdrawn {
             self.change(id, now, |lane| lane.withdraw(delivery));
         }
@@ -115,7 +115,7 @@ impl Lanes {
         }
     }
 
-    /// Configurations as they are now; a removed webhook's lane goes when nothing of it is in flight.
+    /// Reloads the configurations. The lane of a removed webhook goes once nothing of it is in flight.
     fn reload(&mut self, registry: &Registry, now: Time) {
         let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
         for id in ids {
@@ -131,7 +131,7 @@ impl Lanes {
         self.queued_bytes = self.lanes.values().map(Lane::queue_bytes).sum();
     }
 
-    /// Changes a lane, and puts it where it belongs afterwards.
+    /// Changes a lane, then updates its position.
     fn change(&mut self, id: WebhookId, now: Time, change: impl FnOnce(&mut Lane)) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             let before = lane.queue_bytes();
@@ -216,7 +216,7 @@ impl Lanes {
         }
     }
 
-    /// Takes a delivery out of memory, unless it is out or its outcome is not durable yet. True: it is not out.
+    /// Removes a delivery from memory. `true` if it is neither in flight nor waiting for its outcome to be durable.
     pub fn withdraw(&mut self, id: WebhookId, delivery: DeliveryId, now: Time) -> bool {
         if self.outstanding.contains_key(&delivery) {
             return false;
@@ -233,37 +233,37 @@ impl Lanes {
         self.change(id, now, |lane| lane.read_failed(again));
     }
 
-    /// What the receiver allows, as it was asked last.
+    /// Stores the receiver's latest grant.
     pub fn allow(&mut self, id: WebhookId, grant: Option<Grant>, now: Time) {
         self.change(id, now, |lane| lane.allow(grant, now));
     }
 
-    /// A request of the webhook is over.
+    /// A request of the webhook ended.
     pub fn finished(&mut self, id: WebhookId, now: Time) {
         self.change(id, now, Lane::finished);
     }
 
-    /// How long a request of the webhook took.
+    /// Records the duration of a request.
     pub fn took(&mut self, id: WebhookId, took_us: u32, now: Time) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.took(took_us, now);
         }
     }
 
-    /// Whether so much waits in memory that it may be a crowd.
+    /// Whether enough waits in memory to count as a backlog.
     pub fn are_many(&self) -> bool {
-        self.queued_bytes >= CROWD_BYTES_MIN
+        self.queued_bytes >= BACKLOG_BYTES_MIN
     }
 
-    /// Deliveries that wait for nothing but their webhook's requests in flight, where these take less than `held_up_us`.
-    pub fn backlog(&self, held_up_us: f32, now: Time) -> usize {
+    /// Deliveries that wait only for their webhook's requests in flight, where these take less than `cpu_bound_us`.
+    pub fn backlog(&self, cpu_bound_us: f32, now: Time) -> usize {
         if !self.are_many() {
             return 0;
         }
-        self.lanes.values().filter(|lane| lane.answers_within(held_up_us, now)).map(|lane| lane.backlog(now)).sum()
+        self.lanes.values().filter(|lane| lane.answers_within(cpu_bound_us, now)).map(|lane| lane.backlog(now)).sum()
     }
 
-    /// Wakes the lanes whose timer is up.
+    /// Wakes the lanes whose timer fired.
     pub fn tick(&mut self, now: Time) {
         while self.timers.peek().is_some_and(|Reverse((time, _))| *time <= now) {
             let Some(Reverse((time, id))) = self.timers.pop() else { return };
@@ -275,23 +275,23 @@ impl Lanes {
         }
     }
 
-    /// When the next timer is up.
+    /// When the next timer fires.
     pub fn next_timer(&self) -> Option<Time> {
         self.timers.peek().map(|Reverse((time, _))| *time)
     }
 
-    /// Deliveries handed out and not yet durable.
+    /// Dispatched deliveries whose outcome is not durable.
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()
     }
 
-    /// Forgets lanes with nothing to do: they come back with their next delivery.
+    /// Drops idle lanes. They return with their next delivery.
     pub fn forget_idle(&mut self, now: Time) {
         self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
     }
 }
 
-/// Whether a webhook may have one more request out, if that many are out since one was answered.
+/// Whether a webhook may have one more request in flight, given its unanswered ones.
 fn has_share(unanswered: usize, out: usize, out_max: usize) -> bool {
     let taken = out as f64 / out_max as f64;
     let most = if taken < UNDIVIDED_PARTS.1 { UNANSWERED_MAX } else { 1 };

@@ -1,6 +1,6 @@
-//! The scheduler: sleeps until something may be sent, and hands it to the courier. One task; its decisions are in `lanes`.
+//! The scheduler: sleeps until a delivery may be sent, and passes it to the deliverer. One task; `lanes` decides.
 //!
-//! Invariant: everything that can make a lane sendable reaches this task as a message or a timer, so nothing is polled.
+//! Invariant: every change that makes a lane sendable reaches this task as a message or a timer, so nothing is polled.
 
 #[cfg(test)]
 pub(in crate::engine) mod fixture;
@@ -33,31 +33,31 @@ use crate::engine::handshake::Grant;
 use crate::engine::metrics::Metrics;
 use crate::engine::write_queue::WriteQueue;
 
-/// A lane whose index could not be read is tried again after this.
+/// Delay before a lane whose index could not be read is read again.
 const READ_AGAIN_MS: i64 = 1_000;
-/// Messages taken in before lanes are served again.
+/// Messages handled before lanes are served again.
 const MESSAGES_MAX: usize = 1_024;
-/// How often idle lanes and stale preparations are forgotten.
+/// Interval at which idle lanes and stale compiled webhooks are dropped.
 const TIDY_MS: i64 = 60_000;
 
-/// What the scheduler is told.
+/// A message to the scheduler.
 enum SchedulerMessage {
     Batch(Box<Effects>),
-    /// A request is over, after so many microseconds.
+    /// A request ended after this many microseconds.
     Finished(WebhookId, u32),
-    /// A probe is back, after so many microseconds.
+    /// A probe returned after this many microseconds.
     Probed(u32),
-    /// What a webhook that wants to be asked first allows now; none: nothing.
+    /// The grant of a webhook with `handshake`. `None` if the receiver does not consent.
     Allowed(WebhookId, Option<Grant>),
     Filled(WebhookId, DueSlice),
     ReadFailed(WebhookId),
-    /// The time of these is over.
+    /// Deliveries whose `expires_at` has passed.
     Ended(Vec<ExpiredDelivery>),
-    /// Send nothing more.
+    /// Stop sending.
     Stop,
 }
 
-/// The handle for those who tell it things.
+/// The handle of the scheduler.
 #[derive(Clone)]
 pub struct SchedulerHandle {
     messages: UnboundedSender<SchedulerMessage>,
@@ -65,22 +65,22 @@ pub struct SchedulerHandle {
 }
 
 impl SchedulerHandle {
-    /// What a batch changed.
+    /// Passes on the effects of a batch.
     pub fn batch(&self, effects: Effects) {
         let _ = self.messages.send(SchedulerMessage::Batch(Box::new(effects)));
     }
 
-    /// The time of these deliveries is over: what is not out of them is ended.
+    /// Passes on expired deliveries. Those that are not in flight are ended.
     pub fn ended(&self, deliveries: Vec<ExpiredDelivery>) {
         let _ = self.messages.send(SchedulerMessage::Ended(deliveries));
     }
 
-    /// Nothing more is sent from now on; what is in flight goes on.
+    /// Stops sending. Requests in flight go on.
     pub fn stop(&self) {
         let _ = self.messages.send(SchedulerMessage::Stop);
     }
 
-    /// Deliveries handed out whose outcome is not durable yet.
+    /// Dispatched deliveries whose outcome is not durable yet.
     pub fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Relaxed)
     }
@@ -95,14 +95,14 @@ pub struct Scheduler {
     lanes: Lanes,
     compiled: HashMap<WebhookId, Result<Arc<CompiledWebhook>, String>>,
     scheduler_handle: SchedulerHandle,
-    /// Requests under way: given up together with the scheduler.
+    /// Requests in flight. They are aborted together with the scheduler.
     in_flight_tasks: JoinSet<()>,
     stopped: bool,
     saturation: CpuSaturation,
     tidied_at: Time,
 }
 
-/// A bell and what it rings, before there is a scheduler to hear it.
+/// The receiving end of a handle, before the scheduler runs.
 pub struct Mailbox(UnboundedReceiver<SchedulerMessage>);
 
 pub fn channel() -> (SchedulerHandle, Mailbox) {
@@ -138,7 +138,7 @@ impl Scheduler {
         }
     }
 
-    /// Runs until `Hearing` has no more bells. Begins with what the index says is due.
+    /// Runs until every handle is dropped. It starts with the due entries of the index.
     pub async fn run(mut self, mut mailbox: Mailbox) {
         let clock = self.deliverer.clock.clone();
         match self.store.due_heads() {
@@ -189,7 +189,7 @@ impl Scheduler {
             SchedulerMessage::ReadFailed(id) => self.lanes.read_failed(id, now.plus_ms(READ_AGAIN_MS), now),
             SchedulerMessage::Ended(deliveries) => {
                 for ExpiredDelivery { webhook, event, delivery } in deliveries {
-                    // One that is out ends by its outcome.
+                    // A delivery in flight ends by its outcome.
                     if self.lanes.withdraw(webhook, delivery, now) {
                         self.write_queue.push(WriteRequest::internal(PartitionCommand::Expire { event, delivery }));
                     }
@@ -212,7 +212,7 @@ impl Scheduler {
         self.lanes.learn(effects, &registry, |id| store.state(id), now);
     }
 
-    /// Sends what may be sent, and has read what must be read.
+    /// Sends the deliveries that may be sent, and starts the reads that lanes need.
     fn dispatch_ready(&mut self, now: Time) {
         for (id, after) in std::mem::take(&mut self.lanes.reads) {
             self.read(id, after, now);
@@ -230,7 +230,7 @@ impl Scheduler {
         }
     }
 
-    /// Has publishing take turns while deliveries fall behind because of the processor.
+    /// Limits the admission of publishes while CPU saturation makes deliveries lag.
     fn update_admission(&mut self, now: Time) {
         if !self.saturation.is_due(now) {
             return;
@@ -267,7 +267,7 @@ impl Scheduler {
                 let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
                 let _ = messages.send(SchedulerMessage::Allowed(webhook.id, grant));
             }
-            // In this order: the scheduler hears that the request is over before it hears that it is recorded.
+            // In this order: the scheduler learns that the request ended before its outcome is recorded.
             let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
             write_queue.push(WriteRequest::internal(PartitionCommand::Record(Box::new(finished))));
         });

@@ -1,32 +1,32 @@
-//! Whether deliveries fall behind because this machine has no time for them, and not because receivers take theirs.
+//! CPU saturation: whether deliveries lag because of this machine's processor and not because of receivers.
 //!
-//! A probe is a task that steps back and waits until the runtime comes to it again. An exchange waits for that about four times,
-//! so where it takes only some times longer than a probe, it is the processor that holds it up.
+//! A probe is a task that yields and measures the time until the runtime polls it again. A request yields about four
+//! times, so a request that takes only a few probes is delayed by the processor.
 
 use crate::model::Time;
 
-/// How often it is looked at.
+/// Interval of the checks.
 const LOOK_MS: i64 = 10;
-/// Deliveries that wait behind the processor before it is too much, and below which it is well again.
+/// Backlog above which the processor counts as saturated, and below which it recovers.
 const BACKLOG_HIGH: usize = 2_048;
 const BACKLOG_LOW: usize = 512;
-/// An exchange is held up by the processor if it takes less than so many times what a probe takes: then a quarter of it and more
-/// is waiting. Once there is too much, twice as many: both times are measured in a crowd, and jump.
+/// A request is CPU-bound if it takes under this many probes: then at least a quarter of it is scheduling delay. While
+/// saturated the factor doubles, because both times fluctuate.
 const CPU_BOUND_PROBES: f32 = 16.0;
 const CPU_BOUND_PROBES_HIGH: f32 = 32.0;
-/// How much of the mean a new probe is.
+/// Weight of a new probe in the mean.
 const PROBE_SHARE: f32 = 0.25;
 
 #[derive(Debug, Default)]
 pub struct CpuSaturation {
-    /// Of the latest probes, in microseconds.
+    /// Mean of the latest probes, in microseconds.
     probe_us: f32,
     looked_at: Time,
     is_high: bool,
 }
 
 impl CpuSaturation {
-    /// Whether it is time to look again.
+    /// Whether a check is due.
     pub fn is_due(&mut self, now: Time) -> bool {
         let is_due = now.since(self.looked_at).abs() >= LOOK_MS;
         if is_due {
@@ -35,17 +35,17 @@ impl CpuSaturation {
         is_due
     }
 
-    /// How long a probe took.
+    /// Records the duration of a probe.
     pub fn record_probe(&mut self, took_us: u32) {
         self.probe_us += (took_us as f32 - self.probe_us) * PROBE_SHARE;
     }
 
-    /// Exchanges that take less than this are held up by the processor, in microseconds.
+    /// Requests that take less than this are CPU-bound, in microseconds.
     pub fn cpu_bound_us(&self) -> f32 {
         self.probe_us * if self.is_high { CPU_BOUND_PROBES_HIGH } else { CPU_BOUND_PROBES }
     }
 
-    /// Whether so many that wait behind exchanges that are held up are too many.
+    /// Updates the verdict by the number of deliveries that wait behind CPU-bound requests.
     pub fn update(&mut self, backlog: usize) -> bool {
         self.is_high = backlog >= if self.is_high { BACKLOG_LOW } else { BACKLOG_HIGH };
         self.is_high

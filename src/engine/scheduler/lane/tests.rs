@@ -1,4 +1,4 @@
-//! A lane by itself: what it hands out, against an index that changes while it is read.
+//! Tests of a single lane against an index that changes while it is read.
 
 use crate::engine::scheduler::fixture::{delivery_id, dispatch, webhook};
 use crate::engine::scheduler::lane::*;
@@ -15,7 +15,7 @@ fn slice(ids: &[(u128, i64)], next: Option<Time>) -> DueSlice {
     DueSlice { ready, last, next, damaged: Vec::new() }
 }
 
-/// What the lane would send now, all of it.
+/// All deliveries that the lane would send now.
 fn sent(lane: &mut Lane) -> Vec<u128> {
     std::iter::from_fn(|| if lane.may_send(NOW) { lane.take(NOW) } else { None })
         .map(|d| d.delivery_id.as_u128())
@@ -34,7 +34,7 @@ fn what_is_noted_while_reading_before_the_end_of_the_slice_is_read_again() {
     let mut lane = lane();
     lane.note_due(Time(1_000));
     assert_eq!(reading(&mut lane), None);
-    // Committed after the slice was taken, due before its last entry.
+    // Committed after the slice was read, and due before its last entry.
     lane.note_due(Time(2_000));
     lane.fill(slice(&[(1, 1_000), (3, 3_000)], None));
     let after = reading(&mut lane);
@@ -51,7 +51,7 @@ fn what_ended_while_reading_is_not_sent_again() {
     reading(&mut lane);
     lane.fill(slice(&[(1, 1_000), (2, 1_000)], None));
     assert_eq!(sent(&mut lane), [1, 2]);
-    // Something is due before them, so the index is read again from there: both still stand in it.
+    // An earlier entry appears, so the index is read from there. Both are still in it.
     lane.note_due(Time(500));
     reading(&mut lane);
     lane.finished();

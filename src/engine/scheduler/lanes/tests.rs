@@ -1,4 +1,4 @@
-//! Whose turn it is: fair between apps, fair between webhooks, and a slot for whoever comes next.
+//! Tests of fairness: between apps, between webhooks, and with a slot for the next webhook.
 
 use crate::engine::scheduler::fixture::{dispatch_to, webhook};
 use crate::engine::scheduler::lanes::*;
@@ -7,7 +7,7 @@ use crate::model::webhook::DeliveryOrder;
 
 const NOW: Time = Time(1_000_000);
 
-/// Webhooks as (app, webhook) with `waiting` deliveries each, all of them due.
+/// Webhooks as (app, webhook), with `waiting` due deliveries each.
 fn lanes(in_flight_max: usize, webhooks: &[(u128, u128)], waiting: u128) -> (Lanes, Registry) {
     let mut registry = Registry::default();
     for (app, id) in webhooks {
@@ -50,7 +50,7 @@ fn hundreds_of_webhooks_may_hang_and_there_is_a_slot_for_the_next() {
     assert_eq!((taken[0], taken[30]), (16, 16));
     assert!(taken[32..].iter().all(|taken| (1..=2).contains(taken)), "{taken:?}");
     assert!(lanes.outstanding() < 900);
-    // One that answers has as many as it likes.
+    // A webhook that answers may use its whole limit.
     assert_eq!(publish_to(&mut lanes, 500), 1);
     let mut sent = 0;
     for _ in 0..40 {
@@ -86,7 +86,7 @@ fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
     assert_eq!(turns(&mut lanes), [1]);
 }
 
-/// A webhook for sixteen requests, whose requests took `us` each, and `waiting` deliveries besides those.
+/// A webhook with 16 slots, whose requests took `us` each, and `waiting` more deliveries.
 fn busy(change: impl Fn(&mut Webhook), us: u32, waiting: u128) -> Lanes {
     let (mut lanes, mut registry) = lanes(1_000, &[], 0);
     registry.put_webhook(Arc::new(webhook(|w| {
@@ -126,7 +126,7 @@ fn nobody_waits_for_a_receiver_that_has_fallen_silent() {
     let lanes = busy(|_| {}, 900, 500);
     let backlog: Vec<usize> = [0, 200, 300].map(|ms| lanes.backlog(1_000.0, NOW.plus_ms(ms))).into();
     assert_eq!(backlog, [500, 500, 0]);
-    // Nor for one that has not answered yet.
+    // Nor for a webhook that has not answered yet.
     let (lanes, _) = self::lanes(1_000, &[(1, 1)], 500);
     assert_eq!(lanes.backlog(1_000.0, NOW), 0);
 }
