@@ -94,7 +94,7 @@ impl CompiledWebhook {
             signer,
             sealing,
             fixed,
-            redactor: redactor,
+            redactor,
             until: webhook.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| *end > now).min(),
             webhook: webhook.clone(),
         })

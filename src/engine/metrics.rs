@@ -67,14 +67,40 @@ pub struct Metrics {
     followers_cut: Counter<u64, AtomicU64>,
 }
 
+/// Registers a counter.
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+/// Registers a histogram of seconds with 16 buckets, the first of `first` seconds.
+fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histogram {
+    let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
+    registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    histogram
+}
+
+/// Creates every labelled series at the start: a rate misses the first increase of a series that appears with it.
+fn create_series(
+    attempts: &Family<OutcomeLabel, Counter>,
+    finished: &Family<StatusLabel, Counter>,
+    refused: &Family<ReasonLabel, Counter>,
+) {
+    for outcome in AttemptOutcome::ALL {
+        drop(attempts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }));
+    }
+    for status in FINAL {
+        drop(finished.get_or_create(&StatusLabel { status: status.as_str() }));
+    }
+    for reason in [QUEUE_FULL, DISK_FULL] {
+        drop(refused.get_or_create(&ReasonLabel { reason }));
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("postrider");
-        let counter = |registry: &mut Registry, name: &str, help: &str| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        };
         let events = counter(&mut registry, "events", "Events accepted");
         let duplicates = counter(&mut registry, "events_duplicate", "Events recognised by their event_id");
         let deliveries = counter(&mut registry, "deliveries", "Deliveries made by publishing or replaying");
@@ -90,21 +116,7 @@ impl Default for Metrics {
         registry.register("publishes_refused", help, publishes_refused.clone());
         let help = "Publishes that took turns because deliveries fell behind for want of processor time";
         let publishes_in_line = counter(&mut registry, "publishes_in_line", help);
-        // Every series exists from the start: a rate misses the first increase of a series that appears with it.
-        for outcome in AttemptOutcome::ALL {
-            drop(attempts.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }));
-        }
-        for status in FINAL {
-            drop(made.get_or_create(&StatusLabel { status: status.as_str() }));
-        }
-        for reason in [QUEUE_FULL, DISK_FULL] {
-            drop(publishes_refused.get_or_create(&ReasonLabel { reason }));
-        }
-        let seconds = |registry: &mut Registry, name: &str, help: &str, first: f64| {
-            let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
-            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
-            histogram
-        };
+        create_series(&attempts, &made, &publishes_refused);
         let commits = seconds(&mut registry, "commit", "Time of a commit", 0.000_25);
         let lag = seconds(&mut registry, "delivery_lag", "From being due to being sent", 0.000_5);
         let receiver = seconds(&mut registry, "receiver_response", "Receivers' response times", 0.001);

@@ -86,6 +86,37 @@ pub struct RunningTasks {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// The consumers of a committed batch's effects.
+#[derive(Clone)]
+struct EffectConsumers {
+    metrics: Arc<Metrics>,
+    feeds: Arc<Feeds>,
+    /// Wakes the replay jobs.
+    jobs: Arc<Notify>,
+    clock_trust: Arc<janitor::ClockTrustFlag>,
+    expiry: Arc<expiry::ExpiryTimer>,
+    scheduler: SchedulerHandle,
+}
+
+impl EffectConsumers {
+    /// Passes each effect to its consumer.
+    fn consume(&self, effects: Effects) {
+        state_log::log(&effects);
+        self.metrics.finished(effects.finals);
+        self.feeds.ring(&effects.feeds);
+        if effects.jobs {
+            self.jobs.notify_one();
+        }
+        if effects.clock_accepted {
+            self.clock_trust.accept_clock();
+        }
+        if let Some(end) = effects.next_expiry {
+            self.expiry.set(end);
+        }
+        self.scheduler.batch(effects);
+    }
+}
+
 impl Engine {
     /// Starts the engine. Must be called within the runtime.
     ///
@@ -93,91 +124,82 @@ impl Engine {
     /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         let EngineParts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
-        let store = opened.store.clone();
-        let newest = store.newest();
-        let metrics = Arc::new(Metrics::default());
-        let feeds = Arc::new(Feeds::default());
-        let jobs = Arc::new(Notify::new());
+        let (store, newest) = (opened.store.clone(), opened.store.newest());
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let vital = |part| CriticalTask::new(part, &crashed);
-        let alarm = Arc::new(expiry::ExpiryTimer::default());
         let (scheduler_handle, mailbox) = scheduler::channel();
-        let (ringing, feeding, waking, ending) = (scheduler_handle.clone(), feeds.clone(), jobs.clone(), alarm.clone());
-        let notice = Arc::new(janitor::ClockTrustFlag::default());
-        let (counting, accepting) = (metrics.clone(), notice.clone());
-        let effects = move |effects: Effects| {
-            state_log::log(&effects);
-            counting.finished(effects.finals);
-            feeding.ring(&effects.feeds);
-            if effects.jobs {
-                waking.notify_one();
-            }
-            if effects.clock_accepted {
-                accepting.accept_clock();
-            }
-            if let Some(end) = effects.next_expiry {
-                ending.set(end);
-            }
-            ringing.batch(effects);
+        let consumers = EffectConsumers {
+            metrics: Arc::default(),
+            feeds: Arc::default(),
+            jobs: Arc::new(Notify::new()),
+            clock_trust: Arc::default(),
+            expiry: Arc::default(),
+            scheduler: scheduler_handle.clone(),
         };
+        let EffectConsumers { metrics, feeds, jobs, clock_trust, expiry, .. } = consumers.clone();
         let parts = write_queue::WriterParts {
             writer: opened.writer,
             first: opened.first,
             clock: clock.clone(),
             metrics: metrics.clone(),
-            effects: Box::new(effects),
+            effects: Box::new(move |effects| consumers.consume(effects)),
             broken: broken.clone(),
-            vital: vital("the writer"),
+            vital: CriticalTask::new("the writer", &crashed),
         };
         let (write_queue, writer) = WriteQueue::start(parts, work)
             .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
-        let deliverer = Arc::new(Deliverer {
-            sender,
-            clock: clock.clone(),
-            random: random.clone(),
-            handshakes: Handshakes::new(&origin),
-            watcher,
-        });
-        let scheduler = Scheduler::new(
-            store.clone(),
-            write_queue.clone(),
-            deliverer.clone(),
-            metrics.clone(),
-            work,
-            scheduler_handle.clone(),
-            in_flight_max,
-        );
-        jobs.notify_one();
-        let tasks = vec![
-            vital("the scheduler").spawn(scheduler.run(mailbox)),
-            vital("the janitor").spawn(janitor::run(
-                write_queue.clone(),
-                store.clone(),
-                clock.clone(),
-                work,
-                newest,
-                notice.clone(),
-            )),
-            vital("replays").spawn(replays::run(store.clone(), write_queue.clone(), clock.clone(), work, jobs)),
-            vital("expiry").spawn(expiry::run(store.clone(), scheduler_handle.clone(), clock.clone(), work, alarm)),
-        ];
+        let handshakes = Handshakes::new(&origin);
+        let deliverer =
+            Arc::new(Deliverer { sender, clock: clock.clone(), random: random.clone(), handshakes, watcher });
         let engine = Engine {
             store,
             clock,
             random,
-            deliverer: deliverer,
+            deliverer,
             feeds,
             metrics,
-            clock_trust: notice,
+            clock_trust,
             work,
             broken,
             crashed,
             in_flight_max,
             scheduler: scheduler_handle,
-            write_queue: write_queue,
+            write_queue,
         };
+        jobs.notify_one();
+        let tasks = engine.spawn_tasks(newest, mailbox, jobs, expiry);
         Ok((engine, RunningTasks { writer, tasks }))
+    }
+
+    /// Spawns the critical tasks beside the writer.
+    fn spawn_tasks(
+        &self,
+        newest: Option<Time>,
+        mailbox: scheduler::Mailbox,
+        jobs: Arc<Notify>,
+        timer: Arc<expiry::ExpiryTimer>,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
+        let critical = |part| CriticalTask::new(part, &self.crashed);
+        let (store, queue, clock, work) = (&self.store, &self.write_queue, &self.clock, self.work);
+        let scheduler = Scheduler::new(
+            store.clone(),
+            queue.clone(),
+            self.deliverer.clone(),
+            self.metrics.clone(),
+            work,
+            self.scheduler.clone(),
+            self.in_flight_max,
+        );
+        let trust = self.clock_trust.clone();
+        let maintain = janitor::run(queue.clone(), store.clone(), clock.clone(), work, newest, trust);
+        let replays = replays::run(store.clone(), queue.clone(), clock.clone(), work, jobs);
+        let expiry = expiry::run(store.clone(), self.scheduler.clone(), clock.clone(), work, timer);
+        vec![
+            critical("the scheduler").spawn(scheduler.run(mailbox)),
+            critical("the janitor").spawn(maintain),
+            critical("replays").spawn(replays),
+            critical("expiry").spawn(expiry),
+        ]
     }
 
     /// Applies a request and waits for its commit.

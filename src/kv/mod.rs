@@ -5,11 +5,11 @@
 //! 1. A `WriteBatch` collects the changes of many commands over a `Snapshot`. Nothing is written yet.
 //! 2. `Wal::append` writes the batch as one record and syncs it. The batch is durable.
 //! 3. `Segment::insert` puts it into the `MemTable`. Readers see it: a `Snapshot` looks into the memtable, then into
-//!   redb.
+//!    redb.
 //! 4. `Segment::freeze` sets the memtable apart at the end of an epoch, and `Wal::rotate` goes on in the other half of
-//!   the log.
+//!    the log.
 //! 5. `Segment::flush` writes the frozen layers into redb in one durable commit, the checkpoint. It stores the epoch's
-//!   number.
+//!    number.
 //! 6. After a crash `Segment::replay_wal` reads the epochs that redb does not contain back into the memtable.
 //!
 //! A file that is not the active one has no log: `Segment::commit` makes a batch durable in redb directly. Below all of

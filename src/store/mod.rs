@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod backup;
 pub mod command;
+pub mod commit;
 pub mod effects;
 pub mod figures;
 pub mod idempotency;
@@ -25,6 +26,7 @@ pub use command::{
     Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
     Rejection, StateCommand, TenantScope, WriteRequest,
 };
+pub use commit::Checkpoint;
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use partitions::open::{Opened, open, open_with_ids};
 pub use partitions::set::{Partition, StoreOptions};
@@ -35,4 +37,4 @@ pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, Delivery
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
 pub use registry::Registry;
-pub use writer::{AppliedBatch, Checkpoint, Writer};
+pub use writer::{AppliedBatch, Writer};

@@ -288,9 +288,11 @@ impl Bench {
             step = match step {
                 Step::Reply(response) => return Ok(Some(response)),
                 Step::Apply { write_request, then } => {
-                    self.ordered.push(
-                        format!("{:?}", write_request.command).chars().take_while(|c| c.is_alphanumeric()).collect(),
-                    );
+                    let command = match &write_request.command {
+                        Command::State(command) => format!("{command:?}"),
+                        Command::Partition(command) => format!("{command:?}"),
+                    };
+                    self.ordered.push(command.chars().take_while(|c| c.is_alphanumeric()).collect());
                     match self.run(*write_request).0 {
                         Err(Rejection::Stale) => return Ok(None),
                         result => then(result)?,

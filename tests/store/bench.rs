@@ -63,7 +63,7 @@ impl Bench {
             panic!("{:?}", batch.results)
         };
         let tenant = TenantScope { org: organization.id, app: None };
-        let caller = Caller { key: key.id, tenant: tenant, remote_addr: None, request_id: "r".into() };
+        let caller = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() };
         Bench { folder, opened, now: START, caller }
     }
 

@@ -246,17 +246,9 @@ impl PartitionBatch<'_> {
         Ok(event)
     }
 
-    /// Writes a delivery with its index rows. If it is due, the scheduler gets it.
-    pub(in crate::store) fn make_delivery(
-        &mut self,
-        event: &Arc<Event>,
-        data: &Bytes,
-        webhook: &Webhook,
-        making: NewDelivery,
-    ) -> ApplyResult<Delivery> {
-        let end = event.expires_at.unwrap_or(Time::MAX);
-        let due = making.due.min(end);
-        let delivery = Delivery {
+    /// The row of a new delivery.
+    fn delivery_of(&mut self, event: &Event, webhook: &Webhook, due: Time, making: &NewDelivery) -> Delivery {
+        Delivery {
             id: self.inputs.id(),
             event_id: event.id,
             webhook_id: webhook.id,
@@ -280,7 +272,20 @@ impl PartitionBatch<'_> {
             last_error: None,
             last_response_time_ms: None,
             manual: making.trigger == Trigger::Manual,
-        };
+        }
+    }
+
+    /// Writes a delivery with its index rows. If it is due, the scheduler gets it.
+    pub(in crate::store) fn make_delivery(
+        &mut self,
+        event: &Arc<Event>,
+        data: &Bytes,
+        webhook: &Webhook,
+        making: NewDelivery,
+    ) -> ApplyResult<Delivery> {
+        let end = event.expires_at.unwrap_or(Time::MAX);
+        let due = making.due.min(end);
+        let delivery = self.delivery_of(event, webhook, due, &making);
         let waits = match queue_of(webhook, event.ordering_key.as_deref()) {
             None => false,
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,

@@ -27,7 +27,8 @@ impl PartitionBatch<'_> {
         };
         // An outcome that is recorded already may come again after a file was reopened.
         let is_next = made.number == delivery.attempts + 1;
-        if !is_next && !(mutant!("outcome_twice") && made.number <= delivery.attempts) {
+        let is_repeated = mutant!("outcome_twice") && made.number <= delivery.attempts;
+        if !is_next && !is_repeated {
             return Ok(Receipt::Recorded(None));
         }
         let webhook = self.registry.webhooks.get(&delivery.webhook_id).cloned();

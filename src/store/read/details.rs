@@ -110,7 +110,7 @@ impl Store {
         let mut ids =
             NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
         let mut passed = 0;
-        while let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) {
+        while let Some((id, snapshot)) = ids.next_id()?.filter(|(id, _)| *id >= oldest) {
             if !expiring.shows(self, snapshot, id, now)? {
                 continue;
             }
@@ -133,7 +133,7 @@ impl Store {
         let oldest = self.oldest(now);
         let mut slice = DeliverySlice::default();
         for _ in 0..EXAMINED_ROWS_MAX {
-            let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) else { break };
+            let Some((id, snapshot)) = ids.next_id()?.filter(|(id, _)| *id >= oldest) else { break };
             let Some(delivery) = self.delivery_in(snapshot, id, now)?.filter(|d| self.wanted_delivery(query, d)) else {
                 continue;
             };
@@ -160,7 +160,7 @@ impl Store {
             if rows.len() == limit {
                 break;
             }
-            let Some((id, snapshot)) = ids.next()?.filter(|(id, _)| *id >= oldest) else { break };
+            let Some((id, snapshot)) = ids.next_id()?.filter(|(id, _)| *id >= oldest) else { break };
             if let Some(delivery) = self.delivery_in(snapshot, id, now)? {
                 let last = last_attempt(snapshot, &delivery)?;
                 rows.push((delivery, last));

@@ -71,7 +71,7 @@ impl Store {
         let mut count = 0;
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
         let mut events = NewestFirst::below(&self.partition_set, Table::Events, &[], before);
-        while let Some((id, snapshot)) = events.next()? {
+        while let Some((id, snapshot)) = events.next_id()? {
             let id = EventId::from_u128(id);
             if !self.is_retained(id, now) || spec.from.is_some_and(|from| id.time() < from) {
                 break;

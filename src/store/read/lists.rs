@@ -329,17 +329,17 @@ impl Store {
         let mut ids = NewestFirst::below(&self.partition_set, table, prefix, before(window));
         let mut rows = Vec::new();
         for _ in 0..EXAMINED_ROWS_MAX {
-            let Some((id, snapshot)) = ids.next()? else { return Ok(Page { rows, next: None }) };
+            let Some((id, snapshot)) = ids.next_id()? else { return Ok(Page { rows, next: None }) };
             if id < from {
                 return Ok(Page { rows, next: None });
             }
             rows.extend(read(snapshot, id)?);
             if rows.len() == window.limit {
-                let more = ids.next()?.is_some_and(|(next, _)| next >= from);
+                let more = ids.next_id()?.is_some_and(|(next, _)| next >= from);
                 return Ok(Page { rows, next: more.then_some(id) });
             }
         }
-        let next = ids.next()?.filter(|(next, _)| *next >= from).map(|(next, _)| next + 1);
+        let next = ids.next_id()?.filter(|(next, _)| *next >= from).map(|(next, _)| next + 1);
         Ok(Page { rows, next })
     }
 

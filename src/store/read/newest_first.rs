@@ -58,7 +58,7 @@ impl<'a> NewestFirst<'a> {
     }
 
     /// The next id and the snapshot of the partition that has it.
-    pub fn next(&mut self) -> Result<Option<(u128, &Snapshot)>> {
+    pub fn next_id(&mut self) -> Result<Option<(u128, &Snapshot)>> {
         loop {
             let newest = self.sources.iter().enumerate().filter(|(_, s)| !(s.done && s.ready.is_empty()));
             let Some((at, _)) =

@@ -85,14 +85,7 @@ fn read(
             known(view.organizations.contains(&api_key.org_id), "organization")?;
             known(api_key.app_id.is_none_or(|app| view.apps.contains_key(&app)), "app")?;
         }
-        Table::Webhooks => {
-            let sealed = codec::decode_bytes(value).ok_or("does not read back")?;
-            let plain = vault.open(key, sealed).ok_or("does not open with this key")?;
-            let webhook: Webhook = rmp_serde::from_slice(&plain).map_err(|_| "is no webhook inside")?;
-            same(key == webhook.id.as_bytes())?;
-            known(view.apps.get(&webhook.app_id) == Some(&webhook.org_id), "app")?;
-            view.webhooks.insert(webhook.id);
-        }
+        Table::Webhooks => return webhook(view, vault, key, value),
         Table::Tombstones => {
             let _: Time = whole(value)?;
             let id = tables::first_id(key).filter(|_| key.len() == 16).ok_or("the key is no webhook")?;
@@ -124,6 +117,17 @@ fn read(
         }
         _ => return Err("the table is not of this file".into()),
     }
+    Ok(())
+}
+
+/// A sealed row of `webhooks`.
+fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+    let sealed = codec::decode_bytes(value).ok_or("does not read back")?;
+    let plain = vault.open(key, sealed).ok_or("does not open with this key")?;
+    let webhook: Webhook = rmp_serde::from_slice(&plain).map_err(|_| "is no webhook inside")?;
+    same(key == webhook.id.as_bytes())?;
+    known(view.apps.get(&webhook.app_id) == Some(&webhook.org_id), "app")?;
+    view.webhooks.insert(webhook.id);
     Ok(())
 }
 

@@ -1,0 +1,191 @@
+//! Commits and checkpoints: where a batch becomes durable.
+//!
+//! Every commit to a partition passes `Writer::commit`, and every commit to `state.redb` passes `Writer::commit_state`. In the
+//! active partition a record of the write-ahead log is the commit. Checkpoints write what the log has into redb later.
+//!
+//! Invariant: a half of the write-ahead log is reused only after a checkpoint contains its epoch.
+
+use std::sync::{Arc, Weak};
+
+use crate::kv::error::{Error, Result};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OTHER_CACHE_BYTES, Segment, catch_panic};
+use crate::kv::tables::{Key, Table};
+use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY};
+use crate::kv::write_batch::WriteBatch;
+use crate::model::Time;
+use crate::store::partitions::set::{Partition, PartitionSet};
+use crate::store::writer::Writer;
+
+/// Bytes of an epoch's records above which a checkpoint is due: half of the maximum, so that batches fit in while it
+/// runs.
+const CHECKPOINT_DUE_BYTES: u64 = EPOCH_BYTES_MAX / 2;
+
+/// Flushes the active partition's frozen memtable. Until it has run, the writer blocks once the other half of the
+/// write-ahead log is full.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Dangling if the segment was closed. Opening it again replays the write-ahead log.
+    file: Weak<Segment>,
+}
+
+impl Checkpoint {
+    /// # Errors
+    /// The caller passes the error to `Writer::checkpoint_failed`.
+    pub fn run(self) -> Result<()> {
+        self.file.upgrade().map_or(Ok(()), |file| catch_panic(file.name(), || file.flush()).flatten())
+    }
+}
+
+impl Writer {
+    /// Commits a write batch, makes it visible and publishes it to the followers.
+    pub(in crate::store) fn commit(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
+        let begun = self.publisher.0.begin(file.name(), self.now, &write_batch);
+        let committed = self.commit_batch(first, file, write_batch);
+        self.publisher.0.end(begun, committed.is_ok());
+        committed
+    }
+
+    /// Commits a write batch. In the active partition a WAL record is the commit if it fits; everywhere else it is a
+    /// redb commit.
+    fn commit_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
+        if first != self.active {
+            return file.commit(write_batch);
+        }
+        let mut is_written = self.wal.append(&write_batch.changes())?;
+        if !is_written && self.wal.bytes() > 0 {
+            self.rotate_wal(file)?;
+            is_written = self.wal.append(&write_batch.changes())?;
+        }
+        if !is_written {
+            return self.commit_all(first, file, write_batch);
+        }
+        file.insert(write_batch.into_layer());
+        if (self.wal.bytes() >= CHECKPOINT_DUE_BYTES || file.has_many_layers()) && !file.is_flushing() {
+            self.begin_epoch(file);
+        }
+        Ok(())
+    }
+
+    /// Commits the memtable and `write_batch` to redb in one commit and resets the write-ahead log.
+    fn commit_all(&mut self, first: u128, file: &Arc<Segment>, mut write_batch: WriteBatch) -> Result<()> {
+        let epoch = self.wal.epoch();
+        write_batch.put(Table::Meta, Key::from_slice(EPOCH_KEY), &epoch);
+        file.commit(write_batch)?;
+        self.wal.reset(first, epoch);
+        Ok(())
+    }
+
+    /// Begins the next epoch. If the previous checkpoint has not run, it runs here.
+    fn rotate_wal(&mut self, file: &Arc<Segment>) -> Result<()> {
+        file.flush()?;
+        self.begin_epoch(file);
+        Ok(())
+    }
+
+    /// Freezes the memtable for a checkpoint and rotates the write-ahead log.
+    fn begin_epoch(&mut self, file: &Arc<Segment>) {
+        self.flushing_bytes = self.wal.bytes();
+        file.freeze(self.wal.epoch());
+        self.wal.rotate();
+        self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
+    }
+
+    /// The checkpoint that is due. It runs once, on any thread, while batches go on.
+    pub fn take_checkpoint(&mut self) -> Option<Checkpoint> {
+        self.checkpoint.take()
+    }
+
+    /// Makes a checkpoint due, if the write-ahead log has records and no checkpoint is under way.
+    pub fn request_checkpoint(&mut self) -> Result<()> {
+        let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
+        let file = self.open_for_writing(&partition)?;
+        if self.wal.bytes() > 0 && !file.is_flushing() {
+            self.begin_epoch(&file);
+        }
+        Ok(())
+    }
+
+    /// Whether a checkpoint is due or running.
+    pub(in crate::store) fn is_checkpoint_under_way(&self) -> bool {
+        is_checkpoint_under_way(&self.partition_set, self.active)
+    }
+
+    /// Bytes of the write-ahead log that redb does not contain.
+    pub(in crate::store) fn uncheckpointed_bytes(&self) -> u64 {
+        self.wal.bytes() + if self.is_checkpoint_under_way() { self.flushing_bytes } else { 0 }
+    }
+
+    /// Whether the write-ahead log has records that no checkpoint covers.
+    pub fn has_uncheckpointed(&self) -> bool {
+        self.wal.bytes() > 0
+    }
+
+    /// Runs a checkpoint at once and resets the write-ahead log.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        let Some(partition) = self.partition_set.partition(self.active) else { return Ok(()) };
+        // A closed segment may lack records of the write-ahead log. Opening it replays them.
+        let file = self.open_for_writing(&partition)?;
+        if self.wal.bytes() == 0 && !file.is_flushing() {
+            return Ok(());
+        }
+        let write_batch = WriteBatch::on(file.snapshot()?);
+        self.commit_all(partition.first, &file, write_batch).inspect_err(|error| {
+            drop(file);
+            self.checkpoint_failed(error);
+        })
+    }
+
+    /// Opens the active partition again after a checkpoint failed. The write-ahead log still has its records.
+    pub fn checkpoint_failed(&mut self, error: &Error) {
+        self.mark_failed(error);
+        let Some(partition) = self.partition_set.partition(self.active) else { return };
+        self.figures.remove(&partition.first);
+        self.end_backup();
+        // Only the writer opens the active partition, so readers would find it closed until the next batch.
+        let _ = self.partition_set.close(&partition);
+        let _ = self.open_for_writing(&partition);
+    }
+
+    /// The segment of a partition, open for writing. An archived partition is unarchived first, and opening the active
+    /// one replays the write-ahead log.
+    pub(in crate::store) fn open_for_writing(&mut self, partition: &Arc<Partition>) -> Result<Arc<Segment>> {
+        if partition.row().archived {
+            self.unarchive(partition)?;
+        }
+        if partition.first != self.active {
+            return self.partition_set.write(partition, OTHER_CACHE_BYTES);
+        }
+        let was_open = self.partition_set.is_open_for_writing(partition);
+        let file = self.partition_set.write(partition, ACTIVE_CACHE_BYTES)?;
+        if !was_open && let Err(error) = self.recover(partition.first, &file) {
+            drop(file);
+            // A failed segment reports its failure again when it is closed, and is closed all the same.
+            let _ = self.partition_set.close(partition);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Replays the records that the segment does not contain. The write-ahead log continues after them.
+    fn recover(&mut self, first: u128, file: &Arc<Segment>) -> Result<()> {
+        let Some(end) = file.replay_wal(first, &self.wal)? else {
+            self.wal.reset(first, file.epoch()?);
+            return Ok(());
+        };
+        self.wal.resume(first, end)?;
+        if file.is_flushing() {
+            self.flushing_bytes = EPOCH_BYTES_MAX;
+            self.checkpoint = Some(Checkpoint { file: Arc::downgrade(file) });
+        }
+        if let Some(partition) = self.partition_set.partition(first) {
+            self.idempotency.load(&self.partition_set.snapshot(&partition)?, Time::ZERO)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether frozen layers of the active partition wait for a flush.
+pub(in crate::store) fn is_checkpoint_under_way(partition_set: &PartitionSet, active: u128) -> bool {
+    let file = partition_set.partition(active).and_then(|active| active.opened());
+    file.is_some_and(|file| file.is_flushing())
+}
