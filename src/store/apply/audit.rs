@@ -50,7 +50,7 @@ impl StateBatch<'_> {
     }
 
     /// Writes the audit line of a change in a partition.
-    pub(in crate::store) fn note_deed(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn audit_entry(&mut self, by: Option<&Caller>, deed: &AuditEntry) -> ApplyResult<Receipt> {
         let about = AuditSubject { org: deed.org, app: Some(deed.app) };
         self.note(by, about, deed.action, &deed.target, json!({}));
         Ok(Receipt::Done)
@@ -66,7 +66,7 @@ impl StateBatch<'_> {
     }
 
     /// A stored answer with a secret is shown again, which is a read of that secret.
-    pub(in crate::store) fn note_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
+    pub(in crate::store) fn audit_shown_again(&mut self, by: Option<&Caller>, receipt: &Receipt) {
         let (about, action, target) = match receipt {
             Receipt::Webhook(webhook) => {
                 (AuditSubject::webhook(webhook), "webhook.read_secret", webhook.id.to_string())

@@ -118,7 +118,7 @@ impl PartitionBatch<'_> {
     }
 
     /// Cancels up to `limit` open deliveries of a removed webhook in this partition.
-    pub(in crate::store) fn sweep(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
+    pub(in crate::store) fn cancel_removed(&mut self, webhook: WebhookId, limit: u32) -> ApplyResult<Receipt> {
         let mut open = self.write_batch.keys(Table::Due, webhook.as_bytes(), limit as usize)?;
         // Only the head of a queue is due. The others would take a round each.
         let left = (limit as usize).saturating_sub(open.len());

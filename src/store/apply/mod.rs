@@ -153,7 +153,7 @@ impl PartitionBatch<'_> {
             PartitionCommand::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
                 self.release(*webhook, *key_hash, *delivery)
             }
-            PartitionCommand::CancelRemoved { webhook, limit, .. } => self.sweep(*webhook, *limit),
+            PartitionCommand::CancelRemoved { webhook, limit, .. } => self.cancel_removed(*webhook, *limit),
             PartitionCommand::Retry { id } => self.retry(by, *id),
             PartitionCommand::CancelDelivery { id } => self.cancel_delivery(by, *id),
             PartitionCommand::CancelEvent { id } => self.cancel_event(by, *id),

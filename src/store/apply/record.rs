@@ -69,9 +69,9 @@ impl PartitionBatch<'_> {
         self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
         self.count_attempt(&was, &delivery, &attempt)?;
         if let Some(webhook) = webhook {
-            self.judge_webhook(&webhook, made, gone)?;
+            self.update_webhook_state(&webhook, made, gone)?;
             if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
-                self.tell_exhausted(&webhook, &delivery);
+                self.publish_exhausted(&webhook, &delivery);
             }
         }
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
@@ -179,7 +179,7 @@ impl PartitionBatch<'_> {
     }
 
     /// Applies the attempt to the webhook's state: circuit, counters and disabling.
-    fn judge_webhook(&mut self, webhook: &Webhook, made: &AttemptMade, gone: bool) -> ApplyResult<()> {
+    fn update_webhook_state(&mut self, webhook: &Webhook, made: &AttemptMade, gone: bool) -> ApplyResult<()> {
         let seen = circuit::AttemptSummary {
             started_at: made.started_at,
             finished_at: made.finished_at,
@@ -191,12 +191,12 @@ impl PartitionBatch<'_> {
         self.figures.sums(&self.write_batch, webhook.id)?.state = state;
         self.states.insert(webhook.id, state);
         for change in changes {
-            self.tell_change(webhook, change, made, state.sequence);
+            self.publish_change(webhook, change, made, state.sequence);
         }
         Ok(())
     }
 
-    fn tell_change(&mut self, webhook: &Webhook, change: circuit::CircuitChange, made: &AttemptMade, sequence: u64) {
+    fn publish_change(&mut self, webhook: &Webhook, change: circuit::CircuitChange, made: &AttemptMade, sequence: u64) {
         let error = made.error.clone().unwrap_or_default();
         let (kind, reason) = match change {
             circuit::CircuitChange::Failing => (
@@ -229,7 +229,7 @@ impl PartitionBatch<'_> {
         self.follow.push(notice::about(webhook, kind, &reason, &format!("{kind}:{}:{sequence}", webhook.id), &[]));
     }
 
-    fn tell_exhausted(&mut self, webhook: &Webhook, delivery: &Delivery) {
+    fn publish_exhausted(&mut self, webhook: &Webhook, delivery: &Delivery) {
         let kind = "delivery.exhausted";
         let reason = delivery.last_error.clone().unwrap_or_default();
         let about = Some((delivery.event_id, delivery.id));

@@ -45,7 +45,7 @@ impl StateBatch<'_> {
             let found = self.write_batch.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
             if let Some(applied) = check_stored(self.partition_set, found, keep, self.inputs.now)? {
                 if keep.secret {
-                    self.note_shown_again(write_request.caller.as_ref(), &applied.receipt);
+                    self.audit_shown_again(write_request.caller.as_ref(), &applied.receipt);
                 }
                 return Ok(applied);
             }
@@ -70,13 +70,13 @@ impl StateBatch<'_> {
             StateCommand::UpdateWebhook { webhook } => self.update_webhook(by, webhook),
             StateCommand::RemoveWebhook { id } => self.remove_webhook(by, *id),
             StateCommand::SetStatus { id, status } => self.set_status(by, *id, *status),
-            StateCommand::AutoDisable { id, reason, seen_at } => self.give_up(*id, *reason, *seen_at),
+            StateCommand::AutoDisable { id, reason, seen_at } => self.auto_disable(*id, *reason, *seen_at),
             StateCommand::RotateSecret { id, secret, overlap_s } => self.rotate_secret(by, *id, secret, *overlap_s),
             StateCommand::ReadSecret { id } => self.read_secret(by, *id),
             StateCommand::CreateJob { spec } => self.create_job(by, spec),
             StateCommand::CancelJob { id } => self.cancel_job(by, *id),
             StateCommand::SaveJob(job) => self.save_job(job),
-            StateCommand::Audit(deed) => self.note_deed(by, deed),
+            StateCommand::Audit(deed) => self.audit_entry(by, deed),
             StateCommand::AcceptClock => self.accept_clock(by),
             StateCommand::StoreAnswer { body } => Ok(Receipt::Kept(body.to_vec())),
         }
@@ -128,7 +128,7 @@ impl StateBatch<'_> {
 
     fn create_app(&mut self, by: Option<&Caller>, name: &str, uid: Option<&str>) -> ApplyResult<Receipt> {
         let by = by.ok_or(Rejection::NotFound("organization"))?;
-        self.judge_uid(by.tenant.org, uid, None)?;
+        self.check_uid(by.tenant.org, uid, None)?;
         let now = self.inputs.now;
         let uid = uid.map(str::to_owned);
         let app = App {
@@ -150,7 +150,7 @@ impl StateBatch<'_> {
         Ok(Receipt::App(app))
     }
 
-    fn judge_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
+    fn check_uid(&self, org: OrganizationId, uid: Option<&str>, own: Option<AppId>) -> ApplyResult<()> {
         let taken = |app: &&Arc<App>| app.org_id == org && app.uid.as_deref() == uid && Some(app.id) != own;
         if uid.is_some() && self.registry.apps.values().any(|app| taken(&app)) {
             return Err(conflict("uid_taken", "another app has this uid"));
@@ -173,7 +173,7 @@ impl StateBatch<'_> {
     ) -> ApplyResult<Receipt> {
         let mut app = self.app_within(by, id)?;
         if let Some(uid) = uid {
-            self.judge_uid(app.org_id, uid.as_deref(), Some(id))?;
+            self.check_uid(app.org_id, uid.as_deref(), Some(id))?;
             app.uid.clone_from(uid);
         }
         if let Some(name) = name {
@@ -247,8 +247,8 @@ impl StateBatch<'_> {
         Ok(Receipt::Done)
     }
 
-    fn create_webhook(&mut self, by: Option<&Caller>, write_batch: &Webhook) -> ApplyResult<Receipt> {
-        let mut webhook = write_batch.clone();
+    fn create_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> ApplyResult<Receipt> {
+        let mut webhook = new.clone();
         let by = by.ok_or(Rejection::NotFound("organization"))?;
         let organization =
             self.registry.organizations.get(&by.tenant.org).ok_or(Rejection::NotFound("organization"))?;
@@ -366,7 +366,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Webhook(webhook))
     }
 
-    fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time) -> ApplyResult<Receipt> {
+    fn auto_disable(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time) -> ApplyResult<Receipt> {
         let old = self.webhook_within(None, id)?;
         if old.status == WebhookStatus::Disabled || old.updated_at > seen_at {
             return Ok(Receipt::Done);
