@@ -1,7 +1,7 @@
-//! Copies of a data directory, taken and put back. A backup is a directory like the one it was made of.
+//! Backup and restore of a data directory. A backup is a directory like the one that it copies.
 //!
-//! Invariant: what has its final name is whole. A backup is made beside its place, synced, and renamed; a store is put
-//! back beside its place in the same way, walked, and counts only from the moment that `state.redb` has its name.
+//! Invariant: a directory under its final name is whole. A backup is made beside its destination, synced and renamed. A
+//! store is restored in the same way, verified, and counts only from the moment that `state.redb` has its name.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -26,16 +26,16 @@ use super::offline::{hand_over, has_store};
 use super::protocol::{GREETING, greet};
 use super::{DaemonError, take};
 
-/// Stands behind the name of a backup that is not whole, and is the name of a store that is not whole.
+/// Suffix of an incomplete backup, and name of an incomplete store.
 pub(super) const PARTIAL: &str = "partial";
-/// What is copied between two calls of the progress callback.
+/// Bytes that are copied between two calls of the progress callback.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// Makes a copy of the store in the data directory at `to`, which must not be there: through the daemon that has it, or
-/// of its files where none has. The master key goes with it where it lies in the data directory, unless `without_key`.
+/// Copies the store of the data directory to `to`, which must not exist. A running daemon streams its store; without
+/// one the files are copied. The master key goes with it if it lies in the data directory, unless `without_key`.
 ///
 /// # Errors
-/// There is no store, or something at `to`; the daemon does not answer; the disk fails. Nothing is at `to` then.
+/// There is no store, `to` exists, the daemon does not answer, or the disk fails. Nothing is at `to` then.
 pub fn backup(
     settings: &Settings,
     to: &Path,
@@ -43,7 +43,7 @@ pub fn backup(
     progress: OnBackupProgress<'_>,
 ) -> Result<BackupProgress, DaemonError> {
     let from = &settings.data_dir;
-    // Without a slash at the end.
+    // Drops a trailing slash.
     let to = &to.components().collect::<PathBuf>();
     has_store(from)?;
     if fs::symlink_metadata(to).is_ok() {
@@ -69,14 +69,14 @@ pub fn backup(
             Ok(copied)
         }
         Err(error) => {
-            // It has no name that looks whole, and the next one at this place removes it too.
+            // It has an incomplete name, and the next backup to this place removes it too.
             let _ = fs::remove_dir_all(&partial);
             Err(error)
         }
     }
 }
 
-/// Puts the master key beside a copy's files, where that is wanted and it lies beside the store's, and syncs the folders.
+/// Copies the master key beside a copy's files, if it is wanted and lies beside the store's, and syncs the folders.
 pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), DaemonError> {
     let key = settings.data_dir.join(MASTER_KEY_FILE);
     if !without_key && exists(&key)? {
@@ -85,7 +85,7 @@ pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) ->
     [PARTITIONS, ""].into_iter().try_for_each(|folder| sync(&copied.join(folder)))
 }
 
-/// An empty directory, for this process alone; what an earlier one left is removed.
+/// An empty directory, locked for this process. Leftovers of an earlier one are removed.
 pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonError> {
     if exists(partial)? {
         let _lock = take(partial)?;
@@ -94,14 +94,14 @@ pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonE
     take(partial)
 }
 
-/// Has the daemon send its store, and makes files of it.
+/// Asks the daemon for its store and writes it to files.
 fn ask(from: &Path, to: &dyn store::Disk, progress: OnBackupProgress<'_>) -> Result<BackupProgress, DaemonError> {
     let stream = greet(from, GREETING)
         .map_err(|error| DaemonError::Unreachable(format!("{} is in use, and {error}", from.display())))?;
     Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?.progress)
 }
 
-/// The files of a store that nobody has open, as they are.
+/// Copies the files of a store that no process has open.
 fn copy_files(from: &Path, to: &Path, progress: OnBackupProgress<'_>) -> Result<BackupProgress, DaemonError> {
     let names = files_of(from)?;
     let mut at = BackupProgress { file_number: 0, files: names.len(), bytes: 0 };
@@ -116,7 +116,7 @@ fn copy_files(from: &Path, to: &Path, progress: OnBackupProgress<'_>) -> Result<
     Ok(at)
 }
 
-/// The files that a store is made of, `state.redb` last.
+/// The files of a store, `state.redb` last.
 fn files_of(dir: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     let folder = dir.join(PARTITIONS);
     let mut names = Vec::new();
@@ -132,7 +132,7 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     Ok(names)
 }
 
-/// Copies a file for its owner alone, and syncs it.
+/// Copies a file with access for its owner only, and syncs it.
 fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), DaemonError> {
     let mut input = fs::File::open(from).map_err(|error| failed(from, error))?;
     let mut options = fs::OpenOptions::new();
@@ -149,27 +149,27 @@ fn copy(from: &Path, to: &Path, copied: &mut dyn FnMut(u64)) -> Result<(), Daemo
     }
 }
 
-/// What was put in place.
+/// The result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
     pub progress: BackupProgress,
-    /// The commit after which the store was so; none: of a plain backup, which is one moment.
+    /// The last commit in the restored store. `None` for a plain backup.
     pub point: Option<CommitPosition>,
 }
 
-/// What is put in place.
+/// The source of a restore.
 struct RestoreSource {
     copy: PathBuf,
-    /// The folder of the log that comes behind the copy, and up to which commit.
+    /// The folder of the log that follows the copy, and the last commit to apply.
     log: Option<(PathBuf, CommitPosition)>,
 }
 
-/// Puts a backup in place as the store of the data directory, which has none, after all of it was walked. Of a directory
-/// that a follower wrote, as it was after the last commit at or before a moment; after the last one of all without `at`.
+/// Restores a backup as the store of the data directory, which must have none, after verifying all of it. A follower's
+/// directory is restored as it was after the last commit at or before `at`; without `at`, after the last commit.
 ///
 /// # Errors
-/// There is a store, or part of one; a daemon has either directory; the backup is not sound, or sealed by another key, or
-/// has no such moment. The data directory has no store then.
+/// There is a store or a part of one, a daemon uses either directory, or the backup is damaged, sealed by another key,
+/// or has no such commit. The data directory has no store then.
 pub fn restore(
     settings: &Settings,
     from: &Path,
@@ -219,7 +219,7 @@ fn put_in_place(
     }
     let partial = to.join(PARTIAL);
     let restored = fill(settings, source, &partial, progress, walking).and_then(|copied| {
-        // `state.redb` comes last: until then no daemon starts on what is there.
+        // `state.redb` comes last: until then no daemon starts on these files.
         for name in files_of(&partial)? {
             disk.rename(&format!("{PARTIAL}/{}", name.display()), &name.to_string_lossy())
                 .map_err(|error| failed(&name, error))?;
@@ -234,7 +234,7 @@ fn put_in_place(
     hand_over(to).and(restored)
 }
 
-/// The directory itself where `to` is a link whose end was moved away: systemd leaves one at a service's StateDirectory.
+/// The target of a link whose end was moved away: systemd leaves one at a service's StateDirectory.
 fn target_of(to: &Path) -> Result<PathBuf, DaemonError> {
     match fs::read_link(to) {
         Ok(end) if !exists(to)? => Ok(folder_of(to).join(end)),
@@ -242,7 +242,7 @@ fn target_of(to: &Path) -> Result<PathBuf, DaemonError> {
     }
 }
 
-/// Copies a backup to `partial`, with the key that opens it, and walks the copy.
+/// Copies a backup to `partial` with its key, and verifies the copy.
 fn fill(
     settings: &Settings,
     source: &RestoreSource,
@@ -257,7 +257,7 @@ fn fill(
         bring_forward(&*disk, log, *point)?;
     }
     let to = &settings.data_dir;
-    // The key that was put there for this store is used rather than the backup's own.
+    // A key that lies in the data directory already is used instead of the backup's own.
     let (own, kept) = (to.join(MASTER_KEY_FILE), from.join(MASTER_KEY_FILE));
     if settings.master_key.is_none() && !exists(&own)? && exists(&kept)? {
         copy(&kept, &partial.join(MASTER_KEY_FILE), &mut |_| ())?;
@@ -276,7 +276,7 @@ fn fill(
     Ok(copied)
 }
 
-/// Brings a copy to a commit of the log that comes behind it.
+/// Applies the log to a copy, up to a commit.
 fn bring_forward(copy: &dyn store::Disk, log: &Path, to: CommitPosition) -> Result<(), DaemonError> {
     let disk = RealDisk::look(log).map_err(|error| failed(log, error))?;
     let mut replay = LogReplay::of(copy);

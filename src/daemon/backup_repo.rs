@@ -1,14 +1,14 @@
-//! The directory that a follower writes: generations, each a copy of the store and a log of the commits after it.
+//! The directory of a follower: generations, each a copy of the store and a log of the commits after it.
 //!
 //! ```text
-//! DEST/follow            that this is such a directory
-//! DEST/lock              held by whoever writes it
+//! DEST/follow            marks the directory as such
+//! DEST/lock              locked by the process that writes it
 //! DEST/000001/base/      a copy, like any backup
-//! DEST/000001/000001.log what came after it
+//! DEST/000001/000001.log the commits after it
 //! ```
 //!
-//! Invariant: a generation counts from the moment that its log says its copy is whole; one that is removed loses its name
-//! first.
+//! Invariant: a generation counts from the moment that its log says that its copy is whole. A generation that is
+//! removed loses its name first.
 
 use std::fs;
 use std::io;
@@ -26,17 +26,17 @@ use crate::store::replication::{CommitPosition, point_of};
 pub const BASE: &str = "base";
 const MARK_FILE: &str = "follow";
 const MARK: &str = "postrider follow 1\n";
-/// Ends the name of what is being removed.
+/// Suffix of a generation that is being removed.
 const GONE: &str = "gone";
 
-/// A directory of generations that this process writes.
+/// A directory of generations that this process writes to.
 #[derive(Debug)]
 pub struct BackupRepo {
     pub root: PathBuf,
     _lock: fs::File,
 }
 
-/// A generation that can be read.
+/// A readable generation.
 #[derive(Debug)]
 pub struct Generation {
     pub number: u32,
@@ -44,7 +44,7 @@ pub struct Generation {
     pub outline: LogOutline,
 }
 
-/// Where in the past.
+/// A point in the past to restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestorePoint {
     Number(u64),
@@ -52,10 +52,10 @@ pub enum RestorePoint {
 }
 
 impl BackupRepo {
-    /// Takes a directory for this process alone, made if it is not there. What an earlier process did not finish goes.
+    /// Locks a directory for this process and makes it if it is missing. Incomplete generations are removed.
     ///
     /// # Errors
-    /// There is something else in it; another process has it; the disk fails.
+    /// The directory contains something else, another process has the lock, or the disk fails.
     pub fn take(root: &Path) -> Result<BackupRepo, DaemonError> {
         let failed = |source| failed(root, source);
         if !is_one(root) && fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -97,13 +97,13 @@ impl BackupRepo {
         disk.map(|disk| (number, disk)).map_err(|source| failed(&path, source))
     }
 
-    /// Removes a generation, as a whole or, after a cut, the next time.
+    /// Removes a generation. After a cut the next start finishes it.
     pub fn remove(&self, generation: u32) -> Result<(), DaemonError> {
         remove(&self.root, generation)
     }
 
-    /// Removes all whole generations but the newest `keep`; says which. On a thread of its own: logs are read and files
-    /// removed, which takes long, and the daemon waits for whoever follows.
+    /// Removes all whole generations but the newest `keep` and returns them. It runs on a thread, because reading logs
+    /// and removing files takes long and the daemon waits for its follower.
     pub fn prune(&self, keep: usize) -> JoinHandle<Result<Vec<u32>, DaemonError>> {
         let root = self.root.clone();
         std::thread::spawn(move || {
@@ -119,7 +119,7 @@ fn path(root: &Path, generation: u32) -> PathBuf {
     root.join(format!("{generation:06}"))
 }
 
-/// Generations that count, oldest first.
+/// Whole generations, oldest first.
 fn whole(root: &Path) -> Result<Vec<u32>, DaemonError> {
     let all = generations(root)?;
     Ok(all.iter().filter(|generation| generation.outline.whole.is_some()).map(|g| g.number).collect())
@@ -129,7 +129,7 @@ fn remove(root: &Path, generation: u32) -> Result<(), DaemonError> {
     let path = path(root, generation);
     let gone = path.with_extension(GONE);
     let renamed = match fs::rename(&path, &gone) {
-        // Somebody else removes it, or has.
+        // Another process removes it, or has removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed,
     };
@@ -150,17 +150,17 @@ fn numbers(root: &Path) -> Result<Vec<u32>, DaemonError> {
     Ok(numbers)
 }
 
-/// All generations, oldest first. One without a log yet is left out.
+/// All generations, oldest first. A generation without a log is left out.
 ///
 /// # Errors
-/// The directory or a log cannot be read; what is damaged is in the outline.
+/// The directory or a log cannot be read. Damage is part of the outline.
 pub fn generations(root: &Path) -> Result<Vec<Generation>, DaemonError> {
     let mut found = Vec::new();
     for number in numbers(root)? {
         let path = path(root, number);
         let disk = match RealDisk::look(&path) {
             Ok(disk) => disk,
-            // Removed since they were listed.
+            // It was removed since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(failed(&path, source)),
         };
@@ -173,11 +173,11 @@ pub fn generations(root: &Path) -> Result<Vec<Generation>, DaemonError> {
     Ok(found)
 }
 
-/// The generation and its commit that stand for a moment: the last commit at or before it; none: the last one of all. A
-/// copy that has no commits after it stands for the moment at which it was begun.
+/// The generation and commit for a point in time: the last commit at or before it, or the last of all without `at`. A
+/// copy without commits after it stands for the time at which it was begun.
 ///
 /// # Errors
-/// There is none, or it lies behind damage: then with the last one that can be restored.
+/// There is none, or it lies behind damage. Then the error names the last commit that can be restored.
 pub fn choose(root: &Path, at: Option<RestorePoint>) -> Result<(Generation, CommitPosition), DaemonError> {
     let refused = |kind, words: String| Err(failed(root, io::Error::new(kind, words)));
     let mut oldest = None;
@@ -202,7 +202,7 @@ pub fn choose(root: &Path, at: Option<RestorePoint>) -> Result<(Generation, Comm
     }
 }
 
-/// The commit in a generation; all of the log up to it is read.
+/// Finds the commit in a generation. The log is read up to it.
 fn find(
     generation: &Generation,
     whole: CommitPosition,
@@ -210,7 +210,7 @@ fn find(
 ) -> Result<CommitPosition, DaemonError> {
     let disk = RealDisk::look(&generation.path).map_err(|source| failed(&generation.path, source))?;
     let Some(log) = ReplicationLog::on(&disk)? else { return Ok(whole) };
-    // By time the last one that is not later, wherever it stands: the clock may have been set back.
+    // By time the last commit that is not later, in any position: the clock may have been set back.
     let mut found = whole;
     let mut is_past = false;
     let walked = log.walk(|record| {

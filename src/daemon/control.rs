@@ -1,9 +1,9 @@
-//! The socket in the data directory by which `postrider backup` reaches the daemon that has it: for a copy of the store, or
-//! to be told of every commit from then on. Whoever can open the directory could read all of it anyway, so nobody has to say
-//! who they are.
+//! The control socket: serves backups and followers in the data directory.
 //!
-//! Invariant: a reader of a backup that takes nothing for `STALL_MAX` is given up, because a backup that is being taken keeps
-//! old partitions from being counted and dropped. A follower holds nothing but memory, of which it gets so much.
+//! Access to the directory already allows reading all of it, so clients need no credentials.
+//!
+//! Invariant: a backup whose reader stalls for `STALL_MAX` is aborted, because a backup keeps partitions from being
+//! archived and dropped. A follower pins no files, only a bounded queue.
 
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,14 +22,14 @@ use crate::store::backup::{BackupLease, refuse};
 use crate::store::replication::{DisconnectReason, Follower, ReplicationMode};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// After nobody could be let in: descriptors may have run out.
+/// Delay after accepting failed: descriptors may have run out.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
-/// How long a write waits before it looks whether the writer wants its files back.
+/// Interval at which a blocked write checks whether the writer cancelled the backup.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const STALL_MAX: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The open socket; gone when this is dropped.
+/// The open socket. Dropping it closes it.
 #[derive(Debug)]
 pub struct ControlSocket {
     file: PathBuf,
@@ -37,10 +37,10 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens it in a data directory that this process has. Called within the runtime.
+    /// Opens the socket in a data directory that this process has locked. Must be called within the runtime.
     ///
     /// # Errors
-    /// The socket cannot be made: the path is too long for one (about a hundred bytes), say.
+    /// The socket cannot be made: its path is too long (about a hundred bytes), for example.
     pub fn open(data_dir: &Path, engine: Arc<Engine>) -> io::Result<ControlSocket> {
         let file = data_dir.join(CONTROL_FILE);
         match std::fs::remove_file(&file) {
@@ -67,7 +67,7 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
-        // Another start removes it too.
+        // The next start removes it too.
         let _ = std::fs::remove_file(&self.file);
     }
 }
@@ -111,7 +111,7 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
     .await
 }
 
-/// Tells a follower of every commit, until it or the writer goes.
+/// Streams every commit to a follower, until it or the writer ends.
 async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<DisconnectReason, String> {
     let follower = engine.store.follow(engine.clock.now(), ReplicationMode::Sync);
     drop(engine);
@@ -127,7 +127,7 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
         std::thread::scope(|scope| {
             scope.spawn(|| hear(&follower, mailbox));
             let sent = send(&follower, &mut out);
-            // Whoever hears it hears no more.
+            // The reading thread ends by this.
             let _ = stream.shutdown(std::net::Shutdown::Both);
             sent
         })
@@ -135,7 +135,7 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
     .await
 }
 
-/// Speaks to a client without holding up others.
+/// Serves a client on a thread of its own.
 async fn on_thread<T: Send + 'static>(
     stream: UnixStream,
     speak: impl FnOnce(BlockingStream) -> io::Result<T> + Send + 'static,
@@ -148,7 +148,7 @@ async fn on_thread<T: Send + 'static>(
     done.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
-/// Waits for a slow reader, for a while, and never longer than makes sense.
+/// A writer that waits for a slow reader, up to a limit.
 struct PatientWriter {
     stream: BlockingStream,
     stall_max: Duration,
@@ -156,12 +156,12 @@ struct PatientWriter {
 }
 
 impl PatientWriter {
-    /// For a backup: the writer may want its files back.
+    /// For a backup, which the writer may cancel.
     fn while_held(stream: BlockingStream, hold: Arc<BackupLease>) -> PatientWriter {
         PatientWriter { stream, stall_max: STALL_MAX, is_over: Box::new(move || hold.is_cancelled()) }
     }
 
-    /// For a follower, who keeps nothing from anybody, until too much waits for it.
+    /// For a follower, until its queue is full.
     fn while_followed(stream: BlockingStream, follower: Arc<Follower>) -> PatientWriter {
         PatientWriter { stream, stall_max: Duration::MAX, is_over: Box::new(move || follower.is_given_up()) }
     }

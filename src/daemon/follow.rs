@@ -1,8 +1,7 @@
-//! A copy that follows the store: a base, and behind it every commit as it becomes durable, in a directory that
-//! `postrider restore` reads.
+//! The follower: a base copy of the store, and every commit after it, in a directory that `postrider restore` reads.
 //!
-//! Invariant: the log of a generation begins before its base is asked for, so no commit falls between them; and it is
-//! synced after each round, so that what is missing after any cut is what was on its way.
+//! Invariant: the log of a generation begins before its base is requested, so no commit falls between them. The log is
+//! synced after each round, so a cut loses only what was in transit.
 
 pub mod stream;
 
@@ -29,46 +28,46 @@ use crate::store::replication::log::LogWriter;
 use crate::store::replication::{CommitPosition, point_of, renumber};
 use crate::store::{self, RealDisk};
 
-/// Between two tries to reach the daemon, or to get a base.
+/// Delay between two attempts to reach the daemon or to get a base.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const BASE_AGAIN: Duration = Duration::from_secs(5);
-/// Between two tries to write another base beside a generation that goes on.
+/// Delay between two attempts to write another base beside a generation that goes on.
 const BASE_FAILED_AGAIN: Duration = Duration::from_secs(600);
-/// A log that has this many times the bytes of its base is begun anew, with a new base, once it has so many.
+/// A log this many times as large as its base leads to a new base.
 const LOG_TIMES_BASE_MAX: u64 = 4;
 const LOG_BYTES_MIN: u64 = 1 << 30;
-/// Read of the base at once.
+/// Bytes of the base that are read at once.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// What is wanted.
+/// Options of a follower.
 #[derive(Debug, Clone)]
 pub struct FollowOptions {
     pub to: PathBuf,
     pub without_key: bool,
-    /// After so long a generation is followed by another.
+    /// Age at which a generation is followed by another.
     pub new_base_every: Duration,
     /// Whole generations that are kept.
     pub keep: usize,
 }
 
-/// What happens meanwhile.
+/// Progress of a follower.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FollowProgress {
     /// A generation was begun.
     Begun(u32),
-    /// Its base is whole: from this commit on all can be restored.
+    /// Its base is whole: every commit from this one on can be restored.
     Whole(u32, CommitPosition, BackupProgress),
     Removed(u32),
-    /// In words; a new base is begun as soon as the daemon answers.
+    /// The reason. A new base is begun as soon as the daemon answers.
     Interrupted(String),
-    /// In words; it is asked for again.
+    /// The reason. The base is requested again.
     NoBase(String),
 }
 
-/// Takes news.
+/// Receives the progress.
 pub type OnFollowProgress<'a> = &'a mut dyn FnMut(FollowProgress);
 
-/// By which whoever follows is told to end.
+/// Tells a follower to end.
 #[derive(Debug, Default)]
 pub struct StopSignal {
     is_told: Mutex<bool>,
@@ -85,25 +84,25 @@ impl StopSignal {
         *self.is_told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for so long, or until it is told.
+    /// Waits for a time, or until the signal.
     fn wait(&self, time: Duration) {
         let is_told = self.is_told.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.told.wait_timeout_while(is_told, time, |is_told| !*is_told));
     }
 }
 
-/// Why a connection was left.
+/// Why a connection ended.
 enum StreamEnd {
-    /// It was told to.
+    /// The follower was told to stop.
     Stopped,
-    /// Nothing more comes, or something is missing.
+    /// The stream ended or has a gap.
     Cut(String),
 }
 
-/// Follows the daemon that has the data directory until it is told to stop; begins anew whenever it goes.
+/// Follows the daemon of the data directory until the stop signal. If the daemon goes, it starts again.
 ///
 /// # Errors
-/// No daemon answers the first time, or it is of another version; the place is taken, or its disk fails.
+/// No daemon answers the first time, its version differs, the destination is locked, or its disk fails.
 pub fn follow(
     settings: &Settings,
     wish: &FollowOptions,
@@ -111,7 +110,7 @@ pub fn follow(
     tell: OnFollowProgress<'_>,
 ) -> Result<(), DaemonError> {
     has_store(&settings.data_dir)?;
-    // Whether a daemon answers; it is not kept waiting while the place is looked through.
+    // Checks that a daemon answers. It does not wait while the destination is searched.
     drop(connect(settings)?);
     let place = BackupRepo::take(&wish.to)?;
     let mut last = backup_repo::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
@@ -143,15 +142,15 @@ fn connect(settings: &Settings) -> Result<FrameReader, DaemonError> {
     FrameReader::of(stream).map_err(|source| failed(&settings.data_dir.join(CONTROL_FILE), source))
 }
 
-/// One connection to the daemon, and the generations that are written by it.
+/// One connection to the daemon, and the generations that it writes.
 struct ReplicaSession<'a> {
     settings: &'a Settings,
     wish: &'a FollowOptions,
     place: &'a BackupRepo,
     tell: OnFollowProgress<'a>,
-    /// The last commit in the place before.
+    /// The last commit in the destination before this session.
     before: Option<u64>,
-    /// What is added to the daemon's numbers.
+    /// Offset between the daemon's commit numbers and the log's.
     offset: u64,
     last: Option<CommitPosition>,
     current: Option<OpenGeneration>,
@@ -169,12 +168,12 @@ struct OpenGeneration {
     begun: Instant,
 }
 
-/// A generation whose base is not whole.
+/// A generation whose base is incomplete.
 struct PendingGeneration {
     written: OpenGeneration,
     partial: PathBuf,
     stream: UnixStream,
-    /// None: it has ended.
+    /// `None` if the thread has ended.
     base: Option<JoinHandle<store::Result<ReceivedBackup>>>,
     received: Option<ReceivedBackup>,
 }
@@ -225,15 +224,15 @@ impl<'a> ReplicaSession<'a> {
         }
     }
 
-    /// Writes what has come. Gives why nothing more will, if that is so.
+    /// Writes the frames that arrived. Returns the reason if the stream has ended.
     fn take(&mut self, frames: Vec<StreamFrame>) -> Result<Option<String>, DaemonError> {
         let mut records = Vec::new();
         let mut over = None;
         for frame in frames {
             match (frame, self.last) {
                 (StreamFrame::From(from), None) => {
-                    // The state that the daemon begins with may lack none of what came before, and may have more: it is
-                    // a commit of its own.
+                    // The daemon's first state includes all earlier commits and may include more, so it is a commit of
+                    // its own.
                     let number = self.before.map_or(0, |before| before + 1);
                     self.offset = number.wrapping_sub(from.number);
                     self.last = Some(CommitPosition { number, at: from.at });
@@ -275,7 +274,7 @@ impl<'a> ReplicaSession<'a> {
             && self.current.as_ref().is_none_or(is_late)
     }
 
-    /// Begins a generation: its log first, from here on, then the base.
+    /// Begins a generation: first its log, from here on, then its base.
     fn begin_base(&mut self) -> Result<(), DaemonError> {
         let Some(from) = self.last else { return Ok(()) };
         let stream = match greet(&self.settings.data_dir, GREETING) {
@@ -302,7 +301,7 @@ impl<'a> ReplicaSession<'a> {
         Ok(())
     }
 
-    /// Takes what became of the base; it counts once the log has all that may be in it.
+    /// Handles the end of the base. It counts once the log has every commit that may be in it.
     fn look_at_base(&mut self) -> Result<(), DaemonError> {
         let Some(making) = &mut self.making else { return Ok(()) };
         if making.base.as_ref().is_some_and(JoinHandle::is_finished) {
@@ -347,7 +346,7 @@ impl<'a> ReplicaSession<'a> {
         Ok(())
     }
 
-    /// Takes what became of the generations that are kept no longer, once they are removed; waits for that if `waits`.
+    /// Handles the removal of old generations. With `waits` it waits for that.
     fn look_at_pruning(&mut self, waits: bool) -> Result<(), DaemonError> {
         let Some(pruning) = self.pruning.take_if(|pruning| waits || pruning.is_finished()) else { return Ok(()) };
         let removed =
@@ -361,10 +360,10 @@ impl<'a> ReplicaSession<'a> {
         (self.tell)(FollowProgress::NoBase(words));
     }
 
-    /// Leaves no half generation.
+    /// Removes an incomplete generation.
     fn give_up_making(&mut self) -> Result<(), DaemonError> {
         let Some(making) = self.making.take() else { return Ok(()) };
-        // The thread that reads from it ends by that.
+        // The reading thread ends by this.
         let _ = making.stream.shutdown(std::net::Shutdown::Both);
         if let Some(base) = making.base {
             let _ = base.join();
@@ -373,7 +372,7 @@ impl<'a> ReplicaSession<'a> {
     }
 }
 
-/// Whether the error is the daemon's or the connection's, and not the disk's.
+/// Whether an error is the daemon's or the connection's, and not the disk's.
 fn is_of_stream(file: &str) -> bool {
     [store::backup::STREAM, store::backup::SENDER].contains(&file)
 }

@@ -1,4 +1,4 @@
-//! A tenant inside an organization (sent.dm's profile, Devdraft's and Svix's app).
+//! An app: a tenant inside an organization (sent.dm's profile, Devdraft's and Svix's app).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ pub struct App {
     pub id: AppId,
     pub org_id: OrganizationId,
     pub name: String,
-    /// The caller's own name for it, unique within the organization; usable wherever an app's id is.
+    /// The caller's own name for the app, unique within the organization. Usable wherever an app's id is.
     pub uid: Option<String>,
     pub created_at: Time,
     pub updated_at: Time,

@@ -1,4 +1,4 @@
-//! One HTTP request of a delivery; immutable once finished.
+//! An attempt: one HTTP request of a delivery, immutable once finished.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,30 +16,30 @@ pub struct Attempt {
     pub org_id: OrganizationId,
     pub app_id: AppId,
     pub event_type: String,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub number: u32,
     pub retry_of: Option<AttemptId>,
     pub trigger: Trigger,
     pub url: String,
     pub method: WebhookMethod,
-    /// How the body was made, to show it again.
+    /// The shape of the body, so that it can be rendered again.
     pub field_set: FieldSet,
     pub content_type: ContentType,
-    /// The signature's timestamp, Unix seconds.
+    /// The signature's timestamp in Unix seconds.
     pub signed_at: i64,
     pub started_at: Time,
     pub finished_at: Time,
     pub success: bool,
     pub outcome: AttemptOutcome,
     pub status_code: Option<u16>,
-    /// In words: the status's reason phrase, or a fixed phrase for the outcome.
+    /// The status's reason phrase, or a fixed phrase for the outcome.
     pub error: Option<String>,
-    /// None without an HTTP response.
+    /// `None` without an HTTP response.
     pub response_time_ms: Option<u32>,
-    /// What was planned when it finished.
+    /// The retry that was scheduled when the attempt finished.
     pub next_attempt_at: Option<Time>,
     pub remote_addr: Option<String>,
-    /// In the order sent; credentials masked.
+    /// In the order sent, with credentials masked.
     pub request_headers: Headers,
     pub response_headers: Headers,
     /// As text, cut at 16 KiB.
@@ -49,7 +49,7 @@ pub struct Attempt {
     pub include_html: bool,
 }
 
-/// Milliseconds of each phase; none where it did not happen (a reused connection has no dns, connect, tls).
+/// Milliseconds of each phase. `None` for a phase that did not occur: a reused connection has no dns, connect and tls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Timings {
     pub dns: Option<u32>,
@@ -59,7 +59,7 @@ pub struct Timings {
     pub total: u32,
 }
 
-/// Why the request was made.
+/// The reason for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
@@ -69,7 +69,7 @@ pub enum Trigger {
     Manual,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
@@ -83,7 +83,7 @@ pub enum AttemptOutcome {
     TlsError,
     BlockedAddress,
     RequestError,
-    /// Not an attempt's: what a delivery ends with when its time is over.
+    /// The outcome of a delivery whose `expires_at` has passed. No attempt has it.
     Expired,
 }
 
@@ -118,7 +118,7 @@ impl AttemptOutcome {
         }
     }
 
-    /// The fixed phrase that `error` begins with where there is no status code to name.
+    /// The fixed phrase that `error` begins with if there is no status code.
     pub const fn phrase(self) -> &'static str {
         match self {
             AttemptOutcome::Success => "",

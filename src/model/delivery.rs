@@ -1,4 +1,4 @@
-//! One event on its way to one webhook: owns the state.
+//! A delivery: one event on its way to one webhook, with its state.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,13 +15,13 @@ pub struct Delivery {
     pub app_id: AppId,
     pub event_type: String,
     pub status: DeliveryStatus,
-    /// Attempts finished so far.
+    /// Finished attempts.
     pub attempts: u32,
-    /// When the next one is planned; none once it is final.
+    /// When the next attempt is scheduled. `None` once the delivery is final.
     pub next_attempt_at: Option<Time>,
     pub created_at: Time,
     pub first_attempt_at: Option<Time>,
-    /// When it became final.
+    /// When the delivery became final.
     pub completed_at: Option<Time>,
     /// The final delivery that this one repeats.
     pub replay_of: Option<DeliveryId>,
@@ -34,22 +34,22 @@ pub struct Delivery {
     pub last_outcome: Option<AttemptOutcome>,
     pub last_error: Option<String>,
     pub last_response_time_ms: Option<u32>,
-    /// The next attempt was asked for by hand.
+    /// Whether a caller asked for the next attempt.
     #[serde(default)]
     pub manual: bool,
 }
 
-/// A durable replay over past events; here only its identity's kind.
+/// A durable replay of past events, as the type of its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayJob {}
 
-/// `rules::transition` has the only moves between these.
+/// The state of a delivery. `rules::transition` defines the transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryStatus {
-    /// Not tried yet.
+    /// Without an attempt.
     Pending,
-    /// Failed at least once, to be tried again.
+    /// Failed at least once, with a retry scheduled.
     Retrying,
     Delivered,
     Failed,
@@ -65,7 +65,7 @@ impl DeliveryStatus {
         DeliveryStatus::Cancelled,
     ];
 
-    /// Whether nothing more will happen to the delivery.
+    /// Whether the status never changes again.
     pub const fn is_final(self) -> bool {
         matches!(self, DeliveryStatus::Delivered | DeliveryStatus::Failed | DeliveryStatus::Cancelled)
     }

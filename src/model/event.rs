@@ -1,4 +1,4 @@
-//! What a producer posted. Its `data` is kept apart, as the exact bytes received.
+//! An event as a producer posted it. Its `data` is stored apart, as the exact bytes received.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +18,16 @@ pub struct Event {
     pub event_id: Option<String>,
     pub occurred_at: Time,
     pub received_at: Time,
-    /// What Instantly's shape calls `lead_email`.
+    /// Instantly's shape calls it `lead_email`.
     pub subject: Option<String>,
     pub channels: Vec<String>,
     pub ordering_key: Option<String>,
     pub deliver_at: Option<Time>,
     pub expires_at: Option<Time>,
     pub metadata: BTreeMap<String, String>,
-    /// The W3C trace context it came with, sent on with every attempt.
+    /// The event's W3C trace context, sent on with every attempt.
     pub traceparent: Option<String>,
-    /// How many deliveries its publishing made.
+    /// Deliveries made by publishing it.
     pub deliveries: u32,
     /// Length of `data` in bytes; 0 once erased.
     pub data_bytes: u32,

@@ -1,4 +1,4 @@
-//! What is counted per webhook: sums that survive retention, and the last day by the minute.
+//! Figures of a webhook: sums that survive retention, and the last day by the minute.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,20 +25,20 @@ pub struct Sums {
     /// Failed attempts: `failed_deliveries`.
     #[serde(rename = "f", default)]
     pub attempts_failed: u64,
-    /// Attempts with an HTTP response, and their milliseconds together.
+    /// Attempts with an HTTP response, and the sum of their milliseconds.
     #[serde(rename = "r", default)]
     pub responses: u64,
     #[serde(rename = "m", default)]
     pub response_ms: u64,
     #[serde(rename = "l", default)]
     pub last_attempt_at: Option<Time>,
-    /// Response times by bucket: `(bucket, count)`, sorted, only those that occurred.
+    /// Response times by bucket: `(bucket, count)`, sorted, without empty buckets.
     #[serde(rename = "h", default)]
     pub histogram: Vec<(u8, u64)>,
 }
 
 impl Sums {
-    /// Deliveries not final yet.
+    /// Deliveries that are not final.
     pub fn open(&self) -> u64 {
         self.deliveries.saturating_sub(self.delivered + self.failed + self.cancelled)
     }
@@ -59,7 +59,7 @@ impl Sums {
         }
     }
 
-    /// Takes back what `add` added: a partition's sums leave the totals when it changes again.
+    /// Reverts `add`: a partition's sums leave the totals before it changes.
     pub fn subtract(&mut self, other: &Sums) {
         self.deliveries = self.deliveries.saturating_sub(other.deliveries);
         self.started = self.started.saturating_sub(other.started);
@@ -87,7 +87,7 @@ impl Sums {
     }
 }
 
-/// What happened to a webhook within one minute.
+/// Counts of a webhook within one minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Minute {
     /// Deliveries first attempted.

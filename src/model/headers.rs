@@ -1,7 +1,7 @@
-//! Header fields as they were sent or received: names and values in their order, in one piece of memory.
+//! Header fields as they were sent or received: names and values in order, in one allocation.
 //!
-//! Invariant: a name is never empty and neither part holds a line break, which HTTP allows in neither, so lines tell fields apart.
-//! An attempt has a dozen of these; each in strings of its own would be most of what the allocator does for an event.
+//! Invariant: a name is never empty and neither part contains a line break, which HTTP forbids, so line breaks separate
+//! fields. An attempt has a dozen of them, and a string for each would dominate an event's allocations.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Between a name and its value, and after each value.
+/// Separates a name from its value, and ends each value.
 const BREAK: char = '\n';
 
-/// Names and values, repeated names included. Stored and shown as a list of pairs.
+/// Names and values with repeated names. Serialized as a list of pairs.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Headers(String);
 
 impl Headers {
-    /// Room for so many bytes of names and values.
+    /// Reserves bytes for names and values.
     pub fn with_capacity(bytes: usize) -> Headers {
         Headers(String::with_capacity(bytes))
     }
 
-    /// Adds a field at the end. A line break in it, which no HTTP message can carry, becomes a space (RFC 9110 section 5.5).
+    /// Appends a field. A line break, which no HTTP message can carry, becomes a space (RFC 9110 section 5.5).
     pub fn push(&mut self, name: &str, value: &str) {
         self.push_line(name);
         self.push_line(value);
     }
 
-    /// The value's bytes as text; what is not UTF-8 is replaced.
+    /// Appends a field whose value is bytes. Invalid UTF-8 is replaced.
     pub fn push_bytes(&mut self, name: &str, value: &[u8]) {
         self.push(name, &String::from_utf8_lossy(value));
     }
@@ -42,7 +42,7 @@ impl Headers {
         self.0.push(BREAK);
     }
 
-    /// Names and values in their order.
+    /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut lines = self.0.split_terminator(BREAK);
         std::iter::from_fn(move || Some((lines.next()?, lines.next()?)))

@@ -1,6 +1,6 @@
-//! Identities: UUIDv7 (RFC 9562 section 5.7), one type per noun, so that a webhook's id never stands for an event's.
+//! Ids: UUIDv7 (RFC 9562 section 5.7) with one type per noun, so that ids of different nouns cannot be mixed up.
 //!
-//! Invariant: an id's bytes sort as its time does, so a table keyed by ids is a table in time order.
+//! Invariant: the bytes of ids sort by their time, so a table keyed by ids is in time order.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::time::Time;
 
-/// The identity of one `K`; 16 bytes, big-endian, time first.
+/// The id of a `K`: 16 bytes, big-endian, time first.
 pub struct Id<K>(Uuid, PhantomData<fn() -> K>);
 
 pub type OrganizationId = Id<super::organization::Organization>;
@@ -45,12 +45,12 @@ impl<K> Id<K> {
         Self(Uuid::from_u128(n), PhantomData)
     }
 
-    /// The millisecond that the id carries in its first 48 bits.
+    /// The millisecond in the first 48 bits.
     pub const fn time(&self) -> Time {
         Time((self.as_u128() >> 80) as i64)
     }
 
-    /// The smallest id that any row of `time` or later can have: where a scan from a time begins.
+    /// The smallest id of a row of `time` or later: the start of a scan from that time.
     pub const fn floor(time: Time) -> Self {
         let ms = if time.0 < 0 { 0 } else { time.0 as u128 };
         Self::from_u128((ms & 0xffff_ffff_ffff) << 80)
@@ -84,13 +84,13 @@ impl<K> Ord for Id<K> {
         self.0.cmp(&other.0)
     }
 }
-/// A map by ids that we made: see `IdHasher`.
+/// A map keyed by ids of this daemon: see `IdHasher`.
 pub type IdMap<K, V> = HashMap<Id<K>, V, BuildHasherDefault<IdHasher>>;
-/// A set of ids that we made.
+/// A set of ids of this daemon.
 pub type IdSet<K> = HashSet<Id<K>, BuildHasherDefault<IdHasher>>;
 
-/// Hashes ids, whose bits are chance already: nobody outside chooses what is put into a map, so nothing has to be kept
-/// from making its keys collide.
+/// A hasher for ids, whose bits are random already. Callers do not choose the keys of such a map, so collisions need no
+/// defence.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IdHasher(u64);
 
@@ -172,10 +172,10 @@ impl<'de, K> Deserialize<'de> for Id<K> {
     }
 }
 
-/// Makes ids in strictly rising order, whatever the clock does: the writer's stamp.
+/// The writer's stamp: makes ids in strictly rising order, whatever the clock does.
 ///
-/// Layout within UUIDv7: 48 bits of milliseconds, then a 32-bit counter (12 bits of `rand_a`, 20 of `rand_b`), then
-/// 42 random bits. The counter restarts at every new millisecond and never wraps: a full one moves the time forward.
+/// Layout within UUIDv7: 48 bits of milliseconds, then a 32-bit counter (12 bits of `rand_a`, 20 of `rand_b`), then 42
+/// random bits. The counter restarts at every new millisecond and never wraps: a full one advances the time.
 #[derive(Debug, Clone)]
 pub struct Stamp {
     ms: i64,
@@ -183,17 +183,17 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Continues after `last`, the newest id known (`Id::MIN` where there is none).
+    /// Continues after `last`, the newest known id (`Id::MIN` if there is none).
     pub fn after(last: u128) -> Self {
         Self { ms: (last >> 80) as i64, counter: counter_of(last).saturating_add(1) }
     }
 
-    /// Whether its next id is greater than any that `other` would give at the same moment.
+    /// Whether its next id is greater than every id that `other` would make at the same moment.
     pub fn ahead_of(&self, other: &Stamp) -> bool {
         (self.ms, self.counter) > (other.ms, other.counter)
     }
 
-    /// The next id: at `now`, or at the last id's time if the clock stands still or steps back.
+    /// The next id, at `now`, or at the last id's time if the clock stands still or steps back.
     pub fn next<K>(&mut self, now: Time, random: u64) -> Id<K> {
         if now.0 > self.ms {
             self.ms = now.0;

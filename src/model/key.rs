@@ -1,16 +1,16 @@
-//! API keys: what a caller shows, and what it may do with it.
+//! API keys: the credential of a caller and its permissions.
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{AppId, KeyId, OrganizationId};
 use super::time::Time;
 
-/// A key as it is kept: never the key itself, only its SHA-256.
+/// A stored key: only the SHA-256 of its text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApiKey {
     pub id: KeyId,
     pub org_id: OrganizationId,
-    /// The one app it is confined to; none: the whole organization.
+    /// The only app that the key may access. `None` for the whole organization.
     pub app_id: Option<AppId>,
     pub name: String,
     pub scopes: Vec<Scope>,
@@ -18,9 +18,9 @@ pub struct ApiKey {
     pub hash: [u8; 32],
     pub created_at: Time,
     pub expires_at: Option<Time>,
-    /// Requests per second that the key may make; none: no limit of its own.
+    /// Requests per second. `None` for no limit.
     pub rate_per_s: Option<f64>,
-    /// May create organizations: the installation's own key.
+    /// Whether it is the installation's own key, which may create organizations.
     #[serde(default)]
     pub installation: bool,
 }
@@ -85,12 +85,12 @@ impl Scope {
 }
 
 impl ApiKey {
-    /// Whether the key holds `scope`, itself or through `admin`.
+    /// Whether the key has `scope`, directly or through `admin`.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.iter().any(|s| *s == scope || *s == Scope::Admin)
     }
 
-    /// Whether the key is past its end at `now`.
+    /// Whether the key has expired at `now`.
     pub fn expired(&self, now: Time) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }

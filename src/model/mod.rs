@@ -1,4 +1,4 @@
-//! The nouns: plain data without behaviour beyond its own form. Floor 0: knows nobody.
+//! The nouns: plain data without behaviour beyond its own form. The lowest floor of the domain.
 
 pub mod app;
 pub mod attempt;

@@ -1,4 +1,4 @@
-//! Who runs producers; owns everything below.
+//! An organization: the owner of apps, webhooks, events and keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::time::Time;
 pub struct Organization {
     pub id: OrganizationId,
     pub name: String,
-    /// The app of everything that names none.
+    /// The app of events and webhooks that name none.
     pub default_app_id: AppId,
     pub created_at: Time,
 }

@@ -26,7 +26,7 @@ impl Time {
         Time(self.0.saturating_sub(ms))
     }
 
-    /// Milliseconds from `earlier` to this, negative if it lies after.
+    /// Milliseconds from `earlier` to this time. Negative if `earlier` is later.
     pub const fn since(self, earlier: Time) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -65,7 +65,7 @@ impl fmt::Display for NotATime {
 
 impl FromStr for Time {
     type Err = NotATime;
-    /// RFC 3339: date, `T`, time, and an offset; what is finer than a millisecond is cut.
+    /// RFC 3339: date, `T`, time and an offset. Digits finer than a millisecond are cut.
     fn from_str(text: &str) -> Result<Time, NotATime> {
         let bytes = text.as_bytes();
         let dated = bytes.len() >= 20 && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't' | b' ');

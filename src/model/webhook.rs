@@ -1,4 +1,4 @@
-//! Where to send: a webhook's configuration (api.md section 5) and its running state.
+//! A webhook: its configuration (docs/api.md) and its running state.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::id::{AppId, OrganizationId, WebhookId};
 use super::time::Time;
 
-/// A webhook's configuration: changes only by command, lives in `state.redb`.
+/// A webhook's configuration. It changes only by command and is stored in `state.redb`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Webhook {
     pub id: WebhookId,
@@ -23,48 +23,48 @@ pub struct Webhook {
     pub include_html: bool,
     pub auth: Option<WebhookAuth>,
     pub headers: BTreeMap<String, String>,
-    /// Exact types or patterns; empty: all but `postrider.*`.
+    /// Exact types or patterns. Empty for all but `postrider.*`.
     pub event_types: Vec<String>,
-    /// Empty: all.
+    /// Empty for all channels.
     pub channels: Vec<String>,
-    /// The declarative match on `data`, as the JSON text it was given in.
+    /// The declarative match on `data`, as the JSON text that was given.
     pub filter: Option<String>,
     pub status: WebhookStatus,
     pub disabled_reason: Option<DisabledReason>,
     pub encrypted: bool,
-    /// The schemes that sign; empty: none.
+    /// The schemes that sign. Empty for unsigned requests.
     pub signature: Vec<SignatureScheme>,
     pub tls: Option<WebhookTls>,
     pub handshake: bool,
     pub success_rule: SuccessRule,
-    /// Seconds from the start of one attempt to the next; its length is the number of retries.
+    /// Seconds from the start of one attempt to the next. The length is the number of retries.
     pub retry_schedule_s: Vec<u32>,
     pub timeout_ms: u32,
     pub max_in_flight: u32,
     pub rate_limit_per_s: Option<f64>,
     pub ordered: DeliveryOrder,
-    /// Disabled this long after the first failure since the last success; 0: never.
+    /// Seconds from the first failure since the last success until the webhook is disabled. 0 for never.
     pub disable_after_s: u64,
-    /// The live signing secrets, newest first; the first is the current one.
+    /// Live signing secrets, newest first. The first is the current one.
     pub secrets: Vec<SigningSecret>,
     pub created_at: Time,
     pub updated_at: Time,
-    /// Rises with every change: a change that was made from an older reading is refused.
+    /// Rises with every change. A change that is based on an older version is rejected.
     pub version: u64,
-    /// Names of `headers` whose values are credentials, besides those whose names say so.
+    /// Names of `headers` whose values are credentials, besides names that say so themselves.
     #[serde(default)]
     pub secret_headers: Vec<String>,
 }
 
 impl Webhook {
-    /// The secrets that still sign at `now`, newest first.
+    /// The secrets that sign at `now`, newest first.
     pub fn live_secrets(&self, now: Time) -> impl Iterator<Item = &SigningSecret> {
         self.secrets.iter().filter(move |s| s.expires_at.is_none_or(|end| now < end))
     }
 }
 
 impl fmt::Debug for Webhook {
-    /// Without credentials: a webhook may land in a log.
+    /// Omits credentials, because a webhook may be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook")
             .field("id", &self.id)
@@ -74,12 +74,12 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// A signing secret as shown (`whsec_…`), and until when it signs.
+/// A signing secret as shown (`whsec_…`), and the end of its validity.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningSecret {
     pub text: String,
     pub created_at: Time,
-    /// None: the current secret.
+    /// `None` for the current secret.
     pub expires_at: Option<Time>,
 }
 
@@ -107,7 +107,7 @@ pub enum ContentType {
     Form,
 }
 
-/// The shape of the body that is sent (api.md section 7).
+/// The shape of the body that is sent (docs/api.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldSet {
@@ -190,7 +190,7 @@ pub enum SuccessRule {
     Only200,
 }
 
-/// Whether deliveries go strictly one after another, and within what.
+/// Whether deliveries go strictly one after another, and within which key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryOrder {
@@ -199,15 +199,15 @@ pub enum DeliveryOrder {
     Key,
 }
 
-/// What running a webhook has shown so far; kept with the figures, not with the configuration.
+/// The running state of a webhook. It is stored with the figures and not with the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WebhookState {
-    /// Rises with every change: of several copies the highest is the true one.
+    /// Rises with every change. Of several copies the one with the highest number is valid.
     #[serde(rename = "n")]
     pub sequence: u64,
     #[serde(rename = "c", default)]
     pub consecutive_failures: u32,
-    /// The first failed attempt since the last success.
+    /// Time of the first failed attempt since the last success.
     #[serde(rename = "f", default)]
     pub failing_since: Option<Time>,
     #[serde(rename = "a", default)]
@@ -216,22 +216,22 @@ pub struct WebhookState {
     pub last_success_at: Option<Time>,
     #[serde(rename = "k", default)]
     pub circuit: CircuitState,
-    /// While the circuit is open: when its next probe may go.
+    /// While the circuit is open: when the next probe may go.
     #[serde(rename = "h", default)]
     pub hold_until: Option<Time>,
-    /// Whether the warning at half of `disable_after_s` has been given.
+    /// Whether the warning at half of `disable_after_s` was published.
     #[serde(rename = "w", default)]
     pub warned: bool,
     /// Probes that failed since the circuit opened.
     #[serde(rename = "p", default)]
     pub failed_probes: u32,
-    /// What `Retry-After` asked: only time ends it.
+    /// The time that a `Retry-After` asked for. Only its passing ends it.
     #[serde(rename = "r", default)]
     pub retry_after: Option<Time>,
 }
 
 impl WebhookState {
-    /// Nothing is sent before this.
+    /// Nothing is sent before this time.
     pub fn held_until(&self) -> Option<Time> {
         self.hold_until.max(self.retry_after)
     }
