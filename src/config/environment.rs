@@ -1,5 +1,6 @@
-//! What the settings may read of the outside: variables and files, handed in, so that tests need neither.
-//! Also the judgement which variables are settings, and which that look like it are somebody else's.
+//! The environment of the settings: variables and files, handed in so that tests need neither.
+//!
+//! It also decides which variables are settings, and which variables with a similar name belong to other programs.
 
 use std::{collections::BTreeMap, fs::File, io, io::Read as _, path::Path};
 
@@ -32,7 +33,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Handed in; `read` answers `NotFound` for a file that is not there.
+    /// `read` returns `NotFound` for a missing file.
     pub fn new(
         variables: impl IntoIterator<Item = (String, String)>,
         read: impl Fn(&Path) -> io::Result<String> + 'static,
@@ -47,7 +48,7 @@ impl Environment {
         Self::new(std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))), read_file)
     }
 
-    /// A variable's value; set but empty is `None`.
+    /// A variable's value. `None` if it is empty.
     pub fn filled(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }

@@ -1,15 +1,15 @@
-//! What is wrong with the settings: every problem found, not only the first, each with the place to mend it.
+//! Errors of the settings: every problem at once, each with its place.
 
 use std::fmt;
 
 /// One thing to mend, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingProblem {
-    /// `file:line`, the variable's name, or the flag; the place where the text stands that is wrong.
+    /// `file:line`, the variable's name, or the flag.
     pub place: String,
     /// The setting concerned in the file's spelling (`delivery.allow`), where there is one.
     pub key: Option<String>,
-    /// What is wrong and what may stand there instead.
+    /// The problem, and the values that are allowed.
     pub text: String,
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for SettingProblem {
     }
 }
 
-/// The settings cannot be used. Holds at least one problem; the order is that of reading.
+/// The settings cannot be used. It contains at least one problem, in the order of reading.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", one_a_line(.problems))]
 pub struct ConfigError {

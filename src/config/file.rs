@@ -1,5 +1,6 @@
-//! A settings file as a flat list of what it sets, each with its line. Knows TOML and the table of settings; what the
-//! values mean is asked later, so that every problem of a file is told at once.
+//! A settings file as a flat list of settings with their lines.
+//!
+//! It knows TOML and the table of settings. Values are read later, so that every problem of a file is reported at once.
 
 use std::path::Path;
 

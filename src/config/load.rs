@@ -1,5 +1,6 @@
-//! From the four layers to one `Settings`: default, file, environment, flags, each over the one before. Problems of every
-//! layer are gathered; a wrong value is a problem even where a higher layer covers it.
+//! Loading: default, file, environment and flags become one `Settings`, each layer over the one before.
+//!
+//! Problems of all layers are collected. A wrong value is a problem even if a higher layer covers it.
 
 mod installation_keys;
 
@@ -21,10 +22,10 @@ use super::{
     value::RawSetting,
 };
 
-/// What stands where a secret would be shown.
+/// Stands for a secret in the output.
 const MASK: &str = "********";
 
-/// What the command line says about settings.
+/// Settings given on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--config`: this file must exist.
@@ -60,7 +61,7 @@ pub struct SettingRow {
     pub origin: ValueSource,
 }
 
-/// A setting that differs from what a running daemon was started with.
+/// A setting that differs from the running daemon's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingChange {
     pub key: &'static str,
@@ -120,7 +121,7 @@ impl Default for Settings {
 }
 
 impl Loaded {
-    /// Every setting with its value in force and its origin, in the file's order; then the two keys where they are set.
+    /// Every setting with its value and source in the file's order, then the two keys if they are set.
     pub fn rows(&self) -> Vec<SettingRow> {
         let mask = || RawSetting::Text(MASK.to_owned());
         let settings = keys::KEYS.iter().map(|key| {
@@ -136,7 +137,7 @@ impl Loaded {
         settings.chain(secrets).collect()
     }
 
-    /// What `newer` has otherwise, in the file's order.
+    /// The differences of `newer`, in the file's order.
     pub fn changes(&self, newer: &Loaded) -> Vec<SettingChange> {
         let (old, new) = (&self.settings, &newer.settings);
         let differs = |key: &SettingKey| key.show(old) != key.show(new);
@@ -156,11 +157,11 @@ impl Loaded {
         settings.chain(keys).map(change).collect()
     }
 
-    /// These, with what a running daemon can take over of `newer`.
+    /// These settings, with the live settings of `newer`.
     pub fn with_live_of(&self, newer: &Loaded) -> Loaded {
         let mut next = self.clone();
         for key in keys::KEYS.iter().filter(|key| key.live) {
-            // What is shown is what the file would say, so that it reads back.
+            // The shown text is the file's syntax, so it can be read back.
             if key.read(&mut next.settings, &key.show(&newer.settings)).is_ok() {
                 next.origins.insert(key.name, newer.origin(key.name).clone());
             }
@@ -168,7 +169,7 @@ impl Loaded {
         next
     }
 
-    /// Where the setting called `key` got its value; `admin_key` and `master_key` are keys here too.
+    /// The source of the value of `key`, which may also be `admin_key` or `master_key`.
     pub fn origin(&self, key: &str) -> &ValueSource {
         self.origins.get(key).unwrap_or(&ValueSource::Default)
     }
@@ -260,7 +261,7 @@ impl Loader {
         }
     }
 
-    /// What no setting can judge alone.
+    /// Checks between several settings.
     fn between_settings(&mut self) {
         let Settings { retention_ms, idempotency_window_ms, .. } = self.settings;
         let origin = self.origin("idempotency_window");

@@ -1,5 +1,6 @@
-//! The settings: what the daemon was told to be. Flag > environment > file > default, and for each value where it came
-//! from. Invariant: the defaults are what `packaging/postrider.toml` shows, because they are read from it.
+//! The settings of the daemon. Flag > environment > file > default, each value with its source.
+//!
+//! Invariant: the defaults are those that `packaging/postrider.toml` shows, because they are read from it.
 
 mod environment;
 mod error;
@@ -18,34 +19,34 @@ pub use load::{Flag, Flags, Loaded, SettingChange, SettingRow, master_key_of};
 pub use value::{ListenSetting, RawSetting, SecretSetting, duration_ms_of, duration_text};
 pub use value_source::ValueSource;
 
-/// The commented settings file that packages install; its commented-out settings are the defaults.
+/// The commented settings file of the packages. Its commented-out settings are the defaults.
 pub const SETTINGS_FILE: &str = include_str!("../../packaging/postrider.toml");
 
-/// Where the settings file is looked for when nobody names one.
+/// The settings file that is read if none is named.
 pub const SETTINGS_FILE_PATH: &str = "/etc/postrider/postrider.toml";
 
-/// Every setting, checked and in its own type. `Settings::default()` is what an empty file, an empty environment and no
-/// flags give.
+/// Every setting, checked and typed. `Settings::default()` results from an empty file, an empty environment and no
+/// flags.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The directory that holds the whole store.
     pub data_dir: PathBuf,
     /// Where the API is served.
     pub listen: ListenSetting,
-    /// The file the administrator's key was to be read from; `admin_key` holds what was read.
+    /// The file of the administrator's key. `admin_key` has its text.
     pub admin_key_file: Option<PathBuf>,
     /// The key with every right over the installation, from the environment, a credential or `admin_key_file`:
     /// visible ASCII, at most 512 bytes.
     pub admin_key: Option<SecretSetting>,
-    /// The file the master key was to be read from; `master_key` holds what was read.
+    /// The file of the master key. `master_key` has its text.
     pub master_key_file: Option<PathBuf>,
-    /// What the key that seals secrets is derived from, from the environment, a credential or `master_key_file`:
-    /// text of 32 to 512 bytes.
+    /// The text from which the key that seals secrets is derived, from the environment, a credential or
+    /// `master_key_file`: 32 to 512 bytes.
     pub master_key: Option<SecretSetting>,
     pub delivery: DeliverySettings,
-    /// How long what was accepted can be read.
+    /// How long accepted events can be read.
     pub retention_ms: i64,
-    /// How long a repetition is recognised; never more than `retention_ms`.
+    /// How long a repetition is recognised. At most `retention_ms`.
     pub idempotency_window_ms: i64,
     pub server: ServerSettings,
     /// Names of the enabled dialects, of those in `DIALECTS`.
@@ -63,7 +64,7 @@ pub struct Settings {
     pub traces: TraceSettings,
 }
 
-/// What may be reached, and how hard.
+/// Targets of deliveries, and limits of sending.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeliverySettings {
     /// Networks, addresses and host names (`*.` for everything below) reached although private. Well-formed.
@@ -83,9 +84,9 @@ pub struct ServerSettings {
     pub allowed_hosts: Vec<String>,
     /// The URL clients use, without a trailing slash.
     pub public_url: Option<String>,
-    /// PEM certificate chain; set exactly when `tls_key` is.
+    /// PEM certificate chain. Set if and only if `tls_key` is.
     pub tls_cert: Option<PathBuf>,
-    /// PEM private key; set exactly when `tls_cert` is.
+    /// PEM private key. Set if and only if `tls_cert` is.
     pub tls_key: Option<PathBuf>,
     /// PEM authorities of clients: with it, only who shows a certificate of theirs gets in. Needs `tls_cert`.
     pub tls_client_ca: Option<PathBuf>,
@@ -93,7 +94,7 @@ pub struct ServerSettings {
     pub socket_mode: u32,
 }
 
-/// What the daemon writes about itself.
+/// The daemon's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSettings {
     /// A directive list that `tracing_subscriber::EnvFilter` accepts.
@@ -104,7 +105,7 @@ pub struct LogSettings {
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// To journald with its fields where it reads stderr, else text.
+    /// To journald with its fields if journald reads stderr, otherwise as text.
     #[default]
     Auto,
     Text,

@@ -1,5 +1,6 @@
-//! From what is written to what is meant: one reader per kind of value, the same for file, environment and flag.
-//! A reader's error is the second half of a sentence, `…` is not a size such as …, and always says what is allowed.
+//! Values: one reader per kind of value, shared by file, environment and flags.
+//!
+//! A reader's error is the second half of a sentence, `… is not a size such as …`, and says which values are allowed.
 
 use std::{
     fmt,
@@ -13,18 +14,18 @@ use jiff::{Span, SpanRelativeTo};
 /// The longest path a unix socket can have on Linux (`sun_path` holds 108 bytes with its zero, unix(7)).
 const UNIX_SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// A value as written, before anyone asked what it should be. The environment and flags only know `Text`.
+/// A value as written, before it is read. Environment and flags have `Text` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawSetting {
     Text(String),
     Whole(i64),
     Switch(bool),
     List(Vec<String>),
-    /// Something no setting takes; the words name it.
+    /// A kind that no setting accepts, with its name.
     Other(&'static str),
 }
 
-/// Written as TOML writes it, so that what `config show` prints can be put back into the file.
+/// TOML syntax, so that the output of `config show` can be put into the file.
 impl fmt::Display for RawSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -141,7 +142,7 @@ impl RawSetting {
         })
     }
 
-    /// Entries, each accepted by `entry`; text is split at commas.
+    /// A list whose entries `entry` accepts. Text is split at commas.
     pub fn list(&self, what: &str, entry: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
         let entries: Vec<String> = match self {
             Self::List(entries) => entries.iter().map(|entry| entry.trim().to_owned()).collect(),
@@ -156,7 +157,7 @@ impl RawSetting {
     }
 }
 
-/// Bytes of `4096`, `64KiB`, `256 MiB`, `1GiB`; no fractions, the unit in any case.
+/// Bytes of `4096`, `64KiB`, `256 MiB`, `1GiB`. No fractions; the unit in any case.
 fn bytes_of(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -179,14 +180,14 @@ pub fn bytes_text(size: u64) -> String {
     }
 }
 
-/// Milliseconds of `31d`, `1h 30m`, `PT5S`; years and months have no fixed length and are refused.
+/// Milliseconds of `31d`, `1h 30m`, `PT5S`. Years and months have no fixed length and are rejected.
 pub fn duration_ms_of(text: &str) -> Option<i64> {
     let span: Span = text.parse().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     i64::try_from(duration.as_millis()).ok()
 }
 
-/// The shortest exact way to write a duration; one day is `24h`, from two on days are counted.
+/// The shortest exact text of a duration. One day is `24h`; from two days on, days are counted.
 pub fn duration_text(ms: i64) -> String {
     const UNITS: [(i64, i64, &str); 4] = [(86_400_000, 2, "d"), (3_600_000, 1, "h"), (60_000, 1, "m"), (1_000, 0, "s")];
     match UNITS.iter().find(|(unit, least, _)| ms % unit == 0 && ms / unit >= *least) {
@@ -200,7 +201,7 @@ pub fn duration_text(ms: i64) -> String {
 pub enum ListenSetting {
     /// Port 0 asks the system for a free one.
     Tcp(SocketAddr),
-    /// The path of a unix socket; written `unix:/path`.
+    /// The path of a unix socket, written `unix:/path`.
     Unix(PathBuf),
 }
 

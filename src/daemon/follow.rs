@@ -46,7 +46,7 @@ pub struct FollowOptions {
     pub without_key: bool,
     /// Age at which a generation is followed by another.
     pub new_base_every: Duration,
-    /// Whole generations that are kept.
+    /// Whole generations to retain.
     pub keep: usize,
 }
 

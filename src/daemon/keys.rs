@@ -109,15 +109,15 @@ fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
 pub enum KeyRotation {
     /// A new one that was made, in this file.
     Made(PathBuf),
-    /// The one that was given, which whoever gave it now has to put where the settings look.
+    /// The given key, which the caller must now put into the settings.
     Given,
 }
 
-/// Wraps the data key of the store by another master key; nobody may have the store open. Without `new` one is made, where
-/// the key is the data directory's own. A cut in the middle leaves the old key or the new one in force.
+/// Wraps the store's data key by another master key while no process has the store open. Without `new` a key is made,
+/// if the key in force is the data directory's own. After a cut either the old or the new key is in force.
 ///
 /// # Errors
-/// The key in force does not open the store, or comes from the settings while no new one is given; nothing is changed.
+/// The key in force does not open the store, or comes from the settings while no new one is given. Nothing is changed.
 pub(super) fn rotate_master(
     settings: &Settings,
     new: Option<&SecretSetting>,

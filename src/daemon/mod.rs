@@ -1,5 +1,5 @@
-//! The daemon, put together: settings become a store, an engine and a server. What touches the world (clock, randomness,
-//! network, disk) is handed in.
+//! The daemon: assembles a store, an engine and a server from settings. Clock, randomness, network and disk are handed
+//! in.
 
 pub mod backup;
 pub mod backup_repo;
@@ -55,7 +55,7 @@ pub enum DaemonError {
     Unreachable(String),
 }
 
-/// What the daemon is given of the world.
+/// The daemon's platform: clock, randomness, network and disk.
 pub struct Platform {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -63,15 +63,15 @@ pub struct Platform {
     pub disk: Arc<dyn Disk>,
     pub work: BlockingPool,
     pub limits: ServerLimits,
-    /// Listeners that a supervisor passed; none: `settings.listen` is opened.
+    /// Listeners that a supervisor passed. If empty, `settings.listen` is opened.
     pub listeners: Vec<Box<dyn Listener>>,
 }
 
 impl Platform {
-    /// The machine's own.
+    /// The real machine.
     ///
     /// # Errors
-    /// The data directory cannot be made or is in use; a passed socket cannot be listened on.
+    /// The data directory cannot be made or is in use, or a passed socket cannot be listened on.
     pub fn real(settings: &Settings) -> Result<Platform, DaemonError> {
         let disk = take(&settings.data_dir)?;
         let listeners =
@@ -103,7 +103,7 @@ fn held(disk: std::io::Result<RealDisk>, data_dir: &Path) -> Result<Arc<dyn Disk
     }
 }
 
-/// What the store is told of the settings.
+/// The store's options from the settings.
 pub fn options(settings: &Settings) -> StoreOptions {
     StoreOptions {
         retention_ms: settings.retention_ms,
@@ -130,7 +130,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything; returns once requests are accepted. Called within the runtime.
+    /// Starts the daemon and returns once it accepts requests. Must be called within the runtime.
     pub async fn start(settings: &Settings, world: Platform) -> Result<Daemon, DaemonError> {
         let Platform { clock, random, network, disk, work, limits, listeners } = world;
         if work == BlockingPool::Threads {
@@ -175,11 +175,11 @@ impl Daemon {
         Ok(Daemon { address, engine, first_key, running, server, tls, dispatcher, guard, own, scrape })
     }
 
-    /// Takes over what a running daemon can take over of the settings (`config::keys`, `live`). Calls under way end as
-    /// they began; where other destinations are allowed than before, connections that are kept open are closed.
+    /// Applies the live settings (`config::keys`, `live`) to the running daemon. Running requests end under the old
+    /// ones. If the target policy changes, pooled connections are closed.
     ///
     /// # Errors
-    /// The settings cannot be carried out; nothing has changed then.
+    /// The settings cannot be applied. Nothing has changed then.
     pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
         let policy = policy(settings, &self.own)?;
         self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url())?);
@@ -190,21 +190,21 @@ impl Daemon {
         Ok(())
     }
 
-    /// What clients reach the daemon by.
+    /// The URL of the daemon for clients.
     pub fn url(&self) -> String {
         url(&self.address, self.tls.is_some())
     }
 
-    /// Reads the certificate again, if there is one; says whether there is.
+    /// Reads the certificate again. Returns whether there is one.
     ///
     /// # Errors
-    /// In words; the certificate in use stays.
+    /// A description. The certificate in use stays.
     pub fn reload_certificate(&self) -> Result<bool, String> {
         self.tls.as_ref().map_or(Ok(false), |tls| tls.reload().map(|()| true))
     }
 
-    /// Stops: no new requests, what is in hand is finished until `timeout` is over, the rest is given up and sent again
-    /// after the next start; then everything is committed and closed.
+    /// Stops the daemon: rejects new requests and lets running ones finish until `timeout`. Requests in flight after
+    /// that are sent again after the next start. Then everything is committed and closed.
     pub async fn stop(self, timeout: Duration) {
         let Daemon { engine, running, server, scrape, .. } = self;
         let by = tokio::time::Instant::now() + timeout;
@@ -258,7 +258,7 @@ fn addresses(listeners: &[Box<dyn Listener>]) -> Vec<std::net::SocketAddr> {
     tcp.collect()
 }
 
-/// Where deliveries may go: what the settings open and close, and never back to this daemon.
+/// The target policy: the settings' networks and hosts, without this daemon's own addresses.
 fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<TargetPolicy, DaemonError> {
     let delivery = &settings.delivery;
     let mut policy =
@@ -267,7 +267,7 @@ fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<TargetPol
     Ok(policy)
 }
 
-/// What calls are judged by.
+/// The rules of the API from the settings.
 fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<ApiRules, DaemonError> {
     let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
         .map_err(|entry| DaemonError::Settings(format!("{entry:?} is no host")))?;
@@ -316,7 +316,7 @@ fn origin(settings: &Settings, address: &ListenAddr) -> String {
     host.unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// The address as a URL; a unix socket has none of its own.
+/// The address as a URL. A unix socket has none of its own.
 pub fn url_of(address: &ListenAddr) -> String {
     url(address, false)
 }

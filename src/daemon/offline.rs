@@ -1,7 +1,7 @@
-//! What is done to a store that no daemon has.
+//! Operations on a store that no daemon has open.
 //!
-//! Invariant: whoever does it, all files of a data directory belong afterwards to whom the directory belongs, so that the
-//! daemon can open them. An administrator does it as root, and the daemon is somebody else.
+//! Invariant: afterwards every file of a data directory belongs to the owner of the directory, so that the daemon can
+//! open it. An administrator runs them as root, and the daemon has another user.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, lchown};
@@ -21,7 +21,7 @@ use super::{DaemonError, held, take};
 /// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
 ///
 /// # Errors
-/// There is no store, a daemon runs on it, or the key in force does not open it; nothing is changed.
+/// There is no store, a daemon has it open, or the key in force does not open it. Nothing is changed.
 pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Result<KeyRotation, DaemonError> {
     has_store(&settings.data_dir)?;
     let disk = take(&settings.data_dir)?;
@@ -29,10 +29,10 @@ pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Re
     hand_over(&settings.data_dir).and(rotated)
 }
 
-/// Gives back what the files of a store hold and no row needs, while no daemon has it.
+/// Compacts the files of a store that no daemon has open.
 ///
 /// # Errors
-/// There is no store, a daemon runs on it, or a file fails; all files are whole.
+/// There is no store, a daemon has it open, or a file fails. All files are whole.
 pub fn compact(settings: &Settings, progress: store::backup::OnBackupProgress<'_>) -> Result<Compacted, DaemonError> {
     has_store(&settings.data_dir)?;
     let compacted = store::partitions::compact::compact(&*take(&settings.data_dir)?, progress);
@@ -52,7 +52,7 @@ pub fn verify(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<Ver
     verify_store(settings, progress)
 }
 
-/// Walks what a follower wrote: the copy of every generation, and every record behind it.
+/// Verifies a follower's directory: the copy of every generation, and every record after it.
 fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
     let mut all = VerifyReport::default();
     for generation in backup_repo::generations(&settings.data_dir)? {
@@ -109,10 +109,10 @@ pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
     }
 }
 
-/// Gives the owner of a data directory what somebody else, who may, has put there.
+/// Gives files that another user made to the owner of the data directory.
 ///
 /// # Errors
-/// What is there cannot be listed, or given.
+/// The files cannot be listed, or their owner cannot be changed.
 pub(super) fn hand_over(data_dir: &Path) -> Result<(), DaemonError> {
     let failed = |path: &Path, source| DaemonError::Io { what: path.display().to_string(), source };
     let owner = fs::metadata(data_dir).map_err(|error| failed(data_dir, error))?;

@@ -1,7 +1,7 @@
-//! Traces by OpenTelemetry: one span for each attempt, sent as OTLP over HTTP with JSON bodies
-//! (opentelemetry.io, "OTLP Specification", OTLP/HTTP and JSON Protobuf Encoding).
+//! Traces by OpenTelemetry: one span for each attempt, sent as OTLP over HTTP with JSON bodies (opentelemetry.io, "OTLP
+//! Specification", OTLP/HTTP and JSON Protobuf Encoding).
 //!
-//! Invariant: nothing waits for a collector: what it does not take in time is dropped, and said so once.
+//! Invariant: nothing waits for a collector. Spans that it does not accept in time are dropped, which is logged once.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::engine::deliverer::AttemptObserver;
 use crate::http_client::HttpEndpoint;
 use crate::store::{AttemptMade, Dispatch};
 
-/// Spans that wait to be sent; above them new ones are dropped.
+/// Maximum spans that wait to be sent. Further ones are dropped.
 const WAITING_SPANS_MAX: usize = 8_192;
 /// Spans in one request.
 const BATCH_SPANS_MAX: usize = 512;
@@ -23,7 +23,7 @@ const BATCH_SPANS_MAX: usize = 512;
 const BATCH_WAIT: Duration = Duration::from_secs(2);
 const SPAN_KIND_CLIENT: u8 = 3;
 const STATUS_ERROR: u8 = 2;
-/// Of the flags of a `traceparent` (W3C Trace Context, section 3.2.2.5).
+/// Flag of a `traceparent` (W3C Trace Context, section 3.2.2.5).
 const SAMPLED: u8 = 1;
 
 /// Takes attempts and sends them on.
@@ -64,7 +64,7 @@ async fn send_on(place: HttpEndpoint, mut waiting: Receiver<Value>) {
                 }
             }
         };
-        // Over: what has come so far is sent.
+        // After the timeout the spans that have arrived are sent.
         let _ = tokio::time::timeout(BATCH_WAIT, more).await;
         let taken = post(&place, &request(&spans)).await;
         match (&taken, was_taken) {
@@ -95,8 +95,8 @@ fn request(spans: &[Value]) -> Value {
     }] })
 }
 
-/// The span of an attempt: in the trace that the event came with, else in one of the event's own, whose id is the event's.
-/// None where whoever published did not want it sampled.
+/// The span of an attempt, in the event's trace or in one whose id is the event's. `None` if the publisher did not
+/// sample it.
 fn span(dispatch: &Dispatch, finished: &AttemptMade) -> Option<Value> {
     let event = &dispatch.event;
     let parent = event.traceparent.as_deref().and_then(TraceParent::read);
@@ -276,7 +276,7 @@ mod tests {
             SpanExporter::start(&format!("http://{}", collector.local_addr().expect("an address"))).expect("a URL");
         let (dispatch, finished) = attempt(Some(TRACEPARENT));
         exporter.attempted(&dispatch, &finished);
-        // The last of them: what is there is sent without waiting for more.
+        // The last exporter is dropped: waiting spans are sent at once.
         drop(exporter);
         let (mut stream, _) = collector.accept().await.expect("a connection");
         let mut read = Vec::new();

@@ -19,7 +19,7 @@ use crate::engine::network::{Conn, ListenAddr, Listener, Peer};
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A running server. Dropping it cuts all connections; `drain` is the gentle way.
+/// A running server. Dropping it cuts all connections; `drain` lets requests finish first.
 pub struct Server {
     stop: watch::Sender<bool>,
     open: Arc<AtomicUsize>,
@@ -27,7 +27,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to accept on all `listeners`, in clear; to be called within the runtime.
+    /// Accepts on all `listeners`. Must be called within the runtime.
     pub fn start<S: Service>(service: Arc<S>, listeners: Vec<Box<dyn Listener>>, limits: ServerLimits) -> Self {
         Self::start_with(service, listeners, limits, None)
     }
@@ -62,10 +62,10 @@ impl Server {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting at once, lets the requests in hand be answered until `by`, and cuts what is left. Returns how
-    /// many connections were cut.
+    /// Stops accepting at once, lets running requests finish until `by`, and cuts the rest. Returns the number of cut
+    /// connections.
     pub async fn drain(mut self, by: Instant) -> usize {
-        // Without receivers there is nobody left to stop.
+        // Without receivers there is no connection to stop.
         let _ = self.stop.send(true);
         let mut cut = 0;
         for accepting in self.accepting.drain(..) {

@@ -46,8 +46,8 @@ impl<'a> BodyPieces<'a> {
         self.ended(whole.freeze())
     }
 
-    /// Throws the body away if that is soon done; then the connection can go on after a refusal. The error is a body
-    /// that breaks its own framing, which is the graver fault.
+    /// Discards the body if that is quick, so that the connection can be used again after a refusal. The error is a
+    /// body that breaks its own framing, which outranks the refusal.
     pub async fn discard(&mut self) -> Result<(), RequestRefusal> {
         if self.is_over {
             return Ok(());
@@ -87,7 +87,7 @@ impl<'a> BodyPieces<'a> {
                 None => break,
                 Some(Err(_)) => return Err(RequestRefusal::Malformed("the body does not end as announced")),
                 Some(Ok(frame)) => {
-                    // What is no data is trailers, which nobody asked for.
+                    // Other frames are trailers, which are ignored.
                     if let Ok(piece) = frame.into_data() {
                         return Ok(Some(piece));
                     }

@@ -24,7 +24,7 @@ use crate::engine::network::Conn;
 enum ConnectionEnd {
     /// hyper is done with it, for better or worse.
     Done,
-    /// It waited too long for what it waited for.
+    /// The wait of this phase exceeded its limit.
     Late(ConnectionPhase),
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn serve<S: Service>(
                 return Poll::Pending;
             }
             match watch.phase() {
-                // Whoever reads the body sees it too when asked again, and answers.
+                // The reader of the body sees the deadline too when it is polled again, and answers.
                 ConnectionPhase::Body | ConnectionPhase::Discard if told != watch.deadline() => told = watch.deadline(),
                 phase => return Poll::Ready(ConnectionEnd::Late(phase)),
             }
@@ -109,7 +109,7 @@ pub(super) async fn serve<S: Service>(
     if let ConnectionEnd::Late(ConnectionPhase::Head) = ended {
         let mut gate = Pin::into_inner(http).into_parts().io.into_inner();
         gate.refuse(RequestRefusal::HeadLate, &[]);
-        // Late once already, so this is all the time it gets; an error is the peer's loss.
+        // The deadline has passed already, so this is the last wait. An error affects the peer only.
         let _ = timeout(limits.linger, gate.shutdown()).await;
     }
 }

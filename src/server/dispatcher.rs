@@ -1,7 +1,6 @@
-//! The desk: what the server answers with. It takes a call through the API's judgement and runs the steps that come out,
-//! with the engine behind it.
+//! The dispatcher: passes requests through the API's checks and runs the steps that handlers return.
 //!
-//! Invariant: a handler never waits and never writes; whatever it wants done comes back as a step, which is done here.
+//! Invariant: a handler never waits and never writes. Every operation comes back as a step, which is done here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +25,7 @@ use crate::store::Rejection;
 
 use super::{Admitted, Service};
 
-/// How often a handler is called again because what it read has changed.
+/// Maximum calls of a handler because the data that it read has changed.
 const STALE_TRIES: usize = 5;
 /// Seconds after which a caller should try again when too much waits for the writer.
 const BUSY_RETRY_S: u32 = 1;
@@ -41,7 +40,7 @@ pub struct Dispatcher {
     rates: Mutex<HashMap<KeyId, RateBucket>>,
 }
 
-/// What calls are judged by: of the settings, and exchanged as one when they are read again.
+/// The rules of the API from the settings. A reload exchanges them as one.
 pub struct ApiRules {
     pub api: Api,
     pub settings: ApiSettings,
@@ -57,7 +56,7 @@ pub struct Pass {
     rules: Arc<ApiRules>,
 }
 
-/// What of its rate a key has left.
+/// The requests that a key has left at its rate.
 #[derive(Debug, Clone, Copy)]
 struct RateBucket {
     left: f64,
@@ -85,7 +84,7 @@ impl Dispatcher {
         let principal = found.identify(http_request, &self.engine.store.registry(), &rules.settings, now)?;
         let host = http_request.header(http::header::HOST).unwrap_or_default();
         rules.origins.judge_host(listener, host).map_err(foreign)?;
-        // One that is there twice, or is no text, is nobody's.
+        // A repeated `Origin`, or one that is no text, matches no name.
         let origin =
             http_request.headers.contains_key(http::header::ORIGIN).then(|| http_request.header(http::header::ORIGIN));
         rules.origins.judge_origin(listener, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
@@ -185,7 +184,7 @@ impl Dispatcher {
                     let notified = notify.clone().notified_owned();
                     tokio::pin!(notified);
                     notified.as_mut().enable();
-                    // One more look: what was committed before listening began.
+                    // Reads once more: a delivery may have been committed before the listening began.
                     match self.handle(&http_request, pass, since).await? {
                         Step::Wait { .. } if self.engine.clock.now() < until => {
                             if !self.engine.feeds.is_closed() {
@@ -258,7 +257,7 @@ impl Service for ApiService {
         match self.0.answer(http_request.clone(), &pass).await {
             Ok(response) => response,
             Err(api_error) => {
-                // A full disk is told once by the engine, not by everybody who is refused.
+                // The engine logs a full disk once, so rejected requests do not.
                 if api_error.status.is_server_error() && api_error.status != StatusCode::INSUFFICIENT_STORAGE {
                     tracing::warn!(
                         request_id = http_request.request_id,

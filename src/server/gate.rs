@@ -1,5 +1,7 @@
-//! The stream between the peer and hyper. It tells the watch what passes, says in our words what hyper refuses in none,
-//! and closes so that a refused peer can read why.
+//! The gate: the stream between the peer and hyper.
+//!
+//! It reports traffic to the timer, replaces hyper's bare errors by problem documents, and lingers on close so that the
+//! client can read them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,7 +17,7 @@ use crate::engine::network::Conn;
 pub(super) struct RefusalGate<'a> {
     conn: Box<dyn Conn>,
     watch: &'a ConnectionTimer,
-    /// Makes a request id, for an answer to what is no request.
+    /// Makes request ids for answers to unparsable requests.
     ids: &'a (dyn Fn() -> String + Send + Sync),
     /// Read before hyper was there.
     first: Option<u8>,
@@ -50,7 +52,7 @@ impl<'a> RefusalGate<'a> {
         self.watch.enter(ConnectionPhase::Reply);
     }
 
-    /// Before the service has answered, only hyper itself has anything to say: that it refuses what it read.
+    /// Before the service has answered, hyper writes only if it refuses the request.
     fn intercept(&mut self, bytes: &[u8]) -> bool {
         if self.refused.is_none() && matches!(self.watch.phase(), ConnectionPhase::Head | ConnectionPhase::Idle) {
             let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
@@ -83,8 +85,8 @@ impl<'a> RefusalGate<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Throws away what still comes, until the peer closes too or enough was thrown away. Closing with bytes unread
-    /// would reset the connection, and the answer might never be seen (RFC 9112 section 9.6).
+    /// Discards further input until the peer closes or the limit is reached. Closing with unread bytes would reset the
+    /// connection, and the client might never see the answer (RFC 9112 section 9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 4096];
         while self.lingered < LINGER_BYTES_MAX {

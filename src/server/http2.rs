@@ -1,8 +1,10 @@
-//! A connection that speaks HTTP/2, which the peer chose in the TLS handshake. hyper frames; requests are judged and
-//! answered as over HTTP/1.1, each on a stream with a watch of its own.
+//! HTTP/2 connections, which the peer chose in the TLS handshake.
 //!
-//! Invariant: everything that runs for a connection ends with it; no stream outlives `STREAM_MAX`, and a connection
-//! without streams is closed when its patience is over.
+//! hyper does the framing. Requests are checked and answered as over HTTP/1.1, each on a stream with a timer of its
+//! own.
+//!
+//! Invariant: every task of a connection ends with it. No stream outlives `STREAM_MAX`, and a connection without
+//! streams is closed after its idle time.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -32,7 +34,7 @@ use crate::engine::network::Conn;
 
 /// Requests of one connection at a time.
 const STREAMS_MAX: u32 = 100;
-/// Of answers that wait in memory until the peer takes them, for each stream.
+/// Maximum bytes of a stream's answer that wait for the peer.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// From the head of a request to the last byte of its answer: longer than the longest call, a test of a webhook.
 const STREAM_MAX: Duration = Duration::from_secs(300);
@@ -74,7 +76,7 @@ pub(super) async fn serve<S: Service>(
     };
     http.as_mut().graceful_shutdown();
     if is_stopped {
-        // What is in hand is finished; the drain cuts what takes too long.
+        // Running requests are finished. The drain cuts those that take too long.
         let _ = http.await;
     } else {
         let _ = timeout(limits.linger, http).await;
@@ -105,7 +107,7 @@ async fn answered<S: Service>(
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(response);
             }
-            // Whoever reads the body sees that its time is over when asked again, and answers.
+            // The reader of the body sees the deadline when it is polled again, and answers.
             if !is_over(&watch, alarm.as_mut(), cx) || told == watch.deadline() {
                 return Poll::Pending;
             }
@@ -116,7 +118,7 @@ async fn answered<S: Service>(
     response.map(|response| if is_head { without_body(response) } else { response })
 }
 
-/// The answer to HEAD: what it would be long, and nothing of it (RFC 9110 section 9.3.2).
+/// The answer to HEAD: its length without its body (RFC 9110 section 9.3.2).
 fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     use hyper::body::Body as _;
     let length = response.body().size_hint().exact().unwrap_or(0);
@@ -124,7 +126,7 @@ fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response.map(|_| Full::default())
 }
 
-/// What runs for one connection; all of it ends when the last clone is dropped with the connection.
+/// The tasks of one connection. They end when the last clone is dropped with the connection.
 #[derive(Clone, Default)]
 struct Http2Streams {
     running: Arc<Mutex<JoinSet<()>>>,

@@ -1,8 +1,7 @@
-//! The HTTP server: connections in, Calls out, Replies back. It owns everything that is not a route's business: the
-//! accept loop, the framing, the limits on time and size, and the drain.
+//! The HTTP server: accept loop, framing, limits on time and size, TLS and the drain. Routes are the service's.
 //!
-//! Invariant: whatever a peer sends, or does not send, costs a bounded amount of memory for a bounded time, and what is
-//! refused is told why in the native error form.
+//! Invariant: a peer costs a bounded amount of memory for a bounded time, whatever it sends or omits. A refusal is a
+//! problem document.
 
 mod accept;
 mod body;
@@ -28,23 +27,23 @@ use crate::engine::critical_task::CriticalTask;
 pub use self::accept::Server;
 pub use self::tls::{ServerTls, TlsFiles};
 
-/// Of the request target; RFC 9110 section 4.1 asks for 8,000 at least.
+/// Maximum bytes of the request target. RFC 9110 section 4.1 asks for 8,000 at least.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
-/// Of headers in a request: what hyper's parser has room for.
+/// Maximum headers of a request: the capacity of hyper's parser.
 pub const HEADERS_MAX: usize = 100;
-/// Of a request line and its headers together.
+/// Maximum bytes of a request line and its headers.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Of a refused request's body, as read and thrown away so that its connection can go on.
+/// Maximum bytes of a refused request's body that are discarded so that its connection can go on.
 const DISCARDED_BYTES_MAX: usize = 64 * 1024;
-/// Of what a refused peer may still send before its connection is closed under it.
+/// Maximum bytes that a refused peer may still send before its connection is cut.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 
-/// The bounds that a test makes small; the defaults are the published ones.
+/// Limits that a test may shrink. The defaults are the published ones.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// Connections over all listeners; one more is closed at once.
+    /// Maximum connections over all listeners. One more is closed at once.
     pub connections_max: usize,
-    /// From the first byte of a head to its last; on a new connection from its first moment, its TLS handshake included.
+    /// From the first byte of a head to its last. On a new connection it includes the TLS handshake.
     pub head_read: Duration,
     /// From the end of one answer to the first byte of the next request.
     pub idle: Duration,
@@ -52,7 +51,7 @@ pub struct ServerLimits {
     pub body_read: Duration,
     /// Without any byte of an answer being taken.
     pub reply_stall: Duration,
-    /// For a refused peer to send the rest, and for one that is closed on to read why.
+    /// Time for a refused peer to send the rest, and to read the answer.
     pub linger: Duration,
 }
 
@@ -69,22 +68,22 @@ impl Default for ServerLimits {
     }
 }
 
-/// What answers. The order of judgement (api.md section 2) is kept by the server calling `admit` between the framing
-/// and the body.
+/// The service behind the server. The server calls `admit` between the framing and the body, which keeps the order of
+/// checks of docs/api.md.
 pub trait Service: Send + Sync + 'static {
-    /// What admission found out, such as the key and the route, so that `call` need not look again.
+    /// The result of admission, such as the key and the route, so that `call` need not repeat it.
     type Pass: Send;
 
-    /// Held by what takes connections for as long as it does; none: nobody asks what becomes of it.
+    /// Guard of the accept loop: a panic there ends the process. `None` if it is unmonitored.
     fn vital(&self) -> Option<CriticalTask> {
         None
     }
 
-    /// A new id, for a request that brings none: visible ASCII, at most `REQUEST_ID_BYTES_MAX`.
+    /// A new id for a request without one: visible ASCII, at most `REQUEST_ID_BYTES_MAX`.
     fn request_id(&self) -> String;
 
-    /// Judges everything but the body, which has not been read and is empty here: credentials, host, origin, scope, and
-    /// the route. `Err` is the answer; the body is then not waited for.
+    /// Checks everything but the body, which is not read yet: credentials, host, origin, scope and route. After an
+    /// `Err`, which is the answer, the body is not awaited.
     fn admit(
         &self,
         http_request: &HttpRequest,

@@ -1,4 +1,4 @@
-//! What the server itself refuses, before or instead of the service, and how it says so.
+//! Refusals of the server itself, before or instead of the service.
 
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
@@ -25,11 +25,11 @@ pub(super) enum RequestRefusal {
 }
 
 impl RequestRefusal {
-    /// What hyper means by a status it refuses a head with, given the head's bytes as far as they came.
+    /// The refusal behind a status of hyper, given the received bytes of the head.
     pub fn of_hyper(status: u16, head: &[u8]) -> Self {
         match status {
             414 => RequestRefusal::TargetTooLong,
-            // hyper counts the head as a whole; which part is too long is in the first line.
+            // hyper counts the head as a whole. The first line tells which part is too long.
             431 if first_line(head) > TARGET_BYTES_MAX => RequestRefusal::TargetTooLong,
             431 => RequestRefusal::HeadersTooLarge,
             _ => RequestRefusal::Malformed("the request is not HTTP/1.1"),
@@ -65,8 +65,8 @@ impl RequestRefusal {
         HttpResponse::problem(status, code, &detail, request_id).with(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// The answer as bytes for the stream, for a peer with which hyper is done. What hyper wrote in its place, if it
-    /// did, gives the `Date`.
+    /// The answer as bytes for the stream, after hyper has given up the connection. `Date` is taken from hyper's own
+    /// answer.
     pub fn on_the_wire(self, request_id: &str, in_place_of: &[u8]) -> Vec<u8> {
         let response = self.response(request_id);
         let mut bytes = format!(
@@ -85,7 +85,7 @@ impl RequestRefusal {
     }
 }
 
-/// The length of a head's first line, or of what there is of it.
+/// The length of a head's first line, or of its received part.
 fn first_line(head: &[u8]) -> usize {
     head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len())
 }

@@ -25,7 +25,7 @@ pub(super) struct Client {
     pub listener: ListenerKind,
 }
 
-/// Answers one request; the watch follows where it stands.
+/// Answers one request and moves the timer through its phases.
 pub(super) async fn answer<S: Service>(
     service: &S,
     client: Client,
@@ -44,7 +44,7 @@ pub(super) async fn answer<S: Service>(
         Ok(()) => serve(service, client, parts, &mut body, request_id).await,
         Err(refusal) => refusal.response(&request_id),
     };
-    // What was refused unread may still be on its way.
+    // The body of a refused request may still be on its way.
     watch.set_lingers(!body.is_over());
     drop(body);
 

@@ -1,7 +1,7 @@
-//! Where a connection stands, and until when it may stay there.
+//! The timer of a connection: its phase, and the deadline of that phase.
 //!
-//! The stream, the request in hand and the loop around both share it. All three run in one task, so nothing here is
-//! ever waited for; the atomics are for the compiler, which cannot know that.
+//! The stream, the current request and the loop around both share it. All three run in one task, so nothing waits here.
+//! The atomics satisfy the compiler, which cannot know that.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{ServerLimits, TARGET_BYTES_MAX};
 
-/// What a connection waits for.
+/// The phase of a connection: the thing that it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ConnectionPhase {
@@ -18,7 +18,7 @@ pub(super) enum ConnectionPhase {
     Head = 0,
     /// The rest of a body.
     Body = 1,
-    /// A body that nobody wants, so that the connection can be used again after the refusal.
+    /// A body that is discarded, so that the connection can be used again after a refusal.
     Discard = 2,
     /// The service, which has its own deadlines.
     Call = 3,
@@ -30,9 +30,9 @@ pub(super) enum ConnectionPhase {
     Closing = 6,
 }
 
-/// Of a head, as kept for judging it: more than the longest first line that is served.
+/// Maximum bytes of a head that are stored for the framing check: more than the longest accepted first line.
 const HEAD_KEPT_BYTES_MAX: usize = 2 * TARGET_BYTES_MAX;
-/// Of memory that a connection keeps for its next head.
+/// Maximum memory that a connection reserves for its next head.
 const HEAD_HELD_BYTES_MAX: usize = 2 * 1024;
 
 const NEVER: u64 = u64::MAX;
@@ -43,7 +43,7 @@ pub(super) struct ConnectionTimer {
     phase: AtomicU8,
     /// Milliseconds after `born`.
     deadline_ms: AtomicU64,
-    /// The bytes of the head in hand as they came: hyper drops what a smuggler relies on before anyone sees it.
+    /// The received bytes of the current head. hyper drops the parts that request smuggling relies on.
     head: Mutex<Vec<u8>>,
     lingers: AtomicBool,
 }
@@ -94,7 +94,7 @@ impl ConnectionTimer {
         self.deadline_ms.store(until, Ordering::Relaxed);
     }
 
-    /// Until when what is waited for must come; none while the service works.
+    /// The deadline of the phase. `None` while the service works.
     pub fn deadline(&self) -> Option<Instant> {
         match self.deadline_ms.load(Ordering::Relaxed) {
             NEVER => None,
@@ -106,7 +106,7 @@ impl ConnectionTimer {
         self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Bytes came. Those of a head are kept until it was judged.
+    /// Records received bytes. Those of a head are stored until it is checked.
     pub fn heard(&self, bytes: &[u8]) {
         match self.phase() {
             ConnectionPhase::Idle => self.enter(ConnectionPhase::Head),
@@ -124,7 +124,7 @@ impl ConnectionTimer {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The head in hand was judged: what comes next is another.
+    /// Drops the bytes of the checked head. The next bytes belong to another.
     pub fn forget_head(&self) {
         let mut head = self.head();
         if head.capacity() > HEAD_HELD_BYTES_MAX { *head = Vec::new() } else { head.clear() }

@@ -1,7 +1,6 @@
-//! TLS on the listener: the certificate and the clients' authorities from PEM files, read again when asked, and what is
-//! spoken behind it.
+//! TLS of the listeners: certificates and client authorities from PEM files, reloadable, with ALPN.
 //!
-//! Invariant: a certificate that cannot be read or does not fit its key never replaces one that does.
+//! Invariant: an unreadable certificate, or one that does not match its key, never replaces a valid one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// What is offered in ALPN (RFC 7301), the preferred first.
+/// Protocols offered in ALPN (RFC 7301), the preferred first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 pub(super) const HTTP2: &[u8] = b"h2";
 
@@ -27,7 +26,7 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Authorities of clients: where there are some, nobody without a certificate of theirs gets in.
+    /// Authorities of clients. With them, only clients with a certificate of one of them are accepted.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -55,10 +54,10 @@ impl ServerTls {
         Ok(ServerTls { files, config })
     }
 
-    /// Reads all files again. Connections that are open keep what they have.
+    /// Reads all files again. Open connections keep their certificate.
     ///
     /// # Errors
-    /// As `load`; what is in use stays.
+    /// As in `load`. The certificate in use stays.
     pub fn reload(&self) -> Result<(), String> {
         self.config.store(Arc::new(read(&self.files)?));
         Ok(())
@@ -93,7 +92,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if found.is_empty() { Err(format!("{}: holds no certificate", file.display())) } else { Ok(found) }
 }
 
-/// Lets in whoever shows a certificate of one of the authorities in `file`, and nobody else.
+/// Accepts only clients with a certificate of one of the authorities in `file`.
 fn of_clients(file: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(file)? {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io};
 use super::*;
 use crate::config::{LogFormat, SecretSetting};
 
-/// Loads from variables and files that are given here; `config` is what stands in the default settings file.
+/// Variables and files of a test. `config` is the text of the default settings file.
 struct TestInputs<'a> {
     config: Option<&'a str>,
     variables: &'a [(&'a str, &'a str)],
@@ -268,7 +268,7 @@ fn what_changed_says_from_where_and_whether_a_running_daemon_takes_it_over() {
 
 #[test]
 fn the_file_says_of_every_setting_whether_sighup_takes_it_over() {
-    // A setting's comment is the block of comment lines right above it; settings below each other share one.
+    // A setting's comment is the block of comment lines right above it. Adjacent settings share one.
     let (mut comment, mut said) = (String::new(), BTreeMap::new());
     let mut in_settings = false;
     for line in SETTINGS_FILE.lines() {

@@ -1,8 +1,10 @@
-//! What goes over the control socket while somebody follows: commits as they become durable, a sign of life every second,
-//! and why it ends; the other way the number of the last commit that is safe.
+//! The stream between the daemon and a follower over the control socket.
 //!
-//! Invariant: a frame is taken as a whole or not at all. Nothing is ever asked for: what is not taken waits in the daemon,
-//! which cuts off whoever lets too much wait or confirms too late.
+//! The daemon sends commits as they become durable, a heartbeat every second, and the reason of the end. The follower
+//! sends the number of the last commit that it has made durable.
+//!
+//! Invariant: a frame is read entirely or not at all. A follower whose queue overflows, or that confirms too late, is
+//! disconnected.
 
 use std::io::{self, Read as _, Write};
 use std::os::unix::net::UnixStream;
@@ -12,17 +14,17 @@ use crate::model::Time;
 use crate::store::backup::refuse;
 use crate::store::replication::{CommitPosition, DisconnectReason, Follower, ReplicaBatch};
 
-/// What a frame begins with. The first one has the commit that all that follow come after; a commit's its length and bytes;
-/// the last one why there is nothing more, as `refuse` writes it.
+/// First bytes of frames. The first frame names the commit before all that follow. A commit's frame has its length and
+/// bytes. The last frame has the reason of the end, as `refuse` writes it.
 const FROM: u8 = b'F';
 const COMMIT: u8 = b'C';
 const ALIVE: u8 = b'A';
 const OVER: u8 = b'X';
-/// A follower that is told nothing for so long gets a sign of life, by which a socket that nobody reads is found out.
+/// Interval of the heartbeat, which detects a socket without a reader.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
-/// How long a read waits before whoever reads looks at what else there is to do.
+/// Timeout of a read, after which the reader does its other work.
 const READ_WAIT: Duration = Duration::from_millis(100);
-/// What is read at once, and taken together at most, in bytes.
+/// Maximum bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
 const TOGETHER_BYTES_MAX: usize = 4 << 20;
 /// A longer commit is none of ours.
@@ -55,7 +57,7 @@ pub fn send(follower: &Follower, out: &mut dyn Write) -> io::Result<DisconnectRe
     }
 }
 
-/// Takes what a follower confirms, until it goes.
+/// Reads a follower's confirmations until it disconnects.
 pub fn hear(follower: &Follower, mut confirmations: UnixStream) {
     let mut number = [0; 8];
     while confirmations.read_exact(&mut number).is_ok() {
@@ -70,7 +72,7 @@ pub enum StreamFrame {
     From(CommitPosition),
     Commit(Vec<u8>),
     Alive,
-    /// In words.
+    /// The stream ended for this reason.
     Over(String),
 }
 
@@ -90,19 +92,19 @@ impl FrameReader {
         Ok(FrameReader { stream, buffer: Vec::new(), taken: 0, confirmed: None })
     }
 
-    /// Says that the commit of this number, and all before it, are safe; once for each.
+    /// Confirms that the commit of this number and all before it are durable, once for each number.
     pub fn confirm(&mut self, number: u64) {
         if self.confirmed != Some(number) {
             self.confirmed = Some(number);
-            // Whoever has gone hears nothing; what it sent before is read to the end all the same.
+            // The other side may be gone. Its earlier frames are read to the end all the same.
             let _ = self.stream.write_all(&number.to_le_bytes());
         }
     }
 
-    /// What has come together; nothing if nothing comes for a moment.
+    /// The frames that have arrived. Empty if none arrives for a moment.
     ///
     /// # Errors
-    /// The other side has gone without a word, or what it says makes no sense.
+    /// The other side is gone without a reason, or a frame is invalid.
     pub fn frames(&mut self) -> io::Result<Vec<StreamFrame>> {
         self.buffer.drain(..self.taken);
         self.taken = 0;
@@ -118,7 +120,7 @@ impl FrameReader {
         }
     }
 
-    /// Reads what is there, waiting for the first of it; true: the other side has gone.
+    /// Reads the available bytes and waits for the first. `true` if the other side is gone.
     fn fill(&mut self) -> io::Result<bool> {
         let mut is_first = true;
         let filled = loop {
@@ -134,7 +136,7 @@ impl FrameReader {
                     break Ok(false);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // The other side has gone, and what it wrote before was read.
+                // The other side is gone, and its earlier bytes were read.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break Ok(true),
                 Err(error) => break Err(error),
             }
@@ -148,7 +150,7 @@ impl FrameReader {
     }
 }
 
-/// The frame that the bytes begin with, and how many it has; none: not all of it is there.
+/// The frame at the start of the bytes, and its length. `None` if it is incomplete.
 fn frame(bytes: &[u8]) -> io::Result<Option<(StreamFrame, usize)>> {
     let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
     let senseless = || io::Error::new(io::ErrorKind::InvalidData, "what the daemon says makes no sense");

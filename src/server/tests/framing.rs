@@ -1,4 +1,4 @@
-//! What a message may look like, and how the others are refused.
+//! Tests of framing: accepted messages, and refusals of all others.
 
 use super::{BODY_BYTES_MAX, limits, request, run};
 
@@ -125,7 +125,7 @@ async fn a_body_over_its_limit_is_refused_by_its_length_or_as_it_comes() {
     let mut answer = vec![0; 12];
     tokio::io::AsyncReadExt::read_exact(&mut read, &mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");
-    // Closed under it: with what lies in the sockets' buffers it never gets rid of more than some megabytes.
+    // The connection is cut: the flood can write only as much as the sockets buffer.
     assert!(flood.await.unwrap() < 10_000);
     assert!(running.is_well().await);
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{EchoService, Server, ServerLimits, TestClient, limits, request, run};
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, Peer, RealNetwork};
 
-/// As long as a test about a deadline waits for it.
+/// The deadline of tests that are about one.
 const BRIEF: Duration = Duration::from_millis(150);
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_refused_client_that_is_still_sending_sees_an_end_and_no_reset() {
     client.say(request("POST /v1/events", &format!("Content-Length: {}\r\n", body.len()), &body)).await;
     assert_eq!(client.answer().await.unwrap().status, 413);
     assert_eq!(client.tcp.read(&mut [0]).await.unwrap(), 0);
-    // The server has closed its side; a connection that was reset would take nothing more.
+    // The server has closed its side. A reset connection would accept nothing more.
     client.tcp.write_all(b"the rest").await.unwrap();
 }
 

@@ -23,8 +23,8 @@ use crate::engine::network::{ListenAddr, Network, RealNetwork};
 
 const BODY_BYTES_MAX: usize = 100_000;
 
-/// Answers with what it was given. `GET /wait` waits for `go`, `GET /large` answers with 64 MiB, of which `gone` tells
-/// when they are given up. Everything but `/healthz` wants the key `k`.
+/// Echoes requests. `GET /wait` waits for `go`. `GET /large` answers with 64 MiB, and `gone` reports when they are
+/// dropped. Every path but `/healthz` requires the key `k`.
 #[derive(Default)]
 struct EchoService {
     rules: OriginRules,
@@ -103,7 +103,7 @@ impl Drop for Large {
     }
 }
 
-/// Deadlines that a test can wait for, where it is about one; the others are ample.
+/// Short deadlines where a test is about one, and ample ones otherwise.
 fn limits() -> ServerLimits {
     ServerLimits { head_read: Duration::from_secs(20), linger: Duration::from_millis(200), ..ServerLimits::default() }
 }
@@ -126,7 +126,7 @@ impl TestServer {
         TestClient { tcp: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
     }
 
-    /// Says `bytes` on a connection of its own, and hears the first answer; none if the server just closes.
+    /// Sends `bytes` on a new connection and reads the first answer. `None` if the server just closes.
     async fn request(&self, bytes: impl AsRef<[u8]>) -> Option<TestResponse> {
         let mut client = self.connect().await;
         client.say(bytes).await;
@@ -153,11 +153,11 @@ struct TestResponse {
 
 impl TestClient {
     async fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        // The server may have closed already: what it said is still to be read.
+        // The server may have closed already. Its answer is still readable.
         let _ = self.tcp.write_all(bytes.as_ref()).await;
     }
 
-    /// The next answer, by its Content-Length; none if the connection ends before.
+    /// The next answer, by its Content-Length. `None` if the connection ends first.
     async fn answer(&mut self) -> Option<TestResponse> {
         self.answer_to(&Method::GET).await
     }
