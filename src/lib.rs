@@ -1,4 +1,4 @@
-//! Postrider as a library: the floors of the building, lowest first. `main.rs` is the only user outside the tests.
+//! The library of Postrider: its floors, lowest first. Only `main.rs` and the tests use it.
 #![forbid(unsafe_code)]
 
 pub mod mutants;

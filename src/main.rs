@@ -1,13 +1,14 @@
-//! The `postrider` binary: its table of contents. Words that make no sense end in clap with exit code 2; how everything
-//! else ends is in `cli::Exit`.
+//! The `postrider` binary: runs the verb of the command line.
+//!
+//! An invalid command line ends in clap with exit code 2. `cli::Exit` has the other exit codes.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use postrider::cli::{Cli, Exit, Verb, on_this_thread};
 
-/// An event lives in many small pieces that one thread makes and another frees, which the C library's allocator is slow at:
-/// see docs/performance.md.
+/// An event has many small allocations that one thread makes and another frees. The C library's allocator is slow at
+/// that (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

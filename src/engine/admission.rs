@@ -25,8 +25,8 @@ impl Default for PublishAdmission {
 
 impl PublishAdmission {
     /// Limits admission from now on, or ends the limit. Queued publishes keep their position.
-    pub fn set(&self, are_taken: bool) {
-        self.is_limited.store(are_taken, Ordering::Relaxed);
+    pub fn set(&self, is_limited: bool) {
+        self.is_limited.store(is_limited, Ordering::Relaxed);
     }
 
     /// Waits for admission. The permit admits one publish until it is dropped. `None` if admission is not limited.
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_unless_turns_are_taken() {
+    async fn a_publish_waits_only_if_admission_is_limited() {
         let admission = PublishAdmission::default();
         for _ in 0..2 * CONCURRENT_MAX {
             assert!(admission.acquire().await.is_none());

@@ -3,7 +3,7 @@
 //! Without that task the daemon would look healthy and do nothing. Acknowledged events are on disk, so a restart
 //! recovers.
 //!
-//! Invariant: a task that ends because it was told to does not end the process.
+//! Invariant: a task that returns or is aborted does not end the process.
 
 use std::sync::Arc;
 
@@ -44,18 +44,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_who_panics_is_told_of() {
+    async fn only_a_panic_is_reported() {
         let crashed = Arc::new(Notify::new());
         CriticalTask::new("ends", &crashed).spawn(async {}).await.unwrap();
         let stopped = CriticalTask::new("is stopped", &crashed).spawn(std::future::pending());
         stopped.abort();
         assert!(stopped.await.unwrap_err().is_cancelled());
-        let told = tokio::select! {
+        let is_reported = tokio::select! {
             biased;
             () = crashed.notified() => true,
             () = std::future::ready(()) => false,
         };
-        assert!(!told);
+        assert!(!is_reported);
         let panicked = CriticalTask::new("panics", &crashed).spawn(async { panic!("as it should, for the test") });
         crashed.notified().await;
         assert!(panicked.await.unwrap_err().is_panic());

@@ -24,12 +24,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_is_told_ever_more_seldom_until_it_is_over() {
-        let mut seldom = LogBackoff::default();
-        assert!(!seldom.reset());
-        let told: Vec<u64> = (0..20).filter_map(|_| seldom.record()).collect();
-        assert_eq!(told, [1, 2, 4, 8, 16]);
-        assert!(seldom.reset());
-        assert_eq!(seldom.record(), Some(1));
+    fn a_repeating_failure_is_logged_at_powers_of_two_until_reset() {
+        let mut backoff = LogBackoff::default();
+        assert!(!backoff.reset());
+        let logged: Vec<u64> = (0..20).filter_map(|_| backoff.record()).collect();
+        assert_eq!(logged, [1, 2, 4, 8, 16]);
+        assert!(backoff.reset());
+        assert_eq!(backoff.record(), Some(1));
     }
 }

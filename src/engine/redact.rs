@@ -36,12 +36,12 @@ impl Redactor {
     /// Headers of a request, as they are stored.
     pub fn redact_request(&self, headers: &[(HeaderName, HeaderValue)]) -> Headers {
         let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
-        let mut kept = Headers::with_capacity(bytes);
+        let mut redacted = Headers::with_capacity(bytes);
         for (name, value) in headers {
             let is_secret = self.names.contains(name);
-            kept.push_bytes(name.as_str(), if is_secret { MASK.as_bytes() } else { value.as_bytes() });
+            redacted.push_bytes(name.as_str(), if is_secret { MASK.as_bytes() } else { value.as_bytes() });
         }
-        kept
+        redacted
     }
 
     /// Headers of a response, as they are stored.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_concealed_is_kept_neither_as_sent_nor_as_heard() {
+    fn a_secret_is_redacted_in_requests_and_responses() {
         let mut redactor = Redactor::default();
         redactor.header(HeaderName::from_static("x-a"));
         redactor.secret("sesame-open");
@@ -76,9 +76,9 @@ mod tests {
         redactor.secret("short");
         let sent = [("x-a", "sesame-open"), ("x-b", "sesame-open")]
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        let kept = redactor.redact_request(&sent);
-        let kept: Vec<&str> = kept.iter().map(|(_, value)| value).collect();
-        assert_eq!(kept, [MASK, "sesame-open"], "by name alone: what is public is not looked through");
+        let redacted = redactor.redact_request(&sent);
+        let redacted: Vec<&str> = redacted.iter().map(|(_, value)| value).collect();
+        assert_eq!(redacted, [MASK, "sesame-open"], "by name alone: what is public is not looked through");
         let answered: Headers = [("set-cookie", "a=sesame-open")].into_iter().collect();
         assert_eq!(redactor.redact_response(answered).iter().collect::<Vec<_>>(), [("set-cookie", "a=********")]);
         assert_eq!(

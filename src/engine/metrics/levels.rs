@@ -1,4 +1,4 @@
-//! Gauges: what stands as it is when somebody asks, not what has been counted.
+//! The gauges of `/metrics`, read at each scrape.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use crate::store::StoreSizes;
 use crate::store::replication::ReplicationStats as Followers;
 
-/// Read when they are asked for.
+/// The values of the gauges at one scrape.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GaugeInputs {
     pub in_flight: i64,
@@ -22,23 +22,23 @@ pub struct GaugeInputs {
     pub partitions: i64,
     pub sizes: StoreSizes,
     pub webhooks: WebhookCounts,
-    /// 0: publishing is refused, or something else is told by `/readyz`.
+    /// 0 if `/readyz` reports an error, 1 otherwise.
     pub ready: i64,
     pub clock_trusted: i64,
     pub followers: Followers,
 }
 
-/// Webhooks by what they do now.
+/// Number of webhooks by status.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WebhookCounts {
     pub enabled: i64,
     pub paused: i64,
     pub disabled: i64,
-    /// Of the enabled ones: probed only, because the last attempts failed.
+    /// Enabled webhooks with an open circuit, which are only probed.
     pub circuit_open: i64,
 }
 
-/// What a gauge reads of the levels.
+/// Reads one gauge's value.
 type Reading = fn(&GaugeInputs) -> i64;
 
 const PLAIN: [(&str, &str, Reading); 14] = [
@@ -82,7 +82,7 @@ struct WebhookStatusLabel {
     status: &'static str,
 }
 
-/// The gauges, each with what it reads.
+/// The registered gauges, each with its reader.
 #[derive(Debug)]
 pub(in crate::engine) struct Gauges(Vec<(Reading, Gauge)>);
 

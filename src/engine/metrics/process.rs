@@ -1,10 +1,12 @@
-//! The process itself, under the names that Prometheus' client libraries give it ("Process metrics" in their guidelines),
-//! from procfs. What cannot be read is left out.
+//! The metrics of the process, read from procfs.
+//!
+//! The names follow "Process metrics" in the guidelines for Prometheus client libraries. A value that cannot be read is
+//! omitted.
 
 use std::fmt::Write as _;
 use std::fs;
 
-/// What is read of `/proc/self`.
+/// The values read from `/proc/self`. `None` if a value cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Process {
     open_fds: Option<u64>,
@@ -13,12 +15,12 @@ struct Process {
     threads: Option<u64>,
 }
 
-/// The figures in Prometheus' text format.
+/// The process metrics in Prometheus' text format.
 pub fn text() -> String {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let open_fds = fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as u64);
-    written(&read(open_fds, &limits, &status))
+    render(&read(open_fds, &limits, &status))
 }
 
 fn read(open_fds: Option<u64>, limits: &str, status: &str) -> Process {
@@ -34,13 +36,13 @@ fn read(open_fds: Option<u64>, limits: &str, status: &str) -> Process {
     }
 }
 
-/// The soft limit of `Max open files`; unlimited is none.
+/// The soft limit of `Max open files`. `None` if unlimited.
 fn fds_max(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn written(process: &Process) -> String {
+fn render(process: &Process) -> String {
     let rows = [
         ("process_open_fds", "Open file descriptors", process.open_fds),
         ("process_max_fds", "File descriptors that may be open", process.fds_max),
@@ -67,7 +69,7 @@ mod tests {
     const STATUS: &str = "Name:\tpostrider\nVmRSS:\t   12345 kB\nThreads:\t7\n";
 
     #[test]
-    fn procfs_is_read_and_what_is_missing_left_out() {
+    fn missing_values_of_procfs_are_omitted() {
         let process = read(Some(12), LIMITS, STATUS);
         let expected = Process {
             open_fds: Some(12),
@@ -76,9 +78,9 @@ mod tests {
             threads: Some(7),
         };
         assert_eq!(process, expected);
-        assert!(written(&process).contains("\nprocess_max_fds 1024\n"), "{}", written(&process));
+        assert!(render(&process).contains("\nprocess_max_fds 1024\n"), "{}", render(&process));
         let nothing = read(None, "Max open files  unlimited unlimited files", "");
         assert_eq!(nothing, Process::default());
-        assert_eq!(written(&nothing), "");
+        assert_eq!(render(&nothing), "");
     }
 }

@@ -1,7 +1,7 @@
-//! From an origin to a connection: resolve, have the addresses judged, connect to one of them, secure it.
+//! Opens connections: resolves the name, checks its addresses, connects to one, and runs the TLS handshake.
 //!
-//! Invariant: the address that is connected to is one of those that were judged; the name is not resolved again between
-//! the judgement and the connection, so a name that changes its mind in between gains nothing.
+//! Invariant: a connection leads to one of the addresses that `AddressGuard::allows` checked. The name is not resolved
+//! again between the check and the connection, so DNS rebinding has no effect.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,54 +22,58 @@ use crate::engine::sender::target::Origin;
 use crate::engine::sender::{Sender, millis};
 use crate::model::{AttemptOutcome, Timings};
 
-/// How to reach an origin: an idle connection, and the addresses for a new one.
+/// An idle connection to an origin, if there is one, and the addresses for a new one.
 type OriginRoutes = (Option<HttpConnection>, Arc<[IpAddr]>);
 type Connecting<'a> = BoxFuture<'a, io::Result<Box<dyn Conn>>>;
 
 impl Sender {
-    /// How to reach the origin, asking the resolver if nobody did lately. Dropping the future loses nothing.
+    /// Finds an idle connection and the origin's addresses. Resolves the name if the pool's addresses have expired.
+    ///
+    /// Cancellation-safe. Errors: `DnsError` if the name does not resolve.
     pub(in crate::engine) async fn find(
         &self,
         origin: &Arc<Origin>,
         timings: &mut Timings,
     ) -> Result<OriginRoutes, SendFailure> {
-        let turn = match self.pool.find(origin, Instant::now()) {
-            PoolLookup::Ways(idle, addresses) => return Ok((idle, addresses)),
+        let resolving = match self.pool.find(origin, Instant::now()) {
+            PoolLookup::Routes(idle, addresses) => return Ok((idle, addresses)),
             PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
-            PoolLookup::Ask(turn) => turn,
+            PoolLookup::Unresolved(resolving) => resolving,
         };
         let began = Instant::now();
-        let _turn = turn.lock().await;
-        // Whoever had the turn before may have asked for all.
-        let ways = match self.pool.find(origin, Instant::now()) {
-            PoolLookup::Ways(idle, addresses) => (idle, addresses),
+        let _resolving = resolving.lock().await;
+        // The previous owner of the lock may have resolved the name.
+        let routes = match self.pool.find(origin, Instant::now()) {
+            PoolLookup::Routes(idle, addresses) => (idle, addresses),
             PoolLookup::NoAddress => return Err(SendFailure::of(AttemptOutcome::DnsError)),
-            PoolLookup::Ask(_) => {
+            PoolLookup::Unresolved(_) => {
                 let addresses = self.resolve(origin).await?;
                 match self.pool.find(origin, Instant::now()) {
-                    PoolLookup::Ways(idle, addresses) => (idle, addresses),
+                    PoolLookup::Routes(idle, addresses) => (idle, addresses),
                     _ => (None, addresses),
                 }
             }
         };
         timings.dns = Some(millis(began.elapsed()));
-        Ok(ways)
+        Ok(routes)
     }
 
     async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, SendFailure> {
-        let asked = self.network.resolve(&origin.host, origin.port).await;
-        let known = match &asked {
+        let resolved = self.network.resolve(&origin.host, origin.port).await;
+        let known = match &resolved {
             Ok(addresses) if !addresses.is_empty() => Some(Arc::from(addresses.as_slice())),
             _ => None,
         };
-        self.pool.learn(origin, known.clone(), Instant::now());
-        match asked {
+        self.pool.set_addresses(origin, known.clone(), Instant::now());
+        match resolved {
             Ok(_) => known.ok_or(SendFailure::of(AttemptOutcome::DnsError)),
             Err(why) => Err(SendFailure::because(AttemptOutcome::DnsError, &why)),
         }
     }
 
-    /// A new connection to one of `addresses`, all of which the guard must allow.
+    /// Opens a connection to one of `addresses`. The guard must allow all of them.
+    ///
+    /// Errors: `BlockedAddress` if it does not, otherwise the outcome of connecting or of the handshake.
     pub(in crate::engine) async fn open(
         &self,
         origin: &Origin,
@@ -111,15 +115,15 @@ impl Sender {
     }
 }
 
-/// Connects to the first address that answers: one after another, the next one beside the last after a head start
-/// (RFC 8305, without its cache). The error is the first address's.
+/// Connects by Happy Eyeballs (RFC 8305, without its cache): each address gets a head start before the next is tried
+/// in parallel. If all fail, the first address's error is returned.
 async fn dial(network: &dyn Network, addresses: &[IpAddr], port: u16) -> io::Result<(Box<dyn Conn>, SocketAddr)> {
     if let [only] = addresses {
         let addr = SocketAddr::new(*only, port);
         return Ok((network.connect(addr).await?, addr));
     }
-    let mut rest = in_turn(addresses).into_iter().take(ADDRESSES_TRIED_MAX).map(|ip| SocketAddr::new(ip, port));
-    let mut under_way: Vec<(SocketAddr, Connecting<'_>)> = Vec::new();
+    let mut rest = interleaved(addresses).into_iter().take(ADDRESSES_TRIED_MAX).map(|ip| SocketAddr::new(ip, port));
+    let mut in_flight: Vec<(SocketAddr, Connecting<'_>)> = Vec::new();
     let mut first_error = None;
     let mut head_start = pin!(sleep(ADDRESS_HEAD_START));
     let mut start_one = true;
@@ -128,23 +132,23 @@ async fn dial(network: &dyn Network, addresses: &[IpAddr], port: u16) -> io::Res
             if std::mem::take(&mut start_one)
                 && let Some(addr) = rest.next()
             {
-                under_way.push((addr, network.connect(addr)));
+                in_flight.push((addr, network.connect(addr)));
                 head_start.as_mut().reset(Instant::now() + ADDRESS_HEAD_START);
             }
             let mut nth = 0;
-            while let Some((addr, connecting)) = under_way.get_mut(nth) {
+            while let Some((addr, connecting)) = in_flight.get_mut(nth) {
                 match connecting.as_mut().poll(cx) {
                     Poll::Ready(Ok(conn)) => return Poll::Ready(Ok((conn, *addr))),
                     Poll::Ready(Err(error)) => {
                         first_error.get_or_insert(error);
-                        drop(under_way.swap_remove(nth));
+                        drop(in_flight.swap_remove(nth));
                         start_one = true;
                     }
                     Poll::Pending => nth += 1,
                 }
             }
             let more = rest.len() > 0;
-            if under_way.is_empty() && !more {
+            if in_flight.is_empty() && !more {
                 let error = first_error.take().unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
                 return Poll::Ready(Err(error));
             }
@@ -157,8 +161,8 @@ async fn dial(network: &dyn Network, addresses: &[IpAddr], port: u16) -> io::Res
     .await
 }
 
-/// The resolver's order, with the two families taking turns (RFC 8305 section 4).
-fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+/// The addresses in the resolver's order, with the two families interleaved (RFC 8305 section 4).
+fn interleaved(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let Some(first) = addresses.first() else { return Vec::new() };
     let (mut own, mut other): (Vec<IpAddr>, Vec<IpAddr>) =
         addresses.iter().partition(|ip| ip.is_ipv4() == first.is_ipv4());
@@ -177,10 +181,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_families_take_turns_in_the_resolvers_order() {
+    fn address_families_are_interleaved_in_the_resolvers_order() {
         let ips = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
         let given = ips(&["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"]);
-        assert_eq!(in_turn(&given), ips(&["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]));
-        assert_eq!(in_turn(&ips(&["1.1.1.1"])), ips(&["1.1.1.1"]));
+        assert_eq!(interleaved(&given), ips(&["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]));
+        assert_eq!(interleaved(&ips(&["1.1.1.1"])), ips(&["1.1.1.1"]));
     }
 }

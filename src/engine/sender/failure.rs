@@ -1,15 +1,15 @@
-//! Why an attempt had no whole answer: errors of sockets, TLS and HTTP, each under one of the published outcomes.
+//! Maps errors of sockets, TLS and HTTP to the published outcomes of an attempt.
 
 use std::error::Error;
 use std::io;
 
 use crate::model::AttemptOutcome;
 
-/// An attempt's end without a whole answer.
+/// The failure of a request that got no whole response.
 #[derive(Debug)]
 pub(in crate::engine) struct SendFailure {
     pub outcome: AttemptOutcome,
-    /// What the layer below said, for logs and for whoever configures the webhook.
+    /// The message of the innermost error, for the log and for the webhook's owner. `None` if there is no such error.
     pub detail: Option<String>,
 }
 
@@ -22,11 +22,11 @@ impl SendFailure {
         Self { outcome, detail: Some(innermost(why).to_string()) }
     }
 
-    /// A connection that could not be made.
+    /// The failure of a connection attempt.
     pub fn connecting(error: &io::Error) -> Self {
         use io::ErrorKind as K;
         let outcome = match error.kind() {
-            // An unreachable host answers by proxy of its router: nobody took the connection.
+            // A router reports an unreachable host: as with a refusal, no connection was accepted.
             K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => AttemptOutcome::ConnectRefused,
             K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => AttemptOutcome::ConnectReset,
             K::TimedOut => AttemptOutcome::ConnectTimeout,
@@ -35,7 +35,7 @@ impl SendFailure {
         Self::because(outcome, error)
     }
 
-    /// A handshake that did not end in a secure connection.
+    /// The failure of a TLS handshake.
     pub fn securing(error: &io::Error) -> Self {
         let outcome = match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => AttemptOutcome::ConnectReset,
@@ -44,10 +44,10 @@ impl SendFailure {
         Self::because(outcome, error)
     }
 
-    /// A request that was not answered by a whole HTTP response.
+    /// The failure of an exchange on an open connection.
     pub fn exchanging(error: &hyper::Error) -> Self {
         let outcome = if find::<rustls::Error>(error).is_some() {
-            // With TLS 1.3 a receiver refuses our certificate only after the handshake.
+            // With TLS 1.3 a receiver rejects the client certificate only after the handshake.
             AttemptOutcome::TlsError
         } else if error.is_parse() || error.is_user() {
             AttemptOutcome::RequestError
@@ -76,12 +76,12 @@ impl SendFailure {
     }
 }
 
-/// The peer closed the stream without saying so first (TLS without close_notify).
+/// Whether the peer closed the stream without announcing it (TLS without close_notify).
 pub(in crate::engine) fn is_unannounced_end(error: &hyper::Error) -> bool {
     find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// The first error of type `E` in the chain; an `io::Error` may hide another inside.
+/// The first error of type `E` in the chain, including errors wrapped in an `io::Error`.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {

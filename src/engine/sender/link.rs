@@ -1,8 +1,7 @@
-//! One connection to a receiver: the HTTP state on it and the stream under it.
+//! One connection to a receiver: its HTTP state and its stream.
 //!
-//! The request in hand drives its connection itself. There is no task per connection: a response costs one wake-up, and
-//! a request that is given up takes its connection with it. An idle connection is looked at when it is taken again and
-//! when the pool is swept.
+//! The current request drives its connection. There is no task per connection, so a response costs one wake-up, and an
+//! abandoned request closes its connection. An idle connection is checked when it is reused and at each pool sweep.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,15 +25,16 @@ use crate::engine::sender::limits::{RESPONSE_BUFFER_BYTES_MAX, RESPONSE_HEAD_BYT
 /// A connection on which one request at a time can be sent.
 pub(in crate::engine) struct HttpConnection {
     requests: SendRequest<Full<Bytes>>,
-    /// None once it has ended.
+    /// `None` once the connection has ended.
     connection: Option<Box<Connection<TokioIo<Wire>, Full<Bytes>>>>,
+    /// Whether a byte of the current request reached the socket.
     wrote: Arc<AtomicBool>,
-    /// The vetted address it leads to.
+    /// The checked address that it is connected to.
     pub remote: SocketAddr,
 }
 
 impl HttpConnection {
-    /// Puts HTTP/1.1 on a stream; says nothing on it yet. `wrote` is the one given to the stream's `Metered`.
+    /// Sets HTTP/1.1 up on a stream and sends nothing. `wrote` is the flag of the stream's `CountingSocket`.
     pub async fn over(wire: Wire, wrote: Arc<AtomicBool>, remote: SocketAddr) -> hyper::Result<Self> {
         let (requests, connection) = Builder::new()
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
@@ -44,7 +44,7 @@ impl HttpConnection {
         Ok(Self { requests, connection: Some(Box::new(connection)), wrote, remote })
     }
 
-    /// Hands a request to the connection; it leaves as the connection is driven.
+    /// Queues a request on the connection. `drive` sends it.
     pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -53,28 +53,28 @@ impl HttpConnection {
         self.requests.send_request(request)
     }
 
-    /// Moves bytes both ways as far as they go. An error reaches whoever waits for the response or its body.
+    /// Reads and writes until the socket would block. The future of the response or of its body gets an error.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection
             && Pin::new(&mut **connection).poll(cx).is_ready()
         {
-            // Dropped at once: that is what tells a request still queued on it.
+            // Dropping the connection fails a request that is still queued on it.
             self.connection = None;
         }
     }
 
-    /// Whether any byte of the request given last reached the socket. If not, the receiver cannot have seen it.
+    /// Whether any byte of the last request reached the socket. If not, the receiver cannot have seen it.
     pub fn wrote(&self) -> bool {
         self.wrote.load(Ordering::Relaxed)
     }
 
-    /// Whether it can carry another request, as far as is known without asking the socket.
+    /// Whether the connection can carry another request, as of the last `drive`.
     pub fn is_idle(&self) -> bool {
         self.connection.is_some() && self.requests.is_ready()
     }
 }
 
-/// The stream below HTTP.
+/// The stream under HTTP: plain or TLS.
 pub(in crate::engine) enum Wire {
     Plain(CountingSocket),
     Tls(Box<TlsStream<CountingSocket>>),
@@ -124,7 +124,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// A socket that remembers whether it took any byte. It lies below TLS, so what it saw is what left.
+/// A socket that records whether any byte was written to it. It lies under TLS, so it sees every byte that leaves.
 pub(in crate::engine) struct CountingSocket {
     conn: Box<dyn Conn>,
     wrote: Arc<AtomicBool>,
@@ -135,7 +135,7 @@ impl CountingSocket {
         Self { conn, wrote }
     }
 
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(n)) if n > 0) {
             self.wrote.store(true, Ordering::Relaxed);
         }
@@ -152,7 +152,7 @@ impl AsyncRead for CountingSocket {
 impl AsyncWrite for CountingSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.conn).poll_write(cx, bytes);
-        self.note(written)
+        self.record(written)
     }
 
     fn poll_write_vectored(
@@ -161,7 +161,7 @@ impl AsyncWrite for CountingSocket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.conn).poll_write_vectored(cx, slices);
-        self.note(written)
+        self.record(written)
     }
 
     fn is_write_vectored(&self) -> bool {

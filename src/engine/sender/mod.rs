@@ -1,8 +1,9 @@
-//! The sender: one attempt is one request, sent once and answered within its deadline, or not at all.
+//! The sender: makes one attempt, which is one HTTP request with a deadline.
 //!
-//! Own connector and own pool over hyper's HTTP/1.1 connection. A request is sent a second time in one case only: it
-//! was given to a pooled connection and not one byte of it reached the socket. Redirects are answers like any other,
-//! bodies are kept as they come, and no proxy is asked.
+//! It has its own connector and pool over hyper's HTTP/1.1 connection. It follows no redirect, decodes no body and uses
+//! no proxy.
+//!
+//! Invariant: a request is sent again only if it was queued on a pooled connection and `HttpConnection::wrote` is false.
 
 mod connect;
 mod exchange;
@@ -25,7 +26,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
-use self::exchange::{PartialResponse, ResponseEnd, converse, kept_headers};
+use self::exchange::{PartialResponse, ResponseEnd, capped_headers};
 use self::failure::SendFailure;
 use self::link::HttpConnection;
 use self::pool::Pool;
@@ -38,57 +39,57 @@ pub use self::limits::{
 pub use self::target::{NotATarget, Origin, SendTarget};
 pub use self::tls::{TlsIdentity, read_roots_ahead};
 
-/// Judges where a request may go, before every new connection.
+/// Decides which addresses a request may go to, before every new connection.
 pub trait AddressGuard: Send + Sync {
-    /// Whether all of `addresses`, which are what `host` resolved to, may be connected to on `port`.
+    /// Whether a connection to each of `addresses`, to which `host` resolved, is allowed on `port`.
     fn allows(&self, host: &str, addresses: &[IpAddr], port: u16) -> bool;
 }
 
-/// One request to be sent, ready but for what the connection adds: `host` and the framing of the body.
+/// A request to be sent. The connection adds `host` and the framing of the body.
 #[derive(Debug, Clone)]
 pub struct OutboundRequest {
     pub method: Method,
     pub target: SendTarget,
-    /// In the order to send them; a name may come more than once. Neither `host` nor framing headers.
+    /// Headers in the order to send them. Names may repeat. Without `host` and framing headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
-    /// For everything, from now to the last byte of the response that is read.
+    /// Deadline of the whole attempt, from its start to the last byte read of the response.
     pub timeout: Duration,
-    /// For resolving, connecting and securing; never longer than `timeout`.
+    /// Deadline of name resolution, connect and TLS handshake together. At most `timeout`.
     pub connect_timeout: Duration,
 }
 
 impl OutboundRequest {
-    /// How long connecting may take within `timeout` (api.md section 5).
+    /// The connect timeout for an attempt of `timeout`: at most `CONNECT_TIMEOUT_MAX`.
     pub fn connect_timeout_of(timeout: Duration) -> Duration {
         timeout.min(CONNECT_TIMEOUT_MAX)
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug, Clone)]
 pub struct ExchangeResult {
-    /// `HttpStatus` for every whole response, whatever its status: what is success is the webhook's rule.
+    /// `HttpStatus` for every whole response of any status. Which statuses are a success is the webhook's rule.
     pub outcome: AttemptOutcome,
-    /// Also where the response broke off after its head.
+    /// Status code, also of a response that broke off after its head. `None` without a response head.
     pub status_code: Option<u16>,
-    /// The status's reason phrase (none for a 2xx), or the outcome's phrase.
+    /// The status's reason phrase, or the outcome's phrase. `None` for a 2xx.
     pub error: Option<String>,
-    /// What the layer below said, where there is more to say than `error` does.
+    /// The message of the underlying error. `None` if `error` says everything.
     pub detail: Option<String>,
-    /// None without an HTTP response.
+    /// Milliseconds from the start to the end of the response. `None` without an HTTP response.
     pub response_time_ms: Option<u32>,
     pub remote_addr: Option<SocketAddr>,
-    /// Up to `RESPONSE_HEADERS_KEPT_MAX` and `RESPONSE_HEADERS_KEPT_BYTES_MAX`.
+    /// Response headers, up to `RESPONSE_HEADERS_KEPT_MAX` and `RESPONSE_HEADERS_KEPT_BYTES_MAX`.
     pub response_headers: Headers,
-    /// The first `RESPONSE_BODY_BYTES_MAX`, as they came.
+    /// The first `RESPONSE_BODY_BYTES_MAX` bytes of the body, as received.
     pub response_body: Vec<u8>,
-    /// The `Retry-After` header as it came, whatever the status.
+    /// The `Retry-After` header as received, for every status.
     pub retry_after: Option<String>,
     pub timings: Timings,
 }
 
-/// Sends requests. Shared by all; cheap to call from as many tasks as there are requests in flight.
+/// Sends requests. One sender serves all tasks.
 pub struct Sender {
     network: Arc<dyn Network>,
     guard: Arc<dyn AddressGuard>,
@@ -97,89 +98,91 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Reads the machine's trust store, and starts the task that closes idle connections (it ends with the sender), so
-    /// it is called within the runtime. Error: no certificate authority can be used at all.
+    /// Reads the machine's trust store and starts the task that closes idle connections. The task ends with the sender.
+    /// Must be called within the runtime.
+    ///
+    /// Errors: no usable certificate authority.
     pub fn new(network: Arc<dyn Network>, guard: Arc<dyn AddressGuard>) -> Result<Arc<Self>, String> {
         let public_tls = tls::public_config()?;
         let sender = Arc::new(Self { network, guard, public_tls, pool: Pool::default() });
-        let of_sender = Arc::downgrade(&sender);
+        let weak = Arc::downgrade(&sender);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(limits::SWEEP_EVERY).await;
-                let Some(sender) = of_sender.upgrade() else { return };
+                let Some(sender) = weak.upgrade() else { return };
                 sender.pool.sweep(Instant::now());
             }
         });
         Ok(sender)
     }
 
-    /// Connections that wait for their next request.
+    /// Number of idle connections in the pool.
     pub fn idle_connections(&self) -> usize {
         self.pool.idle()
     }
 
-    /// Closes the connections that wait for their next request, because where requests may go has changed.
+    /// Closes idle connections and stops the reuse of those in use. Called when the target policy has changed.
     pub fn forget_connections(&self) {
         self.pool.clear();
     }
 
-    /// Sends one request. Dropping the future gives it up and closes its connection.
+    /// Sends one request. Dropping the future abandons the request and closes its connection.
     pub async fn send(&self, request: &OutboundRequest) -> ExchangeResult {
         let started = Instant::now();
-        let mut answer = PartialResponse::default();
+        let mut partial = PartialResponse::default();
         let mut remote = None;
-        let ended = self.attempt(request, started, &mut answer, &mut remote).await;
-        answer.timings.total = millis(started.elapsed());
-        ExchangeResult::of(answer, remote, ended.err())
+        let ended = self.attempt(request, started, &mut partial, &mut remote).await;
+        partial.timings.total = millis(started.elapsed());
+        ExchangeResult::of(partial, remote, ended.err())
     }
 
     async fn attempt(
         &self,
         request: &OutboundRequest,
         started: Instant,
-        answer: &mut PartialResponse,
+        partial: &mut PartialResponse,
         remote: &mut Option<SocketAddr>,
     ) -> Result<(), SendFailure> {
         let deadline = started + request.timeout;
         let origin = &request.target.origin;
-        let age = self.pool.age();
+        let generation = self.pool.generation();
         let connect_by = deadline.min(started + request.connect_timeout);
-        let (idle, addresses) = in_time(connect_by, self.find(origin, &mut answer.timings)).await?;
+        let (idle, addresses) = in_time(connect_by, self.find(origin, &mut partial.timings)).await?;
 
         let mut connect_by = connect_by;
         if let Some(link) = idle {
-            answer.timings.dns = None;
+            partial.timings.dns = None;
             *remote = Some(link.remote);
-            match self.exchange(link, age, request, deadline, answer).await {
+            match self.exchange(link, generation, request, deadline, partial).await {
                 Exchanged::Done(ended) => return ended,
-                // This is still the same attempt, on a connection of its own, with all the time to connect.
+                // The same attempt continues on a new connection with the whole connect timeout.
                 Exchanged::NeverLeft(_) => connect_by = deadline.min(Instant::now() + request.connect_timeout),
             }
         }
         *remote = None;
-        // On the heap, because it is large and rare: every request in flight would carry room for a handshake.
-        let opening = Box::pin(self.open(origin, &addresses, &mut answer.timings));
+        // Boxed, because it is large and rare: otherwise every request in flight reserves room for a handshake.
+        let opening = Box::pin(self.open(origin, &addresses, &mut partial.timings));
         let link = in_time(connect_by, opening).await?;
         *remote = Some(link.remote);
-        match self.exchange(link, age, request, deadline, answer).await {
+        match self.exchange(link, generation, request, deadline, partial).await {
             Exchanged::Done(ended) => ended,
             Exchanged::NeverLeft(failure) => Err(failure),
         }
     }
 
-    /// Sends the request on `link`, which goes back to the pool if it can be used again.
+    /// Sends the request on `link`. A reusable connection returns to the pool.
     async fn exchange(
         &self,
         mut link: HttpConnection,
-        age: u64,
+        generation: u64,
         request: &OutboundRequest,
         deadline: Instant,
-        answer: &mut PartialResponse,
+        partial: &mut PartialResponse,
     ) -> Exchanged {
-        match timeout_at(deadline, converse(&mut link, request, answer)).await {
+        match timeout_at(deadline, exchange::exchange(&mut link, request, partial)).await {
             Ok(Ok(end)) => {
                 if end == ResponseEnd::Whole && link.is_idle() {
-                    self.pool.put(&request.target.origin, link, Instant::now(), age);
+                    self.pool.put(&request.target.origin, link, Instant::now(), generation);
                 }
                 Exchanged::Done(Ok(()))
             }
@@ -192,11 +195,11 @@ impl Sender {
 
 enum Exchanged {
     Done(Result<(), SendFailure>),
-    /// It failed before a byte of the request reached the socket.
+    /// The exchange failed before a byte of the request reached the socket.
     NeverLeft(SendFailure),
 }
 
-/// `connecting`, or the outcome of not having connected in time.
+/// The result of `connecting`, or `ConnectTimeout` if it takes longer than until `by`.
 async fn in_time<T>(by: Instant, connecting: impl Future<Output = Result<T, SendFailure>>) -> Result<T, SendFailure> {
     match timeout_at(by, connecting).await {
         Ok(ended) => ended,
@@ -205,8 +208,8 @@ async fn in_time<T>(by: Instant, connecting: impl Future<Output = Result<T, Send
 }
 
 impl ExchangeResult {
-    fn of(answer: PartialResponse, remote: Option<SocketAddr>, failure: Option<SendFailure>) -> Self {
-        let PartialResponse { head, body, timings } = answer;
+    fn of(partial: PartialResponse, remote: Option<SocketAddr>, failure: Option<SendFailure>) -> Self {
+        let PartialResponse { head, body, timings } = partial;
         let outcome = failure.as_ref().map_or(AttemptOutcome::HttpStatus, |failure| failure.outcome);
         let error = match (&failure, &head) {
             (Some(failure), _) => Some(failure.outcome.phrase().to_owned()),
@@ -222,14 +225,14 @@ impl ExchangeResult {
             response_time_ms: head.as_ref().map(|_| timings.total),
             remote_addr: remote,
             retry_after: retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned),
-            response_headers: head.map(|head| kept_headers(&head.headers)).unwrap_or_default(),
+            response_headers: head.map(|head| capped_headers(&head.headers)).unwrap_or_default(),
             response_body: body,
             timings,
         }
     }
 }
 
-/// A status code in words: its registered reason phrase, or `Status 599` where there is none.
+/// The registered reason phrase of a status code, or a text such as `Status 599` if there is none.
 pub fn reason(status: u16) -> String {
     let known = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     known.map_or_else(|| format!("Status {status}"), str::to_owned)

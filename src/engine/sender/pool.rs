@@ -1,7 +1,7 @@
-//! What is known about each origin: idle connections, and the addresses its name had a moment ago.
+//! The connection pool: each origin's idle connections and resolved addresses.
 //!
-//! Invariants: a connection is handed out only while its address is among the origin's current addresses, so a name
-//! that moves takes its traffic along; nothing here waits, and the lock is never held across a socket call that could.
+//! Invariants: `find` returns a connection only if its address is among the origin's current addresses, so the traffic
+//! follows a changed DNS record. The lock is never held across a blocking socket call.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,17 +23,17 @@ pub(in crate::engine) struct Pool {
 struct Origins {
     known: HashMap<Arc<Origin>, OriginEntry>,
     idle: usize,
-    /// Rises when everything is forgotten: what was opened before is not taken back.
-    age: u64,
+    /// Rises with each `clear`. `put` rejects connections of an older generation.
+    generation: u64,
 }
 
 #[derive(Default)]
 struct OriginEntry {
-    /// In the order they came back: the warmest is last.
+    /// Idle connections in the order in which they returned.
     idle: Vec<Idle>,
     addresses: Option<Resolved>,
-    /// Held by whoever asks the resolver, so that a burst asks once.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Locked during a resolution, so that a burst of requests resolves the name once.
+    resolving: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Idle {
@@ -42,23 +42,23 @@ struct Idle {
 }
 
 struct Resolved {
-    /// None: the name did not resolve.
+    /// `None` if the name did not resolve.
     addresses: Option<Arc<[IpAddr]>>,
     until: Instant,
 }
 
-/// What the pool has for an origin.
+/// The pool's entry for an origin.
 pub(in crate::engine) enum PoolLookup {
-    /// How to reach it: an idle connection if there is one, which may have been closed at the other end, and the
-    /// addresses for a new one.
-    Ways(Option<HttpConnection>, Arc<[IpAddr]>),
-    /// The name was asked for a moment ago, and does not resolve.
+    /// An idle connection if there is one, and the addresses for a new one. The receiver may have closed the connection.
+    Routes(Option<HttpConnection>, Arc<[IpAddr]>),
+    /// The last resolution failed less than `UNRESOLVED_LIFE` ago.
     NoAddress,
-    /// Nobody asked lately. To be locked while asking, and the pool looked at again with it in hand.
-    Ask(Arc<tokio::sync::Mutex<()>>),
+    /// The addresses are missing or have expired. The caller locks this mutex, looks again, and then resolves the name.
+    Unresolved(Arc<tokio::sync::Mutex<()>>),
 }
 
 impl Pool {
+    /// Looks an origin up. A connection that it returns is removed from the pool.
     pub fn find(&self, origin: &Arc<Origin>, now: Instant) -> PoolLookup {
         // Expired connections are closed after the lock is released.
         let mut expired = Vec::new();
@@ -67,31 +67,32 @@ impl Pool {
         let found = match known.get_mut(origin) {
             Some(known) => known.find(origin, now, idle, &mut expired),
             None => match &origin.literal {
-                Some(addresses) => PoolLookup::Ways(None, addresses.clone()),
-                None => PoolLookup::Ask(known.entry(origin.clone()).or_default().turn.clone()),
+                Some(addresses) => PoolLookup::Routes(None, addresses.clone()),
+                None => PoolLookup::Unresolved(known.entry(origin.clone()).or_default().resolving.clone()),
             },
         };
         drop(origins);
         found
     }
 
-    /// Keeps what the resolver said.
-    pub fn learn(&self, origin: &Arc<Origin>, addresses: Option<Arc<[IpAddr]>>, now: Instant) {
+    /// Stores the result of a resolution. `None` if the name did not resolve.
+    pub fn set_addresses(&self, origin: &Arc<Origin>, addresses: Option<Arc<[IpAddr]>>, now: Instant) {
         let until = now + if addresses.is_some() { RESOLVED_LIFE } else { UNRESOLVED_LIFE };
         let mut origins = self.lock();
         origins.known.entry(origin.clone()).or_default().addresses = Some(Resolved { addresses, until });
     }
 
-    /// What `put` wants to hear of, asked before the connection is found or opened.
-    pub fn age(&self) -> u64 {
-        self.lock().age
+    /// The current generation, for `put`. Read it before the connection is found or opened.
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
     }
 
-    /// Takes a connection back that was found or opened at `age`; over the limits, or too old, it is closed instead.
-    pub fn put(&self, origin: &Arc<Origin>, link: HttpConnection, now: Instant, age: u64) {
+    /// Returns a connection that was found or opened in `generation`. It is closed if the pool is full or `generation` is
+    /// not the current one.
+    pub fn put(&self, origin: &Arc<Origin>, link: HttpConnection, now: Instant, generation: u64) {
         let mut surplus = None;
         let mut origins = self.lock();
-        if origins.age != age {
+        if origins.generation != generation {
             drop(origins);
             return drop(link);
         }
@@ -110,35 +111,35 @@ impl Pool {
         drop(surplus);
     }
 
-    /// Closes what is old or was closed at the other end, and forgets origins without anything.
+    /// Closes connections that have expired or that the receiver closed, and removes empty origins.
     pub fn sweep(&self, now: Instant) {
         let mut dead = Vec::new();
         let mut origins = self.lock();
         let Origins { known, idle, .. } = &mut *origins;
         known.retain(|_, known| {
-            dead.extend(known.idle.extract_if(.., |idle| idle.is_over(now)));
+            dead.extend(known.idle.extract_if(.., |idle| idle.is_expired(now)));
             !known.idle.is_empty() || known.addresses.as_ref().is_some_and(|resolved| now < resolved.until)
         });
         *idle -= dead.len();
         drop(origins);
     }
 
-    /// Forgets everything; connections in use are closed when they come back.
+    /// Empties the pool. Connections in use are closed when they return.
     pub fn clear(&self) {
         let mut origins = self.lock();
-        let age = origins.age + 1;
-        let forgotten = std::mem::replace(&mut *origins, Origins { age, ..Origins::default() });
+        let generation = origins.generation + 1;
+        let removed = std::mem::replace(&mut *origins, Origins { generation, ..Origins::default() });
         drop(origins);
-        drop(forgotten);
+        drop(removed);
     }
 
-    /// Connections kept idle, over all origins.
+    /// Number of idle connections of all origins.
     pub fn idle(&self) -> usize {
         self.lock().idle
     }
 
     fn lock(&self) -> MutexGuard<'_, Origins> {
-        // Nothing that panics runs under the lock, and no state is half-made between two statements.
+        // No code that panics runs under the lock, so a poisoned lock guards a consistent state.
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,9 +152,9 @@ impl OriginEntry {
                 Some(addresses) => addresses,
                 None => return PoolLookup::NoAddress,
             },
-            _ => return PoolLookup::Ask(self.turn.clone()),
+            _ => return PoolLookup::Unresolved(self.resolving.clone()),
         };
-        if self.idle.last().is_some_and(|warmest| warmest.since + IDLE_LIFE <= now) {
+        if self.idle.last().is_some_and(|newest| newest.since + IDLE_LIFE <= now) {
             *idle -= self.idle.len();
             expired.append(&mut self.idle);
         }
@@ -162,16 +163,16 @@ impl OriginEntry {
             *idle -= 1;
             self.idle.remove(nth).link
         });
-        PoolLookup::Ways(link, addresses.clone())
+        PoolLookup::Routes(link, addresses.clone())
     }
 }
 
 impl Idle {
-    fn is_over(&mut self, now: Instant) -> bool {
+    fn is_expired(&mut self, now: Instant) -> bool {
         if self.since + IDLE_LIFE <= now {
             return true;
         }
-        // Nobody waits on it, so nobody needs waking: whoever takes it drives it again.
+        // No task waits for an idle connection, so the waker does nothing. The next request drives it again.
         self.link.drive(&mut Context::from_waker(Waker::noop()));
         !self.link.is_idle()
     }
@@ -201,14 +202,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_bounded_per_origin_and_over_all() {
+    async fn idle_connections_are_bounded_per_origin_and_in_total() {
         let (pool, now) = (Pool::default(), Instant::now());
         let mut far_ends = Vec::new();
         for nth in 0..IDLE_MAX / IDLE_PER_ORIGIN_MAX + 2 {
             let origin = origin(&format!("http://192.0.2.{nth}/"));
             for _ in 0..=IDLE_PER_ORIGIN_MAX {
                 let (link, far) = idle_link(&origin.host).await;
-                pool.put(&origin, link, now, pool.age());
+                pool.put(&origin, link, now, pool.generation());
                 far_ends.push(far);
             }
             assert_eq!(pool.idle(), ((nth + 1) * IDLE_PER_ORIGIN_MAX).min(IDLE_MAX));
@@ -218,50 +219,50 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_warmest_connection_is_taken_and_no_expired_one() {
+    async fn the_pool_returns_the_newest_connection_and_no_expired_one() {
         let (pool, now) = (Pool::default(), Instant::now());
         let origin = origin("http://192.0.2.1/");
         let mut far_ends = Vec::new();
         for _ in 0..3 {
             let (link, far) = idle_link(&origin.host).await;
-            pool.put(&origin, link, now, pool.age());
+            pool.put(&origin, link, now, pool.generation());
             far_ends.push(far);
         }
-        let PoolLookup::Ways(Some(taken), _) = pool.find(&origin, now) else { panic!("none found") };
-        drop(taken);
+        let PoolLookup::Routes(Some(found), _) = pool.find(&origin, now) else { panic!("none found") };
+        drop(found);
         let closed = tokio::io::AsyncReadExt::read(&mut far_ends[2], &mut [0]).await;
-        assert_eq!(closed.unwrap(), 0, "the last one put was the one taken");
+        assert_eq!(closed.unwrap(), 0, "the last one put was the one found");
         assert_eq!(pool.idle(), 2);
-        assert!(matches!(pool.find(&origin, now + IDLE_LIFE), PoolLookup::Ways(None, _)));
+        assert!(matches!(pool.find(&origin, now + IDLE_LIFE), PoolLookup::Routes(None, _)));
         assert_eq!(pool.idle(), 0);
     }
 
     #[tokio::test]
-    async fn once_everything_is_forgotten_what_was_in_use_is_not_taken_back() {
+    async fn a_cleared_pool_closes_connections_that_return_from_use() {
         let (pool, now) = (Pool::default(), Instant::now());
         let origin = origin("http://192.0.2.1/");
-        let age = pool.age();
+        let generation = pool.generation();
         let (idle, _far) = idle_link(&origin.host).await;
         let (used, mut far_of_used) = idle_link(&origin.host).await;
-        pool.put(&origin, idle, now, age);
+        pool.put(&origin, idle, now, generation);
         pool.clear();
         assert_eq!(pool.idle(), 0);
-        pool.put(&origin, used, now, age);
+        pool.put(&origin, used, now, generation);
         assert_eq!(pool.idle(), 0);
         let closed = tokio::io::AsyncReadExt::read(&mut far_of_used, &mut [0]).await;
         assert_eq!(closed.unwrap(), 0);
     }
 
     #[test]
-    fn what_the_resolver_said_is_known_for_a_while() {
+    fn a_resolution_expires() {
         let (pool, now) = (Pool::default(), Instant::now());
         let origin = origin("http://a.example/");
-        assert!(matches!(pool.find(&origin, now), PoolLookup::Ask(_)));
-        pool.learn(&origin, Some(Arc::from(["192.0.2.1".parse().unwrap()])), now);
-        assert!(matches!(pool.find(&origin, now), PoolLookup::Ways(None, _)));
-        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Ask(_)));
-        pool.learn(&origin, None, now);
+        assert!(matches!(pool.find(&origin, now), PoolLookup::Unresolved(_)));
+        pool.set_addresses(&origin, Some(Arc::from(["192.0.2.1".parse().unwrap()])), now);
+        assert!(matches!(pool.find(&origin, now), PoolLookup::Routes(None, _)));
+        assert!(matches!(pool.find(&origin, now + RESOLVED_LIFE), PoolLookup::Unresolved(_)));
+        pool.set_addresses(&origin, None, now);
         assert!(matches!(pool.find(&origin, now), PoolLookup::NoAddress));
-        assert!(matches!(pool.find(&origin, now + UNRESOLVED_LIFE), PoolLookup::Ask(_)));
+        assert!(matches!(pool.find(&origin, now + UNRESOLVED_LIFE), PoolLookup::Unresolved(_)));
     }
 }

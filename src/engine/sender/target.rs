@@ -1,7 +1,7 @@
-//! Where a request goes: the origin, which is what connections are pooled by, and the path on it.
+//! The target of a request: its origin, which is the pool's key, and its path.
 //!
-//! Invariant: two targets share an origin value exactly when they may share a connection: same scheme, host, port and
-//! TLS identity. The vetted address is the last part of the pool's key; it belongs to the connection.
+//! Invariant: two origins are equal if and only if scheme, host, port and TLS identity are. Only then may two targets
+//! share a connection. The pool checks the connection's address in addition.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,30 +16,30 @@ use url::{Host, Url};
 
 use crate::engine::sender::tls::TlsIdentity;
 
-/// A parsed URL to send to. Made once per webhook and cloned per request (two reference counts).
+/// A parsed URL to send to. Parsed once per webhook. A clone costs two reference counts.
 #[derive(Debug, Clone)]
 pub struct SendTarget {
     pub origin: Arc<Origin>,
     pub path_and_query: PathAndQuery,
 }
 
-/// Scheme, host, port and TLS identity, with what each connection needs of them made beforehand.
+/// Scheme, host, port and TLS identity, with the values that each connection derives from them.
 #[derive(Debug)]
 pub struct Origin {
     pub https: bool,
-    /// As in the URL, in its ASCII form; an IPv6 address without brackets.
+    /// The URL's host in its ASCII form. An IPv6 address has no brackets.
     pub host: String,
     pub port: u16,
     pub tls: Option<Arc<TlsIdentity>>,
-    /// The host where it is an address, which nobody needs to resolve.
+    /// The host's address. `None` if the host is a name, which must be resolved.
     pub(in crate::engine) literal: Option<Arc<[IpAddr]>>,
-    /// The `Host` header: without the scheme's own port (RFC 9110 section 7.2).
+    /// The `Host` header, without the scheme's default port (RFC 9110 section 7.2).
     pub(in crate::engine) host_header: HeaderValue,
-    /// None where the host can be no certificate's name.
+    /// The name that the certificate must have. `None` without TLS, or if the host is no valid name.
     pub(in crate::engine) server_name: Option<ServerName<'static>>,
 }
 
-/// A URL that cannot be sent to.
+/// The error for a URL that is no HTTP target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotATarget;
 
@@ -52,8 +52,7 @@ impl fmt::Display for NotATarget {
 impl std::error::Error for NotATarget {}
 
 impl SendTarget {
-    /// Reads an http or https URL by the WHATWG rules; a fragment is not sent. Whether the host may be reached is not
-    /// judged here.
+    /// Parses an http or https URL by the WHATWG rules. A fragment is dropped. `AddressGuard` checks the host later.
     pub fn parse(url: &str, tls: Option<Arc<TlsIdentity>>) -> Result<Self, NotATarget> {
         let url = Url::parse(url).map_err(|_| NotATarget)?;
         let https = match url.scheme() {
@@ -72,7 +71,7 @@ impl SendTarget {
         Ok(Self { origin: Arc::new(origin), path_and_query: path })
     }
 
-    /// The same place with `query` (already encoded pairs) after whatever query there is.
+    /// The same target with `query` (encoded pairs) appended to its query.
     pub fn with_query(&self, query: &str) -> Result<Self, NotATarget> {
         if query.is_empty() {
             return Ok(self.clone());
@@ -163,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_web_url_is_refused() {
+    fn a_url_that_is_not_plain_http_is_rejected() {
         for url in ["", "/a", "ftp://a.example/", "http://", "http://u@a.example/", "http://u:p@a.example/"] {
             assert!(SendTarget::parse(url, None).is_err(), "{url}");
         }
     }
 
     #[test]
-    fn pairs_join_whatever_query_there_is() {
+    fn pairs_are_appended_to_the_query() {
         for (url, joined) in [("http://a/p", "/p?x=1"), ("http://a/p?", "/p?x=1"), ("http://a/p?y=2", "/p?y=2&x=1")] {
             assert_eq!(target(url).with_query("x=1").unwrap().path_and_query.as_str(), joined);
         }

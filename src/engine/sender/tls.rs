@@ -1,6 +1,6 @@
-//! TLS towards receivers: whom to trust, and who to be where a webhook pins a CA or brings a client certificate.
+//! TLS to receivers: trusted roots, pinned authorities and client certificates.
 //!
-//! Invariant: there is no way to switch verification off.
+//! Invariant: every configuration has a `WebPkiServerVerifier`. No setting disables verification.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -11,10 +11,10 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// HTTP/1.1 is all that is spoken, so it is all that is offered.
+/// The only protocol that the sender offers, because it speaks no other.
 const ALPN: &[u8] = b"http/1.1";
 
-/// What a webhook's `tls` sets: a pinned CA instead of the machine's roots, a client certificate, or both.
+/// The TLS identity of a webhook: a pinned CA instead of the machine's roots, a client certificate, or both.
 pub struct TlsIdentity {
     config: Arc<ClientConfig>,
     digest: [u8; 32],
@@ -23,8 +23,8 @@ pub struct TlsIdentity {
 impl TlsIdentity {
     /// Reads the PEM texts of a webhook's `tls`. A pinned CA replaces all other roots.
     ///
-    /// Errors, in words for whoever configures it: no certificate in a PEM text, an unreadable one, a certificate
-    /// without its key or the other way round, a key that does not belong to the certificate.
+    /// Errors, worded for the webhook's owner: a PEM text without a certificate, an unreadable PEM text, a certificate
+    /// without its key, a key without its certificate, a key of another certificate.
     pub fn parse(ca_pem: Option<&str>, cert_pem: Option<&str>, key_pem: Option<&str>) -> Result<Self, String> {
         let roots = match ca_pem {
             Some(pem) => Arc::new(pinned(pem)?),
@@ -47,7 +47,7 @@ impl TlsIdentity {
         Ok(Self { config: Arc::new(config), digest: digest([ca_pem, cert_pem, key_pem]) })
     }
 
-    /// Names the identity in the pool's key: connections made as one are never used as another.
+    /// The identity's part of the pool's key. Identities never share connections.
     pub(in crate::engine) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
@@ -58,13 +58,13 @@ impl TlsIdentity {
 }
 
 impl fmt::Debug for TlsIdentity {
-    /// Without the key: an identity may land in a log.
+    /// Omits the private key, because the output may reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TlsIdentity(…)")
     }
 }
 
-/// For webhooks without `tls`: the machine's roots and no client certificate.
+/// The configuration of webhooks without `tls`: the machine's roots and no client certificate.
 pub(in crate::engine) fn public_config() -> Result<Arc<ClientConfig>, String> {
     let mut config = verifying(public_roots())?.with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -99,14 +99,14 @@ fn certificates(field: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, 
     if found.is_empty() { Err(format!("{field} holds no certificate")) } else { Ok(found) }
 }
 
-/// Begins to read the machine's trust store, some hundred files, on a thread of its own: a start has other things to do
-/// meanwhile. Whoever needs it before it is read waits for the rest.
+/// Reads the machine's trust store, some hundred files, on a thread of its own, so that the start does not wait for it.
+/// A later use waits until it is read.
 pub fn read_roots_ahead() {
-    // Without a thread it is read when it is needed.
+    // If no thread starts, the first use reads the store.
     let _ = std::thread::Builder::new().name("roots".into()).spawn(public_roots);
 }
 
-/// The machine's trust store; where it has none (a bare container), the roots compiled in. Read once.
+/// The machine's trust store, read once. If it is empty (a bare container), the roots compiled in.
 fn public_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let load = || {
@@ -125,7 +125,7 @@ fn public_roots() -> Arc<RootCertStore> {
 fn digest(parts: [Option<&str>; 3]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
-        // The length in front keeps two splits of the same text apart.
+        // The length prefix distinguishes two splits of the same text.
         context.update(&(part.map_or(u64::MAX, |text| text.len() as u64)).to_be_bytes());
         context.update(part.unwrap_or_default().as_bytes());
     }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_identity_is_refused_in_words() {
+    fn an_invalid_identity_is_rejected_with_its_reason() {
         let other = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         let own = rcgen::generate_simple_self_signed(["b".to_owned()]).unwrap();
         let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());

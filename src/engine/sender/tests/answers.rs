@@ -1,4 +1,4 @@
-//! What is made of an answer, whole or broken.
+//! The result of whole and of broken responses.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES
 use crate::model::AttemptOutcome;
 
 #[tokio::test]
-async fn a_whole_answer_is_reported_as_it_came() {
+async fn a_whole_response_is_reported_as_received() {
     let answer = "HTTP/1.1 503 Whatever\r\nRetry-After: 120\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 4\r\n\r\nbusy";
-    let receiver = TestReceiver::answering(answer).await;
+    let receiver = TestReceiver::responding(answer).await;
     let got = send(&receiver.url(), PATIENT).await;
     assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(503)));
     assert_eq!(got.error.as_deref(), Some("Service Unavailable"));
@@ -26,7 +26,7 @@ async fn a_whole_answer_is_reported_as_it_came() {
 
 #[tokio::test]
 async fn a_request_arrives_as_it_was_given() {
-    let receiver = TestReceiver::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let receiver = TestReceiver::responding("HTTP/1.1 204 No Content\r\n\r\n").await;
     let mut request = post(&format!("{}?a=b#c", receiver.url()), PATIENT);
     request.headers.push(("x-twice".parse().unwrap(), "1".parse().unwrap()));
     request.headers.push(("x-twice".parse().unwrap(), "2".parse().unwrap()));
@@ -41,26 +41,27 @@ async fn a_request_arrives_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer() {
-    let receiver = TestReceiver::answering("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n").await;
+async fn a_redirect_is_not_followed() {
+    let receiver =
+        TestReceiver::responding("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n").await;
     let got = send(&receiver.url(), PATIENT).await;
     assert_eq!((got.status_code, got.error.as_deref()), (Some(302), Some("Found")));
     assert_eq!(receiver.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn informational_answers_are_passed_over() {
+async fn informational_responses_are_skipped() {
     let answer = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    let receiver = TestReceiver::answering(answer).await;
+    let receiver = TestReceiver::responding(answer).await;
     let got = send(&receiver.url(), PATIENT).await;
     assert_eq!((got.status_code, &got.response_body[..]), (Some(200), &b"ok"[..]));
 }
 
 #[tokio::test]
-async fn silence_ends_at_the_deadline() {
+async fn a_silent_receiver_is_a_timeout_at_the_deadline() {
     let receiver = TestReceiver::start(|mut stream| async move {
         stream.request().await;
-        stream.hold().await;
+        stream.stay_silent().await;
     })
     .await;
     let got = send(&receiver.url(), BRIEF).await;
@@ -115,7 +116,7 @@ async fn an_endless_body_is_cut_and_its_connection_dropped() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_a_request_error() {
+async fn a_response_that_is_not_http_is_a_request_error() {
     let floods: [&[u8]; 6] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -125,7 +126,7 @@ async fn what_is_not_http_is_a_request_error() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     ];
     for bytes in floods {
-        let receiver = TestReceiver::answering(bytes).await;
+        let receiver = TestReceiver::responding(bytes).await;
         let got = send(&receiver.url(), PATIENT).await;
         let shown = String::from_utf8_lossy(bytes);
         assert_eq!((got.outcome, got.status_code), (AttemptOutcome::RequestError, None), "{shown}");
@@ -149,18 +150,18 @@ async fn a_million_headers_are_not_read_to_the_end() {
 }
 
 #[tokio::test]
-async fn kept_headers_are_capped() {
+async fn stored_headers_are_capped() {
     let long = "x".repeat(9_000);
     let head = format!("HTTP/1.1 200 OK\r\nA: {long}\r\nB: {long}\r\nContent-Length: 0\r\n\r\n");
-    let receiver = TestReceiver::answering(head).await;
+    let receiver = TestReceiver::responding(head).await;
     let got = send(&receiver.url(), PATIENT).await;
-    let kept: usize = got.response_headers.iter().map(|(n, v)| n.len() + v.len()).sum();
+    let stored: usize = got.response_headers.iter().map(|(n, v)| n.len() + v.len()).sum();
     assert_eq!((got.status_code, got.response_headers.len()), (Some(200), 1));
-    assert!(kept <= RESPONSE_HEADERS_KEPT_BYTES_MAX);
+    assert!(stored <= RESPONSE_HEADERS_KEPT_BYTES_MAX);
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_told_from_one_that_ends() {
+async fn a_broken_connection_is_distinguished_from_an_ended_response() {
     let reset = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.say("HTTP/1.1 200 OK\r\nContent-Le").await;
@@ -198,13 +199,13 @@ async fn a_connection_that_breaks_is_told_from_one_that_ends() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_whole_body_was_sent_is_an_answer() {
+async fn a_response_before_the_whole_body_was_sent_is_a_response() {
     let receiver = TestReceiver::start(|mut stream| async move {
-        // Only the head: a body of this size does not fit into the socket's buffers.
+        // The receiver reads only the head. A body of this size does not fit into the socket's buffers.
         let mut some = [0; 512];
         let _ = tokio::io::AsyncReadExt::read(&mut stream.tcp, &mut some).await;
         stream.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n").await;
-        stream.hold().await;
+        stream.stay_silent().await;
     })
     .await;
     let sender = sender();

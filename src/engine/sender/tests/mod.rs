@@ -1,4 +1,4 @@
-//! The sender against receivers on real sockets that answer well, badly, or not at all.
+//! The sender against receivers on real sockets that respond well, badly or never.
 
 mod answers;
 mod receiver;
@@ -14,9 +14,9 @@ use std::time::Duration;
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::{AddressGuard, ExchangeResult, OutboundRequest, SendTarget, Sender};
 
-/// Ample for what answers.
+/// Timeout for receivers that respond.
 const PATIENT: Duration = Duration::from_secs(10);
-/// For what never answers; the test takes as long.
+/// Timeout for receivers that never respond. The test takes as long.
 const BRIEF: Duration = Duration::from_millis(200);
 
 struct AllowAll;
@@ -46,12 +46,12 @@ async fn send(url: &str, timeout: Duration) -> ExchangeResult {
     sender().send(&post(url, timeout)).await
 }
 
-/// A network whose names are written down; everything else is the real one.
+/// The real network with a scripted resolver.
 #[derive(Default)]
 struct Named {
     addresses: Mutex<Vec<IpAddr>>,
-    asked: Mutex<u32>,
-    /// Connections to these never come about.
+    resolutions: Mutex<u32>,
+    /// Addresses to which a connection never completes.
     silent: Vec<IpAddr>,
 }
 
@@ -66,8 +66,8 @@ impl Named {
         *self.addresses.lock().unwrap() = addresses.iter().map(|text| text.parse().unwrap()).collect();
     }
 
-    fn asked(&self) -> u32 {
-        *self.asked.lock().unwrap()
+    fn resolutions(&self) -> u32 {
+        *self.resolutions.lock().unwrap()
     }
 }
 
@@ -81,7 +81,7 @@ impl Network for Named {
 
     fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            *self.asked.lock().unwrap() += 1;
+            *self.resolutions.lock().unwrap() += 1;
             tokio::task::yield_now().await;
             let found = self.addresses.lock().unwrap().clone();
             if found.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(found) }

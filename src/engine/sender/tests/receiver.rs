@@ -1,4 +1,4 @@
-//! A receiver whose every byte is the test's.
+//! A test receiver of which the test controls every byte.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ pub struct TestReceiver {
 }
 
 impl TestReceiver {
-    /// Runs `serve` for each connection; the stream closes when it ends.
+    /// Runs `serve` for each connection. The stream closes when `serve` ends.
     pub async fn start<F, Fut>(serve: F) -> TestReceiver
     where
         F: Fn(Stream) -> Fut + Send + 'static,
@@ -35,14 +35,14 @@ impl TestReceiver {
         TestReceiver { addr, connections, requests }
     }
 
-    /// Gives `answer` to every request on connections that stay open.
-    pub async fn answering(answer: impl Into<Vec<u8>>) -> TestReceiver {
-        let answer = Arc::new(answer.into());
+    /// Sends `response` to every request. Connections stay open.
+    pub async fn responding(response: impl Into<Vec<u8>>) -> TestReceiver {
+        let response = Arc::new(response.into());
         Self::start(move |mut stream| {
-            let answer = answer.clone();
+            let response = response.clone();
             async move {
                 while stream.request().await.is_some() {
-                    stream.say(&*answer).await;
+                    stream.say(&*response).await;
                 }
             }
         })
@@ -68,7 +68,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Reads one request, body included; none when the sender is gone.
+    /// Reads one request with its body. `None` if the sender has closed the connection.
     pub async fn request(&mut self) -> Option<String> {
         let mut read = Vec::new();
         loop {
@@ -87,21 +87,21 @@ impl Stream {
     }
 
     pub async fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        // The sender may be gone: that is for the test to find out.
+        // The sender may have closed the connection. The test checks for that.
         let _ = self.tcp.write_all(bytes.as_ref()).await;
     }
 
-    /// Stays connected, saying nothing, until the sender goes.
-    pub async fn hold(mut self) {
+    /// Stays connected and sends no byte until the sender closes the connection.
+    pub async fn stay_silent(mut self) {
         let _ = tokio::io::copy(&mut self.tcp, &mut tokio::io::sink()).await;
     }
 
-    /// Repeats `bytes` until the sender goes.
+    /// Repeats `bytes` until the sender closes the connection.
     pub async fn repeat(mut self, bytes: &[u8]) {
         while self.tcp.write_all(bytes).await.is_ok() {}
     }
 
-    /// One byte now and then: never idle, never done.
+    /// Sends `bytes` repeatedly, one byte per `every`.
     pub async fn drip(mut self, bytes: &[u8], every: Duration) {
         for byte in bytes.iter().cycle() {
             if self.tcp.write_all(&[*byte]).await.is_err() {

@@ -1,4 +1,4 @@
-//! Connections are used again, and what was sent on them is never sent twice.
+//! Reuse of connections, which never sends a request twice.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,7 @@ async fn requests_one_after_another_share_a_connection() {
     let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n{}", "x".repeat(RESPONSE_BODY_BYTES_MAX));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: t\r\n\r\n";
     for answer in [OK, "HTTP/1.1 204 No Content\r\n\r\n", chunked, &whole] {
-        let receiver = TestReceiver::answering(answer).await;
+        let receiver = TestReceiver::responding(answer).await;
         let sender = sender();
         for nth in 1..=3 {
             let got = sender.send(&post(&receiver.url(), PATIENT)).await;
@@ -40,8 +40,8 @@ async fn requests_one_after_another_share_a_connection() {
 }
 
 #[tokio::test]
-async fn requests_at_once_have_a_connection_each_and_all_are_kept() {
-    let receiver = TestReceiver::answering(OK).await;
+async fn concurrent_requests_have_a_connection_each_and_all_return_to_the_pool() {
+    let receiver = TestReceiver::responding(OK).await;
     let sender = sender();
     let request = post(&receiver.url(), PATIENT);
     let (a, b, c) = tokio::join!(sender.send(&request), sender.send(&request), sender.send(&request));
@@ -50,10 +50,10 @@ async fn requests_at_once_have_a_connection_each_and_all_are_kept() {
 }
 
 #[tokio::test]
-async fn an_answer_that_closes_is_not_kept() {
+async fn a_connection_that_its_response_closes_is_not_reused() {
     let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
     for answer in [close, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"] {
-        let receiver = TestReceiver::answering(answer).await;
+        let receiver = TestReceiver::responding(answer).await;
         let sender = sender();
         for _ in 0..2 {
             assert_eq!(sender.send(&post(&receiver.url(), PATIENT)).await.status_code, Some(200));
@@ -63,8 +63,8 @@ async fn an_answer_that_closes_is_not_kept() {
 }
 
 #[tokio::test]
-async fn bytes_after_the_answer_spoil_the_connection() {
-    let receiver = TestReceiver::answering(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")).await;
+async fn a_connection_with_bytes_after_the_response_is_not_reused() {
+    let receiver = TestReceiver::responding(format!("{OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")).await;
     let sender = sender();
     for _ in 0..2 {
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
@@ -73,7 +73,7 @@ async fn bytes_after_the_answer_spoil_the_connection() {
     assert_eq!(receiver.connections(), 2);
 }
 
-/// Answers one request per connection, closes it when `close` says so, and says `closed`.
+/// Responds to one request per connection, closes it after `close`, and notifies `closed`.
 async fn closing_after_one(close: Arc<Notify>, closed: Arc<Notify>) -> TestReceiver {
     TestReceiver::start(move |mut stream| {
         let (close, closed) = (close.clone(), closed.clone());
@@ -92,7 +92,7 @@ async fn closing_after_one(close: Arc<Notify>, closed: Arc<Notify>) -> TestRecei
 async fn a_connection_closed_while_idle_costs_no_attempt() {
     let (close, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let receiver = closing_after_one(close.clone(), closed.clone()).await;
-    let other = TestReceiver::answering(OK).await;
+    let other = TestReceiver::responding(OK).await;
     let sender = sender();
     for nth in 1..=3 {
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
@@ -101,7 +101,7 @@ async fn a_connection_closed_while_idle_costs_no_attempt() {
         assert_eq!(receiver.requests().len(), nth);
         close.notify_one();
         closed.notified().await;
-        // Its end of the connection is closed; a round trip elsewhere makes the runtime look at its sockets.
+        // The receiver has closed its end. A round trip elsewhere makes the runtime poll its sockets.
         sender.send(&post(&other.url(), PATIENT)).await;
         assert_eq!(sender.idle_connections(), 2);
     }
@@ -113,7 +113,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
     let receiver = TestReceiver::start(|mut stream| async move {
         stream.request().await;
         stream.say(OK).await;
-        // The second one is read, and the connection closed without an answer.
+        // The second request is read, and the connection is closed without a response.
         stream.request().await;
     })
     .await;
@@ -124,7 +124,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
     assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));
 }
 
-/// The real network, but the first connection takes nothing after its first write.
+/// The real network, except that the first connection accepts no byte after its first write.
 #[derive(Default)]
 struct Breaking {
     connections: AtomicUsize,
@@ -178,8 +178,8 @@ impl AsyncWrite for BreakingConn {
 }
 
 #[tokio::test]
-async fn a_request_of_which_the_socket_took_nothing_goes_on_a_new_connection() {
-    let receiver = TestReceiver::answering(OK).await;
+async fn a_request_of_which_no_byte_was_written_is_sent_on_a_new_connection() {
+    let receiver = TestReceiver::responding(OK).await;
     let sender = Sender::new(Arc::new(Breaking::default()), Arc::new(AllowAll)).unwrap();
     for nth in 1..=3 {
         let got = sender.send(&post(&receiver.url(), PATIENT)).await;
@@ -190,15 +190,15 @@ async fn a_request_of_which_the_socket_took_nothing_goes_on_a_new_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_given_up_is_closed_and_not_kept() {
+async fn an_abandoned_connection_is_closed() {
     let gone = Arc::new(Notify::new());
-    let told = gone.clone();
+    let on_close = gone.clone();
     let receiver = TestReceiver::start(move |mut stream| {
-        let told = told.clone();
+        let on_close = on_close.clone();
         async move {
             stream.request().await;
-            stream.hold().await;
-            told.notify_one();
+            stream.stay_silent().await;
+            on_close.notify_one();
         }
     })
     .await;
@@ -209,9 +209,9 @@ async fn a_connection_given_up_is_closed_and_not_kept() {
 }
 
 #[tokio::test]
-async fn the_sweep_closes_what_is_old_or_closed() {
+async fn the_sweep_closes_expired_and_closed_connections() {
     let (close, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let alive = TestReceiver::answering(OK).await;
+    let alive = TestReceiver::responding(OK).await;
     let dead = closing_after_one(close.clone(), closed.clone()).await;
     let sender = sender();
     sender.send(&post(&dead.url(), PATIENT)).await;

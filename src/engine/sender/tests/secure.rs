@@ -1,4 +1,4 @@
-//! TLS: who is trusted, and who one is.
+//! TLS: trusted authorities and client certificates.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Authority {
     }
 }
 
-/// A receiver for `receiver.example` that answers every request with `OK`; with `clients`, only to those they issued.
+/// A receiver for `receiver.example` that sends `OK` to every request. With `clients` it requires their certificate.
 async fn secure_receiver(authority: &Authority, clients: Option<&Authority>) -> TestReceiver {
     let (cert, key) = authority.issue("receiver.example");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -110,7 +110,7 @@ async fn a_pinned_authority_is_trusted_for_its_names_only() {
     }
     let got = send_as(&sender, &receiver, "other.example", Some(pinned)).await;
     assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None));
-    // A connection made with a pinned authority is nothing to whoever pinned none.
+    // A request without a pinned authority does not reuse the connection of one with it.
     let got = send_as(&sender, &receiver, "receiver.example", None).await;
     assert_eq!(got.outcome, AttemptOutcome::TlsError);
     let other = Arc::new(TlsIdentity::parse(Some(&Authority::new().pem()), None, None).unwrap());
@@ -119,7 +119,7 @@ async fn a_pinned_authority_is_trusted_for_its_names_only() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_whoever_asks() {
+async fn a_client_certificate_is_sent_on_request() {
     let (servers, clients) = (Authority::new(), Authority::new());
     let receiver = secure_receiver(&servers, Some(&clients)).await;
     let sender = secure_sender();
@@ -137,7 +137,7 @@ async fn a_client_certificate_is_shown_to_whoever_asks() {
 async fn a_receiver_without_tls_is_a_tls_error() {
     let garbage = TestReceiver::start(|mut stream| async move {
         stream.say("220 mail.example ESMTP\r\n").await;
-        stream.hold().await;
+        stream.stay_silent().await;
     })
     .await;
     let got = send_as(&secure_sender(), &garbage, "receiver.example", None).await;

@@ -1,4 +1,4 @@
-//! Names, addresses and who judges them.
+//! Name resolution and the check of addresses.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::model::AttemptOutcome;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// Refuses `refused`, and writes down what it was asked.
+/// Refuses `refused`, and records its calls.
 #[derive(Default)]
 struct RecordingGuard {
     refused: Vec<IpAddr>,
@@ -30,7 +30,7 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_refused() {
+async fn a_port_without_a_listener_is_connect_refused() {
     let addr = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let got = send(&format!("http://{addr}/"), PATIENT).await;
     assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectRefused, None));
@@ -39,7 +39,7 @@ async fn nobody_listening_is_refused() {
 
 #[tokio::test]
 async fn a_refused_address_is_never_connected_to() {
-    let receiver = TestReceiver::answering(OK).await;
+    let receiver = TestReceiver::responding(OK).await;
     let watch = Arc::new(RecordingGuard { refused: ips(&["127.0.0.1"]), ..RecordingGuard::default() });
     let sender = Sender::new(Arc::new(RealNetwork), watch.clone()).unwrap();
     let got = sender.send(&post(&receiver.url(), PATIENT)).await;
@@ -52,7 +52,7 @@ async fn a_refused_address_is_never_connected_to() {
 
 #[tokio::test]
 async fn one_refused_address_refuses_the_name() {
-    let receiver = TestReceiver::answering(OK).await;
+    let receiver = TestReceiver::responding(OK).await;
     let network = Arc::new(Named::with(&["127.0.0.1", "10.0.0.1"]));
     let watch = Arc::new(RecordingGuard { refused: ips(&["10.0.0.1"]), ..RecordingGuard::default() });
     let sender = Sender::new(network, watch).unwrap();
@@ -61,8 +61,8 @@ async fn one_refused_address_refuses_the_name() {
 }
 
 #[tokio::test]
-async fn the_guard_judges_each_new_connection_and_no_reuse() {
-    let receiver = TestReceiver::answering(OK).await;
+async fn the_guard_checks_each_new_connection_and_no_reuse() {
+    let receiver = TestReceiver::responding(OK).await;
     let watch = Arc::new(RecordingGuard::default());
     let sender = Sender::new(Arc::new(Named::with(&["127.0.0.1"])), watch.clone()).unwrap();
     let request = post(&format!("http://a.example:{}/", receiver.addr.port()), PATIENT);
@@ -72,7 +72,7 @@ async fn the_guard_judges_each_new_connection_and_no_reuse() {
 }
 
 #[tokio::test]
-async fn a_name_without_address_is_a_dns_error_and_is_asked_once_by_a_burst() {
+async fn a_name_without_address_is_a_dns_error_and_a_burst_resolves_it_once() {
     let network = Arc::new(Named::default());
     let sender = Sender::new(network.clone(), Arc::new(AllowAll)).unwrap();
     let request = post("http://nowhere.example/", PATIENT);
@@ -81,12 +81,12 @@ async fn a_name_without_address_is_a_dns_error_and_is_asked_once_by_a_burst() {
         assert_eq!((got.outcome, got.status_code), (AttemptOutcome::DnsError, None));
         assert_eq!(got.error.as_deref(), Some("Host name could not be resolved"));
     }
-    assert_eq!(network.asked(), 1);
+    assert_eq!(network.resolutions(), 1);
 }
 
 #[tokio::test]
-async fn a_name_is_asked_once_in_a_while_and_takes_its_traffic_along() {
-    let receiver = TestReceiver::answering(OK).await;
+async fn a_name_is_resolved_once_per_lifetime_and_traffic_follows_it() {
+    let receiver = TestReceiver::responding(OK).await;
     let network = Arc::new(Named::with(&["127.0.0.1"]));
     let sender = Sender::new(network.clone(), Arc::new(AllowAll)).unwrap();
     let request = post(&format!("http://a.example:{}/", receiver.addr.port()), PATIENT);
@@ -95,19 +95,23 @@ async fn a_name_is_asked_once_in_a_while_and_takes_its_traffic_along() {
     for _ in 0..3 {
         assert_eq!(sender.send(&request).await.timings.dns, None);
     }
-    assert_eq!((network.asked(), receiver.connections()), (1, 1));
+    assert_eq!((network.resolutions(), receiver.connections()), (1, 1));
 
-    // The name moves to where nobody listens: the connection to the old address is not used any more.
-    sender.pool.learn(&request.target.origin, Some(Arc::from(ips(&["127.0.0.2"]))), tokio::time::Instant::now());
+    // The name moves to an address without a listener. The connection to the old address is not reused.
+    sender.pool.set_addresses(
+        &request.target.origin,
+        Some(Arc::from(ips(&["127.0.0.2"]))),
+        tokio::time::Instant::now(),
+    );
     let got = sender.send(&request).await;
     assert_eq!((got.outcome, receiver.connections()), (AttemptOutcome::ConnectRefused, 1));
 }
 
 #[tokio::test]
 async fn addresses_are_tried_until_one_answers() {
-    let receiver = TestReceiver::answering(OK).await;
+    let receiver = TestReceiver::responding(OK).await;
     let port = receiver.addr.port();
-    // Nobody listens on the first; connections to the second never come about.
+    // The first address has no listener. Connections to the second never complete.
     let network = Named { silent: ips(&["10.9.9.9"]), ..Named::with(&["127.0.0.2", "10.9.9.9", "127.0.0.1"]) };
     let sender = Sender::new(Arc::new(network), Arc::new(AllowAll)).unwrap();
     let got = sender.send(&post(&format!("http://a.example:{port}/"), PATIENT)).await;
