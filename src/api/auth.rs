@@ -1,6 +1,6 @@
-//! Who calls: keys as they are shown, how they are found again, and what a found one may do.
+//! Authentication: reading keys from requests, finding them, and their permissions.
 //!
-//! Invariant: a key's text exists in the request that shows it and in the answer that made it; everything else holds
+//! Invariant: a key's text exists in the request that carries it and in the answer that created it. Everything else has
 //! its SHA-256.
 
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::store::{Caller, Registry, TenantScope};
 use super::error::ApiError;
 use super::request::HttpRequest;
 
-/// What a key that this program made begins with.
+/// Prefix of the keys that this program makes.
 pub const KEY_PREFIX: &str = "pr_";
 
 /// Who makes a request, and how far that reaches.
@@ -44,7 +44,7 @@ impl Principal {
         Err(ApiError::forbidden("scope_missing", format!("this key does not have the scope {}", scope.as_str())))
     }
 
-    /// As the store records it.
+    /// The caller, as the store records it.
     pub fn caller(&self) -> Caller {
         Caller {
             key: self.key.id,
@@ -63,7 +63,7 @@ pub fn key_text(random: [u8; 32]) -> String {
     text
 }
 
-/// What is kept of a key: SHA-256 of its text.
+/// The stored form of a key: SHA-256 of its text.
 pub fn key_hash(text: &str) -> [u8; 32] {
     sha256(&[text.as_bytes()])
 }
@@ -98,7 +98,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     })
 }
 
-/// The live key with this text. An unknown one and an expired one are told apart: only who holds it learns that.
+/// The live key with this text. Unknown and expired keys give different errors, because only the holder learns that.
 pub fn key_of(text: &str, registry: &Registry, now: Time) -> Result<Arc<ApiKey>, ApiError> {
     let Some(key) = registry.key_by_hash(&key_hash(text)) else {
         return Err(ApiError::unauthorized("credentials_wrong", "there is no such key"));

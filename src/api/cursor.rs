@@ -1,7 +1,7 @@
-//! Cursors: opaque to clients, bound to the kind of list they came from.
+//! Cursors: opaque positions, bound to the kind of list that they came from.
 //!
 //! A cursor is four letters for the kind and base64url of the 16 bytes of an id. A position gives access to nothing, so
-//! there is nothing to sign: what has the form is taken, and the form can be described (`pattern`).
+//! it is not signed, and `pattern` describes its form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,7 +52,7 @@ pub fn write(kind: CursorKind, position: u128) -> String {
     text
 }
 
-/// The position of a cursor of this kind; none for any other text.
+/// The position of a cursor of this kind. `None` for any other text.
 pub fn read(kind: CursorKind, text: &str) -> Option<u128> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(kind.letters())?).ok()?;
     bytes.try_into().ok().map(u128::from_be_bytes)

@@ -1,4 +1,4 @@
-//! The API's one error: what went wrong, in terms that every surface can put into its own envelope.
+//! The API's error type, in terms that every mount can put into its own envelope.
 
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -9,7 +9,7 @@ use crate::store::{self, Rejection};
 
 /// Seconds after which a caller should try again when storage failed.
 const STORAGE_RETRY_S: u32 = 5;
-/// Seconds after which a caller should try again when the disk was full: somebody has to make room.
+/// `Retry-After` seconds while the disk is full: an operator has to free space.
 const DISK_RETRY_S: u32 = 30;
 
 /// One thing wrong with a request body.
@@ -30,9 +30,9 @@ impl FieldError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
     pub status: StatusCode,
-    /// Stable, snake_case: what programs compare.
+    /// Stable and snake_case, for programs.
     pub code: &'static str,
-    /// For people: what was wrong with this request.
+    /// A description of this request's problem, for people.
     pub detail: String,
     /// The fields at fault, all of them at once.
     pub errors: Vec<FieldError>,
@@ -103,7 +103,7 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// 413. The connection is closed: what is left of the body would have to be read to reach the next request.
+    /// 413. The connection is closed, because the next request lies behind the rest of the body.
     pub fn too_large(bytes_max: usize) -> ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is over {bytes_max} bytes"))
             .with(CONNECTION, HeaderValue::from_static("close"))

@@ -1,7 +1,8 @@
-//! Reading JSON objects field by field: every mistake is collected with its pointer, unknown fields are mistakes, and
-//! values that are kept as they came (`data`) stay slices of the body.
+//! Reading JSON objects field by field: collects every mistake with its pointer, unknown fields included.
 //!
-//! Invariant: the text has passed `rules::json::check`, so every member name is there once and every text is UTF-8.
+//! Values that are stored as they came (`data`) stay slices of the body.
+//!
+//! Invariant: the text has passed `rules::json::check`, so every member name is unique and every text is UTF-8.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +20,7 @@ use super::error::{ApiError, FieldError};
 /// The mistakes found so far.
 pub type FieldErrors = Vec<FieldError>;
 
-/// A value, or what it must be, as the end of a sentence that begins with the field's name.
+/// A value, or the requirement that it misses, as the end of a sentence that begins with the field's name.
 pub type FieldResult<T> = Result<T, String>;
 
 /// Mistakes reported at the most: a body of nothing but mistakes shall not make an answer of its own size.
@@ -34,7 +35,7 @@ pub fn into_result(mut field_errors: FieldErrors) -> Result<(), ApiError> {
     Err(ApiError::invalid(field_errors))
 }
 
-/// An object whose members are taken out one by one; what is left at the end is unknown.
+/// An object whose members are removed one by one. The rest at the end is unknown.
 pub struct JsonObject<'a> {
     at: String,
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -75,7 +76,7 @@ impl<'a> JsonObject<'a> {
         self.members.iter().any(|(given, _)| given == name)
     }
 
-    /// An optional member, read by `read`; none as well where it is wrong.
+    /// An optional member, read by `read`. `None` if it is absent or wrong.
     pub fn optional<T>(
         &mut self,
         name: &str,
@@ -101,7 +102,7 @@ impl<'a> JsonObject<'a> {
         self.optional(name, field_errors, read)
     }
 
-    /// An optional object: taken, with the pointers of what is inside.
+    /// An optional object, with the pointers of its members.
     pub fn object(&mut self, name: &str, field_errors: &mut FieldErrors) -> Option<JsonObject<'a>> {
         let raw = self.take(name)?;
         JsonObject::read(raw.get(), self.at(name)).map_err(|field_error| field_errors.push(field_error)).ok()
@@ -138,12 +139,12 @@ impl<'a> JsonObject<'a> {
         Some(texts)
     }
 
-    /// What has not been taken, in the order given: for maps with names of the caller's choice.
+    /// The remaining members in order, for maps whose names the caller chooses.
     pub fn rest(self) -> Vec<(Cow<'a, str>, &'a RawValue)> {
         self.members
     }
 
-    /// A mistake for every member that nobody took.
+    /// Adds a mistake for every remaining member.
     pub fn finish(self, field_errors: &mut FieldErrors) {
         for (name, _) in &self.members {
             field_errors.push(FieldError::new(self.at(name), "is not a known field"));
@@ -191,7 +192,7 @@ pub fn text(raw: &RawValue) -> FieldResult<String> {
     serde_json::from_str(raw.get()).map_err(|_| "must be a string".to_owned())
 }
 
-/// A string of so many characters, none of them a control character.
+/// A string of bounded length without control characters.
 pub fn line(raw: &RawValue, chars: RangeInclusive<usize>) -> FieldResult<String> {
     let text = text(raw)?;
     if !chars.contains(&text.chars().count()) {

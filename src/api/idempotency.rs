@@ -1,8 +1,7 @@
-//! `Idempotency-Key` on every POST (api.md section 2), reduced to the two hashes that the store compares.
+//! `Idempotency-Key` on every POST (docs/api.md), reduced to the two hashes that the store compares.
 //!
-//! The key of an answer covers API key, method and path, so that one caller's key never finds another's answer, nor one
-//! webhook's the answer about another. The request covers the query, the body, and those headers that are part of what
-//! is asked (CloudEvents in binary mode).
+//! The key hash covers API key, method and path, so that it never finds another caller's or another path's answer. The
+//! request hash covers the query, the body, and the headers that belong to the request (CloudEvents in binary mode).
 
 use http::{HeaderName, HeaderValue};
 
@@ -24,7 +23,8 @@ pub fn mark(response: &mut HttpResponse) {
     response.headers.insert(REPLAYED, HeaderValue::from_static("true"));
 }
 
-/// What to keep the answer under; none without the header. 422 unless it is 1 to 255 visible ASCII characters, once.
+/// The idempotency key of a request. `None` without the header. 422 unless it is 1 to 255 visible ASCII characters,
+/// once.
 pub fn keep(http_request: &HttpRequest, principal: &Principal) -> Result<Option<IdempotencyKey>, ApiError> {
     let mut given = http_request.headers.get_all(HEADER).iter();
     let Some(value) = given.next() else {

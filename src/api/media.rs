@@ -11,7 +11,7 @@ use super::error::ApiError;
 pub const CONFIG_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Largest body of `POST /v1/events/batch`.
 pub const BATCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What is read, and dropped, of the body of a request that has no use for one.
+/// Maximum bytes of a body that a route ignores.
 pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A route's rule for bodies.
@@ -63,7 +63,7 @@ impl BodyRule {
         }
     }
 
-    /// 415 for what could only be judged with the body at hand: an optional body that is there.
+    /// 415 for an optional body of the wrong type, which can be checked only when it is there.
     pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
         match self {
             BodyRule::OptionalJson if !body.is_empty() => one_of(headers, &["application/json"]),
@@ -79,13 +79,13 @@ fn one_of(headers: &HeaderMap, accepted: &[&str]) -> Result<(), ApiError> {
     }
 }
 
-/// 415 that names what is taken.
+/// 415 that names the accepted types.
 pub fn wanted(accepted: &[&str]) -> ApiError {
     ApiError::unsupported("media_type", format!("the body must come as Content-Type: {}", accepted.join(" or ")))
 }
 
-/// The request's media type in lower case, without parameters; none where the header is missing. 415 for one that is
-/// malformed, given twice, or in another charset than UTF-8.
+/// The request's media type in lower case, without parameters. `None` without the header. 415 if it is malformed,
+/// repeated, or in another charset than UTF-8.
 pub fn media_type(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, ApiError> {
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(value) = given.next() else {

@@ -1,9 +1,9 @@
-//! The HTTP API as pure functions: a call comes in, a step comes out. Floor 3: no IO, no clock, no tokio.
+//! The HTTP API as pure functions: a request comes in, a step comes out. No IO, no clock, no tokio.
 //!
-//! Order of judgement (api.md section 2), of which the server does what needs a socket: `Api::find`, then
-//! `Found::identify` (401), the server's `Host` 421 and `Origin` 403, then `Found::admit` (403, 404, 405, 415 and how
-//! long a body may be), the body, and `Found::handle`. Every refusal on the way is a `Fault`, put into the words of the
-//! surface it happened on by `Found::render`.
+//! Order of checks (docs/api.md), of which the server does those that need a socket: `Api::find`, then
+//! `MatchedRoute::identify` (401), the server's `Host` 421 and `Origin` 403, then `MatchedRoute::admit` (403, 404, 405,
+//! 415 and the limit of the body), the body, and `MatchedRoute::handle`. Every refusal is an `ApiError`, which
+//! `MatchedRoute::render` puts into the envelope of its mount.
 
 pub mod auth;
 pub mod context;

@@ -49,7 +49,7 @@ const TAGS: [(&str, &str); 10] = [
     ("daemon", "The daemon about itself."),
 ];
 
-/// The text of `GET /openapi.json`, made when it is first asked for: it takes some milliseconds, and a start is waited for.
+/// The text of `GET /openapi.json`, made at the first use: it takes some milliseconds, which would delay the start.
 #[derive(Debug, Clone, Default)]
 pub struct Description {
     dialects: Vec<&'static str>,
@@ -69,7 +69,7 @@ impl Description {
     }
 }
 
-/// The document that `GET /openapi.json` gives: without the dialects that are switched off, and what only they use.
+/// The document of `GET /openapi.json`, without disabled dialects and the components that only they use.
 pub fn document_of(is_on: impl Fn(&str) -> bool) -> Value {
     let mut document = document();
     let off: Vec<_> = DIALECTS.iter().filter(|dialect| !is_on(dialect.name)).collect();
@@ -167,7 +167,7 @@ fn schemas(published: &[&Dialect]) -> Map<String, Value> {
     all
 }
 
-/// By the name of a schema.
+/// Examples by the name of their schema.
 fn examples() -> &'static Map<String, Value> {
     static EXAMPLES: LazyLock<Map<String, Value>> =
         LazyLock::new(|| serde_json::from_str(include_str!("openapi/examples.json")).expect("the examples are JSON"));
@@ -179,7 +179,7 @@ fn example(name: &str) -> Value {
     let of = |name: &str| examples().get(name).cloned();
     match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(row) => of(row).map_or(Value::Null, |row| json!({ "data": [row], "next_cursor": null })),
-        // One or many; one is what is asked for mostly.
+        // One event or many. The example shows one, the common case.
         None if name == "PublishedAny" => of("Published").unwrap_or_default(),
         None => of(name).unwrap_or_default(),
     }
@@ -232,7 +232,7 @@ fn operation(route: &Route) -> Value {
     value
 }
 
-/// Who may call it, for whoever reads.
+/// A sentence about who may call the route.
 fn scope(route: &Route) -> String {
     match route.access {
         RouteAccess::Open(_) => "No key is asked for.".into(),

@@ -1,9 +1,9 @@
-//! Which `Host` and which `Origin` a request may carry: what keeps a web page in a browser of this machine from talking
-//! to a daemon that listens there (DNS rebinding, forged requests). api.md section 2.
+//! Checks of `Host` and `Origin`: a web page in a browser of this machine must not reach a daemon that listens there
+//! (DNS rebinding, forged requests; docs/api.md).
 //!
 //! The rule: on a loopback listener `Host` must be a loopback name, the public URL's, or listed. On any TCP listener an
-//! `Origin` must be the daemon's own (the same host and port as `Host`, or the public URL's) or listed. A unix socket
-//! is out of a browser's reach, so neither is looked at.
+//! `Origin` must be the daemon's own (the same host and port as `Host`, or the public URL's) or listed. A browser
+//! cannot reach a unix socket, so neither is checked there.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,13 +12,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub enum ListenerKind {
     /// This machine.
     Loopback,
-    /// Whoever has a route to it.
+    /// Reachable for every host with a route to it.
     Open,
-    /// Whoever may open the socket's file.
+    /// Reachable for users that may open the socket's file.
     Unix,
 }
 
-/// What is wrong with a request's names.
+/// The rejected name of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignName {
     /// 421: the request was meant for someone else.
@@ -67,7 +67,7 @@ impl OriginRules {
         if known { Ok(()) } else { Err(ForeignName::Host) }
     }
 
-    /// Judges `Origin` (none: no browser, or no other page) beside the `Host` of the same request.
+    /// Checks `Origin` beside the `Host` of the same request. `None` if there is no browser or no other page.
     pub fn judge_origin(&self, listener: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
         let Some(origin) = origin else { return Ok(()) };
         if listener == ListenerKind::Unix {

@@ -1,4 +1,4 @@
-//! Query strings: every parameter known, none twice, every value judged. What is wrong is a 400 that names it.
+//! Query parameters: every one known, none repeated, every value checked. A mistake is a 400 that names it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Params {
         self.values.get(name).map(String::as_str)
     }
 
-    /// The value of `name` as `read` understands it; `what` says what it should have been.
+    /// The value of `name` as `read` parses it. `what` describes the allowed values.
     fn read<T>(&self, name: &str, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
         match self.text(name) {
             None => Ok(None),

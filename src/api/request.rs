@@ -18,7 +18,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct HttpRequest {
     /// `GET` for a `HEAD` too: the server omits the body of the response.
     pub method: Method,
-    /// As sent, still percent-encoded; starts with `/`, or is `*`.
+    /// As sent, percent-encoded. It starts with `/`, or is `*`.
     pub path: String,
     /// As sent, without the `?`.
     pub query: Option<String>,

@@ -1,4 +1,4 @@
-//! One call on one route, as its handler sees it: who asks, what the path and the query say, what the body holds.
+//! The context of a request on a route: its caller, the parts of its path and query, and its body.
 
 use bytes::Bytes;
 
@@ -66,7 +66,7 @@ impl<'a> RequestContext<'a> {
         super::fields::into_result(field_errors)
     }
 
-    /// What `Idempotency-Key` asks for: on a POST only.
+    /// The `Idempotency-Key` of a POST. `None` for other methods.
     pub fn keep(&self) -> Result<Option<IdempotencyKey>, ApiError> {
         if self.http.method != http::Method::POST {
             return Ok(None);
@@ -74,7 +74,7 @@ impl<'a> RequestContext<'a> {
         idempotency::keep(self.http, self.principal)
     }
 
-    /// A command of this caller, its answer kept if `Idempotency-Key` is given.
+    /// A write request of this caller, with its `Idempotency-Key`.
     pub fn write(&self, command: impl Into<Command>) -> Result<WriteRequest, ApiError> {
         Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command: command.into() })
     }
@@ -85,7 +85,7 @@ impl<'a> RequestContext<'a> {
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }
 
-    /// The same for an answer that holds a secret: kept sealed, and not for long.
+    /// The same for an answer with a secret: it is stored sealed, and for a short time.
     pub fn order_secret(&self, command: impl Into<Command>, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })

@@ -27,15 +27,15 @@ pub type OpenHandler = fn(&ApiContext<'_>, &HttpRequest) -> Result<HttpResponse,
 pub type Identify = fn(&HttpRequest, &Registry, Time) -> Result<Principal, ApiError>;
 /// Puts a fault into a surface's own envelope.
 pub type Render = fn(&ApiError, &ErrorContext<'_>) -> HttpResponse;
-/// 403 for a caller that may not do what a route does.
+/// 403 for a caller that lacks the permission of a route.
 pub type Authorize = fn(&Principal) -> Result<(), ApiError>;
 
-/// What an envelope may say beyond the fault: which request it was, when, and on what route.
+/// Facts for an envelope beyond the error: the request, its time and its route.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorContext<'a> {
     pub request_id: &'a str,
     pub now: Time,
-    /// As `Found::pattern`.
+    /// As in `MatchedRoute::pattern`.
     pub pattern: &'static str,
 }
 
@@ -65,7 +65,7 @@ impl RouteMethod {
     }
 }
 
-/// Who may call a route, and what then runs.
+/// The access to a route, and its handler.
 pub enum RouteAccess {
     /// Everybody, without a key.
     Open(OpenHandler),
@@ -73,7 +73,7 @@ pub enum RouteAccess {
     Metrics(OpenHandler),
     /// A key with this scope.
     Scope(Scope, Handler),
-    /// A key that passes: for surfaces that have their own names for what a key may do.
+    /// A key that the function accepts, for mounts with permissions of their own.
     Judged(Authorize, Handler),
     /// The installation's own key, with `admin`.
     Installation(Handler),
@@ -161,7 +161,7 @@ impl ApiMount {
 }
 
 impl ApiMount {
-    /// The whole table, for whoever has to look at every route there is.
+    /// All routes of the mount.
     pub fn routes(&self) -> &'static [Route] {
         self.routes
     }
@@ -252,8 +252,8 @@ impl MatchedRoute {
         }
     }
 
-    /// Who calls: none where nobody has to be known. Before `Host` and `Origin` are judged; also where there is no route,
-    /// so that paths cannot be probed without a key.
+    /// The caller. `None` if the route needs none. Called before `Host` and `Origin` are checked, and also without a
+    /// route, so that paths cannot be probed without a key.
     pub fn identify(
         &self,
         http_request: &HttpRequest,
@@ -301,7 +301,7 @@ impl MatchedRoute {
         Ok(route.body.bytes_max(settings))
     }
 
-    /// Does what the call asks, as far as that goes without IO. To be called after `admit`, with the whole body.
+    /// Runs the handler, as far as it needs no IO. Must be called after `admit`, with the whole body.
     pub fn handle(
         &self,
         context: &mut ApiContext<'_>,

@@ -1,7 +1,7 @@
-//! What a handler gives back: an answer, or the one thing that has to happen before there is one.
+//! Steps: the result of a handler, which is a response or the one operation that must happen before it.
 //!
-//! The server runs steps until a reply: `loop { step = match step { Reply => return, Apply => then(apply(order))?,
-//! Test => then(attempt(trial))?, Wait => wait, then handle the call again } }`.
+//! The server runs steps until a response: `loop { step = match step { Reply => return, Apply =>
+//! then(apply(write_request))?, Test => then(attempt(test_send))?, Wait => wait, then handle the request again } }`.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::store::{Applied, Rejection, WriteRequest};
 use super::error::ApiError;
 use super::response::HttpResponse;
 
-/// What follows once `T` is there.
+/// The continuation once `T` is available.
 pub type Then<T> = Box<dyn FnOnce(T) -> Result<Step, ApiError> + Send>;
 
 pub enum Step {
     Reply(HttpResponse),
-    /// Hand `order` to the writer, then go on with what it says. On `Refusal::Stale` the server does not call `then`:
-    /// it handles the call again, a few times, since the handler reads what it changes from the registry.
+    /// Apply `write_request`, then continue with the result. On `Rejection::Stale` the server does not call `then`: it
+    /// handles the request again, a few times, because the handler reads the current object from the registry.
     Apply {
         write_request: Box<WriteRequest>,
         then: Then<Result<Applied, Rejection>>,

@@ -1,4 +1,4 @@
-//! What several shapes derive alike from the rows (`docs/dialects.md`, "One store").
+//! Values that several dialects derive alike from the rows (`docs/dialects.md`, "One store").
 
 use http::StatusCode;
 use serde::Serialize;
@@ -12,8 +12,8 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::store::AttemptDetails;
 
-/// When the attempt is followed by another one. A superseded attempt keeps what was planned when it ended; the latest one
-/// says what is planned now.
+/// When the attempt is followed by another one. A superseded attempt has the schedule of its time, the latest one the
+/// current schedule.
 pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
     if attempt.success {
         return None;
@@ -29,8 +29,8 @@ pub fn is_active(webhook: &Webhook) -> bool {
     webhook.status != WebhookStatus::Disabled
 }
 
-/// The body that an attempt carried, as a JSON object: before encryption, and also where it went out as a form or in the
-/// query string. What is no object by itself (`raw` with such data) stands in a member `data`.
+/// The body of an attempt as a JSON object, before encryption and form encoding. Data that is no object itself (`raw`)
+/// is in a member `data`.
 pub fn payload(facts: &AttemptDetails) -> Result<Box<RawValue>, ApiError> {
     let attempt = &facts.attempt;
     let shape = BodyShape {
@@ -56,7 +56,7 @@ pub fn payload(facts: &AttemptDetails) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(text).map_err(|_| unreadable())
 }
 
-/// The data of an event as JSON, byte for byte as received; none once erased.
+/// The data of an event as JSON, byte for byte as received. `None` once erased.
 pub fn data(bytes: Option<&[u8]>) -> Result<Option<&RawValue>, ApiError> {
     bytes.map(serde_json::from_slice).transpose().map_err(|_| unreadable())
 }
@@ -143,7 +143,7 @@ mod tests {
     fn the_next_retry_is_the_plan_of_the_past_or_the_one_of_now() {
         use DeliveryStatus::{Cancelled, Delivered, Failed, Retrying};
         let failed = attempt(1, false, Some(60));
-        // (the delivery now, what the attempt shows)
+        // (the delivery now, the retry that the attempt shows)
         for (delivery, expected) in [
             (delivery(Retrying, 1, Some(70)), Some(70)),
             (delivery(Failed, 1, None), None),

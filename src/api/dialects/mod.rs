@@ -1,8 +1,10 @@
-//! The published read shapes of five vendors over the one store: a client written for one of them reads its webhooks and
-//! events here unchanged. `docs/dialects.md` says of every field where it comes from and what we decided.
+//! The dialects: the published API shapes of vendors over the one store.
 //!
-//! Invariant: a dialect renames and reshapes what the store holds. It knows no table, no clock and no other dialect, and
-//! every path below its prefix is answered in its own words. What several of them derive alike is in `derived`.
+//! A client written for one of them reads its webhooks and events here unchanged. `docs/dialects.md` gives the source
+//! of every field.
+//!
+//! Invariant: a dialect renames and reshapes rows of the store. It knows no table, no clock and no other dialect, and
+//! every path below its prefix has its error envelope.
 
 mod derived;
 mod devdraft;
@@ -28,7 +30,7 @@ use super::route::{ApiMount, Authorize, Handler, Identify, Render, Route, RouteA
 
 /// One vendor's shape.
 pub struct Dialect {
-    /// As in the setting `dialects.<name>`.
+    /// The name in the setting `dialects.<name>`.
     pub name: &'static str,
     /// Every path that is this or lies below it is the dialect's.
     pub prefix: &'static str,

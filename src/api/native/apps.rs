@@ -26,7 +26,7 @@ pub struct AppView<'a> {
     id: AppId,
     name: &'a str,
     uid: Option<&'a str>,
-    /// Whether it is what everything belongs to that names no app.
+    /// Whether it is the app of objects that name none.
     default: bool,
     created_at: Time,
     updated_at: Time,

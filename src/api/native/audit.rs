@@ -1,4 +1,4 @@
-//! `GET /v1/audit`: who did what, when and from where.
+//! `GET /v1/audit`: actions with their caller, time and address.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -1,10 +1,10 @@
 //! CloudEvents 1.0 over HTTP on `POST /v1/events`: structured, binary and batched content mode (CloudEvents HTTP
 //! binding 1.0.2 section 3, JSON format 1.0.2).
 //!
-//! `source` and `id` together are the `event_id`; `subject` and `time` become `subject` and `occurred_at`; the
+//! `source` and `id` together are the `event_id`. `subject` and `time` become `subject` and `occurred_at`. The
 //! partitioning extension's `partitionkey` is the `ordering_key`, the tracing extension's `traceparent` the trace
-//! context. Every other attribute is kept in `metadata`. `data` that is JSON is kept byte for byte; other data is kept
-//! as a JSON string: text as text, bytes as base64.
+//! context. Other attributes go to `metadata`. JSON `data` is stored byte for byte. Other data is stored as a JSON
+//! string: text as text, bytes as base64.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ use super::publish::{
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";
-/// What a request of binary mode cannot be without; no other request has it.
+/// Present in every request of binary mode, and in no other request.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("ce-specversion");
 /// The attributes that the specification itself types as strings, URIs or times: no numbers there.
 const TEXTS: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype"];
@@ -139,7 +139,7 @@ fn read_structured(
     })
 }
 
-/// An attribute as text; none for `null`, which is the same as absent.
+/// An attribute as text. `None` for `null`, which means absent.
 fn scalar(name: &str, raw: &RawValue) -> FieldResult<Option<String>> {
     match raw.get().as_bytes()[0] {
         b'n' => Ok(None),
@@ -192,7 +192,7 @@ fn binary_data(media_type: &str, body: &Bytes) -> Result<Bytes, ApiError> {
     Ok(Bytes::from(text.expect("a string serialises")))
 }
 
-/// The event that the attributes describe; `mistake` hears of each attribute that is wrong.
+/// The event that the attributes describe. `mistake` receives each wrong attribute.
 fn assemble(
     mut attributes: BTreeMap<String, String>,
     data: Bytes,

@@ -1,4 +1,4 @@
-//! Events once published: list, read with what became of them, cancel, erase (api.md section 3).
+//! Published events: list, read with their deliveries, cancel, erase (docs/api.md).
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
 use super::deliveries::DeliveryView;
 use super::page;
 
-/// An event as lists show it: the publish answer, and what else it came with but `data`.
+/// An event in a list: the publish answer and its other members, without `data`.
 #[derive(Serialize)]
 pub struct EventView<'a> {
     id: EventId,
@@ -122,13 +122,13 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
-/// What became of an event at one webhook of its app.
+/// The result of an event at one webhook of its app.
 #[derive(Debug, PartialEq, Serialize)]
 struct DecisionView {
     webhook_id: WebhookId,
     /// `delivered_to`, `filtered` or `held`.
     decision: &'static str,
-    /// The delivery's status, or what filters or holds.
+    /// The delivery's status, or the reason of filtering or holding.
     reason: &'static str,
 }
 
@@ -164,7 +164,7 @@ fn went(delivery: &Delivery) -> DecisionView {
     DecisionView { webhook_id: delivery.webhook_id, decision: "delivered_to", reason: delivery.status.as_str() }
 }
 
-/// What keeps an open delivery from being sent now.
+/// The reason why an open delivery is not sent now.
 fn held(
     webhook: &Webhook,
     delivery: &Delivery,

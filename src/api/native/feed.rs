@@ -33,7 +33,7 @@ struct FeedView<'a> {
     next_cursor: Option<String>,
 }
 
-/// Answers at once where there is something, or no wait was asked for; otherwise is called again after `Step::Wait`.
+/// Answers at once if there are deliveries or no wait was requested. Otherwise it is called again after `Step::Wait`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let position = request.query.cursor(CursorKind::Feed)?;

@@ -31,7 +31,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         search: None,
         window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX },
     };
-    // The newest that were tried: what still waits has no last attempt to judge.
+    // The newest deliveries with an attempt. A waiting delivery has none to judge.
     let newest = context.store.deliveries(&query, context.now)?;
     let tried: Vec<_> = newest.rows.iter().filter(|delivery| delivery.attempts > 0).take(RECENT).collect();
     let failed = tried.iter().filter(|delivery| delivery.last_outcome != Some(AttemptOutcome::Success)).count();

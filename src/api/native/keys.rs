@@ -1,6 +1,6 @@
-//! API keys: made once shown, listed without their text, revoked (api.md section 3).
+//! API keys: shown once at creation, listed without their text, revoked (docs/api.md).
 //!
-//! Invariant: no key gives what its maker does not have: not a scope, not an app, and never the installation.
+//! Invariant: a key never exceeds its creator: no further scope, no other app, and never the installation.
 
 use http::StatusCode;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What the daemon says about itself, without a key: alive, ready, metrics, and this API's description.
+//! The daemon's own endpoints, without a key: liveness, readiness, metrics, and the description of the API.
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
@@ -13,7 +13,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::store::StateCommand;
 
-/// Seconds after which readiness may be asked for again.
+/// `Retry-After` seconds of an unready answer.
 const READY_RETRY_S: u32 = 1;
 
 /// `GET /healthz`: the process answers.

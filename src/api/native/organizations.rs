@@ -18,7 +18,7 @@ use super::apps::{AppView, read_name};
 use super::keys::first_text;
 use super::page;
 
-/// What an organization's first key is called.
+/// The name of an organization's first key.
 const FIRST_KEY_NAME: &str = "first key";
 
 #[derive(Serialize)]

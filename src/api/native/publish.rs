@@ -1,10 +1,10 @@
-//! Publishing (api.md section 4): from the bytes of a request to `NewEvent`s, and from the receipt to the answer.
+//! Publishing (docs/api.md): from the bytes of a request to `EventInput`s, and from the receipt to the answer.
 //!
-//! Invariant: `data` is a slice of the body as it came, never a tree written anew. This is the hot path: the body is
-//! scanned once for strictness and once for its members, and nothing is built that the store does not keep.
+//! Invariant: `data` is a slice of the body as it came, never a tree written anew. On this hot path the body is scanned
+//! once for strictness and once for its members, and only stored values are allocated.
 //!
-//! What depends on the time (`deliver_at`, `expires_at`) or on the webhooks is judged while the command is applied: there
-//! an answer given before is found first.
+//! Checks that depend on the time (`deliver_at`, `expires_at`) or on the webhooks happen while the command is applied,
+//! after the lookup of a stored answer.
 
 use std::collections::BTreeMap;
 
@@ -225,7 +225,8 @@ fn metadata(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> BTre
     entries
 }
 
-/// The `traceparent` header if it is one (W3C Trace Context section 3.2); what is malformed is left out, as there asked.
+/// The `traceparent` header if it is valid (W3C Trace Context section 3.2). An invalid one is ignored, as that section
+/// asks.
 pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let (first, second) = (given.next()?, given.next());

@@ -123,7 +123,7 @@ fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec)
     Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &json!({ "matched": matched }))))
 }
 
-/// The first answer to this request, where no command made it and `Idempotency-Key` kept it.
+/// The stored answer to this request, if no command made it and it has an `Idempotency-Key`.
 pub fn kept(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
     let Some(keep) = request.keep()? else { return Ok(None) };
     let Some(applied) = context.store.stored_answer(&keep, context.now)? else { return Ok(None) };
@@ -139,7 +139,7 @@ fn kept_reply(applied: Applied) -> Result<HttpResponse, ApiError> {
     }
 }
 
-/// How an answer that no command made is given: kept before, if `Idempotency-Key` asks for it.
+/// Answers without a command. With an `Idempotency-Key` the answer is stored first.
 pub fn keeping(request: &RequestContext<'_>) -> Result<impl FnOnce(HttpResponse) -> Step + Send + use<>, ApiError> {
     let write_request =
         request.keep()?.map(|_| request.write(StateCommand::StoreAnswer { body: Bytes::new() })).transpose()?;

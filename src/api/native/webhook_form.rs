@@ -256,7 +256,7 @@ fn read_header_name(raw: &RawValue, at: String, field_errors: &mut FieldErrors) 
     fields::text(raw).and_then(judge_header_name).map_err(|detail| field_errors.push(FieldError::new(at, detail))).ok()
 }
 
-/// Visible ASCII, spaces and tabs, none of these at the ends (RFC 9110 section 5.5).
+/// Visible ASCII, spaces and tabs, without spaces or tabs at the ends (RFC 9110 section 5.5).
 fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let fits = text.len() <= HEADER_VALUE_BYTES_MAX && text.trim_matches([' ', '\t']) == text;
@@ -402,7 +402,7 @@ fn read_schedule(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) ->
     steps
 }
 
-/// Somebody asked for the status: a webhook that is disabled here is disabled by hand, if it was not before.
+/// A caller sets the status, so a webhook that becomes disabled here is disabled manually.
 fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
     let status = |raw: &RawValue| fields::choice(raw, "enabled, paused or disabled");
     let status = object.optional("status", field_errors, status).unwrap_or(WebhookStatus::Enabled);
@@ -416,7 +416,7 @@ fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors:
     webhook.status = status;
 }
 
-/// What no field says alone.
+/// Checks between several fields.
 fn judge_together(webhook: &Webhook, field_errors: &mut FieldErrors) {
     if webhook.encrypted && matches!(webhook.method, WebhookMethod::Get | WebhookMethod::Delete) {
         field_errors.push(FieldError::new(

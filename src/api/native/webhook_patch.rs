@@ -1,7 +1,7 @@
 //! `PATCH /v1/webhooks/{id}`: a merge patch (RFC 7396) on the webhook's JSON form, then read like a new one.
 //!
-//! Three departures, each where merging would give what nobody means: a credential sent back as its mask stays as it is;
-//! an `auth` of another `type` replaces the whole of the old one, and so does a filter that is one by itself.
+//! There are three departures, where merging would be useless. A credential sent back as its mask stays. An `auth` of
+//! another `type` replaces the whole old one. A filter that is complete by itself does so too.
 
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ use crate::rules::target::TargetPolicy;
 use super::webhook_form;
 use super::webhook_view::{MASK, is_read_only, writable};
 
-/// The webhook after the patch that `ask` holds. 422 with every mistake at once, 400 for what is not strict JSON.
+/// The webhook after the request's patch. 422 with every mistake at once, 400 for a body that is not strict JSON.
 pub fn patched(webhook: &Webhook, request: &RequestContext<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
     apply(webhook, request.object()?, policy)
 }
@@ -32,7 +32,7 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
             Some(raw) if name == "filter" && Filter::parse_text(raw.get().as_bytes()).is_ok() => raw.get().to_owned(),
             Some(raw) => match serde_json::from_str::<Value>(raw.get()) {
                 Ok(change) => merge_field(name, &before, change, &mut field_errors),
-                // A number beyond what a double holds: no field takes such a one, and its reading will say so.
+                // A number beyond a double: no field accepts it, and its reader reports it.
                 Err(_) => raw.get().to_owned(),
             },
         };
@@ -49,7 +49,7 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
     Ok(merged)
 }
 
-/// What was masked is not shown because somebody takes the mark away: it must be given anew.
+/// A masked value is not revealed by removing its mark: it must be given anew.
 fn stay_secret(before: &Webhook, after: &Webhook, field_errors: &mut FieldErrors) {
     let shown = |(name, value): (&String, &String)| {
         secrecy::is_secret_header(before, name)
@@ -62,7 +62,7 @@ fn stay_secret(before: &Webhook, after: &Webhook, field_errors: &mut FieldErrors
     }
 }
 
-/// Names what is left of the patch, and why it cannot be patched.
+/// Names the remaining members of the patch, and why they cannot be patched.
 fn refuse_rest(patch: JsonObject<'_>, field_errors: &mut FieldErrors) {
     for (name, _) in patch.rest() {
         let detail = match name.as_ref() {
@@ -102,7 +102,7 @@ fn merge_field(name: &str, before: &str, change: Value, field_errors: &mut Field
     value.to_string()
 }
 
-/// The headers that come as the mask: they stay what they are.
+/// The headers that arrive as the mask, which keep their values.
 fn secret_headers(change: &Value) -> Vec<String> {
     let members = change.as_object().into_iter().flatten();
     members.filter(|(_, value)| value.as_str() == Some(MASK)).map(|(name, _)| name.clone()).collect()

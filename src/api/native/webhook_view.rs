@@ -17,7 +17,7 @@ use crate::model::webhook::{
 };
 use crate::rules::secrecy;
 
-/// What stands in the place of a credential. Sent back in a patch it leaves the credential as it is.
+/// Stands for a credential. Sent back in a patch it leaves the credential unchanged.
 pub const MASK: &str = "********";
 
 /// A webhook in the order of api.md section 5.
@@ -63,7 +63,7 @@ pub struct WebhookView<'a> {
 }
 
 impl<'a> WebhookView<'a> {
-    /// As it is read: without its secret.
+    /// The view for reading: without its secret.
     pub fn new(webhook: &'a Webhook, state: &WebhookState) -> Self {
         WebhookView {
             id: webhook.id,
@@ -104,7 +104,7 @@ impl<'a> WebhookView<'a> {
         }
     }
 
-    /// As its creation answers: with its current secret, and nothing run yet.
+    /// The view after creation: with its current secret, and without attempts.
     pub fn created(webhook: &'a Webhook) -> Self {
         let secret = webhook.secrets.first().map(|secret| secret.text.as_str());
         WebhookView { secret, ..WebhookView::new(webhook, &WebhookState::default()) }
@@ -149,7 +149,7 @@ fn tls_value(tls: &WebhookTls, masked: bool) -> Value {
     json!({ "ca_pem": tls.ca_pem, "client_cert_pem": tls.client_cert_pem, "client_key_pem": key })
 }
 
-/// The fields that a caller may set, as JSON texts with their credentials: what a merge patch is applied to. Never shown.
+/// The writable fields as JSON texts with their credentials, as the base of a merge patch. They are never shown.
 pub fn writable(webhook: &Webhook) -> Vec<(&'static str, String)> {
     let text = |value: Value| value.to_string();
     vec![

@@ -45,7 +45,7 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     }
 }
 
-/// The app that something belongs to that names none: the key's own, or the organization's default.
+/// The app of an object that names none: the key's own, or the organization's default.
 pub fn own_app(registry: &Registry, tenant: TenantScope) -> Result<AppId, ApiError> {
     let default = || registry.organizations.get(&tenant.org).map(|org| org.default_app_id);
     tenant.app.or_else(default).ok_or_else(|| ApiError::not_found("app"))
@@ -164,7 +164,8 @@ pub fn resume(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     set_status(context, request, WebhookStatus::Enabled)
 }
 
-/// The running state is not in the receipt: it is kept beside it, so that a repeated request gets the same answer.
+/// The running state is not part of the receipt. It is stored beside it, so that a repeated request gets the same
+/// answer.
 fn set_status(
     context: &mut ApiContext<'_>,
     request: &RequestContext<'_>,

@@ -1,4 +1,4 @@
-//! The schemas of what callers set up: webhooks, apps, keys, organizations, replays.
+//! The schemas of configured objects: webhooks, apps, keys, organizations, replays.
 
 use serde_json::{Map, Value, json};
 
@@ -186,7 +186,7 @@ fn auth() -> Value {
     })
 }
 
-/// Of a credential the parts that change; a null takes one away, as a change of `type` does with all of the others.
+/// Parts of a credential in a patch. `null` removes a part, and a change of `type` removes all others.
 fn auth_parts() -> Value {
     let text = || json!({ "type": "string" });
     form(
@@ -208,7 +208,7 @@ fn signature() -> Value {
     json!({ "anyOf": [choice(&["none"]), list] })
 }
 
-/// Of a certificate and its key the parts that change, or the key's mask.
+/// Parts of a certificate and its key in a patch, or the key's mask.
 fn tls_parts() -> Value {
     let pem = || json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX });
     form(&[], [("ca_pem", pem()), ("client_cert_pem", pem()), ("client_key_pem", pem())])
@@ -249,7 +249,7 @@ fn filter() -> Value {
     })
 }
 
-/// RFC 7396 goes into objects, so what is given is put over what is there, and the whole is judged.
+/// RFC 7396 merges objects, so the patch is merged into the current filter and the whole is checked.
 fn filter_patch() -> Value {
     let members = filter_members("FilterPatch").into_iter().map(|(name, schema)| (name, nullable(schema)));
     let description = "Put over the filter that is there, member by member; null takes one away. Lists are replaced.";
@@ -258,7 +258,7 @@ fn filter_patch() -> Value {
 
 const OPERATORS: [&str; 9] = ["eq", "ne", "in", "exists", "prefix", "gt", "gte", "lt", "lte"];
 
-/// `within` names the schema of what `not` holds.
+/// `within` names the schema inside `not`.
 fn filter_members(within: &str) -> Map<String, Value> {
     let nested = json!({ "type": "array", "items": reference("Filter") });
     let path = json!({ "type": "string", "maxLength": 1024, "pattern": "^(/([^~]|~[01])*)*$" });

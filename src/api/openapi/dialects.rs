@@ -190,7 +190,7 @@ impl Dialect {
         let status = StatusCode::from_u16(status).expect("a status");
         let error_context =
             ErrorContext { request_id: errors::REQUEST_ID, now: EXAMPLE_TIME, pattern: self.routes[0].path };
-        // Some dialects answer a missing object with another status, none of them a missing path.
+        // Some dialects answer a missing object with another status. None does so for a missing path.
         let errors = [ApiError::new(status, code, detail), ApiError::no_route()];
         let mut responses = errors.iter().map(|api_error| (self.render)(api_error, &error_context));
         let response = responses.find(|response| response.status == status).expect("an error with this status");

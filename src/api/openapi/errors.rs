@@ -1,4 +1,4 @@
-//! What can go wrong, per route and in one place each: problem documents and the headers around them.
+//! Errors in the description, by route: problem documents and their headers.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -27,7 +27,7 @@ const STATUSES: [(u16, &str); 16] = [
     (507, "The disk is full: nothing new is taken."),
 ];
 
-/// Of the request in every example.
+/// The request id of every example.
 pub const REQUEST_ID: &str = "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2";
 
 /// The statuses, beside those of its answers, that a route can give.
@@ -66,7 +66,7 @@ pub fn responses() -> Map<String, Value> {
     STATUSES.iter().map(|(status, _)| (name(*status), response(*status))).collect()
 }
 
-/// What a status means and carries, in the native form. Panics on a status that is no problem.
+/// The native response of a status. Panics on a status that is no problem.
 pub fn response(status: u16) -> Value {
     let (_, when) = STATUSES.iter().find(|(known, _)| *known == status).expect("a status of the table");
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
@@ -79,7 +79,7 @@ pub fn response(status: u16) -> Value {
     json!({ "description": when, "headers": headers, "content": { "application/problem+json": problem } })
 }
 
-/// Of each status a fault that has it: code and words, as the daemon says them.
+/// An error with the status, in the daemon's own words: code and detail.
 pub fn said(status: u16) -> (&'static str, &'static str) {
     match status {
         400 => ("invalid_parameter", "limit must be a whole number from 1 to 250"),

@@ -1,4 +1,4 @@
-//! The schemas of what is only read: deliveries, attempts, figures, audit, and the daemon itself.
+//! The schemas of read-only objects: deliveries, attempts, figures, audit, and the daemon itself.
 
 use serde_json::{Map, Value, json};
 

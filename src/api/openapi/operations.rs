@@ -1,4 +1,4 @@
-//! One operation for every native route: its name, what it takes and what it answers.
+//! The operations of the native routes: name, request and answers.
 
 use crate::api::doc::{AnswerDoc, Operation, answer, done, ok};
 use crate::api::route::{Route, RouteMethod};

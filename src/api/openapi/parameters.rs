@@ -45,7 +45,7 @@ fn in_path(route: &Route) -> Value {
     }
 }
 
-/// What names an app: a UUID has the form of a `uid` too.
+/// The name of an app: its `uid`, or its id, which has the form of a `uid` too.
 pub fn app_name() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": UID_CHARS_MAX, "pattern": "^[a-zA-Z0-9_.-]+$" })
 }

@@ -130,7 +130,7 @@ fn feed() -> Value {
     record([("data", json!({ "type": "array", "items": row })), ("next_cursor", nullable(text()))])
 }
 
-/// CloudEvents 1.0, JSON format; other attributes are kept in `metadata`.
+/// CloudEvents 1.0, JSON format. Other attributes go to `metadata`.
 fn cloud_event() -> Value {
     json!({
         "type": "object",

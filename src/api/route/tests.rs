@@ -74,7 +74,7 @@ fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Ht
     }
 }
 
-/// Judges a call as far as no store is needed: 200 stands for what would go on to the store.
+/// Checks a request as far as no store is needed. 200 stands for requests that would reach the store.
 fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     let (registry, settings) = (registry(), settings());
     let found = Api::new(native::mount(), Vec::new()).find(http_request);
@@ -94,7 +94,7 @@ fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// What a handler does with a body or an id before it asks the store.
+/// The checks of a body or an id before the store is read.
 fn judge_body(
     route: &Route,
     http_request: &HttpRequest,
@@ -217,7 +217,7 @@ fn bodies_have_the_size_of_their_route() {
     }
 }
 
-/// A row of the corpus as a call; none where its bytes never become one, or where it says what a running server does.
+/// A row of the corpus as a request. `None` if its bytes never become one, or if it describes a running server.
 fn row_call(row: &Value) -> Option<HttpRequest> {
     const OTHERS: [i64; 3] = [29, 67, 69];
     const RAW_CALLS: [i64; 1] = [5];

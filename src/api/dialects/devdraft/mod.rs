@@ -45,10 +45,10 @@ const EVENTS_LIMIT_DEFAULT: usize = 10;
 const EVENTS_LIMIT_MAX: usize = 50;
 const LIST_LIMIT_DEFAULT: u32 = 20;
 const LIST_LIMIT_MAX: u32 = 100;
-/// Of the plain list with `skip` and `take`.
+/// Default `take` of the plain list with `skip` and `take`.
 const TAKE_DEFAULT: u32 = 10;
 const NAME_CHARS_MIN: usize = 3;
-/// What stands in the place of the secret for a key that may not read it.
+/// Stands for the secret if the key may not read it.
 const SECRET_MASK: &str = "whsec_********";
 /// How long the old secret goes on signing after a change.
 const OVERLAP_S: u32 = 86_400;
@@ -102,7 +102,7 @@ struct DevdraftRecentEvent<'a> {
     retry_count: u32,
 }
 
-/// What an answer is made of.
+/// A webhook with the figures that its answer shows.
 struct WebhookActivity {
     figures: WebhookFigures,
     app: Option<Arc<App>>,

@@ -1,4 +1,4 @@
-//! Dfns in the description. What is not there is left out, so few members are required.
+//! Dfns in the description. Absent values are omitted, so few members are required.
 
 use serde_json::{Map, Value, json};
 

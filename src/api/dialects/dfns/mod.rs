@@ -1,4 +1,4 @@
-//! Dfns: a webhook event is one attempt, and what is not there is left out (docs.dfns.co, "Webhooks").
+//! Dfns: a webhook event is one attempt, and absent values are omitted (docs.dfns.co, "Webhooks").
 
 mod docs;
 
@@ -42,7 +42,7 @@ static ROUTES: &[Route] = &[
 /// Rows of a page where `limit` is not given, and at the most.
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
-/// What a ping sends.
+/// The event type of a ping.
 const PING_TYPE: &str = "postrider.test";
 const PING_DATA: &[u8] = br#"{"test":true}"#;
 
@@ -126,7 +126,7 @@ struct DfnsList<T> {
     next_page_token: Option<String>,
 }
 
-/// The webhook in the path: 400 for what is no webhook's id, 404 for one that is not there.
+/// The webhook in the path. 400 for text that is no webhook's id, 404 for an unknown one.
 fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
     let id = dfns_id::parse_webhook(request.path.get("id")).ok_or_else(|| bad_id("webhookId"))?;
     context.registry.webhook(request.tenant(), id).cloned().ok_or_else(|| ApiError::not_found("webhook"))

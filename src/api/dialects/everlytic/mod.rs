@@ -95,7 +95,7 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     struct EverlyticItem<'a> {
         webhook: EverlyticWebhook<'a>,
     }
-    // What is no id names no webhook: the page has one answer for both.
+    // Text that is no id gets the answer of an unknown webhook, as on the vendor's page.
     let id: Option<WebhookId> = request.path.get("id").parse().ok();
     let found = id.and_then(|id| context.registry.webhook(request.tenant(), id));
     ok(&EverlyticItem { webhook: EverlyticWebhook::new(found.ok_or_else(|| ApiError::not_found("Webhook"))?) })
@@ -149,7 +149,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     })
 }
 
-/// `GET …/webhooks/failed/reprocess`: a replay job over what failed within seven days, one for each app that has webhooks.
+/// `GET …/webhooks/failed/reprocess`: a replay job over the failures of seven days, one for each app with webhooks.
 fn reprocess(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut apps: Vec<AppId> =
         context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.app_id).collect();
@@ -187,7 +187,7 @@ fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Resul
     Ok(Principal::new(key, http_request))
 }
 
-/// RFC 7617 section 2: what follows the first colon.
+/// The text after the first colon (RFC 7617 section 2).
 fn password(http_request: &HttpRequest) -> Option<String> {
     let (scheme, pair) = credential(&http_request.headers, "authorization")?.split_once(' ')?;
     let pair = STANDARD.decode(pair.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;

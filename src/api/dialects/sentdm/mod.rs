@@ -229,7 +229,7 @@ impl<'a> SentdmWebhook<'a> {
     }
 }
 
-/// As whose key the call reads: the profile's in `x-profile-id`, the key's own, or the default app's.
+/// The tenant scope of a request: the profile in `x-profile-id`, the key's own app, or the default app.
 fn scope(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<TenantScope, ApiError> {
     let tenant = request.tenant();
     let default = || context.registry.organizations.get(&tenant.org).map(|org| org.default_app_id);

@@ -1,10 +1,10 @@
-//! Every field of a webhook: what is taken, what it is by default, and where a mistake points.
+//! Tests of the webhook form: accepted values, defaults, and pointers of mistakes.
 
 use super::*;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// The webhook that `members` beside a good URL make, or the pointers of what is wrong.
+/// The webhook of `members` and a valid URL, or the pointers of the mistakes.
 fn read_members(members: &str) -> Result<Webhook, Vec<String>> {
     let comma = if members.is_empty() { "" } else { "," };
     read_text(&format!(r#"{{"url":"https://example.com/in"{comma}{members}}}"#))

@@ -1,4 +1,4 @@
-//! Merge patches on webhooks: RFC 7396, masks, and what cannot be patched.
+//! Tests of merge patches on webhooks: RFC 7396, masks, and members that cannot be patched.
 
 use super::*;
 use crate::model::Id;
