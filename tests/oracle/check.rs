@@ -7,8 +7,8 @@ use postrider::model::time::DAY_MS;
 use postrider::model::{Attempt, Delivery, Time};
 use postrider::store::{Dispatch, Effects, ListWindow, Page, Store, TenantScope};
 
-use super::found::{SEES_ALL, attempts, deliveries, events};
 use super::oracle::Oracle;
+use super::stored::{SEES_ALL, attempts, deliveries, events};
 use super::{Check, Rng, ensure};
 
 type Read<T> = postrider::store::Result<T>;

@@ -12,9 +12,9 @@ use postrider::store::job::{Job, JobId, JobSpec, JobStatus};
 use postrider::store::{Receipt, TenantScope};
 
 use super::Check;
-use super::found::Found;
 use super::making::Cause;
 use super::oracle::{Asked, Oracle};
+use super::stored::Found;
 
 type Answered = Check<Result<Receipt, String>>;
 

@@ -12,13 +12,12 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-mod beside;
 mod check;
 mod compact;
+mod continuous_check;
 mod disk;
 mod flips;
 mod follow;
-mod found;
 mod history;
 mod jobs;
 mod making;
@@ -29,6 +28,7 @@ mod publishing;
 mod recording;
 mod rng;
 mod settings;
+mod stored;
 mod verify;
 mod world;
 

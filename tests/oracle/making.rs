@@ -8,8 +8,8 @@ use postrider::model::webhook::{DeliveryOrder, Webhook};
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
 use postrider::store::job::JobId;
 
-use super::found::Found;
 use super::oracle::{Line, Made, Oracle};
+use super::stored::Found;
 use super::{Check, ensure};
 
 /// Why a delivery is made.

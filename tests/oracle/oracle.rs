@@ -14,7 +14,7 @@ use postrider::store::{
     Applied, Command, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, TenantScope, WriteRequest,
 };
 
-use super::found::Found;
+use super::stored::Found;
 use super::{Check, ensure};
 
 /// A row of a place that the store commits at once.

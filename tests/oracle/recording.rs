@@ -8,9 +8,9 @@ use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
 use postrider::rules::{circuit, histogram, patterns, retry};
 use postrider::store::{AttemptMade, Receipt};
 
-use super::found::Found;
 use super::making::Cause;
 use super::oracle::{Asked, Noted, Oracle};
+use super::stored::Found;
 use super::{Check, ensure};
 
 const STATUS_GONE: u16 = 410;

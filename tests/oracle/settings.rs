@@ -9,8 +9,8 @@ use postrider::rules::circuit;
 use postrider::store::{Command, NewKey, Receipt, StateCommand, TenantScope};
 
 use super::Check;
-use super::found::Found;
 use super::oracle::{Asked, Noted, Oracle};
+use super::stored::Found;
 
 /// Secrets that sign at the same time.
 const LIVE_SECRETS_MAX: usize = 10;

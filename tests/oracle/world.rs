@@ -17,9 +17,9 @@ use postrider::store::{
 
 use super::check;
 use super::disk::FaultyDisk;
-use super::found::Found;
 use super::history::History;
 use super::oracle::{Asked, Oracle, Place, Verdict, label, word};
+use super::stored::Found;
 use super::{Check, Rng, ensure};
 
 const START: Time = Time(1_772_704_800_000);

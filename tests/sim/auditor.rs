@@ -4,7 +4,7 @@ use postrider::model::Time;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::book::{Row, Told};
+use super::expectations::{Row, Told};
 use super::plan::{AUDITED_WITHIN_MS, RETENTION_MS};
 use super::producers::Outside;
 use super::receivers::SECRET;
@@ -136,7 +136,7 @@ impl Auditor {
     }
 
     /// Whether the webhook gets something all the time, so that what is late only stands behind other things.
-    fn is_served(&self, book: &super::book::Book, hook: usize, now: i64) -> bool {
+    fn is_served(&self, book: &super::expectations::Book, hook: usize, now: i64) -> bool {
         let latest = book.seen.iter().rev().take_while(|seen| seen.at_ms > now - 20_000);
         latest.filter(|seen| seen.hook == hook && seen.told == Told::Success).count() > 0
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use postrider::store::partitions::set::PARTITIONS;
 use turmoil::Sim;
 
-use super::book::{Book, Kind};
+use super::expectations::{Book, Kind};
 use super::machine::{Ended, Machine};
 use super::rng::Rng;
 use super::world::{DAEMON, OUTSIDE};

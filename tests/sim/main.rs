@@ -7,11 +7,11 @@
 #[path = "../oracle/disk.rs"]
 mod disk;
 
-mod apart;
 mod api;
 mod auditor;
-mod book;
+mod expectations;
 mod faults;
+mod isolated;
 mod machine;
 mod plan;
 mod producers;
@@ -97,7 +97,7 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
     watch_panics();
     show_log();
     if let Some(seed) = setting("POSTRIDER_SIM_SEED") {
-        let report = apart::run_here(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS));
+        let report = isolated::run_here(seed, setting("POSTRIDER_SIM_RUN_HOURS").unwrap_or(RUN_HOURS));
         show(&report);
         judge(&[report]);
         return;
@@ -120,7 +120,7 @@ fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
         for _ in 0..threads {
             scope.spawn(|| {
                 while simulated_ms.load(Ordering::Relaxed) < hours * 3_600_000 && !has_failed() {
-                    let report = apart::begin(next.fetch_add(1, Ordering::Relaxed), run_hours).report();
+                    let report = isolated::begin(next.fetch_add(1, Ordering::Relaxed), run_hours).report();
                     show(&report);
                     simulated_ms.fetch_add(report.simulated_ms as u64, Ordering::Relaxed);
                     reports.lock().expect("reports").push(report);
@@ -153,7 +153,7 @@ fn elapsed_s() -> f64 {
 #[test]
 fn the_same_seed_is_the_same_run() {
     // At the same time, as in a run of many.
-    let [first, second, other] = [7, 7, 8].map(|seed| apart::begin(seed, 1)).map(apart::Apart::report);
+    let [first, second, other] = [7, 7, 8].map(|seed| isolated::begin(seed, 1)).map(isolated::Apart::report);
     assert!(first.trace_lines > 50, "{first:?}");
     assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));
     assert_ne!(first.trace, other.trace);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::book::{Accepted, Book};
+use super::expectations::{Accepted, Book};
 use super::plan::{IDEMPOTENCY_MS, TYPES};
 use super::rng::Rng;
 use super::world::{START, elapsed_ms, sleep_ms};

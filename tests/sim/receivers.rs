@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use turmoil::net::{TcpListener, TcpStream};
 
-use super::book::{Book, Seen, Told};
+use super::expectations::{Book, Seen, Told};
 use super::plan::{Mood, RECEIVER_PORT, next_mood};
 use super::producers::fill_of;
 use super::rng::Rng;

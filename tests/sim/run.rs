@@ -9,7 +9,7 @@ use postrider::store::partitions::set::PARTITIONS;
 
 use super::api::Api;
 use super::auditor::Auditor;
-use super::book::{Book, Kind};
+use super::expectations::{Book, Kind};
 use super::faults::Faults;
 use super::machine::Machine;
 use super::producers::{Outside, Producer};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::book::Kind;
+use super::expectations::Kind;
 use super::plan::REPLAYED_AGE_MS_MAX;
 use super::producers::Outside;
 use super::rng::Rng;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::book::{Book, Kind, Told};
+use super::expectations::{Book, Kind, Told};
 use super::plan::Temper;
 
 /// A healthy receiver gets an event within this time after it was accepted, when all else is well.

@@ -68,14 +68,14 @@ impl Bench {
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (tenant, webhook) = bench;
     let window = ListWindow { from: None, to: None, before: None, limit: 30 };
-    let events = store.events(&crate::found::events(tenant, window), now).unwrap().rows;
+    let events = store.events(&crate::stored::events(tenant, window), now).unwrap().rows;
     for event in events.iter().rev().take(3) {
         let made = store.deliveries_of(event.id, now).unwrap();
         made.iter().for_each(|delivery| drop(store.attempts_of(delivery, now).unwrap()));
         store.data(event.id, now).unwrap();
     }
-    store.deliveries(&crate::found::deliveries(tenant, Some(webhook), window), now).unwrap();
-    store.attempts(&crate::found::attempts(tenant, None, window), now).unwrap();
+    store.deliveries(&crate::stored::deliveries(tenant, Some(webhook), window), now).unwrap();
+    store.attempts(&crate::stored::attempts(tenant, None, window), now).unwrap();
     store.due_heads().unwrap();
     store.backlog(&[webhook]).unwrap();
     store.running_jobs().unwrap();

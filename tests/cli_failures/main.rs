@@ -1,9 +1,9 @@
 //! The program on a data directory that something has happened to: it says what and where, ends with its exit code, and
-//! leaves everything as it was. What a disk does while the daemon runs is in `tests/it/bad_disk.rs`; power cuts are in
+//! leaves everything as it was. What a disk does while the daemon runs is in `tests/api/bad_disk.rs`; power cuts are in
 //! `tests/oracle`.
 
 #[allow(dead_code)] // Nobody calls the daemons here.
-#[path = "../walls/process.rs"]
+#[path = "../security/process.rs"]
 mod process;
 
 mod refused;

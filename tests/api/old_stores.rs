@@ -1,7 +1,7 @@
 //! Stores as earlier versions left them are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with what
 //! its API said then. A format that is changed needs a reader for these; none of them is ever made anew.
 //!
-//! `POSTRIDER_KEEP_STORE=name cargo test --test it old_stores` adds one, at a release that changes a format.
+//! `POSTRIDER_KEEP_STORE=name cargo test --test api old_stores` adds one, at a release that changes a format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
