@@ -1,4 +1,4 @@
-//! `postrider demo` as somebody meets it: started, watched, joined from a second process, and gone without a trace.
+//! `postrider demo` as a user runs it: started, watched, joined from a second process, and gone without a trace.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const POSTRIDER: &str = env!("CARGO_BIN_EXE_postrider");
-/// What a line is waited for; on a busy machine it comes late, and never only where something is wrong.
+/// The wait for a line. On a busy machine it comes late, and if something is wrong it never comes.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn demo(arguments: &[&str], temporary: &Path) -> Command {

@@ -1,4 +1,4 @@
-//! What was published, what was acknowledged, what arrived: one board for a cell of the benchmark.
+//! The board of a cell: published, acknowledged and arrived events.
 //!
 //! Invariant: every event carries its own number, so that lost and repeated deliveries are known one by one, not
 //! estimated from sums.

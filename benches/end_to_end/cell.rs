@@ -22,7 +22,7 @@ const DRAIN_FACTOR_MAX: u32 = 20;
 /// After the last expected arrival: time for one too many to show.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
-/// What came out. Rates are per second; a field without meaning for the server is `None`.
+/// The results of a cell. Rates are per second. A field without meaning for the server is `None`.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
     pub name: String,
@@ -39,7 +39,7 @@ pub struct Measured {
     pub cpu_us_per_event: Option<f64>,
     pub peak_rss_mb: Option<f64>,
     pub written_bytes_per_event: Option<f64>,
-    /// What other programs took of the machine meanwhile: above a few percent, the row says little.
+    /// The share of the machine that other programs took. Above a few percent the row says little.
     pub others_percent: Option<f64>,
     pub refused: u64,
     pub errors: u64,
@@ -103,7 +103,7 @@ pub async fn measure(
     })
 }
 
-/// What this machine was busy with when a cell began.
+/// The machine's load when a cell began.
 pub struct Others {
     began: Instant,
     machine: Duration,

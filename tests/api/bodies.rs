@@ -1,4 +1,4 @@
-//! What goes over the wire: methods, forms, field sets, credentials, headers; and what is kept of it.
+//! Requests on the wire: methods, forms, field sets, credentials, headers, and their stored form.
 
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -10,7 +10,7 @@ fn pairs(encoded: &str) -> Vec<(String, String)> {
     form_urlencoded::parse(encoded.as_bytes()).into_owned().collect()
 }
 
-/// What a webhook with these fields gets for one event with `{"n":1.50,"to":"a&b","list":[1, 2]}`.
+/// The request that a webhook with these fields gets for one event with `{"n":1.50,"to":"a&b","list":[1, 2]}`.
 async fn sent_to(fields: Value) -> (Request, Value) {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;

@@ -1,5 +1,4 @@
-//! What failing does to a webhook: its circuit, `Retry-After`, 410, being disabled; and what people do to it: pausing,
-//! disabling, enabling.
+//! Failing webhooks: circuit, `Retry-After`, 410 and disabling; and pausing, disabling and enabling by a caller.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -64,7 +63,7 @@ async fn an_open_circuit_burns_no_attempts_and_one_success_closes_it() {
     assert_eq!(receiver.next().await.json()["data"], "second");
     daemon.webhook_when(&webhook, |w| w["circuit"] == "closed" && w["consecutive_failures"] == 0).await;
     assert_eq!(told(&watcher.next().await).0, "postrider.webhook.recovered");
-    // What failed before goes on by its own schedule.
+    // Failed deliveries go on by their own schedule.
     daemon.advance_s(4_000);
     receiver.take(11).await;
     eventually("all delivered", async || {
@@ -163,7 +162,7 @@ async fn gone_disables_and_enabling_goes_on() {
     assert_eq!(kind, "postrider.webhook.disabled");
     assert!(reason.contains("410"), "{reason}");
     assert_eq!(daemon.delivery_in(&gone, "failed").await["last_status_code"], 410);
-    // What is out goes on; what is published now is not for it.
+    // Requests in flight go on. Events published now are not for this webhook.
     receiver.open(1);
     daemon.delivery_in(&first, "delivered").await;
     let none = daemon.publish("a.3", json!(3)).await;
@@ -209,7 +208,7 @@ async fn too_long_without_a_success_warns_at_half_and_disables_at_the_end() {
     let read = daemon.read_webhook(&webhook).await;
     assert_eq!(read["disabled_reason"], "failures");
 
-    // What waits is kept, and goes on when it is enabled again, as if nothing had been.
+    // Waiting deliveries stay and go on once the webhook is enabled again.
     daemon.advance_s(86_400);
     assert_eq!(daemon.delivery_in(&event, "retrying").await["attempts"], attempts);
     receiver.always(Act::status(200));
@@ -232,7 +231,7 @@ async fn a_paused_webhook_holds_and_resuming_drains_oldest_first() {
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     let paused = daemon.post(&format!("{path}/pause"), json!({})).await;
     assert_eq!(paused["status"], "paused");
-    // What is out when it is paused ends as ever, and its retry is held.
+    // A request in flight at a pause ends as usual, and its retry waits.
     receiver.open(1);
     eventually("the one that was out", async || {
         let rows = daemon.deliveries(&out).await;

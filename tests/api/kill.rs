@@ -121,7 +121,7 @@ async fn the_order_of_an_ordered_webhook_survives_a_kill() {
         (page["data"].as_array().unwrap().len() == 30).then_some(())
     })
     .await;
-    // What was out at a kill comes again; nothing comes before what stands before it.
+    // Requests in flight at a kill are repeated, and order holds.
     let came: Vec<i64> = receiver.seen().iter().map(|request| request.json().as_i64().unwrap()).collect();
     let mut next = 0;
     for number in &came {

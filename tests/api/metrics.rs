@@ -79,7 +79,7 @@ async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
     found.iter().for_each(|expression| asked.extend(asked_for(expression)));
     let missing: Vec<_> = asked.iter().filter(|name| !there.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "asked for, and not in /metrics: {missing:?}");
-    // And the other way round: what is served is looked at by somebody.
+    // Conversely: the alerts or the dashboard use every served series.
     let unseen =
         there.iter().filter(|name| !asked.contains(**name) && !name.ends_with("_count") && !name.ends_with("_sum"));
     let unseen: Vec<_> = unseen.collect();

@@ -1,5 +1,5 @@
-//! Stores as earlier versions left them are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with what
-//! its API said then. A format that is changed needs a reader for these; none of them is ever made anew.
+//! Stores of earlier versions are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with the
+//! answers of its API at that time. A changed format needs a reader for these. None of them is ever made anew.
 //!
 //! `POSTRIDER_KEEP_STORE=name cargo test --test api old_stores` adds one, at a release that changes a format.
 
@@ -26,7 +26,7 @@ fn utf8(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// What the API says of everything in the store.
+/// The answers of the API about everything in the store.
 async fn said(daemon: &TestDaemon, paths: &[String]) -> Value {
     let mut said = serde_json::Map::new();
     for path in paths {

@@ -1,5 +1,5 @@
-//! What a bug of the daemon's own may cost, and a resolver that never answers: one attempt where only an attempt panics, and
-//! where a part panics that nothing goes on without, the process, which is started again. Never silence.
+//! Bugs of the daemon itself, and a resolver that never answers. A panic of an attempt costs one attempt. A panic of a
+//! critical task ends the process, which is started again.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ const BAD_PORT: u16 = 18_009;
 /// A resolver asked for this name never answers.
 const HANGING_NAME: &str = "hangs.example";
 
-/// Panics when somebody connects, once it is told to.
+/// A listener that panics at the next connection, once it is told to.
 struct BadListener {
     inner: Box<dyn Listener>,
     is_bad: Arc<AtomicBool>,
@@ -130,7 +130,7 @@ async fn a_resolver_that_never_answers_costs_its_own_webhook_a_timeout() {
     for _ in 0..30 {
         hanging.push(daemon.publish("hangs", json!({})).await);
     }
-    // Nobody waits for those.
+    // Other deliveries do not wait for those.
     let event = daemon.publish("good", json!({})).await;
     daemon.delivery_in(&event, "delivered").await;
     let delivery = daemon.delivery_in(&hanging[0], "failed").await;

@@ -1,5 +1,5 @@
-//! Secrets: rotated with an overlap, Ed25519 with its public keys, other schemes, encrypted bodies; shown to nobody who
-//! may not see them.
+//! Secrets: rotation with an overlap, Ed25519 with its public keys, other schemes, encrypted bodies, and masks for
+//! callers without the permission.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

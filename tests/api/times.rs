@@ -1,4 +1,4 @@
-//! When a delivery may go and when its time is over; and what happens when somebody sets the clock.
+//! When a delivery may go, when it expires, and the effects of a clock that is set.
 
 use serde_json::{Value, json};
 
@@ -165,7 +165,7 @@ async fn a_clock_set_forward_sends_what_is_due_and_is_not_believed_by_retention(
     .await;
     assert_eq!(ready["warnings"][0]["code"], "clock_distrusted", "{ready}");
     assert_eq!((&ready["status"], &ready["reasons"]), (&json!("ready"), &json!([])), "{ready}");
-    // Whoever knows better says so, retention goes on, and the audit has it.
+    // The operator confirms the clock, retention goes on, and the audit has a line.
     let accepted = daemon.post("/v1/clock/accept", json!({})).await;
     assert_eq!(accepted["clock_trusted"], true);
     assert_eq!(daemon.get("/readyz").await["warnings"], json!([]));

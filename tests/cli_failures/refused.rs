@@ -1,4 +1,4 @@
-//! What a start refuses, and what it mends without a word.
+//! Starts that are refused, and leftovers that a start repairs silently.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ fn a_file_that_is_missing_is_refused_by_name() {
 #[test]
 fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
     let half = vec![0x5a; 70_000];
-    // What is there when the power fails, file by file as a first start makes them.
+    // The files at a power cut, one by one as a first start makes them.
     let stages: [&[&str]; 5] = [
         &["lock", "master.key.new"],
         &["master.key", "state.redb.new"],

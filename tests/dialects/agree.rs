@@ -395,7 +395,7 @@ fn devdraft_agrees(bench: &mut Bench, truth: &Truth, webhook: WebhookId) {
     }
 }
 
-/// What the shapes say of the webhook itself.
+/// Compares the shapes' views of the webhook itself.
 fn webhooks_agree(bench: &mut Bench, webhook: WebhookId) {
     let bearer = format!("Bearer {ADMIN}");
     let native = ok(&bench.get(&format!("/v1/webhooks/{webhook}"), &[("authorization", &bearer)]));

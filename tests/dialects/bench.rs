@@ -77,7 +77,7 @@ pub struct Bench {
     pub admin: ApiKey,
     /// Commands that calls led to, in words.
     pub ordered: Vec<String>,
-    /// What a test request answers.
+    /// The attempt that a test request returns.
     pub test_send: Option<Attempt>,
     seed: u64,
 }
@@ -248,7 +248,7 @@ impl Bench {
         self.call(Method::GET, target, headers, "")
     }
 
-    /// None: what was read has changed, and the call has to be handled again.
+    /// `None` if the data that was read has changed, and the request has to be handled again.
     fn try_call(&mut self, http_request: &HttpRequest) -> Option<HttpResponse> {
         let store = self.store.clone();
         let registry = store.registry();

@@ -1,5 +1,5 @@
-//! What the shapes can change: Devdraft's webhooks, Dfns's ping, Everlytic's reprocessing. All through the same commands and
-//! the same judgement as the native routes.
+//! Writes of the shapes: Devdraft's webhooks, Dfns's ping, Everlytic's reprocessing. They use the same commands and
+//! checks as the native routes.
 
 use http::Method;
 use postrider::model::webhook::WebhookStatus;

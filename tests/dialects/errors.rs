@@ -1,4 +1,4 @@
-//! What fails under a dialect's prefix fails in that dialect's words, with its status, and never in another's.
+//! Errors below a dialect's prefix have that dialect's envelope and status, and never another's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ const ABSENT: &str = "019cbd9e-0000-7000-8000-000000000000";
 /// One dialect, as its clients meet it.
 struct Client {
     name: &'static str,
-    /// A route that lists, one below the prefix that nobody serves, and one whose id is malformed.
+    /// A list, an unserved path below the prefix, and a path with a malformed id.
     list: &'static str,
     nowhere: &'static str,
     bad_id: &'static str,

@@ -1,8 +1,8 @@
-//! The pages kept true: the commands of the README and of `docs/` are run as they stand there, in shells that stand for
-//! their terminals; those of the README's table are parsed by the command line they are for; links lead somewhere.
+//! The documentation's commands: those of the README and of `docs/` are run as they stand there, in shells that stand
+//! for their terminals. Those of the README's table are parsed by their command line, and links lead somewhere.
 //!
-//! What the test supplies is the place (an empty directory for each page), free ports, and `postrider` in the `PATH`.
-//! `steps` says how a page tells what to run.
+//! The test supplies the place (an empty directory for each page), free ports, and `postrider` in the `PATH`. `steps`
+//! describes how a page names its commands.
 
 mod steps;
 mod terminal;
@@ -135,7 +135,7 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-/// What a heading is called in a link, as GitHub does it.
+/// The anchor of a heading in a link, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase().replace(' ', "-");
     kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()

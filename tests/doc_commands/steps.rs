@@ -1,22 +1,22 @@
-//! What a page asks for, read out of its comments and blocks.
+//! The steps of a page, read out of its comments and blocks.
 //!
 //! A comment before a block of commands says where it runs (`terminal 2`), and up to which output (`until "…"`; without
-//! it, until the commands are done, each with success; `again until "…"` looks as often as it takes, as a person would).
-//! A comment without a block waits for output (`terminal 2 shows "…"`), stops what runs there (`ctrl-c in terminal 1`),
-//! or names the file that the next block is (`file receiver.py`). A block in another language may also be run by a suite
-//! (`run by tests/suites/receivers.sh as receiver.py`).
+//! it, until the commands are done, each with success; `again until "…"` repeats the block until then). A comment
+//! without a block waits for output (`terminal 2 shows "…"`), stops a command (`ctrl-c in terminal 1`), or names the
+//! file that the next block is (`file receiver.py`). A block in another language may also be run by a suite (`run by
+//! tests/suites/receivers.sh as receiver.py`).
 //!
-//! Invariant: a block that nothing says anything about is an error. What is not run says so to the reader too: the line
-//! `*Not run by the tests: why.*` stands above it.
+//! Invariant: a block without a step is an error. A block that is not run says so to the reader too: the line `*Not run
+//! by the tests: why.*` stands above it.
 
 /// Languages of blocks that are no commands and no programs.
 const SHOWN_ONLY: [&str; 6] = ["", "text", "json", "toml", "http", "yaml"];
 const NOT_RUN: &str = "*Not run by the tests: ";
 
-/// What a page asks for, in its order.
+/// A step of a page, in its order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Run in a terminal until it shows the text; none: until done.
+    /// Runs commands in a terminal until it shows the text. With `None` until they are done.
     Run {
         terminal: u8,
         until: Option<String>,

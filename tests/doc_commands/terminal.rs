@@ -28,7 +28,7 @@ pub struct Terminal {
 
 impl Terminal {
     fn open(directory: &Path, environment: &[(&str, String)]) -> Self {
-        // What runs the tests may have been started with Ctrl-C ignored, and a shell cannot undo that by itself.
+        // The tests may have been started with Ctrl-C ignored, and a shell cannot undo that by itself.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=INT", "sh"])
@@ -64,7 +64,7 @@ impl Terminal {
 
     fn type_in(&mut self, text: &str) {
         let keyboard = self.shell.stdin.as_mut().expect("piped");
-        // A shell that has ended is found out by whoever waits for its output.
+        // A shell that has ended is detected by the wait for its output.
         let _ = keyboard.write_all(text.as_bytes()).and_then(|()| keyboard.flush());
     }
 
@@ -125,7 +125,7 @@ pub fn take(
             let from = terminal.read;
             terminal.type_in(commands);
             terminal.wait_for_prompt()?;
-            // What the block showed can still be asked for.
+            // The output of the block can be read again.
             terminal.read = from;
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! What a receiver may answer: any bytes, and then the end. The sender makes one exchange of it, within its bounds.
+//! Answers of a receiver: any bytes, then the end. The sender makes one exchange of them, within its bounds.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -77,7 +77,7 @@ pub fn answers(bytes: &[u8]) {
     assert!(exchange.response_body.len() <= RESPONSE_BODY_BYTES_MAX);
     assert!(exchange.response_headers.len() <= RESPONSE_HEADERS_KEPT_MAX);
     let kept: usize = exchange.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    // What is no text takes up to three bytes for each.
+    // Invalid text takes up to three bytes for each.
     assert!(kept <= 3 * RESPONSE_HEADERS_KEPT_BYTES_MAX, "{kept}");
     assert_ne!(exchange.outcome, AttemptOutcome::Timeout);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What takes bytes from outside, each as a function of bytes that panics where a promise is broken. The fuzz targets
+//! Entry points for bytes from outside: functions of bytes that panic if a promise is broken. The fuzz targets
 //! (`fuzz/`) and the smoke run beside this file call the same ones.
 
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub fn rows(bytes: &[u8]) {
             assert_eq!(codec::encode(&again), written);
         }
     }
-    // As it is found on a disk, and with a checksum that somebody mended.
+    // As found on a disk, and with a checksum that was adapted.
     for sealed in [bytes.to_vec(), codec::encode_bytes(bytes)] {
         as_row::<Event>(&sealed);
         as_row::<Delivery>(&sealed);
@@ -83,7 +83,7 @@ pub fn rows(bytes: &[u8]) {
     }
 }
 
-/// A journal of any bytes gives records, none, or an error, and takes no more memory than it has bytes.
+/// A write-ahead log of any bytes has records, no records, or an error, and takes no more memory than it has bytes.
 pub fn journal(bytes: &[u8]) {
     let disk = Arc::new(OneFile(bytes.to_vec()));
     let journal = Wal::open(&*disk).expect("a journal");
@@ -181,7 +181,7 @@ pub fn filters(bytes: &[u8]) {
     assert_eq!(filter.matches(data), again.matches(data));
 }
 
-/// What passes the strict reading is JSON to everybody else too.
+/// Text that passes the strict reading is JSON to other parsers too.
 pub fn strict_json(bytes: &[u8]) {
     if postrider::api::request_context::strict(bytes).is_ok() {
         let read = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);

@@ -124,7 +124,7 @@ fn answers_of_receivers() {
     smoke("answers", ROUNDS_WITH_A_STORE);
 }
 
-/// A smoke run that cannot fail would be none: an entry that panics is noticed.
+/// The smoke run can fail: a panicking entry is detected.
 #[test]
 fn seeds_and_mutations_reach_what_they_should() {
     let mut numbers = Numbers(1);

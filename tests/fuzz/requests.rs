@@ -106,7 +106,7 @@ pub fn call_of(bytes: &[u8]) -> Option<HttpRequest> {
     let first = String::from_utf8_lossy(lines.next()?).into_owned();
     let (method, target) = first.split_once(' ')?;
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.to_owned())));
-    // What hyper refuses never gets here.
+    // Targets that hyper refuses never reach this point.
     http::uri::PathAndQuery::try_from(target).ok()?;
     let mut headers = HeaderMap::new();
     for line in lines.take(100) {
@@ -196,7 +196,7 @@ fn judge(world: &mut World, call: &HttpRequest) {
     });
     match step {
         Ok(Step::Reply(reply)) => is_ours(call, &reply),
-        // What it wants done is the store's to judge.
+        // The store checks the operation that the handler asks for.
         Ok(Step::Apply { .. } | Step::Test { .. } | Step::Wait { .. }) => {}
         Err(fault) => {
             assert!(!fault.status.is_server_error(), "{call:?}: {} {}", fault.status, fault.detail);

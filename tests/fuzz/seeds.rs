@@ -7,7 +7,7 @@ use serde_json::Value;
 const URLS: &str = include_str!("../data/hostile_urls.json");
 const REQUESTS: &str = include_str!("../data/bad_requests.json");
 
-/// What entry `name` begins with.
+/// The seeds of the entry `name`.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let texts = |all: &[&str]| all.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
     match name {
@@ -118,7 +118,7 @@ fn requests() -> Vec<Vec<u8>> {
     all
 }
 
-/// What inputs are made of, to be put in anywhere.
+/// Parts of inputs, to be inserted anywhere.
 pub fn words() -> Vec<Vec<u8>> {
     let texts = [
         "127.0.0.1",

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::House;
 
-/// What systemd does between making a listener and running the daemon: descriptor 3, and the two variables.
+/// systemd's steps between making a listener and running the daemon: descriptor 3, and the two variables.
 const LAUNCH: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" serve"#;
 
 fn launched(house: &House, listener: impl Into<OwnedFd>) -> Command {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::House;
 
-/// What every published event holds.
+/// Part of every published event.
 const MARK: &str = "findme";
 const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
 
@@ -52,7 +52,7 @@ async fn a_backup_of_a_running_daemon_has_all_that_was_acknowledged_before_it_be
     let before = publish(&house, 50);
     let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
     let backup = house.folder.path().join("backup");
-    // What an earlier one left when it was killed.
+    // The leftover of an earlier backup that was killed.
     fs::create_dir(house.folder.path().join("backup.partial")).expect("a folder");
     fs::write(house.folder.path().join("backup.partial/state.redb"), "half").expect("a file");
     let done = AtomicBool::new(false);

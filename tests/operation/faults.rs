@@ -1,5 +1,5 @@
-//! What makes a delivery fail, one fault at a time: the doctor says which it is and what to do, and so do `/readyz` and the
-//! log, each in its part.
+//! Causes of failing deliveries, one at a time: the doctor names the cause and the cure, and `/readyz` and the log name
+//! their parts.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{House, eventually};
 
-/// What the doctor says, with its exit code.
+/// The findings of the doctor, with its exit code.
 fn doctor(house: &House, words: &[&str]) -> (i32, Vec<Value>) {
     let output = house.output(&[&["doctor", "-o", "json"], words].concat());
     let said: Value = serde_json::from_slice(&output.stdout)
@@ -102,7 +102,7 @@ async fn a_wrong_certificate() {
     is_given_up(&house, "TLS handshake failed: invalid peer certificate");
 }
 
-/// Speaks TLS with a certificate that nobody has heard of.
+/// A receiver with TLS and a certificate of an unknown authority.
 fn strange_receiver() -> String {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -214,7 +214,7 @@ async fn a_wrong_clock() {
     let mut house = House::start();
     house.says(&["send", "--type", "a.b", "--data", "{}"]);
     house.stop();
-    // What is stored comes from the future: the clock was set back since.
+    // The stored rows are in the future: the clock was set back since.
     let file = std::fs::File::options().write(true).open(house.data_dir().join("journal")).expect("the journal");
     let future = file.metadata().and_then(|m| m.modified()).expect("a time") + std::time::Duration::from_secs(86_400);
     file.set_modified(future).expect("set");

@@ -73,7 +73,7 @@ fn publish(house: &House, count: usize) -> Vec<String> {
     (0..count).map(one).collect()
 }
 
-/// What a restored copy holds, as its own daemon shows it, after all of it was walked.
+/// The content of a restored and verified copy, as its own daemon shows it.
 fn restored(live: &Path, at: Option<u64>, key: &str) -> BTreeSet<String> {
     let mut house = House::with(RESTORED_SETTINGS);
     let at = at.map(|at| at.to_string());

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at something that has to be asked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// What `look` finds, as soon as it finds something.
+/// The result of `look`, as soon as it has one.
 pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -136,12 +136,12 @@ impl House {
         assert!(daemon.wait().expect("an end").success(), "{}", self.log());
     }
 
-    /// What the command line answers.
+    /// The output of a command.
     pub fn output(&self, words: &[&str]) -> Output {
         self.command().args(words).output().expect("the program runs")
     }
 
-    /// What the command line prints, where it does what it was told.
+    /// The output of a command that succeeds.
     pub fn says(&self, words: &[&str]) -> String {
         let output = self.output(words);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

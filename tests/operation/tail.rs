@@ -12,7 +12,7 @@ use crate::support::{House, eventually};
 #[tokio::test]
 async fn attempts_to_all_webhooks_are_followed_once_each() {
     let house = House::start();
-    // Nobody listens there: every attempt fails at once, and is one all the same.
+    // No process listens there: every attempt fails at once, and counts all the same.
     let dead = || {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         format!("http://{}/", listener.local_addr().expect("an address"))

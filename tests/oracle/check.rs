@@ -51,7 +51,7 @@ pub fn honest(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check
     Ok(failed)
 }
 
-/// What has changed since somebody looked, and the newest rows of every list.
+/// Compares the objects that changed since the last comparison, and the newest rows of every list.
 pub fn touched(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check {
     const ROWS: usize = 12;
     oracle.touched.iter().try_for_each(|id| event(oracle, store, *id))?;
@@ -94,7 +94,7 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Of the audit, the newest rows are compared: it only ever grows.
+/// Rows of the audit that are compared: the newest, because it only grows.
 const AUDIT_ROWS: usize = 30;
 
 fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
@@ -235,7 +235,7 @@ fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
     Ok(())
 }
 
-/// What is handed to the scheduler is what the delivery and its event say.
+/// Compares a dispatch with its delivery and event.
 fn dispatched(oracle: &Oracle, dispatch: &Dispatch) -> Check {
     let id = dispatch.delivery_id;
     let made = oracle.deliveries.get(&id).ok_or_else(|| format!("{id} is sent and is not known"))?;
@@ -298,11 +298,11 @@ fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
     Ok(())
 }
 
-/// What a batch tells the scheduler: everything that became due, everything that must not go any more.
+/// Compares the effects of a batch: everything that became due, and everything that must not be sent.
 pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
     for dispatch in &effects.fresh {
         let made = oracle.deliveries.get(&dispatch.delivery_id);
-        // What was made and ended in the same batch is withdrawn as well.
+        // A delivery that was made and ended in the same batch is withdrawn as well.
         if made.is_some_and(|made| made.due) {
             dispatched(oracle, dispatch)?;
             ensure!(dispatch.due <= now, "{} is handed out before it is due", dispatch.delivery_id);
@@ -342,7 +342,7 @@ fn same<'a, T: PartialEq + std::fmt::Debug + 'a>(
     Ok(())
 }
 
-/// What differs, line by line, with the first line for which of them it is.
+/// The difference, line by line.
 pub fn difference(found: &impl std::fmt::Debug, wanted: &impl std::fmt::Debug) -> String {
     let (found, wanted) = (format!("{found:#?}"), format!("{wanted:#?}"));
     let (found, wanted): (Vec<&str>, Vec<&str>) = (found.lines().collect(), wanted.lines().collect());

@@ -1,4 +1,4 @@
-//! What `compact` leaves when the power fails in it, or the disk is full: every row, in files that open.
+//! `compact` under power cuts and with a full disk: every row is there, in files that open.
 
 use crate::disk::FaultyDisk;
 use crate::world::World;

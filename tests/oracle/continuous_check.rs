@@ -1,5 +1,5 @@
-//! Reads beside the writer: whatever it rolls, counts, uncounts and drops meanwhile, nobody sees a sum twice, a row half, or
-//! an error; and who follows a feed misses nothing.
+//! Reads beside the writer: while it rolls, archives, unarchives and drops, no read sees a doubled sum, half a row or
+//! an error, and a follower of a feed misses nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,7 +64,7 @@ impl Bench {
     }
 }
 
-/// Every list and every lookup, as somebody asks who came at any moment.
+/// Reads every list and every object, as a reader does at any moment.
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (tenant, webhook) = bench;
     let window = ListWindow { from: None, to: None, before: None, limit: 30 };

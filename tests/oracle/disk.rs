@@ -18,7 +18,7 @@ use super::Rng;
 const PAGE_BYTES: usize = 4096;
 const SECTOR_BYTES: usize = 512;
 
-/// None: never written, reads as zeros.
+/// `None` for a page that was never written and reads as zeros.
 type Page = Option<Arc<[u8; PAGE_BYTES]>>;
 
 /// The disk; clones are the same disk.
@@ -34,7 +34,7 @@ struct Platter {
     durable_names: BTreeMap<String, u64>,
     folder_changes: Vec<FolderChange>,
     next_file: u64,
-    /// Changes and syncs that still succeed; none: all.
+    /// Changes and syncs that still succeed. `None` for all.
     fuse: Option<u64>,
     /// The fuse to be lit when a file next gets its final name in this folder.
     tinder: Option<(&'static str, u64)>,
@@ -100,12 +100,13 @@ impl FaultyDisk {
         self.platter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The power fails at the operation after so many more changes or syncs; none: it does not.
+    /// The power fails after so many more changes or syncs. `None`: it does not fail.
     pub fn set_fuse(&self, operations: Option<u64>) {
         self.lock().fuse = operations;
     }
 
-    /// The power fails so many operations after a file has next got its final name in a folder; none: it does not.
+    /// The power fails so many operations after a file has next got its final name in a folder. `None`: it does not
+    /// fail.
     pub fn set_fuse_at_rename(&self, tinder: Option<(&'static str, u64)>) {
         self.lock().tinder = tinder;
     }
@@ -115,7 +116,7 @@ impl FaultyDisk {
         self.lock().failing_sync = Some(syncs);
     }
 
-    /// The read after `reads` more fails, once; none: none does.
+    /// The read after `reads` more fails, once. `None`: no read fails.
     pub fn fail_a_read(&self, reads: Option<u64>) {
         self.lock().failing_read = reads;
     }
@@ -217,7 +218,7 @@ impl FolderChange {
     }
 }
 
-/// What an operation may do.
+/// A permitted operation.
 enum Step {
     Go,
     /// The power fails in it: done or not done, it answers nothing.
@@ -277,7 +278,7 @@ impl Platter {
         self.folder_changes.push(change);
     }
 
-    /// What was changed in one folder is safe; what was changed in others is not.
+    /// Makes the changes in one folder durable. Those in others are not.
     fn sync_folder(&mut self, folder: &str) {
         let changes = std::mem::take(&mut self.folder_changes);
         let (synced, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.folder() == folder);
@@ -362,7 +363,7 @@ impl Content {
         self.lens.clear();
     }
 
-    /// What is found after a power cut.
+    /// The content after a power cut.
     fn after_cut(&self, rng: &mut Rng) -> Content {
         let (luck, sectors) = (rng.below(4), rng.chance(50));
         let mut pages = self.durable.clone();

@@ -1,8 +1,9 @@
-//! Flipped bits: whatever bit of whatever file has changed, nobody is shown or sent anything but what was written. A read
-//! may fail and say so; it may not lie, and nothing may panic. A third of the stores are cut off, with
-//! records in the journal, and a third are open when it happens.
+//! Flipped bits: after any bit of any file has changed, every read and every delivery has the written data or an error,
+//! and nothing panics. A third of the stores are cut off, with records in the write-ahead log, and a third are open
+//! when it happens.
 //!
-//! The journal's own records are altered by its unit tests: the last one, torn by a cut or altered after it, looks the same.
+//! The log's own records are altered by its unit tests: the last one, torn by a cut or altered after it, looks the
+//! same.
 //!
 //! `POSTRIDER_FLIPS=3000` flips so many bits, `POSTRIDER_SEED=7` grows another store.
 
@@ -22,7 +23,7 @@ const STEPS: u64 = 300;
 /// So that the store is worth reading: its clock jumps by weeks.
 const RETENTION_MS: i64 = 5_000 * DAY_MS;
 
-/// What became of the flips, in words.
+/// Counts of the flips by their result.
 type Tally = BTreeMap<String, u64>;
 
 /// A store with much in it: cut off with records in its journal, and closed.
@@ -41,8 +42,8 @@ fn grown(seed: u64) -> (World, FaultyDisk, FaultyDisk) {
     (world, cut_off, closed)
 }
 
-/// Compares everything on a disk that somebody tampers with, before the store is opened or while it is open. Whether it opened,
-/// and how many reads failed.
+/// Compares everything on an altered disk, before the store is opened or while it is open. Returns whether it opened,
+/// and the number of failed reads.
 fn honest(
     world: &mut World,
     disk: FaultyDisk,

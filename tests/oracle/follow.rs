@@ -144,7 +144,7 @@ impl Shadow {
     }
 }
 
-/// The one who follows now, if anybody does, and how many commits were gone back to.
+/// The current follower, if there is one, and the number of restored commits.
 #[derive(Default)]
 struct Watch {
     shadow: Option<Shadow>,
@@ -159,8 +159,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Hears what was told since; `is_quiet`: the oracle can be compared with all of it. Before `openings` nobody else had
-    /// opened the store.
+    /// Reads the published commits. With `is_quiet` the oracle can be compared with all of it. Before `openings` no
+    /// other process had opened the store.
     fn hear(&mut self, world: &mut World, openings: u64, is_quiet: bool) -> Check {
         let Some(mut shadow) = self.shadow.take() else { return Ok(()) };
         let goes_on = shadow.listen()?;

@@ -56,7 +56,7 @@ impl History {
         for _ in 0..count {
             let order = if self.rng.chance(8) { self.repeated() } else { None };
             let order = order.or_else(|| self.order(oracle, now)).filter(|order| !oracle.is_doubtful(order, now));
-            // What an app takes with it is not told apart from what was never made.
+            // Objects that go with their app look like objects that never existed.
             let comes_first =
                 matches!(order.as_ref().map(|o| &o.command), Some(Command::State(StateCommand::RemoveApp { .. })));
             match order {

@@ -34,7 +34,7 @@ mod world;
 
 pub use rng::Rng;
 
-/// What was expected and what was found, in words.
+/// The expected and the found value, as text.
 pub type Check<T = ()> = Result<T, String>;
 
 /// Ends the check that it stands in unless the condition holds.

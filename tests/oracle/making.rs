@@ -99,7 +99,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What stands first in a line now may go: at once if it is in the same partition, by an order if not.
+    /// Promotes the head of a queue: at once if it is in the same partition, by a request if not.
     fn next_of(&mut self, line: &Line, home: u128) {
         let next = self.lines.get(line).and_then(|waiting| waiting.first()).map(|id| self.deliveries[id].row.clone());
         let Some(next) = next else { return };

@@ -1,6 +1,6 @@
-//! What the store should hold: plain maps, changed order by order as the contract says.
+//! The oracle: the store's expected content as plain maps, changed request by request as the contract says.
 //!
-//! Invariant: an order that is refused changes nothing here, and one that is not changes everything it should at once.
+//! Invariant: a rejected request changes nothing here, and an accepted one changes everything it should at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub enum Place {
     Nowhere(&'static str),
 }
 
-/// What an order should give: the receipt, or the refusal in a word.
+/// The expected result of a request: the receipt, or the rejection in a word.
 pub type Verdict = Result<Applied, String>;
 
 /// Who stands in line behind whom: a webhook's deliveries, or those of one ordering key.
@@ -52,9 +52,9 @@ pub struct Answer {
     pub receipt: Receipt,
     pub extra: Option<Bytes>,
     pub is_secret: bool,
-    /// The partition that keeps it; none: the state file.
+    /// The partition that stores it. `None` for the state file.
     pub home: Option<u128>,
-    /// Nobody was told of it, and it cannot be seen: it may be there or not.
+    /// Whether it is unknown if it was stored: its caller got no answer, and no read shows it.
     pub is_doubtful: bool,
 }
 
@@ -85,7 +85,7 @@ pub struct Oracle {
     pub attempts: BTreeMap<AttemptId, Attempt>,
     /// By partition and owner.
     pub sums: BTreeMap<(u128, WebhookId), Sums>,
-    /// What dropped partitions added up to.
+    /// Sums of dropped partitions.
     pub past: BTreeMap<WebhookId, Sums>,
     pub minutes: BTreeMap<(WebhookId, u32, u128), Minute>,
     /// The newest event of a caller's own id.
@@ -97,14 +97,14 @@ pub struct Oracle {
     pub deeds: Vec<Noted>,
     /// The greatest id that the store has drawn, as far as is known.
     pub last: u128,
-    /// What was received before this may be forgotten as a name, although the clock has stepped back since.
+    /// Names of events received before this may be forgotten, although the clock has stepped back since.
     pub forgotten_before: Time,
 
-    // What the orders of one batch mean for whoever sends; emptied by whoever looks.
+    // The expected effects of one batch. The comparison empties them.
     pub follow: Vec<String>,
     pub newly_due: Vec<(WebhookId, Time, DeliveryId)>,
     pub withdrawn: Vec<DeliveryId>,
-    /// Events with something new about them since somebody looked.
+    /// Events that changed since the last comparison.
     pub touched: BTreeSet<EventId>,
 }
 
@@ -235,7 +235,7 @@ impl Oracle {
         Some(Ok(Applied { receipt: answer.receipt.clone(), replayed: true, extra: answer.extra.clone() }))
     }
 
-    /// Whether what becomes of an order depends on what nobody can see.
+    /// Whether the result of a request depends on invisible state.
     pub fn is_doubtful(&self, order: &WriteRequest, now: Time) -> bool {
         let doubtful_key = order.idempotency.as_ref().is_some_and(|keep| {
             self.answers

@@ -52,7 +52,7 @@ fn live(seed: u64, tally: &Tally) -> crate::Check {
     Ok(())
 }
 
-/// What goes wrong next.
+/// Draws the next fault.
 pub fn misbehave(world: &mut World) {
     let rng = &mut world.rng;
     match rng.below(10) {

@@ -69,7 +69,7 @@ impl Oracle {
                 self.named.get(&(app, name.clone())).filter(|id| asked.now.since(id.time()) < self.window_ms)
             {
                 let known = &self.events[id];
-                // What was erased cannot be compared any more.
+                // Erased data cannot be compared.
                 let same_data = known.event.erased_at.is_some() || known.data == new.data;
                 let same = known.event.event_type == new.event_type && same_data;
                 return if same { Ok(Plan::Known(*id)) } else { Err("conflict event_id_conflict".into()) };

@@ -268,7 +268,7 @@ impl Oracle {
         self.deed(asked, self.events[&id].event.org_id, action, id.to_string());
     }
 
-    /// What somebody does is noted; what the daemon does by itself is not.
+    /// Actions of callers are audited. Actions of the daemon are not.
     fn deed(&mut self, asked: &Asked<'_>, org: OrganizationId, action: &'static str, target: String) {
         if let Some(by) = &asked.order.caller {
             self.deeds.push(Noted { org, action, target, request_id: Some(by.request_id.clone()) });

@@ -1,4 +1,4 @@
-//! What the store shows that the oracle does not know yet: the ids and jitter that only the store draws.
+//! Values that only the store draws and the oracle must read from it: ids and jitter.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use postrider::store::{
 use super::oracle::Oracle;
 use super::{Check, ensure};
 
-/// Rows that nobody has claimed yet, oldest first.
+/// Rows that no request has claimed yet, oldest first.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub store: Store,

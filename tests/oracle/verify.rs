@@ -1,4 +1,4 @@
-//! What `verify` says of a store: nothing of a sound one, and of a spoiled one enough that nothing wrong goes unnoticed.
+//! `verify` finds nothing in a sound store, and every damage in a damaged one.
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ pub struct World {
 
 type Answered = Result<Applied, Rejection>;
 
-/// What was under way when the power failed.
+/// The operation that the power cut interrupted.
 enum Pending {
     Nothing,
     /// With whether the writer refused to publish for want of space.
@@ -149,9 +149,9 @@ impl World {
                     self.disk = self.disk.cut();
                     self.cuts += 1;
                 }
-                // What the journal holds needs space to be opened; then it is there.
+                // Replaying the write-ahead log needs space. Then it is there.
                 Err(_) if self.disk.is_full() => self.disk.set_full(false),
-                // Whoever starts the daemon starts it again.
+                // The daemon is started again.
                 Err(_) if self.has_failed && !self.disk.has_failing_sync() => self.has_failed = false,
                 Err(error) => return Err(format!("the store does not open: {error}")),
             }
@@ -226,7 +226,7 @@ impl World {
         self.open(pending)
     }
 
-    /// What is left when the power fails; or only the process ends, if the power is still on and a sync has failed.
+    /// The disk after a power cut, or after the end of the process if the power is on and a sync has failed.
     fn disk_after(&mut self, opened: Opened) -> FaultyDisk {
         self.cuts += 1;
         let only_ends = !self.disk.is_dead() && self.disk.has_lost_writes() && self.rng.chance(50);
@@ -383,7 +383,7 @@ impl World {
             let unknown = |slot: &&usize| matches!(results[**slot], Err(Rejection::Failed(_) | Rejection::DiskFull));
             let failed = slots.iter().filter(unknown).count();
             if failed < slots.len() {
-                // What failed by itself could not be judged; it is not there, and what was judged is.
+                // A request that failed by itself could not be applied. It is not there, and the applied ones are.
                 whole &= failed == 0;
                 for &slot in slots.iter().filter(|slot| !unknown(slot)) {
                     let asked = Asked { order: &orders[slot], now: self.now };
@@ -402,7 +402,7 @@ impl World {
         Ok(whole)
     }
 
-    /// Orders of one file that nobody was answered: they are all there, or none is.
+    /// Decides about unanswered requests of one file: all of them are there, or none is.
     fn find_out(&mut self, place: Place, slots: &[usize], orders: &[WriteRequest], found: &mut Found) -> Check {
         let store = self.opened().store.clone();
         let look = |oracle: &Oracle, found: &Found| match place {
@@ -448,7 +448,8 @@ impl World {
         Ok(())
     }
 
-    /// What was done in partitions is in the audit before it is answered; where the state file failed, with a later batch.
+    /// Actions in partitions are in the audit before they are acknowledged. If the state file failed, a later batch
+    /// writes them.
     fn settle_deeds(&mut self, is_healthy: bool) -> Check {
         if self.oracle.deeds.is_empty() {
             return Ok(());
@@ -519,7 +520,7 @@ impl World {
         self.adopt_partitions(false)
     }
 
-    /// What removed webhooks left open, by partition.
+    /// Open deliveries of removed webhooks, by partition.
     fn sweeps(&mut self) -> BTreeSet<String> {
         let mut sweeps = BTreeSet::new();
         let mut unfinished = BTreeSet::new();

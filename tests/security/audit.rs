@@ -94,7 +94,7 @@ async fn every_deed_leaves_its_line_and_nothing_else_does() {
     let line = &rows(book.client(), "/v1/audit").await[0];
     assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "what changed, without the values");
 
-    // What is delivered, and what publishing writes, is the history of events and not of configuration.
+    // Deliveries and publishing are the history of events, and no changes of configuration.
     let (_, delivery) = {
         let event = json!({ "type": "a.b", "data": 1 });
         delivered(book.client(), json!({ "url": format!("http://{receiver}/") }), event).await
@@ -182,7 +182,7 @@ async fn an_organization_does_not_learn_who_runs_the_installation() {
     );
 }
 
-/// What the daemon decides by itself is listed without a key.
+/// Actions of the daemon itself are listed without a key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_that_the_daemon_disables_is_listed() {
     let book = Book::open().await;

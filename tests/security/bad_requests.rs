@@ -13,7 +13,7 @@ use crate::bad_rows::{Body, Row, rows};
 use crate::support::{House, PATIENCE, eventually, text};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bad_requests.json"));
-/// Of the corpus: what a producer may send, and what no single request can show.
+/// Rows of the corpus that a producer may send, or that no single request can show.
 const WELL_FORMED: u64 = 17;
 /// Full queues are the engine's own tests' subject: they need a writer that stands still.
 const QUEUE_FULL: u64 = 69;
@@ -80,7 +80,7 @@ struct Heard {
     body: String,
 }
 
-/// Says these bytes on a connection of its own and hears the first answer; none if it is just closed.
+/// Sends these bytes on a new connection and reads the first answer. `None` if it is just closed.
 async fn say(address: SocketAddr, bytes: &[u8]) -> Option<Heard> {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     // It may close before it has read everything: what it said is still to be read.

@@ -13,10 +13,10 @@ use crate::support::{Client, House, echo, eventually, rows, text};
 
 /// The shortest that a webhook may have.
 const TIMEOUT_MS: u64 = 1_000;
-/// Of the whole program while a hundred receivers flood it. Idle it has about 30 MiB.
+/// Maximum memory of the whole program while a hundred receivers flood it. Idle it has about 30 MiB.
 const RESIDENT_KIB_MAX: u64 = 300 << 10;
 
-/// What a receiver does with a connection once it has read the head of a request.
+/// A receiver's behaviour after it has read the head of a request.
 #[derive(Clone, Copy)]
 enum Does {
     /// Says these bytes and closes.
@@ -277,7 +277,7 @@ async fn everything_a_receiver_can_do_wrong_costs_one_attempt_and_says_what_it_w
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
 }
 
-/// Answers that come before the request, or while nobody takes it.
+/// Answers that come before the request, or that are not read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_does_not_listen_is_given_up_in_time() {
     let house = House::start().await;

@@ -1,5 +1,5 @@
-//! Where nobody may be sent, given in every way that a URL can be given: at creation, by a change, through a dialect; and by
-//! names that answer with other addresses than they should, at delivery, test and replay.
+//! Forbidden targets, given in every possible way: at creation, by a change, through a dialect, and by names that
+//! resolve to other addresses at delivery, test and replay.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +22,7 @@ fn corpus(stage: &str) -> Vec<Value> {
 #[derive(Default)]
 struct Names {
     addresses: Mutex<Vec<IpAddr>>,
-    /// What the next look-up after the first answers; none: the same.
+    /// The addresses of every look-up after the first. `None` for the same.
     changes_to: Mutex<Option<Vec<IpAddr>>>,
     connected: Mutex<Vec<SocketAddr>>,
 }
@@ -38,7 +38,7 @@ impl Names {
 }
 
 impl Network for Names {
-    /// Nobody is there; that somebody asked is enough.
+    /// Connecting fails. The test checks that it was tried.
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
         self.connected.lock().expect("whole").push(addr);
         Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))

@@ -93,7 +93,7 @@ fn a_second_daemon_on_the_same_directory_ends_at_once() {
     assert!(words.contains("another postrider is running"), "{words}");
 }
 
-/// What a webhook's secret reads as; the daemon must open the store with what it finds.
+/// A webhook's secret as the API shows it. The daemon must open the store with the key that it finds.
 async fn secret_of(data: &Path, log: &Path, variables: &[(&str, &str)], key: &str, webhook: &str) -> String {
     let program = start(data, log, variables);
     let answer = Client::new(program.address, key).get(&format!("/v1/webhooks/{webhook}/secret")).await.expect(200);
@@ -164,7 +164,7 @@ async fn a_master_key_from_the_settings_is_changed_for_one_in_a_file() {
     assert_eq!(code, BAD_CONFIGURATION, "{said}");
     assert_eq!(secret_of(&store.data, &store.log, &old, &store.key, &store.webhook).await, store.secret);
 
-    // Twice, as whoever saw the first one cut would.
+    // Twice, as after a first change that was cut.
     for _ in 0..2 {
         let (code, said) = said_by(&store.data, &rotate, &old);
         assert_eq!(code, 0, "{said}");

@@ -164,7 +164,7 @@ fn an_authority_of_clients_without_tls_is_a_bad_configuration() {
     assert!(words.contains("clients.pem"), "{words}");
 }
 
-/// What HTTP/2 and TLS write to the log at its finest holds neither keys nor what is asked with them.
+/// The finest log of HTTP/2 and TLS contains neither keys nor requests.
 #[tokio::test]
 async fn the_finest_log_of_a_secured_listener_holds_no_secret() {
     let files = Files::new();
@@ -208,7 +208,7 @@ async fn the_finest_log_of_a_secured_listener_holds_no_secret() {
 
 async fn says_hello(socket: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
-    // Any host and any origin: nobody's browser speaks to a unix socket.
+    // Any host and any origin: no browser reaches a unix socket.
     let asked = "GET /healthz HTTP/1.1\r\nHost: anything\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n";
     stream.write_all(asked.as_bytes()).await.expect("said");
     let mut heard = String::new();

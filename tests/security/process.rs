@@ -62,7 +62,7 @@ pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32,
     (output.status.code().expect("an exit code"), fs::read_to_string(log).expect("a log"))
 }
 
-/// What a verb that works on the files ends with and says, on either stream.
+/// The exit code and the output of a verb that works on the files.
 pub fn said_by(data_dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.args(words).env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_CONFIG", "/dev/null");

@@ -23,7 +23,7 @@ async fn a_key_makes_as_many_requests_as_it_may_and_is_told_when_to_come_back() 
         five.get("/v1/events").await.expect(200);
     }
     assert_eq!(wait_s(&five.get("/v1/events").await), 1);
-    // What is refused is not done, and is refused whatever the route.
+    // A rejected request has no effect, on every route.
     let event = json!({ "type": "a.b", "data": 1 }).to_string();
     assert_eq!(wait_s(&five.call(Method::POST, "/v1/events", &[], &event).await), 1);
     assert_eq!(house.first.get("/v1/events").await.expect(200)["data"], json!([]));

@@ -24,7 +24,7 @@ async fn receiver(config: Arc<ServerConfig>) -> SocketAddr {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Whoever does not believe us leaves in the middle.
+                // A client that does not trust the certificate leaves in the middle.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let mut read = [0; 8192];
                 while let Ok(1..) = stream.read(&mut read).await {

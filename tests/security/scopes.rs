@@ -1,4 +1,4 @@
-//! What a key may do: its scopes on every route, its end, and nothing at all without one.
+//! The permissions of a key: its scopes on every route, its expiry, and no access without one.
 
 use http::Method;
 use postrider::api::native;

@@ -210,7 +210,7 @@ async fn send(client: &Client, path: &str) {
         assert!(text(attempt, "response_body").contains("x-door: ********"), "{attempt}");
         assert!(text(&attempt["response_headers"], "x-heard").contains("********"), "{attempt}");
     }
-    // What is said as the mask stays what it is, and is not shown by taking the mark away.
+    // A value sent as its mask stays, and is not revealed by removing the mark.
     let shown = client.get(path).await.expect(200);
     assert_eq!(shown["headers"]["X-Door"], "********");
     client.patch(path, json!({ "headers": shown["headers"], "secret_headers": ["x-door"] })).await.expect(200);
@@ -236,7 +236,7 @@ async fn parrot() -> std::net::SocketAddr {
                     "HTTP/1.1 200 OK\r\nx-heard: {flat}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}",
                     said.len()
                 );
-                // Whoever hung up has heard enough.
+                // The peer may have hung up.
                 let _ = stream.write_all(answer.as_bytes()).await;
             });
         }

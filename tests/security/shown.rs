@@ -1,4 +1,4 @@
-//! What is printed for debugging never holds a secret: such text lands in logs.
+//! Debug output never contains a secret, because it lands in logs.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};

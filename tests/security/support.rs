@@ -241,7 +241,7 @@ pub async fn rows(client: &Client, path: &str) -> Vec<Value> {
     }
 }
 
-/// What `look` finds, as soon as it finds something. The only place that asks again and again.
+/// The result of `look`, as soon as it has one. The only place that polls.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {

@@ -18,7 +18,7 @@ struct Tenant {
     organization: &'static str,
     /// A key of this app alone, with every scope.
     key: Client,
-    /// What stands in this tenant's rows and in nobody else's.
+    /// A text that only this tenant's rows contain.
     marker: String,
     /// Ids of its rows by what they name.
     ids: BTreeMap<&'static str, String>,
@@ -53,7 +53,7 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
     }
     assert!(asked > 2_000, "the walk was short: {asked}");
 
-    // What belongs to each is as it was: nobody has changed, added or taken anything.
+    // Every tenant's objects are as before: unchanged, none added, none removed.
     for (after, before) in snapshot(&tenants).await.iter().zip(&before) {
         assert_eq!(after, before);
     }
@@ -153,7 +153,7 @@ fn visitors<'a>(organizations: &'a [(&'static str, Client)], tenants: &'a [Tenan
     visitors
 }
 
-/// All requests that one visitor can make on one route about somebody else's things. Gives their number.
+/// Sends every request that one visitor can make on one route about another tenant's objects. Returns their number.
 async fn visit(visitor: &Visitor<'_>, key: &Client, mount: &str, route: &Route) -> usize {
     let method: Method = route.verb.as_str().parse().expect("a method");
     let mut asked = 0;

@@ -15,8 +15,8 @@ use super::world::{API_PORT, DAEMON, sleep_ms};
 pub const KEY: &str = "the-key-of-the-simulation";
 /// An answer that takes longer than this is not waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Between two tries of what must succeed in the end: at first, and at most. Turmoil never frees the port of a connection that
-/// was refused, so nobody may knock too often.
+/// Delays between two tries of a request that must succeed in the end: at first, and at most. Turmoil never frees the
+/// port of a refused connection, so tries must be few.
 const AGAIN_MS: u64 = 1_500;
 const AGAIN_MS_MAX: u64 = 40_000;
 

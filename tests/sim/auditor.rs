@@ -16,7 +16,7 @@ const PAGE: usize = 250;
 const LATE_MS: i64 = 200_000;
 /// An event may be read until its retention ends, but for what the answer takes to come.
 const EDGE_MS: i64 = 60_000;
-/// What could not be read to the end is read again after this time.
+/// Delay before an incomplete read is repeated.
 const AGAIN_MS: u64 = 30_000;
 
 pub struct Auditor {
@@ -227,7 +227,7 @@ impl Auditor {
         }
     }
 
-    /// What must be there. None: nobody answers, or it is noted as a fault.
+    /// A read that must succeed. `None` if the daemon does not answer, or after a recorded fault.
     async fn look(&mut self, path: &str) -> Option<Value> {
         let answer = self.api.ask("GET", path, None, bytes::Bytes::new()).await?;
         if answer.status >= 300 && answer.status < 500 {
@@ -237,7 +237,7 @@ impl Auditor {
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// How much is still to be done, as the API says; none: it does not.
+    /// The number of open deliveries, as the API says. `None` without an answer.
     pub async fn pending(&mut self) -> Option<u64> {
         let stats = self.api.get("/v1/stats").await?;
         Some(stats["pending_deliveries"].as_u64()?.max(stats["backlog"].as_u64()?))

@@ -1,7 +1,7 @@
-//! What happened, as the world outside saw it, and what of it must not have happened. Written down while it happens; what
-//! can only be judged at the end is in `verdict`.
+//! The expectations: the events of the outside world as they happen, and the faults among them. Faults that show only
+//! at the end are in `verdict`.
 //!
-//! Invariant: nothing here is taken over from the product but what it answered or sent.
+//! Invariant: this module takes from the product only its answers and requests.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ const PAUSED_AFTER_MS: i64 = 3_000;
 /// More than this is not written down: the first ones say what is wrong.
 const FAULTS_MAX: usize = 20;
 
-/// What the receiver answered.
+/// The receiver's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     /// A whole 2xx within the timeout.
@@ -103,7 +103,7 @@ pub struct Book {
     /// Accepted events of which it is not judged yet whether they came in time.
     pub unjudged: Vec<usize>,
     pub troubles: Vec<Trouble>,
-    /// Since when each receiver is healthy; none: it is not.
+    /// Since when each receiver is healthy. `None` if it is not.
     pub healthy_since: Vec<Option<i64>>,
     /// While a webhook is paused: since when for certain.
     pub paused_since: Vec<Option<i64>>,
@@ -280,7 +280,7 @@ impl Book {
         }
     }
 
-    /// Once an event was sent, none that stands before it in its queue may come again.
+    /// After an event was sent, no event before it in its queue may come again.
     fn judge_order(&mut self, seen: &Seen, key: &str, queue: u64) {
         let queue = match self.hooks[seen.hook].order {
             Order::No => return,

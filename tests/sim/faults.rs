@@ -236,7 +236,7 @@ impl Faults {
         self.state = State::Down { until: now + wait as i64 };
     }
 
-    /// What else was wrong is over when the daemon goes down: one accident at a time.
+    /// Other faults end when the daemon goes down: one accident at a time.
     fn end_with_it(&mut self, sim: &mut Sim<'_>, now: i64) {
         match self.state {
             State::Full { .. } | State::Unread { .. } => self.book.borrow_mut().end(Kind::Disk, now + 15_000),

@@ -41,7 +41,7 @@ impl Apart {
     }
 }
 
-/// Runs a seed in this process, on a thread whose every chance follows from the seed, and reports it to whoever began it.
+/// Runs a seed in this process, on a thread whose randomness follows from the seed, and reports it to the parent.
 pub fn run_here(seed: u64, hours: u64) -> Report {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
         seed_thread(seed);

@@ -37,7 +37,7 @@ pub struct Machine {
     pub disk: RefCell<FaultyDisk>,
     pub network: SimNetwork,
     pub ended: RefCell<Option<Ended>>,
-    /// When it began to accept requests; none: it does not.
+    /// When the daemon began to accept requests. `None` if it does not.
     pub up_since: Cell<Option<i64>>,
     pub stop: Notify,
     partition_bytes: u64,
@@ -62,7 +62,7 @@ impl Machine {
         let ended = self.clone().serve().await;
         self.up_since.set(None);
         *self.ended.borrow_mut() = Some(ended);
-        // What is left of the process goes with its host.
+        // The rest of the process goes with its host.
         std::future::pending::<()>().await;
     }
 

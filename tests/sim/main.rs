@@ -38,12 +38,12 @@ thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What has panicked on this thread since it was asked last: a task that panics takes nobody along.
+/// Panics on this thread since the last call. A panicking task does not end the others.
 fn panics() -> Vec<String> {
     PANICS.with(|panics| std::mem::take(&mut *panics.borrow_mut()))
 }
 
-/// Shows the daemon's log, if somebody asks for it by `POSTRIDER_SIM_LOG`.
+/// Shows the daemon's log if `POSTRIDER_SIM_LOG` is set.
 fn show_log() {
     if let Ok(filter) = std::env::var("POSTRIDER_SIM_LOG") {
         let filter = tracing_subscriber::EnvFilter::new(filter);

@@ -1,5 +1,5 @@
-//! What a simulation consists of: its webhooks, what they want, and how their receivers behave. All of it follows from the
-//! seed.
+//! The plan of a simulation: its webhooks, their configuration, and their receivers' behaviour. All of it follows from
+//! the seed.
 
 use super::rng::Rng;
 
@@ -35,7 +35,7 @@ pub enum Temper {
     Hanging,
 }
 
-/// What a receiver does with a request just now.
+/// A receiver's current behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Healthy,
@@ -53,7 +53,7 @@ pub enum Mood {
     Cutting,
     /// Answers with something that is not HTTP.
     Lying,
-    /// Nobody listens.
+    /// No process listens.
     Absent,
     /// Each request as it comes: well or badly.
     Mixed,

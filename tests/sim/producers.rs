@@ -13,7 +13,7 @@ use super::world::{START, elapsed_ms, sleep_ms};
 
 /// Keys by which some events are ordered.
 const QUEUES: u64 = 3;
-/// What an accepted event may be repeated for, so long after it was accepted.
+/// Times after which an accepted event may be repeated.
 const REPEATED_AFTER_MS: (u64, u64) = (1_000, IDEMPOTENCY_MS as u64 - 600_000);
 
 /// Nothing is repeated so shortly before its window ends.
@@ -22,7 +22,7 @@ const WINDOW_EDGE_MS: i64 = 120_000;
 /// A key of an event of several hundred kilobytes begins with this.
 const LARGE: &str = "large";
 
-/// What every part of the world outside shares.
+/// State that every part of the outside world shares.
 #[derive(Clone)]
 pub struct Outside {
     pub book: Rc<RefCell<Book>>,
@@ -68,7 +68,7 @@ impl Producer {
     pub async fn run(mut self) {
         while !self.outside.is_over.get() {
             match self.rng.below(100) {
-                // Nothing for a while: whoever forgets to wake somebody is not helped by the next event.
+                // Silence: a lost wake-up is not helped by the next event.
                 0..60 => sleep_ms(self.rng.within(60_000, 900_000)).await,
                 60..80 => self.trickle().await,
                 80..90 => self.burst().await,
@@ -107,7 +107,7 @@ impl Producer {
         sleep_ms(5_000).await;
     }
 
-    /// Publishes on a connection of its own, and perhaps again later, as somebody who forgot that it was answered.
+    /// Publishes on a new connection, and perhaps again later, like a producer that lost the answer.
     fn send(&mut self, draft: Draft) {
         let (outside, again) = (self.outside.clone(), self.rng.chance(5));
         let wait = self.rng.within(REPEATED_AFTER_MS.0, REPEATED_AFTER_MS.1);

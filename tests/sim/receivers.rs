@@ -29,7 +29,7 @@ use super::producers::fill_of;
 use super::rng::Rng;
 use super::world::{elapsed_ms, sleep_ms};
 
-/// What all webhooks sign with.
+/// The secret of all webhooks.
 pub const SECRET: &str = "whsec_c2ltdWxhdGlvbnNpbXVsYXRpb25zaW11bGF0aW9u";
 /// How long a request that is not answered is kept open, at most.
 const HANG_MS: u64 = 60_000;
@@ -94,7 +94,7 @@ impl Receiver {
             }
             while connections.try_join_next().is_some() {}
         }
-        // What is under way goes on in the next mood; only one who leaves takes it along.
+        // A running request goes on in the next mood. A receiver that leaves ends its requests.
         if *self.mood.borrow() != Mood::Absent {
             connections.detach_all();
         }

@@ -63,8 +63,8 @@ thread_local! {
     static SYSTEM: RefCell<Rng> = const { RefCell::new(Rng(0)) };
 }
 
-/// What the standard library takes for the system's randomness on this thread from now on: the order of hash maps and the
-/// turns of `select!` follow from it. To be called before the thread makes its first hash map.
+/// Seeds the standard library's randomness on this thread: the order of hash maps and the turns of `select!` follow
+/// from it. To be called before the thread makes its first hash map.
 pub fn seed_thread(seed: u64) {
     SYSTEM.with(|system| *system.borrow_mut() = Rng::new(seed));
 }

@@ -27,7 +27,7 @@ const REST_MS: i64 = 2 * 3_600_000;
 /// How long a simulation goes on after the first thing that must not have happened.
 const AFTER_FAULT_MS: i64 = 60_000;
 
-/// What a simulation came to.
+/// The result of a simulation.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     pub seed: u64,
@@ -106,7 +106,7 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
         if now > end_ms + 3 * REST_MS {
             book.borrow_mut().fault(now, "given up".to_owned());
         }
-        // What has begun to go wrong may show more of itself for a while.
+        // A fault may show more of itself for a while.
         if book.borrow().first_fault_ms.is_some_and(|first| now > first + AFTER_FAULT_MS) {
             break;
         }

@@ -15,7 +15,7 @@ const REPLAYED_WITHIN_MS: i64 = 900_000;
 const REPLAYED_SPAN_MS: i64 = 1_200_000;
 /// How long the reader of a feed lets the daemon wait for something new.
 const FEED_WAIT_S: u32 = 20;
-/// What is accepted is in the feed of whoever waits for it within this time.
+/// An accepted event is in a waiting reader's feed within this time.
 const FED_WITHIN_MS: i64 = 30_000;
 
 /// Pauses and resumes, and has things replayed.

@@ -1,5 +1,5 @@
-//! What can be said only when all is over: everything accepted was delivered or has failed by its schedule, nobody waited
-//! for somebody else's troubles, and the figures are those of what happened.
+//! The verdict at the end: every accepted event was delivered or has failed by its schedule, no webhook waited for
+//! another's faults, and the figures agree.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ impl Book {
         self.hooks[hook].temper == Temper::Steady && !self.hooks[hook].is_handled
     }
 
-    /// Whoever is always well gets everything in time, whatever happens to the others.
+    /// A receiver that is always healthy gets everything in time, whatever happens to the others.
     pub fn judge_promptness(&mut self, now_ms: i64) {
         let mut left = Vec::new();
         for number in std::mem::take(&mut self.unjudged) {
@@ -126,7 +126,7 @@ impl Book {
         }
     }
 
-    /// No receiver was sent what nobody published.
+    /// Every request belongs to a published event.
     pub fn judge_requests(&mut self, now_ms: i64) {
         let unknown: Vec<u128> =
             self.seen.iter().filter(|seen| !self.rows.contains_key(&seen.delivery)).map(|seen| seen.delivery).collect();

@@ -1,4 +1,4 @@
-//! What a simulated daemon is given of the world: time, and a network that is turmoil's.
+//! The platform of a simulated daemon: time, and turmoil's network.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! What is written is there afterwards, also after it was closed and opened again.
+//! Written rows are there afterwards, also after closing and opening.
 
 use bytes::Bytes;
 use postrider::model::attempt::Trigger;

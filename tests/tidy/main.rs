@@ -27,7 +27,7 @@ const FLOORS: [(&str, u8); 9] = [
 /// Crates that only some may name.
 const OWNED_CRATES: [(&str, &[&str]); 2] =
     [("redb", &["kv"]), ("tokio", &["http_client", "engine", "server", "daemon", "cli", "main"])];
-/// What asks the machine for the time or for chance.
+/// Names that ask the machine for the time or for randomness.
 const CLOCK_WORDS: [&str; 8] = [
     "SystemTime",
     "std::time::Instant",

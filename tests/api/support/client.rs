@@ -51,7 +51,7 @@ impl Client {
         self.call(Method::GET, path, &[], Bytes::new()).await.expect(200)
     }
 
-    /// What `/metrics` says.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let answer = self.try_get("/metrics").await;
         assert_eq!(answer.status, 200);

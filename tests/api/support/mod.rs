@@ -1,6 +1,7 @@
-//! What every theme uses: a daemon on real sockets with a clock that the test moves, and receivers that do as they are told.
+//! Support of all themes: a daemon on real sockets with a clock that the test moves, and receivers with scripted
+//! answers.
 //!
-//! Invariant: a test waits for what it waits for, never for time; `PATIENCE` only ends a test that has failed.
+//! Invariant: a test waits for events and never for time. `PATIENCE` only ends a test that has failed.
 
 pub mod client;
 pub mod daemon;
@@ -22,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at something that has to be asked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// What `look` finds, as soon as it finds something. The only place that asks again and again.
+/// The result of `look`, as soon as it has one. The only place that polls.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -34,7 +35,7 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
     }
 }
 
-/// What `coming` brings; a panic naming `what` if it never comes.
+/// The result of `coming`. Panics and names `what` if it never comes.
 pub async fn in_time<T>(what: &str, coming: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, coming).await {
         Ok(come) => come,

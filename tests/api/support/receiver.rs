@@ -52,7 +52,7 @@ impl Request {
     }
 }
 
-/// What is done about a request.
+/// A receiver's reaction to a request.
 #[derive(Debug, Clone)]
 pub enum Act {
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
@@ -83,7 +83,7 @@ impl Act {
 }
 
 struct Plan {
-    /// What is done next, one a request; then `always`.
+    /// The reactions to the next requests, one each, and then `always`.
     script: Mutex<VecDeque<Act>>,
     always: Mutex<Act>,
     seen: Mutex<Vec<Request>>,
@@ -145,7 +145,7 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// What is done about the next requests, one each.
+    /// Sets the reactions to the next requests, one each.
     pub fn next_acts(&self, acts: impl IntoIterator<Item = Act>) {
         self.plan.script.lock().expect("a lock").extend(acts);
     }
@@ -154,7 +154,7 @@ impl Receiver {
         self.next_acts(statuses.into_iter().map(Act::status));
     }
 
-    /// What is done about every request that no script is left for.
+    /// Sets the reaction to every request beyond the script.
     pub fn always(&self, act: Act) {
         *self.plan.always.lock().expect("a lock") = act;
     }
@@ -190,7 +190,7 @@ impl Receiver {
 }
 
 async fn accept(listener: TcpListener, plan: Arc<Plan>) {
-    // Dropped with this task: a receiver that is gone answers nobody.
+    // Dropped with this task: a stopped receiver answers no request.
     let mut conversations = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let connection = plan.connections.fetch_add(1, Ordering::Relaxed);
@@ -275,7 +275,7 @@ async fn answer(stream: &mut TcpStream, status: u16, headers: &[(&'static str, S
     stream.write_all(&whole).await.is_ok()
 }
 
-/// The next request on a connection; none at its end.
+/// The next request on a connection. `None` at its end.
 async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     let head_end = loop {
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -14,7 +14,7 @@ pub fn parts(request: &Request) -> Vec<(String, String)> {
     header.split(' ').map(split).collect()
 }
 
-/// What is signed.
+/// The signed text of a request.
 pub fn signed_text(request: &Request) -> Vec<u8> {
     let head = format!("{}.{}.", request.header("webhook-id"), request.header("webhook-timestamp"));
     [head.as_bytes(), &request.body].concat()
