@@ -19,6 +19,38 @@ fn routes_and_operations_are_the_same_set() {
     assert_eq!(ids.len(), operations.len(), "every operation has its own id");
 }
 
+#[test]
+fn the_document_equals_the_stored_one() {
+    let path = format!("{}/tests/data/openapi.json", env!("CARGO_MANIFEST_DIR"));
+    let mut stored: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    stored["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    let mut differences = Vec::new();
+    compare("", &stored, &document(), &mut differences);
+    // An intended change: `cargo run -- openapi > tests/data/openapi.json`, and its reason in the commit.
+    assert!(differences.is_empty(), "the document differs from tests/data/openapi.json at {differences:#?}");
+    assert_eq!(document(), stored);
+}
+
+/// Adds the JSON pointers at which two values differ. The order of members does not count.
+fn compare(at: &str, stored: &Value, served: &Value, differences: &mut Vec<String>) {
+    match (stored, served) {
+        (Value::Object(stored), Value::Object(served)) => {
+            let names: BTreeSet<&String> = stored.keys().chain(served.keys()).collect();
+            for name in names {
+                let of = |members: &Map<String, Value>| members.get(name).cloned().unwrap_or(json!("absent"));
+                compare(&format!("{at}/{}", name.replace('/', "~1")), &of(stored), &of(served), differences);
+            }
+        }
+        (Value::Array(stored), Value::Array(served)) if stored.len() == served.len() => {
+            for (index, (stored, served)) in stored.iter().zip(served).enumerate() {
+                compare(&format!("{at}/{index}"), stored, served, differences);
+            }
+        }
+        _ if stored != served => differences.push(format!("{at}: {stored} is stored, {served} served")),
+        _ => {}
+    }
+}
+
 /// Every route there is, with its path as the description has it.
 fn all_routes() -> Vec<&'static Route> {
     DIALECTS.iter().flat_map(|dialect| dialect.routes).chain(ROUTES).collect()
