@@ -6,18 +6,33 @@ pub mod parts;
 
 use serde_json::{Value, json};
 
-use super::route::RouteMethod;
-
-/// The documentation of one route.
-pub struct Operation {
-    pub verb: RouteMethod,
-    pub path: &'static str,
+/// The documentation of one route, which stands in its row of the route table.
+pub struct RouteDoc {
     pub id: &'static str,
-    pub tag: &'static str,
+    /// `None` for the tag of the route's dialect.
+    pub tag: Option<&'static str>,
     pub summary: &'static str,
     /// The schema of the request body. `None` if there is no body.
     pub request: Option<&'static str>,
     pub answers: &'static [AnswerDoc],
+}
+
+impl RouteDoc {
+    /// The same route with a request body of this schema.
+    #[must_use]
+    pub const fn takes(self, schema: &'static str) -> RouteDoc {
+        RouteDoc { request: Some(schema), ..self }
+    }
+}
+
+/// A native route without a request body.
+pub const fn doc(
+    id: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    answers: &'static [AnswerDoc],
+) -> RouteDoc {
+    RouteDoc { id, tag: Some(tag), summary, request: None, answers }
 }
 
 /// One response of a successful request.

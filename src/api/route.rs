@@ -13,6 +13,7 @@ use crate::store::Registry;
 
 use super::auth::{self, Principal};
 use super::context::{ApiContext, ApiSettings, MetricsAccess};
+use super::doc::RouteDoc;
 use super::error::ApiError;
 use super::media::BodyRule;
 use super::params::{Params, percent};
@@ -73,8 +74,8 @@ pub enum RouteAccess {
     Metrics(OpenHandler),
     /// A key with this scope.
     Scope(Scope, Handler),
-    /// A key that the function accepts, for mounts with permissions of their own.
-    Judged(Authorize, Handler),
+    /// A key that the function accepts, for mounts with permissions of their own. The scope is the one it requires.
+    Judged(Scope, Authorize, Handler),
     /// The installation's own key, with `admin`.
     Installation(Handler),
 }
@@ -100,12 +101,19 @@ pub struct Route {
     /// Names of the query parameters that the route accepts.
     pub query: &'static [&'static str],
     pub execution: Execution,
+    pub doc: RouteDoc,
 }
 
 impl Route {
     /// A route without query parameters whose handler may read the store.
-    pub const fn new(verb: RouteMethod, path: &'static str, access: RouteAccess, body: BodyRule) -> Route {
-        Route { verb, path, access, body, query: &[], execution: Execution::Blocking }
+    pub const fn new(
+        verb: RouteMethod,
+        path: &'static str,
+        access: RouteAccess,
+        body: BodyRule,
+        doc: RouteDoc,
+    ) -> Route {
+        Route { verb, path, access, body, query: &[], execution: Execution::Blocking, doc }
     }
 
     #[must_use]
@@ -288,7 +296,7 @@ impl MatchedRoute {
         match (&route.access, principal) {
             (RouteAccess::Open(_) | RouteAccess::Metrics(_), _) => {}
             (RouteAccess::Scope(scope, _), Some(principal)) => principal.need(*scope)?,
-            (RouteAccess::Judged(judge, _), Some(principal)) => judge(principal)?,
+            (RouteAccess::Judged(_, authorize, _), Some(principal)) => authorize(principal)?,
             (RouteAccess::Installation(_), Some(principal)) => {
                 principal.need(Scope::Admin)?;
                 if !principal.key.installation {
@@ -320,7 +328,7 @@ impl MatchedRoute {
         match (&route.access, principal) {
             (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, http_request).map(Step::Reply),
             (
-                RouteAccess::Scope(_, run) | RouteAccess::Judged(_, run) | RouteAccess::Installation(run),
+                RouteAccess::Scope(_, run) | RouteAccess::Judged(_, _, run) | RouteAccess::Installation(run),
                 Some(principal),
             ) => run(context, &RequestContext { http: http_request, principal, path, query }),
             (_, None) => Err(ApiError::internal("a route that needs a key was reached without one")),

@@ -1,8 +1,8 @@
 //! A dialect of the tests, to show that a dialect is one folder and one line of `DIALECTS`.
 
 use http::{Method, StatusCode};
-use postrider::api::dialects::doc::{in_path, missing_object, operation};
-use postrider::api::dialects::{DIALECTS, Dialect, DialectDoc, DialectOperation};
+use postrider::api::dialects::doc::{doc, in_path, missing_object};
+use postrider::api::dialects::{DIALECTS, Dialect, DialectDoc};
 use postrider::api::doc::done;
 use postrider::api::media::BodyRule;
 use postrider::api::route::{Route, RouteAccess, RouteMethod};
@@ -20,7 +20,6 @@ static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: 
 static DOC: DialectDoc = DialectDoc {
     prefix: "Sixth",
     description: "A dialect of the tests.",
-    operations: OPERATIONS,
     credentials: &["key"],
     parameter: |name, _| in_path(name, json!({ "type": "string" }), "The webhook's id."),
     headers: Vec::new,
@@ -32,17 +31,13 @@ static DOC: DialectDoc = DialectDoc {
     examples: "{}",
 };
 
-static OPERATIONS: &[DialectOperation] = &[operation(
-    Scope::WebhooksRead,
+static ROUTES: &[Route] = &[Route::new(
     RouteMethod::Get,
     "/hooks/2026/{id}",
-    "getSixthHook",
-    "Read a hook",
-    &[done("The hook.")],
+    RouteAccess::Judged(Scope::WebhooksRead, may_read, read),
+    BodyRule::None,
+    doc("getSixthHook", "Read a hook", &[done("The hook.")]),
 )];
-
-static ROUTES: &[Route] =
-    &[Route::new(RouteMethod::Get, "/hooks/2026/{id}", RouteAccess::Judged(may_read, read), BodyRule::None)];
 
 fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: WebhookId = request.path.get("id").parse().map_err(|_| ApiError::not_found("hook"))?;

@@ -2,16 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::doc::{AnswerDoc, Operation, parameter, parts};
-use crate::api::route::{Route, RouteMethod};
-use crate::model::Scope;
+use crate::api::doc::{AnswerDoc, RouteDoc, parameter, parts};
+use crate::api::route::Route;
 
 /// The documentation of one dialect, besides its route table.
 pub struct DialectDoc {
     /// Prefix of the names of its components.
     pub prefix: &'static str,
     pub description: &'static str,
-    pub operations: &'static [DialectOperation],
     /// Names of the security schemes, all of them required.
     pub credentials: &'static [&'static str],
     /// A path or query parameter of a route by name. Panics on an unknown name: the tests cover all routes.
@@ -31,12 +29,6 @@ pub struct DialectDoc {
     pub examples: &'static str,
 }
 
-/// An operation and the scope that its route requires.
-pub struct DialectOperation {
-    pub scope: Scope,
-    pub operation: Operation,
-}
-
 impl DialectDoc {
     /// The examples. Panics if they are not JSON: the tests cover all dialects.
     pub fn examples(&self) -> Value {
@@ -44,25 +36,9 @@ impl DialectDoc {
     }
 }
 
-/// The operation of a route without a body.
-pub const fn operation(
-    scope: Scope,
-    verb: RouteMethod,
-    path: &'static str,
-    id: &'static str,
-    summary: &'static str,
-    answers: &'static [AnswerDoc],
-) -> DialectOperation {
-    DialectOperation { scope, operation: Operation { verb, path, id, tag: "", summary, request: None, answers } }
-}
-
-/// The same with a request body.
-pub const fn with_request(described: DialectOperation, request: &'static str) -> DialectOperation {
-    let Operation { verb, path, id, tag, summary, answers, .. } = described.operation;
-    DialectOperation {
-        scope: described.scope,
-        operation: Operation { verb, path, id, tag, summary, request: Some(request), answers },
-    }
+/// A route of a dialect without a request body.
+pub const fn doc(id: &'static str, summary: &'static str, answers: &'static [AnswerDoc]) -> RouteDoc {
+    RouteDoc { id, tag: None, summary, request: None, answers }
 }
 
 /// A query parameter.

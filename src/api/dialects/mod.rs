@@ -21,12 +21,13 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::model::{ApiKey, Time};
 use crate::store::Registry;
 
-pub use doc::{DialectDoc, DialectOperation};
+pub use doc::DialectDoc;
 
 use super::auth;
+use super::doc::RouteDoc;
 use super::error::ApiError;
 use super::media::BodyRule;
-use super::route::{ApiMount, Authorize, Handler, Identify, Render, Route, RouteAccess, RouteMethod};
+use super::route::{ApiMount, Identify, Render, Route, RouteAccess, RouteMethod};
 
 /// One vendor's shape.
 pub struct Dialect {
@@ -55,14 +56,9 @@ impl Dialect {
     }
 }
 
-/// A `GET` route with the query parameters it takes.
-const fn get(path: &'static str, judge: Authorize, run: Handler, query: &'static [&'static str]) -> Route {
-    Route::new(RouteMethod::Get, path, RouteAccess::Judged(judge, run), BodyRule::None).with_query(query)
-}
-
-/// A route that changes something.
-const fn change(verb: RouteMethod, path: &'static str, judge: Authorize, run: Handler, body: BodyRule) -> Route {
-    Route::new(verb, path, RouteAccess::Judged(judge, run), body)
+/// A `GET` route.
+const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+    Route::new(RouteMethod::Get, path, access, BodyRule::None, doc)
 }
 
 /// The one value of a header that holds a credential: none where it is missing, empty, or there twice.

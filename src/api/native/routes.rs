@@ -1,6 +1,7 @@
 //! The native route table: every line of api.md section 3, in its order.
 
 use crate::api::auth;
+use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
@@ -12,7 +13,6 @@ use super::{
     stats, test_send, webhooks,
 };
 
-const NONE: &[&str] = &[];
 const PAGE: &[&str] = &["limit", "cursor"];
 const WINDOW: &[&str] = &["from", "to", "limit", "cursor"];
 const EVENTS: &[&str] = &["type", "app_id", "subject", "from", "to", "search", "limit", "cursor"];
@@ -24,77 +24,445 @@ const OF_WEBHOOK: &[&str] = &["event_id", "status", "type", "from", "to", "statu
 const WEBHOOKS: &[&str] = &["app_id", "status", "search", "limit", "cursor"];
 const FEED: &[&str] = &["cursor", "limit", "wait_s"];
 
-const fn get(path: &'static str, access: RouteAccess, query: &'static [&'static str]) -> Route {
-    Route::new(RouteMethod::Get, path, access, BodyRule::None).with_query(query)
+const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+    Route::new(RouteMethod::Get, path, access, BodyRule::None, doc)
 }
 
-const fn post(path: &'static str, access: RouteAccess, body: BodyRule) -> Route {
-    Route::new(RouteMethod::Post, path, access, body)
+const fn post(path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
+    Route::new(RouteMethod::Post, path, access, body, doc)
 }
 
-const fn patch(path: &'static str, access: RouteAccess) -> Route {
-    Route::new(RouteMethod::Patch, path, access, BodyRule::MergePatch)
+const fn patch(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+    Route::new(RouteMethod::Patch, path, access, BodyRule::MergePatch, doc)
 }
 
-const fn delete(path: &'static str, access: RouteAccess) -> Route {
-    Route::new(RouteMethod::Delete, path, access, BodyRule::None)
+const fn delete(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
+    Route::new(RouteMethod::Delete, path, access, BodyRule::None, doc)
 }
 
 pub static ROUTES: &[Route] = &[
-    post("/v1/events", Needs(Scope::EventsWrite, publish::one), BodyRule::Event(cloudevents::check_mode)).inline(),
-    post("/v1/events/batch", Needs(Scope::EventsWrite, publish::batch), BodyRule::Batch).inline(),
-    get("/v1/events", Needs(Scope::EventsRead, events::list), EVENTS),
-    get("/v1/events/{id}", Needs(Scope::EventsRead, events::read), NONE),
-    get("/v1/events/{id}/deliveries", Needs(Scope::EventsRead, events::deliveries), OF_EVENT),
-    post("/v1/events/{id}/cancel", Needs(Scope::EventsWrite, events::cancel), BodyRule::OptionalJson),
-    delete("/v1/events/{id}/data", Needs(Scope::EventsWrite, events::erase)),
-    post("/v1/webhooks", Needs(Scope::WebhooksWrite, webhooks::create), BodyRule::Json),
-    get("/v1/webhooks", Needs(Scope::WebhooksRead, webhooks::list), WEBHOOKS),
-    get("/v1/webhooks/{id}", Needs(Scope::WebhooksRead, webhooks::read), NONE),
-    patch("/v1/webhooks/{id}", Needs(Scope::WebhooksWrite, webhooks::update)),
-    delete("/v1/webhooks/{id}", Needs(Scope::WebhooksWrite, webhooks::remove)),
-    get("/v1/webhooks/{id}/secret", Needs(Scope::WebhooksSecret, webhooks::secret), NONE),
+    post(
+        "/v1/events",
+        Needs(Scope::EventsWrite, publish::one),
+        BodyRule::Event(cloudevents::check_mode),
+        doc(
+            "publishEvent",
+            "events",
+            "Publish an event, or CloudEvents in any mode",
+            &[answer(
+                202,
+                "PublishedAny",
+                "Durable, and on its way. `data` holds the answers to a batch of CloudEvents.",
+            )],
+        )
+        .takes("NewEvent"),
+    )
+    .inline(),
+    post(
+        "/v1/events/batch",
+        Needs(Scope::EventsWrite, publish::batch),
+        BodyRule::Batch,
+        doc(
+            "publishEvents",
+            "events",
+            "Publish up to 1,000 events: all or none",
+            &[answer(202, "PublishedMany", "All are durable, in one commit.")],
+        )
+        .takes("NewEvents"),
+    )
+    .inline(),
+    get(
+        "/v1/events",
+        Needs(Scope::EventsRead, events::list),
+        doc("listEvents", "events", "List events", &[ok("[Event]", "Newest first.")]),
+    )
+    .with_query(EVENTS),
+    get(
+        "/v1/events/{id}",
+        Needs(Scope::EventsRead, events::read),
+        doc(
+            "getEvent",
+            "events",
+            "Read an event, and what became of it at each webhook",
+            &[ok("EventWithDecisions", "The event with its data.")],
+        ),
+    ),
+    get(
+        "/v1/events/{id}/deliveries",
+        Needs(Scope::EventsRead, events::deliveries),
+        doc("listEventDeliveries", "events", "List an event's deliveries", &[ok("[Delivery]", "Newest first.")]),
+    )
+    .with_query(OF_EVENT),
+    post(
+        "/v1/events/{id}/cancel",
+        Needs(Scope::EventsWrite, events::cancel),
+        BodyRule::OptionalJson,
+        doc(
+            "cancelEvent",
+            "events",
+            "Cancel what is not delivered yet",
+            &[ok("CancelledEvent", "How many deliveries were cancelled.")],
+        )
+        .takes("Nothing"),
+    ),
+    delete(
+        "/v1/events/{id}/data",
+        Needs(Scope::EventsWrite, events::erase),
+        doc(
+            "eraseEventData",
+            "events",
+            "Erase the payload and the response bodies, keep the record",
+            &[done("Erased.")],
+        ),
+    ),
+    post(
+        "/v1/webhooks",
+        Needs(Scope::WebhooksWrite, webhooks::create),
+        BodyRule::Json,
+        doc(
+            "createWebhook",
+            "webhooks",
+            "Make a webhook",
+            &[answer(201, "CreatedWebhook", "The webhook, this once with its secret.")],
+        )
+        .takes("NewWebhook"),
+    ),
+    get(
+        "/v1/webhooks",
+        Needs(Scope::WebhooksRead, webhooks::list),
+        doc("listWebhooks", "webhooks", "List webhooks", &[ok("[Webhook]", "Newest first.")]),
+    )
+    .with_query(WEBHOOKS),
+    get(
+        "/v1/webhooks/{id}",
+        Needs(Scope::WebhooksRead, webhooks::read),
+        doc("getWebhook", "webhooks", "Read a webhook", &[ok("Webhook", "The webhook, its credentials masked.")]),
+    ),
+    patch(
+        "/v1/webhooks/{id}",
+        Needs(Scope::WebhooksWrite, webhooks::update),
+        doc(
+            "updateWebhook",
+            "webhooks",
+            "Change a webhook by a merge patch (RFC 7396)",
+            &[ok("Webhook", "The webhook as it is now.")],
+        )
+        .takes("WebhookPatch"),
+    ),
+    delete(
+        "/v1/webhooks/{id}",
+        Needs(Scope::WebhooksWrite, webhooks::remove),
+        doc("deleteWebhook", "webhooks", "Remove a webhook and cancel what waits for it", &[done("Removed.")]),
+    ),
+    get(
+        "/v1/webhooks/{id}/secret",
+        Needs(Scope::WebhooksSecret, webhooks::secret),
+        doc(
+            "getWebhookSecret",
+            "webhooks",
+            "Read the signing secrets; each reading is audited",
+            &[ok("Secrets", "The current secret and those that still sign.")],
+        ),
+    ),
     post(
         "/v1/webhooks/{id}/rotate-secret",
         Needs(Scope::WebhooksSecret, webhooks::rotate_secret),
         BodyRule::OptionalJson,
+        doc(
+            "rotateWebhookSecret",
+            "webhooks",
+            "Make or set a new signing secret; old ones sign for a while",
+            &[ok("Secrets", "The new secret and those that still sign.")],
+        )
+        .takes("Rotation"),
     ),
-    post("/v1/webhooks/{id}/test", Needs(Scope::WebhooksWrite, test_send::send), BodyRule::OptionalJson),
-    post("/v1/webhooks/{id}/pause", Needs(Scope::WebhooksWrite, webhooks::pause), BodyRule::OptionalJson),
-    post("/v1/webhooks/{id}/resume", Needs(Scope::WebhooksWrite, webhooks::resume), BodyRule::OptionalJson),
-    post("/v1/replays", Needs(Scope::EventsWrite, replays::create), BodyRule::Json),
-    get("/v1/replays", Needs(Scope::EventsWrite, replays::list), WINDOW),
-    get("/v1/replays/{id}", Needs(Scope::EventsWrite, replays::read), NONE),
-    post("/v1/replays/{id}/cancel", Needs(Scope::EventsWrite, replays::cancel), BodyRule::OptionalJson),
-    get("/v1/webhooks/{id}/feed", Needs(Scope::EventsRead, feed::read), FEED).waits("id"),
-    get("/v1/webhooks/{id}/public-keys", Needs(Scope::WebhooksRead, webhooks::public_keys), NONE),
-    get("/v1/audit", Needs(Scope::Admin, audit::list), WINDOW),
-    get("/v1/webhooks/{id}/stats", Needs(Scope::WebhooksRead, stats::of_webhook), NONE),
-    get("/v1/webhooks/{id}/health", Needs(Scope::WebhooksRead, health::of_webhook), NONE),
-    get("/v1/webhooks/{id}/deliveries", Needs(Scope::EventsRead, deliveries::of_webhook), OF_WEBHOOK),
-    get("/v1/webhooks/{id}/attempts", Needs(Scope::EventsRead, attempts::of_webhook), ATTEMPTS),
-    get("/v1/deliveries", Needs(Scope::EventsRead, deliveries::list), DELIVERIES),
-    get("/v1/deliveries/{id}", Needs(Scope::EventsRead, deliveries::read), NONE),
-    get("/v1/deliveries/{id}/attempts", Needs(Scope::EventsRead, attempts::of_delivery), ATTEMPTS),
-    post("/v1/deliveries/{id}/retry", Needs(Scope::EventsWrite, deliveries::retry), BodyRule::OptionalJson),
-    post("/v1/deliveries/{id}/cancel", Needs(Scope::EventsWrite, deliveries::cancel), BodyRule::OptionalJson),
-    get("/v1/attempts/{id}", Needs(Scope::EventsRead, attempts::read), NONE),
-    get("/v1/stats", Needs(Scope::WebhooksRead, stats::all), NONE),
-    post("/v1/apps", Needs(Scope::AppsWrite, apps::create), BodyRule::Json),
-    get("/v1/apps", Needs(Scope::AppsRead, apps::list), PAGE),
-    get("/v1/apps/{id}", Needs(Scope::AppsRead, apps::read), NONE),
-    patch("/v1/apps/{id}", Needs(Scope::AppsWrite, apps::update)),
-    delete("/v1/apps/{id}", Needs(Scope::AppsWrite, apps::remove)),
-    post("/v1/keys", Needs(Scope::KeysWrite, keys::create), BodyRule::Json),
-    get("/v1/keys", Needs(Scope::KeysRead, keys::list), PAGE),
-    delete("/v1/keys/{id}", Needs(Scope::KeysWrite, keys::revoke)),
-    post("/v1/organizations", Installation(organizations::create), BodyRule::Json),
-    get("/v1/organizations", Installation(organizations::list), PAGE),
-    post("/v1/clock/accept", Installation(meta::accept_clock), BodyRule::OptionalJson),
-    get("/healthz", Open(meta::alive), NONE),
-    get("/readyz", Open(meta::ready), NONE),
-    get("/metrics", Metrics(meta::metrics), NONE),
-    get("/openapi.json", Open(meta::openapi), NONE),
+    post(
+        "/v1/webhooks/{id}/test",
+        Needs(Scope::WebhooksWrite, test_send::send),
+        BodyRule::OptionalJson,
+        doc(
+            "testWebhook",
+            "webhooks",
+            "Send one signed request now and store nothing",
+            &[ok("TrialAttempt", "What happened.")],
+        )
+        .takes("Trial"),
+    ),
+    post(
+        "/v1/webhooks/{id}/pause",
+        Needs(Scope::WebhooksWrite, webhooks::pause),
+        BodyRule::OptionalJson,
+        doc("pauseWebhook", "webhooks", "Hold deliveries back", &[ok("Webhook", "The paused webhook.")])
+            .takes("Nothing"),
+    ),
+    post(
+        "/v1/webhooks/{id}/resume",
+        Needs(Scope::WebhooksWrite, webhooks::resume),
+        BodyRule::OptionalJson,
+        doc(
+            "resumeWebhook",
+            "webhooks",
+            "Send what was held back, oldest first",
+            &[ok("Webhook", "The enabled webhook.")],
+        )
+        .takes("Nothing"),
+    ),
+    post(
+        "/v1/replays",
+        Needs(Scope::EventsWrite, replays::create),
+        BodyRule::Json,
+        doc(
+            "createReplay",
+            "replays",
+            "Send past events again",
+            &[answer(202, "Replay", "The job runs."), ok("Matched", "A dry run: how many events it would be.")],
+        )
+        .takes("NewReplay"),
+    ),
+    get(
+        "/v1/replays",
+        Needs(Scope::EventsWrite, replays::list),
+        doc("listReplays", "replays", "List replays", &[ok("[Replay]", "Newest first.")]),
+    )
+    .with_query(WINDOW),
+    get(
+        "/v1/replays/{id}",
+        Needs(Scope::EventsWrite, replays::read),
+        doc("getReplay", "replays", "Read a replay", &[ok("Replay", "The job as it stands.")]),
+    ),
+    post(
+        "/v1/replays/{id}/cancel",
+        Needs(Scope::EventsWrite, replays::cancel),
+        BodyRule::OptionalJson,
+        doc("cancelReplay", "replays", "Stop a replay", &[ok("Replay", "The cancelled job.")]).takes("Nothing"),
+    ),
+    get(
+        "/v1/webhooks/{id}/feed",
+        Needs(Scope::EventsRead, feed::read),
+        doc(
+            "readFeed",
+            "webhooks",
+            "Fetch a webhook's events in commit order, waiting for new ones",
+            &[ok("Feed", "Consumes nothing: go on from `next_cursor`.")],
+        ),
+    )
+    .with_query(FEED)
+    .waits("id"),
+    get(
+        "/v1/webhooks/{id}/public-keys",
+        Needs(Scope::WebhooksRead, webhooks::public_keys),
+        doc(
+            "getWebhookPublicKeys",
+            "webhooks",
+            "The Ed25519 keys that verify `v1a` signatures",
+            &[ok("PublicKeys", "A JWK Set, and the Standard Webhooks spelling.")],
+        ),
+    ),
+    get(
+        "/v1/audit",
+        Needs(Scope::Admin, audit::list),
+        doc("listAudit", "audit", "Who did what, when and from where", &[ok("[AuditRow]", "Newest first.")]),
+    )
+    .with_query(WINDOW),
+    get(
+        "/v1/webhooks/{id}/stats",
+        Needs(Scope::WebhooksRead, stats::of_webhook),
+        doc("getWebhookStats", "figures", "A webhook's figures", &[ok("Stats", "Lifetime sums and the last day.")]),
+    ),
+    get(
+        "/v1/webhooks/{id}/health",
+        Needs(Scope::WebhooksRead, health::of_webhook),
+        doc(
+            "getWebhookHealth",
+            "figures",
+            "How a webhook is doing, in words",
+            &[ok("Health", "A word each, and why.")],
+        ),
+    ),
+    get(
+        "/v1/webhooks/{id}/deliveries",
+        Needs(Scope::EventsRead, deliveries::of_webhook),
+        doc("listWebhookDeliveries", "deliveries", "List a webhook's deliveries", &[ok("[Delivery]", "Newest first.")]),
+    )
+    .with_query(OF_WEBHOOK),
+    get(
+        "/v1/webhooks/{id}/attempts",
+        Needs(Scope::EventsRead, attempts::of_webhook),
+        doc("listWebhookAttempts", "deliveries", "List a webhook's attempts", &[ok("[Attempt]", "Newest first.")]),
+    )
+    .with_query(ATTEMPTS),
+    get(
+        "/v1/deliveries",
+        Needs(Scope::EventsRead, deliveries::list),
+        doc("listDeliveries", "deliveries", "List deliveries", &[ok("[Delivery]", "Newest first.")]),
+    )
+    .with_query(DELIVERIES),
+    get(
+        "/v1/deliveries/{id}",
+        Needs(Scope::EventsRead, deliveries::read),
+        doc("getDelivery", "deliveries", "Read a delivery", &[ok("Delivery", "The delivery.")]),
+    ),
+    get(
+        "/v1/deliveries/{id}/attempts",
+        Needs(Scope::EventsRead, attempts::of_delivery),
+        doc("listDeliveryAttempts", "deliveries", "List a delivery's attempts", &[ok("[Attempt]", "Newest first.")]),
+    )
+    .with_query(ATTEMPTS),
+    post(
+        "/v1/deliveries/{id}/retry",
+        Needs(Scope::EventsWrite, deliveries::retry),
+        BodyRule::OptionalJson,
+        doc(
+            "retryDelivery",
+            "deliveries",
+            "Send at once; a final delivery as a new one",
+            &[answer(202, "Delivery", "The delivery that is sent.")],
+        )
+        .takes("Nothing"),
+    ),
+    post(
+        "/v1/deliveries/{id}/cancel",
+        Needs(Scope::EventsWrite, deliveries::cancel),
+        BodyRule::OptionalJson,
+        doc("cancelDelivery", "deliveries", "Cancel a delivery", &[ok("Delivery", "The cancelled delivery.")])
+            .takes("Nothing"),
+    ),
+    get(
+        "/v1/attempts/{id}",
+        Needs(Scope::EventsRead, attempts::read),
+        doc(
+            "getAttempt",
+            "deliveries",
+            "Read an attempt",
+            &[ok("Attempt", "With headers, response body and timings.")],
+        ),
+    ),
+    get(
+        "/v1/stats",
+        Needs(Scope::WebhooksRead, stats::all),
+        doc(
+            "getStats",
+            "figures",
+            "The figures of everything the key can see",
+            &[ok("AllStats", "Sums, the last day, and what waits.")],
+        ),
+    ),
+    post(
+        "/v1/apps",
+        Needs(Scope::AppsWrite, apps::create),
+        BodyRule::Json,
+        doc("createApp", "apps", "Make an app", &[answer(201, "App", "The app.")]).takes("NewApp"),
+    ),
+    get(
+        "/v1/apps",
+        Needs(Scope::AppsRead, apps::list),
+        doc("listApps", "apps", "List apps", &[ok("[App]", "Newest first.")]),
+    )
+    .with_query(PAGE),
+    get(
+        "/v1/apps/{id}",
+        Needs(Scope::AppsRead, apps::read),
+        doc("getApp", "apps", "Read an app", &[ok("App", "The app.")]),
+    ),
+    patch(
+        "/v1/apps/{id}",
+        Needs(Scope::AppsWrite, apps::update),
+        doc("updateApp", "apps", "Change an app by a merge patch (RFC 7396)", &[ok("App", "The app as it is now.")])
+            .takes("AppPatch"),
+    ),
+    delete(
+        "/v1/apps/{id}",
+        Needs(Scope::AppsWrite, apps::remove),
+        doc("deleteApp", "apps", "Remove an app with its webhooks and keys", &[done("Removed.")]),
+    ),
+    post(
+        "/v1/keys",
+        Needs(Scope::KeysWrite, keys::create),
+        BodyRule::Json,
+        doc("createKey", "keys", "Make an API key", &[answer(201, "CreatedKey", "The key, this once with its text.")])
+            .takes("NewKey"),
+    ),
+    get(
+        "/v1/keys",
+        Needs(Scope::KeysRead, keys::list),
+        doc("listKeys", "keys", "List API keys", &[ok("[Key]", "Newest first, without their texts.")]),
+    )
+    .with_query(PAGE),
+    delete(
+        "/v1/keys/{id}",
+        Needs(Scope::KeysWrite, keys::revoke),
+        doc("revokeKey", "keys", "Revoke an API key", &[done("Revoked.")]),
+    ),
+    post(
+        "/v1/organizations",
+        Installation(organizations::create),
+        BodyRule::Json,
+        doc(
+            "createOrganization",
+            "organizations",
+            "Make an organization (the installation's own key only)",
+            &[answer(201, "CreatedOrganization", "The organization, its default app, and this once its first key.")],
+        )
+        .takes("NewOrganization"),
+    ),
+    get(
+        "/v1/organizations",
+        Installation(organizations::list),
+        doc(
+            "listOrganizations",
+            "organizations",
+            "List organizations (the installation's own key only)",
+            &[ok("[Organization]", "Newest first.")],
+        ),
+    )
+    .with_query(PAGE),
+    post(
+        "/v1/clock/accept",
+        Installation(meta::accept_clock),
+        BodyRule::OptionalJson,
+        doc(
+            "acceptClock",
+            "daemon",
+            "Say that the clock is right, so that retention goes on (the installation's own key only)",
+            &[ok("ClockAccepted", "Retention goes on.")],
+        )
+        .takes("Nothing"),
+    ),
+    get(
+        "/healthz",
+        Open(meta::alive),
+        doc("getAlive", "daemon", "Whether the daemon answers", &[ok("Alive", "It does.")]),
+    ),
+    get(
+        "/readyz",
+        Open(meta::ready),
+        doc(
+            "getReady",
+            "daemon",
+            "Whether events are taken and sent",
+            &[ok("Ready", "They are."), answer(503, "Ready", "They are not, for these reasons.")],
+        ),
+    ),
+    get(
+        "/metrics",
+        Metrics(meta::metrics),
+        doc(
+            "getMetrics",
+            "daemon",
+            "Metrics for Prometheus; may have its own key, or its own listener",
+            &[AnswerDoc {
+                status: 200,
+                schema: Some("Metrics"),
+                media_type: "text/plain",
+                description: "Prometheus text format.",
+            }],
+        ),
+    ),
+    get(
+        "/openapi.json",
+        Open(meta::openapi),
+        doc("getOpenapi", "daemon", "This document", &[ok("AnyObject", "OpenAPI 3.1.")]),
+    ),
 ];
 
 /// The native surface: bearer keys, problem documents, and every path that no dialect has.

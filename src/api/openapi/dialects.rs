@@ -1,16 +1,15 @@
 //! The dialects in the OpenAPI document: their routes from their own tables, with their own documentation and examples.
 //!
-//! Invariant: every route of a dialect has one operation, with the scope that the route requires. The examples equal the
-//! golden files.
+//! Invariant: the scope that a route shows is the one that it requires. The examples equal the golden files.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::api::dialects::{Dialect, DialectOperation};
-use crate::api::doc::{AnswerDoc, parts};
+use crate::api::dialects::Dialect;
+use crate::api::doc::{AnswerDoc, RouteDoc, parts};
 use crate::api::error::ApiError;
-use crate::api::route::{ErrorContext, Route, RouteMethod};
-use crate::model::{Scope, Time};
+use crate::api::route::{ErrorContext, Route, RouteAccess, RouteMethod};
+use crate::model::Time;
 
 use super::{errors, parameters};
 
@@ -78,30 +77,21 @@ pub fn headers() -> Map<String, Value> {
 }
 
 impl Dialect {
-    /// Panics on a route without an operation: the tests cover all routes.
-    fn operation(&self, route: &Route) -> &'static DialectOperation {
-        let is_same = |candidate: &&DialectOperation| {
-            candidate.operation.verb == route.verb && candidate.operation.path == route.path
-        };
-        let found = self.doc.operations.iter().find(is_same);
-        found.unwrap_or_else(|| panic!("{} {} is described nowhere", route.verb.as_str(), route.path))
-    }
-
     fn described(&self, route: &Route, examples: &Value) -> Value {
-        let DialectOperation { scope, operation } = self.operation(route);
-        let examples = &examples[operation.id];
+        let RouteDoc { id, summary, request, answers, .. } = &route.doc;
+        let examples = &examples[*id];
         let mut value = json!({
-            "operationId": operation.id,
+            "operationId": id,
             "tags": [self.name],
-            "summary": operation.summary,
-            "security": self.security(*scope),
+            "summary": summary,
+            "security": self.security(route),
             "parameters": self.parameters(route),
         });
-        if let Some(schema) = operation.request {
+        if let Some(schema) = request {
             value["requestBody"] = super::request_body(route.body, schema);
         }
         let mut responses: Map<String, Value> = Map::new();
-        for answer in operation.answers {
+        for answer in *answers {
             responses.insert(answer.status.to_string(), self.answer(route.verb, answer, examples));
         }
         for status in self.statuses(route) {
@@ -113,8 +103,14 @@ impl Dialect {
         value
     }
 
-    fn security(&self, scope: Scope) -> Value {
-        let one = |name: &&str| ((*name).to_owned(), json!([scope.as_str()]));
+    /// All credentials of the dialect with the scope of the route. Without a scope, the list of roles is empty.
+    fn security(&self, route: &Route) -> Value {
+        let scope = match route.access {
+            RouteAccess::Judged(scope, ..) | RouteAccess::Scope(scope, _) => Some(scope.as_str()),
+            RouteAccess::Open(_) | RouteAccess::Metrics(_) | RouteAccess::Installation(_) => None,
+        };
+        let roles: Vec<&str> = scope.into_iter().collect();
+        let one = |name: &&str| ((*name).to_owned(), json!(roles));
         json!([self.doc.credentials.iter().map(one).collect::<Map<String, Value>>()])
     }
 

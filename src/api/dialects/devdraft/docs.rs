@@ -4,21 +4,18 @@ use serde_json::{Map, Value, json};
 
 use crate::api::native::webhook_form::NAME_CHARS_MAX;
 use crate::api::route::{Route, RouteMethod};
-use crate::model::Scope;
 use crate::rules::target::URL_BYTES_MAX;
 
-use crate::api::dialects::doc::{
-    DialectDoc, DialectOperation, defaulted, in_path, missing_object, operation, query, with_request,
-};
+use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object, query};
 use crate::api::doc::parts::{
     about, boolean, choice, count, form, line, nullable, record, reference, secret, text, time, whole,
 };
-use crate::api::doc::{answer, done, ok};
+
+use super::WEBHOOK;
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Devdraft",
     description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
-    operations: OPERATIONS,
     credentials: &["clientKey", "clientSecret"],
     parameter,
     headers: Vec::new,
@@ -29,58 +26,6 @@ pub static DOC: DialectDoc = DialectDoc {
     errors_carry: &[],
     examples: include_str!("examples.json"),
 };
-
-const WEBHOOKS: &str = "/api/v0/webhooks";
-const WEBHOOK: &str = "/api/v0/webhooks/{id}";
-
-static OPERATIONS: &[DialectOperation] = &[
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        WEBHOOK,
-        "getDevdraftWebhook",
-        "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
-        &[ok("DevdraftWebhook", "The webhook.")],
-    ),
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        WEBHOOKS,
-        "listDevdraftWebhooks",
-        "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
-        &[ok("DevdraftWebhooks", "Newest first, secrets masked.")],
-    ),
-    with_request(
-        operation(
-            Scope::WebhooksWrite,
-            RouteMethod::Post,
-            WEBHOOKS,
-            "createDevdraftWebhook",
-            "Make a webhook (`webhook:create`)",
-            &[answer(201, "DevdraftWebhook", "The webhook, its secret in clear.")],
-        ),
-        "NewDevdraftWebhook",
-    ),
-    with_request(
-        operation(
-            Scope::WebhooksWrite,
-            RouteMethod::Patch,
-            WEBHOOK,
-            "updateDevdraftWebhook",
-            "Change a webhook (`webhook:update`); another secret needs `webhooks:secret` and is a rotation",
-            &[ok("DevdraftWebhook", "The webhook as it is now, its secret masked.")],
-        ),
-        "DevdraftWebhookPatch",
-    ),
-    operation(
-        Scope::WebhooksWrite,
-        RouteMethod::Delete,
-        WEBHOOK,
-        "deleteDevdraftWebhook",
-        "Remove a webhook (`webhook:delete`)",
-        &[done("Removed.")],
-    ),
-];
 
 /// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {

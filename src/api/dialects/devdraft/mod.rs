@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::api::auth::Principal;
 use crate::api::context::ApiContext;
+use crate::api::doc::{answer, done};
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::media::BodyRule;
@@ -16,6 +17,7 @@ use crate::api::native::{webhook_form, webhook_patch, webhooks};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
@@ -25,7 +27,8 @@ use crate::store::command::first_secret;
 use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
-use crate::api::dialects::{Dialect, change, credential, get, key_of, pages};
+use crate::api::dialects::doc::doc;
+use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 pub static DIALECT: Dialect =
     Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render, doc: &docs::DOC };
@@ -34,11 +37,57 @@ const WEBHOOKS: &str = "/api/v0/webhooks";
 const WEBHOOK: &str = "/api/v0/webhooks/{id}";
 
 static ROUTES: &[Route] = &[
-    get(WEBHOOK, may_read, read, &["include_events", "events_limit"]),
-    get(WEBHOOKS, may_read, list, &["page", "limit", "active", "skip", "take"]),
-    change(RouteMethod::Post, WEBHOOKS, may_create, create, BodyRule::Json),
-    change(RouteMethod::Patch, WEBHOOK, may_update, update, BodyRule::MergePatch),
-    change(RouteMethod::Delete, WEBHOOK, may_delete, remove, BodyRule::None),
+    get(
+        WEBHOOK,
+        Judged(Scope::WebhooksRead, may_read, read),
+        doc(
+            "getDevdraftWebhook",
+            "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
+            &[answer(200, "DevdraftWebhook", "The webhook.")],
+        ),
+    )
+    .with_query(&["include_events", "events_limit"]),
+    get(
+        WEBHOOKS,
+        Judged(Scope::WebhooksRead, may_read, list),
+        doc(
+            "listDevdraftWebhooks",
+            "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
+            &[answer(200, "DevdraftWebhooks", "Newest first, secrets masked.")],
+        ),
+    )
+    .with_query(&["page", "limit", "active", "skip", "take"]),
+    Route::new(
+        RouteMethod::Post,
+        WEBHOOKS,
+        Judged(Scope::WebhooksWrite, may_create, create),
+        BodyRule::Json,
+        doc(
+            "createDevdraftWebhook",
+            "Make a webhook (`webhook:create`)",
+            &[answer(201, "DevdraftWebhook", "The webhook, its secret in clear.")],
+        )
+        .takes("NewDevdraftWebhook"),
+    ),
+    Route::new(
+        RouteMethod::Patch,
+        WEBHOOK,
+        Judged(Scope::WebhooksWrite, may_update, update),
+        BodyRule::MergePatch,
+        doc(
+            "updateDevdraftWebhook",
+            "Change a webhook (`webhook:update`); another secret needs `webhooks:secret` and is a rotation",
+            &[answer(200, "DevdraftWebhook", "The webhook as it is now, its secret masked.")],
+        )
+        .takes("DevdraftWebhookPatch"),
+    ),
+    Route::new(
+        RouteMethod::Delete,
+        WEBHOOK,
+        Judged(Scope::WebhooksWrite, may_delete, remove),
+        BodyRule::None,
+        doc("deleteDevdraftWebhook", "Remove a webhook (`webhook:delete`)", &[done("Removed.")]),
+    ),
 ];
 
 const EVENTS_LIMIT_DEFAULT: usize = 10;

@@ -3,19 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::cursor::CursorKind;
-use crate::api::route::{Route, RouteMethod};
-use crate::model::Scope;
+use crate::api::route::Route;
 
-use crate::api::dialects::doc::{
-    DialectDoc, DialectOperation, defaulted, in_path, missing_object_or_invalid, operation, query, with_request,
-};
-use crate::api::doc::ok;
+use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object_or_invalid, query};
 use crate::api::doc::parts::{about, boolean, choice, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
-    operations: OPERATIONS,
     credentials: &["key"],
     parameter,
     headers: Vec::new,
@@ -26,52 +21,6 @@ pub static DOC: DialectDoc = DialectDoc {
     errors_carry: &[],
     examples: include_str!("examples.json"),
 };
-
-static OPERATIONS: &[DialectOperation] = &[
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/webhooks",
-        "listDfnsWebhooks",
-        "List webhooks (`Webhooks:Read`)",
-        &[ok("DfnsWebhooks", "Newest first; `nextPageToken` is left out at the end.")],
-    ),
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/webhooks/{id}",
-        "getDfnsWebhook",
-        "Read a webhook (`Webhooks:Read`)",
-        &[ok("DfnsWebhook", "The webhook.")],
-    ),
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/webhooks/{id}/events",
-        "listDfnsWebhookEvents",
-        "List a webhook's events: its attempts (`Webhooks:Events:Read`)",
-        &[ok("DfnsWebhookEvents", "Newest first; `nextPageToken` is left out at the end.")],
-    ),
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/webhooks/{id}/events/{event}",
-        "getDfnsWebhookEvent",
-        "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
-        &[ok("DfnsWebhookEvent", "The attempt.")],
-    ),
-    with_request(
-        operation(
-            Scope::WebhooksWrite,
-            RouteMethod::Post,
-            "/webhooks/{id}/ping",
-            "pingDfnsWebhook",
-            "Send one signed request now and store nothing (`Webhooks:Ping`)",
-            &[ok("DfnsPong", "What happened.")],
-        ),
-        "Nothing",
-    ),
-];
 
 /// 26 digits of Crockford's base32 cut 5-5-16, the first with room for three bits only.
 fn spelled(prefix: &str) -> Value {

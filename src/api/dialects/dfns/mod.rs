@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::api::auth::{self, Principal};
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
+use crate::api::doc::answer;
 use crate::api::error::ApiError;
 use crate::api::media::BodyRule;
 use crate::api::native::replays;
@@ -17,6 +18,7 @@ use crate::api::params;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::{Step, TestSend};
 use crate::model::{Attempt, Scope, Time, Webhook};
@@ -26,17 +28,59 @@ use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow, Regi
 use std::sync::Arc;
 
 use crate::api::dialects::derived::{self, ok};
-use crate::api::dialects::{Dialect, change, get};
+use crate::api::dialects::doc::doc;
+use crate::api::dialects::{Dialect, get};
 
 pub static DIALECT: Dialect =
     Dialect { name: "dfns", prefix: "/webhooks", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 static ROUTES: &[Route] = &[
-    get("/webhooks", may_read, list, &["limit", "paginationToken"]),
-    get("/webhooks/{id}", may_read, read, &[]),
-    get("/webhooks/{id}/events", may_read_events, events, &["deliveryFailed", "kind", "limit", "paginationToken"]),
-    get("/webhooks/{id}/events/{event}", may_read_events, event, &[]),
-    change(RouteMethod::Post, "/webhooks/{id}/ping", may_ping, ping, BodyRule::OptionalJson),
+    get(
+        "/webhooks",
+        Judged(Scope::WebhooksRead, may_read, list),
+        doc(
+            "listDfnsWebhooks",
+            "List webhooks (`Webhooks:Read`)",
+            &[answer(200, "DfnsWebhooks", "Newest first; `nextPageToken` is left out at the end.")],
+        ),
+    )
+    .with_query(&["limit", "paginationToken"]),
+    get(
+        "/webhooks/{id}",
+        Judged(Scope::WebhooksRead, may_read, read),
+        doc("getDfnsWebhook", "Read a webhook (`Webhooks:Read`)", &[answer(200, "DfnsWebhook", "The webhook.")]),
+    ),
+    get(
+        "/webhooks/{id}/events",
+        Judged(Scope::EventsRead, may_read_events, events),
+        doc(
+            "listDfnsWebhookEvents",
+            "List a webhook's events: its attempts (`Webhooks:Events:Read`)",
+            &[answer(200, "DfnsWebhookEvents", "Newest first; `nextPageToken` is left out at the end.")],
+        ),
+    )
+    .with_query(&["deliveryFailed", "kind", "limit", "paginationToken"]),
+    get(
+        "/webhooks/{id}/events/{event}",
+        Judged(Scope::EventsRead, may_read_events, event),
+        doc(
+            "getDfnsWebhookEvent",
+            "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
+            &[answer(200, "DfnsWebhookEvent", "The attempt.")],
+        ),
+    ),
+    Route::new(
+        RouteMethod::Post,
+        "/webhooks/{id}/ping",
+        Judged(Scope::WebhooksWrite, may_ping, ping),
+        BodyRule::OptionalJson,
+        doc(
+            "pingDfnsWebhook",
+            "Send one signed request now and store nothing (`Webhooks:Ping`)",
+            &[answer(200, "DfnsPong", "What happened.")],
+        )
+        .takes("Nothing"),
+    ),
 ];
 
 /// Rows of a page where `limit` is not given, and at the most.

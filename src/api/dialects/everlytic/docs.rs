@@ -2,17 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::route::{Route, RouteMethod};
-use crate::model::Scope;
+use crate::api::route::Route;
 
-use crate::api::dialects::doc::{DialectDoc, DialectOperation, defaulted, in_path, missing_object, operation, query};
-use crate::api::doc::ok;
+use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object, query};
 use crate::api::doc::parts::{about, choice, count, id, nullable, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Everlytic",
     description: "Everlytic's transactional e-mail API v1: webhooks without events. Answered unless `dialects.everlytic` is off; what is below `/transactional/email/v1` fails in its words.",
-    operations: OPERATIONS,
     credentials: &["basic"],
     parameter,
     headers: Vec::new,
@@ -23,33 +20,6 @@ pub static DOC: DialectDoc = DialectDoc {
     errors_carry: &[],
     examples: include_str!("examples.json"),
 };
-
-static OPERATIONS: &[DialectOperation] = &[
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/transactional/email/v1/webhooks",
-        "listEverlyticWebhooks",
-        "List webhooks",
-        &[ok("EverlyticWebhooks", "Fifteen webhooks.")],
-    ),
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/transactional/email/v1/webhooks/{id}",
-        "getEverlyticWebhook",
-        "Read a webhook",
-        &[ok("EverlyticOneWebhook", "The webhook, its password masked.")],
-    ),
-    operation(
-        Scope::EventsWrite,
-        RouteMethod::Get,
-        "/transactional/email/v1/webhooks/failed/reprocess",
-        "reprocessEverlyticFailures",
-        "Send again what failed within the last seven days",
-        &[ok("EverlyticDone", "The jobs are stored, and run.")],
-    ),
-];
 
 /// A webhook that is not there is a 400 here; 404 is left for paths. Reprocessing stores jobs, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {

@@ -10,11 +10,13 @@ use serde_json::json;
 
 use crate::api::auth::Principal;
 use crate::api::context::ApiContext;
+use crate::api::doc::answer;
 use crate::api::error::ApiError;
 use crate::api::native::webhook_view::MASK;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::DAY_MS;
@@ -24,6 +26,7 @@ use crate::store::job::JobSpec;
 use crate::store::{Caller, Registry, StateCommand, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
+use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 pub static DIALECT: Dialect =
@@ -32,9 +35,30 @@ pub static DIALECT: Dialect =
 const LIST: &str = "/transactional/email/v1/webhooks";
 
 static ROUTES: &[Route] = &[
-    get(LIST, may_read, list, &["page"]),
-    get("/transactional/email/v1/webhooks/{id}", may_read, read, &[]),
-    get("/transactional/email/v1/webhooks/failed/reprocess", may_reprocess, reprocess, &[]),
+    get(
+        LIST,
+        Judged(Scope::WebhooksRead, may_read, list),
+        doc("listEverlyticWebhooks", "List webhooks", &[answer(200, "EverlyticWebhooks", "Fifteen webhooks.")]),
+    )
+    .with_query(&["page"]),
+    get(
+        "/transactional/email/v1/webhooks/{id}",
+        Judged(Scope::WebhooksRead, may_read, read),
+        doc(
+            "getEverlyticWebhook",
+            "Read a webhook",
+            &[answer(200, "EverlyticOneWebhook", "The webhook, its password masked.")],
+        ),
+    ),
+    get(
+        "/transactional/email/v1/webhooks/failed/reprocess",
+        Judged(Scope::EventsWrite, may_reprocess, reprocess),
+        doc(
+            "reprocessEverlyticFailures",
+            "Send again what failed within the last seven days",
+            &[answer(200, "EverlyticDone", "The jobs are stored, and run.")],
+        ),
+    ),
 ];
 
 /// Webhooks of a page. The vendor names no number; this is the default of the paginator whose fields these are.

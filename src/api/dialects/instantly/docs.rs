@@ -2,17 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::route::{Route, RouteMethod};
-use crate::model::Scope;
+use crate::api::route::Route;
 
-use crate::api::dialects::doc::{DialectDoc, DialectOperation, defaulted, in_path, missing_object, operation, query};
-use crate::api::doc::ok;
+use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object, query};
 use crate::api::doc::parts::{boolean, count, id, nullable, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Instantly",
     description: "Instantly's API v2: a webhook event is one attempt. Answered unless `dialects.instantly` is off; what is below `/api/v2` fails in its words.",
-    operations: OPERATIONS,
     credentials: &["key"],
     parameter,
     headers: Vec::new,
@@ -23,41 +20,6 @@ pub static DOC: DialectDoc = DialectDoc {
     errors_carry: &[],
     examples: include_str!("examples.json"),
 };
-
-static OPERATIONS: &[DialectOperation] = &[
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/api/v2/webhook-events",
-        "listInstantlyWebhookEvents",
-        "List webhook events: attempts, newest first",
-        &[ok("InstantlyWebhookEvents", "A page; `next_starting_after` is left out at the end.")],
-    ),
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/api/v2/webhook-events/summary",
-        "getInstantlySummary",
-        "Count attempts by outcome",
-        &[ok("InstantlySummary", "The sums.")],
-    ),
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/api/v2/webhook-events/summary-by-date",
-        "getInstantlySummaryByDate",
-        "Count attempts by outcome and day of UTC",
-        &[ok("InstantlySummaryByDate", "The days on which something was sent, oldest first.")],
-    ),
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/api/v2/webhook-events/{id}",
-        "getInstantlyWebhookEvent",
-        "Read a webhook event: one attempt",
-        &[ok("InstantlyWebhookEvent", "The attempt.")],
-    ),
-];
 
 fn parameter(name: &str, _: &Route) -> Value {
     let day = || json!({ "type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$" });

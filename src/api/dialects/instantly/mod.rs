@@ -10,11 +10,13 @@ use serde_json::value::RawValue;
 
 use crate::api::auth::{self, Principal};
 use crate::api::context::ApiContext;
+use crate::api::doc::answer;
 use crate::api::error::ApiError;
 use crate::api::params::{self, Params};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::time::{DAY_MS, HOUR_MS};
@@ -23,16 +25,48 @@ use crate::rules::health;
 use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, HourCount, ListWindow, Registry};
 
 use crate::api::dialects::derived::{self, ok};
+use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, get};
 
 pub static DIALECT: Dialect =
     Dialect { name: "instantly", prefix: "/api/v2", routes: ROUTES, identify, render, doc: &docs::DOC };
 
 static ROUTES: &[Route] = &[
-    get("/api/v2/webhook-events", may_read, list, &["limit", "starting_after", "success", "from", "to", "search"]),
-    get("/api/v2/webhook-events/summary", may_read, summary, &["from", "to"]),
-    get("/api/v2/webhook-events/summary-by-date", may_read, summary_by_date, &["from", "to"]),
-    get("/api/v2/webhook-events/{id}", may_read, read, &[]),
+    get(
+        "/api/v2/webhook-events",
+        Judged(Scope::EventsRead, may_read, list),
+        doc(
+            "listInstantlyWebhookEvents",
+            "List webhook events: attempts, newest first",
+            &[answer(200, "InstantlyWebhookEvents", "A page; `next_starting_after` is left out at the end.")],
+        ),
+    )
+    .with_query(&["limit", "starting_after", "success", "from", "to", "search"]),
+    get(
+        "/api/v2/webhook-events/summary",
+        Judged(Scope::EventsRead, may_read, summary),
+        doc("getInstantlySummary", "Count attempts by outcome", &[answer(200, "InstantlySummary", "The sums.")]),
+    )
+    .with_query(&["from", "to"]),
+    get(
+        "/api/v2/webhook-events/summary-by-date",
+        Judged(Scope::EventsRead, may_read, summary_by_date),
+        doc(
+            "getInstantlySummaryByDate",
+            "Count attempts by outcome and day of UTC",
+            &[answer(200, "InstantlySummaryByDate", "The days on which something was sent, oldest first.")],
+        ),
+    )
+    .with_query(&["from", "to"]),
+    get(
+        "/api/v2/webhook-events/{id}",
+        Judged(Scope::EventsRead, may_read, read),
+        doc(
+            "getInstantlyWebhookEvent",
+            "Read a webhook event: one attempt",
+            &[answer(200, "InstantlyWebhookEvent", "The attempt.")],
+        ),
+    ),
 ];
 
 /// Rows of a page where `limit` is not given, and at the most.

@@ -3,18 +3,15 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::params::SEARCH_CHARS_MAX;
-use crate::api::route::{Route, RouteMethod};
-use crate::model::Scope;
+use crate::api::route::Route;
 
-use crate::api::dialects::doc::{DialectDoc, DialectOperation, in_path, operation, query};
-use crate::api::doc::ok;
+use crate::api::dialects::doc::{DialectDoc, in_path, query};
 use crate::api::doc::parameter as any;
 use crate::api::doc::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time, whole};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Sent",
     description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
-    operations: OPERATIONS,
     credentials: &["apiKey"],
     parameter,
     headers,
@@ -26,41 +23,6 @@ pub static DOC: DialectDoc = DialectDoc {
     errors_carry: &[("X-API-Version", "ApiVersion"), ("X-Error-Code", "ErrorCode")],
     examples: include_str!("examples.json"),
 };
-
-static OPERATIONS: &[DialectOperation] = &[
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/v3/webhooks",
-        "listSentWebhooks",
-        "List webhooks",
-        &[ok("SentWebhooks", "A page, newest first.")],
-    ),
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/v3/webhooks/event-types",
-        "listSentEventTypes",
-        "List the event types that webhooks name, and Postrider's own",
-        &[ok("SentEventTypes", "By name.")],
-    ),
-    operation(
-        Scope::WebhooksRead,
-        RouteMethod::Get,
-        "/v3/webhooks/{id}",
-        "getSentWebhook",
-        "Read a webhook",
-        &[ok("SentOneWebhook", "The webhook, without its secret.")],
-    ),
-    operation(
-        Scope::EventsRead,
-        RouteMethod::Get,
-        "/v3/webhooks/{id}/events",
-        "listSentWebhookEvents",
-        "List a webhook's events: its deliveries",
-        &[ok("SentEvents", "A page, newest first.")],
-    ),
-];
 
 fn headers() -> Vec<Value> {
     let words = "The app to read as, for a key of the whole organization; 403 from a key of one app.";

@@ -11,10 +11,12 @@ use serde_json::value::RawValue;
 
 use crate::api::auth::{Principal, sha256};
 use crate::api::context::ApiContext;
+use crate::api::doc::answer;
 use crate::api::error::ApiError;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
+use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
 use crate::model::webhook::WebhookState;
@@ -24,6 +26,7 @@ use crate::rules::patterns;
 use crate::store::{DeliveryDetails, DeliveryQuery, DeliverySlice, ListWindow, Registry, TenantScope};
 
 use crate::api::dialects::derived;
+use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
 
 pub static DIALECT: Dialect =
@@ -35,10 +38,36 @@ const EVENTS: &str = "/v3/webhooks/{id}/events";
 const EVENT_TYPES: &str = "/v3/webhooks/event-types";
 
 static ROUTES: &[Route] = &[
-    get(WEBHOOKS, may_read, list, &["page", "page_size", "search", "is_active"]),
-    get(EVENT_TYPES, may_read, event_types, &[]),
-    get(WEBHOOK, may_read, read, &[]),
-    get(EVENTS, may_read_events, events, &["page", "page_size", "search"]),
+    get(
+        WEBHOOKS,
+        Judged(Scope::WebhooksRead, may_read, list),
+        doc("listSentWebhooks", "List webhooks", &[answer(200, "SentWebhooks", "A page, newest first.")]),
+    )
+    .with_query(&["page", "page_size", "search", "is_active"]),
+    get(
+        EVENT_TYPES,
+        Judged(Scope::WebhooksRead, may_read, event_types),
+        doc(
+            "listSentEventTypes",
+            "List the event types that webhooks name, and Postrider's own",
+            &[answer(200, "SentEventTypes", "By name.")],
+        ),
+    ),
+    get(
+        WEBHOOK,
+        Judged(Scope::WebhooksRead, may_read, read),
+        doc("getSentWebhook", "Read a webhook", &[answer(200, "SentOneWebhook", "The webhook, without its secret.")]),
+    ),
+    get(
+        EVENTS,
+        Judged(Scope::EventsRead, may_read_events, events),
+        doc(
+            "listSentWebhookEvents",
+            "List a webhook's events: its deliveries",
+            &[answer(200, "SentEvents", "A page, newest first.")],
+        ),
+    )
+    .with_query(&["page", "page_size", "search"]),
 ];
 
 const API_KEY: &str = "x-api-key";

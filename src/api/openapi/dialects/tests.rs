@@ -6,19 +6,13 @@ use super::*;
 use crate::api::Principal;
 use crate::api::dialects::DIALECTS;
 use crate::api::request::HttpRequest;
-use crate::api::route::RouteAccess;
-use crate::model::{ApiKey, Id, Time};
+use crate::model::{ApiKey, Id, Scope};
 
 #[test]
-fn pages_and_tables_are_the_same_set() {
+fn a_dialect_describes_a_body_where_the_route_takes_one() {
     for dialect in DIALECTS {
-        let told: Vec<_> =
-            dialect.doc.operations.iter().map(|told| (told.operation.verb.as_str(), told.operation.path)).collect();
-        let routes: Vec<_> = dialect.routes.iter().map(|route| (route.verb.as_str(), route.path)).collect();
-        assert_eq!(told, routes, "{}", dialect.name);
         for route in dialect.routes {
-            let described = dialect.operation(route).operation.request.is_some();
-            assert_eq!(described, !route.body.is_none(), "{}", route.path);
+            assert_eq!(route.doc.request.is_some(), !route.body.is_none(), "{}", route.path);
         }
     }
 }
@@ -49,12 +43,15 @@ fn caller(scope: Scope) -> Principal {
 }
 
 #[test]
-fn the_scope_that_is_told_is_the_one_that_is_asked_for() {
+fn a_dialect_shows_the_scope_that_its_route_requires() {
     for dialect in DIALECTS {
         for route in dialect.routes {
-            let RouteAccess::Judged(judge, _) = route.access else { panic!("{} is judged otherwise", route.path) };
-            let enough: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| judge(&caller(*scope)).is_ok()).collect();
-            assert_eq!(enough, [dialect.operation(route).scope, Scope::Admin], "{}", route.path);
+            let RouteAccess::Judged(shown, authorize, _) = route.access else {
+                panic!("{} is judged otherwise", route.path)
+            };
+            let enough: Vec<Scope> =
+                Scope::ALL.into_iter().filter(|scope| authorize(&caller(*scope)).is_ok()).collect();
+            assert_eq!(enough, [shown, Scope::Admin], "{}", route.path);
         }
     }
 }
@@ -103,11 +100,11 @@ fn every_example_belongs_to_something_and_every_answer_has_one() {
         let examples = dialect.doc.examples();
         let responses = dialect.responses();
         for (id, statuses) in examples.as_object().unwrap() {
-            let told = dialect.doc.operations.iter().find(|told| told.operation.id == id);
+            let route = dialect.routes.iter().find(|route| route.doc.id == id);
             for status in statuses.as_object().unwrap().keys() {
                 let status: u16 = status.parse().unwrap();
-                let known = match told {
-                    Some(told) => told.operation.answers.iter().any(|answer| answer.status == status),
+                let known = match route {
+                    Some(route) => route.doc.answers.iter().any(|answer| answer.status == status),
                     None => {
                         id == "errors"
                             && responses.contains_key(&format!("{}{}", dialect.doc.prefix, errors::name(status)))
@@ -116,10 +113,10 @@ fn every_example_belongs_to_something_and_every_answer_has_one() {
                 assert!(known, "{} {id} {status}", dialect.name);
             }
         }
-        for told in dialect.doc.operations {
-            for answer in told.operation.answers.iter().filter(|answer| answer.schema.is_some()) {
+        for route in dialect.routes {
+            for answer in route.doc.answers.iter().filter(|answer| answer.schema.is_some()) {
                 let status = answer.status.to_string();
-                assert!(examples[told.operation.id][status].is_object(), "{}", told.operation.id);
+                assert!(examples[route.doc.id][status].is_object(), "{}", route.doc.id);
             }
         }
     }
