@@ -4,8 +4,6 @@
 
 pub mod parts;
 
-use serde_json::{Value, json};
-
 /// The documentation of one route, which stands in its row of the route table.
 pub struct RouteDoc {
     pub id: &'static str,
@@ -59,9 +57,4 @@ pub const fn answer(status: u16, schema: &'static str, description: &'static str
 /// A `204`.
 pub const fn done(description: &'static str) -> AnswerDoc {
     AnswerDoc { status: 204, schema: None, media_type: JSON, description }
-}
-
-/// A parameter in `place`: `path`, `query` or `header`.
-pub fn parameter(place: &str, name: &str, schema: Value, description: &str) -> Value {
-    json!({ "name": name, "in": place, "required": place == "path", "schema": schema, "description": description })
 }

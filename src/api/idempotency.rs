@@ -5,15 +5,13 @@
 
 use http::{HeaderName, HeaderValue};
 
+use super::limits::KEY_CHARS_MAX;
 use crate::store::IdempotencyKey;
 
 use super::auth::{Principal, sha256};
 use super::error::ApiError;
 use super::request::HttpRequest;
 use super::response::HttpResponse;
-
-/// Longest `Idempotency-Key`, in characters.
-pub const KEY_CHARS_MAX: usize = 255;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

@@ -6,13 +6,7 @@ use http::{HeaderMap, header};
 
 use super::context::ApiSettings;
 use super::error::ApiError;
-
-/// Largest body of a configuration request.
-pub const CONFIG_BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Largest body of `POST /v1/events/batch`.
-pub const BATCH_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Maximum bytes of a body that a route ignores.
-pub const IGNORED_BODY_BYTES_MAX: usize = 64 * 1024;
+use super::limits::{BATCH_BODY_BYTES_MAX, CONFIG_BODY_BYTES_MAX, IGNORED_BODY_BYTES_MAX};
 
 /// A route's rule for bodies.
 #[derive(Debug, Clone, Copy)]

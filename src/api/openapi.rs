@@ -212,7 +212,7 @@ fn operation(route: &Route) -> Value {
         "summary": summary,
         "description": scope(route),
         "security": security(route),
-        "parameters": parameters::of(route),
+        "parameters": parameters::of(route, &[]),
     });
     if let Some(schema) = request {
         value["requestBody"] = request_body(route.body, schema);

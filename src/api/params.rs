@@ -1,20 +1,123 @@
-//! Query parameters: every one known, none repeated, every value checked. A mistake is a 400 that names it.
+//! Parameters as constants, which the route tables name, the handlers read and the OpenAPI document describes.
+//!
+//! Invariant: a query has only known parameters, each once, with a valid value. A mistake is a 400 that names it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
 use crate::model::{DeliveryStatus, Id, Time};
 use crate::rules::patterns;
 use crate::store::{ListWindow, Search};
 
-use super::cursor;
+use super::cursor::{self, CursorKind};
 use super::error::ApiError;
 
-/// Rows of a page where `limit` is not given, and at the most.
-pub const LIMIT_DEFAULT: usize = 50;
-pub const LIMIT_MAX: usize = 250;
-/// Longest `search`, in characters.
-pub const SEARCH_CHARS_MAX: usize = 256;
+/// A parameter of a route in its path, its query or its headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Param {
+    pub name: &'static str,
+    pub values: ParamValues,
+    pub required: bool,
+    pub description: &'static str,
+}
+
+/// The values that a parameter may have.
+#[derive(Debug, Clone, Copy)]
+pub enum ParamValues {
+    /// A UUID.
+    Id,
+    /// An RFC 3339 time.
+    Time,
+    /// An ISO 8601 calendar date.
+    Date,
+    Boolean,
+    EventType,
+    /// The id or the `uid` of an app.
+    AppName,
+    /// A text that is not empty. `None` if only the request target bounds its length.
+    Text {
+        chars_max: Option<usize>,
+    },
+    /// Any text, also an empty one.
+    AnyText,
+    /// A text of visible ASCII characters that is not empty.
+    VisibleAscii {
+        chars_max: usize,
+    },
+    Whole(WholeNumber),
+    /// One of the words of the enumeration with this name in the OpenAPI document.
+    OneOf(&'static str),
+    /// A cursor of this list.
+    Cursor(CursorKind),
+    /// A text that matches the regular expression.
+    Pattern(fn() -> String),
+}
+
+/// The bounds of a whole number, both inclusive.
+#[derive(Debug, Clone, Copy)]
+pub struct WholeNumber {
+    pub min: u32,
+    pub max: u32,
+    /// `None` if the document names no default.
+    pub default: Option<u32>,
+}
+
+impl Param {
+    /// An optional parameter.
+    pub const fn new(name: &'static str, values: ParamValues, description: &'static str) -> Param {
+        Param { name, values, required: false, description }
+    }
+
+    /// An optional whole number from `min` to `max`.
+    pub const fn whole(name: &'static str, min: u32, max: u32, description: &'static str) -> Param {
+        Param::new(name, ParamValues::Whole(WholeNumber { min, max, default: None }), description)
+    }
+
+    /// The same parameter with a default. Another kind of parameter has none.
+    #[must_use]
+    pub const fn or(self, default: u32) -> Param {
+        match self.values {
+            ParamValues::Whole(WholeNumber { min, max, .. }) => {
+                let values = ParamValues::Whole(WholeNumber { min, max, default: Some(default) });
+                Param { values, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// The same parameter, which the request must have.
+    #[must_use]
+    pub const fn required(self) -> Param {
+        Param { required: true, ..self }
+    }
+
+    /// The bounds of a whole number. Those of `u32` for another kind of parameter.
+    pub const fn bounds(&self) -> WholeNumber {
+        match self.values {
+            ParamValues::Whole(number) => number,
+            _ => WholeNumber { min: 0, max: u32::MAX, default: None },
+        }
+    }
+}
+
+pub const LIMIT: Param = Param::whole("limit", 1, LIMIT_MAX, "Rows of a page.").or(LIMIT_DEFAULT);
+pub const FROM: Param = Param::new("from", ParamValues::Time, "Only rows of this time or later.");
+pub const TO: Param = Param::new("to", ParamValues::Time, "Only rows before this time.");
+pub const SEARCH: Param = Param::new(
+    "search",
+    ParamValues::Text { chars_max: Some(SEARCH_CHARS_MAX) },
+    "Part of a type, error, URL or subject, whatever the case; or an exact id, `event_id` or status code.",
+);
+pub const EVENT_TYPE: Param = Param::new("type", ParamValues::EventType, "Only of this event type.");
+pub const STATUS_CODE: Param = Param::whole("status_code", 100, 599, "Only with this status code at the last attempt.");
+pub const DELIVERY_STATUS: Param =
+    Param::new("status", ParamValues::OneOf("DeliveryStatus"), "Only deliveries of this status.");
+
+/// The position in a list.
+pub const fn cursor(kind: CursorKind) -> Param {
+    Param::new("cursor", ParamValues::Cursor(kind), "`next_cursor` of the page before.")
+}
 
 /// The parameters of one request, decoded.
 #[derive(Debug, Default)]
@@ -23,13 +126,13 @@ pub struct Params {
 }
 
 impl Params {
-    /// Reads `name=value&…` (WHATWG URL, application/x-www-form-urlencoded); `known` are the names there may be.
-    pub fn parse(query: Option<&str>, known: &'static [&'static str]) -> Result<Params, ApiError> {
+    /// Reads `name=value&…` (WHATWG URL, application/x-www-form-urlencoded); `known` are the parameters of the route.
+    pub fn parse(query: Option<&str>, known: &'static [Param]) -> Result<Params, ApiError> {
         let mut values = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name).ok_or_else(|| undecodable(name))?;
-            let Some(name) = known.iter().find(|known| **known == name) else {
+            let Some(Param { name, .. }) = known.iter().find(|known| known.name == name) else {
                 return Err(ApiError::bad_request("unknown_parameter", unknown(&name, known)));
             };
             let value = decode(value).ok_or_else(|| undecodable(name))?;
@@ -43,51 +146,60 @@ impl Params {
         Ok(Params { values })
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+    /// The value of `param`. `None` if it is absent.
+    pub fn text(&self, param: &Param) -> Option<&str> {
+        self.values.get(param.name).map(String::as_str)
     }
 
-    /// The value of `name` as `read` parses it. `what` describes the allowed values.
-    fn read<T>(&self, name: &str, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
-        match self.text(name) {
+    /// The value of `param` as `read` parses it. `what` describes the allowed values.
+    fn read<T>(&self, param: &Param, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
+        match self.text(param) {
             None => Ok(None),
-            Some(text) => read(text).map(Some).ok_or_else(|| wrong(name, what)),
+            Some(text) => read(text).map(Some).ok_or_else(|| wrong(param.name, what)),
         }
     }
 
-    pub fn id<K>(&self, name: &str) -> Result<Option<Id<K>>, ApiError> {
-        self.read(name, "must be a UUID", |text| text.parse().ok())
+    pub fn id<K>(&self, param: &Param) -> Result<Option<Id<K>>, ApiError> {
+        self.read(param, "must be a UUID", |text| text.parse().ok())
     }
 
-    pub fn time(&self, name: &str) -> Result<Option<Time>, ApiError> {
-        self.read(name, "must be an RFC 3339 time such as 2026-11-22T03:29:00.123Z", |text| text.parse().ok())
+    pub fn time(&self, param: &Param) -> Result<Option<Time>, ApiError> {
+        self.read(param, "must be an RFC 3339 time such as 2026-11-22T03:29:00.123Z", |text| text.parse().ok())
     }
 
-    pub fn number(&self, name: &str, min: u32, max: u32) -> Result<Option<u32>, ApiError> {
+    /// The value of a whole number within the bounds of `param`.
+    pub fn number(&self, param: &Param) -> Result<Option<u32>, ApiError> {
+        let WholeNumber { min, max, .. } = param.bounds();
         let what = format!("must be a whole number from {min} to {max}");
-        self.read(name, &what, |text| {
+        self.read(param, &what, |text| {
             let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             plain.then(|| text.parse().ok()).flatten().filter(|n| (min..=max).contains(n))
         })
     }
 
-    pub fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
-        self.read(name, "must be true or false", |text| text.parse().ok())
+    /// The value of a whole number, or its default. Without a default its minimum.
+    pub fn number_or_default(&self, param: &Param) -> Result<u32, ApiError> {
+        let WholeNumber { min, default, .. } = param.bounds();
+        Ok(self.number(param)?.unwrap_or(default.unwrap_or(min)))
+    }
+
+    pub fn boolean(&self, param: &Param) -> Result<Option<bool>, ApiError> {
+        self.read(param, "must be true or false", |text| text.parse().ok())
     }
 
     pub fn limit(&self) -> Result<usize, ApiError> {
-        Ok(self.number("limit", 1, LIMIT_MAX as u32)?.map_or(LIMIT_DEFAULT, |n| n as usize))
+        Ok(self.number_or_default(&LIMIT)? as usize)
     }
 
-    pub fn cursor(&self, kind: cursor::CursorKind) -> Result<Option<u128>, ApiError> {
-        self.read("cursor", "is not a cursor of this list", |text| cursor::read(kind, text))
+    pub fn cursor(&self, kind: CursorKind) -> Result<Option<u128>, ApiError> {
+        self.read(&cursor(kind), "is not a cursor of this list", |text| cursor::read(kind, text))
     }
 
     /// `from`, `to`, `limit` and `cursor` together.
-    pub fn window(&self, kind: cursor::CursorKind) -> Result<ListWindow, ApiError> {
+    pub fn window(&self, kind: CursorKind) -> Result<ListWindow, ApiError> {
         Ok(ListWindow {
-            from: self.time("from")?,
-            to: self.time("to")?,
+            from: self.time(&FROM)?,
+            to: self.time(&TO)?,
             before: self.cursor(kind)?,
             limit: self.limit()?,
         })
@@ -95,21 +207,21 @@ impl Params {
 
     pub fn search(&self) -> Result<Option<Search>, ApiError> {
         let what = format!("must have at most {SEARCH_CHARS_MAX} characters");
-        self.read("search", &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
+        self.read(&SEARCH, &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
     }
 
     pub fn event_type(&self) -> Result<Option<String>, ApiError> {
         let what = "must be an event type: 1 to 128 of a-z, A-Z, 0-9, '_', '.', '-'";
-        self.read("type", what, |text| patterns::is_type(text).then(|| text.to_owned()))
+        self.read(&EVENT_TYPE, what, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 
     pub fn delivery_status(&self) -> Result<Option<DeliveryStatus>, ApiError> {
         let what = "must be pending, retrying, delivered, failed or cancelled";
-        self.read("status", what, DeliveryStatus::parse)
+        self.read(&DELIVERY_STATUS, what, DeliveryStatus::parse)
     }
 
     pub fn status_code(&self) -> Result<Option<u16>, ApiError> {
-        Ok(self.number("status_code", 100, 599)?.map(|n| n as u16))
+        Ok(self.number(&STATUS_CODE)?.map(|n| n as u16))
     }
 }
 
@@ -122,10 +234,13 @@ fn undecodable(name: &str) -> ApiError {
     ApiError::bad_request("malformed_query", format!("{} is not percent-encoded UTF-8", name.escape_default()))
 }
 
-fn unknown(name: &str, known: &[&str]) -> String {
+fn unknown(name: &str, known: &[Param]) -> String {
     match known {
         [] => format!("unknown parameter {name:?}: there are none here"),
-        _ => format!("unknown parameter {name:?}: there are {}", known.join(", ")),
+        _ => {
+            let names: Vec<&str> = known.iter().map(|param| param.name).collect();
+            format!("unknown parameter {name:?}: there are {}", names.join(", "))
+        }
     }
 }
 
@@ -152,25 +267,27 @@ pub fn percent(text: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
-    const KNOWN: &[&str] = &["limit", "cursor", "from", "search", "type", "status_code", "status", "webhook_id"];
+    const WEBHOOK: Param = Param::new("webhook_id", ParamValues::Id, "");
+    const KNOWN: &[Param] =
+        &[LIMIT, cursor(CursorKind::Events), FROM, SEARCH, EVENT_TYPE, STATUS_CODE, DELIVERY_STATUS, WEBHOOK];
 
     fn code(query: &str) -> &'static str {
         let params = match Params::parse(Some(query), KNOWN) {
             Ok(params) => params,
             Err(api_error) => return api_error.code,
         };
-        let judged = params
-            .window(cursor::CursorKind::Events)
+        let checked = params
+            .window(CursorKind::Events)
             .and(params.search().map(drop))
             .and(params.event_type().map(drop))
             .and(params.status_code().map(drop))
             .and(params.delivery_status().map(drop))
-            .and(params.id::<()>("webhook_id").map(drop));
-        judged_code(judged)
+            .and(params.id::<()>(&WEBHOOK).map(drop));
+        code_of(checked)
     }
 
-    fn judged_code(judged: Result<(), ApiError>) -> &'static str {
-        judged.map_or_else(|api_error| api_error.code, |()| "fine")
+    fn code_of(checked: Result<(), ApiError>) -> &'static str {
+        checked.map_or_else(|api_error| api_error.code, |()| "fine")
     }
 
     #[test]
@@ -209,7 +326,7 @@ mod tests {
     #[test]
     fn values_are_decoded_once() {
         let params = Params::parse(Some("search=a%2520b+c&%74ype=x"), KNOWN).unwrap();
-        assert_eq!(params.text("search"), Some("a%20b c"));
-        assert_eq!(params.text("type"), Some("x"));
+        assert_eq!(params.text(&SEARCH), Some("a%20b c"));
+        assert_eq!(params.text(&EVENT_TYPE), Some("x"));
     }
 }

@@ -16,7 +16,7 @@ use super::context::{ApiContext, ApiSettings, MetricsAccess};
 use super::doc::RouteDoc;
 use super::error::ApiError;
 use super::media::BodyRule;
-use super::params::{Params, percent};
+use super::params::{Param, Params, percent};
 use super::request::HttpRequest;
 use super::request_context::{PathSegments, RequestContext};
 use super::response::HttpResponse;
@@ -98,8 +98,10 @@ pub struct Route {
     pub path: &'static str,
     pub access: RouteAccess,
     pub body: BodyRule,
-    /// Names of the query parameters that the route accepts.
-    pub query: &'static [&'static str],
+    /// The query parameters that the route accepts.
+    pub query: &'static [Param],
+    /// The parameters in the path.
+    pub segments: &'static [Param],
     pub execution: Execution,
     pub doc: RouteDoc,
 }
@@ -113,12 +115,18 @@ impl Route {
         body: BodyRule,
         doc: RouteDoc,
     ) -> Route {
-        Route { verb, path, access, body, query: &[], execution: Execution::Blocking, doc }
+        Route { verb, path, access, body, query: &[], segments: &[], execution: Execution::Blocking, doc }
     }
 
     #[must_use]
-    pub const fn with_query(self, query: &'static [&'static str]) -> Route {
+    pub const fn with_query(self, query: &'static [Param]) -> Route {
         Route { query, ..self }
+    }
+
+    /// The same route with these parameters in its path.
+    #[must_use]
+    pub const fn with_segments(self, segments: &'static [Param]) -> Route {
+        Route { segments, ..self }
     }
 
     /// The same route for a handler that never reads the store.

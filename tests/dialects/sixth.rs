@@ -1,10 +1,11 @@
 //! A dialect of the tests, to show that a dialect is one folder and one line of `DIALECTS`.
 
 use http::{Method, StatusCode};
-use postrider::api::dialects::doc::{doc, in_path, missing_object};
+use postrider::api::dialects::doc::{doc, missing_object};
 use postrider::api::dialects::{DIALECTS, Dialect, DialectDoc};
 use postrider::api::doc::done;
 use postrider::api::media::BodyRule;
+use postrider::api::params::{Param, ParamValues};
 use postrider::api::route::{Route, RouteAccess, RouteMethod};
 use postrider::api::{
     ApiContext, ApiError, ErrorContext, HttpRequest, HttpResponse, Principal, RequestContext, Step, auth,
@@ -21,8 +22,7 @@ static DOC: DialectDoc = DialectDoc {
     prefix: "Sixth",
     description: "A dialect of the tests.",
     credentials: &["key"],
-    parameter: |name, _| in_path(name, json!({ "type": "string" }), "The webhook's id."),
-    headers: Vec::new,
+    headers: &[],
     schemas: Map::new,
     failures: missing_object,
     empty: &[],
@@ -37,7 +37,8 @@ static ROUTES: &[Route] = &[Route::new(
     RouteAccess::Judged(Scope::WebhooksRead, may_read, read),
     BodyRule::None,
     doc("getSixthHook", "Read a hook", &[done("The hook.")]),
-)];
+)
+.with_segments(&[Param::new("id", ParamValues::Id, "The webhook's id.")])];
 
 fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: WebhookId = request.path.get("id").parse().map_err(|_| ApiError::not_found("hook"))?;

@@ -94,7 +94,7 @@ fn requests() -> Vec<Vec<u8>> {
         for route in mount.routes() {
             let path = route.path.split('/').map(|part| if part.starts_with('{') { id } else { part });
             let path = path.collect::<Vec<_>>().join("/");
-            let query = route.query.iter().map(|name| format!("{name}=1")).collect::<Vec<_>>().join("&");
+            let query = route.query.iter().map(|param| format!("{}=1", param.name)).collect::<Vec<_>>().join("&");
             let body =
                 r#"{"type":"a.b","data":{},"url":"https://example.com/","name":"n","scopes":["admin"],"events":[]}"#;
             let head = format!("{} {path}?{query}\ncontent-type: application/json", route.verb.as_str());

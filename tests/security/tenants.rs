@@ -205,8 +205,8 @@ fn requests(mount: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String,
             .collect();
     }
     let mut requests = vec![(format!("{}{}", route.path, whole_page(route)), String::new(), Vec::new())];
-    for name in route.query {
-        let values: Vec<&String> = match *name {
+    for name in route.query.iter().map(|param| param.name) {
+        let values: Vec<&String> = match name {
             "app_id" => vec![&tenant.ids["app"], &tenant.ids["uid"]],
             "webhook_id" | "event_id" => tenant.ids.values().collect(),
             "search" | "subject" | "type" => vec![&tenant.marker],
@@ -246,7 +246,11 @@ fn filled(route: &Route, tenant: &Tenant) -> Vec<(String, Vec<String>)> {
 /// The query that asks for as much as there is.
 fn whole_page(route: &Route) -> String {
     let known = [("limit", "limit=100"), ("page", "page=1"), ("page_size", "page_size=50")];
-    let asked: Vec<&str> = known.iter().filter(|(name, _)| route.query.contains(name)).map(|(_, text)| *text).collect();
+    let asked: Vec<&str> = known
+        .iter()
+        .filter(|(name, _)| route.query.iter().any(|param| param.name == *name))
+        .map(|(_, text)| *text)
+        .collect();
     if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::doc::{AnswerDoc, RouteDoc, parameter, parts};
+use crate::api::doc::{AnswerDoc, RouteDoc};
+use crate::api::params::Param;
 use crate::api::route::Route;
 
 /// The documentation of one dialect, besides its route table.
@@ -12,10 +13,8 @@ pub struct DialectDoc {
     pub description: &'static str,
     /// Names of the security schemes, all of them required.
     pub credentials: &'static [&'static str],
-    /// A path or query parameter of a route by name. Panics on an unknown name: the tests cover all routes.
-    pub parameter: fn(&str, &Route) -> Value,
     /// Header parameters of every route.
-    pub headers: fn() -> Vec<Value>,
+    pub headers: &'static [Param],
     pub schemas: fn() -> Map<String, Value>,
     /// Additional error statuses of a route.
     pub failures: fn(&Route) -> Vec<u16>,
@@ -41,16 +40,6 @@ pub const fn doc(id: &'static str, summary: &'static str, answers: &'static [Ans
     RouteDoc { id, tag: None, summary, request: None, answers }
 }
 
-/// A query parameter.
-pub fn query(name: &str, schema: Value, description: &str) -> Value {
-    parameter("query", name, schema, description)
-}
-
-/// A path parameter.
-pub fn in_path(name: &str, schema: Value, description: &str) -> Value {
-    parameter("path", name, schema, description)
-}
-
 /// 404 if the path names an object.
 pub fn missing_object(route: &Route) -> Vec<u16> {
     if route.path.contains('{') { vec![404] } else { Vec::new() }
@@ -63,11 +52,4 @@ pub fn missing_object_or_invalid(route: &Route) -> Vec<u16> {
         all.push(422);
     }
     all
-}
-
-/// A whole number with a default.
-pub fn defaulted(min: u64, max: u64, default: u64) -> Value {
-    let mut schema = parts::whole(min, max);
-    schema["default"] = default.into();
-    schema
 }

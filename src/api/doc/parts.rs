@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::limits::UID_CHARS_MAX;
+use crate::rules::patterns::TYPE_BYTES_MAX;
+
 pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
@@ -73,6 +76,15 @@ pub fn number(min: f64, max: f64) -> Value {
 
 pub fn choice(names: &[&str]) -> Value {
     json!({ "type": "string", "enum": names })
+}
+
+/// The name of an app: its `uid`, or its id, which has the form of a `uid` too.
+pub fn app_name() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": UID_CHARS_MAX, "pattern": "^[a-zA-Z0-9_.-]+$" })
+}
+
+pub fn event_type() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX, "pattern": "^[a-zA-Z0-9_.-]+$" })
 }
 
 /// A list with an upper bound.

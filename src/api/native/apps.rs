@@ -10,6 +10,7 @@ use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, FieldResult};
+use crate::api::limits::{NAME_CHARS_MAX, UID_CHARS_MAX};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -17,9 +18,6 @@ use crate::model::{App, AppId, Time};
 use crate::store::{Applied, Receipt, Registry, StateCommand};
 
 use super::page;
-
-pub const NAME_CHARS_MAX: usize = 100;
-pub const UID_CHARS_MAX: usize = 128;
 
 #[derive(Serialize)]
 pub struct AppView<'a> {

@@ -17,16 +17,17 @@ use serde_json::value::RawValue;
 use crate::api::auth::sha256;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::limits::{
+    BATCH_EVENTS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX,
+    ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
+};
 use crate::api::media;
 use crate::api::params::percent;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::strict;
 use crate::store::EventInput;
 
-use super::publish::{
-    self, BATCH_EVENTS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX, METADATA_NAME_CHARS_MAX,
-    METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
-};
+use super::publish;
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";

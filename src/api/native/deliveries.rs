@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
+use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -58,6 +59,9 @@ impl<'a> DeliveryView<'a> {
     }
 }
 
+pub const WEBHOOK_ID: Param = Param::new("webhook_id", ParamValues::Id, "Only of this webhook.");
+pub const EVENT_ID: Param = Param::new("event_id", ParamValues::Id, "Only of the event with this id.");
+
 /// The delivery in the path, or 404.
 pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delivery, ApiError> {
     let id: DeliveryId = request.id("delivery")?;
@@ -72,7 +76,7 @@ fn listed(
     let query = DeliveryQuery {
         tenant: request.tenant(),
         webhook,
-        event: request.query.id("event_id")?,
+        event: request.query.id(&EVENT_ID)?,
         status: request.query.delivery_status()?,
         event_type: request.query.event_type()?,
         status_code: request.query.status_code()?,
@@ -85,7 +89,7 @@ fn listed(
 
 /// `GET /v1/deliveries`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    listed(context, request, request.query.id("webhook_id")?)
+    listed(context, request, request.query.id(&WEBHOOK_ID)?)
 }
 
 /// `GET /v1/webhooks/{id}/deliveries`.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
+use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -20,8 +21,12 @@ use crate::rules::filter::Filter;
 use crate::rules::patterns;
 use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
 
-use super::deliveries::DeliveryView;
+use super::deliveries::{DeliveryView, WEBHOOK_ID};
 use super::page;
+use super::webhooks::APP_ID;
+
+pub const SUBJECT: Param =
+    Param::new("subject", ParamValues::Text { chars_max: None }, "Only with exactly this subject.");
 
 /// An event in a list: the publish answer and its other members, without `data`.
 #[derive(Serialize)]
@@ -92,14 +97,14 @@ fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Eve
 /// `GET /v1/events`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut tenant = request.tenant();
-    if let Some(name) = request.query.text("app_id") {
+    if let Some(name) = request.query.text(&APP_ID) {
         let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
         tenant.app = Some(app.id);
     }
     let query = EventQuery {
         tenant,
         event_type: request.query.event_type()?,
-        subject: request.query.text("subject").map(str::to_owned),
+        subject: request.query.text(&SUBJECT).map(str::to_owned),
         search: request.query.search()?,
         window: request.query.window(CursorKind::Events)?,
     };
@@ -210,7 +215,7 @@ pub fn deliveries(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
     let event = in_path(context, request)?;
     let query = DeliveryQuery {
         tenant: request.tenant(),
-        webhook: request.query.id("webhook_id")?,
+        webhook: request.query.id(&WEBHOOK_ID)?,
         event: Some(event.id),
         status: request.query.delivery_status()?,
         event_type: None,

@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::error::ApiError;
+use crate::api::limits::WAIT_S_MAX;
+use crate::api::params::Param;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -18,8 +20,7 @@ use crate::model::{DeliveryId, Id};
 use super::events::WholeEvent;
 use super::webhooks;
 
-/// How long a call may wait for something new.
-pub const WAIT_S_MAX: u32 = 30;
+pub const WAIT_S: Param = Param::whole("wait_s", 0, WAIT_S_MAX, "How long to wait for something new, in seconds.");
 
 #[derive(Serialize)]
 struct FeedRow<'a> {
@@ -37,7 +38,7 @@ struct FeedView<'a> {
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let position = request.query.cursor(CursorKind::Feed)?;
-    let wait_s = request.query.number("wait_s", 0, WAIT_S_MAX)?.unwrap_or(0);
+    let wait_s = request.query.number_or_default(&WAIT_S)?;
     let limit = request.query.limit()?;
     let deliveries = context.store.feed(webhook.id, position.map(Id::from_u128), limit, context.now)?;
     let until = context.since.plus_ms(i64::from(wait_s) * SECOND_MS);

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
-use crate::api::params::LIMIT_MAX;
+use crate::api::limits::LIMIT_MAX;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -29,7 +29,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         event_type: None,
         status_code: None,
         search: None,
-        window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX },
+        window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX as usize },
     };
     // The newest deliveries with an attempt. A waiting delivery has none to judge.
     let newest = context.store.deliveries(&query, context.now)?;

@@ -43,6 +43,9 @@ pub fn cut<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::params::{LIMIT, Param, cursor as cursor_of};
+
+    const PAGE: &[Param] = &[LIMIT, cursor_of(CursorKind::Apps)];
 
     #[test]
     fn pages_follow_one_another_without_a_gap() {
@@ -50,7 +53,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut query = "limit=3".to_owned();
         loop {
-            let params = Params::parse(Some(&query), &["limit", "cursor"]).unwrap();
+            let params = Params::parse(Some(&query), PAGE).unwrap();
             let page = cut(CursorKind::Apps, &params, rows(), |row| *row).unwrap();
             seen.extend(page.rows);
             let Some(next) = page.next else { break };

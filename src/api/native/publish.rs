@@ -16,6 +16,10 @@ use serde_json::value::RawValue;
 use crate::api::context::ApiContext;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::limits::{
+    BATCH_EVENTS_MAX, CHANNEL_CHARS_MAX, CHANNELS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX,
+    METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
+};
 use crate::api::request_context::{RequestContext, strict};
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
@@ -24,18 +28,6 @@ use crate::rules::patterns;
 use crate::store::{Applied, EventInput, PartitionCommand, Published, Receipt, Registry, Rejection, TenantScope};
 
 use super::cloudevents;
-
-/// Events of one batch.
-pub const BATCH_EVENTS_MAX: usize = 1_000;
-pub const EVENT_ID_CHARS_MAX: usize = 255;
-pub const SUBJECT_CHARS_MAX: usize = 512;
-pub const ORDERING_KEY_CHARS_MAX: usize = 255;
-/// Channels of one event or webhook, and the length of each.
-pub const CHANNELS_MAX: usize = 100;
-pub const CHANNEL_CHARS_MAX: usize = 128;
-pub const METADATA_ENTRIES_MAX: usize = 50;
-pub const METADATA_NAME_CHARS_MAX: usize = 128;
-pub const METADATA_VALUE_CHARS_MAX: usize = 1_024;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

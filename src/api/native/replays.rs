@@ -10,6 +10,7 @@ use crate::api::cursor::CursorKind;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::idempotency;
+use crate::api::limits::EVENT_TYPES_MAX;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -20,7 +21,7 @@ use crate::store::{Applied, Receipt, StateCommand};
 
 use super::page;
 use super::publish::{AppLookup, app};
-use super::webhook_form::{EVENT_TYPES_MAX, read_rate};
+use super::webhook_form::read_rate;
 
 #[derive(Serialize)]
 struct JobView {

@@ -1,43 +1,55 @@
-//! The native route table: every line of api.md section 3, in its order.
+//! The native route table: every route of api.md section 3, with its documentation.
 
 use crate::api::auth;
+use crate::api::cursor::CursorKind;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
+use crate::api::params::{
+    DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, Param, ParamValues, SEARCH, STATUS_CODE, TO, cursor,
+};
 use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
 use crate::api::route::{ApiMount, Route, RouteAccess, RouteMethod};
 use crate::model::Scope;
 
+use super::deliveries::{EVENT_ID, WEBHOOK_ID};
+use super::events::SUBJECT;
+use super::feed::WAIT_S;
+use super::webhooks::{APP_ID, WEBHOOK_STATUS};
 use super::{
     apps, attempts, audit, cloudevents, deliveries, events, feed, health, keys, meta, organizations, publish, replays,
     stats, test_send, webhooks,
 };
 
-const PAGE: &[&str] = &["limit", "cursor"];
-const WINDOW: &[&str] = &["from", "to", "limit", "cursor"];
-const EVENTS: &[&str] = &["type", "app_id", "subject", "from", "to", "search", "limit", "cursor"];
-const ATTEMPTS: &[&str] = &["status", "type", "from", "to", "status_code", "search", "limit", "cursor"];
-const DELIVERIES: &[&str] =
-    &["webhook_id", "event_id", "status", "type", "from", "to", "status_code", "search", "limit", "cursor"];
-const OF_EVENT: &[&str] = &["webhook_id", "status", "status_code", "search", "limit", "cursor"];
-const OF_WEBHOOK: &[&str] = &["event_id", "status", "type", "from", "to", "status_code", "search", "limit", "cursor"];
-const WEBHOOKS: &[&str] = &["app_id", "status", "search", "limit", "cursor"];
-const FEED: &[&str] = &["cursor", "limit", "wait_s"];
+const ID: Param = Param::new("id", ParamValues::Id, "The id.");
+const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `uid`.");
+const ATTEMPTS: &[Param] =
+    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
+
+/// The parameters in a native path: none, or the `id` of an object.
+const fn segments_of(path: &str) -> &'static [Param] {
+    let text = path.as_bytes();
+    let mut at = 0;
+    while at < text.len() && text[at] != b'{' {
+        at += 1;
+    }
+    if at == text.len() { &[] } else { &[ID] }
+}
 
 const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
-    Route::new(RouteMethod::Get, path, access, BodyRule::None, doc)
+    Route::new(RouteMethod::Get, path, access, BodyRule::None, doc).with_segments(segments_of(path))
 }
 
 const fn post(path: &'static str, access: RouteAccess, body: BodyRule, doc: RouteDoc) -> Route {
-    Route::new(RouteMethod::Post, path, access, body, doc)
+    Route::new(RouteMethod::Post, path, access, body, doc).with_segments(segments_of(path))
 }
 
 const fn patch(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
-    Route::new(RouteMethod::Patch, path, access, BodyRule::MergePatch, doc)
+    Route::new(RouteMethod::Patch, path, access, BodyRule::MergePatch, doc).with_segments(segments_of(path))
 }
 
 const fn delete(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
-    Route::new(RouteMethod::Delete, path, access, BodyRule::None, doc)
+    Route::new(RouteMethod::Delete, path, access, BodyRule::None, doc).with_segments(segments_of(path))
 }
 
 pub static ROUTES: &[Route] = &[
@@ -76,7 +88,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::EventsRead, events::list),
         doc("listEvents", "events", "List events", &[ok("[Event]", "Newest first.")]),
     )
-    .with_query(EVENTS),
+    .with_query(&[EVENT_TYPE, APP_ID, SUBJECT, FROM, TO, SEARCH, LIMIT, cursor(CursorKind::Events)]),
     get(
         "/v1/events/{id}",
         Needs(Scope::EventsRead, events::read),
@@ -92,7 +104,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::EventsRead, events::deliveries),
         doc("listEventDeliveries", "events", "List an event's deliveries", &[ok("[Delivery]", "Newest first.")]),
     )
-    .with_query(OF_EVENT),
+    .with_query(&[WEBHOOK_ID, DELIVERY_STATUS, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Deliveries)]),
     post(
         "/v1/events/{id}/cancel",
         Needs(Scope::EventsWrite, events::cancel),
@@ -132,7 +144,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::WebhooksRead, webhooks::list),
         doc("listWebhooks", "webhooks", "List webhooks", &[ok("[Webhook]", "Newest first.")]),
     )
-    .with_query(WEBHOOKS),
+    .with_query(&[APP_ID, WEBHOOK_STATUS, SEARCH, LIMIT, cursor(CursorKind::Webhooks)]),
     get(
         "/v1/webhooks/{id}",
         Needs(Scope::WebhooksRead, webhooks::read),
@@ -224,7 +236,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::EventsWrite, replays::list),
         doc("listReplays", "replays", "List replays", &[ok("[Replay]", "Newest first.")]),
     )
-    .with_query(WINDOW),
+    .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Replays)]),
     get(
         "/v1/replays/{id}",
         Needs(Scope::EventsWrite, replays::read),
@@ -246,7 +258,7 @@ pub static ROUTES: &[Route] = &[
             &[ok("Feed", "Consumes nothing: go on from `next_cursor`.")],
         ),
     )
-    .with_query(FEED)
+    .with_query(&[cursor(CursorKind::Feed), LIMIT, WAIT_S])
     .waits("id"),
     get(
         "/v1/webhooks/{id}/public-keys",
@@ -263,7 +275,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::Admin, audit::list),
         doc("listAudit", "audit", "Who did what, when and from where", &[ok("[AuditRow]", "Newest first.")]),
     )
-    .with_query(WINDOW),
+    .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
     get(
         "/v1/webhooks/{id}/stats",
         Needs(Scope::WebhooksRead, stats::of_webhook),
@@ -284,7 +296,17 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::EventsRead, deliveries::of_webhook),
         doc("listWebhookDeliveries", "deliveries", "List a webhook's deliveries", &[ok("[Delivery]", "Newest first.")]),
     )
-    .with_query(OF_WEBHOOK),
+    .with_query(&[
+        EVENT_ID,
+        DELIVERY_STATUS,
+        EVENT_TYPE,
+        FROM,
+        TO,
+        STATUS_CODE,
+        SEARCH,
+        LIMIT,
+        cursor(CursorKind::Deliveries),
+    ]),
     get(
         "/v1/webhooks/{id}/attempts",
         Needs(Scope::EventsRead, attempts::of_webhook),
@@ -296,7 +318,18 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::EventsRead, deliveries::list),
         doc("listDeliveries", "deliveries", "List deliveries", &[ok("[Delivery]", "Newest first.")]),
     )
-    .with_query(DELIVERIES),
+    .with_query(&[
+        WEBHOOK_ID,
+        EVENT_ID,
+        DELIVERY_STATUS,
+        EVENT_TYPE,
+        FROM,
+        TO,
+        STATUS_CODE,
+        SEARCH,
+        LIMIT,
+        cursor(CursorKind::Deliveries),
+    ]),
     get(
         "/v1/deliveries/{id}",
         Needs(Scope::EventsRead, deliveries::read),
@@ -358,23 +391,26 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::AppsRead, apps::list),
         doc("listApps", "apps", "List apps", &[ok("[App]", "Newest first.")]),
     )
-    .with_query(PAGE),
+    .with_query(&[LIMIT, cursor(CursorKind::Apps)]),
     get(
         "/v1/apps/{id}",
         Needs(Scope::AppsRead, apps::read),
         doc("getApp", "apps", "Read an app", &[ok("App", "The app.")]),
-    ),
+    )
+    .with_segments(&[APP]),
     patch(
         "/v1/apps/{id}",
         Needs(Scope::AppsWrite, apps::update),
         doc("updateApp", "apps", "Change an app by a merge patch (RFC 7396)", &[ok("App", "The app as it is now.")])
             .takes("AppPatch"),
-    ),
+    )
+    .with_segments(&[APP]),
     delete(
         "/v1/apps/{id}",
         Needs(Scope::AppsWrite, apps::remove),
         doc("deleteApp", "apps", "Remove an app with its webhooks and keys", &[done("Removed.")]),
-    ),
+    )
+    .with_segments(&[APP]),
     post(
         "/v1/keys",
         Needs(Scope::KeysWrite, keys::create),
@@ -387,7 +423,7 @@ pub static ROUTES: &[Route] = &[
         Needs(Scope::KeysRead, keys::list),
         doc("listKeys", "keys", "List API keys", &[ok("[Key]", "Newest first, without their texts.")]),
     )
-    .with_query(PAGE),
+    .with_query(&[LIMIT, cursor(CursorKind::Keys)]),
     delete(
         "/v1/keys/{id}",
         Needs(Scope::KeysWrite, keys::revoke),
@@ -415,7 +451,7 @@ pub static ROUTES: &[Route] = &[
             &[ok("[Organization]", "Newest first.")],
         ),
     )
-    .with_query(PAGE),
+    .with_query(&[LIMIT, cursor(CursorKind::Organizations)]),
     post(
         "/v1/clock/accept",
         Installation(meta::accept_clock),

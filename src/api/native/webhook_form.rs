@@ -10,6 +10,11 @@ use serde_json::value::RawValue;
 
 use crate::api::error::FieldError;
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
+use crate::api::limits::{
+    CHANNELS_MAX, CREDENTIAL_CHARS_MAX, DESCRIPTION_CHARS_MAX, DISABLE_AFTER_S_MAX, EVENT_TYPES_MAX,
+    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, IN_FLIGHT_MAX, NAME_CHARS_MAX, PEM_BYTES_MAX, RATE_PER_S_MAX, RATE_PER_S_MIN,
+    SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN,
+};
 use crate::model::webhook::{
     ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth,
     WebhookMethod, WebhookStatus, WebhookTls,
@@ -20,23 +25,7 @@ use crate::rules::json::escape_token;
 use crate::rules::target::{self, TargetPolicy};
 use crate::rules::{patterns, signing};
 
-use super::publish::{CHANNELS_MAX, read_channel};
-
-pub const NAME_CHARS_MAX: usize = 100;
-pub const DESCRIPTION_CHARS_MAX: usize = 2_000;
-pub const HEADERS_MAX: usize = 50;
-pub const HEADER_VALUE_BYTES_MAX: usize = 4_096;
-pub const CREDENTIAL_CHARS_MAX: usize = 4_096;
-pub const EVENT_TYPES_MAX: usize = 500;
-pub const PEM_BYTES_MAX: usize = 64 * 1024;
-pub const SCHEDULE_STEPS_MAX: usize = 1_000;
-pub const SCHEDULE_STEP_S_MAX: u64 = 30 * 86_400;
-pub const TIMEOUT_MS_MIN: u64 = 1_000;
-pub const TIMEOUT_MS_MAX: u64 = 120_000;
-pub const IN_FLIGHT_MAX: u64 = 1_000;
-pub const RATE_PER_S_MIN: f64 = 0.001;
-pub const RATE_PER_S_MAX: f64 = 100_000.0;
-pub const DISABLE_AFTER_S_MAX: u64 = 366 * 86_400;
+use super::publish::read_channel;
 
 const TIMEOUT_MS_DEFAULT: u32 = 15_000;
 const IN_FLIGHT_DEFAULT: u32 = 16;

@@ -10,7 +10,8 @@ use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors, JsonObject};
-use crate::api::params;
+use crate::api::limits::OVERLAP_S_MAX;
+use crate::api::params::{self, Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -27,9 +28,12 @@ use super::webhook_form;
 use super::webhook_patch;
 use super::webhook_view::{SecretsView, WebhookView};
 
-/// How long old secrets go on signing where `overlap_s` is not given, and at the most.
+/// Time that an old secret signs after a rotation if `overlap_s` is absent.
 const OVERLAP_S_DEFAULT: u32 = 86_400;
-pub const OVERLAP_S_MAX: u64 = 30 * 86_400;
+
+pub const APP_ID: Param = Param::new("app_id", ParamValues::AppName, "Only of this app, by its id or `uid`.");
+pub const WEBHOOK_STATUS: Param =
+    Param::new("status", ParamValues::OneOf("WebhookStatus"), "Only webhooks of this status.");
 
 /// The webhook in the path, or 404.
 pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc<Webhook>, ApiError> {
@@ -85,16 +89,16 @@ pub fn read_new(
 /// `GET /v1/webhooks`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut tenant = request.tenant();
-    if let Some(name) = request.query.text("app_id") {
+    if let Some(name) = request.query.text(&APP_ID) {
         let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
         tenant.app = Some(app.id);
     }
-    let status = match request.query.text("status") {
+    let status = match request.query.text(&WEBHOOK_STATUS) {
         None => None,
         Some("enabled") => Some(WebhookStatus::Enabled),
         Some("paused") => Some(WebhookStatus::Paused),
         Some("disabled") => Some(WebhookStatus::Disabled),
-        Some(_) => return Err(params::wrong("status", "must be enabled, paused or disabled")),
+        Some(_) => return Err(params::wrong(WEBHOOK_STATUS.name, "must be enabled, paused or disabled")),
     };
     let search = request.query.search()?;
     let wanted = |webhook: &&Arc<Webhook>| {

@@ -2,18 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::native::apps;
-use crate::api::native::publish::{CHANNEL_CHARS_MAX, CHANNELS_MAX};
+use crate::api::limits::{
+    CHANNEL_CHARS_MAX, CHANNELS_MAX, CREDENTIAL_CHARS_MAX, DESCRIPTION_CHARS_MAX, DISABLE_AFTER_S_MAX, EVENT_TYPES_MAX,
+    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, IN_FLIGHT_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, PEM_BYTES_MAX, RATE_PER_S_MAX,
+    RATE_PER_S_MIN, SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN,
+};
 use crate::api::native::webhook_form as form_of;
-use crate::api::native::webhooks::OVERLAP_S_MAX;
 use crate::model::Scope;
 use crate::rules::patterns::TYPE_BYTES_MAX;
 use crate::rules::target::URL_BYTES_MAX;
 
-use super::parameters::{app_name, event_type};
 use crate::api::doc::parts::{
-    about, boolean, choice, count, form, id, items, line, nullable, number, record, reference, secret, text, time,
-    whole,
+    about, app_name, boolean, choice, count, event_type, form, id, items, line, nullable, number, record, reference,
+    secret, text, time, whole,
 };
 
 pub fn schemas() -> Map<String, Value> {
@@ -52,7 +53,7 @@ pub fn schemas() -> Map<String, Value> {
 }
 
 fn name() -> Value {
-    line(1, apps::NAME_CHARS_MAX)
+    line(1, NAME_CHARS_MAX)
 }
 
 fn uid() -> Value {
@@ -62,7 +63,7 @@ fn uid() -> Value {
 }
 
 fn rate() -> Value {
-    number(form_of::RATE_PER_S_MIN, form_of::RATE_PER_S_MAX)
+    number(RATE_PER_S_MIN, RATE_PER_S_MAX)
 }
 
 fn pattern() -> Value {
@@ -72,13 +73,10 @@ fn pattern() -> Value {
 /// The fields of a webhook that a caller may set, without null.
 fn settable() -> Vec<(&'static str, Value)> {
     let schedules: Vec<&str> = form_of::SCHEDULES.iter().map(|(name, _)| *name).collect();
-    let seconds = items(whole(0, form_of::SCHEDULE_STEP_S_MAX), form_of::SCHEDULE_STEPS_MAX);
+    let seconds = items(whole(0, SCHEDULE_STEP_S_MAX), SCHEDULE_STEPS_MAX);
     vec![
-        ("name", about(line(1, form_of::NAME_CHARS_MAX), "The URL's host where it is not given.")),
-        (
-            "description",
-            json!({ "type": "string", "maxLength": form_of::DESCRIPTION_CHARS_MAX, "pattern": "^[^\\u0000]*$" }),
-        ),
+        ("name", about(line(1, NAME_CHARS_MAX), "The URL's host where it is not given.")),
+        ("description", json!({ "type": "string", "maxLength": DESCRIPTION_CHARS_MAX, "pattern": "^[^\\u0000]*$" })),
         (
             "url",
             json!({ "type": "string", "format": "uri", "maxLength": URL_BYTES_MAX, "pattern": "^[hH][tT][tT][pP][sS]?://", "description": "http or https; no user info, no fragment, no closed port, no private address unless it is allowed." }),
@@ -90,10 +88,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("auth", reference("Auth")),
         ("headers", headers(header_value())),
         ("secret_headers", secret_headers()),
-        (
-            "event_types",
-            about(items(pattern(), form_of::EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all."),
-        ),
+        ("event_types", about(items(pattern(), EVENT_TYPES_MAX), "Types, `order.*`, `order.**` or `*`; none: all.")),
         ("channels", about(items(line(1, CHANNEL_CHARS_MAX), CHANNELS_MAX), "None: all.")),
         ("filter", reference("Filter")),
         ("status", reference("WebhookStatus")),
@@ -106,11 +101,11 @@ fn settable() -> Vec<(&'static str, Value)> {
             "retry_schedule_s",
             json!({ "anyOf": [seconds, choice(&schedules)], "description": "Seconds after the attempt before, or the name of a schedule." }),
         ),
-        ("timeout_ms", whole(form_of::TIMEOUT_MS_MIN, form_of::TIMEOUT_MS_MAX)),
-        ("max_in_flight", whole(1, form_of::IN_FLIGHT_MAX)),
+        ("timeout_ms", whole(TIMEOUT_MS_MIN, TIMEOUT_MS_MAX)),
+        ("max_in_flight", whole(1, IN_FLIGHT_MAX)),
         ("rate_limit_per_s", rate()),
         ("ordered", json!({ "anyOf": [choice(&["key"]), boolean()] })),
-        ("disable_after_s", whole(0, form_of::DISABLE_AFTER_S_MAX)),
+        ("disable_after_s", whole(0, DISABLE_AFTER_S_MAX)),
     ]
 }
 
@@ -153,7 +148,7 @@ fn headers(value: Value) -> Value {
         "type": "object",
         "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" },
         "additionalProperties": value,
-        "maxProperties": form_of::HEADERS_MAX,
+        "maxProperties": HEADERS_MAX,
         "description": "Extra request headers; not those of one hop, `host`, `content-*`, and what signing sets.",
     })
 }
@@ -161,18 +156,18 @@ fn headers(value: Value) -> Value {
 fn secret_headers() -> Value {
     let name = json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
     about(
-        items(name, form_of::HEADERS_MAX),
+        items(name, HEADERS_MAX),
         "Names of `headers` that hold credentials: they are masked wherever they are read. Those whose names say so (`authorization`, `x-api-key`, `cookie`, …) are masked anyway.",
     )
 }
 
 fn header_value() -> Value {
-    json!({ "type": "string", "maxLength": form_of::HEADER_VALUE_BYTES_MAX, "pattern": "^([!-~]([ -~\\t]*[!-~])?)?$" })
+    json!({ "type": "string", "maxLength": HEADER_VALUE_BYTES_MAX, "pattern": "^([!-~]([ -~\\t]*[!-~])?)?$" })
 }
 
 fn auth() -> Value {
     let kind = |name: &str| json!({ "const": name });
-    let credential = line(0, form_of::CREDENTIAL_CHARS_MAX);
+    let credential = line(0, CREDENTIAL_CHARS_MAX);
     let mut username = credential.clone();
     username["pattern"] = "^[^:\\u0000-\\u001f\\u007f-\\u009f]*$".into();
     let name = json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
@@ -210,14 +205,14 @@ fn signature() -> Value {
 
 /// Parts of a certificate and its key in a patch, or the key's mask.
 fn tls_parts() -> Value {
-    let pem = || json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX });
+    let pem = || json!({ "type": "string", "maxLength": PEM_BYTES_MAX });
     form(&[], [("ca_pem", pem()), ("client_cert_pem", pem()), ("client_key_pem", pem())])
 }
 
 fn tls() -> Value {
     let pem = |label: &str| {
         let block = format!("-----BEGIN {label}-----\\r?\\n[A-Za-z0-9+/=\\r\\n]+\\n-----END {label}-----");
-        json!({ "type": "string", "maxLength": form_of::PEM_BYTES_MAX, "pattern": format!("^({block}\\r?\\n?)+$") })
+        json!({ "type": "string", "maxLength": PEM_BYTES_MAX, "pattern": format!("^({block}\\r?\\n?)+$") })
     };
     let mut schema = form(
         &[],
@@ -294,7 +289,7 @@ fn webhook() -> Value {
     const MAY_BE_NULL: [&str; 5] = ["description", "auth", "filter", "tls", "rate_limit_per_s"];
     for (field, shown) in settable() {
         let shown = match field {
-            "retry_schedule_s" => items(count(), form_of::SCHEDULE_STEPS_MAX),
+            "retry_schedule_s" => items(count(), SCHEDULE_STEPS_MAX),
             "tls" => json!({ "type": "object", "description": "The client's key is masked." }),
             _ => shown,
         };
@@ -333,7 +328,7 @@ fn new_replay() -> Value {
             ("app_id", app_name()),
             ("from", time()),
             ("to", time()),
-            ("types", items(pattern(), form_of::EVENT_TYPES_MAX)),
+            ("types", items(pattern(), EVENT_TYPES_MAX)),
             ("status", reference("DeliveryStatus")),
             (
                 "missing",

@@ -85,7 +85,7 @@ impl Dialect {
             "tags": [self.name],
             "summary": summary,
             "security": self.security(route),
-            "parameters": self.parameters(route),
+            "parameters": parameters::of(route, self.doc.headers),
         });
         if let Some(schema) = request {
             value["requestBody"] = super::request_body(route.body, schema);
@@ -112,17 +112,6 @@ impl Dialect {
         let roles: Vec<&str> = scope.into_iter().collect();
         let one = |name: &&str| ((*name).to_owned(), json!(roles));
         json!([self.doc.credentials.iter().map(one).collect::<Map<String, Value>>()])
-    }
-
-    fn parameters(&self, route: &Route) -> Vec<Value> {
-        let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let mut all: Vec<Value> =
-            in_path.chain(route.query.iter().copied()).map(|name| (self.doc.parameter)(name, route)).collect();
-        all.extend((self.doc.headers)());
-        if route.verb == RouteMethod::Post {
-            all.push(parameters::idempotency_key());
-        }
-        all
     }
 
     fn statuses(&self, route: &Route) -> Vec<u16> {

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::native::publish::{
+use crate::api::doc::parts::{
+    about, app_name, choice, count, event_type, form, id, items, line, nullable, record, reference, text, time,
+};
+use crate::api::limits::{
     BATCH_EVENTS_MAX, CHANNEL_CHARS_MAX, CHANNELS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX,
     METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
 };
-
-use super::parameters::{app_name, event_type};
-use crate::api::doc::parts::{about, choice, count, form, id, items, line, nullable, record, reference, text, time};
 
 pub fn schemas() -> Map<String, Value> {
     let batch = json!({ "type": "array", "items": reference("NewEvent"), "minItems": 1, "maxItems": BATCH_EVENTS_MAX });

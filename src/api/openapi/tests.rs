@@ -6,6 +6,7 @@ use super::*;
 use crate::api::dialects::DIALECTS;
 use crate::api::native::webhook_view::WebhookView;
 use crate::api::native::{attempts::AttemptView, deliveries::DeliveryView, webhook_form};
+use crate::api::params::Param;
 use crate::model::webhook::WebhookState;
 use crate::model::{Attempt, AttemptOutcome, Delivery, DeliveryStatus, Id, Time, Timings, Trigger};
 
@@ -73,9 +74,11 @@ fn every_operation_has_its_own_id_a_known_tag_and_its_parameters() {
             let all = operation["parameters"].as_array().unwrap().iter();
             all.filter(|one| one["in"] == place).map(|one| one["name"].as_str().unwrap()).collect()
         };
-        assert_eq!(of("query"), route.query, "{}", route.path);
+        let names = |params: &[Param]| params.iter().map(|param| param.name).collect::<Vec<_>>();
+        assert_eq!(of("query"), names(route.query), "{}", route.path);
         let in_path: Vec<&str> =
             route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+        assert_eq!(names(route.segments), in_path, "{}", route.path);
         assert_eq!(of("path"), in_path, "{}", route.path);
         assert_eq!(of("header").contains(&"Idempotency-Key"), route.verb == RouteMethod::Post, "{}", route.path);
     }

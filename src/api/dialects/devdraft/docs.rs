@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::native::webhook_form::NAME_CHARS_MAX;
+use crate::api::limits::NAME_CHARS_MAX;
+use crate::api::params::{Param, ParamValues};
 use crate::api::route::{Route, RouteMethod};
 use crate::rules::target::URL_BYTES_MAX;
 
-use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object, query};
+use crate::api::dialects::doc::{DialectDoc, missing_object};
 use crate::api::doc::parts::{
-    about, boolean, choice, count, form, line, nullable, record, reference, secret, text, time, whole,
+    about, boolean, choice, count, form, line, nullable, record, reference, secret, text, time,
 };
 
 use super::WEBHOOK;
@@ -17,8 +18,7 @@ pub static DOC: DialectDoc = DialectDoc {
     prefix: "Devdraft",
     description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
     credentials: &["clientKey", "clientSecret"],
-    parameter,
-    headers: Vec::new,
+    headers: &[],
     schemas,
     failures,
     empty: &[],
@@ -26,6 +26,23 @@ pub static DOC: DialectDoc = DialectDoc {
     errors_carry: &[],
     examples: include_str!("examples.json"),
 };
+
+/// The webhook in the path.
+pub const ID: Param = Param::new(
+    "id",
+    ParamValues::Pattern(|| {
+        let uuid = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+        format!("^(wh_[0-9a-fA-F]{{32}}|{uuid})$")
+    }),
+    "`wh_` and 32 hex digits, or a UUID.",
+);
+pub const INCLUDE_EVENTS: Param = Param::new("include_events", ParamValues::Boolean, "With `recent_events`.");
+pub const EVENTS_LIMIT: Param = Param::whole("events_limit", 1, 50, "How many of them.").or(10);
+pub const PAGE: Param = Param::whole("page", 1, u32::MAX, "The page, from 1.").or(1);
+pub const LIMIT: Param = Param::whole("limit", 1, 100, "Rows of a page.").or(20);
+pub const ACTIVE: Param = Param::new("active", ParamValues::Boolean, "Only webhooks that are on, or off.");
+pub const SKIP: Param = Param::whole("skip", 0, u32::MAX, "A plain array without the first so many.");
+pub const TAKE: Param = Param::whole("take", 1, 100, "A plain array of at most so many.").or(10);
 
 /// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
@@ -38,25 +55,6 @@ fn failures(route: &Route) -> Vec<u16> {
 
 fn spelled(prefix: &str) -> Value {
     json!({ "type": "string", "pattern": format!("^{prefix}_[0-9a-f]{{32}}$") })
-}
-
-fn parameter(name: &str, _: &Route) -> Value {
-    let start = u64::from(u32::MAX);
-    match name {
-        "id" => {
-            let uuid = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
-            let pattern = format!("^(wh_[0-9a-fA-F]{{32}}|{uuid})$");
-            in_path("id", json!({ "type": "string", "pattern": pattern }), "`wh_` and 32 hex digits, or a UUID.")
-        }
-        "include_events" => query("include_events", boolean(), "With `recent_events`."),
-        "events_limit" => query("events_limit", defaulted(1, 50, 10), "How many of them."),
-        "page" => query("page", defaulted(1, start, 1), "The page, from 1."),
-        "limit" => query("limit", defaulted(1, 100, 20), "Rows of a page."),
-        "active" => query("active", boolean(), "Only webhooks that are on, or off."),
-        "skip" => query("skip", whole(0, start), "A plain array without the first so many."),
-        "take" => query("take", defaulted(1, 100, 10), "A plain array of at most so many."),
-        other => panic!("the parameter {other} is described nowhere"),
-    }
 }
 
 fn schemas() -> Map<String, Value> {

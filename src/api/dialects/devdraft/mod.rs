@@ -12,6 +12,7 @@ use crate::api::context::ApiContext;
 use crate::api::doc::{answer, done};
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::limits::NAME_CHARS_MAX;
 use crate::api::media::BodyRule;
 use crate::api::native::{webhook_form, webhook_patch, webhooks};
 use crate::api::request::HttpRequest;
@@ -46,7 +47,8 @@ static ROUTES: &[Route] = &[
             &[answer(200, "DevdraftWebhook", "The webhook.")],
         ),
     )
-    .with_query(&["include_events", "events_limit"]),
+    .with_query(&[docs::INCLUDE_EVENTS, docs::EVENTS_LIMIT])
+    .with_segments(&[docs::ID]),
     get(
         WEBHOOKS,
         Judged(Scope::WebhooksRead, may_read, list),
@@ -56,7 +58,7 @@ static ROUTES: &[Route] = &[
             &[answer(200, "DevdraftWebhooks", "Newest first, secrets masked.")],
         ),
     )
-    .with_query(&["page", "limit", "active", "skip", "take"]),
+    .with_query(&[docs::PAGE, docs::LIMIT, docs::ACTIVE, docs::SKIP, docs::TAKE]),
     Route::new(
         RouteMethod::Post,
         WEBHOOKS,
@@ -80,22 +82,18 @@ static ROUTES: &[Route] = &[
             &[answer(200, "DevdraftWebhook", "The webhook as it is now, its secret masked.")],
         )
         .takes("DevdraftWebhookPatch"),
-    ),
+    )
+    .with_segments(&[docs::ID]),
     Route::new(
         RouteMethod::Delete,
         WEBHOOK,
         Judged(Scope::WebhooksWrite, may_delete, remove),
         BodyRule::None,
         doc("deleteDevdraftWebhook", "Remove a webhook (`webhook:delete`)", &[done("Removed.")]),
-    ),
+    )
+    .with_segments(&[docs::ID]),
 ];
 
-const EVENTS_LIMIT_DEFAULT: usize = 10;
-const EVENTS_LIMIT_MAX: usize = 50;
-const LIST_LIMIT_DEFAULT: u32 = 20;
-const LIST_LIMIT_MAX: u32 = 100;
-/// Default `take` of the plain list with `skip` and `take`.
-const TAKE_DEFAULT: u32 = 10;
 const NAME_CHARS_MIN: usize = 3;
 /// Stands for the secret if the key may not read it.
 const SECRET_MASK: &str = "whsec_********";
@@ -252,7 +250,7 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     let webhook = in_path(context, request)?;
     let limit = events_limit(request)?;
     let mut facts = WebhookActivity::of(context, &webhook)?;
-    if request.query.boolean("include_events")? == Some(true) {
+    if request.query.boolean(&docs::INCLUDE_EVENTS)? == Some(true) {
         facts.recent = Some(context.store.newest_deliveries(webhook.id, limit, context.now)?);
     }
     if !request.may(Scope::WebhooksSecret) {
@@ -277,12 +275,13 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
 }
 
 fn events_limit(request: &RequestContext<'_>) -> Result<usize, ApiError> {
-    let wrong = || {
-        ApiError::bad_request("invalid_events_limit", format!("events_limit must be between 1 and {EVENTS_LIMIT_MAX}"))
-    };
-    match request.query.text("events_limit") {
-        None => Ok(EVENTS_LIMIT_DEFAULT),
-        Some(text) => text.parse().ok().filter(|n| (1..=EVENTS_LIMIT_MAX).contains(n)).ok_or_else(wrong),
+    let limits = docs::EVENTS_LIMIT.bounds();
+    let (min, max) = (limits.min as usize, limits.max as usize);
+    let wrong =
+        || ApiError::bad_request("invalid_events_limit", format!("events_limit must be between {min} and {max}"));
+    match request.query.text(&docs::EVENTS_LIMIT) {
+        None => Ok(limits.default.unwrap_or(limits.min) as usize),
+        Some(text) => text.parse().ok().filter(|n| (min..=max).contains(n)).ok_or_else(wrong),
     }
 }
 
@@ -300,14 +299,14 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
         total: u64,
         total_pages: u64,
     }
-    let active = request.query.boolean("active")?;
+    let active = request.query.boolean(&docs::ACTIVE)?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
     let all: Vec<_> = context.registry.webhooks_within(request.tenant()).filter(wanted).collect();
-    let is_plain = request.query.text("skip").or(request.query.text("take")).is_some();
-    let page = request.query.number("page", 1, u32::MAX)?.unwrap_or(1);
-    let limit = request.query.number("limit", 1, LIST_LIMIT_MAX)?.unwrap_or(LIST_LIMIT_DEFAULT);
-    let skip = u64::from(request.query.number("skip", 0, u32::MAX)?.unwrap_or(0));
-    let take = request.query.number("take", 1, LIST_LIMIT_MAX)?.unwrap_or(TAKE_DEFAULT);
+    let is_plain = request.query.text(&docs::SKIP).or(request.query.text(&docs::TAKE)).is_some();
+    let page = request.query.number_or_default(&docs::PAGE)?;
+    let limit = request.query.number_or_default(&docs::LIMIT)?;
+    let skip = u64::from(request.query.number_or_default(&docs::SKIP)?);
+    let take = request.query.number_or_default(&docs::TAKE)?;
     let (skip, take) = if is_plain { (skip, take) } else { (u64::from(page - 1) * u64::from(limit), limit) };
     let mut facts = Vec::new();
     for webhook in all.iter().skip(skip as usize).take(take as usize) {
@@ -339,7 +338,7 @@ impl DevdraftInput {
     ) -> Result<DevdraftInput, ApiError> {
         let mut object = request.object()?;
         let mut members = Vec::new();
-        let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=webhook_form::NAME_CHARS_MAX);
+        let name = |raw: &_| fields::line(raw, NAME_CHARS_MIN..=NAME_CHARS_MAX);
         if let Some(name) = object.optional("name", field_errors, name) {
             members.push(format!("\"name\":{}", serde_json::json!(name)));
         } else if was.is_none() && !field_errors.iter().any(|field_error| field_error.pointer == "/name") {

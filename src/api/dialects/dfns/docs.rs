@@ -3,17 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::cursor::CursorKind;
-use crate::api::route::Route;
+use crate::api::params::{Param, ParamValues};
 
-use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object_or_invalid, query};
+use crate::api::dialects::doc::{DialectDoc, missing_object_or_invalid};
 use crate::api::doc::parts::{about, boolean, choice, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
     credentials: &["key"],
-    parameter,
-    headers: Vec::new,
+    headers: &[],
     schemas,
     failures: missing_object_or_invalid,
     empty: &[],
@@ -22,28 +21,26 @@ pub static DOC: DialectDoc = DialectDoc {
     examples: include_str!("examples.json"),
 };
 
-/// 26 digits of Crockford's base32 cut 5-5-16, the first with room for three bits only.
-fn spelled(prefix: &str) -> Value {
-    let digit = "[0-9a-hjkmnp-tv-z]";
-    let pattern = format!("^{prefix}-[0-7]{digit}{{4}}-{digit}{{5}}-{digit}{{16}}$");
-    json!({ "type": "string", "pattern": pattern })
+pub const ID: Param = Param::new("id", ParamValues::Pattern(|| id_pattern("wh")), "The webhook's id.");
+pub const EVENT: Param = Param::new("event", ParamValues::Pattern(|| id_pattern("whe")), "The id of the attempt.");
+pub const LIMIT: Param = Param::whole("limit", 1, 200, "Rows of a page.").or(50);
+pub const DELIVERY_FAILED: Param =
+    Param::new("deliveryFailed", ParamValues::Boolean, "Only attempts that failed, or that did not.");
+pub const KIND: Param = Param::new("kind", ParamValues::Text { chars_max: None }, "Only of this event type.");
+
+/// The position in a list.
+pub const fn pagination_token(kind: CursorKind) -> Param {
+    Param::new("paginationToken", ParamValues::Cursor(kind), "`nextPageToken` of the page before.")
 }
 
-fn parameter(name: &str, route: &Route) -> Value {
-    let kind = if route.path.ends_with("/events") { CursorKind::Attempts } else { CursorKind::Webhooks };
-    let line = || json!({ "type": "string", "minLength": 1 });
-    match name {
-        "id" => in_path("id", spelled("wh"), "The webhook's id."),
-        "event" => in_path("event", spelled("whe"), "The id of the attempt."),
-        "limit" => query("limit", defaulted(1, 200, 50), "Rows of a page."),
-        "paginationToken" => {
-            let schema = json!({ "type": "string", "pattern": kind.pattern() });
-            query("paginationToken", schema, "`nextPageToken` of the page before.")
-        }
-        "deliveryFailed" => query("deliveryFailed", boolean(), "Only attempts that failed, or that did not."),
-        "kind" => query("kind", line(), "Only of this event type."),
-        other => panic!("the parameter {other} is described nowhere"),
-    }
+/// The pattern of an id: 26 digits of Crockford's base32 cut 5-5-16, the first with room for three bits only.
+fn id_pattern(prefix: &str) -> String {
+    let digit = "[0-9a-hjkmnp-tv-z]";
+    format!("^{prefix}-[0-7]{digit}{{4}}-{digit}{{5}}-{digit}{{16}}$")
+}
+
+fn spelled(prefix: &str) -> Value {
+    json!({ "type": "string", "pattern": id_pattern(prefix) })
 }
 
 fn page(row: &str) -> Value {

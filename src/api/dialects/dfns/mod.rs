@@ -44,12 +44,13 @@ static ROUTES: &[Route] = &[
             &[answer(200, "DfnsWebhooks", "Newest first; `nextPageToken` is left out at the end.")],
         ),
     )
-    .with_query(&["limit", "paginationToken"]),
+    .with_query(&[docs::LIMIT, docs::pagination_token(CursorKind::Webhooks)]),
     get(
         "/webhooks/{id}",
         Judged(Scope::WebhooksRead, may_read, read),
         doc("getDfnsWebhook", "Read a webhook (`Webhooks:Read`)", &[answer(200, "DfnsWebhook", "The webhook.")]),
-    ),
+    )
+    .with_segments(&[docs::ID]),
     get(
         "/webhooks/{id}/events",
         Judged(Scope::EventsRead, may_read_events, events),
@@ -59,7 +60,8 @@ static ROUTES: &[Route] = &[
             &[answer(200, "DfnsWebhookEvents", "Newest first; `nextPageToken` is left out at the end.")],
         ),
     )
-    .with_query(&["deliveryFailed", "kind", "limit", "paginationToken"]),
+    .with_query(&[docs::DELIVERY_FAILED, docs::KIND, docs::LIMIT, docs::pagination_token(CursorKind::Attempts)])
+    .with_segments(&[docs::ID]),
     get(
         "/webhooks/{id}/events/{event}",
         Judged(Scope::EventsRead, may_read_events, event),
@@ -68,7 +70,8 @@ static ROUTES: &[Route] = &[
             "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
             &[answer(200, "DfnsWebhookEvent", "The attempt.")],
         ),
-    ),
+    )
+    .with_segments(&[docs::ID, docs::EVENT]),
     Route::new(
         RouteMethod::Post,
         "/webhooks/{id}/ping",
@@ -80,12 +83,10 @@ static ROUTES: &[Route] = &[
             &[answer(200, "DfnsPong", "What happened.")],
         )
         .takes("Nothing"),
-    ),
+    )
+    .with_segments(&[docs::ID]),
 ];
 
-/// Rows of a page where `limit` is not given, and at the most.
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
 /// The event type of a ping.
 const PING_TYPE: &str = "postrider.test";
 const PING_DATA: &[u8] = br#"{"test":true}"#;
@@ -182,12 +183,13 @@ fn bad_id(name: &str) -> ApiError {
 
 /// `limit` and `paginationToken`.
 fn window(request: &RequestContext<'_>, kind: CursorKind) -> Result<ListWindow, ApiError> {
-    let token = |text| cursor::read(kind, text).ok_or_else(|| params::wrong("paginationToken", "is invalid"));
+    let param = docs::pagination_token(kind);
+    let token = |text| cursor::read(kind, text).ok_or_else(|| params::wrong(param.name, "is invalid"));
     Ok(ListWindow {
         from: None,
         to: None,
-        before: request.query.text("paginationToken").map(token).transpose()?,
-        limit: request.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
+        before: request.query.text(&param).map(token).transpose()?,
+        limit: request.query.number_or_default(&docs::LIMIT)? as usize,
     })
 }
 
@@ -207,9 +209,9 @@ fn events(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
         webhook: Some(in_path(context, request)?.id),
         delivery: None,
         event: None,
-        success: request.query.boolean("deliveryFailed")?.map(|failed| !failed),
+        success: request.query.boolean(&docs::DELIVERY_FAILED)?.map(|failed| !failed),
         status: None,
-        event_type: request.query.text("kind").map(str::to_owned),
+        event_type: request.query.text(&docs::KIND).map(str::to_owned),
         status_code: None,
         search: None,
         window: window(request, CursorKind::Attempts)?,

@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::params::{Param, ParamValues};
 use crate::api::route::Route;
 
-use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object, query};
+use crate::api::dialects::doc::{DialectDoc, missing_object};
 use crate::api::doc::parts::{about, choice, count, id, nullable, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Everlytic",
     description: "Everlytic's transactional e-mail API v1: webhooks without events. Answered unless `dialects.everlytic` is off; what is below `/transactional/email/v1` fails in its words.",
     credentials: &["basic"],
-    parameter,
-    headers: Vec::new,
+    headers: &[],
     schemas,
     failures,
     empty: &[],
@@ -21,19 +21,15 @@ pub static DOC: DialectDoc = DialectDoc {
     examples: include_str!("examples.json"),
 };
 
+pub const ID: Param =
+    Param::new("id", ParamValues::Id, "The webhook's id; without such a webhook 400, with `code` 412.");
+pub const PAGE: Param = Param::whole("page", 1, u32::MAX, "The page, from 1.").or(1);
+
 /// A webhook that is not there is a 400 here; 404 is left for paths. Reprocessing stores jobs, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
     match route.path.ends_with("/reprocess") {
         true => vec![507],
         false => missing_object(route),
-    }
-}
-
-fn parameter(name: &str, _: &Route) -> Value {
-    match name {
-        "id" => in_path("id", id(), "The webhook's id; without such a webhook 400, with `code` 412."),
-        "page" => query("page", defaulted(1, u64::from(u32::MAX), 1), "The page, from 1."),
-        other => panic!("the parameter {other} is described nowhere"),
     }
 }
 

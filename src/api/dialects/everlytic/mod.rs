@@ -40,7 +40,7 @@ static ROUTES: &[Route] = &[
         Judged(Scope::WebhooksRead, may_read, list),
         doc("listEverlyticWebhooks", "List webhooks", &[answer(200, "EverlyticWebhooks", "Fifteen webhooks.")]),
     )
-    .with_query(&["page"]),
+    .with_query(&[docs::PAGE]),
     get(
         "/transactional/email/v1/webhooks/{id}",
         Judged(Scope::WebhooksRead, may_read, read),
@@ -49,7 +49,8 @@ static ROUTES: &[Route] = &[
             "Read a webhook",
             &[answer(200, "EverlyticOneWebhook", "The webhook, its password masked.")],
         ),
-    ),
+    )
+    .with_segments(&[docs::ID]),
     get(
         "/transactional/email/v1/webhooks/failed/reprocess",
         Judged(Scope::EventsWrite, may_reprocess, reprocess),
@@ -151,7 +152,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
         prev: Option<String>,
         next: Option<String>,
     }
-    let page = u64::from(request.query.number("page", 1, u32::MAX)?.unwrap_or(1));
+    let page = u64::from(request.query.number_or_default(&docs::PAGE)?);
     let rows: Vec<_> = context.registry.webhooks_within(request.tenant()).collect();
     let last = pages(rows.len() as u64, PER_PAGE).max(1);
     let before = Some((page - 1).min(last)).filter(|n| *n > 0);

@@ -2,17 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::route::Route;
+use crate::api::params::{Param, ParamValues};
 
-use crate::api::dialects::doc::{DialectDoc, defaulted, in_path, missing_object, query};
+use crate::api::dialects::doc::{DialectDoc, missing_object};
 use crate::api::doc::parts::{boolean, count, id, nullable, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Instantly",
     description: "Instantly's API v2: a webhook event is one attempt. Answered unless `dialects.instantly` is off; what is below `/api/v2` fails in its words.",
     credentials: &["key"],
-    parameter,
-    headers: Vec::new,
+    headers: &[],
     schemas,
     failures: missing_object,
     empty: &[],
@@ -21,22 +20,18 @@ pub static DOC: DialectDoc = DialectDoc {
     examples: include_str!("examples.json"),
 };
 
-fn parameter(name: &str, _: &Route) -> Value {
-    let day = || json!({ "type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$" });
-    match name {
-        "id" => in_path("id", id(), "The id of the attempt."),
-        "limit" => query("limit", defaulted(1, 100, 100), "Rows of a page."),
-        "starting_after" => query("starting_after", id(), "`next_starting_after` of the page before."),
-        "success" => query("success", boolean(), "Only attempts with this outcome."),
-        "from" => query("from", day(), "The first day, of UTC."),
-        "to" => query("to", day(), "The last day, of UTC."),
-        "search" => {
-            let schema = json!({ "type": "string", "minLength": 1 });
-            query("search", schema, "Exactly the URL of a webhook or the address of a lead.")
-        }
-        other => panic!("the parameter {other} is described nowhere"),
-    }
-}
+pub const ID: Param = Param::new("id", ParamValues::Id, "The id of the attempt.");
+pub const LIMIT: Param = Param::whole("limit", 1, 100, "Rows of a page.").or(100);
+pub const STARTING_AFTER: Param =
+    Param::new("starting_after", ParamValues::Id, "`next_starting_after` of the page before.");
+pub const SUCCESS: Param = Param::new("success", ParamValues::Boolean, "Only attempts with this outcome.");
+pub const FROM: Param = Param::new("from", ParamValues::Date, "The first day, of UTC.");
+pub const TO: Param = Param::new("to", ParamValues::Date, "The last day, of UTC.");
+pub const SEARCH: Param = Param::new(
+    "search",
+    ParamValues::Text { chars_max: None },
+    "Exactly the URL of a webhook or the address of a lead.",
+);
 
 fn schemas() -> Map<String, Value> {
     let mut list = record([("items", json!({ "type": "array", "items": reference("InstantlyWebhookEvent") }))]);

@@ -12,7 +12,7 @@ use crate::api::auth::{self, Principal};
 use crate::api::context::ApiContext;
 use crate::api::doc::answer;
 use crate::api::error::ApiError;
-use crate::api::params::{self, Params};
+use crate::api::params::{self, Param, Params};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -41,13 +41,13 @@ static ROUTES: &[Route] = &[
             &[answer(200, "InstantlyWebhookEvents", "A page; `next_starting_after` is left out at the end.")],
         ),
     )
-    .with_query(&["limit", "starting_after", "success", "from", "to", "search"]),
+    .with_query(&[docs::LIMIT, docs::STARTING_AFTER, docs::SUCCESS, docs::FROM, docs::TO, docs::SEARCH]),
     get(
         "/api/v2/webhook-events/summary",
         Judged(Scope::EventsRead, may_read, summary),
         doc("getInstantlySummary", "Count attempts by outcome", &[answer(200, "InstantlySummary", "The sums.")]),
     )
-    .with_query(&["from", "to"]),
+    .with_query(&[docs::FROM, docs::TO]),
     get(
         "/api/v2/webhook-events/summary-by-date",
         Judged(Scope::EventsRead, may_read, summary_by_date),
@@ -57,7 +57,7 @@ static ROUTES: &[Route] = &[
             &[answer(200, "InstantlySummaryByDate", "The days on which something was sent, oldest first.")],
         ),
     )
-    .with_query(&["from", "to"]),
+    .with_query(&[docs::FROM, docs::TO]),
     get(
         "/api/v2/webhook-events/{id}",
         Judged(Scope::EventsRead, may_read, read),
@@ -66,12 +66,10 @@ static ROUTES: &[Route] = &[
             "Read a webhook event: one attempt",
             &[answer(200, "InstantlyWebhookEvent", "The attempt.")],
         ),
-    ),
+    )
+    .with_segments(&[docs::ID]),
 ];
 
-/// Rows of a page where `limit` is not given, and at the most.
-const LIMIT_DEFAULT: u32 = 100;
-const LIMIT_MAX: u32 = 100;
 /// An attempt's id is stamped when its outcome is stored, or just before it starts: within this of `started_at`.
 const STAMP_MS_MAX: i64 = HOUR_MS;
 
@@ -145,7 +143,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
         webhook: None,
         delivery: None,
         event: None,
-        success: request.query.boolean("success")?,
+        success: request.query.boolean(&docs::SUCCESS)?,
         status: None,
         event_type: None,
         status_code: None,
@@ -153,11 +151,11 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
         window: ListWindow {
             from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),
             to: days.to.map(|to| to.plus_ms(STAMP_MS_MAX)),
-            before: request.query.id::<AttemptId>("starting_after")?.map(|id| id.as_u128()),
-            limit: request.query.number("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize,
+            before: request.query.id::<AttemptId>(&docs::STARTING_AFTER)?.map(|id| id.as_u128()),
+            limit: request.query.number_or_default(&docs::LIMIT)? as usize,
         },
     };
-    let filter = AttemptFilter { started, about: request.query.text("search").map(str::to_owned) };
+    let filter = AttemptFilter { started, about: request.query.text(&docs::SEARCH).map(str::to_owned) };
     let page = context.store.attempts_details(&query, &filter, context.now)?;
     ok(&InstantlyList {
         items: page.rows.iter().map(InstantlyWebhookEvent::new).collect::<Result<_, _>>()?,
@@ -242,13 +240,15 @@ struct DayRange {
 
 impl DayRange {
     fn read(query: &Params) -> Result<DayRange, ApiError> {
-        let day = |name| match query.text(name) {
+        let day = |param: &Param| match query.text(param) {
             None => Ok(None),
-            Some(text) => first_moment(text).map(Some).ok_or_else(|| params::wrong(name, "must be a date YYYY-MM-DD")),
+            Some(text) => {
+                first_moment(text).map(Some).ok_or_else(|| params::wrong(param.name, "must be a date YYYY-MM-DD"))
+            }
         };
-        let (from, to) = (day("from")?, day("to")?.map(|to| to.plus_ms(DAY_MS)));
+        let (from, to) = (day(&docs::FROM)?, day(&docs::TO)?.map(|to| to.plus_ms(DAY_MS)));
         if from.zip(to).is_some_and(|(from, to)| to <= from) {
-            return Err(params::wrong("to", "must not lie before from"));
+            return Err(params::wrong(docs::TO.name, "must not lie before from"));
         }
         Ok(DayRange { from, to })
     }

@@ -2,19 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::params::SEARCH_CHARS_MAX;
-use crate::api::route::Route;
+use crate::api::params::{self, Param, ParamValues};
 
-use crate::api::dialects::doc::{DialectDoc, in_path, query};
-use crate::api::doc::parameter as any;
-use crate::api::doc::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time, whole};
+use crate::api::dialects::doc::DialectDoc;
+use crate::api::doc::parts::{about, boolean, choice, count, id, nullable, record, reference, text, time};
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Sent",
     description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
     credentials: &["apiKey"],
-    parameter,
-    headers,
+    headers: &[PROFILE_ID],
     schemas,
     // An unknown profile is a webhook that is not there.
     failures: |_| vec![404],
@@ -24,32 +21,21 @@ pub static DOC: DialectDoc = DialectDoc {
     examples: include_str!("examples.json"),
 };
 
-fn headers() -> Vec<Value> {
-    let words = "The app to read as, for a key of the whole organization; 403 from a key of one app.";
-    vec![any("header", "x-profile-id", id(), words)]
-}
-
-fn parameter(name: &str, _: &Route) -> Value {
-    let needed = |mut parameter: Value| {
-        parameter["required"] = true.into();
-        parameter
-    };
-    match name {
-        "id" => in_path("id", id(), "The webhook's id."),
-        "page" => needed(query("page", whole(1, i32::MAX as u64), "The page, from 1.")),
-        "page_size" => needed(query("page_size", whole(1, 100), "Rows of a page.")),
-        "is_active" => query("is_active", boolean(), "Only webhooks that are on, or off."),
-        "search" => {
-            let schema = json!({ "type": "string", "minLength": 1, "maxLength": SEARCH_CHARS_MAX });
-            query(
-                "search",
-                schema,
-                "Part of the name or URL; of events: of the type or error, or an exact id or status code.",
-            )
-        }
-        other => panic!("the parameter {other} is described nowhere"),
-    }
-}
+pub const PROFILE_ID: Param = Param::new(
+    "x-profile-id",
+    ParamValues::Id,
+    "The app to read as, for a key of the whole organization; 403 from a key of one app.",
+);
+pub const ID: Param = Param::new("id", ParamValues::Id, "The webhook's id.");
+/// Pages are int32 to the vendor.
+pub const PAGE: Param = Param::whole("page", 1, i32::MAX as u32, "The page, from 1.").required();
+pub const PAGE_SIZE: Param = Param::whole("page_size", 1, 100, "Rows of a page.").required();
+pub const IS_ACTIVE: Param = Param::new("is_active", ParamValues::Boolean, "Only webhooks that are on, or off.");
+/// `Params::search` reads it, so its name and its length are those of `params::SEARCH`.
+pub const SEARCH: Param = Param {
+    description: "Part of the name or URL; of events: of the type or error, or an exact id or status code.",
+    ..params::SEARCH
+};
 
 fn enveloped(data: Value) -> Value {
     record([

@@ -13,6 +13,7 @@ use crate::api::auth::{Principal, sha256};
 use crate::api::context::ApiContext;
 use crate::api::doc::answer;
 use crate::api::error::ApiError;
+use crate::api::params::Param;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -43,7 +44,7 @@ static ROUTES: &[Route] = &[
         Judged(Scope::WebhooksRead, may_read, list),
         doc("listSentWebhooks", "List webhooks", &[answer(200, "SentWebhooks", "A page, newest first.")]),
     )
-    .with_query(&["page", "page_size", "search", "is_active"]),
+    .with_query(&[docs::PAGE, docs::PAGE_SIZE, docs::SEARCH, docs::IS_ACTIVE]),
     get(
         EVENT_TYPES,
         Judged(Scope::WebhooksRead, may_read, event_types),
@@ -57,7 +58,8 @@ static ROUTES: &[Route] = &[
         WEBHOOK,
         Judged(Scope::WebhooksRead, may_read, read),
         doc("getSentWebhook", "Read a webhook", &[answer(200, "SentOneWebhook", "The webhook, without its secret.")]),
-    ),
+    )
+    .with_segments(&[docs::ID]),
     get(
         EVENTS,
         Judged(Scope::EventsRead, may_read_events, events),
@@ -67,7 +69,8 @@ static ROUTES: &[Route] = &[
             &[answer(200, "SentEvents", "A page, newest first.")],
         ),
     )
-    .with_query(&["page", "page_size", "search"]),
+    .with_query(&[docs::PAGE, docs::PAGE_SIZE, docs::SEARCH])
+    .with_segments(&[docs::ID]),
 ];
 
 const API_KEY: &str = "x-api-key";
@@ -77,9 +80,6 @@ const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 /// Where the codes are explained, as the vendor's page prints it.
 const ERRORS_URL: &str = "https://docs.sent.dm/errors/";
 const VERSION: &str = "v3";
-const PAGE_SIZE_MAX: u64 = 100;
-/// Pages are int32 to the vendor.
-const PAGE_MAX: u64 = i32::MAX as u64;
 /// The event types that Postrider itself publishes.
 const SYSTEM_TYPES: [&str; 5] = [
     "postrider.delivery.exhausted",
@@ -151,11 +151,13 @@ struct SentdmPageQuery {
 impl SentdmPageQuery {
     /// Both are required, in the vendor's words.
     fn read(request: &RequestContext<'_>) -> Result<SentdmPageQuery, ApiError> {
-        let number =
-            |name, max| request.query.text(name).and_then(|text| text.parse().ok()).filter(|n| (1..=max).contains(n));
+        let number = |param: &Param| {
+            let max = u64::from(param.bounds().max);
+            request.query.text(param).and_then(|text| text.parse().ok()).filter(|n| (1..=max).contains(n))
+        };
         let wrong = |detail| ApiError::bad_request("invalid_parameter", detail);
-        let page = number("page", PAGE_MAX).ok_or_else(|| wrong("Page must be 1 or greater"))?;
-        let page_size = number("page_size", PAGE_SIZE_MAX);
+        let page = number(&docs::PAGE).ok_or_else(|| wrong("Page must be 1 or greater"))?;
+        let page_size = number(&docs::PAGE_SIZE);
         Ok(SentdmPageQuery { page, page_size: page_size.ok_or_else(|| wrong("Page size must be between 1 and 100"))? })
     }
 
@@ -341,7 +343,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     }
     let tenant = scope(context, request)?;
     let paging = SentdmPageQuery::read(request)?;
-    let (search, is_active) = (request.query.search()?, request.query.boolean("is_active")?);
+    let (search, is_active) = (request.query.search()?, request.query.boolean(&docs::IS_ACTIVE)?);
     let wanted = |webhook: &&Arc<Webhook>| {
         is_active.is_none_or(|active| active == derived::is_active(webhook))
             && search.as_ref().is_none_or(|search| search.within(&webhook.name) || search.within(&webhook.url))
