@@ -261,7 +261,7 @@ fn start(mut command: Command, ready: &'static str) -> io::Result<(Child, Socket
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             if let Some(addr) = line.strip_prefix(ready) {
-                // Nobody waits for a second one.
+                // No caller waits for a second one.
                 let _ = tell.send(addr.trim().parse());
             }
         }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use postrider::model::id::{AppId, AttemptId, EventId, OrganizationId, WebhookId};
-use postrider::model::webhook::{
-    ContentType, DeliveryOrder, FieldSet, SignatureScheme, SigningSecret, SuccessRule, Webhook, WebhookMethod,
-    WebhookStatus,
-};
+use postrider::model::webhook::{ContentType, FieldSet, SignatureScheme, SigningSecret, Webhook, WebhookMethod};
 use postrider::model::{Event, Time};
 use postrider::rules::body::{BodyInput, BodyShape, render};
 use postrider::rules::fanout::Fanout;
@@ -116,37 +113,13 @@ fn event() -> Event {
 pub fn webhook(number: u128, event_types: Vec<String>) -> Webhook {
     Webhook {
         id: WebhookId::from_u128(number + 1),
-        org_id: OrganizationId::MIN,
-        app_id: AppId::MIN,
         name: "hook".into(),
-        description: None,
         url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: Default::default(),
         event_types,
-        channels: vec![],
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
-        signature: vec![SignatureScheme::Standard],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
         retry_schedule_s: vec![5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400],
-        timeout_ms: 15_000,
-        max_in_flight: 16,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
-        disable_after_s: 432_000,
         secrets: vec![SigningSecret { text: SECRET.into(), created_at: NOW, expires_at: None }],
         created_at: NOW,
         updated_at: NOW,
-        version: 0,
-        secret_headers: Vec::new(),
+        ..Webhook::new(OrganizationId::MIN, AppId::MIN)
     }
 }

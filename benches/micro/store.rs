@@ -50,7 +50,7 @@ pub fn apply(rounds: &mut Rounds) {
     }
 }
 
-/// The index of what is due with `entries`: nine tenths of one webhook that nobody answers, the rest of a thousand others.
+/// The index of what is due with `entries`: nine tenths of one webhook that never answers, the rest of a thousand others.
 pub fn due(rounds: &mut Rounds, entries: u64) {
     if !rounds.wants("due") {
         return;

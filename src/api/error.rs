@@ -168,9 +168,7 @@ impl From<Rejection> for ApiError {
             Rejection::NotFound(what) => ApiError::not_found(what),
             Rejection::Conflict { code, detail } => ApiError::conflict(code, detail),
             Rejection::Invalid { pointer, detail } => ApiError::invalid(vec![FieldError::new(pointer, detail)]),
-            Rejection::Stale => {
-                ApiError::conflict("changed_meanwhile", "it was changed by somebody else at the same time")
-            }
+            Rejection::Stale => ApiError::conflict("changed_meanwhile", "another request changed it at the same time"),
             Rejection::DiskFull => {
                 ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the disk is full: nothing new is taken")
                     .retry_after(DISK_RETRY_S)

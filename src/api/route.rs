@@ -68,7 +68,7 @@ impl RouteMethod {
 
 /// The access to a route, and its handler.
 pub enum RouteAccess {
-    /// Everybody, without a key.
+    /// No key is required.
     Open(OpenHandler),
     /// As `ApiSettings::metrics` says.
     Metrics(OpenHandler),

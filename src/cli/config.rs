@@ -32,7 +32,7 @@ impl SettingsFlags {
         Settings::load(&self.flags(), &Environment::of_process())
     }
 
-    /// The settings for a verb that works on files: of the packaged service's store, where nobody says which and none is here.
+    /// The settings for a verb that works on files. They name the packaged service's store if no other is named and none is here.
     pub fn load_for_store(&self) -> Result<Settings, config::ConfigError> {
         let loaded = self.load()?;
         Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
@@ -48,12 +48,12 @@ impl SettingsFlags {
 /// Where the packaged service keeps its data, for what is started by hand beside it.
 const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
-/// The settings' data directory, or the packaged service's where nobody says and only that is there.
+/// The data directory of the settings. The packaged service's if the settings name none and only that one exists.
 pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
-    let nobody_says = *loaded.origin("data_dir") == ValueSource::Default;
+    let is_default = *loaded.origin("data_dir") == ValueSource::Default;
     let of_service = Path::new(SERVICE_DATA_DIR);
     // systemd makes it a link into a directory that only root may look into, and it may be moved away from its end.
-    match nobody_says && !loaded.settings.data_dir.exists() && of_service.symlink_metadata().is_ok() {
+    match is_default && !loaded.settings.data_dir.exists() && of_service.symlink_metadata().is_ok() {
         true => of_service,
         false => &loaded.settings.data_dir,
     }

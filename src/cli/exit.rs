@@ -67,7 +67,7 @@ impl Exit {
         Self::new(FAILED, "")
     }
 
-    /// Nothing went wrong: whoever read the output has read enough (`… | head`).
+    /// The reader of the output closed the pipe (`… | head`). This is no failure.
     pub fn reader_left() -> Self {
         Self::new(0, "")
     }

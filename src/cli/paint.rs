@@ -1,4 +1,4 @@
-//! Colour, where somebody looks: on a terminal and without NO_COLOR (no-color.org). Never the only carrier of a meaning.
+//! Colour on a terminal, unless NO_COLOR is set (no-color.org). Colour never carries a meaning alone.
 
 use std::io::IsTerminal;
 

@@ -59,7 +59,7 @@ fn words(problem: &Problem) -> String {
     message
 }
 
-/// Somebody else answered: a proxy, another server on that port.
+/// Another program answered: a proxy, another server on that port.
 fn foreign(status: StatusCode, body: &[u8], from: &str) -> String {
     let excerpt = one_line(String::from_utf8_lossy(body).trim(), EXCERPT_CHARS_MAX);
     match excerpt.is_empty() {

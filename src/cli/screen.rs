@@ -12,7 +12,7 @@ use super::{
     table::{self, Column, Table, Width},
 };
 
-/// The width taken where nobody says one: a file, a pipe.
+/// The width of an output that has none: a file, a pipe.
 const WIDTH_WITHOUT_A_TERMINAL: usize = 100;
 /// Narrower screens are taken to be this wide.
 const WIDTH_MIN: usize = 40;
@@ -40,7 +40,7 @@ pub struct Screen {
     pub paint: Paint,
     /// In characters.
     pub width: usize,
-    /// Whether somebody looks at it, for whom a line that is too long is worse than one that lacks something.
+    /// Whether lines are cut at the width, as for a terminal.
     pub crops: bool,
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
-use crate::kv::snapshot::ScanStep;
+use crate::kv::scan::ScanStep;
 use crate::kv::wal::WAL_FILE;
 use crate::store::backup::{BackupProgress, OnBackupProgress, receive};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use super::DaemonError;
-use crate::kv::snapshot::ScanStep;
+use crate::kv::scan::ScanStep;
 use crate::model::Time;
 use crate::store::RealDisk;
 use crate::store::replication::log::{LogOutline, ReplicationLog};

@@ -54,7 +54,7 @@ impl ControlSocket {
                 match listener.accept().await {
                     Ok((stream, _)) => drop(tokio::spawn(answer(stream, engine.clone()))),
                     Err(error) => {
-                        tracing::warn!(%error, "nobody could be let in at the control socket; trying again");
+                        tracing::warn!(%error, "the control socket could not accept a connection; trying again");
                         tokio::time::sleep(ACCEPT_AGAIN).await;
                     }
                 }
@@ -123,7 +123,7 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
         let mailbox = stream.try_clone()?;
         let patient = PatientWriter::while_followed(stream.try_clone()?, follower.clone());
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, patient);
-        tracing::info!("somebody follows");
+        tracing::info!("a follower connected");
         std::thread::scope(|scope| {
             scope.spawn(|| hear(&follower, mailbox));
             let sent = send(&follower, &mut out);

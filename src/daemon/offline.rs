@@ -70,7 +70,7 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
         let walked = log.map(|log| {
             log.walk(|_| {
                 records += 1;
-                Ok(crate::kv::snapshot::ScanStep::Go)
+                Ok(crate::kv::scan::ScanStep::Go)
             })
         });
         if let Some(damage) = walked.transpose()?.and_then(|walked| walked.damage) {

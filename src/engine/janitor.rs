@@ -55,7 +55,7 @@ pub async fn run(
         trust = trust.look(began, clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
             trust = trust.accepted();
-            tracing::warn!("somebody says that the clock is right: retention goes on");
+            tracing::warn!("an operator confirmed the clock: retention goes on");
         }
         notice.clock_distrusted.store(!trust.is_trusted(), Ordering::Relaxed);
         if was && !trust.is_trusted() {

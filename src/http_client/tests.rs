@@ -53,7 +53,7 @@ async fn tls_server() -> (u16, rustls_pki_types::CertificateDer<'static>) {
     (port, certificate)
 }
 
-/// A place for `localhost` at `port` that trusts `roots` and nobody else.
+/// An endpoint for `localhost` at `port` that trusts only `roots`.
 fn trusting_place(port: u16, roots: rustls::RootCertStore) -> HttpEndpoint {
     let mut place = HttpEndpoint::parse(&format!("https://localhost:{port}")).expect("a place");
     if let Transport::Tls { host, connector, .. } = &mut place.transport {

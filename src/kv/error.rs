@@ -43,4 +43,9 @@ impl Error {
     }
 }
 
+/// The error of an operation on the file or directory `file`.
+pub(crate) fn io(file: &str, source: std::io::Error) -> Error {
+    Error::Io { file: file.to_owned(), source }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,18 +7,21 @@
 //! Invariant: a view never changes. A batch goes into the newest layer only while no view holds that layer; otherwise
 //! it becomes a layer of its own. Lookup order: newest layer first, then frozen layers, then redb.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::kv::snapshot::Direction;
+use crate::kv::scan::Direction;
 use crate::kv::tables::{Key, TABLES, Table};
-use crate::kv::write_batch::Changes;
 
 /// Layers above which a flush is due: each layer is one more lookup.
 const LAYERS_MAX: usize = 8;
 /// A layer is merged into one that is at most this many times larger, so that a row moves only a few times.
 const MERGED_INTO_TIMES: usize = 4;
+
+/// New values by key. `None` removes the row.
+pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 /// Changes by table.
 pub type Layer = [Changes; TABLES];

@@ -20,6 +20,7 @@ pub mod disk;
 pub mod error;
 pub mod memtable;
 pub mod read_only;
+pub mod scan;
 pub mod segment;
 pub mod snapshot;
 pub mod tables;

@@ -7,14 +7,15 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Builder, Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
 
 use crate::kv::checksums::ChecksummedFile;
 use crate::kv::codec;
 use crate::kv::disk::Disk;
-use crate::kv::error::{Error, Result};
+use crate::kv::error::{Error, Result, io};
 use crate::kv::memtable::{Layer, MemTable, MemTableView};
-use crate::kv::snapshot::{Direction, Snapshot};
+use crate::kv::scan::Direction;
+use crate::kv::snapshot::{ReadFile, Snapshot};
 use crate::kv::tables::{ALL_TABLES, Key, Table};
 use crate::kv::wal::{EPOCH_KEY, Wal, WalPosition};
 use crate::kv::write_batch::WriteBatch;
@@ -160,10 +161,6 @@ impl Segment {
 
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
-    }
-
-    pub fn set_failed(&self) {
-        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// A snapshot of the committed state. It stays valid while it is held.
@@ -418,15 +415,12 @@ pub(crate) fn catch_panic<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> 
     })
 }
 
+impl ReadFile for Segment {
+    fn set_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+}
+
 fn storage(file: &str, source: redb::Error) -> Error {
     Error::Storage { file: file.to_owned(), source }
-}
-
-pub(crate) fn io(file: &str, source: std::io::Error) -> Error {
-    Error::Io { file: file.to_owned(), source }
-}
-
-/// The number of rows of an open table. Only this module and `snapshot` know redb's traits.
-pub(crate) fn table_rows(table: &impl ReadableTableMetadata) -> std::result::Result<u64, redb::Error> {
-    Ok(table.len()?)
 }

@@ -6,10 +6,11 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadOnlyTable, ReadTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _};
 
 use crate::kv::error::{Error, Result};
 use crate::kv::memtable::MemTableView;
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{TABLES, Table};
 
 type Open = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -22,7 +23,13 @@ pub struct Snapshot {
     memtable: MemTableView,
     tables: [OnceCell<Open>; TABLES],
     /// The last field, so that the segment is dropped after its readers.
-    file: Option<Arc<crate::kv::segment::Segment>>,
+    file: Option<Arc<dyn ReadFile>>,
+}
+
+/// The file that a snapshot reads. It stays open while a snapshot holds it.
+pub trait ReadFile: Send + Sync {
+    /// Remembers that a read failed, so that the file is opened again.
+    fn set_failed(&self);
 }
 
 impl fmt::Debug for Snapshot {
@@ -31,23 +38,9 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// The direction of a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    Up,
-    Down,
-}
-
-/// Whether a scan goes on after a visited entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScanStep {
-    Go,
-    Stop,
-}
-
 impl Snapshot {
     pub(crate) fn new(
-        file: Option<Arc<crate::kv::segment::Segment>>,
+        file: Option<Arc<dyn ReadFile>>,
         name: Arc<str>,
         transaction: ReadTransaction,
         memtable: MemTableView,
@@ -130,7 +123,7 @@ impl Snapshot {
     /// The number of rows of a table.
     pub fn rows(&self, table: Table) -> Result<u64> {
         let open = self.table(table)?;
-        let mut rows = crate::kv::segment::table_rows(open).map_err(|e| self.failed(e))?;
+        let mut rows = open.len().map_err(|e| self.failed(e.into()))?;
         for (key, value) in self.memtable.range(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up) {
             let was = open.get(key).map_err(|e| self.failed(e.into()))?.is_some();
             rows = rows + u64::from(value.is_some()) - u64::from(was);

@@ -76,33 +76,20 @@ pub enum Table {
 pub const TABLES: usize = Table::Expiries as usize + 1;
 
 /// Every table, at the index of its own number.
-pub const ALL_TABLES: [Table; TABLES] = [
-    Table::Meta,
-    Table::Organizations,
-    Table::Apps,
-    Table::Keys,
-    Table::Webhooks,
-    Table::Tombstones,
-    Table::Partitions,
-    Table::Totals,
-    Table::States,
-    Table::StateAnswers,
-    Table::Jobs,
-    Table::Audit,
-    Table::Events,
-    Table::Data,
-    Table::Deliveries,
-    Table::DeliveriesByWebhook,
-    Table::ReplaysByEvent,
-    Table::Due,
-    Table::Queue,
-    Table::Attempts,
-    Table::AttemptsByWebhook,
-    Table::Figures,
-    Table::IdempotencyKeys,
-    Table::Answers,
-    Table::Expiries,
-];
+pub const ALL_TABLES: [Table; TABLES] = {
+    let mut all = [Table::Meta; TABLES];
+    let mut at = 0;
+    while at < STATE_TABLES.len() {
+        all[STATE_TABLES[at] as usize] = STATE_TABLES[at];
+        at += 1;
+    }
+    at = 0;
+    while at < PARTITION_TABLES.len() {
+        all[PARTITION_TABLES[at] as usize] = PARTITION_TABLES[at];
+        at += 1;
+    }
+    all
+};
 
 pub const STATE_TABLES: [Table; 12] = [
     Table::Meta,

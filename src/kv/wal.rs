@@ -13,10 +13,9 @@
 use redb::StorageBackend;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::Result;
-use crate::kv::segment::io;
+use crate::kv::error::{Result, io};
+use crate::kv::memtable::Changes;
 use crate::kv::tables::{ALL_TABLES, Key, Table};
-use crate::kv::write_batch::Changes;
 use crate::mutants::mutant;
 
 pub const WAL_FILE: &str = "journal";

@@ -11,11 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::memtable::{Changes, Layer};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{Key, TABLES, Table};
-
-/// New values by key. `None` removes the row.
-pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 #[derive(Debug)]
 pub struct WriteBatch {
@@ -136,7 +135,7 @@ impl WriteBatch {
     }
 
     /// The changes as a layer of the memtable.
-    pub fn into_layer(self) -> crate::kv::memtable::Layer {
+    pub fn into_layer(self) -> Layer {
         self.changes
     }
 

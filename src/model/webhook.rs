@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::id::{AppId, OrganizationId, WebhookId};
 use super::time::Time;
 
+/// Default of a webhook's `timeout_ms`.
+pub const TIMEOUT_MS_DEFAULT: u32 = 15_000;
+/// Default of a webhook's `max_in_flight`.
+pub const IN_FLIGHT_DEFAULT: u32 = 16;
+/// Default of a webhook's `disable_after_s`.
+pub const DISABLE_AFTER_S_DEFAULT: u64 = 432_000;
+
 /// A webhook's configuration. It changes only by command and is stored in `state.redb`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Webhook {
@@ -57,6 +64,45 @@ pub struct Webhook {
 }
 
 impl Webhook {
+    /// A webhook with every default and without a name, a URL and a secret. The store sets its id and its times.
+    pub fn new(org_id: OrganizationId, app_id: AppId) -> Webhook {
+        Webhook {
+            id: WebhookId::MIN,
+            org_id,
+            app_id,
+            name: String::new(),
+            description: None,
+            url: String::new(),
+            method: WebhookMethod::Post,
+            content_type: ContentType::Json,
+            field_set: FieldSet::Standard,
+            include_html: false,
+            auth: None,
+            headers: BTreeMap::new(),
+            event_types: Vec::new(),
+            channels: Vec::new(),
+            filter: None,
+            status: WebhookStatus::Enabled,
+            disabled_reason: None,
+            encrypted: false,
+            signature: vec![SignatureScheme::Standard],
+            tls: None,
+            handshake: false,
+            success_rule: SuccessRule::Any2xx,
+            retry_schedule_s: Vec::new(),
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            max_in_flight: IN_FLIGHT_DEFAULT,
+            rate_limit_per_s: None,
+            ordered: DeliveryOrder::No,
+            disable_after_s: DISABLE_AFTER_S_DEFAULT,
+            secrets: Vec::new(),
+            created_at: Time::ZERO,
+            updated_at: Time::ZERO,
+            version: 0,
+            secret_headers: Vec::new(),
+        }
+    }
+
     /// The secrets that sign at `now`, newest first.
     pub fn live_secrets(&self, now: Time) -> impl Iterator<Item = &SigningSecret> {
         self.secrets.iter().filter(move |s| s.expires_at.is_none_or(|end| now < end))

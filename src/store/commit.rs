@@ -1,7 +1,9 @@
 //! Commits and checkpoints: where a batch becomes durable.
 //!
-//! Every commit to a partition passes `Writer::commit`, and every commit to `state.redb` passes `Writer::commit_state`. In the
-//! active partition a record of the write-ahead log is the commit. Checkpoints write what the log has into redb later.
+//! Every commit of the running writer to a partition passes `Writer::commit`, and every one to `state.redb` passes
+//! `Writer::commit_state`. Three callers commit to files that no writer has open: a changed master key, a replayed
+//! replication log and a received backup. In the active partition a record of the write-ahead log is the commit.
+//! Checkpoints write the records into redb later.
 //!
 //! Invariant: a half of the write-ahead log is reused only after a checkpoint contains its epoch.
 

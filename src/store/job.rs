@@ -15,9 +15,9 @@ pub struct JobSpec {
     pub app: Option<AppId>,
     pub from: Option<Time>,
     pub to: Option<Time>,
-    /// Exact types or patterns; empty: all.
+    /// Exact types or patterns. Empty for all.
     pub types: Vec<String>,
-    /// Only deliveries of this status; none: of any.
+    /// Only deliveries of this status. `None` for any.
     pub status: Option<DeliveryStatus>,
     /// Only events that match now and were never delivered there.
     pub missing: bool,

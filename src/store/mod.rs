@@ -1,7 +1,7 @@
-//! The store: what is written, how it is found again, and when it goes. The only floor that knows redb; synchronous.
+//! The store: the rows of the domain in key-value files, synchronous.
 //!
-//! `writer` applies commands (`apply/`) to drafts of files (`draft`, `file`), `reads` and `due` read snapshots of them, `upkeep`
-//! begins, counts and unlinks partitions. `tables` has all keys on one screen.
+//! The writer (`writer`) applies commands (`apply/`) to write batches, and `commit` makes a batch durable. `read/` answers
+//! queries from snapshots. `partitions/` begins, archives and drops the files of a day. `kv/` below stores bytes by key.
 
 pub mod apply;
 pub mod backup;

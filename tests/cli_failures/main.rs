@@ -2,7 +2,7 @@
 //! leaves everything as it was. What a disk does while the daemon runs is in `tests/api/bad_disk.rs`; power cuts are in
 //! `tests/oracle`.
 
-#[allow(dead_code)] // Nobody calls the daemons here.
+#[allow(dead_code)] // No test here calls a daemon.
 #[path = "../security/process.rs"]
 mod process;
 
@@ -12,28 +12,13 @@ mod verify;
 use std::fs;
 use std::path::Path;
 
-use process::start;
+use process::{files, start};
 
 /// A data directory that a daemon has made and closed. The two keys are in it.
 fn made(folder: &Path) -> std::path::PathBuf {
     let data = folder.join("data");
     start(&data, &folder.join("log"), &[]).stop();
     data
-}
-
-/// Every file below `folder` with its bytes.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files.extend(self::files(&path));
-        } else {
-            files.push((path.display().to_string(), fs::read(&path).expect("bytes")));
-        }
-    }
-    files.sort();
-    files
 }
 
 /// The one partition of a store that was just made.

@@ -13,10 +13,7 @@ use postrider::api::{
 };
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
-use postrider::model::webhook::{
-    ContentType, DeliveryOrder, FieldSet, SignatureScheme, SigningSecret, SuccessRule, Webhook, WebhookMethod as Verb,
-    WebhookStatus,
-};
+use postrider::model::webhook::{ContentType, FieldSet, SigningSecret, Webhook, WebhookMethod as Verb};
 use postrider::model::{ApiKey, App, AppId, Attempt, Id, KeyId, Organization, Scope, Time};
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
@@ -349,43 +346,17 @@ fn new_key(name: &str, text: &str, scopes: &[Scope], app: Option<AppId>) -> NewK
 
 pub fn webhook() -> Webhook {
     Webhook {
-        id: Id::MIN,
-        org_id: Id::MIN,
-        app_id: Id::MIN,
         name: "hook".into(),
-        description: None,
         url: "https://hooks.example.com/in".into(),
-        method: Verb::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: Default::default(),
-        event_types: vec![],
-        channels: vec![],
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
-        signature: vec![SignatureScheme::Standard],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
         retry_schedule_s: vec![60, 660],
         timeout_ms: 30_000,
-        max_in_flight: 16,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
         disable_after_s: 0,
         secrets: vec![SigningSecret {
             text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
             created_at: Time::ZERO,
             expires_at: None,
         }],
-        created_at: Time::ZERO,
-        updated_at: Time::ZERO,
-        version: 0,
-        secret_headers: Vec::new(),
+        ..Webhook::new(Id::MIN, Id::MIN)
     }
 }
 

@@ -76,7 +76,7 @@ fn texts_of(corpus: &str, member: &str) -> Vec<Vec<u8>> {
 fn stored() -> Vec<Vec<u8>> {
     let plain = |sealed: Vec<u8>| codec::decode_bytes(&sealed).expect("whole").to_vec();
     let id = uuid::Uuid::from_u128(0x0195_a000_0000_7000_8000_0000_0000_0000);
-    let webhook = postrider::api::native::webhook_form::blank(postrider::model::Id::MIN, postrider::model::Id::MIN);
+    let webhook = postrider::model::Webhook::new(postrider::model::Id::MIN, postrider::model::Id::MIN);
     vec![
         plain(codec::encode(&webhook)),
         plain(codec::encode(&postrider::model::webhook::WebhookState::default())),

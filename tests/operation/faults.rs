@@ -97,7 +97,7 @@ async fn a_wrong_certificate() {
     failing(&house, &url).await;
     let row = found(&house, "webhook", "FAIL");
     assert!(text(&row, "detail").contains("TLS handshake failed: invalid peer certificate: UnknownIssuer"), "{row}");
-    assert!(text(&row, "detail").contains("was signed by nobody that this machine knows"), "{row}");
+    assert!(text(&row, "detail").contains("was signed by an authority that this machine does not know"), "{row}");
     assert!(text(&row, "fix").contains("tls.ca_pem"), "{row}");
     is_given_up(&house, "TLS handshake failed: invalid peer certificate");
 }
@@ -232,8 +232,7 @@ async fn the_clock_is_accepted_by_whoever_knows_better() {
     house.serve();
     let said = house.json(&["doctor", "--accept-clock"]);
     assert_eq!(said["clock_trusted"], true);
-    let line =
-        eventually("the line", || house.logged("somebody says that the clock is right: retention goes on").pop());
+    let line = eventually("the line", || house.logged("an operator confirmed the clock: retention goes on").pop());
     line.await;
 }
 

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
 use postrider::model::webhook::{
-    ContentType, DeliveryOrder, FieldSet, SignatureScheme, SigningSecret, SuccessRule, Webhook, WebhookMethod,
-    WebhookStatus,
+    ContentType, DeliveryOrder, FieldSet, SigningSecret, Webhook, WebhookMethod, WebhookStatus,
 };
 use postrider::model::{DeliveryStatus, Scope, Time};
 use postrider::store::job::{JobSpec, JobStatus};
@@ -365,39 +364,13 @@ impl History {
 /// A webhook that takes everything.
 pub fn plain_webhook(name: &str, now: Time) -> Webhook {
     Webhook {
-        id: WebhookId::MIN,
-        org_id: OrganizationId::MIN,
-        app_id: AppId::MIN,
         name: name.to_owned(),
-        description: None,
         url: format!("https://hooks.example.com/{name}"),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: BTreeMap::new(),
-        event_types: vec![],
-        channels: vec![],
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
-        signature: vec![SignatureScheme::Standard],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
         retry_schedule_s: vec![5, 300],
-        timeout_ms: 15_000,
-        max_in_flight: 16,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
-        disable_after_s: 432_000,
         secrets: vec![SigningSecret { text: format!("whsec_{name}"), created_at: now, expires_at: None }],
         created_at: now,
         updated_at: now,
-        version: 0,
-        secret_headers: Vec::new(),
+        ..Webhook::new(OrganizationId::MIN, AppId::MIN)
     }
 }
 

@@ -216,7 +216,7 @@ async fn idle_connections_over_the_cap_are_closed_and_the_others_go_on() {
     for _ in 0..3 * CONNECTIONS_MAX {
         held.push(TcpStream::connect(address).await.expect("a connection"));
     }
-    // The head's deadline frees what was held; then everybody is served again.
+    // The head's deadline frees the connections. Then every client is served again.
     eventually("an answer", async || say(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await).await;
     for mut idle in held {
         let mut heard = Vec::new();

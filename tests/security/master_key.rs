@@ -4,25 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::process::{Program, refused, said_by, start};
+use crate::process::{Program, files, refused, said_by, start};
 use crate::support::Client;
 
 const BAD_CONFIGURATION: i32 = 78;
-
-/// Every file below `folder` with its bytes.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files.extend(self::files(&path));
-        } else {
-            files.push((path.display().to_string(), fs::read(&path).expect("bytes")));
-        }
-    }
-    files.sort();
-    files
-}
 
 fn store_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files(folder).into_iter().filter(|(name, _)| name.ends_with(".redb")).collect()

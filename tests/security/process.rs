@@ -90,3 +90,18 @@ impl Program {
         assert!(self.child.wait().expect("an end").success());
     }
 }
+
+/// Every file below `folder` with its bytes.
+pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push((path.display().to_string(), fs::read(&path).expect("bytes")));
+        }
+    }
+    files.sort();
+    files
+}

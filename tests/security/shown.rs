@@ -19,7 +19,7 @@ fn secret() -> SigningSecret {
 
 fn webhook() -> Webhook {
     let (org, app) = (OrganizationId::MIN, AppId::MIN);
-    let mut webhook = postrider::api::native::webhook_form::blank(org, app);
+    let mut webhook = postrider::model::Webhook::new(org, app);
     webhook.secrets = vec![secret()];
     webhook.auth = Some(WebhookAuth::Bearer { token: SECRET.to_owned() });
     webhook.tls = Some(WebhookTls { client_key_pem: Some(SECRET.to_owned()), ..WebhookTls::default() });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider::model::attempt::{AttemptOutcome, Timings};
-use postrider::model::id::{AppId, OrganizationId, WebhookId};
+use postrider::model::id::{AppId, OrganizationId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
@@ -123,34 +123,9 @@ impl Bench {
 
 pub fn webhook() -> Webhook {
     Webhook {
-        id: WebhookId::MIN,
-        org_id: OrganizationId::MIN,
-        app_id: AppId::MIN,
         name: "hook".into(),
-        description: None,
         url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: Default::default(),
-        event_types: vec![],
-        channels: vec![],
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
-        signature: vec![SignatureScheme::Standard],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
         retry_schedule_s: vec![5, 300],
-        timeout_ms: 15_000,
-        max_in_flight: 16,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
-        disable_after_s: 432_000,
         secrets: vec![SigningSecret {
             text: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
             created_at: START,
@@ -158,8 +133,7 @@ pub fn webhook() -> Webhook {
         }],
         created_at: START,
         updated_at: START,
-        version: 0,
-        secret_headers: Vec::new(),
+        ..Webhook::new(OrganizationId::MIN, AppId::MIN)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::load::Load;
 use crate::report::{Target, short};
 use crate::server::{Server, Settings, fill};
 
-/// Waiting deliveries of the main figures, and of the one that everybody runs.
+/// Waiting deliveries of the main figures, and of the one that runs by default.
 const MANY: u64 = 1_000_000;
 const FEW: u64 = 100_000;
 /// Between the start and the reading of the memory.

@@ -253,7 +253,7 @@ mod tests {
     use crate::model::{DeliveryStatus, Id};
 
     fn webhook() -> Webhook {
-        super::super::webhook_form::blank(Id::MIN, Id::MIN)
+        Webhook::new(Id::MIN, Id::MIN)
     }
 
     fn event(event_type: &str) -> Event {

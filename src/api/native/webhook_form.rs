@@ -16,20 +16,15 @@ use crate::api::limits::{
     SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN,
 };
 use crate::model::webhook::{
-    ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SuccessRule, Webhook, WebhookAuth,
-    WebhookMethod, WebhookStatus, WebhookTls,
+    ContentType, DISABLE_AFTER_S_DEFAULT, DeliveryOrder, DisabledReason, FieldSet, IN_FLIGHT_DEFAULT, SignatureScheme,
+    SuccessRule, TIMEOUT_MS_DEFAULT, Webhook, WebhookAuth, WebhookMethod, WebhookStatus, WebhookTls,
 };
-use crate::model::{AppId, Id, OrganizationId, Time};
 use crate::rules::filter::Filter;
 use crate::rules::json::escape_token;
 use crate::rules::target::{self, TargetPolicy};
 use crate::rules::{patterns, signing};
 
 use super::publish::read_channel;
-
-const TIMEOUT_MS_DEFAULT: u32 = 15_000;
-const IN_FLIGHT_DEFAULT: u32 = 16;
-const DISABLE_AFTER_S_DEFAULT: u64 = 432_000;
 
 /// Retry schedules by name, in seconds: Standard Webhooks' recommendation, and the vendors' (api.md section 5).
 pub const SCHEDULES: [(&str, &[u32]); 5] = [
@@ -57,45 +52,6 @@ const RESERVED_HEADERS: [&str; 13] = [
     "upgrade",
 ];
 const RESERVED_PREFIXES: [&str; 4] = ["content-", "webhook-", "postrider-", "x-webhook-"];
-
-/// A webhook with every default, before anything is read into it. Ids and times are the store's to set.
-pub fn blank(org_id: OrganizationId, app_id: AppId) -> Webhook {
-    Webhook {
-        id: Id::MIN,
-        org_id,
-        app_id,
-        name: String::new(),
-        description: None,
-        url: String::new(),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: BTreeMap::new(),
-        event_types: Vec::new(),
-        channels: Vec::new(),
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
-        signature: vec![SignatureScheme::Standard],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
-        retry_schedule_s: Vec::new(),
-        timeout_ms: TIMEOUT_MS_DEFAULT,
-        max_in_flight: IN_FLIGHT_DEFAULT,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
-        disable_after_s: DISABLE_AFTER_S_DEFAULT,
-        secrets: Vec::new(),
-        created_at: Time::ZERO,
-        updated_at: Time::ZERO,
-        version: 0,
-        secret_headers: Vec::new(),
-    }
-}
 
 /// Reads every writable field out of `object` into `webhook`, which is meaningless where a flaw was found. Without a
 /// `policy` the URL is not judged again: it was, when it was given.

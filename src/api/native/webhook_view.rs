@@ -229,7 +229,7 @@ mod tests {
     const SECRETS: [&str; 4] = ["whsec_current", "whsec_previous", "the-password", "the-key"];
 
     fn webhook() -> Webhook {
-        let mut webhook = super::super::webhook_form::blank(Id::MIN, Id::MIN);
+        let mut webhook = Webhook::new(Id::MIN, Id::MIN);
         webhook.auth = Some(WebhookAuth::Basic { username: "u".to_owned(), password: "the-password".to_owned() });
         webhook.tls = Some(WebhookTls { client_key_pem: Some("the-key".to_owned()), ..WebhookTls::default() });
         webhook.secrets = vec![

@@ -78,7 +78,7 @@ pub fn read_new(
         Some(app_id) => app_id,
         None => own_app(place.registry, place.tenant)?,
     };
-    let mut webhook = webhook_form::blank(place.tenant.org, app_id);
+    let mut webhook = Webhook::new(place.tenant.org, app_id);
     webhook_form::read(&mut webhook, &mut object, Some(policy), &mut field_errors);
     let secret = object.optional("secret", &mut field_errors, webhook_form::read_secret);
     object.finish(&mut field_errors);

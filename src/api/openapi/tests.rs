@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::api::dialects::DIALECTS;
 use crate::api::native::webhook_view::WebhookView;
-use crate::api::native::{attempts::AttemptView, deliveries::DeliveryView, webhook_form};
+use crate::api::native::{attempts::AttemptView, deliveries::DeliveryView};
 use crate::api::params::Param;
-use crate::model::webhook::WebhookState;
+use crate::model::webhook::{Webhook, WebhookState};
 use crate::model::{Attempt, AttemptOutcome, Delivery, DeliveryStatus, Id, Time, Timings, Trigger};
 
 #[test]
@@ -208,7 +208,7 @@ fn check(name: &str, shown: impl serde::Serialize) {
 
 #[test]
 fn answers_have_exactly_the_described_members() {
-    let webhook = webhook_form::blank(Id::MIN, Id::MIN);
+    let webhook = Webhook::new(Id::MIN, Id::MIN);
     check("Webhook", WebhookView::new(&webhook, &WebhookState::default()));
     let delivery = Delivery {
         id: Id::MIN,
@@ -275,7 +275,7 @@ fn what_can_be_set_is_what_is_read() {
     let document = document();
     let described: BTreeSet<String> =
         document["components"]["schemas"]["WebhookPatch"]["properties"].as_object().unwrap().keys().cloned().collect();
-    let webhook = webhook_form::blank(Id::MIN, Id::MIN);
+    let webhook = Webhook::new(Id::MIN, Id::MIN);
     let writable = crate::api::native::webhook_view::writable(&webhook);
     assert_eq!(described, writable.iter().map(|(name, _)| (*name).to_owned()).collect());
 }

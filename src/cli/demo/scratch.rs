@@ -15,7 +15,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// A new directory below the system's temporary one. Its name cannot be guessed, and it is refused if it is there
-    /// already, so that nobody can have put a link in its place.
+    /// already, so that it is never a link of another user.
     pub fn new() -> Result<Self, Exit> {
         let mut random = [0; 8];
         SystemRandomness::default().fill(&mut random);

@@ -211,7 +211,7 @@ fn delivered_note(judgement: Option<Judgement>) -> String {
     match judgement {
         Some(Judgement::Verified) => "signature verified".to_owned(),
         Some(Judgement::Bad(why)) => format!("signature bad: {why}"),
-        // A receiver of somebody else's.
+        // A receiver that the demo did not start.
         Some(Judgement::NotChecked) | None => String::new(),
     }
 }

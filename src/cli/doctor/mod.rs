@@ -88,7 +88,7 @@ impl Doctor {
 /// What is looked at.
 struct Site {
     settings: Settings,
-    /// The settings', or the packaged service's where nobody says and only that exists.
+    /// The directory of the settings. The packaged service's if the settings name none and only that one exists.
     data_dir: PathBuf,
 }
 

@@ -179,7 +179,7 @@ fn explained_certificate(error: &str, host: &str) -> (String, String) {
         ),
         (
             "UnknownIssuer",
-            "was signed by nobody that this machine knows",
+            "was signed by an authority that this machine does not know",
             "have the receiver send its whole chain; for an authority of your own set tls.ca_pem of the webhook",
         ),
         ("Revoked", "was revoked", "have the receiver renew its certificate"),

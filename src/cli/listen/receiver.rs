@@ -90,7 +90,7 @@ async fn answer(request: Request<Incoming>, receiver: Arc<Receiver>) -> Result<R
         body,
         status: response.status().as_u16(),
     };
-    // Fails only while the verb is ending, when nobody reads any more.
+    // Fails only while the verb is ending, after its reader has gone.
     let _ = receiver.told.send(seen).await;
     Ok(response)
 }

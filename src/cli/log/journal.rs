@@ -23,7 +23,7 @@ pub struct Journal(UnixDatagram);
 
 impl Journal {
     /// # Errors
-    /// Nobody listens there.
+    /// No journald listens on the socket.
     pub fn open() -> io::Result<Journal> {
         let socket = UnixDatagram::unbound()?;
         socket.send_to(&[], SOCKET)?;
@@ -98,7 +98,7 @@ fn put(datagram: &mut Vec<u8>, name: &str, value: &str) {
     datagram.push(b'\n');
 }
 
-/// As syslog counts them (RFC 5424): 3 is an error, 7 is for whoever mends the program.
+/// The severity of RFC 5424: 3 is an error, 7 is a debug message.
 fn priority(level: &Level) -> &'static str {
     match *level {
         Level::ERROR => "3",

@@ -6,45 +6,20 @@ use bytes::Bytes;
 
 use crate::model::attempt::Trigger;
 use crate::model::id::{DeliveryId, Id};
-use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, SuccessRule, Webhook, WebhookMethod, WebhookStatus};
+use crate::model::webhook::Webhook;
 use crate::model::{Event, Time};
 use crate::store::Dispatch;
 
 pub fn webhook(change: impl FnOnce(&mut Webhook)) -> Webhook {
     let mut webhook = Webhook {
         id: Id::from_u128(1),
-        org_id: Id::MIN,
-        app_id: Id::MIN,
         name: "hook".to_owned(),
-        description: None,
         url: "http://127.0.0.1/".to_owned(),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: Default::default(),
-        event_types: Vec::new(),
-        channels: Vec::new(),
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
         signature: Vec::new(),
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
-        retry_schedule_s: Vec::new(),
-        timeout_ms: 15_000,
         max_in_flight: 1_000,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
         disable_after_s: 0,
-        secrets: Vec::new(),
-        created_at: Time::ZERO,
-        updated_at: Time::ZERO,
         version: 1,
-        secret_headers: Vec::new(),
+        ..Webhook::new(Id::MIN, Id::MIN)
     };
     change(&mut webhook);
     webhook

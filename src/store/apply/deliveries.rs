@@ -9,7 +9,7 @@ use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Delivery, DeliveryStatus, Event};
 use crate::rules::transition::{self, TransitionInput};
 
-use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::{ApplyResult, PartitionBatch};

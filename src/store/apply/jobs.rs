@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::Table;
 use crate::model::attempt::Trigger;
 use crate::model::id::EventId;

@@ -6,7 +6,7 @@
 use crate::model::Time;
 use crate::model::id::{DeliveryId, WebhookId};
 
-use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{PartitionCommand, Receipt, WriteRequest};

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kv::error::Result;
-use crate::kv::segment::io;
+use crate::kv::error::{Result, io};
 use crate::model::figures::Sums;
 use crate::model::id::WebhookId;
 use crate::store::backup::STREAM;

@@ -21,9 +21,10 @@ pub use lease::BackupLease;
 pub use receive::{ReceivedBackup, receive};
 
 use crate::kv::codec;
-use crate::kv::error::{Error, Result};
-use crate::kv::segment::{Segment, catch_panic, io};
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::error::{Error, Result, io};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::segment::{Segment, catch_panic};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::model::Webhook;
 use crate::model::figures::Sums;

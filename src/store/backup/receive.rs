@@ -4,10 +4,11 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::{Error, Result};
-use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, io};
+use crate::kv::error::{Error, Result, io};
+use crate::kv::memtable::Changes;
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
-use crate::kv::write_batch::{Changes, WriteBatch};
+use crate::kv::write_batch::WriteBatch;
 use crate::store::backup::{BackupProgress, FAILED, FILE, OnBackupProgress, ROW, SENDER, STREAM, WHOLE, stream_error};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 

@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::model::{DeliveryId, EventId};
 use crate::store::backup::{BackupProgress, Result, receive};

@@ -9,7 +9,8 @@ use crate::model::id::EventId;
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::idempotency::index::{Fingerprint, Hint, IdempotencyIndex, KeyKind, NEWEST_MAX};

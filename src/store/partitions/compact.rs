@@ -4,8 +4,8 @@
 //! repairs.
 
 use crate::kv::disk::Disk;
-use crate::kv::error::Result;
-use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, catch_panic, io};
+use crate::kv::error::{Result, io};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::store::backup::{BackupProgress, OnBackupProgress};
 use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
 

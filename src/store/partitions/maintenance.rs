@@ -16,7 +16,8 @@ use crate::mutants::mutant;
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::command::{EventInput, PartitionCommand, WriteRequest};

@@ -13,8 +13,9 @@ use crate::model::{ApiKey, App, Delivery, Organization, Time};
 use crate::kv::codec;
 use crate::kv::disk::Disk;
 use crate::kv::error::Result;
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
 use crate::store::apply::{FanoutCache, IdSource};
@@ -64,7 +65,7 @@ pub fn open_with_ids(
     ids: Box<dyn IdSource>,
 ) -> Result<Opened> {
     let master = Vault::new(key);
-    if disk.exists(STATE_FILE).map_err(|e| crate::kv::segment::io(STATE_FILE, e))? {
+    if disk.exists(STATE_FILE).map_err(|e| crate::kv::error::io(STATE_FILE, e))? {
         master_key::judge(&*disk, &master)?;
     } else {
         refuse_orphans(&*disk)?;
@@ -104,10 +105,10 @@ pub fn open_with_ids(
 
 /// Refuses partitions without `state.redb`: a new store would remove them as unlisted.
 fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
-    let files = disk.list(PARTITIONS).map_err(|e| crate::kv::segment::io(PARTITIONS, e))?;
+    let files = disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))?;
     if files.iter().any(|name| first_of(name).is_some()) {
         let error = std::io::Error::new(std::io::ErrorKind::NotFound, "missing, and yet there are partitions");
-        return Err(crate::kv::segment::io(STATE_FILE, error));
+        return Err(crate::kv::error::io(STATE_FILE, error));
     }
     Ok(())
 }
@@ -167,11 +168,11 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
 
 /// Removes files that are not listed: they were made before a cut, or delisted before it.
 pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet) -> Result<()> {
-    for name in partition_set.disk.list(PARTITIONS).map_err(|e| crate::kv::segment::io(PARTITIONS, e))? {
+    for name in partition_set.disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))? {
         let listed = first_of(&name).is_some_and(|first| partition_set.partition(first).is_some());
         if !listed {
             let name = format!("{PARTITIONS}/{name}");
-            partition_set.disk.remove(&name).map_err(|e| crate::kv::segment::io(&name, e))?;
+            partition_set.disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))?;
         }
     }
     Ok(())

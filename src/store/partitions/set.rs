@@ -145,7 +145,7 @@ impl PartitionSet {
 
     pub fn state(&self) -> Result<Arc<Segment>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner).clone();
-        state.ok_or_else(|| crate::kv::segment::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
+        state.ok_or_else(|| crate::kv::error::io(STATE_FILE, std::io::ErrorKind::NotConnected.into()))
     }
 
     pub fn registry(&self) -> Arc<Registry> {
@@ -247,7 +247,7 @@ impl PartitionSet {
             None => {}
         }
         if !partition.row().sealed {
-            return Err(crate::kv::segment::io(&partition.file_name(), std::io::ErrorKind::NotConnected.into()));
+            return Err(crate::kv::error::io(&partition.file_name(), std::io::ErrorKind::NotConnected.into()));
         }
         let file = Arc::new(Segment::open_for_reading(&*self.disk, &partition.file_name())?);
         *slot = Some((OpenMode::Read, file.clone()));
@@ -315,7 +315,7 @@ impl PartitionSet {
         // it does not open, they fail.
         let _ = self.read(partition);
         let name = partition.file_name();
-        self.disk.remove(&name).map_err(|e| crate::kv::segment::io(&name, e))
+        self.disk.remove(&name).map_err(|e| crate::kv::error::io(&name, e))
     }
 
     /// Closes and opens `state.redb`, which clears redb's latched error.

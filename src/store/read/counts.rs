@@ -13,7 +13,8 @@ use crate::model::{Attempt, Delivery, Time, Webhook};
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
 use crate::store::figures::{HourRow, SumsRow};

@@ -9,7 +9,8 @@ use crate::model::webhook::{DeliveryOrder, Webhook};
 use crate::model::{Delivery, Event, Time};
 
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::effects::Dispatch;
 use crate::store::read::lists::Store;

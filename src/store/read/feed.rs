@@ -10,7 +10,7 @@ use crate::model::id::{DeliveryId, WebhookId};
 use crate::model::{Delivery, Time};
 
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;

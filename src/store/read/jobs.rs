@@ -7,7 +7,7 @@ use crate::model::{Delivery, Event, Time};
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::Table;
 use crate::store::command::TenantScope;
 use crate::store::figures::Owner;

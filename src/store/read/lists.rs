@@ -16,7 +16,8 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::figures::HourRow;

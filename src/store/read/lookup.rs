@@ -9,7 +9,8 @@ use crate::model::{Delivery, Event, Time, Webhook};
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::store::figures::SumsRow;
 use crate::store::job::{Job, JobId};

@@ -9,7 +9,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::store::partitions::set::{Partition, PartitionSet};
 

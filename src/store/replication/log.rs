@@ -13,8 +13,7 @@ use std::fmt;
 use crate::kv::disk::StorageBackend;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::Result;
-use crate::kv::segment::io;
+use crate::kv::error::{Result, io};
 use crate::model::Time;
 use crate::store::replication::CommitPosition;
 

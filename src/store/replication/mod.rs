@@ -107,7 +107,7 @@ impl DisconnectReason {
     pub fn as_str(self) -> &'static str {
         match self {
             DisconnectReason::Slow => "more waited for it than may, or it confirmed nothing for too long",
-            DisconnectReason::Uncertain => "a commit failed, and nobody knows whether it is there all the same",
+            DisconnectReason::Uncertain => "a commit failed, and it may be on the disk all the same",
             DisconnectReason::Stopped => "the daemon has stopped",
             DisconnectReason::Cancelled => "it has gone",
         }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::Result;
+use crate::kv::error::{Result, io};
 use crate::kv::memtable::Layer;
-use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment, io};
+use crate::kv::segment::{ACTIVE_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::tables::{Key, PARTITION_TABLES, Table};
 use crate::kv::wal;
 use crate::kv::write_batch::WriteBatch;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kv::snapshot::ScanStep;
+use crate::kv::scan::ScanStep;
 use crate::kv::tables::{Key, Table};
 use crate::kv::wal::EPOCH_KEY;
 use crate::model::DeliveryId;

@@ -18,7 +18,7 @@ use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
 const DATA_KEY: &[u8] = b"data_key";
 
-/// What became of a change of the master key.
+/// The result of a change of the master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrapped {
     /// The new key opens the store, the old one no longer does.
@@ -77,7 +77,7 @@ pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
     }
 }
 
-/// Wraps the data key of a store that nobody has open by `new` instead of `old`. `nonce` must be fresh. After a cut in
+/// Wraps the data key of a closed store with `new` instead of `old`. `nonce` must be fresh. After a cut in
 /// the middle either key opens the store, never both and never none; doing it again then ends it.
 ///
 /// # Errors

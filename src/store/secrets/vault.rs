@@ -34,7 +34,7 @@ impl Vault {
         [nonce.as_slice(), &sealed].concat()
     }
 
-    /// What was sealed for `identity`; none with another key, for another record, or if altered.
+    /// Opens a row that was sealed for `identity`. `None` with another key, for another record, or if it was altered.
     pub fn open(&self, identity: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, body) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut body = body.to_vec();

@@ -14,9 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::{Error, Result};
+use crate::kv::error::{Error, Result, io};
 pub(in crate::store) use crate::kv::read_only::ReadOnlyDisk;
-use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic, io};
+use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment, catch_panic};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::Table;
 use crate::kv::wal::{WAL_FILE, Wal};

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::kv::codec;
 use crate::kv::error::Result;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::scan::{Direction, ScanStep};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, PARTITION_TABLES, Table};
 use crate::model::id::{AttemptId, DeliveryId, EventId};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};

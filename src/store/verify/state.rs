@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::kv::codec;
 use crate::kv::error::Result;
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::segment::SCHEMA;
-use crate::kv::snapshot::{Direction, ScanStep, Snapshot};
+use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, STATE_TABLES, Table};
 use crate::model::figures::Sums;
 use crate::model::id::{AppId, OrganizationId, WebhookId};

@@ -3,12 +3,12 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::kv::snapshot::{Direction, ScanStep};
+use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{Key, PARTITION_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::model::attempt::{AttemptOutcome, Timings};
-use crate::model::id::{AppId, OrganizationId, WebhookId};
-use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, SuccessRule, Webhook, WebhookMethod, WebhookStatus};
+use crate::model::id::{AppId, OrganizationId};
+use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, Webhook, WebhookMethod};
 use crate::model::{Scope, Time};
 use crate::store::idempotency::index::KeyKind;
 use crate::store::verify::VerifyReport;
@@ -81,39 +81,16 @@ pub(in crate::store) fn apply(opened: &mut Opened, order: WriteRequest) -> (Rece
 
 fn webhook(ordered: DeliveryOrder) -> Webhook {
     Webhook {
-        id: WebhookId::MIN,
-        org_id: OrganizationId::MIN,
-        app_id: AppId::MIN,
         name: "hook".into(),
-        description: None,
         url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: Default::default(),
-        event_types: vec![],
-        channels: vec![],
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
         signature: vec![],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
         retry_schedule_s: vec![5],
-        timeout_ms: 15_000,
         max_in_flight: 1,
-        rate_limit_per_s: None,
         ordered,
         disable_after_s: 0,
-        secrets: vec![],
         created_at: NOW,
         updated_at: NOW,
-        version: 0,
-        secret_headers: Vec::new(),
+        ..Webhook::new(OrganizationId::MIN, AppId::MIN)
     }
 }
 

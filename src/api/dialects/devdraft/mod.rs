@@ -367,7 +367,7 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let mut field_errors = FieldErrors::new();
     let given = DevdraftInput::read(request, None, &mut field_errors)?;
     let app = webhooks::own_app(&context.registry, request.tenant())?;
-    let mut webhook = webhook_form::blank(request.tenant().org, app);
+    let mut webhook = Webhook::new(request.tenant().org, app);
     webhook_form::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut field_errors);
     fields::into_result(field_errors)?;
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));

@@ -1,6 +1,7 @@
 //! Tests of the webhook form: accepted values, defaults, and pointers of mistakes.
 
 use super::*;
+use crate::model::Id;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -11,7 +12,7 @@ fn read_members(members: &str) -> Result<Webhook, Vec<String>> {
 }
 
 fn read_text(text: &str) -> Result<Webhook, Vec<String>> {
-    let mut webhook = blank(Id::MIN, Id::MIN);
+    let mut webhook = Webhook::new(Id::MIN, Id::MIN);
     let mut field_errors = FieldErrors::new();
     let mut object = JsonObject::read(text, String::new()).unwrap();
     read(&mut webhook, &mut object, Some(&TargetPolicy::default()), &mut field_errors);

@@ -8,7 +8,7 @@ const PEM: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
 
 fn webhook() -> Webhook {
-    let mut webhook = webhook_form::blank(Id::from_u128(1), Id::from_u128(2));
+    let mut webhook = Webhook::new(Id::from_u128(1), Id::from_u128(2));
     webhook.name = "first".to_owned();
     webhook.url = "https://example.com/in".to_owned();
     webhook.version = 7;

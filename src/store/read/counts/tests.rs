@@ -102,39 +102,13 @@ impl Opened {
 
 fn webhook() -> Webhook {
     Webhook {
-        id: WebhookId::MIN,
-        org_id: OrganizationId::MIN,
-        app_id: AppId::MIN,
         name: "hook".into(),
-        description: None,
         url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        content_type: ContentType::Json,
-        field_set: FieldSet::Standard,
-        include_html: false,
-        auth: None,
-        headers: Default::default(),
-        event_types: vec![],
-        channels: vec![],
-        filter: None,
-        status: WebhookStatus::Enabled,
-        disabled_reason: None,
-        encrypted: false,
         signature: vec![],
-        tls: None,
-        handshake: false,
-        success_rule: SuccessRule::Any2xx,
-        retry_schedule_s: vec![],
-        timeout_ms: 15_000,
-        max_in_flight: 16,
-        rate_limit_per_s: None,
-        ordered: DeliveryOrder::No,
         disable_after_s: 0,
-        secrets: vec![],
         created_at: START,
         updated_at: START,
-        version: 0,
-        secret_headers: Vec::new(),
+        ..Webhook::new(OrganizationId::MIN, AppId::MIN)
     }
 }
 

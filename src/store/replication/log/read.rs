@@ -3,9 +3,8 @@
 use crate::kv::disk::StorageBackend;
 
 use crate::kv::disk::Disk;
-use crate::kv::error::Result;
-use crate::kv::segment::io;
-use crate::kv::snapshot::ScanStep;
+use crate::kv::error::{Result, io};
+use crate::kv::scan::ScanStep;
 use crate::store::replication::log::{
     BLOCK_HEAD_BYTES, LogDamage, NOT_WHOLE, POINT_BYTES, SEGMENT_HEAD_BYTES, SEGMENT_MAGIC, name_of,
 };
