@@ -80,13 +80,13 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The same, with something that the answer needs beside the receipt when it is given again.
-    pub fn order_with(&self, command: impl Into<Command>, extra: Bytes) -> Result<WriteRequest, ApiError> {
+    pub fn write_with(&self, command: impl Into<Command>, extra: Bytes) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra: Some(extra), ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }
 
     /// The same for an answer with a secret: it is stored sealed, and for a short time.
-    pub fn order_secret(&self, command: impl Into<Command>, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
+    pub fn write_secret(&self, command: impl Into<Command>, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }

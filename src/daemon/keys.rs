@@ -17,7 +17,7 @@ use crate::config::{SecretSetting, Settings};
 use crate::engine::Engine;
 use crate::engine::clock::Random;
 use crate::model::Scope;
-use crate::store::partitions::set as shelf;
+use crate::store::partitions::set::STATE_FILE;
 use crate::store::secrets::master_key::rewrap;
 use crate::store::secrets::vault::KEY_BYTES;
 use crate::store::{Caller, Disk, NewKey, Receipt, Rejection, StateCommand, TenantScope, WriteRequest};
@@ -53,7 +53,7 @@ pub(super) fn master_key(
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     settle(&file, disk)?;
-    let is_new = !disk.exists(shelf::STATE_FILE).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
+    let is_new = !disk.exists(STATE_FILE).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
     if is_new && !file.exists() {
         write_private(&file, &made_master_key(random))?;
     }

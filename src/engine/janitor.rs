@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::model::Time;
 use crate::model::time::MINUTE_MS;
 use crate::rules::retention::ClockTrust;
+use crate::store::partitions::maintenance::Retention;
 use crate::store::{Partition, Store};
 
 use crate::engine::blocking_pool::BlockingPool;
@@ -64,7 +65,8 @@ pub async fn run(
             );
         }
         was = trust.is_trusted();
-        let wait_ms = match write_queue.maintain(!trust.is_trusted()).await {
+        let retention = if was { Retention::Running } else { Retention::Paused };
+        let wait_ms = match write_queue.maintain(retention).await {
             Ok(done) => {
                 unlink(&store, work, done.dropped).await;
                 if done.is_more {

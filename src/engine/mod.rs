@@ -143,7 +143,7 @@ impl Engine {
             metrics: metrics.clone(),
             effects: Box::new(move |effects| consumers.consume(effects)),
             broken: broken.clone(),
-            vital: CriticalTask::new("the writer", &crashed),
+            critical_task: CriticalTask::new("the writer", &crashed),
         };
         let (write_queue, writer) = WriteQueue::start(parts, work)
             .map_err(|error| format!("the writer thread could not be started: {error}"))?;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::mutants::mutant;
 use crate::store::backup::BackupSnapshot;
-use crate::store::partitions::maintenance::Maintained;
+use crate::store::partitions::maintenance::{Maintained, Retention};
 use crate::store::{Applied, Effects, Error, Rejection, WriteRequest, Writer};
 
 use crate::engine::admission::PublishAdmission;
@@ -51,9 +51,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(3_600);
 type Responder = oneshot::Sender<Result<Applied, Rejection>>;
 
 enum QueueItem {
-    Order(Box<WriteRequest>, usize, Option<Responder>),
-    /// A round of maintenance. `true` pauses retention.
-    Upkeep(bool, oneshot::Sender<Result<Maintained, String>>),
+    Request(Box<WriteRequest>, usize, Option<Responder>),
+    /// A round of maintenance.
+    Maintenance(Retention, oneshot::Sender<Result<Maintained, String>>),
     /// Takes a snapshot of the store for a backup.
     Backup(oneshot::Sender<Result<BackupSnapshot, String>>),
     /// Ends the loop after everything that was sent before.
@@ -108,7 +108,7 @@ struct QueueDepth {
 /// The inputs of the loop.
 pub struct WriterParts {
     /// The first field, so that it is dropped first.
-    pub vital: CriticalTask,
+    pub critical_task: CriticalTask,
     pub writer: Writer,
     pub first: Vec<WriteRequest>,
     pub clock: Arc<dyn Clock>,
@@ -133,7 +133,7 @@ impl WriteQueue {
             admission: Arc::default(),
             metrics: parts.metrics.clone(),
         };
-        let desk = WriterLoop {
+        let writer_loop = WriterLoop {
             parts,
             checkpoints: CheckpointRunner::start(work)?,
             waiting,
@@ -150,9 +150,11 @@ impl WriteQueue {
         };
         let driver = match arrived {
             None => Driver::Thread(
-                std::thread::Builder::new().name("writer".into()).spawn(move || desk.run_on_thread(&waiting_jobs))?,
+                std::thread::Builder::new()
+                    .name("writer".into())
+                    .spawn(move || writer_loop.run_on_thread(&waiting_jobs))?,
             ),
-            Some(arrived) => Driver::Task(tokio::spawn(desk.run_in_task(waiting_jobs, arrived))),
+            Some(arrived) => Driver::Task(tokio::spawn(writer_loop.run_in_task(waiting_jobs, arrived))),
         };
         Ok((write_queue, driver))
     }
@@ -167,21 +169,21 @@ impl WriteQueue {
 
     /// Applies a request and waits for its commit.
     pub async fn apply(&self, write_request: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
-        let _turn = self.wait_for_admission(&write_request).await;
+        let _permit = self.wait_for_admission(&write_request).await;
         let bytes = self.admit(&write_request)?;
         let (answer, answered) = oneshot::channel();
-        self.send(QueueItem::Order(write_request, bytes, Some(answer)))?;
+        self.send(QueueItem::Request(write_request, bytes, Some(answer)))?;
         answered.await.map_err(|_| Busy::Stopping)
     }
 
     /// Waits for the admission of a publish, while admission is limited.
     async fn wait_for_admission(&self, write_request: &WriteRequest) -> Option<SemaphorePermit<'_>> {
         write_request.command.published()?;
-        let turn = self.admission.acquire().await;
-        if turn.is_some() {
+        let permit = self.admission.acquire().await;
+        if permit.is_some() {
             self.metrics.in_line();
         }
-        turn
+        permit
     }
 
     /// The admission control of publishes, for the scheduler.
@@ -192,13 +194,13 @@ impl WriteQueue {
     /// Queues a request that has no caller waiting, such as an outcome.
     pub fn push(&self, write_request: WriteRequest) {
         // The loop ends only after the drain. Deliveries in flight then are sent again after the next start.
-        let _ = self.send(QueueItem::Order(Box::new(write_request), 0, None));
+        let _ = self.send(QueueItem::Request(Box::new(write_request), 0, None));
     }
 
-    /// Runs a round of maintenance. With `keep` no partition is dropped.
-    pub async fn maintain(&self, keep: bool) -> Result<Maintained, String> {
+    /// Runs a round of maintenance.
+    pub async fn maintain(&self, retention: Retention) -> Result<Maintained, String> {
         let (answer, answered) = oneshot::channel();
-        self.send(QueueItem::Upkeep(keep, answer)).map_err(|_| "stopping".to_owned())?;
+        self.send(QueueItem::Maintenance(retention, answer)).map_err(|_| "stopping".to_owned())?;
         answered.await.map_err(|_| "stopping".to_owned())?
     }
 
@@ -355,11 +357,11 @@ impl WriterLoop {
     /// Applies everything that waits now, as one batch.
     fn take(&mut self, first: QueueItem, jobs: &Receiver<QueueItem>) {
         let mut batch = Vec::new();
-        let (mut bytes, mut upkeeps, mut backups) = (0, Vec::new(), Vec::new());
+        let (mut bytes, mut rounds, mut backups) = (0, Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                QueueItem::Order(write_request, size, answer) => {
+                QueueItem::Request(write_request, size, answer) => {
                     if size > 0 {
                         self.waiting.publishes.fetch_sub(1, Ordering::Relaxed);
                         self.waiting.bytes.fetch_sub(size, Ordering::Relaxed);
@@ -373,7 +375,7 @@ impl WriterLoop {
                         batch.push((*write_request, answer));
                     }
                 }
-                QueueItem::Upkeep(keep, answer) => upkeeps.push((keep, answer)),
+                QueueItem::Maintenance(retention, answer) => rounds.push((retention, answer)),
                 QueueItem::Backup(answer) => backups.push(answer),
                 QueueItem::End => self.ended = true,
             }
@@ -386,8 +388,8 @@ impl WriterLoop {
         {
             self.flush_sealed();
         }
-        for (keep, answer) in upkeeps {
-            self.upkeep(keep, answer);
+        for (retention, answer) in rounds {
+            self.maintain(retention, answer);
         }
         for answer in backups {
             let backup_snapshot = self.parts.writer.backup_snapshot().map_err(|error| error.to_string());
@@ -526,8 +528,8 @@ impl WriterLoop {
         self.was_full = is_full;
     }
 
-    fn upkeep(&mut self, keep: bool, answer: oneshot::Sender<Result<Maintained, String>>) {
-        let mut done = self.parts.writer.maintain(self.parts.clock.now(), keep);
+    fn maintain(&mut self, retention: Retention, answer: oneshot::Sender<Result<Maintained, String>>) {
+        let mut done = self.parts.writer.maintain(self.parts.clock.now(), retention);
         self.log_space();
         for failure in &done.failures {
             tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");

@@ -144,7 +144,7 @@ impl Filter {
     /// Reads a filter out of JSON text. Numbers keep every digit they have there.
     pub fn parse_text(bytes: &[u8]) -> Result<Filter, Vec<Mistake>> {
         json::check(bytes, json::JsonLimits::default())
-            .map_err(|flaw| vec![(flaw.pointer.clone(), flaw.kind.to_string())])?;
+            .map_err(|error| vec![(error.pointer.clone(), error.kind.to_string())])?;
         let text = walk::compact(bytes);
         if text.len() > TEXT_BYTES_MAX {
             let detail = format!("longer than {TEXT_BYTES_MAX} bytes");

@@ -39,7 +39,7 @@ impl Default for JsonLimits {
 pub struct JsonError {
     /// Byte offset into the text.
     pub offset: usize,
-    /// JSON Pointer (RFC 6901) to the innermost value or member that holds the flaw; empty for the whole text.
+    /// JSON Pointer (RFC 6901) to the innermost value or member that holds the error; empty for the whole text.
     pub pointer: String,
     pub kind: JsonErrorKind,
 }
@@ -97,7 +97,7 @@ impl fmt::Display for JsonErrorKind {
     }
 }
 
-/// Scans one JSON text, white space around it included; reports the first flaw.
+/// Scans one JSON text, white space around it included; reports the first error.
 pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
     if bytes.len() > TEXT_BYTES_MAX {
         return Err(JsonError { offset: TEXT_BYTES_MAX, pointer: String::new(), kind: JsonErrorKind::TooLong });
@@ -106,10 +106,10 @@ pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
         Ok(_) => scan(bytes, limits),
         Err(error) => {
             let offset = error.valid_up_to();
-            // Scanning what stands before tells where in the value the bad byte is, or finds an earlier flaw.
+            // Scanning what stands before tells where in the value the bad byte is, or finds an earlier error.
             match scan(&bytes[..offset], limits) {
-                Err(flaw) if flaw.kind != JsonErrorKind::Unfinished => Err(flaw),
-                Err(flaw) => Err(JsonError { offset, kind: JsonErrorKind::InvalidUtf8, ..flaw }),
+                Err(error) if error.kind != JsonErrorKind::Unfinished => Err(error),
+                Err(error) => Err(JsonError { offset, kind: JsonErrorKind::InvalidUtf8, ..error }),
                 Ok(()) => Err(JsonError { offset, pointer: String::new(), kind: JsonErrorKind::InvalidUtf8 }),
             }
         }
@@ -133,7 +133,7 @@ struct JsonName {
     escaped: bool,
 }
 
-/// A flaw on its way out; each enclosing value adds its step, the innermost comes first.
+/// An error on its way out; each enclosing value adds its step, the innermost comes first.
 struct JsonFailure {
     offset: usize,
     kind: JsonErrorKind,
@@ -279,7 +279,7 @@ impl Scanner<'_> {
                         _ => JsonErrorKind::LoneSurrogate,
                     };
                     self.at = start;
-                    return Err(self.flaw(kind));
+                    return Err(self.failure(kind));
                 }
                 self.at += 1;
                 match self.hex()? {
@@ -372,11 +372,11 @@ impl Scanner<'_> {
     }
 
     fn bad<T>(&self, kind: JsonErrorKind) -> Scanned<T> {
-        Err(self.flaw(if self.at < self.bytes.len() { kind } else { JsonErrorKind::Unfinished }))
+        Err(self.failure(if self.at < self.bytes.len() { kind } else { JsonErrorKind::Unfinished }))
     }
 
     #[cold]
-    fn flaw(&self, kind: JsonErrorKind) -> Box<JsonFailure> {
+    fn failure(&self, kind: JsonErrorKind) -> Box<JsonFailure> {
         Box::new(JsonFailure { offset: self.at, kind, path: Vec::new() })
     }
 

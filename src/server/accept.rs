@@ -49,7 +49,7 @@ impl Server {
                 let (service, open, stop) = (service.clone(), open.clone(), stopped.clone());
                 let accept_loop = AcceptLoop { service, limits, tls, listener: kind, open, stop };
                 tokio::spawn(async move {
-                    let _until_it_ends = accept_loop.service.vital();
+                    let _until_it_ends = accept_loop.service.critical_task();
                     accept_loop.accept(listener).await
                 })
             })

@@ -232,7 +232,7 @@ pub struct ApiService(pub Arc<Dispatcher>);
 impl Service for ApiService {
     type Pass = Pass;
 
-    fn vital(&self) -> Option<CriticalTask> {
+    fn critical_task(&self) -> Option<CriticalTask> {
         Some(CriticalTask::new("what takes connections", &self.0.engine.crashed))
     }
 

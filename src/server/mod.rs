@@ -75,7 +75,7 @@ pub trait Service: Send + Sync + 'static {
     type Pass: Send;
 
     /// Guard of the accept loop: a panic there ends the process. `None` if it is unmonitored.
-    fn vital(&self) -> Option<CriticalTask> {
+    fn critical_task(&self) -> Option<CriticalTask> {
         None
     }
 

@@ -8,6 +8,7 @@ use postrider::model::id::DeliveryId;
 use postrider::model::webhook::WebhookStatus;
 use postrider::model::{EventId, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
+use postrider::store::partitions::maintenance::Retention;
 use postrider::store::{Command, Dispatch, EventInput, PartitionCommand, Receipt, StateCommand, StoreOptions};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -120,7 +121,7 @@ impl History {
             }
             Step::Roll => bench.opened.writer.roll(bench.now).unwrap(),
             Step::Upkeep => {
-                let done = bench.opened.writer.maintain(bench.now, false);
+                let done = bench.opened.writer.maintain(bench.now, Retention::Running);
                 bench.opened.writer.apply(&done.follow, bench.now);
             }
         }

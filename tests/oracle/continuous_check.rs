@@ -10,6 +10,7 @@ use crate::history::{History, finished_well, plain_event, plain_webhook};
 use postrider::model::Time;
 use postrider::model::id::{DeliveryId, WebhookId};
 use postrider::model::time::{DAY_MS, HOUR_MS};
+use postrider::store::partitions::maintenance::Retention;
 use postrider::store::{
     Caller, Command, Dispatch, ListWindow, Opened, PartitionCommand, Receipt, StateCommand, Store, StoreOptions,
     TenantScope, WriteRequest, open,
@@ -111,12 +112,12 @@ fn sums_are_never_seen_twice_or_not_at_all_while_partitions_come_and_go() {
             bench.apply(Command::Partition(PartitionCommand::Record(Box::new(finished_well(&first, bench.now)))));
             let now = bench.now;
             bench.opened.writer.roll(now).unwrap();
-            assert_eq!(bench.opened.writer.maintain(now, false).failures, Vec::<String>::new());
+            assert_eq!(bench.opened.writer.maintain(now, Retention::Running).failures, Vec::<String>::new());
             // The partition is counted by now: this takes it out of the totals again.
             let again = bench.apply(Command::Partition(PartitionCommand::Retry { id: first.delivery_id })).1.remove(0);
             made.fetch_add(1, Ordering::SeqCst);
             bench.apply(Command::Partition(PartitionCommand::Record(Box::new(finished_well(&again, bench.now)))));
-            assert_eq!(bench.opened.writer.maintain(now, false).failures, Vec::<String>::new());
+            assert_eq!(bench.opened.writer.maintain(now, Retention::Running).failures, Vec::<String>::new());
         }
         over.store(true, Ordering::SeqCst);
     });

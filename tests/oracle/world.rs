@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::store::partitions::maintenance::{Maintained, ROUND_DROPPED_MAX};
+use postrider::store::partitions::maintenance::{Maintained, ROUND_DROPPED_MAX, Retention};
 use postrider::store::{
     Applied, AppliedBatch, Command, Disk, Opened, PartitionCommand, Rejection, StoreOptions, WriteRequest, open,
 };
@@ -469,7 +469,7 @@ impl World {
 
     fn upkeep(&mut self) -> Check<Step> {
         let (now, keep) = (self.now, self.rng.chance(20));
-        let done = self.opened().writer.maintain(now, keep);
+        let done = self.opened().writer.maintain(now, if keep { Retention::Paused } else { Retention::Running });
         // Otherwise a cut comes before the files go.
         let is_unlinked = self.has_ended() || done.dropped.is_empty() || self.rng.chance(80);
         for partition in done.dropped.iter().filter(|_| is_unlinked) {

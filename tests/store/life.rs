@@ -4,6 +4,7 @@ use bytes::Bytes;
 use postrider::model::attempt::Trigger;
 use postrider::model::webhook::DeliveryOrder;
 use postrider::model::{DeliveryStatus, Time};
+use postrider::store::partitions::maintenance::Retention;
 use postrider::store::{
     Command, DeliveryQuery, EventInput, ListWindow, PartitionCommand, Receipt, Rejection, StateCommand,
 };
@@ -93,11 +94,11 @@ fn retention_hides_to_the_millisecond_and_keeps_the_lifetime_figures() {
 
     bench.now = bench.now.plus_ms(2 * DAY_MS);
     bench.publish("b", |_| {});
-    let counted = bench.opened.writer.maintain(bench.now, false);
+    let counted = bench.opened.writer.maintain(bench.now, Retention::Running);
     assert_eq!((counted.archived, counted.dropped.len()), (1, 0));
     assert_eq!(store.figures(hook.id, bench.now).unwrap().sums.delivered, 1);
     bench.now = end.plus_ms(3 * DAY_MS);
-    let dropped = bench.opened.writer.maintain(bench.now, false);
+    let dropped = bench.opened.writer.maintain(bench.now, Retention::Running);
     assert_eq!(dropped.dropped.len(), 1);
     let sums = store.figures(hook.id, bench.now).unwrap().sums;
     assert_eq!((sums.deliveries, sums.delivered, sums.started), (2, 1, 1));
@@ -112,7 +113,7 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
     bench.record(&done, 200);
     bench.opened.writer.roll(bench.now.plus_ms(1)).unwrap();
     bench.now = bench.now.plus_ms(10);
-    assert_eq!(bench.opened.writer.maintain(bench.now, false).archived, 1);
+    assert_eq!(bench.opened.writer.maintain(bench.now, Retention::Running).archived, 1);
     bench.reopen();
     let (again, batch) = bench.apply(Command::Partition(PartitionCommand::Retry { id: done.delivery_id }));
     let Ok(Receipt::Delivery(again)) = again else { panic!("{again:?}") };
@@ -120,7 +121,7 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
     bench.record(&batch.effects.fresh[0], 200);
     let sums = bench.opened.store.figures(hook.id, bench.now).unwrap().sums;
     assert_eq!((sums.deliveries, sums.delivered, sums.attempts), (2, 2, 2));
-    assert_eq!(bench.opened.writer.maintain(bench.now, false).archived, 1);
+    assert_eq!(bench.opened.writer.maintain(bench.now, Retention::Running).archived, 1);
     let sums = bench.opened.store.figures(hook.id, bench.now).unwrap().sums;
     assert_eq!((sums.deliveries, sums.delivered, sums.attempts), (2, 2, 2));
     let all = bench.opened.store.deliveries_of(done.event.id, bench.now).unwrap();
@@ -136,12 +137,12 @@ fn a_removed_webhook_reads_as_cancelled_at_once_and_is_swept() {
     bench.apply(Command::State(StateCommand::RemoveWebhook { id: hook.id })).0.unwrap();
     let (tenant, store) = (bench.caller.tenant, bench.opened.store.clone());
     assert_eq!(store.delivery(tenant, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
-    let round = bench.opened.writer.maintain(bench.now, false);
+    let round = bench.opened.writer.maintain(bench.now, Retention::Running);
     assert_eq!(round.follow.len(), 1);
     let swept = bench.opened.writer.apply(&round.follow, bench.now);
     assert!(swept.results.iter().all(|result| result.is_ok()));
     assert!(store.due_heads().unwrap().is_empty());
-    bench.opened.writer.maintain(bench.now, false);
+    bench.opened.writer.maintain(bench.now, Retention::Running);
     assert_eq!(store.delivery(tenant, id, bench.now).unwrap().unwrap().status, DeliveryStatus::Cancelled);
 }
 

@@ -2,6 +2,7 @@
 //! ones are dropped a few at a time.
 
 use bytes::Bytes;
+use postrider::store::partitions::maintenance::Retention;
 
 use crate::bench::{Bench, DAY_MS};
 
@@ -50,7 +51,7 @@ fn what_retention_has_ended_goes_a_few_partitions_at_a_time() {
     bench.now = bench.now.plus_ms(40 * DAY_MS);
     let mut dropped = Vec::new();
     loop {
-        let done = bench.opened.writer.maintain(bench.now, false);
+        let done = bench.opened.writer.maintain(bench.now, Retention::Running);
         assert!(!done.dropped.is_empty() && done.dropped.len() < 6);
         done.dropped.iter().for_each(|partition| bench.opened.store.unlink(partition).unwrap());
         dropped.extend(done.dropped);

@@ -94,7 +94,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         rate_per_s,
         installation: false,
     };
-    let write_request = request.order_secret(StateCommand::CreateKey { key }, Some(text.clone().into()))?;
+    let write_request = request.write_secret(StateCommand::CreateKey { key }, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         match applied.receipt {

@@ -38,7 +38,7 @@ pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, 
 pub fn accept_clock(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let answer = Bytes::from(json!({ "clock_trusted": true, "now": context.now }).to_string());
-    let write_request = request.order_with(StateCommand::AcceptClock, answer.clone())?;
+    let write_request = request.write_with(StateCommand::AcceptClock, answer.clone())?;
     Ok(Step::apply(write_request, move |applied| {
         Ok(HttpResponse::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))
     }))

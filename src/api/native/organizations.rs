@@ -66,7 +66,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
         installation: false,
     };
     let command = StateCommand::CreateOrganization { name: name.unwrap_or_default(), key };
-    let write_request = request.order_secret(command, Some(text.clone().into()))?;
+    let write_request = request.write_secret(command, Some(text.clone().into()))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         let Receipt::Organization { organization, app, key } = &applied.receipt else {

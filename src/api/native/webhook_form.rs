@@ -53,7 +53,7 @@ const RESERVED_HEADERS: [&str; 13] = [
 ];
 const RESERVED_PREFIXES: [&str; 4] = ["content-", "webhook-", "postrider-", "x-webhook-"];
 
-/// Reads every writable field out of `object` into `webhook`, which is meaningless where a flaw was found. Without a
+/// Reads every writable field out of `object` into `webhook`, which is meaningless if a mistake was found. Without a
 /// `policy` the URL is not judged again: it was, when it was given.
 pub fn read(
     webhook: &mut Webhook,

@@ -61,7 +61,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     let (mut webhook, secret) = read_new(request.object()?, &place, &context.settings.policy)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let write_request = request.order_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
+    let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(write_request, |applied| {
         Ok(HttpResponse::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
     }))
@@ -179,7 +179,7 @@ fn set_status(
     let id = in_path(context, request)?.id;
     let state = state_now(context, id);
     let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
-    let write_request = request.order_with(StateCommand::SetStatus { id, status }, Bytes::from(extra))?;
+    let write_request = request.write_with(StateCommand::SetStatus { id, status }, Bytes::from(extra))?;
     Ok(Step::apply(write_request, move |mut applied| {
         let first = applied.extra.take().and_then(|extra| serde_json::from_slice(&extra).ok());
         Ok(shown(&*received(applied)?, &first.unwrap_or(state)))
@@ -206,7 +206,7 @@ pub fn rotate_secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>)
     let text = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     let secret = SigningSecret { text, created_at: context.now, expires_at: None };
     let overlap_s = overlap_s.map_or(OVERLAP_S_DEFAULT, |s| s as u32);
-    let write_request = request.order_secret(StateCommand::RotateSecret { id, secret, overlap_s }, None)?;
+    let write_request = request.write_secret(StateCommand::RotateSecret { id, secret, overlap_s }, None)?;
     Ok(Step::apply(write_request, |applied| {
         let webhook = received(applied)?;
         // The moment of the rotation, also when the answer is given again.

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn flaw(text: impl AsRef<[u8]>) -> JsonError {
+fn error(text: impl AsRef<[u8]>) -> JsonError {
     let text = text.as_ref();
     match check(text, JsonLimits::default()) {
-        Err(flaw) => flaw,
+        Err(error) => error,
         Ok(()) => panic!("passed: {}", String::from_utf8_lossy(text)),
     }
 }
@@ -100,18 +100,18 @@ fn each_kind_of_flaw_is_named_with_its_place() {
         (r#"{"x":[{"a/b~":{"":0,"":0}}]}"#, JsonErrorKind::DuplicateMember, 20, "/x/0/a~1b~0/"),
     ] {
         let expected = JsonError { offset, pointer: pointer.to_owned(), kind };
-        assert_eq!(flaw(text), expected, "{text}");
+        assert_eq!(error(text), expected, "{text}");
     }
 }
 
 #[test]
 fn invalid_utf8_is_placed_too() {
-    let found = flaw(b"{\"a\":[\"x\",\"\xff\"]}");
+    let found = error(b"{\"a\":[\"x\",\"\xff\"]}");
     assert_eq!(found, JsonError { offset: 11, pointer: "/a/1".into(), kind: JsonErrorKind::InvalidUtf8 });
-    assert_eq!(flaw(b"1\xff").kind, JsonErrorKind::InvalidUtf8);
-    assert_eq!(flaw(b"[01,\"\xff\"]").kind, JsonErrorKind::BadNumber);
+    assert_eq!(error(b"1\xff").kind, JsonErrorKind::InvalidUtf8);
+    assert_eq!(error(b"[01,\"\xff\"]").kind, JsonErrorKind::BadNumber);
     for overlong_or_surrogate in [&b"\"\xc0\x80\""[..], b"\"\xed\xa0\x80\"", b"\"\xf5\x80\x80\x80\"", b"\"\xe2\x82\""] {
-        assert_eq!(flaw(overlong_or_surrogate).kind, JsonErrorKind::InvalidUtf8);
+        assert_eq!(error(overlong_or_surrogate).kind, JsonErrorKind::InvalidUtf8);
     }
 }
 
@@ -121,7 +121,7 @@ fn duplicates_are_found_among_many_members() {
         let members: Vec<_> = (0..count).map(|i| format!("\"k{i}\":{{\"k\":{i}}}")).collect();
         passes(format!("{{{}}}", members.join(",")));
         let twice = format!("{{{},\"k\\u0033\":0,\"k1\":0}}", members.join(","));
-        let found = flaw(&twice);
+        let found = error(&twice);
         assert_eq!((found.kind, found.pointer.as_str()), (JsonErrorKind::DuplicateMember, "/k3"));
         assert_eq!(found.offset, twice.find("\"k\\u").unwrap());
     }
@@ -131,11 +131,11 @@ fn duplicates_are_found_among_many_members() {
 fn depth_is_counted_in_brackets() {
     let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
     passes(nested(DEPTH_MAX));
-    let found = flaw(nested(DEPTH_MAX + 1));
+    let found = error(nested(DEPTH_MAX + 1));
     assert_eq!((found.kind, found.offset), (JsonErrorKind::TooDeep, DEPTH_MAX));
     assert_eq!(found.pointer, "/0".repeat(DEPTH_MAX));
-    assert_eq!(flaw("[".repeat(1_000_000)).kind, JsonErrorKind::TooDeep);
-    assert_eq!(flaw("{\"a\":".repeat(200)).kind, JsonErrorKind::TooDeep);
+    assert_eq!(error("[".repeat(1_000_000)).kind, JsonErrorKind::TooDeep);
+    assert_eq!(error("{\"a\":".repeat(200)).kind, JsonErrorKind::TooDeep);
     assert!(check(b"[[]]", JsonLimits { depth: 1 }).is_err());
     assert!(check(b"[]", JsonLimits { depth: 1 }).is_ok());
     assert!(check(b"1", JsonLimits { depth: 0 }).is_ok());
@@ -177,8 +177,8 @@ proptest! {
         let theirs = serde_json::from_str::<Box<serde_json::value::RawValue>>(&text);
         match ours {
             Ok(()) => prop_assert!(theirs.is_ok(), "{}", text),
-            Err(flaw) if matches!(flaw.kind, JsonErrorKind::DuplicateMember | JsonErrorKind::LoneSurrogate) => {}
-            Err(flaw) => prop_assert!(theirs.is_err(), "{}: {}", text, flaw),
+            Err(error) if matches!(error.kind, JsonErrorKind::DuplicateMember | JsonErrorKind::LoneSurrogate) => {}
+            Err(error) => prop_assert!(theirs.is_err(), "{}: {}", text, error),
         }
     }
 

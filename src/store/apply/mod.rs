@@ -132,14 +132,14 @@ pub struct PartitionBatch<'a> {
 
 impl PartitionBatch<'_> {
     pub fn apply(&mut self, write_request: &WriteRequest, command: &PartitionCommand) -> ApplyResult<Applied> {
-        if let Some(keep) = &write_request.idempotency
-            && let Some(applied) = self.stored_answer(keep, matches!(command, PartitionCommand::Publish(_)))?
+        if let Some(idempotency) = &write_request.idempotency
+            && let Some(applied) = self.stored_answer(idempotency, matches!(command, PartitionCommand::Publish(_)))?
         {
             return Ok(applied);
         }
         let receipt = self.run(write_request, command)?;
-        if let Some(keep) = &write_request.idempotency {
-            self.store_answer(keep, &receipt);
+        if let Some(idempotency) = &write_request.idempotency {
+            self.store_answer(idempotency, &receipt);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }
@@ -179,21 +179,21 @@ impl PartitionBatch<'_> {
     }
 
     /// The stored answer to the same `Idempotency-Key`, if there is one within the window.
-    fn stored_answer(&self, keep: &IdempotencyKey, published: bool) -> ApplyResult<Option<Applied>> {
-        let found = match self.write_batch.get::<AnswerRow>(Table::Answers, &keep.key)? {
-            None if published => self.stored_answer_elsewhere(keep)?,
+    fn stored_answer(&self, idempotency: &IdempotencyKey, published: bool) -> ApplyResult<Option<Applied>> {
+        let found = match self.write_batch.get::<AnswerRow>(Table::Answers, &idempotency.key)? {
+            None if published => self.stored_answer_elsewhere(idempotency)?,
             found => found,
         };
-        Ok(check_stored(self.partition_set, found, keep, self.inputs.now)?)
+        Ok(check_stored(self.partition_set, found, idempotency, self.inputs.now)?)
     }
 
-    fn stored_answer_elsewhere(&self, keep: &IdempotencyKey) -> ApplyResult<Option<AnswerRow>> {
+    fn stored_answer_elsewhere(&self, idempotency: &IdempotencyKey) -> ApplyResult<Option<AnswerRow>> {
         let mut kept: Option<AnswerRow> = None;
-        for id in self.candidates(crate::store::idempotency::index::of_answer(&keep.key))? {
+        for id in self.candidates(crate::store::idempotency::index::of_answer(&idempotency.key))? {
             let Some(home) = self.partition_set.partition_of(id.as_u128()) else { continue };
             let snapshot = self.partition_set.snapshot(&home)?;
-            let found = match snapshot.get(Table::Answers, &keep.key, codec::decode::<AnswerRow>)? {
-                Some(None) => return Err(snapshot.damaged(Table::Answers, &keep.key).into()),
+            let found = match snapshot.get(Table::Answers, &idempotency.key, codec::decode::<AnswerRow>)? {
+                Some(None) => return Err(snapshot.damaged(Table::Answers, &idempotency.key).into()),
                 found => found.flatten(),
             };
             kept = kept.into_iter().chain(found).max_by_key(|row| row.at);
@@ -210,9 +210,9 @@ impl PartitionBatch<'_> {
         Ok(ids)
     }
 
-    fn store_answer(&mut self, keep: &IdempotencyKey, receipt: &Receipt) {
-        let row = answer_row(self.partition_set, keep, receipt, self.inputs.now, self.inputs.nonce());
-        self.write_batch.put(Table::Answers, Key::from_slice(&keep.key), &row);
+    fn store_answer(&mut self, idempotency: &IdempotencyKey, receipt: &Receipt) {
+        let row = answer_row(self.partition_set, idempotency, receipt, self.inputs.now, self.inputs.nonce());
+        self.write_batch.put(Table::Answers, Key::from_slice(&idempotency.key), &row);
     }
 
     /// Completes the batch for its commit.

@@ -45,7 +45,7 @@ impl PartitionBatch<'_> {
         &mut self,
         by: Option<&Caller>,
         events: &[EventInput],
-        keep: Option<&IdempotencyKey>,
+        idempotency: Option<&IdempotencyKey>,
     ) -> ApplyResult<Receipt> {
         let mut plans: Vec<PublishPlan> = Vec::with_capacity(events.len());
         for (number, new) in events.iter().enumerate() {
@@ -65,12 +65,12 @@ impl PartitionBatch<'_> {
             };
             published.push(one);
         }
-        if let Some(keep) = keep {
+        if let Some(idempotency) = idempotency {
             // The answer is stored under the id of the new event. If all events existed before, it gets an id of its
             // own.
             let first = published.iter().find(|p| !p.duplicate).map(|p| p.event.id);
             let id = first.unwrap_or_else(|| self.inputs.id());
-            let fingerprint = index::of_answer(&keep.key);
+            let fingerprint = index::of_answer(&idempotency.key);
             put_key(&mut self.write_batch, id, KeyKind::Answer, fingerprint);
             self.new_answers.push((fingerprint, id));
         }

@@ -41,19 +41,19 @@ pub struct StateBatch<'a> {
 
 impl StateBatch<'_> {
     pub fn apply(&mut self, write_request: &WriteRequest, command: &StateCommand) -> ApplyResult<Applied> {
-        if let Some(keep) = &write_request.idempotency {
-            let found = self.write_batch.get::<AnswerRow>(Table::StateAnswers, &keep.key)?;
-            if let Some(applied) = check_stored(self.partition_set, found, keep, self.inputs.now)? {
-                if keep.secret {
+        if let Some(idempotency) = &write_request.idempotency {
+            let found = self.write_batch.get::<AnswerRow>(Table::StateAnswers, &idempotency.key)?;
+            if let Some(applied) = check_stored(self.partition_set, found, idempotency, self.inputs.now)? {
+                if idempotency.secret {
                     self.audit_shown_again(write_request.caller.as_ref(), &applied.receipt);
                 }
                 return Ok(applied);
             }
         }
         let receipt = self.run(write_request.caller.as_ref(), command)?;
-        if let Some(keep) = &write_request.idempotency {
-            let row = answer_row(self.partition_set, keep, &receipt, self.inputs.now, self.inputs.nonce());
-            self.write_batch.put(Table::StateAnswers, Key::from_slice(&keep.key), &row);
+        if let Some(idempotency) = &write_request.idempotency {
+            let row = answer_row(self.partition_set, idempotency, &receipt, self.inputs.now, self.inputs.nonce());
+            self.write_batch.put(Table::StateAnswers, Key::from_slice(&idempotency.key), &row);
         }
         Ok(Applied { receipt, replayed: false, extra: None })
     }

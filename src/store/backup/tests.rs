@@ -10,6 +10,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{ALL_TABLES, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::model::{DeliveryId, EventId};
 use crate::store::backup::{BackupProgress, Result, receive};
+use crate::store::partitions::maintenance::Retention;
 use crate::store::verify::tests::{NOW, apply, finished, store};
 use crate::store::verify::{VerifyReport, verify};
 use crate::store::{EventInput, Opened, PartitionCommand, RealDisk, WriteRequest};
@@ -65,7 +66,7 @@ pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, Delive
     // A delivery that waits in an ordered queue behind one of the first partition.
     apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: fresh[0].event.id }));
     opened.writer.roll(NOW).unwrap();
-    assert_eq!(opened.writer.maintain(NOW, true).archived, 1);
+    assert_eq!(opened.writer.maintain(NOW, Retention::Paused).archived, 1);
     (opened, fresh[0].delivery_id)
 }
 
@@ -183,10 +184,10 @@ fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
     let backup_snapshot = opened.writer.backup_snapshot().unwrap();
     let refused = opened.writer.backup_snapshot().unwrap_err().to_string();
     assert!(refused.contains("another one"), "{refused}");
-    let held = opened.writer.maintain(late, false);
+    let held = opened.writer.maintain(late, Retention::Running);
     assert_eq!((held.archived, held.dropped.len(), held.failures), (0, 0, vec![]));
     drop(backup_snapshot);
-    assert!(opened.writer.maintain(late, false).dropped.len() >= 2);
+    assert!(opened.writer.maintain(late, Retention::Running).dropped.len() >= 2);
     assert!(opened.writer.backup_snapshot().is_ok());
 }
 

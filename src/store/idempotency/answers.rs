@@ -29,7 +29,7 @@ pub struct AnswerRow {
 pub fn check_stored(
     partition_set: &PartitionSet,
     found: Option<AnswerRow>,
-    keep: &IdempotencyKey,
+    idempotency: &IdempotencyKey,
     now: Time,
 ) -> Result<Option<Applied>, Rejection> {
     let Some(row) = found else { return Ok(None) };
@@ -37,7 +37,7 @@ pub fn check_stored(
     if age_ms >= partition_set.options.idempotency_window_ms {
         return Ok(None);
     }
-    if row.request != keep.request {
+    if row.request != idempotency.request {
         let detail = "this Idempotency-Key was used with another request".to_owned();
         return Err(Rejection::Conflict { code: "idempotency_key_reused", detail });
     }
@@ -45,7 +45,7 @@ pub fn check_stored(
         let detail = "the first answer held a secret and is no longer kept".to_owned();
         return Err(Rejection::Conflict { code: "answer_expired", detail });
     }
-    let answer = partition_set.vault.open(&keep.key, &row.answer);
+    let answer = partition_set.vault.open(&idempotency.key, &row.answer);
     match answer.and_then(|bytes| rmp_serde::from_slice::<(Receipt, Option<Bytes>)>(&bytes).ok()) {
         Some((receipt, extra)) => Ok(Some(Applied { receipt, replayed: true, extra })),
         None => Err(Rejection::Failed("a kept answer does not open".into())),
@@ -55,16 +55,16 @@ pub fn check_stored(
 /// Builds the row of an answer. The answer is always sealed, because a receipt may contain a secret.
 pub fn answer_row(
     partition_set: &PartitionSet,
-    keep: &IdempotencyKey,
+    idempotency: &IdempotencyKey,
     receipt: &Receipt,
     now: Time,
     nonce: [u8; 12],
 ) -> AnswerRow {
-    let plain = rmp_serde::to_vec(&(receipt, &keep.extra)).expect("a receipt always encodes");
+    let plain = rmp_serde::to_vec(&(receipt, &idempotency.extra)).expect("a receipt always encodes");
     AnswerRow {
-        request: keep.request.to_vec(),
+        request: idempotency.request.to_vec(),
         at: now,
-        answer: partition_set.vault.seal(&keep.key, &plain, nonce),
-        private: keep.secret,
+        answer: partition_set.vault.seal(&idempotency.key, &plain, nonce),
+        private: idempotency.secret,
     }
 }

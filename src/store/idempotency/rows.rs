@@ -93,7 +93,11 @@ mod tests {
 
     const PARTITIONS: usize = 3;
 
-    fn publish(opened: &mut Opened, names: impl Iterator<Item = String>, keep: Option<IdempotencyKey>) -> Vec<Applied> {
+    fn publish(
+        opened: &mut Opened,
+        names: impl Iterator<Item = String>,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Vec<Applied> {
         let app = opened.store.registry().apps.keys().next().copied();
         let event = |name| EventInput {
             app,
@@ -105,7 +109,7 @@ mod tests {
         let orders: Vec<WriteRequest> = names
             .map(|name| WriteRequest {
                 caller: None,
-                idempotency: keep.clone(),
+                idempotency: idempotency.clone(),
                 command: Command::Partition(PartitionCommand::Publish(vec![event(name)])),
             })
             .collect();
@@ -151,12 +155,12 @@ mod tests {
     fn an_answer_is_replayed_from_every_partition() {
         let folder = tempfile::tempdir().unwrap();
         let mut opened = store(&folder);
-        let keep = IdempotencyKey { key: [9; 32], request: [1; 32], extra: None, secret: false };
-        let first = publish(&mut opened, std::iter::once("kept".into()), Some(keep.clone()));
+        let idempotency = IdempotencyKey { key: [9; 32], request: [1; 32], extra: None, secret: false };
+        let first = publish(&mut opened, std::iter::once("kept".into()), Some(idempotency.clone()));
         for partition in 0..PARTITIONS {
             publish(&mut opened, names(partition), None);
             opened.writer.roll(NOW).unwrap();
-            let again = publish(&mut opened, std::iter::once("another".into()), Some(keep.clone()));
+            let again = publish(&mut opened, std::iter::once("another".into()), Some(idempotency.clone()));
             assert!(again[0].replayed && !first[0].replayed);
             assert_eq!(events(&again), events(&first));
         }

@@ -37,6 +37,14 @@ const SEALED_BYTES_MAX: u64 = 512 << 10;
 /// Checkpoints that run before a full partition is sealed. Under load each leaves fewer records than the one before.
 const SEALING_CHECKPOINTS_MAX: u32 = 4;
 
+/// Whether maintenance drops partitions whose retention has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    Running,
+    /// Nothing is dropped, because the clock is not trusted.
+    Paused,
+}
+
 /// The result of a round of maintenance.
 #[derive(Debug, Default)]
 pub struct Maintained {
@@ -120,9 +128,9 @@ impl Writer {
         Ok(())
     }
 
-    /// One round: archives idle partitions, drops expired ones unless `keep` (the clock is not trusted), and removes
+    /// One round: archives idle partitions, drops expired ones unless retention is paused, and removes
     /// expired entries of the idempotency index. A part that fails does not stop the others.
-    pub fn maintain(&mut self, now: Time, keep: bool) -> Maintained {
+    pub fn maintain(&mut self, now: Time, retention: Retention) -> Maintained {
         self.now = now;
         let mut done = Maintained::default();
         // Reopens failed files first, so that the round finds every file open, and at the end those that failed
@@ -141,7 +149,7 @@ impl Writer {
                 done.archived += usize::from(self.record_failure(counted, &mut done).unwrap_or(false));
             }
         }
-        if !keep && !held {
+        if retention == Retention::Running && !held {
             let dropped = self.drop_expired(now, &mut done);
             self.record_failure(dropped, &mut done);
         }

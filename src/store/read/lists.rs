@@ -276,11 +276,15 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` if another request used the key, or if the answer contained a secret and has expired.
-    pub fn stored_answer(&self, keep: &IdempotencyKey, now: Time) -> std::result::Result<Option<Applied>, Rejection> {
+    pub fn stored_answer(
+        &self,
+        idempotency: &IdempotencyKey,
+        now: Time,
+    ) -> std::result::Result<Option<Applied>, Rejection> {
         let failed = |error: crate::store::Error| Rejection::Failed(error.to_string());
         let state = self.partition_set.state().and_then(|state| state.snapshot()).map_err(failed)?;
-        let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &keep.key).map_err(failed)?;
-        check_stored(&self.partition_set, found, keep, now)
+        let found = decoded::<AnswerRow>(&state, Table::StateAnswers, &idempotency.key).map_err(failed)?;
+        check_stored(&self.partition_set, found, idempotency, now)
     }
 
     /// Whether the event's retention has not ended.

@@ -14,6 +14,7 @@ use crate::store::backup::tests::{
     InterferingReader, Rows, all_rows, opened_again, publish, store_with_quiet_partition, walked,
 };
 use crate::store::backup::{ReceivedBackup, receive};
+use crate::store::partitions::maintenance::Retention;
 use crate::store::replication::log::{LogOutline, LogWriter, ReplicationLog};
 use crate::store::replication::replay::LogReplay;
 use crate::store::replication::*;
@@ -99,10 +100,10 @@ fn a_copy_brought_forward_is_the_store_at_every_commit() {
             0 => drop(apply(&mut opened, WriteRequest::internal(PartitionCommand::Retry { id: old }))),
             3 => opened.writer.roll(late).unwrap(),
             5 => opened.writer.checkpoint().unwrap(),
-            6 => drop(opened.writer.maintain(late, true)),
+            6 => drop(opened.writer.maintain(late, Retention::Paused)),
             8 => {
                 late = late.plus_ms((1 << 40) + DAY_MS);
-                assert!(!opened.writer.maintain(late, false).dropped.is_empty());
+                assert!(!opened.writer.maintain(late, Retention::Running).dropped.is_empty());
             }
             11 => opened.writer.roll(late.plus_ms(1)).unwrap(),
             _ => drop(publish(&mut opened, &format!("step {step}"))),

@@ -49,8 +49,8 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let tenant = TenantScope { org: organization.id, app: None };
     let by = Caller { key: key.id, tenant, remote_addr: None, request_id: "r".into() };
     let mut ask = |command, kept: Option<u8>| {
-        let keep = kept.map(|n| IdempotencyKey { key: [n; 32], request: [n; 32], extra: None, secret: false });
-        apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency: keep, command })
+        let idempotency = kept.map(|n| IdempotencyKey { key: [n; 32], request: [n; 32], extra: None, secret: false });
+        apply(&mut opened, WriteRequest { caller: Some(by.clone()), idempotency, command })
     };
     for ordered in [DeliveryOrder::No, DeliveryOrder::Webhook] {
         ask(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook(ordered)) }), None);
