@@ -61,7 +61,10 @@ impl BelievedClock {
                 tracing::warn!(off_s, believed = %now, "the clock stepped: time goes on as before {LASTING}");
             }
             Agreement::Approaching => {
-                tracing::warn!(off_s, "the clock was set back: time goes on at half speed until the clock has caught up");
+                tracing::warn!(
+                    off_s,
+                    "the clock was set back: time goes on at half speed until the clock has caught up"
+                );
             }
         }
         debug_assert!(was != is.agreement() || was == Agreement::Doubted);

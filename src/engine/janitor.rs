@@ -9,8 +9,8 @@ use crate::rules::retention::ClockTrust;
 use crate::store::partitions::maintenance::Retention;
 use crate::store::{Partition, Store};
 
-use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::believed_clock::BelievedClock;
+use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::write_queue::WriteQueue;
 

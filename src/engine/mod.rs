@@ -34,8 +34,8 @@ use tokio::sync::Notify;
 use crate::model::Time;
 use crate::store::{Effects, Opened, Store, WriteRequest};
 
-use self::blocking_pool::BlockingPool;
 use self::believed_clock::BelievedClock;
+use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
 use self::critical_task::CriticalTask;
 use self::deliverer::Deliverer;

@@ -115,7 +115,10 @@ mod tests {
             assert_eq!(stepped.agreement(), Agreement::Doubted, "{off_ms}");
             assert_eq!(stepped.now(70 * SECOND_MS), START.plus_ms(70 * SECOND_MS), "{off_ms}");
             let back = run(stepped, 71 * SECOND_MS, 72 * SECOND_MS, 0);
-            assert_eq!((back.agreement(), back.now(72 * SECOND_MS)), (Agreement::Agreed, START.plus_ms(72 * SECOND_MS)));
+            assert_eq!(
+                (back.agreement(), back.now(72 * SECOND_MS)),
+                (Agreement::Agreed, START.plus_ms(72 * SECOND_MS))
+            );
         }
     }
 
@@ -155,7 +158,10 @@ mod tests {
     fn a_clock_that_is_days_behind_is_taken_only_when_accepted() {
         let start = BelievedTime::at_start(START, 0, Some(START));
         let behind = run(start, SECOND_MS, 3 * LASTING_MS, -2 * DAY_MS);
-        assert_eq!((behind.agreement(), behind.now(3 * LASTING_MS)), (Agreement::Doubted, START.plus_ms(3 * LASTING_MS)));
+        assert_eq!(
+            (behind.agreement(), behind.now(3 * LASTING_MS)),
+            (Agreement::Doubted, START.plus_ms(3 * LASTING_MS))
+        );
         let accepted = BelievedTime::accepted(START.minus_ms(2 * DAY_MS), 4 * LASTING_MS);
         assert_eq!(accepted.now(4 * LASTING_MS), START.minus_ms(2 * DAY_MS));
     }

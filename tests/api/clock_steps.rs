@@ -35,8 +35,7 @@ async fn a_step_that_is_undone_ends_disables_doubles_and_delays_nothing() {
         daemon.delivery_in(&retried, "retrying").await;
         let at = START.plus_ms(20 * DAY_MS).to_string();
         let end = START.plus_ms(30 * DAY_MS).to_string();
-        let later =
-            daemon.publish_with(json!({ "type": "a", "data": 2, "deliver_at": at, "expires_at": end })).await;
+        let later = daemon.publish_with(json!({ "type": "a", "data": 2, "deliver_at": at, "expires_at": end })).await;
         let mut received_at = START;
         wrong_for_a_while(&daemon, step_ms, async || {
             receiver.next_statuses([500]);
