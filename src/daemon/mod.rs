@@ -77,7 +77,7 @@ impl Platform {
         let listeners =
             RealNetwork::passed().map_err(|source| DaemonError::Io { what: "a passed socket".into(), source })?;
         Ok(Platform {
-            clock: Arc::new(SystemClock::default()),
+            clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandomness::default()),
             network: Arc::new(RealNetwork),
             disk,

@@ -1,11 +1,11 @@
 //! Clock and randomness, handed in: the only module that asks the machine for either.
 //!
-//! Invariant: due times are compared with the wall clock. Waiting is measured on the monotonic clock in pieces of at
-//! most `WAIT_PIECE`, so that a jump of the wall clock is noticed within that time.
+//! Invariant: due times are compared with `Clock::now`. Waiting is measured on the monotonic clock in pieces of at most
+//! `WAIT_PIECE`, so that a step of the wall clock is noticed within that time.
 #![allow(clippy::disallowed_methods, reason = "this is where the machine is asked")]
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Notify;
@@ -21,25 +21,34 @@ const RANDOM_BYTES: usize = 4_096;
 
 /// A clock: the time, and waiting for a time.
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock.
+    /// The time that everything stored and everything due is compared with.
     fn now(&self) -> Time;
-    /// Milliseconds from an arbitrary start. They never step back.
+    /// The machine's wall clock, for timestamps that other machines compare with theirs.
+    fn wall(&self) -> Time {
+        self.now()
+    }
+    /// Milliseconds from an arbitrary start. They never step back, and they go on while the machine is suspended.
     fn monotonic_ms(&self) -> i64;
+    /// Completes after `ms` on the monotonic clock, or earlier. What happens after this call is not missed.
+    fn pause(&self, ms: i64) -> BoxFuture<'_, ()>;
     /// Completes once `now` is at or after `time`.
-    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()>;
+    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            loop {
+                // The pause begins before the clock is read, so that no step is missed.
+                let pause = self.pause(time.since(self.now()).max(0));
+                if self.now() >= time {
+                    return;
+                }
+                pause.await;
+            }
+        })
+    }
 }
 
 /// The machine's clock.
-#[derive(Debug)]
-pub struct SystemClock {
-    start: Instant,
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        SystemClock { start: Instant::now() }
-    }
-}
+#[derive(Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Time {
@@ -48,19 +57,12 @@ impl Clock for SystemClock {
     }
 
     fn monotonic_ms(&self) -> i64 {
-        self.start.elapsed().as_millis() as i64
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        since.tv_sec * 1_000 + since.tv_nsec / 1_000_000
     }
 
-    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            loop {
-                let left = time.since(self.now());
-                if left <= 0 {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(left as u64).min(WAIT_PIECE)).await;
-            }
-        })
+    fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64).min(WAIT_PIECE)))
     }
 }
 
@@ -101,17 +103,10 @@ impl Clock for ManualClock {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
-    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            loop {
-                // The listener is registered before the clock is read, so that no move is missed.
-                let moved = self.moved.notified();
-                if self.now() >= time {
-                    return;
-                }
-                moved.await;
-            }
-        })
+    fn pause(&self, _: i64) -> BoxFuture<'_, ()> {
+        // The listener is registered now and not at the first poll.
+        let moved = self.moved.notified();
+        Box::pin(moved)
     }
 }
 

@@ -112,16 +112,17 @@ impl CompiledWebhook {
         }
     }
 
-    /// Renders one attempt of a delivery. The caller draws `attempt_id` and `nonce`.
+    /// Renders one attempt of a delivery, signed at `wall`, which the receiver compares with its own clock. The caller
+    /// draws `attempt_id` and `nonce`.
     pub fn render(
         &self,
         dispatch: &Dispatch,
         attempt_id: AttemptId,
-        now: Time,
+        wall: Time,
         nonce: [u8; 12],
     ) -> Result<RenderedRequest, String> {
         let webhook = &*self.webhook;
-        let signed_at = now.seconds();
+        let signed_at = wall.seconds();
         let shape = BodyShape {
             method: webhook.method,
             content_type: webhook.content_type,

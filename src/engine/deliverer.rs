@@ -96,8 +96,12 @@ impl Deliverer {
         // Only a body that contains the attempt's id needs that id before the attempt.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
         let outgoing = compiled.and_then(|compiled| {
-            let out =
-                compiled.render(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
+            let out = compiled.render(
+                dispatch,
+                attempt_id.unwrap_or(AttemptId::MIN),
+                self.clock.wall(),
+                self.nonce(webhook),
+            )?;
             Ok((compiled, out))
         });
         let mut made = blank(dispatch, webhook, attempt_id, started_at);

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::Notify;
-
 use crate::model::Time;
 use crate::model::time::MINUTE_MS;
 use crate::rules::retention::ClockTrust;
 use crate::store::partitions::maintenance::Retention;
 use crate::store::{Partition, Store};
 
+use crate::engine::believed_clock::BelievedClock;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::write_queue::WriteQueue;
@@ -21,20 +20,33 @@ const ROUND_MS: i64 = MINUTE_MS;
 const BUSY_ROUND_MS: i64 = 1_000;
 
 /// The trust in the clock, shared with readiness and the API.
-#[derive(Debug, Default)]
 pub struct ClockTrustFlag {
-    /// Whether retention is stopped because the clock jumped.
-    pub clock_distrusted: AtomicBool,
+    clock: Arc<BelievedClock>,
+    /// Whether retention is stopped because the clock stepped.
+    retention_stopped: AtomicBool,
     accept_clock: AtomicBool,
-    accepted: Notify,
 }
 
 impl ClockTrustFlag {
-    /// Confirms the clock: it is trusted from now on.
+    pub fn new(clock: Arc<BelievedClock>) -> ClockTrustFlag {
+        ClockTrustFlag { clock, retention_stopped: AtomicBool::new(false), accept_clock: AtomicBool::new(false) }
+    }
+
+    /// Accepts the clock: its time is taken, and retention goes on.
     pub fn accept_clock(&self) {
-        self.clock_distrusted.store(false, Ordering::Relaxed);
+        self.retention_stopped.store(false, Ordering::Relaxed);
         self.accept_clock.store(true, Ordering::Relaxed);
-        self.accepted.notify_one();
+        self.clock.accept();
+    }
+
+    /// Whether the clock is believed, and has been for long enough that retention goes by it.
+    pub fn is_trusted(&self) -> bool {
+        self.clock.off_ms().is_none() && !self.retention_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds by which the wall clock is ahead of the time that is believed. `None` if it is believed.
+    pub fn off_ms(&self) -> Option<i64> {
+        self.clock.off_ms()
     }
 }
 
@@ -42,23 +54,23 @@ impl ClockTrustFlag {
 pub async fn run(
     write_queue: WriteQueue,
     store: Store,
-    clock: Arc<dyn Clock>,
     work: BlockingPool,
     newest: Option<Time>,
     notice: Arc<ClockTrustFlag>,
 ) {
-    let mut trust = ClockTrust::at_start(clock.now(), clock.monotonic_ms(), newest);
+    let clock = &notice.clock;
+    let mut trust = ClockTrust::at_start(clock.wall(), clock.monotonic_ms(), newest);
     // Distrust at the start is logged too.
     let mut was = true;
     loop {
         // Measured from before the round, so that the time of the round counts as waiting.
         let began = clock.now();
-        trust = trust.look(began, clock.monotonic_ms());
+        trust = trust.look(clock.wall(), clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {
             trust = trust.accepted();
             tracing::warn!("an operator confirmed the clock: retention goes on");
         }
-        notice.clock_distrusted.store(!trust.is_trusted(), Ordering::Relaxed);
+        notice.retention_stopped.store(!trust.is_trusted(), Ordering::Relaxed);
         if was && !trust.is_trusted() {
             tracing::warn!(
                 "the clock jumped, or is not where the last row was written; retention is stopped until the clocks agree for an hour, or until `postrider doctor --accept-clock`"
@@ -82,7 +94,7 @@ pub async fn run(
         };
         tokio::select! {
             () = clock.sleep_until(began.plus_ms(wait_ms)) => {}
-            () = notice.accepted.notified() => {}
+            () = clock.changed.notified() => {}
         }
     }
 }

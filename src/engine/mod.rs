@@ -4,6 +4,7 @@
 //! its neighbour `api`. Clock, randomness, network and disk are handed in.
 
 mod admission;
+pub mod believed_clock;
 pub mod blocking_pool;
 mod checkpoints;
 pub mod clock;
@@ -27,13 +28,13 @@ mod state_log;
 pub mod write_queue;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 
 use crate::model::Time;
 use crate::store::{Effects, Opened, Store, WriteRequest};
 
+use self::believed_clock::BelievedClock;
 use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
 use self::critical_task::CriticalTask;
@@ -125,13 +126,15 @@ impl Engine {
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         let EngineParts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
         let (store, newest) = (opened.store.clone(), opened.store.newest());
+        let believed = Arc::new(BelievedClock::new(clock, newest));
+        let clock: Arc<dyn Clock> = believed.clone();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers {
             metrics: Arc::default(),
             feeds: Arc::default(),
             jobs: Arc::new(Notify::new()),
-            clock_trust: Arc::default(),
+            clock_trust: Arc::new(janitor::ClockTrustFlag::new(believed.clone())),
             expiry: Arc::default(),
             scheduler: scheduler_handle.clone(),
         };
@@ -191,7 +194,7 @@ impl Engine {
             self.in_flight_max,
         );
         let trust = self.clock_trust.clone();
-        let maintain = janitor::run(queue.clone(), store.clone(), clock.clone(), work, newest, trust);
+        let maintain = janitor::run(queue.clone(), store.clone(), work, newest, trust);
         let replays = replays::run(store.clone(), queue.clone(), clock.clone(), work, jobs);
         let expiry = expiry::run(store.clone(), self.scheduler.clone(), clock.clone(), work, timer);
         vec![
@@ -242,7 +245,7 @@ impl Engine {
             sizes: self.store.sizes(),
             webhooks: self.webhooks(),
             ready: i64::from(self.unready().is_empty()),
-            clock_trusted: i64::from(!self.clock_trust.clock_distrusted.load(Ordering::Relaxed)),
+            clock_trusted: i64::from(self.clock_trust.is_trusted()),
             followers: self.store.followers(),
         };
         self.metrics.text(&levels, self.store.written_bytes())

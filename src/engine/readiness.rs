@@ -2,8 +2,6 @@
 //!
 //! Invariant: an issue names no webhook and no address, because `/readyz` is public.
 
-use std::sync::atomic::Ordering;
-
 use crate::engine::Engine;
 use crate::engine::metrics::WebhookCounts;
 use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
@@ -55,9 +53,16 @@ impl Engine {
     pub fn warnings(&self) -> Vec<ReadinessIssue> {
         let mut warnings = Vec::new();
         // Events are accepted and sent all the same.
-        if self.clock_trust.clock_distrusted.load(Ordering::Relaxed) {
-            let detail = "the clock jumped, or is behind what is stored: receivers may refuse signatures as too old, and retention is stopped until the \
-                          clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
+        if let Some(off_ms) = self.clock_trust.off_ms() {
+            let (off_s, side) = (off_ms.abs() / 1_000, if off_ms > 0 { "ahead of" } else { "behind" });
+            let detail = format!(
+                "the clock is {off_s} s {side} the time that has passed: it is taken once it has stayed for 5 minutes or \
+                 `postrider doctor --accept-clock` accepts it; receivers may refuse signatures as too old or too new"
+            );
+            warnings.push(ReadinessIssue::new("clock_distrusted", detail));
+        } else if !self.clock_trust.is_trusted() {
+            let detail = "the clock stepped: retention is stopped until the clocks have agreed for an hour, or until \
+                          `postrider doctor --accept-clock` says that the clock is right";
             warnings.push(ReadinessIssue::new("clock_distrusted", detail));
         }
         let mut warn = |code, count: i64, what: &str| {

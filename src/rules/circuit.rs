@@ -6,6 +6,7 @@
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
 use crate::model::webhook::{CircuitState, DisabledReason, WebhookState};
+use crate::rules::retry::RETRY_AFTER_S_MAX;
 
 /// Consecutive failed attempts that open the circuit.
 pub const FAILURES_TO_OPEN: u32 = 10;
@@ -57,7 +58,10 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) ->
     let mut changes = Vec::new();
     let since = *next.failing_since.get_or_insert(seen.started_at);
     next.consecutive_failures = state.consecutive_failures.saturating_add(1);
-    let was_probe = state.hold_until.is_none_or(|until| seen.started_at >= until);
+    let waited = state.hold_until.is_none_or(|until| seen.started_at >= until);
+    let is_from_a_wrong_clock =
+        state.hold_until.is_some_and(|until| until.since(seen.finished_at) > probe_wait_ms(state.failed_probes));
+    let was_probe = waited || is_from_a_wrong_clock;
     if state.circuit == CircuitState::Closed && next.consecutive_failures >= FAILURES_TO_OPEN {
         changes.push(CircuitChange::Failing);
         next.circuit = CircuitState::Open;
@@ -96,9 +100,17 @@ pub fn reset(state: WebhookState) -> WebhookState {
     }
 }
 
+/// Until when nothing is sent. `None` if the webhook is not held at `now`. A hold that is longer than its rule makes it was
+/// written by a clock that has been set back since, and is over.
+pub fn held_until(state: WebhookState, now: Time) -> Option<Time> {
+    let within = |until: Option<Time>, most_ms: i64| until.filter(|until| (1..=most_ms).contains(&until.since(now)));
+    let probe = within(state.hold_until, probe_wait_ms(state.failed_probes));
+    probe.max(within(state.retry_after, RETRY_AFTER_S_MAX * SECOND_MS))
+}
+
 /// The state as people see it at `now`: an open circuit whose wait is over lets one probe through, and is half open.
 pub fn shown(state: WebhookState, now: Time) -> WebhookState {
-    let probes = state.circuit == CircuitState::Open && state.held_until().is_none_or(|until| until <= now);
+    let probes = state.circuit == CircuitState::Open && held_until(state, now).is_none();
     WebhookState { circuit: if probes { CircuitState::HalfOpen } else { state.circuit }, ..state }
 }
 
@@ -186,6 +198,21 @@ mod tests {
         assert_eq!(state.hold_until, Some(until));
         let (state, _) = after(state, 0, fail(until.0));
         assert_eq!(state.hold_until, Some(until.plus_ms(10 + probe_wait_ms(1))));
+    }
+
+    #[test]
+    fn a_hold_that_no_rule_makes_is_over() {
+        let (open, _) = run(10, 0, 1_000);
+        let until = open.hold_until.unwrap();
+        assert_eq!(held_until(open, until.minus_ms(5_000)), Some(until));
+        // The clock was set back by eight hours: the probe goes now, and the next one waits from now.
+        let back = until.minus_ms(8 * 3_600_000);
+        assert_eq!(held_until(open, back), None);
+        let (state, _) = after(open, 0, fail(back.0));
+        assert_eq!(state.hold_until, Some(back.plus_ms(10 + probe_wait_ms(1))));
+        let asked = WebhookState { retry_after: Some(until), ..WebhookState::default() };
+        assert_eq!(held_until(asked, until.minus_ms(86_400_000)), Some(until));
+        assert_eq!(held_until(asked, until.minus_ms(86_400_001)), None);
     }
 
     #[test]

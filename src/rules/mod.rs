@@ -2,6 +2,7 @@
 //!
 //! No rule does IO, reads a clock or draws randomness: such values are arguments.
 
+pub mod believed_time;
 pub mod body;
 pub mod circuit;
 pub mod dfns_id;

@@ -11,6 +11,7 @@ mod auth_and_scopes;
 mod bad_disk;
 mod bodies;
 mod circuit;
+mod clock_steps;
 mod cloudevents;
 mod erase;
 mod fairness;

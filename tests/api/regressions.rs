@@ -92,11 +92,11 @@ impl Clock for BadClock {
         self.inner.monotonic_ms()
     }
 
-    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
+    fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
         if !self.of_writer {
             self.look();
         }
-        self.inner.sleep_until(time)
+        self.inner.pause(ms)
     }
 }
 

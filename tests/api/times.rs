@@ -145,7 +145,7 @@ async fn a_clock_set_back_delays_nothing_fresh_and_sends_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_clock_set_forward_sends_what_is_due_and_is_not_believed_by_retention() {
+async fn a_clock_set_forward_that_lasts_sends_what_is_due_and_is_not_believed_by_retention() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
     receiver.next_statuses([500]);
@@ -154,6 +154,8 @@ async fn a_clock_set_forward_sends_what_is_due_and_is_not_believed_by_retention(
     daemon.delivery_in(&event, "retrying").await;
     assert_eq!(daemon.try_get("/readyz").await.status, 200);
     daemon.clock.jump_to(START.plus_ms(2 * 86_400_000));
+    assert_eq!(daemon.get("/readyz").await["warnings"][0]["code"], "clock_distrusted");
+    daemon.advance_s(301);
     assert_eq!(receiver.take(2).await[1].header("postrider-attempt"), "2");
     daemon.delivery_in(&event, "delivered").await;
     let ready = crate::support::eventually("retention stops", async || {

@@ -43,14 +43,9 @@ impl Clock for SimClock {
         elapsed_ms()
     }
 
-    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            let left = time.since(self.now());
-            if left > 0 {
-                // For ever is as long as tokio can wait.
-                tokio::time::sleep(Duration::from_millis(left as u64).min(FOR_EVER)).await;
-            }
-        })
+    fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
+        // For ever is as long as tokio can wait.
+        Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64).min(FOR_EVER)))
     }
 }
 

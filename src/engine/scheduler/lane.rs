@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Time};
+use crate::rules::circuit;
 use crate::store::Dispatch;
 use crate::store::read::due::DueSlice;
 use crate::store::read::lookup::DueKey;
@@ -210,8 +211,9 @@ impl Lane {
             return Blocked::Stays;
         }
         // A requested probe skips the circuit's wait and still honours `Retry-After`.
-        let held_until = if self.probes_now { self.state.retry_after } else { self.state.held_until() };
-        if let Some(until) = held_until.filter(|until| *until > now) {
+        let probes = WebhookState { hold_until: None, ..self.state };
+        let held_until = circuit::held_until(if self.probes_now { probes } else { self.state }, now);
+        if let Some(until) = held_until {
             return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;
@@ -296,7 +298,7 @@ impl Lane {
             || self.rate().is_some()
             || self.state.circuit != CircuitState::Closed
             || self.webhook.status != WebhookStatus::Enabled
-            || self.state.held_until().is_some_and(|until| until > now);
+            || circuit::held_until(self.state, now).is_some();
         let of_index = if self.reading || self.more.is_some_and(|more| more <= now) { LANE_DELIVERIES_MAX } else { 0 };
         if waits_for_more { 0 } else { self.queue.len() + of_index }
     }
