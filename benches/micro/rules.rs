@@ -88,25 +88,9 @@ fn data(bytes: usize) -> Vec<u8> {
 }
 
 fn event() -> Event {
-    Event {
-        id: EventId::from_u128(7),
-        org_id: OrganizationId::MIN,
-        app_id: AppId::MIN,
-        event_type: "order.paid".into(),
-        event_id: None,
-        occurred_at: NOW,
-        received_at: NOW,
-        subject: None,
-        channels: vec![],
-        ordering_key: None,
-        deliver_at: None,
-        expires_at: None,
-        metadata: Default::default(),
-        traceparent: None,
-        deliveries: 1,
-        data_bytes: 1024,
-        erased_at: None,
-    }
+    let mut event = Event { id: EventId::from_u128(7), occurred_at: NOW, received_at: NOW, ..Event::default() };
+    event.attributes.event_type = "order.paid".into();
+    event
 }
 
 /// A webhook with default settings.

@@ -7,12 +7,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use postrider::kv::disk::DiskTraffic;
-use postrider::model::attempt::{AttemptOutcome, Timings};
+use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings};
 use postrider::model::id::WebhookId;
-use postrider::model::webhook::{ContentType, FieldSet, WebhookMethod};
 use postrider::model::{AppId, Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
+    Applied, AppliedBatch, AttemptReport, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
     RealDisk, Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
 };
 use tempfile::TempDir;
@@ -159,12 +158,7 @@ impl Bench {
     fn publish(&mut self, types: &[String], payload_bytes: usize) -> (AppliedBatch, u64) {
         let data = Bytes::from(format!("\"{}\"", "x".repeat(payload_bytes - 2)));
         let app = Some(self.app);
-        let event = |event_type: &String| EventInput {
-            app,
-            event_type: event_type.clone(),
-            data: data.clone(),
-            ..EventInput::default()
-        };
+        let event = |event_type: &String| EventInput { app, ..EventInput::new(event_type, data.clone()) };
         let orders: Vec<WriteRequest> = types
             .iter()
             .map(|of| WriteRequest {
@@ -219,20 +213,13 @@ fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<DiskTraffic>) {
 }
 
 /// An outcome as the sender hands it in, headers included.
-fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
+fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptReport {
     let success = (200..300).contains(&status);
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        attempt_id: None,
+    let made = AttemptMade {
         number: dispatch.number,
         trigger: dispatch.trigger,
         url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        field_set: FieldSet::Standard,
-        content_type: ContentType::Json,
-        include_html: false,
         signed_at: at.seconds(),
         started_at: at,
         finished_at: at.plus_ms(20),
@@ -256,6 +243,7 @@ fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
             .collect(),
         response_body: Some("ok".into()),
         timings: Timings { total: 20, ..Timings::default() },
-        hold_until: None,
-    }
+        ..AttemptMade::default()
+    };
+    AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{Attempt, Time, Webhook, WebhookId};
+use crate::model::{AttemptMade, Time, Webhook, WebhookId};
 use crate::store::{Applied, Rejection, WriteRequest};
 
 use super::error::ApiError;
@@ -27,7 +27,7 @@ pub enum Step {
     /// Send one signed request now, store nothing.
     Test {
         test_send: Box<TestSend>,
-        then: Then<Attempt>,
+        then: Then<AttemptMade>,
     },
     /// Nothing new yet: handle the same call again, with the same `Context::since`, as soon as a delivery of `webhook`
     /// is committed, and at `until` at the latest. The server subscribes to the webhook before it first handles the

@@ -13,7 +13,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::engine::deliverer::AttemptObserver;
 use crate::http_client::HttpEndpoint;
-use crate::store::{AttemptMade, Dispatch};
+use crate::model::AttemptMade;
+use crate::store::Dispatch;
 
 /// Maximum spans that wait to be sent. Further ones are dropped.
 const WAITING_SPANS_MAX: usize = 8_192;
@@ -99,7 +100,7 @@ fn request(spans: &[Value]) -> Value {
 /// sample it.
 fn span(dispatch: &Dispatch, finished: &AttemptMade) -> Option<Value> {
     let event = &dispatch.event;
-    let parent = event.traceparent.as_deref().and_then(TraceParent::read);
+    let parent = event.attributes.traceparent.as_deref().and_then(TraceParent::read);
     if parent.as_ref().is_some_and(|parent| parent.flags & SAMPLED == 0) {
         return None;
     }
@@ -111,7 +112,7 @@ fn span(dispatch: &Dispatch, finished: &AttemptMade) -> Option<Value> {
         text("http.request.method", &format!("{:?}", finished.method).to_ascii_uppercase()),
         text("url.full", &finished.url),
         text("postrider.event.id", &event.id.to_string()),
-        text("postrider.event.type", &event.event_type),
+        text("postrider.event.type", &event.attributes.event_type),
         text("postrider.delivery.id", &dispatch.delivery_id.to_string()),
         text("postrider.webhook.id", &dispatch.webhook_id.to_string()),
         text("postrider.outcome", finished.outcome.as_str()),
@@ -173,34 +174,21 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
+    use crate::model::attempt::{AttemptOutcome, Trigger};
     use crate::model::id::{DeliveryId, EventId, WebhookId};
-    use crate::model::webhook::{ContentType, FieldSet, WebhookMethod};
     use crate::model::{Event, Time};
 
     const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn attempt(traceparent: Option<&str>) -> (Dispatch, AttemptMade) {
         let at = Time(1_772_704_800_000);
-        let event = Event {
+        let mut event = Event {
             id: EventId::from_u128(0x019c_bd77_2f00_7000_8000_0000_0000_0001),
-            org_id: crate::model::OrganizationId::MIN,
-            app_id: crate::model::AppId::MIN,
-            event_type: "invoice.paid".to_owned(),
-            event_id: None,
-            occurred_at: at,
             received_at: at,
-            subject: None,
-            channels: Vec::new(),
-            ordering_key: None,
-            deliver_at: None,
-            expires_at: None,
-            metadata: Default::default(),
-            traceparent: traceparent.map(str::to_owned),
-            deliveries: 1,
-            data_bytes: 2,
-            erased_at: None,
+            ..Event::default()
         };
+        event.attributes.event_type = "invoice.paid".to_owned();
+        event.attributes.traceparent = traceparent.map(str::to_owned);
         let dispatch = Dispatch {
             webhook_id: WebhookId::from_u128(3),
             delivery_id: DeliveryId::from_u128(0x10),
@@ -213,30 +201,13 @@ mod tests {
             end: Time::MAX,
         };
         let finished = AttemptMade {
-            event_id: dispatch.event.id,
-            delivery_id: dispatch.delivery_id,
-            attempt_id: None,
             number: 2,
-            trigger: Trigger::Retry,
-            url: "https://hooks.example.com/in".to_owned(),
-            method: WebhookMethod::Post,
-            field_set: FieldSet::Standard,
-            content_type: ContentType::Json,
-            include_html: false,
-            signed_at: at.seconds(),
             started_at: at,
             finished_at: at.plus_ms(25),
-            success: false,
             outcome: AttemptOutcome::HttpStatus,
             status_code: Some(503),
             error: Some("Service Unavailable".to_owned()),
-            response_time_ms: Some(25),
-            remote_addr: Some("192.0.2.1:443".to_owned()),
-            request_headers: Default::default(),
-            response_headers: Default::default(),
-            response_body: None,
-            timings: Timings::default(),
-            hold_until: None,
+            ..AttemptMade::default()
         };
         (dispatch, finished)
     }

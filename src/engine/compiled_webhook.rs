@@ -206,7 +206,7 @@ impl CompiledWebhook {
 }
 
 fn trace_of(event: &Event) -> Option<HeaderValue> {
-    event.traceparent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok())
+    event.attributes.traceparent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok())
 }
 
 fn credential(auth: &WebhookAuth, redactor: &mut Redactor) -> Result<(HeaderName, HeaderValue), String> {

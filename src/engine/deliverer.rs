@@ -8,12 +8,13 @@ use std::task::Poll;
 
 use http::header::ORIGIN;
 
-use crate::model::attempt::{Attempt, AttemptOutcome, Timings, Trigger};
-use crate::model::id::{AttemptId, DeliveryId, Id};
+use crate::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
+use crate::model::event::EventAttributes;
+use crate::model::id::{AttemptId, DeliveryId};
 use crate::model::webhook::{FieldSet, Webhook};
-use crate::model::{Event, EventId, Headers, Time};
+use crate::model::{Event, EventId, Time};
 use crate::rules::retry;
-use crate::store::{AttemptMade, Dispatch};
+use crate::store::{AttemptReport, Dispatch};
 
 use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::CompiledWebhook;
@@ -55,7 +56,7 @@ impl Deliverer {
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptMade {
+    ) -> AttemptReport {
         let began = self.clock.now();
         let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
         let carried = poll_fn(|context| {
@@ -70,10 +71,10 @@ impl Deliverer {
                 attempt = dispatch.number,
                 "an attempt panicked, which is a bug of the daemon"
             );
-            let mut made = blank(dispatch, webhook, None, began);
-            made.error = Some(PANICKED.to_owned());
-            made.finished_at = self.clock.now().max(began);
-            made
+            let mut report = unanswered(dispatch, webhook, None, began);
+            report.made.error = Some(PANICKED.to_owned());
+            report.made.finished_at = self.clock.now().max(began);
+            report
         })
     }
 
@@ -83,14 +84,14 @@ impl Deliverer {
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptMade {
+    ) -> AttemptReport {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &compiled).await {
-            let mut made = blank(dispatch, webhook, None, asked_at);
-            made.outcome = refused.outcome;
-            made.error = Some(refused.error);
-            made.finished_at = self.clock.now().max(asked_at);
-            return made;
+            let mut report = unanswered(dispatch, webhook, None, asked_at);
+            report.made.outcome = refused.outcome;
+            report.made.error = Some(refused.error);
+            report.made.finished_at = self.clock.now().max(asked_at);
+            return report;
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
@@ -104,7 +105,8 @@ impl Deliverer {
             )?;
             Ok((compiled, out))
         });
-        let mut made = blank(dispatch, webhook, attempt_id, started_at);
+        let mut report = unanswered(dispatch, webhook, attempt_id, started_at);
+        let made = &mut report.made;
         match outgoing {
             Err(why) => {
                 made.outcome = AttemptOutcome::RequestError;
@@ -132,10 +134,10 @@ impl Deliverer {
                 made.signed_at = out.signed_at;
                 made.request_headers = out.stored_headers;
                 made.finished_at = self.clock.now().max(started_at);
-                note(&mut made, exchange, &compiled);
+                note(&mut report, exchange, &compiled);
             }
         }
-        made
+        report
     }
 
     /// Whether the receiver of a webhook with `handshake` consents. Without a grant it is asked.
@@ -155,9 +157,18 @@ impl Deliverer {
     }
 
     /// Sends one signed request of an event that is not stored: `POST /v1/webhooks/{id}/test`.
-    pub async fn send_test(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> Attempt {
+    pub async fn send_test(&self, webhook: &Arc<Webhook>, event_type: &str, data: bytes::Bytes) -> AttemptMade {
         let now = self.clock.now();
-        let event = passing_event(EventId::from_u128(self.id()), webhook, event_type, data.len(), now);
+        let event = Event {
+            id: EventId::from_u128(self.id()),
+            org_id: webhook.org_id,
+            app_id: webhook.app_id,
+            occurred_at: now,
+            received_at: now,
+            attributes: EventAttributes { event_type: event_type.to_owned(), ..EventAttributes::default() },
+            data_bytes: data.len() as u32,
+            ..Event::default()
+        };
         let dispatch = Dispatch {
             webhook_id: webhook.id,
             delivery_id: DeliveryId::from_u128(self.id()),
@@ -170,8 +181,7 @@ impl Deliverer {
             end: Time::MAX,
         };
         let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
-        let made = self.attempt(&dispatch, webhook, compiled).await;
-        attempt_of(made, &dispatch, webhook)
+        self.attempt(&dispatch, webhook, compiled).await.made
     }
 
     fn id(&self) -> u128 {
@@ -187,17 +197,14 @@ impl Deliverer {
     }
 }
 
-/// An attempt without a response.
-pub(in crate::engine) fn blank(
+/// The report of an attempt without a response.
+pub(in crate::engine) fn unanswered(
     dispatch: &Dispatch,
     webhook: &Webhook,
     attempt_id: Option<AttemptId>,
     started_at: Time,
-) -> AttemptMade {
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        attempt_id,
+) -> AttemptReport {
+    let made = AttemptMade {
         number: dispatch.number,
         trigger: dispatch.trigger,
         url: webhook.url.clone(),
@@ -208,21 +215,14 @@ pub(in crate::engine) fn blank(
         signed_at: started_at.seconds(),
         started_at,
         finished_at: started_at,
-        success: false,
         outcome: AttemptOutcome::RequestError,
-        status_code: None,
-        error: None,
-        response_time_ms: None,
-        remote_addr: None,
-        request_headers: Headers::default(),
-        response_headers: Headers::default(),
-        response_body: None,
-        timings: Timings::default(),
-        hold_until: None,
-    }
+        ..AttemptMade::default()
+    };
+    AttemptReport { attempt_id, ..AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made) }
 }
 
-fn note(made: &mut AttemptMade, exchange: ExchangeResult, compiled: &CompiledWebhook) {
+fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook) {
+    let made = &mut report.made;
     let whole = exchange.outcome == AttemptOutcome::HttpStatus;
     made.success = whole && exchange.status_code.is_some_and(|status| compiled.succeeds(status));
     made.outcome = if made.success { AttemptOutcome::Success } else { exchange.outcome };
@@ -232,7 +232,7 @@ fn note(made: &mut AttemptMade, exchange: ExchangeResult, compiled: &CompiledWeb
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
-        made.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, made.finished_at));
+        report.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, made.finished_at));
     }
     let answered = exchange.status_code.is_some();
     made.status_code = exchange.status_code;
@@ -253,61 +253,5 @@ fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> St
             format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
         }
         _ => error,
-    }
-}
-
-fn passing_event(id: EventId, webhook: &Webhook, event_type: &str, data_bytes: usize, now: Time) -> Event {
-    Event {
-        id,
-        org_id: webhook.org_id,
-        app_id: webhook.app_id,
-        event_type: event_type.to_owned(),
-        event_id: None,
-        occurred_at: now,
-        received_at: now,
-        subject: None,
-        channels: Vec::new(),
-        ordering_key: None,
-        deliver_at: None,
-        expires_at: None,
-        metadata: Default::default(),
-        traceparent: None,
-        deliveries: 0,
-        data_bytes: data_bytes as u32,
-        erased_at: None,
-    }
-}
-
-fn attempt_of(made: AttemptMade, dispatch: &Dispatch, webhook: &Webhook) -> Attempt {
-    Attempt {
-        id: made.attempt_id.unwrap_or(Id::MIN),
-        delivery_id: dispatch.delivery_id,
-        event_id: dispatch.event.id,
-        webhook_id: webhook.id,
-        org_id: webhook.org_id,
-        app_id: webhook.app_id,
-        event_type: dispatch.event.event_type.clone(),
-        number: made.number,
-        retry_of: None,
-        trigger: made.trigger,
-        url: made.url,
-        method: made.method,
-        field_set: made.field_set,
-        content_type: made.content_type,
-        signed_at: made.signed_at,
-        started_at: made.started_at,
-        finished_at: made.finished_at,
-        success: made.success,
-        outcome: made.outcome,
-        status_code: made.status_code,
-        error: made.error,
-        response_time_ms: made.response_time_ms,
-        next_attempt_at: None,
-        remote_addr: made.remote_addr,
-        request_headers: made.request_headers,
-        response_headers: made.response_headers,
-        response_body: made.response_body,
-        timings: made.timings,
-        include_html: made.include_html,
     }
 }

@@ -191,8 +191,8 @@ impl Metrics {
                     let fresh = published.iter().filter(|p| !p.duplicate);
                     self.deliveries.inc_by(fresh.map(|p| u64::from(p.event.deliveries)).sum());
                 }
-                (Ok(_), Command::Partition(PartitionCommand::Record(made))) => {
-                    self.attempted(made.outcome, made.response_time_ms)
+                (Ok(_), Command::Partition(PartitionCommand::Record(report))) => {
+                    self.attempted(report.made.outcome, report.made.response_time_ms)
                 }
                 (Err(Rejection::DiskFull), Command::Partition(PartitionCommand::Publish(_))) => {
                     self.publishes_refused.get_or_create(&ReasonLabel { reason: DISK_FULL }).inc();

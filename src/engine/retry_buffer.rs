@@ -47,14 +47,14 @@ impl RetryBuffer {
                 Ok(_) => continue,
             };
             match &write_request.command {
-                Command::Partition(PartitionCommand::Record(made)) => {
-                    let bytes = OUTCOME_BYTES + made.response_body.as_ref().map_or(0, String::len);
+                Command::Partition(PartitionCommand::Record(report)) => {
+                    let bytes = OUTCOME_BYTES + report.made.response_body.as_ref().map_or(0, String::len);
                     if for_space && self.outcomes_bytes + bytes <= OUTCOMES_BYTES_MAX {
                         self.outcomes_bytes += bytes;
                         self.since.get_or_insert_with(Instant::now);
                         self.outcomes.push(write_request.clone());
                     } else {
-                        lost.push(made.delivery_id);
+                        lost.push(report.delivery_id);
                     }
                 }
                 Command::Partition(PartitionCommand::Expire { delivery, .. }) => lost.push(*delivery),
@@ -87,14 +87,14 @@ impl RetryBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::deliverer::blank;
+    use crate::engine::deliverer::unanswered;
     use crate::engine::scheduler::fixture::{dispatch, webhook};
     use crate::model::{EventId, Time, WebhookId};
 
     fn outcome(delivery: u128, body_bytes: usize) -> WriteRequest {
-        let mut made = blank(&dispatch(delivery, Time::ZERO), &webhook(|_| {}), None, Time::ZERO);
-        made.response_body = Some("x".repeat(body_bytes));
-        WriteRequest::internal(PartitionCommand::Record(Box::new(made)))
+        let mut report = unanswered(&dispatch(delivery, Time::ZERO), &webhook(|_| {}), None, Time::ZERO);
+        report.made.response_body = Some("x".repeat(body_bytes));
+        WriteRequest::internal(PartitionCommand::Record(Box::new(report)))
     }
 
     fn release() -> WriteRequest {

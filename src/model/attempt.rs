@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::headers::Headers;
 use super::id::{AppId, AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
+use super::row::flat_row;
 use super::time::Time;
 use super::webhook::{ContentType, FieldSet, WebhookMethod};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An attempt as it is stored: the request that was made, and its place in the delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attempt {
     pub id: AttemptId,
     pub delivery_id: DeliveryId,
@@ -16,19 +18,29 @@ pub struct Attempt {
     pub org_id: OrganizationId,
     pub app_id: AppId,
     pub event_type: String,
+    pub retry_of: Option<AttemptId>,
+    /// The retry that was scheduled when the attempt finished.
+    pub next_attempt_at: Option<Time>,
+    pub made: AttemptMade,
+}
+
+/// The request of an attempt and its outcome, as the sender saw them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AttemptMade {
     /// The number of the attempt, from 1.
     pub number: u32,
-    pub retry_of: Option<AttemptId>,
     pub trigger: Trigger,
     pub url: String,
     pub method: WebhookMethod,
     /// The shape of the body, so that it can be rendered again.
     pub field_set: FieldSet,
     pub content_type: ContentType,
+    pub include_html: bool,
     /// The signature's timestamp in Unix seconds.
     pub signed_at: i64,
     pub started_at: Time,
     pub finished_at: Time,
+    /// The verdict of the webhook's success rule.
     pub success: bool,
     pub outcome: AttemptOutcome,
     pub status_code: Option<u16>,
@@ -36,8 +48,6 @@ pub struct Attempt {
     pub error: Option<String>,
     /// `None` without an HTTP response.
     pub response_time_ms: Option<u32>,
-    /// The retry that was scheduled when the attempt finished.
-    pub next_attempt_at: Option<Time>,
     pub remote_addr: Option<String>,
     /// In the order sent, with credentials masked.
     pub request_headers: Headers,
@@ -45,8 +55,14 @@ pub struct Attempt {
     /// As text, cut at 16 KiB.
     pub response_body: Option<String>,
     pub timings: Timings,
-    #[serde(default)]
-    pub include_html: bool,
+}
+
+flat_row! {
+    Attempt: id, delivery_id, event_id, webhook_id, org_id, app_id, event_type, made.number, retry_of, made.trigger,
+    made.url, made.method, made.field_set, made.content_type, made.signed_at, made.started_at, made.finished_at,
+    made.success, made.outcome, made.status_code, made.error, made.response_time_ms, next_attempt_at, made.remote_addr,
+    made.request_headers, made.response_headers, made.response_body, made.timings;
+    added: made.include_html
 }
 
 /// Milliseconds of each phase. `None` for a phase that did not occur: a reused connection has no dns, connect and tls.
@@ -60,9 +76,10 @@ pub struct Timings {
 }
 
 /// The reason for a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
+    #[default]
     Event,
     Retry,
     Replay,
@@ -70,7 +87,7 @@ pub enum Trigger {
 }
 
 /// The outcome of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
     Success,
@@ -82,6 +99,7 @@ pub enum AttemptOutcome {
     DnsError,
     TlsError,
     BlockedAddress,
+    #[default]
     RequestError,
     /// The outcome of a delivery whose `expires_at` has passed. No attempt has it.
     Expired,
@@ -133,5 +151,74 @@ impl AttemptOutcome {
             AttemptOutcome::RequestError => "Invalid response",
             AttemptOutcome::Expired => "Expired before it was delivered",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Id;
+    use crate::model::row::tests::hex;
+
+    /// A row that the first format wrote, with every field set.
+    const ROW: &str = "\
+        dc001dc41000000000000000000000000000000001c41000000000000000000000000000000002c4100000000000000000000000\
+        0000000003c41000000000000000000000000000000004c41000000000000000000000000000000005c410000000000000000000\
+        00000000000006a3612e6202c41000000000000000000000000000000007a57265747279a175a3707574a464666e73d921617070\
+        6c69636174696f6e2f782d7777772d666f726d2d75726c656e636f64656408090ac3ab687474705f737461747573ccc9a1650b0c\
+        a1729192a171a1319192a173a132a162950dc00e0f10c3";
+
+    #[test]
+    fn a_row_has_every_field_in_its_stored_place() {
+        let attempt = Attempt {
+            id: Id::from_u128(1),
+            delivery_id: Id::from_u128(2),
+            event_id: Id::from_u128(3),
+            webhook_id: Id::from_u128(4),
+            org_id: Id::from_u128(5),
+            app_id: Id::from_u128(6),
+            event_type: "a.b".into(),
+            retry_of: Some(Id::from_u128(7)),
+            next_attempt_at: Some(Time(12)),
+            made: AttemptMade {
+                number: 2,
+                trigger: Trigger::Retry,
+                url: "u".into(),
+                method: WebhookMethod::Put,
+                field_set: FieldSet::Dfns,
+                content_type: ContentType::Form,
+                include_html: true,
+                signed_at: 8,
+                started_at: Time(9),
+                finished_at: Time(10),
+                success: true,
+                outcome: AttemptOutcome::HttpStatus,
+                status_code: Some(201),
+                error: Some("e".into()),
+                response_time_ms: Some(11),
+                remote_addr: Some("r".into()),
+                request_headers: [("q", "1")].into_iter().collect(),
+                response_headers: [("s", "2")].into_iter().collect(),
+                response_body: Some("b".into()),
+                timings: Timings { dns: Some(13), connect: None, tls: Some(14), first_byte: Some(15), total: 16 },
+            },
+        };
+        let row = rmp_serde::to_vec(&attempt).unwrap();
+        assert_eq!(hex(&row), ROW);
+        assert_eq!(rmp_serde::from_slice::<Attempt>(&row).unwrap(), attempt);
+    }
+
+    #[test]
+    fn a_row_may_lack_the_field_that_was_added_and_no_other() {
+        let attempt = Attempt::default();
+        let row = rmp_serde::to_vec(&attempt).unwrap();
+        let shortened = |fields: u8| {
+            // The last two fields are five timings and a flag: six bytes, and a byte for the array.
+            let bytes = row.len() - if fields == 28 { 1 } else { 7 };
+            [&[0xdc, 0, fields], &row[3..bytes]].concat()
+        };
+        assert_eq!(rmp_serde::from_slice::<Attempt>(&shortened(28)).unwrap(), attempt);
+        let error = rmp_serde::from_slice::<Attempt>(&shortened(27)).unwrap_err().to_string();
+        assert!(error.contains("timings"), "{error}");
     }
 }

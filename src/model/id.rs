@@ -68,6 +68,12 @@ impl<K> Clone for Id<K> {
     }
 }
 impl<K> Copy for Id<K> {}
+impl<K> Default for Id<K> {
+    /// `MIN`, which names nothing.
+    fn default() -> Self {
+        Self::MIN
+    }
+}
 impl<K> PartialEq for Id<K> {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0

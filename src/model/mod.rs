@@ -9,13 +9,14 @@ pub mod headers;
 pub mod id;
 pub mod key;
 pub mod organization;
+mod row;
 pub mod time;
 pub mod webhook;
 
 pub use app::App;
-pub use attempt::{Attempt, AttemptOutcome, Timings, Trigger};
+pub use attempt::{Attempt, AttemptMade, AttemptOutcome, Timings, Trigger};
 pub use delivery::{Delivery, DeliveryStatus};
-pub use event::Event;
+pub use event::{Event, EventAttributes};
 pub use headers::Headers;
 pub use id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
 pub use key::{ApiKey, Scope};

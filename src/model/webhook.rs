@@ -135,18 +135,20 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookMethod {
     Get,
     Put,
+    #[default]
     Post,
     Patch,
     Delete,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ContentType {
+    #[default]
     #[serde(rename = "application/json")]
     Json,
     #[serde(rename = "application/x-www-form-urlencoded")]
@@ -154,9 +156,10 @@ pub enum ContentType {
 }
 
 /// The shape of the body that is sent (docs/api.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldSet {
+    #[default]
     Standard,
     Raw,
     Legacy,

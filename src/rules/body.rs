@@ -160,7 +160,7 @@ fn unquoted(json: &str) -> Option<Cow<'_, str>> {
 /// `{"id","type","timestamp","data"}`.
 fn standard(fields: &mut BodyFields, facts: &BodyInput) {
     fields.shown("id", facts.event.id);
-    fields.text("type", &facts.event.event_type);
+    fields.text("type", &facts.event.attributes.event_type);
     fields.shown("timestamp", facts.event.occurred_at);
     fields.json("data", facts.data_or_null());
 }
@@ -171,8 +171,8 @@ fn legacy(fields: &mut BodyFields, facts: &BodyInput, include_html: bool) {
     let mut inner = BodyFields::new(false, facts.data.len() + ENVELOPE_BYTES);
     inner.shown("event_id", facts.event.id);
     inner.shown("event_date", facts.event.occurred_at);
-    inner.text("event_type", &facts.event.event_type);
-    let html = include_html && facts.event.event_type == "sent";
+    inner.text("event_type", &facts.event.attributes.event_type);
+    let html = include_html && facts.event.attributes.event_type == "sent";
     inner.spread(facts, |name| match name {
         "event_id" | "event_date" | "event_type" => false,
         "html" => html,
@@ -185,7 +185,7 @@ fn legacy(fields: &mut BodyFields, facts: &BodyInput, include_html: bool) {
 /// `data` is written as ECMAScript writes it, since the vendor's receivers check the signature over a re-serialised body.
 fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
     fields.text("id", &dfns_id::event(facts.attempt_id));
-    fields.text("kind", &facts.event.event_type);
+    fields.text("kind", &facts.event.attributes.event_type);
     fields.shown("date", facts.event.occurred_at);
     fields.number("deliveryAttempt", i64::from(facts.number));
     fields.number("timestampSent", facts.timestamp_s);
@@ -205,7 +205,7 @@ fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
 /// sent.dm's envelope `{field, sub_type?, timestamp, payload}`: `message.delivered` is of the field `message` and the
 /// sub-type `message.delivered`; a type without a dot is a field without a sub-type. `payload` is `data` as received.
 fn sent(fields: &mut BodyFields, facts: &BodyInput) {
-    let kind = facts.event.event_type.as_str();
+    let kind = facts.event.attributes.event_type.as_str();
     match kind.split_once('.') {
         Some((field, _)) => {
             fields.text("field", field);
@@ -221,9 +221,9 @@ fn sent(fields: &mut BodyFields, facts: &BodyInput) {
 /// organization, the lead's address is the event's subject; without a subject, `data` may bring its own `lead_email`.
 fn flat(fields: &mut BodyFields, facts: &BodyInput) {
     fields.shown("timestamp", facts.event.occurred_at);
-    fields.text("event_type", &facts.event.event_type);
+    fields.text("event_type", &facts.event.attributes.event_type);
     fields.shown("workspace", facts.event.org_id);
-    let subject = facts.event.subject.as_deref();
+    let subject = facts.event.attributes.subject.as_deref();
     if let Some(address) = subject {
         fields.text("lead_email", address);
     }

@@ -3,7 +3,6 @@
 //! Invariant: existence, idempotency and tenant scope are checked while a command is applied, in the transaction that
 //! writes. Ids, the time and randomness are inputs of the batch, so the same commands produce the same store.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,12 +10,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
+use crate::model::attempt::AttemptMade;
+use crate::model::event::EventAttributes;
 use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, OrganizationId, WebhookId};
-use crate::model::webhook::{
-    ContentType, DisabledReason, FieldSet, SigningSecret, Webhook, WebhookMethod, WebhookStatus,
-};
-use crate::model::{ApiKey, App, Delivery, Event, Headers, Organization, Scope, Time};
+use crate::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
+use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
 
 use crate::store::job::{Job, JobId, JobSpec};
 
@@ -158,7 +156,7 @@ pub enum PartitionCommand {
     /// One event, or a batch of which all or none are stored. Receipt: `Published`, in the same order.
     Publish(Vec<EventInput>),
     /// The outcome of one attempt. Receipt: `Recorded`.
-    Record(Box<AttemptMade>),
+    Record(Box<AttemptReport>),
     /// Fails a delivery whose `expires_at` has passed, whatever is left of its schedule. Receipt: `Recorded`.
     Expire { event: EventId, delivery: DeliveryId },
     /// Makes the head of an ordered queue due, if it is not due already. Receipt: `Done`.
@@ -205,18 +203,19 @@ impl AuditEntry {
 pub struct EventInput {
     /// `None` for the caller's own app, or else the default app.
     pub app: Option<AppId>,
-    pub event_type: String,
+    /// `None` for the time of receipt.
+    pub occurred_at: Option<Time>,
     /// The exact bytes of `data`.
     pub data: Bytes,
-    pub event_id: Option<String>,
-    pub occurred_at: Option<Time>,
-    pub subject: Option<String>,
-    pub channels: Vec<String>,
-    pub ordering_key: Option<String>,
-    pub deliver_at: Option<Time>,
-    pub expires_at: Option<Time>,
-    pub metadata: BTreeMap<String, String>,
-    pub traceparent: Option<String>,
+    pub attributes: EventAttributes,
+}
+
+impl EventInput {
+    /// An event with nothing but a type and its data.
+    pub fn new(event_type: impl Into<String>, data: impl Into<Bytes>) -> EventInput {
+        let attributes = EventAttributes { event_type: event_type.into(), ..EventAttributes::default() };
+        EventInput { data: data.into(), attributes, ..EventInput::default() }
+    }
 }
 
 /// A key to be created. Its id and time are set while applying.
@@ -231,38 +230,25 @@ pub struct NewKey {
     pub installation: bool,
 }
 
-/// One finished attempt as the sender saw it. Its consequences are decided while applying.
+/// A finished attempt of a delivery. Its consequences are decided while applying.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptMade {
+pub struct AttemptReport {
     pub event_id: EventId,
     pub delivery_id: DeliveryId,
     /// Drawn before sending if the body names it (`field_set: dfns`), otherwise while applying. It is used only if it
     /// is greater than the delivery's id, so draw it at the later of now and that id's time.
     pub attempt_id: Option<AttemptId>,
-    /// The number of the attempt, from 1. An attempt that is recorded already is ignored.
-    pub number: u32,
-    pub trigger: Trigger,
-    pub url: String,
-    pub method: WebhookMethod,
-    pub field_set: FieldSet,
-    pub content_type: ContentType,
-    pub include_html: bool,
-    pub signed_at: i64,
-    pub started_at: Time,
-    pub finished_at: Time,
-    /// The verdict of the webhook's success rule.
-    pub success: bool,
-    pub outcome: AttemptOutcome,
-    pub status_code: Option<u16>,
-    pub error: Option<String>,
-    pub response_time_ms: Option<u32>,
-    pub remote_addr: Option<String>,
-    pub request_headers: Headers,
-    pub response_headers: Headers,
-    pub response_body: Option<String>,
-    pub timings: Timings,
+    /// An attempt whose number is recorded already is ignored.
+    pub made: AttemptMade,
     /// `Retry-After` of a 429 or 503 as a time, capped.
     pub hold_until: Option<Time>,
+}
+
+impl AttemptReport {
+    /// The report of an attempt whose id is drawn while applying, and that holds nothing back.
+    pub fn new(event_id: EventId, delivery_id: DeliveryId, made: AttemptMade) -> AttemptReport {
+        AttemptReport { event_id, delivery_id, attempt_id: None, made, hold_until: None }
+    }
 }
 
 /// The result of a command. It is stored for `Idempotency-Key`, and the same pure function renders it again.

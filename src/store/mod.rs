@@ -23,7 +23,7 @@ pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
-    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
+    Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
     Rejection, StateCommand, TenantScope, WriteRequest,
 };
 pub use commit::Checkpoint;

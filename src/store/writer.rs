@@ -235,7 +235,7 @@ impl Writer {
         };
         Ok(match command {
             PartitionCommand::Publish(_) => WriteTarget::Partition(self.active),
-            PartitionCommand::Record(made) => home(made.event_id, "delivery"),
+            PartitionCommand::Record(report) => home(report.event_id, "delivery"),
             PartitionCommand::Expire { event, .. } | PartitionCommand::PromoteQueueHead { event, .. } => {
                 home(*event, "delivery")
             }

@@ -78,13 +78,11 @@ impl History {
         let bench = &mut self.bench;
         match step {
             Step::Publish { other_app, subject } => {
-                let (published, fresh) = bench.publish(EventInput {
-                    app: other_app.then_some(self.other),
-                    event_type: if *subject { "lead.seen" } else { "sent" }.into(),
-                    data: format!("{{\"n\":{}}}", self.events.len()).into(),
-                    subject: subject.then(|| "ann@example.com".to_owned()),
-                    ..EventInput::default()
-                });
+                let event_type = if *subject { "lead.seen" } else { "sent" };
+                let mut event = EventInput::new(event_type, format!("{{\"n\":{}}}", self.events.len()));
+                event.app = other_app.then_some(self.other);
+                event.attributes.subject = subject.then(|| "ann@example.com".to_owned());
+                let (published, fresh) = bench.publish(event);
                 self.events.push(published.event.id);
                 self.open.extend(fresh);
             }
@@ -131,8 +129,8 @@ impl History {
     fn attempt(&mut self, which: usize, status: Option<u16>, took_ms: u32) {
         let Some(place) = (!self.open.is_empty()).then(|| which % self.open.len()) else { return };
         let mut outcome = finished(&self.open[place], self.bench.now, status, took_ms);
-        self.bench.now = outcome.finished_at;
-        outcome.response_body = Some(format!("after {took_ms}"));
+        self.bench.now = outcome.made.finished_at;
+        outcome.made.response_body = Some(format!("after {took_ms}"));
         let (result, _) = self.bench.apply(Command::Partition(PartitionCommand::Record(Box::new(outcome))));
         let goes_on = matches!(result, Ok(Receipt::Recorded(Some(delivery))) if !delivery.status.is_final());
         if goes_on {

@@ -13,11 +13,11 @@ use postrider::api::{
 };
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
-use postrider::model::webhook::{ContentType, FieldSet, SigningSecret, Webhook, WebhookMethod as Verb};
-use postrider::model::{ApiKey, App, AppId, Attempt, Id, KeyId, Organization, Scope, Time};
+use postrider::model::webhook::{SigningSecret, Webhook};
+use postrider::model::{ApiKey, App, AppId, AttemptMade, Id, KeyId, Organization, Scope, Time};
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
-    Applied, AttemptMade, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, PartitionCommand,
+    Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, PartitionCommand,
     Published, RealDisk, Receipt, Rejection, StateCommand, Store, StoreOptions, TenantScope, WriteRequest,
     open_with_ids,
 };
@@ -75,7 +75,7 @@ pub struct Bench {
     /// Commands that calls led to, in words.
     pub ordered: Vec<String>,
     /// The attempt that a test request returns.
-    pub test_send: Option<Attempt>,
+    pub test_send: Option<AttemptMade>,
     seed: u64,
 }
 
@@ -224,7 +224,7 @@ impl Bench {
         }
     }
 
-    pub fn record(&mut self, finished: AttemptMade) -> Effects {
+    pub fn record(&mut self, finished: AttemptReport) -> Effects {
         let (result, effects) = self.apply(Command::Partition(PartitionCommand::Record(Box::new(finished))));
         assert!(matches!(result, Ok(Receipt::Recorded(Some(_)))), "{result:?}");
         effects
@@ -361,7 +361,7 @@ pub fn webhook() -> Webhook {
 }
 
 /// The outcome of a request that was sent at `at`: a status code, or none for a timeout while connecting.
-pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32) -> AttemptMade {
+pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32) -> AttemptReport {
     let success = status.is_some_and(|status| (200..300).contains(&status));
     let outcome = match status {
         None => AttemptOutcome::ConnectTimeout,
@@ -373,17 +373,10 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32
         Some(_) if success => None,
         Some(code) => StatusCode::from_u16(code).unwrap().canonical_reason().map(str::to_owned),
     };
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        attempt_id: None,
+    let made = AttemptMade {
         number: dispatch.number,
         trigger: if dispatch.number == 1 { Trigger::Event } else { Trigger::Retry },
         url: "https://hooks.example.com/in".into(),
-        method: Verb::Post,
-        field_set: FieldSet::Standard,
-        content_type: ContentType::Json,
-        include_html: false,
         signed_at: at.seconds(),
         started_at: at,
         finished_at: at.plus_ms(i64::from(took_ms)),
@@ -392,11 +385,9 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32
         status_code: status,
         error,
         response_time_ms: status.map(|_| took_ms),
-        remote_addr: None,
-        request_headers: Default::default(),
-        response_headers: Default::default(),
         response_body: status.map(|_| String::new()),
         timings: Timings { total: took_ms, ..Timings::default() },
-        hold_until: None,
-    }
+        ..AttemptMade::default()
+    };
+    AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made)
 }

@@ -3,7 +3,7 @@
 
 use http::Method;
 use postrider::model::webhook::WebhookStatus;
-use postrider::model::{Attempt, AttemptId, Id, Scope, Time, Webhook, WebhookId};
+use postrider::model::{Scope, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
 use postrider::store::job::JobStatus;
 use postrider::store::{Command, EventInput, ListWindow, PartitionCommand, Receipt};
@@ -197,14 +197,14 @@ fn a_ping_is_one_request_and_leaves_nothing() {
     let mut bench = Bench::new(START);
     let hook = bench.webhook(|_| {});
     let path = format!("/webhooks/{}/ping", dfns_id::webhook(hook.id));
-    let event = postrider::store::EventInput { event_type: "a".into(), data: "{}".into(), ..EventInput::default() };
+    let event = EventInput::new("a", "{}");
     let (_, fresh) = bench.publish(event);
     for (status_code, expected) in [
         (Some(200), json!({ "status": "200" })),
         (Some(500), json!({ "status": "500", "error": "Internal Server Error" })),
         (None, json!({ "status": "connect_timeout", "error": "Connection timeout" })),
     ] {
-        bench.test_send = Some(attempt(&finished(&fresh[0], START, status_code, 5)));
+        bench.test_send = Some(finished(&fresh[0], START, status_code, 5).made);
         let response = request(&mut bench, "dfns", ADMIN, Method::POST, &path, "{}");
         assert_eq!(ok(&response), expected);
     }
@@ -213,40 +213,6 @@ fn a_ping_is_one_request_and_leaves_nothing() {
     assert!(bench.ordered.is_empty());
     let events = ok(&request(&mut bench, "dfns", ADMIN, Method::GET, &path.replace("ping", "events"), ""));
     assert_eq!(events, json!({ "items": [] }));
-}
-
-fn attempt(finished: &postrider::store::AttemptMade) -> Attempt {
-    Attempt {
-        id: AttemptId::MIN,
-        delivery_id: finished.delivery_id,
-        event_id: finished.event_id,
-        webhook_id: Id::MIN,
-        org_id: Id::MIN,
-        app_id: Id::MIN,
-        event_type: "postrider.test".into(),
-        number: 1,
-        retry_of: None,
-        trigger: finished.trigger,
-        url: finished.url.clone(),
-        method: finished.method,
-        field_set: finished.field_set,
-        content_type: finished.content_type,
-        signed_at: finished.signed_at,
-        started_at: finished.started_at,
-        finished_at: finished.finished_at,
-        success: finished.success,
-        outcome: finished.outcome,
-        status_code: finished.status_code,
-        error: finished.error.clone(),
-        response_time_ms: finished.response_time_ms,
-        next_attempt_at: None,
-        remote_addr: None,
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        response_body: None,
-        timings: finished.timings,
-        include_html: false,
-    }
 }
 
 #[test]
@@ -259,7 +225,7 @@ fn reprocessing_sends_again_what_failed_within_seven_days() {
         webhook.retry_schedule_s = vec![];
     });
     let publish = |bench: &mut Bench, app, status| {
-        let event = EventInput { app, event_type: "a".into(), data: "{}".into(), ..EventInput::default() };
+        let event = EventInput { app, ..EventInput::new("a", "{}") };
         let (published, fresh) = bench.publish(event);
         let outcome = finished(&fresh[0], bench.now, Some(status), 5);
         bench.record(outcome);

@@ -89,15 +89,12 @@ fn load_event(bench: &mut Bench, scenario: &Value, event: &Value) {
     let (deliveries, attempts) = (of_event(&scenario["deliveries"]), of_event(&scenario["attempts"]));
     bench.now = ms(&event["received_at"]);
     bench.next_ids(&[id(&event["id"]), id(&deliveries[0]["id"])]);
-    let (published, fresh) = bench.publish(EventInput {
-        event_type: text(&event["kind"]).unwrap(),
-        data: event["data"].to_string().into(),
-        occurred_at: Some(ms(&event["occurred_at"])),
-        subject: text(&event["lead_email"]),
-        // The store plans retries on whole seconds, the scenario does not: an event's end cuts the plan where it is there.
-        expires_at: attempts.iter().find_map(|attempt| attempt["next_attempt_at"].as_i64()).map(Time),
-        ..EventInput::default()
-    });
+    let mut new = EventInput::new(text(&event["kind"]).unwrap(), event["data"].to_string());
+    new.occurred_at = Some(ms(&event["occurred_at"]));
+    new.attributes.subject = text(&event["lead_email"]);
+    // The store plans retries on whole seconds, the scenario does not: an event's end cuts the plan where it is there.
+    new.attributes.expires_at = attempts.iter().find_map(|attempt| attempt["next_attempt_at"].as_i64()).map(Time);
+    let (published, fresh) = bench.publish(new);
     assert_eq!((published.event.id.as_u128(), fresh.len()), (id(&event["id"]), 1));
     let mut dispatch = fresh.into_iter().next().unwrap();
     for attempt in attempts {
@@ -111,10 +108,10 @@ fn load_attempt(bench: &mut Bench, dispatch: &mut Dispatch, attempt: &Value) {
     let status = attempt["status_code"].as_u64().map(|code| code as u16);
     let mut outcome = finished(dispatch, started, status, took);
     outcome.attempt_id = Some(Id::from_u128(id(&attempt["id"])));
-    outcome.response_body = text(&attempt["response_body"]);
-    assert_eq!(outcome.error, text(&attempt["error_message"]));
-    assert_eq!(outcome.outcome.as_str(), attempt["outcome"].as_str().unwrap());
-    bench.now = outcome.finished_at;
+    outcome.made.response_body = text(&attempt["response_body"]);
+    assert_eq!(outcome.made.error, text(&attempt["error_message"]));
+    assert_eq!(outcome.made.outcome.as_str(), attempt["outcome"].as_str().unwrap());
+    bench.now = outcome.made.finished_at;
     bench.record(outcome);
     dispatch.number += 1;
 }
@@ -134,7 +131,7 @@ fn the_store_holds_the_scenario() {
             bench.store.attempt(bench.tenant(), Id::from_u128(id(&given["id"])), bench.now).unwrap().unwrap();
         assert_eq!(found.next_attempt_at, given["next_attempt_at"].as_i64().map(Time));
         assert_eq!(found.retry_of.map(|id| id.to_string()), text(&given["retry_of"]));
-        assert_eq!(found.outcome == AttemptOutcome::Success, given["success"].as_bool().unwrap());
+        assert_eq!(found.made.outcome == AttemptOutcome::Success, given["success"].as_bool().unwrap());
     }
     for given in scenario["events"].as_array().unwrap() {
         let found: Event =

@@ -199,7 +199,11 @@ pub fn cloud_events(bytes: &[u8]) {
     for mode in [cloudevents::CloudEventsMode::Structured, cloudevents::CloudEventsMode::Binary] {
         for call in [&call, &whole] {
             if let Ok(event) = cloudevents::read_one(mode, call, None) {
-                assert!(!event.event_type.is_empty() && event.event_type.len() <= 128, "{:?}", event.event_type);
+                assert!(
+                    !event.attributes.event_type.is_empty() && event.attributes.event_type.len() <= 128,
+                    "{:?}",
+                    event.attributes.event_type
+                );
                 assert!(postrider::api::request_context::strict(&event.data).is_ok(), "its data is JSON");
             }
         }

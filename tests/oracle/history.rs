@@ -6,15 +6,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
+use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings, Trigger};
+use postrider::model::event::EventAttributes;
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
-use postrider::model::webhook::{
-    ContentType, DeliveryOrder, FieldSet, SigningSecret, Webhook, WebhookMethod, WebhookStatus,
-};
+use postrider::model::webhook::{DeliveryOrder, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{DeliveryStatus, Scope, Time};
 use postrider::store::job::{JobSpec, JobStatus};
 use postrider::store::{
-    AttemptMade, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
+    AttemptReport, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
     TenantScope, WriteRequest,
 };
 
@@ -219,17 +218,19 @@ impl History {
         let event_type = if name.is_some() { TYPES[0] } else { TYPES[self.rng.below(4) as usize] };
         EventInput {
             app: if self.rng.chance(70) { None } else { self.app(oracle) },
-            event_type: event_type.into(),
             data: data.into(),
-            event_id: name,
             occurred_at: self.rng.chance(10).then(|| now.minus_ms(60_000)),
-            subject: self.rng.chance(10).then(|| "lead@example.com".into()),
-            channels: if self.rng.chance(20) { vec!["eu".into()] } else { vec![] },
-            ordering_key: self.rng.chance(50).then(|| LINES[self.rng.below(2) as usize].into()),
-            deliver_at: self.rng.chance(8).then(|| now.plus_ms(self.rng.within(-5_000, 4 * 86_400_000))),
-            expires_at: self.rng.chance(8).then(|| now.plus_ms(self.rng.within(-5_000, 600_000))),
-            metadata: BTreeMap::from([("number".to_owned(), number.to_string())]),
-            traceparent: None,
+            attributes: EventAttributes {
+                event_type: event_type.into(),
+                event_id: name,
+                subject: self.rng.chance(10).then(|| "lead@example.com".into()),
+                channels: if self.rng.chance(20) { vec!["eu".into()] } else { vec![] },
+                ordering_key: self.rng.chance(50).then(|| LINES[self.rng.below(2) as usize].into()),
+                deliver_at: self.rng.chance(8).then(|| now.plus_ms(self.rng.within(-5_000, 4 * 86_400_000))),
+                expires_at: self.rng.chance(8).then(|| now.plus_ms(self.rng.within(-5_000, 600_000))),
+                metadata: BTreeMap::from([("number".to_owned(), number.to_string())]),
+                traceparent: None,
+            },
         }
     }
 
@@ -295,10 +296,7 @@ impl History {
         let success = code == Some(200);
         let number = self.next_number();
         let drawn = self.rng.chance(5).then(|| AttemptId::from_u128(own_id(now, number, &mut self.rng)));
-        Some(Command::Partition(PartitionCommand::Record(Box::new(AttemptMade {
-            event_id: made.row.event_id,
-            delivery_id: made.row.id,
-            attempt_id: drawn,
+        let request = AttemptMade {
             number: made.row.attempts + offset,
             trigger: if made.row.attempts > 0 { Trigger::Retry } else { Trigger::Event },
             signed_at: started_at.seconds(),
@@ -317,8 +315,12 @@ impl History {
             request_headers: [("webhook-id", made.row.event_id.to_string())].into_iter().collect(),
             response_body: code.map(|_| "x".repeat(self.rng.below(40) as usize)),
             timings: Timings { total: took_ms as u32, ..Timings::default() },
-            hold_until: (code == Some(503) && self.rng.chance(10)).then(|| now.plus_ms(60_000)),
             ..plain_outcome(now)
+        };
+        Some(Command::Partition(PartitionCommand::Record(Box::new(AttemptReport {
+            attempt_id: drawn,
+            hold_until: (code == Some(503) && self.rng.chance(10)).then(|| now.plus_ms(60_000)),
+            ..AttemptReport::new(made.row.event_id, made.row.id, request)
         }))))
     }
 
@@ -376,46 +378,27 @@ pub fn plain_webhook(name: &str, now: Time) -> Webhook {
 
 /// An event that every webhook wants.
 pub fn plain_event(number: u64) -> EventInput {
-    EventInput { event_type: TYPES[0].into(), data: format!("{{\"number\":{number}}}").into(), ..EventInput::default() }
+    EventInput::new(TYPES[0], format!("{{\"number\":{number}}}"))
 }
 
 /// A first attempt that was answered with 200.
-pub fn finished_well(dispatch: &Dispatch, now: Time) -> AttemptMade {
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        number: dispatch.number,
-        trigger: dispatch.trigger,
-        ..plain_outcome(now)
-    }
+pub fn finished_well(dispatch: &Dispatch, now: Time) -> AttemptReport {
+    let made = AttemptMade { number: dispatch.number, trigger: dispatch.trigger, ..plain_outcome(now) };
+    AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made)
 }
 
 fn plain_outcome(now: Time) -> AttemptMade {
     AttemptMade {
-        event_id: EventId::MIN,
-        delivery_id: DeliveryId::MIN,
-        attempt_id: None,
         number: 1,
-        trigger: Trigger::Event,
         url: "https://hooks.example.com/".into(),
-        method: WebhookMethod::Post,
-        field_set: FieldSet::Standard,
-        content_type: ContentType::Json,
-        include_html: false,
         signed_at: now.seconds(),
         started_at: now,
         finished_at: now.plus_ms(5),
         success: true,
         outcome: AttemptOutcome::Success,
         status_code: Some(200),
-        error: None,
         response_time_ms: Some(5),
-        remote_addr: None,
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        response_body: None,
-        timings: Timings::default(),
-        hold_until: None,
+        ..AttemptMade::default()
     }
 }
 

@@ -135,8 +135,8 @@ impl Oracle {
             job.matched += 1;
             job.created += 1;
             if !done {
-                let event =
-                    Event { expires_at: posted.event.expires_at.filter(|end| *end > now), ..posted.event.clone() };
+                let mut event = posted.event.clone();
+                event.attributes.expires_at = event.attributes.expires_at.filter(|end| *end > now);
                 let replay_of = own.last().map(|row| row.id);
                 let cause = Cause { now, due: now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
                 self.make(&event, webhook, &cause, found)?;
@@ -158,8 +158,12 @@ impl Oracle {
     fn chooses(&self, spec: &JobSpec, webhook: WebhookId, event: &Event, data: &[u8], own: &[Delivery]) -> bool {
         if spec.missing {
             let reached = own.iter().any(|row| row.status == DeliveryStatus::Delivered || !row.status.is_final());
-            let decision =
-                fanout::decide(&Arc::new(self.webhooks[&webhook].clone()), &event.event_type, &event.channels, data);
+            let decision = fanout::decide(
+                &Arc::new(self.webhooks[&webhook].clone()),
+                &event.attributes.event_type,
+                &event.attributes.channels,
+                data,
+            );
             return !reached && decision == Decision::Wanted;
         }
         let Some(last) = own.last() else { return false };
@@ -204,5 +208,6 @@ impl Oracle {
 fn looks_at(spec: &JobSpec, event: &Event) -> bool {
     spec.from.is_none_or(|from| event.received_at >= from)
         && spec.to.is_none_or(|to| event.received_at < to)
-        && (spec.types.is_empty() || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.event_type)))
+        && (spec.types.is_empty()
+            || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.attributes.event_type)))
 }

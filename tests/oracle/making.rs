@@ -28,14 +28,14 @@ impl Oracle {
         let id = found.delivery(event.id, webhook, cause.replay_of, cause.job)?;
         ensure!(id.as_u128() > self.last, "delivery {id} is not after all ids before it");
         self.last = id.as_u128();
-        let due = cause.due.min(event.expires_at.unwrap_or(Time::MAX));
+        let due = cause.due.min(event.attributes.expires_at.unwrap_or(Time::MAX));
         let row = Delivery {
             id,
             event_id: event.id,
             webhook_id: webhook,
             org_id: event.org_id,
             app_id: event.app_id,
-            event_type: event.event_type.clone(),
+            event_type: event.attributes.event_type.clone(),
             status: DeliveryStatus::Pending,
             attempts: 0,
             next_attempt_at: Some(due),
@@ -44,8 +44,8 @@ impl Oracle {
             completed_at: None,
             replay_of: cause.replay_of,
             job_id: cause.job,
-            expires_at: event.expires_at,
-            ordering_key: event.ordering_key.clone(),
+            expires_at: event.attributes.expires_at,
+            ordering_key: event.attributes.ordering_key.clone(),
             last_attempt_id: None,
             last_status_code: None,
             last_outcome: None,
@@ -53,7 +53,7 @@ impl Oracle {
             last_response_time_ms: None,
             manual: cause.trigger == Trigger::Manual,
         };
-        let line = line_of(&self.webhooks[&webhook], event.ordering_key.as_deref());
+        let line = line_of(&self.webhooks[&webhook], event.attributes.ordering_key.as_deref());
         let waits = line.as_ref().is_some_and(|line| self.lines.contains_key(line));
         if let Some(line) = &line {
             self.lines.entry(line.clone()).or_default().insert(id);

@@ -251,7 +251,7 @@ impl Oracle {
         doubtful_key
             || events.iter().any(|e| {
                 let app = e.app.or_else(|| self.app_of(order.caller.as_ref().map(|by| by.tenant)?));
-                e.event_id.as_ref().zip(app).is_some_and(|(name, app)| doubtful_name(app, name))
+                e.attributes.event_id.as_ref().zip(app).is_some_and(|(name, app)| doubtful_name(app, name))
             })
     }
 
@@ -410,7 +410,7 @@ pub fn label(order: &WriteRequest) -> String {
         Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => format!("release {delivery}"),
         Command::State(StateCommand::AutoDisable { id, reason, .. }) => format!("give_up {id} {reason:?}"),
         Command::Partition(PartitionCommand::Publish(events)) => {
-            format!("publish {}", events[0].event_id.as_deref().unwrap_or("?"))
+            format!("publish {}", events[0].attributes.event_id.as_deref().unwrap_or("?"))
         }
         Command::State(StateCommand::SaveJob(job)) => format!("save_job {}", job.id),
         Command::Partition(PartitionCommand::CancelRemoved { webhook, partition, .. }) => {

@@ -57,12 +57,12 @@ impl Oracle {
         new: &EventInput,
     ) -> Result<Plan, String> {
         let app = self.app_for(asked.order.caller.as_ref(), number, new)?;
-        if let Some(name) = &new.event_id {
+        if let Some(name) = &new.attributes.event_id {
             let twin = before.iter().zip(all).position(|(plan, other)| {
-                matches!(plan, Plan::New(a, _) if *a == app) && other.event_id.as_ref() == Some(name)
+                matches!(plan, Plan::New(a, _) if *a == app) && other.attributes.event_id.as_ref() == Some(name)
             });
             if let Some(twin) = twin {
-                let same = all[twin].event_type == new.event_type && all[twin].data == new.data;
+                let same = all[twin].attributes.event_type == new.attributes.event_type && all[twin].data == new.data;
                 return if same { Ok(Plan::Same(twin)) } else { Err("conflict event_id_conflict".into()) };
             }
             if let Some(id) =
@@ -71,7 +71,7 @@ impl Oracle {
                 let known = &self.events[id];
                 // Erased data cannot be compared.
                 let same_data = known.event.erased_at.is_some() || known.data == new.data;
-                let same = known.event.event_type == new.event_type && same_data;
+                let same = known.event.attributes.event_type == new.attributes.event_type && same_data;
                 return if same { Ok(Plan::Known(*id)) } else { Err("conflict event_id_conflict".into()) };
             }
         }
@@ -82,7 +82,7 @@ impl Oracle {
         };
         let schedule_ms = webhooks.iter().map(longest).max().unwrap_or(0);
         let end = asked.now.plus_ms(self.retention_ms);
-        if new.deliver_at.is_some_and(|at| at.plus_ms(schedule_ms) >= end) {
+        if new.attributes.deliver_at.is_some_and(|at| at.plus_ms(schedule_ms) >= end) {
             return Err(format!("invalid /events/{number}/deliver_at"));
         }
         Ok(Plan::New(app, webhooks))
@@ -97,11 +97,13 @@ impl Oracle {
 
     /// The webhooks of an app that get an event: never one that the event is about.
     fn wanted(&self, app: AppId, new: &EventInput) -> Vec<WebhookId> {
-        let about = new.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.event_type));
+        let about =
+            new.attributes.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.attributes.event_type));
         let of_app =
             self.webhooks.values().filter(|w| w.app_id == app && about.is_none_or(|id| *id != w.id.to_string()));
         let gets = |id: &WebhookId| {
-            fanout::decide(&self.shared(*id), &new.event_type, &new.channels, &new.data) == Decision::Wanted
+            fanout::decide(&self.shared(*id), &new.attributes.event_type, &new.attributes.channels, &new.data)
+                == Decision::Wanted
         };
         of_app.map(|w| w.id).filter(gets).collect()
     }
@@ -124,27 +126,19 @@ impl Oracle {
             id,
             org_id: self.apps[&app].org_id,
             app_id: app,
-            event_type: new.event_type.clone(),
-            event_id: new.event_id.clone(),
             occurred_at: new.occurred_at.unwrap_or(received_at),
             received_at,
-            subject: new.subject.clone(),
-            channels: new.channels.clone(),
-            ordering_key: new.ordering_key.clone(),
-            deliver_at: new.deliver_at,
-            expires_at: new.expires_at,
-            metadata: new.metadata.clone(),
-            traceparent: new.traceparent.clone(),
+            attributes: new.attributes.clone(),
             deliveries: webhooks.len() as u32,
             data_bytes: new.data.len() as u32,
             erased_at: None,
         };
         self.events.insert(id, Posted { event: event.clone(), data: new.data.clone() });
         self.touched.insert(id);
-        if let Some(name) = &new.event_id {
+        if let Some(name) = &new.attributes.event_id {
             self.named.insert((app, name.clone()), id);
         }
-        let due = new.deliver_at.map_or(now, |at| at.max(now));
+        let due = new.attributes.deliver_at.map_or(now, |at| at.max(now));
         for webhook in webhooks {
             let cause = Cause { now, due, trigger: Trigger::Event, replay_of: None, job: None };
             self.make(&event, *webhook, &cause, found)?;

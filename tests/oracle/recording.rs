@@ -6,7 +6,7 @@ use postrider::model::id::{AttemptId, DeliveryId, EventId, OrganizationId, Webho
 use postrider::model::webhook::{Webhook, WebhookStatus};
 use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
 use postrider::rules::{circuit, histogram, patterns, retry};
-use postrider::store::{AttemptMade, Receipt};
+use postrider::store::{AttemptReport, Receipt};
 
 use super::making::Cause;
 use super::oracle::{Asked, Noted, Oracle};
@@ -18,14 +18,14 @@ const STATUS_GONE: u16 = 410;
 type Answered = Check<Result<Receipt, String>>;
 
 impl Oracle {
-    pub fn record(&mut self, first: u128, finished: &AttemptMade, found: &mut Found) -> Answered {
+    pub fn record(&mut self, first: u128, finished: &AttemptReport, found: &mut Found) -> Answered {
         let id = finished.delivery_id;
         let here = self.deliveries.get(&id).filter(|made| self.home_of(made.row.event_id) == first);
-        let Some(was) = here.map(|made| made.row.clone()).filter(|row| row.attempts + 1 == finished.number) else {
+        let Some(was) = here.map(|made| made.row.clone()).filter(|row| row.attempts + 1 == finished.made.number) else {
             return Ok(Ok(Receipt::Recorded(None)));
         };
         let given = finished.attempt_id.filter(|given| given.as_u128() > id.as_u128());
-        let attempt = found.attempt(given, &was, finished.number)?;
+        let attempt = found.attempt(given, &was, finished.made.number)?;
         let webhook = self.webhooks.get(&was.webhook_id).cloned();
         let next = self.judge_next(webhook.as_ref(), finished, &was, &attempt)?;
         if given.is_none() {
@@ -44,13 +44,15 @@ impl Oracle {
                     }
                     self.reschedule(id, at)?;
                 }
-                (None, None) => {
-                    self.finish(id, DeliveryStatus::Cancelled, self.removed_at(was.webhook_id, finished.finished_at))?
+                (None, None) => self.finish(
+                    id,
+                    DeliveryStatus::Cancelled,
+                    self.removed_at(was.webhook_id, finished.made.finished_at),
+                )?,
+                (None, Some(_)) if finished.made.success => {
+                    self.finish(id, DeliveryStatus::Delivered, finished.made.finished_at)?
                 }
-                (None, Some(_)) if finished.success => {
-                    self.finish(id, DeliveryStatus::Delivered, finished.finished_at)?
-                }
-                (None, Some(_)) => self.finish(id, DeliveryStatus::Failed, finished.finished_at)?,
+                (None, Some(_)) => self.finish(id, DeliveryStatus::Failed, finished.made.finished_at)?,
             }
         }
         let row = self.deliveries[&id].row.clone();
@@ -75,20 +77,25 @@ impl Oracle {
     fn judge_next(
         &self,
         webhook: Option<&Webhook>,
-        finished: &AttemptMade,
+        finished: &AttemptReport,
         was: &Delivery,
         attempt: &Attempt,
     ) -> Check<Option<Time>> {
-        let gone = finished.status_code == Some(STATUS_GONE);
+        let gone = finished.made.status_code == Some(STATUS_GONE);
         let schedule =
-            webhook.filter(|_| !finished.success && !gone && !was.status.is_final()).map(|w| &w.retry_schedule_s);
+            webhook.filter(|_| !finished.made.success && !gone && !was.status.is_final()).map(|w| &w.retry_schedule_s);
         let end = was.expires_at.unwrap_or(Time::MAX);
         let at = |jitter| {
-            let next =
-                retry::next_attempt(schedule?, finished.number, finished.started_at, finished.finished_at, jitter);
+            let next = retry::next_attempt(
+                schedule?,
+                finished.made.number,
+                finished.made.started_at,
+                finished.made.finished_at,
+                jitter,
+            );
             next.map(|at| at.max(finished.hold_until.unwrap_or(Time::ZERO)).min(end))
         };
-        let wait_s = schedule.and_then(|s| s.get(finished.number as usize - 1)).copied().unwrap_or(0);
+        let wait_s = schedule.and_then(|s| s.get(finished.made.number as usize - 1)).copied().unwrap_or(0);
         let (earliest, latest) = (at(0), at(u64::from(wait_s) * 100));
         let next = attempt.next_attempt_at;
         let within = match (earliest, latest, next) {
@@ -100,16 +107,16 @@ impl Oracle {
         Ok(next)
     }
 
-    fn note_attempt(&mut self, first: u128, was: &Delivery, finished: &AttemptMade, attempt: &Attempt) {
+    fn note_attempt(&mut self, first: u128, was: &Delivery, finished: &AttemptReport, attempt: &Attempt) {
         if let Some(made) = self.deliveries.get_mut(&was.id) {
             let row = &mut made.row;
-            row.attempts = finished.number;
-            row.first_attempt_at = row.first_attempt_at.or(Some(finished.started_at));
+            row.attempts = finished.made.number;
+            row.first_attempt_at = row.first_attempt_at.or(Some(finished.made.started_at));
             row.last_attempt_id = Some(attempt.id);
-            row.last_status_code = finished.status_code;
-            row.last_outcome = Some(finished.outcome);
-            row.last_error.clone_from(&finished.error);
-            row.last_response_time_ms = finished.response_time_ms;
+            row.last_status_code = finished.made.status_code;
+            row.last_outcome = Some(finished.made.outcome);
+            row.last_error.clone_from(&finished.made.error);
+            row.last_response_time_ms = finished.made.response_time_ms;
             row.manual = false;
         }
         self.touched.insert(was.event_id);
@@ -117,23 +124,23 @@ impl Oracle {
         let sums = self.sums_of(first, was.webhook_id);
         sums.started += u64::from(begun);
         sums.attempts += 1;
-        sums.attempts_failed += u64::from(!finished.success);
-        sums.last_attempt_at = sums.last_attempt_at.max(Some(finished.started_at));
-        if let Some(ms) = finished.response_time_ms {
+        sums.attempts_failed += u64::from(!finished.made.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(finished.made.started_at));
+        if let Some(ms) = finished.made.response_time_ms {
             sums.responses += 1;
             sums.response_ms += u64::from(ms);
             sums.tally(histogram::bucket(ms), 1);
         }
-        let minute = self.minutes.entry((was.webhook_id, finished.started_at.minute(), first)).or_default();
-        minute.add(Minute { started: u32::from(begun), attempts: 1, failures: u32::from(!finished.success) });
+        let minute = self.minutes.entry((was.webhook_id, finished.made.started_at.minute(), first)).or_default();
+        minute.add(Minute { started: u32::from(begun), attempts: 1, failures: u32::from(!finished.made.success) });
     }
 
-    fn judge_webhook(&mut self, webhook: &Webhook, finished: &AttemptMade) {
+    fn judge_webhook(&mut self, webhook: &Webhook, finished: &AttemptReport) {
         let seen = circuit::AttemptSummary {
-            started_at: finished.started_at,
-            finished_at: finished.finished_at,
-            success: finished.success,
-            gone: finished.status_code == Some(STATUS_GONE),
+            started_at: finished.made.started_at,
+            finished_at: finished.made.finished_at,
+            success: finished.made.success,
+            gone: finished.made.status_code == Some(STATUS_GONE),
             hold_until: finished.hold_until,
         };
         let known = self.states.get(&webhook.id).copied().unwrap_or_default();
@@ -208,7 +215,7 @@ impl Oracle {
         }
         if was.status.is_final() {
             let mut event = self.events[&was.event_id].event.clone();
-            event.expires_at = event.expires_at.filter(|end| *end > asked.now);
+            event.attributes.expires_at = event.attributes.expires_at.filter(|end| *end > asked.now);
             let cause =
                 Cause { now: asked.now, due: asked.now, trigger: Trigger::Replay, replay_of: Some(id), job: None };
             let row = self.make(&event, was.webhook_id, &cause, found)?;
@@ -281,7 +288,7 @@ impl Oracle {
         }
         self.cancel_all(id, asked.now)?;
         self.touched.insert(id);
-        self.attempts.values_mut().filter(|attempt| attempt.event_id == id).for_each(|a| a.response_body = None);
+        self.attempts.values_mut().filter(|attempt| attempt.event_id == id).for_each(|a| a.made.response_body = None);
         if let Some(posted) = self.events.get_mut(&id) {
             posted.data.clear();
             posted.event.data_bytes = 0;
@@ -293,12 +300,14 @@ impl Oracle {
 }
 
 fn expected_attempt(
-    finished: &AttemptMade,
+    finished: &AttemptReport,
     was: &Delivery,
     id: AttemptId,
     next: Option<Time>,
     erased: bool,
 ) -> Attempt {
+    let mut made = finished.made.clone();
+    made.response_body = made.response_body.filter(|_| !erased);
     Attempt {
         id,
         delivery_id: was.id,
@@ -307,27 +316,8 @@ fn expected_attempt(
         org_id: was.org_id,
         app_id: was.app_id,
         event_type: was.event_type.clone(),
-        number: finished.number,
         retry_of: was.last_attempt_id,
-        trigger: finished.trigger,
-        url: finished.url.clone(),
-        method: finished.method,
-        field_set: finished.field_set,
-        content_type: finished.content_type,
-        signed_at: finished.signed_at,
-        started_at: finished.started_at,
-        finished_at: finished.finished_at,
-        success: finished.success,
-        outcome: finished.outcome,
-        status_code: finished.status_code,
-        error: finished.error.clone(),
-        response_time_ms: finished.response_time_ms,
         next_attempt_at: next,
-        remote_addr: finished.remote_addr.clone(),
-        request_headers: finished.request_headers.clone(),
-        response_headers: finished.response_headers.clone(),
-        response_body: finished.response_body.clone().filter(|_| !erased),
-        timings: finished.timings,
-        include_html: finished.include_html,
+        made,
     }
 }

@@ -64,8 +64,11 @@ impl Found {
 
     /// The event that a publish made: the first that looks like it.
     pub fn event(&mut self, new: &EventInput) -> Check<Event> {
-        let like =
-            |e: &Event| e.event_type == new.event_type && e.metadata == new.metadata && e.event_id == new.event_id;
+        let like = |e: &Event| {
+            e.attributes.event_type == new.attributes.event_type
+                && e.attributes.metadata == new.attributes.metadata
+                && e.attributes.event_id == new.attributes.event_id
+        };
         let at = self.events.iter().position(like).ok_or_else(|| format!("no event like {new:?} is there"))?;
         Ok(self.events.remove(at))
     }
@@ -86,7 +89,7 @@ impl Found {
 
     /// The attempt that was recorded: under the id it was given, or as the number so-and-so of its delivery.
     pub fn attempt(&mut self, given: Option<AttemptId>, delivery: &Delivery, number: u32) -> Check<Attempt> {
-        let like = |a: &Attempt| (a.delivery_id, a.number) == (delivery.id, number);
+        let like = |a: &Attempt| (a.delivery_id, a.made.number) == (delivery.id, number);
         if let Some(at) = self.attempts.iter().position(like) {
             return Ok(self.attempts.remove(at));
         }

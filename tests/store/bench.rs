@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use postrider::model::attempt::{AttemptOutcome, Timings};
+use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings};
 use postrider::model::id::{AppId, OrganizationId};
 use postrider::model::webhook::*;
 use postrider::model::{Scope, Time};
 use postrider::store::{
-    Applied, AppliedBatch, AttemptMade, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
+    Applied, AppliedBatch, AttemptReport, Caller, Command, Dispatch, EventInput, NewKey, Opened, PartitionCommand,
     Published, RealDisk, Receipt, Rejection, StateCommand, StoreOptions, TenantScope, WriteRequest, open,
 };
 
@@ -101,11 +100,7 @@ impl Bench {
     }
 
     pub fn publish(&mut self, event_type: &str, change: impl FnOnce(&mut EventInput)) -> (Published, AppliedBatch) {
-        let mut event = EventInput {
-            event_type: event_type.into(),
-            data: Bytes::from_static(b"{\"id\":42}"),
-            ..EventInput::default()
-        };
+        let mut event = EventInput::new(event_type, "{\"id\":42}");
         change(&mut event);
         match self.apply(Command::Partition(PartitionCommand::Publish(vec![event]))) {
             (Ok(Receipt::Published(mut all)), batch) => (all.pop().unwrap(), batch),
@@ -137,19 +132,12 @@ pub fn webhook() -> Webhook {
     }
 }
 
-pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
+pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptReport {
     let success = (200..300).contains(&status);
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        attempt_id: None,
+    let made = AttemptMade {
         number: dispatch.number,
         trigger: dispatch.trigger,
         url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        field_set: FieldSet::Standard,
-        content_type: ContentType::Json,
-        include_html: false,
         signed_at: at.seconds(),
         started_at: at,
         finished_at: at.plus_ms(120),
@@ -158,11 +146,9 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
         status_code: Some(status),
         error: (!success).then(|| "Internal Server Error".into()),
         response_time_ms: Some(120),
-        remote_addr: None,
-        request_headers: Default::default(),
-        response_headers: Default::default(),
         response_body: Some("ok".into()),
         timings: Timings { total: 120, ..Timings::default() },
-        hold_until: None,
-    }
+        ..AttemptMade::default()
+    };
+    AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made)
 }

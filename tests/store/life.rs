@@ -1,6 +1,5 @@
 //! Written rows are there afterwards, also after closing and opening.
 
-use bytes::Bytes;
 use postrider::model::attempt::Trigger;
 use postrider::model::webhook::DeliveryOrder;
 use postrider::model::{DeliveryStatus, Time};
@@ -51,16 +50,16 @@ fn an_event_is_delivered_after_a_retry_and_everything_is_there_after_a_restart()
 fn the_same_event_id_is_one_event_and_other_data_is_a_conflict() {
     let mut bench = Bench::new();
     bench.webhook(|_| {});
-    let (first, _) = bench.publish("a", |e| e.event_id = Some("x".into()));
+    let (first, _) = bench.publish("a", |e| e.attributes.event_id = Some("x".into()));
     bench.reopen();
-    let (again, batch) = bench.publish("a", |e| e.event_id = Some("x".into()));
+    let (again, batch) = bench.publish("a", |e| e.attributes.event_id = Some("x".into()));
     assert_eq!((again.event.id, again.duplicate, batch.effects.fresh.len()), (first.event.id, true, 0));
-    let mut other = EventInput { event_type: "a".into(), data: Bytes::from_static(b"1"), ..EventInput::default() };
-    other.event_id = Some("x".into());
+    let mut other = EventInput::new("a", "1");
+    other.attributes.event_id = Some("x".into());
     let (refused, _) = bench.apply(Command::Partition(PartitionCommand::Publish(vec![other])));
     assert!(matches!(refused, Err(Rejection::Conflict { code: "event_id_conflict", .. })), "{refused:?}");
     bench.now = bench.now.plus_ms(DAY_MS);
-    let (late, _) = bench.publish("a", |e| e.event_id = Some("x".into()));
+    let (late, _) = bench.publish("a", |e| e.attributes.event_id = Some("x".into()));
     assert!(!late.duplicate);
 }
 
@@ -77,7 +76,7 @@ fn ordered_deliveries_go_one_after_another_across_partitions() {
     assert_eq!(bench.opened.store.due_heads().unwrap().len(), 1);
     bench.record(&one.effects.fresh[0], 200);
     let slice = bench.opened.store.due(hook.id, None, bench.now, 10, 1 << 20).unwrap();
-    assert_eq!(slice.ready.iter().map(|d| d.event.event_type.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(slice.ready.iter().map(|d| d.event.attributes.event_type.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::store::AttemptDetails;
 /// When the attempt is followed by another one. A superseded attempt has the schedule of its time, the latest one the
 /// current schedule.
 pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
-    if attempt.success {
+    if attempt.made.success {
         return None;
     }
     if delivery.last_attempt_id != Some(attempt.id) {
@@ -36,8 +36,8 @@ pub fn payload(facts: &AttemptDetails) -> Result<Box<RawValue>, ApiError> {
     let shape = BodyShape {
         method: WebhookMethod::Post,
         content_type: ContentType::Json,
-        field_set: attempt.field_set,
-        include_html: attempt.include_html,
+        field_set: attempt.made.field_set,
+        include_html: attempt.made.include_html,
     };
     let rendered = body::render(
         shape,
@@ -45,9 +45,9 @@ pub fn payload(facts: &AttemptDetails) -> Result<Box<RawValue>, ApiError> {
             event: &facts.event,
             data: facts.data.as_deref().unwrap_or_default(),
             attempt_id: attempt.id,
-            number: attempt.number,
+            number: attempt.made.number,
             retry_of: attempt.retry_of,
-            timestamp_s: attempt.signed_at,
+            timestamp_s: attempt.made.signed_at,
         },
     );
     let text = String::from_utf8(rendered.body).map_err(|_| unreadable())?;
@@ -76,40 +76,11 @@ mod tests {
 
     use super::*;
     use crate::model::webhook::FieldSet;
-    use crate::model::{AttemptId, AttemptOutcome, Event, Id, Timings, Trigger};
+    use crate::model::{AttemptId, AttemptMade, AttemptOutcome, Event, Id};
 
     fn attempt(id: u128, success: bool, next: Option<i64>) -> Attempt {
-        Attempt {
-            id: Id::from_u128(id),
-            delivery_id: Id::MIN,
-            event_id: Id::MIN,
-            webhook_id: Id::MIN,
-            org_id: Id::MIN,
-            app_id: Id::MIN,
-            event_type: "a".into(),
-            number: 1,
-            retry_of: None,
-            trigger: Trigger::Event,
-            url: String::new(),
-            method: WebhookMethod::Post,
-            field_set: FieldSet::Standard,
-            content_type: ContentType::Json,
-            signed_at: 0,
-            started_at: Time(0),
-            finished_at: Time(0),
-            success,
-            outcome: AttemptOutcome::Timeout,
-            status_code: None,
-            error: None,
-            response_time_ms: None,
-            next_attempt_at: next.map(Time),
-            remote_addr: None,
-            request_headers: Default::default(),
-            response_headers: Default::default(),
-            response_body: None,
-            timings: Timings::default(),
-            include_html: false,
-        }
+        let made = AttemptMade { success, outcome: AttemptOutcome::Timeout, ..AttemptMade::default() };
+        Attempt { id: Id::from_u128(id), next_attempt_at: next.map(Time), made, ..Attempt::default() }
     }
 
     fn delivery(status: DeliveryStatus, last: u128, next: Option<i64>) -> Delivery {
@@ -159,27 +130,12 @@ mod tests {
 
     #[test]
     fn a_payload_is_an_object_whatever_was_sent() {
-        let event = Event {
-            id: Id::MIN,
-            org_id: Id::MIN,
-            app_id: Id::MIN,
-            event_type: "a".into(),
-            event_id: None,
-            occurred_at: Time(0),
-            received_at: Time(0),
-            subject: None,
-            channels: vec![],
-            ordering_key: None,
-            deliver_at: None,
-            expires_at: None,
-            metadata: Default::default(),
-            traceparent: None,
-            deliveries: 1,
-            data_bytes: 1,
-            erased_at: None,
-        };
+        let mut event = Event::default();
+        event.attributes.event_type = "a".into();
         let shown = |field_set, data: Option<&'static str>| {
-            let attempt = Attempt { field_set, content_type: ContentType::Form, ..attempt(1, true, None) };
+            let mut attempt = attempt(1, true, None);
+            attempt.made.field_set = field_set;
+            attempt.made.content_type = ContentType::Form;
             let delivery = delivery(DeliveryStatus::Delivered, 1, None);
             let data = data.map(|text| Bytes::from_static(text.as_bytes()));
             payload(&AttemptDetails { attempt, delivery, event: event.clone(), data }).unwrap().get().to_owned()

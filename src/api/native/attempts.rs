@@ -12,7 +12,7 @@ use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::WebhookMethod;
 use crate::model::{
-    Attempt, AttemptId, AttemptOutcome, DeliveryId, EventId, Headers, Time, Timings, Trigger, WebhookId,
+    Attempt, AttemptId, AttemptMade, AttemptOutcome, DeliveryId, EventId, Headers, Time, Timings, Trigger, WebhookId,
 };
 use crate::store::AttemptQuery;
 
@@ -51,34 +51,38 @@ impl<'a> AttemptView<'a> {
             id: Some(attempt.id),
             delivery_id: Some(attempt.delivery_id),
             event_id: Some(attempt.event_id),
-            webhook_id: attempt.webhook_id,
-            number: attempt.number,
             retry_of: attempt.retry_of,
-            trigger: attempt.trigger,
-            url: &attempt.url,
-            method: attempt.method,
-            started_at: attempt.started_at,
-            finished_at: attempt.finished_at,
-            success: attempt.success,
-            outcome: attempt.outcome,
-            status_code: attempt.status_code,
-            error: attempt.error.as_deref(),
-            response_time_ms: attempt.response_time_ms,
             next_attempt_at: attempt.next_attempt_at,
-            remote_addr: attempt.remote_addr.as_deref(),
-            request_headers: headers(&attempt.request_headers),
-            response_headers: headers(&attempt.response_headers),
-            response_body: attempt.response_body.as_deref(),
-            timings_ms: attempt.timings,
+            ..AttemptView::unstored(attempt.webhook_id, &attempt.made)
         }
     }
 
     /// A test's: it was stored nowhere, so there is nothing that its ids would name.
-    pub fn unstored(attempt: &'a Attempt) -> Self {
-        let mut view = AttemptView::new(attempt);
-        (view.id, view.delivery_id, view.event_id, view.retry_of) = (None, None, None, None);
-        view.next_attempt_at = None;
-        view
+    pub fn unstored(webhook_id: WebhookId, made: &'a AttemptMade) -> Self {
+        AttemptView {
+            id: None,
+            delivery_id: None,
+            event_id: None,
+            webhook_id,
+            number: made.number,
+            retry_of: None,
+            trigger: made.trigger,
+            url: &made.url,
+            method: made.method,
+            started_at: made.started_at,
+            finished_at: made.finished_at,
+            success: made.success,
+            outcome: made.outcome,
+            status_code: made.status_code,
+            error: made.error.as_deref(),
+            response_time_ms: made.response_time_ms,
+            next_attempt_at: None,
+            remote_addr: made.remote_addr.as_deref(),
+            request_headers: headers(&made.request_headers),
+            response_headers: headers(&made.response_headers),
+            response_body: made.response_body.as_deref(),
+            timings_ms: made.timings,
+        }
     }
 }
 

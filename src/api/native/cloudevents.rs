@@ -25,6 +25,7 @@ use crate::api::media;
 use crate::api::params::percent;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::strict;
+use crate::model::event::EventAttributes;
 use crate::store::EventInput;
 
 use super::publish;
@@ -241,17 +242,17 @@ fn assemble(
     let event_type = publish::judge_type(event_type).map_err(|detail| mistake("type", detail)).unwrap_or_default();
     EventInput {
         app: None,
-        event_type,
-        data,
-        event_id: Some(event_id(&source, &id)),
         occurred_at,
-        subject,
-        channels: Vec::new(),
-        ordering_key,
-        deliver_at: None,
-        expires_at: None,
-        metadata: attributes,
-        traceparent: own_trace.or(traceparent),
+        data,
+        attributes: EventAttributes {
+            event_type,
+            event_id: Some(event_id(&source, &id)),
+            subject,
+            ordering_key,
+            metadata: attributes,
+            traceparent: own_trace.or(traceparent),
+            ..EventAttributes::default()
+        },
     }
 }
 
@@ -342,12 +343,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(event.data, r#"{"n":1e400 , "a":"\u00e4"}"#);
-        assert_eq!(event.event_id.as_deref(), Some("/shop A-1"));
-        assert_eq!(event.event_type, "order.paid");
-        assert_eq!(event.subject.as_deref(), Some("s"));
+        assert_eq!(event.attributes.event_id.as_deref(), Some("/shop A-1"));
+        assert_eq!(event.attributes.event_type, "order.paid");
+        assert_eq!(event.attributes.subject.as_deref(), Some("s"));
         assert_eq!(event.occurred_at, Some(Time(1_772_704_800_120)));
-        assert_eq!(event.ordering_key.as_deref(), Some("p"));
-        let kept: Vec<_> = event.metadata.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(event.attributes.ordering_key.as_deref(), Some("p"));
+        let kept: Vec<_> = event.attributes.metadata.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             kept,
             ["comexampleextension=7", "datacontenttype=application/json", "flag=true", "id=A-1", "source=/shop"]
@@ -359,7 +360,7 @@ mod tests {
         let json = [&BASE[..], &[("content-type", "application/json"), ("ce-note", "a%20%C3%A4")]].concat();
         let event = binary(&json, r#"{"n":1e400}"#).unwrap();
         assert_eq!(event.data, r#"{"n":1e400}"#);
-        assert_eq!(event.metadata["note"], "a ä");
+        assert_eq!(event.attributes.metadata["note"], "a ä");
         let text = [&BASE[..], &[("content-type", "text/plain")]].concat();
         assert_eq!(binary(&text, "a \"b\"").unwrap().data, r#""a \"b\"""#);
         let bytes = [&BASE[..], &[("content-type", "application/octet-stream")]].concat();

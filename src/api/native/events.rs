@@ -28,9 +28,9 @@ use super::webhooks::APP_ID;
 pub const SUBJECT: Param =
     Param::new("subject", ParamValues::Text { chars_max: None }, "Only with exactly this subject.");
 
-/// An event in a list: the publish answer and its other members, without `data`.
+/// The answer to a publish.
 #[derive(Serialize)]
-pub struct EventView<'a> {
+pub struct PublishView<'a> {
     id: EventId,
     r#type: &'a str,
     event_id: Option<&'a str>,
@@ -40,6 +40,29 @@ pub struct EventView<'a> {
     subject: Option<&'a str>,
     deliveries: u32,
     duplicate: bool,
+}
+
+impl<'a> PublishView<'a> {
+    pub fn new(event: &'a Event, duplicate: bool) -> Self {
+        PublishView {
+            id: event.id,
+            r#type: &event.attributes.event_type,
+            event_id: event.attributes.event_id.as_deref(),
+            app_id: event.app_id,
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            subject: event.attributes.subject.as_deref(),
+            deliveries: event.deliveries,
+            duplicate,
+        }
+    }
+}
+
+/// An event in a list: the publish answer and its other members, without `data`.
+#[derive(Serialize)]
+pub struct EventView<'a> {
+    #[serde(flatten)]
+    published: PublishView<'a>,
     metadata: &'a BTreeMap<String, String>,
     channels: &'a [String],
     ordering_key: Option<&'a str>,
@@ -52,21 +75,13 @@ pub struct EventView<'a> {
 impl<'a> EventView<'a> {
     pub fn new(event: &'a Event) -> Self {
         EventView {
-            id: event.id,
-            r#type: &event.event_type,
-            event_id: event.event_id.as_deref(),
-            app_id: event.app_id,
-            occurred_at: event.occurred_at,
-            received_at: event.received_at,
-            subject: event.subject.as_deref(),
-            deliveries: event.deliveries,
-            duplicate: false,
-            metadata: &event.metadata,
-            channels: &event.channels,
-            ordering_key: event.ordering_key.as_deref(),
-            deliver_at: event.deliver_at,
-            expires_at: event.expires_at,
-            traceparent: event.traceparent.as_deref(),
+            published: PublishView::new(event, false),
+            metadata: &event.attributes.metadata,
+            channels: &event.attributes.channels,
+            ordering_key: event.attributes.ordering_key.as_deref(),
+            deliver_at: event.attributes.deliver_at,
+            expires_at: event.attributes.expires_at,
+            traceparent: event.attributes.traceparent.as_deref(),
             erased_at: event.erased_at,
         }
     }
@@ -184,7 +199,7 @@ fn held(
         WebhookStatus::Disabled => Some("disabled"),
         WebhookStatus::Enabled if circuit != CircuitState::Closed => Some("circuit_open"),
         WebhookStatus::Enabled if later(retry_after) => Some("retry_after"),
-        WebhookStatus::Enabled if later(event.deliver_at) => Some("deliver_at"),
+        WebhookStatus::Enabled if later(event.attributes.deliver_at) => Some("deliver_at"),
         WebhookStatus::Enabled if later(delivery.next_attempt_at) => None,
         WebhookStatus::Enabled if webhook.ordered != DeliveryOrder::No && delivery.attempts == 0 => Some("ordered"),
         WebhookStatus::Enabled => None,
@@ -193,10 +208,10 @@ fn held(
 
 /// Why there is no delivery, as far as the webhook's configuration of today tells.
 fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static str {
-    if !patterns::wants(&webhook.event_types, &event.event_type) {
+    if !patterns::wants(&webhook.event_types, &event.attributes.event_type) {
         return "type";
     }
-    if !patterns::wants_channels(&webhook.channels, &event.channels) {
+    if !patterns::wants_channels(&webhook.channels, &event.attributes.channels) {
         return "channel";
     }
     let filter = webhook.filter.as_deref().and_then(|text| Filter::parse_text(text.as_bytes()).ok());
@@ -204,7 +219,7 @@ fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static 
         (Some(filter), Some(data)) if !filter.matches(data) => "filter",
         _ if webhook.created_at > event.received_at => "created_later",
         _ if webhook.status == WebhookStatus::Disabled => "disabled",
-        _ if patterns::is_system(&event.event_type) => "about_itself",
+        _ if patterns::is_system(&event.attributes.event_type) => "about_itself",
         _ if webhook.updated_at > event.received_at => "changed_since",
         _ => "not_wanted",
     }
@@ -257,25 +272,9 @@ mod tests {
     }
 
     fn event(event_type: &str) -> Event {
-        Event {
-            id: Id::MIN,
-            org_id: Id::MIN,
-            app_id: Id::MIN,
-            event_type: event_type.to_owned(),
-            event_id: None,
-            occurred_at: Time(1_000),
-            received_at: Time(1_000),
-            subject: None,
-            channels: Vec::new(),
-            ordering_key: None,
-            deliver_at: None,
-            expires_at: None,
-            metadata: BTreeMap::new(),
-            traceparent: None,
-            deliveries: 0,
-            data_bytes: 2,
-            erased_at: None,
-        }
+        let mut event = Event { received_at: Time(1_000), ..Event::default() };
+        event.attributes.event_type = event_type.to_owned();
+        event
     }
 
     fn delivery(status: DeliveryStatus) -> Delivery {

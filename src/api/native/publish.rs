@@ -23,11 +23,13 @@ use crate::api::limits::{
 use crate::api::request_context::{RequestContext, strict};
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
-use crate::model::{AppId, EventId, Time};
+use crate::model::AppId;
+use crate::model::event::EventAttributes;
 use crate::rules::patterns;
 use crate::store::{Applied, EventInput, PartitionCommand, Published, Receipt, Registry, Rejection, TenantScope};
 
 use super::cloudevents;
+use super::events::PublishView;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -129,12 +131,13 @@ fn read_event(
     if data.is_none() {
         field_errors.push(FieldError::new(object.at("data"), "is required"));
     }
-    let event = EventInput {
-        app: app(&mut object, place, field_errors)?,
+    let data = data.map(|raw| body.slice_ref(raw.get().as_bytes())).unwrap_or_default();
+    let app = app(&mut object, place, field_errors)?;
+    let event_id = object.optional("event_id", field_errors, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX));
+    let occurred_at = object.optional("occurred_at", field_errors, fields::time);
+    let attributes = EventAttributes {
         event_type: event_type.unwrap_or_default(),
-        data: data.map(|raw| body.slice_ref(raw.get().as_bytes())).unwrap_or_default(),
-        event_id: object.optional("event_id", field_errors, |raw| fields::line(raw, 1..=EVENT_ID_CHARS_MAX)),
-        occurred_at: object.optional("occurred_at", field_errors, fields::time),
+        event_id,
         subject: object.optional("subject", field_errors, |raw| fields::line(raw, 1..=SUBJECT_CHARS_MAX)),
         channels: object.strings("channels", field_errors, CHANNELS_MAX, read_channel).unwrap_or_default(),
         ordering_key: object
@@ -144,13 +147,13 @@ fn read_event(
         metadata: metadata(&mut object, field_errors),
         traceparent,
     };
-    if let (Some(start), Some(end)) = (event.deliver_at, event.expires_at)
+    if let (Some(start), Some(end)) = (attributes.deliver_at, attributes.expires_at)
         && end < start
     {
         field_errors.push(FieldError::new(object.at("expires_at"), "must not lie before deliver_at"));
     }
     object.finish(field_errors);
-    Ok(event)
+    Ok(EventInput { app, occurred_at, data, attributes })
 }
 
 /// An event type that a producer may use: `postrider.*` is the daemon's own.
@@ -249,37 +252,6 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     }
 }
 
-/// The answer to a publish.
-#[derive(Serialize)]
-struct PublishView<'a> {
-    id: EventId,
-    r#type: &'a str,
-    event_id: Option<&'a str>,
-    app_id: AppId,
-    occurred_at: Time,
-    received_at: Time,
-    subject: Option<&'a str>,
-    deliveries: u32,
-    duplicate: bool,
-}
-
-impl<'a> PublishView<'a> {
-    fn of(published: &'a Published) -> Self {
-        let event = &published.event;
-        PublishView {
-            id: event.id,
-            r#type: &event.event_type,
-            event_id: event.event_id.as_deref(),
-            app_id: event.app_id,
-            occurred_at: event.occurred_at,
-            received_at: event.received_at,
-            subject: event.subject.as_deref(),
-            deliveries: event.deliveries,
-            duplicate: published.duplicate,
-        }
-    }
-}
-
 fn published(applied: Applied) -> Result<Vec<Published>, ApiError> {
     match applied.receipt {
         Receipt::Published(list) => Ok(list),
@@ -287,10 +259,14 @@ fn published(applied: Applied) -> Result<Vec<Published>, ApiError> {
     }
 }
 
+fn shown(published: &Published) -> PublishView<'_> {
+    PublishView::new(&published.event, published.duplicate)
+}
+
 fn show_one(applied: Applied) -> Result<HttpResponse, ApiError> {
     let list = published(applied)?;
     let only = list.first().ok_or_else(super::unexpected)?;
-    Ok(HttpResponse::json(StatusCode::ACCEPTED, &PublishView::of(only)))
+    Ok(HttpResponse::json(StatusCode::ACCEPTED, &shown(only)))
 }
 
 fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
@@ -299,13 +275,13 @@ fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
         data: Vec<PublishView<'a>>,
     }
     let list = published(applied)?;
-    Ok(HttpResponse::json(StatusCode::ACCEPTED, &BatchView { data: list.iter().map(PublishView::of).collect() }))
+    Ok(HttpResponse::json(StatusCode::ACCEPTED, &BatchView { data: list.iter().map(shown).collect() }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{App, Id, OrganizationId};
+    use crate::model::{App, Id, OrganizationId, Time};
 
     const ORG: OrganizationId = Id::from_u128(1);
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -373,11 +349,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(event.app, Some(Id::from_u128(2)));
-        assert_eq!(event.event_id.as_deref(), Some("e-1"));
+        assert_eq!(event.attributes.event_id.as_deref(), Some("e-1"));
         assert_eq!(event.occurred_at, Some(Time(1_795_318_140_123)));
-        assert_eq!(event.metadata["a"], "b");
-        assert_eq!(event.channels, ["eu"]);
-        assert!(event.deliver_at < event.expires_at);
+        assert_eq!(event.attributes.metadata["a"], "b");
+        assert_eq!(event.attributes.channels, ["eu"]);
+        assert!(event.attributes.deliver_at < event.attributes.expires_at);
     }
 
     #[test]

@@ -33,9 +33,10 @@ pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         return Ok(Step::Reply(kept));
     }
     let give = replays::keeping(request)?;
+    let id = webhook.id;
     let test_send = Box::new(TestSend { webhook, event_type, data });
     Ok(Step::Test {
         test_send,
-        then: Box::new(move |attempt| Ok(give(HttpResponse::json(StatusCode::OK, &AttemptView::unstored(&attempt))))),
+        then: Box::new(move |made| Ok(give(HttpResponse::json(StatusCode::OK, &AttemptView::unstored(id, &made))))),
     })
 }

@@ -34,25 +34,8 @@ pub fn dispatch(id: u128, due: Time) -> Dispatch {
 }
 
 pub fn dispatch_to(webhook_id: Id<Webhook>, id: u128, due: Time) -> Dispatch {
-    let event = Event {
-        id: Id::from_u128(id),
-        org_id: Id::MIN,
-        app_id: Id::MIN,
-        event_type: "a".to_owned(),
-        event_id: None,
-        occurred_at: due,
-        received_at: due,
-        subject: None,
-        channels: Vec::new(),
-        ordering_key: None,
-        deliver_at: None,
-        expires_at: None,
-        metadata: Default::default(),
-        traceparent: None,
-        deliveries: 1,
-        data_bytes: 1,
-        erased_at: None,
-    };
+    let mut event = Event { id: Id::from_u128(id), occurred_at: due, received_at: due, ..Event::default() };
+    event.attributes.event_type = "a".to_owned();
     Dispatch {
         webhook_id,
         delivery_id: delivery_id(id),

@@ -261,15 +261,15 @@ impl Scheduler {
             (self.deliverer.clone(), self.write_queue.clone(), self.scheduler_handle.messages.clone());
         let began = Instant::now();
         self.in_flight_tasks.spawn(async move {
-            let finished = deliverer.attempt_catching_panic(&dispatch, &webhook, compiled).await;
-            deliverer.notify(&dispatch, &finished);
+            let report = deliverer.attempt_catching_panic(&dispatch, &webhook, compiled).await;
+            deliverer.notify(&dispatch, &report.made);
             if webhook.handshake {
                 let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
                 let _ = messages.send(SchedulerMessage::Allowed(webhook.id, grant));
             }
             // In this order: the scheduler learns that the request ended before its outcome is recorded.
             let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
-            write_queue.push(WriteRequest::internal(PartitionCommand::Record(Box::new(finished))));
+            write_queue.push(WriteRequest::internal(PartitionCommand::Record(Box::new(report))));
         });
     }
 

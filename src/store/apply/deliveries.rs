@@ -45,7 +45,7 @@ impl PartitionBatch<'_> {
         let making = NewDelivery { due: self.inputs.now, trigger: Trigger::Replay, replay_of: Some(was.id), job: None };
         let mut event = Event::clone(event);
         // A retry is asked for now, so an `expires_at` in the past is dropped.
-        event.expires_at = event.expires_at.filter(|end| *end > self.inputs.now);
+        event.attributes.expires_at = event.attributes.expires_at.filter(|end| *end > self.inputs.now);
         let delivery = self.make_delivery(&Arc::new(event), &data, webhook, making)?;
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
@@ -103,7 +103,7 @@ impl PartitionBatch<'_> {
         for delivery in self.deliveries_of(&event)? {
             self.cancel(&delivery)?;
             for mut attempt in self.attempts_of(&delivery)? {
-                attempt.response_body = None;
+                attempt.made.response_body = None;
                 self.write_batch.put(Table::Attempts, tables::one(attempt.id), &attempt);
             }
         }

@@ -89,11 +89,9 @@ impl PartitionBatch<'_> {
             }
             let replay_of = own.last().map(|d| d.id);
             let making = NewDelivery { due: self.inputs.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
-            let fresh = Arc::new(Event {
-                expires_at: event.expires_at.filter(|end| *end > self.inputs.now),
-                ..Event::clone(&event)
-            });
-            self.make_delivery(&fresh, &data, &webhook, making)?;
+            let mut fresh = Event::clone(&event);
+            fresh.attributes.expires_at = fresh.attributes.expires_at.filter(|end| *end > self.inputs.now);
+            self.make_delivery(&Arc::new(fresh), &data, &webhook, making)?;
         }
         Ok(())
     }

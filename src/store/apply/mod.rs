@@ -148,7 +148,7 @@ impl PartitionBatch<'_> {
         let by = write_request.caller.as_ref();
         match command {
             PartitionCommand::Publish(events) => self.publish(by, events, write_request.idempotency.as_ref()),
-            PartitionCommand::Record(made) => self.record(made),
+            PartitionCommand::Record(report) => self.record(report),
             PartitionCommand::Expire { delivery, .. } => self.expire(*delivery),
             PartitionCommand::PromoteQueueHead { webhook, key_hash, delivery, .. } => {
                 self.release(*webhook, *key_hash, *delivery)

@@ -2,8 +2,6 @@
 //!
 //! Invariant: the `event_id` identifies the occurrence, so publishing it twice stores it once.
 
-use std::collections::BTreeMap;
-
 use crate::model::webhook::Webhook;
 use crate::rules::patterns;
 
@@ -26,13 +24,10 @@ pub(in crate::store) fn about(
     for (name, value) in ids {
         data.insert((*name).into(), value.clone().into());
     }
-    let event = EventInput {
-        app: Some(webhook.app_id),
-        event_type: format!("{}{kind}", patterns::SYSTEM_PREFIX),
-        data: serde_json::Value::Object(data).to_string().into(),
-        event_id: Some(event_id.to_owned()),
-        metadata: BTreeMap::from([("webhook_id".to_owned(), webhook.id.to_string())]),
-        ..EventInput::default()
-    };
+    let event_type = format!("{}{kind}", patterns::SYSTEM_PREFIX);
+    let mut event = EventInput::new(event_type, serde_json::Value::Object(data).to_string());
+    event.app = Some(webhook.app_id);
+    event.attributes.event_id = Some(event_id.to_owned());
+    event.attributes.metadata.insert("webhook_id".to_owned(), webhook.id.to_string());
     WriteRequest::internal(PartitionCommand::Publish(vec![event]))
 }

@@ -86,27 +86,30 @@ impl PartitionBatch<'_> {
         new: &EventInput,
     ) -> ApplyResult<PublishPlan> {
         let app = self.app_of(by, number, new)?;
-        if let Some(name) = &new.event_id {
+        if let Some(name) = &new.attributes.event_id {
             let earlier = before.iter().zip(all).position(|(plan, other)| {
-                matches!(plan, PublishPlan::New { app: a, .. } if *a == app) && other.event_id.as_ref() == Some(name)
+                matches!(plan, PublishPlan::New { app: a, .. } if *a == app)
+                    && other.attributes.event_id.as_ref() == Some(name)
             });
             if let Some(earlier) = earlier {
                 let other = &all[earlier];
-                return if other.event_type == new.event_type && other.data == new.data {
+                return if other.attributes.event_type == new.attributes.event_type && other.data == new.data {
                     Ok(PublishPlan::DuplicateInBatch(earlier))
                 } else {
                     Err(id_conflict(name).into())
                 };
             }
             if let Some(event) = self.known_event(app, name)? {
-                let same = event.event_type == new.event_type && self.has_data(&event, &new.data)?;
+                let same =
+                    event.attributes.event_type == new.attributes.event_type && self.has_data(&event, &new.data)?;
                 return if same { Ok(PublishPlan::Duplicate(event)) } else { Err(id_conflict(name).into()) };
             }
         }
         let fanout = self.fanouts.of(&self.registry, app);
-        let about = new.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.event_type));
+        let about =
+            new.attributes.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.attributes.event_type));
         let webhooks: Vec<_> = fanout
-            .wanted(&new.event_type, &new.channels, &new.data)
+            .wanted(&new.attributes.event_type, &new.attributes.channels, &new.data)
             .filter(|webhook| about.is_none_or(|id| *id != webhook.id.to_string()))
             .cloned()
             .collect();
@@ -131,7 +134,7 @@ impl PartitionBatch<'_> {
     }
 
     fn judge_times(&self, number: usize, new: &EventInput, webhooks: &[Arc<Webhook>]) -> ApplyResult<()> {
-        let Some(deliver_at) = new.deliver_at else { return Ok(()) };
+        let Some(deliver_at) = new.attributes.deliver_at else { return Ok(()) };
         let end = self.inputs.now.plus_ms(self.partition_set.options.retention_ms);
         let longest = webhooks.iter().map(|w| retry::longest_ms(&w.retry_schedule_s, w.timeout_ms)).max().unwrap_or(0);
         if deliver_at.plus_ms(longest) < end {
@@ -144,7 +147,7 @@ impl PartitionBatch<'_> {
     /// The event with this `event_id` within the window.
     fn known_event(&self, app: AppId, name: &str) -> ApplyResult<Option<Arc<Event>>> {
         let fingerprint = index::of_event_id(app, name);
-        let same = |event: &Event| event.app_id == app && event.event_id.as_deref() == Some(name);
+        let same = |event: &Event| event.app_id == app && event.attributes.event_id.as_deref() == Some(name);
         if let Some(event) = self.new_fingerprints.get(&fingerprint).filter(|event| same(event)) {
             return Ok(Some(event.clone()));
         }
@@ -209,17 +212,9 @@ impl PartitionBatch<'_> {
             id,
             org_id,
             app_id: app,
-            event_type: new.event_type.clone(),
-            event_id: new.event_id.clone(),
             occurred_at: new.occurred_at.unwrap_or(received_at),
             received_at,
-            subject: new.subject.clone(),
-            channels: new.channels.clone(),
-            ordering_key: new.ordering_key.clone(),
-            deliver_at: new.deliver_at,
-            expires_at: new.expires_at,
-            metadata: new.metadata.clone(),
-            traceparent: new.traceparent.clone(),
+            attributes: new.attributes.clone(),
             deliveries: webhooks.len() as u32,
             data_bytes: new.data.len() as u32,
             erased_at: None,
@@ -228,7 +223,7 @@ impl PartitionBatch<'_> {
         for (number, part) in new.data.chunks(CHUNK_BYTES).enumerate() {
             self.write_batch.put_bytes(Table::Data, tables::chunk(id, number as u16), part);
         }
-        if let Some(name) = &event.event_id {
+        if let Some(name) = &event.attributes.event_id {
             let fingerprint = index::of_event_id(app, name);
             if !mutant!("idempotency_after_event") {
                 put_key(&mut self.write_batch, id, KeyKind::EventId, fingerprint);
@@ -238,7 +233,7 @@ impl PartitionBatch<'_> {
         // The received bytes share a connection's buffer. A payload that waits in memory gets a copy.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };
         // Due by the clock and not by the id: after the clock stepped back, ids are ahead of it.
-        let due = new.deliver_at.map_or(self.inputs.now, |at| at.max(self.inputs.now));
+        let due = new.attributes.deliver_at.map_or(self.inputs.now, |at| at.max(self.inputs.now));
         for webhook in webhooks {
             let making = NewDelivery { due, trigger: Trigger::Event, replay_of: None, job: None };
             self.make_delivery(&event, &data, webhook, making)?;
@@ -254,7 +249,7 @@ impl PartitionBatch<'_> {
             webhook_id: webhook.id,
             org_id: event.org_id,
             app_id: event.app_id,
-            event_type: event.event_type.clone(),
+            event_type: event.attributes.event_type.clone(),
             status: DeliveryStatus::Pending,
             attempts: 0,
             next_attempt_at: Some(due),
@@ -264,8 +259,8 @@ impl PartitionBatch<'_> {
             completed_at: None,
             replay_of: making.replay_of,
             job_id: making.job,
-            expires_at: event.expires_at,
-            ordering_key: event.ordering_key.clone(),
+            expires_at: event.attributes.expires_at,
+            ordering_key: event.attributes.ordering_key.clone(),
             last_attempt_id: None,
             last_status_code: None,
             last_outcome: None,
@@ -283,10 +278,10 @@ impl PartitionBatch<'_> {
         webhook: &Webhook,
         making: NewDelivery,
     ) -> ApplyResult<Delivery> {
-        let end = event.expires_at.unwrap_or(Time::MAX);
+        let end = event.attributes.expires_at.unwrap_or(Time::MAX);
         let due = making.due.min(end);
         let delivery = self.delivery_of(event, webhook, due, &making);
-        let waits = match queue_of(webhook, event.ordering_key.as_deref()) {
+        let waits = match queue_of(webhook, event.attributes.ordering_key.as_deref()) {
             None => false,
             Some(key_hash) => self.enqueue(webhook.id, key_hash, delivery.id)?,
         };

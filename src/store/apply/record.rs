@@ -1,6 +1,6 @@
 //! Recording an attempt: its row, and its consequences for the delivery, the figures and the webhook.
 
-use crate::model::attempt::AttemptOutcome;
+use crate::model::attempt::{AttemptMade, AttemptOutcome};
 use crate::model::figures::Minute;
 use crate::model::id::{AttemptId, DeliveryId};
 use crate::model::webhook::{Webhook, WebhookStatus};
@@ -11,7 +11,7 @@ use crate::rules::{circuit, histogram, patterns, retry};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
-use crate::store::command::{AttemptMade, Receipt, StateCommand, WriteRequest};
+use crate::store::command::{AttemptReport, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
 use crate::store::figures::Owner;
 
@@ -19,8 +19,8 @@ use crate::store::figures::Owner;
 const STATUS_GONE: u16 = 410;
 
 impl PartitionBatch<'_> {
-    pub(in crate::store) fn record(&mut self, made: &AttemptMade) -> ApplyResult<Receipt> {
-        let id = made.delivery_id;
+    pub(in crate::store) fn record(&mut self, report: &AttemptReport) -> ApplyResult<Receipt> {
+        let (id, made) = (report.delivery_id, &report.made);
         self.effects.recorded.push(id);
         let Some(mut delivery) = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())? else {
             return Ok(Receipt::Recorded(None));
@@ -42,7 +42,7 @@ impl PartitionBatch<'_> {
             _ => None,
         };
         // Not before the time in `Retry-After`, which holds back the whole webhook.
-        let next = next.map(|at| at.max(made.hold_until.unwrap_or(Time::ZERO)));
+        let next = next.map(|at| at.max(report.hold_until.unwrap_or(Time::ZERO)));
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
         let happening = match (&webhook, made.success, next) {
             // The delivery has read as cancelled since its webhook was removed.
@@ -54,10 +54,10 @@ impl PartitionBatch<'_> {
         // `None` if the delivery was cancelled in flight. Then the attempt is stored and the delivery stays as it is.
         let status = transition::next(delivery.status, happening);
         let next = next.filter(|_| status == Some(DeliveryStatus::Retrying));
-        let mut attempt = self.attempt_of(made, &delivery, next);
+        let mut attempt = self.attempt_of(report, &delivery, next);
         if status.is_none() && self.event_of(&delivery)?.erased_at.is_some() {
             // The event was erased while the request was in flight, and the response may repeat its payload.
-            attempt.response_body = None;
+            attempt.made.response_body = None;
         }
         note_attempt(&mut delivery, &attempt);
         if let Some(status) = status {
@@ -69,7 +69,7 @@ impl PartitionBatch<'_> {
         self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
         self.count_attempt(&was, &delivery, &attempt)?;
         if let Some(webhook) = webhook {
-            self.update_webhook_state(&webhook, made, gone)?;
+            self.update_webhook_state(&webhook, report, gone)?;
             if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
                 self.publish_exhausted(&webhook, &delivery);
             }
@@ -77,38 +77,19 @@ impl PartitionBatch<'_> {
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
     }
 
-    fn attempt_of(&mut self, made: &AttemptMade, delivery: &Delivery, next: Option<Time>) -> Attempt {
+    fn attempt_of(&mut self, report: &AttemptReport, delivery: &Delivery, next: Option<Time>) -> Attempt {
         Attempt {
             // An id drawn by a clock that had stepped back would point to an older partition.
-            id: made.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.inputs.id()),
+            id: report.attempt_id.filter(|id| id.as_u128() > delivery.id.as_u128()).unwrap_or_else(|| self.inputs.id()),
             delivery_id: delivery.id,
             event_id: delivery.event_id,
             webhook_id: delivery.webhook_id,
             org_id: delivery.org_id,
             app_id: delivery.app_id,
             event_type: delivery.event_type.clone(),
-            number: made.number,
             retry_of: delivery.last_attempt_id,
-            trigger: made.trigger,
-            url: made.url.clone(),
-            method: made.method,
-            field_set: made.field_set,
-            content_type: made.content_type,
-            signed_at: made.signed_at,
-            started_at: made.started_at,
-            finished_at: made.finished_at,
-            success: made.success,
-            outcome: made.outcome,
-            status_code: made.status_code,
-            error: made.error.clone(),
-            response_time_ms: made.response_time_ms,
             next_attempt_at: next,
-            remote_addr: made.remote_addr.clone(),
-            request_headers: made.request_headers.clone(),
-            response_headers: made.response_headers.clone(),
-            response_body: made.response_body.clone(),
-            timings: made.timings,
-            include_html: made.include_html,
+            made: report.made.clone(),
         }
     }
 
@@ -166,26 +147,27 @@ impl PartitionBatch<'_> {
         let sums = &mut self.figures.sums(&self.write_batch, delivery.webhook_id)?.sums;
         sums.started += u64::from(first);
         sums.attempts += 1;
-        sums.attempts_failed += u64::from(!attempt.success);
-        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.started_at));
-        if let Some(ms) = attempt.response_time_ms {
+        sums.attempts_failed += u64::from(!attempt.made.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.made.started_at));
+        if let Some(ms) = attempt.made.response_time_ms {
             sums.responses += 1;
             sums.response_ms += u64::from(ms);
             sums.tally(histogram::bucket(ms), 1);
         }
-        let counts = Minute { started: u32::from(first), attempts: 1, failures: u32::from(!attempt.success) };
-        self.figures.count(&self.write_batch, delivery.webhook_id, attempt.started_at, counts)?;
+        let counts = Minute { started: u32::from(first), attempts: 1, failures: u32::from(!attempt.made.success) };
+        self.figures.count(&self.write_batch, delivery.webhook_id, attempt.made.started_at, counts)?;
         Ok(())
     }
 
     /// Applies the attempt to the webhook's state: circuit, counters and disabling.
-    fn update_webhook_state(&mut self, webhook: &Webhook, made: &AttemptMade, gone: bool) -> ApplyResult<()> {
+    fn update_webhook_state(&mut self, webhook: &Webhook, report: &AttemptReport, gone: bool) -> ApplyResult<()> {
+        let made = &report.made;
         let seen = circuit::AttemptSummary {
             started_at: made.started_at,
             finished_at: made.finished_at,
             success: made.success,
             gone,
-            hold_until: made.hold_until,
+            hold_until: report.hold_until,
         };
         let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
         self.figures.sums(&self.write_batch, webhook.id)?.state = state;
@@ -285,12 +267,12 @@ impl PartitionBatch<'_> {
 }
 
 fn note_attempt(delivery: &mut Delivery, attempt: &Attempt) {
-    delivery.attempts = attempt.number;
-    delivery.first_attempt_at.get_or_insert(attempt.started_at);
+    delivery.attempts = attempt.made.number;
+    delivery.first_attempt_at.get_or_insert(attempt.made.started_at);
     delivery.last_attempt_id = Some(attempt.id);
-    delivery.last_status_code = attempt.status_code;
-    delivery.last_outcome = Some(attempt.outcome);
-    delivery.last_error = attempt.error.clone();
-    delivery.last_response_time_ms = attempt.response_time_ms;
+    delivery.last_status_code = attempt.made.status_code;
+    delivery.last_outcome = Some(attempt.made.outcome);
+    delivery.last_error = attempt.made.error.clone();
+    delivery.last_response_time_ms = attempt.made.response_time_ms;
     delivery.manual = false;
 }

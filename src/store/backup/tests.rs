@@ -40,13 +40,9 @@ pub fn all_rows(opened: &Opened) -> Vec<Rows> {
 }
 
 pub fn publish(opened: &mut Opened, name: &str) -> EventId {
-    let event = EventInput {
-        event_type: "a".into(),
-        data: "1".into(),
-        event_id: Some(name.into()),
-        app: opened.store.registry().apps.keys().next().copied(),
-        ..EventInput::default()
-    };
+    let mut event = EventInput::new("a", "1");
+    event.app = opened.store.registry().apps.keys().next().copied();
+    event.attributes.event_id = Some(name.into());
     let fresh = apply(opened, WriteRequest::internal(PartitionCommand::Publish(vec![event]))).1;
     fresh.iter().map(|dispatch| dispatch.event.id).next().expect("somebody wants it")
 }
@@ -54,8 +50,8 @@ pub fn publish(opened: &mut Opened, name: &str) -> EventId {
 /// A store whose first partition is quiet, with a delivery in it that can be asked for again.
 pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
     let mut opened = store(folder);
-    let event =
-        EventInput { event_type: "a".into(), data: "2".into(), event_id: Some("last".into()), ..EventInput::default() };
+    let mut event = EventInput::new("a", "2");
+    event.attributes.event_id = Some("last".into());
     opened.writer.roll(NOW).unwrap();
     let app = opened.store.registry().apps.keys().next().copied();
     let fresh =

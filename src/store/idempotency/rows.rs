@@ -99,12 +99,10 @@ mod tests {
         idempotency: Option<IdempotencyKey>,
     ) -> Vec<Applied> {
         let app = opened.store.registry().apps.keys().next().copied();
-        let event = |name| EventInput {
-            app,
-            event_type: "a".into(),
-            data: "1".into(),
-            event_id: Some(name),
-            ..EventInput::default()
+        let event = |name| {
+            let mut event = EventInput { app, ..EventInput::new("a", "1") };
+            event.attributes.event_id = Some(name);
+            event
         };
         let orders: Vec<WriteRequest> = names
             .map(|name| WriteRequest {

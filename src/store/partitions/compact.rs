@@ -53,13 +53,8 @@ mod tests {
         let mut opened = store(&folder);
         let app = opened.store.registry().apps.keys().next().copied();
         for n in 0..40 {
-            let event = EventInput {
-                app,
-                event_type: "a".into(),
-                data: "x".repeat(100_000).into(),
-                event_id: Some(format!("large {n}")),
-                ..EventInput::default()
-            };
+            let mut event = EventInput { app, ..EventInput::new("a", "x".repeat(100_000)) };
+            event.attributes.event_id = Some(format!("large {n}"));
             let fresh = apply(&mut opened, WriteRequest::internal(PartitionCommand::Publish(vec![event]))).1;
             opened.writer.checkpoint().unwrap();
             // The payload is removed, and its space stays in the file.

@@ -287,14 +287,11 @@ impl Writer {
         let webhook = registry.webhooks.get(&webhook)?;
         let data =
             serde_json::json!({ "webhook_id": webhook.id.to_string(), "count": count, "reason": "retention ended" });
-        let event = EventInput {
-            app: Some(webhook.app_id),
-            event_type: "postrider.delivery.expired".into(),
-            data: data.to_string().into(),
-            event_id: Some(format!("delivery.expired:{}:{}", webhook.id, uuid::Uuid::from_u128(partition))),
-            metadata: [("webhook_id".to_owned(), webhook.id.to_string())].into(),
-            ..EventInput::default()
-        };
+        let mut event = EventInput::new("postrider.delivery.expired", data.to_string());
+        event.app = Some(webhook.app_id);
+        event.attributes.event_id =
+            Some(format!("delivery.expired:{}:{}", webhook.id, uuid::Uuid::from_u128(partition)));
+        event.attributes.metadata.insert("webhook_id".to_owned(), webhook.id.to_string());
         Some(WriteRequest::internal(PartitionCommand::Publish(vec![event])))
     }
 

@@ -162,10 +162,10 @@ impl Store {
         each_of(snapshot, Table::AttemptsByWebhook, webhook, |id| {
             let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
             let shown = attempt.filter(|attempt| self.is_retained(attempt.event_id, now));
-            if let Some(attempt) = shown.filter(|attempt| (from..=to).contains(&attempt.started_at.hour())) {
-                let hour = hours.entry(attempt.started_at.hour()).or_default();
+            if let Some(attempt) = shown.filter(|attempt| (from..=to).contains(&attempt.made.started_at.hour())) {
+                let hour = hours.entry(attempt.made.started_at.hour()).or_default();
                 hour.attempts += 1;
-                hour.failures += u64::from(!attempt.success);
+                hour.failures += u64::from(!attempt.made.success);
             }
             Ok(())
         })

@@ -81,15 +81,15 @@ impl Store {
         self.page(table, prefix, query.window, now, |snapshot, id| {
             let attempt = decoded::<Attempt>(snapshot, Table::Attempts, &id.to_be_bytes())?;
             let wanted = |attempt: &Attempt| {
-                let within = |(from, to)| (from..to).contains(&attempt.started_at);
+                let within = |(from, to)| (from..to).contains(&attempt.made.started_at);
                 self.is_retained(attempt.event_id, now)
                     && wanted_attempt(query, attempt)
                     && filter.started.is_none_or(within)
             };
             let Some(attempt) = attempt.filter(wanted) else { return Ok(None) };
-            if let Some(about) = filter.about.as_ref().filter(|about| **about != attempt.url) {
+            if let Some(about) = filter.about.as_ref().filter(|about| **about != attempt.made.url) {
                 let event = event_of(snapshot, attempt.event_id)?;
-                if event.subject.as_ref() != Some(about) {
+                if event.attributes.subject.as_ref() != Some(about) {
                     return Ok(None);
                 }
             }

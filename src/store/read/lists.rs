@@ -403,12 +403,12 @@ pub(in crate::store) fn page_of<T>(
 
 fn wanted_event(query: &EventQuery, event: &Event) -> bool {
     query.tenant.covers(event.org_id, event.app_id)
-        && query.event_type.as_ref().is_none_or(|wanted| *wanted == event.event_type)
-        && query.subject.as_ref().is_none_or(|wanted| event.subject.as_ref() == Some(wanted))
+        && query.event_type.as_ref().is_none_or(|wanted| *wanted == event.attributes.event_type)
+        && query.subject.as_ref().is_none_or(|wanted| event.attributes.subject.as_ref() == Some(wanted))
         && query.search.as_ref().is_none_or(|search| {
-            search.within(&event.event_type)
-                || event.subject.as_deref().is_some_and(|subject| search.within(subject))
-                || event.event_id.as_deref().is_some_and(|id| search.is(id))
+            search.within(&event.attributes.event_type)
+                || event.attributes.subject.as_deref().is_some_and(|subject| search.within(subject))
+                || event.attributes.event_id.as_deref().is_some_and(|id| search.is(id))
                 || search.is(&event.id.to_string())
         })
 }
@@ -416,14 +416,14 @@ fn wanted_event(query: &EventQuery, event: &Event) -> bool {
 pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) -> bool {
     query.tenant.covers(attempt.org_id, attempt.app_id)
         && query.webhook.is_none_or(|id| id == attempt.webhook_id)
-        && query.success.is_none_or(|success| success == attempt.success)
+        && query.success.is_none_or(|success| success == attempt.made.success)
         && query.event_type.as_ref().is_none_or(|wanted| *wanted == attempt.event_type)
-        && query.status_code.is_none_or(|code| attempt.status_code == Some(code))
+        && query.status_code.is_none_or(|code| attempt.made.status_code == Some(code))
         && query.search.as_ref().is_none_or(|search| {
             search.within(&attempt.event_type)
-                || search.within(&attempt.url)
-                || attempt.error.as_deref().is_some_and(|error| search.within(error))
-                || attempt.status_code.is_some_and(|code| search.is(&code.to_string()))
+                || search.within(&attempt.made.url)
+                || attempt.made.error.as_deref().is_some_and(|error| search.within(error))
+                || attempt.made.status_code.is_some_and(|code| search.is(&code.to_string()))
                 || [attempt.id.to_string(), attempt.delivery_id.to_string(), attempt.event_id.to_string()]
                     .iter()
                     .any(|id| search.is(id))

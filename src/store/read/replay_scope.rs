@@ -26,7 +26,8 @@ pub(in crate::store) fn app_of(registry: &Registry, spec: &JobSpec) -> Option<Ap
 pub(in crate::store) fn covers(spec: &JobSpec, event: &Event) -> bool {
     spec.from.is_none_or(|from| event.received_at >= from)
         && spec.to.is_none_or(|to| event.received_at < to)
-        && (spec.types.is_empty() || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.event_type)))
+        && (spec.types.is_empty()
+            || spec.types.iter().any(|pattern| patterns::matches(pattern, &event.attributes.event_type)))
 }
 
 /// The job's webhooks that may receive an event: enabled or paused ones of the event's app.
@@ -50,7 +51,9 @@ pub(in crate::store) fn chosen(
 ) -> bool {
     if spec.missing {
         let delivered = own.iter().any(|d| d.status == DeliveryStatus::Delivered || !d.status.is_final());
-        return !delivered && fanout::decide(webhook, &event.event_type, &event.channels, data) == Decision::Wanted;
+        return !delivered
+            && fanout::decide(webhook, &event.attributes.event_type, &event.attributes.channels, data)
+                == Decision::Wanted;
     }
     match spec.status {
         Some(status) => own.last().is_some_and(|d| d.status == status),

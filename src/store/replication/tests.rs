@@ -130,12 +130,11 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     let following = opened.store.partition_set.replication.clone();
     assert_eq!((following.begun(), opened.store.followers()), (0, ReplicationStats::default()));
     let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
-    let events = (0..20).map(|n| crate::store::EventInput {
-        event_type: "a".into(),
-        data: format!("\"{}\"", "x".repeat(1 << 20)).into(),
-        event_id: Some(format!("large {n}")),
-        app: opened.store.registry().apps.keys().next().copied(),
-        ..Default::default()
+    let events = (0..20).map(|n| {
+        let mut event = crate::store::EventInput::new("a", format!("\"{}\"", "x".repeat(1 << 20)));
+        event.app = opened.store.registry().apps.keys().next().copied();
+        event.attributes.event_id = Some(format!("large {n}"));
+        event
     });
     // More than an epoch of the journal: a commit of redb's own.
     let order = WriteRequest::internal(PartitionCommand::Publish(events.collect()));

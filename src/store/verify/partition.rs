@@ -134,7 +134,7 @@ impl PartitionWalk<'_, '_> {
                 return Ok(Some(format!("part {number} of its data is missing")));
             }
         }
-        if let Some(name) = &event.event_id {
+        if let Some(name) = &event.attributes.event_id {
             let mut kept = tables::one(event.id);
             kept.push(index::KeyKind::EventId as u8);
             let found = self
@@ -277,7 +277,7 @@ impl PartitionWalk<'_, '_> {
                 Some(None) => return Ok(None),
                 Some(Some(attempt)) => attempt,
             };
-            if attempt.delivery_id != delivery.id || attempt.number != number || number == 0 {
+            if attempt.delivery_id != delivery.id || attempt.made.number != number || number == 0 {
                 return Ok(Some(format!("attempt {id} is not its number {number}")));
             }
             number -= 1;
@@ -353,7 +353,7 @@ impl PartitionWalk<'_, '_> {
             return Ok(Some("it is not in tried".into()));
         }
         self.entry(key, 16, Some(attempt.delivery_id), |d| {
-            d.webhook_id == attempt.webhook_id && d.event_id == attempt.event_id && attempt.number <= d.attempts
+            d.webhook_id == attempt.webhook_id && d.event_id == attempt.event_id && attempt.made.number <= d.attempts
         })
     }
 
@@ -425,7 +425,11 @@ impl PartitionWalk<'_, '_> {
         let Some((kind, id)) = place else { return Ok(Some("the key is none".into())) };
         if kind == index::KeyKind::EventId as u8 {
             let named = |event: &Event| {
-                event.event_id.as_ref().is_some_and(|name| index::of_event_id(event.app_id, name) == fingerprint)
+                event
+                    .attributes
+                    .event_id
+                    .as_ref()
+                    .is_some_and(|name| index::of_event_id(event.app_id, name) == fingerprint)
             };
             return Ok(match self.find::<Event>(Table::Events, id.as_bytes())? {
                 None => Some("its event is not there".into()),

@@ -36,9 +36,9 @@ impl Recount {
     pub fn attempt(&mut self, attempt: &Attempt) {
         let sums = self.sums.entry(attempt.webhook_id).or_default();
         sums.attempts += 1;
-        sums.attempts_failed += u64::from(!attempt.success);
-        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.started_at));
-        if let Some(ms) = attempt.response_time_ms {
+        sums.attempts_failed += u64::from(!attempt.made.success);
+        sums.last_attempt_at = sums.last_attempt_at.max(Some(attempt.made.started_at));
+        if let Some(ms) = attempt.made.response_time_ms {
             sums.responses += 1;
             sums.response_ms += u64::from(ms);
             sums.tally(histogram::bucket(ms), 1);
@@ -59,12 +59,12 @@ impl Hours {
     }
 
     pub fn attempt(&mut self, attempt: &Attempt) {
-        let at = attempt.started_at;
+        let at = attempt.made.started_at;
         let minutes = self.hours.entry(hour_of(at)).or_default();
         minutes.entry((at.minute() % 60) as u8).or_default().add(Minute {
-            started: u32::from(attempt.number == 1),
+            started: u32::from(attempt.made.number == 1),
             attempts: 1,
-            failures: u32::from(!attempt.success),
+            failures: u32::from(!attempt.made.success),
         });
     }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{Key, PARTITION_TABLES, Table};
 use crate::kv::write_batch::WriteBatch;
-use crate::model::attempt::{AttemptOutcome, Timings};
+use crate::model::attempt::{AttemptMade, AttemptOutcome};
 use crate::model::id::{AppId, OrganizationId};
-use crate::model::webhook::{ContentType, DeliveryOrder, FieldSet, Webhook, WebhookMethod};
+use crate::model::webhook::{DeliveryOrder, Webhook};
 use crate::model::{Scope, Time};
 use crate::store::idempotency::index::KeyKind;
 use crate::store::verify::VerifyReport;
 use crate::store::{
-    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, PartitionCommand, RealDisk,
+    Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, Opened, PartitionCommand, RealDisk,
     Receipt, StateCommand, StoreOptions, TenantScope, WriteRequest,
 };
 use crate::store::{Dispatch, open};
@@ -55,14 +55,14 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     for ordered in [DeliveryOrder::No, DeliveryOrder::Webhook] {
         ask(Command::State(StateCommand::CreateWebhook { webhook: Box::new(webhook(ordered)) }), None);
     }
-    let event = |name: &str| EventInput {
-        event_type: "a".into(),
-        data: "x".repeat(9_000).into(),
-        event_id: Some(name.into()),
-        ..EventInput::default()
+    let event = |name: &str| {
+        let mut event = EventInput::new("a", "x".repeat(9_000));
+        event.attributes.event_id = Some(name.into());
+        event
     };
     let first = ask(Command::Partition(PartitionCommand::Publish(vec![event("one")])), Some(1)).1;
-    let ending = EventInput { expires_at: Some(NOW.plus_ms(60_000)), ..event("three") };
+    let mut ending = event("three");
+    ending.attributes.expires_at = Some(NOW.plus_ms(60_000));
     ask(Command::Partition(PartitionCommand::Publish(vec![event("two"), ending])), None);
     for (dispatch, success) in [(&first[0], true), (&first[1], false)] {
         ask(Command::Partition(PartitionCommand::Record(Box::new(finished(dispatch, success)))), None);
@@ -94,33 +94,19 @@ fn webhook(ordered: DeliveryOrder) -> Webhook {
     }
 }
 
-pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> AttemptMade {
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        attempt_id: None,
+pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> AttemptReport {
+    let made = AttemptMade {
         number: dispatch.number,
         trigger: dispatch.trigger,
-        url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        field_set: FieldSet::Standard,
-        content_type: ContentType::Json,
-        include_html: false,
-        signed_at: NOW.seconds(),
         started_at: NOW,
         finished_at: NOW,
         success,
         outcome: if success { AttemptOutcome::Success } else { AttemptOutcome::HttpStatus },
         status_code: Some(if success { 200 } else { 503 }),
-        error: None,
         response_time_ms: Some(7),
-        remote_addr: None,
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        response_body: None,
-        timings: Timings::default(),
-        hold_until: None,
-    }
+        ..AttemptMade::default()
+    };
+    AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made)
 }
 
 fn walk(opened: &Opened) -> VerifyReport {

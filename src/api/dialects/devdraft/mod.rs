@@ -213,7 +213,7 @@ impl<'a> DevdraftRecentEvent<'a> {
             error_message: delivery.last_error.as_deref(),
             // An event's id carries when it was received.
             created_at: delivery.event_id.time(),
-            delivered_at: last.as_ref().map(|last| last.started_at),
+            delivered_at: last.as_ref().map(|last| last.made.started_at),
             retry_count: delivery.attempts.saturating_sub(1),
         }
     }

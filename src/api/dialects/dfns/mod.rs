@@ -21,7 +21,7 @@ use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::{Step, TestSend};
-use crate::model::{Attempt, Scope, Time, Webhook};
+use crate::model::{AttemptMade, Scope, Time, Webhook};
 use crate::rules::dfns_id;
 use crate::store::{AttemptDetails, AttemptFilter, AttemptQuery, ListWindow, Registry};
 
@@ -116,13 +116,13 @@ impl<'a> DfnsWebhookEvent<'a> {
         let attempt = &facts.attempt;
         Ok(DfnsWebhookEvent {
             id: dfns_id::event(attempt.id),
-            kind: &facts.event.event_type,
+            kind: &facts.event.attributes.event_type,
             date: facts.event.occurred_at,
-            delivery_failed: !attempt.success,
-            delivery_attempt: attempt.number,
-            timestamp_sent: attempt.signed_at,
-            status: status(attempt),
-            error: attempt.error.as_deref(),
+            delivery_failed: !attempt.made.success,
+            delivery_attempt: attempt.made.number,
+            timestamp_sent: attempt.made.signed_at,
+            status: status(&attempt.made),
+            error: attempt.made.error.as_deref(),
             retry_of: attempt.retry_of.map(dfns_id::event),
             next_attempt_date: derived::next_retry(attempt, &facts.delivery),
             data: derived::data(facts.data.as_deref())?,
@@ -131,8 +131,8 @@ impl<'a> DfnsWebhookEvent<'a> {
 }
 
 /// The status code, or how it ended without one.
-fn status(attempt: &Attempt) -> String {
-    attempt.status_code.map_or_else(|| attempt.outcome.as_str().to_owned(), |code| code.to_string())
+fn status(made: &AttemptMade) -> String {
+    made.status_code.map_or_else(|| made.outcome.as_str().to_owned(), |code| code.to_string())
 }
 
 #[derive(Serialize)]
@@ -255,8 +255,8 @@ fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     let test_send = TestSend { webhook, event_type: PING_TYPE.to_owned(), data: Bytes::from_static(PING_DATA) };
     Ok(Step::Test {
         test_send: Box::new(test_send),
-        then: Box::new(move |attempt| {
-            let pong = DfnsPong { status: status(&attempt), error: attempt.error.as_deref() };
+        then: Box::new(move |made| {
+            let pong = DfnsPong { status: status(&made), error: made.error.as_deref() };
             Ok(give(HttpResponse::json(StatusCode::OK, &pong)))
         }),
     })

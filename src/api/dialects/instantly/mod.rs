@@ -97,24 +97,24 @@ impl<'a> InstantlyWebhookEvent<'a> {
     fn new(facts: &'a AttemptDetails) -> Result<Self, ApiError> {
         let attempt = &facts.attempt;
         let next = derived::next_retry(attempt, &facts.delivery);
-        let is_retry = attempt.number > 1;
+        let is_retry = attempt.made.number > 1;
         Ok(InstantlyWebhookEvent {
             id: attempt.id,
-            timestamp_created: attempt.started_at,
-            timestamp_created_date: date_of(attempt.started_at),
+            timestamp_created: attempt.made.started_at,
+            timestamp_created_date: date_of(attempt.made.started_at),
             organization_id: attempt.org_id,
-            success: attempt.success,
-            retry_count: attempt.number.saturating_sub(1),
+            success: attempt.made.success,
+            retry_count: attempt.made.number.saturating_sub(1),
             will_retry: next.is_some(),
-            webhook_url: &attempt.url,
+            webhook_url: &attempt.made.url,
             payload: derived::payload(facts)?,
-            status_code: attempt.status_code,
-            error_message: attempt.error.as_deref(),
+            status_code: attempt.made.status_code,
+            error_message: attempt.made.error.as_deref(),
             timestamp_next_retry: next,
             retry_group_id: (is_retry || next.is_some()).then_some(attempt.delivery_id),
-            retry_successful: is_retry.then_some(attempt.success),
-            lead_email: facts.event.subject.as_deref(),
-            response_time_ms: attempt.response_time_ms,
+            retry_successful: is_retry.then_some(attempt.made.success),
+            lead_email: facts.event.attributes.subject.as_deref(),
+            response_time_ms: attempt.made.response_time_ms,
         })
     }
 }

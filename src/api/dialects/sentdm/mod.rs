@@ -197,7 +197,7 @@ struct SentdmEvent<'a> {
 impl<'a> SentdmEvent<'a> {
     fn new(facts: &'a DeliveryDetails) -> Result<Self, ApiError> {
         let delivery = &facts.delivery;
-        let response_body = facts.last.as_ref().and_then(|last| last.response_body.as_deref());
+        let response_body = facts.last.as_ref().and_then(|last| last.made.response_body.as_deref());
         Ok(SentdmEvent {
             id: delivery.id,
             event_type: &delivery.event_type,

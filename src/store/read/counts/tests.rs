@@ -5,13 +5,13 @@ use std::sync::Arc;
 use crate::kv::segment::ACTIVE_CACHE_BYTES;
 use crate::kv::snapshot::examined;
 use crate::kv::write_batch::WriteBatch;
-use crate::model::attempt::{AttemptOutcome, Timings, Trigger};
+use crate::model::attempt::{AttemptMade, AttemptOutcome};
 use crate::model::figures::Sums;
 use crate::model::id::{DeliveryId, Stamp};
 use crate::model::webhook::*;
 use crate::model::{AppId, OrganizationId};
 use crate::store::command::{
-    AttemptMade, Caller, Command, EventInput, NewKey, PartitionCommand, Receipt, StateCommand, WriteRequest,
+    AttemptReport, Caller, Command, EventInput, NewKey, PartitionCommand, Receipt, StateCommand, WriteRequest,
 };
 use crate::store::partitions::set::StoreOptions;
 use crate::store::read::counts::*;
@@ -63,7 +63,7 @@ impl CountsBench {
 
     /// An event and one failed attempt at its delivery.
     fn publish(&mut self, now: Time) {
-        let event = EventInput { event_type: "order.paid".into(), data: "{}".into(), ..EventInput::default() };
+        let event = EventInput::new("order.paid", "{}");
         let order = WriteRequest {
             caller: Some(self.caller.clone()),
             idempotency: None,
@@ -112,33 +112,18 @@ fn webhook() -> Webhook {
     }
 }
 
-fn failed(dispatch: &Dispatch, at: Time) -> AttemptMade {
-    AttemptMade {
-        event_id: dispatch.event.id,
-        delivery_id: dispatch.delivery_id,
-        attempt_id: None,
+fn failed(dispatch: &Dispatch, at: Time) -> AttemptReport {
+    let made = AttemptMade {
         number: 1,
-        trigger: Trigger::Event,
-        url: "https://hooks.example.com/in".into(),
-        method: WebhookMethod::Post,
-        field_set: FieldSet::Standard,
-        content_type: ContentType::Json,
-        include_html: false,
-        signed_at: at.seconds(),
         started_at: at,
         finished_at: at,
-        success: false,
         outcome: AttemptOutcome::HttpStatus,
         status_code: Some(500),
         error: Some("Internal Server Error".into()),
         response_time_ms: Some(1),
-        remote_addr: None,
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        response_body: None,
-        timings: Timings::default(),
-        hold_until: None,
-    }
+        ..AttemptMade::default()
+    };
+    AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made)
 }
 
 #[test]
