@@ -5,7 +5,6 @@
 
 mod admission;
 pub mod blocking_pool;
-mod checkpoints;
 pub mod clock;
 mod compiled_webhook;
 pub mod critical_task;
@@ -24,7 +23,9 @@ mod retry_buffer;
 pub mod scheduler;
 pub mod sender;
 mod state_log;
+mod storage_log;
 pub mod write_queue;
+mod writer_loop;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -136,7 +137,7 @@ impl Engine {
             scheduler: scheduler_handle.clone(),
         };
         let EffectConsumers { metrics, feeds, jobs, clock_trust, expiry, .. } = consumers.clone();
-        let parts = write_queue::WriterParts {
+        let parts = writer_loop::WriterParts {
             writer: opened.writer,
             first: opened.first,
             clock: clock.clone(),

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod backup;
+mod checkpoints;
 pub mod command;
 pub mod commit;
 pub mod effects;
@@ -15,6 +16,7 @@ pub mod partitions;
 pub mod read;
 pub mod registry;
 pub mod replication;
+mod schedule;
 pub mod secrets;
 pub mod verify;
 pub mod writer;
@@ -37,4 +39,5 @@ pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, Delivery
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
 pub use registry::Registry;
+pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};

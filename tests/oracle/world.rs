@@ -329,7 +329,7 @@ impl World {
         }
         let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
         self.disk.fail_a_read(None);
-        let refuses = self.opened().writer.is_disk_full();
+        let refuses = self.opened().writer.health().is_disk_full;
         if self.has_ended() {
             self.cut(Pending::Batch(orders, results, refuses))?;
             return Ok(Step::Cut);

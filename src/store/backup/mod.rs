@@ -104,7 +104,7 @@ impl Writer {
     }
 
     /// Cancels a running backup before the files are closed.
-    pub fn end_backup(&mut self) {
+    pub(in crate::store) fn end_backup(&mut self) {
         if let Some(lease) = std::mem::take(&mut self.backup).upgrade() {
             lease.cancel();
         }

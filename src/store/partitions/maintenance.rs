@@ -21,6 +21,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
+use crate::store::commit::CommitTarget;
 use crate::store::effects::Effects;
 use crate::store::figures::SumsRow;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
@@ -115,7 +116,7 @@ impl Writer {
         if let Some((row, old)) = &sealed {
             write_batch.put(Table::Partitions, tables::partition(old.first), row);
         }
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         if let Some((row, old)) = sealed {
             old.set_row(row);
             // The next use opens it with the small cache of a sealed partition.
@@ -202,7 +203,7 @@ impl Writer {
         }
         write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         partition.set_row(row);
         self.figures.remove(&partition.first);
         self.partition_set.close(partition)
@@ -230,7 +231,7 @@ impl Writer {
         }
         write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         self.record_unarchived(partition.first, taken);
         partition.set_row(row);
         Ok(())
@@ -276,7 +277,7 @@ impl Writer {
             }
         }
         write_batch.remove(Table::Partitions, tables::partition(partition.first));
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.take_partition(partition.first);
         self.figures.remove(&partition.first);
         Ok(follow)
@@ -333,7 +334,7 @@ impl Writer {
             write_batch.remove(Table::States, tables::one(*webhook));
             left.remove(webhook);
         }
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.set_removed(left);
         finished.into_iter().for_each(|webhook| self.partition_set.remove_state(webhook));
         Ok(())
@@ -363,7 +364,7 @@ impl Writer {
         }
         let mut write_batch = WriteBatch::on(snapshot);
         old.into_iter().for_each(|key| write_batch.remove(Table::StateAnswers, key));
-        self.commit_state(write_batch)
+        self.commit(CommitTarget::State, write_batch)
     }
 }
 

@@ -95,6 +95,9 @@ pub fn open_with_ids(
         backup: Weak::new(),
         now,
         publisher: CommitPublisher(partition_set.replication.clone()),
+        sealed_batch: Default::default(),
+        checkpoint_schedule: Default::default(),
+        checkpoint_runner: Default::default(),
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;
