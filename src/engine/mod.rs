@@ -33,7 +33,8 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 
 use crate::model::Time;
-use crate::store::{Effects, Opened, Store, WriteRequest};
+use crate::store::admin::{BackupSnapshot, Replication};
+use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
 
 use self::blocking_pool::BlockingPool;
 use self::clock::{Clock, Random};
@@ -65,6 +66,7 @@ pub struct EngineParts {
 /// A running engine.
 pub struct Engine {
     pub store: Store,
+    pub replication: Arc<Replication>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub deliverer: Arc<Deliverer>,
@@ -126,6 +128,7 @@ impl Engine {
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         let EngineParts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
         let (store, newest) = (opened.store.clone(), opened.store.newest());
+        let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers {
@@ -154,6 +157,7 @@ impl Engine {
             Arc::new(Deliverer { sender, clock: clock.clone(), random: random.clone(), handshakes, watcher });
         let engine = Engine {
             store,
+            replication,
             clock,
             random,
             deliverer,
@@ -204,10 +208,7 @@ impl Engine {
     }
 
     /// Applies a request and waits for its commit.
-    pub async fn apply(
-        &self,
-        write_request: Box<WriteRequest>,
-    ) -> Result<Result<crate::store::Applied, crate::store::Rejection>, Busy> {
+    pub async fn apply(&self, write_request: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
         self.write_queue.apply(write_request).await
     }
 
@@ -215,7 +216,7 @@ impl Engine {
     ///
     /// # Errors
     /// A description: another backup is running, the disk fails, or the daemon is stopping.
-    pub async fn backup_snapshot(&self) -> Result<crate::store::backup::BackupSnapshot, String> {
+    pub async fn backup_snapshot(&self) -> Result<BackupSnapshot, String> {
         self.write_queue.backup_snapshot().await
     }
 
@@ -228,7 +229,7 @@ impl Engine {
     pub fn metrics_text(&self) -> String {
         let now = self.clock.now();
         let registry = self.store.registry();
-        let ids: Vec<_> = registry.webhooks.keys().copied().collect();
+        let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
         let backlog = self.store.backlog(&ids).unwrap_or_default();
         let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
@@ -244,7 +245,7 @@ impl Engine {
             webhooks: self.webhooks(),
             ready: i64::from(self.unready().is_empty()),
             clock_trusted: i64::from(!self.clock_trust.clock_distrusted.load(Ordering::Relaxed)),
-            followers: self.store.followers(),
+            followers: self.replication.stats(),
         };
         self.metrics.text(&levels, self.store.written_bytes())
     }

@@ -11,9 +11,8 @@ use std::sync::mpsc::{self, Sender};
 
 use tokio::sync::{Notify, SemaphorePermit, oneshot};
 
-use crate::store::backup::BackupSnapshot;
-use crate::store::partitions::maintenance::{Maintained, Retention};
-use crate::store::{Applied, Rejection, WriteRequest};
+use crate::store::admin::BackupSnapshot;
+use crate::store::{Applied, Maintained, Rejection, Retention, WriteRequest};
 
 use crate::engine::admission::PublishAdmission;
 use crate::engine::blocking_pool::BlockingPool;

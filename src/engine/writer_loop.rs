@@ -13,8 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::mutants::mutant;
-use crate::store::partitions::maintenance::{Maintained, Retention};
-use crate::store::{Effects, RequestBatch, WriteRequest, Writer};
+use crate::store::{Effects, Maintained, RequestBatch, Retention, WriteRequest, Writer};
 
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;

@@ -28,7 +28,7 @@ use crate::store::idempotency::rows;
 use crate::store::partitions::set::PartitionSet;
 use crate::store::partitions::space::DiskSpace;
 use crate::store::registry::Registry;
-use crate::store::replication::CommitPublisher;
+use crate::store::replication::{CommitPublisher, Replication};
 use crate::store::schedule::{CheckpointSchedule, SealedBatch};
 
 /// Audit lines that wait for the disk.
@@ -410,6 +410,11 @@ impl Writer {
     /// Whether a sync has failed. Its writes may be lost, so nothing more may be applied.
     pub(in crate::store) fn has_lost_writes(&self) -> bool {
         self.partition_set.disk.has_lost_writes()
+    }
+
+    /// The replicas to which this writer publishes its commits.
+    pub fn replication(&self) -> Arc<Replication> {
+        self.publisher.0.clone()
     }
 
     pub(in crate::store) fn id<K>(&mut self, now: Time) -> Id<K> {

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
+use postrider::model::job::{JobSpec, JobStatus};
 use postrider::model::webhook::{
     ContentType, DeliveryOrder, FieldSet, SigningSecret, Webhook, WebhookMethod, WebhookStatus,
 };
 use postrider::model::{DeliveryStatus, Scope, Time};
-use postrider::store::job::{JobSpec, JobStatus};
 use postrider::store::{
     AttemptMade, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
     TenantScope, WriteRequest,
@@ -353,7 +353,7 @@ impl History {
             return Some(Command::Partition(PartitionCommand::AdvanceJob { id: job.id, limit, make_max }));
         }
         let shown = oracle.job_shown(job.id).filter(|job| job.delivered + job.failed >= job.created)?;
-        Some(Command::State(StateCommand::SaveJob(Box::new(postrider::store::job::Job {
+        Some(Command::State(StateCommand::SaveJob(Box::new(postrider::model::job::Job {
             status: JobStatus::Done,
             finished_at: Some(now),
             ..shown

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::store::partitions::maintenance::{Maintained, ROUND_DROPPED_MAX, Retention};
 use postrider::store::{
     Applied, AppliedBatch, Command, Disk, Opened, PartitionCommand, Rejection, StoreOptions, WriteRequest, open,
 };
+use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 
 use super::check;
 use super::disk::FaultyDisk;

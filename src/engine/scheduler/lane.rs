@@ -10,8 +10,7 @@ use crate::model::id::{AppId, DeliveryId, IdSet};
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Time};
 use crate::store::Dispatch;
-use crate::store::read::due::DueSlice;
-use crate::store::read::lookup::DueKey;
+use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
 

@@ -46,11 +46,22 @@ pub enum Retention {
     Paused,
 }
 
+/// A delisted partition, whose file is still there.
+#[derive(Debug)]
+pub struct DroppedPartition(pub(in crate::store) Arc<Partition>);
+
+impl DroppedPartition {
+    /// The path of its file below the data directory.
+    pub fn file_name(&self) -> String {
+        self.0.file_name()
+    }
+}
+
 /// The result of a round of maintenance.
 #[derive(Debug, Default)]
 pub struct Maintained {
     /// Delisted partitions. `Store::unlink` removes their files, and the next start removes the rest.
-    pub dropped: Vec<Arc<Partition>>,
+    pub dropped: Vec<DroppedPartition>,
     pub archived: usize,
     /// Whether there is more to archive or to drop than one round does.
     pub is_more: bool,
@@ -251,7 +262,7 @@ impl Writer {
                 break;
             }
             done.follow.extend(self.drop_partition(&pair[0])?);
-            done.dropped.push(pair[0].clone());
+            done.dropped.push(DroppedPartition(pair[0].clone()));
         }
         if !done.dropped.is_empty() {
             // Queue heads may have gone with their partition.
