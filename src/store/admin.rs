@@ -97,3 +97,29 @@ pub fn replay_log(log: &dyn Disk, copy: &dyn Disk, number: u64) -> Result<Option
     replay.finish()?;
     Ok(Some(walked.last.number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RealDisk;
+    use crate::store::verify::tests::{NOW, store};
+
+    #[test]
+    fn the_files_of_a_store_end_with_the_one_that_makes_them_a_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::unlocked(folder.path());
+        assert!(files(&disk).unwrap_err().to_string().starts_with("partitions: "), "there is no folder");
+        let mut opened = store(&folder);
+        opened.writer.roll(NOW).unwrap();
+        drop(opened);
+        std::fs::write(folder.path().join("partitions/other.redb"), "").unwrap();
+        let names = files(&disk).unwrap();
+        let [first, second, journal, state] = &names[..] else { panic!("{names:?}") };
+        assert!(first.starts_with("partitions/") && first < second, "{names:?}");
+        assert_eq!((journal.as_str(), state.as_str()), ("journal", "state.redb"));
+        assert!(has_store(&disk).unwrap());
+        std::fs::remove_file(folder.path().join("state.redb")).unwrap();
+        assert!(!has_store(&disk).unwrap());
+        assert_eq!(files(&disk).unwrap(), names, "it is listed even if it is missing");
+    }
+}
