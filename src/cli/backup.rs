@@ -14,7 +14,7 @@ use super::{
 };
 use crate::daemon::backup;
 use crate::daemon::follow::FollowOptions;
-use crate::store;
+use crate::store::admin::BackupProgress;
 
 /// How often a bar moves by itself, while one large file is under way.
 pub(super) const TICK: Duration = Duration::from_millis(120);
@@ -145,14 +145,14 @@ pub(super) fn bar() -> ProgressBar {
     bar
 }
 
-pub(super) fn show(bar: &ProgressBar, progress: store::backup::BackupProgress) {
+pub(super) fn show(bar: &ProgressBar, progress: BackupProgress) {
     bar.set_length(progress.files as u64);
     bar.set_position(progress.file_number as u64 - 1);
     bar.set_message(HumanBytes(progress.bytes).to_string());
     bar.tick();
 }
 
-fn tell(screen: Screen, copied: &store::backup::BackupProgress, what: &str) -> Result<(), Exit> {
+fn tell(screen: Screen, copied: &BackupProgress, what: &str) -> Result<(), Exit> {
     match screen.is_json() {
         true => screen.text(json!({ "files": copied.files, "bytes": copied.bytes }).to_string()),
         false => screen.text(format!("{what}: {} files, {}", copied.files, HumanBytes(copied.bytes))),

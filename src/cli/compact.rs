@@ -9,7 +9,7 @@ use super::{
     screen::{Output, Screen},
 };
 use crate::daemon;
-use crate::store::partitions::compact::Compacted;
+use crate::store::admin::Compacted;
 
 /// Give the space that no row needs any more back to the disk; the daemon must be stopped
 #[derive(Args, Debug)]

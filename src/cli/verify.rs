@@ -12,7 +12,7 @@ use super::{
     screen::{Output, Screen},
 };
 use crate::daemon;
-use crate::store::verify::{Defect, VerifyProgress, VerifyReport};
+use crate::store::admin::{Defect, VerifyProgress, VerifyReport};
 
 /// Check every page, row, index and figure of a store that no daemon has, or of a backup; changes nothing
 #[derive(Args, Debug)]

@@ -11,14 +11,8 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::engine::clock::SystemRandomness;
-use crate::kv::scan::ScanStep;
-use crate::kv::wal::WAL_FILE;
-use crate::store::backup::{BackupProgress, OnBackupProgress, receive};
-use crate::store::partitions::set::{PARTITIONS, STATE_FILE, first_of};
-use crate::store::replication::log::ReplicationLog;
-use crate::store::replication::replay::LogReplay;
-use crate::store::replication::{CommitPosition, CommitRecord, point_of};
-use crate::store::{self, RealDisk, verify};
+use crate::store::admin::{self, BackupProgress, CommitPosition, OnBackupProgress, OnVerifyProgress};
+use crate::store::{self, RealDisk};
 
 use super::backup_repo::{self, BASE, RestorePoint};
 use super::keys::{MASTER_KEY_FILE, master_key};
@@ -82,7 +76,7 @@ pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) ->
     if !without_key && exists(&key)? {
         copy(&key, &copied.join(MASTER_KEY_FILE), &mut |_| ())?;
     }
-    [PARTITIONS, ""].into_iter().try_for_each(|folder| sync(&copied.join(folder)))
+    admin::FOLDERS.into_iter().try_for_each(|folder| sync(&copied.join(folder)))
 }
 
 /// An empty directory, locked for this process. Leftovers of an earlier one are removed.
@@ -98,7 +92,7 @@ pub(super) fn take_empty(partial: &Path) -> Result<Arc<dyn store::Disk>, DaemonE
 fn ask(from: &Path, to: &dyn store::Disk, progress: OnBackupProgress<'_>) -> Result<BackupProgress, DaemonError> {
     let stream = greet(from, GREETING)
         .map_err(|error| DaemonError::Unreachable(format!("{} is in use, and {error}", from.display())))?;
-    Ok(receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?.progress)
+    Ok(admin::receive(&mut io::BufReader::with_capacity(PIECE_BYTES, stream), to, progress)?.progress)
 }
 
 /// Copies the files of a store that no process has open.
@@ -116,20 +110,16 @@ fn copy_files(from: &Path, to: &Path, progress: OnBackupProgress<'_>) -> Result<
     Ok(at)
 }
 
-/// The files of a store, `state.redb` last.
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, DaemonError> {
-    let folder = dir.join(PARTITIONS);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
-        let name = entry.map_err(|error| failed(&folder, error))?.file_name();
-        if name.to_str().is_some_and(|name| first_of(name).is_some()) {
-            names.push(Path::new(PARTITIONS).join(name));
-        }
-    }
-    names.sort();
-    names.extend(exists(&dir.join(WAL_FILE))?.then(|| WAL_FILE.into()));
-    names.push(STATE_FILE.into());
-    Ok(names)
+/// The files of a store. The last one makes the others a store.
+fn files_of(dir: &Path) -> Result<Vec<String>, DaemonError> {
+    admin::files(&RealDisk::unlocked(dir)).map_err(|error| match error {
+        store::Error::Io { file, source } => failed(&dir.join(file), source),
+        other => other.into(),
+    })
+}
+
+fn is_store(dir: &Path) -> Result<bool, DaemonError> {
+    admin::has_store(&RealDisk::unlocked(dir)).map_err(|error| failed(dir, error))
 }
 
 /// Copies a file with access for its owner only, and syncs it.
@@ -175,7 +165,7 @@ pub fn restore(
     from: &Path,
     at: Option<RestorePoint>,
     progress: OnBackupProgress<'_>,
-    walking: verify::OnVerifyProgress<'_>,
+    walking: OnVerifyProgress<'_>,
 ) -> Result<Restored, DaemonError> {
     let source = if backup_repo::is_one(from) {
         let (generation, point) = backup_repo::choose(from, at)?;
@@ -195,10 +185,10 @@ fn put_in_place(
     settings: &Settings,
     source: &RestoreSource,
     progress: OnBackupProgress<'_>,
-    walking: verify::OnVerifyProgress<'_>,
+    walking: OnVerifyProgress<'_>,
 ) -> Result<BackupProgress, DaemonError> {
     let (to, from) = (&settings.data_dir, &source.copy);
-    if !exists(&from.join(STATE_FILE))? {
+    if !is_store(from)? {
         return Err(failed(from, io::Error::new(io::ErrorKind::NotFound, "there is no backup here")));
     }
     let lock = fs::File::open(from.join("lock"));
@@ -212,17 +202,16 @@ fn put_in_place(
     let is_new = !exists(to)?;
     let to = &target_of(to)?;
     let disk = take(to)?;
-    let has_store = exists(&to.join(STATE_FILE))? || files_of(to)?.len() > 1;
+    let has_store = is_store(to)? || files_of(to)?.len() > 1;
     if has_store {
         let words = "there is a store already, or part of one: nothing was changed";
         return Err(failed(to, io::Error::new(io::ErrorKind::AlreadyExists, words)));
     }
     let partial = to.join(PARTIAL);
     let restored = fill(settings, source, &partial, progress, walking).and_then(|copied| {
-        // `state.redb` comes last: until then no daemon starts on these files.
+        // The last file makes a store: until then no daemon starts on these files.
         for name in files_of(&partial)? {
-            disk.rename(&format!("{PARTIAL}/{}", name.display()), &name.to_string_lossy())
-                .map_err(|error| failed(&name, error))?;
+            disk.rename(&format!("{PARTIAL}/{name}"), &name).map_err(|error| failed(Path::new(&name), error))?;
         }
         Ok(copied)
     });
@@ -248,7 +237,7 @@ fn fill(
     source: &RestoreSource,
     partial: &Path,
     progress: OnBackupProgress<'_>,
-    walking: verify::OnVerifyProgress<'_>,
+    walking: OnVerifyProgress<'_>,
 ) -> Result<BackupProgress, DaemonError> {
     let disk = take_empty(partial)?;
     let from = &source.copy;
@@ -265,7 +254,7 @@ fn fill(
     let key_dir = if exists(&partial.join(MASTER_KEY_FILE))? { partial } else { to };
     let opening = Settings { data_dir: key_dir.to_owned(), ..settings.clone() };
     let key = master_key(&opening, &*disk, &SystemRandomness::default())?;
-    let report = verify::verify(disk.clone(), &key, walking)?;
+    let report = admin::verify(disk.clone(), &key, walking)?;
     if let Some(first) = report.problems.first() {
         let words = format!("{} problems in the backup, the first of them: {first}", report.problems.len());
         return Err(failed(from, io::Error::new(io::ErrorKind::InvalidData, words)));
@@ -279,18 +268,11 @@ fn fill(
 /// Applies the log to a copy, up to a commit.
 fn bring_forward(copy: &dyn store::Disk, log: &Path, to: CommitPosition) -> Result<(), DaemonError> {
     let disk = RealDisk::look(log).map_err(|error| failed(log, error))?;
-    let mut replay = LogReplay::of(copy);
-    let reading = |bytes: &[u8]| {
-        if let Some(record) = CommitRecord::decode(bytes).filter(|record| record.point.number <= to.number) {
-            replay.take(record)?;
-        }
-        Ok(if point_of(bytes).is_some_and(|point| point.number < to.number) { ScanStep::Go } else { ScanStep::Stop })
-    };
-    let walked = ReplicationLog::on(&disk)?.map(|log| log.walk(reading)).transpose()?;
-    if walked.is_none_or(|walked| walked.last.number < to.number) {
+    let last = admin::replay_log(&disk, copy, to.number)?;
+    if last.is_none_or(|last| last < to.number) {
         return Err(failed(log, io::Error::new(io::ErrorKind::InvalidData, "the log has changed while it was read")));
     }
-    Ok(replay.finish()?)
+    Ok(())
 }
 
 fn exists(path: &Path) -> Result<bool, DaemonError> {

@@ -12,15 +12,14 @@
 
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use super::DaemonError;
-use crate::kv::scan::ScanStep;
 use crate::model::Time;
 use crate::store::RealDisk;
-use crate::store::replication::log::{LogOutline, ReplicationLog};
-use crate::store::replication::{CommitPosition, point_of};
+use crate::store::admin::{self, CommitPosition, LogOutline};
 
 /// The copy of a generation.
 pub const BASE: &str = "base";
@@ -164,10 +163,7 @@ pub fn generations(root: &Path) -> Result<Vec<Generation>, DaemonError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(failed(&path, source)),
         };
-        let outline = match ReplicationLog::on(&disk)? {
-            Some(log) => log.outline()?,
-            None => continue,
-        };
+        let Some(outline) = admin::log_outline(&disk)? else { continue };
         found.push(Generation { number, path, outline });
     }
     Ok(found)
@@ -209,14 +205,13 @@ fn find(
     at: Option<RestorePoint>,
 ) -> Result<CommitPosition, DaemonError> {
     let disk = RealDisk::look(&generation.path).map_err(|source| failed(&generation.path, source))?;
-    let Some(log) = ReplicationLog::on(&disk)? else { return Ok(whole) };
     // By time the last commit that is not later, in any position: the clock may have been set back.
     let mut found = whole;
     let mut is_past = false;
-    let walked = log.walk(|record| {
-        let Some(point) = point_of(record).filter(|point| point.number >= whole.number) else {
-            return Ok(ScanStep::Go);
-        };
+    let walked = admin::walk_log(&disk, |point| {
+        if point.number < whole.number {
+            return ControlFlow::Continue(());
+        }
         let is_meant = match at {
             None => true,
             Some(RestorePoint::Number(number)) => point.number <= number,
@@ -227,9 +222,9 @@ fn find(
             found = point;
         }
         let is_last = matches!(at, Some(RestorePoint::Number(number)) if point.number >= number);
-        Ok(if is_last { ScanStep::Stop } else { ScanStep::Go })
+        if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    match walked.damage {
+    match walked.and_then(|walked| walked.damage) {
         Some(damage) if !is_past => {
             let segment = generation.path.join(&damage.segment);
             let last = damage.last.number;

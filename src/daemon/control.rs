@@ -18,8 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::follow::stream::{hear, send};
 use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING};
 use crate::engine::Engine;
-use crate::store::backup::{BackupLease, refuse};
-use crate::store::replication::{DisconnectReason, Follower, ReplicationMode};
+use crate::store::admin::{DisconnectReason, Follower, ReplicationMode, refuse};
 
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay after accepting failed: descriptors may have run out.
@@ -100,7 +99,7 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
     drop(engine);
     on_thread(stream, move |stream| match backup_snapshot {
         Ok(backup_snapshot) => {
-            let patient = PatientWriter::while_held(stream, backup_snapshot.lease());
+            let patient = PatientWriter::while_held(stream, backup_snapshot.cancelled());
             backup_snapshot.send(&mut io::BufWriter::with_capacity(BUFFER_BYTES, patient)).map_err(io::Error::other)
         }
         Err(words) => {
@@ -113,7 +112,7 @@ async fn backup(stream: UnixStream, engine: Arc<Engine>, is_ours: bool) -> Resul
 
 /// Streams every commit to a follower, until it or the writer ends.
 async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<DisconnectReason, String> {
-    let follower = engine.store.follow(engine.clock.now(), ReplicationMode::Sync);
+    let follower = engine.replication.follow(engine.clock.now(), ReplicationMode::Sync);
     drop(engine);
     on_thread(stream, move |stream| {
         let Some(follower) = follower.map(Arc::new) else {
@@ -157,8 +156,8 @@ struct PatientWriter {
 
 impl PatientWriter {
     /// For a backup, which the writer may cancel.
-    fn while_held(stream: BlockingStream, hold: Arc<BackupLease>) -> PatientWriter {
-        PatientWriter { stream, stall_max: STALL_MAX, is_over: Box::new(move || hold.is_cancelled()) }
+    fn while_held(stream: BlockingStream, is_cancelled: impl Fn() -> bool + Send + 'static) -> PatientWriter {
+        PatientWriter { stream, stall_max: STALL_MAX, is_over: Box::new(is_cancelled) }
     }
 
     /// For a follower, until its queue is full.

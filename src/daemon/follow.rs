@@ -23,9 +23,7 @@ use super::offline::has_store;
 use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING, greet};
 use crate::config::Settings;
 use crate::engine::clock::{Random as _, SystemRandomness};
-use crate::store::backup::{BackupProgress, ReceivedBackup, receive};
-use crate::store::replication::log::LogWriter;
-use crate::store::replication::{CommitPosition, point_of, renumber};
+use crate::store::admin::{self, BackupProgress, CommitPosition, LogWriter, ReceivedBackup};
 use crate::store::{self, RealDisk};
 
 /// Delay between two attempts to reach the daemon or to get a base.
@@ -238,13 +236,12 @@ impl<'a> ReplicaSession<'a> {
                     self.last = Some(CommitPosition { number, at: from.at });
                 }
                 (StreamFrame::Commit(mut record), Some(last)) => {
-                    let number = point_of(&record).map(|point| point.number.wrapping_add(self.offset));
-                    if number != Some(last.number + 1) {
+                    let point = admin::renumber(&mut record, self.offset);
+                    if point.map(|point| point.number) != Some(last.number + 1) {
                         over = Some("a commit is missing".to_owned());
                         break;
                     }
-                    renumber(&mut record, last.number + 1);
-                    self.last = point_of(&record);
+                    self.last = point;
                     records.push(record);
                 }
                 (StreamFrame::Alive, Some(_)) => {}
@@ -293,7 +290,7 @@ impl<'a> ReplicaSession<'a> {
         let base_disk = take_empty(&partial)?;
         let reading = stream.try_clone().map_err(|source| failed(&partial, source))?;
         let base = std::thread::spawn(move || {
-            receive(&mut BufReader::with_capacity(PIECE_BYTES, reading), &*base_disk, &mut |_| ())
+            admin::receive(&mut BufReader::with_capacity(PIECE_BYTES, reading), &*base_disk, &mut |_| ())
         });
         let written = OpenGeneration { number, disk, log, base_bytes: 0, begun: Instant::now() };
         self.making = Some(PendingGeneration { written, partial, stream, base: Some(base), received: None });
@@ -314,7 +311,7 @@ impl<'a> ReplicaSession<'a> {
                     sync(&self.place.path(making.written.number))?;
                     making.received = Some(received);
                 }
-                Some(Ok(Err(store::Error::Io { file, source }))) if is_of_stream(&file) => {
+                Some(Ok(Err(store::Error::Io { file, source }))) if admin::is_stream(&file) => {
                     self.give_up_making()?;
                     self.no_base(source.to_string(), BASE_AGAIN);
                     return Ok(());
@@ -370,11 +367,6 @@ impl<'a> ReplicaSession<'a> {
         }
         self.place.remove(making.written.number)
     }
-}
-
-/// Whether an error is the daemon's or the connection's, and not the disk's.
-fn is_of_stream(file: &str) -> bool {
-    [store::backup::STREAM, store::backup::SENDER].contains(&file)
 }
 
 fn failed(path: &Path, source: io::Error) -> DaemonError {

@@ -17,10 +17,8 @@ use crate::config::{SecretSetting, Settings};
 use crate::engine::Engine;
 use crate::engine::clock::Random;
 use crate::model::Scope;
-use crate::store::partitions::set::STATE_FILE;
-use crate::store::secrets::master_key::rewrap;
-use crate::store::secrets::vault::KEY_BYTES;
-use crate::store::{Caller, Disk, NewKey, Receipt, Rejection, StateCommand, TenantScope, WriteRequest};
+use crate::store::admin::{self, MasterKey};
+use crate::store::{self, Applied, Caller, Disk, NewKey, Receipt, Rejection, StateCommand, TenantScope, WriteRequest};
 
 use super::DaemonError;
 
@@ -43,17 +41,13 @@ impl fmt::Debug for FirstKey {
 }
 
 /// The key that wraps the store's data key: from the settings, or from `data_dir/master.key`, made for a new store.
-pub(super) fn master_key(
-    settings: &Settings,
-    disk: &dyn Disk,
-    random: &dyn Random,
-) -> Result<[u8; KEY_BYTES], DaemonError> {
+pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Random) -> Result<MasterKey, DaemonError> {
     if let Some(text) = &settings.master_key {
         return Ok(key_hash(text.expose()));
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     settle(&file, disk)?;
-    let is_new = !disk.exists(STATE_FILE).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
+    let is_new = !admin::has_store(disk).map_err(|source| DaemonError::Io { what: disk.describe(), source })?;
     if is_new && !file.exists() {
         write_private(&file, &made_master_key(random))?;
     }
@@ -61,20 +55,20 @@ pub(super) fn master_key(
 }
 
 /// The key of a store that is there and is only looked at: a change of the key that was cut is left as it is.
-pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<[u8; KEY_BYTES], DaemonError> {
+pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<MasterKey, DaemonError> {
     if let Some(text) = &settings.master_key {
         return Ok(key_hash(text.expose()));
     }
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     if let Ok(next) = read_key(&file.with_extension(NEXT))
-        && crate::store::secrets::master_key::opens(disk, &next).is_ok_and(|opens| opens)
+        && admin::opens(disk, &next).is_ok_and(|opens| opens)
     {
         return Ok(next);
     }
     read_key(&file)
 }
 
-fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], DaemonError> {
+fn read_key(file: &Path) -> Result<MasterKey, DaemonError> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(key_hash(text.trim())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -82,7 +76,7 @@ fn read_key(file: &Path) -> Result<[u8; KEY_BYTES], DaemonError> {
                 "{} is missing: the secrets in this store cannot be opened without the key it held",
                 file.display()
             );
-            Err(crate::store::Error::MasterKey(words).into())
+            Err(store::Error::MasterKey(words).into())
         }
         Err(source) => Err(DaemonError::Io { what: file.display().to_string(), source }),
     }
@@ -98,7 +92,7 @@ fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(failed(source)),
     };
-    match crate::store::secrets::master_key::opens(disk, &key_hash(text.trim()))? {
+    match admin::opens(disk, &key_hash(text.trim()))? {
         true => rename_private(&next, file),
         false => fs::remove_file(&next).map_err(failed),
     }
@@ -131,7 +125,7 @@ pub(super) fn rotate_master(
         nonce
     };
     if let Some(new) = new {
-        rewrap(disk, &old, &key_hash(new.expose()), nonce())?;
+        admin::rewrap(disk, &old, &key_hash(new.expose()), nonce())?;
         return Ok(KeyRotation::Given);
     }
     if settings.master_key.is_some() {
@@ -141,13 +135,13 @@ pub(super) fn rotate_master(
     let file = settings.data_dir.join(MASTER_KEY_FILE);
     let text = made_master_key(random);
     write_private(&file.with_extension(NEXT), &text)?;
-    rewrap(disk, &old, &key_hash(&text), nonce())?;
+    admin::rewrap(disk, &old, &key_hash(&text), nonce())?;
     rename_private(&file.with_extension(NEXT), &file)?;
     Ok(KeyRotation::Made(file))
 }
 
 fn made_master_key(random: &dyn Random) -> String {
-    let mut bytes = [0; KEY_BYTES];
+    let mut bytes = MasterKey::default();
     random.fill(&mut bytes);
     STANDARD.encode(bytes)
 }
@@ -199,7 +193,7 @@ async fn admit_admin(engine: &Arc<Engine>, text: &str) -> Result<(), DaemonError
     if registry.key_by_hash(&key_hash(text)).is_some() {
         return Ok(());
     }
-    let Some(organization) = registry.organizations.values().next() else { return Ok(()) };
+    let Some(organization) = registry.organizations().next() else { return Ok(()) };
     let by = Caller {
         key: crate::model::KeyId::MIN,
         tenant: TenantScope { org: organization.id, app: None },
@@ -222,9 +216,7 @@ fn installation_key(name: &str, text: &str) -> NewKey {
     }
 }
 
-fn done(
-    result: Result<Result<crate::store::Applied, Rejection>, crate::engine::write_queue::Busy>,
-) -> Result<(), DaemonError> {
+fn done(result: Result<Result<Applied, Rejection>, crate::engine::write_queue::Busy>) -> Result<(), DaemonError> {
     match result {
         Ok(Ok(applied)) => {
             debug_assert!(matches!(applied.receipt, Receipt::Organization { .. } | Receipt::Key(_)));

@@ -4,15 +4,14 @@
 //! open it. An administrator runs them as root, and the daemon has another user.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
 use crate::config::{SecretSetting, Settings};
 use crate::engine::clock::SystemRandomness;
-use crate::store::partitions::compact::Compacted;
-use crate::store::partitions::set::{PARTITIONS, STATE_FILE};
-use crate::store::verify::{Defect, OnVerifyProgress, VerifyReport};
-use crate::store::{self, RealDisk};
+use crate::store::RealDisk;
+use crate::store::admin::{self, Compacted, Defect, OnBackupProgress, OnVerifyProgress, VerifyReport};
 
 use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
@@ -33,9 +32,9 @@ pub fn rotate_master_key(settings: &Settings, new: Option<&SecretSetting>) -> Re
 ///
 /// # Errors
 /// There is no store, a daemon has it open, or a file fails. All files are whole.
-pub fn compact(settings: &Settings, progress: store::backup::OnBackupProgress<'_>) -> Result<Compacted, DaemonError> {
+pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Compacted, DaemonError> {
     has_store(&settings.data_dir)?;
-    let compacted = store::partitions::compact::compact(&*take(&settings.data_dir)?, progress);
+    let compacted = admin::compact(&*take(&settings.data_dir)?, progress);
     hand_over(&settings.data_dir)?;
     Ok(compacted?)
 }
@@ -65,15 +64,12 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
         let copy = Settings { data_dir: generation.path.join(BASE), ..settings.clone() };
         let mut report = verify_store(&copy, progress)?;
         let disk = held(RealDisk::look(&generation.path), &generation.path)?;
-        let log = store::replication::log::ReplicationLog::on(&*disk)?;
         let mut records = 0;
-        let walked = log.map(|log| {
-            log.walk(|_| {
-                records += 1;
-                Ok(crate::kv::scan::ScanStep::Go)
-            })
+        let walked = admin::walk_log(&*disk, |_| {
+            records += 1;
+            ControlFlow::Continue(())
         });
-        if let Some(damage) = walked.transpose()?.and_then(|walked| walked.damage) {
+        if let Some(damage) = walked?.and_then(|walked| walked.damage) {
             let file = format!("../{}", damage.segment);
             report.problems.push(Defect { file, table: None, key: None, what: damage.to_string() });
         }
@@ -96,13 +92,13 @@ fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<V
     has_store(&settings.data_dir)?;
     let disk = held(RealDisk::look(&settings.data_dir), &settings.data_dir)?;
     let master_key = keys::kept_master_key(settings, &*disk)?;
-    Ok(store::verify::verify(disk, &master_key, progress)?)
+    Ok(admin::verify(disk, &master_key, progress)?)
 }
 
 /// # Errors
 /// There is none, or it may not be looked for.
 pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
-    match data_dir.join(STATE_FILE).try_exists() {
+    match admin::has_store(&RealDisk::unlocked(data_dir)) {
         Ok(true) => Ok(()),
         Ok(false) => Err(DaemonError::NoStore(data_dir.display().to_string())),
         Err(source) => Err(DaemonError::Io { what: data_dir.display().to_string(), source }),
@@ -116,7 +112,7 @@ pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
 pub(super) fn hand_over(data_dir: &Path) -> Result<(), DaemonError> {
     let failed = |path: &Path, source| DaemonError::Io { what: path.display().to_string(), source };
     let owner = fs::metadata(data_dir).map_err(|error| failed(data_dir, error))?;
-    for folder in [data_dir.to_owned(), data_dir.join(PARTITIONS)] {
+    for folder in admin::FOLDERS.map(|folder| data_dir.join(folder)) {
         for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
             let path = entry.map_err(|error| failed(&folder, error))?.path();
             let is = fs::symlink_metadata(&path).map_err(|error| failed(&path, error))?;

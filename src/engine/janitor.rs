@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::model::Time;
 use crate::model::time::MINUTE_MS;
 use crate::rules::retention::ClockTrust;
-use crate::store::partitions::maintenance::Retention;
-use crate::store::{Partition, Store};
+use crate::store::{DroppedPartition, Retention, Store};
 
 use crate::engine::believed_clock::BelievedClock;
 use crate::engine::blocking_pool::BlockingPool;
@@ -100,7 +99,7 @@ pub async fn run(
 }
 
 /// Removes the files of dropped partitions, off the writer thread.
-async fn unlink(store: &Store, work: BlockingPool, dropped: Vec<Arc<Partition>>) {
+async fn unlink(store: &Store, work: BlockingPool, dropped: Vec<DroppedPartition>) {
     for partition in dropped {
         let (store, file) = (store.clone(), partition.file_name());
         match work.run(move || store.unlink(&partition)).await {

@@ -6,7 +6,6 @@
 mod admission;
 pub mod believed_clock;
 pub mod blocking_pool;
-mod checkpoints;
 pub mod clock;
 mod compiled_webhook;
 pub mod critical_task;
@@ -25,14 +24,17 @@ mod retry_buffer;
 pub mod scheduler;
 pub mod sender;
 mod state_log;
+mod storage_log;
 pub mod write_queue;
+mod writer_loop;
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::model::Time;
-use crate::store::{Effects, Opened, Store, WriteRequest};
+use crate::store::admin::{BackupSnapshot, Replication};
+use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
 
 use self::believed_clock::BelievedClock;
 use self::blocking_pool::BlockingPool;
@@ -65,6 +67,7 @@ pub struct EngineParts {
 /// A running engine.
 pub struct Engine {
     pub store: Store,
+    pub replication: Arc<Replication>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub deliverer: Arc<Deliverer>,
@@ -128,6 +131,7 @@ impl Engine {
         let (store, newest) = (opened.store.clone(), opened.store.newest());
         let believed = Arc::new(BelievedClock::new(clock, newest));
         let clock: Arc<dyn Clock> = believed.clone();
+        let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
         let consumers = EffectConsumers {
@@ -139,7 +143,7 @@ impl Engine {
             scheduler: scheduler_handle.clone(),
         };
         let EffectConsumers { metrics, feeds, jobs, clock_trust, expiry, .. } = consumers.clone();
-        let parts = write_queue::WriterParts {
+        let parts = writer_loop::WriterParts {
             writer: opened.writer,
             first: opened.first,
             clock: clock.clone(),
@@ -156,6 +160,7 @@ impl Engine {
             Arc::new(Deliverer { sender, clock: clock.clone(), random: random.clone(), handshakes, watcher });
         let engine = Engine {
             store,
+            replication,
             clock,
             random,
             deliverer,
@@ -206,10 +211,7 @@ impl Engine {
     }
 
     /// Applies a request and waits for its commit.
-    pub async fn apply(
-        &self,
-        write_request: Box<WriteRequest>,
-    ) -> Result<Result<crate::store::Applied, crate::store::Rejection>, Busy> {
+    pub async fn apply(&self, write_request: Box<WriteRequest>) -> Result<Result<Applied, Rejection>, Busy> {
         self.write_queue.apply(write_request).await
     }
 
@@ -217,7 +219,7 @@ impl Engine {
     ///
     /// # Errors
     /// A description: another backup is running, the disk fails, or the daemon is stopping.
-    pub async fn backup_snapshot(&self) -> Result<crate::store::backup::BackupSnapshot, String> {
+    pub async fn backup_snapshot(&self) -> Result<BackupSnapshot, String> {
         self.write_queue.backup_snapshot().await
     }
 
@@ -230,7 +232,7 @@ impl Engine {
     pub fn metrics_text(&self) -> String {
         let now = self.clock.now();
         let registry = self.store.registry();
-        let ids: Vec<_> = registry.webhooks.keys().copied().collect();
+        let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
         let backlog = self.store.backlog(&ids).unwrap_or_default();
         let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
@@ -246,7 +248,7 @@ impl Engine {
             webhooks: self.webhooks(),
             ready: i64::from(self.unready().is_empty()),
             clock_trusted: i64::from(self.clock_trust.is_trusted()),
-            followers: self.store.followers(),
+            followers: self.replication.stats(),
         };
         self.metrics.text(&levels, self.store.written_bytes())
     }

@@ -84,13 +84,13 @@ impl Engine {
     /// Webhooks by their current state.
     pub(in crate::engine) fn webhooks(&self) -> WebhookCounts {
         let mut counts = WebhookCounts::default();
-        for (id, webhook) in &self.store.registry().webhooks {
+        for webhook in self.store.registry().webhooks() {
             match webhook.status {
                 WebhookStatus::Paused => counts.paused += 1,
                 WebhookStatus::Disabled => counts.disabled += 1,
                 WebhookStatus::Enabled => {
                     counts.enabled += 1;
-                    counts.circuit_open += i64::from(self.store.state(*id).circuit != CircuitState::Closed);
+                    counts.circuit_open += i64::from(self.store.state(webhook.id).circuit != CircuitState::Closed);
                 }
             }
         }
@@ -101,6 +101,6 @@ impl Engine {
         let by_failures =
             |reason: Option<DisabledReason>| matches!(reason, Some(DisabledReason::Failures | DisabledReason::Gone));
         let registry = self.store.registry();
-        registry.webhooks.values().filter(|webhook| by_failures(webhook.disabled_reason)).count() as i64
+        registry.webhooks().filter(|webhook| by_failures(webhook.disabled_reason)).count() as i64
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::model::Time;
-use crate::store::job::{Job, JobId, JobStatus};
+use crate::model::job::{Job, JobId, JobStatus};
 use crate::store::{PartitionCommand, StateCommand, Store, WriteRequest};
 
 use crate::engine::blocking_pool::BlockingPool;

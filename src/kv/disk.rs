@@ -108,6 +108,12 @@ impl RealDisk {
         }
     }
 
+    /// A directory, which may be missing, for reading only and without a lock. The caller has it locked, or only asks which
+    /// files there are.
+    pub fn unlocked(root: &Path) -> RealDisk {
+        RealDisk::locked(root, true, None)
+    }
+
     fn locked(root: &Path, is_read_only: bool, lock: Option<fs::File>) -> RealDisk {
         RealDisk { root: root.to_owned(), traffic: Arc::default(), is_read_only, _lock: lock }
     }

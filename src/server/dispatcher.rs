@@ -207,7 +207,7 @@ impl Dispatcher {
     fn commits_for(&self, pass: &Pass) -> Option<Arc<Notify>> {
         let webhook = pass.found.awaited_webhook()?;
         // An unknown id gets no entry in the feeds' map.
-        let is_known = self.engine.store.registry().webhooks.contains_key(&webhook);
+        let is_known = self.engine.store.registry().webhook_by_id(webhook).is_some();
         is_known.then(|| self.engine.feeds.of(webhook))
     }
 }

@@ -16,7 +16,7 @@ use crate::model::id::{AppId, AttemptId, DeliveryId, EventId, KeyId, Organizatio
 use crate::model::webhook::{DisabledReason, SigningSecret, Webhook, WebhookStatus};
 use crate::model::{ApiKey, App, Delivery, Event, Organization, Scope, Time};
 
-use crate::store::job::{Job, JobId, JobSpec};
+use crate::model::job::{Job, JobId, JobSpec};
 
 /// The objects that a caller may access: those of one organization, or of one of its apps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,8 +1,7 @@
 //! Commits and checkpoints: where a batch becomes durable.
 //!
-//! Every commit of the running writer to a partition passes `Writer::commit`, and every one to `state.redb` passes
-//! `Writer::commit_state`. Three callers commit to files that no writer has open: a changed master key, a replayed
-//! replication log and a received backup. In the active partition a record of the write-ahead log is the commit.
+//! Every commit of the running writer passes `Writer::commit`. Three callers commit to files that no writer has open: a
+//! changed master key, a replayed replication log and a received backup. In the active partition a record of the write-ahead log is the commit.
 //! Checkpoints write the records into redb later.
 //!
 //! Invariant: a half of the write-ahead log is reused only after a checkpoint contains its epoch.
@@ -15,12 +14,29 @@ use crate::kv::tables::{Key, Table};
 use crate::kv::wal::{EPOCH_BYTES_MAX, EPOCH_KEY};
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
-use crate::store::partitions::set::{Partition, PartitionSet};
+use crate::store::partitions::set::{Partition, PartitionSet, STATE_FILE};
 use crate::store::writer::Writer;
 
 /// Bytes of an epoch's records above which a checkpoint is due: half of the maximum, so that batches fit in while it
 /// runs.
 const CHECKPOINT_DUE_BYTES: u64 = EPOCH_BYTES_MAX / 2;
+
+/// The file that a commit changes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) enum CommitTarget<'a> {
+    State,
+    /// The partition's first id and its segment, open for writing.
+    Partition(u128, &'a Arc<Segment>),
+}
+
+impl CommitTarget<'_> {
+    fn file_name(&self) -> &str {
+        match self {
+            CommitTarget::State => STATE_FILE,
+            CommitTarget::Partition(_, file) => file.name(),
+        }
+    }
+}
 
 /// Flushes the active partition's frozen memtable. Until it has run, the writer blocks once the other half of the
 /// write-ahead log is full.
@@ -39,17 +55,27 @@ impl Checkpoint {
 }
 
 impl Writer {
-    /// Commits a write batch, makes it visible and publishes it to the followers.
-    pub(in crate::store) fn commit(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
-        let begun = self.publisher.0.begin(file.name(), self.now, &write_batch);
-        let committed = self.commit_batch(first, file, write_batch);
+    /// Commits a write batch, makes it visible and publishes it to the followers. After a failed commit to `state.redb`
+    /// the file is marked for reopening, so that memory agrees with it.
+    ///
+    /// # Errors
+    /// The commit failed. The error does not say whether it is on disk.
+    pub(in crate::store) fn commit(&mut self, target: CommitTarget<'_>, write_batch: WriteBatch) -> Result<()> {
+        let begun = self.publisher.0.begin(target.file_name(), self.now, &write_batch);
+        let committed = match target {
+            CommitTarget::State => self.partition_set.state().and_then(|file| file.commit(write_batch)),
+            CommitTarget::Partition(first, file) => self.commit_partition_batch(first, file, write_batch),
+        };
         self.publisher.0.end(begun, committed.is_ok());
+        if let (CommitTarget::State, Err(error)) = (target, &committed) {
+            self.mark_failed(error);
+        }
         committed
     }
 
     /// Commits a write batch. In the active partition a WAL record is the commit if it fits; everywhere else it is a
     /// redb commit.
-    fn commit_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
+    fn commit_partition_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
         if first != self.active {
             return file.commit(write_batch);
         }
@@ -118,7 +144,7 @@ impl Writer {
     }
 
     /// Whether the write-ahead log has records that no checkpoint covers.
-    pub fn has_uncheckpointed(&self) -> bool {
+    pub(in crate::store) fn has_uncheckpointed(&self) -> bool {
         self.wal.bytes() > 0
     }
 

@@ -13,10 +13,10 @@ use crate::store::command::TenantScope;
 
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    pub organizations: BTreeMap<OrganizationId, Arc<Organization>>,
-    pub apps: BTreeMap<AppId, Arc<App>>,
-    pub keys: BTreeMap<KeyId, Arc<ApiKey>>,
-    pub webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    pub(in crate::store) organizations: BTreeMap<OrganizationId, Arc<Organization>>,
+    pub(in crate::store) apps: BTreeMap<AppId, Arc<App>>,
+    pub(in crate::store) keys: BTreeMap<KeyId, Arc<ApiKey>>,
+    pub(in crate::store) webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
     keys_by_hash: HashMap<[u8; 32], KeyId>,
     webhooks_by_app: HashMap<AppId, Vec<WebhookId>>,
 }
@@ -29,6 +29,44 @@ impl Registry {
 
     pub fn keys_by_hash_has(&self, hash: &[u8; 32]) -> bool {
         self.keys_by_hash.contains_key(hash)
+    }
+
+    pub fn organization(&self, id: OrganizationId) -> Option<&Arc<Organization>> {
+        self.organizations.get(&id)
+    }
+
+    /// All organizations, oldest first.
+    pub fn organizations(&self) -> impl DoubleEndedIterator<Item = &Arc<Organization>> {
+        self.organizations.values()
+    }
+
+    /// The app of any tenant.
+    pub fn app_by_id(&self, id: AppId) -> Option<&Arc<App>> {
+        self.apps.get(&id)
+    }
+
+    /// All apps, oldest first.
+    pub fn apps(&self) -> impl DoubleEndedIterator<Item = &Arc<App>> {
+        self.apps.values()
+    }
+
+    pub fn key(&self, id: KeyId) -> Option<&Arc<ApiKey>> {
+        self.keys.get(&id)
+    }
+
+    /// All keys, oldest first.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &Arc<ApiKey>> {
+        self.keys.values()
+    }
+
+    /// The webhook of any tenant.
+    pub fn webhook_by_id(&self, id: WebhookId) -> Option<&Arc<Webhook>> {
+        self.webhooks.get(&id)
+    }
+
+    /// All webhooks, oldest first.
+    pub fn webhooks(&self) -> impl DoubleEndedIterator<Item = &Arc<Webhook>> {
+        self.webhooks.values()
     }
 
     /// The webhook, if `reach` covers it.

@@ -18,8 +18,9 @@ use crate::kv::write_batch::WriteBatch;
 use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyError, BatchInputs, FanoutCache, IdSource, PartitionBatch, PartitionOutcome};
 use crate::store::backup::BackupLease;
+use crate::store::checkpoints::CheckpointRunner;
 use crate::store::command::{Applied, Command, PartitionCommand, Rejection, StateCommand, WriteRequest};
-use crate::store::commit::{Checkpoint, is_checkpoint_under_way};
+use crate::store::commit::{Checkpoint, CommitTarget, is_checkpoint_under_way};
 use crate::store::effects::Effects;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::index::{IdempotencyIndex, KeyKind};
@@ -27,7 +28,8 @@ use crate::store::idempotency::rows;
 use crate::store::partitions::set::PartitionSet;
 use crate::store::partitions::space::DiskSpace;
 use crate::store::registry::Registry;
-use crate::store::replication::CommitPublisher;
+use crate::store::replication::{CommitPublisher, Replication};
+use crate::store::schedule::{CheckpointSchedule, SealedBatch};
 
 /// Audit lines that wait for the disk.
 const AUDIT_BACKLOG_MAX: usize = 10_000;
@@ -69,6 +71,10 @@ pub struct Writer {
     /// Time of the current batch.
     pub(in crate::store) now: Time,
     pub(in crate::store) publisher: CommitPublisher,
+    pub(in crate::store) sealed_batch: SealedBatch,
+    pub(in crate::store) checkpoint_schedule: CheckpointSchedule,
+    /// The last field: dropping it waits for a running checkpoint.
+    pub(in crate::store) checkpoint_runner: CheckpointRunner,
 }
 
 impl std::fmt::Debug for Writer {
@@ -114,7 +120,7 @@ impl Results {
 
 impl Writer {
     /// The sealed partition that a request is for. Such requests are gathered, because one commit serves many of them.
-    pub fn sealed_partition_of(&self, write_request: &WriteRequest) -> Option<u128> {
+    pub(in crate::store) fn sealed_partition_of(&self, write_request: &WriteRequest) -> Option<u128> {
         let Command::Partition(command) = &write_request.command else { return None };
         match self.target_of(command) {
             Ok(WriteTarget::Partition(first)) if first != self.active => Some(first),
@@ -294,7 +300,7 @@ impl Writer {
             if write_batch.is_empty() {
                 return;
             }
-            if let Err(error) = self.commit_state(write_batch) {
+            if let Err(error) = self.commit(CommitTarget::State, write_batch) {
                 return self.fail(&slots, &error, results, batch);
             }
             if effects.registry_changed {
@@ -369,14 +375,14 @@ impl Writer {
     ) -> Result<()> {
         let PartitionOutcome { write_batch, new_fingerprints, new_answers, effects, follow, audit } = outcome;
         if !write_batch.is_empty() {
-            self.commit(first, file, write_batch)?;
+            self.commit(CommitTarget::Partition(first, file), write_batch)?;
         }
         if mutant!("idempotency_after_event") && !new_fingerprints.is_empty() {
             let mut keys = WriteBatch::on(file.snapshot()?);
             for (fingerprint, id) in &new_fingerprints {
                 rows::put_key(&mut keys, *id, KeyKind::EventId, *fingerprint);
             }
-            let _ = self.commit(first, file, keys);
+            let _ = self.commit(CommitTarget::Partition(first, file), keys);
         }
         effects.states.iter().for_each(|(id, state)| self.partition_set.update_state(*id, *state));
         self.idempotency.insert(new_fingerprints.into_iter().chain(new_answers));
@@ -395,25 +401,20 @@ impl Writer {
     }
 
     /// Checks the free space, at most once a second. Every batch calls it.
-    pub fn check_space(&mut self, now: Time) {
+    pub(in crate::store) fn check_space(&mut self, now: Time) {
         let is_below_floor = || self.partition_set.is_below_floor();
         self.space.look(now, is_below_floor, || is_checkpoint_under_way(&self.partition_set, self.active));
         self.partition_set.set_space_missing(self.space.is_missing());
     }
 
     /// Whether a sync has failed. Its writes may be lost, so nothing more may be applied.
-    pub fn has_lost_writes(&self) -> bool {
+    pub(in crate::store) fn has_lost_writes(&self) -> bool {
         self.partition_set.disk.has_lost_writes()
     }
 
-    /// Bytes written to storage since the start.
-    pub fn written_bytes(&self) -> u64 {
-        self.partition_set.disk.written_bytes()
-    }
-
-    /// Whether publishing is refused because of the disk.
-    pub fn is_disk_full(&self) -> bool {
-        self.space.is_full()
+    /// The replicas to which this writer publishes its commits.
+    pub fn replication(&self) -> Arc<Replication> {
+        self.publisher.0.clone()
     }
 
     pub(in crate::store) fn id<K>(&mut self, now: Time) -> Id<K> {

@@ -8,7 +8,7 @@ use postrider::model::id::DeliveryId;
 use postrider::model::webhook::WebhookStatus;
 use postrider::model::{EventId, Time, Webhook, WebhookId};
 use postrider::rules::dfns_id;
-use postrider::store::partitions::maintenance::Retention;
+use postrider::store::Retention;
 use postrider::store::{Command, Dispatch, EventInput, PartitionCommand, Receipt, StateCommand, StoreOptions};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -107,7 +107,7 @@ impl History {
             }
             Step::Disable { which } => {
                 let found =
-                    pick(&self.webhooks, *which).and_then(|id| bench.store.registry().webhooks.get(&id).cloned());
+                    pick(&self.webhooks, *which).and_then(|id| bench.store.registry().webhook_by_id(id).cloned());
                 if let Some(webhook) = found {
                     bench.update(Webhook { status: WebhookStatus::Disabled, ..Webhook::clone(&webhook) });
                 }
@@ -317,7 +317,7 @@ fn time(value: &Value) -> Option<Time> {
 }
 
 fn sentdm_agrees(bench: &mut Bench, truth: &Truth, webhook: WebhookId) {
-    let app = bench.store.registry().webhooks[&webhook].app_id.to_string();
+    let app = bench.store.registry().webhook_by_id(webhook).unwrap().app_id.to_string();
     let mut rows = Vec::new();
     let native = truth.of_webhook(webhook);
     for page in 1.. {
@@ -422,7 +422,7 @@ fn agrees(history: &mut History) {
     let truth = Truth::read(bench);
     instantly_agrees(bench, &truth);
     for webhook in &history.webhooks {
-        if bench.store.registry().webhooks.contains_key(webhook) {
+        if bench.store.registry().webhook_by_id(*webhook).is_some() {
             dfns_agrees(bench, &truth, *webhook);
             sentdm_agrees(bench, &truth, *webhook);
             devdraft_agrees(bench, &truth, *webhook);

@@ -64,10 +64,10 @@ pub fn touched(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Chec
 /// The state file: what is set up, jobs as they were saved, and the audit, with or without what was done in partitions.
 pub fn settings(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     let registry = store.registry();
-    same("organizations", registry.organizations.values().map(|o| &**o), oracle.organizations.values())?;
-    same("apps", registry.apps.values().map(|a| &**a), oracle.apps.values())?;
-    same("keys", registry.keys.values().map(|k| &**k), oracle.keys.values())?;
-    let (found, wanted) = (registry.webhooks.values(), oracle.webhooks.values());
+    same("organizations", registry.organizations().map(|o| &**o), oracle.organizations.values())?;
+    same("apps", registry.apps().map(|a| &**a), oracle.apps.values())?;
+    same("keys", registry.keys().map(|k| &**k), oracle.keys.values())?;
+    let (found, wanted) = (registry.webhooks(), oracle.webhooks.values());
     ensure!(found.len() == wanted.len(), "webhooks: {found:?} are there, {wanted:?} should be");
     for (found, wanted) in found.zip(wanted) {
         ensure!(**found == *wanted, "webhook {}: {} should be {}", wanted.id, json(&**found), json(wanted));

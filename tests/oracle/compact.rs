@@ -2,7 +2,7 @@
 
 use crate::disk::FaultyDisk;
 use crate::world::World;
-use postrider::store::partitions::compact::{Compacted, compact};
+use postrider::store::admin::{Compacted, compact};
 
 const STEPS: u64 = 120;
 /// How often the power fails in one store, evenly spread over what compacting does.

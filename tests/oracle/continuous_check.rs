@@ -10,7 +10,7 @@ use crate::history::{History, finished_well, plain_event, plain_webhook};
 use postrider::model::Time;
 use postrider::model::id::{DeliveryId, WebhookId};
 use postrider::model::time::{DAY_MS, HOUR_MS};
-use postrider::store::partitions::maintenance::Retention;
+use postrider::store::Retention;
 use postrider::store::{
     Caller, Command, Dispatch, ListWindow, Opened, PartitionCommand, Receipt, StateCommand, Store, StoreOptions,
     TenantScope, WriteRequest, open,

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use postrider::kv::tables::Table;
 use postrider::model::{EventId, Time};
-use postrider::store::backup::receive;
+use postrider::store::admin::LogReplay;
+use postrider::store::admin::receive;
+use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 use postrider::store::open;
-use postrider::store::replication::replay::LogReplay;
-use postrider::store::replication::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 
 use crate::disk::FaultyDisk;
 use crate::oracle::Oracle;
@@ -49,7 +49,7 @@ struct Shadow {
 impl Shadow {
     fn begin(world: &mut World) -> Check<Shadow> {
         let now = world.now;
-        let follower = world.store().and_then(|opened| opened.store.follow(now, ReplicationMode::Async));
+        let follower = world.store().and_then(|opened| opened.writer.replication().follow(now, ReplicationMode::Async));
         let follower = follower.ok_or("nobody may follow")?;
         Ok(Shadow { follower, age: 0, copy: None, records: Vec::new(), remembered: Vec::new() })
     }

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use postrider::model::attempt::{AttemptMade, AttemptOutcome, Timings, Trigger};
 use postrider::model::event::EventAttributes;
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
+use postrider::model::job::{JobSpec, JobStatus};
 use postrider::model::webhook::{DeliveryOrder, SigningSecret, Webhook, WebhookStatus};
 use postrider::model::{DeliveryStatus, Scope, Time};
-use postrider::store::job::{JobSpec, JobStatus};
 use postrider::store::{
     AttemptReport, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
     TenantScope, WriteRequest,
@@ -355,7 +355,7 @@ impl History {
             return Some(Command::Partition(PartitionCommand::AdvanceJob { id: job.id, limit, make_max }));
         }
         let shown = oracle.job_shown(job.id).filter(|job| job.delivered + job.failed >= job.created)?;
-        Some(Command::State(StateCommand::SaveJob(Box::new(postrider::store::job::Job {
+        Some(Command::State(StateCommand::SaveJob(Box::new(postrider::model::job::Job {
             status: JobStatus::Done,
             finished_at: Some(now),
             ..shown

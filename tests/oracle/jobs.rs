@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
 use postrider::model::id::{EventId, WebhookId};
+use postrider::model::job::{Job, JobId, JobSpec, JobStatus};
 use postrider::model::webhook::WebhookStatus;
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
 use postrider::rules::fanout::{self, Decision};
 use postrider::rules::patterns;
-use postrider::store::job::{Job, JobId, JobSpec, JobStatus};
 use postrider::store::{Receipt, TenantScope};
 
 use super::Check;

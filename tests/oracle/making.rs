@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
 use postrider::model::id::{DeliveryId, WebhookId};
+use postrider::model::job::JobId;
 use postrider::model::webhook::{DeliveryOrder, Webhook};
 use postrider::model::{Delivery, DeliveryStatus, Event, Time};
-use postrider::store::job::JobId;
 
 use super::oracle::{Line, Made, Oracle};
 use super::stored::Found;

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use postrider::model::figures::{Minute, Sums};
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
+use postrider::model::job::{Job, JobId};
 use postrider::model::webhook::{Webhook, WebhookState};
 use postrider::model::{ApiKey, App, Attempt, Delivery, DeliveryStatus, Event, Organization, Time};
-use postrider::store::job::{Job, JobId};
 use postrider::store::{
     Applied, Command, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, TenantScope, WriteRequest,
 };

@@ -70,8 +70,7 @@ impl Oracle {
     }
 
     fn create_organization(&mut self, name: &str, new: &NewKey, asked: &Asked<'_>, found: &mut Found) -> Answered {
-        let shown =
-            found.registry.organizations.values().find(|o| o.name == name && !self.organizations.contains_key(&o.id));
+        let shown = found.registry.organizations().find(|o| o.name == name && !self.organizations.contains_key(&o.id));
         let shown = shown.ok_or_else(|| format!("no organization {name:?} is there"))?;
         let (id, app_id) = (shown.id, shown.default_app_id);
         let now = asked.now;
@@ -114,7 +113,7 @@ impl Oracle {
         if self.is_taken(by.tenant.org, uid, None) {
             return Ok(Err("conflict uid_taken".into()));
         }
-        let shown = found.registry.apps.values().find(|app| app.name == name && !self.apps.contains_key(&app.id));
+        let shown = found.registry.apps().find(|app| app.name == name && !self.apps.contains_key(&app.id));
         let shown = shown.ok_or_else(|| format!("no app {name:?} is there"))?;
         let app = App {
             id: shown.id,
@@ -208,8 +207,7 @@ impl Oracle {
         if !self.covers(by.tenant, app_id) {
             return Ok(Err("invalid /app_id".into()));
         }
-        let shown =
-            found.registry.webhooks.values().find(|w| w.name == draft.name && !self.webhooks.contains_key(&w.id));
+        let shown = found.registry.webhooks().find(|w| w.name == draft.name && !self.webhooks.contains_key(&w.id));
         let shown = shown.ok_or_else(|| format!("no webhook {:?} is there", draft.name))?;
         let now = asked.now;
         let secrets = draft.secrets.iter().map(|secret| SigningSecret { created_at: now, ..secret.clone() }).collect();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use postrider::model::id::{AttemptId, DeliveryId, EventId, WebhookId};
+use postrider::model::job::{Job, JobId};
 use postrider::model::{Attempt, Delivery, Event, Time};
-use postrider::store::job::{Job, JobId};
 use postrider::store::{
     AttemptQuery, DeliveryQuery, EventInput, EventQuery, ListWindow, Page, Registry, Store, TenantScope,
 };
@@ -35,8 +35,8 @@ impl Found {
             attempts: Vec::new(),
             jobs: Vec::new(),
         };
-        for org in registry.organizations.keys() {
-            let tenant = TenantScope { org: *org, app: None };
+        for org in registry.organizations() {
+            let tenant = TenantScope { org: org.id, app: None };
             found.events.extend(newer(
                 oracle.last,
                 |e: &Event| e.id.as_u128(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Rng;
 use crate::disk::FaultyDisk;
 use crate::world::{MASTER_KEY, World};
-use postrider::store::verify::{VerifyReport, verify};
+use postrider::store::admin::{VerifyReport, verify};
 
 const STEPS: u64 = 120;
 const FLIPS: u64 = 60;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use postrider::model::Time;
 use postrider::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use postrider::store::partitions::maintenance::{Maintained, ROUND_DROPPED_MAX, Retention};
 use postrider::store::{
     Applied, AppliedBatch, Command, Disk, Opened, PartitionCommand, Rejection, StoreOptions, WriteRequest, open,
 };
+use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 
 use super::check;
 use super::disk::FaultyDisk;
@@ -329,7 +329,7 @@ impl World {
         }
         let AppliedBatch { results, effects, follow, .. } = self.opened().writer.apply(&orders, now);
         self.disk.fail_a_read(None);
-        let refuses = self.opened().writer.is_disk_full();
+        let refuses = self.opened().writer.health().is_disk_full;
         if self.has_ended() {
             self.cut(Pending::Batch(orders, results, refuses))?;
             return Ok(Step::Cut);

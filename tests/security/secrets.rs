@@ -8,7 +8,6 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use postrider::store::partitions::set::STATE_FILE;
 use redb::ReadableTable as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -333,7 +332,7 @@ type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 /// The state file as redb sees it: every page without its checksum.
 fn opened(data: &Path) -> redb::Database {
     let disk = postrider::store::RealDisk::take(data).expect("the directory");
-    let file = postrider::store::Disk::open(&disk, STATE_FILE, false).expect("the state file");
+    let file = postrider::store::Disk::open(&disk, "state.redb", false).expect("the state file");
     let pages = postrider::kv::checksums::ChecksummedFile::open(file).expect("its pages");
     redb::Database::builder().create_with_backend(pages).expect("a database")
 }
@@ -385,7 +384,7 @@ async fn reading_shows_that_there_is_a_credential_and_not_which() {
     let changed = house.first.patch(&format!("/v1/webhooks/{id}"), json!({ "auth": shown["auth"] })).await;
     assert!(changed.status == 200 || changed.status == 422, "{}", changed.body);
     let registry = house.daemon.engine.store.registry();
-    let kept: Vec<_> = registry.webhooks.values().map(Arc::clone).collect();
+    let kept: Vec<_> = registry.webhooks().map(Arc::clone).collect();
     let Some(postrider::model::webhook::WebhookAuth::Basic { password, .. }) = &kept[0].auth else { panic!("basic") };
     assert_eq!(*password, odd("pass", 1));
 }

@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use postrider::store::partitions::set::PARTITIONS;
 use turmoil::Sim;
 
 use super::expectations::{Book, Kind};
@@ -278,7 +277,7 @@ impl Faults {
             disk.set_fuse(None);
             // A partition that begins touches three files, one after the other.
             let lays = self.rng.chance(50);
-            disk.set_fuse_at_rename(lays.then(|| (PARTITIONS, self.rng.below(PARTITION_OPERATIONS))));
+            disk.set_fuse_at_rename(lays.then(|| ("partitions", self.rng.below(PARTITION_OPERATIONS))));
             self.rest(now);
         } else if now - since > START_MS_MAX {
             self.book.borrow_mut().fault(now, "it does not come up".to_owned());

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use postrider::store::Disk as _;
-use postrider::store::partitions::set::PARTITIONS;
 
 use super::api::Api;
 use super::auditor::Auditor;
@@ -111,7 +110,7 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
             break;
         }
     }
-    let partitions = machine.disk.borrow().list(PARTITIONS).map_or(0, |files| files.len() as u64);
+    let partitions = machine.disk.borrow().list("partitions").map_or(0, |files| files.len() as u64);
     let report = report(seed, sim.elapsed().as_millis() as i64, &book.borrow(), faults.count);
     Report { partitions, ..report }
 }

@@ -3,7 +3,7 @@
 use postrider::model::attempt::Trigger;
 use postrider::model::webhook::DeliveryOrder;
 use postrider::model::{DeliveryStatus, Time};
-use postrider::store::partitions::maintenance::Retention;
+use postrider::store::Retention;
 use postrider::store::{
     Command, DeliveryQuery, EventInput, ListWindow, PartitionCommand, Receipt, Rejection, StateCommand,
 };

@@ -2,7 +2,7 @@
 //! ones are dropped a few at a time.
 
 use bytes::Bytes;
-use postrider::store::partitions::maintenance::Retention;
+use postrider::store::Retention;
 
 use crate::bench::{Bench, DAY_MS};
 

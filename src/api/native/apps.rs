@@ -44,7 +44,7 @@ impl<'a> AppView<'a> {
 }
 
 fn is_default(registry: &Registry, app: &App) -> bool {
-    registry.organizations.get(&app.org_id).is_some_and(|organization| organization.default_app_id == app.id)
+    registry.organization(app.org_id).is_some_and(|organization| organization.default_app_id == app.id)
 }
 
 pub fn read_name(raw: &RawValue) -> FieldResult<String> {
@@ -94,7 +94,7 @@ pub fn create(_context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
 /// `GET /v1/apps`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (registry, tenant) = (&context.registry, request.tenant());
-    let rows = registry.apps.values().rev().filter(|app| tenant.covers(app.org_id, app.id));
+    let rows = registry.apps().rev().filter(|app| tenant.covers(app.org_id, app.id));
     let page = page::cut(CursorKind::Apps, &request.query, rows, |app| app.id.as_u128())?;
     Ok(Step::Reply(page::response(CursorKind::Apps, &page, |app| AppView::new(app, is_default(registry, app)))))
 }

@@ -112,7 +112,7 @@ pub fn first_text(kept: Option<bytes::Bytes>, made: String) -> String {
 /// `GET /v1/keys`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let tenant = request.tenant();
-    let rows = context.registry.keys.values().rev().filter(|key| covers(tenant, key));
+    let rows = context.registry.keys().rev().filter(|key| covers(tenant, key));
     let page = page::cut(CursorKind::Keys, &request.query, rows, |key| key.id.as_u128())?;
     Ok(Step::Reply(page::response(CursorKind::Keys, &page, |key| KeyView::new(key, None))))
 }
@@ -120,7 +120,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 /// `DELETE /v1/keys/{id}`.
 pub fn revoke(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let id: KeyId = request.id("key")?;
-    if !context.registry.keys.get(&id).is_some_and(|key| covers(request.tenant(), key)) {
+    if !context.registry.key(id).is_some_and(|key| covers(request.tenant(), key)) {
         return Err(ApiError::not_found("key"));
     }
     Ok(Step::apply(request.write(StateCommand::RevokeKey { id })?, |_| Ok(HttpResponse::empty(StatusCode::NO_CONTENT))))

@@ -84,7 +84,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
 
 /// `GET /v1/organizations`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let rows = context.registry.organizations.values().rev();
+    let rows = context.registry.organizations().rev();
     let page = page::cut(CursorKind::Organizations, &request.query, rows, |organization| organization.id.as_u128())?;
     Ok(Step::Reply(page::response(CursorKind::Organizations, &page, |organization| {
         OrganizationView::new(organization)

@@ -14,9 +14,9 @@ use crate::api::limits::EVENT_TYPES_MAX;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{AppId, DeliveryStatus, Time, WebhookId};
 use crate::rules::patterns;
-use crate::store::job::{Job, JobId, JobSpec, JobStatus};
 use crate::store::{Applied, Receipt, StateCommand};
 
 use super::page;

@@ -19,7 +19,7 @@ use crate::model::webhook::{SigningSecret, WebhookState, WebhookStatus};
 use crate::model::{AppId, Time, Webhook, WebhookId};
 use crate::rules::target::TargetPolicy;
 use crate::rules::{circuit, signing};
-use crate::store::command::first_secret;
+use crate::store::first_secret;
 use crate::store::{Applied, Receipt, Registry, Search, StateCommand, TenantScope};
 
 use super::page;
@@ -51,7 +51,7 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
 
 /// The app of an object that names none: the key's own, or the organization's default.
 pub fn own_app(registry: &Registry, tenant: TenantScope) -> Result<AppId, ApiError> {
-    let default = || registry.organizations.get(&tenant.org).map(|org| org.default_app_id);
+    let default = || registry.organization(tenant.org).map(|org| org.default_app_id);
     tenant.app.or_else(default).ok_or_else(|| ApiError::not_found("app"))
 }
 

@@ -10,7 +10,7 @@ use crate::cli::client::{Call, Client};
 use crate::cli::moment::now_ms;
 use crate::config::duration_text;
 use crate::model::Time;
-use crate::store::replication::QUEUE_BYTES_MAX;
+use crate::store::admin::QUEUE_BYTES_MAX;
 
 /// The oldest due delivery may be this late before it is worth a look.
 const LATE_MS: i64 = 10 * 60_000;

@@ -11,8 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::model::Time;
-use crate::store::backup::refuse;
-use crate::store::replication::{CommitPosition, DisconnectReason, Follower, ReplicaBatch};
+use crate::store::admin::{CommitPosition, DisconnectReason, Follower, ReplicaBatch, refuse};
 
 /// First bytes of frames. The first frame names the commit before all that follow. A commit's frame has its length and
 /// bytes. The last frame has the reason of the end, as `refuse` writes it.

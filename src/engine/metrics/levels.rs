@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::store::StoreSizes;
-use crate::store::replication::ReplicationStats as Followers;
+use crate::store::admin::ReplicationStats as Followers;
 
 /// The values of the gauges at one scrape.
 #[derive(Debug, Clone, Copy, Default)]

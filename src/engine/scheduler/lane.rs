@@ -11,8 +11,7 @@ use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookState, 
 use crate::model::{Delivery, Time};
 use crate::rules::circuit;
 use crate::store::Dispatch;
-use crate::store::read::due::DueSlice;
-use crate::store::read::lookup::DueKey;
+use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
 

@@ -11,9 +11,8 @@ use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::{WebhookState, WebhookStatus};
 use crate::model::{App, Delivery, Time, Webhook};
 use crate::mutants::mutant;
-use crate::store::read::due::DueSlice;
-use crate::store::read::lookup::DueKey;
 use crate::store::{Dispatch, Effects, Registry};
+use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
 use crate::engine::scheduler::lane::{Lane, LaneNeed};
@@ -110,7 +109,7 @@ impl Lanes {
     }
 
     fn lane(&mut self, id: WebhookId, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState) {
-        if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhooks.get(&id)) {
+        if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhook_by_id(id)) {
             self.lanes.insert(id, Lane::new(webhook.clone(), state(id)));
         }
     }
@@ -119,7 +118,7 @@ impl Lanes {
     fn reload(&mut self, registry: &Registry, now: Time) {
         let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
         for id in ids {
-            match registry.webhooks.get(&id) {
+            match registry.webhook_by_id(id) {
                 Some(webhook) => self.change(id, now, |lane| lane.webhook = webhook.clone()),
                 None => self.change(id, now, |lane| {
                     lane.webhook =
@@ -127,7 +126,7 @@ impl Lanes {
                 }),
             }
         }
-        self.lanes.retain(|id, lane| registry.webhooks.contains_key(id) || lane.in_flight() > 0);
+        self.lanes.retain(|id, lane| registry.webhook_by_id(*id).is_some() || lane.in_flight() > 0);
         self.queued_bytes = self.lanes.values().map(Lane::queue_bytes).sum();
     }
 

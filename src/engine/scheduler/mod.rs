@@ -19,9 +19,8 @@ use tokio::time::Instant;
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
-use crate::store::read::due::{DueSlice, ExpiredDelivery};
-use crate::store::read::lookup::DueKey;
 use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
+use crate::store::{DueKey, DueSlice, ExpiredDelivery};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
@@ -201,8 +200,8 @@ impl Scheduler {
             self.tidied_at = now;
             self.lanes.forget_idle(now);
             let registry = self.store.registry();
-            self.compiled.retain(|id, _| registry.webhooks.contains_key(id));
-            self.deliverer.handshakes.retain(|id| registry.webhooks.contains_key(&id));
+            self.compiled.retain(|id, _| registry.webhook_by_id(*id).is_some());
+            self.deliverer.handshakes.retain(|id| registry.webhook_by_id(id).is_some());
         }
     }
 

@@ -9,11 +9,11 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::Table;
 use crate::model::attempt::Trigger;
 use crate::model::id::EventId;
+use crate::model::job::{Job, JobId, JobStatus};
 use crate::model::{Delivery, Event};
 use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Receipt, Rejection, StateCommand, WriteRequest};
-use crate::store::job::{Job, JobId, JobStatus};
 use crate::store::read::replay_scope::{chosen, covers, targets};
 
 impl PartitionBatch<'_> {

@@ -37,7 +37,7 @@ pub(in crate::store) struct NewDelivery {
     pub due: Time,
     pub trigger: Trigger,
     pub replay_of: Option<crate::model::DeliveryId>,
-    pub job: Option<crate::store::job::JobId>,
+    pub job: Option<crate::model::job::JobId>,
 }
 
 impl PartitionBatch<'_> {

@@ -12,13 +12,13 @@ use crate::rules::circuit;
 
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::write_batch::WriteBatch;
+use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::store::apply::audit::AuditSubject;
 use crate::store::apply::deliveries::conflict;
 use crate::store::apply::{ApplyResult, BatchInputs, notice};
 use crate::store::command::{Applied, Caller, NewKey, Receipt, Rejection, StateCommand, WriteRequest};
 use crate::store::effects::Effects;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
-use crate::store::job::{Job, JobId, JobSpec, JobStatus};
 use crate::store::partitions::set::PartitionSet;
 use crate::store::read::replay_scope::{app_of, job_within};
 use crate::store::registry::Registry;

@@ -13,11 +13,11 @@ use crate::model::id::WebhookId;
 use crate::store::backup::STREAM;
 
 /// Sums that were removed from the totals of a webhook or job.
-pub type RemovedSums = (WebhookId, Sums);
+pub(in crate::store) type RemovedSums = (WebhookId, Sums);
 
 /// Shared by the writer and a backup while the backup runs.
 #[derive(Debug, Default)]
-pub struct BackupLease {
+pub(in crate::store) struct BackupLease {
     cancelled: AtomicBool,
     unarchived: Mutex<BTreeMap<u128, Vec<RemovedSums>>>,
 }
@@ -28,7 +28,7 @@ impl BackupLease {
     }
 
     /// Whether the backup must release all files.
-    pub fn is_cancelled(&self) -> bool {
+    pub(in crate::store) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 

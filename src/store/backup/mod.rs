@@ -17,7 +17,7 @@ use std::io::Write;
 use std::ops::Bound;
 use std::sync::Arc;
 
-pub use lease::BackupLease;
+pub(in crate::store) use lease::BackupLease;
 pub use receive::{ReceivedBackup, receive};
 
 use crate::kv::codec;
@@ -29,6 +29,7 @@ use crate::kv::tables::{self, Key, PARTITION_TABLES, STATE_TABLES, Table};
 use crate::model::Webhook;
 use crate::model::figures::Sums;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
+use crate::store::replication::Replication;
 use crate::store::verify::ReadOnlyDisk;
 use crate::store::writer::Writer;
 use lease::RemovedSums;
@@ -40,11 +41,16 @@ const ROW: u8 = b'R';
 const WHOLE: u8 = b'W';
 const FAILED: u8 = b'X';
 /// File name that errors of the stream report.
-pub const STREAM: &str = "the backup";
+pub(in crate::store) const STREAM: &str = "the backup";
 /// File name that errors reported by the sender carry.
-pub const SENDER: &str = "the daemon";
+const SENDER: &str = "the daemon";
 /// Number of rows between two checks of the lease.
 const ROWS_BETWEEN_CHECKS: u32 = 256;
+
+/// Whether the file that an error of `receive` names stands for the daemon or the connection, and not for the disk.
+pub fn is_stream(file: &str) -> bool {
+    [STREAM, SENDER].contains(&file)
+}
 
 /// Progress of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +69,7 @@ pub type OnBackupProgress<'a> = &'a mut dyn FnMut(BackupProgress);
 #[derive(Debug)]
 pub struct BackupSnapshot {
     partition_set: Arc<PartitionSet>,
+    replication: Arc<Replication>,
     lease: Arc<BackupLease>,
     state: Snapshot,
     /// Snapshots of the open partitions.
@@ -91,6 +98,7 @@ impl Writer {
         self.backup = Arc::downgrade(&lease);
         Ok(BackupSnapshot {
             partition_set: self.partition_set.clone(),
+            replication: self.replication(),
             lease,
             state: self.partition_set.state()?.snapshot()?,
             open: snapshots,
@@ -104,7 +112,7 @@ impl Writer {
     }
 
     /// Cancels a running backup before the files are closed.
-    pub fn end_backup(&mut self) {
+    pub(in crate::store) fn end_backup(&mut self) {
         if let Some(lease) = std::mem::take(&mut self.backup).upgrade() {
             lease.cancel();
         }
@@ -119,14 +127,15 @@ impl Writer {
 }
 
 impl BackupSnapshot {
-    /// The lease through which the writer cancels the backup.
-    pub fn lease(&self) -> Arc<BackupLease> {
-        self.lease.clone()
+    /// A check whether the writer has cancelled the backup, so that it must release all files.
+    pub fn cancelled(&self) -> impl Fn() -> bool + Send + use<> {
+        let lease = self.lease.clone();
+        move || lease.is_cancelled()
     }
 
     /// Writes the backup to `out`. An error is also written to the stream, if the stream still accepts writes.
     pub fn send(self, out: &mut dyn Write) -> Result<()> {
-        let replication = self.partition_set.replication.clone();
+        let replication = self.replication.clone();
         let sent = self.send_files(out);
         let ended = match &sent {
             Ok(()) => {
@@ -139,7 +148,7 @@ impl BackupSnapshot {
     }
 
     fn send_files(self, out: &mut dyn Write) -> Result<()> {
-        let BackupSnapshot { partition_set, lease, state, open, archived } = self;
+        let BackupSnapshot { partition_set, lease, state, open, archived, .. } = self;
         let files = 1 + open.len() + archived.len();
         let mut sender = BackupSender { out, lease: &lease, file_number: 0, files };
         // The newest first, so that the snapshots pinned longest are those that change least.

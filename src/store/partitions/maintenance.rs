@@ -21,6 +21,7 @@ use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
 use crate::kv::write_batch::WriteBatch;
 use crate::store::command::{EventInput, PartitionCommand, WriteRequest};
+use crate::store::commit::CommitTarget;
 use crate::store::effects::Effects;
 use crate::store::figures::SumsRow;
 use crate::store::partitions::set::{Partition, PartitionRow, PartitionSet};
@@ -45,11 +46,22 @@ pub enum Retention {
     Paused,
 }
 
+/// A delisted partition, whose file is still there.
+#[derive(Debug)]
+pub struct DroppedPartition(pub(in crate::store) Arc<Partition>);
+
+impl DroppedPartition {
+    /// The path of its file below the data directory.
+    pub fn file_name(&self) -> String {
+        self.0.file_name()
+    }
+}
+
 /// The result of a round of maintenance.
 #[derive(Debug, Default)]
 pub struct Maintained {
     /// Delisted partitions. `Store::unlink` removes their files, and the next start removes the rest.
-    pub dropped: Vec<Arc<Partition>>,
+    pub dropped: Vec<DroppedPartition>,
     pub archived: usize,
     /// Whether there is more to archive or to drop than one round does.
     pub is_more: bool,
@@ -115,7 +127,7 @@ impl Writer {
         if let Some((row, old)) = &sealed {
             write_batch.put(Table::Partitions, tables::partition(old.first), row);
         }
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         if let Some((row, old)) = sealed {
             old.set_row(row);
             // The next use opens it with the small cache of a sealed partition.
@@ -202,7 +214,7 @@ impl Writer {
         }
         write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         partition.set_row(row);
         self.figures.remove(&partition.first);
         self.partition_set.close(partition)
@@ -230,7 +242,7 @@ impl Writer {
         }
         write_batch.put(Table::Partitions, tables::partition(partition.first), &row);
         drop(snapshot);
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         self.record_unarchived(partition.first, taken);
         partition.set_row(row);
         Ok(())
@@ -250,7 +262,7 @@ impl Writer {
                 break;
             }
             done.follow.extend(self.drop_partition(&pair[0])?);
-            done.dropped.push(pair[0].clone());
+            done.dropped.push(DroppedPartition(pair[0].clone()));
         }
         if !done.dropped.is_empty() {
             // Queue heads may have gone with their partition.
@@ -276,7 +288,7 @@ impl Writer {
             }
         }
         write_batch.remove(Table::Partitions, tables::partition(partition.first));
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.take_partition(partition.first);
         self.figures.remove(&partition.first);
         Ok(follow)
@@ -330,7 +342,7 @@ impl Writer {
             write_batch.remove(Table::States, tables::one(*webhook));
             left.remove(webhook);
         }
-        self.commit_state(write_batch)?;
+        self.commit(CommitTarget::State, write_batch)?;
         self.partition_set.set_removed(left);
         finished.into_iter().for_each(|webhook| self.partition_set.remove_state(webhook));
         Ok(())
@@ -360,7 +372,7 @@ impl Writer {
         }
         let mut write_batch = WriteBatch::on(snapshot);
         old.into_iter().for_each(|key| write_batch.remove(Table::StateAnswers, key));
-        self.commit_state(write_batch)
+        self.commit(CommitTarget::State, write_batch)
     }
 }
 

@@ -94,7 +94,10 @@ pub fn open_with_ids(
         sealing_checkpoints: 0,
         backup: Weak::new(),
         now,
-        publisher: CommitPublisher(partition_set.replication.clone()),
+        publisher: CommitPublisher::default(),
+        sealed_batch: Default::default(),
+        checkpoint_schedule: Default::default(),
+        checkpoint_runner: Default::default(),
     };
     writer.ids.rise_above(last);
     writer.load_partitions(now)?;

@@ -6,7 +6,6 @@
 
 use crate::kv::error::{Error, Result};
 use crate::kv::wal::WAL_FILE;
-use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
 use crate::model::id::Id;
 use crate::store::partitions::open::{load_state, remove_unlisted};
@@ -15,18 +14,6 @@ use crate::store::read::lookup::{heads_in, last_id};
 use crate::store::writer::{AppliedBatch, Writer};
 
 impl Writer {
-    /// Commits to `state.redb`. After a failure the file is reopened and loaded, so that memory agrees with it. The
-    /// error does not say whether the commit is on disk.
-    pub(in crate::store) fn commit_state(&mut self, write_batch: WriteBatch) -> Result<()> {
-        let begun = self.publisher.0.begin(STATE_FILE, self.now, &write_batch);
-        let committed = self.partition_set.state().and_then(|file| file.commit(write_batch));
-        self.publisher.0.end(begun, committed.is_ok());
-        if let Err(error) = &committed {
-            self.mark_failed(error);
-        }
-        committed
-    }
-
     /// Marks the file that an error names as failed, and notes a lack of space.
     pub(in crate::store) fn mark_failed(&mut self, error: &Error) {
         if error.is_disk_full() {

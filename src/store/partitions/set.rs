@@ -20,7 +20,6 @@ use crate::kv::segment::{OTHER_CACHE_BYTES, OpenMode, Segment};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{PARTITION_TABLES, Table};
 use crate::store::registry::Registry;
-use crate::store::replication::Replication;
 use crate::store::secrets::vault::Vault;
 
 pub const STATE_FILE: &str = "state.redb";
@@ -97,7 +96,6 @@ pub struct PartitionSet {
     pub disk: Arc<dyn Disk>,
     pub options: StoreOptions,
     pub vault: Vault,
-    pub replication: Arc<Replication>,
     /// `None` only while it is being reopened, or if that failed.
     state: RwLock<Option<Arc<Segment>>>,
     partitions: RwLock<BTreeMap<u128, Arc<Partition>>>,
@@ -117,7 +115,6 @@ impl PartitionSet {
             disk,
             options,
             vault,
-            replication: Arc::default(),
             state: RwLock::new(Some(state)),
             partitions: RwLock::default(),
             idle: Mutex::default(),

@@ -1,7 +1,8 @@
 //! Sizes of the store's files, read from the disk at each call.
 
 use crate::kv::error::Result;
-use crate::store::partitions::set::{Partition, STATE_FILE};
+use crate::store::partitions::maintenance::DroppedPartition;
+use crate::store::partitions::set::STATE_FILE;
 use crate::store::read::lists::Store;
 
 /// Bytes of disk that the store's files occupy.
@@ -42,7 +43,7 @@ impl Store {
     ///
     /// # Errors
     /// The file could not be removed. The next start removes it.
-    pub fn unlink(&self, dropped: &Partition) -> Result<()> {
-        self.partition_set.discard(dropped)
+    pub fn unlink(&self, dropped: &DroppedPartition) -> Result<()> {
+        self.partition_set.discard(&dropped.0)
     }
 }

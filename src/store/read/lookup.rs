@@ -12,8 +12,8 @@ use crate::kv::error::Result;
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Key, Table};
+use crate::model::job::{Job, JobId};
 use crate::store::figures::SumsRow;
-use crate::store::job::{Job, JobId};
 use crate::store::partitions::set::PartitionSet;
 
 /// Payload bytes in one row. redb rounds a larger value up to a power of two of pages.

@@ -8,8 +8,8 @@ use crate::model::{Delivery, DeliveryStatus, Event};
 use crate::rules::fanout::{self, Decision};
 use crate::rules::patterns;
 
+use crate::model::job::{Job, JobSpec};
 use crate::store::command::TenantScope;
-use crate::store::job::{Job, JobSpec};
 use crate::store::registry::Registry;
 
 /// Whether a job lies within `tenant`.

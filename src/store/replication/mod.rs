@@ -17,7 +17,6 @@ use std::time::Duration;
 use crate::kv::wal;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::Time;
-use crate::store::read::lists::Store;
 
 /// Maximum bytes queued for one replica before it is disconnected.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -74,11 +73,12 @@ pub fn point_of(record: &[u8]) -> Option<CommitPosition> {
     Some(CommitPosition { number: u64::from_le_bytes(*number), at: Time(i64::from_le_bytes(*at)) })
 }
 
-/// Sets the commit number of an encoded record.
-pub fn renumber(record: &mut [u8], number: u64) {
-    if let Some(first) = record.first_chunk_mut::<8>() {
-        *first = number.to_le_bytes();
-    }
+/// Adds an offset, modulo 2⁶⁴, to the commit number of an encoded record. Returns the new position. `None` if the bytes
+/// are too few.
+pub fn renumber(record: &mut [u8], offset: u64) -> Option<CommitPosition> {
+    let number = point_of(record)?.number.wrapping_add(offset);
+    *record.first_chunk_mut::<8>()? = number.to_le_bytes();
+    point_of(record)
 }
 
 /// Whether commits wait for a replica's confirmation.
@@ -174,7 +174,8 @@ impl Replication {
         self.begun.load(Ordering::Acquire)
     }
 
-    pub fn levels(&self) -> ReplicationStats {
+    /// State of the replicas.
+    pub fn stats(&self) -> ReplicationStats {
         let queues = self.queues();
         let queued_bytes = queues.iter().map(|queue| queue.waiting().bytes).max().unwrap_or(0);
         ReplicationStats { followers: queues.len(), queued_bytes, cut: self.cut.load(Ordering::Relaxed) }
@@ -190,7 +191,8 @@ impl Replication {
         self.cut.fetch_add(u64::from(was_cut), Ordering::Relaxed);
     }
 
-    fn add(self: &Arc<Replication>, at: Time, mode: ReplicationMode) -> Option<Follower> {
+    /// Subscribes to the commits from `at` on. `None` if there are `FOLLOWERS_MAX` replicas already.
+    pub fn follow(self: &Arc<Replication>, at: Time, mode: ReplicationMode) -> Option<Follower> {
         let mut queues = self.queues();
         if queues.len() >= FOLLOWERS_MAX {
             return None;
@@ -215,7 +217,7 @@ impl Replication {
 }
 
 /// The writer's handle: dropping it disconnects the replicas after all commits were queued.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::store) struct CommitPublisher(pub Arc<Replication>);
 
 impl Drop for CommitPublisher {
@@ -355,17 +357,5 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.leave();
         self.replication.remove(&self.queue);
-    }
-}
-
-impl Store {
-    /// Subscribes to the commits from `now` on. `None` if there are `FOLLOWERS_MAX` replicas already.
-    pub fn follow(&self, now: Time, mode: ReplicationMode) -> Option<Follower> {
-        self.partition_set.replication.add(now, mode)
-    }
-
-    /// State of the replicas.
-    pub fn followers(&self) -> ReplicationStats {
-        self.partition_set.replication.levels()
     }
 }

@@ -87,12 +87,12 @@ fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::Temp
 fn a_copy_brought_forward_is_the_store_at_every_commit() {
     let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut opened, old) = store_with_quiet_partition(&folder);
-    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let follower = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
     assert_eq!(follower.from(), CommitPosition { number: 0, at: NOW });
     publish(&mut opened, "before the base, and told of all the same");
     let whole = base(&mut opened, kept.path(), old);
     assert!(whole.begun >= 3, "what came while it was read counts");
-    let mut expected = vec![(opened.store.partition_set.replication.begun(), shown(&opened))];
+    let mut expected = vec![(opened.writer.replication().begun(), shown(&opened))];
     assert_eq!(expected[0].0, whole.begun);
     let mut late = NOW;
     for step in 0..14 {
@@ -108,11 +108,11 @@ fn a_copy_brought_forward_is_the_store_at_every_commit() {
             11 => opened.writer.roll(late.plus_ms(1)).unwrap(),
             _ => drop(publish(&mut opened, &format!("step {step}"))),
         }
-        expected.push((opened.store.partition_set.replication.begun(), shown(&opened)));
+        expected.push((opened.writer.replication().begun(), shown(&opened)));
     }
     let records = taken(&follower);
     let numbers: Vec<u64> = records.iter().map(|record| point_of(record).unwrap().number).collect();
-    assert_eq!(numbers, (1..=opened.store.partition_set.replication.begun()).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=opened.writer.replication().begun()).collect::<Vec<_>>());
     for (number, rows) in expected {
         let copy = brought_to(kept.path(), &records, number);
         let report = walked(copy.path());
@@ -127,9 +127,9 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     publish(&mut opened, "unseen");
-    let following = opened.store.partition_set.replication.clone();
-    assert_eq!((following.begun(), opened.store.followers()), (0, ReplicationStats::default()));
-    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let following = opened.writer.replication();
+    assert_eq!((following.begun(), opened.writer.replication().stats()), (0, ReplicationStats::default()));
+    let follower = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
     let events = (0..20).map(|n| {
         let mut event = crate::store::EventInput::new("a", format!("\"{}\"", "x".repeat(1 << 20)));
         event.app = opened.store.registry().apps.keys().next().copied();
@@ -139,7 +139,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     // More than an epoch of the journal: a commit of redb's own.
     let order = WriteRequest::internal(PartitionCommand::Publish(events.collect()));
     let fresh = apply(&mut opened, order).1;
-    assert_eq!(opened.store.followers().followers, 1);
+    assert_eq!(opened.writer.replication().stats().followers, 1);
     let records: Vec<_> = taken(&follower).iter().map(|record| CommitRecord::decode(record).unwrap()).collect();
     assert_eq!(records.len(), 1);
     assert!(records[0].changes.iter().all(|(table, _)| *table != Table::Meta), "the epoch is the file's own");
@@ -151,7 +151,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
     assert_eq!(taken(&follower).len(), 1);
     drop(follower);
     publish(&mut opened, "unseen again");
-    assert_eq!((following.begun(), opened.store.followers()), (2, ReplicationStats::default()));
+    assert_eq!((following.begun(), opened.writer.replication().stats()), (2, ReplicationStats::default()));
 }
 
 #[test]
@@ -159,12 +159,12 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
     let (slow, other) = (
-        opened.store.follow(NOW, ReplicationMode::Async).unwrap(),
-        opened.store.follow(NOW, ReplicationMode::Async).unwrap(),
+        opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap(),
+        opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap(),
     );
-    let following = opened.store.partition_set.replication.clone();
+    let following = opened.writer.replication();
     let mut bytes = 0;
-    while opened.store.followers().cut == 0 {
+    while opened.writer.replication().stats().cut == 0 {
         let (base, number) = (opened.store.partition_set.state().unwrap().snapshot().unwrap(), following.begun() + 1);
         let mut write_batch = WriteBatch::on(base);
         write_batch.set(Table::Totals, Key::from_slice(&[1]), Some(vec![0; 10 << 20]));
@@ -179,7 +179,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     }
     assert!(bytes > QUEUE_BYTES_MAX && bytes < QUEUE_BYTES_MAX + (11 << 20), "{bytes}");
     assert!(matches!(slow.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Slow)));
-    assert_eq!(opened.store.followers(), ReplicationStats { followers: 2, queued_bytes: 0, cut: 1 });
+    assert_eq!(opened.writer.replication().stats(), ReplicationStats { followers: 2, queued_bytes: 0, cut: 1 });
     drop(slow);
     publish(&mut opened, "for the other");
     assert_eq!(taken(&other).len(), 1);
@@ -189,7 +189,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
 fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW, ReplicationMode::Sync).unwrap();
+    let follower = opened.writer.replication().follow(NOW, ReplicationMode::Sync).unwrap();
     let order = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
@@ -230,7 +230,7 @@ fn a_commit_is_answered_when_who_follows_closely_has_the_one_before_or_has_gone(
 fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW, ReplicationMode::Sync).unwrap();
+    let follower = opened.writer.replication().follow(NOW, ReplicationMode::Sync).unwrap();
     publish(&mut opened, "followed");
     let last = follower.from().number + 1;
     assert!(!follower.queue.wait_for(last - 1, Duration::ZERO), "the one before the first is in the copy");
@@ -245,25 +245,25 @@ fn who_follows_closely_and_confirms_nothing_for_too_long_is_cut_off() {
 fn the_end_of_the_writer_is_told_after_all_that_it_did_and_a_failed_commit_ends_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
-    let follower = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
-    let following = opened.store.partition_set.replication.clone();
+    let follower = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
+    let following = opened.writer.replication();
     let write_batch = WriteBatch::on(opened.store.partition_set.state().unwrap().snapshot().unwrap());
-    let one_more = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let one_more = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
     let begun = following.begin("state.redb", NOW, &write_batch);
     following.end(begun, false);
     assert!(matches!(one_more.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
     assert!(matches!(follower.take(Duration::ZERO), ReplicaBatch::Over(DisconnectReason::Uncertain)));
     drop(write_batch);
-    let last = opened.store.follow(NOW, ReplicationMode::Async).unwrap();
+    let last = opened.writer.replication().follow(NOW, ReplicationMode::Async).unwrap();
     assert_eq!(last.from().number, 1);
     publish(&mut opened, "last");
-    let Opened { store, writer, .. } = opened;
-    drop(writer);
+    let replication = opened.writer.replication();
+    drop(opened);
     assert_eq!(taken(&last).len(), 1);
     assert!(matches!(last.take(Duration::from_secs(60)), ReplicaBatch::Over(DisconnectReason::Stopped)));
-    assert_eq!(store.followers().cut, 2);
-    let more = store.follow(NOW, ReplicationMode::Async).unwrap();
-    assert!(store.follow(NOW, ReplicationMode::Async).is_none(), "{FOLLOWERS_MAX} at most");
+    assert_eq!(replication.stats().cut, 2);
+    let more = replication.follow(NOW, ReplicationMode::Async).unwrap();
+    assert!(replication.follow(NOW, ReplicationMode::Async).is_none(), "{FOLLOWERS_MAX} at most");
     drop(more);
 }
 

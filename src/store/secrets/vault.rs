@@ -56,5 +56,6 @@ mod tests {
         assert_eq!(vault.open(b"webhook:2", &sealed), None);
         assert_eq!(Vault::new(&[8; 32]).open(b"webhook:1", &sealed), None);
         assert!(!sealed.windows(5).any(|w| w == b"whsec"));
+        assert_eq!(format!("{vault:?}"), "Vault(…)", "the key is not shown");
     }
 }

@@ -24,7 +24,7 @@ use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
 use crate::rules::{health, signing};
-use crate::store::command::first_secret;
+use crate::store::first_secret;
 use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};
@@ -159,7 +159,7 @@ struct WebhookActivity {
 impl WebhookActivity {
     fn of(context: &ApiContext<'_>, webhook: &Webhook) -> Result<WebhookActivity, ApiError> {
         let figures = context.store.figures(webhook.id, context.now)?;
-        Ok(WebhookActivity { figures, app: context.registry.apps.get(&webhook.app_id).cloned(), recent: None })
+        Ok(WebhookActivity { figures, app: context.registry.app_by_id(webhook.app_id).cloned(), recent: None })
     }
 
     fn shown<'a>(&'a self, webhook: &'a Webhook, secret: Option<&'a str>) -> DevdraftWebhook<'a> {
@@ -372,7 +372,7 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     fields::into_result(field_errors)?;
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
-    let app = context.registry.apps.get(&app).cloned();
+    let app = context.registry.app_by_id(app).cloned();
     let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(write_request, move |applied| {
         let webhook = received(applied)?;

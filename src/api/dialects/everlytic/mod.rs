@@ -19,10 +19,10 @@ use crate::api::response::HttpResponse;
 use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route};
 use crate::api::step::Step;
+use crate::model::job::JobSpec;
 use crate::model::time::DAY_MS;
 use crate::model::webhook::{ContentType, FieldSet, WebhookAuth, WebhookMethod};
 use crate::model::{AppId, DeliveryStatus, Scope, Time, Webhook, WebhookId};
-use crate::store::job::JobSpec;
 use crate::store::{Caller, Registry, StateCommand, WriteRequest};
 
 use crate::api::dialects::derived::{self, ok};

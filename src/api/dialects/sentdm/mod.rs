@@ -263,7 +263,7 @@ impl<'a> SentdmWebhook<'a> {
 /// The tenant scope of a request: the profile in `x-profile-id`, the key's own app, or the default app.
 fn scope(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<TenantScope, ApiError> {
     let tenant = request.tenant();
-    let default = || context.registry.organizations.get(&tenant.org).map(|org| org.default_app_id);
+    let default = || context.registry.organization(tenant.org).map(|org| org.default_app_id);
     let app = match request.http.headers.get(PROFILE_ID) {
         None => tenant.app.or_else(default),
         Some(value) => {

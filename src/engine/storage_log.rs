@@ -1,0 +1,57 @@
+//! The log of the storage's health: failing batches and checkpoints with back-off, and changes of a full disk.
+
+use crate::engine::log_backoff::LogBackoff;
+use crate::store::Result;
+
+/// What the log said last of the writer's storage.
+#[derive(Debug, Default)]
+pub struct StorageLog {
+    failing_batches: LogBackoff,
+    failing_checkpoints: LogBackoff,
+    /// Whether the last line about space said that the disk is full.
+    was_full: bool,
+}
+
+impl StorageLog {
+    /// Logs the failures of a batch, or that there are none any more.
+    pub fn batch(&mut self, failures: &[String], is_disk_full: bool) {
+        for failure in failures {
+            if let Some(failures) = self.failing_batches.record() {
+                tracing::error!(
+                    failure,
+                    failures,
+                    "storage failed; nothing of the batch is kept, the file is opened again"
+                );
+            }
+        }
+        // While the disk is full, batches without writes succeed and prove nothing.
+        if failures.is_empty() && !is_disk_full && self.failing_batches.reset() {
+            tracing::info!("storage takes batches again");
+        }
+    }
+
+    /// Logs a failed checkpoint, or that checkpoints succeed again.
+    pub fn checkpoint(&mut self, ended: &Result<()>) {
+        match ended {
+            Ok(()) if self.failing_checkpoints.reset() => tracing::info!("checkpoints can be made again"),
+            Ok(()) => {}
+            Err(error) => {
+                if let Some(failures) = self.failing_checkpoints.record() {
+                    tracing::error!(%error, failures, "a checkpoint failed; the journal still holds what it was for; trying again");
+                }
+            }
+        }
+    }
+
+    /// Logs when the disk becomes full, and when it has space again.
+    pub fn space(&mut self, is_full: bool) {
+        match (self.was_full, is_full) {
+            (false, true) => tracing::error!(
+                "the disk is full: publishing is refused until more than min_free_bytes are free; deliveries go on"
+            ),
+            (true, false) => tracing::info!("the disk has space again: publishing goes on"),
+            _ => {}
+        }
+        self.was_full = is_full;
+    }
+}

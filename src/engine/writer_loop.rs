@@ -1,0 +1,251 @@
+//! The writer loop: group commit of the requests that wait in the write queue.
+//!
+//! It applies them in one batch and answers all of them after the commit. It runs on a thread in the daemon and in a
+//! task of the one runtime in a simulation. The store's writer decides what else is due (`Writer::tick`).
+//!
+//! Invariant: an answer is sent after the commit of its change.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::mutants::mutant;
+use crate::store::{Effects, Maintained, RequestBatch, Retention, WriteRequest, Writer};
+
+use crate::engine::blocking_pool::BlockingPool;
+use crate::engine::clock::Clock;
+use crate::engine::critical_task::CriticalTask;
+use crate::engine::metrics::Metrics;
+use crate::engine::retry_buffer::RetryBuffer;
+use crate::engine::storage_log::StorageLog;
+use crate::engine::write_queue::{QueueDepth, QueueItem, Responder};
+
+/// Maximum requests in one commit.
+const BATCH_REQUESTS_MAX: usize = 4_096;
+/// Approximate maximum payload bytes in one commit.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// The longest wait of an idle task, after which it checks for remaining handles.
+const IDLE_WAIT: Duration = Duration::from_secs(3_600);
+
+/// The inputs of the loop.
+pub struct WriterParts {
+    /// The first field, so that it is dropped first.
+    pub critical_task: CriticalTask,
+    pub writer: Writer,
+    pub first: Vec<WriteRequest>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    /// Consumes the effects of every batch.
+    pub effects: Box<dyn FnMut(Effects) + Send>,
+    /// Notified when a sync failed: the loop has ended, and the process must end.
+    pub broken: Arc<Notify>,
+}
+
+/// The loop that owns the writer.
+pub(super) struct WriterLoop {
+    parts: WriterParts,
+    waiting: Arc<QueueDepth>,
+    retry_buffer: RetryBuffer,
+    log: StorageLog,
+    /// The start of the writer's monotonic clock.
+    started: Instant,
+    /// Time of the next timed work of the writer.
+    next_tick: Option<Instant>,
+    /// Bytes written up to the last commit.
+    written_bytes: u64,
+    ended: bool,
+}
+
+impl WriterLoop {
+    /// # Errors
+    /// A thread cannot be made.
+    pub(super) fn new(
+        mut parts: WriterParts,
+        waiting: Arc<QueueDepth>,
+        work: BlockingPool,
+    ) -> std::io::Result<WriterLoop> {
+        if work == BlockingPool::Threads {
+            parts.writer.start_checkpoint_thread()?;
+        }
+        Ok(WriterLoop {
+            parts,
+            waiting,
+            retry_buffer: RetryBuffer::default(),
+            log: StorageLog::default(),
+            started: Instant::now(),
+            next_tick: None,
+            written_bytes: 0,
+            ended: false,
+        })
+    }
+
+    pub(super) fn run_on_thread(mut self, jobs: &Receiver<QueueItem>) {
+        self.begin();
+        while !self.is_over() {
+            let job = match self.wait() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => jobs.recv_timeout(wait),
+            };
+            self.ended |= matches!(job, Err(RecvTimeoutError::Disconnected));
+            self.step(job.ok(), jobs);
+        }
+    }
+
+    pub(super) async fn run_in_task(mut self, jobs: Receiver<QueueItem>, arrived: Arc<Notify>) {
+        self.begin();
+        while !self.is_over() {
+            let job = match jobs.try_recv() {
+                Ok(job) => Some(job),
+                Err(TryRecvError::Disconnected) => {
+                    self.ended = true;
+                    None
+                }
+                Err(TryRecvError::Empty) => {
+                    // A notification that comes before the wait is remembered by `Notify`.
+                    let _ = tokio::time::timeout(self.wait().unwrap_or(IDLE_WAIT), arrived.notified()).await;
+                    None
+                }
+            };
+            self.step(job, &jobs);
+        }
+    }
+
+    fn begin(&mut self) {
+        let first = std::mem::take(&mut self.parts.first);
+        self.apply(first.into());
+        self.tick();
+    }
+
+    /// Whether the loop must end. After a failed sync it notifies the process.
+    fn is_over(&self) -> bool {
+        if self.parts.writer.health().has_lost_writes {
+            tracing::error!("a sync to disk failed: what was written is uncertain, so nothing more is accepted");
+            self.parts.broken.notify_one();
+            return true;
+        }
+        self.ended
+    }
+
+    /// Time until the next timed step. `None` if there is none.
+    fn wait(&self) -> Option<Duration> {
+        let tick = self.next_tick.map(|at| at.saturating_duration_since(Instant::now()));
+        [tick, self.retry_buffer.wait()].into_iter().flatten().min()
+    }
+
+    /// Applies an item and all items that wait behind it, then does the steps that are due.
+    fn step(&mut self, job: Option<QueueItem>, jobs: &Receiver<QueueItem>) {
+        self.take(job, jobs);
+        if self.ended {
+            let gathered = self.parts.writer.finish();
+            self.apply(gathered.into());
+            self.write_outcomes();
+            let checkpoint = self.parts.writer.checkpoint();
+            self.log.checkpoint(&checkpoint);
+            return;
+        }
+        if self.retry_buffer.wait().is_some_and(|wait| wait.is_zero()) {
+            self.write_outcomes();
+        }
+        self.tick();
+    }
+
+    /// Applies everything that waits now, and the requests that the writer has gathered long enough.
+    fn take(&mut self, first: Option<QueueItem>, jobs: &Receiver<QueueItem>) {
+        let mut arrived = Vec::new();
+        let (mut bytes, mut rounds, mut backups) = (0, Vec::new(), Vec::new());
+        let mut next = first;
+        while let Some(job) = next {
+            match job {
+                QueueItem::Request(write_request, size, answer) => {
+                    if size > 0 {
+                        self.waiting.remove_publish(size);
+                    }
+                    bytes += size;
+                    arrived.push((*write_request, answer));
+                }
+                QueueItem::Maintenance(retention, answer) => rounds.push((retention, answer)),
+                QueueItem::Backup(answer) => backups.push(answer),
+                QueueItem::End => self.ended = true,
+            }
+            let full = self.ended || arrived.len() >= BATCH_REQUESTS_MAX || bytes >= BATCH_BYTES_MAX;
+            next = if full { None } else { jobs.try_recv().ok() };
+        }
+        let batches = self.parts.writer.gather(arrived, self.started.elapsed());
+        batches.into_iter().for_each(|batch| self.apply(batch));
+        for (retention, answer) in rounds {
+            self.maintain(retention, answer);
+        }
+        for answer in backups {
+            let backup_snapshot = self.parts.writer.backup_snapshot().map_err(|error| error.to_string());
+            // If the caller is gone, the snapshot is dropped.
+            let _ = answer.send(backup_snapshot);
+        }
+    }
+
+    /// Lets the writer do its timed work.
+    fn tick(&mut self) {
+        let tick = self.parts.writer.tick(self.parts.clock.now(), self.started.elapsed());
+        tick.checkpoints.iter().for_each(|ended| self.log.checkpoint(ended));
+        self.log.space(self.parts.writer.health().is_disk_full);
+        self.next_tick = tick.next.map(|wait| Instant::now() + wait);
+    }
+
+    /// Retries the outcomes that could not be written.
+    fn write_outcomes(&mut self) {
+        let outcomes = self.retry_buffer.take_outcomes();
+        if mutant!("outcome_twice") {
+            self.apply(outcomes.clone().into());
+            if self.retry_buffer.wait().is_some() {
+                return;
+            }
+        }
+        self.apply(outcomes.into());
+    }
+
+    fn apply(&mut self, batch: RequestBatch<Responder>) {
+        let RequestBatch { mut requests, mut responders } = batch;
+        if requests.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        let started = Instant::now();
+        while !requests.is_empty() {
+            let done = self.parts.writer.apply(&requests, now);
+            let health = self.parts.writer.health();
+            // Bytes that checkpoints wrote since the last commit count for this one.
+            let before = std::mem::replace(&mut self.written_bytes, health.written_bytes);
+            let written = self.written_bytes.saturating_sub(before);
+            self.parts.metrics.committed(requests.len(), started.elapsed(), written);
+            self.waiting.set_failing(!done.effects.failures.is_empty());
+            self.log.batch(&done.effects.failures, health.is_disk_full);
+            self.parts.metrics.applied(&requests, &done.results);
+            let mut effects = done.effects;
+            effects.unrecorded = self.retry_buffer.add_failed(&requests, &done.results, health.is_disk_full);
+            (self.parts.effects)(effects);
+            for (responder, result) in responders.drain(..).zip(done.results) {
+                if let Some(responder) = responder {
+                    // The caller may be gone. The change is committed all the same.
+                    let _ = responder.send(result);
+                }
+            }
+            requests = done.follow;
+        }
+        self.log.space(self.parts.writer.health().is_disk_full);
+    }
+
+    fn maintain(&mut self, retention: Retention, answer: oneshot::Sender<Result<Maintained, String>>) {
+        let mut done = self.parts.writer.maintain(self.parts.clock.now(), retention);
+        self.log.space(self.parts.writer.health().is_disk_full);
+        for failure in &done.failures {
+            tracing::error!(failure, "a part of the upkeep failed; it is tried again in the next round");
+        }
+        (self.parts.effects)(std::mem::take(&mut done.effects));
+        let mut follow = self.retry_buffer.take_follow_ups();
+        follow.extend(done.follow.iter().cloned());
+        self.apply(follow.into());
+        let _ = answer.send(Ok(done));
+    }
+}
