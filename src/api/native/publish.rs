@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -252,6 +253,22 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     }
 }
 
+/// Published events, in the order of the request.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublishedMany")]
+pub struct BatchView<'a> {
+    data: Vec<PublishView<'a>>,
+}
+
+/// One published event, or many of a batch of CloudEvents.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "PublishedAny")]
+pub enum PublishedAny<'a> {
+    One(PublishView<'a>),
+    Many(BatchView<'a>),
+}
+
 fn published(applied: Applied) -> Result<Vec<Published>, ApiError> {
     match applied.receipt {
         Receipt::Published(list) => Ok(list),
@@ -270,10 +287,6 @@ fn show_one(applied: Applied) -> Result<HttpResponse, ApiError> {
 }
 
 fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
-    #[derive(Serialize)]
-    struct BatchView<'a> {
-        data: Vec<PublishView<'a>>,
-    }
     let list = published(applied)?;
     Ok(HttpResponse::json(StatusCode::ACCEPTED, &BatchView { data: list.iter().map(shown).collect() }))
 }
