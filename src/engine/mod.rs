@@ -17,6 +17,7 @@ pub mod janitor;
 mod log_backoff;
 pub mod metrics;
 pub mod network;
+mod queue_item;
 pub mod readiness;
 mod redact;
 mod replays;

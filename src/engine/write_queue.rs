@@ -6,7 +6,6 @@
 //! deliveries in flight.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 
 use tokio::sync::{Notify, SemaphorePermit, oneshot};
@@ -17,26 +16,13 @@ use crate::store::{Applied, Maintained, Rejection, Retention, WriteRequest};
 use crate::engine::admission::PublishAdmission;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::metrics::Metrics;
+use crate::engine::queue_item::{QueueDepth, QueueItem};
 use crate::engine::writer_loop::{WriterLoop, WriterParts};
 
 /// Maximum publishes that wait for the writer.
 pub const WAITING_PUBLISHES_MAX: usize = 8_192;
 /// Maximum payload bytes that wait for the writer.
 const WAITING_BYTES_MAX: usize = 256 << 20;
-/// Receives the result of a request.
-pub(super) type Responder = oneshot::Sender<Result<Applied, Rejection>>;
-
-/// An item of the queue.
-pub(super) enum QueueItem {
-    Request(Box<WriteRequest>, usize, Option<Responder>),
-    /// A round of maintenance.
-    Maintenance(Retention, oneshot::Sender<Result<Maintained, String>>),
-    /// Takes a snapshot of the store for a backup.
-    Backup(oneshot::Sender<Result<BackupSnapshot, String>>),
-    /// Ends the loop after everything that was sent before.
-    End,
-}
-
 /// Why a publish did not reach the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Busy {
@@ -70,28 +56,6 @@ impl Driver {
             Driver::Thread(thread) => tokio::task::spawn_blocking(move || drop(thread.join())).await,
             Driver::Task(task) => task.await,
         };
-    }
-}
-
-/// The waiting publishes, and the states that the handles and the loop share.
-#[derive(Default)]
-pub(super) struct QueueDepth {
-    publishes: AtomicUsize,
-    bytes: AtomicUsize,
-    stopping: AtomicBool,
-    /// Whether storage failed the last batch.
-    failing: AtomicBool,
-}
-
-impl QueueDepth {
-    /// A publish of so many bytes has left the queue.
-    pub(super) fn remove_publish(&self, bytes: usize) {
-        self.publishes.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_failing(&self, is_failing: bool) {
-        self.failing.store(is_failing, Ordering::Relaxed);
     }
 }
 
@@ -180,38 +144,37 @@ impl WriteQueue {
 
     /// Waiting publishes, for metrics.
     pub fn waiting_publishes(&self) -> usize {
-        self.waiting.publishes.load(Ordering::Relaxed)
+        self.waiting.publishes()
     }
 
     /// Whether publishes are rejected because the daemon is stopping.
     pub fn is_stopping(&self) -> bool {
-        self.waiting.stopping.load(Ordering::Relaxed)
+        self.waiting.is_stopping()
     }
 
     /// Whether storage failed the last batch.
     pub fn is_failing(&self) -> bool {
-        self.waiting.failing.load(Ordering::Relaxed)
+        self.waiting.is_failing()
     }
 
     /// Rejects publishes from now on.
     pub fn stop_publishing(&self) {
-        self.waiting.stopping.store(true, Ordering::Relaxed);
+        self.waiting.stop();
     }
 
     fn admit(&self, write_request: &WriteRequest) -> Result<usize, Busy> {
         let Some(events) = write_request.command.published() else { return Ok(0) };
-        if self.waiting.stopping.load(Ordering::Relaxed) {
+        if self.waiting.is_stopping() {
             return Err(Busy::Stopping);
         }
         let bytes: usize = events.iter().map(|event| event.data.len()).sum::<usize>() + events.len();
-        let full = self.waiting.publishes.load(Ordering::Relaxed) >= WAITING_PUBLISHES_MAX
-            || self.waiting.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES_MAX;
+        let full =
+            self.waiting.publishes() >= WAITING_PUBLISHES_MAX || self.waiting.bytes() + bytes > WAITING_BYTES_MAX;
         if full {
             self.metrics.queue_full();
             return Err(Busy::Full);
         }
-        self.waiting.publishes.fetch_add(1, Ordering::Relaxed);
-        self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.waiting.add_publish(bytes);
         Ok(bytes)
     }
 }

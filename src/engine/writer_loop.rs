@@ -19,9 +19,9 @@ use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::Clock;
 use crate::engine::critical_task::CriticalTask;
 use crate::engine::metrics::Metrics;
+use crate::engine::queue_item::{QueueDepth, QueueItem, Responder};
 use crate::engine::retry_buffer::RetryBuffer;
 use crate::engine::storage_log::StorageLog;
-use crate::engine::write_queue::{QueueDepth, QueueItem, Responder};
 
 /// Maximum requests in one commit.
 const BATCH_REQUESTS_MAX: usize = 4_096;

@@ -1,8 +1,8 @@
 //! Commits and checkpoints: where a batch becomes durable.
 //!
 //! Every commit of the running writer passes `Writer::commit`. Three callers commit to files that no writer has open: a
-//! changed master key, a replayed replication log and a received backup. In the active partition a record of the write-ahead log is the commit.
-//! Checkpoints write the records into redb later.
+//! changed master key, a replayed replication log and a received backup. In the active partition a record of the
+//! write-ahead log is the commit. Checkpoints write the records into redb later.
 //!
 //! Invariant: a half of the write-ahead log is reused only after a checkpoint contains its epoch.
 
