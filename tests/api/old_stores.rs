@@ -1,7 +1,7 @@
 //! Stores of earlier versions are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with the
 //! answers of its API at that time. A changed format needs a reader for these. None of them is ever made anew.
 //!
-//! `POSTRIDER_KEEP_STORE=name cargo test --test api old_stores` adds one, at a release that changes a format.
+//! `POSTRIDER_KEEP_STORE=name cargo test --test daemon old_stores` adds one, at a release that changes a format.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::start;
-use crate::{files, made, name, partition, spoil};
+use crate::cli_failures::{files, made, name, partition, spoil};
+use crate::support::process::start;
 
 /// Exit code, stdout, stderr.
 fn verify(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {

@@ -9,7 +9,7 @@ use std::thread;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 
-use crate::support::{House, eventually};
+use crate::support::installation::{House, eventually};
 
 /// The findings of the doctor, with its exit code.
 fn doctor(house: &House, words: &[&str]) -> (i32, Vec<Value>) {

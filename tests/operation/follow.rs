@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::support::{House, eventually};
+use crate::support::installation::{House, eventually};
 
 const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
 

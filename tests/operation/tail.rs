@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::Value;
 
-use crate::support::{House, eventually};
+use crate::support::installation::{House, eventually};
 
 #[tokio::test]
 async fn attempts_to_all_webhooks_are_followed_once_each() {

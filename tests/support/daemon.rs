@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::disk::FaultyDisk;
 use super::{START, eventually};
-use crate::disk::FaultyDisk;
 
 /// How long a stop waits for requests under way.
 const STOP: Duration = Duration::from_secs(10);

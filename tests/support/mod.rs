@@ -5,7 +5,11 @@
 
 pub mod client;
 pub mod daemon;
+pub mod disk;
+pub mod installation;
+pub mod process;
 pub mod receiver;
+pub mod rng;
 pub mod signatures;
 
 use std::time::Duration;
