@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::children::output;
 use crate::support::daemon::text;
 use crate::support::{Receiver, TestDaemon};
 
@@ -18,8 +19,8 @@ fn stores() -> PathBuf {
 }
 
 fn tar(arguments: &[&str]) {
-    let done = Command::new("tar").args(arguments).status().expect("tar runs");
-    assert!(done.success(), "tar {arguments:?}");
+    let done = output(Command::new("tar").args(arguments));
+    assert!(done.status.success(), "tar {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 fn utf8(path: &Path) -> &str {
