@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::disk::FaultyDisk;
 use crate::support::daemon::text;
+use crate::support::disk::FaultyDisk;
 use crate::support::{Act, Receiver, START, TestDaemon, eventually, in_time};
 
 /// More than fits into pages that are there already.

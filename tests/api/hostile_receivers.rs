@@ -1,9 +1,9 @@
 //! Receivers that hang, drip, flood, reset or talk nonsense cost one attempt each, in bounded time and memory.
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::daemon::text;
+use crate::support::ports::ReservedPort;
 use crate::support::{Act, Receiver, TestDaemon};
 
 /// The only attempt of an event that was sent once to a receiver that does this.
@@ -61,11 +61,9 @@ async fn a_reset_an_early_end_and_garbage_are_failed_attempts() {
 #[tokio::test]
 async fn who_is_not_there_and_who_may_not_be_reached_are_told_apart() {
     let daemon = TestDaemon::start().await;
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let dead = ReservedPort::new();
     let none = json!({ "retry_schedule_s": "none", "event_types": ["refused"] });
-    daemon.webhook(&format!("http://{address}/"), none).await;
+    daemon.webhook(&format!("http://{}/", dead.address()), none).await;
     let event = daemon.publish("refused", json!(1)).await;
     assert_eq!(daemon.delivery_in(&event, "failed").await["last_outcome"], "connect_refused");
     // The daemon itself is on an allowed network, and is never a receiver.

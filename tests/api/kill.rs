@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::children::{output, signal, spawn};
 use crate::support::daemon::text;
 use crate::support::{Act, Client, Receiver, eventually};
 
@@ -25,7 +26,8 @@ impl Drop for Process {
 
 impl Process {
     fn start(data_dir: &Path) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        command
             .arg("serve")
             .arg("--data-dir")
             .arg(data_dir)
@@ -34,9 +36,8 @@ impl Process {
             .env("POSTRIDER_DELIVERY__ALLOW", "127.0.0.0/8")
             .env("POSTRIDER_MIN_FREE_BYTES", "0")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
+            .stderr(Stdio::null());
+        let mut child = spawn(&mut command);
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let listening = lines.find_map(|line| {
             let line = line.expect("text");
@@ -55,8 +56,7 @@ impl Process {
 
     /// Ends it as a supervisor does; its exit code.
     fn terminate(mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        signal(&self.child, "TERM");
         self.child.wait().expect("ended").code()
     }
 }
@@ -153,14 +153,9 @@ async fn sigterm_ends_it_with_0_and_nothing_is_sent_again() {
 async fn a_second_daemon_on_the_same_data_says_so_and_exits() {
     let folder = tempfile::tempdir().unwrap();
     let first = Process::start(folder.path());
-    let second = Command::new(env!("CARGO_BIN_EXE_postrider"))
-        .arg("serve")
-        .arg("--data-dir")
-        .arg(folder.path())
-        .args(["--listen", "127.0.0.1:0"])
-        .env_clear()
-        .output()
-        .expect("the binary starts");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+    command.arg("serve").arg("--data-dir").arg(folder.path()).args(["--listen", "127.0.0.1:0"]).env_clear();
+    let second = output(&mut command);
     assert_eq!(second.status.code(), Some(1));
     let words = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(words.contains(&folder.path().display().to_string()), "{words}");

@@ -1,7 +1,7 @@
 //! Stores of earlier versions are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with the
 //! answers of its API at that time. A changed format needs a reader for these. None of them is ever made anew.
 //!
-//! `POSTRIDER_KEEP_STORE=name cargo test --test api old_stores` adds one, at a release that changes a format.
+//! `POSTRIDER_KEEP_STORE=name cargo test --test daemon old_stores` adds one, at a release that changes a format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::children::output;
 use crate::support::daemon::text;
 use crate::support::{Receiver, TestDaemon};
 
@@ -18,8 +19,8 @@ fn stores() -> PathBuf {
 }
 
 fn tar(arguments: &[&str]) {
-    let done = Command::new("tar").args(arguments).status().expect("tar runs");
-    assert!(done.success(), "tar {arguments:?}");
+    let done = output(Command::new("tar").args(arguments));
+    assert!(done.status.success(), "tar {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 fn utf8(path: &Path) -> &str {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::process::{refused, start};
-use crate::{files, made, name, partition};
+use crate::cli_failures::{files, made, name, partition};
+use crate::support::process::{refused, start};
 
 const FAILED: i32 = 1;
 

@@ -7,14 +7,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::start;
-use crate::{files, made, name, partition, spoil};
+use crate::cli_failures::{files, made, name, partition, spoil};
+use crate::support::children;
+use crate::support::process::start;
 
 /// Exit code, stdout, stderr.
 fn verify(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.arg("verify").arg(data).args(arguments).env_clear().env("POSTRIDER_CONFIG", "/dev/null");
-    let output = command.envs(variables.iter().copied()).output().expect("it runs");
+    let output = children::output(command.envs(variables.iter().copied()));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
 }

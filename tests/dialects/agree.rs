@@ -13,8 +13,8 @@ use postrider::store::{Command, Dispatch, EventInput, PartitionCommand, Receipt,
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::bench::{ADMIN, Bench, DAY_MS, finished, ok, options};
-use crate::errors::request;
+use crate::dialects::bench::{ADMIN, Bench, DAY_MS, finished, ok, options};
+use crate::dialects::errors::request;
 
 const START: Time = Time(1_772_704_800_000);
 const RETENTION_MS: i64 = 3 * DAY_MS;

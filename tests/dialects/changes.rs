@@ -9,8 +9,8 @@ use postrider::rules::dfns_id;
 use postrider::store::{Command, EventInput, ListWindow, PartitionCommand, Receipt};
 use serde_json::{Value, json};
 
-use crate::bench::{ADMIN, Bench, DAY_MS, finished, json as body_of, ok};
-use crate::errors::request;
+use crate::dialects::bench::{ADMIN, Bench, DAY_MS, finished, json as body_of, ok};
+use crate::dialects::errors::request;
 
 const START: Time = Time(1_772_704_800_000);
 const HOOKS: &str = "/api/v0/webhooks";

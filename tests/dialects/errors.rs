@@ -8,7 +8,7 @@ use postrider::model::{Id, Scope, Time};
 use postrider::rules::dfns_id;
 use serde_json::{Value, json};
 
-use crate::bench::{ADMIN, Bench, json as body_of};
+use crate::dialects::bench::{ADMIN, Bench, json as body_of};
 
 const START: Time = Time(1_772_704_800_000);
 const NOBODY: &str = "pr_nobody";

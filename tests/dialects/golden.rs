@@ -12,7 +12,7 @@ use postrider::model::{Attempt, Event, Scope, Time};
 use postrider::store::{Command, Dispatch, EventInput, StateCommand};
 use serde_json::Value;
 
-use crate::bench::{ADMIN, Bench, finished, ok, options, webhook};
+use crate::dialects::bench::{ADMIN, Bench, finished, ok, options, webhook};
 
 const READER: &str = "pr_reader";
 const NOBODY: &str = "pr_nobody";

@@ -15,7 +15,7 @@ use postrider::model::{Scope, Time, WebhookId};
 use postrider::store::Registry;
 use serde_json::{Map, Value, json};
 
-use crate::bench::{ADMIN, Bench, json as body_of, ok};
+use crate::dialects::bench::{ADMIN, Bench, json as body_of, ok};
 
 static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: ROUTES, identify, render, doc: &DOC };
 

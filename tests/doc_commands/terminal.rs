@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::steps::Step;
+use crate::support::children;
 
 /// How long output is waited for before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +44,7 @@ impl Terminal {
         }
         command.envs(environment.iter().map(|(name, value)| (*name, value)));
         // A group of its own, so that Ctrl-C reaches what runs here and nothing else.
-        let mut shell = command.process_group(0).spawn().expect("a shell");
+        let mut shell = children::spawn(command.process_group(0));
         let (tell, output) = channel();
         let streams: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(shell.stdout.take().expect("piped")), Box::new(shell.stderr.take().expect("piped"))];
@@ -93,14 +94,13 @@ impl Terminal {
 
     /// As the key does it: to everything that runs in the terminal.
     fn interrupt(&mut self) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -INT -{}", self.shell.id())]).status();
-        assert!(sent.expect("a shell").success());
+        assert!(children::signal_group(&self.shell, "INT"));
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = Command::new("sh").args(["-c", &format!("kill -KILL -{}", self.shell.id())]).status();
+        children::signal_group(&self.shell, "KILL");
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }

@@ -29,9 +29,9 @@ pub const ENTRIES: [Entry; 10] = [
     ("filters", filters),
     ("json", strict_json),
     ("cloudevents", cloud_events),
-    ("requests", crate::requests::requests),
-    ("mounts", crate::requests::of_mounts),
-    ("answers", crate::answers::answers),
+    ("requests", super::requests::requests),
+    ("mounts", super::requests::of_mounts),
+    ("answers", super::answers::answers),
 ];
 
 /// A URL that passes is what it says: judged again it passes again and means the same, the sender reads the same host and
@@ -193,9 +193,9 @@ pub fn strict_json(bytes: &[u8]) {
 
 /// A CloudEvent in each mode. An event that is taken has what an event needs.
 pub fn cloud_events(bytes: &[u8]) {
-    let call = crate::requests::call_of(&[b"POST /v1/events\n", bytes].concat());
+    let call = super::requests::call_of(&[b"POST /v1/events\n", bytes].concat());
     let Some(call) = call else { return };
-    let whole = crate::requests::with_body(&call, bytes);
+    let whole = super::requests::with_body(&call, bytes);
     for mode in [cloudevents::CloudEventsMode::Structured, cloudevents::CloudEventsMode::Binary] {
         for call in [&call, &whole] {
             if let Ok(event) = cloudevents::read_one(mode, call, None) {

@@ -64,7 +64,7 @@ fn on_each_route() -> Vec<Vec<u8>> {
         let routes = (0..60).flat_map(|route| heads.iter().map(move |head| (route, head)));
         routes.map(move |(route, head)| [vec![mount], with(route, head).into_bytes()].concat()).collect::<Vec<_>>()
     };
-    (0..crate::requests::mounts().len() as u8).flat_map(on_mount).collect()
+    (0..super::requests::mounts().len() as u8).flat_map(on_mount).collect()
 }
 
 fn texts_of(corpus: &str, member: &str) -> Vec<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use crate::support::House;
+use crate::support::installation::House;
 
 /// systemd's steps between making a listener and running the daemon: descriptor 3, and the two variables.
 const LAUNCH: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" serve"#;

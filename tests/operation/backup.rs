@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::House;
+use crate::support::installation::House;
 
 /// Part of every published event.
 const MARK: &str = "findme";

@@ -9,7 +9,9 @@ use std::thread;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 
-use crate::support::{House, eventually};
+use crate::support::children;
+use crate::support::installation::{House, eventually};
+use crate::support::ports::ReservedPort;
 
 /// The findings of the doctor, with its exit code.
 fn doctor(house: &House, words: &[&str]) -> (i32, Vec<Value>) {
@@ -148,10 +150,8 @@ async fn a_refused_address() {
 #[tokio::test]
 async fn a_receiver_that_is_down() {
     let house = House::start();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
-    let id = failing(&house, &format!("http://{address}/")).await;
+    let dead = ReservedPort::new();
+    let id = failing(&house, &format!("http://{}/", dead.address())).await;
     let row = found(&house, "webhook", "FAIL");
     assert!(text(&row, "detail").contains("invoices") && text(&row, "detail").contains("Connection refused"), "{row}");
     assert!(text(&row, "fix").starts_with("start the receiver"), "{row}");
@@ -239,7 +239,7 @@ async fn the_clock_is_accepted_by_whoever_knows_better() {
 #[tokio::test]
 async fn no_daemon_wrong_key_wrong_settings() {
     let mut house = House::start();
-    let output = house.command().args(["doctor", "-o", "json", "--token", "nobody"]).output().expect("it runs");
+    let output = children::output(house.command().args(["doctor", "-o", "json", "--token", "nobody"]));
     let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let key = said["checks"].as_array().expect("checks").iter().find(|row| row["check"] == "key").expect("a finding");
     assert!(text(key, "fix").contains("POSTRIDER_TOKEN"), "{key}");

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::support::{House, eventually};
+use crate::support::children;
+use crate::support::installation::{House, eventually};
 
 const RESTORED_SETTINGS: &str = "min_free_bytes = 0\n";
 
@@ -32,7 +33,7 @@ impl Drop for Follower {
 impl Follower {
     fn start(house: &House, to: &Path, more: &[&str]) -> Follower {
         let words = [&["backup", "--follow", text(to), "-o", "json"], more].concat();
-        let mut child = house.command().args(words).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = children::spawn(house.command().args(words).stdout(Stdio::piped()));
         let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
         Follower { child, lines }
     }
@@ -49,8 +50,7 @@ impl Follower {
     }
 
     fn signal(&self, name: &str) {
-        let told = std::process::Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(told.is_ok_and(|status| status.success()), "it was told");
+        children::signal(&self.child, name);
     }
 
     /// SIGTERM, and its exit code.
@@ -272,7 +272,7 @@ async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
     let send = ["send", "--type", "a", "--data", &data];
     // The first commit waits for nothing, and is more than the socket takes.
     house.says(&send);
-    let mut waiting = house.command().args(send).stdout(Stdio::null()).spawn().expect("the program starts");
+    let mut waiting = children::spawn(house.command().args(send).stdout(Stdio::null()));
     let behind = || metric(&house, "postrider_backup_follower_queue_bytes");
     eventually("the second is there, and waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
     // Until it is cut off.

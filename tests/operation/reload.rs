@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{House, eventually};
+use crate::support::installation::{House, eventually};
 
 #[tokio::test]
 async fn what_can_be_taken_over_is_and_the_rest_is_named() {

@@ -1,30 +1,29 @@
 //! `postrider tail` beside a running daemon: every attempt to every webhook, once, as it is made.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc;
 
 use serde_json::Value;
 
-use crate::support::{House, eventually};
+use crate::support::children;
+use crate::support::installation::{House, eventually};
+use crate::support::ports::ReservedPort;
 
 #[tokio::test]
 async fn attempts_to_all_webhooks_are_followed_once_each() {
     let house = House::start();
     // No process listens there: every attempt fails at once, and counts all the same.
-    let dead = || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        format!("http://{}/", listener.local_addr().expect("an address"))
-    };
-    for kind in ["a.*", "b.*"] {
-        house.says(&["webhook", "create", &dead(), "--event-type", kind, "--retry-schedule", "none"]);
+    let dead = [ReservedPort::new(), ReservedPort::new()];
+    for (port, kind) in dead.iter().zip(["a.*", "b.*"]) {
+        let url = format!("http://{}/", port.address());
+        house.says(&["webhook", "create", &url, "--event-type", kind, "--retry-schedule", "none"]);
     }
     house.says(&["send", "--type", "a.before", "--data", "{}"]);
     eventually("the attempt", || (house.json(&["stats"])["failed_deliveries"] == 1).then_some(())).await;
     let mut tail = house.command();
     tail.args(["tail", "-o", "json", "-n", "1"]).stdout(Stdio::piped());
-    let mut tail = tail.spawn().expect("it runs");
+    let mut tail = children::spawn(&mut tail);
     let (said, hearing) = mpsc::channel();
     let lines = BufReader::new(tail.stdout.take().expect("its stdout")).lines();
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(said.send(line))));
@@ -44,7 +43,7 @@ async fn attempts_to_all_webhooks_are_followed_once_each() {
     tail.kill().expect("it was told");
     tail.wait().expect("an end");
     // For people, in columns that fit what they look at.
-    let shown = house.command().env("COLUMNS", "100").args(["tail", "--once"]).output().expect("it runs");
+    let shown = children::output(house.command().env("COLUMNS", "100").args(["tail", "--once"]));
     let shown = String::from_utf8(shown.stdout).expect("text");
     assert_eq!(shown.lines().count(), 4, "{shown}");
     assert!(shown.starts_with("STARTED (UTC)   OUTCOME"), "{shown}");

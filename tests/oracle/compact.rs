@@ -1,7 +1,7 @@
 //! `compact` under power cuts and with a full disk: every row is there, in files that open.
 
-use crate::disk::FaultyDisk;
-use crate::world::World;
+use crate::oracle::world::World;
+use crate::support::disk::FaultyDisk;
 use postrider::store::admin::{Compacted, compact};
 
 const STEPS: u64 = 120;

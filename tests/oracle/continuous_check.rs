@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::Rng;
-use crate::disk::FaultyDisk;
-use crate::history::{History, finished_well, plain_event, plain_webhook};
+use crate::oracle::Rng;
+use crate::oracle::history::{History, finished_well, plain_event, plain_webhook};
+use crate::support::disk::FaultyDisk;
 use postrider::model::Time;
 use postrider::model::id::{DeliveryId, WebhookId};
 use postrider::model::time::{DAY_MS, HOUR_MS};
@@ -38,7 +38,7 @@ impl Bench {
         let mut rng = Rng::new(1);
         let disk = Arc::new(FaultyDisk::new(1));
         let mut opened = open(disk, options, &[7; 32], START, Box::new(move || rng.draw())).unwrap();
-        let first = History::new(Rng::new(2)).batch(&crate::oracle::Oracle::default(), START);
+        let first = History::new(Rng::new(2)).batch(&crate::oracle::oracle::Oracle::default(), START);
         let Ok(Receipt::Organization { organization, key, .. }) =
             opened.writer.apply(&first, START).results.remove(0).map(|a| a.receipt)
         else {
@@ -69,14 +69,14 @@ impl Bench {
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (tenant, webhook) = bench;
     let window = ListWindow { from: None, to: None, before: None, limit: 30 };
-    let events = store.events(&crate::stored::events(tenant, window), now).unwrap().rows;
+    let events = store.events(&crate::oracle::stored::events(tenant, window), now).unwrap().rows;
     for event in events.iter().rev().take(3) {
         let made = store.deliveries_of(event.id, now).unwrap();
         made.iter().for_each(|delivery| drop(store.attempts_of(delivery, now).unwrap()));
         store.data(event.id, now).unwrap();
     }
-    store.deliveries(&crate::stored::deliveries(tenant, Some(webhook), window), now).unwrap();
-    store.attempts(&crate::stored::attempts(tenant, None, window), now).unwrap();
+    store.deliveries(&crate::oracle::stored::deliveries(tenant, Some(webhook), window), now).unwrap();
+    store.attempts(&crate::oracle::stored::attempts(tenant, None, window), now).unwrap();
     store.due_heads().unwrap();
     store.backlog(&[webhook]).unwrap();
     store.running_jobs().unwrap();

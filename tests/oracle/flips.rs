@@ -14,9 +14,9 @@ use std::sync::Arc;
 use postrider::model::time::DAY_MS;
 use postrider::store::open;
 
-use crate::disk::FaultyDisk;
-use crate::world::{MASTER_KEY, World};
-use crate::{Check, Rng, check, elapsed_s, setting};
+use crate::oracle::world::{MASTER_KEY, World};
+use crate::oracle::{Check, Rng, check, elapsed_s, setting};
+use crate::support::disk::FaultyDisk;
 
 const FLIPS: u64 = 120;
 const STEPS: u64 = 300;

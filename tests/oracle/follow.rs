@@ -13,11 +13,11 @@ use postrider::store::admin::receive;
 use postrider::store::admin::{CommitRecord, Follower, ReplicaBatch, ReplicationMode, point_of};
 use postrider::store::open;
 
-use crate::disk::FaultyDisk;
-use crate::oracle::Oracle;
-use crate::power_loss::{misbehave, recover};
-use crate::world::{MASTER_KEY, Step, World};
-use crate::{Check, Rng, check, ensure, setting};
+use crate::oracle::oracle::Oracle;
+use crate::oracle::power_loss::{misbehave, recover};
+use crate::oracle::world::{MASTER_KEY, Step, World};
+use crate::oracle::{Check, Rng, check, ensure, setting};
+use crate::support::disk::FaultyDisk;
 
 const SEEDS: u64 = 4;
 const ROUNDS: u64 = 12;

@@ -3,8 +3,8 @@
 //! `POSTRIDER_STEPS=100000` runs longer, `POSTRIDER_SEED=7` runs one seed; a failure prints the seed and the step. Rates are
 //! printed and never asserted.
 
-use crate::world::World;
-use crate::{elapsed_s, setting};
+use crate::oracle::world::World;
+use crate::oracle::{elapsed_s, setting};
 
 const SEEDS: u64 = 6;
 const STEPS: u64 = 400;

@@ -5,8 +5,8 @@
 //! `POSTRIDER_CRASHES=20000` runs until so many cuts, from `POSTRIDER_FIRST_SEED` on; `POSTRIDER_SEED=7` runs one life of a
 //! store (a failure names its seed). Rates are printed and never asserted.
 
-use crate::world::{Step, World};
-use crate::{elapsed_s, setting};
+use crate::oracle::world::{Step, World};
+use crate::oracle::{elapsed_s, setting};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +26,7 @@ struct Tally {
 }
 
 /// One store from its first file to its last cut.
-fn live(seed: u64, tally: &Tally) -> crate::Check {
+fn live(seed: u64, tally: &Tally) -> crate::oracle::Check {
     let mut world = World::new(seed);
     world.cuts_openings = true;
     world.history.is_calm = true;
@@ -73,7 +73,7 @@ pub fn misbehave(world: &mut World) {
 }
 
 /// The power has failed, or whatever went wrong is over: all is as it should be, without a restart in the second case.
-pub fn recover(world: &mut World, step: Step) -> crate::Check {
+pub fn recover(world: &mut World, step: Step) -> crate::oracle::Check {
     world.disk.set_fuse(None);
     world.disk.set_full(false);
     world.fails_reads = false;

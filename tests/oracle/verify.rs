@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::Rng;
-use crate::disk::FaultyDisk;
-use crate::world::{MASTER_KEY, World};
+use crate::oracle::Rng;
+use crate::oracle::world::{MASTER_KEY, World};
+use crate::support::disk::FaultyDisk;
 use postrider::store::admin::{VerifyReport, verify};
 
 const STEPS: u64 = 120;

@@ -16,11 +16,11 @@ use postrider::store::{
 use postrider::store::{Maintained, ROUND_DROPPED_MAX, Retention};
 
 use super::check;
-use super::disk::FaultyDisk;
 use super::history::History;
 use super::oracle::{Asked, Oracle, Place, Verdict, label, word};
 use super::stored::Found;
 use super::{Check, Rng, ensure};
+use crate::support::disk::FaultyDisk;
 
 const START: Time = Time(1_772_704_800_000);
 pub const MASTER_KEY: [u8; 32] = [7; 32];

@@ -4,7 +4,7 @@ use http::Method;
 use postrider::engine::clock::Clock as _;
 use serde_json::{Value, json};
 
-use crate::support::{Client, House, START, delivered, echo, rows, text};
+use crate::security::support::{Client, House, START, delivered, echo, rows, text};
 
 const FROM_WHERE: &str = "127.0.0.1";
 
@@ -190,7 +190,7 @@ async fn a_webhook_that_the_daemon_disables_is_listed() {
     let client = book.client();
     let webhook = client.post("/v1/webhooks", json!({ "url": format!("http://{gone}/") })).await.expect(201);
     client.post("/v1/events", json!({ "type": "a.b", "data": 1 })).await.expect(202);
-    let line = crate::support::eventually("a line", async || {
+    let line = crate::security::support::eventually("a line", async || {
         rows(client, "/v1/audit").await.into_iter().find(|line| line["action"] == "webhook.disable")
     })
     .await;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::bad_rows::{Body, Row, rows};
-use crate::support::{House, PATIENCE, eventually, text};
+use crate::security::bad_rows::{Body, Row, rows};
+use crate::security::support::{House, PATIENCE, eventually, text};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bad_requests.json"));
 /// Rows of the corpus that a producer may send, or that no single request can show.
@@ -63,7 +63,7 @@ impl Place {
     async fn counts(&self) -> Vec<usize> {
         let mut counts = Vec::new();
         for list in ["events", "webhooks", "deliveries", "keys", "apps", "replays", "organizations", "audit"] {
-            counts.push(crate::support::rows(&self.house.first, &format!("/v1/{list}")).await.len());
+            counts.push(crate::security::support::rows(&self.house.first, &format!("/v1/{list}")).await.len());
         }
         counts
     }

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::certificates::{Authority, client};
-use crate::support::{House, PATIENCE, rows};
+use crate::security::certificates::{Authority, client};
+use crate::security::support::{House, PATIENCE, rows};
 
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_millis(500);

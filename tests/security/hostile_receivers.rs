@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process::start;
-use crate::support::{Client, House, echo, eventually, rows, text};
+use crate::security::support::{Client, House, echo, eventually, rows, text};
+use crate::support::process::start;
 
 /// The shortest that a webhook may have.
 const TIMEOUT_MS: u64 = 1_000;

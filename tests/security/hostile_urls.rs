@@ -9,7 +9,7 @@ use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network,
 use postrider::server::ServerLimits;
 use serde_json::{Value, json};
 
-use crate::support::{House, eventually, rows, text};
+use crate::security::support::{House, eventually, rows, text};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hostile_urls.json"));
 

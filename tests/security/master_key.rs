@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::process::{Program, files, refused, said_by, start};
-use crate::support::Client;
+use crate::security::support::Client;
+use crate::support::process::{Program, files, refused, said_by, start};
 
 const BAD_CONFIGURATION: i32 = 78;
 

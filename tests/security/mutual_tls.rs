@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::certificates::{Authority, Signed, client};
-use crate::process::{Program, refused, said_by, start, start_anywhere};
-use crate::support::eventually;
+use crate::security::certificates::{Authority, Signed, client};
+use crate::security::support::eventually;
+use crate::support::process::{Program, refused, said_by, start, start_anywhere};
 
 const ADMIN_KEY: &str = "admin-key-of-the-mutual-tls-tests";
 

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use crate::support::{Answer, House, text};
+use crate::security::support::{Answer, House, text};
 
 fn wait_s(answer: &Answer) -> u64 {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "rate_limited"));
@@ -58,7 +58,7 @@ async fn a_clock_that_steps_back_locks_nobody_out() {
     let client = house.client(text(&made, "key"));
     client.get("/v1/events").await.expect(200);
     wait_s(&client.get("/v1/events").await);
-    house.clock.jump_to(crate::support::START.minus_ms(3_600_000));
+    house.clock.jump_to(crate::security::support::START.minus_ms(3_600_000));
     wait_s(&client.get("/v1/events").await);
     house.clock.advance_ms(1_000);
     client.get("/v1/events").await.expect(200);

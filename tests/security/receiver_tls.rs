@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificates::{Authority, Signed, server};
-use crate::support::{Client, House, eventually, rows, text};
+use crate::security::certificates::{Authority, Signed, server};
+use crate::security::support::{Client, House, eventually, rows, text};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 

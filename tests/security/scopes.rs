@@ -7,12 +7,12 @@ use postrider::daemon;
 use postrider::model::Scope;
 use serde_json::{Value, json};
 
-use crate::support::{Client, House, START, text};
+use crate::security::support::{Client, House, START, text};
 
 /// No row has it.
 const NOBODY: &str = "0195a000-0000-7000-8000-000000000000";
 
-async fn ask(client: &Client, route: &Route) -> crate::support::Answer {
+async fn ask(client: &Client, route: &Route) -> crate::security::support::Answer {
     let path = route.path.split('/').map(|part| if part.starts_with('{') { NOBODY } else { part });
     let path = path.collect::<Vec<_>>().join("/");
     let method: Method = route.verb.as_str().parse().expect("a method");

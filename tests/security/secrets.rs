@@ -12,8 +12,8 @@ use redb::ReadableTable as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::process::start;
-use crate::support::{Client, delivered, echo, eventually, rows, text};
+use crate::security::support::{Client, delivered, echo, eventually, rows, text};
+use crate::support::process::start;
 
 const ADMIN_KEY: &str = "admin-key-that-nobody-must-find-in-any-file";
 const METRICS_KEY: &str = "metrics-key-that-nobody-must-find-in-any-file";
@@ -283,7 +283,7 @@ async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
     program.stop();
 
     swap(&data, "webhooks", &ids);
-    let (code, words) = crate::process::refused(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
+    let (code, words) = crate::support::process::refused(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]);
     assert_ne!(code, 0);
     let id = uuid::Uuid::from_slice(&ids[0]).expect("an id").to_string();
     assert!(words.contains("webhooks") && words.contains(&id), "the row is named: {words}");
@@ -361,7 +361,7 @@ fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
 /// The bytes that a receiver is sent are the only place where a credential stands in clear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_shows_that_there_is_a_credential_and_not_which() {
-    let house = crate::support::House::start().await;
+    let house = crate::security::support::House::start().await;
     let receiver = echo().await;
     let body = json!({
         "url": format!("http://{receiver}/"), "secret": signing_secret(1),

@@ -26,6 +26,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
+use crate::support::children::wait_until_started;
+
 /// When every test begins: 2026-03-05T10:00:00Z.
 pub const START: Time = Time(1_772_704_800_000);
 /// How long a test that will fail waits for what does not come.
@@ -84,6 +86,7 @@ impl House {
 }
 
 async fn run(settings: &Settings, clock: &Arc<ManualClock>, network: Arc<dyn Network>, limits: ServerLimits) -> Daemon {
+    wait_until_started();
     let world = Platform {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),

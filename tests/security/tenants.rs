@@ -10,7 +10,7 @@ use postrider::daemon;
 use postrider::rules::dfns_id;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, House, delivered, echo, eventually, rows, text};
+use crate::security::support::{Answer, Client, House, delivered, echo, eventually, rows, text};
 
 /// Everything that one app has, and the words that give it away wherever they stand.
 struct Tenant {

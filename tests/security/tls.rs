@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{House, PATIENCE, text};
+use crate::security::support::{House, PATIENCE, text};
 
 const NAME: &str = "localhost";
 
@@ -296,7 +296,8 @@ fn a_certificate_that_cannot_be_used_is_a_bad_configuration() {
         ("POSTRIDER_SERVER__TLS_CERT", cert.to_str().expect("text")),
         ("POSTRIDER_SERVER__TLS_KEY", key.to_str().expect("text")),
     ];
-    let (code, words) = crate::process::refused(&folder.path().join("data"), &folder.path().join("log"), &variables);
+    let (code, words) =
+        crate::support::process::refused(&folder.path().join("data"), &folder.path().join("log"), &variables);
     assert_eq!(code, 78, "{words}");
     assert!(words.contains("none.pem"), "{words}");
 }

@@ -64,7 +64,7 @@ impl Auditor {
     /// Looks until all is over.
     pub async fn run(&mut self) {
         while !self.outside.is_over.get() {
-            sleep_ms(self.rng.within(300_000, 2_400_000)).await;
+            sleep_ms(self.rng.between(300_000, 2_400_000)).await;
             while !self.audit().await && !self.outside.is_over.get() {
                 sleep_ms(AGAIN_MS).await;
             }

@@ -145,7 +145,7 @@ impl Faults {
     fn rest(&mut self, now: i64) {
         // Mostly soon again, sometimes not for a long time.
         let (from, to) = if self.rng.chance(85) { (5_000, 150_000) } else { (300_000, 3_600_000) };
-        self.state = State::Well { until: now + self.rng.within(from, to) as i64 };
+        self.state = State::Well { until: now + self.rng.between(from, to) as i64 };
     }
 
     fn begin(&mut self, sim: &mut Sim<'_>, now: i64) {
@@ -153,11 +153,11 @@ impl Faults {
         let accident = self.rng.below(100);
         self.book.borrow_mut().trace(now, &format!("accident {accident}"));
         let disk = self.machine.disk.borrow().clone();
-        let short = |rng: &mut Rng| now + rng.within(2_000, 240_000) as i64;
+        let short = |rng: &mut Rng| now + rng.between(2_000, 240_000) as i64;
         self.state = match accident {
             0..45 => {
                 // Now with the first operations after a quiet time, now in the middle of much.
-                let most = 1 << self.rng.within(2, 11);
+                let most = 1 << self.rng.between(2, 11);
                 disk.set_fuse(Some(self.rng.below(most)));
                 State::Fuse { by: now + FUSE_WAIT_MS }
             }
@@ -190,7 +190,7 @@ impl Faults {
             92..96 => {
                 self.book.borrow_mut().begin(Kind::Network, now);
                 sim.hold(DAEMON, OUTSIDE);
-                State::Held { until: now + self.rng.within(500, 20_000) as i64 }
+                State::Held { until: now + self.rng.between(500, 20_000) as i64 }
             }
             _ => {
                 self.book.borrow_mut().begin(Kind::Network, now);
@@ -229,8 +229,8 @@ impl Faults {
             book.begin(kind, now);
         }
         let wait = match self.rng.below(10) {
-            0 => self.rng.within(60_000, 1_200_000),
-            _ => self.rng.within(100, 20_000),
+            0 => self.rng.between(60_000, 1_200_000),
+            _ => self.rng.between(100, 20_000),
         };
         self.state = State::Down { until: now + wait as i64 };
     }

@@ -7,7 +7,7 @@ use super::rng::seed_thread;
 use super::run::{Report, simulate};
 
 /// The test that runs the one seed that it is told.
-const RUNS_A_SEED: &str = "nothing_accepted_is_lost_and_nobody_is_starved";
+const RUNS_A_SEED: &str = "sim::nothing_accepted_is_lost_and_nobody_is_starved";
 /// Where the process writes what the simulation came to.
 const REPORT: &str = "POSTRIDER_SIM_REPORT";
 

@@ -12,10 +12,10 @@ use postrider::server::ServerLimits;
 use tokio::sync::Notify;
 
 use super::api::KEY;
-use super::disk::FaultyDisk;
 use super::plan::{IDEMPOTENCY_MS, RETENTION_MS};
 use super::rng::{Rng, SimRandom};
 use super::world::{API_PORT, SimClock, SimNetwork, elapsed_ms};
+use crate::support::disk::FaultyDisk;
 
 /// How long a stop waits for requests under way.
 const STOP: Duration = Duration::from_secs(10);
@@ -47,12 +47,12 @@ pub struct Machine {
 impl Machine {
     pub fn new(mut rng: Rng) -> Rc<Machine> {
         Rc::new(Machine {
-            disk: RefCell::new(FaultyDisk::new(rng.next())),
+            disk: RefCell::new(FaultyDisk::new(rng.draw())),
             network: SimNetwork::default(),
             ended: RefCell::new(None),
             up_since: Cell::new(None),
             stop: Notify::new(),
-            partition_bytes: rng.pick(&PARTITION_BYTES),
+            partition_bytes: rng.choose(&PARTITION_BYTES),
             rng: RefCell::new(rng),
         })
     }

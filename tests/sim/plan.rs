@@ -136,11 +136,11 @@ pub fn hooks() -> Vec<Hook> {
 pub fn next_mood(temper: Temper, last: Mood, rng: &mut Rng) -> (Mood, u64) {
     match (temper, last) {
         (Temper::Steady, _) => (Mood::Healthy, 86_400),
-        (Temper::Hanging, Mood::Hanging) => (Mood::Healthy, rng.within(60, 1_200)),
-        (Temper::Hanging, _) => (Mood::Hanging, rng.within(600, 3_600)),
+        (Temper::Hanging, Mood::Hanging) => (Mood::Healthy, rng.between(60, 1_200)),
+        (Temper::Hanging, _) => (Mood::Hanging, rng.between(600, 3_600)),
         (Temper::Flaky, Mood::Healthy) => {
-            let slow = Mood::Slow(rng.within(200, 9_000));
-            let mood = rng.pick(&[
+            let slow = Mood::Slow(rng.between(200, 9_000));
+            let mood = rng.choose(&[
                 slow,
                 Mood::Failing,
                 Mood::Busy,
@@ -151,8 +151,8 @@ pub fn next_mood(temper: Temper, last: Mood, rng: &mut Rng) -> (Mood, u64) {
                 Mood::Absent,
                 Mood::Mixed,
             ]);
-            (mood, rng.within(20, 900))
+            (mood, rng.between(20, 900))
         }
-        (Temper::Flaky, _) => (Mood::Healthy, rng.within(300, 3_600)),
+        (Temper::Flaky, _) => (Mood::Healthy, rng.between(300, 3_600)),
     }
 }

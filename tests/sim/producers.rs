@@ -36,11 +36,11 @@ pub struct Outside {
 pub fn fill_of(key: &str) -> Value {
     let mut rng = Rng::new(key.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
     let is_large = key.starts_with(LARGE);
-    let times = if is_large { rng.within(250, 450) } else { 1 };
+    let times = if is_large { rng.between(250, 450) } else { 1 };
     let length = match rng.chance(3) {
         _ if is_large => 2_000,
-        true => rng.within(7_000, 20_000),
-        false => rng.within(0, 300),
+        true => rng.between(7_000, 20_000),
+        false => rng.between(0, 300),
     };
     let text: String = (0..length).map(|_| char::from(b'a' + rng.below(26) as u8)).collect();
     Value::String(text.repeat(times as usize))
@@ -69,7 +69,7 @@ impl Producer {
         while !self.outside.is_over.get() {
             match self.rng.below(100) {
                 // Silence: a lost wake-up is not helped by the next event.
-                0..60 => sleep_ms(self.rng.within(60_000, 900_000)).await,
+                0..60 => sleep_ms(self.rng.between(60_000, 900_000)).await,
                 60..80 => self.trickle().await,
                 80..90 => self.burst().await,
                 90 => self.flood().await,
@@ -79,19 +79,19 @@ impl Producer {
     }
 
     async fn trickle(&mut self) {
-        for _ in 0..self.rng.within(1, 12) {
+        for _ in 0..self.rng.between(1, 12) {
             let draft = self.draft();
             self.send(draft);
-            sleep_ms(self.rng.within(100, 6_000)).await;
+            sleep_ms(self.rng.between(100, 6_000)).await;
         }
     }
 
     async fn burst(&mut self) {
-        for _ in 0..self.rng.within(10, 60) {
+        for _ in 0..self.rng.between(10, 60) {
             let draft = self.draft();
             self.send(draft);
             if self.rng.chance(30) {
-                sleep_ms(self.rng.within(1, 300)).await;
+                sleep_ms(self.rng.between(1, 300)).await;
             }
         }
         sleep_ms(5_000).await;
@@ -99,10 +99,10 @@ impl Producer {
 
     /// More bytes than the store gathers in memory: a partition may begin in the middle of it.
     async fn flood(&mut self) {
-        for number in 0..self.rng.within(14, 30) {
+        for number in 0..self.rng.between(14, 30) {
             let draft = if number < 8 { self.large_draft() } else { self.draft() };
             self.send(draft);
-            sleep_ms(self.rng.within(1, 60)).await;
+            sleep_ms(self.rng.between(1, 60)).await;
         }
         sleep_ms(5_000).await;
     }
@@ -110,7 +110,7 @@ impl Producer {
     /// Publishes on a new connection, and perhaps again later, like a producer that lost the answer.
     fn send(&mut self, draft: Draft) {
         let (outside, again) = (self.outside.clone(), self.rng.chance(5));
-        let wait = self.rng.within(REPEATED_AFTER_MS.0, REPEATED_AFTER_MS.1);
+        let wait = self.rng.between(REPEATED_AFTER_MS.0, REPEATED_AFTER_MS.1);
         outside.open.set(outside.open.get() + 1);
         tokio::task::spawn_local(async move {
             let first = publish(&outside, &draft).await;
@@ -128,7 +128,7 @@ impl Producer {
     }
 
     async fn batch(&mut self) {
-        let drafts: Vec<Draft> = (0..self.rng.within(2, 15)).map(|_| self.draft()).collect();
+        let drafts: Vec<Draft> = (0..self.rng.between(2, 15)).map(|_| self.draft()).collect();
         let events: Vec<Value> = drafts.iter().map(|draft| draft.body.clone()).collect();
         let once = format!("batch-{}", drafts[0].key);
         self.outside.open.set(self.outside.open.get() + 1);
@@ -157,7 +157,7 @@ impl Producer {
     }
 
     fn draft_of(&mut self, key: String) -> Draft {
-        let event_type = self.rng.pick(&TYPES);
+        let event_type = self.rng.choose(&TYPES);
         let queue = self.rng.below(QUEUES);
         let mut body = json!({
             "type": event_type,
@@ -168,7 +168,7 @@ impl Producer {
         let mut due_ms = 0;
         // Only what is not ordered: the head of a queue holds up the others.
         if event_type == TYPES[1] && self.rng.chance(20) {
-            due_ms = elapsed_ms() + self.rng.within(1_000, 1_200_000) as i64;
+            due_ms = elapsed_ms() + self.rng.between(1_000, 1_200_000) as i64;
             body["deliver_at"] = json!(START.plus_ms(due_ms).to_string());
         }
         Draft { key, event_type, body, due_ms }

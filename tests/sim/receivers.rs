@@ -132,7 +132,7 @@ impl Receiver {
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello",
             &[0xff; 70],
         ];
-        let lie = self.rng.borrow_mut().pick(&lies);
+        let lie = self.rng.borrow_mut().choose(&lies);
         let _ = stream.write_all(lie).await;
         let _ = stream.shutdown().await;
         self.book.borrow_mut().answered(seen, Told::Nothing, elapsed_ms());
@@ -143,7 +143,7 @@ impl Receiver {
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let seen = self.take(&head.headers, &body);
         let mood = match *self.mood.borrow() {
-            Mood::Mixed => self.rng.borrow_mut().pick(&[
+            Mood::Mixed => self.rng.borrow_mut().choose(&[
                 Mood::Healthy,
                 Mood::Healthy,
                 Mood::Failing,
@@ -162,12 +162,12 @@ impl Receiver {
                 (Told::Nothing, Err(io::ErrorKind::ConnectionReset.into()))
             }
             Mood::Failing => {
-                let status = self.rng.borrow_mut().pick(&[500, 502, 404, 302, 429, 400]);
+                let status = self.rng.borrow_mut().choose(&[500, 502, 404, 302, 429, 400]);
                 (Told::Failure, Ok(plain(status)))
             }
             Mood::Busy => {
                 let mut answer = plain(503);
-                let wait_s = self.rng.borrow_mut().within(1, 45);
+                let wait_s = self.rng.borrow_mut().between(1, 45);
                 answer.headers_mut().insert("retry-after", wait_s.into());
                 (Told::Failure, Ok(answer))
             }

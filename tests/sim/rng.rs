@@ -1,51 +1,11 @@
 //! Chance that follows from a seed, for everything in a simulation that is not the product's own code.
 
 use std::cell::RefCell;
-
-use postrider::engine::clock::Random;
 use std::sync::{Mutex, PoisonError};
 
-/// Numbers that look random and follow from a seed (splitmix64, Steele and others 2014).
-#[derive(Debug, Clone)]
-pub struct Rng(u64);
+use postrider::engine::clock::Random;
 
-impl Rng {
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number of `0 .. end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// A number of `from ..= to`.
-    pub fn within(&mut self, from: u64, to: u64) -> u64 {
-        from + self.below(to - from + 1)
-    }
-
-    /// True so many times of a hundred.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-
-    /// Another source that follows from this one.
-    pub fn fork(&mut self) -> Rng {
-        Rng::new(self.next())
-    }
-}
+pub use crate::support::rng::Rng;
 
 /// The daemon's randomness, handed in.
 pub struct SimRandom(pub Mutex<Rng>);
@@ -54,13 +14,13 @@ impl Random for SimRandom {
     fn fill(&self, bytes: &mut [u8]) {
         let mut rng = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.chunks_mut(8) {
-            piece.copy_from_slice(&rng.next().to_be_bytes()[..piece.len()]);
+            piece.copy_from_slice(&rng.draw().to_be_bytes()[..piece.len()]);
         }
     }
 }
 
 thread_local! {
-    static SYSTEM: RefCell<Rng> = const { RefCell::new(Rng(0)) };
+    static SYSTEM: RefCell<Rng> = const { RefCell::new(Rng::new(0)) };
 }
 
 /// Seeds the standard library's randomness on this thread: the order of hash maps and the turns of `select!` follow
@@ -77,7 +37,7 @@ extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer, length) };
     let filled = SYSTEM.try_with(|system| {
         let mut rng = system.borrow_mut();
-        bytes.iter_mut().for_each(|byte| *byte = rng.next() as u8);
+        bytes.iter_mut().for_each(|byte| *byte = rng.draw() as u8);
     });
     if filled.is_err() {
         bytes.fill(7);

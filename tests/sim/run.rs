@@ -68,7 +68,7 @@ pub fn simulate(seed: u64, hours: u64) -> Report {
         .max_message_latency(Duration::from_millis(300))
         .tcp_capacity(4_096)
         .ephemeral_ports(10_000..=u16::MAX)
-        .rng_seed(rng.next())
+        .rng_seed(rng.draw())
         .build();
     let world = (outside.clone(), is_healed.clone(), progress.clone(), rng.fork());
     sim.host(OUTSIDE, move || {

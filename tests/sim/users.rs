@@ -31,7 +31,7 @@ impl Handler {
         let id = self.outside.book.borrow().hook_ids[hook].clone();
         let mut turns = 0;
         while !self.outside.is_over.get() {
-            sleep_ms(self.rng.within(600_000, 5_400_000)).await;
+            sleep_ms(self.rng.between(600_000, 5_400_000)).await;
             turns += 1;
             let done =
                 if self.rng.chance(60) { self.pause(hook, &id).await } else { self.replay(hook, &id, turns).await };
@@ -45,7 +45,7 @@ impl Handler {
         self.outside.book.borrow_mut().resumed_since[hook] = None;
         self.api.insist(&format!("/v1/webhooks/{id}/pause"), None, &json!({})).await?;
         self.outside.book.borrow_mut().paused_since[hook] = Some(elapsed_ms());
-        sleep_ms(self.rng.within(20_000, 900_000)).await;
+        sleep_ms(self.rng.between(20_000, 900_000)).await;
         self.outside.book.borrow_mut().paused_since[hook] = None;
         self.api.insist(&format!("/v1/webhooks/{id}/resume"), None, &json!({})).await?;
         self.outside.book.borrow_mut().resumed_since[hook] = Some(elapsed_ms());
@@ -55,7 +55,7 @@ impl Handler {
     /// Sends again what was published in some hour of the past.
     async fn replay(&mut self, hook: usize, id: &str, turn: u64) -> Result<(), String> {
         let now = elapsed_ms();
-        let to = now - self.rng.within(0, (REPLAYED_AGE_MS_MAX - REPLAYED_SPAN_MS) as u64).min(now as u64) as i64;
+        let to = now - self.rng.between(0, (REPLAYED_AGE_MS_MAX - REPLAYED_SPAN_MS) as u64).min(now as u64) as i64;
         let from = (to - REPLAYED_SPAN_MS).max(0);
         let body = json!({
             "webhook_id": id,

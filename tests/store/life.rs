@@ -8,7 +8,7 @@ use postrider::store::{
     Command, DeliveryQuery, EventInput, ListWindow, PartitionCommand, Receipt, Rejection, StateCommand,
 };
 
-use crate::bench::{Bench, DAY_MS};
+use crate::store::bench::{Bench, DAY_MS};
 
 #[test]
 fn an_event_is_delivered_after_a_retry_and_everything_is_there_after_a_restart() {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use postrider::store::Retention;
 
-use crate::bench::{Bench, DAY_MS};
+use crate::store::bench::{Bench, DAY_MS};
 
 /// Publishes this many events of 100 KiB.
 fn publish_large(bench: &mut Bench, events: usize) {

@@ -9,4 +9,4 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_FLIPS=${POSTRIDER_FLIPS:-3000}
 # Optimised, because after each flip everything is read; the dependencies are those of `cargo test`.
-cargo test --profile ci --test oracle -- --nocapture flips::
+cargo test --profile ci --test storage -- --nocapture flips::

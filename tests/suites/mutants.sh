@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_SIM_HOURS=${POSTRIDER_MUTANT_HOURS:-120}
 unset POSTRIDER_MUTANT
-build=(cargo test --profile ci --features mutants --test sim)
+build=(cargo test --profile ci --features mutants --test simulation)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

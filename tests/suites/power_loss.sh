@@ -9,4 +9,4 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_CRASHES=${POSTRIDER_CRASHES:-20000}
 # Optimised, because a cut costs a walk over everything; the dependencies are those of `cargo test`.
-cargo test --profile ci --test oracle -- --nocapture power_loss::
+cargo test --profile ci --test storage -- --nocapture power_loss::

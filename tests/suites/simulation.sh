@@ -10,4 +10,4 @@ cd "$(dirname "$0")/../.."
 
 export POSTRIDER_SIM_HOURS=${POSTRIDER_SIM_HOURS:-1000}
 # Optimised; the dependencies are those of `cargo test`.
-cargo test --profile ci --test sim -- --nocapture nothing_accepted
+cargo test --profile ci --test simulation -- --nocapture nothing_accepted

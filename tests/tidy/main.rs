@@ -6,6 +6,7 @@
 mod circles;
 mod functions;
 mod names;
+mod pages;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,14 +156,6 @@ fn against_the_mutants(listed: &[&str], sources: &[Source]) -> Vec<String> {
     unused.chain(unknown).collect()
 }
 
-/// Files and folders of `src` and `tests` that a page names in backquotes although they do not exist.
-fn against_missing_files(page: &Source, exists: impl Fn(&str) -> bool) -> Vec<String> {
-    let named = ["`src/", "`tests/"].into_iter().flat_map(|start| page.text.match_indices(start));
-    let named = named.map(|(at, _)| page.text[at + 1..].split(['`', ' ', '\n']).next().unwrap_or_default());
-    let missing = named.filter(|path| !exists(path.trim_end_matches('/')));
-    missing.map(|path| format!("{}: names {path}, which does not exist", page.path)).collect()
-}
-
 fn expect_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{} things are not as they should be:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -212,17 +205,6 @@ fn no_file_names_a_path_of_a_machine() {
     }
     let machine = machine_paths();
     expect_none(sources.iter().flat_map(|source| against_machine_paths(source, &machine)).collect());
-}
-
-#[test]
-fn pages_name_files_that_exist() {
-    let mut pages = files("docs", &[".md"]);
-    pages.extend(["README.md", "CONTRIBUTING.md"].map(|page| read(&root().join(page))));
-    let exists = |path: &str| root().join(path).exists();
-    expect_none(pages.iter().flat_map(|page| against_missing_files(page, exists)).collect());
-    let design = pages.iter().find(|page| page.path == "docs/design.md").expect("the design has its page");
-    let named = against_missing_files(design, |_| false).len();
-    assert!(named >= 30, "the design names {named} files only: is its map gone?");
 }
 
 #[test]
@@ -320,14 +302,6 @@ mod snippets {
         assert_eq!(against_the_mutants(&["one", "two"], &sources), none);
         assert_eq!(against_the_mutants(&["one"], &sources).len(), 1);
         assert_eq!(against_the_mutants(&["one", "two", "three"], &sources).len(), 1);
-    }
-
-    #[test]
-    fn missing_files_of_a_page_are_found() {
-        let page =
-            source("docs/a.md", "`src/a.rs`, `src/b/` and `tests/gone.rs`, not src/c.rs; `tests/run.sh now` runs");
-        let missing = against_missing_files(&page, |path| ["src/a.rs", "src/b", "tests/run.sh"].contains(&path));
-        assert_eq!(missing, ["docs/a.md: names tests/gone.rs, which does not exist"]);
     }
 
     #[test]

@@ -8,13 +8,14 @@ mod steps;
 mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 
 use steps::{Step, steps};
 use terminal::Terminal;
+
+use crate::support::ports::ReservedPort;
 
 const POSTRIDER: &str = env!("CARGO_BIN_EXE_postrider");
 /// The ports in the pages; free ones take their places. The first is the daemon's.
@@ -38,22 +39,18 @@ fn text_of(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// As many ports that are free now.
-fn free_ports() -> [u16; PORTS.len()] {
-    let listeners = PORTS.map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("its address").port())
-}
-
-/// A page as it was followed: its directory, which is still there, and its terminals.
+/// A page as it was followed: its directory, which is still there, its terminals, and their ports.
 struct Followed {
     directory: tempfile::TempDir,
     terminals: BTreeMap<u8, Terminal>,
+    _reserved: [ReservedPort; PORTS.len()],
 }
 
 /// Does what the steps say. Panics with all that was shown where something is not as the page has it.
 fn follow(name: &str, text: &str) -> Followed {
     let directory = tempfile::tempdir().expect("a directory");
-    let ports = free_ports();
+    let reserved = PORTS.map(|_| ReservedPort::new());
+    let ports = reserved.each_ref().map(|port| port.address().port());
     let programs = Path::new(POSTRIDER).parent().expect("a directory").display().to_string();
     let environment = [
         ("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap_or_default())),
@@ -74,7 +71,7 @@ fn follow(name: &str, text: &str) -> Followed {
             panic!("{name}: {step:?}: {why}\n{}", shown.collect::<String>());
         }
     }
-    Followed { directory, terminals }
+    Followed { directory, terminals, _reserved: reserved }
 }
 
 #[test]

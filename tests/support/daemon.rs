@@ -14,9 +14,10 @@ use postrider::store::Disk;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::children::wait_until_started;
 use super::client::Client;
+use super::disk::FaultyDisk;
 use super::{START, eventually};
-use crate::disk::FaultyDisk;
 
 /// How long a stop waits for requests under way.
 const STOP: Duration = Duration::from_secs(10);
@@ -223,7 +224,10 @@ async fn run(
 ) -> Daemon {
     let disk: Arc<dyn Disk> = match disk {
         Some(disk) => Arc::new(disk.clone()),
-        None => take(&settings.data_dir).expect("the data directory"),
+        None => {
+            wait_until_started();
+            take(&settings.data_dir).expect("the data directory")
+        }
     };
     let mut world = Platform {
         clock: clock.clone(),

@@ -4,7 +4,7 @@
 //! each sector (512 bytes, or a whole page at a time) is found as it was synced or as any later write left it, whatever
 //! became of its neighbours; of changes to the folder, the first so many are found. After a cut every handle is dead.
 
-#![allow(dead_code)] // Several test programs share this file; each uses its own part of it.
+#![allow(dead_code)] // Three test binaries compile this file. Each uses its own part of it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use postrider::store::Disk;
 use redb::StorageBackend;
 
-use super::Rng;
+use super::rng::Rng;
 
 const PAGE_BYTES: usize = 4096;
 const SECTOR_BYTES: usize = 512;

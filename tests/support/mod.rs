@@ -3,9 +3,15 @@
 //!
 //! Invariant: a test waits for events and never for time. `PATIENCE` only ends a test that has failed.
 
+pub mod children;
 pub mod client;
 pub mod daemon;
+pub mod disk;
+pub mod installation;
+pub mod ports;
+pub mod process;
 pub mod receiver;
+pub mod rng;
 pub mod signatures;
 
 use std::time::Duration;

@@ -9,7 +9,6 @@ mod hostile_receivers;
 mod hostile_urls;
 mod master_key;
 mod mutual_tls;
-mod process;
 mod rates;
 mod receiver_tls;
 mod scopes;

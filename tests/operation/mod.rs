@@ -2,8 +2,8 @@
 
 mod activation;
 mod backup;
+mod demo;
 mod faults;
 mod follow;
 mod reload;
-mod support;
 mod tail;

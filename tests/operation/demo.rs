@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use crate::support::children;
+
 const POSTRIDER: &str = env!("CARGO_BIN_EXE_postrider");
 /// The wait for a line. On a busy machine it comes late, and if something is wrong it never comes.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -29,7 +31,7 @@ struct Running {
 
 impl Running {
     fn start(temporary: &Path) -> Self {
-        let mut child = demo(&["--keep"], temporary).stdout(Stdio::piped()).spawn().expect("started");
+        let mut child = children::spawn(demo(&["--keep"], temporary).stdout(Stdio::piped()));
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let (tell, lines) = channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
@@ -49,8 +51,7 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
-        assert!(sent.expect("a shell").success());
+        children::signal(&self.child, name);
     }
 }
 
@@ -84,12 +85,11 @@ fn every_stage_is_told_and_a_second_process_can_join_in() {
     let figures = running.line(&["flaky", "2", "50.0"]);
     assert_eq!(figures.split_whitespace().take(5).collect::<Vec<_>>(), ["flaky", "2", "2", "2", "0"], "{figures}");
 
-    let sent = Command::new(POSTRIDER)
-        .args(["send", "--type", "from.elsewhere", "--data", "{\"n\": 1}"])
+    let mut send = Command::new(POSTRIDER);
+    send.args(["send", "--type", "from.elsewhere", "--data", "{\"n\": 1}"])
         .env("POSTRIDER_URL", variable(&export, "POSTRIDER_URL"))
-        .env("POSTRIDER_TOKEN", variable(&export, "POSTRIDER_TOKEN"))
-        .output()
-        .expect("run");
+        .env("POSTRIDER_TOKEN", variable(&export, "POSTRIDER_TOKEN"));
+    let sent = children::output(&mut send);
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
     running.line(&["accepted", "from.elsewhere"]);
     running.line(&["delivered", "from.elsewhere", "steady", "#1", "200", "signature verified"]);
@@ -103,7 +103,7 @@ fn every_stage_is_told_and_a_second_process_can_join_in() {
 #[test]
 fn it_ends_by_itself_and_leaves_nothing() {
     let temporary = tempfile::tempdir().expect("a directory");
-    let Output { status, stdout, stderr } = demo(&["--seconds", "1"], temporary.path()).output().expect("run");
+    let Output { status, stdout, stderr } = children::output(&mut demo(&["--seconds", "1"], temporary.path()));
     let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success() && err.is_empty(), "{err}");
     assert!(out.contains("accepted   invoice.paid"), "{out}");
@@ -121,7 +121,7 @@ fn sigterm_and_a_reader_that_leaves_leave_nothing_either() {
     assert!(running.child.wait().expect("ended").success());
     assert!(is_empty(temporary.path()), "something is left behind after SIGTERM");
 
-    let mut child = demo(&["--keep"], temporary.path()).stdout(Stdio::piped()).spawn().expect("started");
+    let mut child = children::spawn(demo(&["--keep"], temporary.path()).stdout(Stdio::piped()));
     let mut first = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
     assert!(child.wait().expect("ended").success(), "a reader that leaves is no failure");

@@ -15,7 +15,6 @@ use std::time::Instant;
 mod check;
 mod compact;
 mod continuous_check;
-mod disk;
 mod flips;
 mod follow;
 mod history;
@@ -26,13 +25,12 @@ mod oracle;
 mod power_loss;
 mod publishing;
 mod recording;
-mod rng;
 mod settings;
 mod stored;
 mod verify;
 mod world;
 
-pub use rng::Rng;
+pub use crate::support::rng::Rng;
 
 /// The expected and the found value, as text.
 pub type Check<T = ()> = Result<T, String>;

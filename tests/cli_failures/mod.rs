@@ -2,17 +2,13 @@
 //! leaves everything as it was. What a disk does while the daemon runs is in `tests/api/bad_disk.rs`; power cuts are in
 //! `tests/oracle`.
 
-#[allow(dead_code)] // No test here calls a daemon.
-#[path = "../security/process.rs"]
-mod process;
-
 mod refused;
 mod verify;
 
 use std::fs;
 use std::path::Path;
 
-use process::{files, start};
+use crate::support::process::{files, start};
 
 /// A data directory that a daemon has made and closed. The two keys are in it.
 fn made(folder: &Path) -> std::path::PathBuf {

@@ -1,12 +1,6 @@
 //! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
 //! a clock that only the test moves in between. One module a theme.
 
-#[path = "../oracle/disk.rs"]
-mod disk;
-#[path = "../oracle/rng.rs"]
-mod rng;
-mod support;
-
 mod auth_and_scopes;
 mod bad_disk;
 mod bodies;
@@ -32,5 +26,3 @@ mod retention;
 mod retries;
 mod secrets;
 mod times;
-
-use rng::Rng;

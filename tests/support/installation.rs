@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::children;
+
 /// How long a test that will fail waits for what does not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at something that has to be asked for.
@@ -99,7 +101,7 @@ impl House {
     /// Starts what becomes the daemon, and waits until it listens.
     pub fn run(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
+        let mut child = children::spawn(command.stdout(Stdio::piped()).stderr(log));
         let lines = BufReader::new(child.stdout.take().expect("its stdout")).lines();
         for line in lines.map_while(Result::ok) {
             if let Some(url) = line.strip_prefix("postrider: listening on ") {
@@ -124,9 +126,7 @@ impl House {
 
     /// Sends the daemon a signal, by name.
     pub fn signal(&self, name: &str) {
-        let id = self.daemon.as_ref().expect("a daemon").id().to_string();
-        let told = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(told.is_ok_and(|status| status.success()), "it was told");
+        children::signal(self.daemon.as_ref().expect("a daemon"), name);
     }
 
     /// SIGTERM, and waits for a clean end.
@@ -138,7 +138,7 @@ impl House {
 
     /// The output of a command.
     pub fn output(&self, words: &[&str]) -> Output {
-        self.command().args(words).output().expect("the program runs")
+        children::output(self.command().args(words))
     }
 
     /// The output of a command that succeeds.

@@ -4,9 +4,6 @@
 //! A seed is a whole run, in a process of its own. `POSTRIDER_SIM_SEED` runs one, `POSTRIDER_SIM_HOURS` as many as fill that
 //! much simulated time, `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
 
-#[path = "../oracle/disk.rs"]
-mod disk;
-
 mod api;
 mod auditor;
 mod expectations;
@@ -26,7 +23,6 @@ use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rng::Rng;
 use run::Report;
 
 /// Simulated hours of one run in which accidents happen.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::children::{output, signal, spawn};
+
 pub struct Program {
     child: Child,
     pub address: SocketAddr,
@@ -45,7 +47,7 @@ pub fn start_anywhere(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -
 }
 
 fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child, Vec<String>) {
-    let mut child = command(data_dir, log, variables).spawn().expect("the program starts");
+    let mut child = spawn(&mut command(data_dir, log, variables));
     let mut said = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("its stdout")).lines() {
         said.push(line.expect("text"));
@@ -58,7 +60,7 @@ fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child,
 
 /// Starts it where it cannot run: its exit code and what it said on stderr.
 pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32, String) {
-    let output = command(data_dir, log, variables).output().expect("the program starts");
+    let output = spawn(&mut command(data_dir, log, variables)).wait_with_output().expect("an end");
     (output.status.code().expect("an exit code"), fs::read_to_string(log).expect("a log"))
 }
 
@@ -66,15 +68,14 @@ pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32,
 pub fn said_by(data_dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.args(words).env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_CONFIG", "/dev/null");
-    let output = command.envs(variables.iter().copied()).output().expect("the program starts");
+    let output = output(command.envs(variables.iter().copied()));
     let said = [output.stdout, output.stderr].concat();
     (output.status.code().expect("an exit code"), String::from_utf8(said).expect("text"))
 }
 
 impl Program {
     pub fn signal(&self, name: &str) {
-        let told = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(told.is_ok_and(|status| status.success()), "it was told {name}");
+        signal(&self.child, name);
     }
 
     /// The most memory that it had at any time, in KiB (proc(5), VmHWM).

@@ -1,0 +1,9 @@
+//! The whole daemon in simulated time, on a simulated network and disk. A binary of its own, because it replaces `getrandom`.
+
+/// The parts of the support folder that open no socket.
+mod support {
+    pub mod disk;
+    pub mod rng;
+}
+
+mod sim;

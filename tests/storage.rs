@@ -1,0 +1,10 @@
+//! The store without a daemon around it: on a real disk, and against an exact model on a disk that fails.
+
+/// The parts of the support folder that need no daemon.
+mod support {
+    pub mod disk;
+    pub mod rng;
+}
+
+mod oracle;
+mod store;

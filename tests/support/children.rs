@@ -1,0 +1,46 @@
+//! Processes that a test starts.
+//!
+//! A new process holds a copy of every descriptor of this one, locks of directories included, until it runs its program.
+//! Invariant: no test locks a directory while another test starts a process. Otherwise the lock that a stopped daemon
+//! has released would still be held.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static STARTING: Mutex<()> = Mutex::new(());
+
+fn starting() -> MutexGuard<'static, ()> {
+    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Comes back when every process that was being started runs its program.
+pub fn wait_until_started() {
+    drop(starting());
+}
+
+/// Starts a process. Comes back when it runs its program.
+#[allow(clippy::disallowed_methods)]
+pub fn spawn(command: &mut Command) -> Child {
+    let _guard = starting();
+    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Starts a process with nothing on its stdin, and waits for its end. Its exit code and all that it printed.
+pub fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn(command).wait_with_output().expect("an end")
+}
+
+/// Sends a signal, by its name, to a process that has not been waited for.
+pub fn signal(child: &Child, name: &str) {
+    assert!(is_sent(&child.id().to_string(), name), "{name} was sent");
+}
+
+/// Sends a signal to the process group of a child. Returns whether a process received it.
+pub fn signal_group(child: &Child, name: &str) -> bool {
+    is_sent(&format!("-{}", child.id()), name)
+}
+
+fn is_sent(target: &str, name: &str) -> bool {
+    output(Command::new("sh").args(["-c", &format!("kill -{name} {target}")])).status.success()
+}

@@ -1,0 +1,24 @@
+//! Ports that tests give away.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use socket2::{Domain, Socket, Type};
+
+/// A port that no other test is given while this lives. Connections to it are refused until a process listens on it.
+/// It may, because both sides set `SO_REUSEADDR` (socket(7)).
+pub struct ReservedPort {
+    socket: Socket,
+}
+
+impl ReservedPort {
+    pub fn new() -> ReservedPort {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+        ReservedPort { socket }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address")
+    }
+}
