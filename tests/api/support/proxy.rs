@@ -1,0 +1,108 @@
+//! A forward proxy on a real socket: it tunnels and forwards to this machine whatever the host is called, or answers as told.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the proxy does with requests.
+#[derive(Debug, Clone, Copy)]
+pub enum ProxyAct {
+    Forward,
+    /// Answers with this status, and connects to nothing.
+    Status(u16),
+}
+
+struct ProxyPlan {
+    act: Mutex<ProxyAct>,
+    heads: Mutex<Vec<String>>,
+}
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    plan: Arc<ProxyPlan>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Proxy {
+    pub async fn start(act: ProxyAct) -> Proxy {
+        Proxy::at("127.0.0.1:0".parse().expect("an address"), act).await
+    }
+
+    /// Listens at an address where another proxy was before.
+    pub async fn at(address: SocketAddr, act: ProxyAct) -> Proxy {
+        let listener = TcpListener::bind(address).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let plan = Arc::new(ProxyPlan { act: Mutex::new(act), heads: Mutex::default() });
+        let accepting = tokio::spawn(accept(listener, plan.clone()));
+        Proxy { address, plan, accepting }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://user:hunter2hunter2@{}", self.address)
+    }
+
+    pub fn does(&self, act: ProxyAct) {
+        *self.plan.act.lock().expect("a lock") = act;
+    }
+
+    /// The heads of all requests so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.plan.heads.lock().expect("a lock").clone()
+    }
+}
+
+async fn accept(listener: TcpListener, plan: Arc<ProxyPlan>) {
+    // Dropped with this task: a stopped proxy has no connection.
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        connections.spawn(serve(stream, plan.clone()));
+    }
+}
+
+/// Serves one request on a connection, and passes on everything behind its head.
+async fn serve(mut near: TcpStream, plan: Arc<ProxyPlan>) -> Option<()> {
+    let mut read = Vec::new();
+    let end = loop {
+        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if near.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8_lossy(&read[..end]).into_owned();
+    plan.heads.lock().expect("a lock").push(head.clone());
+    let act = *plan.act.lock().expect("a lock");
+    if let ProxyAct::Status(status) = act {
+        near.write_all(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.ok()?;
+        // The peer may still send a body. A close with unread bytes would reset the answer.
+        let _ = tokio::io::copy(&mut near, &mut tokio::io::sink()).await;
+        return None;
+    }
+    let target = head.split(' ').nth(1)?.to_owned();
+    let authority = target.trim_start_matches("http://").split('/').next()?;
+    let port: u16 = authority.rsplit(':').next()?.parse().ok()?;
+    let mut far = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    match head.starts_with("CONNECT ") {
+        true => near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?,
+        false => {
+            let origin_form = head.replacen(&format!("http://{authority}"), "", 1);
+            let lines = origin_form.split_inclusive("\r\n");
+            // A connection serves one request here, because the next ones would not be rewritten.
+            let kept: String = lines.filter(|line| !line.to_ascii_lowercase().starts_with("proxy-")).collect();
+            let closing = kept.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+            far.write_all(closing.as_bytes()).await.ok()?;
+            far.write_all(&read[end..]).await.ok()?;
+        }
+    }
+    copy_bidirectional(&mut near, &mut far).await.ok()?;
+    Some(())
+}
