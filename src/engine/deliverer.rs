@@ -19,7 +19,7 @@ use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
 use crate::engine::proxy_health::ProxyHealth;
-use crate::engine::sender::{ExchangeResult, ProxyContact, Sender, reason};
+use crate::engine::sender::{DeliveryProxy, ExchangeResult, ProxyContact, Sender, reason};
 
 /// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
@@ -67,14 +67,14 @@ impl Deliverer {
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
     ) -> AttemptEnd {
-        let proxied = compiled.as_ref().is_ok_and(|compiled| self.sender.proxy_of(compiled.target()).is_some());
-        if let Some(until) = self.proxy_health.wait(self.clock.now()).filter(|_| proxied) {
+        let proxy = compiled.as_ref().ok().and_then(|compiled| self.sender.proxy_of(compiled.target()));
+        if let Some(until) = proxy.as_ref().and_then(|_| self.proxy_health.wait(self.clock.now())) {
             return AttemptEnd::Withheld(until);
         }
         let (made, contact) = self.attempt_catching_panic(dispatch, webhook, compiled).await;
-        let proxy = self.sender.proxy().map(|proxy| proxy.url()).unwrap_or_default();
         let why = made.error.as_deref().unwrap_or_default();
-        match self.proxy_health.record(contact, &proxy, why, self.clock.now()) {
+        let record = |proxy: &DeliveryProxy| self.proxy_health.record(contact, proxy.url(), why, self.clock.now());
+        match proxy.as_deref().and_then(record) {
             Some(until) => AttemptEnd::Withheld(until),
             None => AttemptEnd::Made(Box::new(made)),
         }
@@ -108,7 +108,8 @@ impl Deliverer {
         })
     }
 
-    /// Makes one attempt and returns its record, and what it learned of the proxy. `compiled` is the webhook, or the reason that it cannot be sent to.
+    /// Makes one attempt and returns its record, and what it learned of the proxy. `compiled` is the webhook, or the
+    /// reason that it cannot be sent to.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,

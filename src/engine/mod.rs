@@ -155,8 +155,7 @@ impl Engine {
         sender.set_proxy(proxy);
         let (handshakes, proxy_health) = (Handshakes::new(&origin), ProxyHealth::default());
         let (clock_of, random_of) = (clock.clone(), random.clone());
-        let deliverer =
-            Deliverer { sender, clock: clock_of, random: random_of, handshakes, proxy_health, watcher };
+        let deliverer = Deliverer { sender, clock: clock_of, random: random_of, handshakes, proxy_health, watcher };
         let deliverer = Arc::new(deliverer);
         let engine = Engine {
             store,

@@ -64,11 +64,13 @@ impl Engine {
         match self.deliverer.proxy_health.state(self.clock.now()) {
             ProxyState::Well => {}
             ProxyState::Unreachable => {
-                let detail = "the proxy of deliveries cannot be reached; deliveries wait for it, and events are accepted";
+                let detail =
+                    "the proxy of deliveries cannot be reached; deliveries wait for it, and events are accepted";
                 warnings.push(ReadinessIssue::new("proxy_unreachable", detail));
             }
             ProxyState::CredentialsRefused => {
-                let detail = "the proxy of deliveries asks for credentials (407); check delivery.proxy's user and password";
+                let detail =
+                    "the proxy of deliveries asks for credentials (407); check delivery.proxy's user and password";
                 warnings.push(ReadinessIssue::new("proxy_credentials", detail));
             }
         }

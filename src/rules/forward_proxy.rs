@@ -12,8 +12,9 @@ use url::Url;
 /// Stands for a credential in a shown URL.
 const MASK: &str = "********";
 /// The forms that are accepted. It names no value, because a wrong URL may contain a password too.
-const FORM: &str = "the URL of a proxy such as http://proxy:3128 or https://user:password@proxy:3129, with nothing after \
-                    the port. In the user and the password, write @ as %40, : as %3A, / as %2F, # as %23, ? as %3F and % as %25";
+const FORM: &str = "the URL of a proxy such as http://proxy:3128 or https://user:password@proxy:3129, with nothing \
+                    after the port. In the user and the password, write @ as %40, : as %3A, / as %2F, # as %23, ? as \
+                    %3F and % as %25";
 
 /// A proxy for deliveries.
 #[derive(Clone, PartialEq, Eq)]

@@ -62,8 +62,7 @@ async fn while_the_proxy_is_down_deliveries_wait_and_no_receiver_is_blamed() {
     let (proxy, receiver) = (Proxy::start(ProxyAct::Forward).await, Receiver::start().await);
     let (address, daemon) = (proxy.address, daemon_behind(&proxy, &[]).await);
     drop(proxy);
-    let webhook =
-        daemon.webhook(&named(&receiver), json!({ "retry_schedule_s": "none", "disable_after_s": 1 })).await;
+    let webhook = daemon.webhook(&named(&receiver), json!({ "retry_schedule_s": "none", "disable_after_s": 1 })).await;
     let events: Vec<Value> = [daemon.publish("a.b", json!(1)).await, daemon.publish("a.b", json!(2)).await].into();
     eventually("a warning", async || warnings(&daemon).await.contains(&"proxy_unreachable".to_owned()).then_some(()))
         .await;
@@ -79,7 +78,10 @@ async fn while_the_proxy_is_down_deliveries_wait_and_no_receiver_is_blamed() {
         assert_eq!(value(&daemon.metrics().await, "postrider_proxy_up"), 0.0, "step {step}");
     }
     let seen = daemon.read_webhook(&webhook).await;
-    assert_eq!((&seen["consecutive_failures"], &seen["circuit"], &seen["status"]), (&json!(0), &json!("closed"), &json!("enabled")));
+    assert_eq!(
+        (&seen["consecutive_failures"], &seen["circuit"], &seen["status"]),
+        (&json!(0), &json!("closed"), &json!("enabled"))
+    );
     for event in &events {
         let delivery = daemon.delivery_in(event, "pending").await;
         assert_eq!(daemon.attempts(&delivery).await, Vec::<Value>::new());
@@ -103,7 +105,10 @@ async fn a_refused_tunnel_is_an_attempt_that_opens_no_circuit() {
     let proxy = Proxy::start(ProxyAct::Status(503)).await;
     let daemon = daemon_behind(&proxy, &[]).await;
     let webhook = daemon
-        .webhook("https://shop.example/", json!({ "retry_schedule_s": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], "disable_after_s": 5 }))
+        .webhook(
+            "https://shop.example/",
+            json!({ "retry_schedule_s": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], "disable_after_s": 5 }),
+        )
         .await;
     let event = daemon.publish("a.b", json!(1)).await;
     for made in 1..=11 {
@@ -116,7 +121,10 @@ async fn a_refused_tunnel_is_an_attempt_that_opens_no_circuit() {
     let named = "The proxy failed: it answered CONNECT with 503 Service Unavailable";
     assert!(attempts.iter().all(|a| a["outcome"] == "proxy_error" && a["error"] == named), "{attempts:?}");
     let seen = daemon.read_webhook(&webhook).await;
-    assert_eq!((&seen["consecutive_failures"], &seen["circuit"], &seen["status"]), (&json!(0), &json!("closed"), &json!("enabled")));
+    assert_eq!(
+        (&seen["consecutive_failures"], &seen["circuit"], &seen["status"]),
+        (&json!(0), &json!("closed"), &json!("enabled"))
+    );
     assert_eq!(warnings(&daemon).await, Vec::<String>::new());
     assert_eq!(value(&daemon.metrics().await, "postrider_proxy_failures_total{reason=\"refused\"}"), 12.0);
     assert!(proxy.heads()[0].starts_with("CONNECT shop.example:443 HTTP/1.1\r\n"), "{:?}", proxy.heads());

@@ -60,7 +60,8 @@ fn readiness(ready: &Value) -> Vec<Finding> {
         findings.push(Finding::ok("daemon", "it is ready"));
     }
     // The other warnings are about webhooks, which are told one by one.
-    for (code, check) in [("clock_distrusted", "clock"), ("proxy_unreachable", "proxy"), ("proxy_credentials", "proxy")] {
+    for (code, check) in [("clock_distrusted", "clock"), ("proxy_unreachable", "proxy"), ("proxy_credentials", "proxy")]
+    {
         let warning = each("warnings").into_iter().find(|row| row["code"] == code);
         findings.extend(warning.map(|row| Finding::fail(check, text(&row, "detail"), fix_of(code))));
     }

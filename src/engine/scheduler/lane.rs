@@ -221,7 +221,8 @@ impl Lane {
             return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;
-        // Half-open or withheld: one probe at a time. Ordered: the next delivery is known only when the outcome is durable.
+        // Half-open or withheld: one probe at a time. Ordered: the next delivery is known only when the outcome is
+        // durable.
         let single = self.state.circuit != CircuitState::Closed
             || self.webhook.ordered == DeliveryOrder::Webhook
             || self.withheld_until.is_some()

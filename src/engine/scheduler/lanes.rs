@@ -251,7 +251,8 @@ impl Lanes {
 
     /// The cause of withheld requests may be gone.
     pub fn release(&mut self, now: Time) {
-        let held: Vec<WebhookId> = self.lanes.iter().filter(|(_, lane)| lane.is_withheld()).map(|(id, _)| *id).collect();
+        let held: Vec<WebhookId> =
+            self.lanes.iter().filter(|(_, lane)| lane.is_withheld()).map(|(id, _)| *id).collect();
         held.into_iter().for_each(|id| self.change(id, now, Lane::release));
     }
 

@@ -39,6 +39,8 @@ const CREDENTIALS_WRONG: &str = "407 Proxy Authentication Required; check delive
 /// The proxy of deliveries, and the hosts that are reached without it.
 pub struct DeliveryProxy {
     forward: ForwardProxy,
+    /// Its URL without credentials.
+    url: String,
     no_proxy: NoProxy,
     origin: Arc<Origin>,
     authorization: Option<HeaderValue>,
@@ -72,7 +74,8 @@ impl ProxyContact {
 impl DeliveryProxy {
     /// Errors: the proxy's host or credentials cannot be sent.
     pub fn new(forward: ForwardProxy, no_proxy: NoProxy) -> Result<DeliveryProxy, String> {
-        let origin = SendTarget::parse(&forward.url(), None).map_err(|why| why.to_string())?.origin;
+        let url = forward.url();
+        let origin = SendTarget::parse(&url, None).map_err(|why| why.to_string())?.origin;
         let authorization = match forward.authorization() {
             Some(text) => {
                 let mut value = HeaderValue::try_from(text).map_err(|_| "the credentials cannot be sent".to_owned())?;
@@ -83,12 +86,12 @@ impl DeliveryProxy {
         };
         let mut redactor = Redactor::default();
         forward.secrets().iter().for_each(|secret| redactor.secret(secret));
-        Ok(DeliveryProxy { forward, no_proxy, origin, authorization, redactor })
+        Ok(DeliveryProxy { forward, url, no_proxy, origin, authorization, redactor })
     }
 
     /// The proxy's URL without credentials.
-    pub fn url(&self) -> String {
-        self.forward.url()
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Whether requests to `target` go through the proxy.
@@ -148,9 +151,10 @@ impl Sender {
         contact: &mut ProxyContact,
     ) -> Result<OriginRoutes, SendFailure> {
         *contact = ProxyContact::Unreachable;
-        let (_, addresses) = self.find(&proxy.origin, timings).await.map_err(|_| {
-            failed("it cannot be reached: its host name could not be resolved".to_owned())
-        })?;
+        let (_, addresses) = self
+            .find(&proxy.origin, timings)
+            .await
+            .map_err(|_| failed("it cannot be reached: its host name could not be resolved".to_owned()))?;
         Ok((self.proxied.find_through(origin, &addresses, Instant::now()), addresses))
     }
 

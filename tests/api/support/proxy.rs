@@ -1,4 +1,5 @@
-//! A forward proxy on a real socket: it tunnels and forwards to this machine whatever the host is called, or answers as told.
+//! A forward proxy on a real socket: it tunnels and forwards to this machine, whatever the host is called, or answers as
+//! told.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -67,42 +68,50 @@ async fn accept(listener: TcpListener, plan: Arc<ProxyPlan>) {
     }
 }
 
-/// Serves one request on a connection, and passes on everything behind its head.
+/// Serves one request on a connection, which then ends, because the next one would have to be rewritten too.
 async fn serve(mut near: TcpStream, plan: Arc<ProxyPlan>) -> Option<()> {
-    let mut read = Vec::new();
-    let end = loop {
-        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if near.read_buf(&mut read).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let head = String::from_utf8_lossy(&read[..end]).into_owned();
+    let (head, mut body) = read_head(&mut near).await?;
     plan.heads.lock().expect("a lock").push(head.clone());
     let act = *plan.act.lock().expect("a lock");
+    let target = head.split(' ').nth(1)?;
+    let authority = target.trim_start_matches("http://").split('/').next()?;
     if let ProxyAct::Status(status) = act {
-        near.write_all(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.ok()?;
+        let answer = format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        near.write_all(answer.as_bytes()).await.ok()?;
         // The peer may still send a body. A close with unread bytes would reset the answer.
-        let _ = tokio::io::copy(&mut near, &mut tokio::io::sink()).await;
+        tokio::io::copy(&mut near, &mut tokio::io::sink()).await.ok()?;
         return None;
     }
-    let target = head.split(' ').nth(1)?.to_owned();
-    let authority = target.trim_start_matches("http://").split('/').next()?;
     let port: u16 = authority.rsplit(':').next()?.parse().ok()?;
     let mut far = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    match head.starts_with("CONNECT ") {
-        true => near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?,
-        false => {
-            let origin_form = head.replacen(&format!("http://{authority}"), "", 1);
-            let lines = origin_form.split_inclusive("\r\n");
-            // A connection serves one request here, because the next ones would not be rewritten.
-            let kept: String = lines.filter(|line| !line.to_ascii_lowercase().starts_with("proxy-")).collect();
-            let closing = kept.replacen("\r\n", "\r\nconnection: close\r\n", 1);
-            far.write_all(closing.as_bytes()).await.ok()?;
-            far.write_all(&read[end..]).await.ok()?;
+    if head.starts_with("CONNECT ") {
+        near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+    } else {
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        while body.len() < length.unwrap_or(0) {
+            near.read_buf(&mut body).await.ok().filter(|read| *read > 0)?;
         }
+        let origin_form = head.replacen(&format!("http://{authority}"), "", 1);
+        let kept = origin_form.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("proxy-"));
+        far.write_all(kept.collect::<String>().as_bytes()).await.ok()?;
+        far.write_all(&body).await.ok()?;
+        let (answer, rest) = read_head(&mut far).await?;
+        near.write_all(answer.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes()).await.ok()?;
+        near.write_all(&rest).await.ok()?;
     }
     copy_bidirectional(&mut near, &mut far).await.ok()?;
     Some(())
+}
+
+/// A head with its empty line, and the bytes that came behind it.
+async fn read_head(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut read = Vec::new();
+    loop {
+        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = read.split_off(at + 4);
+            return Some((String::from_utf8_lossy(&read).into_owned(), rest));
+        }
+        stream.read_buf(&mut read).await.ok().filter(|count| *count > 0)?;
+    }
 }

@@ -82,9 +82,8 @@ async fn https_receivers_get_a_tunnel_that_is_reused() {
         assert_eq!((got.timings.tls.is_none(), got.remote_addr, got.proxy), (reused, None, ProxyContact::Reached));
     }
     let port = receiver.addr.port();
-    let asked = format!(
-        "CONNECT receiver.example:{port} HTTP/1.1\r\nhost: receiver.example:{port}\r\nproxy-authorization: Basic {PAIR}\r\n\r\n"
-    );
+    let host = format!("receiver.example:{port}");
+    let asked = format!("CONNECT {host} HTTP/1.1\r\nhost: {host}\r\nproxy-authorization: Basic {PAIR}\r\n\r\n");
     assert_eq!(proxy.requests(), [asked]);
     assert_eq!((receiver.connections(), sender.idle_connections()), (1, 1));
     sender.set_proxy(None);
@@ -280,7 +279,7 @@ async fn a_proxy_may_speak_tls_itself() {
         assert_eq!(got.status_code, expected, "{:?}", got.detail);
         if expected.is_none() {
             assert_eq!((got.outcome, got.proxy), (AttemptOutcome::ProxyError, ProxyContact::Unreachable));
-            assert!(got.detail.unwrap().contains("TLS with it failed: invalid peer certificate: UnknownIssuer"));
+            assert!(got.detail.unwrap().starts_with("TLS with it failed: invalid peer certificate"));
         }
     }
 }
