@@ -69,8 +69,10 @@ pub struct Metrics {
     proxy_failures: Family<ReasonLabel, Counter>,
 }
 
-/// What a proxy fails for, and the count of it.
-const PROXY_FAILURES: [(&str, fn(&ProxyFailures) -> u64); 3] = [
+type CountOfFailures = fn(&ProxyFailures) -> u64;
+
+/// The reasons for which a proxy fails, each with its count.
+const PROXY_FAILURES: [(&str, CountOfFailures); 3] = [
     ("unreachable", |failures| failures.unreachable),
     ("credentials", |failures| failures.credentials),
     ("refused", |failures| failures.refused),

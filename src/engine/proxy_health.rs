@@ -13,9 +13,9 @@ use crate::model::time::{MINUTE_MS, SECOND_MS};
 /// First wait after the proxy could not be reached. The wait doubles with every further failure.
 const WAIT_MS_MIN: i64 = SECOND_MS;
 const WAIT_MS_MAX: i64 = 30 * SECOND_MS;
-/// Wait after a 407. A wrong password does not cure itself, and a proxy may lock a user out.
+/// Wait after credentials were refused. A wrong password does not cure itself, and a proxy may lock a user out.
 const CREDENTIALS_WAIT_MS: i64 = 30 * SECOND_MS;
-/// Time that a 407 counts as the current state.
+/// Time that refused credentials count as the current state.
 const CREDENTIALS_LIFE_MS: i64 = 2 * MINUTE_MS;
 /// Interval of log lines about credentials.
 const CREDENTIALS_LOG_MS: i64 = 10 * MINUTE_MS;
@@ -131,7 +131,10 @@ impl ProxyRecord {
         self.credentials_refused_at = Some(now);
         if self.credentials_logged_at.is_none_or(|at| now.since(at) >= CREDENTIALS_LOG_MS) {
             self.credentials_logged_at = Some(now);
-            tracing::warn!(proxy, "the proxy asks for credentials (407): check delivery.proxy's user and password");
+            tracing::warn!(
+                proxy,
+                "the proxy refuses the credentials of deliveries: check delivery.proxy's user and password"
+            );
         }
     }
 }

@@ -70,7 +70,7 @@ impl Engine {
             }
             ProxyState::CredentialsRefused => {
                 let detail =
-                    "the proxy of deliveries asks for credentials (407); check delivery.proxy's user and password";
+                    "the proxy of deliveries refuses the credentials; check delivery.proxy's user and password";
                 warnings.push(ReadinessIssue::new("proxy_credentials", detail));
             }
         }

@@ -32,9 +32,10 @@ use crate::model::{AttemptOutcome, Timings};
 use crate::rules::forward_proxy::ForwardProxy;
 use crate::rules::no_proxy::NoProxy;
 
-const STATUS_CREDENTIALS: u16 = 407;
-/// The cure of a 407.
-const CREDENTIALS_WRONG: &str = "407 Proxy Authentication Required; check delivery.proxy's user and password";
+/// Statuses by which a proxy refuses credentials. tinyproxy answers 401 to wrong ones.
+const STATUSES_OF_CREDENTIALS: [u16; 2] = [407, 401];
+/// The cure of refused credentials.
+const CREDENTIALS_CURE: &str = "check delivery.proxy's user and password";
 
 /// The proxy of deliveries, and the hosts that are reached without it.
 pub struct DeliveryProxy {
@@ -56,7 +57,7 @@ pub enum ProxyContact {
     Reached,
     /// No connection to the proxy, or no TLS with it. Nothing was sent.
     Unreachable,
-    /// The proxy answered CONNECT with 407. Nothing was sent to the receiver.
+    /// The proxy refused the credentials of a CONNECT. Nothing was sent to the receiver.
     CredentialsRefused,
     /// A 407 instead of an http receiver's answer. Either may have written it.
     CredentialsAsked,
@@ -230,9 +231,9 @@ async fn tunnel(
     let status = answer.await.map_err(broken)?.status().as_u16();
     match status {
         200..=299 => {}
-        STATUS_CREDENTIALS => {
+        _ if STATUSES_OF_CREDENTIALS.contains(&status) => {
             *contact = ProxyContact::CredentialsRefused;
-            return Err(failed(format!("it answered CONNECT with {CREDENTIALS_WRONG}")));
+            return Err(failed(format!("it answered CONNECT with {status} {}; {CREDENTIALS_CURE}", reason(status))));
         }
         _ => return Err(failed(format!("it answered CONNECT with {status} {}", reason(status)))),
     }
@@ -270,7 +271,7 @@ fn failed(detail: String) -> SendFailure {
 
 /// The failure of a 407 that came instead of an http receiver's answer.
 pub(in crate::engine) fn credentials_asked() -> SendFailure {
-    failed(format!("it answered with {CREDENTIALS_WRONG}"))
+    failed(format!("it answered with 407 {}; {CREDENTIALS_CURE}", reason(407)))
 }
 
 /// `failure` of an exchange with an http receiver: a proxy that breaks off before an answer has failed itself, because

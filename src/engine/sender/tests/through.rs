@@ -158,6 +158,7 @@ async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
             ProxyContact::CredentialsRefused,
             "it answered CONNECT with 407 Proxy Authentication Required; check delivery.proxy's user and password",
         ),
+        ("HTTP/1.0 401 x\r\n\r\n", ProxyContact::CredentialsRefused, "401 Unauthorized; check delivery.proxy's user"),
         ("HTTP/1.0 503 x\r\nContent-Length: 2\r\n\r\nno", ProxyContact::TunnelRefused, "CONNECT with 503"),
         ("HTTP/1.1 302 x\r\nLocation: /\r\n\r\n", ProxyContact::TunnelRefused, "CONNECT with 302"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", ProxyContact::TunnelRefused, "cannot be read"),
