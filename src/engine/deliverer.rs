@@ -19,7 +19,8 @@ use crate::store::{AttemptReport, Dispatch};
 use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
-use crate::engine::sender::{ExchangeResult, Sender, reason};
+use crate::engine::proxy_health::ProxyHealth;
+use crate::engine::sender::{DeliveryProxy, ExchangeResult, ProxyContact, Sender, reason};
 
 /// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
@@ -34,11 +35,21 @@ pub trait AttemptObserver: Send + Sync {
     fn attempted(&self, dispatch: &Dispatch, made: &AttemptMade);
 }
 
+/// The end of one attempt.
+pub enum AttemptEnd {
+    /// To be recorded.
+    Made(Box<AttemptReport>),
+    /// Nothing reached the receiver, for a lack of the installation. The delivery is sent again from this time, and
+    /// nothing is recorded.
+    Withheld(Time),
+}
+
 pub struct Deliverer {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
+    pub proxy_health: ProxyHealth,
     pub watcher: Option<Arc<dyn AttemptObserver>>,
 }
 
@@ -50,13 +61,33 @@ impl Deliverer {
         }
     }
 
+    /// Makes one attempt of a delivery, unless the proxy cannot take it.
+    pub async fn deliver(
+        &self,
+        dispatch: &Dispatch,
+        webhook: &Webhook,
+        compiled: Result<Arc<CompiledWebhook>, String>,
+    ) -> AttemptEnd {
+        let proxy = compiled.as_ref().ok().and_then(|compiled| self.sender.proxy_of(compiled.target()));
+        if let Some(until) = proxy.as_ref().and_then(|_| self.proxy_health.wait(self.clock.now())) {
+            return AttemptEnd::Withheld(until);
+        }
+        let (report, contact) = self.attempt_catching_panic(dispatch, webhook, compiled).await;
+        let why = report.made.error.as_deref().unwrap_or_default();
+        let record = |proxy: &DeliveryProxy| self.proxy_health.record(contact, proxy.url(), why, self.clock.now());
+        match proxy.as_deref().and_then(record) {
+            Some(until) => AttemptEnd::Withheld(until),
+            None => AttemptEnd::Made(Box::new(report)),
+        }
+    }
+
     /// `attempt`, with a panic turned into a failure of this attempt, so that this and all other deliveries go on.
     pub async fn attempt_catching_panic(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptReport {
+    ) -> (AttemptReport, ProxyContact) {
         let began = self.clock.now();
         let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
         let carried = poll_fn(|context| {
@@ -74,24 +105,25 @@ impl Deliverer {
             let mut report = unanswered(dispatch, webhook, None, began);
             report.made.error = Some(PANICKED.to_owned());
             report.made.finished_at = self.clock.now().max(began);
-            report
+            (report, ProxyContact::None)
         })
     }
 
-    /// Makes one attempt and returns its record. `compiled` is the webhook, or the reason that it cannot be sent to.
+    /// Makes one attempt and returns its record, and what it learned of the proxy. `compiled` is the webhook, or the
+    /// reason that it cannot be sent to.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptReport {
+    ) -> (AttemptReport, ProxyContact) {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &compiled).await {
             let mut report = unanswered(dispatch, webhook, None, asked_at);
             report.made.outcome = refused.outcome;
             report.made.error = Some(refused.error);
             report.made.finished_at = self.clock.now().max(asked_at);
-            return report;
+            return (report, refused.proxy);
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
@@ -107,6 +139,7 @@ impl Deliverer {
         });
         let mut report = unanswered(dispatch, webhook, attempt_id, started_at);
         let made = &mut report.made;
+        let mut contact = ProxyContact::None;
         match outgoing {
             Err(why) => {
                 made.outcome = AttemptOutcome::RequestError;
@@ -121,6 +154,7 @@ impl Deliverer {
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
+                contact = exchange.proxy;
                 tracing::debug!(
                     webhook_id = %webhook.id,
                     event_id = %dispatch.event.id,
@@ -137,7 +171,7 @@ impl Deliverer {
                 note(&mut report, exchange, &compiled);
             }
         }
-        report
+        (report, contact)
     }
 
     /// Whether the receiver of a webhook with `handshake` consents. Without a grant it is asked.
@@ -181,7 +215,7 @@ impl Deliverer {
             end: Time::MAX,
         };
         let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
-        self.attempt(&dispatch, webhook, compiled).await.made
+        self.attempt(&dispatch, webhook, compiled).await.0.made
     }
 
     fn id(&self) -> u128 {
@@ -245,11 +279,16 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
     made.timings = exchange.timings;
 }
 
-/// Adds the detail of an error that the webhook's owner can cure: the part of TLS or HTTP that failed. For addresses
+/// Adds the detail of an error that its reader can cure: the part of TLS, HTTP or the proxy that failed. For addresses
 /// and names the error contains the outcome only, so that errors cannot be used to map a network.
 fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> String {
     match detail {
-        Some(detail) if matches!(outcome, AttemptOutcome::TlsError | AttemptOutcome::RequestError) => {
+        Some(detail)
+            if matches!(
+                outcome,
+                AttemptOutcome::TlsError | AttemptOutcome::RequestError | AttemptOutcome::ProxyError
+            ) =>
+        {
             format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
         }
         _ => error,

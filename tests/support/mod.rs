@@ -10,6 +10,7 @@ pub mod disk;
 pub mod installation;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod rng;
 pub mod signatures;

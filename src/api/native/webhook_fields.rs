@@ -13,7 +13,7 @@ use crate::api::limits::{
 };
 use crate::model::webhook::{
     ContentType, DISABLE_AFTER_S_DEFAULT, FieldSet, IN_FLIGHT_DEFAULT, SuccessRule, TIMEOUT_MS_DEFAULT, Webhook,
-    WebhookMethod, WebhookState,
+    WebhookMethod, WebhookProxy, WebhookState,
 };
 use crate::rules::target::TargetPolicy;
 
@@ -325,6 +325,15 @@ pub static FIELDS: &[WebhookField] = &[
         .stored_as(|webhook| texts::tls_text(webhook, false))
         .given_as(schema::tls)
         .patched_as(schema::tls_parts),
+    field("proxy", schema::proxy, |webhook, _| text(webhook.proxy)).read_by(
+        |webhook, field| webhook.proxy = field.choice("default or none", WebhookProxy::Default),
+        &[flag(
+            "proxy",
+            "default|none",
+            Text,
+            "default, or none: directly although delivery.proxy names a proxy, which needs a key with the scope admin",
+        )],
+    ),
     field("handshake", boolean, |webhook, _| text(webhook.handshake)).read_by(
         |webhook, field| webhook.handshake = field.boolean(),
         &[switch("handshake", "Ask by the CloudEvents webhook handshake first")],

@@ -216,3 +216,10 @@ fn filter_members(within: &str) -> Map<String, Value> {
     }
     properties
 }
+
+pub fn proxy() -> Value {
+    about(
+        choice(&["default", "none"]),
+        "`none`: directly, although `delivery.proxy` names a proxy. Only for keys with the scope `admin`, and so is another `url` then.",
+    )
+}
