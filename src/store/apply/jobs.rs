@@ -1,20 +1,89 @@
-//! Replay jobs: one slice of a job's events at a time.
+//! Replay jobs: a job's row, and one slice of its events at a time.
 //!
 //! Invariant: the deliveries of a slice name their job and event, and a job makes at most one for each event and
 //! webhook. So a slice that is applied twice after a crash makes nothing twice.
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::kv::scan::{Direction, ScanStep};
-use crate::kv::tables::Table;
+use crate::kv::tables::{self, Table};
 use crate::model::attempt::Trigger;
 use crate::model::id::EventId;
-use crate::model::job::{Job, JobId, JobStatus};
+use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{Delivery, Event};
+use crate::store::apply::audit::AuditSubject;
+use crate::store::apply::deliveries::conflict;
 use crate::store::apply::publish::NewDelivery;
+use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, PartitionBatch};
-use crate::store::command::{Receipt, Rejection, StateCommand, WriteRequest};
-use crate::store::read::replay_scope::{chosen, covers, targets};
+use crate::store::command::{Caller, Receipt, Rejection, StateCommand, WriteRequest};
+use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, targets};
+
+impl StateBatch<'_> {
+    pub(super) fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> ApplyResult<Receipt> {
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
+        if let Some(id) = spec.webhook {
+            self.webhook_within(Some(by), id)?;
+        }
+        if let Some(id) = spec.app {
+            self.app_within(Some(by), id)?;
+        }
+        let id: JobId = self.inputs.id();
+        let about = AuditSubject { org: by.tenant.org, app: app_of(&self.registry, spec) };
+        let job = Job {
+            id,
+            org_id: by.tenant.org,
+            spec: spec.clone(),
+            status: JobStatus::Running,
+            matched: 0,
+            created: 0,
+            delivered: 0,
+            failed: 0,
+            created_at: self.inputs.now,
+            finished_at: None,
+            position: spec
+                .from
+                .map_or(EventId::MIN, |from| EventId::from_u128(EventId::floor(from).as_u128().saturating_sub(1))),
+            end: EventId::from_u128(id.as_u128()),
+            exhausted: false,
+        };
+        self.write_batch.put(Table::Jobs, tables::one(id), &job);
+        self.effects.jobs = true;
+        self.note(
+            Some(by),
+            about,
+            "replay.create",
+            &id.to_string(),
+            json!({ "webhook_id": spec.webhook, "app_id": spec.app }),
+        );
+        Ok(Receipt::Job(Box::new(job)))
+    }
+
+    pub(super) fn cancel_job(&mut self, by: Option<&Caller>, id: JobId) -> ApplyResult<Receipt> {
+        let job = self.write_batch.get::<Job>(Table::Jobs, id.as_bytes())?;
+        let visible = |job: &Job| by.is_none_or(|by| job_within(&self.registry, by.tenant, job));
+        let mut job = job.filter(visible).ok_or(Rejection::NotFound("replay"))?;
+        if job.status != JobStatus::Running {
+            return Err(conflict("replay_final", "the replay has ended already"));
+        }
+        job.status = JobStatus::Cancelled;
+        job.finished_at = Some(self.inputs.now);
+        self.write_batch.put(Table::Jobs, tables::one(id), &job);
+        let about = AuditSubject { org: job.org_id, app: app_of(&self.registry, &job.spec) };
+        self.note(by, about, "replay.cancel", &id.to_string(), json!({}));
+        Ok(Receipt::Job(Box::new(job)))
+    }
+
+    pub(super) fn save_job(&mut self, job: &Job) -> ApplyResult<Receipt> {
+        let known = self.write_batch.get::<Job>(Table::Jobs, job.id.as_bytes())?;
+        if known.is_some_and(|known| known.status == JobStatus::Running) {
+            self.write_batch.put(Table::Jobs, tables::one(job.id), job);
+        }
+        Ok(Receipt::Done)
+    }
+}
 
 impl PartitionBatch<'_> {
     pub(in crate::store) fn advance_job(&mut self, id: JobId, limit: u32, make_max: u32) -> ApplyResult<Receipt> {

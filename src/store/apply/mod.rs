@@ -2,14 +2,18 @@
 //!
 //! Invariant: a command is checked before it changes the write batch. A rejected command has changed nothing in it.
 
+mod apps;
 mod audit;
 mod deliveries;
 pub(in crate::store) mod jobs;
+mod keys;
 mod notice;
+mod organizations;
 pub(in crate::store) mod publish;
 mod queue;
 mod record;
 pub(in crate::store) mod state;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

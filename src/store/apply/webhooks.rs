@@ -1,0 +1,234 @@
+//! Creates, changes and removes webhooks.
+//!
+//! Invariant: every change raises the version of the webhook, and its row is sealed.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::model::Time;
+use crate::model::id::{AppId, WebhookId};
+use crate::model::webhook::{DeliveryOrder, DisabledReason, SigningSecret, Webhook, WebhookState, WebhookStatus};
+use crate::rules::circuit;
+
+use crate::kv::tables::{self, Table};
+use crate::store::apply::audit::AuditSubject;
+use crate::store::apply::deliveries::conflict;
+use crate::store::apply::state::StateBatch;
+use crate::store::apply::{ApplyResult, notice};
+use crate::store::command::{Caller, Receipt, Rejection};
+
+/// Maximum secrets of a webhook that sign at the same time.
+const LIVE_SECRETS_MAX: usize = 10;
+
+impl StateBatch<'_> {
+    pub(super) fn create_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> ApplyResult<Receipt> {
+        let mut webhook = new.clone();
+        let by = by.ok_or(Rejection::NotFound("organization"))?;
+        let organization =
+            self.registry.organizations.get(&by.tenant.org).ok_or(Rejection::NotFound("organization"))?;
+        if webhook.app_id == AppId::MIN {
+            webhook.app_id = by.tenant.app.unwrap_or(organization.default_app_id);
+        }
+        if self.registry.app(by.tenant, webhook.app_id).is_none() {
+            return Err(Rejection::Invalid { pointer: "/app_id".into(), detail: "no such app".into() }.into());
+        }
+        webhook.id = self.inputs.id();
+        webhook.org_id = by.tenant.org;
+        webhook.created_at = self.inputs.now;
+        webhook.updated_at = self.inputs.now;
+        webhook.version = 1;
+        for secret in &mut webhook.secrets {
+            secret.created_at = self.inputs.now;
+        }
+        let webhook = self.put_webhook(webhook);
+        self.note(
+            Some(by),
+            AuditSubject::webhook(&webhook),
+            "webhook.create",
+            &webhook.id.to_string(),
+            json!({ "url": webhook.url, "name": webhook.name }),
+        );
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    pub(super) fn update_webhook(&mut self, by: Option<&Caller>, new: &Webhook) -> ApplyResult<Receipt> {
+        let old = self.webhook_within(by, new.id)?;
+        if old.version != new.version {
+            return Err(Rejection::Stale.into());
+        }
+        let mut webhook = Webhook { version: old.version + 1, updated_at: self.inputs.now, ..new.clone() };
+        webhook.disabled_reason = match webhook.status {
+            WebhookStatus::Disabled if old.status == WebhookStatus::Disabled => {
+                old.disabled_reason.or(Some(DisabledReason::Manual))
+            }
+            WebhookStatus::Disabled => Some(DisabledReason::Manual),
+            _ => None,
+        };
+        let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
+        let changes = changed_fields(&old, &webhook);
+        if old.ordered != DeliveryOrder::No && webhook.ordered != old.ordered {
+            self.effects.due.push((webhook.id, self.inputs.now));
+        }
+        let webhook = self.put_webhook(webhook);
+        // After a new URL, or after enabling, the state of the old configuration does not count.
+        if restarted || old.url != webhook.url {
+            self.reset_state(webhook.id);
+        }
+        if old.status != WebhookStatus::Disabled && webhook.status == WebhookStatus::Disabled {
+            let event_id = format!("webhook.disabled:{}:by-hand-{}", webhook.id, webhook.version);
+            self.follow.push(notice::about(&webhook, "webhook.disabled", "disabled by hand", &event_id, &[]));
+        }
+        self.note(by, AuditSubject::webhook(&webhook), "webhook.update", &webhook.id.to_string(), changes);
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    pub(super) fn set_status(
+        &mut self,
+        by: Option<&Caller>,
+        id: WebhookId,
+        status: WebhookStatus,
+    ) -> ApplyResult<Receipt> {
+        let old = self.webhook_within(by, id)?;
+        if old.status == WebhookStatus::Disabled {
+            return Err(conflict("webhook_disabled", "the webhook is disabled: enable it by PATCH first"));
+        }
+        if old.status == status {
+            return Ok(Receipt::Webhook(old));
+        }
+        let webhook = Webhook { status, version: old.version + 1, updated_at: self.inputs.now, ..Webhook::clone(&old) };
+        let webhook = self.put_webhook(webhook);
+        let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
+        self.note(by, AuditSubject::webhook(&webhook), action, &id.to_string(), json!({}));
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    pub(super) fn auto_disable(
+        &mut self,
+        id: WebhookId,
+        reason: DisabledReason,
+        seen_at: Time,
+    ) -> ApplyResult<Receipt> {
+        let old = self.webhook_within(None, id)?;
+        if old.status == WebhookStatus::Disabled || old.updated_at > seen_at {
+            return Ok(Receipt::Done);
+        }
+        let (status, disabled_reason) = (WebhookStatus::Disabled, Some(reason));
+        let webhook = Webhook {
+            status,
+            disabled_reason,
+            version: old.version + 1,
+            updated_at: self.inputs.now,
+            ..Webhook::clone(&old)
+        };
+        let webhook = self.put_webhook(webhook);
+        self.note(
+            None,
+            AuditSubject::webhook(&webhook),
+            "webhook.disable",
+            &id.to_string(),
+            json!({ "reason": reason }),
+        );
+        Ok(Receipt::Done)
+    }
+
+    pub(super) fn remove_webhook(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
+        let webhook = self.webhook_within(by, id)?;
+        self.drop_webhook(id);
+        self.note(
+            by,
+            AuditSubject::webhook(&webhook),
+            "webhook.delete",
+            &id.to_string(),
+            json!({ "url": webhook.url }),
+        );
+        Ok(Receipt::Done)
+    }
+
+    /// One row: the webhook's deliveries read as cancelled from now on and are rewritten in slices.
+    pub(super) fn drop_webhook(&mut self, id: WebhookId) {
+        self.write_batch.remove(Table::Webhooks, tables::one(id));
+        self.write_batch.put(Table::Tombstones, tables::one(id), &self.inputs.now);
+        self.registry.remove_webhook(id);
+        self.removed.insert(id, self.inputs.now);
+        self.effects.registry_changed = true;
+    }
+
+    pub(super) fn rotate_secret(
+        &mut self,
+        by: Option<&Caller>,
+        id: WebhookId,
+        secret: &SigningSecret,
+        overlap_s: u32,
+    ) -> ApplyResult<Receipt> {
+        let old = self.webhook_within(by, id)?;
+        let now = self.inputs.now;
+        let end = now.plus_ms(i64::from(overlap_s) * 1_000);
+        let mut secrets = vec![SigningSecret { text: secret.text.clone(), created_at: now, expires_at: None }];
+        for past in old.live_secrets(now).filter(|past| past.text != secret.text) {
+            let expires_at = Some(past.expires_at.map_or(end, |own| own.min(end)));
+            secrets.push(SigningSecret { expires_at, ..past.clone() });
+        }
+        secrets.retain(|s| s.expires_at.is_none_or(|end| end > now));
+        secrets.truncate(LIVE_SECRETS_MAX);
+        let webhook = Webhook { secrets, version: old.version + 1, updated_at: now, ..Webhook::clone(&old) };
+        let webhook = self.put_webhook(webhook);
+        self.note(
+            by,
+            AuditSubject::webhook(&webhook),
+            "webhook.rotate_secret",
+            &id.to_string(),
+            json!({ "overlap_s": overlap_s }),
+        );
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    pub(super) fn read_secret(&mut self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Receipt> {
+        let webhook = self.webhook_within(by, id)?;
+        self.note(by, AuditSubject::webhook(&webhook), "webhook.read_secret", &id.to_string(), json!({}));
+        Ok(Receipt::Webhook(webhook))
+    }
+
+    pub(super) fn webhook_within(&self, by: Option<&Caller>, id: WebhookId) -> ApplyResult<Arc<Webhook>> {
+        let found = match by {
+            Some(by) => self.registry.webhook(by.tenant, id),
+            None => self.registry.webhooks.get(&id),
+        };
+        Ok(found.cloned().ok_or(Rejection::NotFound("webhook"))?)
+    }
+
+    fn put_webhook(&mut self, webhook: Webhook) -> Arc<Webhook> {
+        let plain = rmp_serde::to_vec(&webhook).expect("a webhook always encodes");
+        let key = tables::one(webhook.id);
+        let sealed = self.partition_set.vault.seal(&key, &plain, self.inputs.nonce());
+        self.write_batch.put_bytes(Table::Webhooks, key, &sealed);
+        let webhook = Arc::new(webhook);
+        self.registry.put_webhook(webhook.clone());
+        self.effects.registry_changed = true;
+        webhook
+    }
+
+    fn reset_state(&mut self, id: WebhookId) {
+        let state = circuit::reset(self.partition_set.webhook_state(id));
+        self.put_state(id, state);
+    }
+
+    fn put_state(&mut self, id: WebhookId, state: WebhookState) {
+        self.write_batch.put(Table::States, tables::one(id), &state);
+        self.effects.states.push((id, state));
+    }
+}
+
+/// Names of the fields that differ. Values are omitted, because some are secret.
+fn changed_fields(old: &Webhook, new: &Webhook) -> serde_json::Value {
+    let (Ok(serde_json::Value::Object(old)), Ok(serde_json::Value::Object(new))) =
+        (serde_json::to_value(old), serde_json::to_value(new))
+    else {
+        return json!([]);
+    };
+    let skipped = ["version", "updated_at", "secrets"];
+    new.iter()
+        .filter(|(name, value)| old.get(*name) != Some(value) && !skipped.contains(&name.as_str()))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
