@@ -220,7 +220,7 @@ pub fn public_keys(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -
     let webhook = in_path(context, request)?;
     let (mut keys, mut rows) = (Vec::new(), Vec::new());
     for secret in webhook.live_secrets(context.now) {
-        if let Ok(parsed) = signing::parse_secret(&secret.text) {
+        if let Ok(parsed) = signing::parse_any_secret(&secret.text) {
             let key = parsed.public_key();
             rows.push(json!({ "public_key": signing::public_key_text(&key), "expires_at": secret.expires_at }));
             keys.push(key);
