@@ -300,7 +300,11 @@ impl History {
             delivery_id: made.row.id,
             attempt_id: drawn,
             number: made.row.attempts + offset,
-            trigger: if made.row.attempts > 0 { Trigger::Retry } else { Trigger::Event },
+            trigger: match (made.row.manual, made.row.attempts) {
+                (true, _) => Trigger::Manual,
+                (false, 0) => Trigger::Event,
+                (false, _) => Trigger::Retry,
+            },
             signed_at: started_at.seconds(),
             started_at,
             finished_at: started_at.plus_ms(took_ms),

@@ -233,6 +233,8 @@ fn answers_have_exactly_the_described_members() {
         last_error: None,
         last_response_time_ms: None,
         manual: false,
+        unscheduled: 0,
+        planned_at: None,
     };
     check("Delivery", DeliveryView::new(&delivery));
     let attempt = Attempt {
