@@ -329,7 +329,7 @@ fn new_replay() -> Value {
             ("from", time()),
             ("to", time()),
             ("types", items(pattern(), EVENT_TYPES_MAX)),
-            ("status", reference("DeliveryStatus")),
+            ("status", choice(&["delivered", "failed", "cancelled"])),
             (
                 "missing",
                 about(boolean(), "Only events that match now and were never delivered there; not with `status`."),
