@@ -16,9 +16,9 @@ pub struct Fields {
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     #[arg(long, value_name = "TEXT")]
-    /// What it is for
+    /// Purpose of the webhook
     description: Option<String>,
-    /// The app it belongs to, by id or uid; the default app if not given
+    /// The webhook's app, by id or uid; the default app if not given
     #[arg(long, value_name = "APP")]
     app: Option<String>,
     /// get, put, post, patch or delete
@@ -51,10 +51,10 @@ pub struct Fields {
     /// Send a further header whose value is a credential: masked wherever it is read; may be repeated
     #[arg(long = "secret-header", value_name = "NAME: VALUE")]
     secret_headers: Vec<String>,
-    /// Events it wants: invoice.paid, order.* (one segment), order.** (any depth)
+    /// Event types to send: invoice.paid, order.* (one segment), order.** (any depth)
     #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN")]
     event_types: Vec<String>,
-    /// Channels it wants; comma-separated or repeated
+    /// Channels to send; comma-separated or repeated
     #[arg(long = "channel", value_delimiter = ',', value_name = "CHANNEL")]
     channels: Vec<String>,
     /// A match on the event's data, as JSON, @FILE or -
@@ -81,7 +81,7 @@ pub struct Fields {
     /// Ask by the CloudEvents webhook handshake first
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
     handshake: Option<bool>,
-    /// What counts as delivered: 2xx or 200
+    /// Statuses that count as delivered: 2xx or 200
     #[arg(long, value_name = "RULE")]
     success_rule: Option<String>,
     /// Seconds between attempts (5,300), or standard, dfns, sent, everlytic, none

@@ -70,7 +70,7 @@ fn fix_of(code: &str) -> &'static str {
         "disk_full" => "free space on the disk of data_dir; no restart is needed",
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
         "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
-        "queue_full" => "the disk does not keep up: look at disk_sync above, and at what else writes to it",
+        "queue_full" => "the disk does not keep up: look at disk_sync above, and for other programs that write to it",
         "stopping" => "wait, or look why it was told to stop",
         _ => "read the log",
     }
