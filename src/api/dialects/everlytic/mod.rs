@@ -59,7 +59,8 @@ static ROUTES: &[Route] = &[
             "Send again what failed within the last seven days",
             &[answer(200, "EverlyticDone", "The jobs are stored, and run.")],
         ),
-    ),
+    )
+    .acts(),
 ];
 
 /// Webhooks of a page. The vendor names no number; this is the default of the paginator whose fields these are.

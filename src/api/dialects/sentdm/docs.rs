@@ -10,7 +10,7 @@ use crate::api::doc::parts::{about, boolean, choice, count, id, nullable, record
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Sent",
     description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
-    credentials: &["apiKey"],
+    credentials: &[&["apiKey"]],
     headers: &[PROFILE_ID],
     schemas,
     // An unknown profile is a webhook that is not there.
