@@ -61,6 +61,17 @@ pub struct WholeNumber {
     pub max: u32,
     /// `None` if the document names no default.
     pub default: Option<u32>,
+    /// Whether a fraction of zeros may follow, as in `10.0`.
+    pub zero_fraction: bool,
+}
+
+/// The meaning of a parameter without a value, as in `search=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyValues {
+    /// A mistake: 400.
+    Refused,
+    /// The parameter is absent.
+    Absent,
 }
 
 impl Param {
@@ -71,15 +82,27 @@ impl Param {
 
     /// An optional whole number from `min` to `max`.
     pub const fn whole(name: &'static str, min: u32, max: u32, description: &'static str) -> Param {
-        Param::new(name, ParamValues::Whole(WholeNumber { min, max, default: None }), description)
+        Param::new(name, ParamValues::Whole(WholeNumber { min, max, default: None, zero_fraction: false }), description)
     }
 
     /// The same parameter with a default. Another kind of parameter has none.
     #[must_use]
     pub const fn or(self, default: u32) -> Param {
         match self.values {
-            ParamValues::Whole(WholeNumber { min, max, .. }) => {
-                let values = ParamValues::Whole(WholeNumber { min, max, default: Some(default) });
+            ParamValues::Whole(number) => {
+                let values = ParamValues::Whole(WholeNumber { default: Some(default), ..number });
+                Param { values, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// The same whole number, which may also be written with a fraction of zeros. Another kind of parameter stays as it is.
+    #[must_use]
+    pub const fn with_zero_fraction(self) -> Param {
+        match self.values {
+            ParamValues::Whole(number) => {
+                let values = ParamValues::Whole(WholeNumber { zero_fraction: true, ..number });
                 Param { values, ..self }
             }
             _ => self,
@@ -96,7 +119,7 @@ impl Param {
     pub const fn bounds(&self) -> WholeNumber {
         match self.values {
             ParamValues::Whole(number) => number,
-            _ => WholeNumber { min: 0, max: u32::MAX, default: None },
+            _ => WholeNumber { min: 0, max: u32::MAX, default: None, zero_fraction: false },
         }
     }
 }
@@ -127,8 +150,8 @@ pub struct Params {
 
 impl Params {
     /// Reads `name=value&…` (WHATWG URL, application/x-www-form-urlencoded); `known` are the parameters of the route.
-    pub fn parse(query: Option<&str>, known: &'static [Param]) -> Result<Params, ApiError> {
-        let mut values = BTreeMap::new();
+    pub fn parse(query: Option<&str>, known: &'static [Param], empty: EmptyValues) -> Result<Params, ApiError> {
+        let mut values: BTreeMap<&'static str, String> = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name).ok_or_else(|| undecodable(name))?;
@@ -136,13 +159,14 @@ impl Params {
                 return Err(ApiError::bad_request("unknown_parameter", unknown(&name, known)));
             };
             let value = decode(value).ok_or_else(|| undecodable(name))?;
-            if value.is_empty() {
+            if value.is_empty() && empty == EmptyValues::Refused {
                 return Err(wrong(name, "must not be empty"));
             }
             if values.insert(*name, value.into_owned()).is_some() {
                 return Err(ApiError::bad_request("repeated_parameter", format!("{name} is given more than once")));
             }
         }
+        values.retain(|_, value| !value.is_empty());
         Ok(Params { values })
     }
 
@@ -169,11 +193,15 @@ impl Params {
 
     /// The value of a whole number within the bounds of `param`.
     pub fn number(&self, param: &Param) -> Result<Option<u32>, ApiError> {
-        let WholeNumber { min, max, .. } = param.bounds();
+        let WholeNumber { min, max, zero_fraction, .. } = param.bounds();
         let what = format!("must be a whole number from {min} to {max}");
         self.read(param, &what, |text| {
-            let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            plain.then(|| text.parse().ok()).flatten().filter(|n| (min..=max).contains(n))
+            let digits = match text.split_once('.') {
+                Some((digits, zeros)) if zero_fraction && is_made_of(zeros, |byte| byte == b'0') => digits,
+                _ => text,
+            };
+            let plain = is_made_of(digits, |byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse().ok()).flatten().filter(|n| (min..=max).contains(n))
         })
     }
 
@@ -225,6 +253,11 @@ impl Params {
     }
 }
 
+/// Whether a text is not empty and every byte of it passes.
+fn is_made_of(text: &str, passes: impl Fn(u8) -> bool) -> bool {
+    !text.is_empty() && text.bytes().all(passes)
+}
+
 /// 400 for a parameter's value.
 pub fn wrong(name: &str, detail: &str) -> ApiError {
     ApiError::bad_request("invalid_parameter", format!("{name} {detail}"))
@@ -272,7 +305,7 @@ mod tests {
         &[LIMIT, cursor(CursorKind::Events), FROM, SEARCH, EVENT_TYPE, STATUS_CODE, DELIVERY_STATUS, WEBHOOK];
 
     fn code(query: &str) -> &'static str {
-        let params = match Params::parse(Some(query), KNOWN) {
+        let params = match Params::parse(Some(query), KNOWN, EmptyValues::Refused) {
             Ok(params) => params,
             Err(api_error) => return api_error.code,
         };
@@ -325,8 +358,32 @@ mod tests {
 
     #[test]
     fn values_are_decoded_once() {
-        let params = Params::parse(Some("search=a%2520b+c&%74ype=x"), KNOWN).unwrap();
+        let params = Params::parse(Some("search=a%2520b+c&%74ype=x"), KNOWN, EmptyValues::Refused).unwrap();
         assert_eq!(params.text(&SEARCH), Some("a%20b c"));
         assert_eq!(params.text(&EVENT_TYPE), Some("x"));
+    }
+
+    #[test]
+    fn an_empty_value_is_refused_or_absent() {
+        for query in ["search=", "search", "limit=&search="] {
+            assert!(Params::parse(Some(query), KNOWN, EmptyValues::Refused).is_err(), "{query}");
+            let params = Params::parse(Some(query), KNOWN, EmptyValues::Absent).unwrap();
+            assert_eq!((params.text(&SEARCH), params.limit().unwrap()), (None, LIMIT_DEFAULT as usize), "{query}");
+        }
+        let twice = Params::parse(Some("search=&search=x"), KNOWN, EmptyValues::Absent);
+        assert_eq!(twice.map(drop).unwrap_err().code, "repeated_parameter");
+    }
+
+    #[test]
+    fn a_fraction_of_zeros_is_taken_only_where_the_parameter_says_so() {
+        const KNOWN: &[Param] = &[Param::whole("take", 1, 100, "").with_zero_fraction(), LIMIT];
+        let number = |query, param| Params::parse(Some(query), KNOWN, EmptyValues::Refused).unwrap().number(param);
+        for (query, expected) in [("take=10", 10), ("take=10.0", 10), ("take=100.000", 100)] {
+            assert_eq!(number(query, &KNOWN[0]).unwrap(), Some(expected), "{query}");
+        }
+        for query in ["take=1.5", "take=10.", "take=.0", "take=0.0", "take=101.0", "take=-1.0", "take=1.0.0"] {
+            assert!(number(query, &KNOWN[0]).is_err(), "{query}");
+        }
+        assert!(number("limit=10.0", &LIMIT).is_err());
     }
 }

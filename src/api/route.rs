@@ -16,7 +16,7 @@ use super::context::{ApiContext, ApiSettings, MetricsAccess};
 use super::doc::RouteDoc;
 use super::error::ApiError;
 use super::media::BodyRule;
-use super::params::{Param, Params, percent};
+use super::params::{EmptyValues, Param, Params, percent};
 use super::request::HttpRequest;
 use super::request_context::{PathSegments, RequestContext};
 use super::response::HttpResponse;
@@ -59,11 +59,6 @@ impl RouteMethod {
             RouteMethod::Delete => "DELETE",
         }
     }
-
-    /// Whether a call of this method is the route's: HEAD goes where GET goes, the server leaves the body out.
-    fn answers(self, method: &Method) -> bool {
-        method.as_str() == self.as_str() || (self == RouteMethod::Get && *method == Method::HEAD)
-    }
 }
 
 /// The access to a route, and its handler.
@@ -103,6 +98,8 @@ pub struct Route {
     /// The parameters in the path.
     pub segments: &'static [Param],
     pub execution: Execution,
+    /// Whether GET has an effect beyond an audit line, so that the route has no HEAD (RFC 9110 section 9.2.1).
+    pub acts: bool,
     pub doc: RouteDoc,
 }
 
@@ -115,7 +112,13 @@ impl Route {
         body: BodyRule,
         doc: RouteDoc,
     ) -> Route {
-        Route { verb, path, access, body, query: &[], segments: &[], execution: Execution::Blocking, doc }
+        Route { verb, path, access, body, query: &[], segments: &[], execution: Execution::Blocking, acts: false, doc }
+    }
+
+    /// The same GET route, whose effect only GET has.
+    #[must_use]
+    pub const fn acts(self) -> Route {
+        Route { acts: true, ..self }
     }
 
     #[must_use]
@@ -140,6 +143,16 @@ impl Route {
     pub const fn waits(self, webhook: &'static str) -> Route {
         Route { execution: Execution::Waiting(webhook), ..self }
     }
+
+    /// Whether HEAD goes where GET goes. The server leaves the body out.
+    fn has_head(&self) -> bool {
+        self.verb == RouteMethod::Get && !self.acts
+    }
+
+    /// Whether a call of this method is the route's.
+    fn answers(&self, method: &Method) -> bool {
+        method.as_str() == self.verb.as_str() || (self.has_head() && *method == Method::HEAD)
+    }
 }
 
 pub struct ApiMount {
@@ -150,6 +163,7 @@ pub struct ApiMount {
     router: matchit::Router<Vec<&'static Route>>,
     identify: Identify,
     render: Render,
+    empty_values: EmptyValues,
 }
 
 impl ApiMount {
@@ -172,7 +186,13 @@ impl ApiMount {
         for (path, at_path) in paths {
             router.insert(path, at_path).expect("every path of the table is a route");
         }
-        ApiMount { name, prefix, routes, router, identify, render }
+        ApiMount { name, prefix, routes, router, identify, render, empty_values: EmptyValues::Refused }
+    }
+
+    /// The same surface, where a query parameter without a value is absent.
+    #[must_use]
+    pub fn without_empty_values(self) -> ApiMount {
+        ApiMount { empty_values: EmptyValues::Absent, ..self }
     }
 }
 
@@ -209,7 +229,7 @@ impl Api {
 
 fn place(mount: &ApiMount, http_request: &HttpRequest) -> Option<RouteMatch> {
     let hit = mount.router.at(&http_request.path).ok()?;
-    let Some(route) = hit.value.iter().find(|route| route.verb.answers(&http_request.method)) else {
+    let Some(route) = hit.value.iter().find(|route| route.answers(&http_request.method)) else {
         return Some(RouteMatch::OtherMethod(hit.value.clone()));
     };
     let mut segments = PathSegments::default();
@@ -332,7 +352,7 @@ impl MatchedRoute {
             return Err(ApiError::too_large(bytes_max));
         }
         route.body.admit_bytes(&http_request.headers, &http_request.body)?;
-        let query = Params::parse(http_request.query.as_deref(), route.query)?;
+        let query = Params::parse(http_request.query.as_deref(), route.query, self.mount.empty_values)?;
         match (&route.access, principal) {
             (RouteAccess::Open(run) | RouteAccess::Metrics(run), _) => run(context, http_request).map(Step::Reply),
             (
@@ -369,7 +389,7 @@ fn allow(routes: &[&Route]) -> String {
     let mut methods = Vec::new();
     for route in routes {
         methods.push(route.verb.as_str());
-        if route.verb == RouteMethod::Get {
+        if route.has_head() {
             methods.push("HEAD");
         }
     }

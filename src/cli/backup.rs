@@ -25,18 +25,18 @@ pub(super) const TICK: Duration = Duration::from_millis(120);
 Examples:
   sudo postrider backup /backups/today        of the packaged service's store
   postrider backup --data-dir /srv/postrider --without-key /backups/today
-  postrider backup --follow /backups/live     a copy, and what every commit changes behind it, until SIGTERM
+  postrider backup --follow /backups/live     a copy, and a log of every commit after it, until SIGTERM
 
-DEST must not be there. It becomes a directory like the data directory: `postrider verify` reads one through, `postrider \
-restore` puts one in place. Until it is whole it is called DEST.partial. Run this as root, or as the user that the \
-daemon runs as. master.key goes with it where it lies in the data directory: whoever has both can open the secrets. A key \
-from elsewhere is never in it; keep that one as well.
+DEST must not exist. It becomes a directory like the data directory: `postrider verify` checks it, `postrider restore` \
+puts it in place. An unfinished one is called DEST.partial. Run this as root, or as the user of the daemon. The backup \
+contains master.key if that lies in the data directory, and then it opens all secrets. A master key from elsewhere is not \
+in the backup: keep that key as well.
 
-With --follow a daemon must be running, and DEST is new, empty, or one that --follow has made. It holds generations: a \
-copy, and a log of all commits after it, synced as they come. An event is answered when the commit before it is safe there, \
-so it lacks one commit at most; a DEST that is slower than the store slows the daemon, and one that hangs for five seconds \
-is cut off and begins anew. When the daemon ends it waits for the next one and begins another generation. `postrider \
-restore --list` shows what can be restored.")]
+With --follow a daemon must be running, and DEST is new, empty, or made by --follow. It holds generations: a copy, and a \
+log of all commits after it, synced as they come. The daemon answers an event when the commit before it is safe in DEST, so \
+DEST lacks one commit at most. A DEST that is slower than the store slows the daemon; one that hangs for five seconds is \
+cut off and begins another generation. After the daemon has ended, the command waits for the next daemon and begins \
+another generation. `postrider restore --list` shows the generations.")]
 pub struct Backup {
     /// The directory to make
     #[arg(value_name = "DEST")]
@@ -44,10 +44,10 @@ pub struct Backup {
     /// Leave master.key out; the backup opens only with a copy of it then
     #[arg(long)]
     without_key: bool,
-    /// Stay, and write what every commit changes behind the copy: each of them can be restored
+    /// Stay, and log every commit after the copy: each of them can be restored
     #[arg(long)]
     follow: bool,
-    /// With --follow: after so many hours, or a duration such as 7d, make another copy and go on behind that
+    /// With --follow: after so many hours, or a duration such as 7d, begin another generation
     #[arg(long, value_name = "HOURS", requires = "follow", default_value = "24", value_parser = follow::read_hours)]
     new_base_every: Duration,
     /// With --follow: how many whole generations are kept
@@ -82,19 +82,19 @@ Examples:
   postrider restore --list /backups/live
   postrider restore /backups/live --at 2026-11-22T03:29:00Z
 
-A directory that has a store, or part of one, is refused: move it away first. All of the backup is read through before it \
-counts, so a damaged one changes nothing. A master.key that lies in the data directory already, or comes from the \
-settings, is used rather than the backup's. Of a directory that `backup --follow` has made, the last commit at or before \
---at is restored, the last one of all without it; what was cut off in the middle of being written does not count.
+A data directory that has a store, or part of one, is refused: move it away first. The whole backup is checked before \
+anything changes. A master.key in the data directory, or from the settings, takes precedence over the backup's. From a \
+directory that `backup --follow` has made, the last commit at or before --at is restored; without --at the last one. A \
+commit that was not written to its end does not count.
 Deliveries made since the backup are made again, with the same webhook-id.")]
 pub struct Restore {
     /// The backup's directory
     #[arg(value_name = "FROM")]
     from: PathBuf,
-    /// Of what --follow has made: as it was then, a moment such as 2026-11-22T03:29:00Z, 90m ago as 90m, or a commit's number
+    /// For a backup by --follow: restore this moment (2026-11-22T03:29:00Z, or 90m for 90 minutes ago) or commit number
     #[arg(long, value_name = "WHEN")]
     at: Option<String>,
-    /// Of what --follow has made: show what can be restored, and restore nothing
+    /// For a backup by --follow: list the generations, and restore nothing
     #[arg(long, conflicts_with = "at")]
     list: bool,
     #[command(flatten)]

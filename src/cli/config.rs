@@ -59,7 +59,7 @@ pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
     }
 }
 
-/// The settings: check them, or show what is in force and where it came from
+/// Check the settings, or show each value in force and its source
 #[derive(Args, Debug)]
 pub struct Config {
     #[command(subcommand)]

@@ -35,7 +35,7 @@ Examples:
   postrider delivery list --status failed --from 24h
   postrider delivery list --webhook 0191d5c8-… --status-code 503 --all -o json";
 
-/// What became of an event at a webhook: look up, try again, cancel
+/// Look up, retry and cancel deliveries of events to webhooks
 #[derive(Args, Debug)]
 pub struct Delivery {
     #[command(subcommand)]
@@ -58,9 +58,9 @@ enum Action {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Try at once; what is over already is sent anew as a delivery of its own
+    /// Send now; a final delivery is sent again as a new one
     Retry(Id),
-    /// Give up a delivery that is not over
+    /// Cancel a delivery that is not final
     Cancel(Id),
 }
 

@@ -24,7 +24,7 @@ Examples:
   postrider event list --type invoice.paid --from 24h
   postrider event list --search inv-42-paid -o json";
 
-/// What was published: look up, cancel, erase
+/// Look up, cancel and erase published events
 #[derive(Args, Debug)]
 pub struct Event {
     #[command(subcommand)]
@@ -38,7 +38,7 @@ enum Action {
     /// List events, newest first, without their data
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
-    /// Show one event with its data and what each webhook made of it
+    /// Show one event with its data and its delivery to each webhook
     Get(Id),
     /// List the deliveries of one event
     Deliveries {
@@ -47,9 +47,9 @@ enum Action {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Cancel what is not delivered yet
+    /// Cancel the deliveries of one event that are not final
     Cancel(Id),
-    /// Erase the data and the answers of receivers for good; the record stays
+    /// Erase an event's data and its receivers' responses for good; the record stays
     Erase(Id),
 }
 

@@ -102,7 +102,7 @@ impl RotateMaster {
 struct Create {
     /// A name for people
     name: String,
-    /// What it may do; comma-separated or repeated
+    /// Scopes of the key; comma-separated or repeated
     #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
     scopes: Vec<String>,
     /// Only for this app

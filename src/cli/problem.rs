@@ -75,7 +75,7 @@ fn hint(status: StatusCode, code: &str, headers: &HeaderMap) -> Option<String> {
              first-key of its data directory"
         }
         (403, _) => "this key may not do that; `postrider key create --scope …` makes one that may",
-        (404, _) => "what belongs to another organization or app is not found either",
+        (404, _) => "an object of another organization or app is not found either",
         (409, "event_id_conflict") => "this event_id was used for another event; choose a new one",
         (409, "answer_expired") => "the first answer held a secret and is no longer kept; use a new idempotency key",
         (413, _) => "the daemon's setting max_event_bytes is the limit of one event",

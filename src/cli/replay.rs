@@ -74,7 +74,7 @@ struct Create {
     /// Only events of these types; comma-separated or repeated
     #[arg(long, value_delimiter = ',', value_name = "TYPE")]
     types: Vec<String>,
-    /// Only events whose delivery has this status, for instance failed
+    /// Only events whose last delivery has this status: delivered, failed or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
     /// Only events the webhook has no delivery for, for instance from before it existed

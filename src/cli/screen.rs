@@ -20,7 +20,7 @@ const WIDTH_MIN: usize = 40;
 /// How a verb prints.
 #[derive(Args, Clone, Debug)]
 pub struct Output {
-    /// Print a table for people, or json: what the API answered, unchanged
+    /// Print a table for people, or json: the API's answer, unchanged
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     #[arg(hide_possible_values = true)]
     pub output: Format,

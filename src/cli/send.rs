@@ -33,22 +33,22 @@ pub struct Send {
     /// The event's data: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON", default_value = "{}", hide_default_value = true)]
     data: String,
-    /// An identity of your own: the same one again sends nothing twice
+    /// Your own id of the event: the same id again sends nothing twice
     #[arg(long, value_name = "ID")]
     event_id: Option<String>,
-    /// When it happened; now if not given
+    /// When the event happened; now if not given
     #[arg(long, value_name = "MOMENT")]
     occurred_at: Option<String>,
-    /// Whom or what it is about
+    /// Subject of the event, such as an account or a customer
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
-    /// Channels it belongs to; comma-separated or repeated
+    /// Channels of the event; comma-separated or repeated
     #[arg(long = "channel", value_delimiter = ',', value_name = "CHANNEL")]
     channels: Vec<String>,
     /// The app, by id or uid
     #[arg(long, value_name = "APP")]
     app: Option<String>,
-    /// What ordered webhooks keep the order by
+    /// Ordered webhooks keep the order of events with the same key
     #[arg(long, value_name = "KEY")]
     ordering_key: Option<String>,
     /// Not before this: 2026-11-22T03:29:00Z, or in 90m

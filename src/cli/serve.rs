@@ -21,9 +21,9 @@ Examples:
   POSTRIDER_DELIVERY__ALLOW=10.0.0.0/8 postrider serve
 
 The first start of an empty data directory prints a key, once, and keeps it in first-key there.
-SIGTERM and Ctrl-C stop it: what is in hand is finished, everything else is kept.
-SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca: what can be taken over is, \
-the rest is named in the log.")]
+SIGTERM and Ctrl-C stop it: requests under way are finished, everything else stays in the store.
+SIGHUP reads the settings again, and the files of server.tls_cert, tls_key and tls_client_ca. The log names the settings \
+that need a restart.")]
 pub struct Serve {
     #[command(flatten)]
     settings: SettingsFlags,
@@ -160,8 +160,8 @@ impl From<daemon::DaemonError> for Exit {
             }
             daemon::DaemonError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Exit::failed(text).hint(
-                    "run it as root, or as the user that owns the data directory; what root has put there becomes that \
-                     user's by chown -R --reference=DIR DIR/",
+                    "run it as root, or as the user that owns the data directory; chown -R --reference=DIR DIR/ \
+                     gives that user the files that root has made there",
                 )
             }
             daemon::DaemonError::NoStore(_) => Exit::failed(text)

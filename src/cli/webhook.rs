@@ -62,11 +62,11 @@ enum Action {
     /// Change the fields that are given, and no others
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(Update),
-    /// Remove a webhook; what it has not been sent yet is cancelled
+    /// Remove a webhook; its open deliveries are cancelled
     Delete(Id),
-    /// Hold deliveries back until resumed; they are made all the same
+    /// Hold deliveries back until resumed; new events still make some
     Pause(Id),
-    /// Send what was held, oldest first, and go on
+    /// Send the held deliveries, oldest first, and go on
     Resume(Id),
     /// Switch a disabled webhook on again
     Enable(Id),

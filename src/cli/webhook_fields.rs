@@ -15,7 +15,7 @@ const HEADING: &str = "Fields";
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = HEADING)]
 pub struct Fields {
-    /// The app it belongs to, by id or uid; the default app if not given
+    /// The webhook's app, by id or uid; the default app if not given
     #[arg(long, value_name = "APP")]
     app: Option<String>,
     #[command(flatten)]

@@ -66,7 +66,7 @@ impl CompiledWebhook {
         let signer = Signer::new(&webhook.signature, live).map_err(|error| error.to_string())?;
         let sealing = match (webhook.encrypted, newest) {
             (false, _) => None,
-            (true, Some(secret)) => Some(signing::parse_secret(secret).map_err(|error| error.to_string())?),
+            (true, Some(secret)) => Some(signing::parse_any_secret(secret).map_err(|error| error.to_string())?),
             (true, None) => return Err("the webhook has no secret to encrypt with".into()),
         };
         let mut fixed = Vec::new();

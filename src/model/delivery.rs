@@ -37,6 +37,24 @@ pub struct Delivery {
     /// Whether a caller asked for the next attempt.
     #[serde(default)]
     pub manual: bool,
+    /// How many of `attempts` used no entry of the retry schedule, because a caller asked for them.
+    #[serde(default)]
+    pub unscheduled: u32,
+    /// When the schedule plans the attempt that a caller pulled forward. `None` if no attempt was pulled forward.
+    #[serde(default)]
+    pub planned_at: Option<Time>,
+}
+
+impl Delivery {
+    /// Whether a retry of a final delivery or a replay job made it, and not the publishing of its event.
+    pub const fn is_replay(&self) -> bool {
+        self.replay_of.is_some() || self.job_id.is_some()
+    }
+
+    /// How many entries of the retry schedule are used: the index of the next one.
+    pub const fn schedule_position(&self) -> u32 {
+        self.attempts.saturating_sub(self.unscheduled)
+    }
 }
 
 /// A durable replay of past events, as the type of its id.

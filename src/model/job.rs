@@ -18,7 +18,7 @@ pub struct JobSpec {
     pub to: Option<Time>,
     /// Exact types or patterns. Empty for all.
     pub types: Vec<String>,
-    /// Only deliveries of this status. `None` for any.
+    /// Only deliveries of this status, which is final. `None` for any final one.
     pub status: Option<DeliveryStatus>,
     /// Only events that match now and were never delivered there.
     pub missing: bool,

@@ -26,6 +26,45 @@ pub fn preset(name: &str) -> Option<Vec<u32>> {
     }
 }
 
+/// Facts about a finished attempt and its delivery that decide about the next attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedAttempt {
+    /// Whether a caller asked for it.
+    pub manual: bool,
+    /// Entries of the schedule that were used before it.
+    pub position: u32,
+    /// When the schedule plans the attempt that a caller pulled forward. `None` if no attempt was pulled forward.
+    pub planned_at: Option<Time>,
+    pub started_at: Time,
+    pub finished_at: Time,
+}
+
+/// The decision after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextAttempt {
+    /// `None` if the schedule is exhausted.
+    pub at: Option<Time>,
+    /// Whether the finished attempt used an entry of the schedule.
+    pub is_scheduled: bool,
+}
+
+/// The next attempt after a failed one. An attempt that a caller asked for leaves the schedule where it is:
+///
+/// - Before its time: the planned attempt stays planned.
+/// - When a retry was due already: the same wait begins again.
+/// - When the first attempt was due already: it is that attempt.
+pub fn after_failure(schedule_s: &[u32], attempt: FinishedAttempt, jitter: u64) -> NextAttempt {
+    let FinishedAttempt { manual, position, planned_at, started_at, finished_at } = attempt;
+    let wait_after = |finished| next_attempt(schedule_s, finished, started_at, finished_at, jitter);
+    match (manual, planned_at) {
+        (true, Some(planned)) if planned > started_at => {
+            NextAttempt { at: Some(planned.max(finished_at)), is_scheduled: false }
+        }
+        (true, _) if position > 0 => NextAttempt { at: wait_after(position), is_scheduled: false },
+        _ => NextAttempt { at: wait_after(position + 1), is_scheduled: true },
+    }
+}
+
 /// Due time of the attempt after number `finished` (from 1). `None` if the schedule is exhausted.
 ///
 /// The wait counts from the start of the attempt before, never ends before that one's end, gets 0 to 10 % on top by
@@ -83,6 +122,38 @@ mod tests {
             assert!((1_060_000..=1_067_000).contains(&due.0), "{due:?}");
             assert_eq!(due.0 % 1_000, 0);
         }
+    }
+
+    #[test]
+    fn an_attempt_by_hand_leaves_the_schedule_where_it_is() {
+        let start = Time(1_000_000);
+        let attempt = FinishedAttempt {
+            manual: true,
+            position: 1,
+            planned_at: Some(start.plus_ms(40_000)),
+            started_at: start,
+            finished_at: start.plus_ms(10),
+        };
+        let next = |attempt| after_failure(&[60, 600], attempt, 0);
+        let unused = |at_ms| NextAttempt { at: Some(start.plus_ms(at_ms)), is_scheduled: false };
+        let used = |at_ms| NextAttempt { at: Some(start.plus_ms(at_ms)), is_scheduled: true };
+        assert_eq!(next(attempt), unused(40_000), "the planned attempt stays planned");
+        let slow = FinishedAttempt { finished_at: start.plus_ms(50_000), ..attempt };
+        assert_eq!(next(slow), unused(50_000), "never before the attempt has ended");
+        // The retry was due already, because the webhook was paused or its circuit open.
+        for planned_at in [None, Some(start), Some(start.plus_ms(-1))] {
+            assert_eq!(next(FinishedAttempt { planned_at, ..attempt }), unused(60_000), "{planned_at:?}");
+        }
+        let first = FinishedAttempt { position: 0, ..attempt };
+        assert_eq!(next(first), unused(40_000), "before its first attempt was due");
+        assert_eq!(next(FinishedAttempt { planned_at: None, ..first }), used(60_000), "it is the first attempt");
+        // A planned time is of no meaning for an attempt of the schedule.
+        for planned_at in [None, attempt.planned_at] {
+            let scheduled = FinishedAttempt { manual: false, planned_at, ..attempt };
+            assert_eq!(next(scheduled), used(600_000), "{planned_at:?}");
+        }
+        let last = FinishedAttempt { manual: false, position: 2, ..attempt };
+        assert_eq!(next(last), NextAttempt { at: None, is_scheduled: true });
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub const SECRET_PREFIX: &str = "whsec_";
 /// Decoded, in bytes (Standard Webhooks: 24 to 64).
 pub const SECRET_BYTES_MIN: usize = 24;
 pub const SECRET_BYTES_MAX: usize = 64;
+/// Characters of a plain secret (Devdraft: at least 32 letters, digits, `_` and `-`).
+pub const PLAIN_SECRET_CHARS_MIN: usize = 32;
+pub const PLAIN_SECRET_CHARS_MAX: usize = 128;
 /// How far a signature's timestamp may lie from the receiver's clock, in seconds (both vendors' tolerance, and the
 /// usual one of Standard Webhooks).
 pub const TOLERANCE_S: i64 = 300;
@@ -69,6 +72,8 @@ pub enum BadSecret {
     Base64,
     #[error("a secret has 24 to 64 bytes, this one has {0}")]
     Length(usize),
+    #[error("a plain secret has 32 to 128 letters, digits, `_` and `-`")]
+    Plain,
     #[error("there is no secret to sign with")]
     Missing,
 }
@@ -81,6 +86,24 @@ pub fn parse_secret(text: &str) -> Result<SecretKey, BadSecret> {
         return Err(BadSecret::Length(bytes.len()));
     }
     Ok(SecretKey { text: text.to_owned(), bytes })
+}
+
+/// Reads a plain secret, whose bytes are the key as they stand. The prefix `whsec_` promises the other form.
+pub fn parse_plain_secret(text: &str) -> Result<SecretKey, BadSecret> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let fits = (PLAIN_SECRET_CHARS_MIN..=PLAIN_SECRET_CHARS_MAX).contains(&text.len());
+    if !is_plain || !fits || text.starts_with(SECRET_PREFIX) {
+        return Err(BadSecret::Plain);
+    }
+    Ok(SecretKey { text: text.to_owned(), bytes: text.as_bytes().to_vec() })
+}
+
+/// Reads a secret of either form, as a webhook may have it.
+pub fn parse_any_secret(text: &str) -> Result<SecretKey, BadSecret> {
+    match text.starts_with(SECRET_PREFIX) {
+        true => parse_secret(text),
+        false => parse_plain_secret(text),
+    }
 }
 
 /// A new secret from 24 random bytes, drawn again until its text has no `+` and no `/`: so it also fits receivers that
@@ -99,12 +122,12 @@ pub fn make_secret(mut draw: impl FnMut() -> [u8; 24]) -> String {
 }
 
 impl SecretKey {
-    /// As it was given: `whsec_…`.
+    /// The text as it was given.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// 32 bytes for one purpose: HKDF-SHA256 (RFC 5869) without salt over the decoded secret.
+    /// 32 bytes for one purpose: HKDF-SHA256 (RFC 5869) without salt over the secret's bytes.
     pub fn derive(&self, info: &[u8]) -> [u8; 32] {
         let mut key = [0; 32];
         hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
@@ -165,12 +188,13 @@ pub struct SignedIds {
 /// The keys of a webhook, made ready: worth keeping between attempts, for an Ed25519 key costs as much to make ready
 /// as to sign with. Good for as long as the same secrets are live.
 pub struct Signer {
-    /// HMAC keys over the decoded secrets, newest first; for `standard` and `sent`.
-    shared: Vec<hmac::Key>,
+    /// HMAC keys over the secrets' bytes, newest first.
+    standard: Vec<hmac::Key>,
     ed25519: Vec<signature::Ed25519KeyPair>,
+    /// The newest secret's key.
+    sent: Option<hmac::Key>,
+    /// The newest secret's key.
     dfns: Option<hmac::Key>,
-    standard: bool,
-    sent: bool,
 }
 
 impl fmt::Debug for Signer {
@@ -187,19 +211,21 @@ impl Signer {
         secrets: impl IntoIterator<Item = &'s str>,
     ) -> Result<Signer, BadSecret> {
         let asked = |scheme| schemes.contains(&scheme);
-        let (standard, sent) = (asked(SignatureScheme::Standard), asked(SignatureScheme::Sent));
-        let mut signer = Signer { shared: Vec::new(), ed25519: Vec::new(), dfns: None, standard, sent };
+        let mut signer = Signer { standard: Vec::new(), ed25519: Vec::new(), sent: None, dfns: None };
         if schemes.is_empty() {
             return Ok(signer);
         }
         let mut none = true;
         for text in secrets {
-            let key = parse_secret(text)?;
-            if standard || sent {
-                signer.shared.push(key.standard_hmac());
+            let key = parse_any_secret(text)?;
+            if asked(SignatureScheme::Standard) {
+                signer.standard.push(key.standard_hmac());
             }
             if asked(SignatureScheme::Ed25519) {
                 signer.ed25519.push(key.ed25519());
+            }
+            if none && asked(SignatureScheme::Sent) {
+                signer.sent = Some(key.standard_hmac());
             }
             if none && asked(SignatureScheme::Dfns) {
                 signer.dfns = Some(key.dfns_hmac());
@@ -209,15 +235,15 @@ impl Signer {
         if none { Err(BadSecret::Missing) } else { Ok(signer) }
     }
 
-    /// The headers of one request, names in lower case. `standard`, `ed25519` and `sent` sign with every live secret,
-    /// space-separated, so that receivers may change over at any time; Dfns's header holds one signature, the newest
-    /// secret's.
+    /// The headers of one request, names in lower case. `standard` and `ed25519` sign with every live secret,
+    /// space-separated, so that receivers may change over at any time. The headers of `sent` and `dfns` hold one
+    /// signature, the newest secret's: the receivers of both vendors compare the whole value.
     pub fn headers(&self, ids: SignedIds, timestamp_s: i64, body: &[u8]) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(HEADERS.len());
         let (event_id, timestamp) = (ids.event_id.to_string(), timestamp_s.to_string());
         let mut signatures = String::new();
-        if self.standard {
-            self.push_hmacs(&mut signatures, &event_id, &timestamp, body);
+        for key in &self.standard {
+            push_hmac(&mut signatures, key, [&event_id, &timestamp], body);
         }
         if !self.ed25519.is_empty() {
             let message = message(&event_id, &timestamp, body);
@@ -225,9 +251,9 @@ impl Signer {
                 push_signature(&mut signatures, "v1a,", pair.sign(&message).as_ref());
             }
         }
-        let sent = self.sent.then(|| {
+        let sent = self.sent.as_ref().map(|key| {
             let (id, mut text) = (ids.webhook_id.to_string(), String::new());
-            self.push_hmacs(&mut text, &id, &timestamp, body);
+            push_hmac(&mut text, key, [&id, &timestamp], body);
             [(SENT_ID, id), (SENT_TIMESTAMP, timestamp.clone()), (SENT_SIGNATURE, text)]
         });
         headers.push((WEBHOOK_ID, event_id));
@@ -241,16 +267,6 @@ impl Signer {
         }
         headers
     }
-
-    fn push_hmacs(&self, to: &mut String, id: &str, timestamp: &str, body: &[u8]) {
-        for key in &self.shared {
-            let mut context = hmac::Context::with_key(key);
-            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-                context.update(part);
-            }
-            push_signature(to, "v1,", context.sign().as_ref());
-        }
-    }
 }
 
 /// The headers of one request, from secrets' texts, newest first: a `Signer` that is used once.
@@ -262,6 +278,15 @@ pub fn sign<'s>(
     body: &[u8],
 ) -> Result<Vec<(&'static str, String)>, BadSecret> {
     Ok(Signer::new(schemes, secrets)?.headers(ids, timestamp_s, body))
+}
+
+/// Appends the `v1` signature of `id.timestamp.body`.
+fn push_hmac(to: &mut String, key: &hmac::Key, [id, timestamp]: [&str; 2], body: &[u8]) {
+    let mut context = hmac::Context::with_key(key);
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+        context.update(part);
+    }
+    push_signature(to, "v1,", context.sign().as_ref());
 }
 
 fn push_signature(to: &mut String, version: &str, bytes: &[u8]) {

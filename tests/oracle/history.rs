@@ -298,7 +298,11 @@ impl History {
         let drawn = self.rng.chance(5).then(|| AttemptId::from_u128(own_id(now, number, &mut self.rng)));
         let request = AttemptMade {
             number: made.row.attempts + offset,
-            trigger: if made.row.attempts > 0 { Trigger::Retry } else { Trigger::Event },
+            trigger: match (made.row.manual, made.row.attempts) {
+                (true, _) => Trigger::Manual,
+                (false, 0) => Trigger::Event,
+                (false, _) => Trigger::Retry,
+            },
             signed_at: started_at.seconds(),
             started_at,
             finished_at: started_at.plus_ms(took_ms),

@@ -1,5 +1,6 @@
 //! Replay jobs in the oracle: which past events go again, slice by slice.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postrider::model::attempt::Trigger;
@@ -15,6 +16,13 @@ use super::Check;
 use super::making::Cause;
 use super::oracle::{Asked, Oracle};
 use super::stored::Found;
+
+/// Events that a job examines at once, and up to which id it is done then.
+struct Slice {
+    events: Vec<EventId>,
+    reached: EventId,
+    is_last: bool,
+}
 
 type Answered = Check<Result<Receipt, String>>;
 
@@ -93,18 +101,24 @@ impl Oracle {
     ) -> Answered {
         let running = self.jobs.get(&id).filter(|job| job.status == JobStatus::Running && !job.exhausted);
         let Some(mut job) = running.cloned() else { return Ok(Err("not_found replay".into())) };
-        let after = |id: &EventId| *id > job.position && *id <= job.end;
-        let here = self.events.keys().filter(|id| after(id) && self.home_of(**id) == first);
-        let slice: Vec<EventId> = here.take(limit as usize).copied().collect();
+        let slice = match job.spec.webhook.filter(|_| !job.spec.missing) {
+            Some(webhook) => self.slice_of_webhook(first, &job, webhook, limit as usize),
+            None => self.slice_of_all(first, &job, limit as usize),
+        };
         let before = job.created;
-        let mut is_done_here = slice.len() < limit as usize;
-        for event in &slice {
-            if job.created - before >= u64::from(make_max) {
+        let mut is_done_here = slice.is_last;
+        let mut is_cut = false;
+        for event in &slice.events {
+            is_cut = job.created - before >= u64::from(make_max);
+            if is_cut {
                 is_done_here = false;
                 break;
             }
             job.position = *event;
             self.again(&mut job, *event, now, found)?;
+        }
+        if !is_cut {
+            job.position = slice.reached;
         }
         if is_done_here {
             let later = self.partitions.iter().find(|p| **p > first && **p <= job.end.as_u128());
@@ -115,6 +129,38 @@ impl Oracle {
         }
         self.follow.push(format!("save_job {id}"));
         Ok(Ok(Receipt::Job(Box::new(job))))
+    }
+
+    /// The next events of a partition.
+    fn slice_of_all(&self, first: u128, job: &Job, limit: usize) -> Slice {
+        let after = |id: &EventId| *id > job.position && *id <= job.end;
+        let here = self.events.keys().filter(|id| after(id) && self.home_of(**id) == first);
+        let events: Vec<EventId> = here.take(limit).copied().collect();
+        let is_last = events.len() < limit;
+        let reached = if is_last { job.end } else { events[events.len() - 1] };
+        Slice { events, reached, is_last }
+    }
+
+    /// The same among the deliveries to one webhook: so many of them, and so many replays of any webhook by event.
+    fn slice_of_webhook(&self, first: u128, job: &Job, webhook: WebhookId, limit: usize) -> Slice {
+        let within = |id: u128| id > job.position.as_u128() && id <= job.end.as_u128();
+        let here = || self.deliveries.values().map(|made| &made.row).filter(|row| self.home_of(row.event_id) == first);
+        let is_replay = |row: &Delivery| row.replay_of.is_some() || row.job_id.is_some();
+        let own = here().filter(|row| row.webhook_id == webhook && within(row.id.as_u128()));
+        let own: Vec<&Delivery> = own.take(limit).collect();
+        let mut replays: Vec<_> = here()
+            .filter(|row| is_replay(row) && within(row.event_id.as_u128()))
+            .map(|row| (row.event_id, row.id))
+            .collect();
+        replays.sort_unstable();
+        replays.truncate(limit);
+        let last_own = own.last().filter(|_| own.len() == limit).map(|row| EventId::from_u128(row.id.as_u128()));
+        let last_replay = replays.last().filter(|_| replays.len() == limit).map(|(event, _)| *event);
+        let reached = [Some(job.end), last_own, last_replay].into_iter().flatten().min().unwrap_or(job.end);
+        let published = own.iter().filter(|row| !is_replay(row)).map(|row| row.event_id);
+        let events: BTreeSet<EventId> = published.chain(replays.iter().map(|(event, _)| *event)).collect();
+        let events = events.into_iter().filter(|id| *id > job.position && *id <= reached).collect();
+        Slice { events, reached, is_last: last_own.is_none() && last_replay.is_none() }
     }
 
     fn again(&mut self, job: &mut Job, id: EventId, now: Time, found: &mut Found) -> Check {
@@ -167,7 +213,7 @@ impl Oracle {
             return !reached && decision == Decision::Wanted;
         }
         let Some(last) = own.last() else { return false };
-        spec.status.map_or(last.status.is_final(), |status| last.status == status)
+        last.status.is_final() && spec.status.is_none_or(|status| last.status == status)
     }
 
     /// How many deliveries a job over `spec` would make.

@@ -52,6 +52,8 @@ impl Oracle {
             last_error: None,
             last_response_time_ms: None,
             manual: cause.trigger == Trigger::Manual,
+            unscheduled: 0,
+            planned_at: None,
         };
         let line = line_of(&self.webhooks[&webhook], event.attributes.ordering_key.as_deref());
         let waits = line.as_ref().is_some_and(|line| self.lines.contains_key(line));

@@ -15,6 +15,28 @@ use super::{Check, ensure};
 
 const STATUS_GONE: u16 = 410;
 
+/// The next attempt after a failed one: as it was planned, or after the wait of this number, from 1.
+#[derive(Clone, Copy)]
+enum NextEntry {
+    Planned(Time),
+    Wait(u32),
+}
+
+/// Whether an attempt came on top of the schedule: a caller asked for it, and it took no planned first attempt's place.
+fn is_extra(was: &Delivery, finished: &AttemptMade) -> bool {
+    let was_planned_later = was.planned_at.is_some_and(|at| at > finished.started_at);
+    finished.trigger == Trigger::Manual && (was_planned_later || was.attempts > was.unscheduled)
+}
+
+fn entry_after(was: &Delivery, finished: &AttemptMade) -> NextEntry {
+    let of_schedule = was.attempts - was.unscheduled;
+    match (is_extra(was, finished), was.planned_at.filter(|at| *at > finished.started_at)) {
+        (true, Some(at)) => NextEntry::Planned(at),
+        (true, None) => NextEntry::Wait(of_schedule),
+        (false, _) => NextEntry::Wait(of_schedule + 1),
+    }
+}
+
 type Answered = Check<Result<Receipt, String>>;
 
 impl Oracle {
@@ -85,17 +107,21 @@ impl Oracle {
         let schedule =
             webhook.filter(|_| !finished.made.success && !gone && !was.status.is_final()).map(|w| &w.retry_schedule_s);
         let end = was.expires_at.unwrap_or(Time::MAX);
+        let entry = entry_after(was, finished);
         let at = |jitter| {
-            let next = retry::next_attempt(
-                schedule?,
-                finished.made.number,
-                finished.made.started_at,
-                finished.made.finished_at,
-                jitter,
-            );
+            let schedule = schedule?;
+            let next = match entry {
+                NextEntry::Planned(at) => Some(at.max(finished.made.finished_at)),
+                NextEntry::Wait(number) => {
+                    retry::next_attempt(schedule, number, finished.made.started_at, finished.made.finished_at, jitter)
+                }
+            };
             next.map(|at| at.max(finished.hold_until.unwrap_or(Time::ZERO)).min(end))
         };
-        let wait_s = schedule.and_then(|s| s.get(finished.made.number as usize - 1)).copied().unwrap_or(0);
+        let wait_s = match entry {
+            NextEntry::Planned(_) => 0,
+            NextEntry::Wait(number) => schedule.and_then(|s| s.get(number as usize - 1)).copied().unwrap_or(0),
+        };
         let (earliest, latest) = (at(0), at(u64::from(wait_s) * 100));
         let next = attempt.next_attempt_at;
         let within = match (earliest, latest, next) {
@@ -118,6 +144,14 @@ impl Oracle {
             row.last_error.clone_from(&finished.made.error);
             row.last_response_time_ms = finished.made.response_time_ms;
             row.manual = false;
+            row.planned_at = None;
+            if self.webhooks.contains_key(&was.webhook_id)
+                && !finished.made.success
+                && finished.made.status_code != Some(STATUS_GONE)
+                && is_extra(was, finished)
+            {
+                row.unscheduled += 1;
+            }
         }
         self.touched.insert(was.event_id);
         let begun = was.attempts == 0;
@@ -227,6 +261,9 @@ impl Oracle {
         self.touched.insert(was.event_id);
         if let Some(made) = self.deliveries.get_mut(&id) {
             made.row.manual = true;
+            if let (Some(at), None) = (was.next_attempt_at.filter(|at| *at > asked.now), was.planned_at) {
+                made.row.planned_at = Some(at);
+            }
         }
         if was.next_attempt_at.is_some_and(|at| at > asked.now) {
             self.reschedule(id, asked.now)?;

@@ -107,6 +107,8 @@ mod tests {
             last_error: None,
             last_response_time_ms: None,
             manual: false,
+            unscheduled: 0,
+            planned_at: None,
         }
     }
 

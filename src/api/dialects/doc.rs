@@ -12,8 +12,8 @@ pub struct DialectDoc {
     /// Prefix of the names of its components.
     pub prefix: &'static str,
     pub description: &'static str,
-    /// Names of the security schemes, all of them required.
-    pub credentials: &'static [&'static str],
+    /// The ways to show a key, each as names of security schemes that it needs together.
+    pub credentials: &'static [&'static [&'static str]],
     /// Header parameters of every route.
     pub headers: &'static [Param],
     /// Schemas of request bodies, by name.

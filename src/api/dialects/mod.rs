@@ -51,8 +51,9 @@ pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
 }
 
 impl Dialect {
+    /// The dialect's surface. The vendors' clients send a null parameter as an empty value.
     pub fn mount(&self) -> ApiMount {
-        ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render)
+        ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render).without_empty_values()
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::limits::UID_CHARS_MAX;
 use crate::rules::patterns::TYPE_BYTES_MAX;
+use crate::rules::signing::{PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN};
 
 pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
@@ -84,10 +85,25 @@ pub fn about(mut schema: Value, description: &str) -> Value {
     schema
 }
 
-/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
+/// A signing secret of the Standard Webhooks.
 pub fn secret() -> Value {
+    let pattern = format!("^{}$", encoded_secret());
+    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
+}
+
+/// A signing secret of either form.
+pub fn any_secret() -> Value {
+    let (min, max) = (PLAIN_SECRET_CHARS_MIN, PLAIN_SECRET_CHARS_MAX);
+    let pattern = format!("^({}|(?!whsec_)[A-Za-z0-9_-]{{{min},{max}}})$", encoded_secret());
+    let description = format!(
+        "`whsec_` and base64 of 24 to 64 bytes; or {min} to {max} letters, digits, `_` and `-`, which are the key as they stand."
+    );
+    json!({ "type": "string", "pattern": pattern, "description": description })
+}
+
+/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
+fn encoded_secret() -> String {
     let group = "[A-Za-z0-9+/]{4}";
     let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");
-    let pattern = format!("^whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})$");
-    json!({ "type": "string", "pattern": pattern, "description": "`whsec_` and base64 of 24 to 64 bytes." })
+    format!("whsec_(({group}){{8,20}}({group}|{one}|{two})?|({group}){{21}}{one})")
 }

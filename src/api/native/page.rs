@@ -46,7 +46,7 @@ pub fn cut<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::params::{LIMIT, Param, cursor as cursor_of};
+    use crate::api::params::{EmptyValues, LIMIT, Param, cursor as cursor_of};
 
     const PAGE: &[Param] = &[LIMIT, cursor_of(CursorKind::Apps)];
 
@@ -56,7 +56,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut query = "limit=3".to_owned();
         loop {
-            let params = Params::parse(Some(&query), PAGE).unwrap();
+            let params = Params::parse(Some(&query), PAGE, EmptyValues::Refused).unwrap();
             let page = cut(CursorKind::Apps, &params, rows(), |row| *row).unwrap();
             seen.extend(page.rows);
             let Some(next) = page.next else { break };

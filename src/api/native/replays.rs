@@ -106,8 +106,12 @@ fn read_spec(
     }
     let types = object.strings("types", field_errors, EVENT_TYPES_MAX, read_pattern);
     let status = object.optional("status", field_errors, |raw| {
-        let read = DeliveryStatus::parse(&fields::text(raw)?);
-        read.ok_or_else(|| "must be pending, retrying, delivered, failed or cancelled".to_owned())
+        let read = DeliveryStatus::parse(&fields::text(raw)?).filter(|status| status.is_final());
+        read.ok_or_else(|| {
+            "must be delivered, failed or cancelled: a replay would send an open delivery twice. Send it now with POST \
+             /v1/deliveries/{id}/retry"
+                .to_owned()
+        })
     });
     let missing = object.optional("missing", field_errors, fields::boolean).unwrap_or(false);
     if missing && status.is_some() {

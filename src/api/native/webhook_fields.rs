@@ -194,7 +194,7 @@ pub static FIELDS: &[WebhookField] = &[
     ),
     field("description", schema::description, |webhook, _| text(&webhook.description)).or_null().read_by(
         |webhook, field| webhook.description = field.optional(form::read_description),
-        &[flag("description", "TEXT", Text, "What it is for")],
+        &[flag("description", "TEXT", Text, "Purpose of the webhook")],
     ),
     field("url", schema::url, |webhook, _| text(&webhook.url)).read_by(form::read_url, &[]),
     field("method", || choice(&["get", "put", "post", "patch", "delete"]), |webhook, _| text(webhook.method)).read_by(
@@ -267,7 +267,7 @@ pub static FIELDS: &[WebhookField] = &[
             "event-type",
             "PATTERN",
             Texts,
-            "Events it wants: invoice.paid, order.* (one segment), order.** (any depth)",
+            "Event types to send: invoice.paid, order.* (one segment), order.** (any depth)",
         )],
     ),
     field(
@@ -277,7 +277,7 @@ pub static FIELDS: &[WebhookField] = &[
     )
     .read_by(
         form::read_channels,
-        &[flag("channel", "CHANNEL", Texts, "Channels it wants; comma-separated or repeated")],
+        &[flag("channel", "CHANNEL", Texts, "Channels to send; comma-separated or repeated")],
     ),
     field("filter", schema::filter_reference, |webhook, _| webhook.filter.clone().unwrap_or_else(|| text(())))
         .or_null()
@@ -340,7 +340,7 @@ pub static FIELDS: &[WebhookField] = &[
     ),
     field("success_rule", || choice(&["2xx", "200"]), |webhook, _| text(webhook.success_rule)).read_by(
         |webhook, field| webhook.success_rule = field.choice("2xx or 200", SuccessRule::Any2xx),
-        &[flag("success-rule", "RULE", Text, "What counts as delivered: 2xx or 200")],
+        &[flag("success-rule", "RULE", Text, "Statuses that count as delivered: 2xx or 200")],
     ),
     field("retry_schedule_s", || items(count(), SCHEDULE_STEPS_MAX), |webhook, _| text(&webhook.retry_schedule_s))
         .read_by(

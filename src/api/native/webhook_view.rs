@@ -133,7 +133,7 @@ impl PublicKeysView {
     pub fn new(webhook: &Webhook, now: Time) -> Self {
         let (mut keys, mut data) = (Vec::new(), Vec::new());
         for secret in webhook.live_secrets(now) {
-            if let Ok(parsed) = signing::parse_secret(&secret.text) {
+            if let Ok(parsed) = signing::parse_any_secret(&secret.text) {
                 let key = parsed.public_key();
                 data.push(PublicKeyView { public_key: signing::public_key_text(&key), expires_at: secret.expires_at });
                 keys.push(key);

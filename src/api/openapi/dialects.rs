@@ -57,7 +57,7 @@ pub fn security_schemes() -> Map<String, Value> {
     [
         ("basic", json!({ "type": "http", "scheme": "basic", "description": basic })),
         ("apiKey", header("x-api-key", "An API key.")),
-        ("clientKey", header("x-client-key", "The id of the API key.")),
+        ("clientKey", header("x-client-key", "The id of the API key. It may be missing.")),
         ("clientSecret", header("x-client-secret", "The API key itself.")),
     ]
     .map(|(name, scheme)| (name.to_owned(), scheme))
@@ -105,7 +105,7 @@ impl Dialect {
         value
     }
 
-    /// All credentials of the dialect with the scope of the route. Without a scope, the list of roles is empty.
+    /// All ways to show a key of the dialect, with the scope of the route. Without a scope, the list of roles is empty.
     fn security(&self, route: &Route) -> Value {
         let scope = match route.access {
             RouteAccess::Judged(scope, ..) | RouteAccess::Scope(scope, _) => Some(scope.as_str()),
@@ -113,7 +113,8 @@ impl Dialect {
         };
         let roles: Vec<&str> = scope.into_iter().collect();
         let one = |name: &&str| ((*name).to_owned(), json!(roles));
-        json!([self.doc.credentials.iter().map(one).collect::<Map<String, Value>>()])
+        let ways = self.doc.credentials.iter().map(|names| names.iter().map(one).collect::<Map<String, Value>>());
+        ways.map(Value::Object).collect()
     }
 
     fn statuses(&self, route: &Route) -> Vec<u16> {

@@ -60,7 +60,7 @@ fn schema(values: ParamValues) -> Value {
         ParamValues::VisibleAscii { chars_max } => {
             json!({ "type": "string", "minLength": 1, "maxLength": chars_max, "pattern": "^[!-~]+$" })
         }
-        ParamValues::Whole(WholeNumber { min, max, default }) => {
+        ParamValues::Whole(WholeNumber { min, max, default, .. }) => {
             let mut schema = whole(min.into(), max.into());
             if let Some(default) = default {
                 schema["default"] = default.into();

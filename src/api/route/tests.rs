@@ -85,7 +85,7 @@ fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     }
     let route = found.route().expect("admitted calls have a route");
     route.body.admit_bytes(&http_request.headers, &http_request.body)?;
-    let query = Params::parse(http_request.query.as_deref(), route.query)?;
+    let query = Params::parse(http_request.query.as_deref(), route.query, EmptyValues::Refused)?;
     query.limit()?;
     if let Some(principal) = &principal {
         crate::api::idempotency::keep(http_request, principal)?;

@@ -85,7 +85,7 @@ pub fn opening(stage: &Stage, paint: Paint) -> String {
   {STEADY}  wants every event and answers 200
   {FLAKY}   wants {FLAKY_TYPES} and answers 500 to its first {FAILURES} requests
 
-Join in from a second shell; what you publish shows up here:
+Join in from a second shell; the events that you publish show up here:
   export POSTRIDER_URL={url} POSTRIDER_TOKEN={key}
   {program} send --type invoice.paid --data '{{\"id\": 43}}'
   curl $POSTRIDER_URL/v1/events -H \"authorization: Bearer $POSTRIDER_TOKEN\" \\

@@ -75,7 +75,7 @@ fn fix_of(code: &str) -> &'static str {
         "proxy_unreachable" => "look at the proxy and at the network between; the log says what failed",
         "proxy_credentials" => "mend the user and the password in delivery.proxy, then reload the daemon",
         "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
-        "queue_full" => "the disk does not keep up: look at disk_sync above, and at what else writes to it",
+        "queue_full" => "the disk does not keep up: look at disk_sync above, and for other programs that write to it",
         "stopping" => "wait, or look why it was told to stop",
         _ => "read the log",
     }

@@ -156,7 +156,7 @@ fn judge_syncs(median: Duration, longest: Duration) -> Finding {
     const CHECK: &str = "disk_sync";
     let ms = |took: Duration| format!("{:.1} ms", took.as_secs_f64() * 1_000.0);
     let detail = format!("a sync takes {} in the middle of {SYNCS}, {} at most", ms(median), ms(longest));
-    let fix = "every publish waits for one: put data_dir on a local disk, and look at what else writes to it";
+    let fix = "every publish waits for one: put data_dir on a local disk, and look for other programs that write to it";
     match median {
         slow if slow >= SYNC_TOO_SLOW => Finding::fail(CHECK, detail, fix),
         slow if slow >= SYNC_SLOW => Finding::warn(CHECK, detail, fix),

@@ -22,7 +22,7 @@ use super::screen::Output;
 use super::{Exit, SettingsFlags};
 use crate::config::{self, ListenSetting, Loaded, Settings};
 
-/// Say what is wrong and what to do about it: settings, files, disk, clock, DNS, the daemon, failing webhooks
+/// Find faults and their cures: settings, files, disk, clock, DNS, the daemon, failing webhooks
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +33,7 @@ Examples:
 
 Exit codes: 0 nothing is a FAIL, 1 something is.")]
 pub struct Doctor {
-    /// Look only at what can be seen without the daemon
+    /// Skip the checks that need the daemon
     #[arg(long, conflicts_with = "accept_clock")]
     offline: bool,
     /// Tell the daemon that the clock is right, so that retention goes on

@@ -128,7 +128,8 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
         ),
         "connect_refused" => (
             format!("{error}. Nothing listens there"),
-            "start the receiver, or mend the port of the URL; what waits is sent as soon as it answers".to_owned(),
+            "start the receiver, or mend the port of the URL; the waiting deliveries are sent as soon as it answers"
+                .to_owned(),
         ),
         "connect_timeout" => (
             format!("{error}. No answer to the connection"),
@@ -157,7 +158,7 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
              sent by the schedule"
                 .to_owned(),
         ),
-        "expired" => (error.to_owned(), "mend the receiver, then replay what it has not got".to_owned()),
+        "expired" => (error.to_owned(), "mend the receiver, then replay the failed deliveries".to_owned()),
         "" => ("there is none that can still be read".to_owned(), "postrider webhook test tries it".to_owned()),
         other => (format!("{other} {error}"), "look at the attempt: postrider webhook attempts".to_owned()),
     };

@@ -53,7 +53,7 @@ pub struct Listen {
     /// Make a webhook for this receiver, check with its secret, remove it at the end
     #[arg(long)]
     create: bool,
-    /// With --create: events it wants; comma-separated or repeated
+    /// With --create: event types to receive; comma-separated or repeated
     #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
     event_types: Vec<String>,
     /// With --create: the app, by id or uid
@@ -68,7 +68,7 @@ pub struct Listen {
     /// Answer with this status
     #[arg(long, default_value_t = 200, value_name = "CODE", value_parser = clap::value_parser!(u16).range(200..=599))]
     status: u16,
-    /// Pass requests on, and answer what is answered there
+    /// Forward requests to this URL, and return its responses
     #[arg(long, value_name = "URL", conflicts_with = "status")]
     forward: Option<String>,
     /// End after this many requests

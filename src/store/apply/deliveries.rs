@@ -17,7 +17,7 @@ use crate::store::command::{AuditEntry, Caller, Receipt, Rejection};
 use crate::store::read::lookup::chunks_of;
 
 /// Maximum replays of one event that are loaded together.
-const REPLAYS_MAX: usize = 100_000;
+pub(in crate::store) const REPLAYS_MAX: usize = 100_000;
 
 impl PartitionBatch<'_> {
     pub(in crate::store) fn retry(&mut self, by: Option<&Caller>, id: DeliveryId) -> ApplyResult<Receipt> {
@@ -50,7 +50,7 @@ impl PartitionBatch<'_> {
         Ok(Receipt::Delivery(Box::new(delivery)))
     }
 
-    /// Makes an open delivery due now. A delivery in an ordered queue keeps its position.
+    /// Makes an open delivery due now. It keeps its position in an ordered queue and in the retry schedule.
     fn pull_forward(&mut self, was: Delivery) -> ApplyResult<Receipt> {
         let mut delivery = Delivery { manual: true, ..was.clone() };
         let now = self.inputs.now;
@@ -59,6 +59,8 @@ impl PartitionBatch<'_> {
             let may_go = self.write_batch.has(Table::Due, &old)?;
             self.write_batch.remove(Table::Due, old);
             delivery.next_attempt_at = Some(now);
+            // A second request leaves the planned time as it is.
+            delivery.planned_at = was.planned_at.or(Some(due));
             if may_go {
                 self.write_batch.put_key(Table::Due, tables::due(was.webhook_id, now, was.id));
                 self.effects.due.push((was.webhook_id, now));

@@ -3,23 +3,36 @@
 //! Invariant: the deliveries of a slice name their job and event, and a job makes at most one for each event and
 //! webhook. So a slice that is applied twice after a crash makes nothing twice.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::kv::scan::{Direction, ScanStep};
-use crate::kv::tables::{self, Table};
+use crate::kv::tables::{self, Key, Table};
 use crate::model::attempt::Trigger;
-use crate::model::id::EventId;
+use crate::model::id::{DeliveryId, EventId, WebhookId};
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
 use crate::model::{Delivery, Event};
 use crate::store::apply::audit::AuditSubject;
-use crate::store::apply::deliveries::conflict;
+use crate::store::apply::deliveries::{REPLAYS_MAX, conflict};
 use crate::store::apply::publish::NewDelivery;
 use crate::store::apply::state::StateBatch;
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Caller, Receipt, Rejection, StateCommand, WriteRequest};
-use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, targets};
+use crate::store::read::replay_scope::{app_of, chosen, covers, job_within, replayed_webhook, targets};
+
+/// Events that a job examines in one commit.
+struct JobSlice {
+    /// Oldest first.
+    events: Vec<Event>,
+    /// Every matching event up to this id is in the slice or was in an earlier one.
+    reached: EventId,
+    /// Whether no later event of the partition can match.
+    is_last: bool,
+}
 
 impl StateBatch<'_> {
     pub(super) fn create_job(&mut self, by: Option<&Caller>, spec: &JobSpec) -> ApplyResult<Receipt> {
@@ -92,18 +105,23 @@ impl PartitionBatch<'_> {
             return Err(Rejection::NotFound("replay").into());
         };
         let before = job.created;
+        let slice = match replayed_webhook(&job.spec) {
+            Some(webhook) => self.events_delivered_to(webhook, &job, limit)?,
+            None => self.events_after(&job, limit)?,
+        };
+        let mut is_done_here = slice.is_last;
+        let mut reached = slice.reached;
         let mut last = job.position;
-        let events = self.events_after(job.position, job.end, limit)?;
-        let mut is_done_here = events.len() < limit as usize;
-        for event in events {
+        for event in slice.events {
             if job.created - before >= u64::from(make_max) {
                 is_done_here = false;
+                reached = last;
                 break;
             }
             last = event.id;
             self.replay_event(&mut job, Arc::new(event))?;
         }
-        job.position = last;
+        job.position = reached;
         if is_done_here {
             // This partition is done, even if it has no event. The job continues in the next one or ends.
             let partitions = self.partition_set.partitions();
@@ -118,21 +136,64 @@ impl PartitionBatch<'_> {
         Ok(Receipt::Job(Box::new(job)))
     }
 
-    fn events_after(&self, position: EventId, end: EventId, limit: u32) -> ApplyResult<Vec<Event>> {
-        let mut ids = Vec::new();
-        let range = (
-            std::ops::Bound::Excluded(position.as_bytes().as_slice()),
-            std::ops::Bound::Included(end.as_bytes().as_slice()),
-        );
-        self.write_batch.base().scan(Table::Events, range, Direction::Up, |key, _| {
-            ids.push(key.to_vec());
-            Ok(if ids.len() < limit as usize { ScanStep::Go } else { ScanStep::Stop })
-        })?;
-        let mut events = Vec::with_capacity(ids.len());
-        for key in ids {
-            events.extend(self.write_batch.get::<Event>(Table::Events, &key)?);
+    /// The next events of this partition.
+    fn events_after(&self, job: &Job, limit: u32) -> ApplyResult<JobSlice> {
+        let (after, end) = (tables::one(job.position), tables::one(job.end));
+        let keys = self.keys_within(Table::Events, &after, &end, limit)?;
+        let ids: BTreeSet<EventId> = keys.iter().filter_map(|key| tables::last_id(key)).collect();
+        let is_last = keys.len() < limit as usize;
+        let reached = ids.last().copied().filter(|_| !is_last).unwrap_or(job.end);
+        self.slice_of(ids, reached, is_last)
+    }
+
+    /// The next events of this partition that have a delivery to `webhook`, and perhaps others with a replay.
+    ///
+    /// Published deliveries have the ids right after their event's, so the index of the webhook lists them in the order
+    /// of events. Replays come later and are listed by event.
+    fn events_delivered_to(&self, webhook: WebhookId, job: &Job, limit: u32) -> ApplyResult<JobSlice> {
+        let pair = |id: EventId| tables::pair(webhook, id);
+        let published = self.keys_within(Table::DeliveriesByWebhook, &pair(job.position), &pair(job.end), limit)?;
+        let of_event = |id: EventId| tables::pair(id, DeliveryId::MAX);
+        let replayed = self.keys_within(Table::ReplaysByEvent, &of_event(job.position), &of_event(job.end), limit)?;
+        let is_cut = |keys: &[Key]| keys.len() == limit as usize;
+        let mut reached = job.end;
+        if let Some(last) = published.last().filter(|_| is_cut(&published)).and_then(|key| tables::last_id(key)) {
+            reached = reached.min(last);
         }
-        Ok(events)
+        if let Some(last) = replayed.last().filter(|_| is_cut(&replayed)).and_then(|key| tables::first_id(key)) {
+            reached = reached.min(last);
+        }
+        let mut ids: BTreeSet<EventId> = replayed.iter().filter_map(|key| tables::first_id(key)).collect();
+        for key in &published {
+            let Some(id) = tables::last_id::<Delivery>(key) else { continue };
+            let delivery = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+            ids.extend(delivery.filter(|delivery| !delivery.is_replay()).map(|delivery| delivery.event_id));
+        }
+        ids.retain(|id| *id > job.position && *id <= reached);
+        self.slice_of(ids, reached, !is_cut(&published) && !is_cut(&replayed))
+    }
+
+    fn slice_of(&self, ids: BTreeSet<EventId>, reached: EventId, is_last: bool) -> ApplyResult<JobSlice> {
+        let mut events = Vec::with_capacity(ids.len());
+        for id in ids {
+            events.extend(self.write_batch.get::<Event>(Table::Events, id.as_bytes())?);
+        }
+        Ok(JobSlice { events, reached, is_last })
+    }
+
+    /// The first keys after `after` and up to `end`, of `limit` at most.
+    fn keys_within(&self, table: Table, after: &[u8], end: &[u8], limit: u32) -> ApplyResult<Vec<Key>> {
+        let mut keys = Vec::new();
+        self.write_batch.base().scan(
+            table,
+            (Bound::Excluded(after), Bound::Included(end)),
+            Direction::Up,
+            |key, _| {
+                keys.push(Key::from_slice(key));
+                Ok(if keys.len() < limit as usize { ScanStep::Go } else { ScanStep::Stop })
+            },
+        )?;
+        Ok(keys)
     }
 
     fn replay_event(&mut self, job: &mut Job, event: Arc<Event>) -> ApplyResult<()> {
@@ -143,12 +204,15 @@ impl PartitionBatch<'_> {
         if targets.is_empty() {
             return Ok(());
         }
-        let before = self.deliveries_of(&event)?;
-        let data = self.data_of(&event)?;
+        let before = match replayed_webhook(&job.spec) {
+            Some(webhook) => self.deliveries_to(webhook, &event)?,
+            None => self.deliveries_of(&event)?,
+        };
+        let mut data = None;
         for webhook in targets {
             let own: Vec<&Delivery> = before.iter().filter(|d| d.webhook_id == webhook.id).collect();
             let made = own.iter().any(|d| d.job_id == Some(job.id));
-            if !made && !chosen(&job.spec, &webhook, &event, &data, &own) {
+            if !made && !chosen(&job.spec, &webhook, &event, &own, || self.data_once(&event, &mut data))? {
                 continue;
             }
             job.matched += 1;
@@ -160,8 +224,35 @@ impl PartitionBatch<'_> {
             let making = NewDelivery { due: self.inputs.now, trigger: Trigger::Replay, replay_of, job: Some(job.id) };
             let mut fresh = Event::clone(&event);
             fresh.attributes.expires_at = fresh.attributes.expires_at.filter(|end| *end > self.inputs.now);
+            let data = self.data_once(&event, &mut data)?;
             self.make_delivery(&Arc::new(fresh), &data, &webhook, making)?;
         }
         Ok(())
+    }
+
+    /// The payload of an event, which is read at the first call.
+    fn data_once(&self, event: &Event, data: &mut Option<Bytes>) -> ApplyResult<Bytes> {
+        match data {
+            Some(data) => Ok(data.clone()),
+            None => Ok(data.insert(self.data_of(event)?).clone()),
+        }
+    }
+
+    /// The deliveries of an event to one webhook, oldest first: the published one, and replays.
+    fn deliveries_to(&self, webhook: WebhookId, event: &Event) -> ApplyResult<Vec<Delivery>> {
+        let from = tables::pair(webhook, event.id);
+        let first = self.keys_within(Table::DeliveriesByWebhook, &from, &tables::pair(webhook, DeliveryId::MAX), 1)?;
+        let mut deliveries = Vec::new();
+        for id in first.iter().filter_map(|key| tables::last_id::<Delivery>(key)) {
+            let found = self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?;
+            deliveries.extend(found.filter(|delivery| delivery.event_id == event.id && !delivery.is_replay()));
+        }
+        for key in self.write_batch.keys(Table::ReplaysByEvent, event.id.as_bytes(), REPLAYS_MAX)? {
+            let Some(id) = tables::last_id::<Delivery>(&key) else { continue };
+            if self.write_batch.has(Table::DeliveriesByWebhook, &tables::pair(webhook, id))? {
+                deliveries.extend(self.write_batch.get::<Delivery>(Table::Deliveries, id.as_bytes())?);
+            }
+        }
+        Ok(deliveries)
     }
 }

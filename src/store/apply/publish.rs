@@ -267,6 +267,8 @@ impl PartitionBatch<'_> {
             last_error: None,
             last_response_time_ms: None,
             manual: making.trigger == Trigger::Manual,
+            unscheduled: 0,
+            planned_at: None,
         }
     }
 

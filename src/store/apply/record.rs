@@ -1,13 +1,14 @@
 //! Recording an attempt: its row, and its consequences for the delivery, the figures and the webhook.
 
-use crate::model::attempt::{AttemptMade, AttemptOutcome};
+use crate::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
 use crate::model::figures::Minute;
 use crate::model::id::{AttemptId, DeliveryId};
 use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::mutants::mutant;
+use crate::rules::retry::{self, FinishedAttempt};
 use crate::rules::transition::{self, TransitionInput};
-use crate::rules::{circuit, histogram, patterns, retry};
+use crate::rules::{circuit, histogram, patterns};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
@@ -35,10 +36,7 @@ impl PartitionBatch<'_> {
         let gone = made.status_code == Some(STATUS_GONE);
         let was = delivery.clone();
         let next = match &webhook {
-            Some(webhook) if !made.success && !gone => {
-                let jitter = (self.inputs.random)();
-                retry::next_attempt(&webhook.retry_schedule_s, made.number, made.started_at, made.finished_at, jitter)
-            }
+            Some(webhook) if !made.success && !gone => self.schedule_next(&mut delivery, webhook, made),
             _ => None,
         };
         // Not before the time in `Retry-After`, which holds back the whole webhook.
@@ -75,6 +73,20 @@ impl PartitionBatch<'_> {
             }
         }
         Ok(Receipt::Recorded(Some(Box::new(delivery))))
+    }
+
+    /// The time of the next attempt after a failed one, and the delivery's position in the retry schedule.
+    fn schedule_next(&mut self, delivery: &mut Delivery, webhook: &Webhook, made: &AttemptMade) -> Option<Time> {
+        let attempt = FinishedAttempt {
+            manual: made.trigger == Trigger::Manual,
+            position: delivery.schedule_position(),
+            planned_at: delivery.planned_at,
+            started_at: made.started_at,
+            finished_at: made.finished_at,
+        };
+        let next = retry::after_failure(&webhook.retry_schedule_s, attempt, (self.inputs.random)());
+        delivery.unscheduled += u32::from(!next.is_scheduled);
+        next.at
     }
 
     fn attempt_of(&mut self, report: &AttemptReport, delivery: &Delivery, next: Option<Time>) -> Attempt {
@@ -276,4 +288,5 @@ fn note_attempt(delivery: &mut Delivery, attempt: &Attempt) {
     delivery.last_error = attempt.made.error.clone();
     delivery.last_response_time_ms = attempt.made.response_time_ms;
     delivery.manual = false;
+    delivery.planned_at = None;
 }

@@ -2,7 +2,9 @@
 //!
 //! Invariant: the commit that writes a job's delivery also updates the figures that its progress is read from.
 
-use crate::model::id::EventId;
+use std::collections::HashSet;
+
+use crate::model::id::{EventId, WebhookId};
 use crate::model::{Delivery, Event, Time};
 
 use crate::kv::codec;
@@ -67,6 +69,9 @@ impl Store {
 
     /// Number of deliveries that a job with `spec` would create (`dry_run`).
     pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> Result<u64> {
+        if let Some(webhook) = replay_scope::replayed_webhook(spec) {
+            return self.matching_deliveries(tenant, spec, webhook, now);
+        }
         let registry = self.registry();
         let mut count = 0;
         let before = spec.to.map_or(u128::MAX, |to| EventId::floor(to).as_u128());
@@ -87,10 +92,47 @@ impl Store {
             if targets.is_empty() {
                 continue;
             }
-            let (made, data) = (deliveries_in(snapshot, &event)?, data_in(snapshot, &event)?);
+            let made = deliveries_in(snapshot, &event)?;
             for webhook in targets {
                 let own: Vec<&Delivery> = made.iter().filter(|d| d.webhook_id == webhook.id).collect();
-                count += u64::from(replay_scope::chosen(spec, &webhook, &event, &data, &own));
+                let is_chosen = replay_scope::chosen(spec, &webhook, &event, &own, || data_in(snapshot, &event))?;
+                count += u64::from(is_chosen);
+            }
+        }
+        Ok(count)
+    }
+
+    /// The same for a job over the deliveries of one webhook, newest first. The first one that is met of an event decides.
+    fn matching_deliveries(&self, tenant: TenantScope, spec: &JobSpec, webhook: WebhookId, now: Time) -> Result<u64> {
+        let registry = self.registry();
+        let mut replayed = HashSet::new();
+        let mut count = 0;
+        let mut deliveries =
+            NewestFirst::below(&self.partition_set, Table::DeliveriesByWebhook, webhook.as_bytes(), u128::MAX);
+        while let Some((id, snapshot)) = deliveries.next_id()? {
+            // An event has a lower id than its deliveries.
+            let event_max = EventId::from_u128(id);
+            if !self.is_retained(event_max, now) || spec.from.is_some_and(|from| event_max < EventId::floor(from)) {
+                break;
+            }
+            let Some(delivery) = decoded::<Delivery>(snapshot, Table::Deliveries, event_max.as_bytes())? else {
+                continue;
+            };
+            let id = delivery.event_id;
+            let is_newest = if delivery.is_replay() { replayed.insert(id) } else { !replayed.contains(&id) };
+            if !is_newest || !self.is_retained(id, now) {
+                continue;
+            }
+            let Some(event) = decoded::<Event>(snapshot, Table::Events, id.as_bytes())? else { continue };
+            if event.erased_at.is_some()
+                || !tenant.covers(event.org_id, event.app_id)
+                || !replay_scope::covers(spec, &event)
+            {
+                continue;
+            }
+            for webhook in replay_scope::targets(&registry, spec, &event) {
+                let read = || data_in(snapshot, &event);
+                count += u64::from(replay_scope::chosen(spec, &webhook, &event, &[&delivery], read)?);
             }
         }
         Ok(count)

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::model::id::{AppId, WebhookId};
 use crate::model::webhook::{Webhook, WebhookStatus};
 use crate::model::{Delivery, DeliveryStatus, Event};
@@ -32,31 +34,40 @@ pub(in crate::store) fn covers(spec: &JobSpec, event: &Event) -> bool {
 
 /// The job's webhooks that may receive an event: enabled or paused ones of the event's app.
 pub(in crate::store) fn targets(registry: &Registry, spec: &JobSpec, event: &Event) -> Vec<Arc<Webhook>> {
-    let wanted = |webhook: &&Arc<Webhook>| {
-        let named: Option<WebhookId> = spec.webhook;
-        named.is_none_or(|id| id == webhook.id)
-            && spec.app.is_none_or(|app| app == event.app_id)
-            && webhook.status != WebhookStatus::Disabled
-    };
-    registry.webhooks_of(event.app_id).filter(wanted).cloned().collect()
+    if spec.app.is_some_and(|app| app != event.app_id) {
+        return Vec::new();
+    }
+    let may_receive = |webhook: &&Arc<Webhook>| webhook.status != WebhookStatus::Disabled;
+    match spec.webhook {
+        Some(id) => {
+            let own = registry.webhooks.get(&id).filter(|webhook| webhook.app_id == event.app_id);
+            own.filter(may_receive).cloned().into_iter().collect()
+        }
+        None => registry.webhooks_of(event.app_id).filter(may_receive).cloned().collect(),
+    }
 }
 
-/// Whether a job replays an event to a webhook that already has `own` deliveries of it.
-pub(in crate::store) fn chosen(
+/// The webhook of a job that replays earlier deliveries: only events with a delivery to it can match.
+pub(in crate::store) fn replayed_webhook(spec: &JobSpec) -> Option<WebhookId> {
+    spec.webhook.filter(|_| !spec.missing)
+}
+
+/// Whether a job replays an event to a webhook that already has `own` deliveries of it. `data` reads the payload, which
+/// only a filter needs.
+pub(in crate::store) fn chosen<E>(
     spec: &JobSpec,
     webhook: &Arc<Webhook>,
     event: &Event,
-    data: &[u8],
     own: &[&Delivery],
-) -> bool {
+    data: impl FnOnce() -> Result<Bytes, E>,
+) -> Result<bool, E> {
     if spec.missing {
         let delivered = own.iter().any(|d| d.status == DeliveryStatus::Delivered || !d.status.is_final());
-        return !delivered
-            && fanout::decide(webhook, &event.attributes.event_type, &event.attributes.channels, data)
-                == Decision::Wanted;
+        let is_wanted = |data: &[u8]| {
+            fanout::decide(webhook, &event.attributes.event_type, &event.attributes.channels, data) == Decision::Wanted
+        };
+        return Ok(!delivered && is_wanted(&data()?));
     }
-    match spec.status {
-        Some(status) => own.last().is_some_and(|d| d.status == status),
-        None => own.last().is_some_and(|d| d.status.is_final()),
-    }
+    // Jobs of an older version may name a status that is not final.
+    Ok(own.last().is_some_and(|d| d.status.is_final() && spec.status.is_none_or(|status| d.status == status)))
 }

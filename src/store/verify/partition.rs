@@ -509,6 +509,7 @@ fn shape(delivery: &Delivery) -> Finding {
         (delivery.status == DeliveryStatus::Retrying && !tried, "retrying, and yet never tried"),
         (delivery.last_attempt_id.is_some() != tried, "the last attempt and their number differ"),
         (delivery.first_attempt_at.is_some() != tried, "the first attempt and their number differ"),
+        (delivery.unscheduled > delivery.attempts, "more attempts by hand than attempts"),
     ];
     wrong.into_iter().find(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned())
 }

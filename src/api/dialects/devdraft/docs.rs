@@ -8,7 +8,7 @@ use crate::api::route::{Route, RouteMethod};
 use crate::rules::target::URL_BYTES_MAX;
 
 use crate::api::dialects::doc::{DialectDoc, missing_object};
-use crate::api::doc::parts::{about, boolean, form, line, secret};
+use crate::api::doc::parts::{about, any_secret, boolean, form, line};
 use crate::api::doc::schema::AnswerSchema;
 
 use super::WEBHOOK;
@@ -16,7 +16,7 @@ use super::WEBHOOK;
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Devdraft",
     description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
-    credentials: &["clientKey", "clientSecret"],
+    credentials: &[&["clientSecret"], &["clientKey", "clientSecret"]],
     headers: &[],
     forms,
     error: AnswerSchema::of::<super::DevdraftError>(),
@@ -37,12 +37,13 @@ pub const ID: Param = Param::new(
     "`wh_` and 32 hex digits, or a UUID.",
 );
 pub const INCLUDE_EVENTS: Param = Param::new("include_events", ParamValues::Boolean, "With `recent_events`.");
-pub const EVENTS_LIMIT: Param = Param::whole("events_limit", 1, 50, "How many of them.").or(10);
-pub const PAGE: Param = Param::whole("page", 1, u32::MAX, "The page, from 1.").or(1);
-pub const LIMIT: Param = Param::whole("limit", 1, 100, "Rows of a page.").or(20);
+pub const EVENTS_LIMIT: Param = Param::whole("events_limit", 1, 50, "How many of them.").or(10).with_zero_fraction();
+pub const PAGE: Param = Param::whole("page", 1, u32::MAX, "The page, from 1.").or(1).with_zero_fraction();
+pub const LIMIT: Param = Param::whole("limit", 1, 100, "Rows of a page.").or(20).with_zero_fraction();
 pub const ACTIVE: Param = Param::new("active", ParamValues::Boolean, "Only webhooks that are on, or off.");
-pub const SKIP: Param = Param::whole("skip", 0, u32::MAX, "A plain array without the first so many.");
-pub const TAKE: Param = Param::whole("take", 1, 100, "A plain array of at most so many.").or(10);
+pub const SKIP: Param =
+    Param::whole("skip", 0, u32::MAX, "A plain array without the first so many.").with_zero_fraction();
+pub const TAKE: Param = Param::whole("take", 1, 100, "A plain array of at most so many.").or(10).with_zero_fraction();
 
 /// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
@@ -75,7 +76,7 @@ fn body(required: &[&str]) -> Value {
             ("url", url.clone()),
             ("isActive", boolean()),
             ("encrypted", about(boolean(), "The body as JWE.")),
-            ("signing_secret", secret()),
+            ("signing_secret", any_secret()),
         ],
     );
     // Null is no URL; in a patch it says nothing of it.

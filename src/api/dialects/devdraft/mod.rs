@@ -7,15 +7,17 @@ use std::sync::Arc;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::api::auth::Principal;
 use crate::api::context::ApiContext;
-use crate::api::doc::{answer, done};
+use crate::api::doc::answer;
 use crate::api::error::{ApiError, FieldError};
-use crate::api::fields::{self, FieldErrors, JsonObject};
+use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::limits::NAME_CHARS_MAX;
 use crate::api::media::BodyRule;
-use crate::api::native::{webhook_fields, webhook_form, webhook_patch, webhooks};
+use crate::api::native::{webhook_fields, webhook_patch, webhooks};
+use crate::api::params::Param;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -24,7 +26,8 @@ use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
 use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
-use crate::rules::{health, signing};
+use crate::rules::health;
+use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN};
 use crate::store::first_secret;
 use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
 
@@ -55,7 +58,7 @@ static ROUTES: &[Route] = &[
         Judged(Scope::WebhooksRead, may_read, list),
         doc(
             "listDevdraftWebhooks",
-            "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
+            "List webhooks (`webhook:read`) as a plain array, or in pages with `page`, `limit` or `active`",
             &[answer::<DevdraftWebhooks>(200, "Newest first, secrets masked.")],
         ),
     )
@@ -90,7 +93,11 @@ static ROUTES: &[Route] = &[
         WEBHOOK,
         Judged(Scope::WebhooksWrite, may_delete, remove),
         BodyRule::None,
-        doc("deleteDevdraftWebhook", "Remove a webhook (`webhook:delete`)", &[done("Removed.")]),
+        doc(
+            "deleteDevdraftWebhook",
+            "Remove a webhook (`webhook:delete`)",
+            &[answer::<DevdraftRemovedWebhook>(200, "The webhook as it was, its secret masked.")],
+        ),
     )
     .with_segments(&[docs::ID]),
 ];
@@ -120,6 +127,17 @@ struct DevdraftWebhook<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<DevdraftRecentEvent<'a>>", length(max = docs::EVENTS_LIMIT.bounds().max))]
     recent_events: Option<Vec<DevdraftRecentEvent<'a>>>,
+}
+
+/// The vendor's pages differ: its clients read a webhook, one page has the three members after it.
+#[derive(Serialize, JsonSchema)]
+struct DevdraftRemovedWebhook<'a> {
+    #[serde(flatten)]
+    webhook: DevdraftWebhook<'a>,
+    message: &'static str,
+    #[schemars(extend("pattern" = docs::id_pattern("wh")))]
+    webhook_id: String,
+    deleted_at: Time,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -290,16 +308,13 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
 
 fn events_limit(request: &RequestContext<'_>) -> Result<usize, ApiError> {
     let limits = docs::EVENTS_LIMIT.bounds();
-    let (min, max) = (limits.min as usize, limits.max as usize);
+    let (min, max) = (limits.min, limits.max);
     let wrong =
         || ApiError::bad_request("invalid_events_limit", format!("events_limit must be between {min} and {max}"));
-    match request.query.text(&docs::EVENTS_LIMIT) {
-        None => Ok(limits.default.unwrap_or(limits.min) as usize),
-        Some(text) => text.parse().ok().filter(|n| (min..=max).contains(n)).ok_or_else(wrong),
-    }
+    request.query.number_or_default(&docs::EVENTS_LIMIT).map(|n| n as usize).map_err(|_| wrong())
 }
 
-/// A page of webhooks, or with `skip` or `take` a plain array of them.
+/// A page of webhooks, or a plain array of them.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 enum DevdraftWebhooks<'a> {
@@ -316,12 +331,14 @@ struct DevdraftPagination {
     total_pages: u64,
 }
 
-/// `GET /api/v0/webhooks`: pages, or with `skip` or `take` the plain array of the vendor's other page. Secrets are masked.
+/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. One of its pages has `page`, `limit` and `active`, and
+/// with one of those the list is in pages, unless `skip` or `take` stands beside it. Secrets are masked.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let active = request.query.boolean(&docs::ACTIVE)?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
     let all: Vec<_> = context.registry.webhooks_within(request.tenant()).filter(wanted).collect();
-    let is_plain = request.query.text(&docs::SKIP).or(request.query.text(&docs::TAKE)).is_some();
+    let has_any = |params: &[&Param]| params.iter().any(|param| request.query.text(param).is_some());
+    let is_plain = has_any(&[&docs::SKIP, &docs::TAKE]) || !has_any(&[&docs::PAGE, &docs::LIMIT, &docs::ACTIVE]);
     let page = request.query.number_or_default(&docs::PAGE)?;
     let limit = request.query.number_or_default(&docs::LIMIT)?;
     let skip = u64::from(request.query.number_or_default(&docs::SKIP)?);
@@ -371,13 +388,25 @@ impl DevdraftInput {
         if let Some(on) = wanted.filter(|on| was.is_none_or(|was| *on != derived::is_active(was))) {
             members.push(format!("\"status\":\"{}\"", if on { "enabled" } else { "disabled" }));
         }
-        let secret = object.optional("signing_secret", field_errors, webhook_form::read_secret);
+        let secret = object.optional("signing_secret", field_errors, read_secret);
         object.finish(field_errors);
         Ok(DevdraftInput { native: format!("{{{}}}", members.join(",")), secret })
     }
 
     fn object(&self) -> Result<JsonObject<'_>, ApiError> {
         JsonObject::read(&self.native, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))
+    }
+}
+
+/// A signing secret: `whsec_` and base64 as in the native API, or plain text by the vendor's rule.
+fn read_secret(raw: &RawValue) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match signing::parse_any_secret(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(format!(
+            "must be {PLAIN_SECRET_CHARS_MIN} to {PLAIN_SECRET_CHARS_MAX} letters, digits, _ and -, or whsec_ and base64 of \
+             24 to 64 bytes"
+        )),
     }
 }
 
@@ -452,20 +481,27 @@ fn shown_after(write_request: WriteRequest, facts: WebhookActivity) -> Step {
     })
 }
 
-/// `DELETE /api/v0/webhooks/{id}`.
+/// `DELETE /api/v0/webhooks/{id}`. The vendor's clients fail on an answer without a body.
 fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(StateCommand::RemoveWebhook { id })?, |_| {
-        Ok(HttpResponse::empty(StatusCode::NO_CONTENT))
+    let webhook = in_path(context, request)?;
+    let (facts, deleted_at) = (WebhookActivity::of(context, &webhook)?, context.now);
+    Ok(Step::apply(request.write(StateCommand::RemoveWebhook { id: webhook.id })?, move |_| {
+        let removed = DevdraftRemovedWebhook {
+            webhook: facts.shown(&webhook, None),
+            message: "Webhook deleted successfully",
+            webhook_id: prefixed("wh_", webhook.id.as_u128()),
+            deleted_at,
+        };
+        Ok(HttpResponse::json(StatusCode::OK, &removed))
     }))
 }
 
-/// `x-client-secret` is the key, `x-client-key` its id: both, and of the same key.
+/// `x-client-secret` is the key. `x-client-key` is its id, and may be missing.
 fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
     let key = key_of(credential(&http_request.headers, "x-client-secret"), registry, now, SCHEME)?;
     let named = credential(&http_request.headers, "x-client-key").and_then(|text| text.parse().ok());
-    if named != Some(key.id) {
+    if http_request.headers.contains_key("x-client-key") && named != Some(key.id) {
         let api_error = ApiError::unauthorized("credentials_wrong", "x-client-key is not the id of this key");
         return Err(crate::api::dialects::challenge(api_error, SCHEME));
     }

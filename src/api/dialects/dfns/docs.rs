@@ -11,7 +11,7 @@ use crate::api::doc::schema::AnswerSchema;
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
-    credentials: &["key"],
+    credentials: &[&["key"]],
     headers: &[],
     forms: Map::new,
     error: AnswerSchema::of::<super::DfnsError>(),

@@ -11,7 +11,7 @@ use crate::api::doc::schema::AnswerSchema;
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Everlytic",
     description: "Everlytic's transactional e-mail API v1: webhooks without events. Answered unless `dialects.everlytic` is off; what is below `/transactional/email/v1` fails in its words.",
-    credentials: &["basic"],
+    credentials: &[&["basic"]],
     headers: &[],
     forms: Map::new,
     error: AnswerSchema::of::<super::EverlyticErrorEnvelope>(),

@@ -60,7 +60,8 @@ static ROUTES: &[Route] = &[
             "Send again what failed within the last seven days",
             &[answer::<EverlyticDone>(200, "The jobs are stored, and run.")],
         ),
-    ),
+    )
+    .acts(),
 ];
 
 /// Webhooks of a page. The vendor names no number; this is the default of the paginator whose fields these are.

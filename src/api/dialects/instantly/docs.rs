@@ -10,7 +10,7 @@ use crate::api::doc::schema::AnswerSchema;
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Instantly",
     description: "Instantly's API v2: a webhook event is one attempt. Answered unless `dialects.instantly` is off; what is below `/api/v2` fails in its words.",
-    credentials: &["key"],
+    credentials: &[&["key"]],
     headers: &[],
     forms: Map::new,
     error: AnswerSchema::of::<super::InstantlyError>(),

@@ -10,7 +10,7 @@ use crate::api::doc::schema::AnswerSchema;
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Sent",
     description: "sent.dm's API v3: an event is one delivery. Answered unless `dialects.sentdm` is off; what is below `/v3` fails in its words.",
-    credentials: &["apiKey"],
+    credentials: &[&["apiKey"]],
     headers: &[PROFILE_ID],
     forms: Map::new,
     error: AnswerSchema::of::<super::SentdmFailure>(),
