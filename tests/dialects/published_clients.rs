@@ -10,8 +10,8 @@ use postrider::rules::dfns_id;
 use postrider::rules::signing;
 use serde_json::{Value, json};
 
-use crate::bench::{ADMIN, Bench, json as body_of, ok};
-use crate::errors::{request, shown};
+use crate::dialects::bench::{ADMIN, Bench, json as body_of, ok};
+use crate::dialects::errors::{request, shown};
 
 const START: Time = Time(1_772_704_800_000);
 const HOOKS: &str = "/api/v0/webhooks";

@@ -67,8 +67,7 @@ pub fn settings(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     same("organizations", registry.organizations().map(|o| &**o), oracle.organizations.values())?;
     same("apps", registry.apps().map(|a| &**a), oracle.apps.values())?;
     same("keys", registry.keys().map(|k| &**k), oracle.keys.values())?;
-    let found: Vec<_> = registry.webhooks().collect();
-    let wanted: Vec<_> = oracle.webhooks.values().collect();
+    let (found, wanted) = (registry.webhooks().collect::<Vec<_>>(), oracle.webhooks.values());
     ensure!(found.len() == wanted.len(), "webhooks: {found:?} are there, {wanted:?} should be");
     for (found, wanted) in found.into_iter().zip(wanted) {
         ensure!(**found == *wanted, "webhook {}: {} should be {}", wanted.id, json(&**found), json(wanted));
