@@ -5,7 +5,10 @@
 //! has released would still be held.
 
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use postrider::store::RealDisk;
 
 static STARTING: Mutex<()> = Mutex::new(());
 
@@ -19,7 +22,7 @@ pub fn wait_until_started() {
 }
 
 /// Starts a process. Comes back when it runs its program.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "all processes start here")]
 pub fn spawn(command: &mut Command) -> Child {
     let _guard = starting();
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
@@ -43,4 +46,25 @@ pub fn signal_group(child: &Child, name: &str) -> bool {
 
 fn is_sent(target: &str, name: &str) -> bool {
     output(Command::new("sh").args(["-c", &format!("kill -{name} {target}")])).status.success()
+}
+
+#[test]
+fn a_lock_that_was_released_is_free_while_processes_start() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let is_over = AtomicBool::new(false);
+    let refused = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                output(Command::new("sh").args(["-c", ":"]));
+            }
+        });
+        let is_refused = |_: &u32| {
+            wait_until_started();
+            RealDisk::take(folder.path()).is_err()
+        };
+        let refused = (0..500).filter(is_refused).count();
+        is_over.store(true, Ordering::Relaxed);
+        refused
+    });
+    assert_eq!(refused, 0);
 }
