@@ -1,6 +1,6 @@
 //! Outcomes and what people ask of deliveries, in the oracle.
 
-use postrider::model::attempt::{AttemptOutcome, Trigger};
+use postrider::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
 use postrider::model::figures::Minute;
 use postrider::model::id::{AttemptId, DeliveryId, EventId, OrganizationId, WebhookId};
 use postrider::model::webhook::{Webhook, WebhookStatus};
@@ -107,7 +107,7 @@ impl Oracle {
         let schedule =
             webhook.filter(|_| !finished.made.success && !gone && !was.status.is_final()).map(|w| &w.retry_schedule_s);
         let end = was.expires_at.unwrap_or(Time::MAX);
-        let entry = entry_after(was, finished);
+        let entry = entry_after(was, &finished.made);
         let at = |jitter| {
             let schedule = schedule?;
             let next = match entry {
@@ -148,7 +148,7 @@ impl Oracle {
             if self.webhooks.contains_key(&was.webhook_id)
                 && !finished.made.success
                 && finished.made.status_code != Some(STATUS_GONE)
-                && is_extra(was, finished)
+                && is_extra(was, &finished.made)
             {
                 row.unscheduled += 1;
             }
@@ -176,7 +176,7 @@ impl Oracle {
             success: finished.made.success,
             gone: finished.made.status_code == Some(STATUS_GONE),
             hold_until: finished.hold_until,
-            own_lack: finished.outcome == AttemptOutcome::ProxyError,
+            own_lack: finished.made.outcome == AttemptOutcome::ProxyError,
         };
         let known = self.states.get(&webhook.id).copied().unwrap_or_default();
         let (state, changes) = circuit::after(known, webhook.disable_after_s, seen);
