@@ -112,7 +112,7 @@ fn a_removed_devdraft_webhook_is_shown_as_it_was() {
     expected["webhook_id"] = expected["id"].clone();
     expected["deleted_at"] = json!(bench.now);
     assert_eq!(removed, expected);
-    assert_eq!(bench.store.registry().webhooks.len(), 0);
+    assert_eq!(bench.store.registry().webhooks().count(), 0);
     assert_eq!(devdraft(&mut bench, Method::DELETE, &path, Value::Null).0, 404);
 }
 
