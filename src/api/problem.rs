@@ -17,6 +17,7 @@ pub struct ProblemDocument<'a> {
     /// Always `about:blank`; `code` identifies the problem.
     r#type: &'static str,
     title: &'a str,
+    #[schemars(with = "i64")]
     status: u16,
     detail: &'a str,
     /// Stable: what programs compare.

@@ -30,7 +30,32 @@ pub fn generator() -> SchemaGenerator {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
-    settings.with_transform(RecursiveTransform(without_rust_ranges)).into_generator()
+    let settings = settings.with_transform(RecursiveTransform(without_rust_ranges));
+    settings.with_transform(RecursiveTransform(plain)).into_generator()
+}
+
+/// The schema of a flattened member that has a component of its own: everything of `T`, and more.
+pub fn extends<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "allOf": [generator.subschema_for::<T>()] })
+}
+
+/// Writes a schema in the form that generators of clients understand best.
+fn plain(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+    if schema.get("const").is_some() {
+        schema.remove("type");
+    }
+    let members = schema.as_object_mut();
+    let Some(members) = members.filter(|members| members.contains_key("allOf") && members.contains_key("type")) else {
+        return;
+    };
+    let own = ["type", "required", "properties"].into_iter();
+    let own = own.filter_map(|name| Some((name.to_owned(), members.shift_remove(name)?))).collect();
+    if let Some(Value::Array(parts)) = members.get_mut("allOf") {
+        parts.push(Value::Object(own));
+    }
 }
 
 /// Removes the width of Rust's numbers, which is no promise of the API.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::extends;
 use crate::api::error::ApiError;
 use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
@@ -96,6 +97,7 @@ impl<'a> EventView<'a> {
 #[schemars(rename = "EventWithData")]
 pub struct WholeEvent<'a> {
     #[serde(flatten)]
+    #[schemars(schema_with = "extends::<EventView>")]
     event: EventView<'a>,
     /// Any JSON; kept and sent byte for byte. Null as well once it is erased.
     data: Option<&'a RawValue>,
@@ -147,6 +149,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 #[schemars(rename = "EventWithDecisions")]
 pub struct RoutingView<'a> {
     #[serde(flatten)]
+    #[schemars(schema_with = "extends::<WholeEvent>")]
     event: WholeEvent<'a>,
     webhooks: Vec<DecisionView>,
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::extends;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
 use crate::api::limits::{RATE_PER_S_MAX, RATE_PER_S_MIN};
@@ -41,6 +42,7 @@ pub struct KeyView<'a> {
 #[schemars(rename = "CreatedKey")]
 pub struct NewKeyView<'a> {
     #[serde(flatten)]
+    #[schemars(schema_with = "extends::<KeyView>")]
     view: KeyView<'a>,
     key: &'a str,
 }

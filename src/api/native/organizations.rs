@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::extends;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors};
 use crate::api::request_context::RequestContext;
@@ -48,6 +49,7 @@ impl<'a> OrganizationView<'a> {
 #[schemars(rename = "CreatedOrganization")]
 pub struct NewOrganizationView<'a> {
     #[serde(flatten)]
+    #[schemars(schema_with = "extends::<OrganizationView>")]
     organization: OrganizationView<'a>,
     default_app: AppView<'a>,
     key_id: KeyId,

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::api::doc::schema::extends;
 use crate::model::Time;
 use crate::model::webhook::{SigningSecret, Webhook, WebhookState};
 use crate::rules::signing;
@@ -56,6 +57,7 @@ impl JsonSchema for WebhookView<'_> {
 #[schemars(rename = "CreatedWebhook")]
 pub struct NewWebhookView<'a> {
     #[serde(flatten)]
+    #[schemars(schema_with = "extends::<WebhookView>")]
     webhook: WebhookView<'a>,
     #[schemars(with = "String")]
     secret: Option<&'a str>,

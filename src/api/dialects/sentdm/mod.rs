@@ -284,7 +284,6 @@ struct SentdmWebhook<'a> {
 }
 
 #[derive(Serialize, JsonSchema)]
-#[serde(transparent)]
 #[schemars(inline, rename = "OneWebhook")]
 struct SentdmOneWebhook<'a>(SentdmWebhook<'a>);
 
