@@ -21,6 +21,7 @@ mod history;
 mod jobs;
 mod making;
 mod model;
+#[allow(clippy::module_inception, reason = "the oracle itself, among its tests")]
 mod oracle;
 mod power_loss;
 mod publishing;

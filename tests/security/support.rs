@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use postrider::api::auth::key_hash;
 use postrider::api::route::{ApiMount, RouteMethod};
 use postrider::config::{self, Settings};
-use postrider::daemon::{Daemon, Platform, take};
+use postrider::daemon::{Daemon, Platform};
 use postrider::engine::blocking_pool::BlockingPool;
 use postrider::engine::clock::{ManualClock, SystemRandomness};
 use postrider::engine::network::{ListenAddr, Network, RealNetwork};
@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
-use crate::support::children::wait_until_started;
+use crate::support::children::lock;
 
 /// When every test begins: 2026-03-05T10:00:00Z.
 pub const START: Time = Time(1_772_704_800_000);
@@ -86,12 +86,11 @@ impl House {
 }
 
 async fn run(settings: &Settings, clock: &Arc<ManualClock>, network: Arc<dyn Network>, limits: ServerLimits) -> Daemon {
-    wait_until_started();
     let world = Platform {
         clock: clock.clone(),
         random: Arc::new(SystemRandomness::default()),
         network,
-        disk: take(&settings.data_dir).expect("the data directory"),
+        disk: lock(&settings.data_dir),
         work: BlockingPool::Threads,
         limits,
         listeners: Vec::new(),

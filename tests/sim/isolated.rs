@@ -19,6 +19,7 @@ pub struct Apart {
 }
 
 /// Begins the run of a seed.
+#[allow(clippy::disallowed_methods, reason = "no test of this program locks a file")]
 pub fn begin(seed: u64, hours: u64) -> Apart {
     let report = tempfile::NamedTempFile::new().expect("a file for the report").into_temp_path();
     let program = std::env::current_exe().expect("this program");

@@ -1,11 +1,19 @@
-//! Processes that a test starts.
+//! Processes that a test starts, and locks that they must not keep.
 //!
 //! A new process holds a copy of every descriptor of this one, locks of directories included, until it runs its program.
-//! Invariant: no test locks a directory while another test starts a process. Otherwise the lock that a stopped daemon
-//! has released would still be held.
+//! The lock that a stopped daemon of another test has released would still be held. Invariant: a daemon's directory is
+//! locked by `lock` only, while no test starts a process.
 
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postrider::daemon::{DaemonError, take};
+use postrider::store::{Disk, Error};
+
+/// How often a lock is looked at before it is held for good.
+const LOOKS_MAX: u32 = 100_000;
 
 static STARTING: Mutex<()> = Mutex::new(());
 
@@ -13,13 +21,23 @@ fn starting() -> MutexGuard<'static, ()> {
     STARTING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Comes back when every process that was being started runs its program.
-pub fn wait_until_started() {
-    drop(starting());
+/// Locks the directory of a daemon, which another daemon of this process may have released just now.
+pub fn lock(data_dir: &Path) -> Arc<dyn Disk> {
+    let mut left = LOOKS_MAX;
+    loop {
+        drop(starting());
+        match take(data_dir) {
+            Ok(disk) => return disk,
+            // Linux lets this process go on shortly before it has closed the copies.
+            Err(DaemonError::Store(Error::InUse(_))) if left > 0 => left -= 1,
+            Err(error) => panic!("{}: {error}", data_dir.display()),
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Starts a process. Comes back when it runs its program.
-#[allow(clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods, reason = "all processes start here")]
 pub fn spawn(command: &mut Command) -> Child {
     let _guard = starting();
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
@@ -43,4 +61,21 @@ pub fn signal_group(child: &Child, name: &str) -> bool {
 
 fn is_sent(target: &str, name: &str) -> bool {
     output(Command::new("sh").args(["-c", &format!("kill -{name} {target}")])).status.success()
+}
+
+#[test]
+fn a_lock_that_was_released_is_free_while_processes_start() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                output(Command::new("sh").args(["-c", ":"]));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            drop(lock(folder.path()));
+        }
+    });
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::config::{self, Settings};
-use postrider::daemon::{Daemon, Platform, take};
+use postrider::daemon::{Daemon, Platform};
 use postrider::engine::blocking_pool::BlockingPool;
 use postrider::engine::clock::{ManualClock, SystemRandomness};
 use postrider::engine::network::{ListenAddr, RealNetwork};
@@ -14,7 +14,7 @@ use postrider::store::Disk;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::children::wait_until_started;
+use super::children::lock;
 use super::client::Client;
 use super::disk::FaultyDisk;
 use super::{START, eventually};
@@ -224,10 +224,7 @@ async fn run(
 ) -> Daemon {
     let disk: Arc<dyn Disk> = match disk {
         Some(disk) => Arc::new(disk.clone()),
-        None => {
-            wait_until_started();
-            take(&settings.data_dir).expect("the data directory")
-        }
+        None => lock(&settings.data_dir),
     };
     let mut world = Platform {
         clock: clock.clone(),

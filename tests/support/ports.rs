@@ -1,6 +1,6 @@
 //! Ports that tests give away.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
@@ -21,4 +21,14 @@ impl ReservedPort {
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address")
     }
+}
+
+#[test]
+fn a_reserved_port_refuses_until_it_is_listened_on() {
+    let port = ReservedPort::new();
+    let refused = TcpStream::connect(port.address()).expect_err("no process listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let listener = TcpListener::bind(port.address()).expect("the port is for this");
+    assert!(TcpStream::connect(port.address()).is_ok());
+    drop(listener);
 }
