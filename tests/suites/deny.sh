@@ -2,7 +2,8 @@
 # What is built in has a licence that allows it, comes from crates.io, and is none of what deny.toml keeps out.
 #
 # Installs cargo-deny into a temporary directory, which is removed afterwards, unless the same version is there already.
-# It is built without optimisation: four minutes of one processor's time, and its own work takes seconds either way.
+# It is built without optimisation and debug information: some minutes of one processor's time, and its own work takes
+# seconds either way.
 # Advisories are judged only where a database of them is at hand ($CARGO_HOME/advisory-dbs): none is downloaded here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,7 +15,7 @@ else
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     echo "building cargo-deny $version"
-    cargo install --quiet --locked --debug --root "$work" --target-dir "$work/target" cargo-deny --version "$version"
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug --root "$work" --target-dir "$work/target" cargo-deny --version "$version"
     deny="$work/bin/cargo-deny"
 fi
 

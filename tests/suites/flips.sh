@@ -8,5 +8,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 export POSTRIDER_FLIPS=${POSTRIDER_FLIPS:-3000}
-# Optimised, because after each flip everything is read; the dependencies are those of `cargo test`.
-cargo test --profile ci --test storage -- --nocapture flips::
+# Optimised (tests/suites/build), because after each flip everything is read.
+cargo test --profile ci --features mutants --test storage -- --nocapture flips::

@@ -10,6 +10,6 @@ cd "$(dirname "$0")/../.."
 
 bin=${POSTRIDER_BIN:-target/ci/postrider}
 if [ ! -x "$bin" ]; then
-    cargo build --profile ci
+    tests/suites/build
 fi
 python3 tests/suites/kill.py "$bin" "${KILLS:-50}" "${SEED:-$((RANDOM * 32768 + RANDOM))}"

@@ -9,6 +9,6 @@ cd "$(dirname "$0")/../.."
 
 bin=${POSTRIDER_BIN:-target/ci/postrider}
 if [ ! -x "$bin" ]; then
-    cargo build --profile ci
+    tests/suites/build
 fi
 PYTHONDONTWRITEBYTECODE=1 python3 tests/suites/limits.py "$bin" "$@"

@@ -161,7 +161,7 @@ else
 fi
 
 echo "--- the static tarball"
-tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile dev "$work" 2>"$work/said") ||
+tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile plain "$work" 2>"$work/said") ||
     { cat "$work/said" >&2; fail "no tarball"; }
 echo "$(basename "$tarball")"
 case $tarball in

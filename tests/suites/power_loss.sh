@@ -8,5 +8,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 export POSTRIDER_CRASHES=${POSTRIDER_CRASHES:-20000}
-# Optimised, because a cut costs a walk over everything; the dependencies are those of `cargo test`.
-cargo test --profile ci --test storage -- --nocapture power_loss::
+# Optimised (tests/suites/build), because a cut costs a walk over everything.
+cargo test --profile ci --features mutants --test storage -- --nocapture power_loss::

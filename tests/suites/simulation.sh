@@ -9,5 +9,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 export POSTRIDER_SIM_HOURS=${POSTRIDER_SIM_HOURS:-1000}
-# Optimised; the dependencies are those of `cargo test`.
-cargo test --profile ci --test simulation -- --nocapture nothing_accepted
+# Optimised (tests/suites/build).
+cargo test --profile ci --features mutants --test simulation -- --nocapture nothing_accepted
