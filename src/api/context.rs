@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::Time;
@@ -34,7 +35,8 @@ pub enum MetricsAccess {
 }
 
 /// One problem of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct HealthIssue {
     /// A stable name in snake case.
     pub code: &'static str,

@@ -2,7 +2,12 @@
 //!
 //! The route tables use it beside their handlers. `openapi` assembles the document from it.
 
+use schemars::JsonSchema;
+
 pub mod parts;
+pub mod schema;
+
+use schema::AnswerSchema;
 
 /// The documentation of one route, which stands in its row of the route table.
 pub struct RouteDoc {
@@ -36,22 +41,22 @@ pub const fn doc(
 /// One response of a successful request.
 pub struct AnswerDoc {
     pub status: u16,
-    /// The name of a schema, in brackets for a list of it. `None` if the response has no body.
-    pub schema: Option<&'static str>,
+    /// `None` if the response has no body.
+    pub schema: Option<AnswerSchema>,
     pub media_type: &'static str,
     pub description: &'static str,
 }
 
 const JSON: &str = "application/json";
 
-/// A `200` with a JSON body.
-pub const fn ok(schema: &'static str, description: &'static str) -> AnswerDoc {
-    answer(200, schema, description)
+/// A `200` whose JSON body is a serialised `T`.
+pub const fn ok<T: JsonSchema>(description: &'static str) -> AnswerDoc {
+    answer::<T>(200, description)
 }
 
-/// A response with a JSON body.
-pub const fn answer(status: u16, schema: &'static str, description: &'static str) -> AnswerDoc {
-    AnswerDoc { status, schema: Some(schema), media_type: JSON, description }
+/// A response whose JSON body is a serialised `T`.
+pub const fn answer<T: JsonSchema>(status: u16, description: &'static str) -> AnswerDoc {
+    AnswerDoc { status, schema: Some(AnswerSchema::of::<T>()), media_type: JSON, description }
 }
 
 /// A `204`.

@@ -2,6 +2,7 @@
 
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::rules::json;
@@ -13,7 +14,8 @@ const STORAGE_RETRY_S: u32 = 5;
 const DISK_RETRY_S: u32 = 30;
 
 /// One thing wrong with a request body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) into the body; empty for the whole of it.
     pub pointer: String,

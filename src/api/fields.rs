@@ -24,7 +24,7 @@ pub type FieldErrors = Vec<FieldError>;
 pub type FieldResult<T> = Result<T, String>;
 
 /// Mistakes reported at the most: a body of nothing but mistakes shall not make an answer of its own size.
-const FIELD_ERRORS_MAX: usize = 100;
+pub const FIELD_ERRORS_MAX: usize = 100;
 
 /// 422 with all mistakes, if there are any.
 pub fn into_result(mut field_errors: FieldErrors) -> Result<(), ApiError> {

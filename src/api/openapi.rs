@@ -2,10 +2,9 @@
 //!
 //! Invariant: the document equals `tests/data/openapi.json`, so that every change of it is seen in review.
 
-mod configuration;
 mod dialects;
 mod errors;
-mod observation;
+mod forms;
 mod parameters;
 mod publishing;
 
@@ -15,12 +14,14 @@ mod tests;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
+use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
 use super::dialects::{DIALECTS, Dialect};
-use super::doc::{AnswerDoc, RouteDoc, parts};
+use super::doc::{AnswerDoc, RouteDoc, parts, schema};
 use super::media::BodyRule;
 use super::native::routes::ROUTES;
+use super::problem::ProblemDocument;
 use super::route::{Route, RouteAccess, RouteMethod};
 
 const ABOUT: &str = "\
@@ -118,12 +119,13 @@ pub fn document() -> Value {
 
 /// The document with these dialects.
 pub fn document_with(published: &[&Dialect]) -> Value {
+    let mut generator = schema::generator();
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[route.verb.as_str().to_lowercase()] = operation(route);
+        path[route.verb.as_str().to_lowercase()] = operation(route, &mut generator);
     }
-    dialects::add_paths(&mut paths, published);
+    dialects::add_paths(&mut paths, published, &mut generator);
     json!({
         "openapi": "3.1.1",
         "info": {
@@ -138,7 +140,7 @@ pub fn document_with(published: &[&Dialect]) -> Value {
         "security": [{ "key": [] }],
         "paths": paths,
         "components": {
-            "schemas": schemas(published),
+            "schemas": schemas(published, generator),
             "responses": joined([errors::responses(), dialects::responses(published)]),
             "headers": joined([errors::headers(), dialects::headers()]),
             "securitySchemes": security_schemes(),
@@ -150,15 +152,11 @@ fn joined<const N: usize>(parts: [Map<String, Value>; N]) -> Map<String, Value> 
     parts.into_iter().flatten().collect()
 }
 
-/// All schemas, with an example where there is one.
-fn schemas(published: &[&Dialect]) -> Map<String, Value> {
-    let mut all = joined([
-        publishing::schemas(),
-        configuration::schemas(),
-        observation::schemas(),
-        errors::schemas(),
-        dialects::schemas(published),
-    ]);
+/// All schemas, with an example where there is one: those of forms, and those that the answers brought.
+fn schemas(published: &[&Dialect], mut generator: SchemaGenerator) -> Map<String, Value> {
+    generator.subschema_for::<ProblemDocument>();
+    let answers = generator.take_definitions(true);
+    let mut all = joined([publishing::schemas(), forms::schemas(), answers, dialects::forms(published)]);
     for (name, example) in examples() {
         all[name]["examples"] = json!([example]);
     }
@@ -204,7 +202,7 @@ fn security_schemes() -> Map<String, Value> {
     all
 }
 
-fn operation(route: &Route) -> Value {
+fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let RouteDoc { id, tag, summary, request, answers } = &route.doc;
     let mut value = json!({
         "operationId": id,
@@ -219,7 +217,7 @@ fn operation(route: &Route) -> Value {
     }
     let mut responses: Map<String, Value> = Map::new();
     for answer in *answers {
-        responses.insert(answer.status.to_string(), response(route.verb, answer));
+        responses.insert(answer.status.to_string(), response(route.verb, answer, generator));
     }
     for status in errors::of(route) {
         let shared = json!({ "$ref": format!("#/components/responses/{}", errors::name(status)) });
@@ -264,23 +262,15 @@ fn request_body(rule: BodyRule, schema: &str) -> Value {
     json!({ "required": !matches!(rule, BodyRule::OptionalJson), "content": content })
 }
 
-fn response(verb: RouteMethod, answer: &AnswerDoc) -> Value {
+fn response(verb: RouteMethod, answer: &AnswerDoc, generator: &mut SchemaGenerator) -> Value {
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
     if verb == RouteMethod::Post {
         headers["Idempotent-Replayed"] = json!({ "$ref": "#/components/headers/Replayed" });
     }
     let mut value = json!({ "description": answer.description, "headers": headers });
     if let Some(schema) = answer.schema {
-        let media_type = answer.media_type;
-        value["content"] = json!({ media_type: content(schema_of(schema), schema) });
+        let (media_type, name) = (answer.media_type, (schema.name)());
+        value["content"] = json!({ media_type: content((schema.describe)(generator).into(), &name) });
     }
     value
-}
-
-/// A list's schema by the name of its rows in brackets, any other by its own.
-fn schema_of(name: &str) -> Value {
-    match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(row) => parts::list(row),
-        None => parts::reference(name),
-    }
 }

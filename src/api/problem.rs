@@ -1,23 +1,31 @@
 //! The native error envelope: RFC 9457 `application/problem+json`.
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::{ApiError, FieldError};
+use super::fields::FIELD_ERRORS_MAX;
 use super::response::HttpResponse;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-#[derive(Serialize)]
-struct ProblemDocument<'a> {
-    /// Always `about:blank` (RFC 9457 section 4.2.1). `code` identifies the problem.
+/// RFC 9457. `errors` is there where fields of the body are at fault, by JSON Pointer.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub struct ProblemDocument<'a> {
+    /// Always `about:blank`; `code` identifies the problem.
     r#type: &'static str,
     title: &'a str,
+    #[schemars(with = "i64")]
     status: u16,
     detail: &'a str,
+    /// Stable: what programs compare.
+    #[schemars(extend("pattern" = "^[a-z][a-z0-9_]*$"))]
     code: &'a str,
     request_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schemars(length(max = FIELD_ERRORS_MAX))]
     errors: &'a [FieldError],
 }
 

@@ -1,110 +1,101 @@
-//! The flags of `webhook create` and `update`, one for every field that can be written, and the JSON they make.
+//! The flags of `webhook create` and `update`, from the table of a webhook's fields, and the JSON they make.
 //! Which values are right for a field, the daemon judges, and names it; here only what cannot be said in JSON fails.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use serde_json::{Map, Value, json};
 
 use super::{Exit, input};
+use crate::api::native::webhook_fields::{FieldFlag, FlagValue, writable};
+
+const HEADING: &str = "Fields";
 
 /// Every field of a webhook that can be written, apart from its URL.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Fields")]
+#[command(next_help_heading = HEADING)]
 pub struct Fields {
-    /// A name for people; the URL's host if not given
-    #[arg(long, value_name = "TEXT")]
-    name: Option<String>,
-    #[arg(long, value_name = "TEXT")]
-    /// What it is for
-    description: Option<String>,
     /// The app it belongs to, by id or uid; the default app if not given
     #[arg(long, value_name = "APP")]
     app: Option<String>,
-    /// get, put, post, patch or delete
-    #[arg(long, value_name = "METHOD")]
-    method: Option<String>,
-    /// application/json or application/x-www-form-urlencoded
-    #[arg(long, value_name = "TYPE")]
-    content_type: Option<String>,
-    /// The body's shape: standard, raw, legacy, dfns, sent or flat
-    #[arg(long, value_name = "SHAPE")]
-    field_set: Option<String>,
-    /// Keep `html` in legacy bodies of sent events
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
-    include_html: Option<bool>,
-    /// Send Basic credentials
-    #[arg(long, value_name = "USER:PASSWORD", group = "auth")]
-    auth_basic: Option<String>,
-    /// Send a bearer token
-    #[arg(long, value_name = "TOKEN", group = "auth")]
-    auth_bearer: Option<String>,
-    /// Send a header that authenticates, kept secret unlike --header
-    #[arg(long, value_name = "NAME: VALUE", group = "auth")]
-    auth_header: Option<String>,
+    #[command(flatten)]
+    flags: FieldFlags,
     /// whsec_ and base64 of 24 to 64 bytes; made by the daemon if not given
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
-    /// Send a further header; may be repeated
-    #[arg(long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// Send a further header whose value is a credential: masked wherever it is read; may be repeated
-    #[arg(long = "secret-header", value_name = "NAME: VALUE")]
-    secret_headers: Vec<String>,
-    /// Events it wants: invoice.paid, order.* (one segment), order.** (any depth)
-    #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN")]
-    event_types: Vec<String>,
-    /// Channels it wants; comma-separated or repeated
-    #[arg(long = "channel", value_delimiter = ',', value_name = "CHANNEL")]
-    channels: Vec<String>,
-    /// A match on the event's data, as JSON, @FILE or -
-    #[arg(long, value_name = "JSON")]
-    filter: Option<String>,
-    /// enabled, paused or disabled
-    #[arg(long, value_name = "STATUS")]
-    status: Option<String>,
-    /// Send the body as JWE
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
-    encrypted: Option<bool>,
-    /// none, or some of standard, ed25519, dfns, sent; comma-separated
-    #[arg(long, value_delimiter = ',', value_name = "SCHEME")]
-    signature: Vec<String>,
-    /// Trust only this CA (PEM file)
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// Present this client certificate (PEM file)
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The client certificate's private key (PEM file)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Ask by the CloudEvents webhook handshake first
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
-    handshake: Option<bool>,
-    /// What counts as delivered: 2xx or 200
-    #[arg(long, value_name = "RULE")]
-    success_rule: Option<String>,
-    /// Seconds between attempts (5,300), or standard, dfns, sent, everlytic, none
-    #[arg(long, value_name = "SCHEDULE")]
-    retry_schedule: Option<String>,
-    /// Limit of a whole request, 1000 to 120000
-    #[arg(long, value_name = "MS")]
-    timeout_ms: Option<u64>,
-    /// Requests under way at once, 1 to 1000
-    #[arg(long, value_name = "N")]
-    max_in_flight: Option<u64>,
-    /// Requests a second
-    #[arg(long, value_name = "N")]
-    rate_limit: Option<f64>,
-    /// One after another: true for the webhook, key for each ordering key, false
-    #[arg(long, value_name = "false|true|key")]
-    ordered: Option<String>,
-    /// Disable after this long without a success; 0 never
-    #[arg(long, value_name = "SECONDS")]
-    disable_after_s: Option<u64>,
     /// The fields as a JSON object in a file, or - for stdin; flags win over it
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+}
+
+/// The flags of the table that were given.
+#[derive(Clone, Debug, Default)]
+struct FieldFlags(Vec<GivenFlag>);
+
+#[derive(Clone, Debug)]
+struct GivenFlag {
+    field: &'static str,
+    flag: &'static str,
+    value: FlagValue,
+    texts: Vec<String>,
+}
+
+impl Args for FieldFlags {
+    fn augment_args(command: Command) -> Command {
+        command.args(writable().flat_map(|(_, form)| form.flags).map(argument))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for FieldFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<FieldFlags, clap::Error> {
+        let mut given = Vec::new();
+        for (field, form) in writable() {
+            for flag in form.flags {
+                let texts = matches.get_raw(flag.long).into_iter().flatten();
+                let texts: Vec<String> = texts.map(|text| text.to_string_lossy().into_owned()).collect();
+                if !texts.is_empty() {
+                    given.push(GivenFlag { field: field.name, flag: flag.long, value: flag.value, texts });
+                }
+            }
+        }
+        Ok(FieldFlags(given))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = FieldFlags::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn argument(flag: &FieldFlag) -> Arg {
+    let argument = Arg::new(flag.long).long(flag.long).value_name(flag.value_name).help(flag.help);
+    let argument = argument.help_heading(HEADING).action(ArgAction::Set);
+    match flag.value {
+        FlagValue::Boolean => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(value_parser!(bool))
+            .hide_possible_values(true),
+        FlagValue::Whole => argument.value_parser(value_parser!(u64)),
+        FlagValue::Number => argument.value_parser(value_parser!(f64)),
+        FlagValue::Texts | FlagValue::NoneOrTexts => argument.value_delimiter(',').action(ArgAction::Append),
+        FlagValue::Header | FlagValue::SecretHeader => argument.action(ArgAction::Append),
+        FlagValue::BasicAuth | FlagValue::BearerAuth | FlagValue::HeaderAuth => argument.group("auth"),
+        FlagValue::PemFile(member) => {
+            let argument = argument.value_parser(value_parser!(PathBuf));
+            match member {
+                "client_cert_pem" => argument.requires("tls-key"),
+                "client_key_pem" => argument.requires("tls-cert"),
+                _ => argument,
+            }
+        }
+        FlagValue::Text | FlagValue::Json | FlagValue::WordOrSeconds | FlagValue::WordOrBoolean => argument,
+    }
 }
 
 impl Fields {
@@ -114,99 +105,79 @@ impl Fields {
             Some(path) => object_in(path)?,
             None => Map::new(),
         };
-        object.extend(self.plain());
-        object.extend(self.structured()?);
+        let mut flags = input::object([
+            ("app_id", self.app.clone().map(Value::from)),
+            ("secret", self.secret.clone().map(Value::from)),
+        ]);
+        for given in &self.flags.0 {
+            given.put_into(&mut flags)?;
+        }
+        object.extend(flags);
         Ok(object)
     }
+}
 
-    /// The fields whose flag is their value.
-    fn plain(&self) -> Map<String, Value> {
-        let text = |value: &Option<String>| value.clone().map(Value::from);
-        let list = |values: &[String]| (!values.is_empty()).then(|| json!(values));
-        input::object([
-            ("name", text(&self.name)),
-            ("description", text(&self.description)),
-            ("app_id", text(&self.app)),
-            ("method", text(&self.method)),
-            ("content_type", text(&self.content_type)),
-            ("field_set", text(&self.field_set)),
-            ("include_html", self.include_html.map(Value::from)),
-            ("secret", text(&self.secret)),
-            ("event_types", list(&self.event_types)),
-            ("channels", list(&self.channels)),
-            ("status", text(&self.status)),
-            ("encrypted", self.encrypted.map(Value::from)),
-            ("handshake", self.handshake.map(Value::from)),
-            ("success_rule", text(&self.success_rule)),
-            ("timeout_ms", self.timeout_ms.map(Value::from)),
-            ("max_in_flight", self.max_in_flight.map(Value::from)),
-            ("rate_limit_per_s", self.rate_limit.map(number)),
-            ("disable_after_s", self.disable_after_s.map(Value::from)),
-        ])
-    }
-
-    /// The fields that are made of something.
-    fn structured(&self) -> Result<Map<String, Value>, Exit> {
-        Ok(input::object([
-            ("auth", self.auth()?),
-            ("headers", self.headers()?),
-            ("secret_headers", self.secret_names()?),
-            ("filter", self.filter.as_deref().map(json_value).transpose()?),
-            ("signature", signature(&self.signature)),
-            ("tls", self.tls()?),
-            ("retry_schedule_s", self.retry_schedule.as_deref().map(schedule).transpose()?),
-            ("ordered", self.ordered.as_deref().map(ordered)),
-        ]))
-    }
-
-    fn auth(&self) -> Result<Option<Value>, Exit> {
-        if let Some(pair) = &self.auth_basic {
-            let (username, password) =
-                pair.split_once(':').ok_or_else(|| Exit::usage("--auth-basic: write USER:PASSWORD"))?;
-            return Ok(Some(json!({"type": "basic", "username": username, "password": password})));
-        }
-        if let Some(token) = &self.auth_bearer {
-            return Ok(Some(json!({"type": "bearer", "token": token})));
-        }
-        let Some(header) = &self.auth_header else {
-            return Ok(None);
-        };
-        let (name, value) = header_parts("--auth-header", header)?;
-        Ok(Some(json!({"type": "header", "name": name, "value": value})))
-    }
-
-    fn headers(&self) -> Result<Option<Value>, Exit> {
-        if self.headers.is_empty() && self.secret_headers.is_empty() {
-            return Ok(None);
-        }
-        let plain = self.headers.iter().map(|header| ("--header", header));
-        let secret = self.secret_headers.iter().map(|header| ("--secret-header", header));
-        let parts = plain.chain(secret).map(|(flag, header)| {
-            let (name, value) = header_parts(flag, header)?;
-            Ok((name.to_owned(), Value::from(value)))
-        });
-        Ok(Some(Value::Object(parts.collect::<Result<_, Exit>>()?)))
-    }
-
-    fn secret_names(&self) -> Result<Option<Value>, Exit> {
-        let names = self.secret_headers.iter().map(|header| Ok(header_parts("--secret-header", header)?.0));
-        let names = names.collect::<Result<Vec<_>, Exit>>()?;
-        Ok((!names.is_empty()).then(|| json!(names)))
-    }
-
-    fn tls(&self) -> Result<Option<Value>, Exit> {
-        let files = [
-            ("ca_pem", "--tls-ca", &self.tls_ca),
-            ("client_cert_pem", "--tls-cert", &self.tls_cert),
-            ("client_key_pem", "--tls-key", &self.tls_key),
-        ];
-        let mut tls = Map::new();
-        for (name, flag, path) in files {
-            if let Some(path) = path {
-                tls.insert(name.to_owned(), input::file(flag, path)?.into());
+impl GivenFlag {
+    /// Sets the flag's field, or a part of it.
+    fn put_into(&self, object: &mut Map<String, Value>) -> Result<(), Exit> {
+        let flag = format!("--{}", self.flag);
+        match self.value {
+            FlagValue::Header => drop(self.put_headers(&flag, object)?),
+            FlagValue::SecretHeader => {
+                let names = self.put_headers(&flag, object)?;
+                object.insert(self.field.to_owned(), names.into());
             }
+            FlagValue::PemFile(member) => {
+                let text = input::file(&flag, Path::new(self.text()))?;
+                object.entry(self.field).or_insert_with(|| json!({}))[member] = text.into();
+            }
+            _ => drop(object.insert(self.field.to_owned(), self.whole_value(&flag)?)),
         }
-        Ok((!tls.is_empty()).then_some(Value::Object(tls)))
+        Ok(())
+    }
+
+    /// The only text of a flag that is not repeated.
+    fn text(&self) -> &str {
+        self.texts.first().map_or("", String::as_str)
+    }
+
+    /// The value of a flag that sets its whole field.
+    fn whole_value(&self, flag: &str) -> Result<Value, Exit> {
+        let text = self.text();
+        Ok(match self.value {
+            FlagValue::Boolean => (text == "true").into(),
+            FlagValue::Whole => text.parse::<u64>().map_or(Value::Null, Value::from),
+            FlagValue::Number => text.parse().map_or(Value::Null, number),
+            FlagValue::Texts => json!(self.texts),
+            FlagValue::NoneOrTexts if self.texts == ["none"] => json!("none"),
+            FlagValue::NoneOrTexts => json!(self.texts),
+            FlagValue::Json => json_value(flag, text)?,
+            FlagValue::WordOrSeconds => seconds(flag, text)?,
+            FlagValue::WordOrBoolean => word_or_boolean(text),
+            FlagValue::BasicAuth => {
+                let pair = text.split_once(':').ok_or_else(|| Exit::usage(format!("{flag}: write USER:PASSWORD")));
+                let (username, password) = pair?;
+                json!({"type": "basic", "username": username, "password": password})
+            }
+            FlagValue::BearerAuth => json!({"type": "bearer", "token": text}),
+            FlagValue::HeaderAuth => {
+                let (name, value) = header_parts(flag, text)?;
+                json!({"type": "header", "name": name, "value": value})
+            }
+            FlagValue::Text | FlagValue::Header | FlagValue::SecretHeader | FlagValue::PemFile(_) => text.into(),
+        })
+    }
+
+    /// Adds the flag's headers, and returns their names.
+    fn put_headers(&self, flag: &str, object: &mut Map<String, Value>) -> Result<Vec<String>, Exit> {
+        let headers = object.entry("headers").or_insert_with(|| json!({}));
+        let mut names = Vec::new();
+        for text in &self.texts {
+            let (name, value) = header_parts(flag, text)?;
+            headers[name] = value.into();
+            names.push(name.to_owned());
+        }
+        Ok(names)
     }
 }
 
@@ -219,9 +190,9 @@ pub fn object_in(path: &Path) -> Result<Map<String, Value>, Exit> {
     }
 }
 
-fn json_value(given: &str) -> Result<Value, Exit> {
-    let raw = input::json("--filter", given)?;
-    serde_json::from_str(raw.get()).map_err(|error| Exit::usage(format!("--filter: not JSON: {error}")))
+fn json_value(flag: &str, given: &str) -> Result<Value, Exit> {
+    let raw = input::json(flag, given)?;
+    serde_json::from_str(raw.get()).map_err(|error| Exit::usage(format!("{flag}: not JSON: {error}")))
 }
 
 fn header_parts<'a>(flag: &str, header: &'a str) -> Result<(&'a str, &'a str), Exit> {
@@ -230,26 +201,17 @@ fn header_parts<'a>(flag: &str, header: &'a str) -> Result<(&'a str, &'a str), E
     Ok((name.trim(), value.trim()))
 }
 
-fn signature(schemes: &[String]) -> Option<Value> {
-    match schemes {
-        [] => None,
-        [only] if only == "none" => Some(json!("none")),
-        schemes => Some(json!(schemes)),
-    }
-}
-
 /// `5,300` is the seconds themselves; a word is a preset, and the daemon knows which there are.
-fn schedule(given: &str) -> Result<Value, Exit> {
+fn seconds(flag: &str, given: &str) -> Result<Value, Exit> {
     if given.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Ok(given.into());
     }
     let seconds: Result<Vec<u64>, _> = given.split(',').map(|part| part.trim().parse()).collect();
-    seconds.map(Value::from).map_err(|_| {
-        Exit::usage(format!("--retry-schedule: `{given}` is neither seconds such as 5,300,1800 nor a preset"))
-    })
+    let wrong = || Exit::usage(format!("{flag}: `{given}` is neither seconds such as 5,300,1800 nor a preset"));
+    seconds.map(Value::from).map_err(|_| wrong())
 }
 
-fn ordered(given: &str) -> Value {
+fn word_or_boolean(given: &str) -> Value {
     match given {
         "true" => true.into(),
         "false" => false.into(),
@@ -323,6 +285,35 @@ mod tests {
         assert_eq!(one(&["--ordered=true", "--rate-limit=5"]), json!({"ordered": true, "rate_limit_per_s": 5}));
         let header = json!({"auth": {"type": "header", "name": "X-Key", "value": "v"}});
         assert_eq!(one(&["--auth-header=X-Key: v"]), header);
+    }
+
+    #[test]
+    fn every_flag_of_the_table_sets_its_field() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pem = directory.path().join("some.pem");
+        std::fs::write(&pem, "PEM").expect("written");
+        let value = |value: FlagValue| match value {
+            FlagValue::Boolean => "=true".to_owned(),
+            FlagValue::Whole | FlagValue::Number | FlagValue::WordOrSeconds => "=7".to_owned(),
+            FlagValue::Json => "={}".to_owned(),
+            FlagValue::BasicAuth | FlagValue::HeaderAuth | FlagValue::Header | FlagValue::SecretHeader => {
+                "=X-A: b".to_owned()
+            }
+            FlagValue::PemFile(_) => format!("={}", pem.display()),
+            _ => "=word".to_owned(),
+        };
+        for (field, form) in writable() {
+            for flag in form.flags {
+                let mut args = vec![format!("--{}{}", flag.long, value(flag.value))];
+                // A certificate and its key come together.
+                if matches!(flag.value, FlagValue::PemFile(member) if member != "ca_pem") {
+                    args = ["tls-cert", "tls-key"].map(|long| format!("--{long}={}", pem.display())).into();
+                }
+                let args: Vec<&str> = args.iter().map(String::as_str).collect();
+                let made = object(&args).expect("an object");
+                assert!(!made[field.name].is_null(), "--{} makes {made}", flag.long);
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! An attempt: one HTTP request of a delivery, immutable once finished.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::headers::Headers;
@@ -50,7 +51,8 @@ pub struct Attempt {
 }
 
 /// Milliseconds of each phase. `None` for a phase that did not occur: a reused connection has no dns, connect and tls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Timings {
     pub dns: Option<u32>,
     pub connect: Option<u32>,
@@ -60,8 +62,9 @@ pub struct Timings {
 }
 
 /// The reason for a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Trigger {
     Event,
     Retry,

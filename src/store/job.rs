@@ -1,5 +1,6 @@
 //! Replay jobs: durable, over past events (api.md section 3, `POST /v1/replays`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::ReplayJob;
@@ -44,8 +45,9 @@ pub struct Job {
     pub exhausted: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum JobStatus {
     Running,
     Done,

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc};
 use crate::api::params::Param;
 use crate::api::route::Route;
@@ -15,7 +16,10 @@ pub struct DialectDoc {
     pub credentials: &'static [&'static str],
     /// Header parameters of every route.
     pub headers: &'static [Param],
-    pub schemas: fn() -> Map<String, Value>,
+    /// Schemas of request bodies, by name.
+    pub forms: fn() -> Map<String, Value>,
+    /// The body of an error.
+    pub error: AnswerSchema,
     /// Additional error statuses of a route.
     pub failures: fn(&Route) -> Vec<u16>,
     /// Statuses whose responses have no body.

@@ -9,20 +9,6 @@ pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// `{"data": […], "next_cursor": …}` over a named row.
-pub fn list(row: &str) -> Value {
-    record([
-        ("data", json!({ "type": "array", "items": reference(row) })),
-        ("next_cursor", nullable(json!({ "type": "string" }))),
-    ])
-}
-
-/// An object of an answer: every member is always there.
-pub fn record<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let required: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
-    json!({ "type": "object", "required": required, "properties": map(&members) })
-}
-
 /// An object of a request: nothing but these members, of which `required` must be there; the others may be null.
 pub fn form<const N: usize>(required: &[&str], members: [(&str, Value); N]) -> Value {
     let members = members.map(|(name, schema)| match required.contains(&name) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -19,12 +20,14 @@ use crate::store::{Applied, Receipt, Registry, StateCommand};
 
 use super::page;
 
-#[derive(Serialize)]
+/// An app.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "App")]
 pub struct AppView<'a> {
     id: AppId,
     name: &'a str,
     uid: Option<&'a str>,
-    /// Whether it is the app of objects that name none.
+    /// Whether it is what everything belongs to that names no app.
     default: bool,
     created_at: Time,
     updated_at: Time,

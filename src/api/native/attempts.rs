@@ -1,8 +1,11 @@
 //! Attempts: list and read (api.md sections 3 and 6).
 
 use http::StatusCode;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use std::collections::BTreeMap;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
@@ -18,13 +21,18 @@ use crate::store::AttemptQuery;
 
 use super::{deliveries, page, webhooks};
 
-/// An attempt in the order of api.md section 6.
-#[derive(Serialize)]
+/// An attempt: one request of a delivery.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 pub struct AttemptView<'a> {
+    #[schemars(with = "AttemptId")]
     id: Option<AttemptId>,
+    #[schemars(with = "DeliveryId")]
     delivery_id: Option<DeliveryId>,
+    #[schemars(with = "EventId")]
     event_id: Option<EventId>,
     webhook_id: WebhookId,
+    #[schemars(range(min = 1))]
     number: u32,
     retry_of: Option<AttemptId>,
     trigger: Trigger,
@@ -34,15 +42,35 @@ pub struct AttemptView<'a> {
     finished_at: Time,
     success: bool,
     outcome: AttemptOutcome,
+    #[schemars(range(min = 100, max = 999))]
     status_code: Option<u16>,
     error: Option<&'a str>,
+    /// In milliseconds.
     response_time_ms: Option<u32>,
     next_attempt_at: Option<Time>,
     remote_addr: Option<&'a str>,
+    /// Credentials are masked.
+    #[schemars(with = "BTreeMap<String, String>")]
     request_headers: Map<String, Value>,
+    /// Credentials are masked.
+    #[schemars(with = "BTreeMap<String, String>")]
     response_headers: Map<String, Value>,
+    /// As text, cut at 16 KiB.
     response_body: Option<&'a str>,
+    /// In milliseconds; null for a phase that did not occur.
     timings_ms: Timings,
+}
+
+/// An attempt that a test made. It is stored nowhere, so it has no ids.
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "TrialAttempt", transform = without_ids)]
+pub struct TestAttemptView<'a>(#[schemars(schema_with = "AttemptView::json_schema")] AttemptView<'a>);
+
+fn without_ids(schema: &mut Schema) {
+    for name in ["id", "delivery_id", "event_id", "retry_of", "next_attempt_at"] {
+        schema.ensure_object()["properties"][name] = json!({ "type": "null" });
+    }
 }
 
 impl<'a> AttemptView<'a> {
@@ -74,11 +102,11 @@ impl<'a> AttemptView<'a> {
     }
 
     /// A test's: it was stored nowhere, so there is nothing that its ids would name.
-    pub fn unstored(attempt: &'a Attempt) -> Self {
+    pub fn unstored(attempt: &'a Attempt) -> TestAttemptView<'a> {
         let mut view = AttemptView::new(attempt);
         (view.id, view.delivery_id, view.event_id, view.retry_of) = (None, None, None, None);
         view.next_attempt_at = None;
-        view
+        TestAttemptView(view)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `GET /v1/audit`: actions with their caller, time and address.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -13,8 +14,10 @@ use crate::store::AuditRow;
 
 use super::page;
 
-#[derive(Serialize)]
-struct AuditView<'a> {
+/// One action of a caller.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditRow")]
+pub struct AuditView<'a> {
     id: Id<AuditRow>,
     at: Time,
     key_id: Option<KeyId>,
@@ -22,6 +25,7 @@ struct AuditView<'a> {
     target: &'a str,
     remote_addr: Option<&'a str>,
     request_id: Option<&'a str>,
+    /// What changed, without secrets; null where nothing is to be told.
     changes: Option<&'a RawValue>,
 }
 

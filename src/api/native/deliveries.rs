@@ -1,6 +1,7 @@
 //! Deliveries: list, read, send again, cancel (api.md sections 3 and 6).
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
@@ -15,8 +16,9 @@ use crate::store::{Applied, DeliveryQuery, PartitionCommand, Receipt};
 
 use super::{page, webhooks};
 
-/// A delivery in the order of api.md section 6.
-#[derive(Serialize)]
+/// A delivery: one event on its way to one webhook.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Delivery")]
 pub struct DeliveryView<'a> {
     id: DeliveryId,
     event_id: EventId,
@@ -29,10 +31,13 @@ pub struct DeliveryView<'a> {
     created_at: Time,
     first_attempt_at: Option<Time>,
     completed_at: Option<Time>,
+    /// The final delivery that this one repeats.
     replay_of: Option<DeliveryId>,
+    #[schemars(range(min = 100, max = 999))]
     last_status_code: Option<u16>,
     last_outcome: Option<AttemptOutcome>,
     last_error: Option<&'a str>,
+    /// In milliseconds.
     last_response_time_ms: Option<u32>,
 }
 

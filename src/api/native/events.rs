@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::extends;
 use crate::api::error::ApiError;
 use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
@@ -28,8 +29,9 @@ use super::webhooks::APP_ID;
 pub const SUBJECT: Param =
     Param::new("subject", ParamValues::Text { chars_max: None }, "Only with exactly this subject.");
 
-/// An event in a list: the publish answer and its other members, without `data`.
-#[derive(Serialize)]
+/// An event, without its data.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Event")]
 pub struct EventView<'a> {
     id: EventId,
     r#type: &'a str,
@@ -38,7 +40,9 @@ pub struct EventView<'a> {
     occurred_at: Time,
     received_at: Time,
     subject: Option<&'a str>,
+    /// How many webhooks it goes to.
     deliveries: u32,
+    /// The event was there already; nothing new is sent.
     duplicate: bool,
     metadata: &'a BTreeMap<String, String>,
     channels: &'a [String],
@@ -72,11 +76,14 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// An event with its `data` as received; `null` once erased.
-#[derive(Serialize)]
+/// An event with its data.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventWithData")]
 pub struct WholeEvent<'a> {
     #[serde(flatten)]
+    #[schemars(schema_with = "extends::<EventView>")]
     event: EventView<'a>,
+    /// Any JSON; kept and sent byte for byte. Null as well once it is erased.
     data: Option<&'a RawValue>,
 }
 
@@ -114,12 +121,6 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 
 /// `GET /v1/events/{id}`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct RoutingView<'a> {
-        #[serde(flatten)]
-        event: WholeEvent<'a>,
-        webhooks: Vec<DecisionView>,
-    }
     let event = in_path(context, request)?;
     let data = context.store.data(event.id, context.now)?;
     let webhooks = decisions(context, &event, data.as_ref())?;
@@ -127,14 +128,34 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
-/// The result of an event at one webhook of its app.
-#[derive(Debug, PartialEq, Serialize)]
+/// An event with its data, and what became of it at each webhook of its app.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventWithDecisions")]
+pub struct RoutingView<'a> {
+    #[serde(flatten)]
+    #[schemars(schema_with = "extends::<WholeEvent>")]
+    event: WholeEvent<'a>,
+    webhooks: Vec<DecisionView>,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct DecisionView {
     webhook_id: WebhookId,
-    /// `delivered_to`, `filtered` or `held`.
+    #[schemars(extend("enum" = ["delivered_to", "filtered", "held"]))]
     decision: &'static str,
-    /// The delivery's status, or the reason of filtering or holding.
+    /// The delivery's status; or what filters (`type`, `channel`, `filter`, `created_later`, `disabled`,
+    /// `about_itself`, `changed_since`, `not_wanted`); or what holds (`paused`, `disabled`, `circuit_open`,
+    /// `retry_after`, `deliver_at`, `ordered`).
     reason: &'static str,
+}
+
+/// The number of deliveries that were cancelled.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CancelledEvent")]
+pub struct CancelledView {
+    id: EventId,
+    cancelled: u32,
 }
 
 /// One decision for every webhook of the app, oldest first, and for every removed one that the event went to.
@@ -232,9 +253,7 @@ pub fn cancel(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     request.no_fields()?;
     let id = in_path(context, request)?.id;
     Ok(Step::apply(request.write(PartitionCommand::CancelEvent { id })?, move |applied| match applied.receipt {
-        Receipt::Cancelled(cancelled) => {
-            Ok(HttpResponse::json(StatusCode::OK, &json!({ "id": id, "cancelled": cancelled })))
-        }
+        Receipt::Cancelled(cancelled) => Ok(HttpResponse::json(StatusCode::OK, &CancelledView { id, cancelled })),
         _ => Err(super::unexpected()),
     }))
 }

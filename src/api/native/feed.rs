@@ -4,6 +4,7 @@
 //! reader that goes on after the last id it saw never skips a late commit.
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
@@ -22,14 +23,17 @@ use super::webhooks;
 
 pub const WAIT_S: Param = Param::whole("wait_s", 0, WAIT_S_MAX, "How long to wait for something new, in seconds.");
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct FeedRow<'a> {
     delivery_id: DeliveryId,
     event: WholeEvent<'a>,
 }
 
-#[derive(Serialize)]
-struct FeedView<'a> {
+/// Deliveries of a webhook in commit order.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Feed")]
+pub struct FeedView<'a> {
     data: Vec<FeedRow<'a>>,
     next_cursor: Option<String>,
 }

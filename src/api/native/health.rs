@@ -1,7 +1,8 @@
 //! `GET /v1/webhooks/{id}/health`: a word each for success, speed and activity, with its reason (api.md section 6).
 
 use http::StatusCode;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::api::context::ApiContext;
 use crate::api::error::ApiError;
@@ -18,6 +19,28 @@ use super::webhooks;
 /// How many of the newest deliveries are judged.
 const RECENT: usize = 10;
 
+/// How a webhook does, in a word each.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub struct HealthView {
+    #[schemars(extend("enum" = ["excellent", "good", "warning", "critical", "unknown"]))]
+    success_rate: &'static str,
+    #[schemars(extend("enum" = ["fast", "acceptable", "slow", "critical", "unknown"]))]
+    response_time: &'static str,
+    #[schemars(extend("enum" = ["active", "idle", "failing", "unknown"]))]
+    activity: &'static str,
+    reasons: HealthReasonsView,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct HealthReasonsView {
+    success_rate: String,
+    response_time: String,
+    activity: String,
+}
+
+/// `GET /v1/webhooks/{id}/health`.
 pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let figures = context.store.figures(webhook.id, context.now)?;
@@ -42,15 +65,15 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         recent_deliveries: tried.len() as u32,
         recent_failures: failed as u32,
     });
-    let answer = json!({
-        "success_rate": health.success_rate.state,
-        "response_time": health.response_time.state,
-        "activity": health.activity.state,
-        "reasons": {
-            "success_rate": health.success_rate.reason,
-            "response_time": health.response_time.reason,
-            "activity": health.activity.reason,
+    let answer = HealthView {
+        success_rate: health.success_rate.state,
+        response_time: health.response_time.state,
+        activity: health.activity.state,
+        reasons: HealthReasonsView {
+            success_rate: health.success_rate.reason,
+            response_time: health.response_time.reason,
+            activity: health.activity.reason,
         },
-    });
+    };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
 }

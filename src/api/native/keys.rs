@@ -3,13 +3,16 @@
 //! Invariant: a key never exceeds its creator: no further scope, no other app, and never the installation.
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::extends;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors};
+use crate::api::limits::{RATE_PER_S_MAX, RATE_PER_S_MIN};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -19,22 +22,33 @@ use crate::store::{NewKey, Receipt, StateCommand, TenantScope};
 use super::publish::{AppLookup, app};
 use super::{apps, page, webhook_form};
 
-#[derive(Serialize)]
+/// An API key, without its text.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
 pub struct KeyView<'a> {
     id: KeyId,
     name: &'a str,
+    #[schemars(length(min = 1, max = Scope::ALL.len()))]
     scopes: &'a [Scope],
     app_id: Option<AppId>,
     created_at: Time,
     expires_at: Option<Time>,
+    #[schemars(range(min = RATE_PER_S_MIN, max = RATE_PER_S_MAX))]
     rate_per_s: Option<f64>,
-    /// Only in the answer to its creation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
+}
+
+/// A new API key, this once with its text.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CreatedKey")]
+pub struct NewKeyView<'a> {
+    #[serde(flatten)]
+    #[schemars(schema_with = "extends::<KeyView>")]
+    view: KeyView<'a>,
+    key: &'a str,
 }
 
 impl<'a> KeyView<'a> {
-    pub fn new(key: &'a ApiKey, text: Option<&'a str>) -> Self {
+    pub fn new(key: &'a ApiKey) -> Self {
         KeyView {
             id: key.id,
             name: &key.name,
@@ -43,7 +57,6 @@ impl<'a> KeyView<'a> {
             created_at: key.created_at,
             expires_at: key.expires_at,
             rate_per_s: key.rate_per_s,
-            key: text,
         }
     }
 }
@@ -98,7 +111,9 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     Ok(Step::apply(write_request, move |mut applied| {
         let text = first_text(applied.extra.take(), text);
         match applied.receipt {
-            Receipt::Key(key) => Ok(HttpResponse::json(StatusCode::CREATED, &KeyView::new(&key, Some(&text)))),
+            Receipt::Key(key) => {
+                Ok(HttpResponse::json(StatusCode::CREATED, &NewKeyView { view: KeyView::new(&key), key: &text }))
+            }
             _ => Err(super::unexpected()),
         }
     }))
@@ -114,7 +129,7 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let tenant = request.tenant();
     let rows = context.registry.keys.values().rev().filter(|key| covers(tenant, key));
     let page = page::cut(CursorKind::Keys, &request.query, rows, |key| key.id.as_u128())?;
-    Ok(Step::Reply(page::response(CursorKind::Keys, &page, |key| KeyView::new(key, None))))
+    Ok(Step::Reply(page::response(CursorKind::Keys, &page, |key| KeyView::new(key))))
 }
 
 /// `DELETE /v1/keys/{id}`.

@@ -1,34 +1,72 @@
 //! The daemon's own endpoints, without a key: liveness, readiness, metrics, and the description of the API.
 
-use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::api::context::ApiContext;
+use crate::api::context::{ApiContext, HealthIssue};
 use crate::api::error::ApiError;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
+use crate::model::Time;
 use crate::store::StateCommand;
 
 /// `Retry-After` seconds of an unready answer.
 const READY_RETRY_S: u32 = 1;
 
+/// Liveness.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Alive")]
+pub struct AliveView {
+    #[schemars(extend("const" = "ok"))]
+    status: &'static str,
+}
+
+/// Readiness.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ready")]
+pub struct ReadyView {
+    #[schemars(extend("enum" = ["ready", "unready"]))]
+    status: &'static str,
+    reasons: Vec<HealthIssue>,
+    warnings: Vec<HealthIssue>,
+}
+
+/// The clock as it is trusted now.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ClockAccepted")]
+pub struct ClockView {
+    #[schemars(extend("const" = true))]
+    clock_trusted: bool,
+    now: Time,
+}
+
+/// Metrics in the text format of Prometheus.
+#[derive(JsonSchema)]
+#[schemars(rename = "Metrics")]
+pub struct MetricsText(pub String);
+
+/// The OpenAPI document.
+#[derive(JsonSchema)]
+#[schemars(rename = "AnyObject")]
+pub struct DocumentView(pub Map<String, Value>);
+
 /// `GET /healthz`: the process answers.
 pub fn alive(_: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::json(StatusCode::OK, &json!({ "status": "ok" })))
+    Ok(HttpResponse::json(StatusCode::OK, &AliveView { status: "ok" }))
 }
 
 /// `GET /readyz`: whether events are taken and sent, or why not.
 pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
     let (reasons, warnings) = (context.health_source.unready(), context.health_source.warnings());
     if reasons.is_empty() {
-        let answer = json!({ "status": "ready", "reasons": [], "warnings": warnings });
-        return Ok(HttpResponse::json(StatusCode::OK, &answer));
+        return Ok(HttpResponse::json(StatusCode::OK, &ReadyView { status: "ready", reasons, warnings }));
     }
-    let answer = json!({ "status": "unready", "reasons": reasons, "warnings": warnings });
+    let answer = ReadyView { status: "unready", reasons, warnings };
     let mut response = HttpResponse::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
     response.headers.insert(RETRY_AFTER, HeaderValue::from(READY_RETRY_S));
     Ok(response)
@@ -37,7 +75,7 @@ pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, 
 /// `POST /v1/clock/accept`: retention goes on by the clock as it is.
 pub fn accept_clock(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
-    let answer = Bytes::from(json!({ "clock_trusted": true, "now": context.now }).to_string());
+    let answer = HttpResponse::json(StatusCode::OK, &ClockView { clock_trusted: true, now: context.now }).body;
     let write_request = request.write_with(StateCommand::AcceptClock, answer.clone())?;
     Ok(Step::apply(write_request, move |applied| {
         Ok(HttpResponse::new(StatusCode::OK, "application/json", applied.extra.unwrap_or(answer)))

@@ -17,8 +17,11 @@ pub mod replays;
 pub mod routes;
 pub mod stats;
 pub mod test_send;
+pub mod webhook_fields;
 pub mod webhook_form;
 pub mod webhook_patch;
+pub mod webhook_schema;
+pub mod webhook_text;
 pub mod webhook_view;
 pub mod webhooks;
 

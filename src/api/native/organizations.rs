@@ -1,11 +1,13 @@
 //! Organizations: for the installation's own key only.
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::{key_hash, key_text};
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::extends;
 use crate::api::error::ApiError;
 use crate::api::fields::{self, FieldErrors};
 use crate::api::request_context::RequestContext;
@@ -21,8 +23,10 @@ use super::page;
 /// The name of an organization's first key.
 const FIRST_KEY_NAME: &str = "first key";
 
-#[derive(Serialize)]
-struct OrganizationView<'a> {
+/// An organization.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Organization")]
+pub struct OrganizationView<'a> {
     id: OrganizationId,
     name: &'a str,
     default_app_id: AppId,
@@ -40,16 +44,20 @@ impl<'a> OrganizationView<'a> {
     }
 }
 
+/// A new organization, this once with its first key.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CreatedOrganization")]
+pub struct NewOrganizationView<'a> {
+    #[serde(flatten)]
+    #[schemars(schema_with = "extends::<OrganizationView>")]
+    organization: OrganizationView<'a>,
+    default_app: AppView<'a>,
+    key_id: KeyId,
+    key: &'a str,
+}
+
 /// `POST /v1/organizations`.
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct NewOrganizationView<'a> {
-        #[serde(flatten)]
-        organization: OrganizationView<'a>,
-        default_app: AppView<'a>,
-        key_id: KeyId,
-        key: &'a str,
-    }
     let mut object = request.object()?;
     let mut field_errors = FieldErrors::new();
     let name = object.required("name", &mut field_errors, read_name);

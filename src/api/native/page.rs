@@ -1,6 +1,7 @@
 //! The form of every list: `{"data": […], "next_cursor": "…" | null}`, newest first.
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::cursor::{self, CursorKind};
@@ -9,8 +10,10 @@ use crate::api::params::Params;
 use crate::api::response::HttpResponse;
 use crate::store::Page;
 
-#[derive(Serialize)]
-struct ListView<T> {
+/// A page of a list.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline, rename = "[{T}]", description = "")]
+pub struct ListView<T> {
     data: Vec<T>,
     next_cursor: Option<String>,
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -249,9 +250,10 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     }
 }
 
-/// The answer to a publish.
-#[derive(Serialize)]
-struct PublishView<'a> {
+/// A published event.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Published")]
+pub struct PublishView<'a> {
     id: EventId,
     r#type: &'a str,
     event_id: Option<&'a str>,
@@ -259,8 +261,26 @@ struct PublishView<'a> {
     occurred_at: Time,
     received_at: Time,
     subject: Option<&'a str>,
+    /// How many webhooks it goes to.
     deliveries: u32,
+    /// The event was there already; nothing new is sent.
     duplicate: bool,
+}
+
+/// Published events, in the order of the request.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublishedMany")]
+pub struct BatchView<'a> {
+    data: Vec<PublishView<'a>>,
+}
+
+/// One published event, or many of a batch of CloudEvents.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "PublishedAny")]
+pub enum PublishedAny<'a> {
+    One(PublishView<'a>),
+    Many(BatchView<'a>),
 }
 
 impl<'a> PublishView<'a> {
@@ -294,10 +314,6 @@ fn show_one(applied: Applied) -> Result<HttpResponse, ApiError> {
 }
 
 fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
-    #[derive(Serialize)]
-    struct BatchView<'a> {
-        data: Vec<PublishView<'a>>,
-    }
     let list = published(applied)?;
     Ok(HttpResponse::json(StatusCode::ACCEPTED, &BatchView { data: list.iter().map(PublishView::of).collect() }))
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
@@ -15,16 +15,17 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, DeliveryStatus, Time, WebhookId};
-use crate::rules::patterns;
 use crate::store::job::{Job, JobId, JobSpec, JobStatus};
 use crate::store::{Applied, Receipt, StateCommand};
 
 use super::page;
 use super::publish::{AppLookup, app};
-use super::webhook_form::read_rate;
+use super::webhook_form::{read_pattern, read_rate};
 
-#[derive(Serialize)]
-struct JobView {
+/// A replay.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Replay")]
+pub struct JobView {
     id: JobId,
     webhook_id: Option<WebhookId>,
     app_id: Option<AppId>,
@@ -35,6 +36,13 @@ struct JobView {
     failed: u64,
     created_at: Time,
     finished_at: Option<Time>,
+}
+
+/// The number of deliveries that a replay would make.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Matched")]
+pub struct MatchedView {
+    matched: u64,
 }
 
 impl JobView {
@@ -96,13 +104,7 @@ fn read_spec(
     if from.zip(to).is_some_and(|(from, to)| to < from) {
         field_errors.push(FieldError::new("/to", "must not lie before from"));
     }
-    let types = object.strings("types", field_errors, EVENT_TYPES_MAX, |raw| {
-        let text = fields::text(raw)?;
-        match patterns::is_pattern(&text) {
-            true => Ok(text),
-            false => Err("must be an event type, or one ending in .* or .**, or *".to_owned()),
-        }
-    });
+    let types = object.strings("types", field_errors, EVENT_TYPES_MAX, read_pattern);
     let status = object.optional("status", field_errors, |raw| {
         let read = DeliveryStatus::parse(&fields::text(raw)?);
         read.ok_or_else(|| "must be pending, retrying, delivered, failed or cancelled".to_owned())
@@ -121,7 +123,7 @@ fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec)
         return Ok(Step::Reply(kept));
     }
     let matched = context.store.matching(request.tenant(), spec, context.now)?;
-    Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &json!({ "matched": matched }))))
+    Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched })))
 }
 
 /// The stored answer to this request, if no command made it and it has an `Idempotency-Key`.

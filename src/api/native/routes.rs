@@ -2,6 +2,7 @@
 
 use crate::api::auth;
 use crate::api::cursor::CursorKind;
+use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
@@ -15,10 +16,11 @@ use crate::model::Scope;
 use super::deliveries::{EVENT_ID, WEBHOOK_ID};
 use super::events::SUBJECT;
 use super::feed::WAIT_S;
+use super::page::ListView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS};
 use super::{
     apps, attempts, audit, cloudevents, deliveries, events, feed, health, keys, meta, organizations, publish, replays,
-    stats, test_send, webhooks,
+    stats, test_send, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
@@ -61,9 +63,8 @@ pub static ROUTES: &[Route] = &[
             "publishEvent",
             "events",
             "Publish an event, or CloudEvents in any mode",
-            &[answer(
+            &[answer::<publish::PublishedAny>(
                 202,
-                "PublishedAny",
                 "Durable, and on its way. `data` holds the answers to a batch of CloudEvents.",
             )],
         )
@@ -78,7 +79,7 @@ pub static ROUTES: &[Route] = &[
             "publishEvents",
             "events",
             "Publish up to 1,000 events: all or none",
-            &[answer(202, "PublishedMany", "All are durable, in one commit.")],
+            &[answer::<publish::BatchView>(202, "All are durable, in one commit.")],
         )
         .takes("NewEvents"),
     )
@@ -86,7 +87,7 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/events",
         Needs(Scope::EventsRead, events::list),
-        doc("listEvents", "events", "List events", &[ok("[Event]", "Newest first.")]),
+        doc("listEvents", "events", "List events", &[ok::<ListView<events::EventView>>("Newest first.")]),
     )
     .with_query(&[EVENT_TYPE, APP_ID, SUBJECT, FROM, TO, SEARCH, LIMIT, cursor(CursorKind::Events)]),
     get(
@@ -96,13 +97,18 @@ pub static ROUTES: &[Route] = &[
             "getEvent",
             "events",
             "Read an event, and what became of it at each webhook",
-            &[ok("EventWithDecisions", "The event with its data.")],
+            &[ok::<events::RoutingView>("The event with its data.")],
         ),
     ),
     get(
         "/v1/events/{id}/deliveries",
         Needs(Scope::EventsRead, events::deliveries),
-        doc("listEventDeliveries", "events", "List an event's deliveries", &[ok("[Delivery]", "Newest first.")]),
+        doc(
+            "listEventDeliveries",
+            "events",
+            "List an event's deliveries",
+            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
+        ),
     )
     .with_query(&[WEBHOOK_ID, DELIVERY_STATUS, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Deliveries)]),
     post(
@@ -113,7 +119,7 @@ pub static ROUTES: &[Route] = &[
             "cancelEvent",
             "events",
             "Cancel what is not delivered yet",
-            &[ok("CancelledEvent", "How many deliveries were cancelled.")],
+            &[ok::<events::CancelledView>("How many deliveries were cancelled.")],
         )
         .takes("Nothing"),
     ),
@@ -135,20 +141,25 @@ pub static ROUTES: &[Route] = &[
             "createWebhook",
             "webhooks",
             "Make a webhook",
-            &[answer(201, "CreatedWebhook", "The webhook, this once with its secret.")],
+            &[answer::<webhook_view::NewWebhookView>(201, "The webhook, this once with its secret.")],
         )
         .takes("NewWebhook"),
     ),
     get(
         "/v1/webhooks",
         Needs(Scope::WebhooksRead, webhooks::list),
-        doc("listWebhooks", "webhooks", "List webhooks", &[ok("[Webhook]", "Newest first.")]),
+        doc("listWebhooks", "webhooks", "List webhooks", &[ok::<ListView<webhook_view::WebhookView>>("Newest first.")]),
     )
     .with_query(&[APP_ID, WEBHOOK_STATUS, SEARCH, LIMIT, cursor(CursorKind::Webhooks)]),
     get(
         "/v1/webhooks/{id}",
         Needs(Scope::WebhooksRead, webhooks::read),
-        doc("getWebhook", "webhooks", "Read a webhook", &[ok("Webhook", "The webhook, its credentials masked.")]),
+        doc(
+            "getWebhook",
+            "webhooks",
+            "Read a webhook",
+            &[ok::<webhook_view::WebhookView>("The webhook, its credentials masked.")],
+        ),
     ),
     patch(
         "/v1/webhooks/{id}",
@@ -157,7 +168,7 @@ pub static ROUTES: &[Route] = &[
             "updateWebhook",
             "webhooks",
             "Change a webhook by a merge patch (RFC 7396)",
-            &[ok("Webhook", "The webhook as it is now.")],
+            &[ok::<webhook_view::WebhookView>("The webhook as it is now.")],
         )
         .takes("WebhookPatch"),
     ),
@@ -173,7 +184,7 @@ pub static ROUTES: &[Route] = &[
             "getWebhookSecret",
             "webhooks",
             "Read the signing secrets; each reading is audited",
-            &[ok("Secrets", "The current secret and those that still sign.")],
+            &[ok::<webhook_view::SecretsView>("The current secret and those that still sign.")],
         ),
     ),
     post(
@@ -184,7 +195,7 @@ pub static ROUTES: &[Route] = &[
             "rotateWebhookSecret",
             "webhooks",
             "Make or set a new signing secret; old ones sign for a while",
-            &[ok("Secrets", "The new secret and those that still sign.")],
+            &[ok::<webhook_view::SecretsView>("The new secret and those that still sign.")],
         )
         .takes("Rotation"),
     ),
@@ -196,7 +207,7 @@ pub static ROUTES: &[Route] = &[
             "testWebhook",
             "webhooks",
             "Send one signed request now and store nothing",
-            &[ok("TrialAttempt", "What happened.")],
+            &[ok::<attempts::TestAttemptView>("What happened.")],
         )
         .takes("Trial"),
     ),
@@ -204,8 +215,13 @@ pub static ROUTES: &[Route] = &[
         "/v1/webhooks/{id}/pause",
         Needs(Scope::WebhooksWrite, webhooks::pause),
         BodyRule::OptionalJson,
-        doc("pauseWebhook", "webhooks", "Hold deliveries back", &[ok("Webhook", "The paused webhook.")])
-            .takes("Nothing"),
+        doc(
+            "pauseWebhook",
+            "webhooks",
+            "Hold deliveries back",
+            &[ok::<webhook_view::WebhookView>("The paused webhook.")],
+        )
+        .takes("Nothing"),
     ),
     post(
         "/v1/webhooks/{id}/resume",
@@ -215,7 +231,7 @@ pub static ROUTES: &[Route] = &[
             "resumeWebhook",
             "webhooks",
             "Send what was held back, oldest first",
-            &[ok("Webhook", "The enabled webhook.")],
+            &[ok::<webhook_view::WebhookView>("The enabled webhook.")],
         )
         .takes("Nothing"),
     ),
@@ -227,26 +243,30 @@ pub static ROUTES: &[Route] = &[
             "createReplay",
             "replays",
             "Send past events again",
-            &[answer(202, "Replay", "The job runs."), ok("Matched", "A dry run: how many events it would be.")],
+            &[
+                answer::<replays::JobView>(202, "The job runs."),
+                ok::<replays::MatchedView>("A dry run: how many events it would be."),
+            ],
         )
         .takes("NewReplay"),
     ),
     get(
         "/v1/replays",
         Needs(Scope::EventsWrite, replays::list),
-        doc("listReplays", "replays", "List replays", &[ok("[Replay]", "Newest first.")]),
+        doc("listReplays", "replays", "List replays", &[ok::<ListView<replays::JobView>>("Newest first.")]),
     )
     .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Replays)]),
     get(
         "/v1/replays/{id}",
         Needs(Scope::EventsWrite, replays::read),
-        doc("getReplay", "replays", "Read a replay", &[ok("Replay", "The job as it stands.")]),
+        doc("getReplay", "replays", "Read a replay", &[ok::<replays::JobView>("The job as it stands.")]),
     ),
     post(
         "/v1/replays/{id}/cancel",
         Needs(Scope::EventsWrite, replays::cancel),
         BodyRule::OptionalJson,
-        doc("cancelReplay", "replays", "Stop a replay", &[ok("Replay", "The cancelled job.")]).takes("Nothing"),
+        doc("cancelReplay", "replays", "Stop a replay", &[ok::<replays::JobView>("The cancelled job.")])
+            .takes("Nothing"),
     ),
     get(
         "/v1/webhooks/{id}/feed",
@@ -255,7 +275,7 @@ pub static ROUTES: &[Route] = &[
             "readFeed",
             "webhooks",
             "Fetch a webhook's events in commit order, waiting for new ones",
-            &[ok("Feed", "Consumes nothing: go on from `next_cursor`.")],
+            &[ok::<feed::FeedView>("Consumes nothing: go on from `next_cursor`.")],
         ),
     )
     .with_query(&[cursor(CursorKind::Feed), LIMIT, WAIT_S])
@@ -267,19 +287,29 @@ pub static ROUTES: &[Route] = &[
             "getWebhookPublicKeys",
             "webhooks",
             "The Ed25519 keys that verify `v1a` signatures",
-            &[ok("PublicKeys", "A JWK Set, and the Standard Webhooks spelling.")],
+            &[ok::<webhook_view::PublicKeysView>("A JWK Set, and the Standard Webhooks spelling.")],
         ),
     ),
     get(
         "/v1/audit",
         Needs(Scope::Admin, audit::list),
-        doc("listAudit", "audit", "Who did what, when and from where", &[ok("[AuditRow]", "Newest first.")]),
+        doc(
+            "listAudit",
+            "audit",
+            "Who did what, when and from where",
+            &[ok::<ListView<audit::AuditView>>("Newest first.")],
+        ),
     )
     .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
     get(
         "/v1/webhooks/{id}/stats",
         Needs(Scope::WebhooksRead, stats::of_webhook),
-        doc("getWebhookStats", "figures", "A webhook's figures", &[ok("Stats", "Lifetime sums and the last day.")]),
+        doc(
+            "getWebhookStats",
+            "figures",
+            "A webhook's figures",
+            &[ok::<stats::WebhookStatsView>("Lifetime sums and the last day.")],
+        ),
     ),
     get(
         "/v1/webhooks/{id}/health",
@@ -288,13 +318,18 @@ pub static ROUTES: &[Route] = &[
             "getWebhookHealth",
             "figures",
             "How a webhook is doing, in words",
-            &[ok("Health", "A word each, and why.")],
+            &[ok::<health::HealthView>("A word each, and why.")],
         ),
     ),
     get(
         "/v1/webhooks/{id}/deliveries",
         Needs(Scope::EventsRead, deliveries::of_webhook),
-        doc("listWebhookDeliveries", "deliveries", "List a webhook's deliveries", &[ok("[Delivery]", "Newest first.")]),
+        doc(
+            "listWebhookDeliveries",
+            "deliveries",
+            "List a webhook's deliveries",
+            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
+        ),
     )
     .with_query(&[
         EVENT_ID,
@@ -310,13 +345,23 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/webhooks/{id}/attempts",
         Needs(Scope::EventsRead, attempts::of_webhook),
-        doc("listWebhookAttempts", "deliveries", "List a webhook's attempts", &[ok("[Attempt]", "Newest first.")]),
+        doc(
+            "listWebhookAttempts",
+            "deliveries",
+            "List a webhook's attempts",
+            &[ok::<ListView<attempts::AttemptView>>("Newest first.")],
+        ),
     )
     .with_query(ATTEMPTS),
     get(
         "/v1/deliveries",
         Needs(Scope::EventsRead, deliveries::list),
-        doc("listDeliveries", "deliveries", "List deliveries", &[ok("[Delivery]", "Newest first.")]),
+        doc(
+            "listDeliveries",
+            "deliveries",
+            "List deliveries",
+            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
+        ),
     )
     .with_query(&[
         WEBHOOK_ID,
@@ -333,12 +378,17 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/deliveries/{id}",
         Needs(Scope::EventsRead, deliveries::read),
-        doc("getDelivery", "deliveries", "Read a delivery", &[ok("Delivery", "The delivery.")]),
+        doc("getDelivery", "deliveries", "Read a delivery", &[ok::<deliveries::DeliveryView>("The delivery.")]),
     ),
     get(
         "/v1/deliveries/{id}/attempts",
         Needs(Scope::EventsRead, attempts::of_delivery),
-        doc("listDeliveryAttempts", "deliveries", "List a delivery's attempts", &[ok("[Attempt]", "Newest first.")]),
+        doc(
+            "listDeliveryAttempts",
+            "deliveries",
+            "List a delivery's attempts",
+            &[ok::<ListView<attempts::AttemptView>>("Newest first.")],
+        ),
     )
     .with_query(ATTEMPTS),
     post(
@@ -349,7 +399,7 @@ pub static ROUTES: &[Route] = &[
             "retryDelivery",
             "deliveries",
             "Send at once; a final delivery as a new one",
-            &[answer(202, "Delivery", "The delivery that is sent.")],
+            &[answer::<deliveries::DeliveryView>(202, "The delivery that is sent.")],
         )
         .takes("Nothing"),
     ),
@@ -357,8 +407,13 @@ pub static ROUTES: &[Route] = &[
         "/v1/deliveries/{id}/cancel",
         Needs(Scope::EventsWrite, deliveries::cancel),
         BodyRule::OptionalJson,
-        doc("cancelDelivery", "deliveries", "Cancel a delivery", &[ok("Delivery", "The cancelled delivery.")])
-            .takes("Nothing"),
+        doc(
+            "cancelDelivery",
+            "deliveries",
+            "Cancel a delivery",
+            &[ok::<deliveries::DeliveryView>("The cancelled delivery.")],
+        )
+        .takes("Nothing"),
     ),
     get(
         "/v1/attempts/{id}",
@@ -367,7 +422,7 @@ pub static ROUTES: &[Route] = &[
             "getAttempt",
             "deliveries",
             "Read an attempt",
-            &[ok("Attempt", "With headers, response body and timings.")],
+            &[ok::<attempts::AttemptView>("With headers, response body and timings.")],
         ),
     ),
     get(
@@ -377,32 +432,37 @@ pub static ROUTES: &[Route] = &[
             "getStats",
             "figures",
             "The figures of everything the key can see",
-            &[ok("AllStats", "Sums, the last day, and what waits.")],
+            &[ok::<stats::AllStatsView>("Sums, the last day, and what waits.")],
         ),
     ),
     post(
         "/v1/apps",
         Needs(Scope::AppsWrite, apps::create),
         BodyRule::Json,
-        doc("createApp", "apps", "Make an app", &[answer(201, "App", "The app.")]).takes("NewApp"),
+        doc("createApp", "apps", "Make an app", &[answer::<apps::AppView>(201, "The app.")]).takes("NewApp"),
     ),
     get(
         "/v1/apps",
         Needs(Scope::AppsRead, apps::list),
-        doc("listApps", "apps", "List apps", &[ok("[App]", "Newest first.")]),
+        doc("listApps", "apps", "List apps", &[ok::<ListView<apps::AppView>>("Newest first.")]),
     )
     .with_query(&[LIMIT, cursor(CursorKind::Apps)]),
     get(
         "/v1/apps/{id}",
         Needs(Scope::AppsRead, apps::read),
-        doc("getApp", "apps", "Read an app", &[ok("App", "The app.")]),
+        doc("getApp", "apps", "Read an app", &[ok::<apps::AppView>("The app.")]),
     )
     .with_segments(&[APP]),
     patch(
         "/v1/apps/{id}",
         Needs(Scope::AppsWrite, apps::update),
-        doc("updateApp", "apps", "Change an app by a merge patch (RFC 7396)", &[ok("App", "The app as it is now.")])
-            .takes("AppPatch"),
+        doc(
+            "updateApp",
+            "apps",
+            "Change an app by a merge patch (RFC 7396)",
+            &[ok::<apps::AppView>("The app as it is now.")],
+        )
+        .takes("AppPatch"),
     )
     .with_segments(&[APP]),
     delete(
@@ -415,13 +475,23 @@ pub static ROUTES: &[Route] = &[
         "/v1/keys",
         Needs(Scope::KeysWrite, keys::create),
         BodyRule::Json,
-        doc("createKey", "keys", "Make an API key", &[answer(201, "CreatedKey", "The key, this once with its text.")])
-            .takes("NewKey"),
+        doc(
+            "createKey",
+            "keys",
+            "Make an API key",
+            &[answer::<keys::NewKeyView>(201, "The key, this once with its text.")],
+        )
+        .takes("NewKey"),
     ),
     get(
         "/v1/keys",
         Needs(Scope::KeysRead, keys::list),
-        doc("listKeys", "keys", "List API keys", &[ok("[Key]", "Newest first, without their texts.")]),
+        doc(
+            "listKeys",
+            "keys",
+            "List API keys",
+            &[ok::<ListView<keys::KeyView>>("Newest first, without their texts.")],
+        ),
     )
     .with_query(&[LIMIT, cursor(CursorKind::Keys)]),
     delete(
@@ -437,7 +507,10 @@ pub static ROUTES: &[Route] = &[
             "createOrganization",
             "organizations",
             "Make an organization (the installation's own key only)",
-            &[answer(201, "CreatedOrganization", "The organization, its default app, and this once its first key.")],
+            &[answer::<organizations::NewOrganizationView>(
+                201,
+                "The organization, its default app, and this once its first key.",
+            )],
         )
         .takes("NewOrganization"),
     ),
@@ -448,7 +521,7 @@ pub static ROUTES: &[Route] = &[
             "listOrganizations",
             "organizations",
             "List organizations (the installation's own key only)",
-            &[ok("[Organization]", "Newest first.")],
+            &[ok::<ListView<organizations::OrganizationView>>("Newest first.")],
         ),
     )
     .with_query(&[LIMIT, cursor(CursorKind::Organizations)]),
@@ -460,14 +533,14 @@ pub static ROUTES: &[Route] = &[
             "acceptClock",
             "daemon",
             "Say that the clock is right, so that retention goes on (the installation's own key only)",
-            &[ok("ClockAccepted", "Retention goes on.")],
+            &[ok::<meta::ClockView>("Retention goes on.")],
         )
         .takes("Nothing"),
     ),
     get(
         "/healthz",
         Open(meta::alive),
-        doc("getAlive", "daemon", "Whether the daemon answers", &[ok("Alive", "It does.")]),
+        doc("getAlive", "daemon", "Whether the daemon answers", &[ok::<meta::AliveView>("It does.")]),
     ),
     get(
         "/readyz",
@@ -476,7 +549,7 @@ pub static ROUTES: &[Route] = &[
             "getReady",
             "daemon",
             "Whether events are taken and sent",
-            &[ok("Ready", "They are."), answer(503, "Ready", "They are not, for these reasons.")],
+            &[ok::<meta::ReadyView>("They are."), answer::<meta::ReadyView>(503, "They are not, for these reasons.")],
         ),
     ),
     get(
@@ -488,7 +561,7 @@ pub static ROUTES: &[Route] = &[
             "Metrics for Prometheus; may have its own key, or its own listener",
             &[AnswerDoc {
                 status: 200,
-                schema: Some("Metrics"),
+                schema: Some(AnswerSchema::of::<meta::MetricsText>()),
                 media_type: "text/plain",
                 description: "Prometheus text format.",
             }],
@@ -497,7 +570,7 @@ pub static ROUTES: &[Route] = &[
     get(
         "/openapi.json",
         Open(meta::openapi),
-        doc("getOpenapi", "daemon", "This document", &[ok("AnyObject", "OpenAPI 3.1.")]),
+        doc("getOpenapi", "daemon", "This document", &[ok::<meta::DocumentView>("OpenAPI 3.1.")]),
     ),
 ];
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
@@ -22,7 +23,7 @@ use super::webhooks;
 const HOURS: u32 = 24;
 const MINUTES_PER_HOUR: u32 = 60;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct StatsView {
     /// Deliveries with at least one attempt.
     total_events: u64,
@@ -30,22 +31,53 @@ pub struct StatsView {
     /// Failed attempts.
     failed_deliveries: u64,
     pending_deliveries: u64,
+    /// Percent, one decimal.
+    #[schemars(range(min = 0, max = 100))]
     success_rate: Option<f64>,
+    /// In milliseconds.
     average_response_time_ms: Option<u32>,
+    /// In milliseconds.
     p50_response_time_ms: Option<u32>,
+    /// In milliseconds.
     p95_response_time_ms: Option<u32>,
+    /// In milliseconds.
     p99_response_time_ms: Option<u32>,
     last_delivery: Option<Time>,
     last_24h_events: u64,
     last_24h_failures: u64,
+    /// The last 24 clock hours, oldest first.
     hours: Vec<HourView>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(inline)]
 struct HourView {
     hour: Time,
     attempts: u64,
     failures: u64,
+}
+
+/// Figures of one webhook, and how far it is behind.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Stats")]
+pub struct WebhookStatsView {
+    #[serde(flatten)]
+    stats: StatsView,
+    /// Since when the next delivery to go waits; in an ordered webhook the head, its retries included.
+    oldest_waiting: Option<Time>,
+    /// How long that is, in milliseconds; 0 where nothing waits.
+    #[schemars(range(min = 0))]
+    lag_ms: i64,
+}
+
+/// Figures of all webhooks of the caller.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AllStats")]
+pub struct AllStatsView {
+    #[serde(flatten)]
+    stats: StatsView,
+    backlog: u64,
+    oldest_due: Option<Time>,
 }
 
 impl StatsView {
@@ -109,15 +141,6 @@ pub fn together(context: &ApiContext<'_>, webhooks: &[WebhookId]) -> Result<Webh
 /// `GET /v1/webhooks/{id}/stats`.
 pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
-    #[derive(Serialize)]
-    struct WebhookStatsView {
-        #[serde(flatten)]
-        stats: StatsView,
-        /// Since when the next one to go waits.
-        oldest_waiting: Option<Time>,
-        /// How far the webhook is behind; 0 where nothing waits.
-        lag_ms: i64,
-    }
     let figures = context.store.figures(webhook.id, context.now)?;
     let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
     let lag_ms = oldest_waiting.map_or(0, |since| context.now.since(since).max(0));
@@ -127,13 +150,6 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 
 /// `GET /v1/stats`.
 pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct AllStatsView {
-        #[serde(flatten)]
-        stats: StatsView,
-        backlog: u64,
-        oldest_due: Option<Time>,
-    }
     let webhooks: Vec<WebhookId> =
         context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.id).collect();
     let stats = StatsView::new(&together(context, &webhooks)?, context.now);

@@ -1,23 +1,22 @@
-//! Reading a webhook's configuration out of JSON: every field of api.md section 5 judged, all mistakes at once.
+//! Reads the members of a webhook's form that are more than one value, for `webhook_fields`.
 //!
-//! A create and a patched webhook go through the same reading: a patch is applied to the webhook's JSON form first
-//! (`webhook_patch`), so absent and `null` mean the default here, whichever it is.
+//! A new webhook and a patched one are read alike: `webhook_patch` applies a patch to the webhook's JSON form first. So
+//! an absent member and `null` mean the default here.
 
 use std::collections::{BTreeMap, HashSet};
 
 use http::{HeaderName, HeaderValue};
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::api::error::FieldError;
 use crate::api::fields::{self, FieldErrors, FieldResult, JsonObject};
 use crate::api::limits::{
-    CHANNELS_MAX, CREDENTIAL_CHARS_MAX, DESCRIPTION_CHARS_MAX, DISABLE_AFTER_S_MAX, EVENT_TYPES_MAX,
-    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, IN_FLIGHT_MAX, NAME_CHARS_MAX, PEM_BYTES_MAX, RATE_PER_S_MAX, RATE_PER_S_MIN,
-    SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN,
+    CHANNELS_MAX, CREDENTIAL_CHARS_MAX, DESCRIPTION_CHARS_MAX, EVENT_TYPES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
+    NAME_CHARS_MAX, PEM_BYTES_MAX, RATE_PER_S_MAX, RATE_PER_S_MIN, SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX,
 };
 use crate::model::webhook::{
-    ContentType, DISABLE_AFTER_S_DEFAULT, DeliveryOrder, DisabledReason, FieldSet, IN_FLIGHT_DEFAULT, SignatureScheme,
-    SuccessRule, TIMEOUT_MS_DEFAULT, Webhook, WebhookAuth, WebhookMethod, WebhookStatus, WebhookTls,
+    DeliveryOrder, DisabledReason, SignatureScheme, Webhook, WebhookAuth, WebhookMethod, WebhookStatus, WebhookTls,
 };
 use crate::rules::filter::Filter;
 use crate::rules::json::escape_token;
@@ -53,44 +52,50 @@ const RESERVED_HEADERS: [&str; 13] = [
 ];
 const RESERVED_PREFIXES: [&str; 4] = ["content-", "webhook-", "postrider-", "x-webhook-"];
 
-/// Reads every writable field out of `object` into `webhook`, which is meaningless if a mistake was found. Without a
-/// `policy` the URL is not judged again: it was, when it was given.
-pub fn read(
-    webhook: &mut Webhook,
-    object: &mut JsonObject<'_>,
-    policy: Option<&TargetPolicy>,
-    field_errors: &mut FieldErrors,
-) {
-    read_target(webhook, object, policy, field_errors);
-    read_request(webhook, object, field_errors);
-    read_selection(webhook, object, field_errors);
-    read_signing(webhook, object, field_errors);
-    read_pace(webhook, object, field_errors);
-    read_status(webhook, object, field_errors);
-    judge_together(webhook, field_errors);
+/// A member of a form that is being read.
+pub struct FormField<'f, 'b> {
+    pub name: &'static str,
+    pub object: &'f mut JsonObject<'b>,
+    /// `None` if the URL was judged before.
+    pub policy: Option<&'f TargetPolicy>,
+    pub errors: &'f mut FieldErrors,
 }
 
-fn read_target(
-    webhook: &mut Webhook,
-    object: &mut JsonObject<'_>,
-    policy: Option<&TargetPolicy>,
-    field_errors: &mut FieldErrors,
-) {
+impl<'b> FormField<'_, 'b> {
+    /// The member, or `None` if it is absent, null or wrong.
+    pub fn optional<T>(&mut self, read: impl FnOnce(&'b RawValue) -> FieldResult<T>) -> Option<T> {
+        self.object.optional(self.name, self.errors, read)
+    }
+
+    /// One of the words of an enumeration; `names` lists them for people.
+    pub fn choice<T: DeserializeOwned>(&mut self, names: &str, default: T) -> T {
+        self.optional(|raw| fields::choice(raw, names)).unwrap_or(default)
+    }
+
+    pub fn boolean(&mut self) -> bool {
+        self.optional(fields::boolean).unwrap_or(false)
+    }
+
+    pub fn whole(&mut self, min: u64, max: u64, default: u64) -> u64 {
+        self.optional(|raw| fields::whole(raw, min..=max)).unwrap_or(default)
+    }
+}
+
+/// A text that is shown in lists.
+pub fn read_name(raw: &RawValue) -> FieldResult<String> {
+    fields::line(raw, 1..=NAME_CHARS_MAX)
+}
+
+pub fn read_url(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let policy = field.policy;
     let judge = |raw: &RawValue| {
         let text = fields::text(raw)?;
         match policy.map(|policy| target::check_url(&text, policy)) {
             Some(Err(refused)) => Err(refused.to_string()),
-            Some(Ok(target)) => Ok((text, target.host.to_string())),
-            None => Ok((text, String::new())),
+            Some(Ok(_)) | None => Ok(text),
         }
     };
-    let (url, host) = object.required("url", field_errors, judge).unwrap_or_default();
-    let host = if host.is_empty() { host_of(&url) } else { host };
-    webhook.name = object
-        .optional("name", field_errors, |raw| fields::line(raw, 1..=NAME_CHARS_MAX))
-        .unwrap_or_else(|| host.chars().take(NAME_CHARS_MAX).collect());
-    webhook.url = url;
-    webhook.description = object.optional("description", field_errors, read_description);
+    webhook.url = field.object.required(field.name, field.errors, judge).unwrap_or_default();
 }
 
 /// The host of a URL that was judged before; empty where there is none.
@@ -98,7 +103,7 @@ fn host_of(url: &str) -> String {
     url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn read_description(raw: &RawValue) -> FieldResult<String> {
+pub fn read_description(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     match text.chars().count() <= DESCRIPTION_CHARS_MAX && !text.contains('\0') {
         true => Ok(text),
@@ -106,31 +111,29 @@ fn read_description(raw: &RawValue) -> FieldResult<String> {
     }
 }
 
-fn read_request(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
-    let method = |raw: &RawValue| fields::choice(raw, "get, put, post, patch or delete");
-    webhook.method = object.optional("method", field_errors, method).unwrap_or(WebhookMethod::Post);
-    let content_type = |raw: &RawValue| fields::choice(raw, "application/json or application/x-www-form-urlencoded");
-    webhook.content_type = object.optional("content_type", field_errors, content_type).unwrap_or(ContentType::Json);
-    let field_set = |raw: &RawValue| fields::choice(raw, "standard, raw, legacy, dfns, sent or flat");
-    webhook.field_set = object.optional("field_set", field_errors, field_set).unwrap_or(FieldSet::Standard);
-    webhook.include_html = object.optional("include_html", field_errors, fields::boolean).unwrap_or(false);
-    webhook.handshake = object.optional("handshake", field_errors, fields::boolean).unwrap_or(false);
-    let success_rule = |raw: &RawValue| fields::choice(raw, "2xx or 200");
-    webhook.success_rule = object.optional("success_rule", field_errors, success_rule).unwrap_or(SuccessRule::Any2xx);
-    webhook.auth = object.object("auth", field_errors).and_then(|auth| read_auth(auth, field_errors));
-    webhook.headers =
-        object.object("headers", field_errors).map(|headers| read_headers(headers, field_errors)).unwrap_or_default();
-    let at = object.at("secret_headers");
-    webhook.secret_headers = object
-        .optional("secret_headers", field_errors, |raw| fields::elements(raw, HEADERS_MAX))
-        .map_or_else(Vec::new, |names| {
-            let names = names.into_iter().enumerate();
-            names.filter_map(|(number, raw)| read_header_name(raw, format!("{at}/{number}"), field_errors)).collect()
-        });
-    webhook.tls = object.object("tls", field_errors).and_then(|tls| read_tls(tls, field_errors));
+pub fn read_auth(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let auth = field.object.object(field.name, field.errors);
+    webhook.auth = auth.and_then(|auth| auth_of(auth, field.errors));
 }
 
-fn read_auth(mut auth: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookAuth> {
+pub fn read_headers(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let headers = field.object.object(field.name, field.errors);
+    webhook.headers = headers.map(|headers| headers_of(headers, field.errors)).unwrap_or_default();
+}
+
+pub fn read_secret_headers(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let name = |raw: &RawValue| judge_header_name(fields::text(raw)?);
+    let names = field.object.strings(field.name, field.errors, HEADERS_MAX, name);
+    webhook.secret_headers = names.unwrap_or_default();
+}
+
+/// PEM is only looked at from outside here; whether the certificates and the key fit is found out when they are used.
+pub fn read_tls(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let tls = field.object.object(field.name, field.errors);
+    webhook.tls = tls.and_then(|tls| tls_of(tls, field.errors));
+}
+
+fn auth_of(mut auth: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookAuth> {
     let before = field_errors.len();
     let kind = auth.required("type", field_errors, |raw| match fields::text(raw)?.as_str() {
         kind @ ("basic" | "bearer" | "header") => Ok(kind.to_owned()),
@@ -163,7 +166,7 @@ fn read_credential(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)
 }
 
-fn read_headers(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<String, String> {
+fn headers_of(map: JsonObject<'_>, field_errors: &mut FieldErrors) -> BTreeMap<String, String> {
     let at = map.pointer().to_owned();
     let mut headers = BTreeMap::new();
     let mut names = HashSet::new();
@@ -197,10 +200,6 @@ fn judge_header_name(name: String) -> FieldResult<String> {
     if reserved { Err("is a header that cannot be set".to_owned()) } else { Ok(name) }
 }
 
-fn read_header_name(raw: &RawValue, at: String, field_errors: &mut FieldErrors) -> Option<String> {
-    fields::text(raw).and_then(judge_header_name).map_err(|detail| field_errors.push(FieldError::new(at, detail))).ok()
-}
-
 /// Visible ASCII, spaces and tabs, without spaces or tabs at the ends (RFC 9110 section 5.5).
 fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
@@ -211,8 +210,7 @@ fn read_header_value(raw: &RawValue) -> FieldResult<String> {
     }
 }
 
-/// PEM is only looked at from outside here; whether the certificates and the key fit is found out when they are used.
-fn read_tls(mut tls: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookTls> {
+fn tls_of(mut tls: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookTls> {
     let read = WebhookTls {
         ca_pem: tls.optional("ca_pem", field_errors, |raw| read_pem(raw, "CERTIFICATE-----")),
         client_cert_pem: tls.optional("client_cert_pem", field_errors, |raw| read_pem(raw, "CERTIFICATE-----")),
@@ -241,35 +239,43 @@ fn read_pem(raw: &RawValue, label: &str) -> FieldResult<String> {
     }
 }
 
-fn read_selection(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
-    let pattern = |raw: &RawValue| {
-        let text = fields::text(raw)?;
-        match patterns::is_pattern(&text) {
-            true => Ok(text),
-            false => Err("must be an event type, or one ending in .* or .**, or *".to_owned()),
-        }
-    };
-    webhook.event_types = object.strings("event_types", field_errors, EVENT_TYPES_MAX, pattern).unwrap_or_default();
-    webhook.channels = object.strings("channels", field_errors, CHANNELS_MAX, read_channel).unwrap_or_default();
-    let at = object.at("filter");
-    webhook.filter = object.take("filter").and_then(|raw| match Filter::parse_text(raw.get().as_bytes()) {
+/// An event type, or a pattern of event types.
+pub fn read_pattern(raw: &RawValue) -> FieldResult<String> {
+    let text = fields::text(raw)?;
+    match patterns::is_pattern(&text) {
+        true => Ok(text),
+        false => Err("must be an event type, or one ending in .* or .**, or *".to_owned()),
+    }
+}
+
+pub fn read_event_types(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let types = field.object.strings(field.name, field.errors, EVENT_TYPES_MAX, read_pattern);
+    webhook.event_types = types.unwrap_or_default();
+}
+
+pub fn read_channels(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let channels = field.object.strings(field.name, field.errors, CHANNELS_MAX, read_channel);
+    webhook.channels = channels.unwrap_or_default();
+}
+
+pub fn read_filter(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let at = field.object.at(field.name);
+    webhook.filter = field.object.take(field.name).and_then(|raw| match Filter::parse_text(raw.get().as_bytes()) {
         Ok(filter) => Some(filter.as_json().to_owned()),
         Err(mistakes) => {
-            field_errors.extend(
-                mistakes.into_iter().map(|(pointer, detail)| FieldError::new(format!("{at}{pointer}"), detail)),
-            );
+            let mistakes = mistakes.into_iter();
+            field.errors.extend(mistakes.map(|(pointer, detail)| FieldError::new(format!("{at}{pointer}"), detail)));
             None
         }
     });
 }
 
-fn read_signing(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
-    webhook.encrypted = object.optional("encrypted", field_errors, fields::boolean).unwrap_or(false);
-    let at = object.at("signature");
-    webhook.signature = match object.take("signature") {
+pub fn read_signature(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let at = field.object.at(field.name);
+    webhook.signature = match field.object.take(field.name) {
         None => vec![SignatureScheme::Standard],
         Some(raw) if raw.get() == "\"none\"" => Vec::new(),
-        Some(raw) => read_schemes(raw, &at, field_errors),
+        Some(raw) => read_schemes(raw, &at, field.errors),
     };
 }
 
@@ -294,25 +300,14 @@ fn repeated(schemes: &[SignatureScheme], scheme: SignatureScheme) -> FieldResult
     if schemes.contains(&scheme) { Err("is there already".to_owned()) } else { Ok(scheme) }
 }
 
-fn read_pace(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
-    webhook.retry_schedule_s = read_schedule(object, field_errors);
-    let timeout = |raw: &RawValue| fields::whole(raw, TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX);
-    webhook.timeout_ms =
-        object.optional("timeout_ms", field_errors, timeout).map_or(TIMEOUT_MS_DEFAULT, |ms| ms as u32);
-    let in_flight = |raw: &RawValue| fields::whole(raw, 1..=IN_FLIGHT_MAX);
-    webhook.max_in_flight =
-        object.optional("max_in_flight", field_errors, in_flight).map_or(IN_FLIGHT_DEFAULT, |n| n as u32);
-    webhook.rate_limit_per_s = object.optional("rate_limit_per_s", field_errors, read_rate);
+pub fn read_ordered(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
     let ordered = |raw: &RawValue| match raw.get() {
         "false" => Ok(DeliveryOrder::No),
         "true" => Ok(DeliveryOrder::Webhook),
         "\"key\"" => Ok(DeliveryOrder::Key),
         _ => Err("must be false, true or \"key\"".to_owned()),
     };
-    webhook.ordered = object.optional("ordered", field_errors, ordered).unwrap_or(DeliveryOrder::No);
-    let disable_after = |raw: &RawValue| fields::whole(raw, 0..=DISABLE_AFTER_S_MAX);
-    webhook.disable_after_s =
-        object.optional("disable_after_s", field_errors, disable_after).unwrap_or(DISABLE_AFTER_S_DEFAULT);
+    webhook.ordered = field.optional(ordered).unwrap_or(DeliveryOrder::No);
 }
 
 /// Requests per second.
@@ -320,21 +315,25 @@ pub fn read_rate(raw: &RawValue) -> FieldResult<f64> {
     fields::number(raw, RATE_PER_S_MIN..=RATE_PER_S_MAX)
 }
 
-fn read_schedule(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> Vec<u32> {
-    let at = object.at("retry_schedule_s");
-    let Some(raw) = object.take("retry_schedule_s") else {
-        return SCHEDULES[0].1.to_vec();
+pub fn read_schedule(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let at = field.object.at(field.name);
+    webhook.retry_schedule_s = match field.object.take(field.name) {
+        Some(raw) => schedule_of(raw, &at, field.errors),
+        None => SCHEDULES[0].1.to_vec(),
     };
+}
+
+fn schedule_of(raw: &RawValue, at: &str, field_errors: &mut FieldErrors) -> Vec<u32> {
     if let Ok(name) = fields::text(raw) {
         let Some((_, steps)) = SCHEDULES.iter().find(|(known, _)| *known == name) else {
-            field_errors
-                .push(FieldError::new(at, "must be standard, dfns, sent, everlytic or none, or a list of seconds"));
+            let detail = "must be standard, dfns, sent, everlytic or none, or a list of seconds";
+            field_errors.push(FieldError::new(at, detail));
             return Vec::new();
         };
         return steps.to_vec();
     }
     let items = fields::elements(raw, SCHEDULE_STEPS_MAX).unwrap_or_else(|detail| {
-        field_errors.push(FieldError::new(at.clone(), detail));
+        field_errors.push(FieldError::new(at, detail));
         Vec::new()
     });
     let mut steps = Vec::with_capacity(items.len());
@@ -348,9 +347,8 @@ fn read_schedule(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) ->
 }
 
 /// A caller sets the status, so a webhook that becomes disabled here is disabled manually.
-fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) {
-    let status = |raw: &RawValue| fields::choice(raw, "enabled, paused or disabled");
-    let status = object.optional("status", field_errors, status).unwrap_or(WebhookStatus::Enabled);
+pub fn read_status(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
+    let status = field.choice("enabled, paused or disabled", WebhookStatus::Enabled);
     webhook.disabled_reason = match status {
         WebhookStatus::Disabled if webhook.status == WebhookStatus::Disabled => {
             webhook.disabled_reason.or(Some(DisabledReason::Manual))
@@ -361,8 +359,11 @@ fn read_status(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors:
     webhook.status = status;
 }
 
-/// Checks between several fields.
-fn judge_together(webhook: &Webhook, field_errors: &mut FieldErrors) {
+/// Names a webhook without a name after its host, and checks members against one another.
+pub fn finish(webhook: &mut Webhook, field_errors: &mut FieldErrors) {
+    if webhook.name.is_empty() {
+        webhook.name = host_of(&webhook.url).chars().take(NAME_CHARS_MAX).collect();
+    }
     if webhook.encrypted && matches!(webhook.method, WebhookMethod::Get | WebhookMethod::Delete) {
         field_errors.push(FieldError::new(
             "/encrypted",

@@ -13,8 +13,8 @@ use crate::rules::filter::Filter;
 use crate::rules::secrecy;
 use crate::rules::target::TargetPolicy;
 
-use super::webhook_form;
-use super::webhook_view::{MASK, is_read_only, writable};
+use super::webhook_fields::{self, is_read_only, writable};
+use super::webhook_text::MASK;
 
 /// The webhook after the request's patch. 422 with every mistake at once, 400 for a body that is not strict JSON.
 pub fn patched(webhook: &Webhook, request: &RequestContext<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
@@ -26,7 +26,8 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
     let mut field_errors = FieldErrors::new();
     let judged = patch.has("url").then_some(policy);
     let mut form = Vec::new();
-    for (name, before) in writable(webhook) {
+    for (field, _) in writable() {
+        let (name, before) = (field.name, field.stored(webhook));
         let after = match patch.take_any(name) {
             None => before,
             Some(raw) if name == "filter" && Filter::parse_text(raw.get().as_bytes()).is_ok() => raw.get().to_owned(),
@@ -43,7 +44,7 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
     let mut merged = webhook.clone();
     let mut object =
         JsonObject::read(&text, String::new()).map_err(|field_error| ApiError::invalid(vec![field_error]))?;
-    webhook_form::read(&mut merged, &mut object, judged, &mut field_errors);
+    webhook_fields::read(&mut merged, &mut object, judged, &mut field_errors);
     stay_secret(webhook, &merged, &mut field_errors);
     fields::into_result(field_errors)?;
     Ok(merged)

@@ -1,196 +1,89 @@
 //! How webhooks, secrets and public keys are shown.
 //!
-//! Invariant: a credential leaves only through `Shown::secret`, `SecretsView` and nothing else: `auth`, headers that hold
-//! credentials and the client key are masked.
+//! Invariant: a credential leaves only through `NewWebhookView` and `SecretsView`.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
+use crate::api::doc::schema::extends;
 use crate::model::Time;
-use crate::model::id::{AppId, WebhookId};
-use crate::model::webhook::{
-    CircuitState, ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SigningSecret, SuccessRule,
-    Webhook, WebhookAuth, WebhookMethod, WebhookState, WebhookStatus, WebhookTls,
-};
-use crate::rules::secrecy;
+use crate::model::webhook::{SigningSecret, Webhook, WebhookState};
+use crate::rules::signing;
 
-/// Stands for a credential. Sent back in a patch it leaves the credential unchanged.
-pub const MASK: &str = "********";
+use super::webhook_fields::{FIELDS, shown_schema};
 
-/// A webhook in the order of api.md section 5.
-#[derive(Serialize)]
+/// A webhook without its secret: the members of `FIELDS`.
 pub struct WebhookView<'a> {
-    id: WebhookId,
-    app_id: AppId,
-    created_at: Time,
-    updated_at: Time,
-    name: &'a str,
-    description: Option<&'a str>,
-    url: &'a str,
-    method: WebhookMethod,
-    content_type: ContentType,
-    field_set: FieldSet,
-    include_html: bool,
-    auth: Option<Value>,
-    /// Only in the answer to its creation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<&'a str>,
-    headers: BTreeMap<&'a str, &'a str>,
-    secret_headers: &'a [String],
-    event_types: &'a [String],
-    channels: &'a [String],
-    filter: Option<&'a RawValue>,
-    status: WebhookStatus,
-    disabled_reason: Option<DisabledReason>,
-    encrypted: bool,
-    signature: SignatureView<'a>,
-    tls: Option<Value>,
-    handshake: bool,
-    success_rule: SuccessRule,
-    retry_schedule_s: &'a [u32],
-    timeout_ms: u32,
-    max_in_flight: u32,
-    rate_limit_per_s: Option<f64>,
-    ordered: Value,
-    disable_after_s: u64,
-    consecutive_failures: u32,
-    last_attempt_at: Option<Time>,
-    last_success_at: Option<Time>,
-    circuit: CircuitState,
+    webhook: &'a Webhook,
+    state: WebhookState,
 }
 
 impl<'a> WebhookView<'a> {
-    /// The view for reading: without its secret.
     pub fn new(webhook: &'a Webhook, state: &WebhookState) -> Self {
-        WebhookView {
-            id: webhook.id,
-            app_id: webhook.app_id,
-            created_at: webhook.created_at,
-            updated_at: webhook.updated_at,
-            name: &webhook.name,
-            description: webhook.description.as_deref(),
-            url: &webhook.url,
-            method: webhook.method,
-            content_type: webhook.content_type,
-            field_set: webhook.field_set,
-            include_html: webhook.include_html,
-            auth: webhook.auth.as_ref().map(|auth| auth_value(auth, true)),
-            secret: None,
-            headers: webhook.headers.iter().map(|(name, value)| (name.as_str(), shown(webhook, name, value))).collect(),
-            secret_headers: &webhook.secret_headers,
-            event_types: &webhook.event_types,
-            channels: &webhook.channels,
-            filter: webhook.filter.as_deref().and_then(|text| serde_json::from_str(text).ok()),
-            status: webhook.status,
-            disabled_reason: webhook.disabled_reason,
-            encrypted: webhook.encrypted,
-            signature: SignatureView(&webhook.signature),
-            tls: webhook.tls.as_ref().map(|tls| tls_value(tls, true)),
-            handshake: webhook.handshake,
-            success_rule: webhook.success_rule,
-            retry_schedule_s: &webhook.retry_schedule_s,
-            timeout_ms: webhook.timeout_ms,
-            max_in_flight: webhook.max_in_flight,
-            rate_limit_per_s: webhook.rate_limit_per_s,
-            ordered: ordered_value(webhook.ordered),
-            disable_after_s: webhook.disable_after_s,
-            consecutive_failures: state.consecutive_failures,
-            last_attempt_at: state.last_attempt_at,
-            last_success_at: state.last_success_at,
-            circuit: state.circuit,
-        }
-    }
-
-    /// The view after creation: with its current secret, and without attempts.
-    pub fn created(webhook: &'a Webhook) -> Self {
-        let secret = webhook.secrets.first().map(|secret| secret.text.as_str());
-        WebhookView { secret, ..WebhookView::new(webhook, &WebhookState::default()) }
+        WebhookView { webhook, state: *state }
     }
 }
 
-/// The value of one of the webhook's own headers, as far as it may be shown.
-fn shown<'a>(webhook: &Webhook, name: &str, value: &'a str) -> &'a str {
-    if secrecy::is_secret_header(webhook, name) { MASK } else { value }
-}
-
-/// `"none"`, or the list of schemes.
-struct SignatureView<'a>(&'a [SignatureScheme]);
-
-impl Serialize for SignatureView<'_> {
+impl Serialize for WebhookView<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if self.0.is_empty() { to.serialize_str("none") } else { self.0.serialize(to) }
-    }
-}
-
-fn ordered_value(ordered: DeliveryOrder) -> Value {
-    match ordered {
-        DeliveryOrder::No => Value::Bool(false),
-        DeliveryOrder::Webhook => Value::Bool(true),
-        DeliveryOrder::Key => Value::from("key"),
-    }
-}
-
-fn auth_value(auth: &WebhookAuth, masked: bool) -> Value {
-    let secret = |text: &str| if masked { MASK.to_owned() } else { text.to_owned() };
-    match auth {
-        WebhookAuth::Basic { username, password } => {
-            json!({ "type": "basic", "username": username, "password": secret(password) })
+        let mut map = to.serialize_map(Some(FIELDS.len()))?;
+        for field in FIELDS {
+            let text = RawValue::from_string((field.shown)(self.webhook, &self.state));
+            map.serialize_entry(field.name, &text.ok())?;
         }
-        WebhookAuth::Bearer { token } => json!({ "type": "bearer", "token": secret(token) }),
-        WebhookAuth::Header { name, value } => json!({ "type": "header", "name": name, "value": secret(value) }),
+        map.end()
     }
 }
 
-fn tls_value(tls: &WebhookTls, masked: bool) -> Value {
-    let key = tls.client_key_pem.as_deref().map(|key| if masked { MASK } else { key });
-    json!({ "ca_pem": tls.ca_pem, "client_cert_pem": tls.client_cert_pem, "client_key_pem": key })
+impl JsonSchema for WebhookView<'_> {
+    fn schema_name() -> Cow<'static, str> {
+        "Webhook".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+        let members = FIELDS.iter().map(|field| (field.name.to_owned(), shown_schema(field)));
+        json_schema!({ "type": "object", "required": names, "properties": members.collect::<Map<String, Value>>() })
+    }
 }
 
-/// The writable fields as JSON texts with their credentials, as the base of a merge patch. They are never shown.
-pub fn writable(webhook: &Webhook) -> Vec<(&'static str, String)> {
-    let text = |value: Value| value.to_string();
-    vec![
-        ("name", text(json!(webhook.name))),
-        ("description", text(json!(webhook.description))),
-        ("url", text(json!(webhook.url))),
-        ("method", text(json!(webhook.method))),
-        ("content_type", text(json!(webhook.content_type))),
-        ("field_set", text(json!(webhook.field_set))),
-        ("include_html", text(json!(webhook.include_html))),
-        ("auth", text(webhook.auth.as_ref().map_or(Value::Null, |auth| auth_value(auth, false)))),
-        ("headers", text(json!(webhook.headers))),
-        ("secret_headers", text(json!(webhook.secret_headers))),
-        ("event_types", text(json!(webhook.event_types))),
-        ("channels", text(json!(webhook.channels))),
-        ("filter", webhook.filter.clone().unwrap_or_else(|| "null".to_owned())),
-        ("status", text(json!(webhook.status))),
-        ("encrypted", text(json!(webhook.encrypted))),
-        ("signature", text(json!(SignatureView(&webhook.signature)))),
-        ("tls", text(webhook.tls.as_ref().map_or(Value::Null, |tls| tls_value(tls, false)))),
-        ("handshake", text(json!(webhook.handshake))),
-        ("success_rule", text(json!(webhook.success_rule))),
-        ("retry_schedule_s", text(json!(webhook.retry_schedule_s))),
-        ("timeout_ms", text(json!(webhook.timeout_ms))),
-        ("max_in_flight", text(json!(webhook.max_in_flight))),
-        ("rate_limit_per_s", text(json!(webhook.rate_limit_per_s))),
-        ("ordered", text(ordered_value(webhook.ordered))),
-        ("disable_after_s", text(json!(webhook.disable_after_s))),
-    ]
+/// A new webhook, this once with its secret.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CreatedWebhook")]
+pub struct NewWebhookView<'a> {
+    #[serde(flatten)]
+    #[schemars(schema_with = "extends::<WebhookView>")]
+    webhook: WebhookView<'a>,
+    #[schemars(with = "String")]
+    secret: Option<&'a str>,
 }
 
-/// The answer of `…/secret` and `…/rotate-secret`.
-#[derive(Serialize)]
+impl<'a> NewWebhookView<'a> {
+    pub fn new(webhook: &'a Webhook) -> Self {
+        let secret = webhook.secrets.first().map(|secret| secret.text.as_str());
+        NewWebhookView { webhook: WebhookView::new(webhook, &WebhookState::default()), secret }
+    }
+}
+
+/// The secrets of a webhook.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Secrets")]
 pub struct SecretsView<'a> {
+    #[schemars(with = "String")]
     secret: Option<&'a str>,
     previous: Vec<PreviousSecretView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct PreviousSecretView<'a> {
     secret: &'a str,
+    #[schemars(with = "Time")]
     expires_at: Option<Time>,
 }
 
@@ -205,26 +98,60 @@ impl<'a> SecretsView<'a> {
     }
 }
 
-/// Whether this member of a webhook's JSON form is set by Postrider alone.
-pub fn is_read_only(name: &str) -> bool {
-    const READ_ONLY: [&str; 9] = [
-        "id",
-        "app_id",
-        "created_at",
-        "updated_at",
-        "disabled_reason",
-        "consecutive_failures",
-        "last_attempt_at",
-        "last_success_at",
-        "circuit",
-    ];
-    READ_ONLY.contains(&name)
+/// The public keys of a webhook: as a JWK Set (RFC 7517), and as Standard Webhooks writes them.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PublicKeys")]
+pub struct PublicKeysView {
+    #[schemars(with = "Vec<JsonWebKey>")]
+    keys: Value,
+    data: Vec<PublicKeyView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct PublicKeyView {
+    public_key: String,
+    expires_at: Option<Time>,
+}
+
+/// A key of `signing::jwks`.
+#[derive(JsonSchema)]
+#[schemars(inline, description = "")]
+pub struct JsonWebKey {
+    #[schemars(extend("const" = "OKP"))]
+    pub kty: String,
+    #[schemars(extend("const" = "Ed25519"))]
+    pub crv: String,
+    pub x: String,
+    pub kid: String,
+    #[schemars(extend("const" = "sig"))]
+    pub r#use: String,
+    #[schemars(extend("const" = "EdDSA"))]
+    pub alg: String,
+}
+
+impl PublicKeysView {
+    /// The keys that sign at `now`, newest first.
+    pub fn new(webhook: &Webhook, now: Time) -> Self {
+        let (mut keys, mut data) = (Vec::new(), Vec::new());
+        for secret in webhook.live_secrets(now) {
+            if let Ok(parsed) = signing::parse_secret(&secret.text) {
+                let key = parsed.public_key();
+                data.push(PublicKeyView { public_key: signing::public_key_text(&key), expires_at: secret.expires_at });
+                keys.push(key);
+            }
+        }
+        PublicKeysView { keys: signing::jwks(&keys)["keys"].take(), data }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::Id;
+    use crate::model::webhook::{DeliveryOrder, WebhookAuth, WebhookTls};
 
     const SECRETS: [&str; 4] = ["whsec_current", "whsec_previous", "the-password", "the-key"];
 
@@ -250,7 +177,7 @@ mod tests {
 
     #[test]
     fn its_creation_shows_the_secret_and_nothing_else() {
-        let shown = serde_json::to_value(WebhookView::created(&webhook())).unwrap();
+        let shown = serde_json::to_value(NewWebhookView::new(&webhook())).unwrap();
         assert_eq!(shown["secret"], "whsec_current");
         assert!(!SECRETS[1..].iter().any(|secret| shown.to_string().contains(secret)));
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::json;
 
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
@@ -24,9 +23,10 @@ use crate::store::{Applied, Receipt, Registry, Search, StateCommand, TenantScope
 
 use super::page;
 use super::publish::{AppLookup, app};
+use super::webhook_fields;
 use super::webhook_form;
 use super::webhook_patch;
-use super::webhook_view::{SecretsView, WebhookView};
+use super::webhook_view::{NewWebhookView, PublicKeysView, SecretsView, WebhookView};
 
 /// Time that an old secret signs after a rotation if `overlap_s` is absent.
 const OVERLAP_S_DEFAULT: u32 = 86_400;
@@ -63,7 +63,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     webhook.secrets = first_secret(secret, context.now);
     let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(write_request, |applied| {
-        Ok(HttpResponse::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
+        Ok(HttpResponse::json(StatusCode::CREATED, &NewWebhookView::new(&*received(applied)?)))
     }))
 }
 
@@ -79,7 +79,7 @@ pub fn read_new(
         None => own_app(place.registry, place.tenant)?,
     };
     let mut webhook = Webhook::new(place.tenant.org, app_id);
-    webhook_form::read(&mut webhook, &mut object, Some(policy), &mut field_errors);
+    webhook_fields::read(&mut webhook, &mut object, Some(policy), &mut field_errors);
     let secret = object.optional("secret", &mut field_errors, webhook_form::read_secret);
     object.finish(&mut field_errors);
     fields::into_result(field_errors)?;
@@ -215,18 +215,8 @@ pub fn rotate_secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>)
     }))
 }
 
-/// `GET /v1/webhooks/{id}/public-keys`: as a JWK Set (RFC 7517), and as Standard Webhooks writes them.
+/// `GET /v1/webhooks/{id}/public-keys`.
 pub fn public_keys(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
-    let (mut keys, mut rows) = (Vec::new(), Vec::new());
-    for secret in webhook.live_secrets(context.now) {
-        if let Ok(parsed) = signing::parse_secret(&secret.text) {
-            let key = parsed.public_key();
-            rows.push(json!({ "public_key": signing::public_key_text(&key), "expires_at": secret.expires_at }));
-            keys.push(key);
-        }
-    }
-    let mut answer = signing::jwks(&keys);
-    answer["data"] = rows.into();
-    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &PublicKeysView::new(&webhook, context.now))))
 }

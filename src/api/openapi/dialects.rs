@@ -3,6 +3,7 @@
 //! Invariant: the scope that a route shows is the one that it requires. The examples equal the golden files.
 
 use http::StatusCode;
+use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
 use crate::api::dialects::Dialect;
@@ -22,19 +23,20 @@ const BY_EITHER: [u16; 3] = [400, 413, 415];
 const ALWAYS: [u16; 12] = [400, 401, 403, 408, 413, 414, 415, 421, 429, 431, 500, 503];
 
 /// Adds every route of the dialects to the paths.
-pub fn add_paths(paths: &mut Map<String, Value>, published: &[&Dialect]) {
+pub fn add_paths(paths: &mut Map<String, Value>, published: &[&Dialect], generator: &mut SchemaGenerator) {
     for dialect in published {
+        (dialect.doc.error.describe)(generator);
         let examples = dialect.doc.examples();
         for route in dialect.routes {
             let path = paths.entry(route.path).or_insert_with(|| json!({}));
-            path[route.verb.as_str().to_lowercase()] = dialect.described(route, &examples);
+            path[route.verb.as_str().to_lowercase()] = dialect.described(route, &examples, generator);
         }
     }
 }
 
-/// The schemas of the dialects.
-pub fn schemas(published: &[&Dialect]) -> Map<String, Value> {
-    published.iter().flat_map(|dialect| (dialect.doc.schemas)()).collect()
+/// The schemas of the dialects' request bodies.
+pub fn forms(published: &[&Dialect]) -> Map<String, Value> {
+    published.iter().flat_map(|dialect| (dialect.doc.forms)()).collect()
 }
 
 /// The errors of the dialects, in their own envelopes.
@@ -77,7 +79,7 @@ pub fn headers() -> Map<String, Value> {
 }
 
 impl Dialect {
-    fn described(&self, route: &Route, examples: &Value) -> Value {
+    fn described(&self, route: &Route, examples: &Value, generator: &mut SchemaGenerator) -> Value {
         let RouteDoc { id, summary, request, answers, .. } = &route.doc;
         let examples = &examples[*id];
         let mut value = json!({
@@ -92,7 +94,7 @@ impl Dialect {
         }
         let mut responses: Map<String, Value> = Map::new();
         for answer in *answers {
-            responses.insert(answer.status.to_string(), self.answer(route.verb, answer, examples));
+            responses.insert(answer.status.to_string(), self.answer(route.verb, answer, examples, generator));
         }
         for status in self.statuses(route) {
             let own = format!("{}{}", self.doc.prefix, errors::name(status));
@@ -122,8 +124,14 @@ impl Dialect {
         all
     }
 
-    fn answer(&self, verb: RouteMethod, answer: &AnswerDoc, examples: &Value) -> Value {
-        let mut value = super::response(verb, answer);
+    fn answer(
+        &self,
+        verb: RouteMethod,
+        answer: &AnswerDoc,
+        examples: &Value,
+        generator: &mut SchemaGenerator,
+    ) -> Value {
+        let mut value = super::response(verb, answer, generator);
         for (name, header) in self.doc.answers_carry {
             value["headers"][name] = header_reference(header);
         }
@@ -156,7 +164,7 @@ impl Dialect {
             value.as_object_mut().expect("a response").remove("content");
             return value;
         }
-        let schema = parts::reference(&format!("{}Error", self.doc.prefix));
+        let schema = parts::reference(&(self.doc.error.name)());
         let mut own = json!({ "schema": schema });
         match examples {
             Some(named) => own["examples"] = shown(named),

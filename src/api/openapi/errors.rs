@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::route::{Route, RouteAccess, RouteMethod};
 
-use crate::api::doc::parts::{items, record, reference, text};
+use crate::api::doc::parts::{reference, text};
 
 /// Each status that is a problem, and when it comes.
 const STATUSES: [(u16, &str); 16] = [
@@ -133,22 +133,4 @@ pub fn headers() -> Map<String, Value> {
     .map(|(name, schema, description)| (name.to_owned(), json!({ "description": description, "schema": schema })))
     .into_iter()
     .collect()
-}
-
-pub fn schemas() -> Map<String, Value> {
-    let mut problem = record([
-        ("type", text()),
-        ("title", text()),
-        ("status", json!({ "type": "integer" })),
-        ("detail", text()),
-        (
-            "code",
-            json!({ "type": "string", "pattern": "^[a-z][a-z0-9_]*$", "description": "Stable: what programs compare." }),
-        ),
-        ("request_id", text()),
-    ]);
-    problem["properties"]["errors"] = items(record([("pointer", text()), ("detail", text())]), 100);
-    problem["description"] =
-        "RFC 9457. `errors` is there where fields of the body are at fault, by JSON Pointer.".into();
-    [("Problem".to_owned(), problem)].into_iter().collect()
 }

@@ -1,48 +1,27 @@
-//! The schemas of events, published and read, and of CloudEvents.
+//! The schemas of published events and CloudEvents.
 
 use serde_json::{Map, Value, json};
 
-use crate::api::doc::parts::{
-    about, app_name, choice, count, event_type, form, id, items, line, nullable, record, reference, text, time,
-};
+use crate::api::doc::parts::{about, app_name, event_type, form, items, line, nullable, reference, time};
 use crate::api::limits::{
     BATCH_EVENTS_MAX, CHANNEL_CHARS_MAX, CHANNELS_MAX, EVENT_ID_CHARS_MAX, METADATA_ENTRIES_MAX,
     METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, ORDERING_KEY_CHARS_MAX, SUBJECT_CHARS_MAX,
 };
 
 pub fn schemas() -> Map<String, Value> {
-    let batch = json!({ "type": "array", "items": reference("NewEvent"), "minItems": 1, "maxItems": BATCH_EVENTS_MAX });
-    let published_any = json!({ "anyOf": [reference("Published"), reference("PublishedMany")] });
     [
         ("NewEvent", new_event()),
-        ("NewEvents", form(&["events"], [("events", batch)])),
-        ("Published", record(published())),
-        ("PublishedMany", record([("data", json!({ "type": "array", "items": reference("Published") }))])),
-        ("PublishedAny", published_any),
+        ("NewEvents", form(&["events"], [("events", batch_of("NewEvent"))])),
         ("CloudEvent", cloud_event()),
-        (
-            "CloudEvents",
-            json!({ "type": "array", "items": reference("CloudEvent"), "minItems": 1, "maxItems": BATCH_EVENTS_MAX }),
-        ),
-        ("Event", extended("Published", event_details())),
-        ("EventWithData", extended("Event", record([("data", data())]))),
-        ("EventWithDecisions", extended("EventWithData", record([("webhooks", decisions())]))),
-        ("CancelledEvent", record([("id", id()), ("cancelled", count())])),
-        ("Feed", feed()),
-        ("Nothing", form(&[], [])),
+        ("CloudEvents", batch_of("CloudEvent")),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))
     .into_iter()
     .collect()
 }
 
-/// Everything of a named schema, and more.
-fn extended(base: &str, more: Value) -> Value {
-    json!({ "allOf": [reference(base), more] })
-}
-
-fn data() -> Value {
-    json!({ "description": "Any JSON; kept and sent byte for byte. Null as well once it is erased." })
+fn batch_of(name: &str) -> Value {
+    json!({ "type": "array", "items": reference(name), "minItems": 1, "maxItems": BATCH_EVENTS_MAX })
 }
 
 fn own_type() -> Value {
@@ -85,49 +64,6 @@ fn new_event() -> Value {
     );
     schema["examples"] = json!([{ "type": "invoice.paid", "data": { "id": 42 }, "event_id": "inv-42-paid" }]);
     schema
-}
-
-fn published() -> [(&'static str, Value); 9] {
-    [
-        ("id", id()),
-        ("type", text()),
-        ("event_id", nullable(text())),
-        ("app_id", id()),
-        ("occurred_at", time()),
-        ("received_at", time()),
-        ("subject", nullable(text())),
-        ("deliveries", about(count(), "How many webhooks it goes to.")),
-        ("duplicate", json!({ "type": "boolean", "description": "The event was there already; nothing new is sent." })),
-    ]
-}
-
-fn event_details() -> Value {
-    record([
-        ("metadata", json!({ "type": "object", "additionalProperties": text() })),
-        ("channels", json!({ "type": "array", "items": text() })),
-        ("ordering_key", nullable(text())),
-        ("deliver_at", nullable(time())),
-        ("expires_at", nullable(time())),
-        ("traceparent", nullable(text())),
-        ("erased_at", nullable(time())),
-    ])
-}
-
-fn decisions() -> Value {
-    let reason = "The delivery's status; or what filters (`type`, `channel`, `filter`, `created_later`, `disabled`, \
-                  `about_itself`, `changed_since`, `not_wanted`); or what holds (`paused`, `disabled`, `circuit_open`, \
-                  `retry_after`, `deliver_at`, `ordered`).";
-    let decision = record([
-        ("webhook_id", id()),
-        ("decision", choice(&["delivered_to", "filtered", "held"])),
-        ("reason", about(text(), reason)),
-    ]);
-    json!({ "type": "array", "items": decision })
-}
-
-fn feed() -> Value {
-    let row = record([("delivery_id", id()), ("event", reference("EventWithData"))]);
-    record([("data", json!({ "type": "array", "items": row })), ("next_cursor", nullable(text()))])
 }
 
 /// CloudEvents 1.0, JSON format. Other attributes go to `metadata`.

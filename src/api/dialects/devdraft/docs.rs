@@ -8,9 +8,8 @@ use crate::api::route::{Route, RouteMethod};
 use crate::rules::target::URL_BYTES_MAX;
 
 use crate::api::dialects::doc::{DialectDoc, missing_object};
-use crate::api::doc::parts::{
-    about, boolean, choice, count, form, line, nullable, record, reference, secret, text, time,
-};
+use crate::api::doc::parts::{about, boolean, form, line, secret};
+use crate::api::doc::schema::AnswerSchema;
 
 use super::WEBHOOK;
 
@@ -19,7 +18,8 @@ pub static DOC: DialectDoc = DialectDoc {
     description: "Devdraft's API v0: a webhook with its figures and its newest deliveries. Answered unless `dialects.devdraft` is off; what is below `/api/v0` fails in its words.",
     credentials: &["clientKey", "clientSecret"],
     headers: &[],
-    schemas,
+    forms,
+    error: AnswerSchema::of::<super::DevdraftError>(),
     failures,
     empty: &[],
     answers_carry: &[],
@@ -53,32 +53,16 @@ fn failures(route: &Route) -> Vec<u16> {
     all
 }
 
-fn spelled(prefix: &str) -> Value {
-    json!({ "type": "string", "pattern": format!("^{prefix}_[0-9a-f]{{32}}$") })
+/// The pattern of an id in a response.
+pub fn id_pattern(prefix: &str) -> String {
+    format!("^{prefix}_[0-9a-f]{{32}}$")
 }
 
-fn schemas() -> Map<String, Value> {
-    let rows = json!({ "type": "array", "items": reference("DevdraftWebhook") });
-    let pagination = record([("page", count()), ("limit", count()), ("total", count()), ("total_pages", count())]);
-    let list =
-        json!({ "anyOf": [record([("data", rows.clone()), ("pagination", reference("DevdraftPagination"))]), rows] });
-    let error = record([
-        ("statusCode", json!({ "type": "integer" })),
-        ("message", text()),
-        ("error", text()),
-        ("details", text()),
-    ]);
-    [
-        ("NewDevdraftWebhook", body(&["name", "url"])),
-        ("DevdraftWebhookPatch", body(&[])),
-        ("DevdraftWebhook", webhook()),
-        ("DevdraftPagination", pagination),
-        ("DevdraftWebhooks", list),
-        ("DevdraftError", error),
-    ]
-    .map(|(name, schema)| (name.to_owned(), schema))
-    .into_iter()
-    .collect()
+fn forms() -> Map<String, Value> {
+    [("NewDevdraftWebhook", body(&["name", "url"])), ("DevdraftWebhookPatch", body(&[]))]
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .into_iter()
+        .collect()
 }
 
 /// Judged as the native API judges it.
@@ -99,47 +83,4 @@ fn body(required: &[&str]) -> Value {
         schema["properties"]["url"] = url;
     }
     schema
-}
-
-fn webhook() -> Value {
-    let rate = json!({ "type": "number", "minimum": 0, "maximum": 100 });
-    let stats = record([
-        ("total_events", about(count(), "Deliveries with at least one attempt.")),
-        ("successful_deliveries", count()),
-        ("failed_deliveries", about(count(), "Failed attempts.")),
-        ("last_delivery", nullable(time())),
-        ("success_rate", nullable(rate)),
-        ("average_response_time", nullable(count())),
-        ("last_24h_events", count()),
-        ("last_24h_failures", count()),
-    ]);
-    let mut schema = record([
-        ("id", spelled("wh")),
-        ("name", text()),
-        ("url", text()),
-        ("isActive", boolean()),
-        ("encrypted", boolean()),
-        ("signing_secret", text()),
-        ("created_at", time()),
-        ("updated_at", time()),
-        ("delivery_stats", stats),
-        ("app", record([("id", spelled("app")), ("name", text())])),
-    ]);
-    let recent = json!({ "type": "array", "items": recent_event(), "maxItems": 50 });
-    schema["properties"]["recent_events"] = about(recent, "Only with `include_events=true`.");
-    schema
-}
-
-fn recent_event() -> Value {
-    record([
-        ("id", spelled("evt")),
-        ("event_type", text()),
-        ("delivery_status", choice(&["delivered", "failed", "pending"])),
-        ("response_code", nullable(json!({ "type": "integer" }))),
-        ("response_time", nullable(count())),
-        ("error_message", nullable(text())),
-        ("created_at", time()),
-        ("delivered_at", nullable(time())),
-        ("retry_count", count()),
-    ])
 }

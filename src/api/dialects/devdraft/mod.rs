@@ -5,6 +5,7 @@ mod docs;
 use std::sync::Arc;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::auth::Principal;
@@ -14,7 +15,7 @@ use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::limits::NAME_CHARS_MAX;
 use crate::api::media::BodyRule;
-use crate::api::native::{webhook_form, webhook_patch, webhooks};
+use crate::api::native::{webhook_fields, webhook_form, webhook_patch, webhooks};
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -44,7 +45,7 @@ static ROUTES: &[Route] = &[
         doc(
             "getDevdraftWebhook",
             "Read a webhook (`webhook:read`); the secret in clear with `webhooks:secret`, which is audited",
-            &[answer(200, "DevdraftWebhook", "The webhook.")],
+            &[answer::<DevdraftWebhook>(200, "The webhook.")],
         ),
     )
     .with_query(&[docs::INCLUDE_EVENTS, docs::EVENTS_LIMIT])
@@ -55,7 +56,7 @@ static ROUTES: &[Route] = &[
         doc(
             "listDevdraftWebhooks",
             "List webhooks (`webhook:read`), in pages or with `skip` and `take` as a plain array",
-            &[answer(200, "DevdraftWebhooks", "Newest first, secrets masked.")],
+            &[answer::<DevdraftWebhooks>(200, "Newest first, secrets masked.")],
         ),
     )
     .with_query(&[docs::PAGE, docs::LIMIT, docs::ACTIVE, docs::SKIP, docs::TAKE]),
@@ -67,7 +68,7 @@ static ROUTES: &[Route] = &[
         doc(
             "createDevdraftWebhook",
             "Make a webhook (`webhook:create`)",
-            &[answer(201, "DevdraftWebhook", "The webhook, its secret in clear.")],
+            &[answer::<DevdraftWebhook>(201, "The webhook, its secret in clear.")],
         )
         .takes("NewDevdraftWebhook"),
     ),
@@ -79,7 +80,7 @@ static ROUTES: &[Route] = &[
         doc(
             "updateDevdraftWebhook",
             "Change a webhook (`webhook:update`); another secret needs `webhooks:secret` and is a rotation",
-            &[answer(200, "DevdraftWebhook", "The webhook as it is now, its secret masked.")],
+            &[answer::<DevdraftWebhook>(200, "The webhook as it is now, its secret masked.")],
         )
         .takes("DevdraftWebhookPatch"),
     )
@@ -100,8 +101,10 @@ const SECRET_MASK: &str = "whsec_********";
 /// How long the old secret goes on signing after a change.
 const OVERLAP_S: u32 = 86_400;
 
-#[derive(Serialize)]
+/// A webhook with its figures.
+#[derive(Serialize, JsonSchema)]
 struct DevdraftWebhook<'a> {
+    #[schemars(extend("pattern" = docs::id_pattern("wh")))]
     id: String,
     name: &'a str,
     url: &'a str,
@@ -113,34 +116,45 @@ struct DevdraftWebhook<'a> {
     updated_at: Time,
     delivery_stats: DevdraftStats,
     app: DevdraftApp<'a>,
+    /// Only with `include_events=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<DevdraftRecentEvent<'a>>", length(max = docs::EVENTS_LIMIT.bounds().max))]
     recent_events: Option<Vec<DevdraftRecentEvent<'a>>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct DevdraftStats {
+    /// Deliveries with at least one attempt.
     total_events: u64,
     successful_deliveries: u64,
     /// Failed attempts.
     failed_deliveries: u64,
     last_delivery: Option<Time>,
+    #[schemars(range(min = 0, max = 100))]
     success_rate: Option<f64>,
     average_response_time: Option<u32>,
     last_24h_events: u64,
     last_24h_failures: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct DevdraftApp<'a> {
+    #[schemars(extend("pattern" = docs::id_pattern("app")))]
     id: String,
     name: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct DevdraftRecentEvent<'a> {
+    #[schemars(extend("pattern" = docs::id_pattern("evt")))]
     id: String,
     event_type: &'a str,
+    #[schemars(extend("enum" = ["delivered", "failed", "pending"]))]
     delivery_status: &'static str,
+    #[schemars(with = "Option<i64>")]
     response_code: Option<u16>,
     response_time: Option<u32>,
     error_message: Option<&'a str>,
@@ -285,20 +299,25 @@ fn events_limit(request: &RequestContext<'_>) -> Result<usize, ApiError> {
     }
 }
 
+/// A page of webhooks, or with `skip` or `take` a plain array of them.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum DevdraftWebhooks<'a> {
+    Page { data: Vec<DevdraftWebhook<'a>>, pagination: DevdraftPagination },
+    Plain(Vec<DevdraftWebhook<'a>>),
+}
+
+/// The place of a page.
+#[derive(Serialize, JsonSchema)]
+struct DevdraftPagination {
+    page: u32,
+    limit: u32,
+    total: u64,
+    total_pages: u64,
+}
+
 /// `GET /api/v0/webhooks`: pages, or with `skip` or `take` the plain array of the vendor's other page. Secrets are masked.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct DevdraftList<'a> {
-        data: Vec<DevdraftWebhook<'a>>,
-        pagination: DevdraftPagination,
-    }
-    #[derive(Serialize)]
-    struct DevdraftPagination {
-        page: u32,
-        limit: u32,
-        total: u64,
-        total_pages: u64,
-    }
     let active = request.query.boolean(&docs::ACTIVE)?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
     let all: Vec<_> = context.registry.webhooks_within(request.tenant()).filter(wanted).collect();
@@ -314,10 +333,10 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     }
     let data: Vec<_> = facts.iter().map(|(webhook, facts)| facts.shown(webhook, None)).collect();
     if is_plain {
-        return ok(&data);
+        return ok(&DevdraftWebhooks::Plain(data));
     }
     let total = all.len() as u64;
-    ok(&DevdraftList {
+    ok(&DevdraftWebhooks::Page {
         data,
         pagination: DevdraftPagination { page, limit, total, total_pages: pages(total, u64::from(limit)) },
     })
@@ -368,7 +387,7 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     let given = DevdraftInput::read(request, None, &mut field_errors)?;
     let app = webhooks::own_app(&context.registry, request.tenant())?;
     let mut webhook = Webhook::new(request.tenant().org, app);
-    webhook_form::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut field_errors);
+    webhook_fields::read(&mut webhook, &mut given.object()?, Some(&context.settings.policy), &mut field_errors);
     fields::into_result(field_errors)?;
     let secret = given.secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
@@ -475,16 +494,19 @@ fn may(principal: &Principal, scope: Scope, own_name: &str) -> Result<(), ApiErr
     }
 }
 
+/// An error.
+#[derive(Serialize, JsonSchema)]
+struct DevdraftError<'a> {
+    #[serde(rename = "statusCode")]
+    #[schemars(with = "i64")]
+    status_code: u16,
+    message: &'a str,
+    error: &'a str,
+    details: &'a str,
+}
+
 /// `{statusCode, message, error, details}`. Wrong values are 400 here.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    #[derive(Serialize)]
-    struct DevdraftError<'a> {
-        #[serde(rename = "statusCode")]
-        status_code: u16,
-        message: &'a str,
-        error: &'a str,
-        details: &'a str,
-    }
     let status = match api_error.status {
         StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
         status => status,

@@ -1,19 +1,20 @@
 //! Dfns in the description. Absent values are omitted, so few members are required.
 
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use crate::api::cursor::CursorKind;
 use crate::api::params::{Param, ParamValues};
 
 use crate::api::dialects::doc::{DialectDoc, missing_object_or_invalid};
-use crate::api::doc::parts::{about, boolean, choice, record, reference, text, time};
+use crate::api::doc::schema::AnswerSchema;
 
 pub static DOC: DialectDoc = DialectDoc {
     prefix: "Dfns",
     description: "Dfns' webhooks: a webhook event is one attempt. Answered unless `dialects.dfns` is off; what is below `/webhooks` fails in its words.",
     credentials: &["key"],
     headers: &[],
-    schemas,
+    forms: Map::new,
+    error: AnswerSchema::of::<super::DfnsError>(),
     failures: missing_object_or_invalid,
     empty: &[],
     answers_carry: &[],
@@ -34,63 +35,7 @@ pub const fn pagination_token(kind: CursorKind) -> Param {
 }
 
 /// The pattern of an id: 26 digits of Crockford's base32 cut 5-5-16, the first with room for three bits only.
-fn id_pattern(prefix: &str) -> String {
+pub fn id_pattern(prefix: &str) -> String {
     let digit = "[0-9a-hjkmnp-tv-z]";
     format!("^{prefix}-[0-7]{digit}{{4}}-{digit}{{5}}-{digit}{{16}}$")
-}
-
-fn spelled(prefix: &str) -> Value {
-    json!({ "type": "string", "pattern": id_pattern(prefix) })
-}
-
-fn page(row: &str) -> Value {
-    let mut list = record([("items", json!({ "type": "array", "items": reference(row) }))]);
-    list["properties"]["nextPageToken"] = text();
-    list
-}
-
-fn schemas() -> Map<String, Value> {
-    let mut pong = record([("status", about(text(), "The status code, or how it ended without one."))]);
-    pong["properties"]["error"] = text();
-    [
-        ("DfnsWebhook", webhook()),
-        ("DfnsWebhooks", page("DfnsWebhook")),
-        ("DfnsWebhookEvent", webhook_event()),
-        ("DfnsWebhookEvents", page("DfnsWebhookEvent")),
-        ("DfnsPong", pong),
-        ("DfnsError", record([("error", record([("message", text())]))])),
-    ]
-    .map(|(name, schema)| (name.to_owned(), schema))
-    .into_iter()
-    .collect()
-}
-
-fn webhook() -> Value {
-    let mut schema = record([
-        ("id", spelled("wh")),
-        ("url", text()),
-        ("events", json!({ "type": "array", "items": text(), "minItems": 1 })),
-        ("status", choice(&["Enabled", "Disabled"])),
-        ("dateCreated", time()),
-        ("dateUpdated", time()),
-    ]);
-    schema["properties"]["description"] = text();
-    schema
-}
-
-fn webhook_event() -> Value {
-    let mut schema = record([
-        ("id", spelled("whe")),
-        ("kind", text()),
-        ("date", time()),
-        ("deliveryFailed", boolean()),
-        ("deliveryAttempt", json!({ "type": "integer", "minimum": 1 })),
-        ("timestampSent", json!({ "type": "integer", "description": "Unix seconds." })),
-        ("status", about(text(), "The status code, or how it ended without one.")),
-        ("data", json!({ "description": "Byte for byte; null once erased." })),
-    ]);
-    schema["properties"]["error"] = text();
-    schema["properties"]["retryOf"] = spelled("whe");
-    schema["properties"]["nextAttemptDate"] = about(time(), "Left out where no retry follows.");
-    schema
 }

@@ -4,6 +4,7 @@ mod docs;
 
 use bytes::Bytes;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -41,14 +42,14 @@ static ROUTES: &[Route] = &[
         doc(
             "listDfnsWebhooks",
             "List webhooks (`Webhooks:Read`)",
-            &[answer(200, "DfnsWebhooks", "Newest first; `nextPageToken` is left out at the end.")],
+            &[answer::<DfnsList<DfnsWebhook>>(200, "Newest first; `nextPageToken` is left out at the end.")],
         ),
     )
     .with_query(&[docs::LIMIT, docs::pagination_token(CursorKind::Webhooks)]),
     get(
         "/webhooks/{id}",
         Judged(Scope::WebhooksRead, may_read, read),
-        doc("getDfnsWebhook", "Read a webhook (`Webhooks:Read`)", &[answer(200, "DfnsWebhook", "The webhook.")]),
+        doc("getDfnsWebhook", "Read a webhook (`Webhooks:Read`)", &[answer::<DfnsWebhook>(200, "The webhook.")]),
     )
     .with_segments(&[docs::ID]),
     get(
@@ -57,7 +58,7 @@ static ROUTES: &[Route] = &[
         doc(
             "listDfnsWebhookEvents",
             "List a webhook's events: its attempts (`Webhooks:Events:Read`)",
-            &[answer(200, "DfnsWebhookEvents", "Newest first; `nextPageToken` is left out at the end.")],
+            &[answer::<DfnsList<DfnsWebhookEvent>>(200, "Newest first; `nextPageToken` is left out at the end.")],
         ),
     )
     .with_query(&[docs::DELIVERY_FAILED, docs::KIND, docs::LIMIT, docs::pagination_token(CursorKind::Attempts)])
@@ -68,7 +69,7 @@ static ROUTES: &[Route] = &[
         doc(
             "getDfnsWebhookEvent",
             "Read a webhook event: one attempt (`Webhooks:Events:Read`)",
-            &[answer(200, "DfnsWebhookEvent", "The attempt.")],
+            &[answer::<DfnsWebhookEvent>(200, "The attempt.")],
         ),
     )
     .with_segments(&[docs::ID, docs::EVENT]),
@@ -80,7 +81,7 @@ static ROUTES: &[Route] = &[
         doc(
             "pingDfnsWebhook",
             "Send one signed request now and store nothing (`Webhooks:Ping`)",
-            &[answer(200, "DfnsPong", "What happened.")],
+            &[answer::<DfnsPong>(200, "What happened.")],
         )
         .takes("Nothing"),
     )
@@ -91,23 +92,32 @@ static ROUTES: &[Route] = &[
 const PING_TYPE: &str = "postrider.test";
 const PING_DATA: &[u8] = br#"{"test":true}"#;
 
-#[derive(Serialize)]
+/// One attempt.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct DfnsWebhookEvent<'a> {
+    #[schemars(extend("pattern" = docs::id_pattern("whe")))]
     id: String,
     kind: &'a str,
     date: Time,
     delivery_failed: bool,
+    #[schemars(range(min = 1))]
     delivery_attempt: u32,
+    /// Unix seconds.
     timestamp_sent: i64,
+    /// The status code, or how it ended without one.
     status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("pattern" = docs::id_pattern("whe")))]
     retry_of: Option<String>,
+    /// Left out where no retry follows.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Time")]
     next_attempt_date: Option<Time>,
-    /// `null` once erased.
+    /// Byte for byte; null once erased.
     data: Option<&'a RawValue>,
 }
 
@@ -135,14 +145,19 @@ fn status(attempt: &Attempt) -> String {
     attempt.status_code.map_or_else(|| attempt.outcome.as_str().to_owned(), |code| code.to_string())
 }
 
-#[derive(Serialize)]
+/// A webhook.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct DfnsWebhook<'a> {
+    #[schemars(extend("pattern" = docs::id_pattern("wh")))]
     id: String,
     url: &'a str,
+    #[schemars(length(min = 1))]
     events: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     description: Option<&'a str>,
+    #[schemars(extend("enum" = ["Enabled", "Disabled"]))]
     status: &'static str,
     date_created: Time,
     date_updated: Time,
@@ -163,11 +178,14 @@ impl<'a> DfnsWebhook<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// A page of a list.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "{T}s")]
 struct DfnsList<T> {
     items: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     next_page_token: Option<String>,
 }
 
@@ -238,14 +256,18 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     ok(&DfnsWebhook::new(&*in_path(context, request)?))
 }
 
+/// What became of a ping.
+#[derive(Serialize, JsonSchema)]
+struct DfnsPong<'a> {
+    /// The status code, or how it ended without one.
+    status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    error: Option<&'a str>,
+}
+
 /// `POST /webhooks/{webhookId}/ping`: one signed request now, nothing stored.
 fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct DfnsPong<'a> {
-        status: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<&'a str>,
-    }
     let webhook = in_path(context, request)?;
     request.no_fields()?;
     if let Some(kept) = replays::kept(context, request)? {
@@ -287,16 +309,19 @@ fn may(principal: &Principal, scope: Scope, permission: &str) -> Result<(), ApiE
     Err(ApiError::forbidden("scope_missing", format!("{name} is not authorized to perform operation ({permission})")))
 }
 
-/// `{error: {message}}`.
+/// An error.
+#[derive(Serialize, JsonSchema)]
+struct DfnsError<'a> {
+    error: DfnsErrorBody<'a>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct DfnsErrorBody<'a> {
+    message: &'a str,
+}
+
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    #[derive(Serialize)]
-    struct DfnsError<'a> {
-        error: DfnsErrorBody<'a>,
-    }
-    #[derive(Serialize)]
-    struct DfnsErrorBody<'a> {
-        message: &'a str,
-    }
     let message = match api_error.status {
         StatusCode::UNAUTHORIZED => "Not Authorized.",
         StatusCode::INTERNAL_SERVER_ERROR => "Internal Server Error",

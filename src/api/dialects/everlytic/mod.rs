@@ -5,6 +5,7 @@ mod docs;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use crate::api::auth::Principal;
 use crate::api::context::ApiContext;
 use crate::api::doc::answer;
 use crate::api::error::ApiError;
-use crate::api::native::webhook_view::MASK;
+use crate::api::native::webhook_text::MASK;
 use crate::api::request::HttpRequest;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
@@ -38,7 +39,7 @@ static ROUTES: &[Route] = &[
     get(
         LIST,
         Judged(Scope::WebhooksRead, may_read, list),
-        doc("listEverlyticWebhooks", "List webhooks", &[answer(200, "EverlyticWebhooks", "Fifteen webhooks.")]),
+        doc("listEverlyticWebhooks", "List webhooks", &[answer::<EverlyticList>(200, "Fifteen webhooks.")]),
     )
     .with_query(&[docs::PAGE]),
     get(
@@ -47,7 +48,7 @@ static ROUTES: &[Route] = &[
         doc(
             "getEverlyticWebhook",
             "Read a webhook",
-            &[answer(200, "EverlyticOneWebhook", "The webhook, its password masked.")],
+            &[answer::<EverlyticItem>(200, "The webhook, its password masked.")],
         ),
     )
     .with_segments(&[docs::ID]),
@@ -57,7 +58,7 @@ static ROUTES: &[Route] = &[
         doc(
             "reprocessEverlyticFailures",
             "Send again what failed within the last seven days",
-            &[answer(200, "EverlyticDone", "The jobs are stored, and run.")],
+            &[answer::<EverlyticDone>(200, "The jobs are stored, and run.")],
         ),
     ),
 ];
@@ -67,26 +68,32 @@ const PER_PAGE: u64 = 15;
 /// How far back `reprocess` goes.
 const REPROCESS_MS: i64 = 7 * DAY_MS;
 
-#[derive(Serialize)]
+/// A webhook.
+#[derive(Serialize, JsonSchema)]
 struct EverlyticWebhook<'a> {
     id: WebhookId,
     url: &'a str,
     verb: WebhookMethod,
     auth_details: Option<EverlyticAuth<'a>>,
+    #[schemars(extend("const" = "basic"))]
     auth_type: &'static str,
+    #[schemars(extend("enum" = ["enabled", "disabled"]))]
     status: &'static str,
-    /// JSON in a string, as the page has it.
+    /// JSON in a string.
     settings: String,
     content_type: ContentType,
+    #[schemars(extend("enum" = ["standard", "legacy"]))]
     field_set: &'static str,
     updated_timestamp: Time,
     created_timestamp: Time,
     event_types: Vec<&'a str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct EverlyticAuth<'a> {
     username: &'a str,
+    /// Masked.
     password: &'static str,
 }
 
@@ -114,44 +121,58 @@ impl<'a> EverlyticWebhook<'a> {
     }
 }
 
+/// A webhook, alone.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EverlyticOneWebhook")]
+struct EverlyticItem<'a> {
+    webhook: EverlyticWebhook<'a>,
+}
+
 /// `GET …/webhooks/{id}`.
 fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct EverlyticItem<'a> {
-        webhook: EverlyticWebhook<'a>,
-    }
     // Text that is no id gets the answer of an unknown webhook, as on the vendor's page.
     let id: Option<WebhookId> = request.path.get("id").parse().ok();
     let found = id.and_then(|id| context.registry.webhook(request.tenant(), id));
     ok(&EverlyticItem { webhook: EverlyticWebhook::new(found.ok_or_else(|| ApiError::not_found("Webhook"))?) })
 }
 
+/// A page of webhooks.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EverlyticWebhooks")]
+struct EverlyticList<'a> {
+    #[schemars(extend("const" = "webhook"))]
+    r#type: &'static str,
+    meta: EverlyticMeta,
+    links: EverlyticLinks,
+    data: Vec<EverlyticWebhook<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct EverlyticMeta {
+    /// Pages, not webhooks.
+    total: u64,
+    per_page: u64,
+    current_page: u64,
+    last_page: u64,
+    /// The page before.
+    from: Option<u64>,
+    /// The page after.
+    to: Option<u64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct EverlyticLinks {
+    first: String,
+    last: String,
+    prev: Option<String>,
+    next: Option<String>,
+}
+
 /// `GET …/webhooks`. The words of the page are followed literally: `total` counts pages, `from` and `to` are the numbers of
 /// the pages before and after.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct EverlyticList<'a> {
-        r#type: &'static str,
-        meta: EverlyticMeta,
-        links: EverlyticLinks,
-        data: Vec<EverlyticWebhook<'a>>,
-    }
-    #[derive(Serialize)]
-    struct EverlyticMeta {
-        total: u64,
-        per_page: u64,
-        current_page: u64,
-        last_page: u64,
-        from: Option<u64>,
-        to: Option<u64>,
-    }
-    #[derive(Serialize)]
-    struct EverlyticLinks {
-        first: String,
-        last: String,
-        prev: Option<String>,
-        next: Option<String>,
-    }
     let page = u64::from(request.query.number_or_default(&docs::PAGE)?);
     let rows: Vec<_> = context.registry.webhooks_within(request.tenant()).collect();
     let last = pages(rows.len() as u64, PER_PAGE).max(1);
@@ -174,6 +195,13 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     })
 }
 
+/// The jobs are stored, and run.
+#[derive(Serialize, JsonSchema)]
+struct EverlyticDone {
+    #[schemars(extend("const" = true))]
+    status: bool,
+}
+
 /// `GET …/webhooks/failed/reprocess`: a replay job over the failures of seven days, one for each app with webhooks.
 fn reprocess(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut apps: Vec<AppId> =
@@ -184,7 +212,7 @@ fn reprocess(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
 }
 
 fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, ApiError> {
-    let Some(app) = apps.pop() else { return ok(&json!({ "status": true })) };
+    let Some(app) = apps.pop() else { return ok(&EverlyticDone { status: true }) };
     let spec = JobSpec {
         webhook: None,
         app: Some(app),
@@ -228,27 +256,39 @@ fn may_reprocess(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::EventsWrite)
 }
 
+/// An error.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EverlyticError")]
+struct EverlyticErrorEnvelope<'a> {
+    #[schemars(with = "i64")]
+    code: u16,
+    message: &'a str,
+    error: EverlyticErrors<'a>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct EverlyticErrors<'a> {
+    errors: [EverlyticError<'a>; 1],
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+struct EverlyticError<'a> {
+    #[schemars(extend("enum" = ["global", "usageLimit"]))]
+    domain: &'static str,
+    #[schemars(extend("enum" = ["required", "ForbiddenAccess", "RequestLimit", "invalidParameter", "invalid"]))]
+    reason: &'static str,
+    message: &'a str,
+    #[schemars(extend("const" = "request"))]
+    location_type: &'static str,
+    #[schemars(extend("enum" = ["authorization", "default"]))]
+    location: &'static str,
+}
+
 /// `{code, message, error: {errors: […]}}`. A webhook that is not there is 400 outside and 412 inside, as printed.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    #[derive(Serialize)]
-    struct EverlyticErrorEnvelope<'a> {
-        code: u16,
-        message: &'a str,
-        error: EverlyticErrors<'a>,
-    }
-    #[derive(Serialize)]
-    struct EverlyticErrors<'a> {
-        errors: [EverlyticError<'a>; 1],
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct EverlyticError<'a> {
-        domain: &'static str,
-        reason: &'static str,
-        message: &'a str,
-        location_type: &'static str,
-        location: &'static str,
-    }
     let (status, code) = match api_error.code {
         "not_found" => (StatusCode::BAD_REQUEST, 412),
         _ => (api_error.status, api_error.status.as_u16()),

@@ -4,9 +4,10 @@ mod docs;
 
 use jiff::civil::Date;
 use jiff::tz::Offset;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::api::auth::{self, Principal};
 use crate::api::context::ApiContext;
@@ -38,14 +39,14 @@ static ROUTES: &[Route] = &[
         doc(
             "listInstantlyWebhookEvents",
             "List webhook events: attempts, newest first",
-            &[answer(200, "InstantlyWebhookEvents", "A page; `next_starting_after` is left out at the end.")],
+            &[answer::<InstantlyList>(200, "A page; `next_starting_after` is left out at the end.")],
         ),
     )
     .with_query(&[docs::LIMIT, docs::STARTING_AFTER, docs::SUCCESS, docs::FROM, docs::TO, docs::SEARCH]),
     get(
         "/api/v2/webhook-events/summary",
         Judged(Scope::EventsRead, may_read, summary),
-        doc("getInstantlySummary", "Count attempts by outcome", &[answer(200, "InstantlySummary", "The sums.")]),
+        doc("getInstantlySummary", "Count attempts by outcome", &[answer::<InstantlySummary>(200, "The sums.")]),
     )
     .with_query(&[docs::FROM, docs::TO]),
     get(
@@ -54,7 +55,7 @@ static ROUTES: &[Route] = &[
         doc(
             "getInstantlySummaryByDate",
             "Count attempts by outcome and day of UTC",
-            &[answer(200, "InstantlySummaryByDate", "The days on which something was sent, oldest first.")],
+            &[answer::<InstantlyDays>(200, "The days on which something was sent, oldest first.")],
         ),
     )
     .with_query(&[docs::FROM, docs::TO]),
@@ -64,7 +65,7 @@ static ROUTES: &[Route] = &[
         doc(
             "getInstantlyWebhookEvent",
             "Read a webhook event: one attempt",
-            &[answer(200, "InstantlyWebhookEvent", "The attempt.")],
+            &[answer::<InstantlyWebhookEvent>(200, "The attempt.")],
         ),
     )
     .with_segments(&[docs::ID]),
@@ -73,17 +74,22 @@ static ROUTES: &[Route] = &[
 /// An attempt's id is stamped when its outcome is stored, or just before it starts: within this of `started_at`.
 const STAMP_MS_MAX: i64 = HOUR_MS;
 
-#[derive(Serialize)]
+/// One attempt.
+#[derive(Serialize, JsonSchema)]
 struct InstantlyWebhookEvent<'a> {
     id: AttemptId,
     timestamp_created: Time,
+    #[schemars(extend("format" = "date"))]
     timestamp_created_date: String,
     organization_id: OrganizationId,
     success: bool,
     retry_count: u32,
     will_retry: bool,
     webhook_url: &'a str,
+    /// The body that the attempt carried.
+    #[schemars(with = "Map<String, Value>")]
     payload: Box<RawValue>,
+    #[schemars(with = "Option<i64>")]
     status_code: Option<u16>,
     error_message: Option<&'a str>,
     timestamp_next_retry: Option<Time>,
@@ -127,14 +133,18 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     ok(&InstantlyWebhookEvent::new(&found.ok_or_else(|| ApiError::not_found("Resource"))?)?)
 }
 
+/// A page of attempts.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InstantlyWebhookEvents")]
+struct InstantlyList<'a> {
+    items: Vec<InstantlyWebhookEvent<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AttemptId")]
+    next_starting_after: Option<AttemptId>,
+}
+
 /// `GET /api/v2/webhook-events`.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct InstantlyList<'a> {
-        items: Vec<InstantlyWebhookEvent<'a>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next_starting_after: Option<AttemptId>,
-    }
     let days = DayRange::read(&request.query)?;
     let started = (days.from.is_some() || days.to.is_some())
         .then(|| (days.from.unwrap_or(Time::ZERO), days.to.unwrap_or(Time::MAX)));
@@ -163,21 +173,34 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     })
 }
 
-#[derive(Serialize)]
+/// Sums of attempts.
+#[derive(Serialize, JsonSchema)]
 struct InstantlySummary {
     total_events: u64,
     successful_events: u64,
     failed_events: u64,
+    #[schemars(range(min = 0, max = 100))]
     success_rate: f64,
+    #[schemars(range(min = 0, max = 100))]
     failure_rate: f64,
 }
 
-#[derive(Serialize)]
+/// Sums of attempts, by day.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "InstantlySummaryByDate")]
+struct InstantlyDays {
+    items: Vec<InstantlyDaySummary>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct InstantlyDaySummary {
+    #[schemars(extend("format" = "date"))]
     date: String,
     total_events: u64,
     successful_events: u64,
     failed_events: u64,
+    #[schemars(range(min = 0, max = 100))]
     success_rate: f64,
 }
 
@@ -220,7 +243,7 @@ fn summary_by_date(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -
             success_rate: all.success_rate,
         }
     });
-    ok(&json!({ "items": days.collect::<Vec<_>>() }))
+    ok(&InstantlyDays { items: days.collect() })
 }
 
 type Hours = std::collections::BTreeMap<u32, HourCount>;
@@ -280,15 +303,17 @@ fn may_read(principal: &Principal) -> Result<(), ApiError> {
     }
 }
 
-/// `{statusCode, error, message}`.
+/// An error.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct InstantlyError<'a> {
+    #[schemars(with = "i64")]
+    status_code: u16,
+    error: &'a str,
+    message: &'a str,
+}
+
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct InstantlyError<'a> {
-        status_code: u16,
-        error: &'a str,
-        message: &'a str,
-    }
     let message = match api_error.code {
         "credentials_missing" => "Missing Authorization header",
         "credentials_malformed" | "credentials_wrong" | "key_expired" => "Invalid API key",

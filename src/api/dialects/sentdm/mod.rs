@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -42,7 +43,11 @@ static ROUTES: &[Route] = &[
     get(
         WEBHOOKS,
         Judged(Scope::WebhooksRead, may_read, list),
-        doc("listSentWebhooks", "List webhooks", &[answer(200, "SentWebhooks", "A page, newest first.")]),
+        doc(
+            "listSentWebhooks",
+            "List webhooks",
+            &[answer::<SentdmEnvelope<SentdmWebhookList>>(200, "A page, newest first.")],
+        ),
     )
     .with_query(&[docs::PAGE, docs::PAGE_SIZE, docs::SEARCH, docs::IS_ACTIVE]),
     get(
@@ -51,13 +56,17 @@ static ROUTES: &[Route] = &[
         doc(
             "listSentEventTypes",
             "List the event types that webhooks name, and Postrider's own",
-            &[answer(200, "SentEventTypes", "By name.")],
+            &[answer::<SentdmEnvelope<SentdmEventTypeList>>(200, "By name.")],
         ),
     ),
     get(
         WEBHOOK,
         Judged(Scope::WebhooksRead, may_read, read),
-        doc("getSentWebhook", "Read a webhook", &[answer(200, "SentOneWebhook", "The webhook, without its secret.")]),
+        doc(
+            "getSentWebhook",
+            "Read a webhook",
+            &[answer::<SentdmEnvelope<SentdmOneWebhook>>(200, "The webhook, without its secret.")],
+        ),
     )
     .with_segments(&[docs::ID]),
     get(
@@ -66,7 +75,7 @@ static ROUTES: &[Route] = &[
         doc(
             "listSentWebhookEvents",
             "List a webhook's events: its deliveries",
-            &[answer(200, "SentEvents", "A page, newest first.")],
+            &[answer::<SentdmEnvelope<SentdmEventList>>(200, "A page, newest first.")],
         ),
     )
     .with_query(&[docs::PAGE, docs::PAGE_SIZE, docs::SEARCH])
@@ -89,27 +98,47 @@ const SYSTEM_TYPES: [&str; 5] = [
     "postrider.webhook.recovered",
 ];
 
-/// The envelope of everything but 401 and 403, whose bodies are empty.
-#[derive(Serialize)]
-struct SentdmEnvelope<'a, T> {
+/// A response in the envelope.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Sent{T}")]
+struct SentdmEnvelope<T> {
+    #[schemars(extend("const" = true))]
     success: bool,
-    data: Option<T>,
-    error: Option<SentdmError<'a>>,
+    data: T,
+    error: (),
     meta: SentdmMeta,
 }
 
-#[derive(Serialize)]
+/// An error in the envelope. 401 and 403 have no body.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SentError")]
+struct SentdmFailure<'a> {
+    #[schemars(extend("const" = false))]
+    success: bool,
+    data: (),
+    error: SentdmError<'a>,
+    meta: SentdmMeta,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct SentdmError<'a> {
+    #[schemars(extend("pattern" = "^[A-Z]+_[0-9]{3}$"))]
     code: &'static str,
     message: &'a str,
-    details: Option<()>,
+    details: (),
     doc_url: String,
 }
 
-#[derive(Serialize)]
+/// The request, as it was understood.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SentMeta")]
 struct SentdmMeta {
+    #[schemars(extend("pattern" = "^req_[0-9A-Za-z]{10}$"))]
     request_id: String,
+    #[schemars(extend("format" = "date-time"))]
     timestamp: String,
+    #[schemars(extend("const" = "v3"))]
     version: &'static str,
 }
 
@@ -131,14 +160,16 @@ fn short_id(request_id: &str) -> String {
     format!("req_{}", digits.collect::<String>())
 }
 
-#[derive(Serialize)]
+/// The place of a page.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SentPagination")]
 struct SentdmPagination {
     page: u64,
     page_size: u64,
     total_count: u64,
     total_pages: u64,
     has_more: bool,
-    cursors: Option<()>,
+    cursors: (),
 }
 
 /// `page` from 1, and `page_size`.
@@ -173,24 +204,31 @@ impl SentdmPageQuery {
             total_count,
             total_pages,
             has_more: self.page < total_pages,
-            cursors: None,
+            cursors: (),
         }
     }
 }
 
-#[derive(Serialize)]
+/// One delivery.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SentEvent")]
 struct SentdmEvent<'a> {
     id: DeliveryId,
     event_type: &'a str,
-    /// `null` once erased.
+    /// Byte for byte; null once erased.
     event_data: Option<&'a RawValue>,
+    #[schemars(extend("enum" = ["pending", "retrying", "delivered", "failed"]))]
     delivery_status: &'static str,
+    #[schemars(with = "Option<i64>")]
     http_status_code: Option<u16>,
     response_body: Option<&'a str>,
     delivery_attempts: u32,
     error_message: Option<&'a str>,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Option<Time>")]
     processing_started_at: Option<String>,
+    #[schemars(with = "Option<Time>")]
     processing_completed_at: Option<String>,
 }
 
@@ -219,24 +257,35 @@ impl<'a> SentdmEvent<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// A webhook.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SentWebhook")]
 struct SentdmWebhook<'a> {
     id: WebhookId,
     display_name: &'a str,
     endpoint_url: &'a str,
-    /// Only shown where it is made, which this shape does not do.
-    signing_secret: Option<()>,
+    /// Shown where it is made, which is not here.
+    signing_secret: (),
     is_active: bool,
+    #[schemars(length(min = 1))]
     event_types: Vec<&'a str>,
-    event_filters: Option<()>,
+    event_filters: (),
     retry_count: usize,
     timeout_seconds: u32,
+    #[schemars(with = "Option<Time>")]
     last_delivery_attempt_at: Option<String>,
+    #[schemars(with = "Option<Time>")]
     last_successful_delivery_at: Option<String>,
     consecutive_failures: u32,
+    #[schemars(with = "Time")]
     created_at: String,
+    #[schemars(with = "Option<Time>")]
     updated_at: Option<String>,
 }
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline, rename = "OneWebhook")]
+struct SentdmOneWebhook<'a>(SentdmWebhook<'a>);
 
 impl<'a> SentdmWebhook<'a> {
     fn new(webhook: &'a Webhook, state: &WebhookState) -> Self {
@@ -245,10 +294,10 @@ impl<'a> SentdmWebhook<'a> {
             id: webhook.id,
             display_name: &webhook.name,
             endpoint_url: &webhook.url,
-            signing_secret: None,
+            signing_secret: (),
             is_active: derived::is_active(webhook),
             event_types: if event_types.is_empty() { vec!["*"] } else { event_types },
-            event_filters: None,
+            event_filters: (),
             retry_count: webhook.retry_schedule_s.len(),
             timeout_seconds: webhook.timeout_ms.div_ceil(1_000),
             last_delivery_attempt_at: state.last_attempt_at.map(offset_time),
@@ -286,10 +335,9 @@ fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Arc
 }
 
 /// `data` in the envelope, with the headers of every answer.
-fn give(context: &ApiContext<'_>, request: &RequestContext<'_>, data: &impl Serialize) -> Result<Step, ApiError> {
+fn give(context: &ApiContext<'_>, request: &RequestContext<'_>, data: impl Serialize) -> Result<Step, ApiError> {
     let meta = SentdmMeta::new(&request.http.request_id, context.now);
-    let mut response =
-        HttpResponse::json(StatusCode::OK, &SentdmEnvelope { success: true, data: Some(data), error: None, meta });
+    let mut response = HttpResponse::json(StatusCode::OK, &SentdmEnvelope { success: true, data, error: (), meta });
     response.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));
     if let Some(profile) = request.http.headers.get(PROFILE_ID) {
         response.headers.insert(PROFILE_ID, profile.clone());
@@ -297,18 +345,20 @@ fn give(context: &ApiContext<'_>, request: &RequestContext<'_>, data: &impl Seri
     Ok(Step::Reply(response))
 }
 
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline, rename = "Events")]
+struct SentdmEventList<'a> {
+    events: Vec<SentdmEvent<'a>>,
+    pagination: SentdmPagination,
+}
+
 /// `GET /v3/webhooks/{id}/events`.
 fn events(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct SentdmEventList<'a> {
-        events: Vec<SentdmEvent<'a>>,
-        pagination: SentdmPagination,
-    }
     let webhook = in_path(context, request)?;
     let paging = SentdmPageQuery::read(request)?;
     let slice = slice(context, request, webhook.id, paging)?;
     let events = slice.rows.iter().map(SentdmEvent::new).collect::<Result<_, _>>()?;
-    give(context, request, &SentdmEventList { events, pagination: paging.of(slice.total) })
+    give(context, request, SentdmEventList { events, pagination: paging.of(slice.total) })
 }
 
 fn slice(
@@ -334,13 +384,15 @@ fn slice(
     Ok(context.store.delivery_search(&query, skip, limit, context.now)?)
 }
 
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline, rename = "Webhooks")]
+struct SentdmWebhookList<'a> {
+    webhooks: Vec<SentdmWebhook<'a>>,
+    pagination: SentdmPagination,
+}
+
 /// `GET /v3/webhooks`.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct SentdmWebhookList<'a> {
-        webhooks: Vec<SentdmWebhook<'a>>,
-        pagination: SentdmPagination,
-    }
     let tenant = scope(context, request)?;
     let paging = SentdmPageQuery::read(request)?;
     let (search, is_active) = (request.query.search()?, request.query.boolean(&docs::IS_ACTIVE)?);
@@ -352,28 +404,32 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     let skip = usize::try_from(paging.skip()).unwrap_or(usize::MAX);
     let shown = rows.iter().skip(skip).take(paging.page_size as usize);
     let webhooks = shown.map(|webhook| SentdmWebhook::new(webhook, &context.store.state(webhook.id))).collect();
-    give(context, request, &SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
+    give(context, request, SentdmWebhookList { webhooks, pagination: paging.of(rows.len() as u64) })
 }
 
 /// `GET /v3/webhooks/{id}`.
 fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
-    give(context, request, &SentdmWebhook::new(&webhook, &context.store.state(webhook.id)))
+    give(context, request, SentdmOneWebhook(SentdmWebhook::new(&webhook, &context.store.state(webhook.id))))
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline, rename = "EventTypes")]
+struct SentdmEventTypeList<'a> {
+    event_types: Vec<SentdmEventType<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct SentdmEventType<'a> {
+    name: &'a str,
+    display_name: String,
+    description: String,
+    is_active: bool,
 }
 
 /// `GET /v3/webhooks/event-types`: Postrider takes any type, so these are the ones that webhooks name, and its own.
 fn event_types(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    #[derive(Serialize)]
-    struct SentdmEventTypeList<'a> {
-        event_types: Vec<SentdmEventType<'a>>,
-    }
-    #[derive(Serialize)]
-    struct SentdmEventType<'a> {
-        name: &'a str,
-        display_name: String,
-        description: String,
-        is_active: bool,
-    }
     let mut names: BTreeSet<&str> = SYSTEM_TYPES.into();
     for webhook in context.registry.webhooks_within(scope(context, request)?) {
         names.extend(webhook.event_types.iter().map(String::as_str).filter(|name| patterns::is_type(name)));
@@ -384,7 +440,7 @@ fn event_types(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Re
         description: format!("Events of type {name}"),
         is_active: true,
     });
-    give(context, request, &SentdmEventTypeList { event_types: event_types.collect() })
+    give(context, request, SentdmEventTypeList { event_types: event_types.collect() })
 }
 
 /// `message.delivered` as `Message Delivered`.
@@ -439,9 +495,9 @@ fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpRespons
             let unexpected =
                 format!("An unexpected error occurred while retrieving {}", what_is_at(error_context.pattern));
             let message = if code == "INTERNAL_001" { &unexpected } else { &api_error.detail };
-            let error = SentdmError { code, message, details: None, doc_url: format!("{ERRORS_URL}{code}") };
+            let error = SentdmError { code, message, details: (), doc_url: format!("{ERRORS_URL}{code}") };
             let meta = SentdmMeta::new(error_context.request_id, error_context.now);
-            HttpResponse::json(status, &SentdmEnvelope::<()> { success: false, data: None, error: Some(error), meta })
+            HttpResponse::json(status, &SentdmFailure { success: false, data: (), error, meta })
         }
     };
     response.headers.insert(API_VERSION, HeaderValue::from_static(VERSION));

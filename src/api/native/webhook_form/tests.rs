@@ -1,5 +1,6 @@
 //! Tests of the webhook form: accepted values, defaults, and pointers of mistakes.
 
+use super::super::webhook_fields::read;
 use super::*;
 use crate::model::Id;
 

@@ -1,0 +1,87 @@
+//! The schemas of request bodies that configure: webhooks, apps, keys, organizations, replays.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX};
+use crate::api::native::webhook_fields;
+use crate::api::native::webhook_schema::{self, pattern, rate};
+use crate::model::Scope;
+
+use crate::api::doc::parts::{
+    about, app_name, boolean, choice, event_type, form, id, items, line, nullable, reference, secret, time, whole,
+};
+
+pub fn schemas() -> Map<String, Value> {
+    let forms = [
+        ("NewWebhook", webhook_fields::new_webhook()),
+        ("WebhookPatch", webhook_fields::webhook_patch()),
+        ("Rotation", form(&[], [("secret", secret()), ("overlap_s", whole(0, OVERLAP_S_MAX))])),
+        ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
+        ("NewReplay", new_replay()),
+        ("NewApp", form(&["name"], [("name", name()), ("uid", uid())])),
+        (
+            "AppPatch",
+            json!({ "type": "object", "properties": { "name": name(), "uid": nullable(uid()) }, "additionalProperties": false }),
+        ),
+        ("NewKey", new_key()),
+        ("NewOrganization", form(&["name"], [("name", name())])),
+        ("Nothing", form(&[], [])),
+    ];
+    let mut all = webhook_schema::components();
+    all.extend(forms.map(|(name, schema)| (name.to_owned(), schema)));
+    all
+}
+
+fn name() -> Value {
+    line(1, NAME_CHARS_MAX)
+}
+
+fn uid() -> Value {
+    let mut schema = about(app_name(), "The caller's own name for the app; not of the form of a UUID.");
+    schema["not"] = json!({ "type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" });
+    schema
+}
+
+fn new_replay() -> Value {
+    let mut schema = form(
+        &[],
+        [
+            ("webhook_id", about(id(), "Either this or `app_id`.")),
+            ("app_id", app_name()),
+            ("from", time()),
+            ("to", time()),
+            ("types", items(pattern(), EVENT_TYPES_MAX)),
+            ("status", reference("DeliveryStatus")),
+            (
+                "missing",
+                about(boolean(), "Only events that match now and were never delivered there; not with `status`."),
+            ),
+            ("dry_run", boolean()),
+            ("rate_per_s", rate()),
+        ],
+    );
+    schema["oneOf"] = json!([
+        { "required": ["webhook_id"], "properties": { "webhook_id": { "type": "string" }, "app_id": { "type": "null" } } },
+        { "required": ["app_id"], "properties": { "app_id": { "type": "string" }, "webhook_id": { "type": "null" } } },
+    ]);
+    schema
+}
+
+fn scopes() -> Value {
+    let mut schema = items(choice(&Scope::ALL.map(Scope::as_str)), Scope::ALL.len());
+    schema["minItems"] = 1.into();
+    schema
+}
+
+fn new_key() -> Value {
+    form(
+        &["name", "scopes"],
+        [
+            ("name", name()),
+            ("scopes", about(scopes(), "Only scopes that the maker has as well.")),
+            ("app_id", about(app_name(), "Confines the key to an app.")),
+            ("expires_at", time()),
+            ("rate_per_s", rate()),
+        ],
+    )
+}
