@@ -299,8 +299,8 @@ fn events_limit(request: &RequestContext<'_>) -> Result<usize, ApiError> {
     request.query.number_or_default(&docs::EVENTS_LIMIT).map(|n| n as usize).map_err(|_| wrong())
 }
 
-/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. One of its pages has `page`, `limit` and `active`, and
-/// with one of those the list is in pages, unless `skip` or `take` stands beside it. Secrets are masked.
+/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. With `page`, `limit` or `active`, which one of its pages
+/// has, the list is in pages, unless `skip` or `take` stands beside it. Secrets are masked.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     #[derive(Serialize)]
     struct DevdraftList<'a> {
@@ -384,8 +384,8 @@ fn read_secret(raw: &RawValue) -> FieldResult<String> {
     match signing::parse_any_secret(&text) {
         Ok(_) => Ok(text),
         Err(_) => Err(format!(
-            "must be {PLAIN_SECRET_CHARS_MIN} to {PLAIN_SECRET_CHARS_MAX} letters, digits, _ and -, or whsec_ and base64 of \
-             24 to 64 bytes"
+            "must be {PLAIN_SECRET_CHARS_MIN} to {PLAIN_SECRET_CHARS_MAX} letters, digits, _ and -, or whsec_ and base64 \
+             of 24 to 64 bytes"
         )),
     }
 }
