@@ -128,6 +128,21 @@ fn what_is_no_secret_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_plain_secret_is_its_own_key() {
+    let text = "a-shared_secret-of-32-characters";
+    let key = parse_any_secret(text).unwrap();
+    assert_eq!((key.text(), key.bytes.as_slice()), (text, text.as_bytes()));
+    assert_eq!(parse_any_secret(SECRET).unwrap(), parse_secret(SECRET).unwrap());
+    assert_eq!(parse_secret(text), Err(BadSecret::Prefix), "the Standard Webhooks form needs its prefix");
+    for text in [&text[1..], &"x".repeat(129), &format!("{text} "), &text.replace('-', "+")] {
+        assert_eq!(parse_any_secret(text), Err(BadSecret::Plain), "{text}");
+    }
+    let promised = format!("whsec_{}", "-_".repeat(16));
+    assert_eq!(parse_plain_secret(&promised), Err(BadSecret::Plain));
+    assert_eq!(parse_any_secret(&promised), Err(BadSecret::Base64), "the prefix promises base64");
+}
+
+#[test]
 fn a_made_secret_is_drawn_again_until_it_is_plain() {
     let mut draws = [[0xff; 24], [0xfb; 24], [1; 24], [2; 24]].into_iter();
     let text = make_secret(|| draws.next().unwrap());
@@ -149,7 +164,8 @@ fn a_request_that_does_not_add_up_is_not_believed() {
         assert_eq!(check(&current, body, NOW_S + TOLERANCE_S), Ok(scheme));
         assert_eq!(check(&current, body, NOW_S - TOLERANCE_S - 1), Err(VerifyError::Stale), "{scheme:?}");
         assert_eq!(check(&current, &format!("{body} "), NOW_S), Err(VerifyError::Mismatch), "{scheme:?}");
-        let older = if scheme == SignatureScheme::Dfns { Err(VerifyError::Mismatch) } else { Ok(scheme) };
+        let takes_newest = matches!(scheme, SignatureScheme::Dfns | SignatureScheme::Sent);
+        let older = if takes_newest { Err(VerifyError::Mismatch) } else { Ok(scheme) };
         assert_eq!(check(&headers, body, NOW_S), older, "{scheme:?}");
         let other = parse_secret("whsec_BAECAwQFBgcICQoLDA0ODxAREhMUFRYX").unwrap();
         assert_eq!(verify(&other, |name| find(&current, name), body.as_bytes(), NOW_S), Err(VerifyError::Mismatch));

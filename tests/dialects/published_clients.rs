@@ -198,7 +198,7 @@ fn an_empty_value_is_an_absent_one_in_every_dialect() {
         ("devdraft", format!("{HOOKS}/{uuid}"), ""),
     ] {
         let dialect_routes = DIALECTS.iter().find(|own| own.name == dialect).unwrap().routes;
-        let pattern = path.replace(&uuid.to_string(), "{id}").replace(&dfns, "{webhookId}");
+        let pattern = path.replace(&uuid.to_string(), "{id}").replace(&dfns, "{id}");
         let route = dialect_routes.iter().find(|route| {
             let own = route.path.replace("{webhook_id}", "{id}");
             route.verb == RouteMethod::Get && own == pattern

@@ -96,7 +96,8 @@ pub fn any_secret() -> Value {
     let (min, max) = (PLAIN_SECRET_CHARS_MIN, PLAIN_SECRET_CHARS_MAX);
     let pattern = format!("^({}|(?!whsec_)[A-Za-z0-9_-]{{{min},{max}}})$", encoded_secret());
     let description = format!(
-        "`whsec_` and base64 of 24 to 64 bytes; or {min} to {max} letters, digits, `_` and `-`, which are the key as they stand."
+        "`whsec_` and base64 of 24 to 64 bytes; or {min} to {max} letters, digits, `_` and `-`, which are the key as they \
+         stand."
     );
     json!({ "type": "string", "pattern": pattern, "description": description })
 }

@@ -331,8 +331,8 @@ struct DevdraftPagination {
     total_pages: u64,
 }
 
-/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. One of its pages has `page`, `limit` and `active`, and
-/// with one of those the list is in pages, unless `skip` or `take` stands beside it. Secrets are masked.
+/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. With `page`, `limit` or `active`, which one of its pages
+/// has, the list is in pages, unless `skip` or `take` stands beside it. Secrets are masked.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let active = request.query.boolean(&docs::ACTIVE)?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
@@ -404,8 +404,8 @@ fn read_secret(raw: &RawValue) -> FieldResult<String> {
     match signing::parse_any_secret(&text) {
         Ok(_) => Ok(text),
         Err(_) => Err(format!(
-            "must be {PLAIN_SECRET_CHARS_MIN} to {PLAIN_SECRET_CHARS_MAX} letters, digits, _ and -, or whsec_ and base64 of \
-             24 to 64 bytes"
+            "must be {PLAIN_SECRET_CHARS_MIN} to {PLAIN_SECRET_CHARS_MAX} letters, digits, _ and -, or whsec_ and base64 \
+             of 24 to 64 bytes"
         )),
     }
 }
