@@ -162,7 +162,7 @@ impl TargetList {
 }
 
 /// A CIDR or one address, brackets around IPv6 tolerated; a network of mapped addresses becomes the IPv4 network.
-fn parse_net(item: &str) -> Option<IpNet> {
+pub(in crate::rules) fn parse_net(item: &str) -> Option<IpNet> {
     let bare = item.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(item);
     let net = bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))?.trunc();
     match net {
@@ -371,6 +371,14 @@ pub fn check_addrs(host: &TargetHost, addrs: &[IpAddr], port: u16, policy: &Targ
     }
 }
 
+/// Judges a target whose name a proxy will resolve: an address as [`check_addrs`] does, a name by its text alone.
+pub fn check_unresolved(host: &TargetHost, port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
+    match policy.opens_port(host, port) {
+        true => check_host(host, port, policy).map_err(|_| TargetRefused::Address),
+        false => Err(TargetRefused::Address),
+    }
+}
+
 /// Refuses texts that URL parsers repair, because parsers repair them differently.
 fn check_text(text: &str) -> Result<(), TargetRefused> {
     let refuse = |reason| Err(TargetRefused::Syntax(reason));
@@ -415,7 +423,7 @@ fn parse_reason(error: url::ParseError) -> &'static str {
 }
 
 /// A parsed domain without its final dot, if it can be a host name at all.
-fn plain_name(domain: &str) -> Result<String, &'static str> {
+pub(in crate::rules) fn plain_name(domain: &str) -> Result<String, &'static str> {
     let name = domain.strip_suffix('.').unwrap_or(domain);
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err("the host name must be 1 to 253 bytes long");

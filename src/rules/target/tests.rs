@@ -387,6 +387,33 @@ fn ports_of_other_protocols_are_open_where_the_host_itself_is_named() {
 }
 
 #[test]
+fn a_name_that_a_proxy_resolves_is_judged_by_its_text_and_an_address_as_ever() {
+    let policy = policy(&["erp", "10.0.0.5"], &["shop.example"]);
+    let judged = |host: &str, port| {
+        let host = host.parse().map_or_else(|_| name(host), TargetHost::Ip);
+        check_unresolved(&host, port, &policy)
+    };
+    for (host, port) in [("a.example", 443), ("erp", 80), ("erp", 6379), ("10.0.0.5", 80), ("93.184.216.34", 443)] {
+        assert_eq!(judged(host, port), Ok(()), "{host}:{port}");
+    }
+    for (host, port) in [
+        ("localhost", 80),
+        ("x.localhost", 80),
+        ("127.0.0.1", 80),
+        ("10.0.0.6", 80),
+        ("fd00::1", 80),
+        ("169.254.169.254", 80),
+        ("metadata.google.internal", 80),
+        ("shop.example", 443),
+        ("printer", 80),
+        ("printer.local", 80),
+        ("a.example", 25),
+    ] {
+        assert_eq!(judged(host, port), Err(TargetRefused::Address), "{host}:{port}");
+    }
+}
+
+#[test]
 fn the_port_list_can_be_searched() {
     assert!(BLOCKED_PORTS.is_sorted());
 }
