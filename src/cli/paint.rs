@@ -33,8 +33,8 @@ impl Paint {
             "WARN" | "pending" | "retrying" | "retried" | "paused" | "running" | "half_open" | "warning"
             | "acceptable" | "slow" | "idle" => self.with("33", text),
             "FAIL" | "http_status" | "timeout" | "connect_timeout" | "connect_refused" | "connect_reset"
-            | "dns_error" | "tls_error" | "blocked_address" | "request_error" | "expired" | "failed" | "disabled"
-            | "cancelled" | "open" | "bad" | "critical" | "failing" => self.with("31", text),
+            | "dns_error" | "tls_error" | "blocked_address" | "request_error" | "proxy_error" | "expired"
+            | "failed" | "disabled" | "cancelled" | "open" | "bad" | "critical" | "failing" => self.with("31", text),
             _ => text.to_owned(),
         }
     }

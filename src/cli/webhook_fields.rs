@@ -78,6 +78,9 @@ pub struct Fields {
     /// The client certificate's private key (PEM file)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// default, or none: directly although delivery.proxy names a proxy, which needs a key with the scope admin
+    #[arg(long, value_name = "default|none")]
+    proxy: Option<String>,
     /// Ask by the CloudEvents webhook handshake first
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
     handshake: Option<bool>,
@@ -136,6 +139,7 @@ impl Fields {
             ("channels", list(&self.channels)),
             ("status", text(&self.status)),
             ("encrypted", self.encrypted.map(Value::from)),
+            ("proxy", text(&self.proxy)),
             ("handshake", self.handshake.map(Value::from)),
             ("success_rule", text(&self.success_rule)),
             ("timeout_ms", self.timeout_ms.map(Value::from)),
@@ -307,6 +311,7 @@ mod tests {
             "--timeout-ms=1000",
             "--filter={\"all\":[]}",
             "--app=acme",
+            "--proxy=none",
         ];
         let expected = json!({
             "name": "n", "event_types": ["a.*", "b", "c"], "channels": ["eu"], "include_html": true,
@@ -315,6 +320,7 @@ mod tests {
             "auth": {"type": "basic", "username": "u", "password": "p:q"},
             "signature": ["standard", "ed25519"], "retry_schedule_s": [5, 300], "rate_limit_per_s": 2.5,
             "ordered": "key", "timeout_ms": 1000, "filter": {"all": []}, "app_id": "acme",
+            "proxy": "none",
         });
         assert_eq!(object(&args).expect("an object"), expected);
         let one = |args: &[&str]| object(args).expect("an object");

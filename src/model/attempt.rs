@@ -83,12 +83,14 @@ pub enum AttemptOutcome {
     TlsError,
     BlockedAddress,
     RequestError,
+    /// The forward proxy of the installation failed. It says nothing about the receiver.
+    ProxyError,
     /// The outcome of a delivery whose `expires_at` has passed. No attempt has it.
     Expired,
 }
 
 impl AttemptOutcome {
-    pub const ALL: [AttemptOutcome; 11] = [
+    pub const ALL: [AttemptOutcome; 12] = [
         AttemptOutcome::Success,
         AttemptOutcome::HttpStatus,
         AttemptOutcome::Timeout,
@@ -99,6 +101,7 @@ impl AttemptOutcome {
         AttemptOutcome::TlsError,
         AttemptOutcome::BlockedAddress,
         AttemptOutcome::RequestError,
+        AttemptOutcome::ProxyError,
         AttemptOutcome::Expired,
     ];
 
@@ -114,6 +117,7 @@ impl AttemptOutcome {
             AttemptOutcome::TlsError => "tls_error",
             AttemptOutcome::BlockedAddress => "blocked_address",
             AttemptOutcome::RequestError => "request_error",
+            AttemptOutcome::ProxyError => "proxy_error",
             AttemptOutcome::Expired => "expired",
         }
     }
@@ -131,6 +135,7 @@ impl AttemptOutcome {
             AttemptOutcome::TlsError => "TLS handshake failed",
             AttemptOutcome::BlockedAddress => "Address not allowed",
             AttemptOutcome::RequestError => "Invalid response",
+            AttemptOutcome::ProxyError => "The proxy failed",
             AttemptOutcome::Expired => "Expired before it was delivered",
         }
     }

@@ -61,6 +61,8 @@ pub struct Webhook {
     /// Names of `headers` whose values are credentials, besides names that say so themselves.
     #[serde(default)]
     pub secret_headers: Vec<String>,
+    #[serde(default)]
+    pub proxy: WebhookProxy,
 }
 
 impl Webhook {
@@ -100,6 +102,7 @@ impl Webhook {
             updated_at: Time::ZERO,
             version: 0,
             secret_headers: Vec::new(),
+            proxy: WebhookProxy::Default,
         }
     }
 
@@ -225,6 +228,17 @@ impl fmt::Debug for WebhookTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls(…)")
     }
+}
+
+/// Whether requests go through the proxy of the installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookProxy {
+    /// As `delivery.proxy` and `delivery.no_proxy` say.
+    #[default]
+    Default,
+    /// Directly, whatever the settings say.
+    None,
 }
 
 /// Which status codes count as delivered.

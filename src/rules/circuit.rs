@@ -23,6 +23,8 @@ pub struct AttemptSummary {
     pub gone: bool,
     /// Time requested by `Retry-After`.
     pub hold_until: Option<Time>,
+    /// Whether the attempt failed for a lack on this side, which says nothing about the receiver.
+    pub own_lack: bool,
 }
 
 /// A state change that is logged and sent as a notification.
@@ -43,6 +45,9 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) ->
         last_attempt_at: state.last_attempt_at.max(Some(seen.started_at)),
         ..state
     };
+    if seen.own_lack {
+        return (next, Vec::new());
+    }
     if seen.success {
         let changes = if state.circuit == CircuitState::Closed { vec![] } else { vec![CircuitChange::Recovered] };
         next.consecutive_failures = 0;
@@ -117,6 +122,7 @@ mod tests {
             success: false,
             gone: false,
             hold_until: None,
+            own_lack: false,
         }
     }
 
@@ -159,6 +165,17 @@ mod tests {
     fn it_warns_at_half_and_gives_up_at_the_end() {
         let (_, changes) = run(3, 2, 1_000);
         assert_eq!(changes, [CircuitChange::Warning, CircuitChange::Disabled(DisabledReason::Failures)]);
+    }
+
+    #[test]
+    fn a_lack_of_our_own_is_not_counted() {
+        let mut state = run(9, 2, 1).0;
+        for n in 0..100 {
+            let (next, changes) = after(state, 2, AttemptSummary { own_lack: true, ..fail(1_000 * n) });
+            assert_eq!((next.consecutive_failures, next.circuit, &changes[..]), (9, CircuitState::Closed, &[][..]));
+            state = next;
+        }
+        assert_eq!(state.last_attempt_at, Some(Time(99_000)));
     }
 
     #[test]

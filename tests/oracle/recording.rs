@@ -135,6 +135,7 @@ impl Oracle {
             success: finished.success,
             gone: finished.status_code == Some(STATUS_GONE),
             hold_until: finished.hold_until,
+            own_lack: finished.outcome == AttemptOutcome::ProxyError,
         };
         let known = self.states.get(&webhook.id).copied().unwrap_or_default();
         let (state, changes) = circuit::after(known, webhook.disable_after_s, seen);

@@ -17,7 +17,7 @@ use crate::api::limits::{
 };
 use crate::model::webhook::{
     ContentType, DISABLE_AFTER_S_DEFAULT, DeliveryOrder, DisabledReason, FieldSet, IN_FLIGHT_DEFAULT, SignatureScheme,
-    SuccessRule, TIMEOUT_MS_DEFAULT, Webhook, WebhookAuth, WebhookMethod, WebhookStatus, WebhookTls,
+    SuccessRule, TIMEOUT_MS_DEFAULT, Webhook, WebhookAuth, WebhookMethod, WebhookProxy, WebhookStatus, WebhookTls,
 };
 use crate::rules::filter::Filter;
 use crate::rules::json::escape_token;
@@ -128,6 +128,8 @@ fn read_request(webhook: &mut Webhook, object: &mut JsonObject<'_>, field_errors
             names.filter_map(|(number, raw)| read_header_name(raw, format!("{at}/{number}"), field_errors)).collect()
         });
     webhook.tls = object.object("tls", field_errors).and_then(|tls| read_tls(tls, field_errors));
+    let proxy = |raw: &RawValue| fields::choice(raw, "default or none");
+    webhook.proxy = object.optional("proxy", field_errors, proxy).unwrap_or(WebhookProxy::Default);
 }
 
 fn read_auth(mut auth: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<WebhookAuth> {

@@ -13,7 +13,7 @@ use crate::model::Time;
 use crate::model::id::{AppId, WebhookId};
 use crate::model::webhook::{
     CircuitState, ContentType, DeliveryOrder, DisabledReason, FieldSet, SignatureScheme, SigningSecret, SuccessRule,
-    Webhook, WebhookAuth, WebhookMethod, WebhookState, WebhookStatus, WebhookTls,
+    Webhook, WebhookAuth, WebhookMethod, WebhookProxy, WebhookState, WebhookStatus, WebhookTls,
 };
 use crate::rules::secrecy;
 
@@ -48,6 +48,7 @@ pub struct WebhookView<'a> {
     encrypted: bool,
     signature: SignatureView<'a>,
     tls: Option<Value>,
+    proxy: WebhookProxy,
     handshake: bool,
     success_rule: SuccessRule,
     retry_schedule_s: &'a [u32],
@@ -89,6 +90,7 @@ impl<'a> WebhookView<'a> {
             encrypted: webhook.encrypted,
             signature: SignatureView(&webhook.signature),
             tls: webhook.tls.as_ref().map(|tls| tls_value(tls, true)),
+            proxy: webhook.proxy,
             handshake: webhook.handshake,
             success_rule: webhook.success_rule,
             retry_schedule_s: &webhook.retry_schedule_s,
@@ -170,6 +172,7 @@ pub fn writable(webhook: &Webhook) -> Vec<(&'static str, String)> {
         ("encrypted", text(json!(webhook.encrypted))),
         ("signature", text(json!(SignatureView(&webhook.signature)))),
         ("tls", text(webhook.tls.as_ref().map_or(Value::Null, |tls| tls_value(tls, false)))),
+        ("proxy", text(json!(webhook.proxy))),
         ("handshake", text(json!(webhook.handshake))),
         ("success_rule", text(json!(webhook.success_rule))),
         ("retry_schedule_s", text(json!(webhook.retry_schedule_s))),

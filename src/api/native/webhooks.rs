@@ -15,8 +15,8 @@ use crate::api::params::{self, Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::webhook::{SigningSecret, WebhookState, WebhookStatus};
-use crate::model::{AppId, Time, Webhook, WebhookId};
+use crate::model::webhook::{SigningSecret, WebhookProxy, WebhookState, WebhookStatus};
+use crate::model::{AppId, Scope, Time, Webhook, WebhookId};
 use crate::rules::target::TargetPolicy;
 use crate::rules::{circuit, signing};
 use crate::store::command::first_secret;
@@ -59,12 +59,26 @@ pub fn own_app(registry: &Registry, tenant: TenantScope) -> Result<AppId, ApiErr
 pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let place = AppLookup { registry: &context.registry, tenant: request.tenant() };
     let (mut webhook, secret) = read_new(request.object()?, &place, &context.settings.policy)?;
+    judge_bypass(None, &webhook, request)?;
     let secret = secret.unwrap_or_else(|| signing::make_secret(|| context.draw()));
     webhook.secrets = first_secret(secret, context.now);
     let write_request = request.write_secret(StateCommand::CreateWebhook { webhook: Box::new(webhook) }, None)?;
     Ok(Step::apply(write_request, |applied| {
         Ok(HttpResponse::json(StatusCode::CREATED, &WebhookView::created(&*received(applied)?)))
     }))
+}
+
+/// 403 if the call makes requests bypass the proxy of the installation, or points such requests elsewhere, and its key
+/// does not have the scope `admin`.
+pub fn judge_bypass(before: Option<&Webhook>, after: &Webhook, request: &RequestContext<'_>) -> Result<(), ApiError> {
+    let is_same = before.is_some_and(|before| before.proxy == after.proxy && before.url == after.url);
+    if after.proxy == WebhookProxy::Default || is_same || request.may(Scope::Admin) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(
+        "scope_missing",
+        "proxy none needs a key with the scope admin, and so does another url for a webhook that has it",
+    ))
 }
 
 /// A new webhook, and the secret it is to have if one is given.
@@ -139,6 +153,7 @@ fn shown(webhook: &Webhook, state: &WebhookState) -> HttpResponse {
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     let patched = webhook_patch::patched(&webhook, request, &context.settings.policy)?;
+    judge_bypass(Some(&webhook), &patched, request)?;
     if patched == *webhook {
         return Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))));
     }

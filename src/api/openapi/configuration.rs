@@ -95,6 +95,7 @@ fn settable() -> Vec<(&'static str, Value)> {
         ("encrypted", about(boolean(), "The body as JWE; needs a method with a body.")),
         ("signature", signature()),
         ("tls", tls()),
+        ("proxy", proxy()),
         ("handshake", boolean()),
         ("success_rule", choice(&["2xx", "200"])),
         (
@@ -151,6 +152,13 @@ fn headers(value: Value) -> Value {
         "maxProperties": HEADERS_MAX,
         "description": "Extra request headers; not those of one hop, `host`, `content-*`, and what signing sets.",
     })
+}
+
+fn proxy() -> Value {
+    about(
+        choice(&["default", "none"]),
+        "`none`: directly, although `delivery.proxy` names a proxy. Only for keys with the scope `admin`, and so is another `url` then.",
+    )
 }
 
 fn secret_headers() -> Value {

@@ -396,6 +396,7 @@ fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
         Ok(patched) => patched,
     };
     fields::into_result(field_errors)?;
+    webhooks::judge_bypass(Some(&webhook), &patched, request)?;
     let facts = WebhookActivity::of(context, &webhook)?;
     let rotate = match given.secret.filter(|secret| Some(secret.as_str()) != secret_of(&webhook)) {
         None => None,
