@@ -7,11 +7,16 @@ use std::sync::LazyLock;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::api::dialects::DIALECTS;
+use crate::rules::forward_proxy::{self, ForwardProxy};
+use crate::rules::no_proxy::{NO_PROXY_FORMS, is_no_proxy_entry};
 
 use super::{
     LogFormat, Settings,
     value::{ListenSetting, RawSetting, SecretSetting, bytes_text, duration_text, is_destination, is_host_or_origin},
 };
+
+/// Stands for a secret in the output.
+pub const MASK: &str = "********";
 
 const SECOND_MS: i64 = 1_000;
 const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
@@ -32,8 +37,8 @@ const HOSTS: &str = "host names with or without a port, or origins such as https
 pub struct SettingKey {
     /// The name as the file spells it: `delivery.allow`.
     pub name: &'static str,
-    /// Whether the value must not be shown.
-    pub secret: bool,
+    /// The form in which the value may be shown. `None` if it may be shown as it is.
+    mask: Option<MaskSetting>,
     /// Whether SIGHUP applies a new value. Otherwise it needs a restart.
     pub live: bool,
     access: Access,
@@ -52,10 +57,11 @@ enum Access {
 
 type ReadSetting = fn(&mut Settings, &RawSetting) -> Result<(), String>;
 type ShowSetting = fn(&Settings) -> RawSetting;
+type MaskSetting = fn(&str) -> String;
 
 /// A setting that is not secret and needs a restart.
 const fn key(name: &'static str, read: ReadSetting, show: ShowSetting) -> SettingKey {
-    SettingKey { name, secret: false, live: false, access: Access::Field { read, show } }
+    SettingKey { name, mask: None, live: false, access: Access::Field { read, show } }
 }
 
 impl SettingKey {
@@ -64,15 +70,15 @@ impl SettingKey {
         SettingKey { live: true, ..self }
     }
 
-    /// The same setting with a value that is never shown.
-    const fn secret(self) -> SettingKey {
-        SettingKey { secret: true, ..self }
+    /// The same setting with a text that is shown in the form of `mask` only.
+    const fn masked_by(self, mask: MaskSetting) -> SettingKey {
+        SettingKey { mask: Some(mask), ..self }
     }
 
     /// The switch `dialects.<name>`.
     fn dialect(name: &'static str) -> SettingKey {
         let access = Access::Dialect(name);
-        SettingKey { name: format!("dialects.{name}").leak(), secret: false, live: true, access }
+        SettingKey { name: format!("dialects.{name}").leak(), mask: None, live: true, access }
     }
 
     /// `delivery.allow` is `POSTRIDER_DELIVERY__ALLOW`.
@@ -91,7 +97,15 @@ impl SettingKey {
         }
     }
 
-    /// The value in force, as the file would write it.
+    /// The value in force as it may be shown: without secrets.
+    pub fn show_masked(&self, settings: &Settings) -> RawSetting {
+        match (self.show(settings), self.mask) {
+            (RawSetting::Text(text), Some(mask)) if !text.is_empty() => RawSetting::Text(mask(&text)),
+            (value, _) => value,
+        }
+    }
+
+    /// The value in force, as the file would write it. It may be a secret.
     pub fn show(&self, settings: &Settings) -> RawSetting {
         match self.access {
             Access::Field { show, .. } => show(settings),
@@ -179,6 +193,15 @@ fn public_url(raw: &RawSetting) -> Result<Option<String>, String> {
     match url::Url::parse(&written).ok().filter(right) {
         Some(url) => Ok(Some(url.as_str().trim_end_matches('/').to_owned())),
         None => Err(format!("{raw} is not {WHAT}")),
+    }
+}
+
+/// The error does not repeat the value, which may contain a password.
+fn proxy(raw: &RawSetting) -> Result<Option<SecretSetting>, String> {
+    match raw {
+        RawSetting::Text(text) if text.trim().is_empty() => Ok(None),
+        RawSetting::Text(text) => ForwardProxy::parse(text.trim()).map(|_| Some(SecretSetting::new(text.trim()))),
+        _ => Err("is not a text".to_owned()),
     }
 }
 
@@ -273,6 +296,19 @@ const SERVICE_KEYS: &[SettingKey] = &[
     )
     .live(),
     key(
+        "delivery.proxy",
+        |s, raw| proxy(raw).map(|proxy| s.delivery.proxy = proxy),
+        |s| text(s.delivery.proxy.as_ref().map(SecretSetting::expose).unwrap_or_default()),
+    )
+    .live()
+    .masked_by(forward_proxy::masked),
+    key(
+        "delivery.no_proxy",
+        |s, raw| raw.list(NO_PROXY_FORMS, is_no_proxy_entry).map(|list| s.delivery.no_proxy = list),
+        |s| RawSetting::List(s.delivery.no_proxy.clone()),
+    )
+    .live(),
+    key(
         "server.allowed_hosts",
         |s, raw| raw.list(HOSTS, is_host_or_origin).map(|list| s.server.allowed_hosts = list),
         |s| RawSetting::List(s.server.allowed_hosts.clone()),
@@ -327,7 +363,7 @@ const OBSERVATION_KEYS: &[SettingKey] = &[
         |s| text(s.metrics.key.as_ref().map(SecretSetting::expose).unwrap_or_default()),
     )
     .live()
-    .secret(),
+    .masked_by(|_| MASK.to_owned()),
     key(
         "traces.endpoint",
         |s, raw| public_url(raw).map(|url| s.traces.endpoint = url),

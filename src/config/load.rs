@@ -22,9 +22,6 @@ use super::{
     value::RawSetting,
 };
 
-/// Stands for a secret in the output.
-const MASK: &str = "********";
-
 /// Settings given on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -123,12 +120,9 @@ impl Default for Settings {
 impl Loaded {
     /// Every setting with its value and source in the file's order, then the two keys if they are set.
     pub fn rows(&self) -> Vec<SettingRow> {
-        let mask = || RawSetting::Text(MASK.to_owned());
+        let mask = || RawSetting::Text(keys::MASK.to_owned());
         let settings = keys::KEYS.iter().map(|key| {
-            let value = match key.show(&self.settings) {
-                RawSetting::Text(text) if key.secret && !text.is_empty() => mask(),
-                value => value,
-            };
+            let value = key.show_masked(&self.settings);
             SettingRow { key: key.name, value, origin: self.origin(key.name).clone() }
         });
         let secrets = ["admin_key", "master_key"]

@@ -75,6 +75,10 @@ pub struct DeliverySettings {
     pub max_in_flight: usize,
     /// Refuse plain http.
     pub https_only: bool,
+    /// The URL of the proxy that deliveries go through, with its credentials. `ForwardProxy` parses it.
+    pub proxy: Option<SecretSetting>,
+    /// Hosts that are reached without the proxy. `NoProxy` parses them.
+    pub no_proxy: Vec<String>,
 }
 
 /// The API's listener, besides its address.

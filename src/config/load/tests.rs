@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
+use super::keys::MASK;
 use super::*;
 use crate::config::{LogFormat, SecretSetting};
 
@@ -230,6 +231,25 @@ fn secrets_of_the_file_are_masked_too() {
     assert_eq!(loaded.settings.metrics.key, Some(SecretSetting::new("hunter2")));
     let shown: String = loaded.rows().iter().map(|row| format!("{} = {}\n", row.key, row.value)).collect();
     assert!(shown.contains("metrics.key = \"********\"") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn the_password_of_the_proxy_is_shown_nowhere() {
+    let variables = [("POSTRIDER_DELIVERY__PROXY", "http://user:hunter2@proxy:3128")];
+    let loaded = TestInputs { variables: &variables, ..given() }.load().expect("valid");
+    let shown: String = loaded.rows().iter().map(|row| format!("{} = {}\n", row.key, row.value)).collect();
+    assert!(shown.contains("delivery.proxy = \"http://user:********@proxy:3128\"\n"), "{shown}");
+    let plain = given().load().expect("valid");
+    let changed = plain.changes(&loaded);
+    assert_eq!(changed[0].value, RawSetting::Text("http://user:********@proxy:3128".to_owned()));
+    assert_eq!(plain.with_live_of(&loaded).settings.delivery, loaded.settings.delivery, "a reload has the whole one");
+    assert!(!format!("{shown}{:?}{changed:?}", loaded.settings).contains("hunter2"));
+    for wrong in ["proxy = \"http://user:hunter2@proxy/x\"", "proxy = [\"hunter2\"]", "no_proxy = [\"a:1\"]"] {
+        let config = format!("[delivery]\n{wrong}\n");
+        let problems = TestInputs { config: Some(&config), ..given() }.problems();
+        assert!(problems[0].starts_with("/etc/postrider/postrider.toml:2: delivery."), "{problems:?}");
+        assert!(!problems[0].contains("hunter2"), "{problems:?}");
+    }
 }
 
 #[test]
