@@ -110,6 +110,22 @@ impl HttpEndpoint {
         &self.written
     }
 
+    /// Connects, with the TLS handshake if the URL has TLS, and sends nothing.
+    ///
+    /// # Errors
+    /// A sentence that says why there is no connection.
+    pub async fn reach(&self) -> Result<(), String> {
+        match &self.transport {
+            Transport::Unix(path) => in_time(UnixStream::connect(path)).await.map(drop),
+            Transport::Tcp { host, port } => tcp(host, *port).await.map(drop),
+            Transport::Tls { host, port, name, connector } => {
+                let stream = tcp(host, *port).await?;
+                let secured = in_time(connector.connect(name.clone(), stream)).await;
+                secured.map(drop).map_err(|error| format!("TLS: {error}"))
+            }
+        }
+    }
+
     /// Sends `request`, whose URI is a path, and reads the whole response.
     ///
     /// # Errors

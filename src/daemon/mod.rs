@@ -25,10 +25,12 @@ use crate::config::{self, Settings};
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::clock::{Clock, Random, SystemClock, SystemRandomness, numbers};
 use crate::engine::network::{ListenAddr, Listener, Network, RealNetwork};
-use crate::engine::sender::AddressGuard;
+use crate::engine::sender::{AddressGuard, DeliveryProxy};
 use crate::engine::{self, Engine, RunningTasks};
 use crate::model::Time;
-use crate::rules::target::{TargetHost, TargetPolicy, check_addrs};
+use crate::rules::forward_proxy::ForwardProxy;
+use crate::rules::no_proxy::NoProxy;
+use crate::rules::target::{TargetHost, TargetPolicy, check_addrs, check_unresolved};
 use crate::server::dispatcher::{ApiRules, ApiService, Dispatcher};
 use crate::server::{Server, ServerLimits, ServerTls, TlsFiles};
 use crate::store::{self, Disk, RealDisk, StoreOptions};
@@ -153,6 +155,7 @@ impl Daemon {
             random,
             network: network.clone(),
             guard: guard.clone(),
+            proxy: proxy(settings)?,
             work,
             in_flight_max: settings.delivery.max_in_flight,
             origin: origin(settings, &address),
@@ -181,12 +184,13 @@ impl Daemon {
     /// # Errors
     /// The settings cannot be applied. Nothing has changed then.
     pub fn take_over(&self, settings: &Settings) -> Result<(), DaemonError> {
-        let policy = policy(settings, &self.own)?;
+        let (policy, proxy) = (policy(settings, &self.own)?, proxy(settings)?);
         self.dispatcher.set_rules(rules(settings, policy.clone(), &self.url())?);
         if *self.guard.0.load_full() != policy {
             self.guard.0.store(Arc::new(policy));
             self.engine.deliverer.sender.forget_connections();
         }
+        self.engine.set_proxy(proxy);
         Ok(())
     }
 
@@ -267,6 +271,16 @@ fn policy(settings: &Settings, own: &[std::net::SocketAddr]) -> Result<TargetPol
     Ok(policy)
 }
 
+/// The proxy of deliveries. `None` if the settings name none.
+fn proxy(settings: &Settings) -> Result<Option<DeliveryProxy>, DaemonError> {
+    let Some(url) = &settings.delivery.proxy else { return Ok(None) };
+    let wrong = |why: String| DaemonError::Settings(format!("delivery.proxy {why}"));
+    let no_proxy = NoProxy::parse(&settings.delivery.no_proxy)
+        .map_err(|entry| DaemonError::Settings(format!("delivery.no_proxy: {entry:?} is no host and no network")))?;
+    let proxy = DeliveryProxy::new(ForwardProxy::parse(url.expose()).map_err(wrong)?, no_proxy);
+    proxy.map(Some).map_err(|why| wrong(format!("cannot be used: {why}")))
+}
+
 /// The rules of the API from the settings.
 fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<ApiRules, DaemonError> {
     let origins = OriginRules::new(&settings.server.allowed_hosts, settings.server.public_url.as_deref())
@@ -339,9 +353,18 @@ struct PolicyGuard(ArcSwap<TargetPolicy>);
 
 impl AddressGuard for PolicyGuard {
     fn allows(&self, host: &str, addresses: &[std::net::IpAddr], port: u16) -> bool {
-        let host = host.parse().map_or_else(|_| TargetHost::Name(host.to_owned()), TargetHost::Ip);
-        check_addrs(&host, addresses, port, &self.0.load()).is_ok()
+        check_addrs(&target_host(host), addresses, port, &self.0.load()).is_ok()
     }
+
+    fn allows_unresolved(&self, host: &str, port: u16) -> bool {
+        check_unresolved(&target_host(host), port, &self.0.load()).is_ok()
+    }
+}
+
+/// The host of a connection, as the policy compares it: without a final dot.
+fn target_host(host: &str) -> TargetHost {
+    let name = || TargetHost::Name(host.strip_suffix('.').unwrap_or(host).to_owned());
+    host.parse().map_or_else(|_| name(), TargetHost::Ip)
 }
 
 /// The store as it lies on the disk, for the verbs that work without a daemon.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use crate::model::id::AttemptId;
-use crate::model::webhook::{self, SuccessRule, Webhook, WebhookAuth};
+use crate::model::webhook::{self, SuccessRule, Webhook, WebhookAuth, WebhookProxy};
 use crate::model::{Event, Headers, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::rules::secrecy;
@@ -88,8 +88,10 @@ impl CompiledWebhook {
                 .map_err(|_| format!("the value of header {name} cannot be sent"))?;
             fixed.push((name, value));
         }
+        let mut target = SendTarget::parse(&webhook.url, tls).map_err(|error| error.to_string())?;
+        target.bypasses_proxy = webhook.proxy == WebhookProxy::None;
         Ok(CompiledWebhook {
-            target: SendTarget::parse(&webhook.url, tls).map_err(|error| error.to_string())?,
+            target,
             method: method_of(webhook.method),
             signer,
             sealing,
@@ -196,6 +198,10 @@ impl CompiledWebhook {
         }
         headers.extend(self.fixed.iter().cloned());
         Ok(headers)
+    }
+
+    pub fn target(&self) -> &SendTarget {
+        &self.target
     }
 
     /// The redactor of the webhook's credentials.

@@ -18,7 +18,8 @@ use crate::store::{AttemptMade, Dispatch};
 use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
-use crate::engine::sender::{ExchangeResult, Sender, reason};
+use crate::engine::proxy_health::ProxyHealth;
+use crate::engine::sender::{DeliveryProxy, ExchangeResult, ProxyContact, Sender, reason};
 
 /// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
@@ -33,11 +34,21 @@ pub trait AttemptObserver: Send + Sync {
     fn attempted(&self, dispatch: &Dispatch, made: &AttemptMade);
 }
 
+/// The end of one attempt.
+pub enum AttemptEnd {
+    /// To be recorded.
+    Made(Box<AttemptMade>),
+    /// Nothing reached the receiver, for a lack of the installation. The delivery is sent again from this time, and
+    /// nothing is recorded.
+    Withheld(Time),
+}
+
 pub struct Deliverer {
     pub sender: Arc<Sender>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
+    pub proxy_health: ProxyHealth,
     pub watcher: Option<Arc<dyn AttemptObserver>>,
 }
 
@@ -49,13 +60,33 @@ impl Deliverer {
         }
     }
 
+    /// Makes one attempt of a delivery, unless the proxy cannot take it.
+    pub async fn deliver(
+        &self,
+        dispatch: &Dispatch,
+        webhook: &Webhook,
+        compiled: Result<Arc<CompiledWebhook>, String>,
+    ) -> AttemptEnd {
+        let proxy = compiled.as_ref().ok().and_then(|compiled| self.sender.proxy_of(compiled.target()));
+        if let Some(until) = proxy.as_ref().and_then(|_| self.proxy_health.wait(self.clock.now())) {
+            return AttemptEnd::Withheld(until);
+        }
+        let (made, contact) = self.attempt_catching_panic(dispatch, webhook, compiled).await;
+        let why = made.error.as_deref().unwrap_or_default();
+        let record = |proxy: &DeliveryProxy| self.proxy_health.record(contact, proxy.url(), why, self.clock.now());
+        match proxy.as_deref().and_then(record) {
+            Some(until) => AttemptEnd::Withheld(until),
+            None => AttemptEnd::Made(Box::new(made)),
+        }
+    }
+
     /// `attempt`, with a panic turned into a failure of this attempt, so that this and all other deliveries go on.
     pub async fn attempt_catching_panic(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptMade {
+    ) -> (AttemptMade, ProxyContact) {
         let began = self.clock.now();
         let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
         let carried = poll_fn(|context| {
@@ -73,24 +104,25 @@ impl Deliverer {
             let mut made = blank(dispatch, webhook, None, began);
             made.error = Some(PANICKED.to_owned());
             made.finished_at = self.clock.now().max(began);
-            made
+            (made, ProxyContact::None)
         })
     }
 
-    /// Makes one attempt and returns its record. `compiled` is the webhook, or the reason that it cannot be sent to.
+    /// Makes one attempt and returns its record, and what it learned of the proxy. `compiled` is the webhook, or the
+    /// reason that it cannot be sent to.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptMade {
+    ) -> (AttemptMade, ProxyContact) {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &compiled).await {
             let mut made = blank(dispatch, webhook, None, asked_at);
             made.outcome = refused.outcome;
             made.error = Some(refused.error);
             made.finished_at = self.clock.now().max(asked_at);
-            return made;
+            return (made, refused.proxy);
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
@@ -101,6 +133,7 @@ impl Deliverer {
             Ok((compiled, out))
         });
         let mut made = blank(dispatch, webhook, attempt_id, started_at);
+        let mut contact = ProxyContact::None;
         match outgoing {
             Err(why) => {
                 made.outcome = AttemptOutcome::RequestError;
@@ -115,6 +148,7 @@ impl Deliverer {
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
+                contact = exchange.proxy;
                 tracing::debug!(
                     webhook_id = %webhook.id,
                     event_id = %dispatch.event.id,
@@ -131,7 +165,7 @@ impl Deliverer {
                 note(&mut made, exchange, &compiled);
             }
         }
-        made
+        (made, contact)
     }
 
     /// Whether the receiver of a webhook with `handshake` consents. Without a grant it is asked.
@@ -166,7 +200,7 @@ impl Deliverer {
             end: Time::MAX,
         };
         let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
-        let made = self.attempt(&dispatch, webhook, compiled).await;
+        let (made, _) = self.attempt(&dispatch, webhook, compiled).await;
         attempt_of(made, &dispatch, webhook)
     }
 
@@ -241,11 +275,16 @@ fn note(made: &mut AttemptMade, exchange: ExchangeResult, compiled: &CompiledWeb
     made.timings = exchange.timings;
 }
 
-/// Adds the detail of an error that the webhook's owner can cure: the part of TLS or HTTP that failed. For addresses
+/// Adds the detail of an error that its reader can cure: the part of TLS, HTTP or the proxy that failed. For addresses
 /// and names the error contains the outcome only, so that errors cannot be used to map a network.
 fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> String {
     match detail {
-        Some(detail) if matches!(outcome, AttemptOutcome::TlsError | AttemptOutcome::RequestError) => {
+        Some(detail)
+            if matches!(
+                outcome,
+                AttemptOutcome::TlsError | AttemptOutcome::RequestError | AttemptOutcome::ProxyError
+            ) =>
+        {
             format!("{error}: {detail}").chars().take(ERROR_CHARS_MAX).collect()
         }
         _ => error,

@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::engine::proxy_health::ProxyFailures;
 use crate::model::{AttemptOutcome, DeliveryStatus};
 use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rejection, WriteRequest};
 
@@ -65,7 +66,17 @@ pub struct Metrics {
     levels: Gauges,
     written_bytes: Counter<u64, AtomicU64>,
     followers_cut: Counter<u64, AtomicU64>,
+    proxy_failures: Family<ReasonLabel, Counter>,
 }
+
+type CountOfFailures = fn(&ProxyFailures) -> u64;
+
+/// The reasons for which a proxy fails, each with its count.
+const PROXY_FAILURES: [(&str, CountOfFailures); 3] = [
+    ("unreachable", |failures| failures.unreachable),
+    ("credentials", |failures| failures.credentials),
+    ("refused", |failures| failures.refused),
+];
 
 /// Registers a counter.
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
@@ -130,6 +141,9 @@ impl Default for Metrics {
         let followers_cut = Counter::default();
         let help = "Followers cut off: too slow, or after a commit that failed";
         registry.register("backup_followers_cut", help, followers_cut.clone());
+        let proxy_failures = Family::<ReasonLabel, Counter>::default();
+        let help = "Requests that the proxy of deliveries failed, by reason";
+        registry.register("proxy_failures", help, proxy_failures.clone());
         let levels = Gauges::register(&mut registry);
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
@@ -152,6 +166,7 @@ impl Default for Metrics {
             levels,
             written_bytes,
             followers_cut,
+            proxy_failures,
         }
     }
 }
@@ -225,6 +240,10 @@ impl Metrics {
         self.levels.set(levels);
         self.followers_cut.inner().store(levels.followers.cut, std::sync::atomic::Ordering::Relaxed);
         self.written_bytes.inner().store(written_bytes, std::sync::atomic::Ordering::Relaxed);
+        for (reason, count) in PROXY_FAILURES {
+            let counter = self.proxy_failures.get_or_create(&ReasonLabel { reason });
+            counter.inner().store(count(&levels.proxy_failures), std::sync::atomic::Ordering::Relaxed);
+        }
         let mut text = process::text();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);

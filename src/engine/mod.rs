@@ -17,6 +17,7 @@ pub mod janitor;
 mod log_backoff;
 pub mod metrics;
 pub mod network;
+pub mod proxy_health;
 pub mod readiness;
 mod redact;
 mod replays;
@@ -42,8 +43,9 @@ use self::feeds::Feeds;
 use self::handshake::Handshakes;
 use self::metrics::{GaugeInputs, Metrics};
 use self::network::Network;
+use self::proxy_health::{ProxyHealth, ProxyState};
 use self::scheduler::{Scheduler, SchedulerHandle};
-use self::sender::{AddressGuard, Sender};
+use self::sender::{AddressGuard, DeliveryProxy, Sender};
 use self::write_queue::{Busy, WriteQueue};
 
 /// The inputs of an engine.
@@ -53,6 +55,8 @@ pub struct EngineParts {
     pub random: Arc<dyn Random>,
     pub network: Arc<dyn Network>,
     pub guard: Arc<dyn AddressGuard>,
+    /// The proxy of deliveries. `None` if they go directly.
+    pub proxy: Option<DeliveryProxy>,
     pub work: BlockingPool,
     /// Maximum requests in flight over all webhooks.
     pub in_flight_max: usize,
@@ -123,7 +127,7 @@ impl Engine {
     /// # Errors
     /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
-        let EngineParts { opened, clock, random, network, guard, work, in_flight_max, origin, watcher } = parts;
+        let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, watcher } = parts;
         let (store, newest) = (opened.store.clone(), opened.store.newest());
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (scheduler_handle, mailbox) = scheduler::channel();
@@ -148,9 +152,11 @@ impl Engine {
         let (write_queue, writer) = WriteQueue::start(parts, work)
             .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
-        let handshakes = Handshakes::new(&origin);
-        let deliverer =
-            Arc::new(Deliverer { sender, clock: clock.clone(), random: random.clone(), handshakes, watcher });
+        sender.set_proxy(proxy);
+        let (handshakes, proxy_health) = (Handshakes::new(&origin), ProxyHealth::default());
+        let (clock_of, random_of) = (clock.clone(), random.clone());
+        let deliverer = Deliverer { sender, clock: clock_of, random: random_of, handshakes, proxy_health, watcher };
+        let deliverer = Arc::new(deliverer);
         let engine = Engine {
             store,
             clock,
@@ -244,8 +250,19 @@ impl Engine {
             ready: i64::from(self.unready().is_empty()),
             clock_trusted: i64::from(!self.clock_trust.clock_distrusted.load(Ordering::Relaxed)),
             followers: self.store.followers(),
+            proxy_up: i64::from(self.deliverer.proxy_health.state(now) == ProxyState::Well),
+            proxy_failures: self.deliverer.proxy_health.failures(),
         };
         self.metrics.text(&levels, self.store.written_bytes())
+    }
+
+    /// Sets the proxy of deliveries, if it is another one than before.
+    pub fn set_proxy(&self, proxy: Option<DeliveryProxy>) {
+        if self.deliverer.sender.proxy().as_deref() != proxy.as_ref() {
+            self.deliverer.sender.set_proxy(proxy);
+            self.deliverer.proxy_health.reset();
+            self.scheduler.release();
+        }
     }
 
     /// Rejects further publishes, stops sending, and wakes the readers of feeds.

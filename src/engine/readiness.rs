@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::engine::metrics::WebhookCounts;
+use crate::engine::proxy_health::ProxyState;
 use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
 use crate::model::webhook::{CircuitState, DisabledReason, WebhookStatus};
 
@@ -59,6 +60,19 @@ impl Engine {
             let detail = "the clock jumped, or is behind what is stored: receivers may refuse signatures as too old, and retention is stopped until the \
                           clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
             warnings.push(ReadinessIssue::new("clock_distrusted", detail));
+        }
+        match self.deliverer.proxy_health.state(self.clock.now()) {
+            ProxyState::Well => {}
+            ProxyState::Unreachable => {
+                let detail =
+                    "the proxy of deliveries cannot be reached; deliveries wait for it, and events are accepted";
+                warnings.push(ReadinessIssue::new("proxy_unreachable", detail));
+            }
+            ProxyState::CredentialsRefused => {
+                let detail =
+                    "the proxy of deliveries refuses the credentials; check delivery.proxy's user and password";
+                warnings.push(ReadinessIssue::new("proxy_credentials", detail));
+            }
         }
         let mut warn = |code, count: i64, what: &str| {
             if count > 0 {

@@ -23,6 +23,7 @@ mod listing;
 mod metrics;
 mod old_stores;
 mod ordering;
+mod proxy;
 mod publishing;
 mod regressions;
 mod replays;

@@ -50,6 +50,10 @@ impl AddressGuard for AllowAll {
     fn allows(&self, _: &str, _: &[IpAddr], _: u16) -> bool {
         true
     }
+
+    fn allows_unresolved(&self, _: &str, _: u16) -> bool {
+        true
+    }
 }
 
 thread_local! {

@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::engine::proxy_health::ProxyFailures;
 use crate::store::StoreSizes;
 use crate::store::replication::ReplicationStats as Followers;
 
@@ -26,6 +27,9 @@ pub struct GaugeInputs {
     pub ready: i64,
     pub clock_trusted: i64,
     pub followers: Followers,
+    /// 0 if the proxy of deliveries failed the last time, 1 otherwise.
+    pub proxy_up: i64,
+    pub proxy_failures: ProxyFailures,
 }
 
 /// Number of webhooks by status.
@@ -41,7 +45,7 @@ pub struct WebhookCounts {
 /// Reads one gauge's value.
 type Reading = fn(&GaugeInputs) -> i64;
 
-const PLAIN: [(&str, &str, Reading); 14] = [
+const PLAIN: [(&str, &str, Reading); 15] = [
     ("in_flight", "Requests under way", |l| l.in_flight),
     ("in_flight_max", "Requests that may be under way at once", |l| l.in_flight_max),
     ("deliveries_waiting", "Deliveries not final: the backlog", |l| l.waiting),
@@ -58,6 +62,7 @@ const PLAIN: [(&str, &str, Reading); 14] = [
     ("backup_follower_queue_bytes", "What waits for the follower that is furthest behind", |l| {
         clamp(l.followers.queued_bytes as u64)
     }),
+    ("proxy_up", "Whether deliveries pass their proxy; 1 where there is none", |l| l.proxy_up),
     ("ready", "Whether /readyz says ready", |l| l.ready),
     ("clock_trusted", "Whether the clock is believed; retention stops while it is not", |l| l.clock_trusted),
 ];

@@ -62,6 +62,8 @@ pub struct Lane {
     settled: IdSet<Delivery>,
     /// The grant of a receiver with `handshake`. Until it is asked, one request at a time is sent.
     grant: Option<Grant>,
+    /// Set while the installation cannot send for the webhook: nothing is sent before this time, then one at a time.
+    withheld_until: Option<Time>,
     /// Whether a caller asked for a probe: the next request does not wait for the circuit.
     probes_now: bool,
     /// The next moment that the rate allows, in milliseconds.
@@ -105,6 +107,7 @@ impl Lane {
             low: None,
             settled: IdSet::default(),
             grant: None,
+            withheld_until: None,
             probes_now: false,
             rate_next_ms: 0.0,
             is_in_ring: false,
@@ -214,10 +217,15 @@ impl Lane {
         if let Some(until) = held_until.filter(|until| *until > now) {
             return Blocked::Until(until);
         }
+        if let Some(until) = self.withheld_until.filter(|until| *until > now) {
+            return Blocked::Until(until);
+        }
         let outstanding = self.in_flight + self.unrecorded;
-        // Half-open: one probe at a time. Ordered: the next delivery is known only when the outcome is durable.
+        // Half-open or withheld: one probe at a time. Ordered: the next delivery is known only when the outcome is
+        // durable.
         let single = self.state.circuit != CircuitState::Closed
             || self.webhook.ordered == DeliveryOrder::Webhook
+            || self.withheld_until.is_some()
             || self.is_unasked();
         let most = if single { 1 } else { self.webhook.max_in_flight as usize };
         let full =
@@ -303,6 +311,7 @@ impl Lane {
 
     /// The request ended, and its outcome is on its way to the write queue.
     pub fn finished(&mut self) {
+        self.withheld_until = None;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.unanswered = 0;
         self.unrecorded += 1;
@@ -323,6 +332,24 @@ impl Lane {
         }
         self.go_back_to(Time::ZERO);
         self.more = Some(self.more.map_or(again, |more| more.min(again)));
+    }
+
+    /// The request was not made, for a lack of the installation. Its entry is still in the index.
+    pub fn withhold(&mut self, delivery: DeliveryId, until: Time) {
+        self.finished();
+        self.given_up(delivery, until);
+        self.withheld_until = Some(until);
+    }
+
+    pub fn is_withheld(&self) -> bool {
+        self.withheld_until.is_some()
+    }
+
+    /// The cause of withheld requests may be gone: sends again, one request at first.
+    pub fn release(&mut self) {
+        self.withheld_until = self.withheld_until.map(|_| Time::ZERO);
+        // The withheld deliveries are due.
+        self.more = self.more.map(|_| Time::ZERO);
     }
 
     fn settle(&mut self, delivery: DeliveryId) {

@@ -243,6 +243,19 @@ impl Lanes {
         self.change(id, now, Lane::finished);
     }
 
+    /// A request of the webhook was not made. Nothing of the webhook is sent before `until`.
+    pub fn withhold(&mut self, id: WebhookId, delivery: DeliveryId, until: Time, now: Time) {
+        self.outstanding.remove(&delivery);
+        self.change(id, now, |lane| lane.withhold(delivery, until));
+    }
+
+    /// The cause of withheld requests may be gone.
+    pub fn release(&mut self, now: Time) {
+        let held: Vec<WebhookId> =
+            self.lanes.iter().filter(|(_, lane)| lane.is_withheld()).map(|(id, _)| *id).collect();
+        held.into_iter().for_each(|id| self.change(id, now, Lane::release));
+    }
+
     /// Records the duration of a request.
     pub fn took(&mut self, id: WebhookId, took_us: u32, now: Time) {
         if let Some(lane) = self.lanes.get_mut(&id) {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::model::id::WebhookId;
 use crate::model::webhook::Webhook;
-use crate::model::{EventId, Time};
+use crate::model::{DeliveryId, EventId, Time};
 use crate::store::read::due::{DueSlice, ExpiredDelivery};
 use crate::store::read::lookup::DueKey;
 use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
@@ -28,7 +28,7 @@ use self::lanes::Lanes;
 use self::saturation::CpuSaturation;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::compiled_webhook::CompiledWebhook;
-use crate::engine::deliverer::Deliverer;
+use crate::engine::deliverer::{AttemptEnd, Deliverer};
 use crate::engine::handshake::Grant;
 use crate::engine::metrics::Metrics;
 use crate::engine::write_queue::WriteQueue;
@@ -45,6 +45,10 @@ enum SchedulerMessage {
     Batch(Box<Effects>),
     /// A request ended after this many microseconds.
     Finished(WebhookId, u32),
+    /// A request was not made, for a lack of the installation. It may be made from this time.
+    Withheld(WebhookId, DeliveryId, Time),
+    /// The cause of withheld requests may be gone.
+    Release,
     /// A probe returned after this many microseconds.
     Probed(u32),
     /// The grant of a webhook with `handshake`. `None` if the receiver does not consent.
@@ -73,6 +77,11 @@ impl SchedulerHandle {
     /// Passes on expired deliveries. Those that are not in flight are ended.
     pub fn ended(&self, deliveries: Vec<ExpiredDelivery>) {
         let _ = self.messages.send(SchedulerMessage::Ended(deliveries));
+    }
+
+    /// Sends withheld deliveries at once.
+    pub fn release(&self) {
+        let _ = self.messages.send(SchedulerMessage::Release);
     }
 
     /// Stops sending. Requests in flight go on.
@@ -177,6 +186,8 @@ impl Scheduler {
                 self.lanes.took(id, took_us, now);
                 self.lanes.finished(id, now);
             }
+            SchedulerMessage::Withheld(id, delivery, until) => self.lanes.withhold(id, delivery, until, now),
+            SchedulerMessage::Release => self.lanes.release(now),
             SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),
             SchedulerMessage::Allowed(id, grant) => self.lanes.allow(id, grant, now),
             SchedulerMessage::Filled(id, slice) => {
@@ -261,7 +272,13 @@ impl Scheduler {
             (self.deliverer.clone(), self.write_queue.clone(), self.scheduler_handle.messages.clone());
         let began = Instant::now();
         self.in_flight_tasks.spawn(async move {
-            let finished = deliverer.attempt_catching_panic(&dispatch, &webhook, compiled).await;
+            let finished = match deliverer.deliver(&dispatch, &webhook, compiled).await {
+                AttemptEnd::Made(finished) => finished,
+                AttemptEnd::Withheld(until) => {
+                    let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, until));
+                    return;
+                }
+            };
             deliverer.notify(&dispatch, &finished);
             if webhook.handshake {
                 let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());
@@ -269,7 +286,7 @@ impl Scheduler {
             }
             // In this order: the scheduler learns that the request ended before its outcome is recorded.
             let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
-            write_queue.push(WriteRequest::internal(PartitionCommand::Record(Box::new(finished))));
+            write_queue.push(WriteRequest::internal(PartitionCommand::Record(finished)));
         });
     }
 

@@ -23,7 +23,7 @@ use crate::engine::sender::{Sender, millis};
 use crate::model::{AttemptOutcome, Timings};
 
 /// An idle connection to an origin, if there is one, and the addresses for a new one.
-type OriginRoutes = (Option<HttpConnection>, Arc<[IpAddr]>);
+pub(in crate::engine) type OriginRoutes = (Option<HttpConnection>, Arc<[IpAddr]>);
 type Connecting<'a> = BoxFuture<'a, io::Result<Box<dyn Conn>>>;
 
 impl Sender {
@@ -101,7 +101,10 @@ impl Sender {
         HttpConnection::over(wire, wrote, remote).await.map_err(|why| SendFailure::exchanging(&why))
     }
 
-    async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
+    /// Runs the TLS handshake with the origin.
+    ///
+    /// Errors: `TlsError` or `ConnectReset`.
+    pub(in crate::engine) async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
         let name = origin.server_name.clone().ok_or(SendFailure::of(AttemptOutcome::TlsError))?;
         let config = match &origin.tls {
             Some(identity) => identity.config(),
@@ -117,7 +120,11 @@ impl Sender {
 
 /// Connects by Happy Eyeballs (RFC 8305, without its cache): each address gets a head start before the next is tried
 /// in parallel. If all fail, the first address's error is returned.
-async fn dial(network: &dyn Network, addresses: &[IpAddr], port: u16) -> io::Result<(Box<dyn Conn>, SocketAddr)> {
+pub(in crate::engine) async fn dial(
+    network: &dyn Network,
+    addresses: &[IpAddr],
+    port: u16,
+) -> io::Result<(Box<dyn Conn>, SocketAddr)> {
     if let [only] = addresses {
         let addr = SocketAddr::new(*only, port);
         return Ok((network.connect(addr).await?, addr));

@@ -17,6 +17,7 @@ use crate::engine::sender::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
 };
 use crate::engine::sender::link::HttpConnection;
+use crate::engine::sender::proxy::DeliveryProxy;
 use crate::engine::sender::{OutboundRequest, millis};
 use crate::model::{Headers, Timings};
 
@@ -37,16 +38,22 @@ pub(in crate::engine) enum ResponseEnd {
     Cut,
 }
 
-/// Sends the request on `link` and reads the response into `partial`.
+/// Sends the request on `link` and reads the response into `partial`. `proxy` is the peer if the request is addressed to
+/// a proxy and not to the receiver.
 ///
 /// Dropping the future abandons the request; then `link` must be dropped too.
 pub(in crate::engine) async fn exchange(
     link: &mut HttpConnection,
     request: &OutboundRequest,
+    proxy: Option<&DeliveryProxy>,
     partial: &mut PartialResponse,
 ) -> hyper::Result<ResponseEnd> {
     let began = Instant::now();
-    let mut response = pin!(link.send(http_request(request)));
+    let mut message = http_request(request);
+    if let Some(proxy) = proxy {
+        proxy.address(&mut message, &request.target.origin);
+    }
+    let mut response = pin!(link.send(message));
     let response = std::future::poll_fn(|cx| {
         link.drive(cx);
         response.as_mut().poll(cx)

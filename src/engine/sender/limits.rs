@@ -14,6 +14,11 @@ pub(in crate::engine) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Maximum unparsed bytes buffered per connection.
 pub(in crate::engine) const RESPONSE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// Maximum length of a proxy's answer to CONNECT. hyper accepts no limit below 8 KiB.
+pub(in crate::engine) const CONNECT_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Maximum number of headers of a proxy's answer to CONNECT.
+pub(in crate::engine) const CONNECT_ANSWER_HEADERS_MAX: usize = 100;
+
 /// Maximum time to resolve, connect and run the TLS handshake, even if the webhook's timeout is longer.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 

@@ -1,7 +1,7 @@
 //! The sender: makes one attempt, which is one HTTP request with a deadline.
 //!
 //! It has its own connector and pool over hyper's HTTP/1.1 connection. It follows no redirect, decodes no body and uses
-//! no proxy.
+//! no proxy but the one of the settings.
 //!
 //! Invariant: a request is sent again only if it was queued on a pooled connection and `HttpConnection::wrote` is false.
 
@@ -11,8 +11,10 @@ mod failure;
 mod limits;
 mod link;
 mod pool;
+mod proxy;
 mod target;
 mod tls;
+mod way;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use rustls::ClientConfig;
@@ -30,12 +33,14 @@ use self::exchange::{PartialResponse, ResponseEnd, capped_headers};
 use self::failure::SendFailure;
 use self::link::HttpConnection;
 use self::pool::Pool;
+use self::way::Way;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
 };
+pub use self::proxy::{DeliveryProxy, ProxyContact};
 pub use self::target::{NotATarget, Origin, SendTarget};
 pub use self::tls::{TlsIdentity, read_roots_ahead};
 
@@ -43,6 +48,9 @@ pub use self::tls::{TlsIdentity, read_roots_ahead};
 pub trait AddressGuard: Send + Sync {
     /// Whether a connection to each of `addresses`, to which `host` resolved, is allowed on `port`.
     fn allows(&self, host: &str, addresses: &[IpAddr], port: u16) -> bool;
+
+    /// Whether a proxy may be asked to connect to `host`, an address or a name that the proxy resolves, on `port`.
+    fn allows_unresolved(&self, host: &str, port: u16) -> bool;
 }
 
 /// A request to be sent. The connection adds `host` and the framing of the body.
@@ -87,6 +95,7 @@ pub struct ExchangeResult {
     /// The `Retry-After` header as received, for every status.
     pub retry_after: Option<String>,
     pub timings: Timings,
+    pub proxy: ProxyContact,
 }
 
 /// Sends requests. One sender serves all tasks.
@@ -94,7 +103,11 @@ pub struct Sender {
     network: Arc<dyn Network>,
     guard: Arc<dyn AddressGuard>,
     public_tls: Arc<ClientConfig>,
+    /// Direct connections, and resolved names.
     pool: Pool,
+    /// Connections through the proxy, each for the origin of its receiver.
+    proxied: Pool,
+    proxy: ArcSwapOption<DeliveryProxy>,
 }
 
 impl Sender {
@@ -104,26 +117,29 @@ impl Sender {
     /// Errors: no usable certificate authority.
     pub fn new(network: Arc<dyn Network>, guard: Arc<dyn AddressGuard>) -> Result<Arc<Self>, String> {
         let public_tls = tls::public_config()?;
-        let sender = Arc::new(Self { network, guard, public_tls, pool: Pool::default() });
+        let (pool, proxied, proxy) = (Pool::default(), Pool::default(), ArcSwapOption::empty());
+        let sender = Arc::new(Self { network, guard, public_tls, pool, proxied, proxy });
         let weak = Arc::downgrade(&sender);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(limits::SWEEP_EVERY).await;
                 let Some(sender) = weak.upgrade() else { return };
                 sender.pool.sweep(Instant::now());
+                sender.proxied.sweep(Instant::now());
             }
         });
         Ok(sender)
     }
 
-    /// Number of idle connections in the pool.
+    /// Number of idle connections, direct ones and those through the proxy.
     pub fn idle_connections(&self) -> usize {
-        self.pool.idle()
+        self.pool.idle() + self.proxied.idle()
     }
 
     /// Closes idle connections and stops the reuse of those in use. Called when the target policy has changed.
     pub fn forget_connections(&self) {
         self.pool.clear();
+        self.proxied.clear();
     }
 
     /// Sends one request. Dropping the future abandons the request and closes its connection.
@@ -131,29 +147,42 @@ impl Sender {
         let started = Instant::now();
         let mut partial = PartialResponse::default();
         let mut remote = None;
-        let ended = self.attempt(request, started, &mut partial, &mut remote).await;
+        let mut contact = ProxyContact::None;
+        let way = self.way_to(&request.target);
+        let ended = self.attempt(request, &way, started, &mut partial, &mut remote, &mut contact).await;
+        let ended = way.judge(ended, &mut partial, &mut contact);
         partial.timings.total = millis(started.elapsed());
-        ExchangeResult::of(partial, remote, ended.err())
+        // The address behind a proxy is unknown, and the proxy's is no business of the webhook's owner.
+        let remote = remote.filter(|_| way.proxy.is_none());
+        ExchangeResult { proxy: contact, ..ExchangeResult::of(partial, remote, ended.err()) }.redacted(way.peer())
     }
 
     async fn attempt(
         &self,
         request: &OutboundRequest,
+        way: &Way,
         started: Instant,
         partial: &mut PartialResponse,
         remote: &mut Option<SocketAddr>,
+        contact: &mut ProxyContact,
     ) -> Result<(), SendFailure> {
         let deadline = started + request.timeout;
         let origin = &request.target.origin;
-        let generation = self.pool.generation();
         let connect_by = deadline.min(started + request.connect_timeout);
-        let (idle, addresses) = in_time(connect_by, self.find(origin, &mut partial.timings)).await?;
+        let finding = async {
+            match &way.proxy {
+                Some(proxy) => self.find_through(proxy, origin, &mut partial.timings, contact).await,
+                None => self.find(origin, &mut partial.timings).await,
+            }
+        };
+        let (idle, addresses) = in_time(connect_by, finding).await?;
 
         let mut connect_by = connect_by;
         if let Some(link) = idle {
             partial.timings.dns = None;
             *remote = Some(link.remote);
-            match self.exchange(link, generation, request, deadline, partial).await {
+            *contact = way.reached();
+            match self.exchange(link, way, request, deadline, partial).await {
                 Exchanged::Done(ended) => return ended,
                 // The same attempt continues on a new connection with the whole connect timeout.
                 Exchanged::NeverLeft(_) => connect_by = deadline.min(Instant::now() + request.connect_timeout),
@@ -161,10 +190,15 @@ impl Sender {
         }
         *remote = None;
         // Boxed, because it is large and rare: otherwise every request in flight reserves room for a handshake.
-        let opening = Box::pin(self.open(origin, &addresses, &mut partial.timings));
+        let opening = Box::pin(async {
+            match &way.proxy {
+                Some(proxy) => self.open_through(proxy, origin, &addresses, &mut partial.timings, contact).await,
+                None => self.open(origin, &addresses, &mut partial.timings).await,
+            }
+        });
         let link = in_time(connect_by, opening).await?;
         *remote = Some(link.remote);
-        match self.exchange(link, generation, request, deadline, partial).await {
+        match self.exchange(link, way, request, deadline, partial).await {
             Exchanged::Done(ended) => ended,
             Exchanged::NeverLeft(failure) => Err(failure),
         }
@@ -174,15 +208,16 @@ impl Sender {
     async fn exchange(
         &self,
         mut link: HttpConnection,
-        generation: u64,
+        way: &Way,
         request: &OutboundRequest,
         deadline: Instant,
         partial: &mut PartialResponse,
     ) -> Exchanged {
-        match timeout_at(deadline, exchange::exchange(&mut link, request, partial)).await {
+        match timeout_at(deadline, exchange::exchange(&mut link, request, way.peer(), partial)).await {
             Ok(Ok(end)) => {
                 if end == ResponseEnd::Whole && link.is_idle() {
-                    self.pool.put(&request.target.origin, link, Instant::now(), generation);
+                    let pool = if way.proxy.is_some() { &self.proxied } else { &self.pool };
+                    pool.put(&request.target.origin, link, Instant::now(), way.generation);
                 }
                 Exchanged::Done(Ok(()))
             }
@@ -228,6 +263,7 @@ impl ExchangeResult {
             response_headers: head.map(|head| capped_headers(&head.headers)).unwrap_or_default(),
             response_body: body,
             timings,
+            proxy: ProxyContact::None,
         }
     }
 }

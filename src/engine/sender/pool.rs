@@ -75,6 +75,16 @@ impl Pool {
         found
     }
 
+    /// An idle connection of the origin to one of `addresses`, which are those of a proxy. It is removed from the pool.
+    pub fn find_through(&self, origin: &Arc<Origin>, addresses: &[IpAddr], now: Instant) -> Option<HttpConnection> {
+        let mut expired = Vec::new();
+        let mut origins = self.lock();
+        let Origins { known, idle, .. } = &mut *origins;
+        let found = known.get_mut(origin).and_then(|entry| entry.take(addresses, now, idle, &mut expired));
+        drop(origins);
+        found
+    }
+
     /// Stores the result of a resolution. `None` if the name did not resolve.
     pub fn set_addresses(&self, origin: &Arc<Origin>, addresses: Option<Arc<[IpAddr]>>, now: Instant) {
         let until = now + if addresses.is_some() { RESOLVED_LIFE } else { UNRESOLVED_LIFE };
@@ -147,23 +157,33 @@ impl Pool {
 impl OriginEntry {
     fn find(&mut self, origin: &Origin, now: Instant, idle: &mut usize, expired: &mut Vec<Idle>) -> PoolLookup {
         let addresses = match (&origin.literal, &self.addresses) {
-            (Some(literal), _) => literal,
+            (Some(literal), _) => literal.clone(),
             (None, Some(resolved)) if now < resolved.until => match &resolved.addresses {
-                Some(addresses) => addresses,
+                Some(addresses) => addresses.clone(),
                 None => return PoolLookup::NoAddress,
             },
             _ => return PoolLookup::Unresolved(self.resolving.clone()),
         };
+        PoolLookup::Routes(self.take(&addresses, now, idle, expired), addresses)
+    }
+
+    /// Removes the newest idle connection to one of `addresses`.
+    fn take(
+        &mut self,
+        addresses: &[IpAddr],
+        now: Instant,
+        idle: &mut usize,
+        expired: &mut Vec<Idle>,
+    ) -> Option<HttpConnection> {
         if self.idle.last().is_some_and(|newest| newest.since + IDLE_LIFE <= now) {
             *idle -= self.idle.len();
             expired.append(&mut self.idle);
         }
         let usable = self.idle.iter().rposition(|idle| addresses.contains(&idle.link.remote.ip()));
-        let link = usable.map(|nth| {
+        usable.map(|nth| {
             *idle -= 1;
             self.idle.remove(nth).link
-        });
-        PoolLookup::Routes(link, addresses.clone())
+        })
     }
 }
 

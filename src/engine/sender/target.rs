@@ -21,6 +21,8 @@ use crate::engine::sender::tls::TlsIdentity;
 pub struct SendTarget {
     pub origin: Arc<Origin>,
     pub path_and_query: PathAndQuery,
+    /// Whether requests go directly although the installation has a proxy.
+    pub bypasses_proxy: bool,
 }
 
 /// Scheme, host, port and TLS identity, with the values that each connection derives from them.
@@ -68,7 +70,7 @@ impl SendTarget {
             Some(query) => path_and_query(format!("{}?{query}", url.path()))?,
             None => path_and_query(url.path().to_owned())?,
         };
-        Ok(Self { origin: Arc::new(origin), path_and_query: path })
+        Ok(Self { origin: Arc::new(origin), path_and_query: path, bypasses_proxy: false })
     }
 
     /// The same target with `query` (encoded pairs) appended to its query.
@@ -82,7 +84,7 @@ impl SendTarget {
             Some(_) => "&",
         };
         let path = path_and_query(format!("{}{between}{query}", self.path_and_query))?;
-        Ok(Self { origin: self.origin.clone(), path_and_query: path })
+        Ok(Self { path_and_query: path, ..self.clone() })
     }
 }
 

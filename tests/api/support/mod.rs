@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod proxy;
 pub mod receiver;
 pub mod signatures;
 

@@ -110,6 +110,28 @@ fn what_was_given_up_is_found_again() {
 }
 
 #[test]
+fn what_was_withheld_is_found_again_and_goes_one_at_a_time_until_a_request_is_made() {
+    let until = NOW.plus_ms(5_000);
+    let taken = |lane: &mut Lane, now| lane.take(now).map(|dispatch| dispatch.delivery_id.as_u128());
+    let mut lane = lane();
+    (1..=3).for_each(|id| lane.offer(dispatch(id, Time(1_000)), false));
+    assert_eq!(taken(&mut lane, NOW), Some(1));
+    lane.withhold(delivery_id(1), until);
+    assert_eq!((lane.need(NOW), lane.may_send(NOW)), (LaneNeed::Wait(until), false));
+    assert!(matches!(lane.need(until), LaneNeed::Read(_)));
+    lane.fill(slice(&[(1, 1_000), (2, 1_000), (3, 1_000)], None));
+    assert_eq!(taken(&mut lane, until), Some(2));
+    assert!(!lane.may_send(until), "one probe");
+    lane.withhold(delivery_id(2), until.plus_ms(9_000));
+    assert!(!lane.may_send(until));
+    lane.release();
+    assert!(lane.may_send(NOW), "the cause may be gone");
+    assert_eq!(taken(&mut lane, NOW), Some(3));
+    lane.finished();
+    assert_eq!(sent(&mut lane), [1], "the other is in the index");
+}
+
+#[test]
 fn a_rate_that_still_holds_is_not_forgotten() {
     let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))), WebhookState::default());
     lane.offer(dispatch(1, NOW), false);

@@ -23,6 +23,10 @@ impl AddressGuard for RecordingGuard {
         self.asked.lock().unwrap().push((host.to_owned(), addresses.to_vec(), port));
         !addresses.iter().any(|ip| self.refused.contains(ip))
     }
+
+    fn allows_unresolved(&self, _: &str, _: u16) -> bool {
+        true
+    }
 }
 
 fn ips(texts: &[&str]) -> Vec<IpAddr> {
