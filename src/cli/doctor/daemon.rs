@@ -60,8 +60,11 @@ fn readiness(ready: &Value) -> Vec<Finding> {
         findings.push(Finding::ok("daemon", "it is ready"));
     }
     // The other warnings are about webhooks, which are told one by one.
-    let jumped = each("warnings").into_iter().find(|row| row["code"] == "clock_distrusted");
-    findings.extend(jumped.map(|row| Finding::fail("clock", text(&row, "detail"), fix_of("clock_distrusted"))));
+    for (code, check) in [("clock_distrusted", "clock"), ("proxy_unreachable", "proxy"), ("proxy_credentials", "proxy")]
+    {
+        let warning = each("warnings").into_iter().find(|row| row["code"] == code);
+        findings.extend(warning.map(|row| Finding::fail(check, text(&row, "detail"), fix_of(code))));
+    }
     findings
 }
 
@@ -69,6 +72,8 @@ fn fix_of(code: &str) -> &'static str {
     match code {
         "disk_full" => "free space on the disk of data_dir; no restart is needed",
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
+        "proxy_unreachable" => "look at the proxy and at the network between; the log says what failed",
+        "proxy_credentials" => "mend the user and the password in delivery.proxy, then reload the daemon",
         "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
         "queue_full" => "the disk does not keep up: look at disk_sync above, and at what else writes to it",
         "stopping" => "wait, or look why it was told to stop",
@@ -152,7 +157,15 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_fix_of_its_own() {
-        let codes = ["disk_full", "clock_distrusted", "storage_failing", "queue_full", "stopping"];
+        let codes = [
+            "disk_full",
+            "clock_distrusted",
+            "proxy_unreachable",
+            "proxy_credentials",
+            "storage_failing",
+            "queue_full",
+            "stopping",
+        ];
         let fixes: std::collections::BTreeSet<_> = codes.iter().map(|code| fix_of(code)).collect();
         assert_eq!(fixes.len(), codes.len());
         assert!(!fixes.contains(fix_of("something else")));
@@ -164,6 +177,8 @@ mod tests {
             |code: &str| json!({ "reasons": [], "warnings": [{ "code": code, "detail": "the clock jumped" }] });
         let found = readiness(&warning("clock_distrusted"));
         assert_eq!((found.len(), found[1].check, found[1].grade), (2, "clock", Grade::Fail));
+        let found = readiness(&warning("proxy_unreachable"));
+        assert_eq!((found.len(), found[1].check, found[1].grade), (2, "proxy", Grade::Fail));
         assert_eq!(readiness(&warning("webhooks_paused")).len(), 1);
     }
 

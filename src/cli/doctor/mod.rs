@@ -2,12 +2,13 @@
 //! daemon, of which it asks what only that knows, and without one.
 //!
 //! Invariant: it changes nothing (but for `--accept-clock`, and one small file that it writes to measure the disk and
-//! removes), and it asks no receiver anything.
+//! removes), and it asks no receiver anything. It connects to the proxy and sends no request.
 
 mod daemon;
 mod files;
 mod finding;
 mod machine;
+mod proxy;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ impl Doctor {
         }
         findings.extend(files::look(&place));
         findings.extend(machine::look(&place).await);
+        findings.extend(proxy::look(&place.settings.delivery).await);
         if !self.offline {
             let client = self.client(&place)?;
             let answers = daemon::look(&client, &place, &mut findings).await;

@@ -151,6 +151,12 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
             format!("{error}. The request could not be made, or the answer was no HTTP"),
             "look at the URL's scheme and port, and at the webhook's headers and tls".to_owned(),
         ),
+        "proxy_error" => (
+            format!("{error}. The proxy of the settings failed, not the receiver"),
+            "look at the proxy (delivery.proxy): what it allows, its log, and the user and the password; what waits is \
+             sent by the schedule"
+                .to_owned(),
+        ),
         "expired" => (error.to_owned(), "mend the receiver, then replay what it has not got".to_owned()),
         "" => ("there is none that can still be read".to_owned(), "postrider webhook test tries it".to_owned()),
         other => (format!("{other} {error}"), "look at the attempt: postrider webhook attempts".to_owned()),
