@@ -38,11 +38,12 @@ pub struct AnswerDoc {
     pub status: u16,
     /// The name of a schema, in brackets for a list of it. `None` if the response has no body.
     pub schema: Option<&'static str>,
-    pub media_type: &'static str,
+    /// The first one has the example.
+    pub media_types: &'static [&'static str],
     pub description: &'static str,
 }
 
-const JSON: &str = "application/json";
+const JSON: &[&str] = &["application/json"];
 
 /// A `200` with a JSON body.
 pub const fn ok(schema: &'static str, description: &'static str) -> AnswerDoc {
@@ -51,10 +52,10 @@ pub const fn ok(schema: &'static str, description: &'static str) -> AnswerDoc {
 
 /// A response with a JSON body.
 pub const fn answer(status: u16, schema: &'static str, description: &'static str) -> AnswerDoc {
-    AnswerDoc { status, schema: Some(schema), media_type: JSON, description }
+    AnswerDoc { status, schema: Some(schema), media_types: JSON, description }
 }
 
 /// A `204`.
 pub const fn done(description: &'static str) -> AnswerDoc {
-    AnswerDoc { status: 204, schema: None, media_type: JSON, description }
+    AnswerDoc { status: 204, schema: None, media_types: JSON, description }
 }

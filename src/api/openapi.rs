@@ -271,8 +271,12 @@ fn response(verb: RouteMethod, answer: &AnswerDoc) -> Value {
     }
     let mut value = json!({ "description": answer.description, "headers": headers });
     if let Some(schema) = answer.schema {
-        let media_type = answer.media_type;
-        value["content"] = json!({ media_type: content(schema_of(schema), schema) });
+        for (index, media_type) in answer.media_types.iter().enumerate() {
+            value["content"][media_type] = match index {
+                0 => content(schema_of(schema), schema),
+                _ => json!({ "schema": schema_of(schema) }),
+            };
+        }
     }
     value
 }

@@ -32,6 +32,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 
 use crate::model::Time;
+use crate::rules::exposition::ExpositionFormat;
 use crate::store::{Effects, Opened, Store, WriteRequest};
 
 use self::blocking_pool::BlockingPool;
@@ -223,8 +224,8 @@ impl Engine {
         self.scheduler.outstanding()
     }
 
-    /// All metrics in Prometheus' text format.
-    pub fn metrics_text(&self) -> String {
+    /// All metrics in one of Prometheus' exposition formats.
+    pub fn metrics_text(&self, format: ExpositionFormat) -> String {
         let now = self.clock.now();
         let registry = self.store.registry();
         let ids: Vec<_> = registry.webhooks.keys().copied().collect();
@@ -245,7 +246,7 @@ impl Engine {
             clock_trusted: i64::from(!self.clock_trust.clock_distrusted.load(Ordering::Relaxed)),
             followers: self.store.followers(),
         };
-        self.metrics.text(&levels, self.store.written_bytes())
+        self.metrics.text(format, &levels, self.store.written_bytes())
     }
 
     /// Rejects further publishes, stops sending, and wakes the readers of feeds.

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod circuit;
 pub mod dfns_id;
+pub mod exposition;
 pub mod fanout;
 pub mod filter;
 pub mod health;
