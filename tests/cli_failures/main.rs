@@ -6,7 +6,9 @@
 #[path = "../security/process.rs"]
 mod process;
 
+mod output;
 mod refused;
+mod units;
 mod verify;
 
 use std::fs;
