@@ -1,5 +1,6 @@
 //! The library of Postrider: its floors, lowest first. Only `main.rs` and the tests use it.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)] // They panic where `cli::screen` gives an exit code.
 
 pub mod mutants;
 

@@ -2,10 +2,12 @@
 //!
 //! An invalid command line ends in clap with exit code 2. `cli::Exit` has the other exit codes.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
-use postrider::cli::{Cli, Exit, Verb, on_this_thread};
+use postrider::cli::{Cli, Exit, Verb, on_this_thread, unparsed};
 
 /// An event has many small allocations that one thread makes and another frees. The C library's allocator is slow at
 /// that (docs/performance.md).
@@ -13,7 +15,11 @@ use postrider::cli::{Cli, Exit, Verb, on_this_thread};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().verb {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unparsed(&error),
+    };
+    let done = match cli.verb {
         Verb::Serve(verb) => verb.run(),
         Verb::Demo(verb) => verb.run(),
         Verb::Listen(verb) => on_this_thread(verb.run()),

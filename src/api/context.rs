@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::Time;
+use crate::rules::exposition::ExpositionFormat;
 use crate::rules::target;
 use crate::store::{Registry, Store};
 
@@ -50,8 +51,8 @@ pub trait HealthSource: Send + Sync {
     fn unready(&self) -> Vec<HealthIssue>;
     /// The problems that need attention although the daemon is ready.
     fn warnings(&self) -> Vec<HealthIssue>;
-    /// The metrics in Prometheus text format.
-    fn metrics(&self) -> String;
+    /// The metrics in this exposition format.
+    fn metrics(&self, format: ExpositionFormat) -> String;
 }
 
 /// The inputs of a handler besides the request.

@@ -43,11 +43,12 @@ pub struct AnswerDoc {
     pub status: u16,
     /// `None` if the response has no body.
     pub schema: Option<AnswerSchema>,
-    pub media_type: &'static str,
+    /// The first one has the example.
+    pub media_types: &'static [&'static str],
     pub description: &'static str,
 }
 
-const JSON: &str = "application/json";
+const JSON: &[&str] = &["application/json"];
 
 /// A `200` whose JSON body is a serialised `T`.
 pub const fn ok<T: JsonSchema>(description: &'static str) -> AnswerDoc {
@@ -56,10 +57,10 @@ pub const fn ok<T: JsonSchema>(description: &'static str) -> AnswerDoc {
 
 /// A response whose JSON body is a serialised `T`.
 pub const fn answer<T: JsonSchema>(status: u16, description: &'static str) -> AnswerDoc {
-    AnswerDoc { status, schema: Some(AnswerSchema::of::<T>()), media_type: JSON, description }
+    AnswerDoc { status, schema: Some(AnswerSchema::of::<T>()), media_types: JSON, description }
 }
 
 /// A `204`.
 pub const fn done(description: &'static str) -> AnswerDoc {
-    AnswerDoc { status: 204, schema: None, media_type: JSON, description }
+    AnswerDoc { status: 204, schema: None, media_types: JSON, description }
 }

@@ -269,8 +269,13 @@ fn response(verb: RouteMethod, answer: &AnswerDoc, generator: &mut SchemaGenerat
     }
     let mut value = json!({ "description": answer.description, "headers": headers });
     if let Some(schema) = answer.schema {
-        let (media_type, name) = (answer.media_type, (schema.name)());
-        value["content"] = json!({ media_type: content((schema.describe)(generator).into(), &name) });
+        let (name, described) = ((schema.name)(), Value::from((schema.describe)(generator)));
+        for (index, media_type) in answer.media_types.iter().enumerate() {
+            value["content"][media_type] = match index {
+                0 => content(described.clone(), &name),
+                _ => json!({ "schema": described }),
+            };
+        }
     }
     value
 }

@@ -1,8 +1,10 @@
 //! How a verb ends when it did not do what was asked: the exit code, the message, and what to do next.
-//! The codes are part of the contract: 1 failed, 2 usage, 69 daemon unreachable, 78 bad configuration.
+//! The codes are part of the contract: 1 failed, 2 usage, 69 daemon unreachable, 71 address in use,
+//! 78 bad configuration.
 
 use std::process::ExitCode;
 
+use super::screen;
 use crate::config;
 
 const FAILED: u8 = 1;
@@ -11,6 +13,8 @@ const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 69;
 /// `EX_SOFTWARE` of sysexits(3).
 const SOFTWARE: u8 = 70;
+/// `EX_OSERR` of sysexits(3).
+const ADDRESS_IN_USE: u8 = 71;
 /// `EX_IOERR` of sysexits(3).
 const STORAGE: u8 = 74;
 /// `EX_CONFIG` of sysexits(3).
@@ -50,6 +54,11 @@ impl Exit {
     /// The disk does not keep what is written.
     pub fn storage(message: impl Into<String>) -> Self {
         Self::new(STORAGE, message)
+    }
+
+    /// Another program listens on the address. The units in `packaging/systemd` do not restart after this code.
+    pub fn address_in_use(message: impl Into<String>) -> Self {
+        Self::new(ADDRESS_IN_USE, message)
     }
 
     /// The program is wrong somewhere.
@@ -100,7 +109,7 @@ impl Exit {
 
     /// Tells it on stderr and gives the code to end the process with.
     pub fn report(self) -> ExitCode {
-        eprint!("{}", self.text());
+        screen::note(&self.text());
         ExitCode::from(self.code)
     }
 }
@@ -123,6 +132,7 @@ mod tests {
         assert_eq!(code(Exit::failed("")), 1);
         assert_eq!(code(Exit::usage("")), 2);
         assert_eq!(code(Exit::unreachable("")), 69);
+        assert_eq!(code(Exit::address_in_use("")), 71);
         assert_eq!(code(Exit::configuration("")), 78);
         assert_eq!(code(Exit::reader_left()), 0);
     }

@@ -8,7 +8,7 @@ use super::{
     Exit,
     client::{Call, Client},
     moment::{self, Direction},
-    screen::Screen,
+    screen::{self, Screen},
     table::{Column, Table},
 };
 
@@ -138,8 +138,8 @@ pub async fn print(
     // On stderr, because it is not part of the list.
     match page.next_cursor {
         _ if screen.is_json() => {}
-        Some(cursor) => eprintln!("more: --cursor {cursor}, or --all"),
-        None if table.is_none() => eprintln!("nothing found"),
+        Some(cursor) => screen::note(&format!("more: --cursor {cursor}, or --all\n")),
+        None if table.is_none() => screen::note("nothing found\n"),
         None => {}
     }
     Ok(())

@@ -41,7 +41,7 @@ type Writing = Box<dyn Layer<Filtered> + Send + Sync>;
 
 fn layer(format: LogFormat) -> (Writing, Option<io::Error>) {
     match format {
-        LogFormat::Json => (Box::new(tracing_subscriber::fmt::layer().json().with_writer(io::stderr)), None),
+        LogFormat::Json => (json(), None),
         LogFormat::Text => (text(), None),
         LogFormat::Auto if !journal_reads_stderr() => (text(), None),
         LogFormat::Auto | LogFormat::Journald => match Journal::open() {
@@ -51,9 +51,17 @@ fn layer(format: LogFormat) -> (Writing, Option<io::Error>) {
     }
 }
 
+/// One JSON object a line.
+///
+/// A line that stderr does not take is lost. The crate would report that by `eprintln!`, which panics there.
+fn json() -> Writing {
+    Box::new(tracing_subscriber::fmt::layer().json().with_writer(io::stderr).log_internal_errors(false))
+}
+
+/// As [`json`], for people.
 fn text() -> Writing {
     use std::io::IsTerminal as _;
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     Box::new(layer.with_ansi(io::stderr().is_terminal()).with_target(false))
 }
 

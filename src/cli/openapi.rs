@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Exit;
+use super::{Exit, screen};
 use crate::api;
 
 /// Print the OpenAPI 3.1 description of the HTTP API
@@ -18,7 +18,6 @@ impl OpenApi {
     pub fn run(&self) -> Result<(), Exit> {
         let text =
             serde_json::to_string_pretty(&api::openapi::document()).map_err(|error| Exit::failed(error.to_string()))?;
-        println!("{text}");
-        Ok(())
+        screen::write(text)
     }
 }

@@ -2,6 +2,7 @@
 //! verb without an error.
 
 use std::io::{self, IsTerminal, Write as _};
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -69,11 +70,7 @@ impl Screen {
 
     /// Writes as it is and ends the line if it is not ended.
     pub fn text(&self, text: impl AsRef<[u8]>) -> Result<(), Exit> {
-        let text = text.as_ref();
-        let mut out = io::stdout().lock();
-        let end: &[u8] = if text.is_empty() || text.ends_with(b"\n") { b"" } else { b"\n" };
-        let written = out.write_all(text).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
-        written.map_err(unwritten)
+        write(text)
     }
 
     /// A line that people read and machines do not get.
@@ -104,6 +101,31 @@ impl Screen {
     /// Further rows of a list.
     pub fn rows(&self, table: &Table, rows: &[Value]) -> Result<(), Exit> {
         rows.iter().try_for_each(|row| self.text(table.row(row)))
+    }
+}
+
+/// Writes to stdout as it is, and ends the line if it is not ended.
+///
+/// # Errors
+/// [`unwritten`]. `println!` would panic instead, and buffered text would be lost in silence.
+pub fn write(text: impl AsRef<[u8]>) -> Result<(), Exit> {
+    let text = text.as_ref();
+    let mut out = io::stdout().lock();
+    let end: &[u8] = if text.is_empty() || text.ends_with(b"\n") { b"" } else { b"\n" };
+    let written = out.write_all(text).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
+    written.map_err(unwritten)
+}
+
+/// Writes to stderr as it is. A failure is ignored, because no stream is left that could report it.
+pub fn note(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints the help, the version or the error of a command line that is no verb, and gives the exit code.
+pub fn unparsed(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(failure) if !error.use_stderr() => unwritten(failure).report(),
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX)),
     }
 }
 

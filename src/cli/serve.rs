@@ -6,7 +6,7 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, SettingsFlags, log::Log};
+use super::{Exit, SettingsFlags, log::Log, screen};
 use crate::config::{Loaded, SettingChange};
 use crate::daemon::control::ControlSocket;
 use crate::daemon::{self, Daemon, Platform};
@@ -52,11 +52,10 @@ impl Serve {
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs");
         }
-        if let Some(first) = &daemon.first_key {
-            println!("postrider: the first key, shown this once: {}", first.text);
-            println!("postrider: it is kept in {}", first.file.display());
+        if let Err(exit) = greet(&daemon) {
+            daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
+            return Err(exit);
         }
-        println!("postrider: listening on {}", daemon.url());
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, url = daemon.url(), data_dir = %loaded.settings.data_dir.display(), "ready");
         tell_supervisor(&[NotifyState::Ready]);
@@ -120,6 +119,15 @@ impl Serve {
     }
 }
 
+/// Prints the first key, if this start made it, and the address.
+fn greet(daemon: &Daemon) -> Result<(), Exit> {
+    if let Some(first) = &daemon.first_key {
+        screen::write(format!("postrider: the first key, shown this once: {}", first.text))?;
+        screen::write(format!("postrider: it is kept in {}", first.file.display()))?;
+    }
+    screen::write(format!("postrider: listening on {}", daemon.url()))
+}
+
 fn reload_certificate(daemon: &Daemon) {
     match daemon.reload_certificate() {
         Ok(true) => tracing::info!("the certificate was read again"),
@@ -156,7 +164,7 @@ impl From<daemon::DaemonError> for Exit {
                 Exit::failed(text).hint("stop the other one, or choose another --data-dir")
             }
             daemon::DaemonError::Io { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-                Exit::failed(text).hint("another program listens there; choose another --listen")
+                Exit::address_in_use(text).hint("another program listens there; choose another --listen")
             }
             daemon::DaemonError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Exit::failed(text).hint(

@@ -1,13 +1,18 @@
 //! `postrider completions` and `postrider man`: the command line described to shells and to man(1), from the same
 //! definition that parses it.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 
-use super::{Cli, Exit, screen::unwritten};
+use super::{Cli, Exit, screen};
 
 const NAME: &str = "postrider";
+/// The title of the manual, in the head of every page.
+const MANUAL: &str = "Postrider Manual";
+/// The date of the pages: the day on which the command line last changed.
+const MANUAL_DATE: &str = "2026-11-28";
 
 /// Print a completion script for a shell
 #[derive(Args, Debug)]
@@ -22,7 +27,7 @@ impl Completions {
     pub fn run(self) -> Result<(), Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), NAME, &mut script);
-        write(&script)
+        screen::write(script)
     }
 }
 
@@ -36,20 +41,36 @@ pub struct Man {
 
 impl Man {
     pub fn run(self) -> Result<(), Exit> {
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
         let Some(dir) = self.dir else {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(unwritten)?;
-            return write(&page);
+            return screen::write(page(command).map_err(screen::unwritten)?);
         };
         std::fs::create_dir_all(&dir)
-            .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
+            .and_then(|()| write_pages(&command, &dir))
             .map_err(|error| Exit::failed(format!("cannot write to {}: {error}", dir.display())))
     }
 }
 
-fn write(bytes: &[u8]) -> Result<(), Exit> {
-    use std::io::Write as _;
-    std::io::stdout().lock().write_all(bytes).map_err(unwritten)
+/// Writes the pages of a command and of those below it.
+fn write_pages(command: &Command, dir: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write_pages(below, dir)?;
+    }
+    let name = command.get_display_name().unwrap_or(NAME);
+    std::fs::write(dir.join(format!("{name}.1")), page(command.clone())?)
+}
+
+/// The page of one command, as man(7) wants it.
+///
+/// An empty date would let the source take its place in `.TH`. A line break beside an empty line does nothing, and
+/// formatters warn of it.
+fn page(command: Command) -> io::Result<String> {
+    let mut page = Vec::new();
+    let source = concat!("postrider ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).date(MANUAL_DATE).source(source).manual(MANUAL).render(&mut page)?;
+    let page = String::from_utf8(page).map_err(io::Error::other)?;
+    Ok(page.replace("\n.br\n\n.br\n", "\n.sp\n"))
 }
 
 #[cfg(test)]
@@ -57,7 +78,7 @@ mod tests {
     use super::*;
 
     /// The names of all commands, each with those above it.
-    fn names(command: &clap::Command, above: &str) -> Vec<String> {
+    fn names(command: &Command, above: &str) -> Vec<String> {
         let below = command.get_subcommands().flat_map(|sub| names(sub, &format!("{above} {}", sub.get_name())));
         std::iter::once(above.to_owned()).chain(below).collect()
     }
@@ -73,6 +94,9 @@ mod tests {
             let page = format!("{}.1", name.replace(' ', "-"));
             let text = std::fs::read_to_string(dir.join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
             assert!(text.contains(".SH NAME"), "{page}");
+            let head = concat!(" 1 2026-11-28 \"postrider ", env!("CARGO_PKG_VERSION"), "\" \"Postrider Manual\"\n");
+            assert!(text.contains(head), "{page}: {}", text.lines().nth(2).unwrap_or_default());
+            assert!(!text.contains(".br\n\n"), "{page}");
         }
     }
 

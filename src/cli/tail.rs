@@ -16,7 +16,7 @@ use super::{
     client::{Call, Client, Remote},
     delivery,
     list::{self, Page},
-    screen::Screen,
+    screen::{self, Screen},
     table::{Column, Table, id, number, text, time, word},
 };
 
@@ -144,7 +144,7 @@ impl Tail {
             page = list::page(client, &call.with_query("cursor", &cursor)).await?;
             rows.extend(self::rows(&page));
         }
-        eprintln!("too much at once: some are not shown");
+        screen::note("too much at once: some are not shown\n");
         Ok(rows)
     }
 }

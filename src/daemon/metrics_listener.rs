@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
+use crate::api::native::meta;
 use crate::api::origin::ListenerKind;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
@@ -31,7 +32,7 @@ impl Service for MetricsService {
         )))
     }
 
-    async fn call(&self, _: HttpRequest, (): ()) -> HttpResponse {
-        HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.0.metrics_text())
+    async fn call(&self, http_request: HttpRequest, (): ()) -> HttpResponse {
+        meta::exposition(&http_request, |format| self.0.metrics_text(format))
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics: counters with bounded label sets, in Prometheus' text format.
+//! Metrics: counters with bounded label sets, in Prometheus' exposition formats.
 
 mod levels;
 mod process;
@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::proxy_health::ProxyFailures;
 use crate::model::{AttemptOutcome, DeliveryStatus};
+use crate::rules::exposition::{ExpositionFormat, classic};
 use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rejection, WriteRequest};
 
 use self::levels::Gauges;
@@ -235,8 +236,8 @@ impl Metrics {
         self.damaged.inc();
     }
 
-    /// All metrics in Prometheus' text format.
-    pub fn text(&self, levels: &GaugeInputs, written_bytes: u64) -> String {
+    /// All metrics in one of Prometheus' exposition formats.
+    pub fn text(&self, format: ExpositionFormat, levels: &GaugeInputs, written_bytes: u64) -> String {
         self.levels.set(levels);
         self.followers_cut.inner().store(levels.followers.cut, std::sync::atomic::Ordering::Relaxed);
         self.written_bytes.inner().store(written_bytes, std::sync::atomic::Ordering::Relaxed);
@@ -247,6 +248,12 @@ impl Metrics {
         let mut text = process::text();
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        match format {
+            ExpositionFormat::OpenMetrics => text,
+            ExpositionFormat::Text => classic(&text),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

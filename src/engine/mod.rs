@@ -35,6 +35,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::model::Time;
+use crate::rules::exposition::ExpositionFormat;
 use crate::store::admin::{BackupSnapshot, Replication};
 use crate::store::{Applied, Effects, Opened, Rejection, Store, WriteRequest};
 
@@ -235,8 +236,8 @@ impl Engine {
         self.scheduler.outstanding()
     }
 
-    /// All metrics in Prometheus' text format.
-    pub fn metrics_text(&self) -> String {
+    /// All metrics in one of Prometheus' exposition formats.
+    pub fn metrics_text(&self, format: ExpositionFormat) -> String {
         let now = self.clock.now();
         let registry = self.store.registry();
         let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
@@ -259,7 +260,7 @@ impl Engine {
             proxy_up: i64::from(self.deliverer.proxy_health.state(now) == ProxyState::Well),
             proxy_failures: self.deliverer.proxy_health.failures(),
         };
-        self.metrics.text(&levels, self.store.written_bytes())
+        self.metrics.text(format, &levels, self.store.written_bytes())
     }
 
     /// Sets the proxy of deliveries, if it is another one than before.

@@ -21,6 +21,7 @@ use crate::engine::readiness::ReadinessIssue;
 use crate::engine::write_queue::Busy;
 use crate::model::Time;
 use crate::model::id::{Id, KeyId};
+use crate::rules::exposition::ExpositionFormat;
 use crate::store::Rejection;
 
 use super::{Admitted, Service};
@@ -221,8 +222,8 @@ impl HealthSource for Dispatcher {
         self.engine.warnings().into_iter().map(trouble).collect()
     }
 
-    fn metrics(&self) -> String {
-        self.engine.metrics_text()
+    fn metrics(&self, format: ExpositionFormat) -> String {
+        self.engine.metrics_text(format)
     }
 }
 

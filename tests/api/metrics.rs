@@ -2,13 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use http::Method;
+use postrider::config::ListenSetting;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::daemon::value;
 use crate::support::{Receiver, TestDaemon, eventually};
 
 const RULES: &str = include_str!("../../packaging/prometheus/postrider.rules.yml");
 const DASHBOARD: &str = include_str!("../../packaging/grafana/postrider.json");
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Names of series, without labels.
 fn names(text: &str) -> BTreeSet<&str> {
@@ -99,4 +106,47 @@ async fn the_number_of_series_does_not_grow_with_what_is_stored() {
     receiver.take(5).await;
     assert_eq!(daemon.deliveries(&event).await.len(), 5);
     assert_eq!(series().await, before);
+}
+
+/// Whether the lines of a page are those of the format that its media type names.
+fn agrees(content_type: &str, page: &str) -> bool {
+    let is_open = page.ends_with("\n# EOF\n");
+    let counter =
+        if is_open { "\n# TYPE postrider_events counter\n" } else { "\n# TYPE postrider_events_total counter\n" };
+    let expected = if is_open { OPEN_METRICS } else { TEXT };
+    content_type == expected && page.contains(counter) && page.contains("\npostrider_events_total 0\n")
+}
+
+#[tokio::test]
+async fn a_scraper_gets_the_format_that_it_accepts_under_its_own_name() {
+    let daemon = TestDaemon::start().await;
+    for (accept, expected) in
+        [("", TEXT), ("*/*", TEXT), ("application/openmetrics-text", OPEN_METRICS), ("text/html", TEXT)]
+    {
+        let headers: &[_] = if accept.is_empty() { &[] } else { &[("accept", accept)] };
+        let answer = daemon.call(Method::GET, "/metrics", headers, Bytes::new()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some(expected)), "{accept}");
+        assert_eq!(answer.header("vary"), Some("accept"));
+        let page = String::from_utf8_lossy(&answer.body);
+        assert!(agrees(expected, &page), "{accept}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn the_listener_for_metrics_serves_the_same_formats() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let socket = folder.path().join("metrics");
+    let _daemon =
+        TestDaemon::with(|settings| settings.metrics.listen = Some(ListenSetting::Unix(socket.clone()))).await;
+    for (accept, expected) in [("", TEXT), ("Accept: application/openmetrics-text\r\n", OPEN_METRICS)] {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{accept}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let (head, page) = answer.split_once("\r\n\r\n").expect("a head");
+        let content_type = head.lines().find_map(|line| line.strip_prefix("content-type: "));
+        assert_eq!(content_type, Some(expected), "{head}");
+        assert!(agrees(expected, page), "{page}");
+    }
 }

@@ -2,7 +2,9 @@
 //! leaves everything as it was. What a disk does while the daemon runs is in `tests/api/bad_disk.rs`; power cuts are in
 //! `tests/oracle`.
 
+mod output;
 mod refused;
+mod units;
 mod verify;
 
 use std::fs;

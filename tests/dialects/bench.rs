@@ -15,6 +15,7 @@ use postrider::model::attempt::{AttemptOutcome, Timings, Trigger};
 use postrider::model::id::Stamp;
 use postrider::model::webhook::{SigningSecret, Webhook};
 use postrider::model::{ApiKey, App, AppId, AttemptMade, Id, KeyId, Organization, Scope, Time};
+use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{
     Applied, AttemptReport, Caller, Command, Dispatch, Effects, EventInput, IdSource, NewKey, Opened, PartitionCommand,
@@ -56,7 +57,7 @@ impl HealthSource for Quiet {
     fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
-    fn metrics(&self) -> String {
+    fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
     }
 }

@@ -11,6 +11,7 @@ use postrider::api::{
     auth, dialects,
 };
 use postrider::model::{Scope, Time};
+use postrider::rules::exposition::ExpositionFormat;
 use postrider::rules::target::TargetPolicy;
 use postrider::store::{NewKey, Opened, RealDisk, StateCommand, StoreOptions, WriteRequest, open};
 
@@ -30,7 +31,7 @@ impl HealthSource for Quiet {
     fn warnings(&self) -> Vec<HealthIssue> {
         Vec::new()
     }
-    fn metrics(&self) -> String {
+    fn metrics(&self, _: ExpositionFormat) -> String {
         String::new()
     }
 }

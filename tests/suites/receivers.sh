@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The receivers of docs/signatures.md, as they stand there: each takes what Postrider sends, once, and refuses what another
-# secret signed.
+# secret signed. Then every scheme by its vendor's published recipe (receivers.py), before, during and after a change of the
+# secret.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs the libraries into a
 # temporary directory, which is removed afterwards.
@@ -52,7 +53,7 @@ until_true() {
 
 echo "installing the libraries"
 python3 -m venv "$work/python"
-"$work/python/bin/pip" install --quiet --disable-pip-version-check 'standardwebhooks==1.1.0'
+"$work/python/bin/pip" install --quiet --disable-pip-version-check 'standardwebhooks==1.1.0' 'cryptography>=43'
 npm install --silent --no-audit --no-fund --prefix "$work/node" standardwebhooks@1.1.1
 block receiver.py >"$work/receiver.py"
 block receiver.mjs >"$work/node/receiver.mjs"
@@ -98,3 +99,4 @@ free_port() {
 
 check python "$(free_port)" "$work/python/bin/python" "$work/receiver.py"
 check node "$(free_port)" node "$work/node/receiver.mjs"
+"$work/python/bin/python" tests/suites/receivers.py "$POSTRIDER_URL" "$POSTRIDER_TOKEN"

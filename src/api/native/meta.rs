@@ -1,6 +1,6 @@
 //! The daemon's own endpoints, without a key: liveness, readiness, metrics, and the description of the API.
 
-use http::header::RETRY_AFTER;
+use http::header::{ACCEPT, RETRY_AFTER, VARY};
 use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::Time;
+use crate::rules::exposition::ExpositionFormat;
 use crate::store::StateCommand;
 
 /// `Retry-After` seconds of an unready answer.
@@ -82,9 +83,17 @@ pub fn accept_clock(context: &mut ApiContext<'_>, request: &RequestContext<'_>) 
     }))
 }
 
-/// `GET /metrics`, in Prometheus's text format.
-pub fn metrics(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::new(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", context.health_source.metrics()))
+/// `GET /metrics`, in the exposition format that `Accept` prefers.
+pub fn metrics(context: &ApiContext<'_>, http_request: &HttpRequest) -> Result<HttpResponse, ApiError> {
+    Ok(exposition(http_request, |format| context.health_source.metrics(format)))
+}
+
+/// The answer of every listener that serves `/metrics`.
+pub fn exposition(http_request: &HttpRequest, render: impl FnOnce(ExpositionFormat) -> String) -> HttpResponse {
+    let accept = http_request.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = ExpositionFormat::negotiate(accept);
+    HttpResponse::new(StatusCode::OK, format.content_type(), render(format))
+        .with(VARY, HeaderValue::from_static("accept"))
 }
 
 /// `GET /openapi.json`, as the settings want it.

@@ -562,8 +562,8 @@ pub static ROUTES: &[Route] = &[
             &[AnswerDoc {
                 status: 200,
                 schema: Some(AnswerSchema::of::<meta::MetricsText>()),
-                media_type: "text/plain",
-                description: "Prometheus text format.",
+                media_types: &["text/plain", "application/openmetrics-text"],
+                description: "Prometheus' text format 0.0.4, or OpenMetrics 1.0 where `Accept` prefers it.",
             }],
         ),
     ),

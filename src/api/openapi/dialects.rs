@@ -137,7 +137,7 @@ impl Dialect {
             value["headers"][name] = header_reference(header);
         }
         if let Some(named) = examples[answer.status.to_string()].as_object() {
-            value["content"][answer.media_type]["examples"] = shown(named);
+            value["content"][answer.media_types[0]]["examples"] = shown(named);
         }
         value
     }

@@ -14,6 +14,7 @@ use crate::cli::list;
 use crate::cli::listen::seen::Seen;
 use crate::cli::listen::verify::Judgement;
 use crate::cli::paint::Paint;
+use crate::cli::screen;
 use crate::cli::table::one_line;
 
 /// Webhooks that are followed; a second shell may make further ones.
@@ -127,7 +128,7 @@ impl Watch {
         lines.sort_by(|one, other| one.at.cmp(&other.at));
         self.told += lines.len();
         if is_cut || cut {
-            eprintln!("too much at once: some lines are left out");
+            screen::note("too much at once: some lines are left out\n");
         }
         Ok(lines)
     }
