@@ -16,47 +16,18 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookStatus};
-use crate::model::{AppId, Delivery, Event, EventId, Time, WebhookId};
+use crate::model::{Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
 use crate::rules::patterns;
 use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
 
 use super::deliveries::{DeliveryView, WEBHOOK_ID};
 use super::page;
+use super::publish::PublishView;
 use super::webhooks::APP_ID;
 
 pub const SUBJECT: Param =
     Param::new("subject", ParamValues::Text { chars_max: None }, "Only with exactly this subject.");
-
-/// The answer to a publish.
-#[derive(Serialize)]
-pub struct PublishView<'a> {
-    id: EventId,
-    r#type: &'a str,
-    event_id: Option<&'a str>,
-    app_id: AppId,
-    occurred_at: Time,
-    received_at: Time,
-    subject: Option<&'a str>,
-    deliveries: u32,
-    duplicate: bool,
-}
-
-impl<'a> PublishView<'a> {
-    pub fn new(event: &'a Event, duplicate: bool) -> Self {
-        PublishView {
-            id: event.id,
-            r#type: &event.attributes.event_type,
-            event_id: event.attributes.event_id.as_deref(),
-            app_id: event.app_id,
-            occurred_at: event.occurred_at,
-            received_at: event.received_at,
-            subject: event.attributes.subject.as_deref(),
-            deliveries: event.deliveries,
-            duplicate,
-        }
-    }
-}
 
 /// An event in a list: the publish answer and its other members, without `data`.
 #[derive(Serialize)]

@@ -23,13 +23,12 @@ use crate::api::limits::{
 use crate::api::request_context::{RequestContext, strict};
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
-use crate::model::AppId;
 use crate::model::event::EventAttributes;
+use crate::model::{AppId, Event, EventId, Time};
 use crate::rules::patterns;
 use crate::store::{Applied, EventInput, PartitionCommand, Published, Receipt, Registry, Rejection, TenantScope};
 
 use super::cloudevents;
-use super::events::PublishView;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -252,6 +251,36 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     }
 }
 
+/// The answer to a publish.
+#[derive(Serialize)]
+pub struct PublishView<'a> {
+    id: EventId,
+    r#type: &'a str,
+    event_id: Option<&'a str>,
+    app_id: AppId,
+    occurred_at: Time,
+    received_at: Time,
+    subject: Option<&'a str>,
+    deliveries: u32,
+    duplicate: bool,
+}
+
+impl<'a> PublishView<'a> {
+    pub fn new(event: &'a Event, duplicate: bool) -> Self {
+        PublishView {
+            id: event.id,
+            r#type: &event.attributes.event_type,
+            event_id: event.attributes.event_id.as_deref(),
+            app_id: event.app_id,
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            subject: event.attributes.subject.as_deref(),
+            deliveries: event.deliveries,
+            duplicate,
+        }
+    }
+}
+
 fn published(applied: Applied) -> Result<Vec<Published>, ApiError> {
     match applied.receipt {
         Receipt::Published(list) => Ok(list),
@@ -281,7 +310,7 @@ fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{App, Id, OrganizationId, Time};
+    use crate::model::{App, Id, OrganizationId};
 
     const ORG: OrganizationId = Id::from_u128(1);
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
