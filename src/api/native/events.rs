@@ -17,13 +17,14 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookStatus};
-use crate::model::{AppId, Delivery, Event, EventId, Time, WebhookId};
+use crate::model::{Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
 use crate::rules::patterns;
 use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
 
 use super::deliveries::{DeliveryView, WEBHOOK_ID};
 use super::page;
+use super::publish::PublishView;
 use super::webhooks::APP_ID;
 
 pub const SUBJECT: Param =

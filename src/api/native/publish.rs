@@ -24,13 +24,12 @@ use crate::api::limits::{
 use crate::api::request_context::{RequestContext, strict};
 use crate::api::response::HttpResponse;
 use crate::api::step::{Step, Then};
-use crate::model::AppId;
 use crate::model::event::EventAttributes;
+use crate::model::{AppId, Event, EventId, Time};
 use crate::rules::patterns;
 use crate::store::{Applied, EventInput, PartitionCommand, Published, Receipt, Registry, Rejection, TenantScope};
 
 use super::cloudevents;
-use super::events::PublishView;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -294,7 +293,7 @@ fn show_many(applied: Applied) -> Result<HttpResponse, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{App, Id, OrganizationId, Time};
+    use crate::model::{App, Id, OrganizationId};
 
     const ORG: OrganizationId = Id::from_u128(1);
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
