@@ -43,7 +43,7 @@ pub struct AnswerDoc {
     pub status: u16,
     /// `None` if the response has no body.
     pub schema: Option<AnswerSchema>,
-    /// The first one has the example.
+    /// The example of the schema is in the first one. Any other has an example under its own name.
     pub media_types: &'static [&'static str],
     pub description: &'static str,
 }

@@ -273,7 +273,8 @@ fn response(verb: RouteMethod, answer: &AnswerDoc, generator: &mut SchemaGenerat
         for (index, media_type) in answer.media_types.iter().enumerate() {
             value["content"][media_type] = match index {
                 0 => content(described.clone(), &name),
-                _ => json!({ "schema": described }),
+                // Its example stands under its own name.
+                _ => content(described.clone(), media_type),
             };
         }
     }
