@@ -157,13 +157,14 @@ fn schemas(published: &[&Dialect], mut generator: SchemaGenerator) -> Map<String
     generator.subschema_for::<ProblemDocument>();
     let answers = generator.take_definitions(true);
     let mut all = joined([publishing::schemas(), forms::schemas(), answers, dialects::forms(published)]);
-    for (name, example) in examples() {
+    // The name of a media type has a slash, the name of a schema has none.
+    for (name, example) in examples().iter().filter(|(name, _)| !name.contains('/')) {
         all[name]["examples"] = json!([example]);
     }
     all
 }
 
-/// Examples by the name of their schema.
+/// Examples by the name of their schema, or by the media type that is not the first of its response.
 fn examples() -> &'static Map<String, Value> {
     static EXAMPLES: LazyLock<Map<String, Value>> =
         LazyLock::new(|| serde_json::from_str(include_str!("openapi/examples.json")).expect("the examples are JSON"));

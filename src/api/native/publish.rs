@@ -252,6 +252,39 @@ pub(super) fn is_traceparent(text: &str) -> bool {
     }
 }
 
+/// A published event.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Published")]
+pub struct PublishView<'a> {
+    id: EventId,
+    r#type: &'a str,
+    event_id: Option<&'a str>,
+    app_id: AppId,
+    occurred_at: Time,
+    received_at: Time,
+    subject: Option<&'a str>,
+    /// How many webhooks it goes to.
+    deliveries: u32,
+    /// The event was there already; nothing new is sent.
+    duplicate: bool,
+}
+
+impl<'a> PublishView<'a> {
+    pub fn new(event: &'a Event, duplicate: bool) -> Self {
+        PublishView {
+            id: event.id,
+            r#type: &event.attributes.event_type,
+            event_id: event.attributes.event_id.as_deref(),
+            app_id: event.app_id,
+            occurred_at: event.occurred_at,
+            received_at: event.received_at,
+            subject: event.attributes.subject.as_deref(),
+            deliveries: event.deliveries,
+            duplicate,
+        }
+    }
+}
+
 /// Published events, in the order of the request.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "PublishedMany")]
