@@ -128,13 +128,9 @@ impl Deliverer {
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
+        let shown_id = attempt_id.unwrap_or(AttemptId::MIN);
         let outgoing = compiled.and_then(|compiled| {
-            let out = compiled.render(
-                dispatch,
-                attempt_id.unwrap_or(AttemptId::MIN),
-                self.clock.wall(),
-                self.nonce(webhook),
-            )?;
+            let out = compiled.render(dispatch, shown_id, self.clock.wall(), self.nonce(webhook))?;
             Ok((compiled, out))
         });
         let mut report = unanswered(dispatch, webhook, attempt_id, started_at);

@@ -1,6 +1,7 @@
 //! Devdraft, API v0: a webhook with its figures and its newest deliveries (docs.devdraft.ai, "Webhooks").
 
 mod docs;
+mod views;
 
 use std::sync::Arc;
 
@@ -25,8 +26,7 @@ use crate::api::route::RouteAccess::Judged;
 use crate::api::route::{ErrorContext, Route, RouteMethod};
 use crate::api::step::Step;
 use crate::model::webhook::SigningSecret;
-use crate::model::{App, Attempt, Delivery, DeliveryStatus, Scope, Time, Webhook, WebhookId};
-use crate::rules::health;
+use crate::model::{Scope, Time, Webhook, WebhookId};
 use crate::rules::signing::{self, PLAIN_SECRET_CHARS_MAX, PLAIN_SECRET_CHARS_MIN};
 use crate::store::first_secret;
 use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, WriteRequest};
@@ -34,6 +34,8 @@ use crate::store::{Applied, Receipt, Registry, StateCommand, WebhookFigures, Wri
 use crate::api::dialects::derived::{self, ok};
 use crate::api::dialects::doc::doc;
 use crate::api::dialects::{Dialect, credential, get, key_of, pages};
+
+use self::views::{DevdraftRemovedWebhook, DevdraftWebhook, WebhookActivity, prefixed};
 
 pub static DIALECT: Dialect =
     Dialect { name: "devdraft", prefix: "/api/v0", routes: ROUTES, identify, render, doc: &docs::DOC };
@@ -103,157 +105,8 @@ static ROUTES: &[Route] = &[
 ];
 
 const NAME_CHARS_MIN: usize = 3;
-/// Stands for the secret if the key may not read it.
-const SECRET_MASK: &str = "whsec_********";
 /// How long the old secret goes on signing after a change.
 const OVERLAP_S: u32 = 86_400;
-
-/// A webhook with its figures.
-#[derive(Serialize, JsonSchema)]
-struct DevdraftWebhook<'a> {
-    #[schemars(extend("pattern" = docs::id_pattern("wh")))]
-    id: String,
-    name: &'a str,
-    url: &'a str,
-    #[serde(rename = "isActive")]
-    is_active: bool,
-    encrypted: bool,
-    signing_secret: &'a str,
-    created_at: Time,
-    updated_at: Time,
-    delivery_stats: DevdraftStats,
-    app: DevdraftApp<'a>,
-    /// Only with `include_events=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<DevdraftRecentEvent<'a>>", length(max = docs::EVENTS_LIMIT.bounds().max))]
-    recent_events: Option<Vec<DevdraftRecentEvent<'a>>>,
-}
-
-/// The vendor's pages differ: its clients read a webhook, one page has the three members after it.
-#[derive(Serialize, JsonSchema)]
-struct DevdraftRemovedWebhook<'a> {
-    #[serde(flatten)]
-    webhook: DevdraftWebhook<'a>,
-    message: &'static str,
-    #[schemars(extend("pattern" = docs::id_pattern("wh")))]
-    webhook_id: String,
-    deleted_at: Time,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(inline)]
-struct DevdraftStats {
-    /// Deliveries with at least one attempt.
-    total_events: u64,
-    successful_deliveries: u64,
-    /// Failed attempts.
-    failed_deliveries: u64,
-    last_delivery: Option<Time>,
-    #[schemars(range(min = 0, max = 100))]
-    success_rate: Option<f64>,
-    average_response_time: Option<u32>,
-    last_24h_events: u64,
-    last_24h_failures: u64,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(inline)]
-struct DevdraftApp<'a> {
-    #[schemars(extend("pattern" = docs::id_pattern("app")))]
-    id: String,
-    name: &'a str,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(inline)]
-struct DevdraftRecentEvent<'a> {
-    #[schemars(extend("pattern" = docs::id_pattern("evt")))]
-    id: String,
-    event_type: &'a str,
-    #[schemars(extend("enum" = ["delivered", "failed", "pending"]))]
-    delivery_status: &'static str,
-    #[schemars(with = "Option<i64>")]
-    response_code: Option<u16>,
-    response_time: Option<u32>,
-    error_message: Option<&'a str>,
-    created_at: Time,
-    delivered_at: Option<Time>,
-    retry_count: u32,
-}
-
-/// A webhook with the figures that its answer shows.
-struct WebhookActivity {
-    figures: WebhookFigures,
-    app: Option<Arc<App>>,
-    recent: Option<Vec<(Delivery, Option<Attempt>)>>,
-}
-
-impl WebhookActivity {
-    fn of(context: &ApiContext<'_>, webhook: &Webhook) -> Result<WebhookActivity, ApiError> {
-        let figures = context.store.figures(webhook.id, context.now)?;
-        Ok(WebhookActivity { figures, app: context.registry.app_by_id(webhook.app_id).cloned(), recent: None })
-    }
-
-    fn shown<'a>(&'a self, webhook: &'a Webhook, secret: Option<&'a str>) -> DevdraftWebhook<'a> {
-        DevdraftWebhook {
-            id: prefixed("wh_", webhook.id.as_u128()),
-            name: &webhook.name,
-            url: &webhook.url,
-            is_active: derived::is_active(webhook),
-            encrypted: webhook.encrypted,
-            signing_secret: secret.unwrap_or(SECRET_MASK),
-            created_at: webhook.created_at,
-            updated_at: webhook.updated_at,
-            delivery_stats: DevdraftStats::new(&self.figures),
-            app: DevdraftApp {
-                id: prefixed("app_", webhook.app_id.as_u128()),
-                name: self.app.as_ref().map_or("", |app| &app.name),
-            },
-            recent_events: self.recent.as_ref().map(|rows| rows.iter().map(DevdraftRecentEvent::new).collect()),
-        }
-    }
-}
-
-impl DevdraftStats {
-    fn new(figures: &WebhookFigures) -> Self {
-        let sums = &figures.sums;
-        DevdraftStats {
-            total_events: sums.started,
-            successful_deliveries: sums.delivered,
-            failed_deliveries: sums.attempts_failed,
-            last_delivery: sums.last_attempt_at,
-            success_rate: health::success_rate(sums.delivered, sums.attempts_failed),
-            average_response_time: health::average(sums.response_ms, sums.responses),
-            last_24h_events: figures.minutes.iter().map(|(_, minute)| u64::from(minute.started)).sum(),
-            last_24h_failures: figures.minutes.iter().map(|(_, minute)| u64::from(minute.failures)).sum(),
-        }
-    }
-}
-
-impl<'a> DevdraftRecentEvent<'a> {
-    fn new((delivery, last): &'a (Delivery, Option<Attempt>)) -> Self {
-        DevdraftRecentEvent {
-            id: prefixed("evt_", delivery.id.as_u128()),
-            event_type: &delivery.event_type,
-            delivery_status: match delivery.status {
-                DeliveryStatus::Delivered => "delivered",
-                DeliveryStatus::Failed | DeliveryStatus::Cancelled => "failed",
-                DeliveryStatus::Pending | DeliveryStatus::Retrying => "pending",
-            },
-            response_code: delivery.last_status_code,
-            response_time: delivery.last_response_time_ms,
-            error_message: delivery.last_error.as_deref(),
-            // An event's id carries when it was received.
-            created_at: delivery.event_id.time(),
-            delivered_at: last.as_ref().map(|last| last.made.started_at),
-            retry_count: delivery.attempts.saturating_sub(1),
-        }
-    }
-}
-
-fn prefixed(prefix: &str, id: u128) -> String {
-    format!("{prefix}{id:032x}")
-}
 
 /// `wh_` and 32 hex digits, or a UUID.
 fn parse_id(text: &str) -> Option<WebhookId> {
