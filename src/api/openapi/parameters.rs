@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::api::doc::parts::{app_name, boolean, event_type, id, reference, text, time, whole};
 use crate::api::limits::KEY_CHARS_MAX;
 use crate::api::media::BodyRule;
-use crate::api::params::{Param, ParamValues, WholeNumber};
+use crate::api::params::{EmptyValues, Param, ParamValues, WholeNumber};
 use crate::api::route::{Route, RouteMethod};
 
 /// On every POST.
@@ -18,10 +18,18 @@ const IDEMPOTENCY_KEY: Param = Param::new(
 const TRACEPARENT: Param =
     Param::new("traceparent", ParamValues::AnyText, "W3C Trace Context: kept with the event and sent on.");
 
-/// All parameters of a route: in its path, its query and its headers. `headers` are those of its mount.
-pub fn of(route: &Route, headers: &[Param]) -> Vec<Value> {
+/// All parameters of a route: in its path, its query and its headers. `headers` and `empty` are those of its mount.
+pub fn of(route: &Route, headers: &[Param], empty: EmptyValues) -> Vec<Value> {
     let in_path = route.segments.iter().map(|param| described("path", param));
-    let in_query = route.query.iter().map(|param| described("query", param));
+    let in_query = route.query.iter().map(|param| {
+        let mut described = described("query", param);
+        if empty == EmptyValues::Absent
+            && let Some(schema) = described["schema"].as_object_mut()
+        {
+            schema.remove("minLength");
+        }
+        described
+    });
     let in_headers = headers.iter().map(|param| described("header", param));
     let mut all: Vec<Value> = in_path.chain(in_query).chain(in_headers).collect();
     if route.verb == RouteMethod::Post {
