@@ -164,7 +164,7 @@ impl Deliverer {
                 made.signed_at = out.signed_at;
                 made.request_headers = out.stored_headers;
                 made.finished_at = self.clock.now().max(started_at);
-                note(&mut report, exchange, &compiled);
+                note(&mut report, exchange, &compiled, self.clock.wall());
             }
         }
         (report, contact)
@@ -251,7 +251,7 @@ pub(in crate::engine) fn unanswered(
     AttemptReport { attempt_id, ..AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made) }
 }
 
-fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook) {
+fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook, wall: Time) {
     let made = &mut report.made;
     let whole = exchange.outcome == AttemptOutcome::HttpStatus;
     made.success = whole && exchange.status_code.is_some_and(|status| compiled.succeeds(status));
@@ -262,7 +262,9 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
-        report.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, made.finished_at));
+        // A date is meant by the wall clock, and the hold ends by the believed one.
+        let until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, wall));
+        report.hold_until = until.map(|until| made.finished_at.plus_ms(until.since(wall)));
     }
     let answered = exchange.status_code.is_some();
     made.status_code = exchange.status_code;
