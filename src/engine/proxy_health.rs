@@ -62,7 +62,7 @@ impl ProxyHealth {
 
     /// When the proxy is tried again. `None` if it may be tried at `now`.
     pub fn wait(&self, now: Time) -> Option<Time> {
-        self.lock().until.filter(|until| now < *until)
+        self.lock().wait(now)
     }
 
     /// Records what a request learned of the proxy, and logs a change. Returns when the delivery is tried again if the
@@ -87,7 +87,7 @@ impl ProxyHealth {
 
     pub fn state(&self, now: Time) -> ProxyState {
         let record = self.lock();
-        let refused = record.credentials_refused_at.is_some_and(|at| now.since(at) < CREDENTIALS_LIFE_MS);
+        let refused = record.credentials_refused_at.is_some_and(|at| (0..CREDENTIALS_LIFE_MS).contains(&now.since(at)));
         match (record.until, refused) {
             (Some(_), _) => ProxyState::Unreachable,
             (None, true) => ProxyState::CredentialsRefused,
@@ -106,9 +106,14 @@ impl ProxyHealth {
 }
 
 impl ProxyRecord {
+    /// When the proxy is tried again. A wait longer than any is over: the clock was set back.
+    fn wait(&self, now: Time) -> Option<Time> {
+        self.until.filter(|until| (1..=WAIT_MS_MAX).contains(&until.since(now)))
+    }
+
     fn unreachable(&mut self, proxy: &str, why: &str, now: Time) -> Time {
         self.failures.unreachable += 1;
-        if let Some(until) = self.until.filter(|until| now < *until) {
+        if let Some(until) = self.wait(now) {
             // Another request failed at the same time.
             return until;
         }
@@ -181,6 +186,17 @@ mod tests {
         assert_eq!(record(&health, ProxyContact::CredentialsAsked, 0), None);
         health.reset();
         assert_eq!((health.state(Time(0)), health.failures().credentials), (ProxyState::Well, 2));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_wait() {
+        let health = ProxyHealth::default();
+        let late = 100 * WAIT_MS_MAX;
+        record(&health, ProxyContact::Unreachable, late);
+        record(&health, ProxyContact::CredentialsAsked, late);
+        assert_eq!((health.wait(Time(0)), health.state(Time(0))), (None, ProxyState::Well));
+        record(&health, ProxyContact::Unreachable, late);
+        assert_eq!((health.wait(Time(late)).is_some(), health.wait(Time(0))), (true, None));
     }
 
     #[test]

@@ -128,3 +128,32 @@ async fn a_start_with_a_clock_far_ahead_ends_and_disables_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_start_after_five_quiet_weeks_believes_the_clock() {
+    let mut daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    daemon.webhook(&receiver.url(), json!({})).await;
+    let first = daemon.publish("a", json!(1)).await;
+    daemon.delivery_in(&first, "delivered").await;
+    daemon.advance_s(2 * 86_400);
+    daemon.publish("unwanted", json!("a partition of its own")).await;
+    let files = |daemon: &TestDaemon| std::fs::read_dir(daemon.folder().join("partitions")).unwrap().count();
+    let before = files(&daemon);
+    for _ in 0..35 {
+        daemon.clock.advance_ms(DAY_MS);
+        // The believed clock is read between the steps of this test's clock.
+        daemon.get("/readyz").await;
+    }
+    eventually("the retention of the event ends", async || {
+        daemon.advance_s(3_600);
+        Some(()).filter(|()| files(&daemon) < before)
+    })
+    .await;
+    daemon.stop(std::time::Duration::from_secs(10)).await;
+    daemon.start_again().await;
+    let ready = daemon.get("/readyz").await;
+    assert_eq!(ready["warnings"], json!([]), "{ready}");
+    let published = daemon.publish("a", json!(2)).await;
+    assert!(time(&published, "received_at") > START.plus_ms(35 * DAY_MS), "{published}");
+}

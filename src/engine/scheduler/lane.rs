@@ -32,6 +32,8 @@ const UNRECORDED_FACTOR: usize = 32;
 const TOOK_SHARE: f32 = 1.0 / 16.0;
 /// Time without a response after which a receiver counts as hanging, however fast it was before.
 const SILENT_MS: i64 = 250;
+/// Longest wait after a request that was not made or not recorded, in milliseconds.
+const WITHHELD_MS_MAX: i64 = 30_000;
 /// How far a webhook may catch up with its rate, so that a late timer does not lower it.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
@@ -350,6 +352,16 @@ impl Lane {
         self.finished();
         self.given_up(delivery, until);
         self.withheld_until = Some(until);
+    }
+
+    /// The clock was set back to `now`. A wait of this machine's own is counted from there.
+    pub fn set_back(&mut self, now: Time) {
+        self.timer = None;
+        self.took_at = self.took_at.min(now);
+        self.withheld_until = self.withheld_until.map(|until| until.min(now.plus_ms(WITHHELD_MS_MAX)));
+        if self.waits_for_more {
+            self.more = self.more.map(|more| more.min(now.plus_ms(WITHHELD_MS_MAX)));
+        }
     }
 
     pub fn is_withheld(&self) -> bool {

@@ -287,6 +287,13 @@ impl Lanes {
         }
     }
 
+    /// The clock was set back: timers that were set before are forgotten, and every lane sets its own anew.
+    pub fn set_back(&mut self, now: Time) {
+        self.timers.clear();
+        let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.change(id, now, |lane| lane.set_back(now)));
+    }
+
     /// When the next timer fires.
     pub fn next_timer(&self) -> Option<Time> {
         self.timers.peek().map(|Reverse((time, _))| *time)

@@ -108,6 +108,8 @@ pub struct Scheduler {
     stopped: bool,
     saturation: CpuSaturation,
     tidied_at: Time,
+    /// The time of the latest round.
+    latest: Time,
 }
 
 /// The receiving end of a handle, before the scheduler runs.
@@ -143,6 +145,7 @@ impl Scheduler {
             stopped: false,
             saturation: CpuSaturation::default(),
             tidied_at: Time::ZERO,
+            latest: Time::ZERO,
         }
     }
 
@@ -155,6 +158,11 @@ impl Scheduler {
         }
         loop {
             let now = clock.now();
+            if now < self.latest {
+                self.tidied_at = self.tidied_at.min(now);
+                self.lanes.set_back(now);
+            }
+            self.latest = now;
             self.lanes.tick(now);
             self.dispatch_ready(now);
             self.update_admission(now);

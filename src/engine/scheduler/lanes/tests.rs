@@ -130,3 +130,27 @@ fn nobody_waits_for_a_receiver_that_has_fallen_silent() {
     let (lanes, _) = self::lanes(1_000, &[(1, 1)], 500);
     assert_eq!(lanes.backlog(1_000.0, NOW), 0);
 }
+
+#[test]
+fn a_clock_that_was_set_back_prolongs_no_wait_of_this_machine() {
+    let day_ago = NOW.minus_ms(86_400_000);
+    let (mut lanes, _) = lanes(10, &[(1, 11)], 1);
+    let (dispatch, _) = lanes.next(NOW).unwrap();
+    lanes.withhold(dispatch.webhook_id, dispatch.delivery_id, NOW.plus_ms(5_000), NOW);
+    assert_eq!(lanes.next_timer(), Some(NOW.plus_ms(5_000)));
+    lanes.set_back(day_ago);
+    let due = lanes.next_timer().unwrap();
+    assert!(due.since(day_ago) <= 30_000, "{due}");
+    lanes.tick(due);
+    assert_eq!(lanes.reads.len(), 1);
+}
+
+#[test]
+fn a_clock_that_was_set_back_leaves_the_times_of_the_index() {
+    let (mut lanes, mut registry) = lanes(10, &[], 0);
+    registry.put_webhook(Arc::new(webhook(|w| w.id = Id::from_u128(11))));
+    let due = Effects { due: vec![(Id::from_u128(11), NOW)], ..Effects::default() };
+    lanes.learn(due, &registry, |_| WebhookState::default(), NOW.minus_ms(1_000));
+    lanes.set_back(NOW.minus_ms(86_400_000));
+    assert_eq!(lanes.next_timer(), Some(NOW));
+}
