@@ -4,31 +4,7 @@
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs Debian's packages where
 # a program is missing, which needs root, and a Python library into a temporary directory, which is removed afterwards.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-work=$(mktemp -d)
-running=()
-cleanup() {
-    for process in "${running[@]}"; do
-        kill "$process" 2>/dev/null || true
-        wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-bin=${POSTRIDER_BIN:-}
-# To the program it would be a setting that there is not.
-unset POSTRIDER_BIN
-if [ -z "$bin" ]; then
-    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
-fi
-if [ -z "$bin" ]; then
-    cargo build --bin postrider
-    bin=target/debug/postrider
-fi
-bin=$(realpath "$bin")
+source "$(dirname "$0")/support/suite.bash"
 
 fail() {
     echo "NOT OK: $*" >&2
@@ -55,8 +31,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt" 2>&1 ||
         { cat "$work/apt" >&2; fail "apt-get"; }
 fi
-python3 -m venv "$work/python"
-"$work/python/bin/pip" install --quiet --disable-pip-version-check 'prometheus_client>=0.22,<1' 'PyYAML>=6,<7'
+install_python 'prometheus_client>=0.22,<1' 'PyYAML>=6,<7'
 
 echo "--- units"
 mkdir "$work/units"
@@ -107,9 +82,6 @@ address_of() {
         sleep 0.1
     done
     fail "it never listened"
-}
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 metrics_port=$(free_port)
 serve() {

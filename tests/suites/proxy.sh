@@ -4,50 +4,12 @@
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Downloads the packages of both
 # proxies from Debian and unpacks them into a temporary directory, which is removed afterwards; nothing is installed.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-work=$(mktemp -d)
-running=()
-cleanup() {
-    for process in "${running[@]}"; do
-        kill "$process" 2>/dev/null || true
-        wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-bin=${POSTRIDER_BIN:-}
-# To the program it would be a setting that there is not.
-unset POSTRIDER_BIN
-if [ -z "$bin" ]; then
-    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
-fi
-if [ -z "$bin" ]; then
-    cargo build --bin postrider
-    bin=target/debug/postrider
-fi
+source "$(dirname "$0")/support/suite.bash"
 
 fail() {
     echo "$*" >&2
     tail -n 30 "$work/log" >&2 || true
     exit 1
-}
-
-# Waits until a command succeeds.
-until_true() {
-    for _ in $(seq 1 900); do
-        if "$@" >/dev/null 2>&1; then
-            return 0
-        fi
-        sleep 0.1
-    done
-    fail "never came true: $*"
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 listens() {

@@ -5,30 +5,7 @@
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs the libraries into a
 # temporary directory, which is removed afterwards.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-work=$(mktemp -d)
-running=()
-cleanup() {
-    for process in "${running[@]}"; do
-        kill "$process" 2>/dev/null || true
-        wait "$process" 2>/dev/null || true
-    done
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-bin=${POSTRIDER_BIN:-}
-# To the program it would be a setting that there is not.
-unset POSTRIDER_BIN
-if [ -z "$bin" ]; then
-    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
-fi
-if [ -z "$bin" ]; then
-    cargo build --bin postrider
-    bin=target/debug/postrider
-fi
+source "$(dirname "$0")/support/suite.bash"
 
 # The block of the page that is said to be run here under a name.
 block() {
@@ -39,33 +16,15 @@ block() {
     ' docs/signatures.md
 }
 
-# Waits until a command succeeds.
-until_true() {
-    for _ in $(seq 1 600); do
-        if "$@" >/dev/null 2>&1; then
-            return 0
-        fi
-        sleep 0.1
-    done
-    echo "never came true: $*" >&2
-    return 1
-}
-
 echo "installing the libraries"
-python3 -m venv "$work/python"
-"$work/python/bin/pip" install --quiet --disable-pip-version-check 'standardwebhooks==1.1.0' 'cryptography>=43'
+install_python 'standardwebhooks==1.1.0' 'cryptography>=43'
 npm install --silent --no-audit --no-fund --prefix "$work/node" standardwebhooks@1.1.1
 block receiver.py >"$work/receiver.py"
 block receiver.mjs >"$work/node/receiver.mjs"
 [ -s "$work/receiver.py" ] && [ -s "$work/node/receiver.mjs" ]
 
-POSTRIDER_DELIVERY__ALLOW=127.0.0.1 POSTRIDER_MIN_FREE_BYTES=0 \
-    "$bin" serve --data-dir "$work/data" --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" &
-running+=($!)
-until_true grep -q '^postrider: listening on ' "$work/out"
-POSTRIDER_URL=$(sed -n 's/^postrider: listening on //p' "$work/out")
-POSTRIDER_TOKEN=$(cat "$work/data/first-key")
-export POSTRIDER_URL POSTRIDER_TOKEN
+start_daemon
+export POSTRIDER_URL=$url POSTRIDER_TOKEN=$key
 
 secret=whsec_$(head -c 24 /dev/urandom | base64)
 check() {
@@ -91,10 +50,6 @@ check() {
     [ "$(grep -c '^took ' "$shown")" = 1 ]
     [ "$webhook" != "$other" ]
     echo "$name: took what was signed, once, and refused what was not"
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 check python "$(free_port)" "$work/python/bin/python" "$work/receiver.py"

@@ -5,51 +5,17 @@
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs Schemathesis into a
 # temporary directory, which is removed afterwards. Takes about three minutes.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
+source "$(dirname "$0")/support/suite.bash"
 
 version=4.32.5
 main_s=100
 links_s=20
 rest_s=15
 
-work=$(mktemp -d)
-daemon=
-cleanup() {
-    if [ -n "$daemon" ]; then
-        kill "$daemon" 2>/dev/null || true
-        wait "$daemon" 2>/dev/null || true
-    fi
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-bin=${POSTRIDER_BIN:-}
-unset POSTRIDER_BIN # The daemon takes it for a setting.
-if [ -z "$bin" ]; then
-    bin=$(ls -t target/ci/postrider target/release/postrider target/debug/postrider 2>/dev/null | head -n 1 || true)
-fi
-if [ -z "$bin" ]; then
-    cargo build --bin postrider
-    bin=target/debug/postrider
-fi
-
 echo "installing schemathesis $version"
-python3 -m venv "$work/python"
-"$work/python/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$version"
+install_python "schemathesis==$version"
 
-POSTRIDER_DELIVERY__ALLOW= POSTRIDER_MIN_FREE_BYTES=0 POSTRIDER_LOG__LEVEL=warn POSTRIDER_CONFIG=/dev/null \
-    "$bin" serve --data-dir "$work/data" --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" &
-daemon=$!
-url=
-for _ in $(seq 1 300); do
-    url=$(sed -n 's/^postrider: listening on //p' "$work/out")
-    [ -n "$url" ] && break
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; exit 1; }
-    sleep 0.1
-done
-[ -n "$url" ] || { echo "the daemon never listened" >&2; cat "$work/log" >&2; exit 1; }
-key=$(cat "$work/data/first-key")
+POSTRIDER_DELIVERY__ALLOW= POSTRIDER_LOG__LEVEL=warn POSTRIDER_CONFIG=/dev/null start_daemon
 
 id=$(curl --silent --fail -H "Authorization: Bearer $key" "$url/v1/keys" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])')
