@@ -36,6 +36,8 @@ use crate::engine::write_queue::WriteQueue;
 const READ_AGAIN_MS: i64 = 1_000;
 /// Messages handled before lanes are served again.
 const MESSAGES_MAX: usize = 1_024;
+/// A clock that goes back by more than this was set back.
+const SET_BACK_MS: i64 = 1_000;
 /// Interval at which idle lanes and stale compiled webhooks are dropped.
 const TIDY_MS: i64 = 60_000;
 
@@ -158,7 +160,7 @@ impl Scheduler {
         }
         loop {
             let now = clock.now();
-            if now < self.latest {
+            if now < self.latest.minus_ms(SET_BACK_MS) {
                 self.tidied_at = self.tidied_at.min(now);
                 self.lanes.set_back(now);
             }
