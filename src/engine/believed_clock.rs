@@ -19,7 +19,7 @@ pub struct BelievedClock {
     state: Mutex<BelievedTime>,
     /// The retention of the store, in milliseconds.
     retention_ms: i64,
-    /// How often the wall clock was accepted. A sleep ends when this changes, because its end may be far off now.
+    /// Number of times that the wall clock was accepted. A change ends every sleep, because its end may be far off now.
     accepted: AtomicU64,
     /// Notified when the wall clock stepped, and when it is believed again.
     pub changed: Notify,

@@ -42,7 +42,7 @@ impl Way {
         if self.proxy.is_some() { ProxyContact::Reached } else { ProxyContact::None }
     }
 
-    /// The end of the attempt, with what is the proxy's named as such.
+    /// Assigns the end of an exchange to the proxy or to the receiver.
     pub fn judge(
         &self,
         ended: Result<(), SendFailure>,
@@ -57,7 +57,7 @@ impl Way {
             Err(failure) if self.absolute => Err(blamed(failure, status.is_some())),
             Ok(()) if self.absolute && status == Some(http::StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
                 *contact = ProxyContact::CredentialsAsked;
-                // The page is the proxy's, and may describe its network.
+                // The proxy wrote this page, which may describe its network.
                 (partial.head, partial.body) = (None, Vec::new());
                 Err(credentials_asked())
             }
