@@ -7,6 +7,7 @@ mod circles;
 mod functions;
 mod names;
 mod pages;
+mod prose;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -30,11 +30,22 @@ impl Source {
     }
 }
 
-/// The text without comments and without what stands in strings; line ends stay where they are.
+/// The text without comments and strings. Line ends stay where they are.
 pub fn code_of(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
+    parts_of(text).0
+}
+
+/// The comments of the text, without code and strings. Line ends stay where they are.
+pub fn comments_of(text: &str) -> String {
+    parts_of(text).1
+}
+
+/// The code and the comments of the text.
+fn parts_of(text: &str) -> (String, String) {
+    let (mut code, mut comments) = (String::with_capacity(text.len()), String::new());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
+        let is_comment = rest.starts_with("//") || rest.starts_with("/*");
         let skipped = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
@@ -49,13 +60,18 @@ pub fn code_of(text: &str) -> String {
             0
         };
         let step = if skipped > 0 { skipped } else { c.len_utf8() };
+        let ends = rest[..step].chars().filter(|c| *c == '\n');
         match skipped {
             0 => code.push(c),
-            _ => code.extend(rest[..step].chars().filter(|c| *c == '\n')),
+            _ => code.extend(ends.clone()),
+        }
+        match is_comment {
+            true => comments.push_str(&rest[..step]),
+            false => comments.extend(ends),
         }
         rest = &rest[step..];
     }
-    code
+    (code, comments)
 }
 
 pub fn string_end(text: &str) -> usize {
