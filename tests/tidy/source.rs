@@ -1,4 +1,4 @@
-//! Source files as text: reading them, and finding code, paths and items in them without a parser.
+//! Reads source files as text, and finds code, comments, paths and items in them without a parser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,7 @@ fn parts_of(text: &str) -> (String, String) {
     (code, comments)
 }
 
+/// The end of a string literal at the start of the text.
 pub fn string_end(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -87,7 +88,7 @@ pub fn string_end(text: &str) -> usize {
     text.len()
 }
 
-/// Of `r"…"` and `r#"…"#`, where they are no end of a name.
+/// The end of a raw string, `r"…"` or `r#"…"#`. `None` if the `r` ends a name.
 pub fn raw_string_end(text: &str, before: &str) -> Option<usize> {
     let hashes = text.strip_prefix('r')?.chars().take_while(|c| *c == '#').count();
     let is_name = before.chars().next_back().is_some_and(|c| c.is_alphanumeric() && c != 'b' || c == '_');
@@ -99,7 +100,7 @@ pub fn raw_string_end(text: &str, before: &str) -> Option<usize> {
     Some(text[from..].find(&close).map_or(text.len(), |at| from + at + close.len()))
 }
 
-/// Of a character's literal; 0 for a lifetime.
+/// The end of a character's literal. 0 for a lifetime.
 pub fn char_end(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match (chars.next(), chars.next()) {
