@@ -77,7 +77,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The token of the one `Authorization: Bearer …` header (RFC 6750 section 2.1; the scheme's case is free).
+/// The token of the one `Authorization: Bearer …` header (RFC 6750 section 2.1). The scheme's case is free.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else {

@@ -77,7 +77,7 @@ pub enum RouteAccess {
     Installation(Handler),
 }
 
-/// Where the dispatcher runs a handler, and which commits it listens for.
+/// The place in which the dispatcher runs a handler, and the commits that it listens for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Execution {
     /// On a blocking thread, because the handler may read the store.

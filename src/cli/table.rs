@@ -29,7 +29,7 @@ pub enum Kind {
     Time,
     /// A moment that may be far away, as a day in UTC.
     Day,
-    /// A word whose meaning has a colour; never cut.
+    /// A word whose meaning has a colour. It is never cut.
     Word,
     /// Right-aligned and never cut.
     Number,

@@ -187,7 +187,7 @@ pub fn duration_ms_of(text: &str) -> Option<i64> {
     i64::try_from(duration.as_millis()).ok()
 }
 
-/// The shortest exact text of a duration. One day is `24h`; from two days on, days are counted.
+/// The shortest exact text of a duration. One day is `24h`. From two days on, days are counted.
 pub fn duration_text(ms: i64) -> String {
     const UNITS: [(i64, i64, &str); 4] = [(86_400_000, 2, "d"), (3_600_000, 1, "h"), (60_000, 1, "m"), (1_000, 0, "s")];
     match UNITS.iter().find(|(unit, least, _)| ms % unit == 0 && ms / unit >= *least) {

@@ -155,7 +155,7 @@ struct RestoreSource {
 }
 
 /// Restores a backup as the store of the data directory, which must have none, after verifying all of it. A follower's
-/// directory is restored as it was after the last commit at or before `at`; without `at`, after the last commit.
+/// directory is restored as it was after the last commit at or before `at`. Without `at` it is the last commit.
 ///
 /// # Errors
 /// There is a store or a part of one, a daemon uses either directory, or the backup is damaged, sealed by another key,

@@ -3,8 +3,8 @@
 //! Invariant: the body depends on stored values only, so that an old attempt's body can be shown exactly as it was sent.
 //! `standard` and `raw` carry `data` byte for byte as received. Of the others, only `dfns` re-serialises it.
 //!
-//! As a form (and as the query string of `get` and `delete`), a field set's top-level members are the fields: a string
-//! is the string itself, everything else its JSON text as received (`null` is `null`).
+//! As a form (and as the query string of `get` and `delete`), a field set's top-level members are the fields. A string
+//! is the string itself. Every other value is its JSON text as received (`null` is `null`).
 //!
 //! If `data` is not an object, the sets that spread its members (`legacy`, `flat`, and `raw` as a form) have one member
 //! `data` instead. If `data` has a member that the set has itself, the set's own member is sent and that of `data` is
@@ -204,7 +204,7 @@ fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
 }
 
 /// sent.dm's envelope `{field, sub_type?, timestamp, payload}`: `message.delivered` is of the field `message` and the
-/// sub-type `message.delivered`; a type without a dot is a field without a sub-type. `payload` is `data` as received.
+/// sub-type `message.delivered`. A type without a dot is a field without a sub-type. `payload` is `data` as received.
 fn sent(fields: &mut BodyFields, facts: &BodyInput) {
     let kind = facts.event.attributes.event_type.as_str();
     match kind.split_once('.') {

@@ -33,7 +33,7 @@ pub struct WebhookField {
     pub form: Option<FieldForm>,
 }
 
-/// How a caller sets a member.
+/// The form of a member that callers set.
 pub struct FieldForm {
     /// Reads the member into the webhook. An absent member and `null` mean its default.
     pub read: fn(&mut Webhook, &mut FormField<'_, '_>),

@@ -34,7 +34,7 @@ const TOOK_SHARE: f32 = 1.0 / 16.0;
 const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
-/// How far a webhook may catch up with its rate, so that a late timer does not lower it.
+/// Maximum time that a webhook may catch up with its rate, so that a late timer does not lower it.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
 pub struct Lane {

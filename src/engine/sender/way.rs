@@ -1,7 +1,7 @@
 //! The way of one request: directly, through a tunnel of the proxy, or addressed to the proxy.
 //!
-//! Invariant: a connection returns to the pool only if it was opened under the current proxy, because the generation is
-//! read before the proxy and rises after the proxy was set.
+//! Invariant: a connection returns to the pool only if it was opened under the current proxy. The generation is read
+//! before the proxy, and rises after the proxy was set.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::engine::sender::target::SendTarget;
 use crate::engine::sender::{ExchangeResult, Sender};
 use crate::model::AttemptOutcome;
 
-/// How a request reaches its receiver.
+/// The path of a request to its receiver.
 pub(in crate::engine) struct Way {
     pub proxy: Option<Arc<DeliveryProxy>>,
     /// The generation of the pool to which the connection returns.
