@@ -89,7 +89,7 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "route_not_found", "nothing is served at this path")
     }
 
-    /// 405. `allow` lists the path's methods, comma-separated.
+    /// 405 with `Allow`. `allow` lists the path's methods, comma-separated.
     pub fn method_not_allowed(allow: &str) -> ApiError {
         let api_error = ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
