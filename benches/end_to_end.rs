@@ -1,8 +1,8 @@
-//! The benchmark that anyone can run: Postrider as a process of its own, durable and signing, against a bare server (the
-//! ceiling of accepting) and a bare relay (the ceiling of delivering), one after another on one machine.
-//! `docs/performance.md` says what the figures mean and how to run it.
+//! The public benchmark: Postrider as a process of its own, durable and signing, against a bare server (the ceiling of
+//! accepting) and a bare relay (the ceiling of delivering), one after another on one machine. `docs/performance.md`
+//! explains the figures and how to run it.
 //!
-//! Invariant: the same generator and the same sink measure all servers; ratios are of one run.
+//! Invariant: the same generator and the same sink measure all servers. Ratios are of one run.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures with the clock of the machine it measures")]
 
 #[path = "end_to_end/board.rs"]

@@ -1,11 +1,11 @@
-//! What stands on the hot path, each thing by itself: rendering and signing a body, choosing webhooks, applying a batch
-//! durably, and the index of what is due at a million entries.
+//! The parts of the hot path, each by itself: rendering and signing a body, selecting webhooks, applying a batch
+//! durably, and the due index at a million entries.
 //!
 //!     cargo bench --bench micro                    everything
 //!     cargo bench --bench micro -- sign fanout     two of the groups body, sign, fanout, apply, due
 //!     cargo bench --bench micro -- due --entries 100000
 //!
-//! Invariant: every figure is the median of several rounds of one run; compare figures of one machine only.
+//! Invariant: every figure is the median of several rounds of one run. Compare figures of one machine only.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures with the clock of the machine it measures")]
 
 #[path = "micro/rounds.rs"]
@@ -20,13 +20,13 @@ use rounds::Rounds;
 
 #[derive(Parser)]
 struct Options {
-    /// What to run, of body, sign, fanout, apply, due; none: everything
+    /// The groups to run, of body, sign, fanout, apply, due; without names everything
     #[arg(value_parser = ["body", "sign", "fanout", "apply", "due"])]
     groups: Vec<String>,
     /// Entries of the index in `due`
     #[arg(long, default_value_t = 1_000_000)]
     entries: u64,
-    /// What `cargo bench` passes to every benchmark.
+    /// The flag that `cargo bench` passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -24,7 +24,7 @@ pub fn is_selected(name: &str) -> bool {
     SELECTED.get_or_init(|| std::env::var(MUTANT_VARIABLE).ok()).as_deref() == Some(name)
 }
 
-/// True in a mutant build that runs this mutant; otherwise the constant `false`.
+/// True in a mutant build that runs this mutant, otherwise the constant `false`.
 macro_rules! mutant {
     ($name:literal) => {{
         #[cfg(feature = "mutants")]

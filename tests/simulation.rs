@@ -1,4 +1,5 @@
-//! The whole daemon in simulated time, on a simulated network and disk. A binary of its own, because it replaces `getrandom`.
+//! The whole daemon in simulated time, on a simulated network and disk. It is a binary of its own, because it replaces
+//! `getrandom`.
 
 /// The parts of the support folder that open no socket.
 mod support {

@@ -1,6 +1,6 @@
 //! The board of a cell: published, acknowledged and arrived events.
 //!
-//! Invariant: every event carries its own number, so that lost and repeated deliveries are known one by one, not
+//! Invariant: every event carries its own number, so that lost and repeated deliveries are counted one by one and not
 //! estimated from sums.
 
 use std::sync::OnceLock;
@@ -9,16 +9,17 @@ use std::time::Instant;
 
 use super::histogram::Shards;
 
-/// The mark in every payload: this, a tag of the board, the event's number, the moment of publishing in microseconds.
+/// The mark in every payload, followed by the board's tag, the event's number, and the time of publishing in
+/// microseconds.
 pub const MARK: &[u8] = b"\"bench\":\"";
-/// `tag-number-moment` behind the mark.
+/// Bytes of `tag-number-moment` after the mark.
 pub const MARK_BYTES: usize = 4 + 1 + 10 + 1 + 16;
 const NUMBER_AT: usize = 5;
 const MOMENT_AT: usize = 16;
 
-/// Numbers in a block of bits that is made when it is first needed.
+/// Numbers in a block of bits, which is allocated at its first use.
 const BLOCK_BITS: usize = 1 << 20;
-/// Deliveries that a board can tell apart.
+/// Maximum blocks of a board.
 const BLOCKS_MAX: usize = 4096;
 
 pub struct Board {
@@ -31,7 +32,7 @@ pub struct Board {
     arrived: Bits,
     /// Events that were acknowledged with 202.
     pub acks: AtomicU64,
-    /// Arrivals, repeated ones apart.
+    /// First arrivals. Repeated ones are counted apart.
     pub arrivals: AtomicU64,
     pub duplicates: AtomicU64,
     /// Requests without the mark of this board.
@@ -40,14 +41,14 @@ pub struct Board {
     pub bad_signatures: AtomicU64,
     /// Events answered with 429, 503 or 507.
     pub refused: AtomicU64,
-    /// Requests that broke or were answered with anything else.
+    /// Requests that broke, or had any other status.
     pub errors: AtomicU64,
-    /// Times of events published from here on are kept.
+    /// Times of events that were published before this are not counted.
     from_us: AtomicU64,
     pub last_arrival_us: AtomicU64,
     pub ack_times: Shards,
     pub arrival_times: Shards,
-    /// Producers stop after what they have in hand.
+    /// Whether producers stop after their current requests.
     pub stop: AtomicBool,
 }
 
@@ -94,21 +95,21 @@ impl Board {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Forgets the times so far and keeps those of events published from now on.
+    /// Drops the times so far, and counts those of events that are published from now on.
     pub fn begin_window(&self) {
         self.from_us.store(self.now_us(), Ordering::Relaxed);
         self.ack_times.take();
         self.arrival_times.take();
     }
 
-    /// Writes an event's mark behind `MARK`.
+    /// Writes an event's mark after `MARK`.
     pub fn write_mark(&self, to: &mut [u8], number: u64, moment_us: u64) {
         to[..4].copy_from_slice(&self.tag);
         write_digits(&mut to[NUMBER_AT..NUMBER_AT + 10], number);
         write_digits(&mut to[MOMENT_AT..MOMENT_AT + 16], moment_us);
     }
 
-    /// 202 for the events from `first` on, sent at `moment_us`.
+    /// Records a 202 for the events from `first` on, sent at `moment_us`.
     pub fn acknowledge(&self, first: u64, count: usize, moment_us: u64, shard: usize) {
         (first..first + count as u64).for_each(|number| {
             self.accepted.set(number);
@@ -119,7 +120,7 @@ impl Board {
         }
     }
 
-    /// A delivery to webhook `webhook` with `body`.
+    /// Records a delivery to webhook `webhook` with `body`.
     pub fn arrive(&self, webhook: u64, body: &[u8], shard: usize) {
         let now_us = self.now_us();
         let Some((number, moment_us)) = self.read_mark(body) else {
@@ -158,7 +159,7 @@ impl Board {
         numbers.filter(|number| self.accepted.has(*number)).map(|number| lost(&number)).sum()
     }
 
-    /// Deliveries that are still to come, as far as sums tell.
+    /// Deliveries that have not arrived yet, by the sums.
     pub fn outstanding(&self) -> u64 {
         let expected = self.acks.load(Ordering::Relaxed) * self.fanout;
         expected.saturating_sub(self.arrivals.load(Ordering::Relaxed))
@@ -188,7 +189,7 @@ impl Default for Bits {
 }
 
 impl Bits {
-    /// Adds a number; whether it was there already.
+    /// Adds a number. Returns whether it was there already.
     fn set(&self, number: u64) -> bool {
         let (block, word, bit) = place(number);
         let words = self.blocks[block].get_or_init(|| (0..BLOCK_BITS / 64).map(|_| AtomicU64::new(0)).collect());
@@ -201,7 +202,7 @@ impl Bits {
     }
 }
 
-/// Block, word in it, bit in that. Numbers beyond the last block share it: a benchmark of four billion deliveries.
+/// The block, the word in it, and the bit in that. Numbers beyond the last block share it, at four billion deliveries.
 fn place(number: u64) -> (usize, usize, u64) {
     let block = (number as usize / BLOCK_BITS).min(BLOCKS_MAX - 1);
     (block, number as usize % BLOCK_BITS / 64, 1 << (number % 64))

@@ -1,4 +1,4 @@
-//! One cell: a load on a server for some seconds, and everything that is measured of it.
+//! One cell: a load on a server for some seconds, and all of its measurements.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::process;
 use super::server::Server;
 
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Without an arrival for so long, what is outstanding is lost.
+/// Time without an arrival after which outstanding deliveries count as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// Longest wait for what is outstanding after the load: this, or the load's time so many times.
+/// Longest wait for outstanding deliveries after the load: this time, or a multiple of the load's.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 const DRAIN_FACTOR_MAX: u32 = 20;
-/// After the last expected arrival: time for one too many to show.
+/// Time after the last expected arrival in which a surplus one may appear.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// The results of a cell. Rates are per second. A field without meaning for the server is `None`.
@@ -30,27 +30,27 @@ pub struct Measured {
     pub acks_per_s: f64,
     pub ack_p50_ms: Option<f64>,
     pub ack_p99_ms: Option<f64>,
-    /// From the start of the window to the last arrival, draining included.
+    /// Deliveries per second from the start of the window to the last arrival, draining included.
     pub delivered_per_s: Option<f64>,
-    /// While the load lasted.
+    /// Arrivals per second during the load.
     pub arrived_per_s: Option<f64>,
     pub arrival_p50_ms: Option<f64>,
     pub arrival_p99_ms: Option<f64>,
     pub cpu_us_per_event: Option<f64>,
     pub peak_rss_mb: Option<f64>,
     pub written_bytes_per_event: Option<f64>,
-    /// The share of the machine that other programs took. Above a few percent the row says little.
+    /// The share of the machine that other programs used. Above a few percent the row is unreliable.
     pub others_percent: Option<f64>,
     pub refused: u64,
     pub errors: u64,
     pub lost: u64,
-    /// Not there when waiting ended, but still coming.
+    /// Deliveries that were missing when the wait ended, and still came.
     pub late: u64,
     pub duplicates: u64,
     pub bad_signatures: u64,
 }
 
-/// Runs `load` for `seconds` after warming up, then waits until everything has arrived.
+/// Runs `load` for `seconds` after warming up, then waits until all deliveries have arrived.
 pub async fn measure(
     name: &str,
     server: &Server,
@@ -119,7 +119,8 @@ impl Others {
         server.reading().cpu + process::read(std::process::id()).cpu
     }
 
-    /// The share of all cores that neither the server nor this program took since. None: the server is not known here.
+    /// The share of all cores that neither the server nor this program used since then. `None` if the server's process
+    /// is unknown.
     pub fn percent(&self, server: &Server) -> Option<f64> {
         let ours = Others::ours(server).saturating_sub(self.ours);
         let theirs = process::machine_cpu().saturating_sub(self.machine).saturating_sub(ours);
@@ -129,17 +130,17 @@ impl Others {
     }
 }
 
-/// How waiting for the last arrivals ended.
+/// The end of the wait for the last arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
     All,
-    /// Nothing came any more: what is missing is lost.
+    /// No more deliveries came, so the missing ones are lost.
     Silent,
-    /// Deliveries still came when the time was over.
+    /// Deliveries still came when the time had passed.
     Late,
 }
 
-/// Only the counts that must be 0.
+/// Measures only the counts that must be 0.
 pub fn counted(board: &Board, drain: Drain) -> Measured {
     let missing = board.lost();
     let (lost, late) = if drain == Drain::Late { (0, missing) } else { (missing, 0) };
@@ -154,7 +155,7 @@ pub fn counted(board: &Board, drain: Drain) -> Measured {
     }
 }
 
-/// Waits until all that was acknowledged has arrived, or nothing comes any more, or the time is over.
+/// Waits until all acknowledged events have arrived, until no more deliveries come, or until the time has passed.
 pub async fn drained(board: &Board, at_most: Duration) -> Drain {
     let began = Instant::now();
     let (mut arrivals, mut last_change) = (board.arrivals.load(Relaxed), Instant::now());
@@ -174,7 +175,7 @@ pub async fn drained(board: &Board, at_most: Duration) -> Drain {
     Drain::All
 }
 
-/// A second of a long run.
+/// One second of a long run.
 #[derive(Debug, Clone)]
 pub struct Second {
     pub rss_bytes: u64,
@@ -184,7 +185,7 @@ pub struct Second {
     pub lags: Histogram,
 }
 
-/// Runs `load` for `seconds` and looks once a second.
+/// Runs `load` for `seconds` and measures every second.
 pub async fn observe(server: &Server, board: &Arc<Board>, load: Load, seconds: u64) -> io::Result<Vec<Second>> {
     let producing = tokio::spawn(load::connect(load, server.aim.clone()).await?.run(board.clone()));
     let began = Instant::now();
@@ -206,7 +207,7 @@ pub async fn observe(server: &Server, board: &Arc<Board>, load: Load, seconds: u
     Ok(all)
 }
 
-/// The times of several seconds as one.
+/// The merged times of several seconds.
 pub fn merged<'s>(seconds: impl Iterator<Item = &'s Histogram>) -> Histogram {
     let mut all = Histogram::default();
     seconds.for_each(|more| all.merge(more));

@@ -1,4 +1,4 @@
-//! Times in microseconds, counted in buckets that are less than one percent wide: adding one costs an index, and shards
+//! Times in microseconds, counted in buckets that are less than one percent wide. Adding one costs an index, and shards
 //! keep threads from waiting for each other.
 
 use std::sync::Mutex;
@@ -33,7 +33,7 @@ impl Histogram {
         self.total += other.total;
     }
 
-    /// Milliseconds under which the share `q` (0.99 …) of the times lies; none without a time.
+    /// The time in milliseconds below which the share `q` (0.99 …) of the times lies. `None` without a time.
     pub fn ms(&self, q: f64) -> Option<f64> {
         let rank = ((self.total as f64 * q).ceil() as u64).max(1);
         let mut seen = 0;
@@ -45,7 +45,7 @@ impl Histogram {
     }
 }
 
-/// Where many tasks add at once.
+/// Histograms that many tasks add to at once.
 #[derive(Default)]
 pub struct Shards {
     shards: [Mutex<Histogram>; SHARDS],
@@ -53,7 +53,7 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// A number to add with, spread over the shards.
+    /// The number of a shard, spread over all of them.
     pub fn shard(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed) % SHARDS
     }
@@ -62,7 +62,7 @@ impl Shards {
         self.shards[shard].lock().expect("a histogram").add(us);
     }
 
-    /// Everything that was added since the last time.
+    /// All times that were added since the last call.
     pub fn take(&self) -> Histogram {
         let mut all = Histogram::default();
         for shard in &self.shards {

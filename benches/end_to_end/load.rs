@@ -1,4 +1,4 @@
-//! The producers: connections that publish, as fast as they are answered or at a given rate, and note every answer.
+//! The producers: connections that publish, as fast as they are answered or at a given rate, and record every answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,30 +12,30 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::board::{Board, MARK, MARK_BYTES};
 use super::wire::{Connection, request};
 
-/// The type in the template; its digits are written over.
+/// The type in the template. Its digits are overwritten.
 const TYPE: &str = "bench.00000";
 const TYPE_DIGITS: usize = 5;
-/// Longest wait after a refusal, whatever `Retry-After` says: a benchmark has little time.
+/// Longest wait after a refusal, even if `Retry-After` is longer, because a benchmark has little time.
 const REFUSED_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Failures in a row after which a connection gives up.
+/// Consecutive failures after which a connection gives up.
 const FAILURES_MAX: u32 = 50;
 
 /// Connections that are opened at once.
 const OPENING_MAX: usize = 64;
 
-/// What the producers do.
+/// The load of the producers.
 #[derive(Debug, Clone)]
 pub struct Load {
     pub connections: usize,
-    /// Events a request: 1 goes to `/v1/events`, more to `/v1/events/batch`.
+    /// Events per request: 1 goes to `/v1/events`, more to `/v1/events/batch`.
     pub batch: usize,
     /// Length of `data`.
     pub payload_bytes: usize,
-    /// Event types `bench.00000` …, taken in turn.
+    /// Number of event types `bench.00000` …, which take turns.
     pub types: usize,
-    /// Events per second over all connections; none: as many as are answered.
+    /// Events per second over all connections. `None` for as many as are answered.
     pub rate_per_s: Option<f64>,
-    /// Stop after so many events; none: when the board says so.
+    /// Number of events after which the load ends. `None` if the board ends it.
     pub events_max: Option<u64>,
 }
 
@@ -45,21 +45,21 @@ impl Load {
     }
 }
 
-/// Where to publish.
+/// The target of publishes.
 #[derive(Debug, Clone)]
 pub struct Aim {
     pub addr: SocketAddr,
     pub token: Option<String>,
 }
 
-/// All connections open, nothing sent yet.
+/// Open connections that have sent nothing yet.
 pub struct Crew {
     load: Load,
     aim: Aim,
     connections: Vec<Connection>,
 }
 
-/// Opens all connections, some at a time: none is to wait long for its first request.
+/// Opens all connections, some at a time, so that none waits long for its first request.
 pub async fn connect(load: Load, aim: Aim) -> io::Result<Crew> {
     let mut connections = Vec::with_capacity(load.connections);
     while connections.len() < load.connections {
@@ -117,14 +117,14 @@ impl Producer {
             if self.load.events_max.is_some_and(|max| first >= max) {
                 return;
             }
-            // A request that waited for its connection counts from the moment it was due.
+            // A request that waited for its connection counts from the time at which it was due.
             let moment_us = self.board.now_us().saturating_sub(late_us);
             self.template.fill(&self.board, first, moment_us, self.load.types);
             failures = if self.publish(first, moment_us).await { 0 } else { failures + 1 };
         }
     }
 
-    /// One request; whether it was answered as it should.
+    /// Makes one request. Returns whether it was answered with 202.
     async fn publish(&mut self, first: u64, moment_us: u64) -> bool {
         let count = self.load.batch;
         match self.connection.exchange(&self.template.bytes).await {
@@ -158,7 +158,7 @@ impl Producer {
     }
 }
 
-/// A connection's own schedule: evenly in time, and shifted against the others.
+/// A connection's own schedule: evenly spaced, and shifted against the others.
 struct Pace {
     next: Instant,
     period: Duration,
@@ -170,8 +170,8 @@ impl Pace {
         Pace { next: began + period.mul_f64(place as f64 / connections as f64), period }
     }
 
-    /// Waits for the next turn. Gives how late it is because the connection was busy; a timer that fires late is the
-    /// generator's own fault and is not counted.
+    /// Waits for the next turn. Returns its delay because the connection was busy. The delay of a late timer is the
+    /// generator's own and is not counted.
     async fn wait(&mut self) -> Duration {
         let due = self.next;
         self.next += self.period;
@@ -183,7 +183,7 @@ impl Pace {
     }
 }
 
-/// A whole request, made once; only digits are written into it afterwards.
+/// A complete request, built once. Only digits are written into it afterwards.
 struct Template {
     bytes: Vec<u8>,
     types_at: Vec<usize>,

@@ -1,4 +1,4 @@
-//! What the benchmark is asked to do.
+//! The options of the benchmark.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ Examples:
   cargo bench --bench end_to_end -- accept --url http://127.0.0.1:9000 --token KEY"
 )]
 pub struct Options {
-    /// What to measure; nothing: the short set
+    /// The scenarios to measure; without names the short set
     #[arg(value_enum)]
     pub scenarios: Vec<Scenario>,
     /// All scenarios in full length and size
@@ -67,13 +67,13 @@ pub struct Options {
     #[arg(long)]
     pub strict: bool,
 
-    /// What `cargo bench` passes to every benchmark.
+    /// The flag that `cargo bench` passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be the bare server.
+    /// Runs as the bare server.
     #[arg(long, hide = true)]
     pub be_bare: bool,
-    /// Be the relay to this sink.
+    /// Runs as the relay to this sink.
     #[arg(long, hide = true, value_name = "ADDR")]
     pub be_relay: Option<SocketAddr>,
     /// Deliveries per event of the relay.
@@ -109,7 +109,7 @@ pub enum Scenario {
     Matrix,
 }
 
-/// Without names, in this order.
+/// The scenarios that run without names, in this order.
 const SHORT: [Scenario; 7] = [
     Scenario::Accept,
     Scenario::Deliver,
@@ -120,7 +120,7 @@ const SHORT: [Scenario; 7] = [
     Scenario::Backlog,
 ];
 
-/// What can be asked of a server that was not started here.
+/// Scenarios for a server that was not started here.
 const FOREIGN: [Scenario; 5] =
     [Scenario::Accept, Scenario::Deliver, Scenario::Fanout10, Scenario::Batch, Scenario::Latency];
 

@@ -1,4 +1,4 @@
-//! What the kernel says of a process: processor time, memory, bytes written to disk (proc(5)).
+//! The kernel's figures of a process: processor time, memory, bytes written to disk (proc(5)).
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::time::Duration;
 /// built for.
 const TICKS_PER_S: u64 = 100;
 
-/// A reading. Fields the kernel does not show are 0.
+/// A reading. Fields that the kernel does not show are 0.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
     pub cpu: Duration,
     pub rss_bytes: u64,
-    /// The most it was since the process began.
+    /// The maximum since the process began.
     pub peak_rss_bytes: u64,
-    /// Caused to be written to the block layer; files on tmpfs do not count.
+    /// Bytes that it caused to be written to the block layer. Files on tmpfs do not count.
     pub written_bytes: u64,
 }
 
@@ -31,7 +31,7 @@ pub fn read(pid: u32) -> Reading {
 }
 
 fn cpu(stat: &str) -> Option<Duration> {
-    // The second field is the name in brackets and may hold spaces: what follows it begins with the third.
+    // The second field is the name in brackets and may contain spaces. The third field follows the last bracket.
     let rest: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let ticks = rest.get(11)?.parse::<u64>().ok()? + rest.get(12)?.parse::<u64>().ok()?;
     Some(Duration::from_millis(ticks * 1000 / TICKS_PER_S))
@@ -42,7 +42,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Processor time of the threads that live now, to the nanosecond: for a process that does next to nothing.
+/// Processor time of the current threads, to the nanosecond, for a process that is nearly idle.
 pub fn fine_cpu(pid: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let times = threads.filter_map(|thread| {
@@ -56,13 +56,13 @@ pub fn fine_cpu(pid: u32) -> Duration {
 pub fn machine_cpu() -> Duration {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let columns = stat.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1);
-    // user nice system [idle iowait] irq softirq steal; what follows is contained in user.
+    // user nice system [idle iowait] irq softirq steal. The later columns are contained in user.
     let busy = columns.take(8).enumerate().filter(|(column, _)| !matches!(column, 3 | 4));
     let ticks: u64 = busy.filter_map(|(_, text)| text.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 1000 / TICKS_PER_S)
 }
 
-/// What ran the benchmark, in a line or two: without it, no figure can be read.
+/// A description of the machine in a line or two, without which no figure can be read.
 pub fn machine(data: &Path) -> Vec<String> {
     let file = |name: &str| fs::read_to_string(name).unwrap_or_default();
     let cpuinfo = file("/proc/cpuinfo");
@@ -86,7 +86,7 @@ pub fn machine(data: &Path) -> Vec<String> {
     lines
 }
 
-/// The median of a few small durable writes where the data will lie.
+/// The median of a few small durable writes into the folder of the data.
 fn sync_ms(folder: &Path) -> Option<f64> {
     use std::io::{Seek as _, Write as _};
     let path = folder.join("sync-probe");

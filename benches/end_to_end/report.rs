@@ -1,4 +1,4 @@
-//! The tables: what was measured, and how it stands to what is asked of it.
+//! The tables: the measurements, and their targets.
 
 use std::io;
 use std::path::Path;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::cell::Measured;
 
-/// What a figure is judged by.
+/// The target of a figure.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
-    /// At least: floor, goal.
+    /// At least this much: floor, goal.
     AtLeast(f64, f64),
-    /// At most: floor, goal.
+    /// At most this much: floor, goal.
     AtMost(f64, f64),
 }
 
@@ -65,12 +65,12 @@ impl Report {
         self.judged.push(Judged { what: what.into(), value, unit, target });
     }
 
-    /// A ratio of one run: `ours` to `theirs`.
+    /// Adds a ratio of one run: `ours` to `theirs`.
     pub fn judge_ratio(&mut self, what: impl Into<String>, ours: Option<f64>, theirs: Option<f64>, target: Target) {
         self.judge(what, ratio(ours, theirs), "×", target);
     }
 
-    /// The median of such ratios, one of each round.
+    /// Adds the median of such ratios, one of each round.
     pub fn judge_rounds(&mut self, what: impl Into<String>, ratios: &[Option<f64>], target: Target) {
         let what = what.into();
         let mut known: Vec<f64> = ratios.iter().copied().flatten().collect();
@@ -103,7 +103,7 @@ impl Report {
         self.shown = self.rows.len();
     }
 
-    /// Prints the targets, and says what must never be.
+    /// Prints the targets, and every violation of the counts that must be 0.
     pub fn show_targets(&self) {
         if !self.judged.is_empty() {
             println!("\ntargets");
@@ -129,17 +129,17 @@ impl Report {
         }
     }
 
-    /// Nothing was lost, repeated or wrongly signed.
+    /// Whether no delivery was lost, repeated or wrongly signed.
     pub fn is_sound(&self) -> bool {
         self.rows.iter().all(Measured::is_sound)
     }
 
-    /// Every floor is held.
+    /// Whether every floor is held.
     pub fn holds_floors(&self) -> bool {
         self.judged.iter().all(|one| matches!(one.verdict(), "goal" | "ok"))
     }
 
-    /// Writes everything as JSON.
+    /// Writes all figures as JSON.
     pub fn write(&self, file: &Path, machine: &[String]) -> io::Result<()> {
         let rows: Vec<Value> = self.rows.iter().map(row_json).collect();
         let targets: Vec<Value> = self.judged.iter().map(Judged::json).collect();
@@ -209,12 +209,12 @@ fn row_json(row: &Measured) -> Value {
     })
 }
 
-/// `ours` to `theirs`, where both are known.
+/// `ours` to `theirs`. `None` unless both are known.
 pub fn ratio(ours: Option<f64>, theirs: Option<f64>) -> Option<f64> {
     ours.zip(theirs).filter(|(_, theirs)| *theirs > 0.0).map(|(ours, theirs)| ours / theirs)
 }
 
-/// Three digits that count, thousands set apart.
+/// A number with three significant digits and separated thousands.
 pub fn short(value: f64) -> String {
     let digits = if value.abs() >= 100.0 || value == 0.0 {
         0

@@ -1,5 +1,5 @@
-//! The two ceilings, each a process of its own: a bare server that only accepts, and a relay that only passes on.
-//! They are this same program, started again with a hidden argument.
+//! The two ceilings, each a process of its own: a bare server that only accepts, and a relay that only passes on. They
+//! are this same program, started with a hidden argument.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// What a rival prints before its address, once it accepts.
+/// The text that a rival prints before its address once it accepts.
 pub const READY: &str = "rival: listening on ";
 
-/// (a): reads the body, answers 202.
+/// Server (a) reads the body and answers 202.
 pub async fn bare() -> std::io::Result<()> {
     serve(|request: Request<Incoming>| async move {
         match request.into_body().collect().await {
@@ -29,8 +29,8 @@ pub async fn bare() -> std::io::Result<()> {
     .await
 }
 
-/// (b): reads the body, sends it to `fanout` paths of the sink over at most `connections` kept connections, reads the
-/// answers, answers 202. Nothing is stored, nothing is queued.
+/// Server (b) reads the body, sends it to `fanout` paths of the sink over at most `connections` kept connections, reads
+/// the answers, and answers 202. It stores and queues nothing.
 pub async fn relay(sink: SocketAddr, fanout: usize, connections: usize) -> std::io::Result<()> {
     let pool = Arc::new(Pool { sink, idle: Mutex::default(), permits: Semaphore::new(connections) });
     serve(move |request: Request<Incoming>| {
@@ -70,7 +70,7 @@ where
                     Ok::<_, Infallible>(response)
                 }
             });
-            // A peer that goes ends its connection.
+            // A peer that closes ends its connection.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -84,7 +84,7 @@ struct Pool {
 }
 
 impl Pool {
-    /// Whether the sink took it.
+    /// Sends a body. Returns whether the sink accepted it.
     async fn send(self: Arc<Self>, number: usize, body: Bytes) -> bool {
         let Ok(_permit) = self.permits.acquire().await else { return false };
         let idle = self.idle.lock().expect("the pool").pop();

@@ -1,4 +1,4 @@
-//! The server under test: started as a process of its own, asked over HTTP, looked at through the kernel, killed.
+//! The server under test: started as a process of its own, called over HTTP, measured through the kernel, and killed.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -21,9 +21,9 @@ use super::wire::{Connection, request};
 
 const DAEMON: &str = env!("CARGO_BIN_EXE_postrider");
 const DAEMON_READY: &str = "postrider: listening on http://";
-/// The daemon's administrator key; each store is thrown away.
+/// The daemon's administrator key. Each store is temporary.
 const KEY: &str = "benchmark-key-that-opens-nothing-else-1234567890";
-/// How long a server may take to accept its first connection.
+/// Maximum time until a server accepts its first connection.
 const START_MAX: Duration = Duration::from_secs(120);
 
 /// Settings that differ from the defaults, as environment variables.
@@ -35,7 +35,7 @@ pub struct Server {
     pid: Option<u32>,
     store: Option<TempDir>,
     settings: Settings,
-    /// Webhooks made in it, to be removed where the server outlives the cell.
+    /// Webhooks that were made in it. They are removed if the server outlives the cell.
     made: Vec<String>,
     webhooks_exist: bool,
 }
@@ -57,7 +57,7 @@ impl Server {
         Ok(Server::of(child, addr, None))
     }
 
-    /// A fresh daemon with an empty store and default settings, but for `settings`; or the server of `--url`.
+    /// A fresh daemon with an empty store and default settings, except for `settings`. With `--url` that server.
     pub fn contender(options: &Options, settings: Settings) -> io::Result<Server> {
         let Some(url) = &options.url else {
             let store = TempDir::with_prefix_in("postrider-bench-", data_dir(options))?;
@@ -98,13 +98,13 @@ impl Server {
         }
     }
 
-    /// From the next start on, with default settings.
+    /// Drops the changed settings from the next start on.
     pub fn forget_settings(&mut self) {
         self.settings.clear();
     }
 
-    /// Kills the daemon as a power cut would, starts it again on the same store. Gives the time from the start to the
-    /// first 200 of `/readyz`.
+    /// Kills the daemon as a power cut would, and starts it again on the same store. Returns the time from the start to
+    /// the first 200 of `/readyz`.
     pub async fn kill_and_start(&mut self) -> io::Result<Duration> {
         self.kill();
         let store = self.store.as_ref().ok_or_else(|| io::Error::other("not started here"))?;
@@ -124,7 +124,7 @@ impl Server {
 
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may be gone already.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -149,7 +149,7 @@ impl Server {
         entries.into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// One call; status and JSON body, `Null` for anything else.
+    /// Makes one call. Returns the status and the JSON body, or `Null` for any other body.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, Value)> {
         let mut connection = Connection::open(self.aim.addr).await?;
         let body = body.map(Value::to_string).unwrap_or_default();
@@ -158,7 +158,8 @@ impl Server {
         Ok((answer.status, serde_json::from_slice(connection.body()).unwrap_or_default()))
     }
 
-    /// A webhook to the sink's path `/w/<number>`, for `types` (all, if empty), changed by `change`. Gives its id.
+    /// Makes a webhook to the sink's path `/w/<number>`, for `types` (all, if empty), changed by `change`. Returns its
+    /// id.
     pub async fn webhook(
         &mut self,
         sink: SocketAddr,
@@ -174,7 +175,7 @@ impl Server {
         Ok(id)
     }
 
-    /// Takes the webhooks away from a server that goes on living.
+    /// Removes the webhooks from a server that keeps running.
     pub async fn clean(&mut self) -> io::Result<()> {
         if self.child.is_none() {
             for id in std::mem::take(&mut self.made) {
@@ -184,7 +185,7 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the server still lives, as far as that can be known.
+    /// Whether the server still runs, if that can be known.
     pub fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
     }
@@ -196,7 +197,7 @@ impl Drop for Server {
     }
 }
 
-/// Makes a webhook; usable from many tasks at once.
+/// Makes a webhook. Many tasks may call it at once.
 pub async fn make_webhook(
     aim: &Aim,
     sink: SocketAddr,
@@ -224,7 +225,7 @@ pub fn binary_bytes() -> u64 {
     std::fs::metadata(DAEMON).map_or(0, |meta| meta.len())
 }
 
-/// Where stores are made.
+/// The folder of the stores.
 pub fn data_dir(options: &Options) -> PathBuf {
     let built = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let chosen = options.data_dir.clone();
@@ -243,7 +244,7 @@ fn start_daemon(store: &Path, settings: &Settings) -> io::Result<(Child, SocketA
     command.env("POSTRIDER_DATA_DIR", store.join("data"));
     command.env("POSTRIDER_LISTEN", "127.0.0.1:0");
     command.env("POSTRIDER_ADMIN_KEY", KEY);
-    // The sink is on this machine: the one thing that must be opened.
+    // The sink is on this machine, so only this address must be allowed.
     command.env("POSTRIDER_DELIVERY__ALLOW", "127.0.0.1");
     command.envs(settings.iter().map(|(name, value)| (name, value)));
     command.stderr(File::options().create(true).append(true).open(store.join("log"))?);
@@ -261,7 +262,7 @@ fn start(mut command: Command, ready: &'static str) -> io::Result<(Child, Socket
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             if let Some(addr) = line.strip_prefix(ready) {
-                // No caller waits for a second one.
+                // No caller waits for a second address.
                 let _ = tell.send(addr.trim().parse());
             }
         }
@@ -276,7 +277,7 @@ fn start(mut command: Command, ready: &'static str) -> io::Result<(Child, Socket
     }
 }
 
-/// Publishes at least `events` more as fast as can be, in batches, and waits for the last acknowledgement.
+/// Publishes at least `events` more as fast as possible, in batches, and waits for the last acknowledgement.
 pub async fn fill(server: &Server, board: &Arc<Board>, events: u64) -> io::Result<()> {
     let connections = 8;
     let batch = (events / connections).clamp(1, 500) as usize;

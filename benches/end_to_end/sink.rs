@@ -1,5 +1,5 @@
-//! The receiver of all deliveries: answers 200 at once and writes every arrival onto the board. One request in
-//! `CHECK_EVERY` has its signature checked as a receiver would check it.
+//! The receiver of all deliveries: answers 200 at once and records every arrival on the board. It checks the signature
+//! of one request in `CHECK_EVERY` as a receiver would.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Listens on `at`. `signed`: arrivals carry a signature.
+    /// Listens on `at`. With `signed`, arrivals carry a signature.
     pub async fn start(at: SocketAddr, board: Arc<Board>, signed: bool) -> std::io::Result<Sink> {
         let listener = TcpListener::bind(at).await?;
         let addr = listener.local_addr()?;
@@ -57,7 +57,7 @@ async fn receive(mut stream: TcpStream, board: Arc<Board>, key: Option<Arc<Secre
     let shard = board.arrival_times.shard();
     let mut read: Vec<u8> = Vec::with_capacity(READ_BYTES);
     let mut seen = 0;
-    // A nodelay that fails or a peer that goes is the end of this connection, nothing more.
+    // A failing nodelay or a closing peer ends this connection only.
     let _ = stream.set_nodelay(true);
     loop {
         let mut used = 0;
@@ -89,7 +89,7 @@ struct Request<'r> {
 }
 
 impl Request<'_> {
-    /// The first request of `bytes`, if it is there whole.
+    /// The first request of `bytes`. `None` unless it is complete.
     fn of(bytes: &[u8]) -> Option<Request<'_>> {
         let end = head_end(bytes)?;
         let length = header(&bytes[..end], "content-length").and_then(number).unwrap_or(0) as usize;

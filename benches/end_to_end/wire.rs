@@ -1,5 +1,5 @@
-//! HTTP/1.1 by hand, only as much as the load generator and the sink need: the same cheap client for every server, so
-//! that what is measured is the server.
+//! A minimal HTTP/1.1 client and parser for the load generator and the sink. It costs the same for every server, so
+//! that the measurement is the server's.
 //!
 //! Invariant: an answer is read to its last byte before the next request goes out on its connection.
 
@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// What a read asks for at once.
+/// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// A head larger than this is a mistake of the server.
+/// Maximum size of a head. A larger one is a mistake of the server.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// The part of an answer that the generator looks at; the body is with the connection.
+/// The part of an answer that the generator uses. The connection keeps the body.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
     pub status: u16,
@@ -37,7 +37,7 @@ impl Connection {
         Ok(Connection { stream, read: Vec::with_capacity(READ_BYTES), body: Vec::new(), closing: false })
     }
 
-    /// Sends a request and reads its answer whole.
+    /// Sends a request and reads its complete answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         if self.closing {
             *self = Connection::open(self.stream.peer_addr()?).await?;
@@ -113,7 +113,7 @@ impl Connection {
     }
 }
 
-/// A request with a body; `token` as bearer.
+/// A request with a body and `token` as its bearer token.
 pub fn request(method: &str, path: &str, host: SocketAddr, token: Option<&str>, body: &[u8]) -> Vec<u8> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
     if let Some(token) = token {
@@ -128,7 +128,7 @@ pub fn request(method: &str, path: &str, host: SocketAddr, token: Option<&str>, 
     request
 }
 
-/// Where the body begins, once the whole head is there.
+/// The offset of the body, once the whole head has arrived.
 pub fn head_end(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(at) = bytes[from..].iter().position(|byte| *byte == b'\r') {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 9;
-/// A round of a pure function is at least so long.
+/// Minimum time of a round of a pure function.
 const ROUND_MIN: Duration = Duration::from_millis(20);
 
 pub struct Rounds {
@@ -16,13 +16,13 @@ impl Rounds {
         Rounds { groups, headed: false }
     }
 
-    /// Whether the group of `name`, which is the word before the colon, is asked for.
+    /// Whether the group of `name`, which is the word before the colon, was requested.
     pub fn wants(&self, name: &str) -> bool {
         let group = name.split(':').next().unwrap_or_default();
         self.groups.is_empty() || self.groups.iter().any(|word| word == group)
     }
 
-    /// Times a pure function: as many calls as fill a round.
+    /// Times a pure function, with as many calls as fill a round.
     pub fn pure<T>(&mut self, name: &str, mut call: impl FnMut() -> T) {
         if !self.wants(name) {
             return;
@@ -36,7 +36,8 @@ impl Rounds {
         self.print(name, median(&mut times), None, None);
     }
 
-    /// Shows what `round` did for `count` things each time: time on the wall, time on the processor, bytes written.
+    /// Shows the time and the bytes of `round` for each of `count` things: time on the wall, time on the processor,
+    /// bytes written.
     pub fn durable(&mut self, name: &str, count: usize, mut round: impl FnMut() -> u64) {
         if !self.wants(name) {
             return;

@@ -1,4 +1,4 @@
-//! The pure rules: what an event costs before and beside all input and output.
+//! The pure rules: the cost of an event without input and output.
 
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ fn fanouts(rounds: &mut Rounds) {
 /// The event types of the webhook with a number.
 type Types = fn(usize) -> Vec<String>;
 
-/// An object of about so many bytes.
+/// An object of about `bytes` bytes.
 fn data(bytes: usize) -> Vec<u8> {
     let pad: String = ('a'..='z').cycle().take(bytes.saturating_sub(40)).collect();
     format!("{{\"id\":42,\"amount\":500,\"pad\":\"{pad}\"}}").into_bytes()

@@ -1,4 +1,4 @@
-//! The store on a real disk: what a durable batch costs, and whether a million waiting deliveries slow anything down.
+//! The store on a real disk: the cost of a durable batch, and of a million waiting deliveries.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ const START: Time = Time(1_772_704_800_000);
 const DAY_MS: i64 = 86_400_000;
 /// Events of one batch while the index is filled.
 const FILL_BATCH: usize = 2_000;
-/// Webhooks that share a tenth of the index; one has the rest.
+/// Webhooks that share a tenth of the index. One webhook has the rest.
 const SMALL_WEBHOOKS: usize = 1_000;
 const SLICE: usize = 256;
 const SLICE_BYTES_MAX: usize = 8 << 20;
 
-/// A batch of publishes, then the outcomes of their deliveries, for batches as group commit makes them.
+/// Measures a batch of publishes, then the outcomes of their deliveries, at the batch sizes of group commit.
 pub fn apply(rounds: &mut Rounds) {
     if !rounds.wants("apply") {
         return;
@@ -49,7 +49,8 @@ pub fn apply(rounds: &mut Rounds) {
     }
 }
 
-/// The index of what is due with `entries`: nine tenths of one webhook that never answers, the rest of a thousand others.
+/// Measures the due index with `entries`: nine tenths belong to one webhook that never answers, the rest to a thousand
+/// others.
 pub fn due(rounds: &mut Rounds, entries: u64) {
     if !rounds.wants("due") {
         return;
@@ -82,12 +83,12 @@ pub fn due(rounds: &mut Rounds, entries: u64) {
     rounds.durable("due: publish 256 more", SLICE, || bench.publish(&vec!["large".to_owned(); SLICE], 64).1);
     rounds.durable("due: record 256 delivered", SLICE, || bench.record_slice(large, 200));
     rounds.durable("due: record 256 failed, due again later", SLICE, || bench.record_slice(large, 500));
-    // Every handle keeps the data directory taken.
+    // Every handle keeps the data directory locked.
     drop(store);
     bench.reopen(rounds);
 }
 
-/// Every tenth entry is of one of the small webhooks in turn.
+/// Every tenth entry belongs to one of the small webhooks in turn.
 fn type_in_index(number: usize) -> String {
     if number.is_multiple_of(10) { format!("small.{}", number / 10 % SMALL_WEBHOOKS + 1) } else { "large".into() }
 }
@@ -146,7 +147,7 @@ impl Bench {
         }
     }
 
-    /// Applies a batch, all of which must succeed. Gives it and the bytes it wrote.
+    /// Applies a batch, all of which must succeed. Returns it and the bytes that it wrote.
     fn all(&mut self, orders: &[WriteRequest]) -> (AppliedBatch, u64) {
         let before = self.traffic.written_bytes.load(Relaxed);
         self.now = self.now.plus_ms(1);
@@ -182,7 +183,7 @@ impl Bench {
         self.record(&slice.ready, status)
     }
 
-    /// Closes and opens the store and says how long opening takes.
+    /// Closes and opens the store, and shows the time of opening.
     fn reopen(self, rounds: &mut Rounds) {
         let Bench { opened, folder, now, .. } = self;
         drop(opened);
@@ -212,7 +213,7 @@ fn open_at(folder: &TempDir, now: Time) -> (Opened, Arc<DiskTraffic>) {
     (open(Arc::new(disk), options, &[7; 32], now, Box::new(random)).expect("a store"), traffic)
 }
 
-/// An outcome as the sender hands it in, headers included.
+/// An outcome as the sender records it, headers included.
 fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptReport {
     let success = (200..300).contains(&status);
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());

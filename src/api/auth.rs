@@ -1,7 +1,7 @@
 //! Authentication: reading keys from requests, finding them, and their permissions.
 //!
-//! Invariant: a key's text exists in the request that carries it and in the answer that created it. Everything else has
-//! its SHA-256.
+//! Invariant: a key's text exists in the request that carries it and in the answer that created it. All other places
+//! have its SHA-256.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use super::request::HttpRequest;
 /// Prefix of the keys that this program makes.
 pub const KEY_PREFIX: &str = "pr_";
 
-/// Who makes a request, and how far that reaches.
+/// The caller of a request, and its tenant scope.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// Its `rate_per_s` is the server's to enforce.
+    /// The server enforces its `rate_per_s`.
     pub key: Arc<ApiKey>,
     pub tenant: TenantScope,
     pub remote: Option<SocketAddr>,
@@ -36,7 +36,7 @@ impl Principal {
         Principal { key, tenant, remote: http_request.remote, request_id: http_request.request_id.clone() }
     }
 
-    /// 403 without `scope`.
+    /// 403 if the key lacks `scope`.
     pub fn need(&self, scope: Scope) -> Result<(), ApiError> {
         if self.key.may(scope) {
             return Ok(());
@@ -68,7 +68,7 @@ pub fn key_hash(text: &str) -> [u8; 32] {
     sha256(&[text.as_bytes()])
 }
 
-/// SHA-256 over the parts in a row.
+/// SHA-256 over the parts in sequence.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
@@ -77,7 +77,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// The token of the one `Authorization: Bearer …` header (RFC 6750 section 2.1; the scheme's case is free).
+/// The token of the one `Authorization: Bearer …` header (RFC 6750 section 2.1). The scheme's case is free.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else {

@@ -25,13 +25,13 @@ pub struct ApiSettings {
     pub metrics: MetricsAccess,
 }
 
-/// Who may read `/metrics` on the main listener.
+/// The clients that may read `/metrics` on the main listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsAccess {
     Everybody,
     /// Clients with the bearer token that has this SHA-256.
     Key([u8; 32]),
-    /// Not served here: it has its own listener.
+    /// Not served on this listener, because it has its own.
     Elsewhere,
 }
 
@@ -58,7 +58,7 @@ pub trait HealthSource: Send + Sync {
 /// The inputs of a handler besides the request.
 pub struct ApiContext<'a> {
     pub store: &'a Store,
-    /// One version for the whole request, so that checks and response agree.
+    /// One version of the registry for the whole request, so that checks and response agree.
     pub registry: Arc<Registry>,
     pub settings: &'a ApiSettings,
     /// The text of the OpenAPI document.

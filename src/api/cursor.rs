@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Which list a cursor belongs to.
+/// The list that a cursor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorKind {
     Events,
@@ -22,7 +22,7 @@ pub enum CursorKind {
 }
 
 impl CursorKind {
-    /// Part of the cursors that are out there.
+    /// The letters of the kind. Issued cursors contain them, so they never change.
     const fn letters(self) -> &'static str {
         match self {
             CursorKind::Events => "evnt",
@@ -38,7 +38,7 @@ impl CursorKind {
         }
     }
 
-    /// The regular expression that the cursors of this kind, and no other texts, match: 128 bits in 22 characters leave
+    /// The regular expression that matches the cursors of this kind and no other texts. 128 bits in 22 characters leave
     /// four bits of the last one unused.
     pub fn pattern(self) -> String {
         format!("^{}[A-Za-z0-9_-]{{21}}[AQgw]$", self.letters())

@@ -10,14 +10,14 @@ use crate::store::{self, Rejection};
 
 /// Seconds after which a caller should try again when storage failed.
 const STORAGE_RETRY_S: u32 = 5;
-/// `Retry-After` seconds while the disk is full: an operator has to free space.
+/// `Retry-After` seconds while the disk is full, because an operator has to free space.
 const DISK_RETRY_S: u32 = 30;
 
-/// One thing wrong with a request body.
+/// An error in a request body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct FieldError {
-    /// JSON Pointer (RFC 6901) into the body; empty for the whole of it.
+    /// JSON Pointer (RFC 6901) into the body. Empty for the whole body.
     pub pointer: String,
     pub detail: String,
 }
@@ -28,7 +28,7 @@ impl FieldError {
     }
 }
 
-/// Why a request was not done.
+/// Why a request was rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
     pub status: StatusCode,
@@ -36,9 +36,9 @@ pub struct ApiError {
     pub code: &'static str,
     /// A description of this request's problem, for people.
     pub detail: String,
-    /// The fields at fault, all of them at once.
+    /// All wrong fields.
     pub errors: Vec<FieldError>,
-    /// `Allow`, `Retry-After`, `WWW-Authenticate`.
+    /// Headers of the response: `Allow`, `Retry-After`, `WWW-Authenticate`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -47,7 +47,8 @@ impl ApiError {
         ApiError { status, code, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
 
-    /// The short name of the kind of problem: the status's own phrase, as RFC 9457 section 4.2.1 wants for `about:blank`.
+    /// The short name of the kind of problem: the status's own phrase, which RFC 9457 section 4.2.1 requires for
+    /// `about:blank`.
     pub fn title(&self) -> &'static str {
         self.status.canonical_reason().unwrap_or("Error")
     }
@@ -58,7 +59,7 @@ impl ApiError {
         self
     }
 
-    /// Back-pressure: try again after `seconds`.
+    /// The same error with `Retry-After`.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> ApiError {
         self.with(RETRY_AFTER, HeaderValue::from(seconds))
@@ -68,7 +69,7 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
-    /// 401, with the scheme that this API takes.
+    /// 401 with the scheme that this API accepts.
     pub fn unauthorized(code: &'static str, detail: impl Into<String>) -> ApiError {
         let challenge = HeaderValue::from_static("Bearer realm=\"postrider\"");
         ApiError::new(StatusCode::UNAUTHORIZED, code, detail).with(WWW_AUTHENTICATE, challenge)
@@ -78,17 +79,17 @@ impl ApiError {
         ApiError::new(StatusCode::FORBIDDEN, code, detail)
     }
 
-    /// 404 for a thing: `webhook`, `event`, …
+    /// 404 for an object such as `webhook` or `event`.
     pub fn not_found(what: &str) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found"))
     }
 
-    /// 404 for a path that no route has.
+    /// 404 for a path without a route.
     pub fn no_route() -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "route_not_found", "nothing is served at this path")
     }
 
-    /// 405; `allow` lists the methods that the path has, comma-separated.
+    /// 405 with `Allow`. `allow` lists the path's methods, comma-separated.
     pub fn method_not_allowed(allow: &str) -> ApiError {
         let api_error = ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -115,7 +116,7 @@ impl ApiError {
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail)
     }
 
-    /// 422 for well-formed JSON with wrong values; `flaws` is not empty.
+    /// 422 for well-formed JSON with wrong values. `field_errors` is not empty.
     pub fn invalid(field_errors: Vec<FieldError>) -> ApiError {
         let detail = match field_errors.as_slice() {
             [only] if only.pointer.is_empty() => format!("the body {}", only.detail),
@@ -130,14 +131,14 @@ impl ApiError {
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_header", detail)
     }
 
-    /// A fault of ours, never of the request's.
+    /// 500: an error of Postrider and never of the request.
     pub fn internal(detail: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 }
 
 impl From<json::JsonError> for ApiError {
-    /// 400: the text is not JSON, or not JSON that means the same to every reader.
+    /// 400: the text is not JSON, or JSON that readers understand differently.
     fn from(field_error: json::JsonError) -> ApiError {
         let code = match field_error.kind {
             json::JsonErrorKind::DuplicateMember => "duplicate_member",
@@ -152,7 +153,7 @@ impl From<json::JsonError> for ApiError {
 }
 
 impl From<store::Error> for ApiError {
-    /// A damaged row stays damaged, so asking again is no use; anything else may pass.
+    /// A damaged row stays damaged, so a retry has no use. Any other error may pass.
     fn from(error: store::Error) -> ApiError {
         match error {
             store::Error::Damaged { .. } => {

@@ -1,6 +1,6 @@
-//! Reading JSON objects field by field: collects every mistake with its pointer, unknown fields included.
+//! Reads JSON objects field by field and collects every mistake with its pointer, unknown fields included.
 //!
-//! Values that are stored as they came (`data`) stay slices of the body.
+//! Values that are stored as received (`data`) stay slices of the body.
 //!
 //! Invariant: the text has passed `rules::json::check`, so every member name is unique and every text is UTF-8.
 
@@ -23,7 +23,7 @@ pub type FieldErrors = Vec<FieldError>;
 /// A value, or the requirement that it misses, as the end of a sentence that begins with the field's name.
 pub type FieldResult<T> = Result<T, String>;
 
-/// Mistakes reported at the most: a body of nothing but mistakes shall not make an answer of its own size.
+/// Maximum number of reported mistakes. Without it a body full of mistakes would get an answer of its own size.
 pub const FIELD_ERRORS_MAX: usize = 100;
 
 /// 422 with all mistakes, if there are any.
@@ -35,14 +35,14 @@ pub fn into_result(mut field_errors: FieldErrors) -> Result<(), ApiError> {
     Err(ApiError::invalid(field_errors))
 }
 
-/// An object whose members are removed one by one. The rest at the end is unknown.
+/// An object whose members are removed one by one. Members that remain at the end are unknown.
 pub struct JsonObject<'a> {
     at: String,
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
 impl<'a> JsonObject<'a> {
-    /// The object that `text` is, standing at the pointer `at`.
+    /// Reads the object in `text`, which is at the pointer `at`.
     pub fn read(text: &'a str, at: String) -> Result<JsonObject<'a>, FieldError> {
         match serde_json::from_str::<RawMembers<'a>>(text) {
             Ok(RawMembers(members)) => Ok(JsonObject { at, members }),
@@ -50,7 +50,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// Where the object itself stands.
+    /// The pointer of the object itself.
     pub fn pointer(&self) -> &str {
         &self.at
     }
@@ -60,18 +60,18 @@ impl<'a> JsonObject<'a> {
         format!("{}/{}", self.at, escape_token(name))
     }
 
-    /// Takes a member; `null` is the same as none.
+    /// Takes a member. `null` counts as absent.
     pub fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         self.take_any(name).filter(|raw| raw.get() != "null")
     }
 
-    /// Takes a member, also one that is `null`.
+    /// Takes a member, even if it is `null`.
     pub fn take_any(&mut self, name: &str) -> Option<&'a RawValue> {
         let found = self.members.iter().position(|(given, _)| given == name)?;
         Some(self.members.swap_remove(found).1)
     }
 
-    /// Whether there is a member of this name, `null` or not, still to be taken.
+    /// Whether a member of this name, `null` or not, has not been taken yet.
     pub fn has(&self, name: &str) -> bool {
         self.members.iter().any(|(given, _)| given == name)
     }
@@ -87,7 +87,7 @@ impl<'a> JsonObject<'a> {
         read(raw).map_err(|detail| field_errors.push(FieldError::new(self.at(name), detail))).ok()
     }
 
-    /// A member that must be there.
+    /// A required member.
     pub fn required<T>(
         &mut self,
         name: &str,
@@ -208,7 +208,7 @@ pub fn boolean(raw: &RawValue) -> FieldResult<bool> {
     serde_json::from_str(raw.get()).map_err(|_| "must be true or false".to_owned())
 }
 
-/// A whole number within a range; `5.0` is one too (JSON Schema's integer).
+/// A whole number within a range. `5.0` is one too (JSON Schema's integer).
 pub fn whole(raw: &RawValue, range: RangeInclusive<u64>) -> FieldResult<u64> {
     let exact = serde_json::from_str::<u64>(raw.get()).ok();
     let spelled = || serde_json::from_str::<f64>(raw.get()).ok().filter(|n| n.fract() == 0.0).map(|n| n as u64);
@@ -232,7 +232,7 @@ pub fn time(raw: &RawValue) -> FieldResult<Time> {
     parsed.ok_or_else(|| "must be an RFC 3339 time such as 2026-11-22T03:29:00.123Z".to_owned())
 }
 
-/// One of the strings that `T`'s plain variants are written as; `names` lists them for people.
+/// One of the strings that `T`'s plain variants are written as. `names` lists them for the error.
 pub fn choice<T: DeserializeOwned>(raw: &RawValue, names: &str) -> FieldResult<T> {
     let wrong = || format!("must be {names}");
     let text = text(raw).map_err(|_| wrong())?;

@@ -16,7 +16,7 @@ use super::response::HttpResponse;
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Says that an answer is the first one given again.
+/// Marks a response as the repeated first answer.
 pub fn mark(response: &mut HttpResponse) {
     response.headers.insert(REPLAYED, HeaderValue::from_static("true"));
 }
@@ -59,7 +59,7 @@ fn request(http_request: &HttpRequest) -> [u8; 32] {
     fingerprint(&parts)
 }
 
-/// SHA-256 over parts, each behind its length, so that no two lists of parts read the same.
+/// SHA-256 over the parts, each after its length, so that no two lists of parts have the same input.
 fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
     let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
     let framed: Vec<&[u8]> = lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]).collect();

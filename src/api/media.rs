@@ -1,4 +1,4 @@
-//! Which bodies a route takes: media type and size, judged by the head before the body is read.
+//! The bodies that a route accepts: media type and size, checked by the headers before the body is read.
 
 use std::borrow::Cow;
 
@@ -11,13 +11,13 @@ use super::limits::{BATCH_BODY_BYTES_MAX, CONFIG_BODY_BYTES_MAX, IGNORED_BODY_BY
 /// A route's rule for bodies.
 #[derive(Debug, Clone, Copy)]
 pub enum BodyRule {
-    /// Not looked at.
+    /// The body is ignored.
     None,
     /// A JSON object.
     Json,
-    /// A JSON object, or nothing.
+    /// A JSON object, or no body.
     OptionalJson,
-    /// A JSON object as a merge patch (RFC 7396), under either media type.
+    /// A JSON object as a merge patch (RFC 7396), with either media type.
     MergePatch,
     /// One event, or CloudEvents in any mode. The function answers 415 if the headers announce neither.
     Event(fn(&HeaderMap) -> Result<(), ApiError>),
@@ -41,7 +41,7 @@ impl BodyRule {
         }
     }
 
-    /// 415 for a media type that the route does not take, and for any `Content-Encoding`.
+    /// 415 for a media type that the route does not accept, and for any `Content-Encoding`.
     pub fn admit(self, headers: &HeaderMap) -> Result<(), ApiError> {
         if headers.contains_key(header::CONTENT_ENCODING) {
             return Err(ApiError::unsupported(
@@ -57,7 +57,7 @@ impl BodyRule {
         }
     }
 
-    /// 415 for an optional body of the wrong type, which can be checked only when it is there.
+    /// 415 for an optional body of the wrong type, which can be checked only once the body is present.
     pub fn admit_bytes(self, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiError> {
         match self {
             BodyRule::OptionalJson if !body.is_empty() => one_of(headers, &["application/json"]),

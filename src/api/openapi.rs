@@ -49,7 +49,8 @@ const TAGS: [(&str, &str); 10] = [
     ("daemon", "The daemon about itself."),
 ];
 
-/// The text of `GET /openapi.json`, made at the first use: it takes some milliseconds, which would delay the start.
+/// The text of `GET /openapi.json`, built at the first use, because it takes some milliseconds that would delay the
+/// start.
 #[derive(Debug, Clone, Default)]
 pub struct Description {
     dialects: Vec<&'static str>,
@@ -57,7 +58,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// With the dialects that are switched on.
+    /// The description with the enabled dialects.
     pub fn of(is_on: impl Fn(&str) -> bool) -> Description {
         let names = DIALECTS.iter().map(|dialect| dialect.name);
         Description { dialects: names.filter(|name| is_on(name)).collect(), text: Arc::default() }
@@ -91,7 +92,7 @@ fn remove(document: &mut Value, place: &str, name: &str) {
     document.pointer_mut(place).and_then(Value::as_object_mut).map(|members| members.shift_remove(name));
 }
 
-/// Takes out parts that nothing refers to, until all that is left is used.
+/// Removes components without a reference, until every remaining one is used.
 fn remove_unused(document: &mut Value) {
     loop {
         let text = document.to_string();
@@ -153,7 +154,7 @@ fn joined<const N: usize>(parts: [Map<String, Value>; N]) -> Map<String, Value> 
     parts.into_iter().flatten().collect()
 }
 
-/// All schemas, with an example where there is one: those of forms, and those that the answers brought.
+/// All schemas, those with an example included: the schemas of forms, and those that the answers added.
 fn schemas(published: &[&Dialect], mut generator: SchemaGenerator) -> Map<String, Value> {
     generator.subschema_for::<ProblemDocument>();
     let answers = generator.take_definitions(true);
@@ -172,18 +173,18 @@ fn examples() -> &'static Map<String, Value> {
     &EXAMPLES
 }
 
-/// The example of a schema, of a list of it where its name is in brackets; null without one.
+/// The example of a schema, or of a list of it if its name is in brackets. Null if there is none.
 fn example(name: &str) -> Value {
     let of = |name: &str| examples().get(name).cloned();
     match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(row) => of(row).map_or(Value::Null, |row| json!({ "data": [row], "next_cursor": null })),
-        // One event or many. The example shows one, the common case.
+        // One event or a batch. The example shows one event, the common case.
         None if name == "PublishedAny" => of("Published").unwrap_or_default(),
         None => of(name).unwrap_or_default(),
     }
 }
 
-/// A schema with its example, where it has one.
+/// A schema with its example, if it has one.
 fn content(schema: Value, name: &str) -> Value {
     match example(name) {
         Value::Null => json!({ "schema": schema }),
@@ -229,7 +230,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     value
 }
 
-/// A sentence about who may call the route.
+/// A sentence that says which keys may use the route.
 fn scope(route: &Route) -> String {
     match route.access {
         RouteAccess::Open(_) => "No key is asked for.".into(),
@@ -240,7 +241,7 @@ fn scope(route: &Route) -> String {
     }
 }
 
-/// OpenAPI 3.1 section 4.8.30 lets a requirement of any scheme list roles: here the scope.
+/// OpenAPI 3.1 section 4.8.30 lets a requirement of any scheme list roles. Here the role is the scope.
 fn security(route: &Route) -> Value {
     match route.access {
         RouteAccess::Open(_) | RouteAccess::Metrics(_) => json!([]),
@@ -275,7 +276,7 @@ fn response(verb: RouteMethod, answer: &AnswerDoc, generator: &mut SchemaGenerat
         for (index, media_type) in answer.media_types.iter().enumerate() {
             value["content"][media_type] = match index {
                 0 => content(described.clone(), &name),
-                // Its example stands under its own name.
+                // Its example has its own name.
                 _ => content(described.clone(), media_type),
             };
         }

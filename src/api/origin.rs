@@ -1,33 +1,33 @@
 //! Checks of `Host` and `Origin`: a web page in a browser of this machine must not reach a daemon that listens there
 //! (DNS rebinding, forged requests; docs/api.md).
 //!
-//! The rule: on a loopback listener `Host` must be a loopback name, the public URL's, or listed. On any TCP listener an
-//! `Origin` must be the daemon's own (the same host and port as `Host`, or the public URL's) or listed. A browser
-//! cannot reach a unix socket, so neither is checked there.
+//! On a loopback listener `Host` must be a loopback name, the public URL's, or listed. On any TCP listener an `Origin`
+//! must be the daemon's own (the same host and port as `Host`, or the public URL's) or listed. A browser cannot reach a
+//! unix socket, so neither is checked there.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Who can reach a listener.
+/// The clients that can reach a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerKind {
-    /// This machine.
+    /// Clients on this machine.
     Loopback,
-    /// Reachable for every host with a route to it.
+    /// Every host with a route to it.
     Open,
-    /// Reachable for users that may open the socket's file.
+    /// Users that may open the socket's file.
     Unix,
 }
 
 /// The rejected name of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignName {
-    /// 421: the request was meant for someone else.
+    /// 421: the request was meant for another server.
     Host,
-    /// 403: a page of someone else sent it.
+    /// 403: a foreign page sent it.
     Origin,
 }
 
-/// A host and a port as they stand in `Host`, `Origin` and the settings. Names compare without case.
+/// A host and a port as in `Host`, `Origin` and the settings. Names compare without case.
 #[derive(Debug, Clone, Copy)]
 struct HostPort<'a> {
     host: &'a str,
@@ -42,32 +42,33 @@ pub struct OriginRules {
 }
 
 impl OriginRules {
-    /// `allowed_hosts`: names, with a port if only that one is meant. `public_url`: an absolute URL. Errors: the entry
-    /// that names no host.
+    /// `allowed_hosts` are names, with a port if only that port is meant. `public_url` is an absolute URL. The error is
+    /// the entry that names no host.
     pub fn new<'a>(allowed_hosts: &'a [String], public_url: Option<&'a str>) -> Result<Self, &'a str> {
         let mut rules = Self::default();
         for entry in allowed_hosts.iter().map(String::as_str).chain(public_url) {
             let (scheme, authority) = split_scheme(entry);
             let authority = authority.split('/').next().unwrap_or_default();
             let place = HostPort::parse(authority).ok_or(entry)?;
-            // A URL means its port, a bare name any.
+            // A URL stands for its port, and a bare name for any port.
             rules.names.push((place.host.to_owned(), place.port.or_else(|| scheme.map(default_port))));
         }
         Ok(rules)
     }
 
-    /// Judges `Host` for a listener of this reach.
+    /// Checks `Host` on a listener of this kind.
     pub fn judge_host(&self, listener: ListenerKind, host: &str) -> Result<(), ForeignName> {
         if listener != ListenerKind::Loopback {
             return Ok(());
         }
         let place = HostPort::parse(host).ok_or(ForeignName::Host)?;
-        // A proxy passes the name on and its own port, so a listed name stands for any port here.
+        // A proxy passes on the name with its own port, so a listed name stands for any port here.
         let known = place.is_loopback() || self.names.iter().any(|(name, _)| name.eq_ignore_ascii_case(place.host));
         if known { Ok(()) } else { Err(ForeignName::Host) }
     }
 
-    /// Checks `Origin` beside the `Host` of the same request. `None` if there is no browser or no other page.
+    /// Checks `Origin` beside the `Host` of the same request. `None` if the client is no browser, or no other page sent
+    /// it.
     pub fn judge_origin(&self, listener: ListenerKind, host: &str, origin: Option<&str>) -> Result<(), ForeignName> {
         let Some(origin) = origin else { return Ok(()) };
         if listener == ListenerKind::Unix {

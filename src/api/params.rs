@@ -70,7 +70,7 @@ pub struct WholeNumber {
 pub enum EmptyValues {
     /// A mistake: 400.
     Refused,
-    /// The parameter is absent.
+    /// An empty value means that the parameter is absent.
     Absent,
 }
 
@@ -175,7 +175,7 @@ impl Params {
         self.values.get(param.name).map(String::as_str)
     }
 
-    /// The value of `param` as `read` parses it. `what` describes the allowed values.
+    /// Reads the value of `param` by `read`. The text `what` describes the allowed values.
     fn read<T>(&self, param: &Param, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
         match self.text(param) {
             None => Ok(None),
@@ -277,7 +277,7 @@ fn unknown(name: &str, known: &[Param]) -> String {
     }
 }
 
-/// `+` is a space, `%` needs two hexadecimal digits behind it, and the whole must be UTF-8.
+/// `+` is a space, `%` must precede two hexadecimal digits, and the result must be UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['+', '%']) {
         return Some(Cow::Borrowed(text));
@@ -286,7 +286,7 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent(&spaced).map(|decoded| Cow::Owned(decoded.into_owned()))
 }
 
-/// Percent-decoding, once and strictly: none where an escape is malformed or the bytes are not UTF-8.
+/// Percent-decoding, once and strictly. `None` if an escape is malformed or the bytes are not UTF-8.
 pub fn percent(text: &str) -> Option<Cow<'_, str>> {
     let whole =
         |at: usize| text.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));

@@ -10,7 +10,7 @@ use super::response::HttpResponse;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-/// RFC 9457. `errors` is there where fields of the body are at fault, by JSON Pointer.
+/// A problem document (RFC 9457). `errors` lists the wrong fields of the body by JSON Pointer.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub struct ProblemDocument<'a> {
@@ -20,7 +20,7 @@ pub struct ProblemDocument<'a> {
     #[schemars(with = "i64")]
     status: u16,
     detail: &'a str,
-    /// Stable: what programs compare.
+    /// Stable, for comparison by programs.
     #[schemars(extend("pattern" = "^[a-z][a-z0-9_]*$"))]
     code: &'a str,
     request_id: &'a str,

@@ -1,4 +1,4 @@
-//! An HTTP request as the routes see it, independent of the connection that carried it.
+//! An HTTP request as the routes see it, independent of its connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An HTTP request.
 #[derive(Clone)]
 pub struct HttpRequest {
-    /// `GET` for a `HEAD` too: the server omits the body of the response.
+    /// The method. A `HEAD` is shown as `GET`, and the server omits the body of the response.
     pub method: Method,
-    /// As sent, percent-encoded. It starts with `/`, or is `*`.
+    /// The path as sent, percent-encoded. It starts with `/`, or is `*`.
     pub path: String,
-    /// As sent, without the `?`.
+    /// The query as sent, without the `?`.
     pub query: Option<String>,
     pub headers: HeaderMap,
     /// The whole body. Empty until the request is admitted. It may share a connection's buffer of up to 64 KiB: copy
@@ -52,7 +52,7 @@ impl fmt::Debug for HttpRequest {
     }
 }
 
-/// The client's own request id, if it is visible ASCII of bounded length and so safe to show and to log.
+/// The client's own request id. `None` unless it is visible ASCII of bounded length, which is safe to show and to log.
 pub fn request_id(headers: &HeaderMap) -> Option<&str> {
     let id = headers.get(X_REQUEST_ID)?.to_str().ok()?;
     let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());

@@ -39,7 +39,7 @@ impl<'a> RequestContext<'a> {
         self.principal.key.may(scope)
     }
 
-    /// The id in the path; anything else there is a thing that does not exist.
+    /// The id in the path. 404 if the segment is not an id.
     pub fn id<K>(&self, what: &str) -> Result<Id<K>, ApiError> {
         self.path.get("id").parse().map_err(|_| ApiError::not_found(what))
     }
@@ -50,7 +50,7 @@ impl<'a> RequestContext<'a> {
             .map_err(|field_error| ApiError::invalid(vec![field_error]))
     }
 
-    /// The same where no body at all means `{}`.
+    /// The same, with an absent body read as `{}`.
     pub fn optional_object(&self) -> Result<JsonObject<'a>, ApiError> {
         if self.http.body.is_empty() {
             return JsonObject::read("{}", String::new())
@@ -59,7 +59,7 @@ impl<'a> RequestContext<'a> {
         self.object()
     }
 
-    /// A body without fields, or none.
+    /// 422 unless the body has no fields or is absent.
     pub fn no_fields(&self) -> Result<(), ApiError> {
         let mut field_errors = Vec::new();
         self.optional_object()?.finish(&mut field_errors);
@@ -79,13 +79,13 @@ impl<'a> RequestContext<'a> {
         Ok(WriteRequest { caller: Some(self.principal.caller()), idempotency: self.keep()?, command: command.into() })
     }
 
-    /// The same, with something that the answer needs beside the receipt when it is given again.
+    /// The same with bytes that a repeated answer needs besides the receipt.
     pub fn write_with(&self, command: impl Into<Command>, extra: Bytes) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra: Some(extra), ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })
     }
 
-    /// The same for an answer with a secret: it is stored sealed, and for a short time.
+    /// The same for an answer with a secret, which is stored sealed and for a short time.
     pub fn write_secret(&self, command: impl Into<Command>, extra: Option<Bytes>) -> Result<WriteRequest, ApiError> {
         let keep = self.keep()?.map(|keep| IdempotencyKey { extra, secret: true, ..keep });
         Ok(WriteRequest { idempotency: keep, ..self.write(command)? })

@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
-/// Initial capacity of a JSON body. Most responses fit, so that the buffer does not grow piece by piece.
+/// Initial capacity of a JSON body. Most responses fit, so the buffer rarely grows.
 const JSON_BYTES: usize = 512;
 
 /// An HTTP response. The server adds `x-request-id`, `date` and the framing.

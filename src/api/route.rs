@@ -1,7 +1,7 @@
-//! Surfaces and their route tables: which handler a call belongs to, who may call it, and in whose words it fails.
+//! Mounts and their route tables: the handler of a request, its permission, and the envelope of its errors.
 //!
-//! A surface is one family of routes with its own way to name callers and its own error envelope: the native API, or
-//! one dialect. It knows no other surface.
+//! A mount is one family of routes with its own credentials and its own error envelope: the native API or one dialect.
+//! It knows no other mount.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,19 +24,20 @@ use super::step::Step;
 
 pub type Handler = fn(&mut ApiContext<'_>, &RequestContext<'_>) -> Result<Step, ApiError>;
 pub type OpenHandler = fn(&ApiContext<'_>, &HttpRequest) -> Result<HttpResponse, ApiError>;
-/// Finds the caller in a call's head, or says 401 (400 where the credentials contradict each other).
+/// Identifies the caller by the request's headers. 401 if there is none, and 400 if the credentials contradict each
+/// other.
 pub type Identify = fn(&HttpRequest, &Registry, Time) -> Result<Principal, ApiError>;
-/// Puts a fault into a surface's own envelope.
+/// Renders an error in a mount's own envelope.
 pub type Render = fn(&ApiError, &ErrorContext<'_>) -> HttpResponse;
 /// 403 for a caller that lacks the permission of a route.
 pub type Authorize = fn(&Principal) -> Result<(), ApiError>;
 
-/// Facts for an envelope beyond the error: the request, its time and its route.
+/// Values of an envelope beyond the error: the request, its time and its route.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorContext<'a> {
     pub request_id: &'a str,
     pub now: Time,
-    /// As in `MatchedRoute::pattern`.
+    /// The same as `MatchedRoute::pattern`.
     pub pattern: &'static str,
 }
 
@@ -65,17 +66,18 @@ impl RouteMethod {
 pub enum RouteAccess {
     /// No key is required.
     Open(OpenHandler),
-    /// As `ApiSettings::metrics` says.
+    /// Access by `ApiSettings::metrics`.
     Metrics(OpenHandler),
     /// A key with this scope.
     Scope(Scope, Handler),
-    /// A key that the function accepts, for mounts with permissions of their own. The scope is the one it requires.
+    /// A key that the function accepts, for mounts with permissions of their own. The scope is the one that it
+    /// requires.
     Judged(Scope, Authorize, Handler),
     /// The installation's own key, with `admin`.
     Installation(Handler),
 }
 
-/// Where the dispatcher runs a handler, and which commits it listens for.
+/// The place in which the dispatcher runs a handler, and the commits that it listens for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Execution {
     /// On a blocking thread, because the handler may read the store.
@@ -144,12 +146,12 @@ impl Route {
         Route { execution: Execution::Waiting(webhook), ..self }
     }
 
-    /// Whether HEAD goes where GET goes. The server leaves the body out.
+    /// Whether the route also answers HEAD, for which the server omits the body.
     fn has_head(&self) -> bool {
         self.verb == RouteMethod::Get && !self.acts
     }
 
-    /// Whether a call of this method is the route's.
+    /// Whether the route handles this method.
     fn answers(&self, method: &Method) -> bool {
         method.as_str() == self.verb.as_str() || (self.has_head() && *method == Method::HEAD)
     }
@@ -157,7 +159,8 @@ impl Route {
 
 pub struct ApiMount {
     pub name: &'static str,
-    /// All paths below it are this surface's, also those that no route has; the native surface has none and takes the rest.
+    /// Prefix of the mount. Every path below it belongs to the mount, with a route or not. The native mount has none
+    /// and takes all other paths.
     prefix: &'static str,
     routes: &'static [Route],
     router: matchit::Router<Vec<&'static Route>>,
@@ -167,7 +170,7 @@ pub struct ApiMount {
 }
 
 impl ApiMount {
-    /// A surface over a constant table. Panics on a path that cannot be a route: the table is wrong.
+    /// A mount over a constant table. Panics if a path of the table is invalid.
     pub fn new(
         name: &'static str,
         prefix: &'static str,
@@ -189,7 +192,7 @@ impl ApiMount {
         ApiMount { name, prefix, routes, router, identify, render, empty_values: EmptyValues::Refused }
     }
 
-    /// The same surface, where a query parameter without a value is absent.
+    /// The same mount, in which a query parameter without a value is absent.
     #[must_use]
     pub fn without_empty_values(self) -> ApiMount {
         ApiMount { empty_values: EmptyValues::Absent, ..self }
@@ -208,7 +211,7 @@ impl ApiMount {
     }
 }
 
-/// All surfaces of this daemon.
+/// All mounts of this daemon.
 pub struct Api {
     dialects: Vec<Arc<ApiMount>>,
     native: Arc<ApiMount>,
@@ -220,7 +223,8 @@ impl Api {
         Api { dialects: dialects.into_iter().map(Arc::new).collect(), native: Arc::new(native) }
     }
 
-    /// Where a call belongs, by method and path alone: on the surface that claims the path, on the native one otherwise.
+    /// The route of a request, by method and path alone. The mount that claims the path comes first, then the native
+    /// one.
     pub fn find(&self, http_request: &HttpRequest) -> MatchedRoute {
         let mount = self.dialects.iter().find(|mount| mount.claims(&http_request.path)).unwrap_or(&self.native);
         MatchedRoute { mount: mount.clone(), matched: place(mount, http_request).unwrap_or(RouteMatch::Nowhere) }
@@ -242,12 +246,12 @@ fn place(mount: &ApiMount, http_request: &HttpRequest) -> Option<RouteMatch> {
 
 enum RouteMatch {
     Route(&'static Route, PathSegments),
-    /// The path is served, by these.
+    /// The path has these routes, with other methods.
     OtherMethod(Vec<&'static Route>),
     Nowhere,
 }
 
-/// A call's place in the API.
+/// The route of a request, or the error in its place.
 pub struct MatchedRoute {
     mount: Arc<ApiMount>,
     matched: RouteMatch,
@@ -258,7 +262,7 @@ impl MatchedRoute {
         self.mount.name
     }
 
-    /// The route that the call is on.
+    /// The matched route. `None` if no route matches.
     pub fn route(&self) -> Option<&'static Route> {
         match &self.matched {
             RouteMatch::Route(route, _) => Some(route),
@@ -279,7 +283,7 @@ impl MatchedRoute {
         }
     }
 
-    /// The route's pattern, for logs and metrics: never the path itself, which callers choose.
+    /// The route's pattern, for logs and metrics. The path itself is never logged, because callers choose it.
     pub fn pattern(&self) -> &'static str {
         match &self.matched {
             RouteMatch::Route(route, _) => route.path,
@@ -308,8 +312,8 @@ impl MatchedRoute {
         }
     }
 
-    /// Whether the caller may, and whether the route takes such a body: 403, 404, 405, 415. Gives the bytes that the
-    /// body may have; more of them is `Fault::too_large`.
+    /// Checks the permission and the headers of the body: 403, 404, 405, 415. Returns the maximum size of the body. A
+    /// larger one is `ApiError::too_large`.
     pub fn admit(
         &self,
         http_request: &HttpRequest,
@@ -337,7 +341,7 @@ impl MatchedRoute {
         Ok(route.body.bytes_max(settings))
     }
 
-    /// Runs the handler, as far as it needs no IO. Must be called after `admit`, with the whole body.
+    /// Runs the handler without IO. Must be called after `admit`, with the whole body.
     pub fn handle(
         &self,
         context: &mut ApiContext<'_>,
@@ -363,7 +367,7 @@ impl MatchedRoute {
         }
     }
 
-    /// A fault as this call's surface says it, with the headers that the fault carries.
+    /// Renders an error in this mount's envelope, with the headers that the error carries.
     pub fn render(&self, api_error: &ApiError, request_id: &str, now: Time) -> HttpResponse {
         let error_context = ErrorContext { request_id, now, pattern: self.pattern() };
         let mut response = (self.mount.render)(api_error, &error_context);

@@ -24,21 +24,21 @@ pub enum Step {
         write_request: Box<WriteRequest>,
         then: Then<Result<Applied, Rejection>>,
     },
-    /// Send one signed request now, store nothing.
+    /// Send one signed request now and store nothing.
     Test {
         test_send: Box<TestSend>,
         then: Then<AttemptMade>,
     },
-    /// Nothing new yet: handle the same call again, with the same `Context::since`, as soon as a delivery of `webhook`
-    /// is committed, and at `until` at the latest. The server subscribes to the webhook before it first handles the
-    /// call of a route that waits, so that no commit falls between reading and waiting.
+    /// No delivery yet: handle the same request again, with the same `Context::since`, as soon as a delivery of
+    /// `webhook` is committed, and at `until` at the latest. The server subscribes to the webhook before it first
+    /// handles such a request, so that no commit falls between reading and waiting.
     Wait {
         webhook: WebhookId,
         until: Time,
     },
 }
 
-/// A test request: the engine makes up an event around it, with ids that stand for nothing.
+/// A test request. The engine invents an event for it, with ids that refer to no row.
 #[derive(Debug, Clone)]
 pub struct TestSend {
     pub webhook: Arc<Webhook>,
@@ -48,7 +48,7 @@ pub struct TestSend {
 }
 
 impl Step {
-    /// An order, and how its success is shown; a refusal becomes the fault it stands for.
+    /// A write request, and the view of its success. A rejection becomes the error that it stands for.
     pub fn apply(
         write_request: WriteRequest,
         show: impl FnOnce(Applied) -> Result<HttpResponse, ApiError> + Send + 'static,

@@ -1,5 +1,5 @@
-//! `postrider backup` and `postrider restore`: a copy of the whole store, once or kept up with every commit, and the way
-//! back. They work on directories, of a running daemon as well, and need no key of the API.
+//! `postrider backup` and `postrider restore`: a copy of the whole store, made once or updated with every commit, and
+//! its restoration. They work on directories, even of a running daemon, and need no key of the API.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::daemon::backup;
 use crate::daemon::follow::FollowOptions;
 use crate::store::admin::BackupProgress;
 
-/// How often a bar moves by itself, while one large file is under way.
+/// Interval at which the bar moves by itself during one large file.
 pub(super) const TICK: Duration = Duration::from_millis(120);
 
 /// Copy the whole store, as it is at this moment, while the daemon runs or while it is stopped
@@ -137,7 +137,7 @@ impl Restore {
     }
 }
 
-/// On stderr, and only where that is a terminal.
+/// A progress bar on stderr, if that is a terminal.
 pub(super) fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}  {elapsed}");
     let bar = ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,4 +1,4 @@
-//! The API's client: a call, its answer, and what an unhappy answer means to the person at the keyboard.
+//! The API's client: a call, its answer, and the error message for an answer that is not 2xx.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use super::{
 /// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where a daemon with default settings is.
+/// The URL of a daemon with default settings.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// Where the daemon is, who asks, and how to print the answer; on every verb that speaks to the API.
@@ -66,7 +66,7 @@ pub struct Remote {
 
 impl Remote {
     pub fn client(&self) -> Result<Client, Exit> {
-        // A variable that is set and empty says nothing.
+        // A variable with an empty value counts as unset.
         let url = Some(self.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
         let client = Client::new(url, self.token.as_deref())?;
         match (&self.client_cert, &self.client_key) {
@@ -80,7 +80,7 @@ impl Remote {
     }
 }
 
-/// A request to the API, below `/v1`.
+/// A request to the API. Its path is below `/v1`.
 #[derive(Clone)]
 pub struct Call {
     method: Method,
@@ -113,7 +113,7 @@ impl Call {
         Self::new(Method::DELETE, segments)
     }
 
-    /// Adds a query parameter where there is a value for it.
+    /// Adds a query parameter if it has a value.
     pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
@@ -146,9 +146,9 @@ impl Call {
     }
 }
 
-/// An answer of the 2xx kind.
+/// A 2xx answer.
 pub struct Answer {
-    /// As it came.
+    /// The body as received.
     pub body: Bytes,
 }
 
@@ -178,7 +178,7 @@ impl Client {
         Ok(Self { place: self.place.showing(cert, key).map_err(Exit::usage)?, ..self })
     }
 
-    /// The answer, where it is 2xx; everything else is the end of the verb.
+    /// The answer if it is 2xx. Every other one ends the verb.
     pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
         let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
             Exit::unreachable(format!("no answer from {}: {error}", self.place.written()))
@@ -191,7 +191,7 @@ impl Client {
         }
     }
 
-    /// The answer to a GET outside `/v1`, whatever its status; `Err` says in words why there is none.
+    /// The answer to a GET outside `/v1`, with any status. `Err` describes why there is none.
     pub async fn peek(&self, path: &str, bearer: Option<&str>) -> Result<(StatusCode, Bytes), String> {
         let mut request = Request::builder().method(Method::GET).uri(path);
         if let Some(bearer) = bearer {
@@ -204,7 +204,7 @@ impl Client {
         Ok((parts.status, body))
     }
 
-    /// [`Client::call`] and the answer's JSON.
+    /// The JSON of an answer to [`Client::call`].
     pub async fn value(&self, call: Call) -> Result<Value, Exit> {
         self.call(call).await?.json()
     }

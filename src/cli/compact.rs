@@ -1,4 +1,4 @@
-//! `postrider compact`: gives the space of dead rows back to the disk, while no daemon has the store.
+//! `postrider compact`: gives the space of dead rows back to the disk while no daemon has the store open.
 
 use clap::Args;
 use indicatif::HumanBytes;

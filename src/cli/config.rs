@@ -1,4 +1,4 @@
-//! `postrider config`: the settings without a daemon: are they right, what is in force, and from where.
+//! `postrider config`: checks the settings and shows the values in force with their sources, without a daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,8 @@ impl SettingsFlags {
         Settings::load(&self.flags(), &Environment::of_process())
     }
 
-    /// The settings for a verb that works on files. They name the packaged service's store if no other is named and none is here.
+    /// The settings for a verb that works on files. They name the packaged service's store if no other is named and
+    /// none is in the default place.
     pub fn load_for_store(&self) -> Result<Settings, config::ConfigError> {
         let loaded = self.load()?;
         Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
@@ -45,14 +46,14 @@ impl SettingsFlags {
     }
 }
 
-/// Where the packaged service keeps its data, for what is started by hand beside it.
+/// The data directory of the packaged service, for verbs that are started by hand beside it.
 const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
 /// The data directory of the settings. The packaged service's if the settings name none and only that one exists.
 pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {
     let is_default = *loaded.origin("data_dir") == ValueSource::Default;
     let of_service = Path::new(SERVICE_DATA_DIR);
-    // systemd makes it a link into a directory that only root may look into, and it may be moved away from its end.
+    // systemd makes it a link into a directory that only root can read, and the link may point to a missing directory.
     match is_default && !loaded.settings.data_dir.exists() && of_service.symlink_metadata().is_ok() {
         true => of_service,
         false => &loaded.settings.data_dir,
@@ -129,8 +130,8 @@ fn shown_as_json(loaded: &Loaded) -> Value {
     json!({"file": loaded.file, "settings": rows.collect::<serde_json::Map<_, _>>()})
 }
 
-/// TOML that can be put into a settings file, each line with its origin behind it. The two keys themselves are no
-/// settings of the file, and stand there as comments.
+/// TOML that can be put into a settings file, each line with its source after it. The two keys are not settings of the
+/// file, so they are shown as comments.
 fn shown_as_file(loaded: &Loaded) -> String {
     let (keys, settings): (Vec<_>, Vec<_>) =
         loaded.rows().into_iter().partition(|row| matches!(row.key, "admin_key" | "master_key"));

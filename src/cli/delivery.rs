@@ -1,4 +1,4 @@
-//! `postrider delivery` and `postrider attempt`: what became of an event at a webhook, and each request of it.
+//! `postrider delivery` and `postrider attempt`: the deliveries of an event, and each request of them.
 
 use clap::{Args, Subcommand};
 
@@ -106,7 +106,7 @@ impl Delivery {
     }
 }
 
-/// One HTTP request of a delivery, with what was sent and answered
+/// One HTTP request of a delivery, as it was sent and answered
 #[derive(Args, Debug)]
 pub struct Attempt {
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `postrider event`: what was published.
+//! `postrider event`: published events.
 
 use clap::{Args, Subcommand};
 

@@ -1,6 +1,5 @@
-//! How a verb ends when it did not do what was asked: the exit code, the message, and what to do next.
-//! The codes are part of the contract: 1 failed, 2 usage, 69 daemon unreachable, 71 address in use,
-//! 78 bad configuration.
+//! The unsuccessful end of a verb: the exit code, the message, and a hint. The codes are part of the contract: 1
+//! failed, 2 usage, 69 daemon unreachable, 71 address in use, 78 bad configuration.
 
 use std::process::ExitCode;
 
@@ -20,14 +19,14 @@ const STORAGE: u8 = 74;
 /// `EX_CONFIG` of sysexits(3).
 const CONFIGURATION: u8 = 78;
 
-/// The end of a verb that did not get to its own.
+/// The unsuccessful end of a verb.
 #[derive(Debug)]
 pub struct Exit {
     code: u8,
-    /// Without the leading `error:`. Several lines where there is more to say.
+    /// The text without the leading `error:`. It may have several lines.
     message: String,
     hint: Option<String>,
-    /// The HTTP status that led here, where one did.
+    /// The HTTP status of the failing answer. `None` if there was no answer.
     pub status: Option<u16>,
 }
 
@@ -36,12 +35,12 @@ impl Exit {
         Self { code, message: message.into(), hint: None, status: None }
     }
 
-    /// What was asked was tried, and failed.
+    /// The request was tried and failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(FAILED, message)
     }
 
-    /// What was asked makes no sense.
+    /// The command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
     }
@@ -51,7 +50,7 @@ impl Exit {
         Self::new(UNREACHABLE, message)
     }
 
-    /// The disk does not keep what is written.
+    /// The disk does not store the writes.
     pub fn storage(message: impl Into<String>) -> Self {
         Self::new(STORAGE, message)
     }
@@ -61,7 +60,7 @@ impl Exit {
         Self::new(ADDRESS_IN_USE, message)
     }
 
-    /// The program is wrong somewhere.
+    /// The program has a bug.
     pub fn software(message: impl Into<String>) -> Self {
         Self::new(SOFTWARE, message)
     }
@@ -71,7 +70,7 @@ impl Exit {
         Self::new(CONFIGURATION, message)
     }
 
-    /// What went wrong has been said already, as the answer.
+    /// The answer that was printed already describes the failure.
     pub fn silent_failure() -> Self {
         Self::new(FAILED, "")
     }
@@ -81,12 +80,12 @@ impl Exit {
         Self::new(0, "")
     }
 
-    /// Says what to do next; an earlier hint gives way.
+    /// Adds a hint, which replaces an earlier one.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// Notes the HTTP status that led here.
+    /// Adds the HTTP status of the failing answer.
     pub fn with_status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
     }
@@ -95,7 +94,7 @@ impl Exit {
         self.code
     }
 
-    /// What stands on stderr.
+    /// The text for stderr.
     pub fn text(&self) -> String {
         let message = match self.message.as_str() {
             "" => return String::new(),
@@ -107,7 +106,7 @@ impl Exit {
         }
     }
 
-    /// Tells it on stderr and gives the code to end the process with.
+    /// Writes the text to stderr and returns the exit code.
     pub fn report(self) -> ExitCode {
         screen::note(&self.text());
         ExitCode::from(self.code)

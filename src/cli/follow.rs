@@ -1,4 +1,4 @@
-//! `postrider backup --follow` until it is told to end, and what `postrider restore` shows of the directory it writes.
+//! `postrider backup --follow` until it is stopped, and the generations that `postrider restore` lists.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const COLUMNS: &[Column] = &[
     text("STATE", "state"),
 ];
 
-/// Follows until SIGTERM or SIGINT, with a line for each thing that happens.
+/// Follows until SIGTERM or SIGINT, with a line for each event of the follower.
 pub fn run(settings: Settings, wish: FollowOptions, screen: Screen) -> Result<(), Exit> {
     on_this_thread(async move {
         let mut term = signal(SignalKind::terminate()).map_err(|error| Exit::failed(error.to_string()))?;
@@ -37,7 +37,7 @@ pub fn run(settings: Settings, wish: FollowOptions, screen: Screen) -> Result<()
         let stop = Arc::new(StopSignal::default());
         let told = stop.clone();
         let mut following = tokio::task::spawn_blocking(move || {
-            // A reader of these lines that has gone is no reason to end.
+            // The follower goes on even if the reader of these lines has left.
             follow(&settings, &wish, &told, &mut |news| drop(screen.text(line(&news, screen.is_json()))))
         });
         let ended = tokio::select! {
@@ -80,7 +80,7 @@ fn line(news: &FollowProgress, as_json: bool) -> String {
     }
 }
 
-/// Reads how long, `90m` or a number of hours.
+/// Reads a duration: `90m`, or a number of hours.
 pub fn read_hours(text: &str) -> Result<std::time::Duration, String> {
     let hours = || text.parse::<i64>().ok()?.checked_mul(HOUR_MS);
     let ms = hours().or_else(|| duration_ms_of(text)).filter(|ms| *ms > 0);
@@ -89,7 +89,7 @@ pub fn read_hours(text: &str) -> Result<std::time::Duration, String> {
         .ok_or_else(|| "no number of hours, or duration such as 90m or 7d".to_owned())
 }
 
-/// Reads a commit's number, or a moment as everywhere.
+/// Reads a commit number or a moment (`cli::moment`).
 pub fn read_at(text: &str) -> Result<RestorePoint, Exit> {
     if let Ok(number) = text.parse() {
         return Ok(RestorePoint::Number(number));
@@ -98,7 +98,7 @@ pub fn read_at(text: &str) -> Result<RestorePoint, Exit> {
     written.parse().map(RestorePoint::Time).map_err(|error| Exit::usage(format!("--at: {error}")))
 }
 
-/// Shows the generations of a directory and what they cover.
+/// Shows the generations of a directory and the time that each covers.
 pub fn list(screen: Screen, root: &Path) -> Result<(), Exit> {
     if !backup_repo::is_one(root) {
         return Err(Exit::failed(format!("{}: no directory that --follow has made", root.display())));

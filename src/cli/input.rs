@@ -1,4 +1,4 @@
-//! Values that are too long for a command line: given there all the same, in a file (`@file`), or on stdin (`-`).
+//! Values of flags that may be too long for a command line: given directly, in a file (`@file`), or on stdin (`-`).
 
 use std::{fs, io::Read as _, path::Path};
 
@@ -6,10 +6,10 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::Exit;
 
-/// Nothing the API takes is larger; a file beyond it is the wrong file.
+/// Maximum size of an input. The API accepts nothing larger, so a larger file is the wrong one.
 const INPUT_BYTES_MAX: u64 = 64 << 20;
 
-/// The text of `-` (stdin), `@file`, or what was given itself.
+/// The text on stdin (`-`), the text of a file (`@file`), or the given text itself.
 pub fn text(flag: &str, given: &str) -> Result<String, Exit> {
     match (given, given.strip_prefix('@')) {
         ("-", _) => read(flag, "stdin", std::io::stdin().lock()),
@@ -28,12 +28,12 @@ pub fn file(flag: &str, path: &Path) -> Result<String, Exit> {
     read(flag, &shown, file)
 }
 
-/// [`text`] that is JSON. Its bytes stay as they are, number by number and space by space.
+/// The JSON in [`text`], with its bytes unchanged.
 pub fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Exit> {
     raw(flag, text(flag, given)?)
 }
 
-/// JSON text, its bytes untouched.
+/// Checks JSON text and keeps its bytes unchanged.
 pub fn raw(flag: &str, text: String) -> Result<Box<RawValue>, Exit> {
     serde_json::from_str::<Box<RawValue>>(&text).map_err(|error| {
         Exit::usage(format!("{flag}: not JSON: {error}")).hint("a text needs its quotes: --data '\"text\"'")

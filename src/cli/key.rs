@@ -1,4 +1,4 @@
-//! `postrider key`: who may do what; and, without a daemon, the key that seals secrets.
+//! `postrider key`: API keys with their permissions, and the master key that seals secrets.
 
 use std::path::PathBuf;
 
@@ -143,7 +143,7 @@ impl Key {
                 client()?.call(Call::delete(&["keys", &id])).await?;
                 screen.said(&format!("revoked key {id}"))
             }
-            // Works on the files: needs no daemon and no token.
+            // It works on the files, and needs no daemon and no token.
             Action::RotateMaster(verb) => screen.said(&verb.run()?),
         }
     }

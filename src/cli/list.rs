@@ -27,7 +27,7 @@ pub struct Paging {
     pub all: bool,
 }
 
-/// What both deliveries and attempts can be filtered by.
+/// The filters that deliveries and attempts share.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Filters")]
 pub struct Filters {
@@ -59,7 +59,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Both ends as the API takes them.
+    /// Both ends in the API's form.
     pub fn read(&self) -> Result<(Option<String>, Option<String>), Exit> {
         let read = |flag, end| moment::read_optional(flag, end, Direction::Back);
         Ok((read("--from", self.from.as_ref())?, read("--to", self.to.as_ref())?))
@@ -67,7 +67,7 @@ impl Span {
 }
 
 impl Filters {
-    /// Adds what is asked for to a call.
+    /// Adds the filters to a call.
     pub fn onto(&self, call: Call) -> Result<Call, Exit> {
         let (from, to) = self.span.read()?;
         Ok(call
@@ -94,7 +94,7 @@ impl Page {
         self.data.iter().map(|row| read(row)).collect()
     }
 
-    /// Prints the rows: one a line as they came, or below the table that the first rows began.
+    /// Prints the rows: as received, one per line, or below the table that the first rows began.
     pub fn show(&self, screen: Screen, table: &mut Option<Table>, columns: &'static [Column]) -> Result<(), Exit> {
         if screen.is_json() {
             return self.data.iter().try_for_each(|row| screen.text(row.get()));
@@ -109,14 +109,14 @@ impl Page {
     }
 }
 
-/// Asks for one page.
+/// Requests one page.
 pub async fn page(client: &Client, call: &Call) -> Result<Page, Exit> {
     let answer = client.call(call.clone()).await?;
     serde_json::from_slice(&answer.body)
         .map_err(|error| Exit::failed(format!("the answer is not the list that was expected: {error}")))
 }
 
-/// Prints what `call` lists.
+/// Prints the list that `call` requests.
 pub async fn print(
     client: &Client,
     screen: Screen,

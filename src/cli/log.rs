@@ -1,4 +1,4 @@
-//! The daemon's log: to journald with its fields where journald reads stderr, else to stderr as text or JSON.
+//! The daemon's log: to journald with its fields if journald reads stderr, otherwise to stderr as text or JSON.
 
 mod journal;
 
@@ -12,11 +12,11 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 use self::journal::Journal;
 use crate::config::{self, LogFormat};
 
-/// The running log, to have its level changed.
+/// The running log, whose level can be changed.
 pub struct Log(Option<reload::Handle<EnvFilter, Registry>>);
 
 impl Log {
-    /// Starts writing. A second call in one process keeps the first, and changes nothing.
+    /// Starts the log. A second call in one process changes nothing.
     pub fn start(log: &config::LogSettings) -> Log {
         let (filter, handle) = reload::Layer::new(filter(&log.level));
         let filtered = tracing_subscriber::registry().with(filter);
@@ -28,7 +28,7 @@ impl Log {
         Log(started.then_some(handle))
     }
 
-    /// Writes by another level from now on.
+    /// Sets the level of later lines.
     pub fn set_level(&self, level: &str) {
         if let Some(Err(error)) = self.0.as_ref().map(|handle| handle.reload(filter(level))) {
             tracing::error!(%error, "the log level could not be changed");
@@ -51,27 +51,27 @@ fn layer(format: LogFormat) -> (Writing, Option<io::Error>) {
     }
 }
 
-/// One JSON object a line.
+/// Writes one JSON object per line.
 ///
 /// A line that stderr does not take is lost. The crate would report that by `eprintln!`, which panics there.
 fn json() -> Writing {
     Box::new(tracing_subscriber::fmt::layer().json().with_writer(io::stderr).log_internal_errors(false))
 }
 
-/// As [`json`], for people.
+/// Writes text for people, as [`json`] writes objects.
 fn text() -> Writing {
     use std::io::IsTerminal as _;
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     Box::new(layer.with_ansi(io::stderr().is_terminal()).with_target(false))
 }
 
-/// The level was judged with the settings; what cannot be read all the same is `info`.
+/// The level was checked with the settings. An unreadable one becomes `info`.
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
-/// `JOURNAL_STREAM` names the device and inode of the stream that journald reads (systemd.exec(5)). A child with another
-/// stderr inherits the variable, so that both are compared.
+/// `JOURNAL_STREAM` names the device and inode of the stream that journald reads (systemd.exec(5)). Both are compared,
+/// because a child with another stderr inherits the variable.
 fn journal_reads_stderr() -> bool {
     let Ok(told) = std::env::var("JOURNAL_STREAM") else { return false };
     let stderr = std::fs::metadata("/proc/self/fd/2");

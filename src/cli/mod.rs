@@ -1,5 +1,5 @@
-//! The command line: what can be said, one file for each family of verbs. Client verbs speak the HTTP API and nothing
-//! else, so that they work against any daemon; what runs in this process (`serve` and the like) is the daemon's own.
+//! The command line: its verbs, with one file for each family. Client verbs use the HTTP API only, so that they work
+//! against any daemon. Verbs that run in this process, such as `serve`, use the daemon's own code.
 
 mod app;
 mod backup;
@@ -61,7 +61,7 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// Everything `postrider` can be told to do; `main.rs` says what does it.
+/// Every verb of `postrider`. `main.rs` runs it.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Serve(serve::Serve),
@@ -90,7 +90,7 @@ pub enum Verb {
     Man(shell::Man),
 }
 
-/// Drives a client verb: one thread is enough for one person's requests.
+/// Runs a client verb on one thread, which suffices for one user's requests.
 pub fn on_this_thread(verb: impl Future<Output = Result<(), Exit>>) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;

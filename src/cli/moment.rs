@@ -1,5 +1,5 @@
-//! Moments on the command line: written out, or as a distance from now. The command line's only look at the clock, for
-//! reading such distances and for showing when something arrived.
+//! Moments on the command line: absolute, or as a distance from now. Only this module of the command line reads the
+//! clock, for such distances and for the time at which a request arrived.
 #![allow(clippy::disallowed_methods, reason = "what a person writes as 90m is read on the clock of that person")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::Exit;
 use crate::config::duration_ms_of;
 
-/// Which way a distance counts.
+/// The direction of a distance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// `24h` is 24 hours ago: `--from`, `--to`.
@@ -50,7 +50,7 @@ pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result
     })
 }
 
-/// [`read`] of a flag that may be missing.
+/// [`read`] for a flag that may be missing.
 pub fn read_optional(flag: &str, text: Option<&String>, direction: Direction) -> Result<Option<String>, Exit> {
     text.map(|text| read(flag, text, direction, now_ms())).transpose()
 }

@@ -1,4 +1,4 @@
-//! `postrider openapi`: the description of the HTTP API, as the daemon serves it.
+//! `postrider openapi`: prints the OpenAPI document that the daemon serves.
 
 use clap::Args;
 
@@ -9,7 +9,7 @@ use crate::api;
 #[derive(Args, Debug)]
 #[command(after_help = "The daemon serves the same at /openapi.json, without the dialects that are switched off.")]
 pub struct OpenApi {
-    /// The form of what is printed; there is one
+    /// The form of the output; there is one
     #[arg(short, long, value_name = "FORMAT", value_parser = ["json"], default_value = "json")]
     output: String,
 }

@@ -1,4 +1,4 @@
-//! `postrider org`: who runs producers; for the administrator of the installation.
+//! `postrider org`: organizations, for the administrator of the installation.
 
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -2,19 +2,19 @@
 
 use std::io::IsTerminal;
 
-/// Whether to colour.
+/// Whether output is coloured.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// Whether to, decided by who asks.
+    /// Colour as the caller decides.
     pub fn when(on: bool) -> Self {
         Self { on }
     }
 
-    /// By what stdout is and what the environment asks for.
+    /// Colour if stdout is a terminal and the environment permits it.
     pub fn of_stdout() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -25,7 +25,7 @@ impl Paint {
         self.with("1", text)
     }
 
-    /// A word of a state: green where all is well, yellow where it is under way, red where it is not.
+    /// A word of a state: green if all is well, yellow if it is in progress, red otherwise.
     pub fn word(self, text: &str) -> String {
         match text.trim_end() {
             "OK" | "delivered" | "enabled" | "success" | "verified" | "done" | "closed" | "excellent" | "good"

@@ -1,15 +1,15 @@
-//! An answer that is not 2xx as an error message: the problem's own words (RFC 9457), each wrong field, and what to do.
+//! Turns an answer that is not 2xx into an error message: the problem's text (RFC 9457), each wrong field, and a hint.
 
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::{Exit, table::one_line};
 
-/// How much of an answer that is no problem document is shown.
+/// Maximum characters that are shown of an answer that is no problem document.
 const EXCERPT_CHARS_MAX: usize = 300;
 const DETAIL_CHARS_MAX: usize = 4_000;
 
-/// What is read of `application/problem+json`; all of it may be missing.
+/// The members that are read from `application/problem+json`. All of them may be missing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -59,7 +59,7 @@ fn words(problem: &Problem) -> String {
     message
 }
 
-/// Another program answered: a proxy, another server on that port.
+/// The message for an answer of another program, such as a proxy or another server on that port.
 fn foreign(status: StatusCode, body: &[u8], from: &str) -> String {
     let excerpt = one_line(String::from_utf8_lossy(body).trim(), EXCERPT_CHARS_MAX);
     match excerpt.is_empty() {

@@ -1,4 +1,4 @@
-//! `postrider replay`: send past events again, as a job of the daemon.
+//! `postrider replay`: sends past events again, as a job of the daemon.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ enum Action {
     List(Paging),
     /// Show how far a replay has come
     Get(Id),
-    /// Stop a replay; what it has made so far is still delivered
+    /// Stop a replay; the deliveries that it has made are still sent
     Cancel(Id),
 }
 
@@ -145,7 +145,7 @@ impl Create {
     }
 }
 
-/// Asks until the job is over. The bar is on stderr, and only on a terminal.
+/// Polls until the job is done. The bar is on stderr, and only on a terminal.
 async fn wait(client: &Client, id: &str) -> Result<Value, Exit> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} delivered or failed  {elapsed}");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,5 +1,5 @@
-//! Where a verb's answer goes: stdout, as a table for people or JSON for machines. A reader that leaves early ends the
-//! verb without an error.
+//! The output of a verb on stdout, as a table for people or JSON for machines. A reader that leaves early ends the verb
+//! without an error.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -13,12 +13,12 @@ use super::{
     table::{self, Column, Table, Width},
 };
 
-/// The width of an output that has none: a file, a pipe.
+/// Width of an output without a width, such as a file or a pipe.
 const WIDTH_WITHOUT_A_TERMINAL: usize = 100;
-/// Narrower screens are taken to be this wide.
+/// Minimum width. A narrower screen is treated as this wide.
 const WIDTH_MIN: usize = 40;
 
-/// How a verb prints.
+/// The output option of a verb.
 #[derive(Args, Clone, Debug)]
 pub struct Output {
     /// Print a table for people, or json: the API's answer, unchanged
@@ -27,21 +27,21 @@ pub struct Output {
     pub output: Format,
 }
 
-/// The two readers of an answer.
+/// The two formats of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
     Json,
 }
 
-/// Stdout, and what is known of it.
+/// Stdout, with its width and format.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     pub format: Format,
     pub paint: Paint,
-    /// In characters.
+    /// The width in characters.
     pub width: usize,
-    /// Whether lines are cut at the width, as for a terminal.
+    /// Whether lines are cut at the width, as on a terminal.
     pub crops: bool,
 }
 
@@ -53,7 +53,7 @@ impl Output {
     }
 }
 
-/// `COLUMNS` where it is set, else the terminal's own width.
+/// `COLUMNS` if it is set, otherwise the terminal's width.
 fn known_width() -> Option<usize> {
     let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let asked = || {
@@ -68,12 +68,12 @@ impl Screen {
         self.format == Format::Json
     }
 
-    /// Writes as it is and ends the line if it is not ended.
+    /// Writes the text unchanged, with a line end if it has none.
     pub fn text(&self, text: impl AsRef<[u8]>) -> Result<(), Exit> {
         write(text)
     }
 
-    /// A line that people read and machines do not get.
+    /// A line for people, which the JSON format omits.
     pub fn said(&self, text: &str) -> Result<(), Exit> {
         match self.is_json() {
             true => Ok(()),
@@ -81,7 +81,7 @@ impl Screen {
         }
     }
 
-    /// One object: its members for people, the bytes as they came for machines.
+    /// One object: its members for people, or the received bytes for machines.
     pub fn record(&self, body: &[u8]) -> Result<(), Exit> {
         match serde_json::from_slice::<Value>(body) {
             Ok(value) if !self.is_json() => self.text(table::record(&value, self.paint)),
@@ -89,7 +89,7 @@ impl Screen {
         }
     }
 
-    /// A list with its titles. Nothing at all for people who get no rows but a sentence.
+    /// A list with its titles. In the table format an empty list prints nothing, because the verb prints a sentence.
     pub fn table(&self, columns: &'static [Column], rows: &[Value]) -> Result<Table, Exit> {
         let width = Width { chars: self.width, crops: self.crops };
         let table = Table::fitted(columns, rows, width, self.paint);
@@ -98,13 +98,13 @@ impl Screen {
         Ok(table)
     }
 
-    /// Further rows of a list.
+    /// Prints further rows of a list.
     pub fn rows(&self, table: &Table, rows: &[Value]) -> Result<(), Exit> {
         rows.iter().try_for_each(|row| self.text(table.row(row)))
     }
 }
 
-/// Writes to stdout as it is, and ends the line if it is not ended.
+/// Writes to stdout unchanged, with a line end if there is none.
 ///
 /// # Errors
 /// [`unwritten`]. `println!` would panic instead, and buffered text would be lost in silence.
@@ -116,12 +116,12 @@ pub fn write(text: impl AsRef<[u8]>) -> Result<(), Exit> {
     written.map_err(unwritten)
 }
 
-/// Writes to stderr as it is. A failure is ignored, because no stream is left that could report it.
+/// Writes to stderr unchanged. A failure is ignored, because no other stream could report it.
 pub fn note(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Prints the help, the version or the error of a command line that is no verb, and gives the exit code.
+/// Prints the help, the version or the error of a command line without a verb, and returns the exit code.
 pub fn unparsed(error: &clap::Error) -> ExitCode {
     match error.print() {
         Err(failure) if !error.use_stderr() => unwritten(failure).report(),
@@ -129,7 +129,7 @@ pub fn unparsed(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// What a failed write to stdout means.
+/// The end of a verb whose write to stdout failed.
 pub fn unwritten(error: io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Exit::reader_left(),

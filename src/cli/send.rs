@@ -1,4 +1,4 @@
-//! `postrider send`: publish an event, or many of a kind. The data's bytes reach the daemon as they were given.
+//! `postrider send`: publishes an event, or many of a kind. The daemon receives the data's bytes unchanged.
 
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::{
     screen::Screen,
 };
 
-/// The API's limits of one batch (api.md, section 3).
+/// The API's limits of a batch (api.md, section 3).
 const BATCH_EVENTS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
@@ -70,7 +70,7 @@ pub struct Send {
     remote: Remote,
 }
 
-/// The body of `POST /v1/events`. What is not given is left out.
+/// The body of `POST /v1/events`. Fields without a value are omitted.
 #[derive(Clone, Serialize)]
 struct Event<'a> {
     r#type: &'a str,
@@ -124,7 +124,7 @@ impl Send {
         Ok((!pairs.is_empty()).then_some(Value::Object(pairs)))
     }
 
-    /// Batch after batch; says at the end what came of all. With `-o json` every batch's answer is a line.
+    /// Publishes batch after batch, and prints the totals at the end. With `-o json` every batch's answer is a line.
     async fn many(&self, client: &Client, screen: Screen, event: Event<'_>, count: u64) -> Result<(), Exit> {
         let (mut published, mut duplicates, mut deliveries) = (0, 0, 0);
         let batch_max = batch_size(&event)?;
@@ -147,7 +147,7 @@ impl Send {
     }
 }
 
-/// How many of this event fit one batch, by count and by bytes.
+/// Number of copies of this event that fit one batch, by count and by bytes.
 fn batch_size(event: &Event<'_>) -> Result<usize, Exit> {
     const NUMBER_BYTES_MAX: usize = 24;
     const ENVELOPE_BYTES: usize = 16;

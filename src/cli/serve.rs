@@ -36,7 +36,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
         let ended = runtime.block_on(self.serve(loaded, &log));
-        // What still runs is given up: it was told to end.
+        // Work that still runs is aborted, because it was told to end.
         runtime.shutdown_timeout(Duration::from_secs(1));
         ended
     }
@@ -47,7 +47,7 @@ impl Serve {
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
         let world = Platform::real(&loaded.settings)?;
         let daemon = Daemon::start(&loaded.settings, world).await?;
-        // A backup can be taken without the daemon as well, so it serves without this.
+        // A failure is not fatal, because a backup can be taken without the daemon as well.
         let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone());
         if let Err(error) = &control {
             tracing::warn!(%error, "no backup can be taken while this runs");
@@ -87,7 +87,8 @@ impl Serve {
         Ok(())
     }
 
-    /// SIGHUP: takes over what can be, says what needs a restart, and keeps everything as it is where anything is wrong.
+    /// Handles SIGHUP: applies the live settings and logs those that need a restart. If any setting is wrong, nothing
+    /// changes.
     fn reload(&self, daemon: &Daemon, running: &mut Loaded, log: &Log) {
         reload_certificate(daemon);
         let fresh = match self.settings.load() {
@@ -136,14 +137,14 @@ fn reload_certificate(daemon: &Daemon) {
     }
 }
 
-/// Tells systemd, where it listens.
+/// Notifies systemd if a unit runs the daemon.
 fn tell_supervisor(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "no supervisor was told");
     }
 }
 
-/// Shows systemd a sign of life at half of the time it waits for one.
+/// Notifies systemd's watchdog at half of its interval.
 async fn watchdog() {
     let Some(every) = sd_notify::watchdog_enabled() else { return };
     loop {

@@ -1,5 +1,5 @@
-//! `postrider completions` and `postrider man`: the command line described to shells and to man(1), from the same
-//! definition that parses it.
+//! `postrider completions` and `postrider man`: describe the command line to shells and to man(1), from the definition
+//! that parses it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::{Cli, Exit, screen};
 const NAME: &str = "postrider";
 /// The title of the manual, in the head of every page.
 const MANUAL: &str = "Postrider Manual";
-/// The date of the pages: the day on which the command line last changed.
+/// The date of the pages: the day of the last change of the command line.
 const MANUAL_DATE: &str = "2026-11-28";
 
 /// Print a completion script for a shell
@@ -61,10 +61,10 @@ fn write_pages(command: &Command, dir: &Path) -> io::Result<()> {
     std::fs::write(dir.join(format!("{name}.1")), page(command.clone())?)
 }
 
-/// The page of one command, as man(7) wants it.
+/// The manual page of one command.
 ///
-/// An empty date would let the source take its place in `.TH`. A line break beside an empty line does nothing, and
-/// formatters warn of it.
+/// The date must not be empty, because `.TH` would show the source instead. Line breaks beside empty lines are removed,
+/// because formatters warn of them.
 fn page(command: Command) -> io::Result<String> {
     let mut page = Vec::new();
     let source = concat!("postrider ", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! `postrider stats`: the figures, of everything the key can see or of one webhook.
+//! `postrider stats`: the figures of one webhook, or of all that the key can see.
 
 use clap::Args;
 use serde_json::Value;
@@ -32,7 +32,7 @@ impl Stats {
     }
 }
 
-/// Prints figures; for people the hours are two lines of bars, oldest on the left.
+/// Prints figures. For people the hours are two lines of bars, oldest on the left.
 pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exit> {
     let answer = client.call(call).await?;
     let Ok(mut figures) = answer.json() else {
@@ -56,7 +56,7 @@ pub async fn show(client: &Client, screen: Screen, call: Call) -> Result<(), Exi
     Ok(())
 }
 
-/// One character a count, its height by the largest; nothing is the lowest, and only nothing is.
+/// One character for each count, with a height relative to the largest. Only a count of zero has the lowest bar.
 fn bars(counts: &[u64]) -> String {
     let most = counts.iter().max().copied().unwrap_or(0).max(1);
     let steps = BARS.len() as u64 - 1;

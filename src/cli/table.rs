@@ -1,16 +1,16 @@
-//! Rows and records as text that fits a width. Pure. Whatever came over the network is made harmless first: no control
-//! character of a webhook's name or an error text reaches the terminal.
+//! Rows and records as text of a limited width, without IO. Text from the network is sanitised first, so that no
+//! control character of a webhook's name or an error text reaches the terminal.
 
 use serde_json::Value;
 
 use super::paint::Paint;
 
 const GAP: usize = 2;
-/// Text is not cut below this, nor below its title.
+/// Minimum width to which a text is cut. It is never cut below its title.
 const COLUMN_WIDTH_MIN: usize = 6;
 const ELLIPSIS: char = '…';
 
-/// One column of a list: what it is called, which member of a row it shows, and how.
+/// One column of a list: its title, the member of a row that it shows, and its kind.
 #[derive(Clone, Copy)]
 pub struct Column {
     pub title: &'static str,
@@ -18,20 +18,20 @@ pub struct Column {
     pub kind: Kind,
 }
 
-/// How a column is shown.
+/// The form of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Cut where the line is too narrow.
+    /// Cut if the line is too narrow.
     Text,
-    /// Never cut: it is there to be copied.
+    /// Never cut, so that it can be copied.
     Id,
     /// A moment of the last weeks, to the second, UTC: month, day and time.
     Time,
-    /// A moment that may be far away: its day, UTC.
+    /// A moment that may be far away, as a day in UTC.
     Day,
-    /// A word whose meaning has a colour; never cut.
+    /// A word whose meaning has a colour. It is never cut.
     Word,
-    /// Set to the right; never cut.
+    /// Right-aligned and never cut.
     Number,
 }
 
@@ -66,7 +66,7 @@ pub const fn word(title: &'static str, field: &'static str) -> Column {
 }
 
 impl Column {
-    /// The width that the title, and what later pages may hold, need at least.
+    /// Minimum width, for the title and the values of later pages.
     fn least(&self) -> usize {
         let kind = match self.kind {
             Kind::Id | Kind::Text => COLUMN_WIDTH_MIN,
@@ -79,16 +79,16 @@ impl Column {
     }
 }
 
-/// How wide a line may be.
+/// The width of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Width {
-    /// In characters.
+    /// The width in characters.
     pub chars: usize,
-    /// Whether columns are left out, the last first, where all of them do not fit. Else the line is longer.
+    /// Whether columns that do not fit are omitted, the last one first. Otherwise the line is longer.
     pub crops: bool,
 }
 
-/// A list whose columns and widths are settled by its first rows, so that later pages line up below.
+/// A list whose first rows determine its columns and widths, so that later pages align.
 pub struct Table {
     columns: &'static [Column],
     widths: Vec<usize>,
@@ -96,7 +96,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Fits the columns to `width` by what `rows` hold. The first column is always there.
+    /// Fits the columns to `width` by the values of `rows`. The first column is always shown.
     pub fn fitted(columns: &'static [Column], rows: &[Value], width: Width, paint: Paint) -> Self {
         let natural = |column: &Column| {
             let cells = rows.iter().map(|row| cell(row, column).chars().count());
@@ -150,7 +150,7 @@ fn line_chars(widths: &[usize]) -> usize {
     widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
 }
 
-/// Takes from the widest column that may be cut, one character at a time, until the line fits or nothing can give.
+/// Narrows the widest column that may be cut, one character at a time, until the line fits or no column can be cut.
 fn fit(columns: &[Column], mut widths: Vec<usize>, width: usize) -> Vec<usize> {
     for (i, column) in columns.iter().enumerate() {
         if column.kind == Kind::Text {
@@ -189,7 +189,7 @@ fn cell(row: &Value, column: &Column) -> String {
     }
 }
 
-/// A part of an RFC 3339 moment, its `T` a space; other texts are left as they are.
+/// A part of an RFC 3339 moment, with a space for its `T`. Other texts are unchanged.
 fn part(text: String, range: std::ops::Range<usize>) -> String {
     match (text.get(range), text.as_bytes().get(10)) {
         (Some(part), Some(b'T')) => part.replace('T', " "),
@@ -197,7 +197,7 @@ fn part(text: String, range: std::ops::Range<usize>) -> String {
     }
 }
 
-/// A value in one line: nothing is `-`, a list of plain values is separated by commas, the rest is JSON.
+/// A value in one line. A missing one is `-`, a list of plain values is separated by commas, and all others are JSON.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -210,7 +210,7 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-/// One object, a member a line, its names in a column; objects inside it are set in.
+/// One object, with one member per line and its names in a column. Nested objects are indented.
 pub fn record(value: &Value, paint: Paint) -> String {
     let mut out = String::new();
     record_at(value, 0, paint, &mut out);
@@ -242,7 +242,7 @@ fn record_at(value: &Value, depth: usize, paint: Paint, out: &mut String) {
     }
 }
 
-/// Control characters, and those that reorder or hide text, replaced; tabs and line ends are spaces.
+/// Replaces control characters, and those that reorder or hide text. Tabs and line ends become spaces.
 pub fn harmless(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',

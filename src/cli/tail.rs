@@ -1,7 +1,8 @@
-//! `postrider tail`: what happens, as it happens. Asks again and again; keeps only what it needs to say nothing twice.
+//! `postrider tail`: prints attempts or deliveries as they are made. It polls, and stores only enough to print no row
+//! twice.
 //!
-//! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since the
-//! last look: what a look costs grows with what happens, not with how many webhooks there are.
+//! Attempts are listed by webhook. Only webhooks that were tried since the last poll are listed, so the cost of a poll
+//! follows the number of attempts and not the number of webhooks.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,13 +21,13 @@ use super::{
     table::{Column, Table, id, number, text, time, word},
 };
 
-/// Rows of one look.
+/// Rows of one page.
 const LOOK_ROWS: u16 = 250;
-/// How far one look goes back for what happened since the last one; a burst above it is cut, and said so.
+/// Maximum pages of one poll. A burst above them is cut, and a line says so.
 const LOOK_PAGES_MAX: usize = 20;
-/// Remembered deliveries and attempts; above what one look can show.
+/// Maximum stored deliveries and attempts, more than one poll can show.
 const SEEN_MAX: usize = 10_000;
-/// Webhooks whose latest attempts the first look shows.
+/// Webhooks whose latest attempts the first poll shows.
 const FIRST_WEBHOOKS_MAX: usize = 20;
 
 const EXAMPLES: &str = "\
@@ -36,7 +37,7 @@ Examples:
   postrider tail --deliveries
   postrider tail -o json | jq .error";
 
-/// Attempts where several webhooks come together; what matters least comes last, because a narrow screen leaves it out.
+/// Columns for attempts of several webhooks. The least important comes last, because a narrow screen omits it.
 const COLUMNS: &[Column] = &[
     time("STARTED (UTC)", "started_at"),
     word("OUTCOME", "outcome"),
@@ -74,7 +75,7 @@ pub struct Tail {
     /// Seconds between two looks
     #[arg(long, default_value_t = 1, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
-    /// Say what is there, and end
+    /// Print the current rows, and end
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -104,7 +105,7 @@ impl Tail {
         }
     }
 
-    /// What may be news, newest first.
+    /// The rows that may be new, newest first.
     async fn look(&self, client: &Client, seen: &Seen, tried: &mut Tried) -> Result<Vec<Row>, Exit> {
         if self.deliveries {
             return self.rows(client, Call::get(&["deliveries"]), seen).await;
@@ -126,7 +127,8 @@ impl Tail {
         Ok(rows)
     }
 
-    /// The newest rows of a list. Goes on to older pages until one holds something seen before; the first look is one page.
+    /// The newest rows of a list. It reads older pages until one contains a row seen before. The first poll reads one
+    /// page.
     async fn rows(&self, client: &Client, of: Call, seen: &Seen) -> Result<Vec<Row>, Exit> {
         let call = of
             .query("status", self.status.as_ref())
@@ -136,7 +138,7 @@ impl Tail {
         let mut page = list::page(client, &call).await?;
         let mut rows = rows(&page);
         for _ in 1..LOOK_PAGES_MAX {
-            // What was there at the first look is no news.
+            // A row of the first poll is not new.
             let known = seen.is_empty() || rows.iter().any(|row| seen.knows(&row.id) || seen.is_old(&row.id));
             let Some(cursor) = page.next_cursor.filter(|_| !known) else {
                 return Ok(rows);
@@ -149,7 +151,7 @@ impl Tail {
     }
 }
 
-/// Every webhook with the time of its last attempt, the latest first; those that were never tried are left out.
+/// Every webhook with the time of its last attempt, the latest first. Webhooks without an attempt are omitted.
 async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
     let call = Call::get(&["webhooks"]).query("limit", Some(LOOK_ROWS));
     let (mut webhooks, mut next) = (Vec::new(), Some(call.clone()));
@@ -166,11 +168,11 @@ async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
     Ok(webhooks)
 }
 
-/// When each webhook was last tried, as of the last look.
+/// The last attempt of each webhook, as of the last poll.
 #[derive(Default)]
 struct Tried {
     at: HashMap<String, String>,
-    /// Looked into once more: another attempt may have been recorded in the same millisecond.
+    /// Webhooks that are read once more, because another attempt may have been recorded in the same millisecond.
     again: HashSet<String>,
 }
 
@@ -179,7 +181,7 @@ impl Tried {
         self.at.is_empty()
     }
 
-    /// The webhooks that were tried since the last look, or just before it.
+    /// The webhooks that were tried since the last poll, or just before it.
     fn since(&mut self, now: Vec<(String, String)>) -> Vec<String> {
         let before = std::mem::take(&mut self.at);
         let again = std::mem::take(&mut self.again);
@@ -197,7 +199,7 @@ impl Tried {
     }
 }
 
-/// A row as it came, and what tells whether it was shown as it is now.
+/// A row as received, with the state by which a change is detected.
 struct Row {
     id: String,
     state: String,
@@ -208,7 +210,7 @@ struct Row {
 fn rows(page: &Page) -> Vec<Row> {
     let each = page.rows().into_iter().zip(&page.data).map(|(value, raw)| Row {
         id: value["id"].as_str().unwrap_or_default().to_owned(),
-        // An attempt never changes and has neither; a delivery changes with each attempt.
+        // An attempt never changes and has neither member. A delivery changes with each attempt.
         state: format!("{} {}", value["attempts"], value["status"]),
         value,
         raw: raw.get().to_owned(),
@@ -216,14 +218,14 @@ fn rows(page: &Page) -> Vec<Row> {
     each.collect()
 }
 
-/// What was shown, by id, with the state it was shown in.
+/// The printed rows, by id, each with its state at the time.
 #[derive(Default)]
 struct Seen {
     states: HashMap<String, String>,
     order: VecDeque<String>,
-    /// Whether a row stays as it is: then one that was there at the first look is no news, seen or not.
+    /// Whether rows never change. Then a row from before the first poll is not new, even if it was not printed.
     never_changes: bool,
-    /// The greatest id of the first look.
+    /// The greatest id of the first poll.
     floor: Option<String>,
 }
 
@@ -232,7 +234,7 @@ impl Seen {
         self.states.is_empty()
     }
 
-    /// Whether it was there at the first look, seen or not.
+    /// Whether the row existed at the first poll, printed or not.
     fn is_old(&self, id: &str) -> bool {
         self.floor.as_deref().is_some_and(|floor| id <= floor)
     }
@@ -241,7 +243,7 @@ impl Seen {
         self.states.contains_key(id)
     }
 
-    /// Of rows that come newest first, those that are new or have changed, oldest first.
+    /// The new and changed ones of rows that come newest first, oldest first.
     fn news(&mut self, rows: Vec<Row>) -> Vec<Row> {
         let newest = rows.iter().map(|row| row.id.clone()).max();
         let news = rows.into_iter().rev().filter(|row| self.is_news(row)).collect();
@@ -266,7 +268,7 @@ impl Seen {
     }
 }
 
-/// Prints rows below each other; the first ones settle the columns.
+/// Prints rows below each other. The first ones determine the columns.
 struct Printer {
     screen: Screen,
     columns: &'static [Column],

@@ -1,4 +1,4 @@
-//! The command line as a whole: what parses, what does not, and that everything has help.
+//! Tests of the command line as a whole: accepted and refused arguments, and help for every verb and flag.
 
 use clap::{CommandFactory, error::ErrorKind};
 

@@ -1,5 +1,5 @@
-//! `postrider verify`: walks a store that no daemon has, a backup for instance, and says what is not as it should be.
-//! Changes nothing.
+//! `postrider verify`: verifies a store that no daemon has open, such as a backup, and lists its defects. It changes
+//! nothing.
 
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ impl Verify {
         if let Some(directory) = self.directory {
             settings.data_dir = directory;
         }
-        // On stderr, and only where that is a terminal.
+        // On stderr, and only if that is a terminal.
         let bar = backup::bar();
         let walked = daemon::verify(&settings, &mut |progress| show(&bar, &progress));
         bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! `postrider webhook`: where events go.
+//! `postrider webhook`: the targets of events.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -175,7 +175,7 @@ struct Feed {
     follow: bool,
 }
 
-/// What `feed --follow` waits with, the longest the API allows.
+/// The wait of `feed --follow`, the longest that the API allows.
 const FOLLOW_WAIT_S: u8 = 30;
 
 impl Webhook {
@@ -276,7 +276,7 @@ impl Feed {
             match page.next_cursor {
                 Some(cursor) if self.follow => call = call.with_query("cursor", &cursor),
                 Some(cursor) => return screen.said(&format!("next: --cursor {cursor}")),
-                // Nothing yet: the next request waits at the daemon again.
+                // No delivery yet: the next request waits at the daemon again.
                 None if self.follow && page.data.is_empty() => {}
                 None => return Ok(()),
             }

@@ -1,5 +1,5 @@
-//! The flags of `webhook create` and `update`, from the table of a webhook's fields, and the JSON they make.
-//! Which values are right for a field, the daemon judges, and names it; here only what cannot be said in JSON fails.
+//! The flags of `webhook create` and `update`, from the table of a webhook's fields, and the JSON that they make. The
+//! daemon checks the values and names wrong fields. Only a value that cannot become JSON fails here.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::api::native::webhook_fields::{FieldFlag, FlagValue, writable};
 
 const HEADING: &str = "Fields";
 
-/// Every field of a webhook that can be written, apart from its URL.
+/// Every writable field of a webhook, apart from its URL.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = HEADING)]
 pub struct Fields {
@@ -99,7 +99,7 @@ fn argument(flag: &FieldFlag) -> Arg {
 }
 
 impl Fields {
-    /// The request body: what `--json` holds, with the flags over it.
+    /// The request body: the object of `--json`, with the flags over it.
     pub fn object(&self) -> Result<Map<String, Value>, Exit> {
         let mut object = match &self.json {
             Some(path) => object_in(path)?,
@@ -201,7 +201,7 @@ fn header_parts<'a>(flag: &str, header: &'a str) -> Result<(&'a str, &'a str), E
     Ok((name.trim(), value.trim()))
 }
 
-/// `5,300` is the seconds themselves; a word is a preset, and the daemon knows which there are.
+/// `5,300` are the seconds themselves. A word is a preset, which the daemon knows.
 fn seconds(flag: &str, given: &str) -> Result<Value, Exit> {
     if given.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Ok(given.into());
@@ -305,7 +305,7 @@ mod tests {
         for (field, form) in writable() {
             for flag in form.flags {
                 let mut args = vec![format!("--{}{}", flag.long, value(flag.value))];
-                // A certificate and its key come together.
+                // A certificate and its key must be given together.
                 if matches!(flag.value, FlagValue::PemFile(member) if member != "ca_pem") {
                     args = ["tls-cert", "tls-key"].map(|long| format!("--{long}={}", pem.display())).into();
                 }

@@ -1,4 +1,4 @@
-//! The environment of the settings: variables and files, handed in so that tests need neither.
+//! The environment of the settings: variables and files, handed in so that tests replace both.
 //!
 //! It also decides which variables are settings, and which variables with a similar name belong to other programs.
 
@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, fs::File, io, io::Read as _, path::Path};
 
 use super::{SettingProblem, keys};
 
-/// A settings or key file larger than this is a mistake (a log, a disk image).
+/// Maximum size of a settings or key file. A larger file is a mistake, such as a log or a disk image.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Variables of ours that are not settings: the client verbs', the file's place, and the keys themselves.
+/// Postrider's variables that are not settings: those of the client verbs, the path of the file, and the keys.
 pub const NOT_SETTINGS: [&str; 7] = [
     "POSTRIDER_URL",
     "POSTRIDER_TOKEN",
@@ -20,10 +20,10 @@ pub const NOT_SETTINGS: [&str; 7] = [
     "POSTRIDER_MASTER_KEY",
 ];
 
-/// The short name of `POSTRIDER_LOG__LEVEL`.
+/// The short form of `POSTRIDER_LOG__LEVEL`.
 pub const LOG: &str = "POSTRIDER_LOG";
 
-/// Answers with a file's text.
+/// Returns a file's text.
 type Reader = dyn Fn(&Path) -> io::Result<String>;
 
 /// The variables and the files that settings are read from.
@@ -41,8 +41,8 @@ impl Environment {
         Self { variables: variables.into_iter().collect(), read: Box::new(read) }
     }
 
-    /// This process's. Variables that are not UTF-8 are taken with replacement characters, and so refused where they
-    /// matter and ignored where not.
+    /// The variables of this process. A variable that is not UTF-8 gets replacement characters. If it is a setting, its
+    /// reader refuses it.
     pub fn of_process() -> Self {
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Self::new(std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))), read_file)
@@ -58,7 +58,7 @@ impl Environment {
         (self.read)(path)
     }
 
-    /// The variables that are settings, with their value as it is.
+    /// The variables that are settings, with their unchanged values.
     pub fn settings(&self) -> Vec<(&'static keys::SettingKey, &str, &str)> {
         let named = |name: &str| keys::KEYS.iter().find(|key| is_name_of(name, key));
         let each =
@@ -66,7 +66,7 @@ impl Environment {
         each.collect()
     }
 
-    /// One problem for every variable that starts like a setting and is none.
+    /// One problem for every variable that has the prefix of settings and is not one.
     pub fn strangers(&self) -> Vec<SettingProblem> {
         let known: Vec<String> = keys::KEYS.iter().map(keys::SettingKey::variable).collect();
         let ours = |name: &str| name == LOG || NOT_SETTINGS.contains(&name) || known.iter().any(|k| k == name);
@@ -90,7 +90,8 @@ fn is_name_of(name: &str, key: &keys::SettingKey) -> bool {
 }
 
 /// Kubernetes and Docker links describe a service called `postrider` to every container beside it by variables such as
-/// `POSTRIDER_SERVICE_HOST` and `POSTRIDER_PORT=tcp://…` (kubernetes.io, "Accessing the Service"). They say nothing to us.
+/// `POSTRIDER_SERVICE_HOST` and `POSTRIDER_PORT=tcp://…` (kubernetes.io, "Accessing the Service"). Postrider ignores
+/// them.
 fn is_service_link(name: &str, value: &str) -> bool {
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let numbered_port = || {

@@ -1,13 +1,13 @@
-//! Errors of the settings: every problem at once, each with its place.
+//! Errors of the settings: every problem, each with its place.
 
 use std::fmt;
 
-/// One thing to mend, and where.
+/// One problem and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingProblem {
     /// `file:line`, the variable's name, or the flag.
     pub place: String,
-    /// The setting concerned in the file's spelling (`delivery.allow`), where there is one.
+    /// The setting concerned in the file's spelling (`delivery.allow`). `None` if no setting is concerned.
     pub key: Option<String>,
     /// The problem, and the values that are allowed.
     pub text: String,
@@ -22,7 +22,7 @@ impl fmt::Display for SettingProblem {
     }
 }
 
-/// The settings cannot be used. It contains at least one problem, in the order of reading.
+/// Unusable settings, with at least one problem, in the order of reading.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", one_a_line(.problems))]
 pub struct ConfigError {

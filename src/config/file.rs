@@ -15,11 +15,11 @@ use super::{SettingProblem, keys, value::RawSetting};
 pub struct FileEntry {
     pub key: &'static keys::SettingKey,
     pub raw: RawSetting,
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
 }
 
-/// Reads the file's text. `path` is only for the problems.
+/// Reads the file's text. `path` appears only in the problems.
 pub fn read(text: &str, path: &Path) -> (Vec<FileEntry>, Vec<SettingProblem>) {
     let mut reading = FileReader { text, path, entries: Vec::new(), problems: Vec::new() };
     match DeTable::parse(text) {
@@ -118,7 +118,7 @@ fn raw(value: &DeValue<'_>) -> RawSetting {
     }
 }
 
-/// The embedded file with its commented-out settings switched on: every line `# name = value`.
+/// The embedded file with its commented-out settings enabled: every line `# name = value`.
 pub fn uncommented(text: &str) -> String {
     let switched_on = |line: &str| match line.strip_prefix("# ") {
         Some(setting) if is_assignment(setting) => format!("{setting}\n"),

@@ -1,4 +1,4 @@
-//! The table of settings: name, reader and writer of each.
+//! The table of settings: the name, reader and writer of each one.
 //!
 //! It is the only list of settings. File, environment, flags and `config show` use it.
 
@@ -22,11 +22,11 @@ const SECOND_MS: i64 = 1_000;
 const TEN_YEARS_MS: i64 = 3_653 * 86_400_000;
 const IN_FLIGHT_MAX: i64 = 100_000;
 const SHUTDOWN_S_MAX: i64 = 3_600;
-/// The smallest useful partition. Tests seal partitions early with it.
+/// Minimum size of a partition. Tests seal partitions early with it.
 const PARTITION_BYTES_MIN: u64 = 64 << 10;
 const PARTITION_BYTES_MAX: u64 = 64 << 30;
 const EVENT_BYTES_MIN: u64 = 1 << 10;
-/// The limit of a batch (api.md, section 3): one event cannot be larger than a whole batch.
+/// Maximum size of an event. It is that of a batch (api.md, section 3).
 const EVENT_BYTES_MAX: u64 = 16 << 20;
 const DESTINATIONS: &str =
     "networks (10.0.0.0/8), addresses, host names (erp) or everything below one (*.corp.internal)";
@@ -44,7 +44,7 @@ pub struct SettingKey {
     access: Access,
 }
 
-/// Where a setting is in `Settings`.
+/// The position of a setting in `Settings`.
 #[derive(Clone, Copy)]
 enum Access {
     Field {
@@ -65,12 +65,12 @@ const fn key(name: &'static str, read: ReadSetting, show: ShowSetting) -> Settin
 }
 
 impl SettingKey {
-    /// The same setting, applied by SIGHUP.
+    /// The same setting, which SIGHUP applies.
     const fn live(self) -> SettingKey {
         SettingKey { live: true, ..self }
     }
 
-    /// The same setting with a text that is shown in the form of `mask` only.
+    /// The same setting, whose text is shown only in the form of `mask`.
     const fn masked_by(self, mask: MaskSetting) -> SettingKey {
         SettingKey { mask: Some(mask), ..self }
     }
@@ -81,7 +81,7 @@ impl SettingKey {
         SettingKey { name: format!("dialects.{name}").leak(), mask: None, live: true, access }
     }
 
-    /// `delivery.allow` is `POSTRIDER_DELIVERY__ALLOW`.
+    /// The name of the variable: `POSTRIDER_DELIVERY__ALLOW` for `delivery.allow`.
     pub fn variable(&self) -> String {
         format!("POSTRIDER_{}", self.name.replace('.', "__").to_ascii_uppercase())
     }
@@ -97,7 +97,7 @@ impl SettingKey {
         }
     }
 
-    /// The value in force as it may be shown: without secrets.
+    /// The value in force without secrets.
     pub fn show_masked(&self, settings: &Settings) -> RawSetting {
         match (self.show(settings), self.mask) {
             (RawSetting::Text(text), Some(mask)) if !text.is_empty() => RawSetting::Text(mask(&text)),
@@ -105,7 +105,7 @@ impl SettingKey {
         }
     }
 
-    /// The value in force, as the file would write it. It may be a secret.
+    /// The value in force in the form of the file. It may be a secret.
     pub fn show(&self, settings: &Settings) -> RawSetting {
         match self.access {
             Access::Field { show, .. } => show(settings),
@@ -119,7 +119,7 @@ pub fn find(name: &str) -> Option<&'static SettingKey> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The names of a section's settings without the section, or of the settings outside any (`""`).
+/// The names of a section's settings without the section's name. `""` stands for the settings outside any section.
 pub fn names_in(section: &str) -> Vec<&'static str> {
     let split = |key: &SettingKey| key.name.rsplit_once('.').unwrap_or(("", key.name));
     KEYS.iter().map(split).filter(|(in_section, _)| *in_section == section).map(|(_, name)| name).collect()
@@ -139,7 +139,7 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
     ranked.filter(|(steps, _)| *steps <= far).min().map(|(_, candidate)| candidate)
 }
 
-/// Single-byte insertions, removals and replacements from one to the other (Levenshtein), one row at a time.
+/// The number of single-byte insertions, removals and replacements between two texts (Levenshtein), one row at a time.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.bytes().enumerate() {
@@ -169,7 +169,7 @@ fn number(value: u64) -> RawSetting {
 fn level(raw: &RawSetting) -> Result<String, String> {
     const LEVELS: &str = "error, warn, info, debug, trace, off, or a filter such as info,postrider::engine=debug";
     let level = raw.text(LEVELS)?;
-    // EnvFilter reads any single word as a module, so a misspelt level would silence everything else.
+    // EnvFilter reads any single word as a module, so a misspelt level would silence all other modules.
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     let named = level.split(',').all(|part| is_level(part.rsplit('=').next().unwrap_or(part)));
     match tracing_subscriber::EnvFilter::builder().parse(&level) {

@@ -1,4 +1,4 @@
-//! Loading: default, file, environment and flags become one `Settings`, each layer over the one before.
+//! Loading: default, file, environment and flags become one `Settings`. Each layer overrides the one before.
 //!
 //! Problems of all layers are collected. A wrong value is a problem even if a higher layer covers it.
 
@@ -25,7 +25,7 @@ use super::{
 /// Settings given on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// `--config`: this file must exist.
+    /// `--config`. This file must exist.
     pub config: Option<PathBuf>,
     pub values: Vec<Flag>,
 }
@@ -33,18 +33,18 @@ pub struct Flags {
 /// One setting given as a flag.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    /// With its dashes, for messages: `--listen`.
+    /// The flag with its dashes, for messages: `--listen`.
     pub flag: &'static str,
-    /// The setting it sets: `listen`.
+    /// The setting that it sets: `listen`.
     pub key: &'static str,
     pub value: String,
 }
 
-/// The settings, and where each came from.
+/// The settings, and the source of each.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
-    /// The file that was read, if any.
+    /// The file that was read. `None` if there is none.
     pub file: Option<PathBuf>,
     origins: BTreeMap<&'static str, ValueSource>,
 }
@@ -53,7 +53,7 @@ pub struct Loaded {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingRow {
     pub key: &'static str,
-    /// Masked where it is a secret.
+    /// The value, masked if it is a secret.
     pub value: RawSetting,
     pub origin: ValueSource,
 }
@@ -62,15 +62,15 @@ pub struct SettingRow {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingChange {
     pub key: &'static str,
-    /// The new one, masked where it is a secret.
+    /// The new value, masked if it is a secret.
     pub value: RawSetting,
     pub origin: ValueSource,
-    /// Whether the running daemon can take it over.
+    /// Whether the running daemon can apply it.
     pub live: bool,
 }
 
 impl Settings {
-    /// Reads all layers. `Err` holds every problem of all of them.
+    /// Reads all layers. `Err` has the problems of all of them.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, ConfigError> {
         let mut loading = Loader::with_defaults();
         let file = loading.file(flags, environment);
@@ -86,7 +86,7 @@ impl Settings {
         }
     }
 
-    /// Every field at its zero, for the defaults to be read over.
+    /// Every field at its zero. The defaults replace them.
     fn blank() -> Self {
         Self {
             data_dir: PathBuf::new(),
@@ -227,8 +227,8 @@ impl Loader {
         }
     }
 
-    /// systemd names the unit's StateDirectory= here, several separated by colons (systemd.exec(5)). Only a better
-    /// default: a file, a variable or a flag that sets `data_dir` wins.
+    /// systemd names the unit's StateDirectory= here, several separated by colons (systemd.exec(5)). It only replaces
+    /// the default: a file, a variable or a flag that sets `data_dir` wins.
     fn state_directory(&mut self, environment: &Environment) {
         let first = environment.filled("STATE_DIRECTORY").and_then(|all| all.split(':').next());
         if let Some(path) = first.filter(|path| !path.is_empty())
@@ -255,7 +255,7 @@ impl Loader {
         }
     }
 
-    /// Checks between several settings.
+    /// Checks relations between settings.
     fn between_settings(&mut self) {
         let Settings { retention_ms, idempotency_window_ms, .. } = self.settings;
         let origin = self.origin("idempotency_window");

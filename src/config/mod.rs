@@ -1,6 +1,6 @@
-//! The settings of the daemon. Flag > environment > file > default, each value with its source.
+//! The settings of the daemon. A flag overrides the environment, the file and the default. Each value has its source.
 //!
-//! Invariant: the defaults are those that `packaging/postrider.toml` shows, because they are read from it.
+//! Invariant: `packaging/postrider.toml` shows the defaults, because they are read from it.
 
 mod environment;
 mod error;
@@ -31,33 +31,33 @@ pub const SETTINGS_FILE_PATH: &str = "/etc/postrider/postrider.toml";
 pub struct Settings {
     /// The directory that holds the whole store.
     pub data_dir: PathBuf,
-    /// Where the API is served.
+    /// The address of the API.
     pub listen: ListenSetting,
     /// The file of the administrator's key. `admin_key` has its text.
     pub admin_key_file: Option<PathBuf>,
-    /// The key with every right over the installation, from the environment, a credential or `admin_key_file`:
-    /// visible ASCII, at most 512 bytes.
+    /// The key with every right over the installation, from the environment, a credential or `admin_key_file`. It has
+    /// visible ASCII only, at most 512 bytes.
     pub admin_key: Option<SecretSetting>,
     /// The file of the master key. `master_key` has its text.
     pub master_key_file: Option<PathBuf>,
     /// The text from which the key that seals secrets is derived, from the environment, a credential or
-    /// `master_key_file`: 32 to 512 bytes.
+    /// `master_key_file`. It has 32 to 512 bytes.
     pub master_key: Option<SecretSetting>,
     pub delivery: DeliverySettings,
-    /// How long accepted events can be read.
+    /// Time that accepted events can be read.
     pub retention_ms: i64,
-    /// How long a repetition is recognised. At most `retention_ms`.
+    /// Time that a repetition is recognised. At most `retention_ms`.
     pub idempotency_window_ms: i64,
     pub server: ServerSettings,
-    /// Names of the enabled dialects, of those in `DIALECTS`.
+    /// Names of the enabled dialects, a subset of `DIALECTS`.
     pub dialects: BTreeSet<String>,
     /// The size at which a partition is sealed.
     pub partition_max_bytes: u64,
     /// Free space on the data directory's disk below which publishes are refused.
     pub min_free_bytes: u64,
-    /// How long a stopping daemon waits for requests under way.
+    /// Maximum time that a stopping daemon waits for current requests.
     pub shutdown_timeout_s: u64,
-    /// The largest body of `POST /v1/events`.
+    /// Maximum size of the body of `POST /v1/events`.
     pub max_event_bytes: u64,
     pub log: LogSettings,
     pub metrics: MetricsSettings,
@@ -67,13 +67,14 @@ pub struct Settings {
 /// Targets of deliveries, and limits of sending.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeliverySettings {
-    /// Networks, addresses and host names (`*.` for everything below) reached although private. Well-formed.
+    /// Networks, addresses and host names (`*.` for every name below) that are allowed although private. Each is
+    /// well-formed.
     pub allow: Vec<String>,
-    /// The same form, never reached.
+    /// Targets that are never allowed, in the same form.
     pub deny: Vec<String>,
-    /// Requests under way at once over all webhooks.
+    /// Maximum requests in flight over all webhooks.
     pub max_in_flight: usize,
-    /// Refuse plain http.
+    /// Whether plain http is refused.
     pub https_only: bool,
     /// The URL of the proxy that deliveries go through, with its credentials. `ForwardProxy` parses it.
     pub proxy: Option<SecretSetting>,
@@ -86,15 +87,16 @@ pub struct DeliverySettings {
 pub struct ServerSettings {
     /// Hosts (`name[:port]`) and origins (`https://…`) answered on a loopback listener besides loopback names.
     pub allowed_hosts: Vec<String>,
-    /// The URL clients use, without a trailing slash.
+    /// The URL that clients use, without a trailing slash.
     pub public_url: Option<String>,
     /// PEM certificate chain. Set if and only if `tls_key` is.
     pub tls_cert: Option<PathBuf>,
     /// PEM private key. Set if and only if `tls_cert` is.
     pub tls_key: Option<PathBuf>,
-    /// PEM authorities of clients: with it, only who shows a certificate of theirs gets in. Needs `tls_cert`.
+    /// PEM authorities of clients. With them, only clients that show a certificate of one of them are accepted. Needs
+    /// `tls_cert`.
     pub tls_client_ca: Option<PathBuf>,
-    /// Who may connect to a unix socket: the permission bits of its file.
+    /// The permission bits of a unix socket's file, which decide who may connect.
     pub socket_mode: u32,
 }
 
@@ -106,16 +108,16 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// How a line of the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// To journald with its fields if journald reads stderr, otherwise as text.
     #[default]
     Auto,
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// To journald, wherever stderr goes.
+    /// To journald, even if stderr goes elsewhere.
     Journald,
 }
 
@@ -132,16 +134,16 @@ impl LogFormat {
     }
 }
 
-/// Where Prometheus reads.
+/// Access to the metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricsSettings {
-    /// A listener of its own.
+    /// A separate listener for metrics.
     pub listen: Option<ListenSetting>,
-    /// The bearer token `/metrics` asks for.
+    /// The bearer token that `/metrics` requires.
     pub key: Option<SecretSetting>,
 }
 
-/// Where traces go.
+/// Export of traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceSettings {
     /// The OTLP/HTTP URL of a collector. `None` if no spans are exported.

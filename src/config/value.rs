@@ -1,4 +1,4 @@
-//! Values: one reader per kind of value, shared by file, environment and flags.
+//! Values of settings: one reader for each kind of value, shared by file, environment and flags.
 //!
 //! A reader's error is the second half of a sentence, `… is not a size such as …`, and says which values are allowed.
 
@@ -11,7 +11,7 @@ use std::{
 
 use jiff::{Span, SpanRelativeTo};
 
-/// The longest path a unix socket can have on Linux (`sun_path` holds 108 bytes with its zero, unix(7)).
+/// Maximum length of a unix socket's path on Linux (`sun_path` has 108 bytes with its zero, unix(7)).
 const UNIX_SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// A value as written, before it is read. Environment and flags have `Text` only.
@@ -25,7 +25,7 @@ pub enum RawSetting {
     Other(&'static str),
 }
 
-/// TOML syntax, so that the output of `config show` can be put into the file.
+/// Writes TOML, so that the output of `config show` can be put into the file.
 impl fmt::Display for RawSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,7 +63,7 @@ impl RawSetting {
         }
     }
 
-    /// Text that must be there.
+    /// Text that is not empty.
     pub fn text(&self, what: &str) -> Result<String, String> {
         match self {
             Self::Text(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
@@ -71,7 +71,7 @@ impl RawSetting {
         }
     }
 
-    /// Text, or nothing where it is empty.
+    /// Text. `None` if it is empty.
     pub fn text_or_none(&self, what: &str) -> Result<Option<String>, String> {
         match self {
             Self::Text(text) if text.trim().is_empty() => Ok(None),
@@ -111,7 +111,7 @@ impl RawSetting {
             .ok_or_else(|| self.is_not(&format!("a whole number from {min} to {max}")))
     }
 
-    /// A size in bytes between `min` and `max`, both included: a number, or one with `KiB`, `MiB` or `GiB`.
+    /// A size in bytes between `min` and `max`, both included: a number, perhaps with `KiB`, `MiB` or `GiB`.
     pub fn bytes(&self, min: u64, max: u64) -> Result<u64, String> {
         let size = match self {
             Self::Whole(number) => u64::try_from(*number).ok(),
@@ -157,7 +157,7 @@ impl RawSetting {
     }
 }
 
-/// Bytes of `4096`, `64KiB`, `256 MiB`, `1GiB`. No fractions; the unit in any case.
+/// Bytes of `4096`, `64KiB`, `256 MiB`, `1GiB`. Fractions are rejected. The unit ignores case.
 fn bytes_of(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -187,7 +187,7 @@ pub fn duration_ms_of(text: &str) -> Option<i64> {
     i64::try_from(duration.as_millis()).ok()
 }
 
-/// The shortest exact text of a duration. One day is `24h`; from two days on, days are counted.
+/// The shortest exact text of a duration. One day is `24h`. From two days on, days are counted.
 pub fn duration_text(ms: i64) -> String {
     const UNITS: [(i64, i64, &str); 4] = [(86_400_000, 2, "d"), (3_600_000, 1, "h"), (60_000, 1, "m"), (1_000, 0, "s")];
     match UNITS.iter().find(|(unit, least, _)| ms % unit == 0 && ms / unit >= *least) {
@@ -196,10 +196,10 @@ pub fn duration_text(ms: i64) -> String {
     }
 }
 
-/// Where a listener is opened.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenSetting {
-    /// Port 0 asks the system for a free one.
+    /// A TCP address. With port 0 the system picks a free one.
     Tcp(SocketAddr),
     /// The path of a unix socket, written `unix:/path`.
     Unix(PathBuf),
@@ -242,7 +242,7 @@ impl FromStr for ListenSetting {
     }
 }
 
-/// A key. Never shown: `Debug` masks it, and it has no `Display`.
+/// A key. `Debug` masks it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretSetting(String);
 
@@ -251,7 +251,7 @@ impl SecretSetting {
         Self(text.into())
     }
 
-    /// The key itself, for the one place that needs it.
+    /// The text of the key.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -263,19 +263,20 @@ impl fmt::Debug for SecretSetting {
     }
 }
 
-/// Whether `entry` can stand in `delivery.allow` and `deny`: a network, an address, a host name, or `*.` before one.
+/// Whether `entry` is valid in `delivery.allow` and `deny`: a network, an address, a host name, or `*.` before one.
 pub fn is_destination(entry: &str) -> bool {
     entry.parse::<ipnet::IpNet>().is_ok()
         || entry.parse::<std::net::IpAddr>().is_ok()
         || (is_host_name(entry.strip_prefix("*.").unwrap_or(entry)) && !looks_like_an_address(entry))
 }
 
-/// Four dotted numbers, or a slash or colon: someone meant an address, and should hear that it is a wrong one.
+/// Whether `entry` is meant as an address: four dotted numbers, or a slash or a colon. Its error then says that the
+/// address is wrong.
 fn looks_like_an_address(entry: &str) -> bool {
     entry.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether `entry` can stand in `server.allowed_hosts`: a host with or without a port, or an http(s) origin.
+/// Whether `entry` is valid in `server.allowed_hosts`: a host with or without a port, or an http(s) origin.
 pub fn is_host_or_origin(entry: &str) -> bool {
     let authority = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://")).unwrap_or(entry);
     let Ok(authority) = authority.parse::<http::uri::Authority>() else {
@@ -286,7 +287,8 @@ pub fn is_host_or_origin(entry: &str) -> bool {
     !authority.as_str().contains('@') && (is_host_name(host) || bare.parse::<std::net::IpAddr>().is_ok())
 }
 
-/// Labels of letters, digits, `-` and `_`, 1 to 63 bytes each, 253 in all (RFC 1035 §2.3.4; `_` as resolvers take it).
+/// Whether a text is a host name: labels of letters, digits, `-` and `_`, each of 1 to 63 bytes, 253 in all (RFC 1035
+/// §2.3.4). Resolvers accept `_`.
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,4 +1,4 @@
-//! Where a value came from, for `config show` and for messages that have to point at a place.
+//! The source of a value, for `config show` and for messages that name a place.
 
 use std::{fmt, path::PathBuf};
 

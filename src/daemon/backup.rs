@@ -1,7 +1,7 @@
 //! Backup and restore of a data directory. A backup is a directory like the one that it copies.
 //!
 //! Invariant: a directory under its final name is whole. A backup is made beside its destination, synced and renamed. A
-//! store is restored in the same way, verified, and counts only from the moment that `state.redb` has its name.
+//! restored store is made in the same way and verified, and it is a store only once `state.redb` has its name.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -25,11 +25,11 @@ pub(super) const PARTIAL: &str = "partial";
 /// Bytes that are copied between two calls of the progress callback.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// Copies the store of the data directory to `to`, which must not exist. A running daemon streams its store; without
-/// one the files are copied. The master key goes with it if it lies in the data directory, unless `without_key`.
+/// Copies the store of the data directory to `to`, which must not exist. A running daemon streams its store. Without a
+/// daemon the files are copied. The master key is copied too if it is in the data directory, unless `without_key`.
 ///
 /// # Errors
-/// There is no store, `to` exists, the daemon does not answer, or the disk fails. Nothing is at `to` then.
+/// There is no store, `to` exists, the daemon does not answer, or the disk fails. Then there is no file at `to`.
 pub fn backup(
     settings: &Settings,
     to: &Path,
@@ -37,7 +37,7 @@ pub fn backup(
     progress: OnBackupProgress<'_>,
 ) -> Result<BackupProgress, DaemonError> {
     let from = &settings.data_dir;
-    // Drops a trailing slash.
+    // `components` drops a trailing slash.
     let to = &to.components().collect::<PathBuf>();
     has_store(from)?;
     if fs::symlink_metadata(to).is_ok() {
@@ -63,14 +63,14 @@ pub fn backup(
             Ok(copied)
         }
         Err(error) => {
-            // It has an incomplete name, and the next backup to this place removes it too.
+            // The directory has an incomplete name, and the next backup to this place removes it too.
             let _ = fs::remove_dir_all(&partial);
             Err(error)
         }
     }
 }
 
-/// Copies the master key beside a copy's files, if it is wanted and lies beside the store's, and syncs the folders.
+/// Copies the master key to a copy's files, if it is wanted and is beside the store's files, and syncs the folders.
 pub(super) fn complete(copied: &Path, settings: &Settings, without_key: bool) -> Result<(), DaemonError> {
     let key = settings.data_dir.join(MASTER_KEY_FILE);
     if !without_key && exists(&key)? {
@@ -155,7 +155,7 @@ struct RestoreSource {
 }
 
 /// Restores a backup as the store of the data directory, which must have none, after verifying all of it. A follower's
-/// directory is restored as it was after the last commit at or before `at`; without `at`, after the last commit.
+/// directory is restored as it was after the last commit at or before `at`. Without `at` it is the last commit.
 ///
 /// # Errors
 /// There is a store or a part of one, a daemon uses either directory, or the backup is damaged, sealed by another key,
@@ -209,7 +209,7 @@ fn put_in_place(
     }
     let partial = to.join(PARTIAL);
     let restored = fill(settings, source, &partial, progress, walking).and_then(|copied| {
-        // The last file makes a store: until then no daemon starts on these files.
+        // The last file makes a store, so no daemon starts on these files before.
         for name in files_of(&partial)? {
             disk.rename(&format!("{PARTIAL}/{name}"), &name).map_err(|error| failed(Path::new(&name), error))?;
         }
@@ -223,7 +223,7 @@ fn put_in_place(
     hand_over(to).and(restored)
 }
 
-/// The target of a link whose end was moved away: systemd leaves one at a service's StateDirectory.
+/// The target of a link whose destination was moved away. systemd leaves one at a service's StateDirectory.
 fn target_of(to: &Path) -> Result<PathBuf, DaemonError> {
     match fs::read_link(to) {
         Ok(end) if !exists(to)? => Ok(folder_of(to).join(end)),

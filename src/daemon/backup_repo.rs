@@ -7,8 +7,8 @@
 //! DEST/000001/000001.log the commits after it
 //! ```
 //!
-//! Invariant: a generation counts from the moment that its log says that its copy is whole. A generation that is
-//! removed loses its name first.
+//! Invariant: a generation counts once its log says that its copy is whole. A generation that is removed loses its name
+//! first.
 
 use std::fs;
 use std::io;
@@ -96,7 +96,7 @@ impl BackupRepo {
         disk.map(|disk| (number, disk)).map_err(|source| failed(&path, source))
     }
 
-    /// Removes a generation. After a cut the next start finishes it.
+    /// Removes a generation. After a crash the next start completes the removal.
     pub fn remove(&self, generation: u32) -> Result<(), DaemonError> {
         remove(&self.root, generation)
     }
@@ -128,7 +128,7 @@ fn remove(root: &Path, generation: u32) -> Result<(), DaemonError> {
     let path = path(root, generation);
     let gone = path.with_extension(GONE);
     let renamed = match fs::rename(&path, &gone) {
-        // Another process removes it, or has removed it.
+        // Another process is removing it, or has removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed,
     };
@@ -159,7 +159,7 @@ pub fn generations(root: &Path) -> Result<Vec<Generation>, DaemonError> {
         let path = path(root, number);
         let disk = match RealDisk::look(&path) {
             Ok(disk) => disk,
-            // It was removed since it was listed.
+            // It was removed after it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(failed(&path, source)),
         };
@@ -205,7 +205,7 @@ fn find(
     at: Option<RestorePoint>,
 ) -> Result<CommitPosition, DaemonError> {
     let disk = RealDisk::look(&generation.path).map_err(|source| failed(&generation.path, source))?;
-    // By time the last commit that is not later, in any position: the clock may have been set back.
+    // The last commit that is not later, at any position, because the clock may have been set back.
     let mut found = whole;
     let mut is_past = false;
     let walked = admin::walk_log(&disk, |point| {

@@ -66,7 +66,7 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
-        // The next start removes it too.
+        // The next start removes the file too.
         let _ = std::fs::remove_file(&self.file);
     }
 }
@@ -126,7 +126,7 @@ async fn tell_follower(stream: UnixStream, engine: Arc<Engine>) -> Result<Discon
         std::thread::scope(|scope| {
             scope.spawn(|| hear(&follower, mailbox));
             let sent = send(&follower, &mut out);
-            // The reading thread ends by this.
+            // This ends the reading thread.
             let _ = stream.shutdown(std::net::Shutdown::Both);
             sent
         })

@@ -1,7 +1,7 @@
 //! The follower: a base copy of the store, and every commit after it, in a directory that `postrider restore` reads.
 //!
 //! Invariant: the log of a generation begins before its base is requested, so no commit falls between them. The log is
-//! synced after each round, so a cut loses only what was in transit.
+//! synced after each round, so a crash loses only commits in transit.
 
 pub mod stream;
 
@@ -29,7 +29,7 @@ use crate::store::{self, RealDisk};
 /// Delay between two attempts to reach the daemon or to get a base.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const BASE_AGAIN: Duration = Duration::from_secs(5);
-/// Delay between two attempts to write another base beside a generation that goes on.
+/// Delay between two attempts to write another base beside a generation that continues.
 const BASE_FAILED_AGAIN: Duration = Duration::from_secs(600);
 /// A log this many times as large as its base leads to a new base.
 const LOG_TIMES_BASE_MAX: u64 = 4;
@@ -56,9 +56,9 @@ pub enum FollowProgress {
     /// Its base is whole: every commit from this one on can be restored.
     Whole(u32, CommitPosition, BackupProgress),
     Removed(u32),
-    /// The reason. A new base is begun as soon as the daemon answers.
+    /// The reason of an interruption. A new base is begun as soon as the daemon answers.
     Interrupted(String),
-    /// The reason. The base is requested again.
+    /// The reason why there is no base. The base is requested again.
     NoBase(String),
 }
 
@@ -97,7 +97,7 @@ enum StreamEnd {
     Cut(String),
 }
 
-/// Follows the daemon of the data directory until the stop signal. If the daemon goes, it starts again.
+/// Follows the daemon of the data directory until the stop signal. If the connection ends, it connects again.
 ///
 /// # Errors
 /// No daemon answers the first time, its version differs, the destination is locked, or its disk fails.
@@ -108,7 +108,8 @@ pub fn follow(
     tell: OnFollowProgress<'_>,
 ) -> Result<(), DaemonError> {
     has_store(&settings.data_dir)?;
-    // Checks that a daemon answers. It does not wait while the destination is searched.
+    // Checks that a daemon answers. The connection is closed, so that no daemon waits while the destination is
+    // searched.
     drop(connect(settings)?);
     let place = BackupRepo::take(&wish.to)?;
     let mut last = backup_repo::generations(&place.root)?.last().map(|generation| generation.outline.last.number);
@@ -343,7 +344,7 @@ impl<'a> ReplicaSession<'a> {
         Ok(())
     }
 
-    /// Handles the removal of old generations. With `waits` it waits for that.
+    /// Handles the removal of old generations. With `waits` it waits for the removal.
     fn look_at_pruning(&mut self, waits: bool) -> Result<(), DaemonError> {
         let Some(pruning) = self.pruning.take_if(|pruning| waits || pruning.is_finished()) else { return Ok(()) };
         let removed =
@@ -360,7 +361,7 @@ impl<'a> ReplicaSession<'a> {
     /// Removes an incomplete generation.
     fn give_up_making(&mut self) -> Result<(), DaemonError> {
         let Some(making) = self.making.take() else { return Ok(()) };
-        // The reading thread ends by this.
+        // This ends the reading thread.
         let _ = making.stream.shutdown(std::net::Shutdown::Both);
         if let Some(base) = making.base {
             let _ = base.join();

@@ -1,6 +1,7 @@
 //! The two keys of an installation: the master key that seals secrets, and the first key that callers use.
 //!
-//! Invariant: a store that exists is never opened with a master key that was just made: losing it must be noticed.
+//! Invariant: an existing store is never opened with a master key that was just made, because a lost key must be
+//! noticed.
 
 use std::fmt;
 use std::fs;
@@ -23,7 +24,7 @@ use crate::store::{self, Applied, Caller, Disk, NewKey, Receipt, Rejection, Stat
 use super::DaemonError;
 
 pub(super) const MASTER_KEY_FILE: &str = "master.key";
-/// Stands behind the name of a key that is about to take the place of another.
+/// Suffix of the name of a key that is about to replace another.
 const NEXT: &str = "next";
 const FIRST_KEY_FILE: &str = "first-key";
 
@@ -54,7 +55,7 @@ pub(super) fn master_key(settings: &Settings, disk: &dyn Disk, random: &dyn Rand
     read_key(&file)
 }
 
-/// The key of a store that is there and is only looked at: a change of the key that was cut is left as it is.
+/// The key of an existing store for reading. An interrupted change of the key stays as it is.
 pub(super) fn kept_master_key(settings: &Settings, disk: &dyn Disk) -> Result<MasterKey, DaemonError> {
     if let Some(text) = &settings.master_key {
         return Ok(key_hash(text.expose()));
@@ -82,8 +83,8 @@ fn read_key(file: &Path) -> Result<MasterKey, DaemonError> {
     }
 }
 
-/// Ends a change of the master key that was cut: the next key takes its place if the store is wrapped by it already, and is
-/// forgotten if not.
+/// Completes an interrupted change of the master key. If the store is wrapped by the next key already, that key
+/// replaces the old one. Otherwise it is removed.
 fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
     let next = file.with_extension(NEXT);
     let failed = |source| DaemonError::Io { what: next.display().to_string(), source };
@@ -98,17 +99,17 @@ fn settle(file: &Path, disk: &dyn Disk) -> Result<(), DaemonError> {
     }
 }
 
-/// Which key opens the store after a change.
+/// The key that opens the store after a change.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KeyRotation {
-    /// A new one that was made, in this file.
+    /// A new key, which is in this file.
     Made(PathBuf),
     /// The given key, which the caller must now put into the settings.
     Given,
 }
 
 /// Wraps the store's data key by another master key while no process has the store open. Without `new` a key is made,
-/// if the key in force is the data directory's own. After a cut either the old or the new key is in force.
+/// if the key in force is the data directory's own. After a crash either the old or the new key is in force.
 ///
 /// # Errors
 /// The key in force does not open the store, or comes from the settings while no new one is given. Nothing is changed.
@@ -146,7 +147,7 @@ fn made_master_key(random: &dyn Random) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Makes the first organization and key of an empty store, and the administrator's key where the settings give one.
+/// Makes the first organization and key of an empty store, and the administrator's key if the settings have one.
 pub(super) async fn first_key(
     settings: &Settings,
     engine: &Arc<Engine>,
@@ -173,7 +174,7 @@ pub(super) async fn first_key(
     Ok(made)
 }
 
-/// A key file left by a start that was cut before the store had the key is used again.
+/// Uses a key file again that a start left behind before the store had the key.
 fn kept_or_made(file: &Path, random: &dyn Random) -> Result<FirstKey, DaemonError> {
     if let Ok(text) = fs::read_to_string(file)
         && !text.trim().is_empty()

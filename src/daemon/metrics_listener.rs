@@ -1,4 +1,4 @@
-//! A listener of its own for Prometheus: `/metrics` and nothing else.
+//! A separate listener for Prometheus, which serves `/metrics` only.
 
 use std::sync::Arc;
 

@@ -43,7 +43,7 @@ pub use offline::{compact, rotate_master_key, verify};
 pub enum DaemonError {
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The settings cannot be carried out.
+    /// The settings cannot be applied.
     #[error("{0}")]
     Settings(String),
     #[error("{what}: {source}")]
@@ -52,7 +52,7 @@ pub enum DaemonError {
     Engine(String),
     #[error("{0}: there is no store here")]
     NoStore(String),
-    /// A daemon has the store, and does not answer.
+    /// A daemon has the store open and does not answer.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -90,7 +90,7 @@ impl Platform {
     }
 }
 
-/// The data directory, for this process alone.
+/// Locks the data directory for this process.
 pub fn take(data_dir: &Path) -> Result<Arc<dyn Disk>, DaemonError> {
     held(RealDisk::take(data_dir), data_dir)
 }
@@ -126,7 +126,7 @@ pub struct Daemon {
     tls: Option<Arc<ServerTls>>,
     dispatcher: Arc<Dispatcher>,
     guard: Arc<PolicyGuard>,
-    /// The listeners' own addresses, which nothing is delivered to.
+    /// The listeners' own addresses, which are never a target of deliveries.
     own: Vec<std::net::SocketAddr>,
     scrape: Option<Server>,
 }
@@ -294,7 +294,7 @@ fn rules(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Result<Api
     })
 }
 
-/// The certificate of the API's listener, where the settings name one.
+/// The certificate of the API's listener. `None` if the settings name none.
 fn certificate(settings: &Settings) -> Result<Option<Arc<ServerTls>>, DaemonError> {
     match (&settings.server.tls_cert, &settings.server.tls_key) {
         (Some(cert), Some(key)) => {
@@ -323,7 +323,7 @@ fn api_settings(settings: &Settings, policy: TargetPolicy, own_url: &str) -> Api
     }
 }
 
-/// The name that stands for this daemon where a receiver asks who sends: the host that its clients know it by.
+/// This sender's name in handshakes: the host by which its clients know it.
 fn origin(settings: &Settings, address: &ListenAddr) -> String {
     let public = settings.server.public_url.clone().unwrap_or_else(|| url_of(address));
     let host = url::Url::parse(&public).ok().and_then(|url| url.host_str().map(str::to_owned));
@@ -343,12 +343,12 @@ fn url(address: &ListenAddr, is_secured: bool) -> String {
     }
 }
 
-/// The published shapes that are switched on, beside the native API.
+/// The mounts of the enabled dialects.
 pub fn surfaces(settings: &Settings) -> Vec<ApiMount> {
     dialects::surfaces(|name| settings.dialects.contains(name))
 }
 
-/// Judges addresses at every connect by the settings' policy.
+/// Checks addresses at every connect by the settings' policy.
 struct PolicyGuard(ArcSwap<TargetPolicy>);
 
 impl AddressGuard for PolicyGuard {
@@ -361,13 +361,13 @@ impl AddressGuard for PolicyGuard {
     }
 }
 
-/// The host of a connection, as the policy compares it: without a final dot.
+/// The host of a connection in the form that the policy compares, without a final dot.
 fn target_host(host: &str) -> TargetHost {
     let name = || TargetHost::Name(host.strip_suffix('.').unwrap_or(host).to_owned());
     host.parse().map_or_else(|_| name(), TargetHost::Ip)
 }
 
-/// The store as it lies on the disk, for the verbs that work without a daemon.
+/// Opens the store on the disk, for the verbs that work without a daemon.
 pub fn open_store(settings: &Settings, disk: Arc<dyn Disk>, now: Time) -> Result<store::Opened, DaemonError> {
     let random: Arc<dyn Random> = Arc::new(SystemRandomness::default());
     let master_key = keys::master_key(settings, &*disk, &*random)?;

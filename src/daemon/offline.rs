@@ -17,7 +17,7 @@ use super::backup_repo::{self, BASE};
 use super::keys::{self, KeyRotation};
 use super::{DaemonError, held, take};
 
-/// Changes the master key of a store that no daemon has open; see `keys::rotate_master`.
+/// Changes the master key of a store that no daemon has open. `keys::rotate_master` does the work.
 ///
 /// # Errors
 /// There is no store, a daemon has it open, or the key in force does not open it. Nothing is changed.
@@ -39,11 +39,11 @@ pub fn compact(settings: &Settings, progress: OnBackupProgress<'_>) -> Result<Co
     Ok(compacted?)
 }
 
-/// Walks the store in the data directory, or in a backup that lies there like one, while no daemon has it. Nothing is
-/// changed.
+/// Verifies the store in the data directory, or in a backup with the same layout, while no daemon has it open. Nothing
+/// is changed.
 ///
 /// # Errors
-/// There is no store, a daemon has it, its master key is missing or another one, or `state.redb` does not open.
+/// There is no store, a daemon has it open, its master key is missing or another one, or `state.redb` does not open.
 pub fn verify(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<VerifyReport, DaemonError> {
     if backup_repo::is_one(&settings.data_dir) {
         return verify_followed(settings, progress);
@@ -57,7 +57,7 @@ fn verify_followed(settings: &Settings, progress: OnVerifyProgress<'_>) -> Resul
     for generation in backup_repo::generations(&settings.data_dir)? {
         let name = format!("{:06}", generation.number);
         if generation.outline.whole.is_none() {
-            // It is being made, or the next start of the follower removes it.
+            // The generation is being made, or the next start of the follower removes it.
             all.unlisted.push(name);
             continue;
         }
@@ -96,7 +96,7 @@ fn verify_store(settings: &Settings, progress: OnVerifyProgress<'_>) -> Result<V
 }
 
 /// # Errors
-/// There is none, or it may not be looked for.
+/// There is no store, or the directory cannot be read.
 pub(super) fn has_store(data_dir: &Path) -> Result<(), DaemonError> {
     match admin::has_store(&RealDisk::unlocked(data_dir)) {
         Ok(true) => Ok(()),

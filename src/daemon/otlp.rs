@@ -1,7 +1,8 @@
 //! Traces by OpenTelemetry: one span for each attempt, sent as OTLP over HTTP with JSON bodies (opentelemetry.io, "OTLP
 //! Specification", OTLP/HTTP and JSON Protobuf Encoding).
 //!
-//! Invariant: nothing waits for a collector. Spans that it does not accept in time are dropped, which is logged once.
+//! Invariant: no delivery waits for a collector. Spans that it does not accept in time are dropped, which is logged
+//! once.
 
 use std::time::Duration;
 
@@ -20,21 +21,22 @@ use crate::store::Dispatch;
 const WAITING_SPANS_MAX: usize = 8_192;
 /// Spans in one request.
 const BATCH_SPANS_MAX: usize = 512;
-/// How long a span may wait for others.
+/// Maximum time that a span waits for others.
 const BATCH_WAIT: Duration = Duration::from_secs(2);
 const SPAN_KIND_CLIENT: u8 = 3;
 const STATUS_ERROR: u8 = 2;
 /// Flag of a `traceparent` (W3C Trace Context, section 3.2.2.5).
 const SAMPLED: u8 = 1;
 
-/// Takes attempts and sends them on.
+/// Receives attempts and exports their spans.
 pub struct SpanExporter(Sender<Value>);
 
 impl SpanExporter {
-    /// Starts sending to the collector at `endpoint`, whose `/v1/traces` is posted to. Called within the runtime.
+    /// Starts the export to the collector at `endpoint`, below which `/v1/traces` receives the spans. Must be called
+    /// within the runtime.
     ///
     /// # Errors
-    /// It is no URL.
+    /// `endpoint` is not a URL.
     pub fn start(endpoint: &str) -> Result<SpanExporter, String> {
         let place = HttpEndpoint::parse(endpoint)?;
         let (spans, waiting) = channel(WAITING_SPANS_MAX);
@@ -46,13 +48,13 @@ impl SpanExporter {
 impl AttemptObserver for SpanExporter {
     fn attempted(&self, dispatch: &Dispatch, finished: &AttemptMade) {
         if let Some(span) = span(dispatch, finished) {
-            // Full: the collector is too slow, which the task has said.
+            // A full channel means that the collector is too slow, which the task has logged.
             let _ = self.0.try_send(span);
         }
     }
 }
 
-/// Until the exporter is gone.
+/// Exports spans until the exporter is dropped.
 async fn send_on(place: HttpEndpoint, mut waiting: Receiver<Value>) {
     let mut was_taken = true;
     while let Some(first) = waiting.recv().await {
@@ -96,8 +98,8 @@ fn request(spans: &[Value]) -> Value {
     }] })
 }
 
-/// The span of an attempt, in the event's trace or in one whose id is the event's. `None` if the publisher did not
-/// sample it.
+/// The span of an attempt, in the event's trace or in one whose id is the event's. `None` if the publisher's trace is
+/// not sampled.
 fn span(dispatch: &Dispatch, finished: &AttemptMade) -> Option<Value> {
     let event = &dispatch.event;
     let parent = event.attributes.traceparent.as_deref().and_then(TraceParent::read);
@@ -105,7 +107,7 @@ fn span(dispatch: &Dispatch, finished: &AttemptMade) -> Option<Value> {
         return None;
     }
     let trace = parent.as_ref().map_or_else(|| format!("{:032x}", event.id.as_u128()), |parent| parent.trace.clone());
-    // The end of a UUIDv7 is random: with the attempt's number it is an id of this attempt alone.
+    // The end of a UUIDv7 is random. With the attempt's number it identifies this attempt alone.
     let id = (dispatch.delivery_id.as_u128() as u64).wrapping_add(u64::from(finished.number)).max(1);
     let nanos = |ms: i64| (i128::from(ms) * 1_000_000).to_string();
     let mut attributes = vec![
@@ -141,7 +143,7 @@ fn text(key: &str, value: &str) -> Value {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
-/// 64-bit numbers are texts in this encoding.
+/// A 64-bit number, which this encoding writes as text.
 fn number(key: &str, value: u64) -> Value {
     json!({ "key": key, "value": { "intValue": value.to_string() } })
 }

@@ -1,15 +1,15 @@
 //! Admission control for publishes: while CPU saturation makes deliveries lag, at most `CONCURRENT_MAX` run at once.
 //!
-//! Events that are accepted faster than they can be sent go to disk and come back from there. That slows sending down,
-//! and no event arrives sooner. While the scheduler limits admission, further publishes queue. None is rejected for it,
+//! Events that are accepted faster than they can be sent go to disk and are read back. That slows sending down, and no
+//! event arrives sooner. While the scheduler limits admission, further publishes queue. The limit rejects none of them,
 //! and a slow receiver never causes it (`scheduler/saturation.rs`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Publishes that run at once under limited admission; a batch is one. Enough for a commit to be worth its sync, and
-/// few enough to leave the processor to deliveries.
+/// Maximum publishes at once under limited admission. A batch counts as one. The number is large enough for a commit to
+/// be worth its sync, and small enough to leave the processor to deliveries.
 const CONCURRENT_MAX: usize = 16;
 
 pub struct PublishAdmission {

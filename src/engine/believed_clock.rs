@@ -19,7 +19,7 @@ pub struct BelievedClock {
     state: Mutex<BelievedTime>,
     /// The retention of the store, in milliseconds.
     retention_ms: i64,
-    /// How often the wall clock was accepted. A sleep ends when this changes, because its end may be far off now.
+    /// Number of times that the wall clock was accepted. A change ends every sleep, because its end may be far off now.
     accepted: AtomicU64,
     /// Notified when the wall clock stepped, and when it is believed again.
     pub changed: Notify,
@@ -80,7 +80,7 @@ impl BelievedClock {
     }
 }
 
-/// How the clock becomes believed, for the log and `/readyz`.
+/// The cure of a clock that is not believed, for the log and `/readyz`.
 pub const CURE: &str = "set the clock right, or take it as it is by `postrider doctor --accept-clock`; one that stays for \
                         5 minutes is taken by itself, unless it is a day behind or the retention ahead";
 const _: () = assert!(LASTING_MS == 5 * 60_000, "CURE says how long");

@@ -1,6 +1,6 @@
 //! The blocking pool: runs synchronous work on threads beside the runtime, or inline in a single-threaded simulation.
 
-/// Where reads and other synchronous work run.
+/// The place of reads and other synchronous work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BlockingPool {
     #[default]

@@ -21,7 +21,7 @@ const RANDOM_BYTES: usize = 4_096;
 
 /// A clock: the time, and waiting for a time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time that everything stored and everything due is compared with.
+    /// The time that stored times and due times are compared with.
     fn now(&self) -> Time;
     /// The machine's wall clock, for timestamps that other machines compare with theirs.
     fn wall(&self) -> Time {
@@ -29,7 +29,7 @@ pub trait Clock: Send + Sync + 'static {
     }
     /// Milliseconds from an arbitrary start. They never step back, and they go on while the machine is suspended.
     fn monotonic_ms(&self) -> i64;
-    /// Completes after `ms` on the monotonic clock, or earlier. What happens after this call is not missed.
+    /// Completes after `ms` on the monotonic clock, or earlier. It misses no event after this call.
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()>;
     /// Completes once `now` is at or after `time`, or earlier if an operator accepted another time.
     fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {

@@ -39,8 +39,8 @@ pub trait AttemptObserver: Send + Sync {
 pub enum AttemptEnd {
     /// To be recorded.
     Made(Box<AttemptReport>),
-    /// Nothing reached the receiver, for a lack of the installation. The delivery is sent again from this time, and
-    /// nothing is recorded.
+    /// The installation could not send, and nothing reached the receiver. The delivery is sent again from this time,
+    /// and nothing is recorded.
     Withheld(Time),
 }
 
@@ -109,7 +109,7 @@ impl Deliverer {
         })
     }
 
-    /// Makes one attempt and returns its record, and what it learned of the proxy. `compiled` is the webhook, or the
+    /// Makes one attempt and returns its record and the contact with the proxy. `compiled` is the webhook, or the
     /// reason that it cannot be sent to.
     pub async fn attempt(
         &self,
@@ -262,7 +262,7 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
-        // A date is meant by the wall clock, and the hold ends by the believed one.
+        // A date in the header means the wall clock, and the hold ends by the believed time.
         let until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, wall));
         report.hold_until = until.map(|until| made.finished_at.plus_ms(until.since(wall)));
     }
@@ -278,7 +278,7 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
 }
 
 /// Adds the detail of an error that its reader can cure: the part of TLS, HTTP or the proxy that failed. For addresses
-/// and names the error contains the outcome only, so that errors cannot be used to map a network.
+/// and names the error states the outcome only, so that errors cannot be used to map a network.
 fn in_full(error: String, outcome: AttemptOutcome, detail: Option<String>) -> String {
     match detail {
         Some(detail)

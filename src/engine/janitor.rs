@@ -43,7 +43,7 @@ impl ClockTrustFlag {
         self.clock.off_ms().is_none() && !self.retention_stopped.load(Ordering::Relaxed)
     }
 
-    /// Milliseconds by which the wall clock is ahead of the time that is believed. `None` if it is believed.
+    /// Milliseconds by which the wall clock is ahead of the believed time. `None` if both agree.
     pub fn off_ms(&self) -> Option<i64> {
         self.clock.off_ms()
     }
@@ -62,7 +62,7 @@ pub async fn run(
     // Distrust at the start is logged too.
     let mut was = true;
     loop {
-        // Measured from before the round, so that the time of the round counts as waiting.
+        // The wait counts from before the round, so that it includes the time of the round.
         let began = clock.now();
         trust = trust.look(clock.wall(), clock.monotonic_ms());
         if notice.accept_clock.swap(false, Ordering::Relaxed) {

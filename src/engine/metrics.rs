@@ -86,7 +86,7 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     counter
 }
 
-/// Registers a histogram of seconds with 16 buckets, the first of `first` seconds.
+/// Registers a histogram of seconds with 16 buckets. The first ends at `first` seconds.
 fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histogram {
     let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
     registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());

@@ -73,7 +73,7 @@ pub trait Network: Send + Sync {
     fn listen<'a>(&'a self, at: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
 
-/// Maximum concurrent lookups; each takes a thread. tokio has 512 threads, for files and reads too.
+/// Maximum concurrent lookups, each of which takes a thread. tokio has 512 threads, for files and reads too.
 const RESOLVING_MAX: usize = 128;
 
 static RESOLVING: Semaphore = Semaphore::const_new(RESOLVING_MAX);

@@ -13,7 +13,7 @@ use crate::model::time::{MINUTE_MS, SECOND_MS};
 /// First wait after the proxy could not be reached. The wait doubles with every further failure.
 const WAIT_MS_MIN: i64 = SECOND_MS;
 const WAIT_MS_MAX: i64 = 30 * SECOND_MS;
-/// Wait after credentials were refused. A wrong password does not cure itself, and a proxy may lock a user out.
+/// Wait after credentials were refused. A wrong password stays wrong, and a proxy may lock a user out.
 const CREDENTIALS_WAIT_MS: i64 = 30 * SECOND_MS;
 /// Time that refused credentials count as the current state.
 const CREDENTIALS_LIFE_MS: i64 = 2 * MINUTE_MS;
@@ -65,8 +65,8 @@ impl ProxyHealth {
         self.lock().wait(now)
     }
 
-    /// Records what a request learned of the proxy, and logs a change. Returns when the delivery is tried again if the
-    /// request failed for a lack of the installation.
+    /// Records the contact of a request with the proxy, and logs a change. If an installation fault ended the request,
+    /// returns when the delivery is tried again.
     pub fn record(&self, contact: ProxyContact, proxy: &str, why: &str, now: Time) -> Option<Time> {
         let mut record = self.lock();
         match contact {
@@ -106,7 +106,7 @@ impl ProxyHealth {
 }
 
 impl ProxyRecord {
-    /// When the proxy is tried again. A wait longer than any is over: the clock was set back.
+    /// When the proxy is tried again. A wait that is longer than the maximum has ended, because the clock was set back.
     fn wait(&self, now: Time) -> Option<Time> {
         self.until.filter(|until| (1..=WAIT_MS_MAX).contains(&until.since(now)))
     }
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(health.wait(Time(1)), None);
         assert_eq!(health.state(Time(CREDENTIALS_LIFE_MS - 1)), ProxyState::CredentialsRefused);
         assert_eq!(health.state(Time(CREDENTIALS_LIFE_MS)), ProxyState::Well);
-        // A receiver may have written this one, so it is an attempt.
+        // A receiver may have written the 407, so the attempt counts.
         assert_eq!(record(&health, ProxyContact::CredentialsAsked, 0), None);
         health.reset();
         assert_eq!((health.state(Time(0)), health.failures().credentials), (ProxyState::Well, 2));

@@ -1,4 +1,4 @@
-//! The log of state changes: one line for each change, none for an attempt.
+//! The log of state changes: one line for each change, and none for an attempt.
 
 use crate::store::{AuditLine, Effects, StateChange};
 

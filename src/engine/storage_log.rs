@@ -3,7 +3,7 @@
 use crate::engine::log_backoff::LogBackoff;
 use crate::store::Result;
 
-/// What the log said last of the writer's storage.
+/// The state of the writer's storage as of the last log line.
 #[derive(Debug, Default)]
 pub struct StorageLog {
     failing_batches: LogBackoff,

@@ -1,4 +1,4 @@
-//! The write queue: the handle through which everything that changes the store reaches the writer.
+//! The write queue: the handle through which every change of the store reaches the writer.
 //!
 //! The writer loop (`writer_loop`) takes the waiting requests out of it, and answers them after their commit.
 //!

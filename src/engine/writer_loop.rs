@@ -1,7 +1,7 @@
 //! The writer loop: group commit of the requests that wait in the write queue.
 //!
 //! It applies them in one batch and answers all of them after the commit. It runs on a thread in the daemon and in a
-//! task of the one runtime in a simulation. The store's writer decides what else is due (`Writer::tick`).
+//! task of the one runtime in a simulation. `Writer::tick` decides which timed work is due.
 //!
 //! Invariant: an answer is sent after the commit of its change.
 
@@ -104,7 +104,7 @@ impl WriterLoop {
                     None
                 }
                 Err(TryRecvError::Empty) => {
-                    // A notification that comes before the wait is remembered by `Notify`.
+                    // `Notify` stores a notification that comes before the wait.
                     let _ = tokio::time::timeout(self.wait().unwrap_or(IDLE_WAIT), arrived.notified()).await;
                     None
                 }

@@ -27,7 +27,7 @@ async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible
     Ok(Response::new(Full::new(Bytes::from_static(b"hello"))))
 }
 
-/// A TLS server for `localhost`; gives its port and its certificate.
+/// A TLS server for `localhost`. Returns its port and its certificate.
 async fn tls_server() -> (u16, rustls_pki_types::CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = made.cert.der().clone();

@@ -4,7 +4,7 @@
 //! disappears. Gathered in memory they cost redb one row instead of three changes, and one visit of a page for many
 //! batches.
 //!
-//! Invariant: a view never changes. A batch goes into the newest layer only while no view holds that layer; otherwise
+//! Invariant: a view never changes. A batch goes into the newest layer only while no view holds that layer. Otherwise
 //! it becomes a layer of its own. Lookup order: newest layer first, then frozen layers, then redb.
 
 use std::collections::BTreeMap;

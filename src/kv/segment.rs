@@ -59,7 +59,7 @@ impl std::fmt::Debug for DatabaseHandle {
     }
 }
 
-/// How a file is opened.
+/// The mode in which a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
     Write,
@@ -135,8 +135,8 @@ impl Segment {
         Ok(file)
     }
 
-    /// Opens a file for reading. A file that was not closed cleanly is opened for writing, which repairs it, and is
-    /// read through that handle: closing and opening it once more would need space that a full disk lacks.
+    /// A file that was not closed cleanly is opened for writing, which repairs it, and is read through that handle. To
+    /// close and open it once more would need space that a full disk lacks.
     pub fn open_for_reading(disk: &dyn Disk, name: &str) -> Result<Segment> {
         match Segment::open(disk, name, OpenMode::Read, READ_CACHE_BYTES) {
             Err(error) if error.needs_repair() => Segment::open(disk, name, OpenMode::Write, OTHER_CACHE_BYTES),
@@ -405,8 +405,8 @@ fn begin(database: &Database, durability: Durability) -> std::result::Result<red
     Ok(transaction)
 }
 
-/// Turns a panic of redb into an error. redb panics on some damage, such as an altered allocator state, and that is one
-/// damaged file and not the end of a thread.
+/// Turns a panic of redb into an error. redb panics on some damage, such as an altered allocator state. Such damage
+/// must cost one file and not the thread.
 pub(crate) fn catch_panic<T>(name: &str, read: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).map_err(|_| Error::Damaged {
         file: name.to_owned(),

@@ -103,7 +103,7 @@ impl Wal {
         self.end
     }
 
-    /// Appends a record and syncs it. `false` if it does not fit into this epoch; then nothing was written.
+    /// Appends a record and syncs it. `false` if it does not fit into this epoch. Then nothing was written.
     pub fn append(&mut self, changes: &[(Table, &Changes)]) -> Result<bool> {
         encode(self.partition, self.epoch, self.number, changes, &mut self.record);
         let bytes = self.record.len() as u64;

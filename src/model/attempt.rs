@@ -53,7 +53,7 @@ pub struct AttemptMade {
     /// In the order sent, with credentials masked.
     pub request_headers: Headers,
     pub response_headers: Headers,
-    /// As text, cut at 16 KiB.
+    /// The body as text, cut at 16 KiB.
     pub response_body: Option<String>,
     pub timings: Timings,
 }

@@ -37,7 +37,7 @@ pub struct Delivery {
     /// Whether a caller asked for the next attempt.
     #[serde(default)]
     pub manual: bool,
-    /// How many of `attempts` used no entry of the retry schedule, because a caller asked for them.
+    /// Number of `attempts` that used no entry of the retry schedule, because a caller asked for them.
     #[serde(default)]
     pub unscheduled: u32,
     /// When the schedule plans the attempt that a caller pulled forward. `None` if no attempt was pulled forward.
@@ -51,7 +51,7 @@ impl Delivery {
         self.replay_of.is_some() || self.job_id.is_some()
     }
 
-    /// How many entries of the retry schedule are used: the index of the next one.
+    /// Number of used entries of the retry schedule, which is the index of the next one.
     pub const fn schedule_position(&self) -> u32 {
         self.attempts.saturating_sub(self.unscheduled)
     }

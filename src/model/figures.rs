@@ -59,7 +59,7 @@ impl Sums {
         }
     }
 
-    /// Reverts `add`: a partition's sums leave the totals before it changes.
+    /// Reverts `add`. Before a partition changes, its sums leave the totals.
     pub fn subtract(&mut self, other: &Sums) {
         self.deliveries = self.deliveries.saturating_sub(other.deliveries);
         self.started = self.started.saturating_sub(other.started);

@@ -69,7 +69,7 @@ impl<K> Clone for Id<K> {
 }
 impl<K> Copy for Id<K> {}
 impl<K> Default for Id<K> {
-    /// `MIN`, which names nothing.
+    /// `MIN`, which refers to no object.
     fn default() -> Self {
         Self::MIN
     }
@@ -158,7 +158,7 @@ impl fmt::Display for NotAnId {
 
 impl<K> FromStr for Id<K> {
     type Err = NotAnId;
-    /// Only the hyphenated form is an id; braces, URNs and bare hex are not.
+    /// Parses the hyphenated form. Braces, URNs and bare hex are refused.
     fn from_str(text: &str) -> Result<Self, NotAnId> {
         if text.len() != 36 {
             return Err(NotAnId);
@@ -178,7 +178,7 @@ impl<'de, K> Deserialize<'de> for Id<K> {
     }
 }
 
-/// The writer's stamp: makes ids in strictly rising order, whatever the clock does.
+/// The writer's stamp draws ids in strictly ascending order, even if the clock steps back.
 ///
 /// Layout within UUIDv7: 48 bits of milliseconds, then a 32-bit counter (12 bits of `rand_a`, 20 of `rand_b`), then 42
 /// random bits. The counter restarts at every new millisecond and never wraps: a full one advances the time.

@@ -9,7 +9,7 @@ use crate::model::{DeliveryStatus, Time};
 
 pub type JobId = Id<ReplayJob>;
 
-/// Which events go again, and where. Exactly one of `webhook` and `app`.
+/// The events of a replay, and its target. Exactly one of `webhook` and `app` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     pub webhook: Option<WebhookId>,
@@ -18,9 +18,9 @@ pub struct JobSpec {
     pub to: Option<Time>,
     /// Exact types or patterns. Empty for all.
     pub types: Vec<String>,
-    /// Only deliveries of this status, which is final. `None` for any final one.
+    /// Only events whose last delivery has this final status. `None` for any final status.
     pub status: Option<DeliveryStatus>,
-    /// Only events that match now and were never delivered there.
+    /// Only events that match now and have no delivery to the webhook.
     pub missing: bool,
     pub rate_per_s: Option<f64>,
 }
@@ -39,9 +39,9 @@ pub struct Job {
     pub finished_at: Option<Time>,
     /// The last event examined.
     pub position: EventId,
-    /// Events after this were not there when the job began.
+    /// The last id that existed when the job began. Later events are not replayed.
     pub end: EventId,
-    /// Set when every event has been examined; the job is done when its deliveries are final.
+    /// Whether every event has been examined. The job is done once its deliveries are final.
     pub exhausted: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The nouns: plain data without behaviour beyond its own form. The lowest floor of the domain.
+//! The nouns: plain data without behaviour beyond its own form. They are the lowest floor of the domain.
 
 pub mod app;
 pub mod attempt;

@@ -53,7 +53,7 @@ impl fmt::Display for Time {
     }
 }
 
-/// Text that is not an RFC 3339 time with an offset, or lies outside the years 1 to 9999.
+/// The error for text that is not an RFC 3339 time with an offset, or lies outside the years 1 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotATime;
 

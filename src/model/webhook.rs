@@ -240,14 +240,14 @@ impl fmt::Debug for WebhookTls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookProxy {
-    /// As `delivery.proxy` and `delivery.no_proxy` say.
+    /// As set by `delivery.proxy` and `delivery.no_proxy`.
     #[default]
     Default,
-    /// Directly, whatever the settings say.
+    /// Directly, regardless of the settings.
     None,
 }
 
-/// Which status codes count as delivered.
+/// The rule that decides which status codes count as delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SuccessRule {
     #[serde(rename = "2xx")]
@@ -297,7 +297,7 @@ pub struct WebhookState {
 }
 
 impl WebhookState {
-    /// Nothing is sent before this time.
+    /// The time before which nothing is sent.
     pub fn held_until(&self) -> Option<Time> {
         self.hold_until.max(self.retry_after)
     }

@@ -1,9 +1,9 @@
-//! The believed time: the wall clock as far as the monotonic clock bears it out.
+//! The believed time: the wall clock, as far as the monotonic clock confirms it.
 //!
-//! Invariants: a step of the wall clock by more than `STEP_MS_MAX` changes nothing at once. A step forward is taken once it
-//! has lasted `LASTING_MS`, unless it would end the retention of an event that was acknowledged meanwhile. A step back is
-//! never taken as a step: the believed time then runs at half speed until the wall clock has caught up, so that nothing
-//! that waits stands still.
+//! Invariants: a step of the wall clock by more than `STEP_MS_MAX` changes nothing at once. A step forward is taken
+//! after `LASTING_MS`, unless it would end the retention of an event that was acknowledged meanwhile. A step back is
+//! never taken. Instead the believed time runs at half speed until the wall clock has caught up, so that no wait stands
+//! still.
 
 use crate::model::Time;
 use crate::model::time::{DAY_MS, MINUTE_MS};
@@ -14,7 +14,7 @@ pub const STEP_MS_MAX: i64 = MINUTE_MS;
 pub const LASTING_MS: i64 = 5 * MINUTE_MS;
 /// Lag up to which a clock that was set back is approached, in milliseconds. A larger one must be accepted.
 pub const BEHIND_MS_MAX: i64 = DAY_MS;
-/// Longest stop of the daemon that a start believes at once, in milliseconds.
+/// Longest stop of the daemon that the next start believes at once, in milliseconds.
 const STOPPED_MS_MAX: i64 = 31 * DAY_MS;
 /// No clock that runs this program is before 2025-01-01. A clock that leaves such a time is taken at once.
 const EARLIEST: Time = Time(1_735_689_600_000);

@@ -3,12 +3,12 @@
 //! Invariant: the body depends on stored values only, so that an old attempt's body can be shown exactly as it was sent.
 //! `standard` and `raw` carry `data` byte for byte as received. Of the others, only `dfns` re-serialises it.
 //!
-//! As a form (and as the query string of `get` and `delete`), a field set's top-level members are the fields: a string
-//! is the string itself, everything else its JSON text as received (`null` is `null`).
+//! As a form (and as the query string of `get` and `delete`), a field set's top-level members are the fields. A string
+//! is the string itself. Every other value is its JSON text as received (`null` is `null`).
 //!
-//! Where `data` is not an object, the sets that spread its members (`legacy`, `flat`, and `raw` as a form) have one
-//! member `data` instead. Where it has a member that the set has itself, the set's own stands and that of `data` is left
-//! out: a receiver must be able to trust the envelope.
+//! If `data` is not an object, the sets that spread its members (`legacy`, `flat`, and `raw` as a form) have one member
+//! `data` instead. If `data` has a member that the set has itself, the set's own member is sent and that of `data` is
+//! omitted, because a receiver must be able to trust the envelope.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -84,8 +84,8 @@ pub fn render(shape: BodyShape, facts: &BodyInput) -> RenderedBody {
 }
 
 impl RenderedBody {
-    /// The same, encrypted (api.md section 8): the body becomes a JWE; the query string, which is all that `get` and
-    /// `delete` send, one pair `jwe=…` of the pairs, so that a webhook set to `encrypted` sends nothing in the clear.
+    /// The same content, encrypted (api.md section 8). The body becomes a JWE. `get` and `delete` have a query string
+    /// only, whose pairs become the one pair `jwe=…`, so that an `encrypted` webhook sends nothing in the clear.
     pub fn sealed(self, secret: &signing::SecretKey, nonce: [u8; 12]) -> RenderedBody {
         match self.query {
             Some(query) => {
@@ -100,9 +100,9 @@ impl RenderedBody {
     }
 }
 
-/// Whether `data` reaches a receiver of `field_set` unchanged in value, or what would change. Only `dfns` writes `data`
-/// anew, as ECMAScript would (`rules::js_json`), and so rounds numbers and orders members as the receiver's own parser
-/// does; it costs a walk over `data`, the other sets nothing.
+/// Checks that `data` reaches a receiver of `field_set` with its value unchanged. The error describes the change. Only
+/// `dfns` rewrites `data` as ECMAScript would (`rules::js_json`), which rounds numbers and orders members as the
+/// receiver's own parser does. It costs a walk over `data`. Other sets cost nothing.
 pub fn fits(field_set: FieldSet, data: &[u8]) -> Result<(), String> {
     if field_set != FieldSet::Dfns {
         return Ok(());
@@ -181,8 +181,9 @@ fn legacy(fields: &mut BodyFields, facts: &BodyInput, include_html: bool) {
     fields.json("event", &inner.closed());
 }
 
-/// Dfns's webhook event, as it stood when it was sent: its outcome is not known yet, so `status` and `error` are absent.
-/// `data` is written as ECMAScript writes it, since the vendor's receivers check the signature over a re-serialised body.
+/// Dfns's webhook event as of the time of sending. Its outcome is unknown then, so `status` and `error` are absent.
+/// `data` is written as ECMAScript writes it, because the vendor's receivers check the signature over a re-serialised
+/// body.
 fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
     fields.text("id", &dfns_id::event(facts.attempt_id));
     fields.text("kind", &facts.event.attributes.event_type);
@@ -203,7 +204,7 @@ fn dfns(fields: &mut BodyFields, facts: &BodyInput) {
 }
 
 /// sent.dm's envelope `{field, sub_type?, timestamp, payload}`: `message.delivered` is of the field `message` and the
-/// sub-type `message.delivered`; a type without a dot is a field without a sub-type. `payload` is `data` as received.
+/// sub-type `message.delivered`. A type without a dot is a field without a sub-type. `payload` is `data` as received.
 fn sent(fields: &mut BodyFields, facts: &BodyInput) {
     let kind = facts.event.attributes.event_type.as_str();
     match kind.split_once('.') {
@@ -218,7 +219,8 @@ fn sent(fields: &mut BodyFields, facts: &BodyInput) {
 }
 
 /// Instantly's flat object: `{timestamp, event_type, workspace, lead_email?, …members of data}`. The workspace is the
-/// organization, the lead's address is the event's subject; without a subject, `data` may bring its own `lead_email`.
+/// organization, and the lead's address is the event's subject. Without a subject, `data` may have a `lead_email` of
+/// its own.
 fn flat(fields: &mut BodyFields, facts: &BodyInput) {
     fields.shown("timestamp", facts.event.occurred_at);
     fields.text("event_type", &facts.event.attributes.event_type);
@@ -242,7 +244,7 @@ pub fn offset_time(time: Time) -> String {
     format!("{short}+00:00")
 }
 
-/// Named values on their way out, as a JSON object or as form pairs.
+/// Named values that are written as a JSON object or as form pairs.
 struct BodyFields {
     out: Vec<u8>,
     form: bool,
@@ -254,7 +256,7 @@ impl BodyFields {
         BodyFields { out: Vec::with_capacity(capacity), form, none_yet: true }
     }
 
-    /// The name of the next value, one of ours.
+    /// Begins a value under a name of the field set.
     fn begin(&mut self, name: &str) {
         self.separate();
         if self.form {
@@ -286,7 +288,7 @@ impl BodyFields {
         }
     }
 
-    /// A text of which `"` and `\` are no part: an id, a time.
+    /// A text without `"` and `\`, such as an id or a time.
     fn shown(&mut self, name: &str, value: impl std::fmt::Display) {
         self.begin(name);
         if self.form {
@@ -316,7 +318,7 @@ impl BodyFields {
         encode(text.as_ref().map_or(json, |text| text.as_bytes()), &mut self.out);
     }
 
-    /// The members of `data` that `wanted` says yes to; one member `data` where it is no object.
+    /// The members of `data` for which `wanted` is true. If `data` is not an object, one member `data`.
     fn spread(&mut self, facts: &BodyInput, wanted: impl Fn(&str) -> bool) {
         let Some(members) = facts.members() else {
             self.json("data", facts.data_or_null());

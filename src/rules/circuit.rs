@@ -39,7 +39,7 @@ pub enum CircuitChange {
     Disabled(DisabledReason),
 }
 
-/// The webhook's state after an attempt, and what changed.
+/// The webhook's state after an attempt, and the changes to report.
 pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) -> (WebhookState, Vec<CircuitChange>) {
     let mut next = WebhookState {
         sequence: state.sequence + 1,
@@ -91,7 +91,7 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) ->
     (next, changes)
 }
 
-/// The state of a webhook that is enabled again: as if it had never failed, so that it is tried at once.
+/// The state of a webhook that is enabled again. It is the state before any failure, so the webhook is tried at once.
 pub fn reset(state: WebhookState) -> WebhookState {
     WebhookState {
         sequence: state.sequence + 1,
@@ -106,15 +106,16 @@ pub fn reset(state: WebhookState) -> WebhookState {
     }
 }
 
-/// Until when nothing is sent. `None` if the webhook is not held at `now`. A hold that is longer than its rule makes it was
-/// written by a clock that has been set back since, and is over.
+/// Time before which nothing is sent. `None` if the webhook is not held at `now`. A hold that is longer than its rule
+/// allows has ended, because the clock was set back after it was written.
 pub fn held_until(state: WebhookState, now: Time) -> Option<Time> {
     let within = |until: Option<Time>, most_ms: i64| until.filter(|until| (1..=most_ms).contains(&until.since(now)));
     let probe = within(state.hold_until, probe_wait_ms(state.failed_probes));
     probe.max(within(state.retry_after, RETRY_AFTER_S_MAX * SECOND_MS))
 }
 
-/// The state as people see it at `now`: an open circuit whose wait is over lets one probe through, and is half open.
+/// The state as readers see it at `now`. An open circuit whose wait has ended lets one probe through and is shown as
+/// half open.
 pub fn shown(state: WebhookState, now: Time) -> WebhookState {
     let probes = state.circuit == CircuitState::Open && held_until(state, now).is_none();
     WebhookState { circuit: if probes { CircuitState::HalfOpen } else { state.circuit }, ..state }
@@ -202,7 +203,7 @@ mod tests {
         let (state, _) =
             after(WebhookState::default(), 0, AttemptSummary { hold_until: Some(Time(60_000)), ..fail(0) });
         assert_eq!((state.circuit, state.held_until()), (CircuitState::Closed, Some(Time(60_000))));
-        // Out already when the other was told to wait.
+        // This request was in flight when the circuit opened.
         let (state, _) = after(state, 0, AttemptSummary { success: true, ..fail(5) });
         assert_eq!(state.held_until(), Some(Time(60_000)));
         assert_eq!(reset(state).held_until(), None);

@@ -2,9 +2,9 @@
 //!
 //! The format is `wh-` or `whe-`, then the id's 128 bits as 26 Crockford base32 digits in groups of 5, 5 and 16.
 //!
-//! Invariant: reversible, and one id has one spelling, so a text that differs in a single character is another id or
-//! none. The shape follows the pattern `^whe?-[a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{14,16}$` (docs.dfns.co,
-//! get-webhook-event); that the digits carry a UUID is ours.
+//! Invariant: the conversion is reversible, and one id has one spelling, so a text that differs in a single character
+//! is another id or none. The shape follows the pattern `^whe?-[a-z0-9]{5}-[a-z0-9]{5}-[a-z0-9]{14,16}$` (docs.dfns.co,
+//! get-webhook-event). The choice of a UUID for the digits is Postrider's.
 
 use crate::model::{AttemptId, WebhookId};
 
@@ -19,7 +19,7 @@ pub fn webhook(id: WebhookId) -> String {
     encode("wh-", id.as_u128())
 }
 
-/// `whe-…` of an attempt: what Dfns calls a webhook event is one attempt.
+/// `whe-…` of an attempt, which Dfns calls a webhook event.
 pub fn event(id: AttemptId) -> String {
     encode("whe-", id.as_u128())
 }
@@ -58,7 +58,7 @@ fn decode(prefix: &str, text: &str) -> Option<u128> {
             continue;
         }
         let digit = DIGITS.iter().position(|d| d == byte)? as u128;
-        // 26 digits hold 130 bits: the first one has room for three only.
+        // 26 digits hold 130 bits, so the first digit has room for three bits only.
         if at == 0 && digit > 7 {
             return None;
         }

@@ -21,7 +21,7 @@ pub enum Decision {
     Filter,
 }
 
-/// The webhooks of one app, made ready for asking: exact types are looked up, only patterns are walked.
+/// The compiled webhooks of one app: exact types are looked up, and only patterns are walked.
 #[derive(Debug, Default)]
 pub struct Fanout {
     members: Vec<FanoutWebhook>,
@@ -35,8 +35,8 @@ struct FanoutWebhook {
     gate: CompiledFilter,
 }
 
-/// A webhook's filter, made ready. A stored filter has been parsed before it was stored; should one no longer parse,
-/// nothing passes.
+/// A webhook's compiled filter. A filter is parsed before it is stored. If a stored filter does not parse, no event
+/// passes.
 #[derive(Debug)]
 enum CompiledFilter {
     Open,
@@ -45,7 +45,7 @@ enum CompiledFilter {
 }
 
 impl Fanout {
-    /// Of an app's webhooks, oldest first.
+    /// Compiles an app's webhooks, given oldest first.
     pub fn of<'a>(webhooks: impl Iterator<Item = &'a Arc<Webhook>>) -> Fanout {
         let mut fanout = Fanout::default();
         for webhook in webhooks {
@@ -119,7 +119,7 @@ impl CompiledFilter {
     }
 }
 
-/// Two rising lists as one, each number once.
+/// Merges two ascending lists, each number once.
 fn merged<'a>(a: &'a [u32], b: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
     let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
     std::iter::from_fn(move || match (a.peek(), b.peek()) {

@@ -22,10 +22,10 @@ use self::exact::ExactValue;
 use self::parse::FilterParser;
 use crate::rules::json::{self, walk};
 
-/// How deep the objects of a filter may nest; a single condition is 1 deep.
+/// Maximum nesting of the objects of a filter. A single condition has depth 1.
 pub const DEPTH_MAX: usize = 8;
 
-/// How many conditions a filter may hold.
+/// Maximum number of conditions of a filter.
 pub const LEAVES_MAX: usize = 64;
 
 /// Longest `path`.
@@ -37,14 +37,14 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// An error in a filter: a JSON Pointer into the filter and a message.
 pub type Mistake = (String, String);
 
-/// A filter that has been read and found good.
+/// A parsed and valid filter.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// The JSON it was read from, without white space.
+    /// The JSON that the filter was read from, without white space.
     text: String,
     root: FilterNode,
     leaves: Vec<FilterLeaf>,
-    /// The numbers of the leaves, ordered by path: what shares the beginning of a path stands together.
+    /// The numbers of the leaves, ordered by path, so that paths with a common beginning are adjacent.
     by_path: Vec<usize>,
 }
 
@@ -115,7 +115,7 @@ impl LeafTest {
         matches!(name, "eq" | "ne" | "in" | "exists" | "prefix") || Comparison::named(name).is_some()
     }
 
-    /// `at` is where the path led, `None` if it led nowhere.
+    /// Whether the condition holds. `at` is the position that its path led to, or `None` if the data has no such value.
     fn holds(&self, data: &[u8], at: Option<usize>) -> bool {
         let Some(at) = at else {
             return matches!(self, LeafTest::Ne(_) | LeafTest::Exists(false));
@@ -141,7 +141,7 @@ impl LeafTest {
 }
 
 impl Filter {
-    /// Reads a filter out of JSON text. Numbers keep every digit they have there.
+    /// Reads a filter from JSON text. Numbers keep every digit.
     pub fn parse_text(bytes: &[u8]) -> Result<Filter, Vec<Mistake>> {
         json::check(bytes, json::JsonLimits::default())
             .map_err(|error| vec![(error.pointer.clone(), error.kind.to_string())])?;
@@ -165,8 +165,8 @@ impl Filter {
         }
     }
 
-    /// Reads a filter out of a value. Numbers are as exact as the value holds them; where the text is at hand,
-    /// [`Filter::parse_text`] keeps them whole.
+    /// Reads a filter from a value. Numbers are as exact as in the value. [`Filter::parse_text`] keeps all digits of
+    /// the text.
     pub fn parse(value: &serde_json::Value) -> Result<Filter, Vec<Mistake>> {
         Self::parse_text(value.to_string().as_bytes())
     }
@@ -176,8 +176,8 @@ impl Filter {
         &self.text
     }
 
-    /// Whether the filter lets this `data` through. It has passed [`json::check`] when the event was accepted; on
-    /// other bytes paths lead nowhere.
+    /// Whether `data` passes the filter. The bytes passed [`json::check`] when the event was accepted. In other bytes
+    /// no path is found.
     pub fn matches(&self, data: &[u8]) -> bool {
         let mut found = [None; LEAVES_MAX];
         self.locate(data, walk::start(data, 0), 0, 0..self.by_path.len(), &mut found);
@@ -193,8 +193,8 @@ impl Filter {
         }
     }
 
-    /// Finds where the paths of one group lead, all of which led to the value at `at` with their first `depth` steps.
-    /// `group` is a range of `by_path`. Returns the end of the value.
+    /// Locates the paths of one group, which share their first `depth` steps and led to the value at `at`. `group` is a
+    /// range of `by_path`. Returns the end of the value.
     fn locate(
         &self,
         data: &[u8],
@@ -253,7 +253,7 @@ impl Filter {
     }
 }
 
-/// Filters are the same when they were written the same.
+/// Two filters are equal if their JSON texts are.
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -262,8 +262,8 @@ impl PartialEq for Filter {
 
 impl Eq for Filter {}
 
-/// As the JSON object itself in JSON; as that JSON in a string in formats for machines, which have no place for
-/// numbers of any size.
+/// In JSON the filter is the object itself. In binary formats, which cannot hold numbers of any size, it is that JSON
+/// in a string.
 impl Serialize for Filter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if !serializer.is_human_readable() {

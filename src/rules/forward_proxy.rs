@@ -1,4 +1,4 @@
-//! The forward proxy of `delivery.proxy`: its URL, taken apart.
+//! The forward proxy of `delivery.proxy`: the parts of its URL.
 //!
 //! Invariant: no `Display`, no `Debug` and no error contains the user or the password.
 
@@ -33,8 +33,8 @@ struct ProxyCredentials {
 }
 
 impl ForwardProxy {
-    /// Parses `http://proxy:3128` or `https://user:password@proxy:3129`. Without a port it is the scheme's own.
-    /// User and password are percent-encoded (RFC 3986 section 3.2.1).
+    /// Parses `http://proxy:3128` or `https://user:password@proxy:3129`. The default port is that of the scheme. User
+    /// and password are percent-encoded (RFC 3986 section 3.2.1).
     ///
     /// Errors: the second half of a sentence that says which values are allowed.
     pub fn parse(written: &str) -> Result<ForwardProxy, String> {
@@ -67,7 +67,7 @@ impl ForwardProxy {
         self.credentials.as_ref().map(|credentials| format!("Basic {}", credentials.pair()))
     }
 
-    /// The texts that must not be stored, should a receiver or the proxy repeat them.
+    /// The credentials, for redaction: a receiver or the proxy may repeat them.
     pub fn secrets(&self) -> Vec<String> {
         let credentials = self.credentials.iter();
         credentials.flat_map(|credentials| [credentials.password.clone(), credentials.pair()]).collect()
@@ -80,7 +80,7 @@ impl ProxyCredentials {
     }
 }
 
-/// A user cannot have a colon, neither part a control character (RFC 7617 section 2).
+/// A user name must not contain a colon, and neither part a control character (RFC 7617 section 2).
 fn credentials_of(url: &Url) -> Result<Option<ProxyCredentials>, ()> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(drop);
     let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);

@@ -32,9 +32,9 @@ pub struct HealthInput {
     /// Milliseconds over attempts with a response, as `average` gives it.
     pub average_response_ms: Option<u32>,
     pub attempts_last_day: u64,
-    /// How many of the newest ten deliveries have been attempted.
+    /// Number of the newest ten deliveries that have been attempted.
     pub recent_deliveries: u32,
-    /// Of those, how many failed at their last attempt.
+    /// Number of those that failed at their last attempt.
     pub recent_failures: u32,
 }
 
@@ -55,7 +55,7 @@ pub struct HealthWord {
 /// Two failures among the newest ten deliveries make a webhook `failing`.
 const FAILING_MIN: u32 = 2;
 
-/// The words for what was measured.
+/// Rates the figures in words.
 pub fn health(measured: &HealthInput) -> Health {
     Health {
         success_rate: judge_rate(measured.success_rate),
@@ -90,7 +90,7 @@ fn judge_speed(average_ms: Option<u32>) -> HealthWord {
     HealthWord { state, reason: format!("responses take {ms} ms on average ({bound})") }
 }
 
-/// `failing` goes before `active` goes before `idle`. A webhook that never sent is idle: that much is known about it.
+/// `failing` precedes `active`, and `active` precedes `idle`. A webhook that never sent is idle.
 fn judge_activity(measured: &HealthInput) -> HealthWord {
     let HealthInput { attempts_last_day: attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
     if failed >= FAILING_MIN {

@@ -8,9 +8,9 @@
 /// Longest distinguished time, in milliseconds: the longest `timeout_ms` (api.md section 5). Longer times count as this.
 pub const RESPONSE_MS_MAX: u32 = 120_000;
 
-/// Buckets in each doubling: half a sixteenth is the error.
+/// Buckets in each doubling. The error is half of one.
 const STEPS: u32 = 16;
-/// Below this, a bucket a millisecond.
+/// Below this time, each millisecond has its own bucket.
 const EXACT_MS: u32 = 2 * STEPS;
 /// log2 of `EXACT_MS`.
 const EXACT_BITS: u32 = 5;
@@ -28,7 +28,7 @@ pub fn bucket(ms: u32) -> u8 {
     (EXACT_MS + octave * STEPS + step) as u8
 }
 
-/// The shortest time of a bucket in milliseconds; a number that is no bucket counts as the last one.
+/// The shortest time of a bucket in milliseconds. A number that is not a bucket counts as the last one.
 pub fn lower(bucket: u8) -> u32 {
     edge(u32::from(bucket.min(LAST)))
 }
@@ -53,7 +53,7 @@ fn edge(bucket: u32) -> u32 {
 }
 
 /// The `percent`th percentile by nearest rank, in milliseconds: the middle of the bucket that holds the sample at rank
-/// `⌈percent·n/100⌉`, at least the first. None without a sample. `counts` is sorted by bucket, as `Sums` keeps it.
+/// `⌈percent·n/100⌉`, at least the first. `None` without a sample. `counts` is sorted by bucket, as in `Sums`.
 pub fn percentile(counts: &[(u8, u64)], percent: u8) -> Option<u32> {
     let total: u128 = counts.iter().map(|&(_, count)| u128::from(count)).sum();
     if total == 0 {

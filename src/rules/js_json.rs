@@ -1,7 +1,7 @@
-//! JSON as ECMAScript writes it: what `JSON.stringify(JSON.parse(text))` gives.
+//! JSON as ECMAScript writes it: the result of `JSON.stringify(JSON.parse(text))`.
 //!
-//! Dfns's receivers check the signature over a body that they have parsed and written again (seeds/shapes.md section 2),
-//! so its body must come out of that unchanged. Invariant: rewriting what was rewritten changes nothing. The rules are
+//! Dfns's receivers check the signature over a body that they have parsed and written again (seeds/shapes.md section
+//! 2), so its body must not change by that. Invariant: rewriting a rewritten text changes nothing. The rules are
 //! ECMA-262's: `SerializeJSONProperty`, `QuoteJSONString`, `Number::toString` (section 6.1.6.1.20), and
 //! `OrdinaryOwnPropertyKeys` (section 10.1.11.1), which puts array indexes before all other names, in ascending order.
 
@@ -19,8 +19,8 @@ pub enum JsonLoss {
     Order,
 }
 
-/// Appends the valid JSON text `json` to `to` as ECMAScript would write it, and tells what was lost, the first loss
-/// only. What is not valid JSON is copied as far as it makes no sense, and never panics.
+/// Appends the valid JSON text `json` to `to` as ECMAScript would write it. Returns the first loss of information. Text
+/// that is not valid JSON gives an unspecified result and no panic.
 pub fn rewrite(json: &[u8], to: &mut Vec<u8>) -> Option<JsonLoss> {
     to.reserve(json.len());
     let mut rewriter = Rewriter { json, at: 0, to, open: Vec::new(), members: Vec::new(), loss: None };
@@ -38,17 +38,17 @@ struct Rewriter<'a> {
     loss: Option<JsonLoss>,
 }
 
-/// An object or array whose end has not come yet.
+/// An object or array that is not closed yet.
 struct OpenContainer {
     object: bool,
-    /// Where its members begin in `members`.
+    /// Index of its first member in `members`.
     first: usize,
 }
 
 struct JsMember {
-    /// The array index that its name is, if it is one.
+    /// The array index that its name stands for. `None` for any other name.
     index: Option<u32>,
-    /// Where its name begins in the output.
+    /// Offset of its name in the output.
     start: usize,
 }
 
@@ -96,7 +96,7 @@ impl Rewriter<'_> {
         let start = self.to.len();
         let plain = if escaped { serde_json::from_slice::<String>(token).ok() } else { None };
         match &plain {
-            // serde_json escapes what QuoteJSONString escapes, in the same way.
+            // serde_json and QuoteJSONString escape the same characters in the same way.
             Some(text) => serde_json::to_writer(&mut *self.to, text).expect("a Vec takes all"),
             None => self.to.extend_from_slice(token),
         }
@@ -113,7 +113,7 @@ impl Rewriter<'_> {
         self.at += len;
         let integer = !token.iter().any(|b| matches!(b, b'.' | b'e' | b'E'));
         let parsed = std::str::from_utf8(token).ok().and_then(|text| text.parse::<f64>().ok());
-        // Up to 15 digits are always exact and shortest as they stand; but -0 is written 0.
+        // Integers of up to 15 digits are exact and shortest already, except -0, which is written as 0.
         if let (true, 0..=15, _) | (_, _, None) = (integer && token != b"-0", len, parsed) {
             self.to.extend_from_slice(token);
             return;
@@ -161,7 +161,7 @@ fn array_index(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name).ok()?.parse().ok().filter(|index| *index != u32::MAX)
 }
 
-/// `Number::toString` in base 10; what is not finite becomes `null`, as `JSON.stringify` has it.
+/// `Number::toString` in base 10. As in `JSON.stringify`, a number that is not finite becomes `null`.
 fn write_number(number: f64, to: &mut Vec<u8>) {
     if !number.is_finite() {
         to.extend_from_slice(b"null");
@@ -174,8 +174,8 @@ fn write_number(number: f64, to: &mut Vec<u8>) {
     if number < 0.0 {
         to.push(b'-');
     }
-    // serde_json finds the digits that ECMA-262 asks for: the shortest that read back, of those the closest, of two
-    // equally close the even one. Rust's own formatting does not hold to the last rule. Only the layout differs.
+    // serde_json finds the digits that ECMA-262 asks for: the shortest that read back, of those the closest, and of two
+    // equally close ones the even one. Rust's own formatting breaks the last rule. Only the layout differs.
     let mut buffer = [0u8; 32];
     let mut rest = &mut buffer[..];
     serde_json::to_writer(&mut rest, &number.abs()).expect("32 bytes suffice");

@@ -12,19 +12,19 @@ mod tests;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// How deep arrays and objects may nest; `[]` alone is 1 deep.
+/// Maximum nesting of arrays and objects. `[]` alone has depth 1.
 pub const DEPTH_MAX: usize = 128;
 
-/// Longest text that is scanned: member names are remembered by 32-bit offsets.
+/// Maximum length of a scanned text: member names are stored as 32-bit offsets.
 pub const TEXT_BYTES_MAX: usize = u32::MAX as usize;
 
-/// Up to this many members are compared pair by pair, more are sorted first.
+/// Up to this number, members are compared pair by pair. More are sorted first.
 const PAIRWISE_MEMBERS_MAX: usize = 16;
 
 /// Limits that the caller may narrow.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLimits {
-    /// Deepest nesting; counts as [`DEPTH_MAX`] where it is larger.
+    /// Maximum nesting. A larger value counts as [`DEPTH_MAX`].
     pub depth: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for JsonLimits {
 pub struct JsonError {
     /// Byte offset into the text.
     pub offset: usize,
-    /// JSON Pointer (RFC 6901) to the innermost value or member that holds the error; empty for the whole text.
+    /// JSON Pointer (RFC 6901) to the innermost value or member with the error. Empty for the whole text.
     pub pointer: String,
     pub kind: JsonErrorKind,
 }
@@ -62,7 +62,7 @@ pub enum JsonErrorKind {
     InvalidUtf8,
     /// The text ends inside a value.
     Unfinished,
-    /// A byte that cannot stand here.
+    /// A byte that is not allowed at this position.
     Unexpected,
     /// Something follows the value.
     Trailing,
@@ -71,7 +71,7 @@ pub enum JsonErrorKind {
     BadEscape,
     /// An unescaped control character in a string.
     ControlCharacter,
-    /// Half of a UTF-16 pair, which no UTF-8 text can hold.
+    /// Half of a UTF-16 pair, which UTF-8 text cannot contain.
     LoneSurrogate,
     DuplicateMember,
     TooDeep,
@@ -97,7 +97,7 @@ impl fmt::Display for JsonErrorKind {
     }
 }
 
-/// Scans one JSON text, white space around it included; reports the first error.
+/// Scans one JSON text and the white space around it. Returns the first error.
 pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
     if bytes.len() > TEXT_BYTES_MAX {
         return Err(JsonError { offset: TEXT_BYTES_MAX, pointer: String::new(), kind: JsonErrorKind::TooLong });
@@ -106,7 +106,7 @@ pub fn check(bytes: &[u8], limits: JsonLimits) -> Result<(), JsonError> {
         Ok(_) => scan(bytes, limits),
         Err(error) => {
             let offset = error.valid_up_to();
-            // Scanning what stands before tells where in the value the bad byte is, or finds an earlier error.
+            // A scan of the bytes before it locates the bad byte in the value, or finds an earlier error.
             match scan(&bytes[..offset], limits) {
                 Err(error) if error.kind != JsonErrorKind::Unfinished => Err(error),
                 Err(error) => Err(JsonError { offset, kind: JsonErrorKind::InvalidUtf8, ..error }),
@@ -133,7 +133,7 @@ struct JsonName {
     escaped: bool,
 }
 
-/// An error on its way out; each enclosing value adds its step, the innermost comes first.
+/// An error that is being returned. Each enclosing value adds its step, so the innermost comes first.
 struct JsonFailure {
     offset: usize,
     kind: JsonErrorKind,
@@ -146,7 +146,7 @@ enum PointerStep {
     Index(usize),
 }
 
-/// Boxed, because every value returns one and nearly none holds anything.
+/// Boxed, because every value returns one and nearly all are empty.
 type Scanned<T> = Result<T, Box<JsonFailure>>;
 
 struct Scanner<'a> {
@@ -238,7 +238,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// From the opening quote to behind the closing one.
+    /// Reads from the opening quote to the closing one.
     fn string(&mut self) -> Scanned<JsonName> {
         let start = self.at + 1;
         let mut escaped = false;
@@ -326,7 +326,7 @@ impl Scanner<'_> {
             self.digits()?;
         }
         match self.peek() {
-            // Names what `01`, `1.2.3` and `1x` got wrong better than the byte that should have been a comma.
+            // For `01`, `1.2.3` and `1x` this error is clearer than that of an unexpected byte.
             Some(b'0'..=b'9' | b'.' | b'+' | b'-' | b'a'..=b'z' | b'A'..=b'Z') => self.bad(JsonErrorKind::BadNumber),
             _ => Ok(()),
         }
@@ -421,7 +421,7 @@ impl JsonName {
     }
 }
 
-/// The first name that stood in the list before; the list may be left in another order. Sorting, not hashing: no
+/// The first name that occurred earlier in the list. The list may be reordered. It is sorted and not hashed, so no
 /// input makes it slow.
 fn duplicate(bytes: &[u8], names: &mut [JsonName]) -> Option<JsonName> {
     if names.len() <= PAIRWISE_MEMBERS_MAX {

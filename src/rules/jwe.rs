@@ -15,7 +15,7 @@ use super::signing::SecretKey;
 pub const CONTENT_TYPE: &str = "application/jose";
 
 const INFO: &[u8] = b"postrider jwe v1";
-/// base64url of `{"alg":"dir","enc":"A256GCM"}`; also the authenticated data (RFC 7516 section 5.1, step 14).
+/// base64url of `{"alg":"dir","enc":"A256GCM"}`. It is also the authenticated data (RFC 7516 section 5.1, step 14).
 const HEADER: &str = "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0";
 
 /// The key in use: 32 bytes for AES-256-GCM.

@@ -1,6 +1,6 @@
 //! The hosts of `delivery.no_proxy`, which are reached without the proxy.
 //!
-//! The entries mean the same as in `NO_PROXY` of curl and Go: a name stands for itself and everything below it.
+//! The entries mean the same as in `NO_PROXY` of curl and Go: a name includes every name below it.
 
 use std::net::IpAddr;
 
@@ -22,9 +22,9 @@ pub struct NoProxy {
 enum NoProxyEntry {
     All,
     Net(IpNet),
-    /// The name and everything below it.
+    /// The name and every name below it.
     Within(String),
-    /// Everything below the name.
+    /// Every name below this one.
     Below(String),
 }
 

@@ -5,7 +5,7 @@
 /// Longest event type and longest pattern, in bytes.
 pub const TYPE_BYTES_MAX: usize = 128;
 
-/// Types that start like this are made by the daemon about itself.
+/// Prefix of the types that the daemon publishes about itself.
 pub const SYSTEM_PREFIX: &str = "postrider.";
 
 /// Whether `text` is an event type: 1 to 128 of `[a-zA-Z0-9_.-]`.
@@ -26,8 +26,8 @@ pub fn is_pattern(pattern: &str) -> bool {
     }
 }
 
-/// Whether one pattern covers the type. `*` covers all but the daemon's own types; `order.*` exactly one further
-/// segment, `order.**` one or more, and neither covers `order` itself.
+/// Whether a pattern covers the type. `*` covers all but the daemon's own types. `order.*` covers exactly one further
+/// segment, and `order.**` one or more. Neither covers `order` itself.
 pub fn matches(pattern: &str, event_type: &str) -> bool {
     match Pattern::of(pattern) {
         Pattern::All => !is_system(event_type),
@@ -37,7 +37,7 @@ pub fn matches(pattern: &str, event_type: &str) -> bool {
     }
 }
 
-/// Whether a webhook with these patterns wants the type; no patterns at all means the same as `*`.
+/// Whether a webhook with these patterns wants the type. An empty list means the same as `*`.
 pub fn wants(patterns: &[String], event_type: &str) -> bool {
     if patterns.is_empty() {
         return !is_system(event_type);
@@ -45,8 +45,8 @@ pub fn wants(patterns: &[String], event_type: &str) -> bool {
     patterns.iter().any(|pattern| matches(pattern, event_type))
 }
 
-/// Whether a webhook on these channels gets an event on those: a webhook without channels gets all, any other one
-/// needs a channel in common.
+/// Whether a webhook on these channels gets an event on those. A webhook without channels gets all events. Any other
+/// one needs a channel in common.
 pub fn wants_channels(webhook: &[String], event: &[String]) -> bool {
     webhook.is_empty() || webhook.iter().any(|channel| event.contains(channel))
 }
@@ -56,7 +56,7 @@ pub fn is_system(event_type: &str) -> bool {
     event_type.starts_with(SYSTEM_PREFIX)
 }
 
-/// A pattern taken apart; the borrowed text is what stands before the star.
+/// The parts of a pattern. The borrowed text is the part before the star.
 enum Pattern<'a> {
     All,
     Exact(&'a str),

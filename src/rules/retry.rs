@@ -1,17 +1,17 @@
-//! When the next attempt is due, and the schedules that have names.
+//! Decides when the next attempt is due, and names schedules.
 
 use crate::model::Time;
 use crate::model::time::SECOND_MS;
 
-/// Retries that a schedule may have, and the longest wait of one, in seconds.
+/// Maximum number of retries in a schedule.
 pub const RETRIES_MAX: usize = 1_000;
 pub const RETRY_WAIT_S_MAX: u32 = 30 * 86_400;
-/// `Retry-After` is honoured up to this.
+/// Maximum `Retry-After` that is honoured, in seconds.
 pub const RETRY_AFTER_S_MAX: i64 = 86_400;
-/// Jitter is at most this part of the wait, and only ever later.
+/// Jitter adds at most this part of the wait, and never shortens it.
 const JITTER_PARTS: i64 = 10;
 
-/// Standard Webhooks' recommended schedule: ten attempts in all.
+/// Standard Webhooks' recommended schedule, which makes ten attempts.
 pub const STANDARD_S: [u32; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
 /// A schedule by its name (api.md section 5).
@@ -29,9 +29,9 @@ pub fn preset(name: &str) -> Option<Vec<u32>> {
 /// Facts about a finished attempt and its delivery that decide about the next attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct FinishedAttempt {
-    /// Whether a caller asked for it.
+    /// Whether a caller asked for the attempt.
     pub manual: bool,
-    /// Entries of the schedule that were used before it.
+    /// Number of schedule entries that were used before it.
     pub position: u32,
     /// When the schedule plans the attempt that a caller pulled forward. `None` if no attempt was pulled forward.
     pub planned_at: Option<Time>,
@@ -67,8 +67,8 @@ pub fn after_failure(schedule_s: &[u32], attempt: FinishedAttempt, jitter: u64) 
 
 /// Due time of the attempt after number `finished` (from 1). `None` if the schedule is exhausted.
 ///
-/// The wait counts from the start of the attempt before, never ends before that one's end, gets 0 to 10 % on top by
-/// `jitter` (any number), and is rounded up to a second, so that due entries share pages.
+/// The wait counts from the start of the previous attempt and never ends before that attempt does. `jitter` (any
+/// number) adds 0 to 10 %. The result is rounded up to a second, so that due entries share pages.
 pub fn next_attempt(
     schedule_s: &[u32],
     finished: u32,
@@ -84,22 +84,24 @@ pub fn next_attempt(
     Some(Time((due.0 + SECOND_MS - 1).div_euclid(SECOND_MS) * SECOND_MS))
 }
 
-/// The schedule's whole length in milliseconds with all jitter and rounding: no attempt is planned after it.
+/// The schedule's whole length in milliseconds, with maximum jitter and rounding. No attempt is planned after it.
 pub fn longest_ms(schedule_s: &[u32], timeout_ms: u32) -> i64 {
     let waits: i64 =
         schedule_s.iter().map(|s| i64::from(*s) * SECOND_MS).map(|ms| ms + ms / JITTER_PARTS + SECOND_MS).sum();
     waits.saturating_add(i64::from(timeout_ms) * (schedule_s.len() as i64 + 1))
 }
 
-/// The forms of a date in HTTP (RFC 9110 section 5.6.7): the preferred one, and the two old ones that are still to be read.
+/// The forms of a date in HTTP (RFC 9110 section 5.6.7): the preferred one, and the two obsolete ones that must still
+/// be read.
 const HTTP_DATES: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
 
-/// Until when `Retry-After` asks to wait (RFC 9110 section 10.2.3): seconds or a date; capped, and never in the past.
+/// The time that `Retry-After` asks to wait for (RFC 9110 section 10.2.3), in seconds or as a date. It is capped and
+/// never in the past.
 pub fn retry_after(text: &str, now: Time) -> Option<Time> {
     let text = text.trim();
     let most = now.plus_ms(RETRY_AFTER_S_MAX * SECOND_MS);
     let until = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds are as good as the cap.
+        // A number with too many digits counts as the cap.
         text.parse::<u32>().map_or(most, |seconds| now.plus_ms(i64::from(seconds) * SECOND_MS))
     } else {
         let date = HTTP_DATES.iter().find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?;
@@ -147,7 +149,7 @@ mod tests {
         let first = FinishedAttempt { position: 0, ..attempt };
         assert_eq!(next(first), unused(40_000), "before its first attempt was due");
         assert_eq!(next(FinishedAttempt { planned_at: None, ..first }), used(60_000), "it is the first attempt");
-        // A planned time is of no meaning for an attempt of the schedule.
+        // An attempt of the schedule ignores a planned time.
         for planned_at in [None, attempt.planned_at] {
             let scheduled = FinishedAttempt { manual: false, planned_at, ..attempt };
             assert_eq!(next(scheduled), used(600_000), "{planned_at:?}");

@@ -1,11 +1,12 @@
 //! Signs requests by Standard Webhooks (HMAC and Ed25519), Dfns's and sent.dm's schemes.
 //!
-//! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`; `v1` is HMAC-SHA256, `v1a`
-//! Ed25519, both over `id.timestamp.body`), seeds/shapes.md section 2 for the two vendors, RFC 8037 for the JWKS.
+//! Sources: the Standard Webhooks specification (`webhook-id`, `-timestamp`, `-signature`), seeds/shapes.md section 2
+//! for the two vendors, and RFC 8037 for the JWKS. `v1` is HMAC-SHA256 and `v1a` is Ed25519, both over
+//! `id.timestamp.body`.
 //!
-//! Invariants: the signature covers the body as sent, byte for byte, and the timestamp as in the header. `webhook-id` and
-//! `webhook-timestamp` are sent with every scheme and without one: they identify the event, so that a receiver can drop a
-//! repetition. `get` and `delete` send no body: their signature covers the empty body, not the query string.
+//! Invariants: the signature covers the body as sent, byte for byte, and the timestamp of the header. `webhook-id` and
+//! `webhook-timestamp` are sent with every scheme and without one, because a receiver drops repetitions by them. `get`
+//! and `delete` send no body, so their signature covers the empty body and not the query string.
 
 use std::fmt;
 
@@ -20,14 +21,14 @@ use crate::model::webhook::SignatureScheme;
 use crate::model::{EventId, WebhookId};
 
 pub const SECRET_PREFIX: &str = "whsec_";
-/// Decoded, in bytes (Standard Webhooks: 24 to 64).
+/// Minimum length of a decoded secret in bytes (Standard Webhooks: 24 to 64).
 pub const SECRET_BYTES_MIN: usize = 24;
 pub const SECRET_BYTES_MAX: usize = 64;
-/// Characters of a plain secret (Devdraft: at least 32 letters, digits, `_` and `-`).
+/// Minimum length of a plain secret in characters (Devdraft: at least 32 letters, digits, `_` and `-`).
 pub const PLAIN_SECRET_CHARS_MIN: usize = 32;
 pub const PLAIN_SECRET_CHARS_MAX: usize = 128;
-/// How far a signature's timestamp may lie from the receiver's clock, in seconds (both vendors' tolerance, and the
-/// usual one of Standard Webhooks).
+/// Maximum distance of a signature's timestamp from the receiver's clock, in seconds. Both vendors and Standard
+/// Webhooks recommend it.
 pub const TOLERANCE_S: i64 = 300;
 
 pub const WEBHOOK_ID: &str = "webhook-id";
@@ -37,20 +38,21 @@ pub const SENT_ID: &str = "x-webhook-id";
 pub const SENT_TIMESTAMP: &str = "x-webhook-timestamp";
 pub const SENT_SIGNATURE: &str = "x-webhook-signature";
 pub const DFNS_SIGNATURE: &str = "x-dfns-webhook-signature";
-/// Every header that signing may set, in lower case: no webhook's own `headers` may name one.
+/// Headers that signing may set, in lower case. A webhook's own `headers` must not name one.
 pub const HEADERS: [&str; 7] =
     [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE, SENT_ID, SENT_TIMESTAMP, SENT_SIGNATURE, DFNS_SIGNATURE];
 
 const ED25519_INFO: &[u8] = b"postrider ed25519 v1";
-/// 36 % of draws are free of `+` and `/`, so that this many without one mean a source that does not vary.
+/// Maximum draws of a secret. 36 % of draws have no `+` and no `/`, so this many failures mean that the source does not
+/// vary.
 const SECRET_DRAWS_MAX: usize = 256;
-/// The standard alphabet, nothing else; `=` may be left out.
+/// The standard alphabet only. `=` may be omitted.
 const LENIENT_PADDING: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A signing secret, read: its text and the bytes that this stands for.
+/// A parsed signing secret: its text and the bytes that it stands for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey {
     text: String,
@@ -63,7 +65,7 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// Why a text is no signing secret, or why there is none to sign with.
+/// Why a text is not a signing secret, or why there is no secret to sign with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSecret {
     #[error("a secret begins with `whsec_`")]
@@ -78,7 +80,8 @@ pub enum BadSecret {
     Missing,
 }
 
-/// Reads `whsec_` + base64 of 24 to 64 bytes; the padding may be left out, white space and the URL alphabet are refused.
+/// Reads `whsec_` and base64 of 24 to 64 bytes. The padding may be omitted. White space and the URL alphabet are
+/// refused.
 pub fn parse_secret(text: &str) -> Result<SecretKey, BadSecret> {
     let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(BadSecret::Prefix)?;
     let bytes = LENIENT_PADDING.decode(encoded).map_err(|_| BadSecret::Base64)?;
@@ -88,7 +91,7 @@ pub fn parse_secret(text: &str) -> Result<SecretKey, BadSecret> {
     Ok(SecretKey { text: text.to_owned(), bytes })
 }
 
-/// Reads a plain secret, whose bytes are the key as they stand. The prefix `whsec_` promises the other form.
+/// Reads a plain secret, whose text is the key. A text with the prefix `whsec_` must have the other form.
 pub fn parse_plain_secret(text: &str) -> Result<SecretKey, BadSecret> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let fits = (PLAIN_SECRET_CHARS_MIN..=PLAIN_SECRET_CHARS_MAX).contains(&text.len());
@@ -98,7 +101,7 @@ pub fn parse_plain_secret(text: &str) -> Result<SecretKey, BadSecret> {
     Ok(SecretKey { text: text.to_owned(), bytes: text.as_bytes().to_vec() })
 }
 
-/// Reads a secret of either form, as a webhook may have it.
+/// Reads a secret of either form.
 pub fn parse_any_secret(text: &str) -> Result<SecretKey, BadSecret> {
     match text.starts_with(SECRET_PREFIX) {
         true => parse_secret(text),
@@ -106,8 +109,8 @@ pub fn parse_any_secret(text: &str) -> Result<SecretKey, BadSecret> {
     }
 }
 
-/// A new secret from 24 random bytes, drawn again until its text has no `+` and no `/`: so it also fits receivers that
-/// take letters, digits, `_` and `-` only (Devdraft's rule).
+/// A new secret from 24 random bytes. It is drawn again until its text has no `+` and no `/`, so that it fits receivers
+/// that accept letters, digits, `_` and `-` only (Devdraft's rule).
 pub fn make_secret(mut draw: impl FnMut() -> [u8; 24]) -> String {
     let mut text = String::with_capacity(SECRET_PREFIX.len() + 32);
     for _ in 0..SECRET_DRAWS_MAX {
@@ -122,12 +125,12 @@ pub fn make_secret(mut draw: impl FnMut() -> [u8; 24]) -> String {
 }
 
 impl SecretKey {
-    /// The text as it was given.
+    /// The text of the secret as given.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// 32 bytes for one purpose: HKDF-SHA256 (RFC 5869) without salt over the secret's bytes.
+    /// Derives 32 bytes for one purpose by HKDF-SHA256 (RFC 5869) over the secret's bytes, without salt.
     pub fn derive(&self, info: &[u8]) -> [u8; 32] {
         let mut key = [0; 32];
         hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
@@ -146,7 +149,7 @@ impl SecretKey {
         hmac::Key::new(hmac::HMAC_SHA256, &self.bytes)
     }
 
-    /// Dfns takes the secret's text as it is for the key, prefix included.
+    /// Dfns uses the secret's text as the key, prefix included.
     fn dfns_hmac(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, self.text.as_bytes())
     }
@@ -185,8 +188,8 @@ pub struct SignedIds {
     pub webhook_id: WebhookId,
 }
 
-/// The keys of a webhook, made ready: worth keeping between attempts, for an Ed25519 key costs as much to make ready
-/// as to sign with. Good for as long as the same secrets are live.
+/// The compiled keys of a webhook, valid as long as the same secrets are live. Deriving an Ed25519 key costs as much as
+/// signing with it.
 pub struct Signer {
     /// HMAC keys over the secrets' bytes, newest first.
     standard: Vec<hmac::Key>,
@@ -204,8 +207,8 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// For the live secrets' texts, newest first. Fails on a text that is no secret, and where schemes are asked for
-    /// and no secret is given: never unsigned by mistake.
+    /// Builds the keys from the texts of the live secrets, newest first. Fails on a text that is not a secret. Also
+    /// fails on schemes without a secret, so that no request is unsigned by mistake.
     pub fn new<'s>(
         schemes: &[SignatureScheme],
         secrets: impl IntoIterator<Item = &'s str>,
@@ -235,9 +238,9 @@ impl Signer {
         if none { Err(BadSecret::Missing) } else { Ok(signer) }
     }
 
-    /// The headers of one request, names in lower case. `standard` and `ed25519` sign with every live secret,
+    /// The headers of one request, with names in lower case. `standard` and `ed25519` sign with every live secret,
     /// space-separated, so that receivers may change over at any time. The headers of `sent` and `dfns` hold one
-    /// signature, the newest secret's: the receivers of both vendors compare the whole value.
+    /// signature, made with the newest secret, because the receivers of both vendors compare the whole value.
     pub fn headers(&self, ids: SignedIds, timestamp_s: i64, body: &[u8]) -> Vec<(&'static str, String)> {
         let mut headers = Vec::with_capacity(HEADERS.len());
         let (event_id, timestamp) = (ids.event_id.to_string(), timestamp_s.to_string());
@@ -269,7 +272,7 @@ impl Signer {
     }
 }
 
-/// The headers of one request, from secrets' texts, newest first: a `Signer` that is used once.
+/// The headers of one request from the texts of the secrets, newest first. The `Signer` is used once.
 pub fn sign<'s>(
     schemes: &[SignatureScheme],
     secrets: impl IntoIterator<Item = &'s str>,
@@ -312,7 +315,7 @@ fn dfns_value(key: &hmac::Key, body: &[u8]) -> String {
     value
 }
 
-/// Why a received request is not believed.
+/// Why a received request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     #[error("no signature header")]
@@ -325,11 +328,12 @@ pub enum VerifyError {
     Mismatch,
 }
 
-/// Checks a received request as a receiver would: the first of `webhook-signature`, `x-webhook-signature` and Dfns's
-/// header that is there decides, and one matching signature in it suffices. Gives the scheme that matched.
+/// Checks a received request as a receiver would. The first header present of `webhook-signature`,
+/// `x-webhook-signature` and Dfns's header decides, and one matching signature in it suffices. Returns the scheme that
+/// matched.
 ///
-/// `header` finds a header by its lower-case name. Dfns states the time inside the body (`timestampSent`); a body
-/// without it, such as an encrypted one, has no age to be judged by.
+/// `header` finds a header by its lower-case name. Dfns states the time inside the body (`timestampSent`). A body
+/// without it, such as an encrypted one, is accepted at any age.
 pub fn verify<'h>(
     key: &SecretKey,
     header: impl Fn(&str) -> Option<&'h str>,

@@ -28,7 +28,7 @@ pub const NAME_BYTES_MAX: usize = 253;
 pub const ADDRESS_REFUSED: &str =
     "the address is not one that may be sent to, unless delivery.allow of the daemon names it";
 
-/// The "bad ports" of the Fetch standard (section 2.9), ascending, and 6379 (Redis takes lines of HTTP for commands).
+/// The "bad ports" of the Fetch standard (section 2.9), ascending, and 6379 (Redis reads lines of HTTP as commands).
 const BLOCKED_PORTS: &[u16] = &[
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
     110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
@@ -36,10 +36,11 @@ const BLOCKED_PORTS: &[u16] = &[
     5061, 6000, 6379, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Top-level names that mean something only on the local network, or not in DNS at all.
+/// Top-level names that exist only on the local network, or not in DNS at all.
 const LOCAL_SUFFIXES: &[&str] = &["local", "internal", "onion", "localhost"];
 
-/// Names that hosts files give to the loopback interface; every name under `.localhost` is one as well (RFC 6761).
+/// Names that hosts files give to the loopback interface. Every name under `.localhost` belongs to it as well (RFC
+/// 6761).
 const LOOPBACK_NAMES: &[&str] = &[
     "localhost",
     "localhost4",
@@ -58,14 +59,14 @@ pub struct TargetPolicy {
     allow: TargetList,
     deny: TargetList,
     https_only: bool,
-    /// Where this daemon itself listens: never a target, so that no delivery loop can start. A listener on the
-    /// unspecified address stands for every loopback address; addresses of interfaces can be added beside it.
+    /// Addresses that this daemon listens on. They are never a target, so that no delivery loop can start. A listener
+    /// on the unspecified address stands for every loopback address. Addresses of interfaces can be added beside it.
     pub own: Vec<SocketAddr>,
 }
 
 impl TargetPolicy {
-    /// Reads the settings: each item is a CIDR, one address, a host name, or `*.suffix` (any depth below it).
-    /// The error names the item that is none of these.
+    /// Reads the settings. Each item is a CIDR, an address, a host name, or `*.suffix` (any depth below it). The error
+    /// names the first item that has none of these forms.
     pub fn parse(allow: &[String], deny: &[String], https_only: bool) -> Result<Self, String> {
         Ok(TargetPolicy {
             allow: TargetList::parse("allow", allow)?,
@@ -75,7 +76,7 @@ impl TargetPolicy {
         })
     }
 
-    /// One address of a host; `named` says that `allow` names the host. Ports are judged by [`Policy::is_own`].
+    /// Whether an address of a host passes. `named` says that `allow` names the host. [`Policy::is_own`] checks ports.
     fn passes(&self, ip: IpAddr, named: bool) -> bool {
         let ip = ip.to_canonical();
         if self.denies(ip) || ranges::is_metadata(ip) {
@@ -88,8 +89,8 @@ impl TargetPolicy {
         named || self.allow.holds(ip) || behind.is_some_and(|v4| self.allow.holds(v4)) || !ranges::is_special(ip)
     }
 
-    /// Ports of other protocols are open on hosts that `allow` names, one by one or below a suffix; a network opens its
-    /// addresses and not everything that listens on them.
+    /// Whether `allow` names the host, itself or by a suffix. Such a host may have ports of other protocols. A network
+    /// in `allow` opens its addresses only, and not these ports.
     fn opens_port(&self, host: &TargetHost, port: u16) -> bool {
         BLOCKED_PORTS.binary_search(&port).is_err()
             || match host {
@@ -98,7 +99,7 @@ impl TargetPolicy {
             }
     }
 
-    /// A denied IPv4 address stays denied in every IPv6 form of it.
+    /// A denied IPv4 address stays denied in every IPv6 form.
     fn denies(&self, ip: IpAddr) -> bool {
         self.deny.holds(ip)
             || match ip {
@@ -107,8 +108,8 @@ impl TargetPolicy {
             }
     }
 
-    /// Whether a connection to `ip:port` would arrive at this daemon. The system takes a connection to the
-    /// unspecified address for one to loopback.
+    /// Whether a connection to `ip:port` would arrive at this daemon. The system treats a connection to the unspecified
+    /// address as one to loopback.
     fn is_own(&self, ip: IpAddr, port: u16) -> bool {
         let ip = ip.to_canonical();
         self.own.iter().any(|own| {
@@ -117,13 +118,13 @@ impl TargetPolicy {
             own.port() == port
                 && (bound == ip
                     || (ip.is_unspecified() && bound.is_loopback())
-                    // A listener on [::] takes IPv4 too, one on 0.0.0.0 does not take IPv6.
+                    // A listener on [::] accepts IPv4 too, and one on 0.0.0.0 accepts no IPv6.
                     || (bound.is_unspecified() && inward && (bound.is_ipv6() || ip.is_ipv4())))
         })
     }
 }
 
-/// Networks and host names out of one setting.
+/// Networks and host names of one setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct TargetList {
     nets: Vec<IpNet>,
@@ -151,7 +152,7 @@ impl TargetList {
         self.nets.iter().any(|net| net.contains(&ip))
     }
 
-    /// Whether the address itself is there, and not only a network around it.
+    /// Whether the list contains the address itself, and not only a network around it.
     fn is_address(&self, ip: IpAddr) -> bool {
         self.nets.iter().any(|net| net.addr() == ip && net.prefix_len() == net.max_prefix_len())
     }
@@ -161,7 +162,8 @@ impl TargetList {
     }
 }
 
-/// A CIDR or one address, brackets around IPv6 tolerated; a network of mapped addresses becomes the IPv4 network.
+/// Parses a CIDR or an address. Brackets around IPv6 are accepted. A network of mapped addresses becomes the IPv4
+/// network.
 pub(in crate::rules) fn parse_net(item: &str) -> Option<IpNet> {
     let bare = item.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(item);
     let net = bare.parse::<IpNet>().ok().or_else(|| bare.parse::<IpAddr>().ok().map(IpNet::from))?.trunc();
@@ -174,7 +176,7 @@ pub(in crate::rules) fn parse_net(item: &str) -> Option<IpNet> {
     }
 }
 
-/// A host name, or everything below one.
+/// A host name, or every name below one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NamePattern {
     Exact(String),
@@ -212,7 +214,7 @@ impl NamePattern {
 /// Why a target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetRefused {
-    /// The URL itself is at fault; the words say how.
+    /// The URL is wrong. The text says how.
     Syntax(&'static str),
     /// The target address is refused. The error has no detail on purpose.
     Address,
@@ -234,13 +236,13 @@ impl std::error::Error for TargetRefused {}
 pub enum TargetHost {
     /// An address, in whatever notation it was written.
     Ip(IpAddr),
-    /// A name to resolve: lower case, punycode, no final dot.
+    /// A name to resolve: in lower case and punycode, without a final dot.
     Name(String),
 }
 
 impl TargetHost {
-    /// The addresses that are known without asking a resolver: a literal's own, and loopback for names that mean it
-    /// (RFC 6761 section 6.3 wants those answered locally). `None`: resolve.
+    /// The addresses that are known without a resolver: that of a literal, and loopback for names that mean it (RFC
+    /// 6761 section 6.3 wants those answered locally). `None` if the name must be resolved.
     pub fn known_addrs(&self) -> Option<Vec<IpAddr>> {
         match self {
             TargetHost::Ip(ip) => Some(vec![*ip]),
@@ -253,7 +255,7 @@ impl TargetHost {
     }
 }
 
-/// As in a URL and a `Host` header: IPv6 in brackets.
+/// The form in a URL and a `Host` header: IPv6 in brackets.
 impl fmt::Display for TargetHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -264,7 +266,7 @@ impl fmt::Display for TargetHost {
     }
 }
 
-/// `http` or `https`.
+/// The scheme of a target: `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UrlScheme {
     Http,
@@ -280,7 +282,7 @@ impl UrlScheme {
         }
     }
 
-    /// The port a URL of this scheme leaves out.
+    /// The port that a URL of this scheme omits.
     pub fn default_port(self) -> u16 {
         match self {
             UrlScheme::Http => 80,
@@ -289,21 +291,21 @@ impl UrlScheme {
     }
 }
 
-/// A URL that passed, taken apart.
+/// The parts of an accepted URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedTarget {
-    /// The whole URL as the WHATWG URL standard serialises it; what is to be stored and sent to.
+    /// The whole URL as the WHATWG URL standard serialises it. This form is stored and sent to.
     pub url: String,
     pub scheme: UrlScheme,
     pub host: TargetHost,
-    /// The port to connect to, the scheme's own where the URL names none.
+    /// The port to connect to. If the URL names none, that of the scheme.
     pub port: u16,
-    /// Path and query of the request line.
+    /// Path and query for the request line.
     pub path_and_query: String,
 }
 
 impl CheckedTarget {
-    /// The value of the `Host` header: the port is left out where it is the scheme's own.
+    /// The value of the `Host` header. The scheme's own port is omitted.
     pub fn authority(&self) -> String {
         match self.port == self.scheme.default_port() {
             true => self.host.to_string(),
@@ -312,7 +314,7 @@ impl CheckedTarget {
     }
 }
 
-/// Judges a webhook URL by its text; nothing is resolved. Names are judged again by [`check_addrs`] at every connect.
+/// Checks a webhook URL by its text, without resolving. [`check_addrs`] checks names again at every connect.
 pub fn check_url(text: &str, policy: &TargetPolicy) -> Result<CheckedTarget, TargetRefused> {
     check_text(text)?;
     let url = url::Url::parse(text).map_err(|error| TargetRefused::Syntax(parse_reason(error)))?;
@@ -347,8 +349,8 @@ pub fn check_url(text: &str, policy: &TargetPolicy) -> Result<CheckedTarget, Tar
     Ok(CheckedTarget { path_and_query, scheme, host, port, url: url.into() })
 }
 
-/// Judges the addresses a target is about to be connected to: all must pass, and there must be one. `port` is the
-/// target's. Call it with a literal's own address too: settings may have changed since the webhook was made.
+/// Checks the addresses that a target is about to be connected to. There must be one, and all must pass. `port` is the
+/// target's. Call it for a literal's own address too, because the settings may have changed since the webhook was made.
 pub fn check_addrs(host: &TargetHost, addrs: &[IpAddr], port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
     let (named, loopback) = match host {
         TargetHost::Ip(_) => (false, false),
@@ -358,7 +360,7 @@ pub fn check_addrs(host: &TargetHost, addrs: &[IpAddr], port: u16, policy: &Targ
         TargetHost::Name(name) => (policy.allow.names(name), is_loopback_name(name)),
     };
     let good = |ip: IpAddr| {
-        // `localhost` counts as 127.0.0.1 even where it resolves to ::1: who opened the one meant the other.
+        // `localhost` counts as 127.0.0.1 even if it resolves to ::1, because an operator who allowed one meant both.
         let counted = match loopback && ip.is_loopback() && !policy.denies(ip) {
             true => policy.passes(ip, named) || policy.passes(Ipv4Addr::LOCALHOST.into(), named),
             false => policy.passes(ip, named),
@@ -371,7 +373,7 @@ pub fn check_addrs(host: &TargetHost, addrs: &[IpAddr], port: u16, policy: &Targ
     }
 }
 
-/// Judges a target whose name a proxy will resolve: an address as [`check_addrs`] does, a name by its text alone.
+/// Checks a target whose name a proxy will resolve: an address as [`check_addrs`] does, and a name by its text alone.
 pub fn check_unresolved(host: &TargetHost, port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
     match policy.opens_port(host, port) {
         true => check_host(host, port, policy).map_err(|_| TargetRefused::Address),
@@ -410,7 +412,7 @@ fn check_text(text: &str) -> Result<(), TargetRefused> {
     Ok(())
 }
 
-/// The parser's errors in our words: stable whatever the crate says.
+/// The parser's errors in stable words that do not depend on the crate.
 fn parse_reason(error: url::ParseError) -> &'static str {
     match error {
         url::ParseError::EmptyHost => "must have a host",
@@ -422,7 +424,7 @@ fn parse_reason(error: url::ParseError) -> &'static str {
     }
 }
 
-/// A parsed domain without its final dot, if it can be a host name at all.
+/// A parsed domain without its final dot, if it can be a host name.
 pub(in crate::rules) fn plain_name(domain: &str) -> Result<String, &'static str> {
     let name = domain.strip_suffix('.').unwrap_or(domain);
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
@@ -438,7 +440,7 @@ pub(in crate::rules) fn plain_name(domain: &str) -> Result<String, &'static str>
     }
 }
 
-/// The part of [`check_url`] that is about the host.
+/// The part of [`check_url`] that concerns the host.
 fn check_host(host: &TargetHost, port: u16, policy: &TargetPolicy) -> Result<(), TargetRefused> {
     let name = match host {
         TargetHost::Ip(ip) => return check_addrs(host, &[*ip], port, policy),

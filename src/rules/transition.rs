@@ -17,11 +17,11 @@ pub enum TransitionInput {
     Succeeded,
     /// An attempt failed and another one is planned.
     FailedWithRetry,
-    /// An attempt failed and none is left, or the receiver is gone.
+    /// An attempt failed and no retry is left, or the receiver is gone.
     FailedForGood,
-    /// Its time was over before it was delivered.
+    /// The delivery expired before it was delivered.
     Expired,
-    /// Cancelled, by itself or with its webhook.
+    /// The delivery or its webhook was cancelled.
     Cancelled,
 }
 

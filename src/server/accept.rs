@@ -1,4 +1,4 @@
-//! The accept loops: connections in up to the cap, through whatever the machine runs out of, until the drain.
+//! The accept loops: accept connections up to the cap, survive a lack of descriptors or memory, and end at the drain.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +14,11 @@ use super::{ServerLimits, ServerTls, Service, connection};
 use crate::api::origin::ListenerKind;
 use crate::engine::network::{Conn, ListenAddr, Listener, Peer};
 
-/// How long accepting pauses when the machine has nothing left to accept with: the shortest, then twice as long until
-/// the longest.
+/// The shortest pause of accepting when the machine has no resources for a connection. It doubles up to the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A running server. Dropping it cuts all connections; `drain` lets requests finish first.
+/// A running server. Dropping it cuts all connections. `drain` lets requests finish first.
 pub struct Server {
     stop: watch::Sender<bool>,
     open: Arc<AtomicUsize>,
@@ -32,7 +31,7 @@ impl Server {
         Self::start_with(service, listeners, limits, None)
     }
 
-    /// The same with TLS on every TCP listener, where there is a certificate. A unix socket stays in clear.
+    /// The same with TLS on every TCP listener if there is a certificate. A unix socket stays in clear.
     pub fn start_with<S: Service>(
         service: Arc<S>,
         listeners: Vec<Box<dyn Listener>>,
@@ -97,7 +96,7 @@ struct AcceptLoop<S> {
 }
 
 impl<S: Service> AcceptLoop<S> {
-    /// Accepts until told to stop; returns the connections still open. Dropping the listener refuses new ones.
+    /// Accepts until told to stop, and returns the connections still open. Dropping the listener refuses new ones.
     async fn accept(self, mut listener: Box<dyn Listener>) -> JoinSet<()> {
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
@@ -167,7 +166,7 @@ fn kind_of(listen: &ListenAddr) -> ListenerKind {
     }
 }
 
-/// Errors of the one connection that was to be accepted (accept(2)): the next one is not affected.
+/// Whether an error concerns only the connection that was to be accepted (accept(2)). The next one is not affected.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::ConnectionRefused | K::Interrupted)

@@ -1,4 +1,4 @@
-//! A request's body as it comes, piece by piece: counted, and no longer waited for than the watch allows.
+//! Reads a request's body piece by piece. It counts the bytes and waits no longer than the timer allows.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -26,7 +26,7 @@ impl<'a> BodyPieces<'a> {
         self.is_over
     }
 
-    /// The whole body, of at most `bytes_max`. One that comes in one piece is not copied.
+    /// The whole body, of at most `bytes_max`. A body in one piece is not copied.
     pub async fn read(&mut self, bytes_max: usize) -> Result<Bytes, RequestRefusal> {
         if self.is_over {
             return Ok(Bytes::new());
@@ -47,7 +47,7 @@ impl<'a> BodyPieces<'a> {
     }
 
     /// Discards the body if that is quick, so that the connection can be used again after a refusal. The error is a
-    /// body that breaks its own framing, which outranks the refusal.
+    /// body that breaks its own framing, which takes precedence over the refusal.
     pub async fn discard(&mut self) -> Result<(), RequestRefusal> {
         if self.is_over {
             return Ok(());

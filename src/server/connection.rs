@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last: hyper speaks, the watch says how long.
+//! Serves one connection from its first byte to its last. hyper reads and writes, and the timer sets the deadlines.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::engine::network::Conn;
 
 /// Why a connection is no longer served.
 enum ConnectionEnd {
-    /// hyper is done with it, for better or worse.
+    /// hyper has ended the connection, with or without an error.
     Done,
     /// The wait of this phase exceeded its limit.
     Late(ConnectionPhase),
 }
 
-/// The same behind TLS: the handshake has the time of a head, and the protocol is the one agreed on in it.
+/// The same over TLS. The handshake has the time of a head, and ALPN selects the protocol.
 pub(super) async fn serve_secured<S: Service>(
     service: Arc<S>,
     limits: ServerLimits,
@@ -52,7 +52,8 @@ pub(super) async fn serve_secured<S: Service>(
     }
 }
 
-/// Serves requests until the peer or a deadline ends it, or `stop` turns true and the request in hand is answered.
+/// Serves requests until the peer or a deadline ends the connection, or `stop` turns true and the current request is
+/// answered.
 pub(super) async fn serve<S: Service>(
     service: &S,
     limits: ServerLimits,
@@ -61,7 +62,7 @@ pub(super) async fn serve<S: Service>(
     mut stop: watch::Receiver<bool>,
 ) {
     let head_by = Instant::now() + limits.head_read;
-    // Nothing is set up for a peer that says nothing: thousands of those cost their sockets and little else.
+    // Nothing is set up before the first byte, so that thousands of silent peers cost little but their sockets.
     let mut first = [0];
     tokio::select! {
         biased;
@@ -81,7 +82,7 @@ pub(super) async fn serve<S: Service>(
     let mut is_waiting_for_stop = false;
     let mut told = None;
     let ended = std::future::poll_fn(|cx| {
-        // Once it is waited for, a glance tells whether it is worth asking again.
+        // Once the signal is awaited, a cheap check tells whether to poll it again.
         if let Some(waiting) = &mut stopped
             && (!is_waiting_for_stop || is_stopping.has_changed().unwrap_or(true))
         {
@@ -121,13 +122,13 @@ fn http1() -> http1::Builder {
         .max_buf_size(HEAD_BYTES_MAX)
         // A peer may close its side after its last request and still wait for the answer.
         .half_close(true)
-        // The watch keeps all deadlines.
+        // The timer keeps all deadlines.
         .header_read_timeout(None);
     builder
 }
 
-/// Whether the connection's deadline has passed. The alarm is set anew only when it rings or must ring earlier, so a
-/// request that is served in good time never touches the timer.
+/// Whether the connection's deadline has passed. The alarm is set again only when it fires or must fire earlier, so a
+/// request that is served in time never touches the runtime's timer.
 pub(super) fn is_over(watch: &ConnectionTimer, mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
     loop {
         let deadline = watch.deadline();

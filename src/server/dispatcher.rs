@@ -28,11 +28,11 @@ use super::{Admitted, Service};
 
 /// Maximum calls of a handler because the data that it read has changed.
 const STALE_TRIES: usize = 5;
-/// Seconds after which a caller should try again when too much waits for the writer.
+/// `Retry-After` seconds when too many requests wait for the writer.
 const BUSY_RETRY_S: u32 = 1;
-/// A key's rate may be used up this many seconds ahead in one burst.
+/// Seconds of a key's rate that one burst may use in advance.
 const BURST_S: f64 = 1.0;
-/// Key rates remembered at once.
+/// Maximum number of cached key rates.
 const RATES_MAX: usize = 10_000;
 
 pub struct Dispatcher {
@@ -41,7 +41,7 @@ pub struct Dispatcher {
     rates: Mutex<HashMap<KeyId, RateBucket>>,
 }
 
-/// The rules of the API from the settings. A reload exchanges them as one.
+/// The rules of the API from the settings. A reload replaces them together.
 pub struct ApiRules {
     pub api: Api,
     pub settings: ApiSettings,
@@ -50,7 +50,7 @@ pub struct ApiRules {
     pub description: Description,
 }
 
-/// A call's place, who makes it, and the rules that it was admitted by.
+/// The route of a request, its caller, and the rules that it was admitted by.
 pub struct Pass {
     found: MatchedRoute,
     principal: Option<Principal>,
@@ -69,7 +69,7 @@ impl Dispatcher {
         Dispatcher { engine, rules: ArcSwap::from_pointee(rules), rates: Mutex::default() }
     }
 
-    /// Calls that come from now on are judged by these.
+    /// Sets the rules for later requests.
     pub fn set_rules(&self, rules: ApiRules) {
         self.rules.store(Arc::new(rules));
     }
@@ -85,7 +85,7 @@ impl Dispatcher {
         let principal = found.identify(http_request, &self.engine.store.registry(), &rules.settings, now)?;
         let host = http_request.header(http::header::HOST).unwrap_or_default();
         rules.origins.judge_host(listener, host).map_err(foreign)?;
-        // A repeated `Origin`, or one that is no text, matches no name.
+        // A repeated `Origin`, or one that is not text, matches no name.
         let origin =
             http_request.headers.contains_key(http::header::ORIGIN).then(|| http_request.header(http::header::ORIGIN));
         rules.origins.judge_origin(listener, host, origin.map(Option::unwrap_or_default)).map_err(foreign)?;
@@ -119,7 +119,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Runs the handler, on a thread for reading where it may read much.
+    /// Runs the handler, on a blocking thread if it may read much.
     async fn handle(
         self: &Arc<Self>,
         http_request: &Arc<HttpRequest>,
@@ -156,7 +156,7 @@ impl Dispatcher {
         pass: &Arc<Pass>,
     ) -> Result<HttpResponse, ApiError> {
         let since = self.engine.clock.now();
-        // Listening begins before the first look, so that no commit falls between looking and waiting.
+        // The subscription begins before the first read, so that no commit falls between reading and waiting.
         let mut commits = self.commits_for(pass);
         let mut stale = 0;
         let mut step = self.handle(&http_request, pass, since).await?;
@@ -177,7 +177,7 @@ impl Dispatcher {
                         &test_send.event_type,
                         test_send.data.clone(),
                     );
-                    // On the heap, because it is large and rare: every connection would carry room for it.
+                    // Boxed, because it is large and rare: every connection would reserve its memory.
                     then(Box::pin(trying).await)?
                 }
                 Step::Wait { webhook, until } => {
@@ -185,7 +185,7 @@ impl Dispatcher {
                     let notified = notify.clone().notified_owned();
                     tokio::pin!(notified);
                     notified.as_mut().enable();
-                    // Reads once more: a delivery may have been committed before the listening began.
+                    // Reads once more, because a delivery may have been committed before the subscription.
                     match self.handle(&http_request, pass, since).await? {
                         Step::Wait { .. } if self.engine.clock.now() < until => {
                             if !self.engine.feeds.is_closed() {
@@ -194,7 +194,7 @@ impl Dispatcher {
                                     () = self.engine.clock.sleep_until(until) => {}
                                 }
                             }
-                            // A daemon that stops waits no longer: as if the call had come long ago.
+                            // A stopping daemon ends the wait as if the request had arrived long ago.
                             let since = if self.engine.feeds.is_closed() { Time::ZERO } else { since };
                             self.handle(&http_request, pass, since).await?
                         }
@@ -227,7 +227,7 @@ impl HealthSource for Dispatcher {
     }
 }
 
-/// The desk as the server holds it.
+/// The dispatcher as the server's service.
 pub struct ApiService(pub Arc<Dispatcher>);
 
 impl Service for ApiService {

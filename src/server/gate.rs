@@ -19,16 +19,16 @@ pub(super) struct RefusalGate<'a> {
     watch: &'a ConnectionTimer,
     /// Makes request ids for answers to unparsable requests.
     ids: &'a (dyn Fn() -> String + Send + Sync),
-    /// Read before hyper was there.
+    /// A byte that was read before hyper started.
     first: Option<u8>,
     refused: Option<LingeringClose>,
-    /// The last write did not go through at once.
+    /// Whether the last write was not accepted at once.
     is_blocked: bool,
     is_shut: bool,
     lingered: usize,
 }
 
-/// Our own last words, and how far they are written.
+/// The final response of the gate, and how much of it is written.
 struct LingeringClose {
     words: Vec<u8>,
     written: usize,
@@ -44,7 +44,7 @@ impl<'a> RefusalGate<'a> {
         Self { conn, watch, ids, first: Some(first), refused: None, is_blocked: false, is_shut: false, lingered: 0 }
     }
 
-    /// Ends the conversation: these words, once flushed, are the last.
+    /// Ends the connection after this response is flushed.
     pub fn refuse(&mut self, refusal: RequestRefusal, in_place_of: &[u8]) {
         let words = refusal.on_the_wire(&(self.ids)(), in_place_of);
         self.refused = Some(LingeringClose { words, written: 0 });
@@ -62,7 +62,7 @@ impl<'a> RefusalGate<'a> {
         self.refused.is_some()
     }
 
-    /// A peer that takes its answer, however slowly, has not stalled.
+    /// Records that the peer accepts its response. A slow peer has not stalled.
     fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() && self.is_blocked && self.watch.phase() == ConnectionPhase::Reply {
             self.watch.enter(ConnectionPhase::Reply);

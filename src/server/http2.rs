@@ -32,14 +32,16 @@ use super::timer::ConnectionTimer;
 use super::{HEAD_BYTES_MAX, ServerLimits, Service};
 use crate::engine::network::Conn;
 
-/// Requests of one connection at a time.
+/// Maximum concurrent requests of one connection.
 const STREAMS_MAX: u32 = 100;
 /// Maximum bytes of a stream's answer that wait for the peer.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// From the head of a request to the last byte of its answer: longer than the longest call, a test of a webhook.
+/// Maximum time from the head of a request to the last byte of its answer. It exceeds the longest call, a test of a
+/// webhook.
 const STREAM_MAX: Duration = Duration::from_secs(300);
 
-/// Serves requests until the peer or a deadline ends it, or `stop` turns true and the requests in hand are answered.
+/// Serves requests until the peer or a deadline ends the connection, or `stop` turns true and the current requests are
+/// answered.
 pub(super) async fn serve<S: Service>(
     service: Arc<S>,
     limits: ServerLimits,
@@ -83,14 +85,14 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
-/// One request: made to look as over HTTP/1.1, answered, and cut short where a deadline passes.
+/// Answers one request as over HTTP/1.1, and cuts it short when a deadline passes.
 async fn answered<S: Service>(
     service: Arc<S>,
     limits: ServerLimits,
     client: Client,
     mut request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    // RFC 9113 section 8.3.1: `:authority` stands for Host. Where both are there, they are compared with the framing.
+    // `:authority` stands for Host (RFC 9113 section 8.3.1). If both are present, the framing check compares them.
     if !request.headers().contains_key(HOST)
         && let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
     {
@@ -130,12 +132,12 @@ fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 #[derive(Clone, Default)]
 struct Http2Streams {
     running: Arc<Mutex<JoinSet<()>>>,
-    /// Requests so far.
+    /// Number of requests so far.
     begun: Arc<AtomicU64>,
 }
 
 impl Http2Streams {
-    /// Streams that are not over.
+    /// Number of open streams.
     fn open(&self) -> usize {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}

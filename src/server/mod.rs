@@ -1,4 +1,4 @@
-//! The HTTP server: accept loop, framing, limits on time and size, TLS and the drain. Routes are the service's.
+//! The HTTP server: accept loop, framing, limits on time and size, TLS and the drain. The service has the routes.
 //!
 //! Invariant: a peer costs a bounded amount of memory for a bounded time, whatever it sends or omits. A refusal is a
 //! problem document.
@@ -43,13 +43,13 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 pub struct ServerLimits {
     /// Maximum connections over all listeners. One more is closed at once.
     pub connections_max: usize,
-    /// From the first byte of a head to its last. On a new connection it includes the TLS handshake.
+    /// Maximum time from the first byte of a head to its last. On a new connection it includes the TLS handshake.
     pub head_read: Duration,
-    /// From the end of one answer to the first byte of the next request.
+    /// Maximum time from the end of one answer to the first byte of the next request.
     pub idle: Duration,
-    /// From a head to the last byte of its body.
+    /// Maximum time from a head to the last byte of its body.
     pub body_read: Duration,
-    /// Without any byte of an answer being taken.
+    /// Maximum time in which the peer accepts no byte of an answer.
     pub reply_stall: Duration,
     /// Time for a refused peer to send the rest, and to read the answer.
     pub linger: Duration,
@@ -90,11 +90,11 @@ pub trait Service: Send + Sync + 'static {
         listener: ListenerKind,
     ) -> Result<Admitted<Self::Pass>, Box<HttpResponse>>;
 
-    /// Answers. Dropped where it stands if the connection breaks or the drain runs out of time.
+    /// Answers the request. The future is dropped if the connection breaks or the drain runs out of time.
     fn call(&self, http_request: HttpRequest, pass: Self::Pass) -> impl Future<Output = HttpResponse> + Send;
 }
 
-/// A call that may bring its body.
+/// An admitted request, with the limit of its body.
 #[derive(Debug)]
 pub struct Admitted<P> {
     pub pass: P,

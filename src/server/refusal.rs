@@ -6,10 +6,10 @@ use http::{HeaderValue, StatusCode};
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 use crate::api::response::HttpResponse;
 
-/// Why a request is not even looked at, or its body not read.
+/// Why a request is refused before the service sees it, or its body is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestRefusal {
-    /// 400, with the reason. Where the message ends is in doubt, so the connection ends with it.
+    /// 400, with the reason. The end of the message is in doubt, so the connection is closed.
     Malformed(&'static str),
     /// 408.
     HeadLate,

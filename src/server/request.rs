@@ -1,4 +1,4 @@
-//! One request: its framing is judged, then it is admitted, then its body is read, then it is answered.
+//! One request: checks its framing, admits it, reads its body, and answers it.
 
 use std::convert::Infallible;
 
@@ -18,7 +18,7 @@ use crate::api::request::{self, HttpRequest, X_REQUEST_ID};
 use crate::api::response::HttpResponse;
 use crate::engine::network::Peer;
 
-/// Who asks, and by which way.
+/// The peer of a request, and the kind of its listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     pub peer: Peer,
@@ -44,7 +44,7 @@ pub(super) async fn answer<S: Service>(
         Ok(()) => serve(service, client, parts, &mut body, request_id).await,
         Err(refusal) => refusal.response(&request_id),
     };
-    // The body of a refused request may still be on its way.
+    // The rest of a refused request's body may still arrive.
     watch.set_lingers(!body.is_over());
     drop(body);
 
@@ -77,7 +77,7 @@ async fn serve<S: Service>(
     let Admitted { pass, body_bytes_max } = match service.admit(&http_request, client.listener) {
         Ok(admitted) => admitted,
         Err(response) => {
-            // A peer that asks first has not sent its body yet, and need not.
+            // A peer that sends `Expect` has not sent its body yet.
             let asks_first = http_request.headers.contains_key(EXPECT);
             return match if asks_first { Ok(()) } else { body.discard().await } {
                 Ok(()) => *response,
@@ -95,7 +95,7 @@ async fn serve<S: Service>(
     service.call(http_request, pass).await
 }
 
-/// Where one message ends and the next begins, and who is asked, must be beyond doubt before anything is believed.
+/// Refuses a request unless its end and its host are beyond doubt.
 fn judge_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > TARGET_BYTES_MAX {
@@ -124,8 +124,8 @@ fn judge_framing(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRe
     judge_length(parts, watch)
 }
 
-/// hyper goes by `Transfer-Encoding` alone and drops the `Content-Length` beside it, so that is looked for in the head
-/// as it came. RFC 9112 section 6.3: the sign of a smuggled request.
+/// hyper uses `Transfer-Encoding` alone and drops a `Content-Length` beside it, so the received head is searched for
+/// both. Both together are the sign of a smuggled request (RFC 9112 section 6.3).
 fn judge_length(parts: &Parts, watch: &ConnectionTimer) -> Result<(), RequestRefusal> {
     let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(encoding) = encodings.next() else { return Ok(()) };

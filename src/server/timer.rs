@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{ServerLimits, TARGET_BYTES_MAX};
 
-/// The phase of a connection: the thing that it waits for.
+/// The phase of a connection, named after the event that it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ConnectionPhase {
@@ -22,11 +22,11 @@ pub(super) enum ConnectionPhase {
     Discard = 2,
     /// The service, which has its own deadlines.
     Call = 3,
-    /// The peer, to take its answer.
+    /// The peer's reading of its answer.
     Reply = 4,
     /// The first byte of the next request.
     Idle = 5,
-    /// The peer, to read why it was refused.
+    /// The peer's reading of its refusal.
     Closing = 6,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct ConnectionTimer {
     limits: ServerLimits,
     born: Instant,
     phase: AtomicU8,
-    /// Milliseconds after `born`.
+    /// Deadline in milliseconds after `born`.
     deadline_ms: AtomicU64,
     /// The received bytes of the current head. hyper drops the parts that request smuggling relies on.
     head: Mutex<Vec<u8>>,
@@ -79,7 +79,7 @@ impl ConnectionTimer {
         }
     }
 
-    /// The connection begins to wait for something else, or for more of the same.
+    /// Begins a phase. A repeated phase gets a new deadline.
     pub fn enter(&self, phase: ConnectionPhase) {
         let patience = match phase {
             ConnectionPhase::Head => Some(self.limits.head_read),
@@ -118,8 +118,8 @@ impl ConnectionTimer {
         head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// The bytes of the head in hand as they came, perhaps with some after it. Empty where they came together with the
-    /// request before.
+    /// The received bytes of the current head, perhaps with later bytes after it. Empty if they arrived together with
+    /// the previous request.
     pub fn head(&self) -> MutexGuard<'_, Vec<u8>> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 pub(super) const HTTP2: &[u8] = b"h2";
 
-/// The PEM files (RFC 7468) that TLS is made of.
+/// The PEM files (RFC 7468) of a TLS listener.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     /// The certificate chain, the server's own first.
@@ -30,14 +30,14 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// The certificate that the listeners show, and whom they let in.
+/// The certificate of the listeners, and the authorities of their clients.
 pub struct ServerTls {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
 }
 
 impl fmt::Debug for ServerTls {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
     }
@@ -47,8 +47,7 @@ impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// In words that name the file: not readable, nothing of the kind in it, or a key that belongs to another
-    /// certificate.
+    /// A text that names the file: it is not readable, has no such PEM block, or has a key of another certificate.
     pub fn load(files: TlsFiles) -> Result<ServerTls, String> {
         let config = ArcSwap::from_pointee(read(&files)?);
         Ok(ServerTls { files, config })

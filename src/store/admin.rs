@@ -1,7 +1,7 @@
 //! Administration of whole stores: backup, replication, verification, compaction and the master key.
 //!
-//! The daemon and the command line reach these through here only. What works on a disk needs a store that no writer has
-//! open.
+//! The daemon and the command line reach these through here only. A function that takes a disk needs a store that no
+//! writer has open.
 
 use std::ops::ControlFlow;
 

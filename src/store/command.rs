@@ -115,7 +115,7 @@ pub enum StateCommand {
     CreateApp { name: String, uid: Option<String> },
     /// Receipt: `App`.
     UpdateApp { id: AppId, name: Option<String>, uid: Option<Option<String>> },
-    /// Removes the app, its webhooks and its keys; refused for the default app. Receipt: `Done`.
+    /// Removes the app, its webhooks and its keys. The default app is refused. Receipt: `Done`.
     RemoveApp { id: AppId },
     /// Receipt: `Key`.
     CreateKey { key: NewKey },
@@ -128,7 +128,7 @@ pub enum StateCommand {
     UpdateWebhook { webhook: Box<Webhook> },
     /// Receipt: `Done`.
     RemoveWebhook { id: WebhookId },
-    /// `paused` or `enabled`; a disabled webhook: `Conflict`. Receipt: `Webhook`.
+    /// Sets `paused` or `enabled`. A disabled webhook is a `Conflict`. Receipt: `Webhook`.
     SetStatus { id: WebhookId, status: WebhookStatus },
     /// Makes `secret` the current one. The old ones sign for `overlap_s` more seconds. Receipt: `Webhook`.
     RotateSecret { id: WebhookId, secret: SigningSecret, overlap_s: u32 },
@@ -166,7 +166,7 @@ pub enum PartitionCommand {
     /// Sends an open delivery at once. A final one is sent again as a new delivery with `replay_of`. Receipt:
     /// `Delivery`.
     Retry { id: DeliveryId },
-    /// Receipt: `Delivery`; an already final one: `Conflict`.
+    /// Cancels an open delivery. A final one is a `Conflict`. Receipt: `Delivery`.
     CancelDelivery { id: DeliveryId },
     /// Cancels the open deliveries of an event. Receipt: `Cancelled`.
     CancelEvent { id: EventId },

@@ -73,7 +73,7 @@ impl Writer {
         committed
     }
 
-    /// Commits a write batch. In the active partition a WAL record is the commit if it fits; everywhere else it is a
+    /// Commits a write batch. In the active partition a WAL record is the commit if it fits. Everywhere else it is a
     /// redb commit.
     fn commit_partition_batch(&mut self, first: u128, file: &Arc<Segment>, write_batch: WriteBatch) -> Result<()> {
         if first != self.active {

@@ -1,6 +1,6 @@
 //! The figures of one partition while it is written: sums and running state per webhook, and its hours by the minute.
 //!
-//! Invariant: what is counted is written in the same commit as what it counts; a failed commit forgets this cache.
+//! Invariant: a commit writes its counts together with the counted rows. A failed commit clears this cache.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
@@ -16,11 +16,11 @@ use crate::kv::error::Result;
 use crate::kv::tables::{self, Table};
 use crate::kv::write_batch::WriteBatch;
 
-/// Whose figures: a webhook's, or a replay job's under its own id.
+/// The owner of figures: a webhook, or a replay job under its own id.
 pub type Owner = Id<Webhook>;
 
-/// The hour that a moment is counted in. Hour 0 is the row of the sums: what a machine without a clock does in the first
-/// hour of 1970 counts in the second.
+/// The hour that a moment is counted in. Hour 0 is the row of the sums, so the first hour of 1970, where a machine
+/// without a clock starts, is counted in hour 1.
 pub(in crate::store) fn hour_of(at: Time) -> u32 {
     at.hour().max(1)
 }
@@ -32,10 +32,10 @@ pub struct SumsRow {
     pub state: WebhookState,
 }
 
-/// One hour: `(minute of the hour, started, attempts, failures)`, only minutes with something in them.
+/// One hour: `(minute of the hour, started, attempts, failures)`, without empty minutes.
 pub type HourRow = Vec<(u8, u32, u32, u32)>;
 
-/// Rows held in memory before they are written and forgotten.
+/// Rows held in memory. Above this number they are written and dropped.
 const CACHED_ROWS_MAX: usize = 50_000;
 
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl FigureCache {
         Ok(())
     }
 
-    /// Puts what changed into the draft.
+    /// Puts the changed rows into the write batch.
     pub fn flush(&mut self, write_batch: &mut WriteBatch) {
         for owner in std::mem::take(&mut self.dirty_sums) {
             write_batch.put(Table::Figures, tables::figures(owner, 0), &self.sums[&owner]);
@@ -97,7 +97,7 @@ impl FigureCache {
         }
     }
 
-    /// Forgets everything: the next use reads what is committed.
+    /// Clears the cache. The next use reads the committed rows.
     pub fn forget(&mut self) {
         *self = FigureCache::default();
     }

@@ -1,6 +1,6 @@
 //! The small and long-lived part of the store in memory: organizations, apps, keys and webhooks, as one immutable value.
 //!
-//! Invariant: a `Registry` never changes; the writer publishes a new one after the commit that changed something.
+//! Invariant: a `Registry` never changes. After a commit that changed a row of it, the writer publishes a new one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The key whose SHA-256 is `hash`, whatever its expiry.
+    /// The key whose SHA-256 is `hash`, expired or not.
     pub fn key_by_hash(&self, hash: &[u8; 32]) -> Option<&Arc<ApiKey>> {
         self.keys.get(self.keys_by_hash.get(hash)?)
     }
@@ -69,17 +69,17 @@ impl Registry {
         self.webhooks.values()
     }
 
-    /// The webhook, if `reach` covers it.
+    /// The webhook, if it is within `tenant`.
     pub fn webhook(&self, tenant: TenantScope, id: WebhookId) -> Option<&Arc<Webhook>> {
         self.webhooks.get(&id).filter(|w| tenant.covers(w.org_id, w.app_id))
     }
 
-    /// The app by id, if `reach` covers it.
+    /// The app by id, if it is within `tenant`.
     pub fn app(&self, tenant: TenantScope, id: AppId) -> Option<&Arc<App>> {
         self.apps.get(&id).filter(|a| tenant.covers(a.org_id, a.id))
     }
 
-    /// The app by its id or its `uid`, if `reach` covers it.
+    /// The app by its id or its `uid`, if it is within `tenant`.
     pub fn app_named(&self, tenant: TenantScope, name: &str) -> Option<&Arc<App>> {
         let by_uid = || self.apps.values().find(|a| a.org_id == tenant.org && a.uid.as_deref() == Some(name));
         let app = name.parse().ok().and_then(|id| self.apps.get(&id)).or_else(by_uid)?;
@@ -91,7 +91,7 @@ impl Registry {
         self.webhooks_by_app.get(&app).into_iter().flatten().filter_map(|id| self.webhooks.get(id))
     }
 
-    /// Webhooks within `reach`, newest first.
+    /// Webhooks within `tenant`, newest first.
     pub fn webhooks_within(&self, tenant: TenantScope) -> impl Iterator<Item = &Arc<Webhook>> {
         self.webhooks.values().rev().filter(move |w| tenant.covers(w.org_id, w.app_id))
     }

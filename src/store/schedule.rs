@@ -57,7 +57,7 @@ pub struct Tick {
     pub checkpoints: Vec<Result<()>>,
 }
 
-/// What the writer's owner must know of its storage.
+/// The state of the writer's storage, for the writer's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterHealth {
     /// Whether a sync has failed. Its writes may be lost, so nothing more may be applied.

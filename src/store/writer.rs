@@ -75,7 +75,7 @@ pub struct Writer {
     pub(in crate::store) publisher: CommitPublisher,
     pub(in crate::store) sealed_batch: SealedBatch,
     pub(in crate::store) checkpoint_schedule: CheckpointSchedule,
-    /// The last field: dropping it waits for a running checkpoint.
+    /// The last field, because dropping it waits for a running checkpoint.
     pub(in crate::store) checkpoint_runner: CheckpointRunner,
 }
 
@@ -201,7 +201,8 @@ impl Writer {
         (state, partitions)
     }
 
-    /// After a failed sync, rejects requests: memory may hold what no disk has, and nothing is built on that.
+    /// After a failed sync, rejects requests: memory may contain rows that are not on disk, and no commit may depend on
+    /// them.
     fn rejects_after_lost_write<C>(&self, slots: &[Slot<'_, C>], results: &mut Results) -> bool {
         if self.has_lost_writes() {
             results.reject_all(slots, &Rejection::Failed("a sync to disk has failed".into()));

@@ -1,4 +1,4 @@
-//! Who may do what: keys, scopes, apps and organizations; everything of others is not there.
+//! The permissions of keys: scopes, apps and organizations. Objects of other tenants are 404.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ async fn what_belongs_to_another_app_or_organization_is_not_there() {
         let replay = client.try_post("/v1/replays", json!({ "webhook_id": hook["id"] })).await;
         assert_eq!(replay.status, 404);
     }
-    // Its own app is the one that a key of an app publishes to.
+    // A key of an app publishes to its own app.
     let own = within.try_post("/v1/events", json!({ "type": "a", "data": 1 })).await.expect(202);
     assert_eq!((&own["app_id"], &own["deliveries"]), (&app["id"], &json!(0)));
     assert_eq!(within.try_post("/v1/organizations", json!({ "name": "x" })).await.status, 403);

@@ -1,5 +1,5 @@
-//! The whole daemon on a disk that fails while it runs: what was accepted stays, what cannot be kept is refused, and it goes
-//! on by itself where it may.
+//! The whole daemon on a disk that fails while it runs: accepted events stay, events that cannot be stored are refused,
+//! and the daemon recovers by itself if it may.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::support::daemon::text;
 use crate::support::disk::FaultyDisk;
 use crate::support::{Act, Receiver, START, TestDaemon, eventually, in_time};
 
-/// More than fits into pages that are there already.
+/// A payload that does not fit into existing pages.
 fn large() -> Value {
     json!({ "type": "a", "data": "x".repeat(200_000) })
 }
 
-/// Publishes small events until one is not accepted, or so many are.
+/// Publishes small events until one is not accepted, or `most` are.
 async fn published_until_refused(daemon: &TestDaemon, most: usize) -> (Vec<Value>, Option<u16>) {
     let mut accepted = Vec::new();
     for number in 0..most {
@@ -35,7 +35,7 @@ async fn all_delivered(daemon: &TestDaemon, events: &[Value]) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there_is_space() {
-    // The space is seen to be short before the commit; or only the commit finds out.
+    // The lack of space is seen before the commit, or only by the commit.
     for min_free_bytes in [1, 0] {
         let disk = FaultyDisk::new(1);
         let daemon = TestDaemon::on(disk.clone(), |settings| settings.min_free_bytes = min_free_bytes).await;
@@ -51,7 +51,7 @@ async fn a_full_disk_refuses_events_and_the_service_goes_on_by_itself_when_there
             assert_eq!(answer.json()["code"], "disk_full");
             assert!(answer.header("retry-after").is_some());
         }
-        // Nor is what would still fit into the journal: it could not be made redb's own.
+        // An event that would still fit into the write-ahead log is refused too, because redb could not store it.
         let (more, refused) = published_until_refused(&daemon, 3).await;
         assert_eq!((more.len(), refused), (0, Some(507)));
         let ready = daemon.try_get("/readyz").await;
@@ -82,7 +82,7 @@ async fn what_was_answered_while_the_disk_was_full_is_written_when_there_is_spac
     receiver.open(EVENTS);
     eventually("an outcome finds no space", async || (daemon.try_get("/readyz").await.status == 503).then_some(()))
         .await;
-    // Longer than a delivery waits whose outcome is given up.
+    // Longer than the wait before a delivery whose outcome was given up is sent again.
     for _ in 0..4 {
         daemon.advance_s(10);
         assert_eq!(daemon.try_post("/v1/events", large()).await.status, 507);
@@ -132,11 +132,11 @@ async fn a_sync_that_fails_is_answered_to_nobody_as_success_and_ends_the_daemon_
     let (_, refused) = published_until_refused(&daemon, 1).await;
     assert!(refused.is_some_and(|status| status >= 500), "{refused:?}");
     in_time("the daemon says that it is over", daemon.is_broken()).await;
-    // Nothing more is taken: what is in memory may be on no disk.
+    // No more events are accepted, because rows in memory may be on no disk.
     let (more, refused) = published_until_refused(&daemon, 1).await;
     assert!(more.is_empty() && refused.is_some_and(|status| status >= 500), "{refused:?}");
     daemon.stop(Duration::ZERO).await;
-    // The process has ended, the machine has not.
+    // The process has ended, and the machine has not.
     daemon.disk = Some(disk.kill());
     daemon.start_again().await;
     all_delivered(&daemon, &accepted).await;
@@ -154,7 +154,7 @@ async fn wherever_the_clock_jumps_nothing_is_dropped_before_it_is_believed() {
         let before = daemon.publish("a", json!("before")).await;
         daemon.delivery_in(&before, "delivered").await;
         let partitions = std::fs::read_dir(daemon.folder().join("partitions")).unwrap().count();
-        // While it runs, and while it is stopped.
+        // While the daemon runs, and while it is stopped.
         for is_running in [true, false] {
             if !is_running {
                 daemon.stop(Duration::from_secs(10)).await;
@@ -166,7 +166,7 @@ async fn wherever_the_clock_jumps_nothing_is_dropped_before_it_is_believed() {
             let after = daemon.publish("a", json!("after")).await;
             daemon.delivery_in(&after, "delivered").await;
             assert!(text(&after, "id") > text(&before, "id"), "ids go on rising");
-            // Rounds of upkeep go by.
+            // Rounds of maintenance pass.
             for _ in 0..3 {
                 daemon.advance_s(70);
                 daemon.publish("a", json!("later")).await;

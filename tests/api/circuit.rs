@@ -1,4 +1,4 @@
-//! Failing webhooks: circuit, `Retry-After`, 410 and disabling; and pausing, disabling and enabling by a caller.
+//! Failing webhooks: circuit, `Retry-After`, 410 and disabling. Callers also pause, disable and enable them.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::{text, time};
 use crate::support::{Act, Receiver, Request, START, TestDaemon, eventually};
 
-/// A webhook that hears of the others' changes of state.
+/// A webhook that receives the system events about the others.
 async fn watcher(daemon: &TestDaemon) -> Receiver {
     let watcher = Receiver::start().await;
     daemon.webhook(&watcher.url(), json!({ "event_types": ["postrider.webhook.*"] })).await;
@@ -45,7 +45,7 @@ async fn an_open_circuit_burns_no_attempts_and_one_success_closes_it() {
     daemon.restart().await;
     assert_eq!(daemon.read_webhook(&webhook).await["circuit"], "open", "it survives a restart");
 
-    // The probe: one request, the oldest, although two wait.
+    // The probe is one request, of the oldest delivery, although two wait.
     receiver.always(Act::Gate(500));
     daemon.clock.advance_ms(5_001);
     assert_eq!(receiver.next().await.json()["data"], "first");
@@ -109,9 +109,9 @@ async fn retry_after_holds_the_whole_webhook_and_no_other() {
             rows.into_iter().find(|row| row["webhook_id"] == webhook["id"] && row["attempts"] == 1)
         })
         .await;
-        // Shown as it will be: not before the receiver wants it.
+        // The state shows the later time, because nothing is sent before the receiver allows it.
         assert_eq!(time(&state, "next_attempt_at"), START.plus_ms(120_000));
-        // A success that was out already does not end the wait.
+        // A success of a request that was in flight already does not end the wait.
         receiver.open(1);
         eventually("the slow one", async || {
             daemon.deliveries(&slow).await.iter().all(|row| row["status"] == "delivered").then_some(())
@@ -248,7 +248,7 @@ async fn a_paused_webhook_holds_and_resuming_drains_oldest_first() {
     let page = daemon.get(&format!("{path}/deliveries?status=pending&limit=1")).await;
     let read = daemon.get(&format!("/v1/events/{}", text(&page["data"][0], "event_id"))).await;
     assert_eq!(read["webhooks"][0], json!({ "webhook_id": webhook["id"], "decision": "held", "reason": "paused" }));
-    // One at a time shows the order in which they go.
+    // One at a time shows the order of sending.
     daemon.patch(&path, json!({ "max_in_flight": 1 })).await;
     let resumed = daemon.post(&format!("{path}/resume"), json!({})).await;
     assert_eq!(resumed["status"], "enabled");
@@ -284,7 +284,7 @@ async fn a_disabled_webhook_keeps_what_waits_and_gets_nothing_new() {
     daemon.patch(&path, json!({ "status": "enabled" })).await;
     assert_eq!(receiver.next().await.header("postrider-attempt"), "2");
     daemon.delivery_in(&waiting, "delivered").await;
-    // Disabling again, and again by another call, is told each time it happens.
+    // Each time that a webhook is disabled again by a call, an event reports it.
     daemon.patch(&path, json!({ "status": "disabled" })).await;
     assert_eq!(told(&watcher.next().await).0, "postrider.webhook.disabled");
 }

@@ -8,7 +8,7 @@ use crate::support::{Receiver, START, TestDaemon, eventually};
 const SECOND_MS: i64 = 1_000;
 const HOUR_MS: i64 = 3_600 * SECOND_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// How long the clock is wrong in these tests.
+/// Time that the clock is wrong in these tests.
 const WRONG_MS: i64 = 70 * SECOND_MS;
 /// Steps that are undone: as of a resumed machine, a clock in local time, a clock that lost its battery.
 const STEPS_MS: [i64; 5] = [40 * DAY_MS, 25 * HOUR_MS, 8 * HOUR_MS, -HOUR_MS, 60 * SECOND_MS - START.0];
@@ -91,7 +91,7 @@ async fn a_clock_set_back_for_good_delays_no_retry_by_the_step() {
     assert_eq!(ready["warnings"][0]["code"], "clock_distrusted", "{ready}");
     daemon.advance_s(34);
     daemon.delivery_when(&event, |delivery| delivery["attempts"] == 2).await;
-    // The step has lasted: from here on time goes at half speed until the clock has caught up.
+    // The step has lasted, so time runs at half speed until the clock has caught up.
     daemon.advance_s(300);
     daemon.get("/readyz").await;
     daemon.advance_s(2 * (600 + 61));

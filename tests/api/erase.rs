@@ -1,4 +1,4 @@
-//! Erasing: payload and response bodies are gone from everywhere, the record stays.
+//! Erasing: payload and response bodies are removed everywhere, and the record stays.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ async fn payload_and_response_bodies_go_and_the_record_stays() {
     }
     let refused = daemon.try_post(&format!("/v1/deliveries/{}/retry", text(&rows[0], "id")), json!({})).await;
     assert_eq!(refused.expect(409)["code"], "event_erased");
-    // A producer that repeats itself brings nothing back.
+    // A repeated publish restores no data.
     let again = daemon.publish_with(body).await;
     assert_eq!((&again["id"], &again["duplicate"]), (&event["id"], &json!(true)));
     assert_eq!(daemon.get(&path).await["data"], Value::Null);

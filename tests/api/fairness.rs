@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::support::daemon::{text, value};
 use crate::support::{Act, Client, Receiver, START, TestDaemon, eventually};
 
-/// Entries that wait for a dead webhook. `POSTRIDER_TEST_BACKLOG=1000000` makes it the million that is promised; the
-/// structure is the same with fewer, and a test without optimisation has to be patient with each.
+/// Entries that wait for a dead webhook. `POSTRIDER_TEST_BACKLOG=1000000` sets the promised million. Fewer have the
+/// same structure, and an unoptimised test takes long for each.
 fn backlog() -> usize {
     std::env::var("POSTRIDER_TEST_BACKLOG").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
@@ -43,7 +43,7 @@ async fn a_backlog_for_a_dead_webhook_stands_before_nobody_elses_event() {
         }
         daemon.advance_s(1);
     }
-    // And it comes back: everything drains, in the end nothing is left.
+    // After its recovery all deliveries drain.
     dead.always(Act::status(200));
     daemon.patch(&format!("/v1/webhooks/{}", text(&dead_hook, "id")), json!({ "max_in_flight": 1000 })).await;
     daemon.advance_s(600);
@@ -69,7 +69,7 @@ async fn publishes_take_turns_when_deliveries_wait_for_the_processor_and_none_is
     })
     .await;
     receiver.take(published).await;
-    // The first of these lets the scheduler see that the crowd is gone, if nothing else has.
+    // The first of these shows the scheduler that the backlog is gone, if no other event has.
     for _ in 0..2 {
         daemon.clock.advance_ms(10);
         daemon.publish("a", json!("more")).await;
@@ -139,7 +139,7 @@ async fn a_rate_is_smooth_and_kept_within_two_percent() {
     publish_many(&daemon, "a", 500).await;
     let wanted = 201;
     eventually("five seconds' worth", async || {
-        // A step is shorter than the interval, so that the clock, not this loop, says how many may go.
+        // A step is shorter than the interval, so that the clock and not this loop determines how many may go.
         daemon.clock.advance_ms(5);
         (receiver.count() >= wanted).then_some(())
     })

@@ -1,4 +1,4 @@
-//! The feed: pulled instead of pushed, in commit order, waiting for what comes, never stepping over what commits late.
+//! The feed: pulled instead of pushed, in commit order. It waits for new deliveries and never skips a late commit.
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ async fn a_reader_that_waits_is_answered_by_the_next_commit_or_when_its_time_is_
     let webhook = daemon.webhook(&receiver.url(), json!({ "event_types": ["a"] })).await;
     let (client, waiting) = (daemon.client.clone(), path(&webhook, "wait_s=30"));
     let reader = tokio::spawn(async move { client.get(&waiting).await });
-    // Whichever of the two comes first, the answer is the same.
+    // The answer is the same whichever of the two comes first.
     daemon.publish("a", json!(1)).await;
     assert_eq!(numbers(&in_time("the reader", reader).await.unwrap()), [1]);
 

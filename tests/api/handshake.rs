@@ -1,12 +1,12 @@
-//! The CloudEvents webhook handshake: asked before the first delivery, again when the place or the day changes, and
-//! listened to.
+//! The CloudEvents webhook handshake: asked before the first delivery and again after a new URL or a day, and its
+//! answer honoured.
 
 use serde_json::{Value, json};
 
 use crate::support::daemon::text;
 use crate::support::{Act, Receiver, START, TestDaemon, eventually};
 
-/// Consents to everything, at this rate.
+/// Consents to every request, at this rate.
 fn consent(rate: &str) -> Act {
     let headers = vec![("WebHook-Allowed-Origin", "*".to_owned()), ("WebHook-Allowed-Rate", rate.to_owned())];
     Act::Answer(200, headers, Vec::new())
@@ -42,7 +42,7 @@ async fn a_receiver_is_asked_first_and_again_when_the_place_or_the_day_changes()
 
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     daemon.patch(&path, json!({ "url": format!("{}/other", receiver.url()) })).await;
-    // The rate holds from when it was allowed, and the scheduler may have learned that just now.
+    // The rate holds from the time of the grant, which the scheduler may just have received.
     daemon.advance_s(1);
     let event = daemon.publish("a", json!(3)).await;
     daemon.delivery_in(&event, "delivered").await;
@@ -102,7 +102,7 @@ async fn the_allowed_rate_is_an_upper_bound_from_the_first_request_on() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::timed(&daemon.clock).await;
     receiver.always(consent("60"));
-    // Its own limit is far above what the receiver allows.
+    // The webhook's own limit is far above the receiver's grant.
     daemon.webhook(&receiver.url(), json!({ "handshake": true, "rate_limit_per_s": 50 })).await;
     let events: Vec<Value> = (0..6).map(|n| json!({ "type": "a", "data": n })).collect();
     daemon.try_post("/v1/events/batch", json!({ "events": events })).await.expect(202);

@@ -1,4 +1,4 @@
-//! Receivers that hang, drip, flood, reset or talk nonsense cost one attempt each, in bounded time and memory.
+//! Receivers that hang, drip, flood, reset or send invalid responses cost one attempt each, in bounded time and memory.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::daemon::text;
 use crate::support::ports::ReservedPort;
 use crate::support::{Act, Receiver, TestDaemon};
 
-/// The only attempt of an event that was sent once to a receiver that does this.
+/// The only attempt of an event at a receiver with this behaviour.
 async fn attempt_at(act: Act) -> Value {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(act).await;
@@ -66,7 +66,7 @@ async fn who_is_not_there_and_who_may_not_be_reached_are_told_apart() {
     daemon.webhook(&format!("http://{}/", dead.address()), none).await;
     let event = daemon.publish("refused", json!(1)).await;
     assert_eq!(daemon.delivery_in(&event, "failed").await["last_outcome"], "connect_refused");
-    // The daemon itself is on an allowed network, and is never a receiver.
+    // The daemon's own address is never a receiver, even if its network is allowed.
     let own = daemon.try_post("/v1/webhooks", json!({ "url": format!("http://{}/", daemon.address) })).await;
     assert_eq!(own.expect(422)["errors"][0]["pointer"], "/url");
     for url in [

@@ -1,4 +1,5 @@
-//! `Idempotency-Key` on every POST: the same again gives the first answer and does nothing, something else is refused.
+//! `Idempotency-Key` on every POST: the same request gets the first answer and changes nothing, and another one is
+//! refused.
 
 use http::Method;
 use serde_json::json;
@@ -69,7 +70,7 @@ async fn every_post_gives_its_first_answer_again_also_after_a_restart() {
     }
     assert_eq!((receiver.count(), count), (4, 4), "nothing was sent again");
     assert_eq!(daemon.get("/v1/apps").await["data"].as_array().unwrap().len(), 2);
-    // Later it is a new request: the window is over.
+    // After the window it is a new request.
     daemon.advance_s(86_400);
     let later = daemon.post_once("/v1/apps", "key-12", json!({ "name": "second" })).await;
     assert_eq!((later.status.as_u16(), later.header("idempotent-replayed")), (201, None));

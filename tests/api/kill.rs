@@ -1,4 +1,4 @@
-//! The real binary: told to stop, and killed without a word. What was answered with 202 is delivered.
+//! The real binary, stopped and killed. Every event that was answered with 202 is delivered.
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
@@ -11,7 +11,7 @@ use crate::support::children::{output, signal, spawn};
 use crate::support::daemon::text;
 use crate::support::{Act, Client, Receiver, eventually};
 
-/// A `postrider serve` of its own.
+/// A `postrider serve` process.
 struct Process {
     child: Child,
     client: Client,
@@ -54,7 +54,7 @@ impl Process {
         self.child.wait().expect("ended");
     }
 
-    /// Ends it as a supervisor does; its exit code.
+    /// Ends it as a supervisor does, and returns its exit code.
     fn terminate(mut self) -> Option<i32> {
         signal(&self.child, "TERM");
         self.child.wait().expect("ended").code()
@@ -69,7 +69,7 @@ async fn what_was_accepted_survives_a_kill_at_any_moment() {
     process.client.post("/v1/webhooks", json!({ "url": receiver.url(), "retry_schedule_s": [1, 1, 1] })).await;
     let mut accepted: HashSet<String> = HashSet::new();
     for round in 0..3 {
-        // Some are out, some wait, some were just written, when it happens.
+        // At that moment some requests are in flight, some wait, and some were just written.
         receiver.next_acts((0..5).map(|_| Act::Hang));
         let mut publishing = tokio::task::JoinSet::new();
         for n in 0..40 {

@@ -1,4 +1,4 @@
-//! Lists: newest first, in pages that stay put while rows arrive, filtered, searched; and the figures beside them.
+//! Lists: newest first, in pages that stay stable while rows arrive, filtered, searched, with the figures beside them.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|row| text(row, "id").to_owned()).collect()
 }
 
-/// Everything behind a first page.
+/// All pages after a first page.
 async fn rest_of(daemon: &TestDaemon, path: &str, first: &Value) -> Vec<String> {
     let (mut all, mut page) = (Vec::new(), first.clone());
     while let Some(next) = page["next_cursor"].as_str() {
@@ -208,7 +208,7 @@ async fn figures_count_what_happened_and_health_says_it_in_words() {
     let health = daemon.get(&format!("{path}/health")).await;
     assert_eq!((&health["success_rate"], &health["activity"]), (&json!("critical"), &json!("active")));
     daemon.restart().await;
-    // A day later the day is empty and the lifetime is not.
+    // A day later the daily figures are empty and the lifetime figures are not.
     daemon.advance_s(86_400);
     let later = daemon.get(&format!("{path}/stats")).await;
     assert_eq!(numbers(&later), [3, 3, 1, 0, 0, 0]);

@@ -1,4 +1,4 @@
-//! `/metrics`: complete, of bounded size whatever happens, and what the packaged alerts and dashboard ask of it is there.
+//! `/metrics`: complete, of bounded size, and with every series that the packaged alerts and dashboard use.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn names(text: &str) -> BTreeSet<&str> {
     samples.filter_map(|line| line.split(['{', ' ']).next()).collect()
 }
 
-/// Words that are names of metrics of ours or of the process.
+/// Words that are names of metrics of Postrider or of the process.
 fn asked_for(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words.filter(|word| word.starts_with("postrider_") || word.starts_with("process_")).map(str::to_owned).collect()
@@ -86,7 +86,7 @@ async fn the_packaged_alerts_and_dashboard_ask_for_what_is_there() {
     found.iter().for_each(|expression| asked.extend(asked_for(expression)));
     let missing: Vec<_> = asked.iter().filter(|name| !there.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "asked for, and not in /metrics: {missing:?}");
-    // Conversely: the alerts or the dashboard use every served series.
+    // Conversely, the alerts or the dashboard use every served series.
     let unseen =
         there.iter().filter(|name| !asked.contains(**name) && !name.ends_with("_count") && !name.ends_with("_sum"));
     let unseen: Vec<_> = unseen.collect();

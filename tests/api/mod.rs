@@ -1,5 +1,5 @@
 //! The daemon as its users see it: the API over a real socket on one side, receivers on real sockets on the other, and
-//! a clock that only the test moves in between. One module a theme.
+//! a clock that only the test moves. Each theme has a module.
 
 mod auth_and_scopes;
 mod bad_disk;

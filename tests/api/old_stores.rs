@@ -1,5 +1,5 @@
-//! Stores of earlier versions are read, to the last attempt, and go on: `tests/data/stores/*.tar.gz`, each with the
-//! answers of its API at that time. A changed format needs a reader for these. None of them is ever made anew.
+//! Stores of earlier versions can be read, to the last attempt, and used: `tests/data/stores/*.tar.gz`, each with the
+//! answers of its API at that time. A changed format needs a reader for these. None of them is ever rebuilt.
 //!
 //! `POSTRIDER_KEEP_STORE=name cargo test --test daemon old_stores` adds one, at a release that changes a format.
 
@@ -27,7 +27,7 @@ fn utf8(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// The answers of the API about everything in the store.
+/// The answers of the API about all objects of the store.
 async fn said(daemon: &TestDaemon, paths: &[String]) -> Value {
     let mut said = serde_json::Map::new();
     for path in paths {
@@ -36,8 +36,8 @@ async fn said(daemon: &TestDaemon, paths: &[String]) -> Value {
     Value::Object(said)
 }
 
-/// A store with some of everything: delivered at once, after a failure, failed for good, and one that waits. Its folder goes
-/// into `name`.tar.gz, what the API says into `name`.json.
+/// Makes a store with deliveries of every kind: delivered at once, after a failure, failed, and waiting. Its folder
+/// goes into `name`.tar.gz, and the API's answers into `name`.json.
 async fn keep(name: &str) {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
@@ -48,7 +48,7 @@ async fn keep(name: &str) {
     daemon.post(&format!("/v1/webhooks/{}/pause", text(&paused, "id")), json!({})).await;
     let mut paths = Vec::new();
     receiver.next_statuses([500]);
-    // One of them is kept in pieces.
+    // One payload is stored in chunks.
     let event = |kind: &str, data: Value| json!({ "type": kind, "event_id": format!("of {kind}"), "data": data });
     for (kind, ends) in [("ill", "failed"), ("well", "delivered"), ("later", "pending")] {
         let made = daemon
@@ -87,7 +87,7 @@ async fn read(name: &str) {
             assert_eq!(&now[member], value, "{name}: {member} of {path}");
         }
     }
-    // And it goes on: what waited then is delivered now.
+    // The store works: the waiting delivery is delivered now.
     let receiver = Receiver::start().await;
     let paused = text(&kept, "paused");
     daemon.patch(&format!("/v1/webhooks/{paused}"), json!({ "url": receiver.url() })).await;

@@ -1,4 +1,5 @@
-//! Ordered webhooks: strictly one after another, across failures, hands and restarts; or only within a key.
+//! Ordered webhooks: strictly one after another, across failures, cancellations and restarts, for the webhook or within
+//! a key.
 
 use serde_json::{Value, json};
 
@@ -70,7 +71,7 @@ async fn a_final_failure_or_a_cancelled_head_lets_the_next_one_go() {
     receiver.always(Act::status(200));
     daemon.post(&format!("/v1/events/{}/cancel", text(&head, "id")), json!({})).await;
     daemon.delivery_in(&behind, "delivered").await;
-    // One that stood behind is cancelled: the order of the rest is kept.
+    // A waiting delivery is cancelled, and the others keep their order.
     receiver.always(Act::Gate(200));
     let (a, b, c) =
         (daemon.publish("a", json!(6)).await, daemon.publish("a", json!(7)).await, daemon.publish("a", json!(8)).await);
@@ -119,7 +120,7 @@ async fn the_order_holds_over_partitions() {
     let fields = json!({ "ordered": true, "field_set": "raw", "retry_schedule_s": [86_400, 86_400, 86_400, 86_400] });
     daemon.webhook(&receiver.url(), fields).await;
     let mut events = Vec::new();
-    // A partition a day.
+    // One partition for each day.
     for day in 0..3 {
         events.push(daemon.publish("a", json!(day)).await);
         daemon.delivery_when(&events[0], |row| row["attempts"] == day + 1).await;

@@ -1,4 +1,5 @@
-//! Deliveries through `delivery.proxy`: what goes through it, and that what it fails is not the receivers' fault.
+//! Deliveries through `delivery.proxy`: the requests that go through it, and that its failures do not count against
+//! receivers.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ async fn while_the_proxy_is_down_deliveries_wait_and_no_receiver_is_blamed() {
     let events: Vec<Value> = [daemon.publish("a.b", json!(1)).await, daemon.publish("a.b", json!(2)).await].into();
     eventually("a warning", async || warnings(&daemon).await.contains(&"proxy_unreachable".to_owned()).then_some(()))
         .await;
-    // Far longer than the receiver would have to fail to be disabled.
+    // Longer than a receiver may fail before it is disabled.
     for step in 0..5 {
         let before = value(&daemon.metrics().await, "postrider_proxy_failures_total{reason=\"unreachable\"}");
         daemon.advance_s(30);
@@ -140,7 +141,7 @@ async fn refused_credentials_are_no_attempt_and_hold_back_no_other_receiver() {
         .await;
     let delivery = daemon.delivery_in(&event, "pending").await;
     assert_eq!(daemon.attempts(&delivery).await, Vec::<Value>::new());
-    // An http receiver may have written such an answer itself, so it is an attempt.
+    // An http receiver may have written such an answer itself, so it counts as an attempt.
     let plain = daemon.webhook(&named(&receiver), json!({ "event_types": ["plain"], "retry_schedule_s": [5] })).await;
     let event = daemon.publish("plain", json!(1)).await;
     let delivery = daemon.delivery_in(&event, "retrying").await;

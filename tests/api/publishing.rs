@@ -1,4 +1,4 @@
-//! From a publish to the request that a receiver gets: what is sent, and what is answered meanwhile.
+//! From a publish to the request that a receiver gets: the sent content, and the answers on the way.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ async fn the_same_event_id_is_the_same_event() {
     let mut elsewhere = body.clone();
     elsewhere["app_id"] = app["id"].clone();
     assert_ne!(daemon.publish_with(elsewhere).await["id"], first["id"]);
-    // A day later it is a new one.
+    // A day later it is a new event.
     daemon.advance_s(86_400);
     let later = daemon.publish_with(body).await;
     assert_eq!((later["id"] == first["id"], later["duplicate"].as_bool()), (false, Some(false)));

@@ -1,5 +1,5 @@
 //! Bugs of the daemon itself, and a resolver that never answers. A panic of an attempt costs one attempt. A panic of a
-//! critical task ends the process, which is started again.
+//! critical task ends the process, and the next start recovers.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ const BAD_PORT: u16 = 18_009;
 /// A resolver asked for this name never answers.
 const HANGING_NAME: &str = "hangs.example";
 
-/// A listener that panics at the next connection, once it is told to.
+/// A listener that panics at the next connection once `is_bad` is set.
 struct BadListener {
     inner: Box<dyn Listener>,
     is_bad: Arc<AtomicBool>,
@@ -65,7 +65,7 @@ impl Network for BadNetwork {
     }
 }
 
-/// A clock that panics when a thread asks for the time that it was told of.
+/// A clock that panics when the chosen thread reads it.
 struct BadClock {
     inner: Arc<dyn Clock>,
     is_bad: Arc<AtomicBool>,
@@ -130,14 +130,15 @@ async fn a_resolver_that_never_answers_costs_its_own_webhook_a_timeout() {
     for _ in 0..30 {
         hanging.push(daemon.publish("hangs", json!({})).await);
     }
-    // Other deliveries do not wait for those.
+    // Other deliveries do not wait for them.
     let event = daemon.publish("good", json!({})).await;
     daemon.delivery_in(&event, "delivered").await;
     let delivery = daemon.delivery_in(&hanging[0], "failed").await;
     assert_eq!(delivery["last_outcome"], "connect_timeout", "{delivery}");
 }
 
-/// Publishes, has `is_bad` do its work, and expects the end of the daemon; what was accepted is there at the next start.
+/// Publishes, makes the chosen part panic, and expects the end of the daemon. Accepted events exist after the next
+/// start.
 async fn crash(of_writer: bool) {
     let is_bad = Arc::new(AtomicBool::new(false));
     let told = is_bad.clone();

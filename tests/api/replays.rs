@@ -1,5 +1,4 @@
-//! Replay jobs: what they choose, how fast they go, that they can be stopped and survive a restart, and that nothing is
-//! sent twice by one.
+//! Replay jobs: their selection, their rate, cancellation and restarts, and that no job sends an event twice.
 
 use serde_json::{Value, json};
 
@@ -58,7 +57,7 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     let requests = receiver.take(2).await;
     let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();
     assert_eq!(ids, [text(&events[1], "id"), text(&events[3], "id")]);
-    // Progress is looked at again and again; here time has to be let pass for it.
+    // The progress is polled, so time has to pass for it.
     eventually("delivered", async || {
         daemon.clock.advance_ms(500);
         let path = format!("/v1/replays/{}", text(&job, "id"));
@@ -121,7 +120,7 @@ async fn missing_sends_what_a_webhook_never_had() {
     let spec = json!({ "webhook_id": webhook["id"], "status": "delivered" });
     eventually("five", async || (count_of(&daemon, spec.clone()).await == 5).then_some(())).await;
     let job = start(&daemon, spec).await;
-    // The job before is not done yet, so that time has to pass before the next round.
+    // The earlier job is not done yet, so time has to pass before the next round.
     eventually("ten requests", async || {
         daemon.clock.advance_ms(500);
         (receiver.count() >= 10).then_some(())
@@ -136,7 +135,7 @@ async fn missing_sends_what_a_webhook_never_had() {
 async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
     let mut daemon = TestDaemon::start().await;
     let receiver = Receiver::timed(&daemon.clock).await;
-    // Much that does not match, between what does: looking at it costs no time.
+    // Many events that do not match, between those that do. Examining them costs no time.
     let events: Vec<Value> =
         (0..900).map(|n| json!({ "type": if n % 30 == 0 { "a" } else { "b" }, "data": n })).collect();
     daemon.try_post("/v1/events/batch", json!({ "events": events })).await.expect(202);
@@ -148,7 +147,7 @@ async fn a_rate_is_kept_and_a_cancelled_job_makes_no_more() {
         (receiver.count() >= 9).then_some(())
     })
     .await;
-    // At no time more than what the rate gives, and a second of it in hand.
+    // At no time more than the rate permits, with a burst of one second.
     for (nth, request) in receiver.seen().iter().enumerate() {
         let after_ms = request.at.unwrap().since(START);
         assert!(after_ms >= (nth as i64 - 2) * 500, "{nth} after {after_ms} ms");

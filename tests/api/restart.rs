@@ -1,4 +1,4 @@
-//! Stopping and starting: nothing is lost, nothing that ended is sent again, and what was out is sent again.
+//! Stopping and starting: nothing is lost, final deliveries are not sent again, and those in flight are.
 
 use std::time::Duration;
 
@@ -102,9 +102,9 @@ async fn a_waiting_reader_of_a_feed_does_not_hold_up_a_stop() {
         "GET /v1/webhooks/{id}/feed?wait_s=30 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n"
     );
     reader.write_all(head.as_bytes()).await.unwrap();
-    // Accepted after the reader, so the reader is there when this is answered.
+    // Accepted after the reader's connection, so the reader is connected once this is answered.
     daemon.get("/healthz").await;
-    // Longer than a failing test waits: only an answered reader lets it end in time.
+    // Longer than a failing test waits. Only an answered reader lets it end in time.
     in_time("the stop", daemon.stop(Duration::from_secs(120))).await;
     let mut answer = String::new();
     in_time("the answer", reader.read_to_string(&mut answer)).await.unwrap();

@@ -1,5 +1,5 @@
-//! Retention: readable to the second, then gone from everywhere, however late something happened to it; the disk gets
-//! its space back, and lifetime figures stay.
+//! Retention: rows are readable to the second and then removed everywhere, even after late changes. The disk gets its
+//! space back, and lifetime figures stay.
 
 use serde_json::{Value, json};
 

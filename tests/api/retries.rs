@@ -1,4 +1,4 @@
-//! Attempts after the first: the schedule with its jitter, what ends it, and what a person can do about it.
+//! Attempts after the first: the schedule with its jitter, its end, and manual retries.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ async fn attempts_follow_the_schedule_and_keep_the_events_id() {
         let next = time(&delivery, "next_attempt_at");
         let wait_ms = next.since(before);
         assert!((wait_s * 1_000..=wait_s * 1_100 + 1_000).contains(&wait_ms), "{wait_ms} for {wait_s}");
-        // A millisecond early nothing is sent: the request that comes next carries the right time.
+        // One millisecond before its time nothing is sent, so the next request has the right time.
         daemon.clock.advance_ms(wait_ms - 1);
         daemon.clock.advance_ms(1);
         before = next;
@@ -65,7 +65,7 @@ async fn a_used_up_schedule_is_a_failure_and_an_event_of_its_own() {
     assert_eq!(told["data"]["delivery_id"], delivery["id"]);
     assert_eq!(told["data"]["webhook_id"], webhook["id"]);
     assert!(!text(&told["data"], "reason").is_empty());
-    // Never about itself, although it subscribes.
+    // A webhook gets no event about itself, although it subscribes.
     daemon.publish("a.c", json!(2)).await;
     assert_eq!(receiver.next().await.json()["type"], "a.c");
 }
@@ -226,7 +226,7 @@ async fn every_request_is_one_attempt_and_every_attempt_one_request() {
     const EVENTS: usize = 300;
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
-    // About four of ten fail, in no pattern: retries, fresh ones and what waits in the index mix.
+    // About four of ten fail, without a pattern, so that retries, new deliveries and those in the index mix.
     let mut number = 1_u64;
     receiver.next_statuses((0..6_000).map(|_| {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

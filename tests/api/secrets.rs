@@ -38,7 +38,7 @@ async fn every_live_secret_signs_until_its_overlap_ends() {
     daemon.restart().await;
     let shown = daemon.get(&format!("{path}/secret")).await;
     assert_eq!((shown["secret"].as_str(), shown["previous"].as_array().unwrap().len()), (Some(third.as_str()), 2));
-    // The earlier end counts: the first was to live longer when the second replaced it.
+    // The earlier end counts. The first secret was to live longer when the second replaced it.
     daemon.advance_s(61);
     let request = next_request(&daemon, &receiver).await;
     assert_eq!(parts(&request).len(), 1);

@@ -1,4 +1,4 @@
-//! When a delivery may go, when it expires, and the effects of a clock that is set.
+//! The time before which a delivery is not sent, its expiry, and the effects of a clock that is set.
 
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ async fn what_is_held_ends_when_its_time_is_over_too() {
     assert_expired(&daemon.delivery_in(&first, "failed").await, 0, end);
     let stats = daemon.get(&format!("/v1/webhooks/{}/stats", text(&webhook, "id"))).await;
     assert_eq!(stats["pending_deliveries"], 0);
-    // The next of the ordered ones is no longer behind it.
+    // The next ordered delivery no longer waits behind it.
     let ordered_id = text(&daemon.deliveries(&second).await[0], "webhook_id").to_owned();
     daemon.post(&format!("/v1/webhooks/{ordered_id}/resume"), json!({})).await;
     assert_eq!(ordered.next().await.header("webhook-id"), text(&second, "id"));
@@ -122,7 +122,7 @@ async fn an_end_in_the_past_is_kept_as_what_it_is() {
     let event = daemon.publish_with(json!({ "type": "a", "data": 1, "expires_at": past })).await;
     assert_expired(&daemon.delivery_in(&event, "failed").await, 0, START);
     assert_eq!(receiver.count(), 0);
-    // A person who asks for it gets it: the end is over.
+    // A manual retry is sent even after the expiry.
     let delivery = daemon.deliveries(&event).await.remove(0);
     daemon.post(&format!("/v1/deliveries/{}/retry", text(&delivery, "id")), json!({})).await;
     assert_eq!(receiver.next().await.header("webhook-id"), text(&event, "id"));
@@ -160,7 +160,7 @@ async fn a_clock_set_forward_that_lasts_sends_what_is_due_and_is_not_believed_by
     daemon.delivery_in(&event, "delivered").await;
     let ready = crate::support::eventually("retention stops", async || {
         let answer = daemon.try_get("/readyz").await;
-        // Events flow, so it is a warning and no reason to take nothing.
+        // Events flow, so it is a warning and no reason for unreadiness.
         assert_eq!(answer.status, 200);
         Some(answer.json()).filter(|ready| ready["warnings"] != json!([]))
     })

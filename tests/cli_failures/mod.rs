@@ -1,6 +1,6 @@
-//! The program on a data directory that something has happened to: it says what and where, ends with its exit code, and
-//! leaves everything as it was. What a disk does while the daemon runs is in `tests/api/bad_disk.rs`; power cuts are in
-//! `tests/oracle`.
+//! The program on a damaged or occupied data directory: it names the fault and the file, ends with its exit code, and
+//! changes nothing. `tests/api/bad_disk.rs` has faults of a disk while the daemon runs, and `tests/oracle` has power
+//! cuts.
 
 mod output;
 mod refused;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::support::process::{files, start};
 
-/// A data directory that a daemon has made and closed. The two keys are in it.
+/// A data directory that a daemon has made and closed, with its two keys.
 fn made(folder: &Path) -> std::path::PathBuf {
     let data = folder.join("data");
     start(&data, &folder.join("log"), &[]).stop();
@@ -29,7 +29,7 @@ fn name(path: &Path) -> &str {
     path.file_name().expect("a name").to_str().expect("text")
 }
 
-/// Alters a byte of a row that every file has, wherever it stands.
+/// Alters a byte of a row that every file has, at any position.
 fn spoil(path: &Path) {
     let mut bytes = fs::read(path).expect("bytes");
     let key = b"schema";

@@ -1,4 +1,5 @@
-//! Streams that take nothing: a full disk is an error with an exit code, a reader that left is none. No verb panics.
+//! Streams that accept no writes: a full disk is an error with an exit code, and a reader that left is not. No verb
+//! panics.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -71,7 +72,7 @@ fn a_full_disk_behind_stderr_leaves_the_exit_code_as_it_is() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut refused = postrider(&["serve"], folder.path());
     assert_eq!(ended(refused.env("POSTRIDER_LISTEN", "nowhere").stderr(full())).0, 78);
-    // The log is lost, and the daemon is not: it starts, and stops without a greeting's reader.
+    // The log is lost, and the daemon starts and stops without a reader of its greeting.
     assert_eq!(ended(postrider(&["serve"], folder.path()).stdout(left()).stderr(full())).0, 0);
     assert!(fs::metadata(folder.path().join("data/first-key")).is_ok());
 }

@@ -44,7 +44,7 @@ fn a_file_that_is_missing_is_refused_by_name() {
 #[test]
 fn a_cut_during_the_very_first_start_leaves_nothing_that_the_next_one_minds() {
     let half = vec![0x5a; 70_000];
-    // The files at a power cut, one by one as a first start makes them.
+    // The files at a power cut, in the order in which a first start makes them.
     let stages: [&[&str]; 5] = [
         &["lock", "master.key.new"],
         &["master.key", "state.redb.new"],
@@ -106,7 +106,7 @@ fn a_store_whose_pages_have_no_checksums_is_refused_in_words_and_left_as_it_is()
     let data = made(folder.path());
     for path in [data.join("state.redb"), partition(&data)] {
         let whole = fs::read(&path).expect("bytes");
-        // As redb sees the file is as it was before pages had checksums.
+        // redb's view of the file, which is its form before pages had checksums.
         let bytes = {
             let disk = RealDisk::take(&data).expect("the directory");
             let inside = path.strip_prefix(&data).expect("below it").to_str().expect("text");

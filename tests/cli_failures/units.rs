@@ -1,4 +1,4 @@
-//! The packaged systemd units against the program: a start that cannot succeed is not repeated without an end.
+//! The packaged systemd units against the program: a start that cannot succeed is not repeated for ever.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -8,10 +8,10 @@ use crate::support::process::refused;
 const SERVICE: &str = include_str!("../../packaging/systemd/postrider.service");
 const FOLLOW: &str = include_str!("../../packaging/systemd/postrider-follow.service");
 const BACKUP: &str = include_str!("../../packaging/systemd/postrider-backup.service");
-/// The most that a start of the service takes until it fails, in seconds.
+/// Maximum seconds that a start of the service takes until it fails.
 const START_S: u64 = 10;
 
-/// The assignments of one section. A key that stands again replaces the earlier one.
+/// The assignments of one section. A repeated key replaces the earlier one.
 fn section<'a>(unit: &'a str, wanted: &str) -> HashMap<&'a str, &'a str> {
     let (mut found, mut current) = (HashMap::new(), "");
     for line in unit.lines().filter(|line| !line.starts_with(['#', ';'])) {
@@ -34,7 +34,7 @@ fn prevented(unit: &str) -> Vec<i32> {
     service["RestartPreventExitStatus"].split(' ').map(|code| code.parse().expect("a code")).collect()
 }
 
-/// systemd.unit(5): starts are counted within the interval, so the burst must fit into it with the pauses between.
+/// Starts are counted within the interval, so the burst must fit into it with the pauses between (systemd.unit(5)).
 #[test]
 fn the_services_start_limit_can_be_reached() {
     let (unit, service) = (section(SERVICE, "Unit"), section(SERVICE, "Service"));
@@ -42,7 +42,7 @@ fn the_services_start_limit_can_be_reached() {
     let burst = seconds(&unit, "StartLimitBurst");
     let taken = burst * (seconds(&service, "RestartSec") + START_S);
     assert!(taken < seconds(&unit, "StartLimitIntervalSec"), "{burst} starts take {taken} s");
-    // The follower waits for a daemon without an end, and says so.
+    // The follower waits for a daemon for ever, as its unit says.
     assert_eq!(seconds(&section(FOLLOW, "Unit"), "StartLimitIntervalSec"), 0);
 }
 

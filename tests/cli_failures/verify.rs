@@ -11,7 +11,7 @@ use crate::cli_failures::{files, made, name, partition, spoil};
 use crate::support::children;
 use crate::support::process::start;
 
-/// Exit code, stdout, stderr.
+/// The exit code, stdout and stderr.
 fn verify(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.arg("verify").arg(data).args(arguments).env_clear().env("POSTRIDER_CONFIG", "/dev/null");

@@ -1,5 +1,5 @@
-//! Whatever happened, the same facts read through two shapes never contradict each other: the native API is what the five
-//! are held against, each by a derivation of its own.
+//! The same rows read through two shapes never contradict each other. The native API is compared with each of the five
+//! by a derivation of its own.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ use crate::dialects::errors::request;
 const START: Time = Time(1_772_704_800_000);
 const RETENTION_MS: i64 = 3 * DAY_MS;
 
-/// One thing that happens. Numbers choose among what is there at that moment.
+/// One change. Its numbers choose among the objects that exist at that moment.
 #[derive(Debug, Clone)]
 enum Step {
     Publish { other_app: bool, subject: bool },
@@ -53,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A store with what may still happen in it.
+/// A store, with the deliveries that may still change.
 struct History {
     bench: Bench,
     webhooks: Vec<WebhookId>,
@@ -125,7 +125,7 @@ impl History {
         }
     }
 
-    /// The outcome of a request, as a sender would bring it, also late and for what is over.
+    /// Records the outcome of a request, which may be late or for a final delivery.
     fn attempt(&mut self, which: usize, status: Option<u16>, took_ms: u32) {
         let Some(place) = (!self.open.is_empty()).then(|| which % self.open.len()) else { return };
         let mut outcome = finished(&self.open[place], self.bench.now, status, took_ms);
@@ -171,10 +171,10 @@ fn get(bench: &mut Bench, dialect: &str, target: &str) -> Value {
     ok(&request(bench, dialect, ADMIN, Method::GET, target, ""))
 }
 
-/// Everything that can be seen natively.
+/// All rows that the native API shows.
 struct Truth {
     deliveries: Vec<Value>,
-    /// By id, each with its delivery.
+    /// Attempts by id, each with its delivery.
     attempts: HashMap<String, (Value, Value)>,
 }
 
@@ -195,7 +195,7 @@ impl Truth {
         self.deliveries.iter().filter(|row| row["webhook_id"] == id).collect()
     }
 
-    /// When an attempt is followed by another one: as it was planned if it was followed, as it is planned now if not.
+    /// The time of the next attempt: the plan at its end if the attempt was followed, and the current plan otherwise.
     fn next(&self, attempt: &Value, delivery: &Value) -> Value {
         let is_last = attempt["number"] == delivery["attempts"];
         match () {
@@ -207,7 +207,7 @@ impl Truth {
     }
 }
 
-/// All of Instantly's list, by pages of two.
+/// All of Instantly's list, in pages of two.
 fn instantly_list(bench: &mut Bench, filter: &str) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {

@@ -1,5 +1,5 @@
-//! A store in a temporary directory, a clock that stands still, and the API over both: calls go the way the server sends
-//! them, and orders are applied at once.
+//! A store in a temporary directory, a clock that stands still, and the API over both. Requests take the server's path,
+//! and write requests are applied at once.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -26,10 +26,10 @@ use serde_json::Value;
 
 pub const DAY_MS: i64 = 86_400_000;
 pub const PUBLIC_URL: &str = "https://hooks.example.net";
-/// The text of the first key, which may everything.
+/// The text of the first key, which has every permission.
 pub const ADMIN: &str = "pr_admin";
 
-/// Ids that a test gives, one after another; without any, ids that rise with the clock.
+/// Ids that a test gives, one after another. Without any, ids rise with the clock.
 #[derive(Clone)]
 pub struct Script(Arc<Mutex<VecDeque<u128>>>);
 
@@ -73,7 +73,7 @@ pub struct Bench {
     pub organization: Organization,
     pub app: App,
     pub admin: ApiKey,
-    /// Commands that calls led to, in words.
+    /// Commands that requests caused, as text.
     pub ordered: Vec<String>,
     /// The attempt that a test request returns.
     pub test_send: Option<AttemptMade>,
@@ -115,7 +115,7 @@ impl Bench {
         Bench::with(now, options(), &[])
     }
 
-    /// With ids for the organization and its default app, if any are given.
+    /// A bench with these ids for the organization and its default app. Without any, ids are drawn.
     pub fn with(now: Time, options: StoreOptions, ids: &[u128]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let script = Script(Arc::default());
@@ -164,7 +164,7 @@ impl Bench {
         Caller { key: self.admin.id, tenant: self.tenant(), remote_addr: None, request_id: "bench".into() }
     }
 
-    /// Gives the next ids that are drawn. A partition that is due begins before, so that it takes none of them.
+    /// Gives the next ids that are drawn. A due partition begins before, so that it uses none of them.
     pub fn next_ids(&mut self, ids: &[u128]) {
         self.opened.writer.apply(&[], self.now);
         self.script.0.lock().unwrap().extend(ids);
@@ -231,7 +231,7 @@ impl Bench {
         effects
     }
 
-    /// A call as the server makes it, to its reply.
+    /// Handles a request as the server does, up to its response.
     pub fn call(&mut self, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
         let http_request = call(method, target, headers, body);
         for _ in 0..3 {
@@ -361,7 +361,7 @@ pub fn webhook() -> Webhook {
     }
 }
 
-/// The outcome of a request that was sent at `at`: a status code, or none for a timeout while connecting.
+/// The outcome of a request that was sent at `at`: a status code, or `None` for a timeout while connecting.
 pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32) -> AttemptReport {
     let success = status.is_some_and(|status| (200..300).contains(&status));
     let outcome = match status {

@@ -118,7 +118,7 @@ fn a_new_secret_is_a_rotation_and_needs_the_scope() {
     assert_eq!((status, after.name.as_str(), after.secrets.len()), (200, "Renamed", 2));
     assert_eq!(after.secrets[0].text, new);
     assert_eq!(after.secrets[1].expires_at, Some(START.plus_ms(DAY_MS)));
-    // The same again changes nothing.
+    // The repeated request changes nothing.
     let (status, _) = devdraft(&mut bench, Method::PATCH, &path, body);
     assert_eq!((status, bench.ordered.len()), (200, 2), "{:?}", bench.ordered);
 }

@@ -14,7 +14,7 @@ const START: Time = Time(1_772_704_800_000);
 const NOBODY: &str = "pr_nobody";
 const ABSENT: &str = "019cbd9e-0000-7000-8000-000000000000";
 
-/// One dialect, as its clients meet it.
+/// One dialect, with the requests of its clients.
 struct Client {
     name: &'static str,
     /// A list, an unserved path below the prefix, and a path with a malformed id.
@@ -22,7 +22,7 @@ struct Client {
     nowhere: &'static str,
     bad_id: &'static str,
     not_found: String,
-    /// The members of an error.
+    /// Whether a body has the members of an error.
     envelope: fn(&Value) -> bool,
 }
 
@@ -110,7 +110,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// The status and the body, which has the dialect's form and, where it names its status, the right one.
+/// The status and the body. The body has the dialect's form and, if it names its status, the right one.
 fn failed(client: &Client, response: &HttpResponse, status: u16, what: &str) -> Value {
     let shown = String::from_utf8_lossy(&response.body).into_owned();
     assert_eq!(response.status.as_u16(), status, "{} {what}: {shown}", client.name);
@@ -135,7 +135,7 @@ fn without_a_good_key_there_is_nothing_to_see() {
             let response = request(&mut bench, client.name, "pr_unknown", Method::GET, target, "");
             failed(&client, &response, 401, "an unknown key");
         }
-        // The credentials of one dialect are none for another, unless it takes the same header.
+        // Credentials of one dialect are invalid for another, unless it uses the same header.
         for other in clients() {
             let same = client.name == other.name
                 || ["instantly", "dfns"].contains(&client.name) == ["instantly", "dfns"].contains(&other.name);

@@ -1,5 +1,5 @@
-//! The worked scenario, loaded by commands, answers every golden case as the same compact text: same members in the same
-//! order, same form of numbers. `tests/golden/` has the cases as they were collected.
+//! The worked scenario, loaded by commands, answers every golden case with the same compact text: the same members in
+//! the same order, and the same form of numbers. `tests/golden/` has the collected cases.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -92,7 +92,8 @@ fn load_event(bench: &mut Bench, scenario: &Value, event: &Value) {
     let mut new = EventInput::new(text(&event["kind"]).unwrap(), event["data"].to_string());
     new.occurred_at = Some(ms(&event["occurred_at"]));
     new.attributes.subject = text(&event["lead_email"]);
-    // The store plans retries on whole seconds, the scenario does not: an event's end cuts the plan where it is there.
+    // The store plans retries on whole seconds, and the scenario does not. The end of an event cuts the plan, if it has
+    // one.
     new.attributes.expires_at = attempts.iter().find_map(|attempt| attempt["next_attempt_at"].as_i64()).map(Time);
     let (published, fresh) = bench.publish(new);
     assert_eq!((published.event.id.as_u128(), fresh.len()), (id(&event["id"]), 1));
@@ -167,7 +168,7 @@ fn key_id(bench: &Bench, text: &str) -> String {
 
 fn answer(bench: &mut Bench, case: &Value) -> HttpResponse {
     if case["name"] == "internal_error" {
-        // Nothing that a caller does leads there.
+        // No request leads there.
         let dialect = DIALECTS.iter().find(|dialect| dialect.name == "sentdm").unwrap();
         let occasion = ErrorContext { request_id: "r", now: bench.now, pattern: "/v3/webhooks/{id}/events" };
         return (dialect.render)(&ApiError::internal("a mistake"), &occasion);
@@ -177,7 +178,7 @@ fn answer(bench: &mut Bench, case: &Value) -> HttpResponse {
     bench.get(case["request"]["path"].as_str().unwrap(), &headers)
 }
 
-/// Cases of one file that are answered otherwise than they should be, in words.
+/// Cases of one file with a wrong answer, as text.
 fn differences(name: &str, plain: &mut Bench, with_auth: &mut Bench) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in file(name)["cases"].as_array().unwrap() {
@@ -199,7 +200,7 @@ fn differences(name: &str, plain: &mut Bench, with_auth: &mut Bench) -> Vec<Stri
     wrong
 }
 
-/// The text with null where a pointer is volatile; the text itself where none is, so that not even a space differs.
+/// The text with null at every volatile pointer. Without such pointers the text itself, so that every space counts.
 fn without_volatile(body: &str, case: &Value) -> String {
     let Some(pointers) = case["volatile"].as_array() else { return body.to_owned() };
     let mut value: Value = serde_json::from_str(body).unwrap();

@@ -214,17 +214,17 @@ fn an_empty_value_is_an_absent_one_in_every_dialect() {
             }
         }
     }
-    // A required one that is empty is missing.
+    // An empty required parameter counts as missing.
     let response = request(&mut bench, "sentdm", ADMIN, Method::GET, "/v3/webhooks?page=&page_size=20", "");
     assert_eq!(response.status, 400);
-    // Given twice stays a mistake, and the native API takes no empty value.
+    // A repeated parameter stays a mistake, and the native API accepts no empty value.
     let response = request(&mut bench, "sentdm", ADMIN, Method::GET, "/v3/webhooks?page=&page=1&page_size=20", "");
     assert_eq!(response.status, 400);
     let bearer = format!("Bearer {ADMIN}");
     assert_eq!(bench.get("/v1/webhooks?search=", &[("authorization", &bearer)]).status, 400);
 }
 
-/// RFC 9110 section 9.2.1: HEAD is safe. Audit lines about a read are no harm in that sense.
+/// HEAD is safe (RFC 9110 section 9.2.1). Audit lines about a read are permitted.
 #[test]
 fn head_changes_nothing_on_any_route() {
     let mut bench = Bench::new(START);

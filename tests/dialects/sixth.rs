@@ -90,7 +90,7 @@ fn a_sixth_dialect_is_one_folder_and_one_line() {
     assert_eq!(bench.get("/v1/webhooks", &[("authorization", &bearer)]).status, 200);
 }
 
-/// Modules that name a vendor for another reason than its dialect.
+/// Modules that name a vendor, and the reason besides its dialect.
 const EXCEPTIONS: [(&str, &str); 9] = [
     ("src/model/webhook.rs", "the vendor's body field set and signature scheme are settings of a native webhook"),
     ("src/rules/body.rs", "the vendor's body field set"),

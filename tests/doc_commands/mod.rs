@@ -1,5 +1,5 @@
-//! The documentation's commands: those of the README and of `docs/` are run as they stand there, in shells that stand
-//! for their terminals. Those of the README's table are parsed by their command line, and links lead somewhere.
+//! The documentation's commands: those of the README and of `docs/` are run as written, in shells that stand for their
+//! terminals. Those of the README's table are parsed by their command line, and links lead to existing places.
 //!
 //! The test supplies the place (an empty directory for each page), free ports, and `postrider` in the `PATH`. `steps`
 //! describes how a page names its commands.
@@ -18,7 +18,7 @@ use terminal::Terminal;
 use crate::support::ports::ReservedPort;
 
 const POSTRIDER: &str = env!("CARGO_BIN_EXE_postrider");
-/// The ports in the pages; free ones take their places. The first is the daemon's.
+/// The ports in the pages, which are replaced by free ones. The first is the daemon's.
 const PORTS: [&str; 3] = ["8080", "9000", "9001"];
 
 fn root() -> &'static Path {
@@ -39,14 +39,14 @@ fn text_of(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A page as it was followed: its directory, which is still there, its terminals, and their ports.
+/// A page after its steps: its directory, its terminals, and their ports.
 struct Followed {
     directory: tempfile::TempDir,
     terminals: BTreeMap<u8, Terminal>,
     _reserved: [ReservedPort; PORTS.len()],
 }
 
-/// Does what the steps say. Panics with all that was shown where something is not as the page has it.
+/// Takes the steps. If one fails, panics with the whole output.
 fn follow(name: &str, text: &str) -> Followed {
     let directory = tempfile::tempdir().expect("a directory");
     let reserved = PORTS.map(|_| ReservedPort::new());
@@ -56,9 +56,9 @@ fn follow(name: &str, text: &str) -> Followed {
         ("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap_or_default())),
         ("POSTRIDER_LISTEN", format!("127.0.0.1:{}", ports[0])),
         ("POSTRIDER_URL", format!("http://127.0.0.1:{}", ports[0])),
-        // A machine that is short of disk is no reason to refuse what a page publishes.
+        // A machine with a full disk must not refuse the events of a page.
         ("POSTRIDER_MIN_FREE_BYTES", "0".to_owned()),
-        // Read by the daemon where the machine has one; an empty file says nothing.
+        // The daemon reads the machine's file, if it has one. An empty file has no settings.
         ("POSTRIDER_CONFIG", directory.path().join("none.toml").display().to_string()),
     ];
     std::fs::write(directory.path().join("none.toml"), "").expect("written");
@@ -118,7 +118,7 @@ fn table_commands(readme: &str) -> Vec<String> {
     quoted.filter(|text| text.starts_with("postrider ")).map(str::to_owned).collect()
 }
 
-/// Words as a shell splits them, as far as single quotes go.
+/// Words as a shell splits them. Only single quotes are supported.
 fn words(command: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut is_quoted = false;

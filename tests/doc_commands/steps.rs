@@ -1,15 +1,15 @@
-//! The steps of a page, read out of its comments and blocks.
+//! Reads the steps of a page from its comments and blocks.
 //!
-//! A comment before a block of commands says where it runs (`terminal 2`), and up to which output (`until "…"`; without
-//! it, until the commands are done, each with success; `again until "…"` repeats the block until then). A comment
-//! without a block waits for output (`terminal 2 shows "…"`), stops a command (`ctrl-c in terminal 1`), or names the
-//! file that the next block is (`file receiver.py`). A block in another language may also be run by a suite (`run by
+//! A comment before a block of commands names its terminal (`terminal 2`) and perhaps its last output (`until "…"`).
+//! Without `until` every command must end with success. `again until "…"` repeats the block. A comment without a block
+//! waits for output (`terminal 2 shows "…"`), stops a command (`ctrl-c in terminal 1`), or names the file that the next
+//! block is (`file receiver.py`). A block in another language may also be run by a suite (`run by
 //! tests/suites/receivers.sh as receiver.py`).
 //!
-//! Invariant: a block without a step is an error. A block that is not run says so to the reader too: the line `*Not run
-//! by the tests: why.*` stands above it.
+//! Invariant: a block without a step is an error. A block that is not run is marked for the reader too, by the line
+//! `*Not run by the tests: why.*` above it.
 
-/// Languages of blocks that are no commands and no programs.
+/// Languages of blocks that are neither commands nor programs.
 const SHOWN_ONLY: [&str; 6] = ["", "text", "json", "toml", "http", "yaml"];
 const NOT_RUN: &str = "*Not run by the tests: ";
 
@@ -22,7 +22,7 @@ pub enum Step {
         until: Option<String>,
         commands: String,
     },
-    /// Run in a terminal as often as it takes until the text is shown.
+    /// Runs commands in a terminal repeatedly until it shows the text.
     Repeat {
         terminal: u8,
         until: String,
@@ -42,7 +42,7 @@ pub enum Step {
     },
 }
 
-/// The steps of a page; `Err` names what cannot be read.
+/// The steps of a page. `Err` names an unreadable one.
 pub fn steps(page: &str) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut place: Option<Place> = None;
@@ -88,7 +88,7 @@ enum Place {
     Once(u8, Option<String>),
     Again(u8, String),
     File(String),
-    /// A suite takes care of it.
+    /// A suite runs it.
     Suite(String),
 }
 

@@ -11,25 +11,25 @@ use std::time::Duration;
 use super::steps::Step;
 use crate::support::children;
 
-/// How long output is waited for before the test gives up.
+/// Maximum wait for output before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often something is looked at that takes a moment to become true; each look takes a process's time at least.
+/// Maximum polls of a condition. Each poll takes at least the time of a process.
 const LOOKS_MAX: usize = 1_000;
 
 /// A shell that reads commands as they are typed.
 pub struct Terminal {
     shell: Child,
     output: Receiver<Vec<u8>>,
-    /// All that it has shown, and up to where that was waited for.
+    /// All of its output, and the part of it that was waited for.
     pub shown: String,
     read: usize,
-    /// Waited for, so that each can be told from those before.
+    /// Number of prompts that were waited for, which distinguishes each from earlier ones.
     prompts: u32,
 }
 
 impl Terminal {
     fn open(directory: &Path, environment: &[(&str, String)]) -> Self {
-        // The tests may have been started with Ctrl-C ignored, and a shell cannot undo that by itself.
+        // The tests may have been started with Ctrl-C ignored, which a shell cannot undo by itself.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=INT", "sh"])
@@ -43,7 +43,7 @@ impl Terminal {
             }
         }
         command.envs(environment.iter().map(|(name, value)| (*name, value)));
-        // A group of its own, so that Ctrl-C reaches what runs here and nothing else.
+        // A process group of its own, so that Ctrl-C reaches only its commands.
         let mut shell = children::spawn(command.process_group(0));
         let (tell, output) = channel();
         let streams: [Box<dyn std::io::Read + Send>; 2] =
@@ -58,7 +58,7 @@ impl Terminal {
             });
         }
         let mut terminal = Self { shell, output, shown: String::new(), read: 0, prompts: 0 };
-        // The shell itself goes on when Ctrl-C stops what it runs, and ends at the first command that fails.
+        // The shell survives Ctrl-C on its command, and ends at the first command that fails.
         terminal.type_in("trap : INT\nset -e\n");
         terminal
     }
@@ -69,7 +69,7 @@ impl Terminal {
         let _ = keyboard.write_all(text.as_bytes()).and_then(|()| keyboard.flush());
     }
 
-    /// Waits until `text` is shown, after what was waited for before.
+    /// Waits until `text` is shown, after the output that was waited for before.
     fn wait_for(&mut self, text: &str) -> Result<(), String> {
         loop {
             if let Some(at) = self.shown[self.read..].find(text) {
@@ -84,7 +84,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until all that was typed in is done.
+    /// Waits until all typed commands are done.
     fn wait_for_prompt(&mut self) -> Result<(), String> {
         self.prompts += 1;
         let prompt = format!("[prompt {}]", self.prompts);
@@ -92,7 +92,7 @@ impl Terminal {
         self.wait_for(&prompt)
     }
 
-    /// As the key does it: to everything that runs in the terminal.
+    /// Sends Ctrl-C to every process of the terminal.
     fn interrupt(&mut self) {
         assert!(children::signal_group(&self.shell, "INT"));
     }
@@ -106,7 +106,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Does one step in `directory`.
+/// Takes one step in `directory`.
 pub fn take(
     step: &Step,
     terminals: &mut BTreeMap<u8, Terminal>,

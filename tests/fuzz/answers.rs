@@ -1,4 +1,4 @@
-//! Answers of a receiver: any bytes, then the end. The sender makes one exchange of them, within its bounds.
+//! Answers of a receiver: any bytes, then the end. The sender makes one exchange with them, within its limits.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,10 +13,10 @@ use postrider::engine::sender::{
 use postrider::model::AttemptOutcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Never reached: the receiver closes when it has said everything.
+/// Never reached, because the receiver closes after its last byte.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Every connection leads to a receiver that says these bytes.
+/// A network whose connections all lead to a receiver that sends these bytes.
 struct Scripted(Mutex<Arc<[u8]>>);
 
 impl Network for Scripted {
@@ -26,7 +26,7 @@ impl Network for Scripted {
             let (ours, mut theirs) = tokio::io::duplex(64 << 10);
             tokio::spawn(async move {
                 let mut head = [0; 16 << 10];
-                // Gone already, or tired of listening: it is the sender's to end it.
+                // The sender may have closed the connection already.
                 let _ = theirs.read(&mut head).await;
                 let _ = theirs.write_all(&words).await;
                 let _ = theirs.shutdown().await;
@@ -61,7 +61,7 @@ thread_local! {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 }
 
-/// One exchange with a receiver that says these bytes.
+/// One exchange with a receiver that sends these bytes.
 pub fn answers(bytes: &[u8]) {
     let network = Arc::new(Scripted(Mutex::new(bytes.into())));
     let exchange = RUNTIME.with(|runtime| {
@@ -81,7 +81,7 @@ pub fn answers(bytes: &[u8]) {
     assert!(exchange.response_body.len() <= RESPONSE_BODY_BYTES_MAX);
     assert!(exchange.response_headers.len() <= RESPONSE_HEADERS_KEPT_MAX);
     let kept: usize = exchange.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    // Invalid text takes up to three bytes for each.
+    // A byte of invalid text takes up to three bytes.
     assert!(kept <= 3 * RESPONSE_HEADERS_KEPT_BYTES_MAX, "{kept}");
     assert_ne!(exchange.outcome, AttemptOutcome::Timeout);
     assert_eq!(

@@ -17,10 +17,10 @@ use postrider::store::{AuditRow, Disk};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A name and what it does with bytes.
+/// The name of an entry, and its function.
 pub type Entry = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All entries.
 pub const ENTRIES: [Entry; 10] = [
     ("url", url),
     ("rows", rows),
@@ -34,8 +34,8 @@ pub const ENTRIES: [Entry; 10] = [
     ("answers", super::answers::answers),
 ];
 
-/// A URL that passes is what it says: judged again it passes again and means the same, the sender reads the same host and
-/// port out of it, and an address that it names may be connected to.
+/// A URL that passes has one meaning: checked again it passes again, the sender reads the same host and port from it,
+/// and an address in it may be connected to.
 pub fn url(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let open =
@@ -58,7 +58,7 @@ pub fn url(bytes: &[u8]) {
     }
 }
 
-/// Bytes with a right checksum that are some row or none; what is a row reads back as it was written.
+/// Bytes with a right checksum, which may be a row or not. A row reads back as it was written.
 pub fn rows(bytes: &[u8]) {
     fn as_row<T: Serialize + DeserializeOwned>(sealed: &[u8]) {
         if let Some(value) = codec::decode::<T>(sealed) {
@@ -67,7 +67,7 @@ pub fn rows(bytes: &[u8]) {
             assert_eq!(codec::encode(&again), written);
         }
     }
-    // As found on a disk, and with a checksum that was adapted.
+    // Bytes as found on a disk, and bytes with an adapted checksum.
     for sealed in [bytes.to_vec(), codec::encode_bytes(bytes)] {
         as_row::<Event>(&sealed);
         as_row::<Delivery>(&sealed);
@@ -88,14 +88,14 @@ pub fn journal(bytes: &[u8]) {
     let disk = Arc::new(OneFile(bytes.to_vec()));
     let journal = Wal::open(&*disk).expect("a journal");
     for (partition, epoch) in [(0, 0), (1, 0), (1, 1)] {
-        // Two epochs that do not follow upon each other are an error.
+        // Two epochs that are not consecutive are an error.
         let mut records = 0;
         let _ = journal.records_after(partition, epoch, |_, _| records += 1);
         assert!(records <= bytes.len());
     }
 }
 
-/// A disk of one file that takes no change, and has nothing but zeros behind its bytes.
+/// A read-only disk with one file, which has zeros after its bytes.
 #[derive(Debug)]
 struct OneFile(Vec<u8>);
 
@@ -148,7 +148,7 @@ impl Disk for OneFile {
     }
 }
 
-/// A text that is a cursor is the only one for its position, and of one kind.
+/// A cursor is the only text for its position, and has one kind.
 pub fn cursors(bytes: &[u8]) {
     const KINDS: [CursorKind; 10] = [
         CursorKind::Events,
@@ -171,8 +171,8 @@ pub fn cursors(bytes: &[u8]) {
     }
 }
 
-/// A filter and what it is asked about, with a zero between them. A filter that is taken is taken again from its own text,
-/// and says the same.
+/// A filter and the data for it, with a zero between them. An accepted filter is accepted again from its own text, and
+/// gives the same result.
 pub fn filters(bytes: &[u8]) {
     let at = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (filter, data) = (&bytes[..at], bytes.get(at + 1..).unwrap_or(b"{}"));
@@ -185,13 +185,13 @@ pub fn filters(bytes: &[u8]) {
 pub fn strict_json(bytes: &[u8]) {
     if postrider::api::request_context::strict(bytes).is_ok() {
         let read = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
-        // Numbers beyond a double are JSON, and nothing that this reader can hold.
+        // Numbers beyond a double are valid JSON, which this reader cannot represent.
         assert!(read.as_ref().err().is_none_or(|error| error.to_string().contains("number out of range")), "{read:?}");
     }
     let _ = json::escape_token(&String::from_utf8_lossy(bytes));
 }
 
-/// A CloudEvent in each mode. An event that is taken has what an event needs.
+/// A CloudEvent in each mode. An accepted event has the required attributes.
 pub fn cloud_events(bytes: &[u8]) {
     let call = super::requests::call_of(&[b"POST /v1/events\n", bytes].concat());
     let Some(call) = call else { return };

@@ -1,5 +1,5 @@
-//! The fuzz targets' entry points on a stable toolchain: over their seeds, and over mutations of them that are the same
-//! every time. What it lacks in depth it has in being run with every `cargo test`; `fuzz/` has the depth.
+//! The fuzz targets' entry points on a stable toolchain, over their seeds and deterministic mutations of them. It runs
+//! with every `cargo test`. `fuzz/` searches deeper.
 
 mod answers;
 mod entries;
@@ -8,12 +8,12 @@ mod seeds;
 
 use entries::ENTRIES;
 
-/// Mutations of each entry; the requests and the answers cost most.
+/// Mutations of each entry. The requests and the answers cost most.
 const ROUNDS: usize = 10_000;
 const ROUNDS_WITH_A_STORE: usize = 1_000;
 const INPUT_BYTES_MAX: usize = 4 << 10;
 
-/// Numbers that are the same every time (xorshift64).
+/// Deterministic numbers (xorshift64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -33,7 +33,7 @@ impl Numbers {
     }
 }
 
-/// Another input, a few steps away from one that is known.
+/// Another input, a few changes away from a known one.
 fn mutated(numbers: &mut Numbers, seeds: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<u8> {
     let mut input = numbers.pick(seeds).clone();
     for _ in 0..=numbers.below(6) {
@@ -61,7 +61,7 @@ fn mutated(numbers: &mut Numbers, seeds: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<u
     input
 }
 
-/// Runs one entry over everything; what it did not survive is said in full.
+/// Runs one entry over all inputs. An input that it fails on is printed in full.
 fn smoke(name: &str, rounds: usize) {
     let (_, run) = ENTRIES.iter().find(|(known, _)| *known == name).expect("an entry");
     let (seeds, words) = (seeds::seeds(name), seeds::words());

@@ -1,5 +1,5 @@
-//! Whole requests, on every route of every surface, the way the server takes them: judged, parsed, answered. Whatever
-//! comes, the answer is no mistake of ours.
+//! Whole requests on every route of every mount, as the server takes them: checked, parsed, answered. No request gets
+//! an internal error.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use postrider::store::{NewKey, Opened, RealDisk, StateCommand, StoreOptions, Wri
 
 const DAY_MS: i64 = 86_400_000;
 const NOW: Time = Time(1_772_704_800_000);
-/// The key that everything is asked with, in each way that a surface takes it.
+/// The key of every request, in the form of each mount.
 const KEY: &str = "pr_fuzz";
 /// `x:pr_fuzz` in base64.
 const BASIC: &str = "Basic eDpwcl9mdXp6";
@@ -55,7 +55,7 @@ pub fn mounts() -> Vec<ApiMount> {
     mounts
 }
 
-/// A store with one organization, and nothing that is ever changed.
+/// A store with one organization, which never changes.
 fn world() -> World {
     let folder = tempfile::tempdir().expect("a directory");
     let disk = Arc::new(RealDisk::take(folder.path()).expect("the directory"));
@@ -98,8 +98,8 @@ fn world() -> World {
     }
 }
 
-/// A request out of bytes: `METHOD target`, a line for each header, an empty line, the body. None where these are no method
-/// and no target.
+/// A request from bytes: `METHOD target`, a line for each header, an empty line, the body. `None` if these are no
+/// method and no target.
 pub fn call_of(bytes: &[u8]) -> Option<HttpRequest> {
     let end = bytes.windows(2).position(|two| two == b"\n\n").unwrap_or(bytes.len());
     let (head, body) = (&bytes[..end], bytes.get(end + 2..).unwrap_or_default());
@@ -151,7 +151,7 @@ pub fn with_body(call: &HttpRequest, body: &[u8]) -> HttpRequest {
     HttpRequest { body: Bytes::copy_from_slice(body), ..call.clone() }
 }
 
-/// The request as it came, and with the key in each of the places where surfaces look for one.
+/// The request as it came, and with the key in each place where a mount looks for one.
 pub fn requests(bytes: &[u8]) {
     let Some(call) = call_of(bytes) else { return };
     let shown: [&[(&str, &str)]; 4] = [
@@ -206,7 +206,7 @@ fn judge(world: &mut World, call: &HttpRequest) {
     }
 }
 
-/// JSON where it says so, and never a mistake of ours.
+/// The body is JSON if its type says so, and the status is not an internal error.
 fn is_ours(call: &HttpRequest, reply: &HttpResponse) {
     assert!(!reply.status.is_server_error(), "{call:?}: {}", reply.status);
     let kind = reply.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where fuzzing begins: right and wrong inputs of every kind, and the words that they are made of.
+//! The seeds of fuzzing: right and wrong inputs of every kind, and their parts.
 
 use base64::Engine as _;
 use postrider::kv::codec;
@@ -85,7 +85,7 @@ fn stored() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A request on every route of every surface, and those of the corpus.
+/// A request on every route of every mount, and those of the corpus.
 fn requests() -> Vec<Vec<u8>> {
     let id = "0195a000-0000-7000-8000-000000000000";
     let mut all = Vec::new();
@@ -118,7 +118,7 @@ fn requests() -> Vec<Vec<u8>> {
     all
 }
 
-/// Parts of inputs, to be inserted anywhere.
+/// Parts of inputs, which mutations insert at any position.
 pub fn words() -> Vec<Vec<u8>> {
     let texts = [
         "127.0.0.1",

@@ -1,5 +1,5 @@
-//! Socket activation (sd_listen_fds(3)): the daemon takes the listener that its supervisor made, and keeps no one waiting
-//! while it starts.
+//! Socket activation (sd_listen_fds(3)): the daemon uses its supervisor's listener, and no client is refused while it
+//! starts.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ fn a_passed_tcp_listener_is_served_and_whoever_came_early_is_answered() {
     let mut house = House::with("");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    // In the queue before there is a daemon.
+    // The connection is queued before the daemon exists.
     let mut early = TcpStream::connect(address).expect("a connection");
     early.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("sent");
     let command = launched(&house, listener);

@@ -1,5 +1,5 @@
-//! `postrider backup` and `restore` as an operator uses them: of a running daemon under load, of a stopped one, and what
-//! they refuse.
+//! `postrider backup` and `restore` as an operator uses them: for a running daemon under load, for a stopped one, and
+//! their refusals.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -28,14 +28,14 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
-/// A house whose data directory is what the backup was restored to.
+/// A house whose data directory is the restored backup.
 fn restored(backup: &Path) -> House {
     let house = House::with(RESTORED_SETTINGS);
     house.says(&["restore", text(backup)]);
     house
 }
 
-/// Everything that lies in a folder, by name.
+/// Names of all files in a folder.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
     let mut names: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -68,7 +68,7 @@ async fn a_backup_of_a_running_daemon_has_all_that_was_acknowledged_before_it_be
     });
     assert_eq!(names(&backup), ["lock", "master.key", "partitions", "state.redb"]);
     assert!(!house.folder.path().join("backup.partial").exists());
-    // Restoring walks all of it.
+    // Restoring verifies all of it.
     let mut other = restored(&backup);
     other.variables.push(("POSTRIDER_TOKEN".into(), key.trim().into()));
     other.serve();
@@ -161,7 +161,7 @@ async fn a_daemon_that_does_not_answer_or_breaks_off_leaves_no_backup() {
     let backup = house.folder.path().join("backup");
     let (code, said) = house.fails(&["backup", text(&backup)]);
     assert!(code == 69 && said.contains("no daemon answers"), "{code} {said}");
-    // One that breaks off in the middle of `state.redb`.
+    // A stream that ends in the middle of `state.redb`.
     let control = UnixListener::bind(house.data_dir().join("control")).expect("a socket");
     let daemon = std::thread::spawn(move || {
         let (mut stream, _) = control.accept().expect("a client");

@@ -1,4 +1,4 @@
-//! `postrider demo` as a user runs it: started, watched, joined from a second process, and gone without a trace.
+//! `postrider demo` as a user runs it: started, watched, joined from a second process, and removed without a trace.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -22,7 +22,7 @@ fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).expect("the directory").next().is_none()
 }
 
-/// A demo that runs, and what it has printed so far.
+/// A running demo, and its output so far.
 struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -38,7 +38,7 @@ impl Running {
         Self { child, lines, read: Vec::new() }
     }
 
-    /// Reads on until a line that has all of `words`.
+    /// Reads until a line that has all of `words`.
     fn line(&mut self, words: &[&str]) -> String {
         loop {
             let line = self.lines.recv_timeout(LINE_TIMEOUT);
@@ -73,7 +73,7 @@ fn every_stage_is_told_and_a_second_process_can_join_in() {
     let mut running = Running::start(temporary.path());
     let export = running.line(&["export POSTRIDER_URL="]);
     running.line(&["accepted", "invoice.paid", "2 deliveries"]);
-    // Both receive it; one of them not at first.
+    // Both receive it, one of them after failures.
     running.line(&["failed", "invoice.paid", "flaky", "#1", "500", "again in"]);
     running.line(&["retried", "invoice.paid", "flaky", "#2"]);
     running.line(&["failed", "invoice.paid", "flaky", "#2", "500", "again in"]);

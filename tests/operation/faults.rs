@@ -50,7 +50,7 @@ fn codes(ready: &Value, of: &str) -> Vec<String> {
     rows.iter().map(|row| text(row, "code").to_owned()).collect()
 }
 
-/// A webhook there, and events to it until two attempts have failed.
+/// Makes a webhook, and sends events to it until two attempts have failed.
 async fn failing(house: &House, url: &str) -> String {
     let webhook = house.json(&["webhook", "create", url, "--name", "invoices", "--retry-schedule", "none"]);
     let id = text(&webhook, "id").to_owned();
@@ -63,7 +63,7 @@ async fn failing(house: &House, url: &str) -> String {
     id
 }
 
-/// The log says of each that it is given up, and names it.
+/// The log names each delivery that is given up.
 fn is_given_up(house: &House, reason: &str) {
     let rows = house.logged("delivery.exhausted");
     assert_eq!(rows.len(), 2, "{}", house.log());
@@ -121,7 +121,7 @@ fn strange_receiver() -> String {
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut session = rustls::ServerConnection::new(config.clone()).expect("a session");
-            // It ends with the caller's alert, which is what the test wants.
+            // It ends with the client's alert, which the test expects.
             let _ = session.complete_io(&mut stream);
         }
     });
@@ -132,7 +132,7 @@ fn strange_receiver() -> String {
 async fn a_refused_address() {
     let mut house = House::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
     house.serve();
-    // A name is judged by its addresses when it is connected to; this one is of this machine, and no longer allowed.
+    // The addresses of a name are checked at the connection. This one is of this machine, and no longer allowed.
     let webhook =
         house.json(&["webhook", "create", "http://127.0.0.1:9000/", "--name", "erp", "--retry-schedule", "none"]);
     std::fs::write(house.settings_file(), "min_free_bytes = 0\n").expect("written");
@@ -157,7 +157,7 @@ async fn a_receiver_that_is_down() {
     assert!(text(&row, "fix").starts_with("start the receiver"), "{row}");
     assert_eq!(doctor(&house, &[]).0, 1);
     is_given_up(&house, "Connection refused");
-    // Ten in a row open the circuit: from then on the log and /readyz say it too.
+    // Ten consecutive failures open the circuit. Then the log and /readyz report it too.
     house.says(&["send", "--type", "a.b", "--data", "{}", "--count", "8"]);
     eventually("the circuit", || (house.json(&["webhook", "get", &id])["circuit"] == "open").then_some(())).await;
     let (status, ready) =
@@ -171,7 +171,7 @@ async fn a_receiver_that_is_down() {
 
 #[tokio::test]
 async fn a_full_disk() {
-    // No disk has so much room, which is the same to the daemon as one that has run out of it.
+    // No disk has so much space, so the daemon treats the disk as full.
     let mut house = House::with("min_free_bytes = \"8589934591GiB\"\n");
     house.serve();
     let (code, said) = house.fails(&["send", "--type", "a.b", "--data", "{}"]);
@@ -185,7 +185,7 @@ async fn a_full_disk() {
     let row = found(&house, "daemon", "FAIL");
     assert!(text(&row, "detail").contains("publishing is refused until space is freed"), "{row}");
     assert!(text(&row, "fix").contains("free space on the disk of data_dir"), "{row}");
-    // It is seen without the daemon too.
+    // The fault is found without the daemon too.
     house.stop();
     let (code, checks) = doctor(&house, &["--offline"]);
     let space = checks.iter().find(|row| row["check"] == "disk_space").expect("a finding");
@@ -214,7 +214,7 @@ async fn a_wrong_clock() {
     let mut house = House::start();
     house.says(&["send", "--type", "a.b", "--data", "{}"]);
     house.stop();
-    // The stored rows are in the future: the clock was set back since.
+    // The stored rows are in the future, because the clock was set back.
     let file = std::fs::File::options().write(true).open(house.data_dir().join("journal")).expect("the journal");
     let future = file.metadata().and_then(|m| m.modified()).expect("a time") + std::time::Duration::from_secs(86_400);
     file.set_modified(future).expect("set");

@@ -1,5 +1,5 @@
-//! `postrider backup --follow` as an operator uses it: beside a daemon under load, killed and restarted on either side, and
-//! put back as it was at any commit.
+//! `postrider backup --follow` as an operator uses it: beside a daemon under load, killed and restarted on either side,
+//! and restored at any commit.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ struct Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        // Gone already, or ends now: nothing more is wanted of it.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -38,7 +38,7 @@ impl Follower {
         Follower { child, lines }
     }
 
-    /// Reads on to a piece of news of this kind.
+    /// Reads until a line of this kind.
     fn news(&mut self, kind: &str) -> Value {
         for line in self.lines.by_ref().map_while(Result::ok) {
             let news: Value = serde_json::from_str(&line).expect("JSON");
@@ -53,7 +53,7 @@ impl Follower {
         children::signal(&self.child, name);
     }
 
-    /// SIGTERM, and its exit code.
+    /// Sends SIGTERM and returns the exit code.
     fn stop(mut self) -> Option<i32> {
         self.signal("TERM");
         self.child.wait().expect("an end").code()
@@ -64,7 +64,8 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
-/// Publishes so many events one after another, each in a commit of its own or with others, and gives their ids in order.
+/// Publishes `count` events one after another, in commits of their own or together with others. Returns their ids in
+/// order.
 fn publish(house: &House, count: usize) -> Vec<String> {
     let one = |_| {
         let said = house.json(&["send", "--type", "a", "--data", "{\"mark\":1}"]);
@@ -89,7 +90,7 @@ fn restored(live: &Path, at: Option<u64>, key: &str) -> BTreeSet<String> {
     listed.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// One a line.
+/// Rows, one per line.
 fn rows(said: &str) -> Vec<Value> {
     said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
@@ -117,7 +118,7 @@ fn metric(house: &House, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().parse().expect("a number")
 }
 
-/// Whether these are the first of those, without one left out.
+/// Whether the events are the first published ones, without a gap.
 fn is_beginning(found: &BTreeSet<String>, published: &[String]) -> bool {
     *found == published[..found.len().min(published.len())].iter().cloned().collect()
 }
@@ -128,7 +129,7 @@ async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
     let (key, live) = (key_of(&house), live_in(&house));
     let mut published = publish(&house, 10);
     let mut follower = Follower::start(&house, &live, &[]);
-    // Under load while the base is taken and after it.
+    // Under load during the base and after it.
     let done = AtomicBool::new(false);
     let more = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
@@ -148,7 +149,7 @@ async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
     assert_eq!(metric(&house, "postrider_backup_followers"), 1.0);
     let all: BTreeSet<String> = published.iter().cloned().collect();
     eventually("the follower has it all", || (restored(&live, None, &key) == all).then_some(())).await;
-    // A second one is refused the place.
+    // A second follower is refused the directory.
     let (code, said) = house.fails(&["backup", "--follow", text(&live)]);
     assert!(code == 1 && said.contains("another process writes to it"), "{code} {said}");
 
@@ -172,7 +173,7 @@ async fn every_commit_can_be_restored_whoever_was_killed_meanwhile() {
     let said = house.says(&["verify", text(&live)]);
     assert!(said.contains("everything is as it should be"), "{said}");
 
-    // Another one goes on in the same place, and outlives the daemon.
+    // Another follower continues in the same directory, and outlives the daemon.
     let mut follower = Follower::start(&house, &live, &["--keep", "1"]);
     assert_eq!(follower.news("whole")["generation"], 2);
     assert_eq!(follower.news("removed")["generation"], 1);
@@ -270,12 +271,12 @@ async fn one_that_takes_nothing_is_cut_off_and_publishing_goes_on() {
     fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
     let data = format!("@{}", text(&large));
     let send = ["send", "--type", "a", "--data", &data];
-    // The first commit waits for nothing, and is more than the socket takes.
+    // The first commit waits for no confirmation, and exceeds the socket's buffer.
     house.says(&send);
     let mut waiting = children::spawn(house.command().args(send).stdout(Stdio::null()));
     let behind = || metric(&house, "postrider_backup_follower_queue_bytes");
     eventually("the second is there, and waits for the first", || (behind() > 1_000_000.0).then_some(())).await;
-    // Until it is cut off.
+    // The wait ends when the follower is disconnected.
     assert!(waiting.wait().expect("an end").success());
     assert_eq!(publish(&house, 2).len(), 2);
     assert_eq!(metric(&house, "postrider_backup_followers_cut_total"), 1.0);
@@ -289,7 +290,7 @@ async fn a_follower_waits_for_another_backup_to_end() {
     let large = house.folder.path().join("large.json");
     fs::write(&large, format!("\"{}\"", "x".repeat(1_000_000))).expect("a file");
     house.says(&["send", "--type", "a", "--data", &format!("@{}", text(&large)), "--count", "10"]);
-    // One that is begun and not read holds the store as it was.
+    // A backup that is begun and not read keeps the snapshot.
     let mut other = UnixStream::connect(house.data_dir().join("control")).expect("the daemon");
     let greeting = format!("postrider {} backup\n", env!("CARGO_PKG_VERSION"));
     other.write_all(greeting.as_bytes()).expect("said");

@@ -1,4 +1,4 @@
-//! Postrider as an operator meets it: a process with a settings file, signals, a log, and a command line to ask it with.
+//! Postrider as an operator uses it: a process with a settings file, signals and a log, and the command line.
 
 mod activation;
 mod backup;

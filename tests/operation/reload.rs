@@ -1,4 +1,4 @@
-//! SIGHUP: what can be taken over is, the rest is named, and settings that are wrong change nothing.
+//! SIGHUP: live settings are applied, the others are named, and wrong settings change nothing.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ async fn what_can_be_taken_over_is_and_the_rest_is_named() {
     assert_eq!(named["fields"]["key"], "retention");
     assert_eq!(named["fields"]["value"], "\"7d\"");
     assert!(named["fields"]["origin"].as_str().expect("text").ends_with("postrider.toml:2"), "{named}");
-    // The API judges by the new list at once.
+    // The API uses the new list at once.
     let (code, said) = house.fails(&blocked);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("url"), "{said}");

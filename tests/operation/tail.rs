@@ -13,7 +13,7 @@ use crate::support::ports::ReservedPort;
 #[tokio::test]
 async fn attempts_to_all_webhooks_are_followed_once_each() {
     let house = House::start();
-    // No process listens there: every attempt fails at once, and counts all the same.
+    // No process listens there, so every attempt fails at once.
     let dead = [ReservedPort::new(), ReservedPort::new()];
     for (port, kind) in dead.iter().zip(["a.*", "b.*"]) {
         let url = format!("http://{}/", port.address());
@@ -42,7 +42,7 @@ async fn attempts_to_all_webhooks_are_followed_once_each() {
     assert!(hearing.try_recv().is_err());
     tail.kill().expect("it was told");
     tail.wait().expect("an end");
-    // For people, in columns that fit what they look at.
+    // The table for people has columns that fit the width.
     let shown = children::output(house.command().env("COLUMNS", "100").args(["tail", "--once"]));
     let shown = String::from_utf8(shown.stdout).expect("text");
     assert_eq!(shown.lines().count(), 4, "{shown}");

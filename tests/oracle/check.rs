@@ -1,4 +1,4 @@
-//! The store against the oracle, through nothing but the store's public reads.
+//! Compares the store with the oracle, through the store's public reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::{Check, Rng, ensure};
 
 type Read<T> = postrider::store::Result<T>;
 
-/// How the words for an honest failure begin.
+/// Beginning of the text of an honest failure.
 const READ_FAILED: &str = "a read failed";
 const DAMAGED: &str = "damaged";
 
@@ -21,7 +21,7 @@ fn read<T>(what: Read<T>) -> Check<T> {
     what.map_err(|error| format!("{READ_FAILED}: {error}"))
 }
 
-/// Everything.
+/// Compares everything.
 pub fn all(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check {
     oracle.events.keys().try_for_each(|id| event(oracle, store, *id))?;
     settings(oracle, store, true)?;
@@ -31,8 +31,8 @@ pub fn all(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check {
     jobs(oracle, store, now)
 }
 
-/// Everything, on a disk that has been tampered with: a read may say that it failed, and must not say what is not so. How
-/// many reads failed.
+/// Compares everything on a corrupted disk. A read may fail, and must not return wrong data. Returns the number of
+/// failed reads.
 pub fn honest(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Check<u64> {
     let mut failed = 0;
     let mut judge = |checked: Check| match checked {
@@ -61,7 +61,8 @@ pub fn touched(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng) -> Chec
     figures(oracle, store, now)
 }
 
-/// The state file: what is set up, jobs as they were saved, and the audit, with or without what was done in partitions.
+/// Compares the state file: organizations, apps, keys, webhooks, saved jobs, and the audit, with or without the actions
+/// in partitions.
 pub fn settings(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     let registry = store.registry();
     same("organizations", registry.organizations().map(|o| &**o), oracle.organizations.values())?;
@@ -94,7 +95,7 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Rows of the audit that are compared: the newest, because it only grows.
+/// Number of compared rows of the audit. The newest suffice, because it only grows.
 const AUDIT_ROWS: usize = 30;
 
 fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
@@ -112,13 +113,13 @@ fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     Ok(())
 }
 
-/// One partition.
+/// Compares one partition.
 pub fn partition(oracle: &Oracle, store: &Store, first: u128) -> Check {
     let here = oracle.events.keys().filter(|id| oracle.home_of(**id) == first);
     here.copied().try_for_each(|id| event(oracle, store, id))
 }
 
-/// An event with its bytes, its deliveries and their attempts.
+/// Compares an event with its bytes, its deliveries and their attempts.
 fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
     let Some(posted) = oracle.events.get(&id) else { return Ok(()) };
     let event = &posted.event;
@@ -138,7 +139,7 @@ fn event(oracle: &Oracle, store: &Store, id: EventId) -> Check {
     Ok(())
 }
 
-/// Lists of everything and by webhook, as they look at `now`: the first so many rows.
+/// Compares lists, of everything and by webhook, as of `now`: the first `rows` rows.
 fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) -> Check {
     let mut limit = || 1 + rng.below(30) as usize;
     for org in oracle.organizations.keys() {
@@ -186,7 +187,7 @@ fn feed(store: &Store, webhook: WebhookId, after: Option<DeliveryId>, limit: usi
     }
 }
 
-/// The first pages of a list as one, until there are so many rows.
+/// Joins the first pages of a list, until there are `enough` rows.
 fn pages<T>(limit: usize, enough: usize, mut list: impl FnMut(ListWindow) -> Read<Page<T>>) -> Check<Vec<T>> {
     let mut window = ListWindow { from: None, to: None, before: None, limit };
     let mut rows = Vec::new();
@@ -201,7 +202,7 @@ fn pages<T>(limit: usize, enough: usize, mut list: impl FnMut(ListWindow) -> Rea
     }
 }
 
-/// Everything that may be sent some time, in the order in which the scheduler takes it.
+/// Compares all deliveries that may be sent at any time, in the order of the scheduler.
 fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
     let wanted = oracle.due();
     let heads: BTreeMap<WebhookId, Time> =
@@ -302,7 +303,7 @@ fn jobs(oracle: &Oracle, store: &Store, now: Time) -> Check {
 pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
     for dispatch in &effects.fresh {
         let made = oracle.deliveries.get(&dispatch.delivery_id);
-        // A delivery that was made and ended in the same batch is withdrawn as well.
+        // A delivery that was made and became final in the same batch is withdrawn as well.
         if made.is_some_and(|made| made.due) {
             dispatched(oracle, dispatch)?;
             ensure!(dispatch.due <= now, "{} is handed out before it is due", dispatch.delivery_id);
@@ -317,7 +318,7 @@ pub fn effects(oracle: &Oracle, effects: &Effects, now: Time) -> Check {
     Ok(())
 }
 
-/// Nothing becomes due without the scheduler hearing of it, even where a commit failed and is there.
+/// Checks that the scheduler hears of every delivery that becomes due, even if a commit failed and is on disk.
 pub fn told(oracle: &Oracle, effects: &Effects) -> Check {
     for (webhook, at, id) in &oracle.newly_due {
         let still = oracle.deliveries.get(id).is_some_and(|made| made.due && made.row.next_attempt_at == Some(*at));
@@ -328,7 +329,7 @@ pub fn told(oracle: &Oracle, effects: &Effects) -> Check {
     Ok(())
 }
 
-/// Two lists, with the first difference in words.
+/// Compares two lists. The error describes the first difference.
 fn same<'a, T: PartialEq + std::fmt::Debug + 'a>(
     what: &str,
     found: impl Iterator<Item = &'a T>,
@@ -355,7 +356,7 @@ pub fn difference(found: &impl std::fmt::Debug, wanted: &impl std::fmt::Debug) -
     )
 }
 
-/// Reads that must show nothing: what retention has ended is hidden to the millisecond.
+/// Checks that rows whose retention has ended are hidden to the millisecond.
 pub fn hidden(oracle: &Oracle, store: &Store) -> Check {
     let Some(posted) = oracle.events.values().next() else { return Ok(()) };
     let event = &posted.event;

@@ -1,11 +1,11 @@
-//! `compact` under power cuts and with a full disk: every row is there, in files that open.
+//! `compact` under power cuts and on a full disk: every row remains, in files that open.
 
 use crate::oracle::world::World;
 use crate::support::disk::FaultyDisk;
 use postrider::store::admin::{Compacted, compact};
 
 const STEPS: u64 = 120;
-/// How often the power fails in one store, evenly spread over what compacting does.
+/// Number of power cuts in one store, evenly spread over the operations of compaction.
 const CUTS: u64 = 24;
 
 fn grown(seed: u64) -> World {
@@ -21,7 +21,7 @@ fn compacted(disk: &FaultyDisk) -> postrider::store::Result<Compacted> {
     compact(disk, &mut |_| {})
 }
 
-/// Opens what is there and finds all of it.
+/// Opens the store and compares all of it.
 fn is_whole(world: &mut World, disk: FaultyDisk, when: &str) {
     let started = world.start_on(disk);
     let compared = started.and_then(|()| world.compare()).and_then(|()| world.verify());
@@ -33,7 +33,7 @@ fn is_whole(world: &mut World, disk: FaultyDisk, when: &str) {
 fn a_store_whose_compacting_is_cut_off_anywhere_has_every_row() {
     for seed in [1, 2] {
         let mut world = grown(seed);
-        // Stopped as it should be, and killed with its journal full.
+        // A stopped store, and a killed one with a full write-ahead log.
         let killed = world.disk.cut();
         world.close();
         for (way, whole) in [("closed", world.disk.copy()), ("killed", killed)] {
@@ -50,7 +50,7 @@ fn a_store_whose_compacting_is_cut_off_anywhere_has_every_row() {
                 assert!(compacted(&disk).is_err(), "the power failed");
                 let left = disk.cut();
                 let when = format!("seed {seed}, {way}, cut at {fuse} of {operations}");
-                // It can be said again, and a start finds everything before and after.
+                // Compaction can be repeated, and a start finds all rows before and after it.
                 is_whole(&mut world, left.copy(), &when);
                 compacted(&left).unwrap_or_else(|error| panic!("{when}, said again: {error}"));
                 is_whole(&mut world, left, &format!("{when}, said again"));

@@ -1,5 +1,5 @@
-//! Reads beside the writer: while it rolls, archives, unarchives and drops, no read sees a doubled sum, half a row or
-//! an error, and a follower of a feed misses nothing.
+//! Reads beside the writer: while it rolls, archives, unarchives and drops partitions, no read sees a doubled sum, half
+//! a row or an error, and no follower of a feed misses a delivery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use postrider::store::{
 const START: Time = Time(1_772_704_800_000);
 const ROUNDS: u64 = 120;
 
-/// A store with one webhook, and who may ask for everything.
+/// A store with one webhook, and the scope of all its objects.
 struct Bench {
     opened: Opened,
     by: Caller,
@@ -65,7 +65,7 @@ impl Bench {
     }
 }
 
-/// Reads every list and every object, as a reader does at any moment.
+/// Reads every list and every object once.
 fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     let (tenant, webhook) = bench;
     let window = ListWindow { from: None, to: None, before: None, limit: 30 };
@@ -113,7 +113,7 @@ fn sums_are_never_seen_twice_or_not_at_all_while_partitions_come_and_go() {
             let now = bench.now;
             bench.opened.writer.roll(now).unwrap();
             assert_eq!(bench.opened.writer.maintain(now, Retention::Running).failures, Vec::<String>::new());
-            // The partition is counted by now: this takes it out of the totals again.
+            // The partition is archived by now. The retry unarchives it.
             let again = bench.apply(Command::Partition(PartitionCommand::Retry { id: first.delivery_id })).1.remove(0);
             made.fetch_add(1, Ordering::SeqCst);
             bench.apply(Command::Partition(PartitionCommand::Record(Box::new(finished_well(&again, bench.now)))));

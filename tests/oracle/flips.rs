@@ -1,11 +1,11 @@
-//! Flipped bits: after any bit of any file has changed, every read and every delivery has the written data or an error,
-//! and nothing panics. A third of the stores are cut off, with records in the write-ahead log, and a third are open
-//! when it happens.
+//! Flipped bits: after a change of any bit of any file, every read and every delivery has the written data or an error,
+//! and nothing panics. A third of the stores are cut off, with records in the write-ahead log, and a third are open at
+//! that moment.
 //!
-//! The log's own records are altered by its unit tests: the last one, torn by a cut or altered after it, looks the
-//! same.
+//! The unit tests of the write-ahead log alter its records, because a last record that was torn by a cut looks like an
+//! altered one.
 //!
-//! `POSTRIDER_FLIPS=3000` flips so many bits, `POSTRIDER_SEED=7` grows another store.
+//! `POSTRIDER_FLIPS=3000` sets the number of bits, and `POSTRIDER_SEED=7` grows another store.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,18 +23,18 @@ use crate::support::disk::FaultyDisk;
 
 const FLIPS: u64 = 120;
 const STEPS: u64 = 300;
-/// So that the store is worth reading: its clock jumps by weeks.
+/// The store stays readable, although its clock jumps by weeks.
 const RETENTION_MS: i64 = 5_000 * DAY_MS;
 
 /// Counts of the flips by their result.
 type Tally = BTreeMap<String, u64>;
 
-/// A store with much in it, in its two states, and the exact model of both.
+/// A large store in its two states, and the exact model of both.
 struct Grown {
     oracle: Oracle,
     options: StoreOptions,
     now: Time,
-    /// Records are in its journal.
+    /// The state with records in the write-ahead log.
     cut_off: FaultyDisk,
     closed: FaultyDisk,
 }

@@ -1,5 +1,5 @@
-//! A follower beside the store and its oracle: the copy of some moment, brought forward to any commit after it, is what the
-//! oracle was then; whatever was rolled, counted, dropped, refused and cut meanwhile.
+//! A follower beside the store and its oracle. A copy with the log applied up to any commit equals the oracle at that
+//! commit, although partitions were rolled, archived and dropped and commits failed meanwhile.
 //!
 //! `POSTRIDER_STEPS=10000` runs longer, `POSTRIDER_SEED=7` runs one seed.
 
@@ -21,23 +21,23 @@ use crate::support::disk::FaultyDisk;
 
 const SEEDS: u64 = 4;
 const ROUNDS: u64 = 12;
-/// At most: a power cut ends one.
+/// Maximum steps of a round. A power cut ends it earlier.
 const STEPS_OF_ROUND: u64 = 25;
-/// Steps after which the store is compared with the oracle, and remembered.
+/// Steps after which the store is compared with the oracle, and its state stored.
 const REMEMBER_STEPS: u64 = 6;
-/// Commits of one follower that are gone back to.
+/// Maximum commits of one follower that are restored.
 const REMEMBERED_MAX: usize = 8;
-/// Steps between following and asking for the copy.
+/// Steps between the start of following and the request for the copy.
 const BASE_STEPS: u64 = 5;
 
-/// A copy, and what was told since.
+/// A copy, and the commits received since.
 struct Copy {
     disk: FaultyDisk,
     /// The last commit that may be in it.
     begun: u64,
 }
 
-/// One follower, from its first commit until it is cut off.
+/// One follower, from its first commit until it is disconnected.
 struct Shadow {
     follower: Follower,
     age: u64,
@@ -66,7 +66,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Takes what was told; false: it was cut off.
+    /// Receives commits. `false` if the follower was disconnected.
     fn listen(&mut self) -> Check<bool> {
         loop {
             match self.follower.take(Duration::ZERO) {
@@ -97,8 +97,7 @@ impl Shadow {
         }
     }
 
-    /// Whether the store, as it was opened again after a cut, has every event that was told: nothing is told before it is
-    /// durable.
+    /// Checks that the reopened store has every received event, because a commit is published only after it is durable.
     fn is_there(&self, world: &World) -> Check {
         let oldest = world.oracle.partitions.first().copied().unwrap_or(0);
         for record in self.records.iter().filter_map(|record| CommitRecord::decode(record)) {
@@ -112,7 +111,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Goes back to every commit that is remembered. How many there were.
+    /// Restores every stored commit, and returns their number.
     fn settle(&self, world: &mut World) -> Check<u64> {
         let Some(copy) = &self.copy else { return Ok(0) };
         for (number, now, oracle) in &self.remembered {
@@ -181,14 +180,14 @@ impl Watch {
     }
 }
 
-/// One store from its first order to its last. How many commits were gone back to.
+/// Runs one store from its first write request to its last. Returns the number of restored commits.
 fn run(seed: u64, rounds: u64) -> Check<u64> {
     let mut world = World::new(seed);
     world.cuts_openings = true;
     let mut watch = Watch::default();
     for _ in 0..rounds {
         let is_calm = world.rng.chance(60);
-        // As in `power_loss`: what manages is not tried where it may fail and be there all the same.
+        // As in `power_loss`, changes of the configuration are not tried while they may fail and be on disk.
         world.history.is_calm = !is_calm;
         if !is_calm {
             misbehave(&mut world);

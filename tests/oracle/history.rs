@@ -1,7 +1,8 @@
-//! Orders made up from a seed: what producers, people, the sender and the janitor may ask, sensible or not.
+//! Write requests that follow from a seed: requests of producers, operators, the sender and the janitor, sensible or
+//! not.
 //!
-//! Invariant: every order that makes something carries a number of its own in what is made (a name, metadata, a rate), so
-//! that what is found afterwards says which order it comes from.
+//! Invariant: every request that makes an object puts a number of its own into it (a name, metadata, a rate), so that a
+//! found object identifies its request.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +24,11 @@ use super::oracle::{Made, Oracle};
 const TYPES: [&str; 4] = ["invoice.paid", "invoice.sent", "order.made.twice", "a"];
 const PATTERNS: [&str; 4] = ["invoice.*", "order.**", "a", "postrider.**"];
 const LINES: [&str; 2] = ["blue", "green"];
-/// So that a fan-out stays small enough to follow.
+/// Maximum webhooks, so that a fan-out stays small.
 const WEBHOOKS_MAX: usize = 8;
 const APPS_MAX: usize = 5;
 const ORGANIZATIONS_MAX: usize = 2;
-/// Orders with a key that may be sent again.
+/// Maximum stored requests with a key that may be repeated.
 const PAST_ORDERS_MAX: usize = 40;
 
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub struct History {
     rng: Rng,
     number: u64,
     past: Vec<WriteRequest>,
-    /// Whether there is more to publish than to manage.
+    /// Whether publishes outnumber changes of the configuration.
     pub is_calm: bool,
 }
 
@@ -44,7 +45,7 @@ impl History {
         History { rng, number: 0, past: Vec::new(), is_calm: false }
     }
 
-    /// The orders of one batch.
+    /// The requests of one batch.
     pub fn batch(&mut self, oracle: &Oracle, now: Time) -> Vec<WriteRequest> {
         if oracle.organizations.is_empty() {
             return vec![WriteRequest::internal(self.organization())];
@@ -54,7 +55,7 @@ impl History {
         for _ in 0..count {
             let order = if self.rng.chance(8) { self.repeated() } else { None };
             let order = order.or_else(|| self.order(oracle, now)).filter(|order| !oracle.is_doubtful(order, now));
-            // Objects that go with their app look like objects that never existed.
+            // An object that was removed with its app looks like an object that never existed.
             let comes_first =
                 matches!(order.as_ref().map(|o| &o.command), Some(Command::State(StateCommand::RemoveApp { .. })));
             match order {
@@ -65,9 +66,9 @@ impl History {
         orders
     }
 
-    /// Sends something again as a client does that had no answer.
+    /// Stores a request, which may be repeated like that of a client without an answer.
     pub fn remember(&mut self, order: &WriteRequest) {
-        // An organization's first key is drawn for each request, so the same one never comes twice.
+        // An organization's first key is drawn for each request, so the same request never occurs twice.
         if order.idempotency.is_some()
             && !matches!(order.command, Command::State(StateCommand::CreateOrganization { .. }))
         {
@@ -125,7 +126,7 @@ impl History {
         Some(WriteRequest { caller: Some(by), idempotency: keep, command })
     }
 
-    /// A change of what is set up.
+    /// A change of the configuration.
     fn change(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let number = self.next_number();
         Some(match self.rng.below(15) {
@@ -189,7 +190,7 @@ impl History {
         self.rng.pick(&oracle.webhooks.keys().copied().collect::<Vec<_>>())
     }
 
-    /// Any delivery, more often one that is open; rarely one that never was.
+    /// A delivery, more often an open one, and rarely an id that does not exist.
     fn delivery(&mut self, oracle: &Oracle) -> Option<DeliveryId> {
         if self.rng.chance(3) {
             return Some(Id::from_u128(u128::from(self.rng.draw()) << 60));
@@ -207,7 +208,7 @@ impl History {
     fn event(&mut self, oracle: &Oracle, now: Time) -> EventInput {
         let number = self.next_number();
         let name = self.rng.chance(30).then(|| format!("name-{}", self.rng.below(12)));
-        // The same name mostly comes with the same content.
+        // The same name mostly has the same content.
         let data = match &name {
             Some(name) if self.rng.chance(85) => format!("{{\"name\":{name:?},\"n\":3}}"),
             _ if self.rng.chance(4) => {
@@ -279,7 +280,7 @@ impl History {
         if self.rng.chance(50) { WebhookStatus::Paused } else { WebhookStatus::Enabled }
     }
 
-    /// The outcome of something that was due; sometimes late, sometimes handed in again.
+    /// The outcome of a due delivery, sometimes late, and sometimes repeated.
     fn outcome(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let stray = self.rng.chance(6);
         let among: Vec<&Made> = oracle.deliveries.values().filter(|made| stray || made.due).collect();
@@ -350,7 +351,7 @@ impl History {
         })
     }
 
-    /// The next slice of a running job; its end, once all it made has ended.
+    /// The next slice of a running job, or its end once all of its deliveries are final.
     fn slice(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let running: Vec<_> = oracle.jobs.values().filter(|job| job.status == JobStatus::Running).collect();
         let job = self.rng.pick(&running)?;
@@ -367,7 +368,7 @@ impl History {
     }
 }
 
-/// A webhook that takes everything.
+/// A webhook that receives all events.
 pub fn plain_webhook(name: &str, now: Time) -> Webhook {
     Webhook {
         name: name.to_owned(),
@@ -418,7 +419,7 @@ fn key(number: u64) -> NewKey {
     }
 }
 
-/// 32 bytes that no other number has.
+/// 32 bytes that are unique to the number.
 fn marked(kind: u8, number: u64) -> [u8; 32] {
     let mut rng = Rng::new(number ^ (u64::from(kind) << 56));
     let words: [[u8; 8]; 4] = std::array::from_fn(|_| rng.draw().to_be_bytes());
@@ -427,7 +428,7 @@ fn marked(kind: u8, number: u64) -> [u8; 32] {
     bytes
 }
 
-/// An id that the sender drew: of now, and unlike any that the store draws.
+/// An id that the sender drew. It has the time `now`, and the store draws none like it.
 fn own_id(now: Time, number: u64, rng: &mut Rng) -> u128 {
     let low = (u128::from(number) << 20) | u128::from(rng.below(1 << 20));
     (u128::from(now.0 as u64) << 80) | (0x7 << 76) | (0b10 << 62) | (low & 0x3fff_ffff_ffff_ffff)

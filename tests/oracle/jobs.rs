@@ -1,4 +1,4 @@
-//! Replay jobs in the oracle: which past events go again, slice by slice.
+//! Replay jobs in the oracle: the past events that are sent again, slice by slice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::making::Cause;
 use super::oracle::{Asked, Oracle};
 use super::stored::Found;
 
-/// Events that a job examines at once, and up to which id it is done then.
+/// Events that a job examines at once, and the last id that is done then.
 struct Slice {
     events: Vec<EventId>,
     reached: EventId,
@@ -90,7 +90,7 @@ impl Oracle {
         job.org_id == tenant.org && tenant.app.is_none_or(|own| app == Some(own))
     }
 
-    /// Examines up to so many events of one partition, and none more once so many deliveries are made.
+    /// Examines up to `limit` events of one partition, and stops at `make_max` deliveries.
     pub fn advance_job(
         &mut self,
         first: u128,
@@ -141,7 +141,7 @@ impl Oracle {
         Slice { events, reached, is_last }
     }
 
-    /// The same among the deliveries to one webhook: so many of them, and so many replays of any webhook by event.
+    /// The same among the deliveries to one webhook, and among the replays of any webhook by event.
     fn slice_of_webhook(&self, first: u128, job: &Job, webhook: WebhookId, limit: usize) -> Slice {
         let within = |id: u128| id > job.position.as_u128() && id <= job.end.as_u128();
         let here = || self.deliveries.values().map(|made| &made.row).filter(|row| self.home_of(row.event_id) == first);
@@ -218,7 +218,7 @@ impl Oracle {
         last.status.is_final() && spec.status.is_none_or(|status| last.status == status)
     }
 
-    /// How many deliveries a job over `spec` would make.
+    /// Number of deliveries that a job with `spec` would make.
     pub fn matching(&self, tenant: TenantScope, spec: &JobSpec, now: Time) -> u64 {
         let mut count = 0;
         for posted in self.events.values() {
@@ -242,7 +242,7 @@ impl Oracle {
         count
     }
 
-    /// A job as it is shown, with what became of its deliveries.
+    /// A job as shown, with the counts of its deliveries.
     pub fn job_shown(&self, id: JobId) -> Option<Job> {
         let mut job = self.jobs.get(&id)?.clone();
         let sums = self.lifetime(WebhookId::from_u128(id.as_u128()));

@@ -1,4 +1,4 @@
-//! How a delivery comes to be, waits in line, becomes due and ends, in the oracle.
+//! The life of a delivery in the oracle: it is made, waits in its queue, becomes due and ends.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Cause {
 }
 
 impl Oracle {
-    /// Makes a delivery at the end of its line.
+    /// Makes a delivery at the end of its queue.
     pub fn make(&mut self, event: &Event, webhook: WebhookId, cause: &Cause, found: &mut Found) -> Check<Delivery> {
         let home = self.home_of(event.id);
         let id = found.delivery(event.id, webhook, cause.replay_of, cause.job)?;
@@ -73,7 +73,7 @@ impl Oracle {
         Ok(row)
     }
 
-    /// Ends an open delivery and lets the next of its line go.
+    /// Makes an open delivery final and promotes the next one of its queue.
     pub fn finish(&mut self, id: DeliveryId, status: DeliveryStatus, at: Time) -> Check {
         let made = self.deliveries.get_mut(&id).ok_or_else(|| format!("{id} is not known"))?;
         ensure!(!made.row.status.is_final(), "{id} has ended already");
@@ -137,7 +137,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A webhook as the rules take it.
+    /// A webhook in the form for the rules.
     pub fn shared(&self, id: WebhookId) -> Arc<Webhook> {
         Arc::new(self.webhooks[&id].clone())
     }

@@ -1,13 +1,13 @@
-//! A store beside an exact model of what it should hold, for the tests in `model`, `power_loss`,
-//! `follow`, `verify` and `beside`.
+//! A store beside an exact model of its content, for the tests in `model`, `power_loss`, `follow`, `verify` and
+//! `continuous_check`.
 //!
-//! `world` hands the same orders to the store and to the `oracle`, on a `disk` that can lose, tear and reorder what was not
-//! synced; `history` makes the orders up, `check` compares. Everything follows from one seed: the orders, the clock, the
-//! store's own randomness and the faults of the disk, so a seed is a whole run.
+//! `world` gives the same write requests to the store and to the `oracle`, on a `disk` that can lose, tear and reorder
+//! unsynced writes. `history` makes the requests up, and `check` compares. All of it follows from one seed: the
+//! requests, the clock, the store's own randomness and the faults of the disk. So a seed is a whole run.
 //!
-//! The oracle is written from the contract, not from the store: it has no files, no drafts and no indexes, only maps, and
-//! knows of partitions only where one begins. Where the store draws something (ids, jitter), the oracle takes it over from
-//! what the store answers or shows, after judging that it lies where it may lie.
+//! The oracle is written from the contract and not from the store. It has maps only, without files, write batches and
+//! indexes, and knows only where a partition begins. If the store draws a value (ids, jitter), the oracle reads it from
+//! the store's answers and checks that it is permitted.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub use crate::support::rng::Rng;
 /// The expected and the found value, as text.
 pub type Check<T = ()> = Result<T, String>;
 
-/// Ends the check that it stands in unless the condition holds.
+/// Ends the surrounding check unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {

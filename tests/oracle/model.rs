@@ -1,4 +1,5 @@
-//! The store against an oracle, on a disk that behaves: random orders, everything compared, over and over.
+//! The store against the oracle, on a disk without faults: random write requests, and repeated comparisons of
+//! everything.
 //!
 //! `POSTRIDER_STEPS=100000` runs longer, `POSTRIDER_SEED=7` runs one seed; a failure prints the seed and the step. Rates are
 //! printed and never asserted.
@@ -8,11 +9,11 @@ use crate::oracle::{elapsed_s, setting};
 
 const SEEDS: u64 = 6;
 const STEPS: u64 = 400;
-/// Steps between two comparisons of what has changed, and between two of everything with a walk over all tables.
+/// Steps between two comparisons of changed objects, and between two comparisons of everything with a verification.
 const COMPARE_STEPS: u64 = 6;
 const VERIFY_STEPS: u64 = 100;
 
-/// One store from its first order to its last. How many orders there were, or the step that went wrong.
+/// Runs one store from its first write request to its last. Returns the number of requests, or the step that failed.
 fn run(seed: u64, steps: u64) -> Result<u64, String> {
     let mut world = World::new(seed);
     for step in 1..=steps {

@@ -17,7 +17,7 @@ use postrider::store::{
 use super::stored::Found;
 use super::{Check, ensure};
 
-/// A row of a place that the store commits at once.
+/// A file that the store commits at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     State,
@@ -25,10 +25,10 @@ pub enum Place {
     Nowhere(&'static str),
 }
 
-/// The expected result of a request: the receipt, or the rejection in a word.
+/// The expected result of a request: the receipt, or a word for the rejection.
 pub type Verdict = Result<Applied, String>;
 
-/// Who stands in line behind whom: a webhook's deliveries, or those of one ordering key.
+/// An ordered queue: a webhook's deliveries, or those of one ordering key.
 pub type Line = (WebhookId, Option<String>);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,7 @@ pub struct Posted {
 pub struct Made {
     pub row: Delivery,
     pub line: Option<Line>,
-    /// Whether it may go at `row.next_attempt_at`: open, and first in its line.
+    /// Whether it may be sent at `row.next_attempt_at`: it is open and the head of its queue.
     pub due: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct Answer {
     pub is_secret: bool,
     /// The partition that stores it. `None` for the state file.
     pub home: Option<u128>,
-    /// Whether it is unknown if it was stored: its caller got no answer, and no read shows it.
+    /// Whether it is unknown if it was stored, because its caller got no answer and no read shows it.
     pub is_doubtful: bool,
 }
 
@@ -70,7 +70,7 @@ pub struct Noted {
 pub struct Oracle {
     pub retention_ms: i64,
     pub window_ms: i64,
-    /// First ids, oldest first; the last one takes what is published.
+    /// First ids, oldest first. The last partition receives new events.
     pub partitions: Vec<u128>,
     pub organizations: BTreeMap<OrganizationId, Organization>,
     pub apps: BTreeMap<AppId, App>,
@@ -83,7 +83,7 @@ pub struct Oracle {
     pub by_event: BTreeMap<EventId, Vec<DeliveryId>>,
     pub lines: BTreeMap<Line, BTreeSet<DeliveryId>>,
     pub attempts: BTreeMap<AttemptId, Attempt>,
-    /// By partition and owner.
+    /// Sums by partition and owner.
     pub sums: BTreeMap<(u128, WebhookId), Sums>,
     /// Sums of dropped partitions.
     pub past: BTreeMap<WebhookId, Sums>,
@@ -93,9 +93,9 @@ pub struct Oracle {
     pub answers: BTreeMap<[u8; 32], Answer>,
     pub jobs: BTreeMap<JobId, Job>,
     pub audit: Vec<Noted>,
-    /// Lines about what was done in partitions: they come after the partitions.
+    /// Audit lines of changes in partitions, which are written after the partitions.
     pub deeds: Vec<Noted>,
-    /// The greatest id that the store has drawn, as far as is known.
+    /// The greatest id that the store has drawn, as far as the oracle knows.
     pub last: u128,
     /// Names of events received before this may be forgotten, although the clock has stepped back since.
     pub forgotten_before: Time,
@@ -108,14 +108,14 @@ pub struct Oracle {
     pub touched: BTreeSet<EventId>,
 }
 
-/// The order that is being applied.
+/// The write request that is being applied.
 pub struct Asked<'a> {
     pub order: &'a WriteRequest,
     pub now: Time,
 }
 
 impl Oracle {
-    /// The partition whose span an id lies in.
+    /// The partition that an id belongs to.
     pub fn home(&self, id: u128) -> Option<u128> {
         self.partitions.iter().rev().find(|first| **first <= id).copied()
     }
@@ -132,7 +132,7 @@ impl Oracle {
         now < event.time().plus_ms(self.retention_ms)
     }
 
-    /// The file that an order is for.
+    /// The file that a write request is for.
     pub fn place_of(&self, order: &WriteRequest) -> Place {
         let home = |id: EventId, what| self.home(id.as_u128()).map_or(Place::Nowhere(what), Place::Partition);
         match &order.command {
@@ -166,7 +166,7 @@ impl Oracle {
         first.map_or(Place::Nowhere("event"), Place::Partition)
     }
 
-    /// Changes what the order changes, taking ids from `found`; and what it should be answered.
+    /// Applies a write request with ids from `found`, and returns the expected result.
     pub fn apply(&mut self, place: Place, asked: &Asked<'_>, found: &mut Found) -> Check<Verdict> {
         let home = match place {
             Place::Nowhere(what) => return Ok(Err(format!("not_found {what}"))),
@@ -215,7 +215,7 @@ impl Oracle {
         }
     }
 
-    /// The first answer to the same key, or why there is none to be had.
+    /// The first answer to the same key, or the reason why there is none.
     fn answered(&self, keep: &IdempotencyKey, asked: &Asked<'_>, home: Option<u128>) -> Option<Verdict> {
         const PRIVATE_MS: i64 = 600_000;
         let answer = self.answers.get(&keep.key)?;
@@ -255,12 +255,12 @@ impl Oracle {
             })
     }
 
-    /// The app of what names none.
+    /// The app of an object that names none.
     pub fn app_of(&self, tenant: TenantScope) -> Option<AppId> {
         tenant.app.or_else(|| self.organizations.get(&tenant.org).map(|o| o.default_app_id))
     }
 
-    /// Whether an app lies within a reach.
+    /// Whether an app is within a tenant scope.
     pub fn covers(&self, tenant: TenantScope, app: AppId) -> bool {
         self.apps.get(&app).is_some_and(|a| tenant.covers(a.org_id, app))
     }
@@ -276,7 +276,7 @@ impl Oracle {
         all
     }
 
-    /// A delivery as people see it.
+    /// A delivery as readers see it.
     pub fn shown(&self, row: &Delivery) -> Delivery {
         match self.removed.get(&row.webhook_id) {
             Some(at) if !row.status.is_final() => Delivery {
@@ -289,7 +289,7 @@ impl Oracle {
         }
     }
 
-    /// Deliveries of an event, oldest first: ids of what publishing made come before those of replays.
+    /// Deliveries of an event, oldest first. Ids of published ones precede those of replays.
     pub fn deliveries_of(&self, event: EventId) -> impl Iterator<Item = &Made> {
         self.by_event.get(&event).into_iter().flatten().map(|id| &self.deliveries[id])
     }
@@ -306,7 +306,7 @@ impl Oracle {
         attempts
     }
 
-    /// Everything that is due some time, as the scheduler should find it.
+    /// All deliveries that are due at any time, as the scheduler must find them.
     pub fn due(&self) -> BTreeMap<WebhookId, Vec<(Time, DeliveryId)>> {
         let mut due: BTreeMap<WebhookId, Vec<(Time, DeliveryId)>> = BTreeMap::new();
         for made in self.deliveries.values().filter(|made| made.due) {
@@ -317,24 +317,24 @@ impl Oracle {
         due
     }
 
-    /// Heads of lines that wait for a `Release`.
+    /// Heads of queues that wait for a `PromoteQueueHead`.
     pub fn held_heads(&self) -> Vec<DeliveryId> {
         let heads = self.lines.values().filter_map(BTreeSet::first);
         heads.filter(|id| !self.deliveries[id].due).copied().collect()
     }
 
-    /// The audit takes in what was done in partitions.
+    /// Adds the lines of changes in partitions to the audit.
     pub fn note_deeds(&mut self) {
         self.audit.append(&mut self.deeds);
     }
 
-    /// Deliveries that end by themselves, with when.
+    /// Deliveries with an expiry, and its time.
     pub fn ends(&self) -> BTreeMap<DeliveryId, Time> {
         let open = self.deliveries.values().filter(|made| !made.row.status.is_final());
         open.filter_map(|made| Some((made.row.id, made.row.expires_at?))).collect()
     }
 
-    /// A partition has begun.
+    /// Begins a partition.
     pub fn begin(&mut self, first: u128) -> Check {
         ensure!(first > self.last, "the new partition begins at {first:x}, which is not after {:x}", self.last);
         self.partitions.push(first);
@@ -342,7 +342,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A partition is gone: its rows are, and what it counted stays; what was open in it has failed.
+    /// Drops the oldest partition: its rows are removed, its sums stay, and its open deliveries fail.
     pub fn drop_oldest(&mut self) {
         let first = self.partitions.remove(0);
         let gone: Vec<EventId> =
@@ -368,7 +368,7 @@ impl Oracle {
         self.answers.retain(|_, answer| answer.home != Some(first));
     }
 
-    /// A delivery no longer stands in its line.
+    /// Removes a delivery from its queue.
     pub fn leave(&mut self, line: &Line, id: DeliveryId) {
         if let Some(waiting) = self.lines.get_mut(line) {
             waiting.remove(&id);
@@ -382,7 +382,7 @@ impl Oracle {
         self.partitions.windows(2).take_while(ended).count()
     }
 
-    /// Deliveries per webhook that are open in a partition.
+    /// Number of open deliveries of a partition by webhook.
     pub fn open_in(&self, first: u128) -> BTreeMap<WebhookId, u64> {
         let mut open = BTreeMap::new();
         for ((_, owner), sums) in self.sums.iter().filter(|((p, _), sums)| *p == first && sums.open() > 0) {
@@ -392,7 +392,7 @@ impl Oracle {
     }
 }
 
-/// A refusal in a word, without its sentences.
+/// A word for a rejection.
 pub fn word(refusal: &Rejection) -> String {
     match refusal {
         Rejection::NotFound(what) => format!("not_found {what}"),
@@ -404,7 +404,7 @@ pub fn word(refusal: &Rejection) -> String {
     }
 }
 
-/// An order that follows from another one, in a word.
+/// A word for a request that follows from another one.
 pub fn label(order: &WriteRequest) -> String {
     match &order.command {
         Command::Partition(PartitionCommand::PromoteQueueHead { delivery, .. }) => format!("release {delivery}"),

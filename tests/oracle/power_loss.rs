@@ -1,9 +1,9 @@
-//! Power loss, over and over: random orders until the power fails at a random operation, the store opened again on what the
-//! disk kept, and everything that was ever acknowledged compared with an exact oracle. In between a sync or a read fails, or
-//! the disk is full for a while, and the store must get over it without a restart.
+//! Power loss: random write requests until the power fails at a random operation. Then the store is opened on the
+//! remaining disk, and every acknowledged change is compared with an exact oracle. Meanwhile a sync or a read fails, or
+//! the disk is full for a while, and the store must recover without a restart.
 //!
-//! `POSTRIDER_CRASHES=20000` runs until so many cuts, from `POSTRIDER_FIRST_SEED` on; `POSTRIDER_SEED=7` runs one life of a
-//! store (a failure names its seed). Rates are printed and never asserted.
+//! `POSTRIDER_CRASHES=20000` sets the number of cuts, and `POSTRIDER_FIRST_SEED` the first seed. `POSTRIDER_SEED=7`
+//! runs one life of a store, and a failure names its seed. Rates are printed and never asserted.
 
 use crate::oracle::world::{Step, World};
 use crate::oracle::{elapsed_s, setting};
@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Cuts in a short run, and in the life of one store.
 const CRASHES: u64 = 300;
 const CRASHES_PER_LIFE: u64 = 20;
-/// Steps that a store runs before the power is cut at the latest.
+/// Maximum steps before the power is cut.
 const STEPS_BETWEEN_MAX: u64 = 25;
-/// Cuts between two comparisons of everything; after every one, what has changed is compared.
+/// Cuts between two comparisons of everything. After each cut, changed objects are compared.
 const COMPARE_CUTS: u64 = 5;
 
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ fn live(seed: u64, tally: &Tally) -> crate::oracle::Check {
 pub fn misbehave(world: &mut World) {
     let rng = &mut world.rng;
     match rng.below(10) {
-        // A store that is not there yet cannot be made on a full disk: that is for later.
+        // A new store cannot be made on a full disk, so that fault comes later.
         0..=2 if world.orders == 0 => {}
         0 => {
             let syncs = rng.below(20);
@@ -72,13 +72,13 @@ pub fn misbehave(world: &mut World) {
     }
 }
 
-/// The power has failed, or whatever went wrong is over: all is as it should be, without a restart in the second case.
+/// Ends a fault. After a power cut the store is opened again, and after any other fault it recovers without a restart.
 pub fn recover(world: &mut World, step: Step) -> crate::oracle::Check {
     world.disk.set_fuse(None);
     world.disk.set_full(false);
     world.fails_reads = false;
     if step == Step::Done {
-        // Whatever failed is tried again from here on.
+        // A failed operation is tried again from here on.
         if !world.disk.has_failing_sync() {
             world.step()?;
             world.expect_failures(false);

@@ -1,4 +1,4 @@
-//! Publishing in the oracle: who gets an event, and when the same `event_id` is the same event.
+//! Publishing in the oracle: the webhooks that get an event, and the window of an `event_id`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{Check, ensure};
 
 enum Plan {
     Known(EventId),
-    /// The same as an earlier one of the batch.
+    /// A repetition of an earlier event of the batch.
     Same(usize),
     New(AppId, Vec<WebhookId>),
 }
@@ -95,7 +95,7 @@ impl Oracle {
         if self.covers(by.tenant, app) { Ok(app) } else { Err(format!("invalid /events/{number}/app_id")) }
     }
 
-    /// The webhooks of an app that get an event: never one that the event is about.
+    /// The webhooks of an app that get an event, without the one that the event is about.
     fn wanted(&self, app: AppId, new: &EventInput) -> Vec<WebhookId> {
         let about =
             new.attributes.metadata.get("webhook_id").filter(|_| patterns::is_system(&new.attributes.event_type));

@@ -1,4 +1,4 @@
-//! Outcomes and what people ask of deliveries, in the oracle.
+//! Outcomes and commands on deliveries, in the oracle.
 
 use postrider::model::attempt::{AttemptMade, AttemptOutcome, Trigger};
 use postrider::model::figures::Minute;
@@ -15,14 +15,14 @@ use super::{Check, ensure};
 
 const STATUS_GONE: u16 = 410;
 
-/// The next attempt after a failed one: as it was planned, or after the wait of this number, from 1.
+/// The next attempt after a failed one: the planned one, or one after the wait of this number, from 1.
 #[derive(Clone, Copy)]
 enum NextEntry {
     Planned(Time),
     Wait(u32),
 }
 
-/// Whether an attempt came on top of the schedule: a caller asked for it, and it took no planned first attempt's place.
+/// Whether an attempt was made besides the schedule: a caller asked for it, and it replaced no planned first attempt.
 fn is_extra(was: &Delivery, finished: &AttemptMade) -> bool {
     let was_planned_later = was.planned_at.is_some_and(|at| at > finished.started_at);
     finished.trigger == Trigger::Manual && (was_planned_later || was.attempts > was.unscheduled)
@@ -95,7 +95,7 @@ impl Oracle {
         self.removed.get(&webhook).copied().unwrap_or(otherwise)
     }
 
-    /// The next attempt as the store drew it, if it lies where it may.
+    /// The time of the next attempt as the store drew it, if it is permitted.
     fn judge_next(
         &self,
         webhook: Option<&Webhook>,
@@ -223,7 +223,7 @@ impl Oracle {
         Ok(Ok(Receipt::Done))
     }
 
-    /// Cancels an open delivery: when its webhook was removed, if it was.
+    /// Cancels an open delivery. Its end is the removal of its webhook, if that came first.
     fn cancel(&mut self, id: DeliveryId, now: Time) -> Check {
         let at = self.removed_at(self.deliveries[&id].row.webhook_id, now);
         self.finish(id, DeliveryStatus::Cancelled, at)?;

@@ -54,7 +54,7 @@ impl Oracle {
         self.audit.push(Noted { org, action, target, request_id });
     }
 
-    /// A kept answer with a secret in it is shown again.
+    /// Records that a stored answer with a secret was repeated.
     pub fn note_shown_again(&mut self, asked: &Asked<'_>, receipt: &Receipt) {
         match receipt {
             Receipt::Webhook(webhook) => {
@@ -273,7 +273,7 @@ impl Oracle {
         self.removed.insert(id, now);
     }
 
-    /// Replaces a webhook by what `change` makes of it.
+    /// Replaces a webhook by the result of `change`.
     fn change(&mut self, old: &Webhook, now: Time, change: impl FnOnce(&mut Webhook)) -> Receipt {
         let mut webhook = Webhook { version: old.version + 1, updated_at: now, ..old.clone() };
         change(&mut webhook);

@@ -24,7 +24,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Everything in the store whose id is greater than any that the oracle knows.
+    /// All rows of the store whose ids exceed those that the oracle knows.
     pub fn since(oracle: &Oracle, store: &Store) -> Check<Found> {
         let registry = store.registry();
         let mut found = Found {
@@ -62,7 +62,7 @@ impl Found {
         Ok(found)
     }
 
-    /// The event that a publish made: the first that looks like it.
+    /// The event that a publish made: the first one that matches it.
     pub fn event(&mut self, new: &EventInput) -> Check<Event> {
         let like = |e: &Event| {
             e.attributes.event_type == new.attributes.event_type
@@ -87,7 +87,7 @@ impl Found {
         Ok(self.deliveries.remove(at).id)
     }
 
-    /// The attempt that was recorded: under the id it was given, or as the number so-and-so of its delivery.
+    /// The recorded attempt, by the given id or by its number in the delivery.
     pub fn attempt(&mut self, given: Option<AttemptId>, delivery: &Delivery, number: u32) -> Check<Attempt> {
         let like = |a: &Attempt| (a.delivery_id, a.made.number) == (delivery.id, number);
         if let Some(at) = self.attempts.iter().position(like) {
@@ -101,7 +101,7 @@ impl Found {
         found.filter(like).ok_or_else(|| format!("no attempt {number} of {} is there", delivery.id))
     }
 
-    /// Nothing is left in one partition that no order explains.
+    /// Checks that every row of one partition belongs to a request.
     pub fn is_explained_in(&self, oracle: &Oracle, first: u128) -> Check {
         let mut here = self.clone();
         here.events.retain(|e| oracle.home_of(e.id) == first);
@@ -111,7 +111,7 @@ impl Found {
         here.is_explained()
     }
 
-    /// Nothing is left that no order explains.
+    /// Checks that every row belongs to a request.
     pub fn is_explained(&self) -> Check {
         ensure!(self.events.is_empty(), "events that nobody published: {:?}", self.events);
         ensure!(self.deliveries.is_empty(), "deliveries that nobody made: {:?}", self.deliveries);
@@ -121,7 +121,7 @@ impl Found {
     }
 }
 
-/// A moment before every retention: reads at it show whatever is on the disk.
+/// A time before every retention. Reads at it show every row on the disk.
 pub const SEES_ALL: Time = Time::ZERO;
 
 /// Rows of a list that are newer than `last`, page by page.

@@ -48,7 +48,7 @@ fn a_store_that_was_cut_off_is_walked_with_what_its_journal_holds_and_left_as_it
         let report = walked(&left).unwrap();
         assert_eq!(report.problems, [], "seed {seed}");
         assert_eq!(left.operations(), before, "nothing is written");
-        // As many rows as there are after a start.
+        // The same number of rows as after a start.
         world.start_on(left).unwrap();
         assert_eq!(world.verify().map(|rows| rows - report.rows), Ok(0), "seed {seed}");
     }

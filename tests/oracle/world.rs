@@ -1,7 +1,7 @@
 //! A store, its oracle and the faulty disk under it, driven by one seed.
 //!
-//! Invariant: whatever the disk did, what was answered with success is there; every other order of a batch is there or not
-//! there together with all that went into the same file.
+//! Invariant: acknowledged changes survive every fault of the disk. All other requests of a batch for the same file are
+//! either all applied or not at all.
 
 mod checkpoints;
 
@@ -33,7 +33,7 @@ pub struct World {
     pub rng: Rng,
     pub history: History,
     opened: Option<Opened>,
-    /// Orders of the daemon itself that come next: what follows, and what the disk refused.
+    /// Requests of the daemon itself that come next: follow-ups, and requests that the disk rejected.
     next: Vec<WriteRequest>,
     pub batches: u64,
     pub orders: u64,
@@ -51,17 +51,17 @@ type Answered = Result<Applied, Rejection>;
 /// The operation that the power cut interrupted.
 enum Pending {
     Nothing,
-    /// With whether the writer refused to publish for want of space.
+    /// The requests, their answers, and whether the writer refused publishes for lack of space.
     Batch(Vec<WriteRequest>, Vec<Answered>, bool),
-    /// Partitions may be gone.
+    /// Partitions may have been dropped.
     Upkeep,
 }
 
-/// How a step ended.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Done,
-    /// The power failed in it, and the store was opened again.
+    /// The power failed during it, and the store was opened again.
     Cut,
 }
 
@@ -98,12 +98,12 @@ impl World {
         }
     }
 
-    /// Closes the store; the next step opens it again.
+    /// Closes the store. The next step opens it again.
     pub fn close(&mut self) {
         self.opened = None;
     }
 
-    /// Goes on with what another disk holds, where nothing is under way.
+    /// Continues on another disk, while no operation is running.
     pub fn start_on(&mut self, disk: FaultyDisk) -> Check {
         self.opened = None;
         self.disk = disk;
@@ -115,7 +115,7 @@ impl World {
         self.opened.as_mut()
     }
 
-    /// How often it was opened.
+    /// Number of times that it was opened.
     pub fn openings(&self) -> u64 {
         self.openings
     }
@@ -124,11 +124,11 @@ impl World {
         self.opened.as_mut().expect("the store is open")
     }
 
-    /// Opens the store, again and again while the power fails in it, and settles what was under way before.
+    /// Opens the store, repeatedly while the power fails meanwhile, and decides about the interrupted operation.
     fn open(&mut self, pending: Pending) -> Check {
         loop {
             if self.disk.has_lost_writes() {
-                // The process ended, not the machine.
+                // The process has ended, and the machine has not.
                 self.disk = self.disk.kill();
             }
             if self.cuts_openings && self.rng.chance(30) {
@@ -137,7 +137,7 @@ impl World {
             let mut random = self.rng.fork();
             let disk = Arc::new(self.disk.clone());
             match open(disk, self.options.clone(), &MASTER_KEY, self.now, Box::new(move || random.draw())) {
-                // A sync failed in it: a daemon would end here, and be started again.
+                // A sync failed meanwhile. A daemon would end here and be started again.
                 Ok(opened) if self.disk.has_lost_writes() => self.disk = self.disk_after(opened),
                 Ok(opened) => {
                     self.disk.set_fuse(None);
@@ -149,7 +149,7 @@ impl World {
                     self.disk = self.disk.cut();
                     self.cuts += 1;
                 }
-                // Replaying the write-ahead log needs space. Then it is there.
+                // Replaying the write-ahead log needs space, which is available then.
                 Err(_) if self.disk.is_full() => self.disk.set_full(false),
                 // The daemon is started again.
                 Err(_) if self.has_failed && !self.disk.has_failing_sync() => self.has_failed = false,
@@ -193,7 +193,7 @@ impl World {
         if found.is_ok() || !self.disk.is_full() {
             return found;
         }
-        // Without space the journal cannot be put where it is read from. With space it can, and without a restart.
+        // Without space the write-ahead log cannot be replayed. With space it can, without a restart.
         self.disk.set_full(false);
         let now = self.now;
         let mended = self.opened().writer.apply(&[], now);
@@ -201,7 +201,7 @@ impl World {
         Found::since(&self.oracle, &store)
     }
 
-    /// Takes over from the store where partitions begin, and that old ones are gone.
+    /// Reads from the store where partitions begin, and which ones were dropped.
     fn adopt_partitions(&mut self, may_drop: bool) -> Check {
         let listed: Vec<u128> = self.opened().store.partitions().into_iter().map(|(first, _)| first).collect();
         let kept: BTreeSet<u128> = listed.iter().copied().collect();
@@ -231,22 +231,22 @@ impl World {
         self.cuts += 1;
         let only_ends = !self.disk.is_dead() && self.disk.has_lost_writes() && self.rng.chance(50);
         let disk = if only_ends { self.disk.kill() } else { self.disk.cut() };
-        // Dropped only now: a dying process writes nothing more.
+        // Dropped only now, because a dying process writes no more.
         drop(opened);
         disk
     }
 
-    /// Whether the process has ended, or must.
+    /// Whether the process has ended or must end.
     fn has_ended(&self) -> bool {
         self.disk.is_dead() || self.disk.has_lost_writes()
     }
 
-    /// Cuts the power while nothing is under way.
+    /// Cuts the power while no operation is running.
     pub fn cut_now(&mut self) -> Check {
         self.cut(Pending::Nothing)
     }
 
-    /// Does something, and checks what came of it.
+    /// Takes one step, and checks its result.
     pub fn step(&mut self) -> Check<Step> {
         if self.opened.is_none() {
             self.open(Pending::Nothing)?;
@@ -276,7 +276,7 @@ impl World {
         self.now = self.now.plus_ms(ms);
     }
 
-    /// Closes the store as a daemon does that stops, and opens it again.
+    /// Closes the store as a stopping daemon does, and opens it again.
     pub fn reopen(&mut self) -> Check<Step> {
         if self.rng.chance(50) && self.checkpoint()? == Step::Cut {
             return Ok(Step::Cut);
@@ -306,7 +306,7 @@ impl World {
         Ok(Step::Done)
     }
 
-    /// Whether failures are to be expected.
+    /// Whether failures are expected.
     fn is_faulty(&self) -> bool {
         self.disk.is_full() || self.has_failed || self.fails_reads
     }
@@ -319,7 +319,7 @@ impl World {
         self.apply(orders)
     }
 
-    /// Applies orders, and whatever they turn into.
+    /// Applies requests, and their follow-ups.
     pub fn apply(&mut self, orders: Vec<WriteRequest>) -> Check<Step> {
         let (now, is_faulty) = (self.now, self.is_faulty());
         self.batches += 1;
@@ -357,15 +357,15 @@ impl World {
         Ok(Step::Done)
     }
 
-    /// Has the oracle do what was answered, and finds out about what was not. Whether everything was answered.
+    /// Applies the answered requests to the oracle, and decides about the others. Returns whether all were answered.
     fn settle(&mut self, orders: &[WriteRequest], results: &[Answered], refuses: bool) -> Check<bool> {
-        // Before anything is read: that may begin yet another partition.
+        // Before any read, which may begin another partition.
         let places: Vec<Place> = orders.iter().map(|order| self.oracle.place_of(order)).collect();
         let active = Place::Partition(self.oracle.active());
         let mut found = self.found()?;
         let mut groups: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
         for (slot, order) in orders.iter().enumerate() {
-            // Refused before anything was tried.
+            // The writer refused it before it was tried.
             if refuses
                 && order.caller.is_some()
                 && matches!(order.command, Command::Partition(PartitionCommand::Publish(_)))
@@ -383,7 +383,7 @@ impl World {
             let unknown = |slot: &&usize| matches!(results[**slot], Err(Rejection::Failed(_) | Rejection::DiskFull));
             let failed = slots.iter().filter(unknown).count();
             if failed < slots.len() {
-                // A request that failed by itself could not be applied. It is not there, and the applied ones are.
+                // A request that failed by itself is not stored, and the applied ones are.
                 whole &= failed == 0;
                 for &slot in slots.iter().filter(|slot| !unknown(slot)) {
                     let asked = Asked { order: &orders[slot], now: self.now };
@@ -425,14 +425,14 @@ impl World {
         let absent = look(&self.oracle, found);
         match (there, absent) {
             (Ok(()), Err(_)) => {
-                // Who was refused is not said to have done anything.
+                // A rejected request has no audit line.
                 after.deeds.clone_from(&self.oracle.deeds);
                 self.oracle = after;
                 *found = left;
             }
             (Err(_), Ok(())) => {}
             (Ok(()), Ok(())) => {
-                // It makes no difference that can be seen, but for the answers that may have been kept.
+                // Both results look the same, except for the answers that may have been stored.
                 for (key, answer) in after.answers {
                     if self.oracle.answers.get(&key) != Some(&answer) {
                         self.oracle.answers.insert(key, super::oracle::Answer { is_doubtful: true, ..answer });
@@ -470,7 +470,7 @@ impl World {
     fn upkeep(&mut self) -> Check<Step> {
         let (now, keep) = (self.now, self.rng.chance(20));
         let done = self.opened().writer.maintain(now, if keep { Retention::Paused } else { Retention::Running });
-        // Otherwise a cut comes before the files go.
+        // Otherwise a cut comes before the files are unlinked.
         let is_unlinked = self.has_ended() || done.dropped.is_empty() || self.rng.chance(80);
         for partition in done.dropped.iter().filter(|_| is_unlinked) {
             let unlinked = self.opened().store.unlink(partition);
@@ -535,7 +535,7 @@ impl World {
         sweeps
     }
 
-    /// Applies what follows until nothing does, and compares everything.
+    /// Applies follow-ups until there are none, and compares everything.
     pub fn quiet(&mut self) -> Check<Step> {
         for _ in 0..50 {
             if self.next.is_empty() {
@@ -555,7 +555,7 @@ impl World {
         Ok(Step::Done)
     }
 
-    /// Compares everything that can be read with what should be there.
+    /// Compares all readable rows with the expected ones.
     pub fn compare(&mut self) -> Check {
         let (store, now) = (self.opened().store.clone(), self.now);
         let mut rng = self.rng.fork();
@@ -563,23 +563,23 @@ impl World {
         check::hidden(&self.oracle, &store)
     }
 
-    /// Walks every table of every file.
+    /// Verifies every table of every file.
     pub fn verify(&mut self) -> Check<u64> {
         let report = self.opened().store.verify(&mut |_| {}).map_err(|error| error.to_string())?;
         ensure!(report.is_sound(), "{:#?}", report.problems);
         ensure!(report.unlisted.is_empty(), "{:?} were left", report.unlisted);
-        // After a cut they are let go by what comes next.
+        // After a cut the next requests promote them.
         ensure!(report.to_release <= self.next.len() as u64, "{} heads are held", report.to_release);
         Ok(report.rows)
     }
 
-    /// Whether a sync may fail or has failed: what fails from now on is no surprise.
+    /// Sets whether failures are expected, because a sync may fail or has failed.
     pub fn expect_failures(&mut self, expected: bool) {
         self.has_failed = expected;
     }
 }
 
-/// Whether an order was answered as it should be.
+/// Whether a request has the expected answer.
 fn agree(order: &WriteRequest, wanted: &Verdict, found: &Answered) -> Check {
     let same = match (wanted, found) {
         (Ok(wanted), Ok(found)) => wanted == found,

@@ -1,4 +1,4 @@
-//! Every change, every replay and every reading of a secret leaves a line: who, what, when, from where.
+//! Every change, every replay and every reading of a secret leaves a line: its caller, action, time and address.
 
 use http::Method;
 use postrider::engine::clock::Clock as _;
@@ -8,10 +8,10 @@ use crate::security::support::{Client, House, START, delivered, echo, rows, text
 
 const FROM_WHERE: &str = "127.0.0.1";
 
-/// One daemon, and what its audit has said so far.
+/// One daemon, and its audit lines so far.
 struct Book {
     house: House,
-    /// The id of the key that does everything.
+    /// The id of the calling key.
     key: String,
     lines: usize,
 }
@@ -29,7 +29,7 @@ impl Book {
         &self.house.first
     }
 
-    /// Does something, and checks that exactly this line was written about it.
+    /// Makes a request, and checks that it wrote exactly this line.
     async fn does(&mut self, method: Method, path: &str, body: Value, action: &str, target: &str) -> Value {
         self.house.clock.advance_ms(1_000);
         let name = format!("request-{action}-{}", self.lines);
@@ -54,7 +54,7 @@ impl Book {
         answer
     }
 
-    /// Does something that changes nothing.
+    /// Makes a request that changes nothing.
     async fn does_nothing(&mut self, method: Method, path: &str, body: Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self.client().call(method.clone(), path, &[], &body).await;
@@ -94,7 +94,7 @@ async fn every_deed_leaves_its_line_and_nothing_else_does() {
     let line = &rows(book.client(), "/v1/audit").await[0];
     assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "what changed, without the values");
 
-    // Deliveries and publishing are the history of events, and no changes of configuration.
+    // Deliveries and publishing are the history of events, and not changes of configuration.
     let (_, delivery) = {
         let event = json!({ "type": "a.b", "data": 1 });
         delivered(book.client(), json!({ "url": format!("http://{receiver}/") }), event).await
@@ -141,7 +141,7 @@ async fn every_deed_leaves_its_line_and_nothing_else_does() {
     assert!(!said.contains("secret-token") && !said.contains("whsec_"), "{said}");
 }
 
-/// A kept answer that shows a secret once more is a reading of it.
+/// A stored answer that shows a secret again is a reading of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_shown_again_by_idempotency_key_is_listed() {
     let book = Book::open().await;
@@ -166,7 +166,7 @@ async fn a_secret_shown_again_by_idempotency_key_is_listed() {
     }
 }
 
-/// Who made an organization is known where that key lives; the new organization sees that it was made.
+/// The key's organization knows who made an organization. The new organization sees only that it was made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_organization_does_not_learn_who_runs_the_installation() {
     let book = Book::open().await;
@@ -199,7 +199,7 @@ async fn a_webhook_that_the_daemon_disables_is_listed() {
     assert_eq!(line["changes"], json!({ "reason": "gone" }));
 }
 
-/// A receiver that wants no more.
+/// A receiver that answers 410.
 async fn gone() -> std::net::SocketAddr {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,5 +1,5 @@
-//! Bad requests against the whole daemon, over raw sockets: each gets the answer that is written down (api.md
-//! section 2), and afterwards the daemon answers and keeps no row of it.
+//! Bad requests against the whole daemon, over raw sockets. Each gets the documented answer (api.md section 2), and
+//! afterwards the daemon answers and has no row of it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::security::support::{House, PATIENCE, eventually, text};
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bad_requests.json"));
 /// Rows of the corpus that a producer may send, or that no single request can show.
 const WELL_FORMED: u64 = 17;
-/// Full queues are the engine's own tests' subject: they need a writer that stands still.
+/// The engine's own tests cover full queues, because they need a writer that stands still.
 const QUEUE_FULL: u64 = 69;
 const IDLE_CONNECTIONS: u64 = 41;
 const CONNECTIONS_MAX: usize = 40;
@@ -27,7 +27,7 @@ struct Place {
 }
 
 async fn place() -> Place {
-    // Short enough to wait for the rows that are about them.
+    // Short deadlines, because some rows wait for them.
     let limits = ServerLimits {
         head_read: Duration::from_millis(700),
         body_read: Duration::from_millis(700),
@@ -40,7 +40,7 @@ async fn place() -> Place {
     let producer = text(&house.first.post("/v1/keys", producer).await.expect(201), "key").to_owned();
     let webhook = house.first.post("/v1/webhooks", json!({ "url": "https://example.com/" })).await.expect(201);
     let webhook = text(&webhook, "id").to_owned();
-    // Held, so that nothing is sent anywhere.
+    // The webhook is paused, so that nothing is sent.
     house.first.post(&format!("/v1/webhooks/{webhook}/pause"), json!({})).await.expect(200);
     Place { house, producer, webhook }
 }
@@ -59,7 +59,7 @@ impl Place {
         places.iter().fold(template.to_owned(), |text, (place, value)| text.replace(place, value))
     }
 
-    /// How many rows there are of everything.
+    /// Number of rows of every kind.
     async fn counts(&self) -> Vec<usize> {
         let mut counts = Vec::new();
         for list in ["events", "webhooks", "deliveries", "keys", "apps", "replays", "organizations", "audit"] {
@@ -80,10 +80,10 @@ struct Heard {
     body: String,
 }
 
-/// Sends these bytes on a new connection and reads the first answer. `None` if it is just closed.
+/// Sends these bytes on a new connection and reads the first answer. `None` if the connection is closed without one.
 async fn say(address: SocketAddr, bytes: &[u8]) -> Option<Heard> {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    // It may close before it has read everything: what it said is still to be read.
+    // The daemon may close before it has read everything. Its answer is still readable.
     let _ = stream.write_all(bytes).await;
     hear(&mut stream).await
 }
@@ -110,7 +110,7 @@ async fn hear(stream: &mut TcpStream) -> Option<Heard> {
     tokio::time::timeout(PATIENCE, hearing).await.expect("an answer or the end")
 }
 
-/// A refusal is a problem document that fits its head.
+/// Checks that a refusal is a problem document with the status of its head.
 fn is_problem(heard: &Heard, what: &str) -> String {
     assert!(heard.head.contains("content-type: application/problem+json"), "{what}: {}", heard.head);
     let problem: Value = serde_json::from_str(&heard.body).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -249,7 +249,7 @@ fn row_bytes(place: &Place, row: &Row) -> Vec<u8> {
         }
     }
     for (name, value) in &row.headers {
-        // An empty name: the default of this header is left out.
+        // An empty name: the row omits the default of this header.
         if !value.starts_with("<none>") {
             head += &format!("{name}: {}\r\n", place.filled(value));
         }

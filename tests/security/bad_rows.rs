@@ -1,11 +1,11 @@
-//! The bad requests beside the corpus: a name, what is sent, and the answer. Every POST, PATCH and PUT comes with the
-//! key, a JSON content type and a right length unless its row says otherwise; `<none>` leaves a header out.
+//! The bad requests beside the corpus: a name, the request, and the answer. Every POST, PATCH and PUT has the key, a
+//! JSON content type and a right length unless its row says otherwise. `<none>` omits a header.
 
 pub enum Body {
     None,
     Text(String),
     Bytes(Vec<u8>),
-    /// A `Content-Length` of so many bytes, of which none comes.
+    /// A `Content-Length` of this many bytes, none of which is sent.
     Announced(usize),
 }
 
@@ -16,9 +16,9 @@ pub struct Row {
     pub headers: Vec<(&'static str, String)>,
     pub body: Body,
     pub status: u16,
-    /// Empty: any.
+    /// The expected code. Empty for any.
     pub code: &'static str,
-    /// Must be among the `errors`; empty: there need be none.
+    /// A pointer that must be among the `errors`. Empty if none is required.
     pub pointer: &'static str,
 }
 
@@ -54,7 +54,7 @@ fn webhook(name: &str, body: &str, status: u16) -> Row {
     Row::of(name, "POST", "{WEBHOOKS}", Body::Text(body.to_owned()), status)
 }
 
-/// A webhook whose URL is fine and one more field is not.
+/// A webhook with a valid URL and one wrong field.
 fn field(name: &str, field: &str, pointer: &'static str) -> Row {
     webhook(name, &format!("{{\"url\":\"https://example.com/\",{field}}}"), 422).at(pointer)
 }

@@ -1,4 +1,4 @@
-//! Authorities of the tests' own, and what they sign.
+//! Certificate authorities of the tests, and their certificates.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Authority {
         self.signs_until(name, 4096)
     }
 
-    /// Good until the first day of that year.
+    /// Signs a certificate that is valid until the first day of that year.
     pub fn signs_until(&self, name: &str, year: i32) -> Signed {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
@@ -65,7 +65,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// A client that trusts `authority` alone, shows `identity`, and offers these protocols.
+/// A client that trusts `authority` only, shows `identity`, and offers these protocols.
 pub fn client(authority: &Authority, identity: Option<&Signed>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.expect("versions").with_root_certificates(authority.roots());
@@ -77,7 +77,7 @@ pub fn client(authority: &Authority, identity: Option<&Signed>, protocols: &[&[u
     Arc::new(config)
 }
 
-/// A server that shows `identity`; with `clients`, only to whom they signed.
+/// A server that shows `identity`. With `clients`, only for clients with a certificate of that authority.
 pub fn server(identity: &Signed, clients: Option<&Authority>) -> Arc<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.expect("versions");

@@ -1,5 +1,5 @@
-//! Clients that talk at length, slowly, or out of turn, over raw sockets and over HTTP/2: what each costs is bounded, and
-//! the next one is served.
+//! Clients that send too much, too slowly or out of turn, over raw sockets and over HTTP/2. The cost of each is
+//! bounded, and the next client is served.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use crate::security::certificates::{Authority, client};
 use crate::security::support::{House, PATIENCE, rows};
 
-/// Short enough to wait for.
+/// A deadline that is short enough to wait for.
 const SHORT: Duration = Duration::from_millis(500);
 
 async fn house() -> House {
@@ -22,18 +22,18 @@ async fn house() -> House {
     House::within(limits, |_| {}).await
 }
 
-/// Everything that comes until the other side closes.
+/// Reads until the other side closes.
 async fn hear(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut heard = Vec::new();
-    // A reset after the answer is as good as an end.
+    // A reset after the answer counts as an end.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it is closed");
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// The status lines of what is heard after all of this was said.
+/// The status lines of the answers to these bytes.
 async fn say(address: SocketAddr, said: &[u8]) -> Vec<u16> {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    // It may be refused before all of it is said.
+    // The daemon may refuse before all bytes are sent.
     let _ = stream.write_all(said).await;
     statuses(&hear(&mut stream).await)
 }
@@ -116,7 +116,7 @@ async fn floods_in_the_framing_are_refused() {
     let mut wrong = Vec::new();
     for (what, said, expected) in cases {
         let heard = say(house.address, &said).await;
-        // None expected: it is closed without a word.
+        // No answer is expected, because the connection is closed without one.
         if heard.len() > 1
             || !heard.iter().all(|status| expected.contains(status))
             || heard.is_empty() != expected.is_empty()
@@ -171,7 +171,7 @@ async fn requests_in_one_piece_are_answered_in_their_order() {
     ]
     .concat();
     assert_eq!(say(house.address, &said).await, [200, 404, 202, 400, 200]);
-    // A hundred, and what comes after a refusal that ends the connection is never taken for a request.
+    // A hundred requests. Bytes after a refusal that ends the connection are never taken for a request.
     let said = [get("/healthz", "").repeat(100), get("/healthz", "Connection: close\r\n")].concat();
     assert_eq!(say(house.address, &said).await, [200; 101]);
     let inner = get("/v1/events", "");
@@ -252,7 +252,7 @@ async fn floods_over_http2_end_their_connection_and_no_other() {
             }
             stream.flush().await
         };
-        // Not taken to its end, or taken and then given up: never for longer than patience.
+        // The daemon may close early, or read all of it and then close. Either ends within the patience.
         let _ = tokio::time::timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("{what}: still taken"));
         let (mut read, mut write) = tokio::io::split(stream);
         let closed = async {
@@ -268,6 +268,6 @@ async fn floods_over_http2_end_their_connection_and_no_other() {
 }
 
 async fn end(stream: &mut (impl AsyncWrite + Unpin)) {
-    // It is closed already where the flood was refused.
+    // The connection is closed already if the flood was refused.
     let _ = stream.shutdown().await;
 }

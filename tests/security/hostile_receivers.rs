@@ -1,5 +1,5 @@
-//! Receivers that do everything wrong, on real sockets: each costs one attempt, a bounded time, a bounded memory, and ends
-//! under an outcome that says what it was. The webhook beside them is served all the while.
+//! Receivers that break every rule, on real sockets. Each costs one attempt, bounded time and bounded memory, and ends
+//! with an outcome that names the fault. The webhook beside them is served meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::security::support::{Client, House, echo, eventually, rows, text};
 use crate::support::process::start;
 
-/// The shortest that a webhook may have.
+/// The shortest timeout that a webhook may have.
 const TIMEOUT_MS: u64 = 1_000;
 /// Maximum memory of the whole program while a hundred receivers flood it. Idle it has about 30 MiB.
 const RESIDENT_KIB_MAX: u64 = 300 << 10;
@@ -19,19 +19,19 @@ const RESIDENT_KIB_MAX: u64 = 300 << 10;
 /// A receiver's behaviour after it has read the head of a request.
 #[derive(Clone, Copy)]
 enum Does {
-    /// Says these bytes and closes.
+    /// Sends these bytes and closes.
     Says(&'static [u8]),
-    /// Says these and keeps the connection open without another word.
+    /// Sends these bytes and keeps the connection open.
     SaysAndHolds(&'static [u8]),
-    /// Says the first once and the second for ever.
+    /// Sends the first bytes once and the second ones for ever.
     Repeats(&'static [u8], &'static [u8]),
-    /// Says these and resets the connection.
+    /// Sends these bytes and resets the connection.
     SaysAndResets(&'static [u8]),
-    /// Speaks before it is asked.
+    /// Sends these bytes before the request.
     Blurts(&'static [u8]),
-    /// Reads nothing at all.
+    /// Reads nothing.
     IsDeaf,
-    /// Says it a byte at a time.
+    /// Sends these bytes one at a time.
     Drips(&'static [u8]),
 }
 
@@ -95,7 +95,7 @@ async fn read_head(stream: &mut TcpStream) -> Option<()> {
     Some(())
 }
 
-/// Keeps the connection until the other side has enough.
+/// Keeps the connection until the other side closes.
 async fn hold(mut stream: TcpStream) -> Option<()> {
     let mut ignored = [0; 4096];
     while stream.read(&mut ignored).await.ok()? > 0 {
@@ -129,7 +129,7 @@ async fn attempt(client: &Client, does: Does, data: Value) -> Value {
 }
 
 const CASES: &[(&str, Does, &str)] = &[
-    // Heads that are none.
+    // Invalid heads.
     ("nothing", Does::Says(b""), "connect_reset"),
     ("silence", Does::SaysAndHolds(b""), "timeout"),
     ("a reset", Does::SaysAndResets(b""), "connect_reset"),
@@ -155,7 +155,7 @@ const CASES: &[(&str, Does, &str)] = &[
     ("a dripping head", Does::Drips(b"HTTP/1.1 200 OK\r\n"), "timeout"),
     ("endless 1xx", Does::Repeats(b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), "timeout"),
     ("endless 100", Does::Repeats(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "timeout"),
-    // Bodies that are none.
+    // Invalid bodies.
     ("an early end", Does::Says(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"), "connect_reset"),
     ("a body that never comes", Does::SaysAndHolds(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"), "timeout"),
     ("a reset in the body", Does::SaysAndResets(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"), "connect_reset"),
@@ -196,7 +196,7 @@ const CASES: &[(&str, Does, &str)] = &[
         Does::Says(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n"),
         "request_error",
     ),
-    // Answers that are whole and not what was hoped for.
+    // Complete answers that are not a success.
     (
         "another protocol",
         Does::SaysAndHolds(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
@@ -218,7 +218,7 @@ const CASES: &[(&str, Does, &str)] = &[
         Does::Says(b"HTTP/1.1 401 No\r\nwww-authenticate: Negotiate\r\ncontent-length: 0\r\n\r\n"),
         "http_status",
     ),
-    // Answers that count, whatever comes with them.
+    // Valid answers with invalid additions.
     ("an endless body", Does::Repeats(b"HTTP/1.1 200 OK\r\n\r\n", b"A"), "success"),
     (
         "an endless body in chunks",
@@ -277,21 +277,21 @@ async fn everything_a_receiver_can_do_wrong_costs_one_attempt_and_says_what_it_w
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
 }
 
-/// Answers that come before the request, or that are not read.
+/// Answers that come before the request, and receivers that read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_does_not_listen_is_given_up_in_time() {
     let house = House::start().await;
     let large = json!("A".repeat(900_000));
     let made = attempt(&house.first, Does::IsDeaf, large.clone()).await;
     assert_eq!((text(&made, "outcome"), &made["success"]), ("timeout", &json!(false)));
-    // Whether it is read as an answer or as noise is the receiver's luck: it is one attempt, and it ends.
+    // The bytes count as an answer or as noise, depending on timing. Either way it is one attempt, and it ends.
     for words in [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".as_slice(), b"220 hello\r\n"] {
         let made = attempt(&house.first, Does::Blurts(words), large.clone()).await;
         assert!(["success", "request_error", "connect_reset", "timeout"].contains(&text(&made, "outcome")), "{made}");
     }
 }
 
-/// Fifty floods at once, and one honest receiver.
+/// Fifty floods at once, and one well-behaved receiver.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_cost_bounded_memory_and_nobody_else_waits_for_them() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -308,7 +308,7 @@ async fn floods_cost_bounded_memory_and_nobody_else_waits_for_them() {
     for nth in 0..50 {
         webhook(&client, receiver(floods[nth % floods.len()]).await, "flood").await;
     }
-    // It has time: fifty floods may take more of the machine than a second leaves it.
+    // A long timeout, because fifty floods may slow the machine down for more than a second.
     let patient = json!({
         "url": format!("http://{}/", echo().await), "event_types": ["flood"], "retry_schedule_s": vec![1; 10], "timeout_ms": 120_000,
     });

@@ -1,5 +1,5 @@
-//! Forbidden targets, given in every possible way: at creation, by a change, through a dialect, and by names that
-//! resolve to other addresses at delivery, test and replay.
+//! Forbidden targets in every form: at creation, by a change, through a dialect, and by names that resolve to other
+//! addresses at delivery, test and replay.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ fn corpus(stage: &str) -> Vec<Value> {
     rows.into_iter().filter(|row| row["stage"] == stage).collect()
 }
 
-/// A machine whose names are written down, and on which every connection is noted.
+/// A network with scripted names, which records every connection.
 #[derive(Default)]
 struct Names {
     addresses: Mutex<Vec<IpAddr>>,
@@ -139,7 +139,8 @@ async fn a_name_that_answers_with_a_closed_address_is_never_connected_to() {
     }
 }
 
-/// The name answers well when it is judged and badly afterwards: what was judged is what is connected to.
+/// The name resolves to a permitted address at the check and to a forbidden one later. Only checked addresses are
+/// connected to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_changes_its_mind_gains_nothing() {
     let names = Arc::new(Names::default());

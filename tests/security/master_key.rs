@@ -1,4 +1,4 @@
-//! A store opens with the key that it was made with, and with no other.
+//! A store opens only with the key that it was made with.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -36,7 +36,7 @@ async fn a_store_is_not_opened_without_its_own_master_key() {
     let before = store_files(&data);
     assert!(!before.is_empty());
 
-    // Another key, given or in the file: refused, in words, and nothing is touched.
+    // Another key, given or in the file, is refused with a message, and no file is touched.
     let other = ("POSTRIDER_MASTER_KEY", "another master key of more than 32 characters");
     let (code, words) = refused(&data, &log, &[other]);
     assert_eq!(code, BAD_CONFIGURATION, "{words}");
@@ -49,7 +49,7 @@ async fn a_store_is_not_opened_without_its_own_master_key() {
     let (code, words) = refused(&data, &log, &[]);
     assert_eq!(code, BAD_CONFIGURATION, "{words}");
 
-    // Lost: no new one is made over a store that it would not open.
+    // The key is lost. No new one is made for a store that it would not open.
     fs::remove_file(&file).expect("removed");
     let (code, words) = refused(&data, &log, &[]);
     assert_eq!(code, BAD_CONFIGURATION, "{words}");
@@ -57,7 +57,7 @@ async fn a_store_is_not_opened_without_its_own_master_key() {
     assert!(!file.exists());
     assert_eq!(store_files(&data), before);
 
-    // Put back, or given as what it was: everything is there.
+    // The key is put back, or given by a setting: all rows are there.
     let given = String::from_utf8(right.clone()).expect("text").trim().to_owned();
     let program = start(&data, &log, &[("POSTRIDER_MASTER_KEY", &given)]);
     let client = Client::new(program.address, &key);
@@ -121,7 +121,7 @@ async fn the_master_key_of_the_data_directory_is_changed_in_place() {
     assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
     assert!(!store.data.join("master.next").exists());
     assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
-    // The old one opens nothing any more.
+    // The old key no longer opens the store.
     let (code, words) = refused(&store.data, &store.log, &[("POSTRIDER_MASTER_KEY", old.trim())]);
     assert_eq!(code, BAD_CONFIGURATION, "{words}");
 }
@@ -149,7 +149,7 @@ async fn a_master_key_from_the_settings_is_changed_for_one_in_a_file() {
     assert_eq!(code, BAD_CONFIGURATION, "{said}");
     assert_eq!(secret_of(&store.data, &store.log, &old, &store.key, &store.webhook).await, store.secret);
 
-    // Twice, as after a first change that was cut.
+    // Twice, as after a first change that was interrupted.
     for _ in 0..2 {
         let (code, said) = said_by(&store.data, &rotate, &old);
         assert_eq!(code, 0, "{said}");
@@ -164,12 +164,12 @@ async fn a_change_that_was_cut_leaves_the_old_key_or_the_new_one() {
     let store = sealed(&[]).await;
     let (file, next) = (store.data.join("master.key"), store.data.join("master.next"));
     let old = fs::read_to_string(&file).expect("the master key");
-    // Cut after the new key was written and before the store was wrapped by it.
+    // Interrupted after the new key was written and before the store was wrapped by it.
     fs::write(&next, "a key that was never used for anything at all\n").expect("written");
     assert_eq!(secret_of(&store.data, &store.log, &[], &store.key, &store.webhook).await, store.secret);
     assert_eq!(fs::read_to_string(&file).expect("the master key"), old);
     assert!(!next.exists(), "it is forgotten");
-    // Cut after the store was wrapped by it and before it took the old one's place.
+    // Interrupted after the store was wrapped by the new key and before that replaced the old one.
     let (code, said) = said_by(&store.data, &["key", "rotate-master"], &[]);
     assert_eq!(code, 0, "{said}");
     let new = fs::read_to_string(&file).expect("the master key");

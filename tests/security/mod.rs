@@ -1,4 +1,5 @@
-//! The walls between tenants and around secrets, tested from outside: a whole daemon, its API, and its files.
+//! The separation of tenants and the protection of secrets, tested from outside: a whole daemon, its API, and its
+//! files.
 
 mod audit;
 mod bad_requests;

@@ -1,4 +1,4 @@
-//! Who is let in on the API's listeners beside the key: certificates of clients, renewal by SIGHUP, the mode of a socket.
+//! Access to the API's listeners besides the key: certificates of clients, renewal by SIGHUP, the mode of a socket.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ impl Files {
     }
 }
 
-/// The status that this client gets for a list, or why it gets nothing.
+/// The status that this client gets for a list, or the reason why it gets no answer.
 async fn status(address: SocketAddr, client: Arc<ClientConfig>, key: &str) -> Result<u16, String> {
     let tcp = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let name = ServerName::try_from("localhost").expect("a name");
@@ -75,7 +75,7 @@ async fn status(address: SocketAddr, client: Arc<ClientConfig>, key: &str) -> Re
     );
     stream.write_all(asked.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut heard = Vec::new();
-    // With TLS 1.3 a refused client hears of it when it reads.
+    // With TLS 1.3 a refused client gets the error when it reads.
     stream.read_to_end(&mut heard).await.map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&heard);
     text.get(9..12).and_then(|status| status.parse().ok()).ok_or_else(|| format!("no status in {text:?}"))
@@ -208,7 +208,7 @@ async fn the_finest_log_of_a_secured_listener_holds_no_secret() {
 
 async fn says_hello(socket: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
-    // Any host and any origin: no browser reaches a unix socket.
+    // Any host and any origin are accepted, because no browser reaches a unix socket.
     let asked = "GET /healthz HTTP/1.1\r\nHost: anything\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n";
     stream.write_all(asked.as_bytes()).await.expect("said");
     let mut heard = String::new();

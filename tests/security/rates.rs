@@ -1,4 +1,4 @@
-//! A key's own rate, on a clock that is moved.
+//! A key's own rate, on a clock that the test moves.
 
 use http::Method;
 use serde_json::json;
@@ -27,20 +27,20 @@ async fn a_key_makes_as_many_requests_as_it_may_and_is_told_when_to_come_back() 
     let event = json!({ "type": "a.b", "data": 1 }).to_string();
     assert_eq!(wait_s(&five.call(Method::POST, "/v1/events", &[], &event).await), 1);
     assert_eq!(house.first.get("/v1/events").await.expect(200)["data"], json!([]));
-    // Other keys, and calls without one, are not held up.
+    // Other keys, and requests without one, are not limited.
     slow.get("/v1/events").await.expect(200);
     house.client("").get("/healthz").await.expect(200);
     assert_eq!(wait_s(&slow.get("/v1/events").await), 10);
     house.clock.advance_ms(200);
     five.get("/v1/events").await.expect(200);
     wait_s(&five.get("/v1/events").await);
-    // Being refused costs nothing: who asks all the time is let in again in time.
+    // A refusal costs nothing, so a client that keeps asking is admitted in time.
     house.clock.advance_ms(800);
     for _ in 0..4 {
         five.get("/v1/events").await.expect(200);
     }
     wait_s(&five.get("/v1/events").await);
-    // An hour does not save up an hour's worth.
+    // An idle hour does not save up an hour's requests.
     house.clock.advance_ms(3_600_000);
     for _ in 0..5 {
         five.get("/v1/events").await.expect(200);

@@ -1,5 +1,5 @@
-//! TLS towards receivers, from the webhook's creation over the API to what is kept of the attempt: a pinned authority, a
-//! client certificate, and everything that must not be believed.
+//! TLS towards receivers, from the webhook's creation over the API to the stored attempt: a pinned authority, a client
+//! certificate, and every untrusted certificate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::security::support::{Client, House, eventually, rows, text};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// A receiver on `localhost` that speaks TLS as told.
+/// A receiver on `localhost` with this TLS configuration.
 async fn receiver(config: Arc<ServerConfig>) -> SocketAddr {
     let acceptor = TlsAcceptor::from(config);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -24,7 +24,7 @@ async fn receiver(config: Arc<ServerConfig>) -> SocketAddr {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // A client that does not trust the certificate leaves in the middle.
+                // A client that does not trust the certificate closes during the handshake.
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let mut read = [0; 8192];
                 while let Ok(1..) = stream.read(&mut read).await {
@@ -38,7 +38,7 @@ async fn receiver(config: Arc<ServerConfig>) -> SocketAddr {
     address
 }
 
-/// A receiver that answers the first bytes of a handshake with these.
+/// A receiver that answers the first bytes of a handshake with these bytes.
 async fn blurting(words: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -155,7 +155,7 @@ async fn what_is_no_certificate_or_no_key_is_refused_or_costs_one_attempt() {
         assert_eq!(answer.status, 422, "{tls}: {}", answer.body);
         assert!(!answer.body.contains("BEGIN"), "{}", answer.body);
     }
-    // Whether a key belongs to its certificate shows when they are used.
+    // The first use shows whether a key belongs to its certificate.
     let mixed = json!({ "ca_pem": other.pem(), "client_cert_pem": first.cert, "client_key_pem": second.key });
     let made = attempt(&house.first, address, mixed).await;
     assert_eq!(made["success"], false);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::security::support::{Client, House, START, text};
 
-/// No row has it.
+/// An id that no row has.
 const NOBODY: &str = "0195a000-0000-7000-8000-000000000000";
 
 async fn ask(client: &Client, route: &Route) -> crate::security::support::Answer {
@@ -49,7 +49,7 @@ async fn every_route_refuses_every_key_without_its_scope() {
     assert!(refused > 300, "{refused}");
 }
 
-/// The shapes of others have their own words for what a key may do: a key that may none of it gets nowhere.
+/// The dialects have their own words for permissions. A key without them gets no access.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_for_something_else_gets_nothing_of_the_dialects() {
     let house = House::start().await;
@@ -104,7 +104,7 @@ async fn without_a_live_key_no_route_says_anything() {
             }
         }
     }
-    // Paths cannot be probed either, nor methods.
+    // Paths and methods cannot be probed either.
     for (method, path) in [(Method::GET, "/v1/nothing"), (Method::PUT, "/v1/events"), (Method::GET, "/nope")] {
         assert_eq!(house.client("").call(method, path, &[], "").await.status, 401, "{path}");
     }

@@ -1,4 +1,4 @@
-//! Secrets are sealed where they lie: none of a thousand is found in the files, the log or the metrics.
+//! Secrets are sealed at rest: none of a thousand is found in the files, the log or the metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ const ADMIN_KEY: &str = "admin-key-that-nobody-must-find-in-any-file";
 const METRICS_KEY: &str = "metrics-key-that-nobody-must-find-in-any-file";
 const MASTER_KEY: &str = "master-key-that-nobody-must-find-in-any-file";
 
-/// A text that stands nowhere by chance.
+/// A text that occurs nowhere by chance.
 fn odd(kind: &str, number: usize) -> String {
     format!("SECRET-{kind}-{number:05}-{}", "x".repeat(12))
 }
@@ -28,7 +28,7 @@ fn signing_secret(number: usize) -> String {
     format!("whsec_{}", STANDARD.encode(odd("sign", number)))
 }
 
-/// Everything that must not be found, in every form that it might have been written in.
+/// All planted secrets, in every form in which they might be written.
 #[derive(Default)]
 struct Planted(BTreeSet<Vec<u8>>);
 
@@ -37,7 +37,7 @@ impl Planted {
         self.0.insert(secret.as_bytes().to_vec());
     }
 
-    /// The text, what it decodes to, and what it encodes to.
+    /// Adds the text, its decoded form, and its encoded forms.
     fn add_all_forms(&mut self, secret: &str) {
         self.add(secret);
         let bare = secret.strip_prefix("whsec_").unwrap_or(secret);
@@ -45,14 +45,14 @@ impl Planted {
         if let Ok(bytes) = STANDARD.decode(bare) {
             self.0.insert(bytes);
         }
-        // As JSON within JSON, or as an array of numbers, it would still hold its first line.
+        // As JSON within JSON, or as an array of numbers, the text would still contain its first line.
         if secret.contains('\n') {
             secret.lines().filter(|line| line.len() > 40).for_each(|line| self.add(line));
         }
     }
 
     fn find_in(&self, bytes: &[u8]) -> Option<String> {
-        // One pass: every secret is looked for where its first eight bytes stand.
+        // One pass: each secret is searched for at its first eight bytes.
         let mut by_start: std::collections::HashMap<&[u8], Vec<&[u8]>> = std::collections::HashMap::new();
         for secret in &self.0 {
             by_start.entry(&secret[..8]).or_default().push(secret);
@@ -67,7 +67,7 @@ impl Planted {
 fn every_file(folder: &Path, each: &mut impl FnMut(&Path, &[u8])) {
     for entry in fs::read_dir(folder).expect("a directory") {
         let path = entry.expect("an entry").path();
-        // A socket holds nothing.
+        // A socket has no content.
         if path.is_dir() {
             every_file(&path, each);
         } else if path.is_file() {
@@ -76,7 +76,7 @@ fn every_file(folder: &Path, each: &mut impl FnMut(&Path, &[u8])) {
     }
 }
 
-/// Which secrets stand in which files.
+/// The secrets found, each with its file.
 fn found_in(folder: &Path, planted: &Planted) -> Vec<(String, String)> {
     let (mut found, mut searched) = (Vec::new(), 0);
     every_file(folder, &mut |path, bytes| {
@@ -130,7 +130,7 @@ async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
         let listed = Value::Array(rows(&client, &format!("/v1/{list}")).await).to_string();
         assert_eq!(planted.find_in(listed.as_bytes()), None, "in {list}");
     }
-    // As a copy of the running daemon's disk would have them, and as a stopped one leaves them.
+    // The files of the running daemon, and those of a stopped one.
     assert_eq!(found_in(folder.path(), &planted), []);
     program.stop();
     assert_eq!(found_in(folder.path(), &planted), []);
@@ -138,7 +138,7 @@ async fn no_secret_of_a_thousand_is_found_in_files_log_or_metrics() {
     assert!(said.contains("stopped"), "the log says something: {said}");
 }
 
-/// A webhook with every secret that it can have, its rotation, a key, an organization, kept answers, a delivery.
+/// A webhook with every kind of secret, its rotation, a key, an organization, stored answers, a delivery.
 async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, planted: &mut Planted) {
     let mut body = json!({ "url": format!("http://{receiver}/hook"), "secret": signing_secret(number) });
     planted.add_all_forms(&signing_secret(number));
@@ -154,7 +154,7 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
         json!({ "type": "header", "name": "x-credential", "value": value }),
     ];
     body["auth"] = auths[number % 3].clone();
-    // Headers that hold credentials: because they are said to, or by their name.
+    // Headers with credentials: marked by the webhook, or by their name.
     let (said, named) = (odd("said", number), odd("named", number));
     body["headers"] = json!({ "X-Door": said, "X-Api-Key": named, "Cookie": format!("session={named}") });
     body["secret_headers"] = json!(["x-door"]);
@@ -166,7 +166,7 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
     let again = client.call(Method::POST, "/v1/webhooks", &[("idempotency-key", &once)], &body.to_string()).await;
     assert_eq!(again.expect(201), webhook, "the kept answer holds the secret");
-    // The other kinds of auth come by a change.
+    // A change sets the other kinds of auth.
     for auth in auths {
         client.patch(&path, json!({ "auth": auth })).await.expect(200);
     }
@@ -190,7 +190,7 @@ async fn plant(client: &Client, number: usize, receiver: std::net::SocketAddr, p
     client.post(&format!("{path}/pause"), json!({})).await.expect(200);
 }
 
-/// Something goes out with the credential, and comes back in what is kept of the attempt.
+/// Sends a request with the credential. The receiver repeats it into the stored attempt.
 async fn send(client: &Client, path: &str) {
     let event = client.post("/v1/events", json!({ "type": "a.b", "data": { "n": 1 } })).await.expect(202);
     let deliveries = format!("/v1/events/{}/deliveries", text(&event, "id"));
@@ -235,7 +235,7 @@ async fn parrot() -> std::net::SocketAddr {
                     "HTTP/1.1 200 OK\r\nx-heard: {flat}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}",
                     said.len()
                 );
-                // The peer may have hung up.
+                // The peer may have closed the connection.
                 let _ = stream.write_all(answer.as_bytes()).await;
             });
         }
@@ -243,7 +243,7 @@ async fn parrot() -> std::net::SocketAddr {
     address
 }
 
-/// Secrets where they do not belong: in requests that are refused, and in credentials that are wrong.
+/// Secrets in wrong places: in requests that are refused, and in wrong credentials.
 async fn misuse(client: &Client, planted: &mut Planted) {
     for number in 0..100 {
         let wrong = odd("wrong", number);
@@ -268,7 +268,7 @@ async fn misuse(client: &Client, planted: &mut Planted) {
     }
 }
 
-/// The row of one webhook copied over another's does not open as it.
+/// The row of one webhook that is copied over another's does not open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -288,12 +288,12 @@ async fn a_sealed_row_opens_only_as_the_row_it_was_sealed_for() {
     let id = uuid::Uuid::from_slice(&ids[0]).expect("an id").to_string();
     assert!(words.contains("webhooks") && words.contains(&id), "the row is named: {words}");
     assert!(words.contains("sealed for another row"), "{words}");
-    // Swapped back, nothing is lost.
+    // After the rows are swapped back, both open.
     swap(&data, "webhooks", &ids);
     start(&data, &log, &[("POSTRIDER_ADMIN_KEY", ADMIN_KEY)]).stop();
 }
 
-/// The same for answers that are kept for an `Idempotency-Key`: one never gets what another was told.
+/// The same for answers that are stored for an `Idempotency-Key`: a request never gets another's answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -329,7 +329,7 @@ async fn a_kept_answer_opens_only_for_the_request_it_was_given_to() {
 
 type Rows = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-/// The state file as redb sees it: every page without its checksum.
+/// The state file as redb sees it, without the checksums of its pages.
 fn opened(data: &Path) -> redb::Database {
     let disk = postrider::store::RealDisk::take(data).expect("the directory");
     let file = postrider::store::Disk::open(&disk, "state.redb", false).expect("the state file");
@@ -344,7 +344,7 @@ fn keys_of(data: &Path, table: &'static str) -> Vec<Vec<u8>> {
     rows.iter().expect("rows").map(|row| row.expect("a row").0.value().to_vec()).collect()
 }
 
-/// Exchanges the values of two rows, checksums and all.
+/// Swaps the values of two rows, checksums included.
 fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
     let database = opened(data);
     let change = database.begin_write().expect("a transaction");
@@ -358,7 +358,7 @@ fn swap(data: &Path, table: &'static str, keys: &[Vec<u8>]) {
     change.commit().expect("committed");
 }
 
-/// The bytes that a receiver is sent are the only place where a credential stands in clear.
+/// Only the request to the receiver contains a credential in clear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_shows_that_there_is_a_credential_and_not_which() {
     let house = crate::security::support::House::start().await;

@@ -1,6 +1,6 @@
-//! A whole daemon with a clock that is moved, a caller that hides nothing of an answer, and a receiver that echoes.
+//! A whole daemon with a clock that tests move, a client that shows complete answers, and a receiver that echoes.
 //!
-//! Invariant: a test waits for what it waits for, never for time; `PATIENCE` only ends a test that has failed.
+//! Invariant: a test waits for events and never for time. `PATIENCE` only ends a test that has failed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,20 +28,20 @@ use tokio::sync::Mutex;
 
 use crate::support::children::lock;
 
-/// When every test begins: 2026-03-05T10:00:00Z.
+/// The start time of every test: 2026-03-05T10:00:00Z.
 pub const START: Time = Time(1_772_704_800_000);
-/// How long a test that will fail waits for what does not come.
+/// Maximum wait of a test that will fail.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks at something that has to be asked for.
+/// Interval between two polls.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// A daemon in this process, on a port of its own.
+/// A daemon in this process, with a port of its own.
 pub struct House {
     pub clock: Arc<ManualClock>,
     pub settings: Settings,
     pub daemon: Daemon,
     pub address: SocketAddr,
-    /// The first key, which may do everything in its organization and make others.
+    /// The first key, which has every permission in its organization and may make others.
     pub first: Client,
     /// Removed with the house.
     _folder: TempDir,
@@ -52,17 +52,17 @@ impl House {
         House::with(|_| {}).await
     }
 
-    /// With settings that differ from those of `start`.
+    /// Starts a daemon with settings that differ from those of `start`.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> House {
         House::within(ServerLimits::default(), change).await
     }
 
-    /// With deadlines that a test can wait for.
+    /// Starts a daemon with deadlines that a test can wait for.
     pub async fn within(limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> House {
         House::over(Arc::new(RealNetwork), limits, change).await
     }
 
-    /// Over a network of the test's own.
+    /// Starts a daemon over a network of the test.
     pub async fn over(network: Arc<dyn Network>, limits: ServerLimits, change: impl FnOnce(&mut Settings)) -> House {
         let folder = tempfile::tempdir().expect("a directory");
         let mut settings = Settings {
@@ -98,17 +98,17 @@ async fn run(settings: &Settings, clock: &Arc<ManualClock>, network: Arc<dyn Net
     Daemon::start(settings, world).await.expect("the daemon starts")
 }
 
-/// One caller with one key, on one connection that is made again when it ended.
+/// One client with one key, on one connection that is opened again after it ended.
 #[derive(Clone)]
 pub struct Client {
     pub address: SocketAddr,
     pub key: String,
-    /// The headers that the key is shown in.
+    /// The headers with the key.
     shown: Vec<(&'static str, String)>,
     open: Arc<Mutex<Option<http1::SendRequest<Full<bytes::Bytes>>>>>,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: StatusCode,
@@ -127,7 +127,7 @@ impl Answer {
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// The stable code of a problem document; empty for anything else.
+    /// The stable code of a problem document. Empty for any other body.
     pub fn code(&self) -> String {
         serde_json::from_str::<Value>(&self.body)
             .ok()
@@ -137,13 +137,13 @@ impl Answer {
 }
 
 impl Client {
-    /// An empty key: no credentials are shown.
+    /// A client with this key. With an empty key it sends no credentials.
     pub fn new(address: SocketAddr, key: &str) -> Client {
         let shown = vec![("authorization", format!("Bearer {key}"))];
         Client { address, key: key.to_owned(), shown, open: Arc::default() }
     }
 
-    /// The same caller, showing its key as this surface wants it: whichever way it does not answer with 401.
+    /// The same client with its key in the form of this mount. Any form that is not answered with 401 is used.
     pub async fn on(&self, mount: &ApiMount, house: &House) -> Client {
         let registry = house.daemon.engine.store.registry();
         let id = registry.key_by_hash(&key_hash(&self.key)).expect("a key").id.to_string();
@@ -180,7 +180,7 @@ impl Client {
         self.call(Method::DELETE, path, &[], "").await
     }
 
-    /// Any request; a body is JSON.
+    /// Sends any request. A body is JSON.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let asked = format!("{method} {path}");
         let asking = self.ask(&method, path, headers, body);
@@ -228,7 +228,7 @@ pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
     value[member].as_str().unwrap_or_else(|| panic!("no text {member} in {value}"))
 }
 
-/// The rows of a list, all pages of it.
+/// The rows of all pages of a list.
 pub async fn rows(client: &Client, path: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut cursor = String::new();
@@ -255,7 +255,7 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
     }
 }
 
-/// A receiver that answers 200 with the body it was sent. Gives its address.
+/// A receiver that answers 200 with the body of the request. Returns its address.
 pub async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -293,7 +293,7 @@ async fn echo_on(mut stream: TcpStream) -> Option<()> {
     }
 }
 
-/// A webhook to `receiver`, and one delivered event of `event_type` with `data`, as this client.
+/// Makes a webhook to `receiver`, and delivers one event of `event_type` with `data`, as this client.
 pub async fn delivered(client: &Client, webhook: Value, event: Value) -> (Value, Value) {
     let webhook = client.post("/v1/webhooks", webhook).await.expect(201);
     let event = client.post("/v1/events", event).await.expect(202);

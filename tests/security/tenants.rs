@@ -1,4 +1,4 @@
-//! A key sees nothing of another app or organization, through any route of any surface.
+//! A key sees no row of another app or organization, through any route of any mount.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::security::support::{Answer, Client, House, delivered, echo, eventually, rows, text};
 
-/// Everything that one app has, and the words that give it away wherever they stand.
+/// All rows of one app, and the words that identify them.
 struct Tenant {
     name: &'static str,
     organization: &'static str,
@@ -24,10 +24,10 @@ struct Tenant {
     ids: BTreeMap<&'static str, String>,
 }
 
-/// A vendor's GET that does something, and names nothing: it has a test of its own.
+/// A vendor's GET that has an effect and names no object. It has a test of its own.
 const REPROCESS: &str = "/transactional/email/v1/webhooks/failed/reprocess";
 
-/// Who asks, and whose rows that key may not see.
+/// A calling key, and the tenants whose rows it may not see.
 struct Visitor<'a> {
     key: &'a Client,
     name: String,
@@ -53,7 +53,7 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
     }
     assert!(asked > 2_000, "the walk was short: {asked}");
 
-    // Every tenant's objects are as before: unchanged, none added, none removed.
+    // Every tenant's objects are unchanged, and none was added or removed.
     for (after, before) in snapshot(&tenants).await.iter().zip(&before) {
         assert_eq!(after, before);
     }
@@ -62,7 +62,7 @@ async fn nothing_of_another_tenant_is_seen_or_changed_through_any_route() {
         tenants.iter().for_each(|tenant| is_clean(&answer, tenant, &[], place));
     }
 
-    // The same walk by the owners finds what there is to find: the routes that said 404 do work.
+    // The owners' keys find the objects, so the routes that said 404 do work.
     reach_own(&house, &surfaces, &tenants[0]).await;
 }
 
@@ -72,7 +72,7 @@ fn surfaces(house: &House) -> Vec<ApiMount> {
     surfaces
 }
 
-/// Two organizations with two apps each, all of them with everything that an app can have.
+/// Two organizations with two apps each. Every app has all kinds of objects.
 async fn town(house: &House, receiver: SocketAddr) -> (Vec<(&'static str, Client)>, Vec<Tenant>) {
     let other = house.first.post("/v1/organizations", json!({ "name": "Zwei-MARKBX" })).await.expect(201);
     let organizations = vec![("A", house.first.clone()), ("B", house.client(text(&other, "key")))];
@@ -133,13 +133,13 @@ async fn settle(
         ("audit", &first_line["id"]),
     ];
     let mut ids: BTreeMap<_, _> = ids.map(|(what, id)| (what, id.as_str().expect("an id").to_owned())).into();
-    // As one surface writes them.
+    // The id in the form of one mount.
     ids.insert("webhook of dfns", dfns_id::webhook(ids["webhook"].parse().expect("an id")));
     ids.insert("event of dfns", dfns_id::event(ids["attempt"].parse().expect("an id")));
     Tenant { name, organization, key: client, marker, ids }
 }
 
-/// Each organization's key, and each app's.
+/// Each organization's key, and each app's key.
 fn visitors<'a>(organizations: &'a [(&'static str, Client)], tenants: &'a [Tenant]) -> Vec<Visitor<'a>> {
     let mut visitors = Vec::new();
     for (organization, key) in organizations {
@@ -164,7 +164,7 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, mount: &str, route: &Route) 
             asked += 1;
             is_clean(&answer, tenant, &about, &what);
             if mount == "sentdm" {
-                // There an organization's key says with a header which of its apps it means.
+                // There an organization's key names one of its apps in a header.
                 let profile = [("x-profile-id", tenant.ids["app"].as_str())];
                 let answer = key.call(method.clone(), &target, &profile, &body).await;
                 is_clean(&answer, tenant, &[tenant.ids["app"].clone()], &format!("{what}, as its profile"));
@@ -184,7 +184,7 @@ async fn visit(visitor: &Visitor<'_>, key: &Client, mount: &str, route: &Route) 
     asked
 }
 
-/// The target, the body and the id asked for, of every request on this route that names a thing of `tenant`.
+/// The target, the body and the id of every request on this route that names an object of `tenant`.
 fn requests(mount: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String, Vec<String>)> {
     let is_open = matches!(route.access, RouteAccess::Open(_) | RouteAccess::Metrics(_));
     if is_open {
@@ -225,7 +225,7 @@ fn takes_body(route: &Route) -> bool {
     ["POST", "PUT", "PATCH"].contains(&route.verb.as_str())
 }
 
-/// `path` with every id of the tenant in every place for one, and which they are.
+/// `path` with every id of the tenant in every place for one, and those ids.
 fn filled(route: &Route, tenant: &Tenant) -> Vec<(String, Vec<String>)> {
     let mut filled = vec![(String::new(), Vec::new())];
     for part in route.path.split('/').skip(1) {
@@ -243,7 +243,7 @@ fn filled(route: &Route, tenant: &Tenant) -> Vec<(String, Vec<String>)> {
     filled
 }
 
-/// The query that asks for as much as there is.
+/// The query for the largest page.
 fn whole_page(route: &Route) -> String {
     let known = [("limit", "limit=100"), ("page", "page=1"), ("page_size", "page_size=50")];
     let asked: Vec<&str> = known
@@ -254,7 +254,7 @@ fn whole_page(route: &Route) -> String {
     if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
 }
 
-/// Bodies that name a thing of `tenant`. A route that is not known here fails the test: what it takes must be told.
+/// Bodies that name an object of `tenant`. An unknown route fails the test, because its body must be added here.
 fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
     let (app, uid, webhook) = (&tenant.ids["app"], &tenant.ids["uid"], &tenant.ids["webhook"]);
     let by_app = |body: Value| {
@@ -280,14 +280,14 @@ fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
             bodies.push((json!({ "webhook_id": webhook }).to_string(), webhook.clone()));
             bodies
         }
-        // These name nothing that is there already; an empty object makes nothing.
+        // These name no existing object. An empty object makes nothing.
         "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" => vec![("{}".to_owned(), String::new())],
         _ if mount != "native" => vec![("{}".to_owned(), String::new())],
         unknown => panic!("say in this test what POST {unknown} takes"),
     }
 }
 
-/// Neither the tenant's words nor an id of it stands in the answer, but for the id that was asked for itself.
+/// Checks that the answer contains no word and no id of the tenant, except the requested id.
 fn is_clean(answer: &Answer, tenant: &Tenant, asked: &[String], what: &str) {
     let head = format!("{:?}", answer.headers);
     for shown in [&answer.body, &head] {
@@ -302,7 +302,7 @@ fn is_clean(answer: &Answer, tenant: &Tenant, asked: &[String], what: &str) {
     }
 }
 
-/// Everything of every tenant, as its own key reads it.
+/// All objects of every tenant, as its own key reads them.
 async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
     let mut all = Vec::new();
     for tenant in tenants {
@@ -323,25 +323,26 @@ async fn snapshot(tenants: &[Tenant]) -> Vec<Value> {
     all
 }
 
-/// Every route with a place for an id finds something for one of the owner's ids. Reading first, removing last.
+/// Checks that every route with a place for an id finds an object for one of the owner's ids. Reading comes first,
+/// removing last.
 async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
     let mut routes: Vec<(&ApiMount, &Route)> = Vec::new();
     for mount in surfaces {
         routes.extend(mount.routes().iter().filter(|route| route.path.contains('{')).map(|route| (mount, route)));
     }
-    // The app goes last: its key goes with it.
+    // The app comes last, because its key is removed with it.
     routes.sort_by_key(|(_, route)| {
         let verb = ["GET", "POST", "PUT", "PATCH", "DELETE"].iter().position(|verb| *verb == route.verb.as_str());
         (verb, route.path.starts_with("/v1/apps"))
     });
-    // Of two routes that remove the same, the second finds nothing.
+    // Of two routes that remove the same object, the second finds nothing.
     let mut removed = 0;
     for (mount, route) in routes {
         let key = tenant.key.on(mount, house).await;
         let mut statuses = Vec::new();
         for (target, ids) in filled(route, tenant) {
             if route.path == "/v1/keys/{id}" && ids.contains(&tenant.ids["key"]) {
-                // Its own key is what it asks with: revoking that is tried elsewhere.
+                // The calling key is its own. Another test revokes keys.
                 statuses.push((target, 204));
                 continue;
             }
@@ -365,7 +366,7 @@ async fn reach_own(house: &House, surfaces: &[ApiMount], tenant: &Tenant) {
 async fn lists_hold_every_row_of_the_caller_and_no_other() {
     let house = House::start().await;
     let (organizations, tenants) = town(&house, echo().await).await;
-    // An organization sees its apps; an app sees itself.
+    // An organization sees its apps, and an app sees itself.
     let (_, admin) = &organizations[0];
     let names = |rows: &[Value]| -> Vec<String> { rows.iter().map(|row| text(row, "name").to_owned()).collect() };
     let seen = names(&rows(admin, "/v1/apps").await);
@@ -382,14 +383,14 @@ async fn lists_hold_every_row_of_the_caller_and_no_other() {
         let stats = tenant.key.get("/v1/stats").await.expect(200);
         assert_eq!(stats["total_events"], 1);
     }
-    // An app's audit is about that app alone; the organization's about all of it.
+    // An app's audit contains that app only, and the organization's audit all of it.
     let own = rows(&tenants[0].key, "/v1/audit").await;
     let all = rows(admin, "/v1/audit").await;
     assert!(own.iter().all(|line| all.contains(line)));
     assert!(all.len() > 2 * own.len(), "{} and {}", all.len(), own.len());
 }
 
-/// Sending again everything that failed is about the caller's own apps.
+/// Reprocessing covers the failed deliveries of the caller's own apps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reprocessing_reaches_no_further_than_the_key() {
     let house = House::start().await;
@@ -405,13 +406,13 @@ async fn reprocessing_reaches_no_further_than_the_key() {
     assert_eq!(jobs, [2, 1, 1, 1]);
 }
 
-/// The same `event_id`, `uid` and `Idempotency-Key` in two tenants mean two things.
+/// The same `event_id`, `uid` and `Idempotency-Key` in two tenants have two meanings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_callers_choose_are_theirs_alone() {
     let house = House::start().await;
     let (organizations, tenants) = town(&house, echo().await).await;
     let [a1, a2, b1, _] = &tenants[..] else { panic!("four tenants") };
-    // Another app and another organization may use an `event_id` that is taken elsewhere.
+    // Another app and another organization may use an `event_id` that is used elsewhere.
     for tenant in [a2, b1] {
         let event = json!({ "type": "a.b", "data": 1, "event_id": a1.ids["event_id"] });
         let made = tenant.key.post("/v1/events", event).await.expect(202);
@@ -435,7 +436,7 @@ async fn names_that_callers_choose_are_theirs_alone() {
     assert_eq!(made.len(), 3);
 }
 
-/// A key cannot make one that may more than itself, nor one for elsewhere.
+/// A key cannot make one with more permissions than its own, nor one for another tenant.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_gives_no_more_than_it_has() {
     let house = House::start().await;
@@ -454,7 +455,7 @@ async fn a_key_gives_no_more_than_it_has() {
     assert_eq!(maker.delete(&format!("/v1/keys/{}", text(first, "id"))).await.status, 404);
     assert_eq!(maker.post("/v1/apps", json!({ "name": "x" })).await.status, 403);
     assert_eq!(maker.post("/v1/organizations", json!({ "name": "x" })).await.status, 403);
-    // An administrator of an organization is none of the installation.
+    // An administrator of an organization is not one of the installation.
     let admin = make(&house.first, json!({ "name": "a", "scopes": ["admin"] })).await.expect(201);
     let admin = house.client(text(&admin, "key"));
     for answer in [admin.get("/v1/organizations").await, admin.post("/v1/organizations", json!({ "name": "x" })).await]

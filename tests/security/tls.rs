@@ -25,7 +25,7 @@ use crate::security::support::{House, PATIENCE, text};
 
 const NAME: &str = "localhost";
 
-/// Writes a new certificate for `NAME` and its key; gives the certificate.
+/// Writes a new certificate for `NAME` and its key. Returns the certificate.
 fn renew(folder: &Path) -> String {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
     fs::write(folder.join("cert.pem"), made.cert.pem()).expect("written");
@@ -45,7 +45,7 @@ async fn hurried(folder: &Path, limits: ServerLimits) -> House {
     .await
 }
 
-/// A connection that trusts this certificate alone and offers these protocols.
+/// A connection that trusts this certificate only and offers these protocols.
 async fn connect(address: SocketAddr, trusted: &str, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).expect("a certificate")).expect("a root");
@@ -170,13 +170,13 @@ async fn the_order_of_judgement_is_the_same_over_http2() {
     assert_eq!(send(&mut requests, &large).await.0, 413);
     assert_eq!(send(&mut requests, &|_| ()).await.0, 200, "one bad request does not end the connection");
 
-    // HEAD is GET without the body, and says how long it would have been.
+    // HEAD is GET without the body, and has the length of that body.
     let asked = request(&house, Method::HEAD, "/v1/events", "");
     let response = requests.send_request(asked).await.expect("an answer");
     assert_eq!(response.status(), 200);
     assert!(response.headers()["content-length"].to_str().expect("text").parse::<u32>().expect("bytes") > 10);
     assert_eq!(response.into_body().collect().await.expect("an end").to_bytes(), "");
-    // Many at once on one connection.
+    // Many requests at once on one connection.
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let mut requests = requests.clone();
@@ -217,7 +217,7 @@ async fn requests_in_hand_are_answered_when_it_stops() {
     let mut requests = http2(&house, &trusted).await;
     let sent = requests.send_request(request(&house, Method::POST, "/v1/webhooks", &webhook)).await.expect("an answer");
     let (_, webhook) = answer(sent).await;
-    // A long poll is in hand: the stop ends it by its deadline, not by a cut of everything else.
+    // A long poll is running. The stop ends it by its deadline, and does not cut the other connections.
     let feed = format!("/v1/webhooks/{}/feed?wait_s=30", text(&webhook, "id"));
     let waiting = requests.send_request(request(&house, Method::GET, &feed, ""));
     let (stopped, _) = tokio::join!(
@@ -272,7 +272,7 @@ async fn who_does_not_get_to_a_request_is_let_go() {
     assert_eq!(late.status(), 408);
 }
 
-/// A body of which nothing comes.
+/// A body of which no byte comes.
 struct Endless;
 
 impl hyper::body::Body for Endless {

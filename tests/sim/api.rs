@@ -11,12 +11,12 @@ use turmoil::net::TcpStream;
 
 use super::world::{API_PORT, DAEMON, sleep_ms};
 
-/// The key with every right.
+/// The key with every permission.
 pub const KEY: &str = "the-key-of-the-simulation";
-/// An answer that takes longer than this is not waited for.
+/// Maximum wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Delays between two tries of a request that must succeed in the end: at first, and at most. Turmoil never frees the
-/// port of a refused connection, so tries must be few.
+/// Delays between two tries of a request that must succeed in the end: the first one, and the maximum. Turmoil never
+/// frees the port of a refused connection, so tries must be few.
 const AGAIN_MS: u64 = 1_500;
 const AGAIN_MS_MAX: u64 = 40_000;
 
@@ -42,7 +42,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Asks once. None: no whole answer came.
+    /// Sends a request once. `None` if no complete answer came.
     pub async fn ask(&mut self, method: &str, path: &str, once: Option<&str>, body: Bytes) -> Option<Answer> {
         let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, once, body)).await.ok().flatten();
         if answer.is_none() {
@@ -80,8 +80,8 @@ impl Api {
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// Asks until the daemon does what is asked for. Back-pressure and broken connections are waited out; the error is a
-    /// refusal, in words.
+    /// Repeats a request until the daemon performs it. It waits out back-pressure and broken connections. The error is
+    /// the text of a refusal.
     pub async fn insist(&mut self, path: &str, once: Option<&str>, body: &Value) -> Result<Answer, String> {
         let body = Bytes::from(body.to_string());
         let mut wait_ms = AGAIN_MS;

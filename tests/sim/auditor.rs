@@ -1,4 +1,4 @@
-//! The auditor: reads what the API shows, again and again, and holds it against what was seen.
+//! The auditor: reads the API repeatedly, and compares the answers with the recorded events.
 
 use postrider::model::Time;
 use serde_json::{Value, json};
@@ -12,9 +12,9 @@ use super::rng::Rng;
 use super::world::{START, elapsed_ms, sleep_ms};
 
 const PAGE: usize = 250;
-/// A delivery that should have been tried is late after this, at a receiver that was healthy all the time.
+/// Lateness of an attempt, at a receiver that was healthy all the time, from which it is a fault.
 const LATE_MS: i64 = 200_000;
-/// An event may be read until its retention ends, but for what the answer takes to come.
+/// Margin at the end of an event's retention, for the time of the answer.
 const EDGE_MS: i64 = 60_000;
 /// Delay before an incomplete read is repeated.
 const AGAIN_MS: u64 = 30_000;
@@ -23,7 +23,7 @@ pub struct Auditor {
     outside: Outside,
     api: Api,
     rng: Rng,
-    /// Everything that was made before then has been looked at.
+    /// Everything that was made before then has been read.
     read_to_ms: i64,
 }
 
@@ -36,8 +36,8 @@ fn id_of(value: &Value) -> u128 {
     value.as_str().and_then(|id| uuid::Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128())
 }
 
-/// Whether a delivery is over and must still be there: by the age of its event, whose id has its time; a replay is younger,
-/// and goes with it.
+/// Whether a delivery is final and must still exist, by the age of its event, whose id has its time. A replay is
+/// younger, and is removed with its event.
 fn is_kept(row: &Row) -> bool {
     let age_ms = START.plus_ms(elapsed_ms()).since(Time((row.event >> 80) as i64));
     row.is_final() && age_ms < RETENTION_MS - EDGE_MS
@@ -48,7 +48,7 @@ impl Auditor {
         Auditor { outside, api: Api::default(), rng, read_to_ms: 0 }
     }
 
-    /// Makes the webhooks. To be called once, before anything else happens.
+    /// Makes the webhooks. Must be called once, before any other request.
     pub async fn prepare(&mut self) -> Result<(), String> {
         let hooks = self.outside.book.borrow().hooks.clone();
         for (number, hook) in hooks.iter().enumerate() {
@@ -61,7 +61,7 @@ impl Auditor {
         Ok(())
     }
 
-    /// Looks until all is over.
+    /// Reads until the simulation is over.
     pub async fn run(&mut self) {
         while !self.outside.is_over.get() {
             sleep_ms(self.rng.between(300_000, 2_400_000)).await;
@@ -74,7 +74,7 @@ impl Auditor {
         }
     }
 
-    /// Reads every delivery that may have changed since it was read last. False: it could not be read to the end.
+    /// Reads every delivery that may have changed since the last read. `false` if it could not be read to the end.
     pub async fn audit(&mut self) -> bool {
         let now = elapsed_ms();
         let from = {
@@ -97,7 +97,8 @@ impl Auditor {
         }
     }
 
-    /// Notes that all of then has been read. Who is away for too long would take for lost what has gone in its time.
+    /// Records that all deliveries until then have been read. After a long absence, removed deliveries would count as
+    /// lost.
     fn note_read(&mut self, now: i64) {
         let read_to_ms = now - EDGE_MS;
         if read_to_ms - self.read_to_ms > AUDITED_WITHIN_MS {
@@ -135,19 +136,19 @@ impl Auditor {
         book.show(id_of(&row["id"]), taken, now);
     }
 
-    /// Whether the webhook gets something all the time, so that what is late only stands behind other things.
+    /// Whether the webhook receives requests all the time, so that a late delivery only waits behind others.
     fn is_served(&self, book: &super::expectations::Book, hook: usize, now: i64) -> bool {
         let latest = book.seen.iter().rev().take_while(|seen| seen.at_ms > now - 20_000);
         latest.filter(|seen| seen.hook == hook && seen.told == Told::Success).count() > 0
     }
 
-    /// Any accepted event is there until its retention ends, and gone after it.
+    /// Checks that a random accepted event exists until its retention ends, and not after it.
     async fn look_at_an_event(&mut self) {
         let now = elapsed_ms();
         let chosen = {
             let book = self.outside.book.borrow();
             let kept = book.accepted.partition_point(|accepted| accepted.at_ms + RETENTION_MS < now);
-            // Most often one of the oldest that must still be there.
+            // Most often one of the oldest events that must still exist.
             let span = if self.rng.chance(70) { 5 } else { book.accepted.len() };
             let number = kept + self.rng.below(span.min(book.accepted.len() - kept).max(1) as u64) as usize;
             book.accepted.get(number).cloned()
@@ -173,7 +174,8 @@ impl Auditor {
         }
     }
 
-    /// Any delivery is found by its id, with as many attempts as it counts, and each of them by its own.
+    /// Checks that a random delivery is found by its id with all of its counted attempts, and that each attempt is
+    /// found by its own.
     async fn look_at_a_delivery(&mut self) {
         let chosen = {
             let book = self.outside.book.borrow();
@@ -187,7 +189,7 @@ impl Auditor {
         }
     }
 
-    /// Every delivery with more attempts than its receiver saw requests.
+    /// Reads every delivery with more attempts than its receiver saw requests.
     async fn look_at_the_unseen(&mut self) {
         let mut unseen: Vec<(u128, Row)> = {
             let book = self.outside.book.borrow();
@@ -202,7 +204,8 @@ impl Auditor {
         }
     }
 
-    /// A delivery is found by its id, with its attempts; and no more of them were answered than its receiver saw requests.
+    /// Checks that a delivery is found by its id with its attempts, and that its receiver saw a request for each
+    /// answered one.
     async fn look_at_attempts(&mut self, id: u128, row: Row) {
         let now = elapsed_ms();
         let path = format!("/v1/deliveries/{}", uuid::Uuid::from_u128(id));
@@ -227,7 +230,7 @@ impl Auditor {
         }
     }
 
-    /// A read that must succeed. `None` if the daemon does not answer, or after a recorded fault.
+    /// Makes a read that must succeed. `None` if the daemon does not answer, or after a recorded fault.
     async fn look(&mut self, path: &str) -> Option<Value> {
         let answer = self.api.ask("GET", path, None, bytes::Bytes::new()).await?;
         if answer.status >= 300 && answer.status < 500 {
@@ -237,7 +240,7 @@ impl Auditor {
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// The number of open deliveries, as the API says. `None` without an answer.
+    /// The number of open deliveries by the API. `None` without an answer.
     pub async fn pending(&mut self) -> Option<u64> {
         let stats = self.api.get("/v1/stats").await?;
         Some(stats["pending_deliveries"].as_u64()?.max(stats["backlog"].as_u64()?))
@@ -251,7 +254,7 @@ impl Auditor {
         self.look_at_the_unseen().await;
     }
 
-    /// Compares the figures of every webhook with what was seen. False: they could not be read.
+    /// Compares the figures of every webhook with the recorded events. `false` if they could not be read.
     async fn compare_figures(&mut self) -> bool {
         let ids = self.outside.book.borrow().hook_ids.clone();
         for (hook, id) in ids.iter().enumerate() {

@@ -9,11 +9,11 @@ use super::plan::{Hook, Order, hooks};
 
 /// An outcome is durable, or lost and sent again, within this time after the answer.
 pub const RECORDED_WITHIN_MS: i64 = 8_000;
-/// Requests of the same delivery come in the distance of their schedule, but for the way, which differs by this at most.
+/// Two requests of a delivery have the distance of their schedule, within this margin for the network.
 const WAY_MS: i64 = 1_500;
-/// A request that left before a webhook was paused has come by then.
+/// A request that left before a webhook was paused has arrived by then.
 const PAUSED_AFTER_MS: i64 = 3_000;
-/// More than this is not written down: the first ones say what is wrong.
+/// Maximum recorded faults. The first ones show the cause.
 const FAULTS_MAX: usize = 20;
 
 /// The receiver's answer.
@@ -22,7 +22,7 @@ pub enum Told {
     /// A whole 2xx within the timeout.
     Success,
     Failure,
-    /// Nothing, or nothing that could be understood.
+    /// No answer, or an invalid one.
     Nothing,
 }
 
@@ -35,7 +35,7 @@ pub struct Seen {
     pub delivery: u128,
     pub number: u32,
     pub told: Told,
-    /// When the answer was on its way; for `Nothing`, when the connection was given up.
+    /// The time at which the answer was sent. For `Nothing`, the time at which the connection was given up.
     pub until_ms: i64,
 }
 
@@ -45,18 +45,18 @@ pub struct Accepted {
     pub event: u128,
     pub event_type: &'static str,
     pub at_ms: i64,
-    /// When it is to be delivered first.
+    /// The time of its first delivery.
     pub due_ms: i64,
 }
 
-/// A time in which not everything was well.
+/// The kind of a disturbance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The daemon was down: killed, cut, ended by itself.
+    /// The daemon was down: killed, cut off, or ended by itself.
     Crash,
-    /// Told to stop, and started again.
+    /// The daemon was told to stop, and started again.
     Stop,
-    /// The disk refused something.
+    /// The disk rejected an operation.
     Disk,
     /// Messages were lost or late.
     Network,
@@ -66,11 +66,11 @@ pub enum Kind {
 pub struct Trouble {
     pub kind: Kind,
     pub from_ms: i64,
-    /// Open ones last.
+    /// The end. Open ones come last.
     pub to_ms: i64,
 }
 
-/// A delivery as the API showed it last.
+/// A delivery as of its last read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub hook: usize,
@@ -93,23 +93,23 @@ pub struct Book {
     pub hook_ids: Vec<String>,
     pub accepted: Vec<Accepted>,
     known: HashSet<u128>,
-    /// The event that a key of a producer became.
+    /// The event of each producer's key.
     pub of_key: HashMap<String, u128>,
     pub seen: Vec<Seen>,
     pub of_delivery: HashMap<u128, Vec<usize>>,
     pub rows: HashMap<u128, Row>,
-    /// When an event came to a webhook first.
+    /// The time of an event's first arrival at a webhook.
     pub first_seen: HashMap<(usize, u128), i64>,
-    /// Accepted events of which it is not judged yet whether they came in time.
+    /// Accepted events whose promptness is not judged yet.
     pub unjudged: Vec<usize>,
     pub troubles: Vec<Trouble>,
-    /// Since when each receiver is healthy. `None` if it is not.
+    /// The time since which each receiver is healthy. `None` if it is not.
     pub healthy_since: Vec<Option<i64>>,
-    /// While a webhook is paused: since when for certain.
+    /// For a paused webhook, the time since which it is certainly paused.
     pub paused_since: Vec<Option<i64>>,
-    /// While it is not: since when for certain.
+    /// For a running webhook, the time since which it certainly runs.
     pub resumed_since: Vec<Option<i64>>,
-    /// Events that came by the feed of the first webhook.
+    /// Events that arrived by the feed of the first webhook.
     pub fed: HashSet<u128>,
     /// Deliveries that replays made, by hook.
     pub replayed: Vec<u64>,
@@ -172,7 +172,7 @@ impl Book {
         self.trace
     }
 
-    /// Something that must not happen has happened.
+    /// Records a fault.
     pub fn fault(&mut self, at_ms: i64, words: String) {
         self.trace(at_ms, &words);
         self.first_fault_ms.get_or_insert(at_ms);
@@ -187,7 +187,7 @@ impl Book {
         self.troubles.push(Trouble { kind, from_ms: at_ms, to_ms: i64::MAX });
     }
 
-    /// Ends what is open of a kind.
+    /// Ends the open disturbances of a kind.
     pub fn end(&mut self, kind: Kind, at_ms: i64) {
         self.trace(at_ms, &format!("{kind:?} ends"));
         for trouble in self.troubles.iter_mut().rev().filter(|t| t.kind == kind && t.to_ms == i64::MAX) {
@@ -195,13 +195,13 @@ impl Book {
         }
     }
 
-    /// Whether a trouble of one of these kinds falls into the time.
+    /// Whether a disturbance of one of these kinds falls into the time.
     pub fn has_trouble(&self, kinds: &[Kind], from_ms: i64, to_ms: i64) -> bool {
         let latest = self.troubles.iter().rev();
         latest.filter(|t| kinds.contains(&t.kind)).any(|t| t.from_ms <= to_ms && t.to_ms >= from_ms)
     }
 
-    /// A producer was told that its event is accepted.
+    /// Records that a producer's event was accepted.
     pub fn accept(&mut self, key: &str, accepted: Accepted, is_duplicate: bool) {
         let at = accepted.at_ms;
         self.trace(at, &format!("accepted {key} {:x} {is_duplicate}", accepted.event));
@@ -212,7 +212,7 @@ impl Book {
         }
     }
 
-    /// A key belongs to one event.
+    /// Checks that a key belongs to one event.
     fn meet(&mut self, key: &str, event: u128, at_ms: i64) {
         match self.of_key.get(key) {
             Some(known) if *known != event => {
@@ -224,7 +224,7 @@ impl Book {
         }
     }
 
-    /// A request has come. Its number in the book, for when it is answered.
+    /// Records a request, and returns its number for the answer.
     pub fn see(&mut self, seen: Seen, key: &str, queue: u64) -> usize {
         let at = seen.at_ms;
         self.trace(at, &format!("{} got {key} {:x} #{}", self.hooks[seen.hook].name, seen.delivery, seen.number));
@@ -280,7 +280,7 @@ impl Book {
         }
     }
 
-    /// After an event was sent, no event before it in its queue may come again.
+    /// Checks that after an event no earlier event of its queue comes again.
     fn judge_order(&mut self, seen: &Seen, key: &str, queue: u64) {
         let queue = match self.hooks[seen.hook].order {
             Order::No => return,
@@ -297,7 +297,7 @@ impl Book {
         }
     }
 
-    /// A delivery as the API shows it now. What was shown once stays true.
+    /// Records a delivery as the API shows it now. Final values must not change.
     pub fn show(&mut self, delivery: u128, row: Row, at_ms: i64) {
         let name = self.hooks[row.hook].name;
         if let Some(known) = self.rows.get(&delivery)

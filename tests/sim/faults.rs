@@ -1,6 +1,6 @@
-//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a network
-//! that loses or delays, a resolver that fails. One at a time, but for what happens while the daemon starts again, and for a
-//! power cut that waits for the next partition to begin.
+//! The accidents: power cuts between and within operations, kills, stops, failing syncs and reads, a full disk, a
+//! network that loses or delays messages, and a failing resolver. They come one at a time, except while the daemon
+//! starts again, and except for a power cut that waits for the next partition to begin.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,38 +13,38 @@ use super::machine::{Ended, Machine};
 use super::rng::Rng;
 use super::world::{DAEMON, OUTSIDE};
 
-/// How long an accident that needs an operation of the disk waits for one.
+/// Maximum wait of an accident for an operation of the disk.
 const FUSE_WAIT_MS: i64 = 300_000;
-/// A stop takes no longer than it may.
+/// Maximum time of a stop.
 const STOP_MS_MAX: i64 = 30_000;
-/// A daemon that is started accepts requests within this time.
+/// Maximum time from a start until the daemon accepts requests.
 const START_MS_MAX: i64 = 10_000;
 
-/// The operations of the disk from a partition's beginning until all that it changed elsewhere is safe, about.
+/// Approximate operations of the disk from a partition's beginning until all of its changes in other files are durable.
 const PARTITION_OPERATIONS: u64 = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The daemon runs; nothing happens before then.
+    /// The daemon runs. No accident comes before this time.
     Well {
         until: i64,
     },
-    /// The power fails with the next operations of the disk, at the latest then.
+    /// The power fails with one of the next operations of the disk, at this time at the latest.
     Fuse {
         by: i64,
     },
-    /// One of the next syncs fails; or nothing, if none comes until then.
+    /// One of the next syncs fails. If none comes until this time, nothing happens.
     Sync {
         by: i64,
     },
-    /// It was told to stop.
+    /// The daemon was told to stop.
     Stopping {
         since: i64,
     },
     Down {
         until: i64,
     },
-    /// Started, and not yet accepting.
+    /// The daemon was started and accepts no requests yet.
     Starting {
         since: i64,
     },
@@ -78,12 +78,12 @@ impl Faults {
         Faults { machine, book, rng, state: State::Starting { since: 0 }, count: 0 }
     }
 
-    /// Whether the daemon runs and nothing is wrong.
+    /// Whether the daemon runs without a disturbance.
     pub fn is_quiet(&self) -> bool {
         matches!(self.state, State::Well { .. })
     }
 
-    /// After every step of the simulation. `may_begin`: something new may go wrong.
+    /// Runs after every step of the simulation. With `may_begin` another accident may begin.
     pub fn step(&mut self, sim: &mut Sim<'_>, now: i64, may_begin: bool) {
         if self.machine.disk.borrow().is_dead() && !matches!(self.state, State::Down { .. }) {
             return self.go_down(sim, now, Kind::Crash, true);
@@ -135,7 +135,7 @@ impl Faults {
         }
     }
 
-    /// Nothing that was laid goes off any more.
+    /// Disarms the accidents that have not happened yet.
     pub fn calm(&self) {
         let disk = self.machine.disk.borrow();
         disk.set_fuse(None);
@@ -143,7 +143,7 @@ impl Faults {
     }
 
     fn rest(&mut self, now: i64) {
-        // Mostly soon again, sometimes not for a long time.
+        // The next accident mostly comes soon, and sometimes after a long time.
         let (from, to) = if self.rng.chance(85) { (5_000, 150_000) } else { (300_000, 3_600_000) };
         self.state = State::Well { until: now + self.rng.between(from, to) as i64 };
     }
@@ -156,7 +156,7 @@ impl Faults {
         let short = |rng: &mut Rng| now + rng.between(2_000, 240_000) as i64;
         self.state = match accident {
             0..45 => {
-                // Now with the first operations after a quiet time, now in the middle of much.
+                // The power fails with the first operations after a quiet time, or in the middle of many.
                 let most = 1 << self.rng.between(2, 11);
                 disk.set_fuse(Some(self.rng.below(most)));
                 State::Fuse { by: now + FUSE_WAIT_MS }
@@ -214,7 +214,7 @@ impl Faults {
         }
     }
 
-    /// The daemon is no more. What its disk holds then depends on whether the power failed.
+    /// The daemon ends. The content of its disk then depends on whether the power failed.
     fn go_down(&mut self, sim: &mut Sim<'_>, now: i64, kind: Kind, power: bool) {
         self.end_with_it(sim, now);
         let old = self.machine.disk.borrow().clone();
@@ -235,7 +235,7 @@ impl Faults {
         self.state = State::Down { until: now + wait as i64 };
     }
 
-    /// Other faults end when the daemon goes down: one accident at a time.
+    /// Ends other faults when the daemon goes down, so that accidents come one at a time.
     fn end_with_it(&mut self, sim: &mut Sim<'_>, now: i64) {
         match self.state {
             State::Full { .. } | State::Unread { .. } => self.book.borrow_mut().end(Kind::Disk, now + 15_000),
@@ -257,7 +257,7 @@ impl Faults {
 
     fn start(&mut self, sim: &mut Sim<'_>, now: i64) {
         if self.rng.chance(20) {
-            // Another cut, while it recovers from the last one.
+            // Another cut, while the daemon recovers from the last one.
             self.machine.disk.borrow().set_fuse(Some(self.rng.below(60)));
         }
         sim.bounce(DAEMON);
@@ -275,7 +275,7 @@ impl Faults {
             drop(book);
             let disk = self.machine.disk.borrow().clone();
             disk.set_fuse(None);
-            // A partition that begins touches three files, one after the other.
+            // A beginning partition touches three files, one after the other.
             let lays = self.rng.chance(50);
             disk.set_fuse_at_rename(lays.then(|| ("partitions", self.rng.below(PARTITION_OPERATIONS))));
             self.rest(now);

@@ -1,24 +1,24 @@
-//! Each run in a process of its own: what one leaves in statics and in memory changes nothing in the next, so that a seed
-//! that failed among many shows the same by itself.
+//! Each run has a process of its own, so that statics and memory of one run change nothing in the next. A seed that
+//! failed among many then fails in the same way alone.
 
 use std::process::{Child, Command, Stdio};
 
 use super::rng::seed_thread;
 use super::run::{Report, simulate};
 
-/// The test that runs the one seed that it is told.
+/// The test that runs the seed in its environment.
 const RUNS_A_SEED: &str = "sim::nothing_accepted_is_lost_and_nobody_is_starved";
-/// Where the process writes what the simulation came to.
+/// The file into which the process writes the report of the simulation.
 const REPORT: &str = "POSTRIDER_SIM_REPORT";
 
-/// A run under way.
+/// A running simulation.
 pub struct Apart {
     seed: u64,
     process: Child,
     report: tempfile::TempPath,
 }
 
-/// Begins the run of a seed.
+/// Starts the run of a seed.
 #[allow(clippy::disallowed_methods, reason = "no test of this program locks a file")]
 pub fn begin(seed: u64, hours: u64) -> Apart {
     let report = tempfile::NamedTempFile::new().expect("a file for the report").into_temp_path();
@@ -31,7 +31,7 @@ pub fn begin(seed: u64, hours: u64) -> Apart {
 }
 
 impl Apart {
-    /// Waits for its end.
+    /// Waits for the end of the run.
     pub fn report(mut self) -> Report {
         let status = self.process.wait().expect("its end");
         let written = std::fs::read(&self.report).expect("the file of the report");

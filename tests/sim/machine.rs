@@ -1,4 +1,4 @@
-//! The machine that the daemon runs on: its disk, and how it goes down and comes up again.
+//! The machine of the daemon: its disk, its end and its restart.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,12 +17,12 @@ use super::rng::{Rng, SimRandom};
 use super::world::{API_PORT, SimClock, SimNetwork, elapsed_ms};
 use crate::support::disk::FaultyDisk;
 
-/// How long a stop waits for requests under way.
+/// Maximum time that a stop waits for running requests.
 const STOP: Duration = Duration::from_secs(10);
-/// Partitions begin at one of these sizes: small, so that there are many.
+/// Partitions begin at one of these sizes, which are small, so that there are many.
 const PARTITION_BYTES: [u64; 4] = [1_400_000, 2 << 20, 3 << 20, 8 << 20];
 
-/// How a daemon ended by itself.
+/// How a daemon ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// It did not start.
@@ -62,7 +62,7 @@ impl Machine {
         let ended = self.clone().serve().await;
         self.up_since.set(None);
         *self.ended.borrow_mut() = Some(ended);
-        // The rest of the process goes with its host.
+        // The rest of the process ends with its host.
         std::future::pending::<()>().await;
     }
 
@@ -85,7 +85,7 @@ impl Machine {
         tokio::select! {
             biased;
             () = broken.notified() => {
-                // The process ends here and now; its host takes the rest along.
+                // The process ends here, and its host ends the rest.
                 std::mem::forget(daemon);
                 Ended::Broken
             }

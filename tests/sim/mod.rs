@@ -1,8 +1,9 @@
-//! The whole daemon in a simulated world (turmoil): server, API, ledger, scheduler, courier and sender with real hyper on
-//! both sides, and the real store, over a simulated network, a simulated clock and a disk that loses what was not synced.
+//! The whole daemon in a simulated world (turmoil): server, API, write queue, scheduler, deliverer and sender with real
+//! hyper on both sides, and the real store, over a simulated network, a simulated clock and a disk that loses unsynced
+//! writes.
 //!
-//! A seed is a whole run, in a process of its own. `POSTRIDER_SIM_SEED` runs one, `POSTRIDER_SIM_HOURS` as many as fill that
-//! much simulated time, `POSTRIDER_SIM_TRACE` shows what happens. A run that fails says its seed.
+//! A seed is a whole run, in a process of its own. `POSTRIDER_SIM_SEED` runs one seed, `POSTRIDER_SIM_HOURS` as many as
+//! fill that much simulated time, and `POSTRIDER_SIM_TRACE` prints a trace. A run that fails prints its seed.
 
 mod api;
 mod auditor;
@@ -25,9 +26,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use run::Report;
 
-/// Simulated hours of one run in which accidents happen.
+/// Simulated hours of one run with accidents.
 const RUN_HOURS: u64 = 10;
-/// Of a run in `cargo test`.
+/// The same in `cargo test`.
 const SHORT_RUN_HOURS: u64 = 2;
 
 thread_local! {
@@ -105,7 +106,7 @@ fn nothing_accepted_is_lost_and_nobody_is_starved() {
     judge(&reports);
 }
 
-/// Runs seed after seed on all processors until so many hours were simulated, or one has failed.
+/// Runs seeds on all processors until `hours` were simulated, or until one has failed.
 fn run_many(first: u64, run_hours: u64, hours: u64) -> Vec<Report> {
     let began = elapsed_s();
     let (next, simulated_ms) = (AtomicU64::new(first), AtomicU64::new(0));
@@ -148,7 +149,7 @@ fn elapsed_s() -> f64 {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    // At the same time, as in a run of many.
+    // At the same time, as in a run of many seeds.
     let [first, second, other] = [7, 7, 8].map(|seed| isolated::begin(seed, 1)).map(isolated::Apart::report);
     assert!(first.trace_lines > 50, "{first:?}");
     assert_eq!((first.trace, first.trace_lines), (second.trace, second.trace_lines));

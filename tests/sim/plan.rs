@@ -5,18 +5,18 @@ use super::rng::Rng;
 
 /// Event types that producers publish.
 pub const TYPES: [&str; 3] = ["order.paid", "order.sent", "user.new"];
-/// How long what was accepted can be read, and how long a repetition is recognised.
+/// Retention of events, and the window in which a repetition is recognised.
 pub const RETENTION_MS: i64 = 8 * 3_600_000;
 pub const IDEMPOTENCY_MS: i64 = 2 * 3_600_000;
-/// Everything that can be read is read at least once within this time, whatever happens meanwhile.
+/// Maximum time between two complete reads by the auditor, despite all accidents.
 pub const AUDITED_WITHIN_MS: i64 = 2 * 3_600_000;
-/// The oldest event that is replayed. A replay goes with its event: it is done an hour after it was asked for at the latest,
-/// and must be read before it goes.
+/// Maximum age of a replayed event. A replay is removed with its event, is done at most an hour after its request, and
+/// must be read before.
 pub const REPLAYED_AGE_MS_MAX: i64 = RETENTION_MS - AUDITED_WITHIN_MS - 3_600_000;
-/// The first port of the receivers; each webhook has its own.
+/// The first port of the receivers. Each webhook has its own.
 pub const RECEIVER_PORT: u16 = 9_000;
 
-/// How far an order is kept.
+/// The scope of a webhook's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     No,
@@ -27,11 +27,11 @@ pub enum Order {
 /// How a receiver behaves over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Temper {
-    /// Answers at once, always.
+    /// Always answers at once.
     Steady,
-    /// Healthy, then not, then healthy again.
+    /// Alternates between healthy and failing.
     Flaky,
-    /// Mostly says nothing.
+    /// Mostly sends no answer.
     Hanging,
 }
 
@@ -39,23 +39,23 @@ pub enum Temper {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Healthy,
-    /// Answers well, after so many milliseconds.
+    /// Answers well, after this many milliseconds.
     Slow(u64),
-    /// Any of several failing statuses.
+    /// Answers with one of several failing statuses.
     Failing,
-    /// 503 with `Retry-After`.
+    /// Answers 503 with `Retry-After`.
     Busy,
-    /// Takes the request and never answers.
+    /// Reads the request and never answers.
     Hanging,
-    /// Takes the request and closes the connection.
+    /// Reads the request and closes the connection.
     Resetting,
-    /// Promises a longer body than it sends.
+    /// Announces a longer body than it sends.
     Cutting,
-    /// Answers with something that is not HTTP.
+    /// Answers with bytes that are not HTTP.
     Lying,
     /// No process listens.
     Absent,
-    /// Each request as it comes: well or badly.
+    /// Answers each request well or badly.
     Mixed,
 }
 
@@ -63,16 +63,16 @@ pub enum Mood {
 #[derive(Debug, Clone)]
 pub struct Hook {
     pub name: &'static str,
-    /// By type; empty: all.
+    /// Event types. Empty for all.
     pub types: Vec<&'static str>,
     pub temper: Temper,
     pub order: Order,
     pub schedule_s: Vec<u32>,
     pub timeout_ms: u64,
     pub max_in_flight: u32,
-    /// Paused, resumed and replayed to from time to time.
+    /// Whether the handler pauses, resumes and replays it from time to time.
     pub is_handled: bool,
-    /// Found by its name and not by its address.
+    /// Whether its URL has a name and not an address.
     pub by_name: bool,
 }
 
@@ -115,7 +115,7 @@ impl Hook {
     }
 }
 
-/// The webhooks of every simulation: what differs from seed to seed is what happens to them.
+/// The webhooks of every simulation. Only the events around them differ from seed to seed.
 pub fn hooks() -> Vec<Hook> {
     use Temper::{Flaky, Hanging, Steady};
     let patient = [5, 20, 60, 120, 300, 600, 900, 1_200];

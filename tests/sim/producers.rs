@@ -1,4 +1,5 @@
-//! The producers: they publish in bursts and in quiet, alone and in batches, and repeat what was not answered until it is.
+//! The producers: they publish in bursts and in quiet times, alone and in batches, and repeat a publish until it is
+//! answered.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,26 +14,26 @@ use super::world::{START, elapsed_ms, sleep_ms};
 
 /// Keys by which some events are ordered.
 const QUEUES: u64 = 3;
-/// Times after which an accepted event may be repeated.
+/// Range of times after which an accepted event may be repeated.
 const REPEATED_AFTER_MS: (u64, u64) = (1_000, IDEMPOTENCY_MS as u64 - 600_000);
 
-/// Nothing is repeated so shortly before its window ends.
+/// Time before the end of the window in which nothing is repeated.
 const WINDOW_EDGE_MS: i64 = 120_000;
 
-/// A key of an event of several hundred kilobytes begins with this.
+/// Prefix of the keys of events of several hundred kilobytes.
 const LARGE: &str = "large";
 
-/// State that every part of the outside world shares.
+/// State that all parts of the outside world share.
 #[derive(Clone)]
 pub struct Outside {
     pub book: Rc<RefCell<Book>>,
-    /// Nothing new is begun once this is set.
+    /// Whether no more activity may begin.
     pub is_over: Rc<Cell<bool>>,
-    /// Publishes that are not answered yet.
+    /// Publishes without an answer so far.
     pub open: Rc<Cell<u64>>,
 }
 
-/// The filling of an event's data: it follows from the key, so that a receiver can tell whether a byte was changed.
+/// The filling of an event's data. It follows from the key, so that a receiver can detect a changed byte.
 pub fn fill_of(key: &str) -> Value {
     let mut rng = Rng::new(key.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
     let is_large = key.starts_with(LARGE);
@@ -68,7 +69,7 @@ impl Producer {
     pub async fn run(mut self) {
         while !self.outside.is_over.get() {
             match self.rng.below(100) {
-                // Silence: a lost wake-up is not helped by the next event.
+                // Silence, in which no later event repairs a lost wake-up.
                 0..60 => sleep_ms(self.rng.between(60_000, 900_000)).await,
                 60..80 => self.trickle().await,
                 80..90 => self.burst().await,
@@ -97,7 +98,7 @@ impl Producer {
         sleep_ms(5_000).await;
     }
 
-    /// More bytes than the store gathers in memory: a partition may begin in the middle of it.
+    /// Publishes more bytes than the store gathers in memory, so that a partition may begin meanwhile.
     async fn flood(&mut self) {
         for number in 0..self.rng.between(14, 30) {
             let draft = if number < 8 { self.large_draft() } else { self.draft() };
@@ -166,7 +167,7 @@ impl Producer {
             "data": { "key": key, "queue": queue, "fill": fill_of(&key) },
         });
         let mut due_ms = 0;
-        // Only what is not ordered: the head of a queue holds up the others.
+        // Only events that are not ordered, because the head of a queue holds up the others.
         if event_type == TYPES[1] && self.rng.chance(20) {
             due_ms = elapsed_ms() + self.rng.between(1_000, 1_200_000) as i64;
             body["deliver_at"] = json!(START.plus_ms(due_ms).to_string());
@@ -190,7 +191,7 @@ async fn publish(outside: &Outside, draft: &Draft) -> bool {
     }
 }
 
-/// Asks once only, and not when the window is about to end: an answer may take its time.
+/// Repeats a publish once, and not shortly before the window ends, because an answer may take long.
 async fn publish_again(outside: &Outside, draft: &Draft) {
     let first = outside.book.borrow().of_key.get(&draft.key).map_or(0, |event| (event >> 80) as i64);
     if START.plus_ms(elapsed_ms()).0 - first > IDEMPOTENCY_MS - WINDOW_EDGE_MS {

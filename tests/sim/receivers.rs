@@ -1,4 +1,4 @@
-//! The receivers: real hyper servers that answer well or badly, as their mood is, and write down what came.
+//! The receivers: real hyper servers that answer well or badly by their mood, and record their requests.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ use super::world::{elapsed_ms, sleep_ms};
 
 /// The secret of all webhooks.
 pub const SECRET: &str = "whsec_c2ltdWxhdGlvbnNpbXVsYXRpb25zaW11bGF0aW9u";
-/// How long a request that is not answered is kept open, at most.
+/// Maximum time that a request without an answer is kept open.
 const HANG_MS: u64 = 60_000;
 
 type Answered = Response<UnsyncBoxBody<Bytes, io::Error>>;
@@ -42,7 +42,7 @@ pub struct Receiver {
     pub book: Rc<RefCell<Book>>,
     pub rng: RefCell<Rng>,
     mood: RefCell<Mood>,
-    /// Set once everything is to become well, for good.
+    /// Whether every receiver has become healthy for good.
     pub is_healed: Rc<RefCell<bool>>,
 }
 
@@ -94,7 +94,7 @@ impl Receiver {
             }
             while connections.try_join_next().is_some() {}
         }
-        // A running request goes on in the next mood. A receiver that leaves ends its requests.
+        // A running request continues in the next mood. A receiver that becomes absent ends its requests.
         if *self.mood.borrow() != Mood::Absent {
             connections.detach_all();
         }
@@ -109,7 +109,7 @@ impl Receiver {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
-    /// Reads a request and answers with something that is not HTTP.
+    /// Reads a request and answers with bytes that are not HTTP.
     async fn lie(self: Rc<Self>, mut stream: TcpStream) {
         let mut read = Vec::new();
         let mut buffer = [0; 4_096];
@@ -179,7 +179,7 @@ impl Receiver {
         answer
     }
 
-    /// Judges a request by itself and writes it down.
+    /// Judges a request by itself and records it.
     fn take(&self, head: &HeaderMap, body: &[u8]) -> usize {
         let now = elapsed_ms();
         let text = |name: &str| head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -237,7 +237,7 @@ fn plain(status: u16) -> Answered {
     answer
 }
 
-/// 200, and a body that ends before its announced length.
+/// A 200 with a body that ends before its announced length.
 fn cut() -> Answered {
     let mut answer = Response::new(UnsyncBoxBody::new(Cut { has_begun: false }));
     answer.headers_mut().insert("content-length", http::HeaderValue::from_static("1000"));

@@ -1,4 +1,4 @@
-//! Chance that follows from a seed, for everything in a simulation that is not the product's own code.
+//! Randomness that follows from a seed, for all parts of a simulation outside the product's own code.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
@@ -23,17 +23,17 @@ thread_local! {
     static SYSTEM: RefCell<Rng> = const { RefCell::new(Rng::new(0)) };
 }
 
-/// Seeds the standard library's randomness on this thread: the order of hash maps and the turns of `select!` follow
-/// from it. To be called before the thread makes its first hash map.
+/// Seeds the standard library's randomness on this thread. The order of hash maps and the branches of `select!` follow
+/// from it. Must be called before the thread makes its first hash map.
 pub fn seed_thread(seed: u64) {
     SYSTEM.with(|system| *system.borrow_mut() = Rng::new(seed));
 }
 
-/// In place of the C library's: whatever asks the system for randomness in this test gets what follows from the seed, so
-/// that a run can be repeated. Nothing of the product's depends on it but the order in which it looks at things.
+/// Replaces the C library's function. Every reader of the system's randomness in this test gets bytes that follow from
+/// the seed, so that a run can be repeated. In the product only the order of checks depends on it.
 #[unsafe(no_mangle)]
 extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
-    // SAFETY: the caller gives a buffer of this length, by the contract of getrandom(2).
+    // SAFETY: the caller provides a buffer of this length, by the contract of getrandom(2).
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer, length) };
     let filled = SYSTEM.try_with(|system| {
         let mut rng = system.borrow_mut();

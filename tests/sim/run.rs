@@ -1,4 +1,4 @@
-//! One simulation: turmoil's hosts are stepped, and between two steps the world's accidents happen.
+//! One simulation: turmoil's hosts advance in steps, and accidents happen between two steps.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,13 +17,13 @@ use super::rng::Rng;
 use super::users::{Handler, Reader};
 use super::world::{DAEMON, OUTSIDE, START, elapsed_ms, sleep_ms};
 
-/// Simulated time advances in steps of this length; messages are delivered between two.
+/// Length of a step of simulated time. Messages are delivered between two steps.
 const TICK_MS: u64 = 200;
 const PRODUCERS: u64 = 3;
-/// Once everything is well, all that is left is done within this time.
+/// Maximum time of the remaining work once all disturbances have ended.
 const REST_MS: i64 = 2 * 3_600_000;
 
-/// How long a simulation goes on after the first thing that must not have happened.
+/// Time that a simulation continues after its first fault.
 const AFTER_FAULT_MS: i64 = 60_000;
 
 /// The result of a simulation.
@@ -36,23 +36,23 @@ pub struct Report {
     pub repeated: u64,
     pub crashes: u64,
     pub accidents: u64,
-    /// Files of events at the end.
+    /// Number of partition files at the end.
     pub partitions: u64,
     pub trace: u64,
     pub trace_lines: u64,
     pub faults: Vec<String>,
 }
 
-/// How far the world outside is.
+/// Progress of the outside world.
 #[derive(Clone, Default)]
 struct Progress {
-    /// Webhooks are made: accidents may happen.
+    /// Whether the webhooks exist, so that accidents may happen.
     is_prepared: Rc<Cell<bool>>,
-    /// Everything was looked at.
+    /// Whether everything was read.
     is_concluded: Rc<Cell<bool>>,
 }
 
-/// Runs the simulation of a seed: `hours` in which accidents happen, and the time after them until nothing is left to do.
+/// Runs the simulation of a seed: `hours` with accidents, and the time after them until no work is left.
 pub fn simulate(seed: u64, hours: u64) -> Report {
     let mut rng = Rng::new(seed);
     let machine = Machine::new(rng.fork());
@@ -160,7 +160,7 @@ async fn live_outside(outside: Outside, is_healed: Rc<RefCell<bool>>, progress: 
     progress.is_concluded.set(true);
 }
 
-/// Waits until nothing is left to do, and judges what became of everything.
+/// Waits until no work is left, and judges all deliveries.
 async fn rest(outside: &Outside, auditor: &mut Auditor) {
     let begin = elapsed_ms();
     loop {

@@ -1,4 +1,4 @@
-//! Those who use the daemon beside publishing: the handler pauses, resumes and replays; the reader follows a feed.
+//! The users besides producers: the handler pauses, resumes and replays, and the reader follows a feed.
 
 use serde_json::{Value, json};
 
@@ -9,16 +9,16 @@ use super::producers::Outside;
 use super::rng::Rng;
 use super::world::{START, elapsed_ms, sleep_ms};
 
-/// A replay is done within this time, if all is well for as long.
+/// Maximum time of a replay without disturbances.
 const REPLAYED_WITHIN_MS: i64 = 900_000;
-/// From the oldest to the newest event of a replay.
+/// Maximum time between the oldest and the newest event of a replay.
 const REPLAYED_SPAN_MS: i64 = 1_200_000;
-/// How long the reader of a feed lets the daemon wait for something new.
+/// Maximum wait that the reader of a feed requests.
 const FEED_WAIT_S: u32 = 20;
-/// An accepted event is in a waiting reader's feed within this time.
+/// Maximum time until an accepted event is in a waiting reader's feed.
 const FED_WITHIN_MS: i64 = 30_000;
 
-/// Pauses and resumes, and has things replayed.
+/// Pauses and resumes webhooks, and requests replays.
 pub struct Handler {
     pub outside: Outside,
     pub api: Api,
@@ -52,7 +52,7 @@ impl Handler {
         Ok(())
     }
 
-    /// Sends again what was published in some hour of the past.
+    /// Replays the events of some hour of the past.
     async fn replay(&mut self, hook: usize, id: &str, turn: u64) -> Result<(), String> {
         let now = elapsed_ms();
         let to = now - self.rng.between(0, (REPLAYED_AGE_MS_MAX - REPLAYED_SPAN_MS) as u64).min(now as u64) as i64;
@@ -80,14 +80,14 @@ impl Handler {
     }
 }
 
-/// Follows the feed of a webhook from its beginning, waiting where it ends.
+/// Follows the feed of a webhook from its beginning, and waits at its end.
 pub struct Reader {
     pub outside: Outside,
     pub api: Api,
 }
 
 impl Reader {
-    /// Reads until all is over; then everything accepted has come, once and in its order.
+    /// Reads until the simulation is over. Then every accepted event has come once and in order.
     pub async fn run(mut self) {
         let id = self.outside.book.borrow().hook_ids[0].clone();
         let (mut cursor, mut last) = (String::new(), 0);
@@ -128,7 +128,7 @@ impl Reader {
         *last = delivery;
         book.fed.insert(event);
         let known = book.accepted.iter().rev().take(200).find(|accepted| accepted.event == event).map(|a| a.at_ms);
-        // Who began to read after it was accepted need not have waited for it.
+        // A reader that began after the event was accepted need not have waited for it.
         if let Some(at) = known
             && now > at.max(began) + FED_WITHIN_MS
             && !book.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], at - FED_WITHIN_MS, now)

@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::expectations::{Book, Kind, Told};
 use super::plan::Temper;
 
-/// A healthy receiver gets an event within this time after it was accepted, when all else is well.
+/// Maximum time from acceptance to arrival at a healthy receiver without disturbances.
 const PROMPT_MS: i64 = 25_000;
-/// After a trouble what waited is sent within this time: the first retries are over, and the circuit has closed again.
+/// Maximum time after a disturbance until waiting deliveries are sent: the first retries are over, and the circuit has
+/// closed again.
 const CAUGHT_UP_MS: i64 = 150_000;
 
 impl Book {
-    /// Every accepted event, at every webhook that wants it.
+    /// Judges every accepted event at every webhook that wants it.
     pub fn judge_deliveries(&mut self, now_ms: i64) {
         let mut made: HashMap<(usize, u128), Vec<u128>> = HashMap::new();
         for (id, row) in &self.rows {
@@ -55,7 +56,7 @@ impl Book {
         self.hooks[hook].temper == Temper::Steady && !self.hooks[hook].is_handled
     }
 
-    /// A receiver that is always healthy gets everything in time, whatever happens to the others.
+    /// Checks that a receiver that is always healthy gets everything in time, despite the others.
     pub fn judge_promptness(&mut self, now_ms: i64) {
         let mut left = Vec::new();
         for number in std::mem::take(&mut self.unjudged) {
@@ -81,7 +82,7 @@ impl Book {
         self.unjudged = left;
     }
 
-    /// When at the latest a healthy receiver has what is due then.
+    /// The latest time at which a healthy receiver must have its due deliveries.
     fn prompt_by(&self, due_ms: i64) -> i64 {
         let mut by_ms = due_ms + PROMPT_MS;
         for trouble in &self.troubles {
@@ -92,7 +93,7 @@ impl Book {
         by_ms
     }
 
-    /// The figures of a webhook against what was seen of it.
+    /// Compares the figures of a webhook with its recorded requests.
     pub fn judge_figures(&mut self, hook: usize, stats: &Value, now_ms: i64) {
         let rows = self.rows.values().filter(|row| row.hook == hook);
         let (mut begun, mut delivered, mut attempts) = (0, 0, 0);
@@ -115,7 +116,7 @@ impl Book {
         }
     }
 
-    /// Replays made as many deliveries as their jobs say.
+    /// Checks that replays made as many deliveries as their jobs count.
     pub fn judge_replays(&mut self, now_ms: i64) {
         for hook in 0..self.hooks.len() {
             let made = self.rows.values().filter(|row| row.hook == hook && row.is_replay).count() as u64;
@@ -126,7 +127,7 @@ impl Book {
         }
     }
 
-    /// Every request belongs to a published event.
+    /// Checks that every request belongs to a published event.
     pub fn judge_requests(&mut self, now_ms: i64) {
         let unknown: Vec<u128> =
             self.seen.iter().filter(|seen| !self.rows.contains_key(&seen.delivery)).map(|seen| seen.delivery).collect();
@@ -135,7 +136,7 @@ impl Book {
         }
     }
 
-    /// Requests, and those of them that repeated one that had succeeded.
+    /// The number of requests, and of those that repeated a successful one.
     pub fn tally(&self) -> (u64, u64) {
         let mut repeated = 0;
         for all in self.of_delivery.values() {
@@ -145,7 +146,7 @@ impl Book {
         (self.seen.len() as u64, repeated)
     }
 
-    /// Whether the daemon has been up and everything else well for so long.
+    /// Whether the daemon has been up without a disturbance for long enough.
     pub fn is_calm(&self, since_ms: i64, now_ms: i64) -> bool {
         !self.has_trouble(&[Kind::Crash, Kind::Stop, Kind::Disk, Kind::Network], since_ms, now_ms)
     }

@@ -11,17 +11,17 @@ use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network,
 use postrider::model::Time;
 use turmoil::net::{TcpListener, TcpStream};
 
-/// When every simulation begins: 2026-03-05T10:00:00Z.
+/// The start time of every simulation: 2026-03-05T10:00:00Z.
 pub const START: Time = Time(1_772_704_800_000);
 /// The hosts.
 pub const DAEMON: &str = "postrider.example";
 pub const OUTSIDE: &str = "hooks.example";
-/// Where the daemon listens.
+/// The port of the daemon.
 pub const API_PORT: u16 = 8_080;
 
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
-/// Simulated time since the beginning, in milliseconds. Outside of a host it stands still.
+/// Simulated milliseconds since the beginning. Outside of a host the time stands still.
 pub fn elapsed_ms() -> i64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64)
 }
@@ -30,7 +30,7 @@ pub async fn sleep_ms(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// The daemon's clock: what turmoil says.
+/// The daemon's clock, which shows turmoil's time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SimClock;
 
@@ -44,12 +44,12 @@ impl Clock for SimClock {
     }
 
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
-        // For ever is as long as tokio can wait.
+        // The maximum that tokio can wait for.
         Box::pin(tokio::time::sleep(Duration::from_millis(ms.max(0) as u64).min(FOR_EVER)))
     }
 }
 
-/// turmoil's network as the daemon sees it. Names are turmoil's too, unless the resolver is out of order.
+/// turmoil's network as the daemon sees it. turmoil also resolves names, unless the resolver is out of order.
 #[derive(Debug, Clone, Default)]
 pub struct SimNetwork {
     pub resolver_is_down: Arc<AtomicBool>,

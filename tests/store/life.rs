@@ -1,4 +1,4 @@
-//! Written rows are there afterwards, also after closing and opening.
+//! Written rows can be read afterwards, even after closing and opening.
 
 use postrider::model::attempt::Trigger;
 use postrider::model::job::JobSpec;
@@ -143,7 +143,7 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         bench.opened.writer.roll(bench.now).unwrap();
         bench.now = bench.now.plus_ms(10);
     }
-    // The oldest partition holds replays whose ids lie in the span of the newest.
+    // The oldest partition contains replays whose ids lie in the span of the newest.
     for id in &done[..2] {
         let (_, batch) = bench.apply(Command::Partition(PartitionCommand::Retry { id: *id }));
         bench.record(&batch.effects.fresh[0], 200);

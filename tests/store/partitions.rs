@@ -1,4 +1,4 @@
-//! How partitions come and go without making publishers wait: a full one is sealed when redb has nearly all of it, and old
+//! Partitions begin and go without making publishers wait. A full one is sealed when redb has nearly all of it, and old
 //! ones are dropped a few at a time.
 
 use bytes::Bytes;

@@ -13,7 +13,7 @@ import sys
 import time
 
 PATIENCE_S = 60
-#: A beginning, and what it becomes when Tab is pressed.
+#: A beginning, and its text after Tab is pressed.
 BEGINNINGS = [
     ("postrider webh", "postrider webhook "),
     ("postrider webhook rot", "postrider webhook rotate-secret "),
@@ -64,7 +64,7 @@ for name, (command, setup) in SHELLS.items():
     for beginning, whole in BEGINNINGS:
         terminal.type(beginning + "\t")
         terminal.read_until(whole)
-        # Ctrl-U empties the line, so that the next one begins anew.
+        # Ctrl-U empties the line, so that the next beginning is alone on it.
         terminal.type("\x15echo em''pty\n")
         terminal.read_until("empty")
     terminal.close()

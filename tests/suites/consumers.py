@@ -22,11 +22,11 @@ PROMETHEUS, API, KEY, LISTENER = sys.argv[1:5]
 PATIENCE_S = 120
 RULES = "packaging/prometheus/postrider.rules.yml"
 DASHBOARD = "packaging/grafana/postrider.json"
-#: What Grafana puts in the place of its variables.
+#: Values that Grafana puts in the place of its variables.
 VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*"}
 SELECTOR = re.compile(r"(?:postrider|process)_\w+(?:\{[^}]*\})?")
 TEXT, OPEN_METRICS = "text/plain", "application/openmetrics-text"
-#: Accept, and the media type that must come.
+#: `Accept`, and the expected media type.
 ACCEPTED = [
     (None, TEXT),
     ("*/*", TEXT),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The programs that read what Postrider offers: Prometheus and promtool, Python's parsers, Grafana's queries, shells,
-# man-db and mandoc, systemd. Each reads its part without an error.
+# The programs that read Postrider's output: Prometheus and promtool, Python's parsers, Grafana's queries, shells,
+# man-db and mandoc, systemd. Each must read its part without an error.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs Debian's packages where
 # a program is missing, which needs root, and a Python library into a temporary directory, which is removed afterwards.
@@ -72,7 +72,7 @@ sed "s/ALERT_COUNT/$alerts/" tests/suites/consumers_alerts.yml >"$work/consumers
 (cd "$work" && promtool test rules consumers_alerts.yml)
 
 echo "--- scraped"
-# Waits until a daemon has said where it listens.
+# Waits until a daemon has printed its address.
 address_of() {
     for _ in $(seq 1 600); do
         if grep -q '^postrider: listening on ' "$1"; then

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What is built in has a licence that allows it, comes from crates.io, and is none of what deny.toml keeps out.
+# Every dependency has a permitted licence, comes from crates.io, and is not excluded by deny.toml.
 #
-# Installs cargo-deny into a temporary directory, which is removed afterwards, unless the same version is there already.
-# It is built without optimisation and debug information: some minutes of one processor's time, and its own work takes
-# seconds either way.
-# Advisories are judged only where a database of them is at hand ($CARGO_HOME/advisory-dbs): none is downloaded here.
+# Installs cargo-deny into a temporary directory, which is removed afterwards, unless the same version is installed
+# already. It is built without optimisation and debug information, which takes some minutes of one processor. Its own
+# work takes seconds.
+# Advisories are checked only if a database of them exists ($CARGO_HOME/advisory-dbs). None is downloaded here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,8 +1,8 @@
-//! A disk whose syncs fail, for some files of a process: loaded into it before its own libraries (`LD_PRELOAD`), it takes
-//! the place of `fdatasync` (POSIX). While the file that FAILING_SYNC_ORDER names is there, a sync of a file whose path begins with
-//! what that file says answers EIO and does nothing; every other sync is done.
+//! A disk whose syncs fail for some files of a process. Loaded before the process's own libraries (`LD_PRELOAD`), it
+//! replaces `fdatasync` (POSIX). While the file that FAILING_SYNC_ORDER names exists, a sync of a file whose path
+//! begins with the content of that file returns EIO and does nothing. Every other sync is done.
 //!
-//! By path and not by descriptor: which number a file is opened at depends on what else is open at that moment.
+//! The path decides and not the descriptor, whose number depends on the other open files.
 
 use std::ffi::c_int;
 use std::{env, fs};
@@ -15,14 +15,14 @@ unsafe extern "C" {
 }
 
 /// # Safety
-/// As safe as the C library's: any number may be given for a descriptor.
+/// As safe as the C library's function: any number may be given as a descriptor.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fdatasync(descriptor: c_int) -> c_int {
     if is_refused(descriptor) {
         unsafe { *__errno_location() = EIO };
         return -1;
     }
-    // More than was asked for: data and all of its attributes.
+    // More than requested: `fsync` also writes all attributes.
     unsafe { fsync(descriptor) }
 }
 

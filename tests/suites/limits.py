@@ -23,13 +23,13 @@ IDLE_CLIENTS = 5000
 WAITING = 1_000_000
 BATCH = 1000
 MEMORY_BYTES = 256 << 20
-# How long the disk stays full, and what the log is told meanwhile, however much is refused.
+# Time that the disk stays full, and the log lines of that time, however many publishes are refused.
 FULL_S = 5
 FULL_LINES_MAX = 30
-# After there is space again.
+# Time after there is space again.
 RESUMES_WITHIN_S = 10
 EXIT_STORAGE = 74
-# A large event, and what is more than the journal holds without a checkpoint.
+# A large event, and an amount above the capacity of the write-ahead log without a checkpoint.
 FILL = 200_000
 CHECKPOINT_BYTES_MAX = 64 << 20
 
@@ -81,7 +81,7 @@ def descriptors(daemon, receiver):
     clients = []
     while len(clients) < 2 * DESCRIPTORS:
         clients.append(socket.create_connection(daemon.address))
-    # Some of them were accepted; one of those asks.
+    # Some of them were accepted. One of those makes a request.
     clients[0].sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
     if not clients[0].recv(1000).startswith(b"HTTP/1.1 200 "):
         fail("who is connected already is not answered", daemon)
@@ -180,7 +180,7 @@ def memory(daemon, receiver):
         other = webhook(daemon, "http://127.0.0.1:%d/other" % receiver.port)
         if daemon.ask("GET", "/v1/stats", once=True)[1]["pending_deliveries"] != WAITING:
             fail("it is not a million that waits", daemon)
-        # They begin to go, and who comes last to another webhook waits for none of them.
+        # They begin to drain, and a delivery to another webhook waits for none of them.
         daemon.ask("POST", "/v1/webhooks/%s/resume" % waiting, {}, once=True)
         began = time.monotonic()
         accepted, refused = publish(daemon, 100)
@@ -263,7 +263,7 @@ def fill_and_free(daemon, receiver, folder, floor):
         fail("it is ready with a full disk", daemon)
     before, until, refusals = lines(daemon), time.monotonic() + FULL_S, 0
     while time.monotonic() < until:
-        # What finds space after all is as good as any other.
+        # An event that finds space after all is as good as any other.
         more, refused = publish(daemon, 1, fill=20_000)
         accepted.update(more)
         refusals += refused is not None
@@ -338,7 +338,7 @@ def sync(daemon, receiver):
     ends("of the journal")
     daemon.start()
     refuse("partitions/")
-    # More than the journal takes without a checkpoint, which syncs a partition.
+    # More than the write-ahead log holds without a checkpoint, which syncs a partition.
     for _ in range(CHECKPOINT_BYTES_MAX // FILL):
         try:
             accepted.update(publish(daemon, 1, FILL)[0])
@@ -353,7 +353,7 @@ def sync(daemon, receiver):
 
 
 def main():
-    # The daemon's messages are in its log; those of a receiver that is left are nobody's.
+    # The daemon's messages are in its log. Those of an abandoned receiver are not needed.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     binary = os.path.abspath(sys.argv[1])
     wanted = sys.argv[2:] or ["descriptors", "idle", "memory", "disk", "sync"]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The description of the API is valid OpenAPI 3.1 by openapi-spec-validator, its examples and the golden answers of the
-# dialects agree with its schemas, and the daemon serves what the program prints.
+# The OpenAPI document is valid 3.1 by openapi-spec-validator, its examples and the golden answers of the dialects agree
+# with its schemas, and the daemon serves the same document as the program prints.
 #
-# Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs what it needs into a
+# Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs its tools into a
 # temporary directory, which is removed afterwards.
 source "$(dirname "$0")/support/suite.bash"
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The .deb: built, looked at, unpacked, and what is in it started as systemd would; installed, removed and purged below a
-# directory of its own; the units judged by systemd-analyze; the static tarball built and its binary run in an empty root.
+# The .deb is built, inspected, unpacked, and its content started as systemd would. It is installed, removed and purged
+# below a directory of its own. systemd-analyze checks the units. The static tarball is built and its binary run in an
+# empty root.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one.
 set -euo pipefail
@@ -31,7 +32,7 @@ dpkg-deb --control "$deb" "$work/control"
 for script in postinst prerm postrm; do
     sh -n "$work/control/$script"
 done
-# What cargo-deb would put in is what is in.
+# The package contains exactly the files that cargo-deb would put in.
 cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, os, sys
 deb = json.load(sys.stdin)["packages"][0]["metadata"]["deb"]
@@ -50,14 +51,14 @@ assert not places, f"cargo-deb has what the package has not: {places}"
 conffiles = open(os.path.join(control, "conffiles")).read().split()
 assert sorted(deb["conf-files"]) == sorted(conffiles), conffiles
 ' "$work/root" "$work/control"
-# The settings file of the package is the one that the binary has inside.
+# The settings file of the package is the one that the binary contains.
 cmp "$work/root/etc/postrider/postrider.toml" <("$work/root/usr/bin/postrider" config default)
 "$work/root/usr/bin/postrider" config check --config "$work/root/etc/postrider/postrider.toml"
 for page in postrider postrider-serve postrider-webhook-create; do
     zcat "$work/root/usr/share/man/man1/$page.1.gz" | grep -q '^\.TH ' || fail "no manual page $page"
 done
 bash -n "$work/root/usr/share/bash-completion/completions/postrider"
-# The machine's libraries that the control file promises.
+# The libraries of the machine that the control file names.
 if needed=$(objdump -T "$work/root/usr/bin/postrider" 2>/dev/null); then
     newest=$(grep -o 'GLIBC_[0-9.]*' <<<"$needed" | sed 's/GLIBC_//' | sort -uV | tail -n 1)
     [ "$(printf '%s\n2.34\n' "${newest:-0}" | sort -V | tail -n 1)" = 2.34 ] || fail "it needs glibc $newest"
@@ -80,7 +81,7 @@ python3 tests/suites/package.py "$work/root"
 echo "--- the backup's script"
 mkdir -p "$work/fake/bin" "$work/fake/lib/postrider" "$work/backups"
 cp "$work/root/usr/lib/postrider/backup" "$work/fake/lib/postrider/"
-# What one that fails leaves is called partial.
+# A failed backup leaves a directory called partial.
 printf '#!/bin/sh\n[ "$1" = backup ] && [ ! -e "$2" ] && mkdir "$2.partial" && [ ! -e %s/broken ] && mv "$2.partial" "$2"\n' \
     "$work" >"$work/fake/bin/postrider"
 chmod +x "$work/fake/bin/postrider"
@@ -99,7 +100,7 @@ if backup; then fail "a failing backup was not told"; fi
 
 echo "--- restored by root for somebody else"
 if [ "$(id -u)" = 0 ]; then
-    # As a service with DynamicUser= has it: its directory is another user's, or a link whose end was moved away.
+    # As with a service with DynamicUser=: its directory is another user's, or a link whose destination was moved away.
     store=$work/store
     bin() { env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" "$@" >"$work/said" 2>&1; }
     env -i POSTRIDER_MIN_FREE_BYTES=0 "$work/root/usr/bin/postrider" serve --data-dir "$store" --listen 127.0.0.1:0 \
@@ -144,7 +145,7 @@ if [ "$(id -u)" = 0 ]; then
     mkdir -p "$root/var/lib/private/postrider" "$root/var/lib/private/postrider-backups"
     ln -s private/postrider "$root/var/lib/postrider"
     touch "$root/var/lib/private/postrider/state.redb"
-    # The same version again keeps what the administrator wrote.
+    # The same version again keeps the administrator's files.
     run_dpkg --install "$deb"
     grep -q '^# mine' "$root/etc/postrider/postrider.toml" || fail "an upgrade changed the settings"
     run_dpkg --remove postrider
@@ -173,7 +174,7 @@ tar -xzf "$tarball" -C "$work/static" --strip-components 1
 if ldd "$work/static/usr/bin/postrider" >"$work/ldd" 2>&1 && ! grep -q 'statically linked' "$work/ldd"; then
     fail "it is not static: $(cat "$work/ldd")"
 fi
-# A container from scratch is this: the binary and nothing else. It starts there, and stops when it is told to.
+# A container from scratch has the binary only. The daemon starts there, and stops on a signal.
 mkdir -p "$work/scratch"
 cp "$work/static/usr/bin/postrider" "$work/scratch/postrider"
 env -i POSTRIDER_DATA_DIR=/data POSTRIDER_LISTEN=127.0.0.1:0 "$(command -v chroot)" "$work/scratch" /postrider serve >"$work/out" 2>"$work/log" &

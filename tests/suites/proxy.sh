@@ -25,7 +25,7 @@ for package in "$work"/debs/*.deb; do
     dpkg-deb -x "$package" "$work/root"
 done
 libraries=$(dirname "$(find "$work/root/usr/lib" -name 'libecap.so*' -print -quit)")
-# squid gives up root, and then still reads these.
+# squid drops root, and reads these files afterwards.
 chmod 755 "$work"
 chmod 777 "$work/run"
 
@@ -51,7 +51,7 @@ tinyproxy_port=$(free_port)
 http_port=$(free_port)
 https_port=$(free_port)
 
-# Names are known to squid alone. `open` lets everybody through, `closed` asks for the user.
+# Only squid knows the names. `open` admits every client, and `closed` asks for the user.
 squid_settings() {
     cat <<SQUID
 http_port 127.0.0.1:$squid_port
@@ -94,7 +94,7 @@ stop_squid() {
     wait "$squid" 2>/dev/null || true
 }
 
-# Answers 200 to everything, and notes the path, and a header that belongs to the proxy.
+# Answers 200 to every request, and records the path and a header that belongs to the proxy.
 cat >"$work/receiver.py" <<'PYTHON'
 import http.server, ssl, sys
 
@@ -140,7 +140,7 @@ no_proxy = [${2:-}]
 TOML
 }
 daemon=
-# SIGHUP, and waits until a reload is over.
+# Sends SIGHUP, and waits until a reload has ended.
 reload() {
     local before
     before=$(grep -c 'taken over' "$work/log" || true)
@@ -176,7 +176,7 @@ delivered() {
 untried() {
     "$bin" delivery list --type "$1" --status pending -o json | grep -q '"attempts":0'
 }
-# One event to each kind of receiver, through what is set now. The number says how many there are by then.
+# Publishes one event to each kind of receiver through the current proxy. The number is the expected count of events.
 both() {
     send plain
     send secure
@@ -193,7 +193,7 @@ both 1
 grep -q "POST http://shop.example:$http_port/plain" "$work/run/access.log" || fail "squid saw no absolute form"
 echo "squid without credentials: http and https receivers"
 both 2
-# Another setting closes the tunnel, and then squid notes it.
+# Another setting closes the tunnel. Only then squid logs it.
 settings "http://127.0.0.1:$squid_port" '"unused.example"'
 reload
 until_true grep -q "CONNECT shop.example:$https_port" "$work/run/access.log"
@@ -262,7 +262,7 @@ until_true delivered bypassing 1
 echo "no_proxy, and webhooks with proxy none, go past a proxy that is down"
 
 tiny_password=tiny-word-long
-# tinyproxy resolves by the system, so its receivers have addresses.
+# tinyproxy uses the system's resolver, so its receivers have addresses.
 cat >"$work/tinyproxy.conf" <<TINYPROXY
 Port $tinyproxy_port
 Listen 127.0.0.1

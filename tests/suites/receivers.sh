@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The receivers of docs/signatures.md, as they stand there: each takes what Postrider sends, once, and refuses what another
-# secret signed. Then every scheme by its vendor's published recipe (receivers.py), before, during and after a change of the
-# secret.
+# The receivers of docs/signatures.md, as written. Each accepts Postrider's request once, and refuses one that another
+# secret signed. Then every scheme is checked by its vendor's published recipe (receivers.py), before, during and after
+# a change of the secret.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs the libraries into a
 # temporary directory, which is removed afterwards.
 source "$(dirname "$0")/support/suite.bash"
 
-# The block of the page that is said to be run here under a name.
+# The block of the page that is run here, by its name.
 block() {
     awk -v comment="<!-- run by tests/suites/receivers.sh as $1 -->" '
         $0 == comment { found = 1; next }
@@ -37,12 +37,12 @@ check() {
     "$bin" send --type "$name.paid" --data '{"id": 17, "text": "ü€😀"}' >/dev/null
     until_true grep -q "^took $name.paid .*17" "$shown"
     until_true sh -c "'$bin' delivery list --type $name.paid --status delivered | grep -q $name.paid"
-    # The same event once more is known, and taken without being done again.
+    # A repeated event is recognised, and accepted without being processed again.
     delivery=$("$bin" delivery list --type "$name.paid" | awk 'NR == 2 { print $1 }')
     "$bin" delivery retry "$delivery" >/dev/null
     until_true sh -c "'$bin' delivery list --type $name.paid --status delivered | grep -c $name.paid | grep -qx 2"
     [ "$(grep -c '^took ' "$shown")" = 1 ]
-    # What another secret signed is refused.
+    # A request that another secret signed is refused.
     other=$("$bin" webhook create "http://127.0.0.1:$port/" --event-type "$name-other.*" --retry-schedule none -o json)
     "$bin" send --type "$name-other.paid" --data '{}' >/dev/null
     until_true grep -q '^refused: ' "$shown"

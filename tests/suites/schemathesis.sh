@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Schemathesis asks a running daemon for everything that its OpenAPI description knows, in every right and wrong way that
-# it can think of: no answer is a 500, has a status, a header or a body that the description does not name, or lets in
-# what the description forbids.
+# Schemathesis makes every right and wrong request that it derives from the daemon's OpenAPI document. No answer may be
+# a 500, have a status, header or body that the document does not name, or accept a request that the document forbids.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one. Installs Schemathesis into a
 # temporary directory, which is removed afterwards. Takes about three minutes.
@@ -20,8 +19,8 @@ POSTRIDER_DELIVERY__ALLOW= POSTRIDER_LOG__LEVEL=warn POSTRIDER_CONFIG=/dev/null 
 id=$(curl --silent --fail -H "Authorization: Bearer $key" "$url/v1/keys" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])')
 
-# Left out: what a schema cannot say (whether a right value fits the others, whether an id that stands in one answer is
-# one of the same kind in another), and so what these checks take for a mistake.
+# Omitted: checks that would report rules beyond a schema as mistakes, such as whether a right value fits the others, or
+# whether an id of one answer is of the same kind in another.
 left_out=positive_data_acceptance,ensure_resource_availability,use_after_free
 
 # One worker, because Python 3.11 loses count of its own parser's depth with two. The longest poll is 30 s.
@@ -32,16 +31,16 @@ ask() {
 }
 
 failed=0
-# Its own key is among those that it would revoke: that comes last.
+# Its own key is among the keys that it would revoke, so that test comes last.
 ask --max-time "$main_s" --phases examples,coverage,fuzzing --exclude-checks "$left_out" \
     --exclude-path-regex '/keys/\{id\}$' || failed=1
-# A link puts a right value in the place of one that was made wrong, and the request still counts as wrong.
+# A link replaces a wrong value by a right one, and the request still counts as wrong.
 ask --max-time "$links_s" --phases stateful --exclude-checks "$left_out,negative_data_rejection" \
     --exclude-path-regex '/keys/\{id\}$' || failed=1
 ask --max-time "$rest_s" --phases examples,coverage,fuzzing --exclude-checks "$left_out" \
     --include-path-regex '/keys/\{id\}$' || failed=1
 
-# The daemon is still there, and has not said that anything of its own went wrong.
+# The daemon still runs, and has logged no error of its own.
 code=$(curl --silent --output "$work/health" --write-out '%{http_code}' "$url/healthz")
 if [ "$code" != 200 ]; then
     echo "the daemon answers $code" >&2

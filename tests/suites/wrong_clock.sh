@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real binary under a wall clock that is wrong for a moment (wrong_clock.py, libfaketime): while it runs, and when it
-# starts. Nothing may end, be disabled, come twice or be delayed by it. Prints what it saw.
+# The real binary under a wall clock that is wrong for a moment (wrong_clock.py, libfaketime): while it runs, and when
+# it starts. No delivery may end, be disabled, come twice or be delayed by it. Prints its observations.
 #
 # Installs libfaketime by apt-get, as root, if it is not there. Takes the binary in POSTRIDER_BIN, or the ci build, which it
 # makes if there is none.

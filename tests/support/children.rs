@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use postrider::daemon::{DaemonError, take};
 use postrider::store::{Disk, Error};
 
-/// How often a lock is looked at before it is held for good.
+/// Maximum polls of a lock before it counts as held.
 const LOOKS_MAX: u32 = 100_000;
 
 static STARTING: Mutex<()> = Mutex::new(());
@@ -28,7 +28,7 @@ pub fn lock(data_dir: &Path) -> Arc<dyn Disk> {
         drop(starting());
         match take(data_dir) {
             Ok(disk) => return disk,
-            // Linux lets this process go on shortly before it has closed the copies.
+            // Linux lets this process continue shortly before it has closed the copies.
             Err(DaemonError::Store(Error::InUse(_))) if left > 0 => left -= 1,
             Err(error) => panic!("{}: {error}", data_dir.display()),
         }
@@ -36,20 +36,20 @@ pub fn lock(data_dir: &Path) -> Arc<dyn Disk> {
     }
 }
 
-/// Starts a process. Comes back when it runs its program.
+/// Starts a process, and returns when it runs its program.
 #[allow(clippy::disallowed_methods, reason = "all processes start here")]
 pub fn spawn(command: &mut Command) -> Child {
     let _guard = starting();
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
-/// Starts a process with nothing on its stdin, and waits for its end. Its exit code and all that it printed.
+/// Starts a process with an empty stdin, and waits for its end. Returns its exit code and its output.
 pub fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn(command).wait_with_output().expect("an end")
 }
 
-/// Sends a signal, by its name, to a process that has not been waited for.
+/// Sends a signal, by name, to a process that has not been waited for.
 pub fn signal(child: &Child, name: &str) {
     assert!(is_sent(&child.id().to_string(), name), "{name} was sent");
 }

@@ -1,4 +1,4 @@
-//! A caller of the API: one connection a request, and nothing hidden of the answer.
+//! A client of the API with one connection per request, which shows complete answers.
 
 use std::net::SocketAddr;
 
@@ -10,14 +10,14 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// Where a daemon listens, and with which key it is asked.
+/// The address of a daemon, and the key of the requests.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub address: SocketAddr,
     pub key: String,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: StatusCode,
@@ -58,7 +58,7 @@ impl Client {
         String::from_utf8(answer.body.to_vec()).expect("text")
     }
 
-    /// A POST that is expected to do what it asks for.
+    /// Makes a POST that must succeed.
     pub async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.try_post(path, body).await;
         assert!(answer.status.is_success(), "{path}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
@@ -88,7 +88,7 @@ impl Client {
         self.call(Method::GET, path, &[], Bytes::new()).await
     }
 
-    /// Any request, with the key unless it is empty.
+    /// Makes any request, with the key unless it is empty.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         let asked = format!("{method} {path}");
         super::in_time(&asked, self.ask(method, path, headers, body.into())).await

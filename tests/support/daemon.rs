@@ -1,4 +1,5 @@
-//! A whole daemon in the test's own process: real sockets, a real store in a temporary directory, a clock that is moved.
+//! A whole daemon in the test's own process: real sockets, a real store in a temporary directory, and a clock that
+//! tests move.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,18 +20,18 @@ use super::client::Client;
 use super::disk::FaultyDisk;
 use super::{START, eventually};
 
-/// How long a stop waits for requests under way.
+/// Maximum time that a stop waits for running requests.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Puts something else in the place of a part of the world.
+/// Replaces parts of the platform.
 pub type ChangeWorld = Arc<dyn Fn(&mut Platform) + Send + Sync>;
 
 pub struct TestDaemon {
     pub clock: Arc<ManualClock>,
     pub settings: Settings,
-    /// The first key, which may do everything.
+    /// The client of the first key, which has every permission.
     pub client: Client,
-    /// Instead of the directory.
+    /// The disk that replaces the directory. `None` for the directory.
     pub disk: Option<FaultyDisk>,
     world: Option<ChangeWorld>,
     daemon: Option<Daemon>,
@@ -46,22 +47,22 @@ impl Deref for TestDaemon {
 }
 
 impl TestDaemon {
-    /// With default settings, but for loopback receivers, which are allowed.
+    /// Starts a daemon with default settings, except that loopback receivers are allowed.
     pub async fn start() -> TestDaemon {
         TestDaemon::with(|_| {}).await
     }
 
-    /// With settings that differ from those of `start`.
+    /// Starts a daemon with settings that differ from those of `start`.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> TestDaemon {
         TestDaemon::over(None, None, change).await
     }
 
-    /// On a disk that does as it is told; only the keys are in the directory.
+    /// Starts a daemon on a faulty disk. Only the keys are in the directory.
     pub async fn on(disk: FaultyDisk, change: impl FnOnce(&mut Settings)) -> TestDaemon {
         TestDaemon::over(Some(disk), None, change).await
     }
 
-    /// On a store that is there already, with its first key.
+    /// Starts a daemon on an existing store with its first key.
     pub async fn on_found(folder: TempDir, key: String) -> TestDaemon {
         let (settings, clock) = (settings_in(&folder), Arc::new(ManualClock::at(START)));
         let daemon = run(&settings, &clock, None, None).await;
@@ -69,7 +70,7 @@ impl TestDaemon {
         TestDaemon { clock, settings, client, disk: None, world: None, daemon: Some(daemon), folder }
     }
 
-    /// In a world that differs from the one of `start`.
+    /// Starts a daemon on a platform that differs from that of `start`.
     pub async fn within(world: impl Fn(&mut Platform) + Send + Sync + 'static) -> TestDaemon {
         TestDaemon::over(None, Some(Arc::new(world)), |_| {}).await
     }
@@ -95,7 +96,7 @@ impl TestDaemon {
         self.start_again().await;
     }
 
-    /// Stops as SIGTERM does; requests under way have `timeout`.
+    /// Stops as SIGTERM does. Running requests have `timeout`.
     pub async fn stop(&mut self, timeout: Duration) {
         if let Some(daemon) = self.daemon.take() {
             daemon.stop(timeout).await;
@@ -108,27 +109,27 @@ impl TestDaemon {
         self.daemon = Some(daemon);
     }
 
-    /// Comes once the disk has failed in a way that only a new start gets over.
+    /// Completes once the disk has failed so that only a new start recovers.
     pub async fn is_broken(&self) {
         self.daemon.as_ref().expect("it runs").engine.broken.notified().await;
     }
 
-    /// Comes once a part of the daemon has panicked that nothing goes on without.
+    /// Completes once a critical task of the daemon has panicked.
     pub async fn has_crashed(&self) {
         self.daemon.as_ref().expect("it runs").engine.crashed.notified().await;
     }
 
-    /// Where the store lies.
+    /// The folder of the store.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// Lets time pass, for due times and for the clock's trust alike.
+    /// Advances both clocks, for due times and for the clock's trust alike.
     pub fn advance_s(&self, seconds: i64) {
         self.clock.advance_ms(seconds * 1_000);
     }
 
-    /// Makes a webhook; `fields` are put on top of the URL.
+    /// Makes a webhook. `fields` are added to the URL.
     pub async fn webhook(&self, url: &str, fields: Value) -> Value {
         let mut body = json!({ "url": url });
         for (name, value) in fields.as_object().expect("an object") {
@@ -154,7 +155,7 @@ impl TestDaemon {
         rows
     }
 
-    /// The only delivery of an event, once `wanted` says yes to it.
+    /// The only delivery of an event, once `wanted` is true for it.
     pub async fn delivery_when(&self, event: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually("a delivery as wanted", async || {
             let rows = self.deliveries(event).await;
@@ -177,12 +178,12 @@ impl TestDaemon {
         rows
     }
 
-    /// The webhook as it reads now.
+    /// The webhook as it is now.
     pub async fn read_webhook(&self, webhook: &Value) -> Value {
         self.get(&format!("/v1/webhooks/{}", text(webhook, "id"))).await
     }
 
-    /// The webhook, once `wanted` says yes to it.
+    /// The webhook, once `wanted` is true for it.
     pub async fn webhook_when(&self, webhook: &Value, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually("a webhook as wanted", async || Some(self.read_webhook(webhook).await).filter(&wanted)).await
     }
@@ -204,7 +205,7 @@ pub fn value(metrics: &str, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {series} in {metrics}")).parse().expect("a number")
 }
 
-/// Default settings, but for loopback receivers, which are allowed.
+/// Default settings, except that loopback receivers are allowed.
 fn settings_in(folder: &TempDir) -> Settings {
     let mut settings = Settings {
         data_dir: folder.path().to_owned(),

@@ -1,8 +1,9 @@
-//! A disk in memory that behaves as badly as disks do: it keeps what was synced, and of the rest what chance leaves.
+//! A disk in memory with the faults of real disks: it keeps synced writes, and loses the rest at random.
 //!
-//! Invariant: what `sync_data` or `rename` answered with success is there after every power cut. Of pages written since,
-//! each sector (512 bytes, or a whole page at a time) is found as it was synced or as any later write left it, whatever
-//! became of its neighbours; of changes to the folder, the first so many are found. After a cut every handle is dead.
+//! Invariant: every change that `sync_data` or `rename` acknowledged survives every power cut. Of pages written since,
+//! each sector (512 bytes, or a whole page at a time) has its synced content or that of any later write, independently
+//! of its neighbours. Of changes to the folder, the first ones survive up to a random number. After a cut every handle
+//! is dead.
 
 #![allow(dead_code)] // Three test binaries compile this file. Each uses its own part of it.
 
@@ -21,7 +22,7 @@ const SECTOR_BYTES: usize = 512;
 /// `None` for a page that was never written and reads as zeros.
 type Page = Option<Arc<[u8; PAGE_BYTES]>>;
 
-/// The disk; clones are the same disk.
+/// The disk. Clones are the same disk.
 #[derive(Debug, Clone)]
 pub struct FaultyDisk {
     platter: Arc<Mutex<Platter>>,
@@ -36,17 +37,17 @@ struct Platter {
     next_file: u64,
     /// Changes and syncs that still succeed. `None` for all.
     fuse: Option<u64>,
-    /// The fuse to be lit when a file next gets its final name in this folder.
+    /// The fuse that is set when a file next gets its final name in this folder.
     tinder: Option<(&'static str, u64)>,
     dead: bool,
-    /// Syncs until one fails, once.
+    /// Number of syncs before the one that fails once.
     failing_sync: Option<u64>,
     sync_has_failed: bool,
-    /// Reads until one fails, once.
+    /// Number of reads before the one that fails once.
     failing_read: Option<u64>,
-    /// Nothing new can be written.
+    /// Whether the disk is full.
     full: bool,
-    /// Nothing can be changed.
+    /// Whether the disk is read-only.
     read_only: bool,
     operations: u64,
     rng: Rng,
@@ -59,7 +60,7 @@ enum FolderChange {
     Removed(String),
 }
 
-/// A file: as it reads now, as it was synced, and what each page and the length have been since.
+/// A file: its current content, its synced content, and the states of each page and of the length since.
 #[derive(Debug, Clone, Default)]
 struct Content {
     pages: Vec<Page>,
@@ -100,38 +101,38 @@ impl FaultyDisk {
         self.platter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The power fails after so many more changes or syncs. `None`: it does not fail.
+    /// Lets the power fail after this many more changes or syncs. With `None` it does not fail.
     pub fn set_fuse(&self, operations: Option<u64>) {
         self.lock().fuse = operations;
     }
 
-    /// The power fails so many operations after a file has next got its final name in a folder. `None`: it does not
-    /// fail.
+    /// Lets the power fail this many operations after a file has next got its final name in a folder. With `None` it
+    /// does not fail.
     pub fn set_fuse_at_rename(&self, tinder: Option<(&'static str, u64)>) {
         self.lock().tinder = tinder;
     }
 
-    /// The sync after `syncs` more fails, once.
+    /// Lets the sync after `syncs` more fail once.
     pub fn fail_a_sync(&self, syncs: u64) {
         self.lock().failing_sync = Some(syncs);
     }
 
-    /// The read after `reads` more fails, once. `None`: no read fails.
+    /// Lets the read after `reads` more fail once. With `None` no read fails.
     pub fn fail_a_read(&self, reads: Option<u64>) {
         self.lock().failing_read = reads;
     }
 
-    /// Whether the failing sync is still to come.
+    /// Whether the failing sync has not come yet.
     pub fn has_failing_sync(&self) -> bool {
         self.lock().failing_sync.is_some()
     }
 
-    /// Nothing can grow any more, or can again.
+    /// Sets whether the disk is full.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;
     }
 
-    /// Nothing can be changed any more, or can again.
+    /// Sets whether the disk is read-only.
     pub fn set_read_only(&self, read_only: bool) {
         self.lock().read_only = read_only;
     }
@@ -150,7 +151,7 @@ impl FaultyDisk {
         self.lock().operations
     }
 
-    /// Ends every handle as a process that is killed does, and leaves what was written as it reads, synced or not.
+    /// Ends every handle as a kill of the process does. Written data stays readable, synced or not.
     pub fn kill(&self) -> FaultyDisk {
         let mut platter = self.lock();
         platter.dead = true;
@@ -162,13 +163,13 @@ impl FaultyDisk {
         left
     }
 
-    /// A disk with the same content, to be spoiled.
+    /// A copy of the disk, for a test that damages it.
     pub fn copy(&self) -> FaultyDisk {
         let platter = self.lock();
         FaultyDisk::of(platter.files.clone(), platter.names.clone(), platter.next_file, platter.rng.clone())
     }
 
-    /// Flips one bit of a page that was written, of a file that `may` be taken, and says where.
+    /// Flips one bit of a written page of a file for which `may` is true. Returns its place.
     pub fn flip_a_bit(&self, rng: &mut Rng, may: impl Fn(&str) -> bool) -> String {
         let mut platter = self.lock();
         let names = platter.names.iter().filter(|(name, _)| may(name));
@@ -183,7 +184,7 @@ impl FaultyDisk {
         format!("{name}: page {number}, bit {bit}")
     }
 
-    /// Cuts the power. What is found when it comes back is another disk.
+    /// Cuts the power. Returns the disk with the content after the cut.
     pub fn cut(&self) -> FaultyDisk {
         let mut platter = self.lock();
         platter.dead = true;
@@ -221,7 +222,7 @@ impl FolderChange {
 /// A permitted operation.
 enum Step {
     Go,
-    /// The power fails in it: done or not done, it answers nothing.
+    /// The power fails during it. The operation may be done, and gives no answer.
     Last(bool),
 }
 
@@ -245,7 +246,7 @@ impl Platter {
         }
     }
 
-    /// Does a change, unless the power fails before it; fails if it does at all.
+    /// Makes a change, unless the power fails before it. Fails if the power fails during it.
     fn change(&mut self, change: impl FnOnce(&mut Platter)) -> io::Result<()> {
         match self.step()? {
             Step::Go => {
@@ -278,7 +279,7 @@ impl Platter {
         self.folder_changes.push(change);
     }
 
-    /// Makes the changes in one folder durable. Those in others are not.
+    /// Makes the changes in one folder durable, and no others.
     fn sync_folder(&mut self, folder: &str) {
         let changes = std::mem::take(&mut self.folder_changes);
         let (synced, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.folder() == folder);
@@ -289,7 +290,7 @@ impl Platter {
     fn sync(&mut self, file: u64) -> io::Result<()> {
         match self.step()? {
             Step::Go => {}
-            // Done or not, what is not known to be synced is left to chance.
+            // Done or not: writes that are not known to be synced are left to chance.
             Step::Last(_) => return Err(lost()),
         }
         let fails = self.failing_sync == Some(0);
@@ -350,8 +351,8 @@ impl Content {
         self.lens.clear();
     }
 
-    /// A sync that fails as Linux lets it: some pages are written; the others read as before, are taken for written, and
-    /// are gone after a cut unless they are written again.
+    /// A sync that fails as on Linux: some pages are written. The others read as before, count as written, and are lost
+    /// after a cut unless they are written again.
     fn sync_badly(&mut self, rng: &mut Rng) {
         self.durable.resize(self.pages.len(), None);
         for number in std::mem::take(&mut self.versions).into_keys().filter(|number| *number < self.pages.len()) {
@@ -403,7 +404,7 @@ fn mixed<'a>(mut next: impl FnMut() -> Option<&'a Arc<[u8; PAGE_BYTES]>>) -> Pag
     Some(Arc::new(page))
 }
 
-/// The folder that a name stands in; empty: the root.
+/// The folder of a name. Empty for the root.
 fn folder_of(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

@@ -1,6 +1,6 @@
-//! The program as a child process with a folder of its own, and the command line that asks it.
+//! The program as a child process with a folder of its own, and its command line.
 //!
-//! Invariant: a test waits for what it waits for, never for time; `PATIENCE` only ends a test that has failed.
+//! Invariant: a test waits for events and never for time. `PATIENCE` only ends a test that has failed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use super::children;
 
-/// How long a test that will fail waits for what does not come.
+/// Maximum wait of a test that will fail.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at something that has to be asked for.
+/// Interval between two polls.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The result of `look`, as soon as it has one.
@@ -41,7 +41,7 @@ pub struct House {
 impl Drop for House {
     fn drop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            // Gone already, or ends now: nothing more is wanted of it.
+            // The process may have ended already.
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
@@ -49,14 +49,14 @@ impl Drop for House {
 }
 
 impl House {
-    /// With this settings file and no daemon yet.
+    /// A house with this settings file and no daemon yet.
     pub fn with(settings: &str) -> House {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("postrider.toml"), settings).expect("a settings file");
         House { folder, variables: Vec::new(), daemon: None, url: String::new() }
     }
 
-    /// Running, on loopback, with receivers on loopback allowed, its log in JSON.
+    /// A house with a running daemon on loopback. Receivers on loopback are allowed, and the log is JSON.
     pub fn start() -> House {
         let mut house = House::with("min_free_bytes = 0\n[delivery]\nallow = [\"127.0.0.0/8\"]\n");
         house.serve();
@@ -75,7 +75,7 @@ impl House {
         self.folder.path().join("log")
     }
 
-    /// The program with this house's variables and no others.
+    /// The program with this house's variables only.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -98,7 +98,7 @@ impl House {
         self.run(command);
     }
 
-    /// Starts what becomes the daemon, and waits until it listens.
+    /// Starts the command that becomes the daemon, and waits until it listens.
     pub fn run(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let mut child = children::spawn(command.stdout(Stdio::piped()).stderr(log));
@@ -129,7 +129,7 @@ impl House {
         children::signal(self.daemon.as_ref().expect("a daemon"), name);
     }
 
-    /// SIGTERM, and waits for a clean end.
+    /// Sends SIGTERM, and waits for a clean end.
     pub fn stop(&mut self) {
         self.signal("TERM");
         let mut daemon = self.daemon.take().expect("a daemon");
@@ -155,7 +155,7 @@ impl House {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{words:?}: {error}: {said}"))
     }
 
-    /// The exit code, and what stands on stderr.
+    /// The exit code and the text of stderr.
     pub fn fails(&self, words: &[&str]) -> (i32, String) {
         let output = self.output(words);
         (output.status.code().expect("an exit code"), String::from_utf8_lossy(&output.stderr).into_owned())

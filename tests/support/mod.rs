@@ -23,11 +23,11 @@ pub use client::Client;
 pub use daemon::TestDaemon;
 pub use receiver::{Act, Receiver, Request};
 
-/// When every test begins: 2026-03-05T10:00:00Z.
+/// The start time of every test: 2026-03-05T10:00:00Z.
 pub const START: Time = Time(1_772_704_800_000);
-/// How long a test that will fail waits for what does not come.
+/// Maximum wait of a test that will fail.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks at something that has to be asked for.
+/// Interval between two polls.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The result of `look`, as soon as it has one. The only place that polls.

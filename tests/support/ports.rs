@@ -1,11 +1,11 @@
-//! Ports that tests give away.
+//! Ports for tests.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that no other test is given while this lives. Connections to it are refused until a process listens on it.
-/// It may, because both sides set `SO_REUSEADDR` (socket(7)).
+/// A port that no other test gets while this value lives. Connections to it are refused until a process listens on it.
+/// A process may, because both sides set `SO_REUSEADDR` (socket(7)).
 pub struct ReservedPort {
     socket: Socket,
 }

@@ -1,4 +1,4 @@
-//! The program itself as a child process: its log on a file, its exit code, its first lines.
+//! The program as a child process: its log in a file, its exit code, its first lines.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,19 +11,19 @@ use super::children::{output, signal, spawn};
 pub struct Program {
     child: Child,
     pub address: SocketAddr,
-    /// Everything it said on stdout before it listened.
+    /// All lines of stdout before it listened.
     pub said: Vec<String>,
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Gone already, or ends now: nothing more is wanted of it.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// `postrider serve` over `data_dir` with these variables and no others, its log in `log`.
+/// `postrider serve` over `data_dir` with these variables only, and its log in `log`.
 fn command(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.arg("serve").env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_LISTEN", "127.0.0.1:0");
@@ -40,7 +40,7 @@ pub fn start(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program
     Program { child, address: at.parse().expect("an address"), said }
 }
 
-/// The same where it may listen on a unix socket.
+/// The same for a program that may listen on a unix socket.
 pub fn start_anywhere(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> Program {
     let (child, said) = listening(data_dir, log, variables);
     Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), said }
@@ -58,13 +58,13 @@ fn listening(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (Child,
     panic!("it ended: {:?} {}", child.wait(), fs::read_to_string(log).unwrap_or_default());
 }
 
-/// Starts it where it cannot run: its exit code and what it said on stderr.
+/// Starts the program so that it cannot run. Returns its exit code and its stderr.
 pub fn refused(data_dir: &Path, log: &Path, variables: &[(&str, &str)]) -> (i32, String) {
     let output = spawn(&mut command(data_dir, log, variables)).wait_with_output().expect("an end");
     (output.status.code().expect("an exit code"), fs::read_to_string(log).expect("a log"))
 }
 
-/// The exit code and the output of a verb that works on the files.
+/// The exit code and the output of a verb that works on files.
 pub fn said_by(data_dir: &Path, words: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
     command.args(words).env_clear().env("POSTRIDER_DATA_DIR", data_dir).env("POSTRIDER_CONFIG", "/dev/null");
@@ -78,14 +78,14 @@ impl Program {
         signal(&self.child, name);
     }
 
-    /// The most memory that it had at any time, in KiB (proc(5), VmHWM).
+    /// Maximum memory that it had so far, in KiB (proc(5), VmHWM).
     pub fn resident_kib_max(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits for the end.
     pub fn stop(mut self) {
         self.signal("TERM");
         assert!(self.child.wait().expect("an end").success());

@@ -1,5 +1,5 @@
-//! A forward proxy on a real socket: it tunnels and forwards to this machine, whatever the host is called, or answers as
-//! told.
+//! A forward proxy on a real socket. It tunnels and forwards to this machine for any host name, or answers with a
+//! scripted status.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the proxy does with requests.
+/// The proxy's reaction to requests.
 #[derive(Debug, Clone, Copy)]
 pub enum ProxyAct {
     Forward,
-    /// Answers with this status, and connects to nothing.
+    /// Answers with this status, without a connection.
     Status(u16),
 }
 
@@ -37,7 +37,7 @@ impl Proxy {
         Proxy::at("127.0.0.1:0".parse().expect("an address"), act).await
     }
 
-    /// Listens at an address where another proxy was before.
+    /// Listens at the address of an earlier proxy.
     pub async fn at(address: SocketAddr, act: ProxyAct) -> Proxy {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -104,7 +104,7 @@ async fn serve(mut near: TcpStream, plan: Arc<ProxyPlan>) -> Option<()> {
     Some(())
 }
 
-/// A head with its empty line, and the bytes that came behind it.
+/// A head with its empty line, and the bytes after it.
 async fn read_head(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut read = Vec::new();
     loop {

@@ -1,6 +1,7 @@
-//! A receiver on a real socket that does as it is told: answers, hangs, drips, floods, resets, talks nonsense.
+//! A receiver on a real socket with scripted reactions: it answers, hangs, drips, floods, resets, or sends invalid
+//! bytes.
 //!
-//! Its HTTP is written out here, byte by byte, because what a proper library would send is only a part of what comes.
+//! It writes its HTTP byte by byte, because a library would send only a part of these reactions.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,21 +17,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// A request as it came.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// By the test's clock, where the receiver was given one.
+    /// The time by the test's clock, if the receiver has one.
     pub at: Option<Time>,
-    /// Which connection it came on, from 0.
+    /// The number of its connection, from 0.
     pub connection: usize,
 }
 
 impl Request {
-    /// The value of a header that is there once.
+    /// The value of a header that occurs once.
     pub fn header(&self, name: &str) -> &str {
         let mut values = self.headers.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name));
         match (values.next(), values.next()) {
@@ -56,17 +57,17 @@ impl Request {
 #[derive(Debug, Clone)]
 pub enum Act {
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// Says nothing, for ever.
+    /// Never answers.
     Hang,
-    /// A head and then a byte of the body now and then, for ever.
+    /// Sends a head and then a byte of the body now and then, for ever.
     Drip,
-    /// A body without an end, as fast as it is taken.
+    /// Sends a body without an end, as fast as it is read.
     Flood,
-    /// Headers without an end.
+    /// Sends headers without an end.
     Headers,
     /// Closes with a reset.
     Reset,
-    /// These bytes, then the end.
+    /// Sends these bytes and closes.
     Raw(Vec<u8>),
     /// Waits for `Receiver::open`, then answers with this status.
     Gate(u16),
@@ -107,12 +108,12 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    /// Answers 200 until it is told otherwise.
+    /// Starts a receiver that answers 200 until `always` changes that.
     pub async fn start() -> Receiver {
         Receiver::with_clock(None).await
     }
 
-    /// Notes when requests come, by the test's clock.
+    /// Starts a receiver that records the times of requests by the test's clock.
     pub async fn timed(clock: &Arc<ManualClock>) -> Receiver {
         Receiver::with_clock(Some(clock.clone())).await
     }
@@ -134,7 +135,7 @@ impl Receiver {
         Receiver { address, plan, coming: tokio::sync::Mutex::new(coming), accepting }
     }
 
-    /// Starts with what is always done.
+    /// Starts a receiver with this reaction to every request.
     pub async fn that(act: Act) -> Receiver {
         let receiver = Receiver::start().await;
         receiver.always(act);
@@ -170,7 +171,7 @@ impl Receiver {
         super::in_time("a request", coming.recv()).await.expect("the receiver lives")
     }
 
-    /// The next so many requests.
+    /// The next `count` requests.
     pub async fn take(&self, count: usize) -> Vec<Request> {
         let mut requests = Vec::with_capacity(count);
         for _ in 0..count {
@@ -213,7 +214,7 @@ async fn converse(mut stream: TcpStream, plan: Arc<Plan>, connection: usize) {
     }
 }
 
-/// False: the conversation is over.
+/// Performs a reaction. `false` if the connection ends.
 async fn perform(stream: &mut TcpStream, act: Act, plan: &Plan) -> bool {
     match act {
         Act::Answer(status, headers, body) => answer(stream, status, &headers, &body).await,

@@ -34,7 +34,7 @@ impl Rng {
         from + self.below(to - from + 1)
     }
 
-    /// True in `percent` of a hundred cases.
+    /// True in `percent` of a hundred calls.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -1,5 +1,5 @@
-//! Checking signatures as a receiver does, by our own reading of the specification and with another library's HMAC call
-//! order: `id.timestamp.body`.
+//! Checks signatures as a receiver does, from an independent reading of the specification and with another library's
+//! HMAC: `id.timestamp.body`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Function lengths: every function of the program fits a screen, and every test two.
+//! Function lengths: every function of the program fits a screen, and every test fits two.
 
 use super::source::{Source, all_rust, code_of, is_word_start, line_of};
 

@@ -1,19 +1,20 @@
 //! The building held to its floors (docs/design.md, "The floors"), by reading the source.
 //!
-//! Every rule is a function from a file's text to what is wrong with it; the tests apply it to the whole tree, and to
-//! snippets that break it, so that a rule that finds nothing is known to be able to.
+//! Every rule is a function from a file's text to its violations. The tests apply it to the whole tree, and to snippets
+//! that break it, so that no rule is unable to find anything.
 
 mod circles;
 mod functions;
 mod names;
 mod pages;
+mod prose;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use source::{Source, all_rust, code_of, files, first_segments, is_word_start, line_of, reaches, read, root};
 
-/// Modules and the floor they stand on. What is not here is the roof, which may use everything.
+/// Modules and their floors. All other modules are the roof, which may use everything.
 const FLOORS: [(&str, u8); 9] = [
     ("mutants", 0),
     ("http_client", 1),
@@ -25,10 +26,10 @@ const FLOORS: [(&str, u8); 9] = [
     ("api", 5),
     ("server", 6),
 ];
-/// Crates that only some may name.
+/// Crates that only these modules may name.
 const OWNED_CRATES: [(&str, &[&str]); 2] =
     [("redb", &["kv"]), ("tokio", &["http_client", "engine", "server", "daemon", "cli", "main"])];
-/// Names that ask the machine for the time or for randomness.
+/// Names that read the machine's clock or randomness.
 const CLOCK_WORDS: [&str; 8] = [
     "SystemTime",
     "std::time::Instant",
@@ -39,13 +40,13 @@ const CLOCK_WORDS: [&str; 8] = [
     "Uuid::new_v4",
     "RandomState",
 ];
-/// Who may, and why.
+/// Files that may use one of them, and the reason.
 const CLOCK_PERMITS: [(&str, &str, &str); 3] = [
     ("src/engine/clock.rs", "SystemTime", "it is the clock that is handed in"),
     ("src/engine/clock.rs", "SystemRandom", "it is the chance that is handed in"),
     ("src/cli/moment.rs", "SystemTime", "what a person writes as `90m` is read on the person's machine"),
 ];
-/// Names that say nothing of a module's job.
+/// Names that do not describe a module's job.
 const NAMELESS: [&str; 8] = ["utils", "util", "common", "helpers", "helper", "manager", "misc", "shared"];
 const UNFINISHED: [&str; 5] = ["todo!", "unimplemented!", "#[ignore", "TODO", "FIXME"];
 const LINES_MAX: usize = 600;
@@ -63,7 +64,7 @@ fn against_floors(source: &Source) -> Vec<String> {
     wrong.map(|(line, target)| format!("{}:{line}: {part} must not use {target}", source.path)).collect()
 }
 
-/// redb and tokio where they belong.
+/// redb and tokio are used in their own modules only.
 fn against_owners(source: &Source) -> Vec<String> {
     let (part, code) = (source.part(), code_of(&source.text));
     let mut wrong = Vec::new();
@@ -103,7 +104,7 @@ fn spelled_out(code: &str) -> String {
     out
 }
 
-/// `//!` first, a name that says something, not too long, nothing unfinished.
+/// A file begins with `//!`, has a descriptive name, is not too long, and contains nothing unfinished.
 fn against_the_form(source: &Source) -> Vec<String> {
     let mut wrong = Vec::new();
     if !source.text.starts_with("//! ") {
@@ -131,13 +132,13 @@ fn comments_have(text: &str, word: &str) -> bool {
     text.lines().filter_map(|line| line.split_once("//")).any(|(_, comment)| comment.contains(word))
 }
 
-/// Paths of the machine that it was written on.
+/// Paths of the machine on which it was written.
 fn against_machine_paths(source: &Source, machine: &[String]) -> Vec<String> {
     let is_there = |path: &&String| source.text.contains(path.as_str());
     machine.iter().filter(is_there).map(|path| format!("{}: names {path}", source.path)).collect()
 }
 
-/// Where homes are, and where this was built.
+/// Home directories, and the directory of this build.
 fn machine_paths() -> Vec<String> {
     let mut paths: Vec<String> = [["/ho", "me/"], ["/ro", "ot/"], ["/Use", "rs/"]].map(|halves| halves.concat()).into();
     paths.push(env!("CARGO_MANIFEST_DIR").to_owned());
@@ -212,7 +213,7 @@ fn every_mutant_has_a_point_in_the_source() {
     expect_none(against_the_mutants(&listed, &files("src", &[".rs"])));
 }
 
-/// The rules on snippets that break them, and on ones that only look so.
+/// Tests of the rules on snippets that break them, and on similar ones that do not.
 mod snippets {
     use super::*;
 

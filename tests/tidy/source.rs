@@ -1,4 +1,4 @@
-//! Source files as text: reading them, and finding code, paths and items in them without a parser.
+//! Reads source files as text, and finds code, comments, paths and items in them without a parser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,11 +30,22 @@ impl Source {
     }
 }
 
-/// The text without comments and without what stands in strings; line ends stay where they are.
+/// The text without comments and strings. Line ends stay where they are.
 pub fn code_of(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
+    parts_of(text).0
+}
+
+/// The comments of the text, without code and strings. Line ends stay where they are.
+pub fn comments_of(text: &str) -> String {
+    parts_of(text).1
+}
+
+/// The code and the comments of the text.
+fn parts_of(text: &str) -> (String, String) {
+    let (mut code, mut comments) = (String::with_capacity(text.len()), String::new());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
+        let is_comment = rest.starts_with("//") || rest.starts_with("/*");
         let skipped = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
@@ -49,15 +60,21 @@ pub fn code_of(text: &str) -> String {
             0
         };
         let step = if skipped > 0 { skipped } else { c.len_utf8() };
+        let ends = rest[..step].chars().filter(|c| *c == '\n');
         match skipped {
             0 => code.push(c),
-            _ => code.extend(rest[..step].chars().filter(|c| *c == '\n')),
+            _ => code.extend(ends.clone()),
+        }
+        match is_comment {
+            true => comments.push_str(&rest[..step]),
+            false => comments.extend(ends),
         }
         rest = &rest[step..];
     }
-    code
+    (code, comments)
 }
 
+/// The end of a string literal at the start of the text.
 pub fn string_end(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -71,7 +88,7 @@ pub fn string_end(text: &str) -> usize {
     text.len()
 }
 
-/// Of `r"…"` and `r#"…"#`, where they are no end of a name.
+/// The end of a raw string, `r"…"` or `r#"…"#`. `None` if the `r` ends a name.
 pub fn raw_string_end(text: &str, before: &str) -> Option<usize> {
     let hashes = text.strip_prefix('r')?.chars().take_while(|c| *c == '#').count();
     let is_name = before.chars().next_back().is_some_and(|c| c.is_alphanumeric() && c != 'b' || c == '_');
@@ -83,7 +100,7 @@ pub fn raw_string_end(text: &str, before: &str) -> Option<usize> {
     Some(text[from..].find(&close).map_or(text.len(), |at| from + at + close.len()))
 }
 
-/// Of a character's literal; 0 for a lifetime.
+/// The end of a character's literal. 0 for a lifetime.
 pub fn char_end(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match (chars.next(), chars.next()) {

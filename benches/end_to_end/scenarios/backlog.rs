@@ -1,4 +1,4 @@
-//! Many deliveries that wait: the start after kill -9, the memory, and how fast they drain.
+//! Many waiting deliveries: the start after kill -9, the memory, and the rate of draining.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::server::{Server, Settings, fill};
 /// Waiting deliveries of the main figures, and of the one that runs by default.
 const MANY: u64 = 1_000_000;
 const FEW: u64 = 100_000;
-/// Between the start and the reading of the memory.
+/// Time between the start and the reading of the memory.
 const SETTLE: Duration = Duration::from_secs(2);
 const DRAIN_MAX: Duration = Duration::from_secs(1_800);
 
@@ -70,7 +70,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Resumes the webhook and waits for everything.
+    /// Resumes the webhook and waits for all deliveries.
     async fn drain(&self, server: &Server, board: &Arc<Board>, id: &str, waiting: u64) -> io::Result<Measured> {
         let before = server.reading();
         let others = Others::now(server);

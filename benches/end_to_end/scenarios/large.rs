@@ -1,4 +1,4 @@
-//! A large store of many partitions: reading in it, starting with it, delivering with it.
+//! A large store of many partitions: reads from it, starts with it, and deliveries with it.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const FANOUT: usize = 10;
 /// Smallest partition that the settings allow.
 const PARTITION_BYTES_MIN: u64 = 64 << 10;
 const DRAIN_MAX: Duration = Duration::from_secs(7_200);
-/// A round of upkeep has passed after this.
+/// A round of maintenance has passed after this time.
 const UPKEEP: Duration = Duration::from_secs(70);
 const READS: u64 = 1_000;
 
@@ -47,7 +47,7 @@ impl Bench {
         let span = (began_ms, unix_ms());
         tokio::time::sleep(UPKEEP).await;
         self.reads(&server, span).await?;
-        // What is published from here on is to cost what it always does; what small partitions cost is another scenario.
+        // From here on publishing must have its normal cost. Another scenario measures small partitions.
         server.forget_settings();
         let start = server.kill_and_start().await?;
         let what = format!("{} stored: ready after kill -9", short(stored as f64));
@@ -57,8 +57,8 @@ impl Bench {
         Ok(())
     }
 
-    /// A store with so many deliveries, all made: a partition's worth at a time, so that each is delivered before the next
-    /// begins.
+    /// A store with this many final deliveries. A partition's worth is published at a time, so that it is delivered
+    /// before the next partition begins.
     async fn stored(&self, deliveries: u64, at_a_time: u64, settings: Settings) -> io::Result<(Sink, Server)> {
         let (sink, server) = self.contender(&Hooks::Each(FANOUT), settings).await?;
         while sink.board.arrivals.load(Relaxed) < deliveries {
@@ -70,7 +70,8 @@ impl Bench {
         Ok((sink, server))
     }
 
-    /// How large a file with so many deliveries becomes. A little less: a partition is sealed before it is exceeded.
+    /// The size of a file with this many deliveries, rounded down, because a partition is sealed before it exceeds its
+    /// size.
     async fn partition_bytes(&self, deliveries: u64) -> io::Result<u64> {
         let (_sink, server) = self.stored(deliveries, deliveries, Settings::new()).await?;
         let folder = server.store_folder().map(|store| store.join("data/partitions"));
@@ -100,14 +101,14 @@ impl Bench {
             self.report.judge(what, p99, " ms", Target::AtMost(5.0, 1.0));
         }
         ids.truncate(READS as usize);
-        // Not in the order of the pages just read.
+        // In another order than that of the pages just read.
         let scattered = (0..ids.len()).map(|read| ids[read * 7919 % ids.len()].clone());
         let times = client.time(scattered.map(|id| format!("/v1/events/{id}")), |_| {}).await?;
         self.report.judge("GET /v1/events/{id}: p99", times.ms(0.99), " ms", Target::AtMost(5.0, 1.0));
         Ok(())
     }
 
-    /// The same measurement as in an empty store, with a webhook and a sink of its own.
+    /// The same measurement as in an empty store, with its own webhook and sink.
     async fn delivers_as_ever(&mut self, server: &mut Server, stored: u64, empty: Option<f64>) -> io::Result<()> {
         let (_, webhooks) = server.call("GET", "/v1/webhooks?limit=250", None).await?;
         for webhook in webhooks["data"].as_array().into_iter().flatten() {
@@ -126,7 +127,7 @@ impl Bench {
     }
 }
 
-/// One connection that reads, one request after another.
+/// One connection that reads with one request after another.
 struct Reader<'s> {
     connection: Connection,
     server: &'s Server,
@@ -137,7 +138,7 @@ impl Reader<'_> {
         Ok(Reader { connection: Connection::open(server.aim.addr).await?, server })
     }
 
-    /// Times `GET` of all paths and shows the answers.
+    /// Measures `GET` of all paths and shows the answers.
     async fn time(
         &mut self,
         paths: impl Iterator<Item = String>,
@@ -164,9 +165,9 @@ fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
-/// The `read`-th of a row of times that jumps evenly over the span, in RFC 3339.
+/// The `read`-th of a series of times that spreads evenly over the span, in RFC 3339.
 fn moment((from_ms, to_ms): (i64, i64), read: u64) -> String {
-    // The golden ratio's multiples fill an interval evenly in any number.
+    // Multiples of the golden ratio fill an interval evenly, however many there are.
     let share = (read as f64 * 0.618_033_988_75).fract();
     let at_ms = from_ms + ((to_ms - from_ms) as f64 * share) as i64;
     let at_ms = at_ms.clamp(from_ms + 1, to_ms);

@@ -1,4 +1,4 @@
-//! What is measured, scenario by scenario. Every cell gets a fresh server, a fresh store and a fresh sink.
+//! The scenarios. Every cell gets a fresh server, a fresh store and a fresh sink.
 
 mod backlog;
 mod large;
@@ -19,7 +19,7 @@ use super::report::Report;
 use super::server::{Server, Settings};
 use super::sink::Sink;
 
-/// What all scenarios work with.
+/// The shared state of all scenarios.
 pub struct Bench {
     pub options: Options,
     pub report: Report,
@@ -43,7 +43,7 @@ impl Bench {
         }
     }
 
-    /// (a) under `load`.
+    /// Measures server (a) under `load`.
     async fn bare(&mut self, load: Load) -> io::Result<Measured> {
         let name = format!("(a) bare server, {}", named(&load));
         let server = Server::bare()?;
@@ -52,7 +52,7 @@ impl Bench {
         Ok(measured)
     }
 
-    /// (b) with so many deliveries per event, under `load`.
+    /// Measures server (b) with `fanout` deliveries per event, under `load`.
     async fn relay(&mut self, fanout: usize, load: Load) -> io::Result<Measured> {
         let name = format!("(b) relay ×{fanout}, {}", named(&load));
         let sink = self.sink(fanout, false).await?;
@@ -62,7 +62,7 @@ impl Bench {
         Ok(measured)
     }
 
-    /// (c) with webhooks as `hooks` says, under `load`.
+    /// Measures server (c) with these webhooks, under `load`.
     async fn postrider(&mut self, hooks: Hooks, mut load: Load) -> io::Result<Measured> {
         let who = self.options.url.as_deref().unwrap_or("Postrider");
         let name = format!("(c) {who}{}, {}", hooks.name(), named(&load));
@@ -99,16 +99,16 @@ impl Bench {
     }
 }
 
-/// Which webhooks there are. All have default settings but where said.
+/// The webhooks of a cell. They have default settings except where stated.
 #[derive(Debug, Clone, Copy)]
 enum Hooks {
-    /// One, that wants none of the events.
+    /// One webhook that wants none of the events.
     None,
-    /// So many, each wants every event.
+    /// This many webhooks that want every event.
     Each(usize),
-    /// So many, each wants a type of its own: one delivery per event.
+    /// This many webhooks that want a type of their own, so that an event has one delivery.
     Spread(usize),
-    /// One with this `max_in_flight`.
+    /// One webhook with this `max_in_flight`.
     Wide(u32),
 }
 

@@ -10,7 +10,7 @@ use crate::report::{Target, ratio};
 const CONNECTIONS: [usize; 4] = [16, 64, 256, 1024];
 const PAYLOAD_BYTES: [usize; 2] = [1024, 65_536];
 const BATCH: usize = 100;
-/// Connections of batches with large payloads: more would only measure memory, 6.5 MB a request.
+/// Maximum connections of batches with large payloads. More would only measure memory, at 6.5 MB per request.
 const LARGE_BATCH_CONNECTIONS_MAX: usize = 16;
 
 impl Bench {
@@ -31,8 +31,8 @@ impl Bench {
         Ok(())
     }
 
-    /// One webhook with default settings is the figure that is asked for; the others show what its `max_in_flight` of 16
-    /// does to it.
+    /// Measures delivery. The target is for one webhook with default settings. The others show the effect of its
+    /// `max_in_flight` of 16.
     pub(super) async fn deliver(&mut self) -> io::Result<()> {
         let load = Load::new(self.options.connections);
         let mut variants = vec![
@@ -84,7 +84,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Every combination; the servers take turns within one, so that each ratio is of neighbours in time.
+    /// Measures every combination. The servers take turns within one, so that each ratio compares neighbours in time.
     pub(super) async fn matrix(&mut self) -> io::Result<()> {
         for payload_bytes in PAYLOAD_BYTES {
             for connections in CONNECTIONS {

@@ -1,4 +1,4 @@
-//! A daemon that has little to do, or nothing.
+//! A daemon with little or no work.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::report::Target;
 use crate::server::{self, Server, Settings, make_webhook};
 
 const QUIET_RATE_PER_S: f64 = 500.0;
-/// Between the start and the idle measurement: what a start leaves to do is done.
+/// Time between the start and the idle measurement, in which the work of the start ends.
 const SETTLE: Duration = Duration::from_secs(3);
 const WEBHOOKS: usize = 10_000;
 const WEBHOOK_PERIOD_S: f64 = 10.0;
@@ -41,7 +41,7 @@ impl Bench {
         Ok(())
     }
 
-    /// 10,000 webhooks, 1,000 events/s: each gets one every 10 s.
+    /// 10,000 webhooks and 1,000 events/s, so that each gets one every 10 s.
     pub(super) async fn webhooks10k(&mut self) -> io::Result<()> {
         let sink = self.sink(1, true).await?;
         let server = Server::contender(&self.options, Settings::new())?;
@@ -50,7 +50,7 @@ impl Bench {
         self.report.note(format!("{WEBHOOKS} webhooks made in {:.1} s", began.elapsed().as_secs_f64()));
         let rate = WEBHOOKS as f64 / WEBHOOK_PERIOD_S;
         let load = Load { rate_per_s: Some(rate), types: WEBHOOKS, ..Load::new(64) };
-        // Every webhook has its turn at least twice.
+        // Long enough for two turns of every webhook.
         let seconds = self.options.seconds().max(2 * WEBHOOK_PERIOD_S as u64);
         let ours = cell::measure("(c) Postrider, 10,000 webhooks", &server, &sink.board, load, seconds).await?;
         self.report.judge(

@@ -1,4 +1,4 @@
-//! Half the top rate for long: what grows, and what upkeep in the background costs.
+//! Half the top rate for long: growth, and the cost of background maintenance.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,14 +11,15 @@ use crate::load::Load;
 use crate::report::Target;
 use crate::server::{Server, Settings};
 
-/// The part of a long run that is not judged, at most.
+/// Maximum seconds at the start of a long run that are not judged.
 const FIRST_MINUTE_S: usize = 60;
-/// Seconds whose figures are taken together at either end.
+/// Seconds at either end whose figures are merged.
 const END_S: usize = 15;
 const DRAIN_MAX: Duration = Duration::from_secs(300);
-/// Two rounds of upkeep and some: a partition that is sealed at the start is counted in the first, dropped in the second.
+/// More than two rounds of maintenance. A partition that is sealed at the start is archived in the first and dropped in
+/// the second.
 const PARTITIONS_S: u64 = 150;
-/// Small enough that several are sealed, and a retention that ends within the run.
+/// A size at which several partitions are sealed. The retention ends within the run.
 const PARTITION_BYTES: u64 = 64 << 20;
 const RETENTION: &str = "20s";
 
@@ -65,7 +66,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Half of what one webhook with default settings takes at most.
+    /// Half of the maximum rate of one webhook with default settings.
     async fn half_load(&mut self) -> io::Result<Load> {
         let load = Load::new(self.options.connections);
         let top = self.postrider(Hooks::Each(1), load.clone()).await?;
@@ -117,7 +118,7 @@ impl Bench {
     }
 }
 
-/// Looks at the partitions' files for so long; says how many came, went, and were replaced by a smaller copy.
+/// Watches the partitions' files for `seconds`. Returns how many were made, removed, and replaced by a smaller copy.
 async fn watch_partitions(server: &Server, seconds: u64) -> String {
     let folder = server.store_folder().map(|store| store.join("data/partitions")).unwrap_or_default();
     let (mut inodes, mut replaced, mut last) = (HashMap::new(), 0, HashSet::new());

@@ -12,8 +12,8 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Time};
 use crate::rules::body::{self, BodyInput, BodyShape};
 use crate::store::AttemptDetails;
 
-/// When the attempt is followed by another one. A superseded attempt has the schedule of its time, the latest one the
-/// current schedule.
+/// The time of the next attempt. A superseded attempt has the schedule of its time, and the latest one the current
+/// schedule.
 pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
     if attempt.made.success {
         return None;
@@ -24,13 +24,13 @@ pub fn next_retry(attempt: &Attempt, delivery: &Delivery) -> Option<Time> {
     delivery.next_attempt_at.filter(|_| delivery.status == DeliveryStatus::Retrying)
 }
 
-/// Whether a vendor that knows only on and off would call it on: a paused webhook still takes events.
+/// Whether a vendor with the states on and off would call it on. A paused webhook still takes events, so it is on.
 pub fn is_active(webhook: &Webhook) -> bool {
     webhook.status != WebhookStatus::Disabled
 }
 
-/// The body of an attempt as a JSON object, before encryption and form encoding. Data that is no object itself (`raw`)
-/// is in a member `data`.
+/// The body of an attempt as a JSON object, before encryption and form encoding. Data that is not an object (`raw`)
+/// becomes a member `data`.
 pub fn payload(facts: &AttemptDetails) -> Result<Box<RawValue>, ApiError> {
     let attempt = &facts.attempt;
     let shape = BodyShape {
@@ -65,7 +65,7 @@ fn unreadable() -> ApiError {
     ApiError::internal("the event's data cannot be read back")
 }
 
-/// `value` as the answer.
+/// A 200 with `value` as its JSON body.
 pub fn ok(value: &impl Serialize) -> Result<Step, ApiError> {
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, value)))
 }

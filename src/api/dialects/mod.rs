@@ -1,7 +1,7 @@
 //! The dialects: the published API shapes of vendors over the one store.
 //!
-//! A client written for one of them reads its webhooks and events here unchanged. `docs/dialects.md` gives the source
-//! of every field.
+//! A client that is written for one of them reads its webhooks and events here unchanged. `docs/dialects.md` gives the
+//! source of every field.
 //!
 //! Invariant: a dialect renames and reshapes rows of the store. It knows no table, no clock and no other dialect, and
 //! every path below its prefix has its error envelope.
@@ -33,7 +33,7 @@ use super::route::{ApiMount, Identify, Render, Route, RouteAccess, RouteMethod};
 pub struct Dialect {
     /// The name in the setting `dialects.<name>`.
     pub name: &'static str,
-    /// Every path that is this or lies below it is the dialect's.
+    /// Prefix of the dialect's paths. The path itself and every path below it belong to the dialect.
     pub prefix: &'static str,
     pub routes: &'static [Route],
     pub identify: Identify,
@@ -45,13 +45,13 @@ pub struct Dialect {
 pub static DIALECTS: [&Dialect; 5] =
     [&instantly::DIALECT, &dfns::DIALECT, &everlytic::DIALECT, &sentdm::DIALECT, &devdraft::DIALECT];
 
-/// The surfaces of the dialects that are switched on, for `Api::new`.
+/// The mounts of the enabled dialects, for `Api::new`.
 pub fn surfaces(is_on: impl Fn(&str) -> bool) -> Vec<ApiMount> {
     DIALECTS.iter().filter(|dialect| is_on(dialect.name)).map(|dialect| dialect.mount()).collect()
 }
 
 impl Dialect {
-    /// The dialect's surface. The vendors' clients send a null parameter as an empty value.
+    /// The dialect's mount. The vendors' clients send a null parameter as an empty value.
     pub fn mount(&self) -> ApiMount {
         ApiMount::new(self.name, self.prefix, self.routes, self.identify, self.render).without_empty_values()
     }
@@ -62,27 +62,27 @@ const fn get(path: &'static str, access: RouteAccess, doc: RouteDoc) -> Route {
     Route::new(RouteMethod::Get, path, access, BodyRule::None, doc)
 }
 
-/// The one value of a header that holds a credential: none where it is missing, empty, or there twice.
+/// The one value of a header that holds a credential. `None` if the header is missing, empty or repeated.
 fn credential<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut given = headers.get_all(name).iter();
     let value = given.next().filter(|_| given.next().is_none())?;
     value.to_str().ok().filter(|text| !text.is_empty())
 }
 
-/// The live key with this text, or 401 that asks for `scheme`.
+/// The live key with this text. 401 that asks for `scheme` if there is none.
 fn key_of(text: Option<&str>, registry: &Registry, now: Time, scheme: &'static str) -> Result<Arc<ApiKey>, ApiError> {
     let missing = || ApiError::unauthorized("credentials_missing", "there are no credentials");
     let found = text.ok_or_else(missing).and_then(|text| auth::key_of(text, registry, now));
     found.map_err(|api_error| challenge(api_error, scheme))
 }
 
-/// The same fault with another challenge (RFC 9110 section 11.6.1).
+/// The same error with another challenge (RFC 9110 section 11.6.1).
 fn challenge(mut api_error: ApiError, scheme: &'static str) -> ApiError {
     api_error.headers.retain(|(name, _)| name != header::WWW_AUTHENTICATE);
     api_error.with(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
 }
 
-/// One row of several pages counted from 1: how many pages there are.
+/// The number of pages that `rows` rows fill.
 fn pages(rows: u64, page_size: u64) -> u64 {
     rows.div_ceil(page_size)
 }

@@ -1,4 +1,4 @@
-//! The small pieces that schemas are made of.
+//! Builds the small parts of schemas.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// An object of a request: nothing but these members, of which `required` must be there; the others may be null.
+/// An object of a request with exactly these members. Those of `required` must be present, and the others may be null.
 pub fn form<const N: usize>(required: &[&str], members: [(&str, Value); N]) -> Value {
     let members = members.map(|(name, schema)| match required.contains(&name) {
         true => (name, schema),
@@ -40,7 +40,7 @@ pub fn text() -> Value {
     json!({ "type": "string" })
 }
 
-/// A string of so many characters without control characters (Unicode's Cc).
+/// A string of `min` to `max` characters without control characters (Unicode's Cc).
 pub fn line(min: usize, max: usize) -> Value {
     json!({ "type": "string", "minLength": min, "maxLength": max, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$" })
 }
@@ -65,7 +65,7 @@ pub fn choice(names: &[&str]) -> Value {
     json!({ "type": "string", "enum": names })
 }
 
-/// The name of an app: its `uid`, or its id, which has the form of a `uid` too.
+/// The name of an app: its `uid` or its id, which has the form of a `uid` too.
 pub fn app_name() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": UID_CHARS_MAX, "pattern": "^[a-zA-Z0-9_.-]+$" })
 }
@@ -79,7 +79,7 @@ pub fn items(schema: Value, max: usize) -> Value {
     json!({ "type": "array", "items": schema, "maxItems": max })
 }
 
-/// `schema` with words about it.
+/// `schema` with a description.
 pub fn about(mut schema: Value, description: &str) -> Value {
     schema["description"] = description.into();
     schema
@@ -102,7 +102,7 @@ pub fn any_secret() -> Value {
     json!({ "type": "string", "pattern": pattern, "description": description })
 }
 
-/// Base64 of 24 to 64 bytes, spelled out: 8 to 20 groups and perhaps a shorter one, or 21 and the last byte.
+/// Base64 of 24 to 64 bytes as a pattern: 8 to 20 groups and perhaps a shorter one, or 21 groups and the last byte.
 fn encoded_secret() -> String {
     let group = "[A-Za-z0-9+/]{4}";
     let (one, two) = ("[A-Za-z0-9+/][AQgw](==)?", "[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?");

@@ -34,7 +34,7 @@ pub fn generator() -> SchemaGenerator {
     settings.with_transform(RecursiveTransform(plain)).into_generator()
 }
 
-/// The schema of a flattened member that has a component of its own: everything of `T`, and more.
+/// The schema of a flattened member that has a component of its own: the members of `T`, and more.
 pub fn extends<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "allOf": [generator.subschema_for::<T>()] })
 }

@@ -1,4 +1,4 @@
-//! Apps: the tenants of an organization. An app is named by its id or by its `uid`, wherever it is named.
+//! Apps: the tenants of an organization. Every request may name an app by its id or by its `uid`.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct AppView<'a> {
     id: AppId,
     name: &'a str,
     uid: Option<&'a str>,
-    /// Whether it is what everything belongs to that names no app.
+    /// Whether objects that name no app belong to this one.
     default: bool,
     created_at: Time,
     updated_at: Time,
@@ -54,7 +54,7 @@ pub fn read_name(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 1..=NAME_CHARS_MAX)
 }
 
-/// A `uid`: never of the form of an id, so that a name means one app.
+/// Reads a `uid`. It must not have the form of an id, so that a name means one app.
 fn read_uid(raw: &RawValue) -> FieldResult<String> {
     let text = fields::text(raw)?;
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
@@ -108,7 +108,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &AppView::new(&app, is_default(&context.registry, &app)))))
 }
 
-/// `PATCH /v1/apps/{id}`: `uid: null` takes it away.
+/// `PATCH /v1/apps/{id}`: `uid: null` removes the `uid`.
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let app = in_path(context, request)?;
     let mut object = request.object()?;

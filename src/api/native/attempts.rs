@@ -61,7 +61,7 @@ pub struct AttemptView<'a> {
     timings_ms: Timings,
 }
 
-/// An attempt that a test made. It is stored nowhere, so it has no ids.
+/// An attempt of a test request. It is not stored, so it has no ids.
 #[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "TrialAttempt", transform = without_ids)]
@@ -85,7 +85,7 @@ impl<'a> AttemptView<'a> {
         }
     }
 
-    /// A test's: it was stored nowhere, so there is nothing that its ids would name.
+    /// The view of a test's attempt. The attempt is not stored, so it has no ids.
     pub fn unstored(webhook_id: WebhookId, made: &'a AttemptMade) -> TestAttemptView<'a> {
         TestAttemptView(AttemptView::without_ids(webhook_id, made))
     }
@@ -118,7 +118,7 @@ impl<'a> AttemptView<'a> {
     }
 }
 
-/// Header lines as one object in their order; repeated ones joined as RFC 9110 section 5.3 says.
+/// Header lines as one object in their order. Repeated ones are joined as in RFC 9110 section 5.3.
 fn headers(lines: &Headers) -> Map<String, Value> {
     let mut map = Map::new();
     for (name, value) in lines.iter() {

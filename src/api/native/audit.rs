@@ -25,7 +25,7 @@ pub struct AuditView<'a> {
     target: &'a str,
     remote_addr: Option<&'a str>,
     request_id: Option<&'a str>,
-    /// What changed, without secrets; null where nothing is to be told.
+    /// The changes, without secrets. Null if the action has none to show.
     changes: Option<&'a RawValue>,
 }
 

@@ -32,23 +32,23 @@ use super::publish;
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCHED: &str = "application/cloudevents-batch+json";
-/// Present in every request of binary mode, and in no other request.
+/// A header of every request in binary mode, and of no other request.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("ce-specversion");
-/// The attributes that the specification itself types as strings, URIs or times: no numbers there.
+/// The attributes that the specification types as strings, URIs or times, so they must not be numbers.
 const TEXTS: [&str; 8] = ["specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype"];
 
-/// How an event comes in a request.
+/// The mode of an event in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloudEventsMode {
-    /// Our own form.
+    /// Postrider's own form.
     Native,
     Structured,
     Batched,
-    /// Attributes in `ce-` headers, the body is the data.
+    /// The attributes are `ce-` headers, and the body is the data.
     Binary,
 }
 
-/// Which mode a request is in, by its head; 415 for a body that is none of them.
+/// The mode of a request, by its headers. 415 if the body has none of the modes.
 pub fn mode(headers: &HeaderMap) -> Result<CloudEventsMode, ApiError> {
     let is_binary = headers.contains_key(VERSION_HEADER);
     let media_type = match is_binary {
@@ -178,7 +178,7 @@ fn read_binary(http_request: &HttpRequest, traceparent: Option<String>) -> Resul
     }
 }
 
-/// The body as `data`: JSON as it is, text as a JSON string, anything else as a JSON string of base64.
+/// The body as `data`: JSON as it is, text as a JSON string, other bytes as a JSON string of base64.
 fn binary_data(media_type: &str, body: &Bytes) -> Result<Bytes, ApiError> {
     if body.is_empty() {
         return Ok(Bytes::from_static(b"null"));
@@ -256,7 +256,7 @@ fn assemble(
     }
 }
 
-/// One text for the pair: a source has no spaces, so that no two pairs give the same. A long one is hashed.
+/// One text for both. A source contains no spaces, so two pairs never give the same text. A long text is hashed.
 fn event_id(source: &str, id: &str) -> String {
     let text = format!("{source} {id}");
     match text.chars().count() <= EVENT_ID_CHARS_MAX {
@@ -277,7 +277,7 @@ fn is_reference(text: &str) -> bool {
     is_line(text) && !text.contains(char::is_whitespace)
 }
 
-/// CloudEvents 1.0 section 3.1: lower-case letters and digits.
+/// Whether a name is an attribute (CloudEvents 1.0 section 3.1): lower-case letters and digits.
 fn is_attribute(name: &str) -> bool {
     (1..=METADATA_NAME_CHARS_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())

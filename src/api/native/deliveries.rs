@@ -1,4 +1,4 @@
-//! Deliveries: list, read, send again, cancel (api.md sections 3 and 6).
+//! Deliveries: list, read, retry and cancel (api.md sections 3 and 6).
 
 use http::StatusCode;
 use schemars::JsonSchema;

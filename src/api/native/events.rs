@@ -67,7 +67,7 @@ pub struct WholeEvent<'a> {
     #[serde(flatten)]
     #[schemars(schema_with = "extends::<EventView>")]
     event: EventView<'a>,
-    /// Any JSON; kept and sent byte for byte. Null as well once it is erased.
+    /// Any JSON, stored and sent byte for byte. Null as well once it is erased.
     data: Option<&'a RawValue>,
 }
 
@@ -112,7 +112,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
-/// An event with its data, and what became of it at each webhook of its app.
+/// An event with its data, and its routing to each webhook of its app.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "EventWithDecisions")]
 pub struct RoutingView<'a> {
@@ -128,9 +128,9 @@ struct DecisionView {
     webhook_id: WebhookId,
     #[schemars(extend("enum" = ["delivered_to", "filtered", "held"]))]
     decision: &'static str,
-    /// The delivery's status; or what filters (`type`, `channel`, `filter`, `created_later`, `disabled`,
-    /// `about_itself`, `changed_since`, `not_wanted`); or what holds (`paused`, `disabled`, `circuit_open`,
-    /// `retry_after`, `deliver_at`, `ordered`).
+    /// The delivery's status, or the cause that filtered the event (`type`, `channel`, `filter`, `created_later`,
+    /// `disabled`, `about_itself`, `changed_since`, `not_wanted`), or the cause that holds the delivery (`paused`,
+    /// `disabled`, `circuit_open`, `retry_after`, `deliver_at`, `ordered`).
     reason: &'static str,
 }
 
@@ -142,9 +142,9 @@ pub struct CancelledView {
     cancelled: u32,
 }
 
-/// One decision for every webhook of the app, oldest first, and for every removed one that the event went to.
+/// One decision for every webhook of the app, oldest first, and for every removed one that has a delivery of the event.
 fn decisions(context: &ApiContext<'_>, event: &Event, data: Option<&Bytes>) -> Result<Vec<DecisionView>, ApiError> {
-    // Replays come after the delivery they repeat: the last one is the one to tell about.
+    // A replay comes after the delivery that it repeats, so the last one is shown.
     let mut newest: BTreeMap<WebhookId, Delivery> = BTreeMap::new();
     for delivery in context.store.deliveries_of(event.id, context.now)? {
         newest.insert(delivery.webhook_id, delivery);
@@ -196,7 +196,7 @@ fn held(
     }
 }
 
-/// Why there is no delivery, as far as the webhook's configuration of today tells.
+/// Why there is no delivery, by the webhook's current configuration.
 fn filtered(webhook: &Webhook, event: &Event, data: Option<&Bytes>) -> &'static str {
     if !patterns::wants(&webhook.event_types, &event.attributes.event_type) {
         return "type";

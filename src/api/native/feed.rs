@@ -1,7 +1,7 @@
-//! `GET /v1/webhooks/{id}/feed`: a webhook's deliveries in commit order, for who would rather fetch than be called.
+//! `GET /v1/webhooks/{id}/feed`: a webhook's deliveries in commit order, for clients that poll.
 //!
-//! It consumes nothing: the position is the caller's, in the cursor. Delivery ids are stamped in commit order, so a
-//! reader that goes on after the last id it saw never skips a late commit.
+//! Reading removes nothing. The cursor holds the caller's position. Delivery ids are drawn in commit order, so a reader
+//! that continues after the last id that it saw never skips a late commit.
 
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -38,7 +38,8 @@ pub struct FeedView<'a> {
     next_cursor: Option<String>,
 }
 
-/// Answers at once if there are deliveries or no wait was requested. Otherwise it is called again after `Step::Wait`.
+/// Answers at once if there are deliveries or no wait was requested. Otherwise the handler runs again after
+/// `Step::Wait`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let position = request.query.cursor(CursorKind::Feed)?;
@@ -52,7 +53,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     let last = deliveries.last().map(|delivery| delivery.id.as_u128()).or(position);
     let mut events = Vec::with_capacity(deliveries.len());
     for delivery in &deliveries {
-        // One that expired between the two reads is gone from the feed as well.
+        // A delivery whose event expired between the two reads is omitted.
         if let Some(event) = context.store.event(request.tenant(), delivery.event_id, context.now)? {
             events.push((delivery.id, event, context.store.data(delivery.event_id, context.now)?));
         }

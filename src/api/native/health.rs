@@ -1,4 +1,5 @@
-//! `GET /v1/webhooks/{id}/health`: a word each for success, speed and activity, with its reason (api.md section 6).
+//! `GET /v1/webhooks/{id}/health`: one word for each of success, speed and activity, with its reason (api.md section
+//! 6).
 
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -16,10 +17,10 @@ use crate::store::{DeliveryQuery, ListWindow};
 
 use super::webhooks;
 
-/// How many of the newest deliveries are judged.
+/// Number of the newest deliveries that are rated.
 const RECENT: usize = 10;
 
-/// How a webhook does, in a word each.
+/// The rating of a webhook, in one word for each aspect.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub struct HealthView {
@@ -54,7 +55,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         search: None,
         window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX as usize },
     };
-    // The newest deliveries with an attempt. A waiting delivery has none to judge.
+    // The newest deliveries with an attempt. A waiting delivery has no outcome to rate.
     let newest = context.store.deliveries(&query, context.now)?;
     let tried: Vec<_> = newest.rows.iter().filter(|delivery| delivery.attempts > 0).take(RECENT).collect();
     let failed = tried.iter().filter(|delivery| delivery.last_outcome != Some(AttemptOutcome::Success)).count();

@@ -1,6 +1,6 @@
 //! API keys: shown once at creation, listed without their text, revoked (docs/api.md).
 //!
-//! Invariant: a key never exceeds its creator: no further scope, no other app, and never the installation.
+//! Invariant: a key never exceeds its creator. It has no further scope, no other app, and never the installation.
 
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -61,7 +61,7 @@ impl<'a> KeyView<'a> {
     }
 }
 
-/// Whether a caller of this reach may know of the key.
+/// Whether a caller of this scope may see the key.
 fn covers(tenant: TenantScope, key: &ApiKey) -> bool {
     key.org_id == tenant.org && tenant.app.is_none_or(|own| key.app_id == Some(own))
 }
@@ -119,7 +119,7 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }))
 }
 
-/// The key's text as the first answer had it: only its hash is in the receipt.
+/// The key's text in the first answer. The receipt has its hash only.
 pub fn first_text(kept: Option<bytes::Bytes>, made: String) -> String {
     kept.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).unwrap_or(made)
 }

@@ -1,4 +1,4 @@
-//! The daemon's own endpoints, without a key: liveness, readiness, metrics, and the description of the API.
+//! The daemon's own endpoints, which need no key: liveness, readiness, metrics, and the OpenAPI document.
 
 use http::header::{ACCEPT, RETRY_AFTER, VARY};
 use http::{HeaderValue, StatusCode};
@@ -61,7 +61,7 @@ pub fn alive(_: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiErr
     Ok(HttpResponse::json(StatusCode::OK, &AliveView { status: "ok" }))
 }
 
-/// `GET /readyz`: whether events are taken and sent, or why not.
+/// `GET /readyz`: whether events are accepted and sent, or why not.
 pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
     let (reasons, warnings) = (context.health_source.unready(), context.health_source.warnings());
     if reasons.is_empty() {
@@ -73,7 +73,7 @@ pub fn ready(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, 
     Ok(response)
 }
 
-/// `POST /v1/clock/accept`: retention goes on by the clock as it is.
+/// `POST /v1/clock/accept`: retention continues by the current clock.
 pub fn accept_clock(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
     let answer = HttpResponse::json(StatusCode::OK, &ClockView { clock_trusted: true, now: context.now }).body;
@@ -96,7 +96,7 @@ pub fn exposition(http_request: &HttpRequest, render: impl FnOnce(ExpositionForm
         .with(VARY, HeaderValue::from_static("accept"))
 }
 
-/// `GET /openapi.json`, as the settings want it.
+/// `GET /openapi.json`, filtered by the settings.
 pub fn openapi(context: &ApiContext<'_>, _: &HttpRequest) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::new(StatusCode::OK, "application/json", (context.description)()))
 }

@@ -29,7 +29,7 @@ pub use routes::mount;
 
 use crate::api::error::ApiError;
 
-/// A receipt that does not fit its command: a mistake of ours.
+/// The error for a receipt that does not fit its command, which is a bug.
 fn unexpected() -> ApiError {
     ApiError::internal("the store answered something else than was asked")
 }

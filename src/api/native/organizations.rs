@@ -1,4 +1,4 @@
-//! Organizations: for the installation's own key only.
+//! Organizations, which only the installation's own key may manage.
 
 use http::StatusCode;
 use schemars::JsonSchema;

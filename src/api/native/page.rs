@@ -27,7 +27,7 @@ pub fn response<'a, T, V: Serialize>(kind: CursorKind, page: &'a Page<T>, show: 
     HttpResponse::json(StatusCode::OK, &list)
 }
 
-/// One page of rows that lie in memory, newest first: those after the cursor, up to the limit.
+/// One page of rows that are in memory, newest first: those after the cursor, up to the limit.
 pub fn cut<T>(
     kind: CursorKind,
     query: &Params,

@@ -1,7 +1,7 @@
 //! Publishing (docs/api.md): from the bytes of a request to `EventInput`s, and from the receipt to the answer.
 //!
-//! Invariant: `data` is a slice of the body as it came, never a tree written anew. On this hot path the body is scanned
-//! once for strictness and once for its members, and only stored values are allocated.
+//! Invariant: `data` is a slice of the received body and is never rewritten. On this hot path the body is scanned once
+//! for strictness and once for its members, and only stored values are allocated.
 //!
 //! Checks that depend on the time (`deliver_at`, `expires_at`) or on the webhooks happen while the command is applied,
 //! after the lookup of a stored answer.
@@ -33,7 +33,7 @@ use super::cloudevents;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Where the app that a request names is looked for.
+/// The scope in which the app of a request is looked up.
 pub struct AppLookup<'a> {
     pub registry: &'a Registry,
     pub tenant: TenantScope,
@@ -54,7 +54,7 @@ pub fn one(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     Ok(pointing(Step::apply(request.write(PartitionCommand::Publish(vec![event]))?, show_one), "/events/0"))
 }
 
-/// The store points into a native batch; where the body is another one, `prefix` is not in it.
+/// The store's pointers lead into a native batch. For any other body, `prefix` is removed from them.
 fn pointing(step: Step, prefix: &'static str) -> Step {
     let Step::Apply { write_request, then } = step else { return step };
     let then: Then<_> = Box::new(move |result: Result<Applied, Rejection>| {
@@ -77,7 +77,7 @@ pub fn batch(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     Ok(Step::apply(request.write(PartitionCommand::Publish(events))?, show_many))
 }
 
-/// One event out of a body in the native form.
+/// Reads one event from a body in the native form.
 pub fn read_one(body: &Bytes, place: &AppLookup<'_>, traceparent: Option<String>) -> Result<EventInput, ApiError> {
     let mut field_errors = FieldErrors::new();
     let object =
@@ -118,7 +118,8 @@ fn read_batch(
     Ok(events)
 }
 
-/// One event out of its object; meaningless where a mistake was found. The fault is an app that is not there (404).
+/// Reads one event from its object. If a mistake was found, the event has no meaning. The error is an unknown app
+/// (404).
 fn read_event(
     mut object: JsonObject<'_>,
     body: &Bytes,
@@ -156,7 +157,7 @@ fn read_event(
     Ok(EventInput { app, occurred_at, data, attributes })
 }
 
-/// An event type that a producer may use: `postrider.*` is the daemon's own.
+/// An event type that a producer may use. `postrider.*` is reserved for the daemon.
 pub(super) fn read_type(raw: &RawValue) -> FieldResult<String> {
     judge_type(fields::text(raw)?)
 }
@@ -175,7 +176,7 @@ pub(super) fn read_channel(raw: &RawValue) -> FieldResult<String> {
     fields::line(raw, 1..=CHANNEL_CHARS_MAX)
 }
 
-/// The app that `app_id` names, by id or `uid`; 404 if there is none within reach.
+/// The app that `app_id` names, by id or `uid`. 404 if there is none in scope.
 pub(super) fn app(
     object: &mut JsonObject<'_>,
     place: &AppLookup<'_>,
@@ -231,7 +232,8 @@ pub fn traceparent(headers: &HeaderMap) -> Option<String> {
     first.to_str().ok().filter(|text| is_traceparent(text)).map(str::to_owned)
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>` in lower case, neither id all zeros; version `ff` is forbidden, later ones may go on.
+/// `00-<32 hex>-<16 hex>-<2 hex>` in lower case. Neither id may be all zeros. Version `ff` is forbidden, and later
+/// versions may be longer.
 pub(super) fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, chars: usize| {
         part.len() == chars && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -263,9 +265,9 @@ pub struct PublishView<'a> {
     occurred_at: Time,
     received_at: Time,
     subject: Option<&'a str>,
-    /// How many webhooks it goes to.
+    /// Number of webhooks that it goes to.
     deliveries: u32,
-    /// The event was there already; nothing new is sent.
+    /// Whether the event existed already, so that nothing new is sent.
     duplicate: bool,
 }
 

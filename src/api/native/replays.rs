@@ -121,7 +121,7 @@ fn read_spec(
     Ok(JobSpec { webhook, app, from, to, types: types.unwrap_or_default(), status, missing, rate_per_s })
 }
 
-/// A dry run changes nothing, so that nothing but `Idempotency-Key` makes a command of it.
+/// Answers a dry run, which changes nothing. Only an `Idempotency-Key` needs a command.
 fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec) -> Result<Step, ApiError> {
     if let Some(kept) = kept(context, request)? {
         return Ok(Step::Reply(kept));
@@ -130,7 +130,7 @@ fn count(context: &ApiContext<'_>, request: &RequestContext<'_>, spec: &JobSpec)
     Ok(keeping(request)?(HttpResponse::json(StatusCode::OK, &MatchedView { matched })))
 }
 
-/// The stored answer to this request, if no command made it and it has an `Idempotency-Key`.
+/// The stored answer to this request, if no command made it and the request has an `Idempotency-Key`.
 pub fn kept(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Option<HttpResponse>, ApiError> {
     let Some(keep) = request.keep()? else { return Ok(None) };
     let Some(applied) = context.store.stored_answer(&keep, context.now)? else { return Ok(None) };

@@ -28,7 +28,7 @@ const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `
 const ATTEMPTS: &[Param] =
     &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
 
-/// The parameters in a native path: none, or the `id` of an object.
+/// The parameters of a native path: none, or the `id` of an object.
 const fn segments_of(path: &str) -> &'static [Param] {
     let text = path.as_bytes();
     let mut at = 0;
@@ -574,7 +574,7 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-/// The native surface: bearer keys, problem documents, and every path that no dialect has.
+/// The native mount: bearer keys, problem documents, and every path that no dialect claims.
 pub fn mount() -> ApiMount {
     ApiMount::new("native", "", ROUTES, auth::by_bearer, |api_error, error_context| {
         problem::render(api_error, error_context.request_id)

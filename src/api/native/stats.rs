@@ -1,4 +1,4 @@
-//! Figures of one webhook, or of everything that a key can see (api.md section 6).
+//! Figures of one webhook, or of all that a key can see (api.md section 6).
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::store::WebhookFigures;
 
 use super::webhooks;
 
-/// Hours of the series, the running one included.
+/// Hours of the series, the current one included.
 const HOURS: u32 = 24;
 const MINUTES_PER_HOUR: u32 = 60;
 
@@ -63,9 +63,9 @@ struct HourView {
 pub struct WebhookStatsView {
     #[serde(flatten)]
     stats: StatsView,
-    /// Since when the next delivery to go waits; in an ordered webhook the head, its retries included.
+    /// When the oldest due delivery became due. For an ordered webhook, when its queue head first did.
     oldest_waiting: Option<Time>,
-    /// How long that is, in milliseconds; 0 where nothing waits.
+    /// The age of that time in milliseconds. 0 if no delivery waits.
     #[schemars(range(min = 0))]
     lag_ms: i64,
 }
@@ -106,7 +106,7 @@ impl StatsView {
     }
 }
 
-/// The last 24 clock hours, oldest first, also those in which nothing happened.
+/// The last 24 clock hours, oldest first, empty ones included.
 fn hours(minutes: &[(u32, Minute)], now: Time) -> Vec<HourView> {
     let last = now.hour();
     let first = last.saturating_sub(HOURS - 1);
@@ -123,7 +123,7 @@ fn hours(minutes: &[(u32, Minute)], now: Time) -> Vec<HourView> {
     hours
 }
 
-/// The figures of several webhooks as if they were one.
+/// The summed figures of several webhooks.
 pub fn together(context: &ApiContext<'_>, webhooks: &[WebhookId]) -> Result<WebhookFigures, ApiError> {
     let mut all = WebhookFigures::default();
     let mut minutes: BTreeMap<u32, Minute> = BTreeMap::new();

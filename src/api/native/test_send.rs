@@ -1,4 +1,4 @@
-//! `POST /v1/webhooks/{id}/test`: one signed request now, nothing stored.
+//! `POST /v1/webhooks/{id}/test`: sends one signed request now and stores nothing.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -17,7 +17,8 @@ use super::{replays, webhooks};
 const TYPE_DEFAULT: &str = "postrider.test";
 const DATA_DEFAULT: &[u8] = br#"{"test":true}"#;
 
-/// Sends `type` and `data` of the body, or its own. With an `Idempotency-Key` that was answered before, nothing is sent.
+/// Sends `type` and `data` of the body, or default ones. If the `Idempotency-Key` has an answer already, nothing is
+/// sent.
 pub fn send(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
     let mut object = request.optional_object()?;

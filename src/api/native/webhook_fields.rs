@@ -33,7 +33,7 @@ pub struct WebhookField {
     pub form: Option<FieldForm>,
 }
 
-/// How a caller sets a member.
+/// The form of a member that callers set.
 pub struct FieldForm {
     /// Reads the member into the webhook. An absent member and `null` mean its default.
     pub read: fn(&mut Webhook, &mut FormField<'_, '_>),
@@ -86,8 +86,8 @@ pub enum FlagValue {
     PemFile(&'static str),
 }
 
-/// Reads every writable member out of `object` into `webhook`, which is meaningless if a mistake was found. Without a
-/// `policy` the URL is not judged again.
+/// Reads every writable member of `object` into `webhook`. If a mistake was found, the webhook has no meaning. Without
+/// a `policy` the URL is not checked again.
 pub fn read(
     webhook: &mut Webhook,
     object: &mut JsonObject<'_>,
@@ -168,7 +168,7 @@ const fn flag(long: &'static str, value_name: &'static str, value: FlagValue, he
     FieldFlag { long, value_name, help, value }
 }
 
-/// A switch that may be given a value.
+/// A boolean flag whose value may be omitted.
 const fn switch(long: &'static str, help: &'static str) -> FieldFlag {
     flag(long, "true|false", Boolean, help)
 }
@@ -391,7 +391,7 @@ pub fn shown_schema(field: &WebhookField) -> Value {
     if field.may_be_null { nullable((field.schema)()) } else { (field.schema)() }
 }
 
-/// The schema, or null: every member of a form may be null but the URL.
+/// The schema, or null. Every member of a form but the URL may be null.
 fn or_null(field: &str, schema: Value) -> Value {
     if field == "url" { schema } else { nullable(schema) }
 }

@@ -1,4 +1,4 @@
-//! Reads the members of a webhook's form that are more than one value, for `webhook_fields`.
+//! Reads the compound members of a webhook's form, for `webhook_fields`.
 //!
 //! A new webhook and a patched one are read alike: `webhook_patch` applies a patch to the webhook's JSON form first. So
 //! an absent member and `null` mean the default here.
@@ -67,7 +67,7 @@ impl<'b> FormField<'_, 'b> {
         self.object.optional(self.name, self.errors, read)
     }
 
-    /// One of the words of an enumeration; `names` lists them for people.
+    /// One of the words of an enumeration. `names` lists them for the error.
     pub fn choice<T: DeserializeOwned>(&mut self, names: &str, default: T) -> T {
         self.optional(|raw| fields::choice(raw, names)).unwrap_or(default)
     }
@@ -98,7 +98,7 @@ pub fn read_url(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
     webhook.url = field.object.required(field.name, field.errors, judge).unwrap_or_default();
 }
 
-/// The host of a URL that was judged before; empty where there is none.
+/// The host of a URL that was checked before. Empty if there is none.
 fn host_of(url: &str) -> String {
     url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
@@ -127,7 +127,7 @@ pub fn read_secret_headers(webhook: &mut Webhook, field: &mut FormField<'_, '_>)
     webhook.secret_headers = names.unwrap_or_default();
 }
 
-/// PEM is only looked at from outside here; whether the certificates and the key fit is found out when they are used.
+/// Only the form of the PEM text is checked here. The first use finds out whether certificates and key fit.
 pub fn read_tls(webhook: &mut Webhook, field: &mut FormField<'_, '_>) {
     let tls = field.object.object(field.name, field.errors);
     webhook.tls = tls.and_then(|tls| tls_of(tls, field.errors));
@@ -156,7 +156,7 @@ fn auth_of(mut auth: JsonObject<'_>, field_errors: &mut FieldErrors) -> Option<W
     (field_errors.len() == before).then_some(read)
 }
 
-/// RFC 7617 section 2: a user name cannot have a colon, neither part a control character.
+/// A user name must not contain a colon, and neither part a control character (RFC 7617 section 2).
 fn read_username(raw: &RawValue) -> FieldResult<String> {
     let text = fields::line(raw, 0..=CREDENTIAL_CHARS_MAX)?;
     if text.contains(':') { Err("must not have a colon".to_owned()) } else { Ok(text) }

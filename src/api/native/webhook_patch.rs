@@ -1,7 +1,7 @@
 //! `PATCH /v1/webhooks/{id}`: a merge patch (RFC 7396) on the webhook's JSON form, then read like a new one.
 //!
-//! There are three departures, where merging would be useless. A credential sent back as its mask stays. An `auth` of
-//! another `type` replaces the whole old one. A filter that is complete by itself does so too.
+//! It departs from merging in three places where merging would be useless. A credential that is sent back as its mask
+//! stays. An `auth` of another `type` replaces the whole old one. So does a filter that is complete by itself.
 
 use serde_json::{Map, Value};
 
@@ -21,7 +21,7 @@ pub fn patched(webhook: &Webhook, request: &RequestContext<'_>, policy: &TargetP
     apply(webhook, request.object()?, policy)
 }
 
-/// The webhook after `patch`, which another surface may have put into these fields' names.
+/// The webhook after `patch`, whose names may have been translated from another mount's.
 pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy) -> Result<Webhook, ApiError> {
     let mut field_errors = FieldErrors::new();
     let judged = patch.has("url").then_some(policy);
@@ -50,7 +50,7 @@ pub fn apply(webhook: &Webhook, mut patch: JsonObject<'_>, policy: &TargetPolicy
     Ok(merged)
 }
 
-/// A masked value is not revealed by removing its mark: it must be given anew.
+/// A masked value is not revealed by removing its mark. The caller must send it again.
 fn stay_secret(before: &Webhook, after: &Webhook, field_errors: &mut FieldErrors) {
     let shown = |(name, value): (&String, &String)| {
         secrecy::is_secret_header(before, name)

@@ -172,7 +172,7 @@ pub fn shown_tls() -> Value {
     json!({ "type": "object", "description": "The client's key is masked." })
 }
 
-/// One object and no union, so that generators that turn schemas into classes make one that holds itself.
+/// One object and no union, so that generators of classes make one class that refers to itself.
 fn filter() -> Value {
     let without = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!(false))).collect::<Map<_, _>>();
     json!({
@@ -187,7 +187,7 @@ fn filter() -> Value {
     })
 }
 
-/// RFC 7396 merges objects, so the patch is merged into the current filter and the whole is checked.
+/// RFC 7396 merges objects, so the patch is merged into the current filter and the result is checked.
 fn filter_patch() -> Value {
     let members = filter_members("FilterPatch").into_iter().map(|(name, schema)| (name, nullable(schema)));
     let description = "Put over the filter that is there, member by member; null takes one away. Lists are replaced.";

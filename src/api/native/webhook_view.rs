@@ -1,4 +1,4 @@
-//! How webhooks, secrets and public keys are shown.
+//! The views of webhooks, secrets and public keys.
 //!
 //! Invariant: a credential leaves only through `NewWebhookView` and `SecretsView`.
 

@@ -1,4 +1,4 @@
-//! Webhooks: make, list, read, change, remove, pause; their secrets and public keys (api.md sections 3 and 5).
+//! Webhooks: create, list, read, change, remove and pause, with secrets and public keys (api.md sections 3 and 5).
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn received(applied: Applied) -> Result<Arc<Webhook>, ApiError> {
     }
 }
 
-/// The app of an object that names none: the key's own, or the organization's default.
+/// The app of an object that names none: the key's own app, or the organization's default.
 pub fn own_app(registry: &Registry, tenant: TenantScope) -> Result<AppId, ApiError> {
     let default = || registry.organization(tenant.org).map(|org| org.default_app_id);
     tenant.app.or_else(default).ok_or_else(|| ApiError::not_found("app"))
@@ -68,8 +68,8 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }))
 }
 
-/// 403 if the call makes requests bypass the proxy of the installation, or points such requests elsewhere, and its key
-/// does not have the scope `admin`.
+/// 403 if the request makes deliveries bypass the proxy of the installation, or sends such deliveries elsewhere, and
+/// its key lacks the scope `admin`.
 pub fn judge_bypass(before: Option<&Webhook>, after: &Webhook, request: &RequestContext<'_>) -> Result<(), ApiError> {
     let is_same = before.is_some_and(|before| before.proxy == after.proxy && before.url == after.url);
     if after.proxy == WebhookProxy::Default || is_same || request.may(Scope::Admin) {
@@ -81,7 +81,7 @@ pub fn judge_bypass(before: Option<&Webhook>, after: &Webhook, request: &Request
     ))
 }
 
-/// A new webhook, and the secret it is to have if one is given.
+/// A new webhook, and its secret if the request has one.
 pub fn read_new(
     mut object: JsonObject<'_>,
     place: &AppLookup<'_>,
@@ -139,7 +139,7 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))))
 }
 
-/// The running state as it is shown now.
+/// The running state as shown now.
 fn state_now(context: &ApiContext<'_>, id: WebhookId) -> WebhookState {
     circuit::shown(context.store.state(id), context.now)
 }
@@ -148,8 +148,8 @@ fn shown(webhook: &Webhook, state: &WebhookState) -> HttpResponse {
     HttpResponse::json(StatusCode::OK, &WebhookView::new(webhook, state))
 }
 
-/// `PATCH /v1/webhooks/{id}`. Made from the webhook as read here: if it has changed when the command is applied, the
-/// call is handled again.
+/// `PATCH /v1/webhooks/{id}`. The command is based on the webhook as read here. If it has changed when the command is
+/// applied, the request is handled again.
 pub fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     let patched = webhook_patch::patched(&webhook, request, &context.settings.policy)?;
@@ -201,7 +201,7 @@ fn set_status(
     }))
 }
 
-/// `GET /v1/webhooks/{id}/secret`: a command, since every reading is audited.
+/// `GET /v1/webhooks/{id}/secret`. It is a command, because every reading is audited.
 pub fn secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let (id, now) = (in_path(context, request)?.id, context.now);
     Ok(Step::apply(request.write(StateCommand::ReadSecret { id })?, move |applied| {
@@ -224,7 +224,7 @@ pub fn rotate_secret(context: &mut ApiContext<'_>, request: &RequestContext<'_>)
     let write_request = request.write_secret(StateCommand::RotateSecret { id, secret, overlap_s }, None)?;
     Ok(Step::apply(write_request, |applied| {
         let webhook = received(applied)?;
-        // The moment of the rotation, also when the answer is given again.
+        // The time of the rotation, even if the answer is repeated.
         let at = webhook.secrets.first().map_or(Time::ZERO, |secret| secret.created_at);
         Ok(HttpResponse::json(StatusCode::OK, &SecretsView::new(&webhook, at)))
     }))

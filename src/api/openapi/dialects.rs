@@ -1,4 +1,4 @@
-//! The dialects in the OpenAPI document: their routes from their own tables, with their own documentation and examples.
+//! Adds the dialects to the OpenAPI document: their routes, documentation and examples.
 //!
 //! Invariant: the scope that a route shows is the one that it requires. The examples equal the golden files.
 

@@ -1,4 +1,4 @@
-//! Errors in the description, by route: problem documents and their headers.
+//! Errors in the OpenAPI document, by route: problem documents and their headers.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use crate::api::route::{Route, RouteAccess, RouteMethod};
 
 use crate::api::doc::parts::{reference, text};
 
-/// Each status that is a problem, and when it comes.
+/// Each status of a problem document, and its cause.
 const STATUSES: [(u16, &str); 16] = [
     (400, "The request or its JSON is malformed, or a query parameter is unknown, repeated or wrong."),
     (401, "The key is missing, wrong or expired."),
@@ -30,7 +30,7 @@ const STATUSES: [(u16, &str); 16] = [
 /// The request id of every example.
 pub const REQUEST_ID: &str = "019cbd7c-0f28-7d70-b3a1-5a0fd0e7c4d2";
 
-/// The statuses, beside those of its answers, that a route can give.
+/// The error statuses of a route.
 pub fn of(route: &Route) -> Vec<u16> {
     let open = matches!(route.access, RouteAccess::Open(_));
     let keyed = matches!(route.access, RouteAccess::Scope(..) | RouteAccess::Installation(_));
@@ -55,7 +55,7 @@ pub fn of(route: &Route) -> Vec<u16> {
         .collect()
 }
 
-/// The name of a status's shared response: `UnprocessableEntity`.
+/// The name of the shared response of a status, such as `UnprocessableEntity`.
 pub fn name(status: u16) -> String {
     let phrase = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
     phrase.split([' ', '-']).collect()
@@ -66,7 +66,7 @@ pub fn responses() -> Map<String, Value> {
     STATUSES.iter().map(|(status, _)| (name(*status), response(*status))).collect()
 }
 
-/// The native response of a status. Panics on a status that is no problem.
+/// The native response of a status. Panics if the status is not a problem.
 pub fn response(status: u16) -> Value {
     let (_, when) = STATUSES.iter().find(|(known, _)| *known == status).expect("a status of the table");
     let mut headers = json!({ "X-Request-Id": { "$ref": "#/components/headers/RequestId" } });
@@ -79,7 +79,7 @@ pub fn response(status: u16) -> Value {
     json!({ "description": when, "headers": headers, "content": { "application/problem+json": problem } })
 }
 
-/// An error with the status, in the daemon's own words: code and detail.
+/// Code and detail of an error with the status, as the daemon words them.
 pub fn said(status: u16) -> (&'static str, &'static str) {
     match status {
         400 => ("invalid_parameter", "limit must be a whole number from 1 to 250"),

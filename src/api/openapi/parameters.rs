@@ -8,13 +8,13 @@ use crate::api::media::BodyRule;
 use crate::api::params::{EmptyValues, Param, ParamValues, WholeNumber};
 use crate::api::route::{Route, RouteMethod};
 
-/// On every POST.
+/// A header of every POST.
 const IDEMPOTENCY_KEY: Param = Param::new(
     "Idempotency-Key",
     ParamValues::VisibleAscii { chars_max: KEY_CHARS_MAX },
     "The same key with the same request gives the first answer again and does nothing; with another request, 409.",
 );
-/// On every route that publishes.
+/// A header of every route that publishes.
 const TRACEPARENT: Param =
     Param::new("traceparent", ParamValues::AnyText, "W3C Trace Context: kept with the event and sent on.");
 
@@ -36,10 +36,10 @@ pub fn of(route: &Route, headers: &[Param], empty: EmptyValues) -> Vec<Value> {
     all
 }
 
-/// A parameter that may be empty as well, which means that it is absent.
+/// The same parameter, which may also be empty. An empty value means that it is absent.
 fn may_be_empty(mut described: Value) -> Value {
     let mut schema = described["schema"].take();
-    // Text without a pattern may be empty once it need not have a character.
+    // A text without a pattern may be empty once it has no minimum length.
     let is_text = schema.as_object_mut().is_some_and(|schema| schema.remove("minLength").is_some());
     described["schema"] =
         if is_text { schema } else { json!({ "anyOf": [schema, { "type": "string", "maxLength": 0 }] }) };

@@ -38,7 +38,7 @@ fn compare(at: &str, stored: &Value, served: &Value, differences: &mut Vec<Strin
     }
 }
 
-/// Every route there is, with its path as the description has it.
+/// All routes, with their paths as in the document.
 fn all_routes() -> Vec<&'static Route> {
     DIALECTS.iter().flat_map(|dialect| dialect.routes).chain(ROUTES).collect()
 }
@@ -89,7 +89,7 @@ fn what_is_answered_has_an_example_with_exactly_its_members() {
             let Some(schema) = answer.schema else { continue };
             let name = (schema.name)();
             let name = name.trim_matches(['[', ']']);
-            // The document itself, and one of two that have examples of their own.
+            // The document itself, and the schema whose examples have their own names.
             if matches!(name, "AnyObject" | "PublishedAny") {
                 continue;
             }
@@ -185,7 +185,7 @@ fn every_operation_tells_how_it_can_fail() {
     }
 }
 
-/// The members of an answer, as described: those of all its parts.
+/// The described members of an answer, those of all its parts included.
 fn members(document: &Value, schema: &Value) -> BTreeSet<String> {
     if let Some(name) = schema["$ref"].as_str().and_then(|at| at.strip_prefix('#')) {
         return members(document, document.pointer(name).unwrap());
@@ -204,7 +204,7 @@ fn a_view_is_described_as_it_is_serialised() {
     let shown = serde_json::to_value(WebhookView::new(&webhook, &WebhookState::default())).unwrap();
     let shown: BTreeSet<String> = shown.as_object().unwrap().keys().cloned().collect();
     assert_eq!(shown, members(&document, &parts::reference("Webhook")));
-    // Ids of a test's attempt are there and null.
+    // The ids of a test's attempt are present and null.
     let test = &document["components"]["schemas"]["TrialAttempt"]["properties"];
     assert_eq!((&test["delivery_id"]["type"], &test["webhook_id"]["type"]), (&json!("null"), &json!("string")));
 }

@@ -1,4 +1,4 @@
-//! Finding routes, telling callers apart, and the requests of `tests/data/bad_requests.json` that a head or a body decides.
+//! Tests of matching, identifying callers, and the rows of `tests/data/bad_requests.json` that headers or body decide.
 
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION};
@@ -74,7 +74,7 @@ fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Ht
     }
 }
 
-/// Checks a request as far as no store is needed. 200 stands for requests that would reach the store.
+/// Checks a request without a store. 200 stands for requests that would reach the store.
 fn judge(http_request: &HttpRequest) -> Result<(), ApiError> {
     let (registry, settings) = (registry(), settings());
     let found = Api::new(native::mount(), Vec::new()).find(http_request);
@@ -263,7 +263,7 @@ fn bad_requests_get_the_expected_status() {
         let Some(http_request) = row_call(row) else { continue };
         let mut expected = vec![row["expect"].as_u64().unwrap()];
         expected.extend(row["also_accept"].as_array().into_iter().flatten().filter_map(Value::as_u64));
-        // A good publish goes on to the store, which this test does not have.
+        // A valid publish would reach the store, which this test does not have.
         let accepted = if expected.contains(&202) { 200 } else { 0 };
         let got = status(&http_request);
         assert!(got == accepted || expected.contains(&u64::from(got)), "{}: {got}", row["name"]);

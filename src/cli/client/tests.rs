@@ -14,7 +14,7 @@ use tokio::{
 
 use super::*;
 
-/// Answers with what was asked: the line, the headers that matter, and the body. `/v1/missing` is a 404 problem.
+/// Answers with the request: its line, the headers of interest, and its body. `/v1/missing` is a 404 problem.
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let mut answer = json!({
@@ -36,7 +36,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-    // An error here shows as an error of the client, which the test sees.
+    // An error here appears as an error of the client, which the test checks.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo)).await;
 }
 

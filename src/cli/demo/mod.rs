@@ -1,7 +1,7 @@
-//! `postrider demo`: a whole installation for twenty seconds, in this process and in a directory of its own.
+//! `postrider demo`: a whole installation for twenty seconds, in this process and in a temporary directory.
 //!
-//! Invariant: every line of the story is read back over the HTTP API of the daemon that was started, with a key; nothing
-//! is told from inside. However it is stopped, short of SIGKILL, the directory is gone afterwards.
+//! Invariant: every line of the story is read over the HTTP API of the started daemon, with a key, and none comes from
+//! inside the process. After every end except SIGKILL the directory is removed.
 
 mod scratch;
 mod stage;
@@ -20,9 +20,9 @@ use scratch::Scratch;
 use stage::Stage;
 use watch::Watch;
 
-/// How long the daemon is given for what is in hand when the demo ends.
+/// Time that the daemon has for current requests when the demo ends.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two looks at the API.
+/// Interval between two reads of the API.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
 /// See all of it in twenty seconds: a daemon, two receivers, events delivered, failed and retried
@@ -47,12 +47,12 @@ impl Demo {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Exit::failed(format!("cannot start: {error}")))?;
         let entered = runtime.enter();
-        // Before the directory exists, so that no signal can fall between making it and being able to remove it.
+        // Before the directory exists, so that no signal falls between its creation and the handler that removes it.
         let stop = Stop::new()?;
         let scratch = Scratch::new()?;
         drop(entered);
         let ended = runtime.block_on(self.play(&scratch, stop));
-        // After the last thread that might still write.
+        // After the last thread that may still write.
         runtime.shutdown_timeout(Duration::from_secs(1));
         let removed = scratch.remove();
         ended.and(removed)
@@ -72,7 +72,7 @@ impl Demo {
         told
     }
 
-    /// The story, then the figures, then whatever a second shell does, until the time is up.
+    /// Tells the story, then the figures, then the actions of a second shell, until the time is up.
     async fn tell(&self, stage: &Stage, screen: Screen) -> Result<(), Exit> {
         let end = Instant::now() + Duration::from_secs(self.seconds);
         let client = stage.client()?;
@@ -92,7 +92,7 @@ impl Demo {
                 story::figures(&client, &watch, screen).await?;
                 screen.text(story::closing(stage, (!self.keep).then(|| end - Instant::now())))?;
             } else if is_over {
-                // What a second shell made of it.
+                // Events and attempts that a second shell caused.
                 if figures_told_at != Some(watch.told()) {
                     story::figures(&client, &watch, screen).await?;
                 }

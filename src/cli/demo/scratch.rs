@@ -1,4 +1,4 @@
-//! A directory for one run, for its owner alone, gone when the run ends: also when it ends by an error or a panic.
+//! A private directory for one run. It is removed when the run ends, even by an error or a panic.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::cli::Exit;
 use crate::engine::clock::{Random as _, SystemRandomness};
 
-/// Removed when dropped.
+/// The directory, which is removed on drop.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// A new directory below the system's temporary one. Its name cannot be guessed, and it is refused if it is there
-    /// already, so that it is never a link of another user.
+    /// A new directory below the system's temporary one. Its name cannot be guessed. An existing path is refused, so
+    /// the directory is never a link of another user.
     pub fn new() -> Result<Self, Exit> {
         let mut random = [0; 8];
         SystemRandomness::default().fill(&mut random);
@@ -32,7 +32,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Removes it now, and says so if that fails.
+    /// Removes the directory now, and reports a failure.
     pub fn remove(self) -> Result<(), Exit> {
         fs::remove_dir_all(&self.path)
             .map_err(|error| Exit::failed(format!("{} could not be removed: {error}", self.path.display())))
@@ -41,7 +41,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing is left to be told when `remove` has done it, or has said why it could not.
+        // A failure is not reported: `remove` has removed the directory, or has reported why it could not.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

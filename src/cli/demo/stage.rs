@@ -1,4 +1,4 @@
-//! What the demo plays on: a daemon with an empty store, and two receivers with a webhook each.
+//! The stage of the demo: a daemon with an empty store, and two receivers with a webhook each.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -19,20 +19,20 @@ use crate::cli::listen::receiver::{Receiver, serve};
 use crate::config::{ListenSetting, Settings};
 use crate::daemon::{Daemon, Platform, url_of};
 
-/// Answers everything.
+/// The receiver that answers every request.
 pub const STEADY: &str = "steady";
-/// Fails `FAILURES` times first, and wants `FLAKY_TYPES` only.
+/// The receiver that fails `FAILURES` times first. It receives `FLAKY_TYPES` only.
 pub const FLAKY: &str = "flaky";
 pub const FLAKY_TYPES: &str = "invoice.*";
 pub const FAILURES: u64 = 2;
-/// In seconds: short enough to be watched.
+/// The schedule in seconds, short enough to be watched.
 const RETRY_SCHEDULE_S: [u32; 3] = [1, 1, 2];
-/// Requests answered and not yet looked at; more hold the answers back.
+/// Maximum answered requests that are not read yet. Further ones delay the answers.
 const TOLD_MAX: usize = 1_000;
-/// Free space below which publishing is refused: the demo writes little.
+/// Free space below which publishing is refused. It is small, because the demo writes little.
 const MIN_FREE_BYTES: u64 = 16 << 20;
 
-/// Everything that runs.
+/// The running parts of the demo.
 pub struct Stage {
     daemon: Daemon,
     url: String,
@@ -42,7 +42,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts it all; the daemon's data goes to `directory`.
+    /// Starts all parts. The daemon's data is in `directory`.
     pub async fn set(directory: &Path) -> Result<Self, Exit> {
         let settings = settings(directory);
         let daemon = Daemon::start(&settings, Platform::real(&settings)?).await?;
@@ -72,7 +72,7 @@ impl Stage {
         Client::new(&self.url, Some(&self.key))
     }
 
-    /// A receiver that fails `fail` times first, and its webhook.
+    /// Starts a receiver that fails `fail` times first, and makes its webhook.
     async fn receiver(&mut self, mut webhook: Value, fail: u64) -> Result<(), Exit> {
         let failed = |error: std::io::Error| Exit::failed(format!("cannot listen on 127.0.0.1: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
@@ -100,14 +100,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends everything. The daemon has `timeout` for what is in hand.
+    /// Ends all parts. The daemon has `timeout` for current requests.
     pub async fn strike(self, timeout: Duration) {
         self.daemon.stop(timeout).await;
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// The defaults, whatever the machine's settings say: a demo shows the same everywhere.
+/// The default settings, regardless of the machine's, so that a demo shows the same everywhere.
 fn settings(directory: &Path) -> Settings {
     let mut settings = Settings {
         data_dir: directory.join("data"),

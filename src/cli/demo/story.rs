@@ -1,4 +1,4 @@
-//! What the demo publishes and when, and the words around what then happens.
+//! The story of the demo: its events, their times, and the text around the lines.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,11 +27,12 @@ const FIGURE_COLUMNS: &[Column] = &[
 struct Scene {
     event_type: &'static str,
     data: fn() -> Value,
-    /// Who gets it.
+    /// The receivers of the event.
     to: &'static [&'static str],
 }
 
-/// Each is published when the one before has arrived everywhere: the first fails twice at one of the two.
+/// The events. Each is published after the one before has arrived everywhere. The first one fails twice at one
+/// receiver.
 const SCENES: [Scene; 3] = [
     Scene {
         event_type: "invoice.paid",
@@ -42,7 +43,7 @@ const SCENES: [Scene; 3] = [
     Scene { event_type: "invoice.refunded", data: || json!({"id": 42, "reason": "returned"}), to: &[STEADY, FLAKY] },
 ];
 
-/// How far the story has got.
+/// Progress of the story.
 #[derive(Default)]
 pub struct Story {
     /// Ids of the events that were published.
@@ -50,7 +51,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Publishes the next event if it is its turn.
+    /// Publishes the next event if it is due.
     pub async fn go_on(&mut self, client: &Client, watch: &Watch) -> Result<(), Exit> {
         if !self.all_arrived(watch) {
             return Ok(());
@@ -68,13 +69,13 @@ impl Story {
         self.published.iter().zip(&SCENES).all(arrived)
     }
 
-    /// Whether everything was published and has arrived.
+    /// Whether every event was published and has arrived.
     pub fn is_told(&self, watch: &Watch) -> bool {
         self.published.len() == SCENES.len() && self.all_arrived(watch)
     }
 }
 
-/// What is there, how to join in, and the head of the lines.
+/// The text above the lines: the parts of the demo, commands to join in, and the titles of the columns.
 pub fn opening(stage: &Stage, paint: Paint) -> String {
     let program = program();
     let (url, key) = (stage.url(), stage.key());
@@ -95,7 +96,7 @@ Join in from a second shell; the events that you publish show up here:
     )
 }
 
-/// Where the API is, and for how long; no time: until Ctrl-C.
+/// The API's address and the remaining time. Without a time the demo runs until Ctrl-C.
 pub fn closing(stage: &Stage, left: Option<Duration>) -> String {
     let until = match left {
         Some(left) => format!("for {} more seconds (`demo --keep` stays until Ctrl-C)", left.as_secs()),
@@ -118,7 +119,7 @@ pub async fn figures(client: &Client, watch: &Watch, screen: Screen) -> Result<(
     screen.text("\n")
 }
 
-/// How this program is called from here: below the current directory by its relative path.
+/// The command that starts this program from the current directory. A program below it gets its relative path.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else { return "postrider".to_owned() };
     let here = std::env::current_dir().unwrap_or_default();

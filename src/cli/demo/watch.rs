@@ -1,7 +1,7 @@
-//! What happens, as the API tells it: new events and new attempts since the last look, as lines.
+//! Watches the API: new events and new attempts since the last read, as lines.
 //!
-//! Invariant: nothing is told twice. Ids of events and of attempts rise in the order of their commits, so that whatever
-//! is new has an id above the last one seen. Attempts are read before events, so that an attempt's event is known.
+//! Invariant: no line is shown twice. Ids of events and of attempts rise in the order of their commits, so every new
+//! one has an id above the last one seen. Attempts are read before events, so that an attempt's event is known.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,18 +17,18 @@ use crate::cli::paint::Paint;
 use crate::cli::screen;
 use crate::cli::table::one_line;
 
-/// Webhooks that are followed; a second shell may make further ones.
+/// Maximum webhooks that are watched. A second shell may make some.
 const WEBHOOKS_MAX: usize = 20;
-/// Rows of one page, and pages of one look: a burst above it is cut, and said so.
+/// Rows of one page, and pages of one read. A burst above them is cut, and a line says so.
 const PAGE_ROWS: u16 = 250;
 const PAGES_MAX: usize = 4;
-/// Types and judgements that are remembered; a demo never gets there, `--keep` and a load generator may.
+/// Maximum stored types and judgements. A demo stays far below. `--keep` and a load generator may exceed it.
 const REMEMBERED_MAX: usize = 20_000;
 
 const TYPE_WIDTH: usize = 16;
 const WEBHOOK_WIDTH: usize = 8;
 
-/// What the receivers found out about signatures, by delivery and attempt.
+/// The receivers' judgements of signatures, by delivery and attempt.
 #[derive(Debug, Default)]
 pub struct Judgements(HashMap<(String, u64), Judgement>);
 
@@ -48,19 +48,19 @@ impl Judgements {
     }
 }
 
-/// What is known, and up to where it was told.
+/// The known objects, and the last one shown of each list.
 pub struct Watch {
     judgements: Arc<Mutex<Judgements>>,
-    /// Id and name, oldest first.
+    /// Ids and names, oldest first.
     webhooks: Vec<(String, String)>,
     types: HashMap<String, String>,
-    /// The greatest id told, by list: a webhook's id, or nothing for the events.
+    /// The greatest id shown, by list. The key is a webhook's id, or empty for the events.
     last: HashMap<String, String>,
     told: usize,
     outcomes: Vec<Outcome>,
 }
 
-/// One attempt's end, for the story.
+/// The end of one attempt, for the story.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub event_id: String,
@@ -68,15 +68,15 @@ pub struct Outcome {
     pub success: bool,
 }
 
-/// One line to be told.
+/// One line to be shown.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
-    /// RFC 3339.
+    /// The time in RFC 3339.
     at: String,
     what: &'static str,
     event_type: String,
     webhook: String,
-    /// Attempt number, status, milliseconds; each may be empty.
+    /// Attempt number, status and milliseconds. Each may be empty.
     figures: [String; 3],
     note: String,
 }
@@ -93,7 +93,7 @@ impl Watch {
         }
     }
 
-    /// Lines told so far.
+    /// Number of lines so far.
     pub fn told(&self) -> usize {
         self.told
     }
@@ -108,7 +108,7 @@ impl Watch {
         self.outcomes.iter().any(|end| end.success && end.event_id == event_id && end.webhook == webhook)
     }
 
-    /// What is new, oldest first.
+    /// New lines, oldest first.
     pub async fn look(&mut self, client: &Client) -> Result<Vec<Line>, Exit> {
         let page = list::page(client, &Call::get(&["webhooks"]).query("limit", Some(WEBHOOKS_MAX))).await?;
         self.webhooks = page.rows().iter().rev().map(|row| (member(row, "id"), member(row, "name"))).collect();
@@ -124,7 +124,7 @@ impl Watch {
         for (name, attempt) in attempts {
             self.tried(&name, &attempt, &mut lines);
         }
-        // Stable: what has the same millisecond stays in the order of cause and effect.
+        // The sort is stable, so lines of the same millisecond stay in the order of cause and effect.
         lines.sort_by(|one, other| one.at.cmp(&other.at));
         self.told += lines.len();
         if is_cut || cut {
@@ -133,7 +133,7 @@ impl Watch {
         Ok(lines)
     }
 
-    /// Rows above the last one told, oldest first, and whether there were too many.
+    /// Rows after the last one shown, oldest first, and whether there were too many.
     async fn news(&mut self, client: &Client, list: &str, call: Call) -> Result<(Vec<Value>, bool), Exit> {
         let last = self.last.get(list).cloned().unwrap_or_default();
         let mut rows: Vec<Value> = Vec::new();
@@ -173,7 +173,7 @@ impl Watch {
         Line { at, what: "accepted", event_type, webhook: String::new(), figures: Default::default(), note }
     }
 
-    /// One line for a first attempt, two for a later one: that it was made, and how it ended.
+    /// One line for a first attempt. Two lines for a later one: its start, and its end.
     fn tried(&mut self, webhook: &str, attempt: &Value, lines: &mut Vec<Line>) {
         let event_id = member(attempt, "event_id");
         let number = attempt["number"].as_u64().unwrap_or(0);
@@ -212,12 +212,12 @@ fn delivered_note(judgement: Option<Judgement>) -> String {
     match judgement {
         Some(Judgement::Verified) => "signature verified".to_owned(),
         Some(Judgement::Bad(why)) => format!("signature bad: {why}"),
-        // A receiver that the demo did not start.
+        // The receiver is not one of the demo's.
         Some(Judgement::NotChecked) | None => String::new(),
     }
 }
 
-/// When the next attempt comes, counted from the end of this one.
+/// The time of the next attempt, counted from the end of this one.
 fn failed_note(attempt: &Value) -> String {
     let moment = |name: &str| member(attempt, name).parse::<jiff::Timestamp>().ok();
     match (moment("finished_at"), moment("next_attempt_at")) {
@@ -234,20 +234,20 @@ fn member(row: &Value, name: &str) -> String {
 }
 
 impl Line {
-    /// Above the lines.
+    /// The titles above the lines.
     pub fn head(paint: Paint) -> String {
         let head =
             laid("TIME (UTC)", "WHAT", "EVENT", "WEBHOOK", ["TRY", "CODE", "TOOK"].map(str::to_owned).as_slice());
         paint.strong(head.trim_end())
     }
 
-    /// Time, what, event type, webhook, attempt number, status, milliseconds, and what there is to say.
+    /// The line: time, action, event type, webhook, attempt number, status, milliseconds, and a note.
     pub fn text(&self, paint: Paint) -> String {
         let time = self.at.get(11..21).unwrap_or("-");
         let (event_type, webhook) = (one_line(&self.event_type, TYPE_WIDTH), one_line(&self.webhook, WEBHOOK_WIDTH));
         let line = laid(time, self.what, &event_type, &webhook, &self.figures);
         let line = format!("{line}  {}", one_line(&self.note, 60));
-        // The word stands between two spaces of its own column, and once.
+        // The word has a space on both sides in its own column, and occurs once.
         line.trim_end().replacen(self.what, &paint.word(self.what), 1)
     }
 }

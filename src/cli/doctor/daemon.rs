@@ -1,4 +1,4 @@
-//! What only the running daemon knows: whether it is ready, what waits, and what it has counted.
+//! Checks of the running daemon: its readiness, its backlog, and its metrics.
 
 use http::StatusCode;
 use serde_json::Value;
@@ -12,12 +12,12 @@ use crate::config::duration_text;
 use crate::model::Time;
 use crate::store::admin::QUEUE_BYTES_MAX;
 
-/// The oldest due delivery may be this late before it is worth a look.
+/// Lateness of the oldest due delivery above which the doctor warns.
 const LATE_MS: i64 = 10 * 60_000;
-/// Shares of a limit that are worth a look.
+/// Share of a limit above which the doctor warns.
 const NEARLY: f64 = 0.8;
 
-/// Whether it answers, and to this key.
+/// Checks whether the daemon answers, and accepts this key.
 pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) -> bool {
     let ready = match client.peek("/readyz", None).await {
         Ok((_, body)) => serde_json::from_slice::<Value>(&body).unwrap_or_default(),
@@ -59,7 +59,7 @@ fn readiness(ready: &Value) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok("daemon", "it is ready"));
     }
-    // The other warnings are about webhooks, which are told one by one.
+    // The other warnings concern webhooks, which are reported one by one.
     for (code, check) in [("clock_distrusted", "clock"), ("proxy_unreachable", "proxy"), ("proxy_credentials", "proxy")]
     {
         let warning = each("warnings").into_iter().find(|row| row["code"] == code);
@@ -81,7 +81,7 @@ fn fix_of(code: &str) -> &'static str {
     }
 }
 
-/// How late the oldest due delivery is; failing and paused webhooks are told one by one.
+/// Lateness of the oldest due delivery. Failing and paused webhooks are reported one by one.
 fn backlog(stats: &Value, now_ms: i64) -> Finding {
     const CHECK: &str = "backlog";
     let waiting = stats["backlog"].as_u64().unwrap_or(0);
@@ -103,7 +103,7 @@ fn backlog(stats: &Value, now_ms: i64) -> Finding {
     }
 }
 
-/// What stands out of the metrics.
+/// Findings from the metrics.
 fn figures(text: &str) -> Vec<Finding> {
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

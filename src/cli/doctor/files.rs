@@ -1,4 +1,4 @@
-//! The files: whether they are there, and whether only those can read them who should.
+//! Checks of the files: whether they exist, and whether only their users can read them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,7 +62,7 @@ fn data_dir(dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// None where all is well.
+/// Checks a file with a secret. `None` if all is well.
 fn secret_file(check: &'static str, file: &Path) -> Option<Finding> {
     let shown = file.display();
     match fs::metadata(file) {

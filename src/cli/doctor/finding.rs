@@ -1,4 +1,4 @@
-//! What the doctor found: one line for each thing looked at, with what to do where something is to be done.
+//! The findings of the doctor: one line for each check, and the cure of each fault.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::cli::Exit;
 use crate::cli::screen::Screen;
 use crate::cli::table::harmless;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
     Ok,
@@ -24,14 +24,14 @@ impl Grade {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Stable, in snake case: `disk_space`, `webhook`.
     pub check: &'static str,
     pub grade: Grade,
     pub detail: String,
-    /// What to do; none where all is well.
+    /// The cure. `None` if all is well.
     pub fix: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Finding {
     }
 }
 
-/// Prints what was found; failed when anything is a FAIL.
+/// Prints the findings. The verb fails if one of them is a FAIL.
 pub fn report(screen: Screen, findings: &[Finding]) -> Result<(), Exit> {
     let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count();
     let (failed, warned) = (count(Grade::Fail), count(Grade::Warn));
@@ -90,7 +90,7 @@ fn shown(screen: Screen, finding: &Finding) -> String {
     text
 }
 
-/// Lines of at most `width` characters where words allow it.
+/// Lines of at most `width` characters, as far as the words permit.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

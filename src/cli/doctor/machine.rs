@@ -1,5 +1,5 @@
-//! The machine below: space and how fast it goes, how long a sync takes, the clock, name servers, the trust store, and how
-//! many files may be open.
+//! Checks of the machine: disk space and its use, the duration of a sync, the clock, name servers, the trust store, and
+//! the limit of open files.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,17 +17,17 @@ use crate::model::Time;
 use crate::model::id::Id;
 use crate::model::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
-/// Syncs that are measured.
+/// Number of syncs that are measured.
 const SYNCS: usize = 16;
 const SYNC_BYTES: usize = 4_096;
-/// A median above these makes every publish slow.
+/// Median duration above which every publish is slow.
 const SYNC_SLOW: Duration = Duration::from_millis(20);
 const SYNC_TOO_SLOW: Duration = Duration::from_millis(200);
-/// Space below this many times `min_free_bytes` is worth a look.
+/// Space below this many times `min_free_bytes` gets a warning.
 const SPARE_FLOORS: u64 = 4;
-/// Growth is not judged by less than this.
+/// Minimum age of a store from which its growth is estimated.
 const GROWTH_MS_MIN: i64 = HOUR_MS;
-/// Descriptors beside those of deliveries: clients, files, the program's own.
+/// Descriptors besides those of deliveries: clients, files, and the program's own.
 const OTHER_FDS: u64 = 1_000;
 
 pub(super) async fn look(site: &Site) -> Vec<Finding> {
@@ -47,14 +47,14 @@ pub(super) async fn look(site: &Site) -> Vec<Finding> {
     findings
 }
 
-/// What the files themselves say, without being opened.
+/// Facts from the names and sizes of the files, which are not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Stored {
     bytes: u64,
-    /// When the oldest and the newest partition began, by their names.
+    /// Times at which the oldest and the newest partition began, from their names.
     oldest_ms: Option<i64>,
     newest_ms: Option<i64>,
-    /// The latest change of a file.
+    /// Time of the latest change of a file.
     changed_ms: Option<i64>,
 }
 
@@ -97,7 +97,8 @@ fn space(free: u64, floor: u64) -> Finding {
     }
 }
 
-/// Whether what comes in until the retention ends finds room. Once files are dropped as fast as they come, it does not grow.
+/// Whether the events until the end of the retention find space. Afterwards the store does not grow, because files are
+/// dropped as fast as they are made.
 fn growth(stored: &Stored, free: u64, retention_ms: i64, now_ms: i64) -> Option<Finding> {
     const CHECK: &str = "disk_growth";
     let span_ms = now_ms - stored.oldest_ms?;
@@ -123,7 +124,7 @@ fn growth(stored: &Stored, free: u64, retention_ms: i64, now_ms: i64) -> Option<
     })
 }
 
-/// Writes and syncs a small file, as every commit does; none where it may not write.
+/// Writes and syncs a small file, as every commit does. `None` if the directory is not writable.
 async fn syncs(data_dir: &Path) -> Option<Finding> {
     let file = data_dir.join("doctor.tmp");
     let open = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&file);
@@ -146,7 +147,7 @@ async fn syncs(data_dir: &Path) -> Option<Finding> {
         }
         took.push(began.elapsed());
     }
-    // Left behind it would only take room; the next doctor writes over it.
+    // A leftover file only takes space, and the next doctor overwrites it.
     let _ = fs::remove_file(&file);
     took.sort();
     Some(judge_syncs(took[SYNCS / 2], took[SYNCS - 1]))
@@ -164,7 +165,7 @@ fn judge_syncs(median: Duration, longest: Duration) -> Finding {
     }
 }
 
-/// What is stored cannot be from the future, and retention does not believe a clock that jumps far ahead of it.
+/// A stored event cannot be from the future, and retention does not trust a clock that jumps far ahead of the store.
 fn clock(stored: &Stored, now_ms: i64) -> Finding {
     const CHECK: &str = "clock";
     let now = rfc3339(now_ms);
@@ -216,7 +217,8 @@ fn trust_store(authorities: usize) -> Finding {
     }
 }
 
-/// This process's own limit: a daemon started from here would have it. What a running one has stands in its metrics.
+/// The limit of this process, which a daemon started from here would have. The metrics of a running daemon have its own
+/// limit.
 fn descriptors(limits: &str, in_flight_max: usize) -> Option<Finding> {
     const CHECK: &str = "open_files";
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -235,7 +237,7 @@ fn descriptors(limits: &str, in_flight_max: usize) -> Option<Finding> {
     })
 }
 
-/// `1.5 GiB`: one decimal is enough to judge by.
+/// A size such as `1.5 GiB`, with one decimal.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     match UNITS.iter().find(|(shift, _)| count >> shift > 0) {

@@ -1,8 +1,8 @@
-//! `postrider doctor`: looks at everything that makes deliveries fail, and says what to do about it. Works beside a running
-//! daemon, of which it asks what only that knows, and without one.
+//! `postrider doctor`: checks every part that can make deliveries fail, and names the cures. It works without a daemon.
+//! If one is running, the doctor also asks it for its state.
 //!
-//! Invariant: it changes nothing (but for `--accept-clock`, and one small file that it writes to measure the disk and
-//! removes), and it asks no receiver anything. It connects to the proxy and sends no request.
+//! Invariant: it changes nothing, except by `--accept-clock`, and by one small file that it writes to measure the disk
+//! and removes. It sends no request to a receiver. It connects to the proxy and sends no request.
 
 mod daemon;
 mod files;
@@ -59,7 +59,7 @@ impl Doctor {
         findings.extend(settings(&loaded));
         let place = match &loaded {
             Ok(loaded) => Site::of(loaded),
-            // What can be seen with the defaults is better than nothing.
+            // The checks that need only the defaults still run.
             Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir },
         };
         if self.accept_clock {
@@ -87,7 +87,7 @@ impl Doctor {
     }
 }
 
-/// What is looked at.
+/// The installation that is checked.
 struct Site {
     settings: Settings,
     /// The directory of the settings. The packaged service's if the settings name none and only that one exists.
@@ -101,7 +101,7 @@ impl Site {
         Site { settings, data_dir }
     }
 
-    /// A key that may ask, where one can be read.
+    /// A key for the daemon. `None` if no key can be read.
     fn token(&self) -> Option<String> {
         let admin = self.settings.admin_key.as_ref().map(|key| key.expose().to_owned());
         let first = || std::fs::read_to_string(self.data_dir.join("first-key")).ok();
@@ -109,7 +109,7 @@ impl Site {
     }
 }
 
-/// How a client on this machine reaches what listens there.
+/// The URL by which a client on this machine reaches the listener.
 fn url_of(settings: &Settings) -> String {
     let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
     match (&settings.listen, &settings.server.public_url) {

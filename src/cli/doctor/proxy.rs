@@ -1,4 +1,4 @@
-//! The proxy of deliveries: whether it can be reached from here, and variables that look as if they set it.
+//! Checks of the proxy of deliveries: whether it can be reached from here, and variables that appear to set it.
 
 use super::finding::Finding;
 use crate::config::DeliverySettings;

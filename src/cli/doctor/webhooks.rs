@@ -1,4 +1,4 @@
-//! The webhooks that do not get what they should, each with why and what to do.
+//! Checks of the webhooks: those whose deliveries fail or wait, each with its cause and its cure.
 
 use serde_json::Value;
 use tokio::net::lookup_host;
@@ -7,12 +7,12 @@ use super::finding::Finding;
 use crate::cli::client::{Call, Client};
 use crate::cli::list;
 
-/// Pages of webhooks that are looked through.
+/// Maximum pages of webhooks that are checked.
 const PAGES_MAX: usize = 40;
 const PAGE_ROWS: u16 = 250;
-/// Webhooks that are told one by one.
+/// Maximum webhooks that are reported one by one.
 const TOLD_MAX: usize = 50;
-/// Failed attempts in a row up to which it may have been an accident.
+/// Consecutive failed attempts up to which the doctor does not warn.
 const ACCIDENTS_MAX: u64 = 1;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
@@ -92,7 +92,7 @@ async fn one(client: &Client, webhook: &Value) -> Finding {
     Finding::fail("webhook", format!("{who} {what}. {why}"), fix)
 }
 
-/// The addresses of the URL's host as this machine sees them, in words.
+/// The addresses of the URL's host as this machine resolves them, as text.
 async fn resolved(url: &str) -> String {
     let Ok(url) = url::Url::parse(url) else { return String::new() };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return String::new() };
@@ -106,7 +106,7 @@ async fn resolved(url: &str) -> String {
     }
 }
 
-/// Why the last attempt failed, and what to do about it.
+/// The cause of the last attempt's failure, and its cure.
 fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     let text = |name: &str| attempt[name].as_str().unwrap_or_default();
     let error = text("error");
@@ -165,7 +165,7 @@ fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     (why(&words), fix)
 }
 
-/// What rustls says of a certificate, in words of its owner's, and what to do.
+/// The explanation of a certificate error of rustls for the certificate's owner, and its cure.
 fn explained_certificate(error: &str, host: &str) -> (String, String) {
     const KNOWN: [(&str, &str, &str); 6] = [
         ("Expired", "has expired", "have the receiver renew its certificate"),

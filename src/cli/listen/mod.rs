@@ -1,5 +1,5 @@
-//! `postrider listen`: a receiver to develop and to try things with. With `--create` it makes a webhook for itself, and
-//! takes it away again however it is stopped, short of SIGKILL.
+//! `postrider listen`: a receiver for development and tests. With `--create` it makes a webhook for itself, and removes
+//! it at every end except SIGKILL.
 
 pub(super) mod receiver;
 pub(super) mod seen;
@@ -31,7 +31,7 @@ use receiver::{Receiver, serve};
 use seen::Seen;
 use verify::Secret;
 
-/// Requests answered and not yet printed.
+/// Maximum answered requests that are not printed yet.
 const TOLD_MAX: usize = 1_000;
 
 const EXAMPLES: &str = "\
@@ -89,7 +89,7 @@ impl Listen {
         let address = listener.local_addr().map_err(|error| Exit::failed(error.to_string()))?;
         let url = format!("http://{address}/");
 
-        // Before the webhook exists, so that no signal can fall between making it and being able to remove it.
+        // Before the webhook exists, so that no signal falls between its creation and the handler that removes it.
         let stop = Stop::new()?;
         let client = self.remote.client()?;
         let made = match self.create {
@@ -108,11 +108,11 @@ impl Listen {
             None => Ok(()),
         };
         serving.abort();
-        // A webhook that stays behind is the worse news.
+        // If both failed, the error of the webhook that stays behind is reported.
         removed.and(ended)
     }
 
-    /// Prints until it is told to stop, or has printed enough.
+    /// Prints requests until it is stopped or has printed `--count` of them.
     async fn print(
         &self,
         screen: Screen,
@@ -171,7 +171,7 @@ impl Listen {
     }
 }
 
-/// The webhook that was made for this receiver.
+/// The webhook that `--create` made for this receiver.
 struct Made {
     id: String,
     secret: Secret,
@@ -186,7 +186,7 @@ impl Made {
     }
 }
 
-/// Ctrl-C, SIGTERM, and the terminal that is closed.
+/// The stop signals: Ctrl-C, SIGTERM, and the closing of the terminal.
 pub(super) struct Stop {
     signals: [Signal; 3],
 }

@@ -1,5 +1,5 @@
-//! The receiver behind `postrider listen`: takes requests on loopback, judges them, answers as it was told to, or as the
-//! place behind `--forward` answers.
+//! The receiver behind `postrider listen`: receives requests on loopback, checks their signatures, and answers with the
+//! given status or with the answer of the `--forward` URL.
 
 use std::{
     convert::Infallible,
@@ -30,27 +30,27 @@ use crate::http_client::HttpEndpoint;
 const BODY_BYTES_MAX: usize = 32 << 20;
 const CONNECTIONS_MAX: usize = 1_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a failed accept waits with, so that a full file table is no busy loop.
+/// Pause after a failed accept, so that a full file table causes no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How to answer, and with what to check.
+/// The answers of the receiver, and the secrets that it checks with.
 pub struct Receiver {
     pub secrets: Vec<Secret>,
-    /// The first so many requests are answered 500.
+    /// Number of first requests that are answered with 500.
     pub fail: u64,
-    /// What all others are answered.
+    /// The status of all other answers.
     pub status: StatusCode,
-    /// Or what answers them.
+    /// The endpoint whose answers replace `status`.
     pub forward: Option<HttpEndpoint>,
     pub received: AtomicU64,
-    /// Where requests are told once they are answered; a full channel holds the answer back.
+    /// Receives the requests after they are answered. A full channel delays the answer.
     pub told: mpsc::Sender<Seen>,
 }
 
-/// Serves until it is dropped.
+/// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    // The semaphore is never closed, so that a permit always comes.
+    // The semaphore is never closed, so a permit always comes.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -69,7 +69,7 @@ async fn connection(stream: TcpStream, receiver: Arc<Receiver>) {
     let service = service_fn(|request| answer(request, Arc::clone(&receiver)));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    // How a connection ends is the sender's affair; the requests on it were told.
+    // An error of the connection concerns the sender. Its requests were reported.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -128,7 +128,7 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Without what concerns one connection only (RFC 9110 §7.6.1) and what is written anew for the next.
+/// The headers without those of one connection (RFC 9110 §7.6.1) and those that the next request sets anew.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in [

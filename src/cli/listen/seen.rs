@@ -1,4 +1,4 @@
-//! A received request as one line: for people what matters, for machines all of it.
+//! A received request as one line: a summary for people, and all of it for machines.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::verify::Judgement;
 use crate::cli::{moment::rfc3339, paint::Paint, table::one_line};
 
-/// Where the event's type stands in the bodies that Postrider sends; as JSON Pointers, the first that is there counts.
+/// JSON Pointers to the event's type in the bodies that Postrider sends. The first one present counts.
 const TYPE_POINTERS: [&str; 4] = ["/type", "/event/event_type", "/event_type", "/kind"];
 
-/// One request, whole.
+/// One complete request.
 pub struct Seen {
     pub at_ms: i64,
     pub method: Method,
@@ -20,7 +20,7 @@ pub struct Seen {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub judgement: Judgement,
-    /// What it was answered with.
+    /// The status of the answer.
     pub status: u16,
 }
 
@@ -47,7 +47,8 @@ impl Seen {
         }
     }
 
-    /// Time, event type, webhook-id, attempt, signature, answer, and as much of the body as fits `width`.
+    /// The line for people: time, event type, webhook-id, attempt, signature, answer, and as much of the body as fits
+    /// `width`.
     pub fn for_people(&self, width: usize, paint: Paint) -> String {
         let or_none = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| one_line(&text, width));
         let (judged, why) = self.judgement();
@@ -70,7 +71,7 @@ impl Seen {
         }
     }
 
-    /// Everything; `body_base64` stands in for a body that is not UTF-8.
+    /// The line for machines, with every value. `body_base64` replaces a body that is not UTF-8.
     pub fn for_machines(&self) -> String {
         let headers = self
             .headers

@@ -1,4 +1,4 @@
-//! `listen --create` against an API in this process: what it asks for, and that nothing of it stays behind.
+//! Tests of `listen --create` against an API in this process: its requests, and that no webhook stays behind.
 
 use std::{convert::Infallible, sync::Mutex};
 

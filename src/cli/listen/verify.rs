@@ -1,28 +1,28 @@
-//! Whether a request was signed with a secret we know: Standard Webhooks' symmetric scheme, `v1` (HMAC-SHA256 over
-//! `id.timestamp.body`), as a receiver is told to check it. Written apart from the code that signs, so that each checks
-//! the other. Source: standard-webhooks specification, "Webhook Security" and "Signature scheme".
+//! Checks whether a request was signed with a known secret: Standard Webhooks' symmetric scheme, `v1` (HMAC-SHA256 over
+//! `id.timestamp.body`), by the rules for receivers. It shares no code with the signer, so that each checks the other.
+//! Source: standard-webhooks specification, "Webhook Security" and "Signature scheme".
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 use ring::hmac;
 
-/// How far the sender's clock may be off, either way.
+/// Maximum difference of the sender's clock, in either direction.
 const TOLERANCE_S: u64 = 300;
-/// More signatures than a rotation could ever need are not looked at.
+/// Maximum signatures that are checked. No rotation needs more.
 const SIGNATURES_MAX: usize = 32;
 
-/// What was found out about a request's signature.
+/// The judgement of a request's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// Signed with one of the secrets, and fresh.
     Verified,
-    /// Not to be trusted, and why.
+    /// Not trusted, and the reason.
     Bad(&'static str),
     /// There is no secret to check with.
     NotChecked,
 }
 
-/// A `whsec_` secret, ready to check with.
+/// A parsed `whsec_` secret.
 #[derive(Clone, Debug)]
 pub struct Secret(hmac::Key);
 
@@ -40,7 +40,7 @@ impl std::str::FromStr for Secret {
     }
 }
 
-/// Judges a request. Comparing takes the same time wherever a signature differs.
+/// Judges a request. The comparison takes the same time for every wrong signature.
 pub fn judge(secrets: &[Secret], headers: &HeaderMap, body: &[u8], now_s: i64) -> Judgement {
     if secrets.is_empty() {
         return Judgement::NotChecked;

@@ -1,7 +1,7 @@
-//! The log to journald by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram an entry.
+//! The log to journald by its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram per entry.
 //!
-//! Invariant: the message that `journalctl` shows holds all fields, as the text log does, and each field stands beside it
-//! under its own name, in capitals, to be looked for: `journalctl DELIVERY_ID=…`.
+//! Invariant: the message that `journalctl` shows contains all fields, as the text log does. Each field is also stored
+//! under its own name in capitals, so that it can be searched for: `journalctl DELIVERY_ID=…`.
 
 use std::fmt::{Debug, Write as _};
 use std::io;
@@ -13,12 +13,12 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// What journald names the program, and `journalctl -t` looks for.
+/// The program's name in journald, which `journalctl -t` selects.
 const IDENTIFIER: &str = "postrider";
-/// A longer value is cut: a datagram has to go out in one piece.
+/// Maximum length of a value. A longer one is cut, because a datagram is sent in one piece.
 const VALUE_BYTES_MAX: usize = 8 << 10;
 
-/// Where entries are sent.
+/// The socket that entries are sent to.
 pub struct Journal(UnixDatagram);
 
 impl Journal {
@@ -35,12 +35,12 @@ impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut entry = Entry::default();
         event.record(&mut entry);
-        // The log has nowhere to say that it cannot be written.
+        // A failed write of the log cannot be reported.
         let _ = self.0.send_to(&entry.datagram(event.metadata().level()), SOCKET);
     }
 }
 
-/// What one event says.
+/// The message and the fields of one event.
 #[derive(Default)]
 struct Entry {
     message: String,
@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-/// `NAME=value`, or, where the value has lines, the name, its length as 64 bits and the value.
+/// Writes `NAME=value`. If the value has line breaks, writes the name, the value's length in 64 bits, and the value.
 fn put(datagram: &mut Vec<u8>, name: &str, value: &str) {
     datagram.extend(name.as_bytes());
     if value.contains('\n') {

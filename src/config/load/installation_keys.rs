@@ -1,5 +1,5 @@
-//! The two keys of an installation, the administrator's and the one that seals secrets: each from a variable, a file or a
-//! systemd credential, in this order. Their text appears in no message.
+//! The two keys of an installation: the administrator's, and the one that seals secrets. Each comes from a variable, a
+//! file or a systemd credential, in this order. Their text appears in no message.
 
 use std::{
     io::ErrorKind,
@@ -13,10 +13,10 @@ const ADMIN_KEY_BYTES_MAX: usize = 512;
 const MASTER_KEY_BYTES_MIN: usize = 32;
 const MASTER_KEY_BYTES_MAX: usize = 512;
 
-/// A master key as it is written in a file or a variable, without surrounding white space.
+/// A master key from the text of a file or a variable, without surrounding white space.
 ///
 /// # Errors
-/// In words without the text: too short to be chance, or too long.
+/// The text is too short to be random, or too long. The error does not contain it.
 pub fn master_key_of(text: &str) -> Result<SecretSetting, String> {
     let text = text.trim();
     match (MASTER_KEY_BYTES_MIN..=MASTER_KEY_BYTES_MAX).contains(&text.len()) {
@@ -61,8 +61,8 @@ impl Loader {
         }
     }
 
-    /// The key's text without surrounding white space, and where it is from: the variable, else the file that a
-    /// setting names, else the credential. Also records the origin.
+    /// The key's text without surrounding white space. It comes from the variable, else from the file that a setting
+    /// names, else from the credential. Also records the source.
     fn key(
         &mut self,
         source: &KeySource,

@@ -1,4 +1,4 @@
-//! The layers together: precedence, origins, problems, and that the shipped file is the defaults.
+//! Tests of the layers together: precedence, sources, problems, and that the shipped file has the defaults.
 
 use std::{collections::BTreeMap, io};
 
@@ -288,7 +288,7 @@ fn what_changed_says_from_where_and_whether_a_running_daemon_takes_it_over() {
 
 #[test]
 fn the_file_says_of_every_setting_whether_sighup_takes_it_over() {
-    // A setting's comment is the block of comment lines right above it. Adjacent settings share one.
+    // A setting's comment is the block of comment lines directly above it. Adjacent settings share one.
     let (mut comment, mut said) = (String::new(), BTreeMap::new());
     let mut in_settings = false;
     for line in SETTINGS_FILE.lines() {

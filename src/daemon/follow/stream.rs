@@ -26,13 +26,13 @@ const READ_WAIT: Duration = Duration::from_millis(100);
 /// Maximum bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
 const TOGETHER_BYTES_MAX: usize = 4 << 20;
-/// A longer commit is none of ours.
+/// Maximum length of a commit. A longer one was not written by Postrider.
 const COMMIT_BYTES_MAX: usize = 1 << 30;
 
-/// Tells a follower everything until it is over, and why it is.
+/// Sends commits to a follower until it is disconnected, and returns the reason.
 ///
 /// # Errors
-/// The other side has gone, or takes nothing any more.
+/// The follower is gone, or accepts no more bytes.
 pub fn send(follower: &Follower, out: &mut dyn Write) -> io::Result<DisconnectReason> {
     let from = follower.from();
     out.write_all(&[&[FROM], from.number.to_le_bytes().as_slice(), &from.at.0.to_le_bytes()].concat())?;
@@ -80,7 +80,7 @@ pub enum StreamFrame {
 pub struct FrameReader {
     stream: UnixStream,
     buffer: Vec<u8>,
-    /// Up to where the buffer was taken.
+    /// Number of buffered bytes that were consumed.
     taken: usize,
     confirmed: Option<u64>,
 }
@@ -95,7 +95,7 @@ impl FrameReader {
     pub fn confirm(&mut self, number: u64) {
         if self.confirmed != Some(number) {
             self.confirmed = Some(number);
-            // The other side may be gone. Its earlier frames are read to the end all the same.
+            // The daemon may be gone. Its earlier frames are still read to the end.
             let _ = self.stream.write_all(&number.to_le_bytes());
         }
     }

@@ -34,7 +34,7 @@ const TOOK_SHARE: f32 = 1.0 / 16.0;
 const SILENT_MS: i64 = 250;
 /// Longest wait after a request that was not made or not recorded, in milliseconds.
 const WITHHELD_MS_MAX: i64 = 30_000;
-/// How far a webhook may catch up with its rate, so that a late timer does not lower it.
+/// Maximum time that a webhook may catch up with its rate, so that a late timer does not lower it.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
 pub struct Lane {
@@ -347,14 +347,14 @@ impl Lane {
         self.waits_for_more = true;
     }
 
-    /// The request was not made, for a lack of the installation. Its entry is still in the index.
+    /// An installation fault prevented the request. Its entry is still in the index.
     pub fn withhold(&mut self, delivery: DeliveryId, until: Time) {
         self.finished();
         self.given_up(delivery, until);
         self.withheld_until = Some(until);
     }
 
-    /// The clock was set back to `now`. A wait of this machine's own is counted from there.
+    /// The clock was set back to `now`. A wait that this machine chose is counted from there.
     pub fn set_back(&mut self, now: Time) {
         self.timer = None;
         self.took_at = self.took_at.min(now);
@@ -371,7 +371,7 @@ impl Lane {
     /// The cause of withheld requests may be gone: sends again, one request at first.
     pub fn release(&mut self) {
         self.withheld_until = self.withheld_until.map(|_| Time::ZERO);
-        // The withheld deliveries are due.
+        // All withheld deliveries are due.
         self.more = self.more.map(|_| Time::ZERO);
     }
 
@@ -421,7 +421,7 @@ fn bytes_of(dispatch: &Dispatch) -> usize {
 enum Blocked {
     Free,
     Until(Time),
-    /// Blocked until the configuration changes or an outcome arrives.
+    /// The lane stays blocked until the configuration changes or an outcome arrives.
     Stays,
 }
 

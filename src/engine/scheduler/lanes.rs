@@ -1,7 +1,7 @@
 //! The lanes, and the order of sending: fair between apps, and between the webhooks of an app.
 //!
-//! Invariant: a lane is in the ring exactly when it may send now. A lane that may not costs nothing until its timer
-//! fires or it changes.
+//! Invariant: a lane is in the ring exactly when it may send now. Any other lane costs nothing until its timer fires or
+//! it changes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -114,7 +114,7 @@ impl Lanes {
         }
     }
 
-    /// Reloads the configurations. The lane of a removed webhook goes once nothing of it is in flight.
+    /// Reloads the configurations. The lane of a removed webhook is dropped once it has no delivery in flight.
     fn reload(&mut self, registry: &Registry, now: Time) {
         let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
         for id in ids {

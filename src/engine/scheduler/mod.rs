@@ -46,7 +46,7 @@ enum SchedulerMessage {
     Batch(Box<Effects>),
     /// A request ended after this many microseconds.
     Finished(WebhookId, u32),
-    /// A request was not made, for a lack of the installation. It may be made from this time.
+    /// An installation fault prevented the request. It may be made from this time.
     Withheld(WebhookId, DeliveryId, Time),
     /// The cause of withheld requests may be gone.
     Release,

@@ -29,7 +29,7 @@ pub(in crate::engine) struct PartialResponse {
     pub timings: Timings,
 }
 
-/// How a response ended.
+/// The end of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) enum ResponseEnd {
     /// The response was read to its last byte. The connection can carry another request.
@@ -41,7 +41,7 @@ pub(in crate::engine) enum ResponseEnd {
 /// Sends the request on `link` and reads the response into `partial`. `proxy` is the peer if the request is addressed to
 /// a proxy and not to the receiver.
 ///
-/// Dropping the future abandons the request; then `link` must be dropped too.
+/// Dropping the future abandons the request. Then `link` must be dropped too.
 pub(in crate::engine) async fn exchange(
     link: &mut HttpConnection,
     request: &OutboundRequest,

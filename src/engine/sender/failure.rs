@@ -26,7 +26,7 @@ impl SendFailure {
     pub fn connecting(error: &io::Error) -> Self {
         use io::ErrorKind as K;
         let outcome = match error.kind() {
-            // A router reports an unreachable host: as with a refusal, no connection was accepted.
+            // A router reports an unreachable host. As after a refusal, no connection was accepted.
             K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => AttemptOutcome::ConnectRefused,
             K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => AttemptOutcome::ConnectReset,
             K::TimedOut => AttemptOutcome::ConnectTimeout,

@@ -77,7 +77,7 @@ impl OutboundRequest {
 /// The result of a request.
 #[derive(Debug, Clone)]
 pub struct ExchangeResult {
-    /// `HttpStatus` for every whole response of any status. Which statuses are a success is the webhook's rule.
+    /// `HttpStatus` for every whole response of any status. The webhook's rule decides which statuses are a success.
     pub outcome: AttemptOutcome,
     /// Status code, also of a response that broke off after its head. `None` without a response head.
     pub status_code: Option<u16>,
@@ -152,7 +152,7 @@ impl Sender {
         let ended = self.attempt(request, &way, started, &mut partial, &mut remote, &mut contact).await;
         let ended = way.judge(ended, &mut partial, &mut contact);
         partial.timings.total = millis(started.elapsed());
-        // The address behind a proxy is unknown, and the proxy's is no business of the webhook's owner.
+        // Behind a proxy the receiver's address is unknown, and the webhook's owner must not learn the proxy's address.
         let remote = remote.filter(|_| way.proxy.is_none());
         ExchangeResult { proxy: contact, ..ExchangeResult::of(partial, remote, ended.err()) }.redacted(way.peer())
     }

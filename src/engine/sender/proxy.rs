@@ -48,7 +48,7 @@ pub struct DeliveryProxy {
     redactor: Redactor,
 }
 
-/// What a request learned about the proxy.
+/// The contact of a request with the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProxyContact {
     /// The request did not go through the proxy, or ended before the proxy was asked.
@@ -66,7 +66,7 @@ pub enum ProxyContact {
 }
 
 impl ProxyContact {
-    /// Whether the request failed for a lack of the installation alone, before the receiver mattered.
+    /// Whether an installation fault ended the request before it reached the receiver.
     pub fn is_own_lack(self) -> bool {
         matches!(self, ProxyContact::Unreachable | ProxyContact::CredentialsRefused)
     }
@@ -105,7 +105,7 @@ impl DeliveryProxy {
         let mut parts = std::mem::take(message.uri_mut()).into_parts();
         parts.scheme = Some(Scheme::HTTP);
         parts.authority = Authority::try_from(origin.host_header.as_bytes()).ok();
-        // The parts are those of a URL that was parsed before.
+        // The parts come from a URL that was parsed before.
         *message.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         if let Some(authorization) = &self.authorization {
             message.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
@@ -241,7 +241,7 @@ async fn tunnel(
         poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(broken)?;
     }
     let parts = connection.into_parts();
-    // The receiver speaks first in no TLS connection, so these bytes are no part of the tunnel.
+    // A TLS receiver never speaks first, so these bytes are not part of the tunnel.
     if !parts.read_buf.is_empty() {
         return Err(failed("its answer to CONNECT has bytes behind it".to_owned()));
     }
@@ -264,7 +264,7 @@ fn question(proxy: &DeliveryProxy, origin: &Origin) -> Result<Request<Full<Bytes
     Ok(message)
 }
 
-/// A failure of the proxy, in words for the log and the attempt. They name no address.
+/// A failure of the proxy, described for the log and the attempt without an address.
 fn failed(detail: String) -> SendFailure {
     SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail) }
 }
@@ -274,8 +274,8 @@ pub(in crate::engine) fn credentials_asked() -> SendFailure {
     failed(format!("it answered with 407 {}; {CREDENTIALS_CURE}", reason(407)))
 }
 
-/// `failure` of an exchange with an http receiver: a proxy that breaks off before an answer has failed itself, because
-/// it answers 502 for a receiver that does.
+/// The failure of an exchange with an http receiver. If the connection ends without an answer, the proxy has failed,
+/// because a proxy answers 502 for a failing receiver.
 pub(in crate::engine) fn blamed(failure: SendFailure, answered: bool) -> SendFailure {
     match failure.outcome {
         AttemptOutcome::ConnectReset if !answered => failed("it closed the connection without an answer".to_owned()),

@@ -1,7 +1,7 @@
 //! The target of a request: its origin, which is the pool's key, and its path.
 //!
-//! Invariant: two origins are equal if and only if scheme, host, port and TLS identity are. Only then may two targets
-//! share a connection. The pool checks the connection's address in addition.
+//! Invariant: two origins are equal if and only if their scheme, host, port and TLS identity are equal. Only targets of
+//! one origin may share a connection. The pool checks the connection's address in addition.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

@@ -1,7 +1,7 @@
 //! The way of one request: directly, through a tunnel of the proxy, or addressed to the proxy.
 //!
-//! Invariant: a connection returns to the pool only if it was opened under the current proxy, because the generation is
-//! read before the proxy and rises after the proxy was set.
+//! Invariant: a connection returns to the pool only if it was opened under the current proxy. The generation is read
+//! before the proxy, and rises after the proxy was set.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::engine::sender::target::SendTarget;
 use crate::engine::sender::{ExchangeResult, Sender};
 use crate::model::AttemptOutcome;
 
-/// How a request reaches its receiver.
+/// The path of a request to its receiver.
 pub(in crate::engine) struct Way {
     pub proxy: Option<Arc<DeliveryProxy>>,
     /// The generation of the pool to which the connection returns.
@@ -42,7 +42,7 @@ impl Way {
         if self.proxy.is_some() { ProxyContact::Reached } else { ProxyContact::None }
     }
 
-    /// The end of the attempt, with what is the proxy's named as such.
+    /// Assigns the end of an exchange to the proxy or to the receiver.
     pub fn judge(
         &self,
         ended: Result<(), SendFailure>,
@@ -57,7 +57,7 @@ impl Way {
             Err(failure) if self.absolute => Err(blamed(failure, status.is_some())),
             Ok(()) if self.absolute && status == Some(http::StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
                 *contact = ProxyContact::CredentialsAsked;
-                // The page is the proxy's, and may describe its network.
+                // The proxy wrote this page, which may describe its network.
                 (partial.head, partial.body) = (None, Vec::new());
                 Err(credentials_asked())
             }

@@ -7,21 +7,21 @@
 
 use std::cmp::Ordering;
 
-/// Where exponents saturate; leaves room for the shift that the position of the first digit adds.
+/// Limit of exponents. It leaves room for the shift that the position of the first digit adds.
 const EXPONENT_MAX: i128 = 10_i128.pow(36);
 
-/// A number as sign, place of its first significant digit, and its significant digits.
+/// A number as its sign, the power of ten of its first significant digit, and its significant digits.
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal<'a> {
     negative: bool,
     /// Power of ten of the first significant digit.
     exponent: i128,
-    /// From the first to the last digit that is not zero, a decimal point possibly among them; empty for zero.
+    /// From the first to the last digit that is not zero, perhaps with a decimal point between them. Empty for zero.
     digits: &'a [u8],
 }
 
 impl<'a> Decimal<'a> {
-    /// Reads JSON number text; `None` for text that does not start like one.
+    /// Reads the text of a JSON number. `None` for text that does not begin like one.
     pub fn read(text: &'a [u8]) -> Option<Self> {
         let (negative, text) = match text.strip_prefix(b"-") {
             Some(rest) => (true, rest),

@@ -5,7 +5,7 @@
 use super::decimal::Decimal;
 use crate::rules::json::walk;
 
-/// A JSON value out of text that passed [`crate::rules::json::check`].
+/// A JSON value from text that passed [`crate::rules::json::check`].
 #[derive(Debug, Clone)]
 pub enum ExactValue {
     Null,
@@ -19,7 +19,7 @@ pub enum ExactValue {
 }
 
 impl ExactValue {
-    /// Reads the value at `at`; `None` if the text is not JSON there. Nests as deep as the text does.
+    /// Reads the value at `at`. `None` if the text is not JSON there. It nests as deep as the text does.
     pub fn read(bytes: &[u8], at: usize) -> Option<Self> {
         Self::read_to_end(bytes, at).map(|(value, _)| value)
     }
@@ -64,8 +64,8 @@ impl ExactValue {
         })
     }
 
-    /// With all members by name, as [`Exact::equals`] needs them: a large object must not be searched from its start
-    /// for every member of another.
+    /// Sorts all members by name, as [`Exact::equals`] needs them, so that a member of a large object is found without
+    /// a scan.
     pub fn sorted(self) -> Self {
         match self {
             ExactValue::Map(members) => {
@@ -78,12 +78,13 @@ impl ExactValue {
         }
     }
 
-    /// Whether the JSON value at `at` is this one, which is [`Exact::sorted`]: numbers by value, members in any order.
+    /// Whether the JSON value at `at` equals this sorted value. Numbers are compared by value, and members in any
+    /// order.
     pub fn equals(&self, bytes: &[u8], at: usize) -> bool {
         self.equal_to_end(bytes, at).is_some()
     }
 
-    /// The end of the value at `at` where it is this one.
+    /// The end of the value at `at`, if it equals this one.
     fn equal_to_end(&self, bytes: &[u8], at: usize) -> Option<usize> {
         match self {
             ExactValue::Map(members) => {

@@ -17,7 +17,7 @@ pub(super) struct FilterParser {
 }
 
 impl FilterParser {
-    /// One object of the filter; `depth` is 1 for the outermost. `None` where a mistake was noted.
+    /// Reads one object of the filter. `depth` is 1 for the outermost. `None` if a mistake was noted.
     pub fn node(&mut self, value: ExactValue, pointer: &str, depth: usize) -> Option<FilterNode> {
         let ExactValue::Map(members) = value else {
             return self.mistake(pointer, "must be an object");
@@ -75,7 +75,7 @@ impl FilterParser {
     fn leaf(&mut self, members: Vec<(String, ExactValue)>, pointer: &str) -> Option<FilterNode> {
         self.counted += 1;
         if self.counted > LEAVES_MAX {
-            // One word about it is enough, however many follow.
+            // One mistake reports it, however many leaves follow.
             if self.counted == LEAVES_MAX + 1 {
                 self.note(pointer, format!("more than {LEAVES_MAX} conditions"));
             }
@@ -160,7 +160,7 @@ fn below(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", escape_token(name))
 }
 
-/// The tokens of a JSON Pointer (RFC 6901), `None` if the text is none.
+/// The tokens of a JSON Pointer (RFC 6901). `None` if the text is not one.
 fn read_pointer(text: &str) -> Option<Vec<PathToken>> {
     if text.is_empty() {
         return Some(Vec::new());

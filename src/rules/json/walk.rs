@@ -1,12 +1,12 @@
 //! Walking JSON text that [`super::check`] has passed, without building values.
 //!
-//! Invariant: text that was never checked gives `None` or a wrong place, never a panic and never an endless loop.
-//! Places are byte offsets of the first byte of a value; ends are offsets just behind the last.
+//! Invariant: text that was never checked gives `None` or a wrong position, never a panic or an endless loop. A
+//! position is the byte offset of the first byte of a value. An end is the offset after its last byte.
 
 use std::borrow::Cow;
 
-/// How many bytes at the start of `bytes` are ordinary string content: no quote, no backslash, no control character.
-/// Eight bytes at a time; the borrow of the subtractions can only disturb bytes above the first hit.
+/// Number of bytes at the start of `bytes` that are ordinary string content: no quote, no backslash, no control
+/// character. It reads eight bytes at a time. A borrow of the subtractions affects only bytes above the first hit.
 pub fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -26,7 +26,7 @@ pub fn plain_len(bytes: &[u8]) -> usize {
     words.len() * 8 + tail
 }
 
-/// Where the next thing that is not white space stands, at or after `at`.
+/// Position of the next byte at or after `at` that is not white space.
 pub fn start(bytes: &[u8], at: usize) -> usize {
     let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().take_while(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t')).count()
@@ -92,8 +92,9 @@ fn container_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Calls `visit` with the raw name and the place of the value of every member of the object at `at`; `visit` returns
-/// the end of that value, or `None` to stop. Returns the end of the object, `None` if stopped or no object stands there.
+/// Calls `visit` with the raw name of every member of the object at `at` and the position of its value. `visit` returns
+/// the end of that value, or `None` to stop. Returns the end of the object. `None` if stopped, or if there is no
+/// object.
 pub fn each_member(bytes: &[u8], at: usize, mut visit: impl FnMut(&[u8], usize) -> Option<usize>) -> Option<usize> {
     each(bytes, at, b"{}", |bytes, at| {
         let name = string(bytes, at)?;
@@ -139,7 +140,7 @@ fn each(
     }
 }
 
-/// The text without white space between its tokens; strings and numbers stay as they are.
+/// The text without white space between its tokens. Strings and numbers stay as they are.
 pub fn compact(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = start(bytes, 0);
@@ -154,7 +155,7 @@ pub fn compact(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The text of a string, from what stands between its quotes; borrowed where nothing is escaped.
+/// The text of a string from the bytes between its quotes. Borrowed if it has no escape.
 pub fn unescaped(raw: &[u8]) -> Cow<'_, str> {
     match raw.contains(&b'\\') {
         false => String::from_utf8_lossy(raw),
@@ -165,7 +166,7 @@ pub fn unescaped(raw: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether a string (between its quotes) is this text.
+/// Whether the bytes between a string's quotes stand for this text.
 pub fn is_text(raw: &[u8], text: &str) -> bool {
     match raw.contains(&b'\\') {
         false => raw == text.as_bytes(),
@@ -173,7 +174,7 @@ pub fn is_text(raw: &[u8], text: &str) -> bool {
     }
 }
 
-/// The bytes of a string's text in UTF-8, escapes resolved as they come. Its order is that of the text.
+/// The bytes of a string's text in UTF-8, with escapes resolved on the way. Their order is that of the text.
 pub struct Unescaped<'a> {
     rest: &'a [u8],
     /// Remaining bytes of an unescaped character.
@@ -183,7 +184,7 @@ pub struct Unescaped<'a> {
 }
 
 impl<'a> Unescaped<'a> {
-    /// Takes what stands between the quotes.
+    /// Begins with the bytes between the quotes.
     pub fn new(raw: &'a [u8]) -> Self {
         Unescaped { rest: raw, pending: [0; 4], next: 0, end: 0 }
     }

@@ -1,11 +1,11 @@
 //! Classifies addresses: special-purpose, cloud metadata service, or IPv4 embedded in IPv6.
 //!
-//! Invariant: an address counts as public only when no reading of it says otherwise.
+//! Invariant: an address counts as public only if none of its forms is refused.
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and its updates), RFC 4291, RFC 6052.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 networks where no public receiver lives: (first address, prefix length).
+/// IPv4 networks without public receivers: (first address, prefix length).
 const SPECIAL_V4: &[([u8; 4], u32)] = &[
     ([0, 0, 0, 0], 8),       // this host on this network
     ([10, 0, 0, 0], 8),      // private use
@@ -37,7 +37,7 @@ const SPECIAL_V6: &[([u16; 8], u32)] = &[
     ([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),         // documentation
 ];
 
-/// Where clouds serve credentials and configuration to their machines.
+/// Addresses at which clouds serve credentials and configuration to their machines.
 const METADATA_V4: &[[u8; 4]] = &[
     [169, 254, 169, 254], // most clouds
     [169, 254, 170, 2],   // AWS ECS task credentials
@@ -51,7 +51,7 @@ const METADATA_V4: &[[u8; 4]] = &[
     [192, 0, 0, 192],     // Oracle classic
 ];
 
-/// The same over IPv6.
+/// The same addresses over IPv6.
 const METADATA_V6: &[[u16; 8]] = &[
     [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],      // AWS
     [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23],       // AWS EKS pod identity
@@ -62,7 +62,7 @@ const METADATA_V6: &[[u16; 8]] = &[
     [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe],    // OpenStack
 ];
 
-/// Names of those services; names below the first one are theirs too.
+/// Names of those services. Names below the first one belong to it too.
 const METADATA_NAMES: &[&str] = &[
     "metadata.google.internal",
     "metadata.goog",
@@ -79,7 +79,7 @@ const METADATA_NAMES: &[&str] = &[
     "api.metadata.cloud.ibm.com",
 ];
 
-/// Whether the address, or any IPv4 address it carries, is a cloud's metadata service.
+/// Whether the address, or an IPv4 address that it carries, is a cloud's metadata service.
 pub fn is_metadata(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => METADATA_V4.contains(&v4.octets()),
@@ -94,8 +94,8 @@ pub fn is_metadata_name(name: &str) -> bool {
     METADATA_NAMES.contains(&name) || name.strip_suffix(METADATA_NAMES[0]).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Whether no public receiver can live at the address. IPv4 in IPv6 is judged by [`carried_v4`] where it is mapped
-/// or NAT64 (both reach that IPv4 host), and refused in every form that is only of historical use.
+/// Whether the address cannot belong to a public receiver. IPv4 in IPv6 is checked by [`carried_v4`] if it is mapped or
+/// NAT64, because both reach that IPv4 host. Every historical form is refused.
 pub fn is_special(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => is_special_v4(v4),

@@ -1,7 +1,7 @@
 //! Tests the address check with generated spellings of open and closed addresses.
 //!
-//! A closed address is closed in every spelling, an open one is open, and each special-purpose range ends where its registry
-//! says.
+//! A closed address is closed in every spelling, and an open one is open. Each special-purpose range ends where its
+//! registry says.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn parts(value: u32) -> Vec<String> {
     ]
 }
 
-/// The dotted, short and whole spellings of an IPv4 address (inet_aton), in every base and in mixtures of them.
+/// The dotted, short and whole spellings of an IPv4 address (inet_aton), in every base and in mixtures of bases.
 fn numbers(octets: [u8; 4]) -> Vec<String> {
     let [a, b, c, d] = octets.map(u32::from);
     let mut all = Vec::new();
@@ -62,7 +62,7 @@ fn numbers(octets: [u8; 4]) -> Vec<String> {
         let written: Vec<Vec<String>> = shape.iter().map(|part| parts(*part)).collect();
         for base in 0..written[0].len() {
             all.push(written.iter().map(|part| part[base].clone()).collect::<Vec<_>>().join("."));
-            // Each part in the next base.
+            // Each part uses the next base.
             let mixed = written.iter().enumerate().map(|(at, part)| part[(base + at) % part.len()].clone());
             all.push(mixed.collect::<Vec<_>>().join("."));
         }
@@ -117,7 +117,7 @@ fn costumes(octets: [u8; 4]) -> Vec<Ipv6Addr> {
     ]
 }
 
-/// Everything that an IPv6 address can be written as.
+/// Every spelling of an IPv6 address.
 fn written_v6(v6: Ipv6Addr) -> Vec<String> {
     let s = v6.segments();
     let [.., a, b, c, d] = v6.octets();
@@ -174,7 +174,7 @@ const REGISTRY_V4: &str =
     192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24
     203.0.113.0/24 224.0.0.0/4 240.0.0.0/4";
 
-/// The IPv6 one, and what RFC 4291 sets apart.
+/// The IANA IPv6 Special-Purpose Address Registry, and the ranges that RFC 4291 reserves.
 const REGISTRY_V6: &str =
     "::/128 ::1/128 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001::/32 2001:1::1/128 2001:1::2/128
     2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 2002::/16

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The corpus: one JSON object a URL; `stage` says when it must be decided.
+/// The corpus: one JSON object per URL. `stage` says when it must be decided.
 const CORPUS: &str = include_str!("../../../tests/data/hostile_urls.json");
 
 fn policy(allow: &[&str], deny: &[&str]) -> TargetPolicy {
@@ -10,7 +10,7 @@ fn policy(allow: &[&str], deny: &[&str]) -> TargetPolicy {
     TargetPolicy::parse(&own(allow), &own(deny), false).unwrap()
 }
 
-/// Items with white space between them.
+/// Splits items at white space.
 fn list(items: &str) -> Vec<&str> {
     items.split_whitespace().collect()
 }
@@ -19,7 +19,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The name, as [`check_url`] would give it.
+/// The name, as [`check_url`] would return it.
 fn name(text: &str) -> TargetHost {
     TargetHost::Name(text.to_owned())
 }
@@ -380,7 +380,7 @@ fn ports_of_other_protocols_are_open_where_the_host_itself_is_named() {
         &named,
     );
     refuses(&["http://192.168.0.5:6379/", "http://other.example.com:25/", "http://10.0.0.6:6379/"], &named);
-    // Judged again at every connect: the settings may have changed since.
+    // The addresses are checked again at every connect, because the settings may have changed.
     assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &named).is_ok());
     assert!(dial("hooks.example.com", &["93.184.216.34"], 25, &TargetPolicy::default()).is_err());
     assert!(dial("erp", &["10.0.0.7"], 6379, &named).is_ok());

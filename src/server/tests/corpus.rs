@@ -1,4 +1,4 @@
-//! The corpus of bad requests, as far as it concerns the server: the other rows are the routes' business.
+//! The rows of the corpus of bad requests that concern the server. Tests of the routes have the others.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::{ServerLimits, TestResponse, TestServer, limits, run};
 
 const CORPUS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bad_requests.json"));
 
-/// The rows that are judged before a route is: framing, credentials, origin, unknown paths.
+/// The rows that are decided before the route: framing, credentials, origin, unknown paths.
 const ROWS: [u64; 13] = [1, 3, 5, 25, 29, 31, 33, 35, 37, 39, 43, 45, 47];
 
 #[tokio::test]
 async fn bad_requests_get_the_answer_that_is_written_down() {
-    // Short enough to wait for the one row that is about it.
+    // A short deadline, because one row waits for it.
     let running = run(ServerLimits { head_read: Duration::from_millis(300), ..limits() }).await;
     let corpus: Vec<Value> = serde_json::from_str(CORPUS).unwrap();
     let mut seen = 0;
@@ -37,7 +37,7 @@ async fn bad_requests_get_the_answer_that_is_written_down() {
 async fn send(running: &TestServer, row: &Value) -> Option<TestResponse> {
     let mut client = running.connect().await;
     match row["id"].as_u64().unwrap() {
-        // Endless chunks: more than the limit, and then silence.
+        // Endless chunks: more than the limit, followed by silence.
         25 => {
             client.say(head(row)).await;
             for _ in 0..100 {

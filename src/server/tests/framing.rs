@@ -2,7 +2,7 @@
 
 use super::{BODY_BYTES_MAX, limits, request, run};
 
-/// Malformed, smuggled or ambiguous heads and bodies: all 400, all closed.
+/// Malformed, smuggled or ambiguous heads and bodies. Each gets a 400 and a closed connection.
 const MALFORMED: [(&str, &str); 25] = [
     ("both lengths", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     ("both lengths, the other way round", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
@@ -125,7 +125,7 @@ async fn a_body_over_its_limit_is_refused_by_its_length_or_as_it_comes() {
     let mut answer = vec![0; 12];
     tokio::io::AsyncReadExt::read_exact(&mut read, &mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");
-    // The connection is cut: the flood can write only as much as the sockets buffer.
+    // The connection is cut, so the flood can write only as much as the sockets buffer.
     assert!(flood.await.unwrap() < 10_000);
     assert!(running.is_well().await);
 }

@@ -1,4 +1,4 @@
-//! A connection's life: used again, timed, counted, drained.
+//! Tests of a connection's life: reuse, deadlines, counting and the drain.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{EchoService, Server, ServerLimits, TestClient, limits, request, run};
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, Peer, RealNetwork};
 
-/// The deadline of tests that are about one.
+/// The deadline in tests of a deadline.
 const BRIEF: Duration = Duration::from_millis(150);
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_head_or_body_that_takes_too_long_is_told_and_closed() {
         assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"), "{bytes}");
         assert!(client.is_closed().await, "{bytes}");
     }
-    // One that never says anything is only closed.
+    // A silent connection is closed without an answer.
     assert!(running.connect().await.is_closed().await);
 }
 
@@ -135,7 +135,7 @@ async fn a_service_that_takes_long_is_waited_for() {
     let mut client = running.connect().await;
     client.say(request("GET /wait", "", "")).await;
     running.service.waiting.notified().await;
-    // Longer than any of the deadlines, which all rest while the service works.
+    // The wait exceeds every deadline. None runs while the service works.
     assert!(tokio::time::timeout(BRIEF * 3, client.tcp.readable()).await.is_err());
     running.service.go.notify_one();
     assert_eq!(client.answer().await.unwrap().status, 200);
@@ -164,7 +164,7 @@ async fn an_answer_that_is_taken_slowly_is_not() {
         if read == 0 {
             break;
         }
-        // All of it takes longer than the peer may stall, no pause does.
+        // The whole read takes longer than a peer may stall, and no pause does.
         if taken % (4 << 20) < read {
             tokio::time::sleep(BRIEF / 2).await;
         }

@@ -103,7 +103,7 @@ impl Drop for Large {
     }
 }
 
-/// Short deadlines where a test is about one, and ample ones otherwise.
+/// Short deadlines in tests of a deadline, and long ones otherwise.
 fn limits() -> ServerLimits {
     ServerLimits { head_read: Duration::from_secs(20), linger: Duration::from_millis(200), ..ServerLimits::default() }
 }
@@ -126,7 +126,7 @@ impl TestServer {
         TestClient { tcp: TcpStream::connect(self.addr).await.unwrap(), read: Vec::new() }
     }
 
-    /// Sends `bytes` on a new connection and reads the first answer. `None` if the server just closes.
+    /// Sends `bytes` on a new connection and reads the first answer. `None` if the server closes without one.
     async fn request(&self, bytes: impl AsRef<[u8]>) -> Option<TestResponse> {
         let mut client = self.connect().await;
         client.say(bytes).await;
@@ -196,7 +196,7 @@ impl TestResponse {
         header(&self.head, name)
     }
 
-    /// Checks that this is an error in the native form, with the id of its header, and gives its code.
+    /// Checks that this is an error in the native form with the id of its header, and returns its code.
     fn code(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.head);
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
@@ -209,7 +209,7 @@ impl TestResponse {
     }
 }
 
-/// A request with the key, to a host that is ours.
+/// A request with the key, to the daemon's own host.
 fn request(line: &str, headers: &str, body: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\n{headers}\r\n{body}")
 }

@@ -37,7 +37,7 @@ use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
 use crate::store::partitions::set::PartitionSet;
 use crate::store::registry::Registry;
 
-/// A source of ids. The daemon's ids rise with the clock; a test may use its own.
+/// A source of ids. The daemon's ids rise with the clock, and a test may use its own.
 pub trait IdSource: Send {
     fn next(&mut self, now: Time, random: u64) -> u128;
     /// From now on every id is greater than `id`.

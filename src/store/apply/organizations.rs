@@ -27,7 +27,7 @@ impl StateBatch<'_> {
         self.registry.put_organization(organization.clone());
         self.registry.put_app(app.clone());
         let (target, changes) = (org_id.to_string(), json!({ "name": name }));
-        // The caller belongs to another organization, so a line goes into that one's audit too.
+        // The caller belongs to another organization, whose audit gets a line too.
         if let Some(by) = by {
             self.note(
                 Some(by),

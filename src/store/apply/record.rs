@@ -39,7 +39,7 @@ impl PartitionBatch<'_> {
             Some(webhook) if !made.success && !gone => self.schedule_next(&mut delivery, webhook, made),
             _ => None,
         };
-        // Not before the time in `Retry-After`, which holds back the whole webhook.
+        // `Retry-After` holds back the whole webhook, so the next attempt is not earlier.
         let next = next.map(|at| at.max(report.hold_until.unwrap_or(Time::ZERO)));
         let next = next.map(|at| at.min(delivery.expires_at.unwrap_or(Time::MAX)));
         let happening = match (&webhook, made.success, next) {
@@ -146,7 +146,7 @@ impl PartitionBatch<'_> {
                 _ => sums.cancelled += 1,
             }
         }
-        // Both possible queues, because the setting may have changed since the delivery was made.
+        // Both possible queues are checked, because the setting may have changed since the delivery was made.
         let key = delivery.ordering_key.as_deref().map(crate::store::apply::publish::key_hash);
         for key_hash in [Some(0), key].into_iter().flatten() {
             self.dequeue(delivery.webhook_id, key_hash, delivery.id)?;

@@ -151,7 +151,7 @@ impl BackupSnapshot {
         let BackupSnapshot { partition_set, lease, state, open, archived, .. } = self;
         let files = 1 + open.len() + archived.len();
         let mut sender = BackupSender { out, lease: &lease, file_number: 0, files };
-        // The newest first, so that the snapshots pinned longest are those that change least.
+        // The newest snapshot is sent first. The snapshots that stay pinned longest then change least.
         for snapshot in open.into_iter().rev() {
             sender.begin(snapshot.file())?;
             sender.partition(&snapshot, None)?;

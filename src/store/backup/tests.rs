@@ -47,7 +47,7 @@ pub fn publish(opened: &mut Opened, name: &str) -> EventId {
     fresh.iter().map(|dispatch| dispatch.event.id).next().expect("somebody wants it")
 }
 
-/// A store whose first partition is quiet, with a delivery in it that can be asked for again.
+/// A store whose first partition is idle, with a delivery in it that can be retried.
 pub fn store_with_quiet_partition(folder: &tempfile::TempDir) -> (Opened, DeliveryId) {
     let mut opened = store(folder);
     let mut event = EventInput::new("a", "2");
@@ -108,7 +108,7 @@ fn what_is_written_after_the_moment_is_not_in_it_and_all_before_is() {
     assert_ne!(all_rows(&opened), expected);
 }
 
-/// Takes a stream, and does something in the middle of the file that is told.
+/// A reader that runs `interfere` in the middle of the named file.
 pub struct InterferingReader<'a> {
     pub stream: Vec<u8>,
     pub file: String,
@@ -172,7 +172,7 @@ fn a_quiet_partition_is_in_it_as_it_is() {
 fn nothing_is_counted_or_dropped_while_one_is_taken_and_only_one_is() {
     let folder = tempfile::tempdir().unwrap();
     let (mut opened, _) = store_with_quiet_partition(&folder);
-    // The active one is the next that is quiet.
+    // The active partition becomes idle next.
     let event = publish(&mut opened, "cancelled");
     apply(&mut opened, WriteRequest::internal(PartitionCommand::CancelEvent { id: event }));
     opened.writer.roll(NOW).unwrap();

@@ -8,7 +8,7 @@ use crate::model::Time;
 use crate::store::command::{Applied, IdempotencyKey, Receipt, Rejection};
 use crate::store::partitions::set::PartitionSet;
 
-/// How long an answer that contains a secret is replayed, in milliseconds.
+/// Time that an answer with a secret is replayed, in milliseconds.
 const PRIVATE_ANSWER_MS: i64 = 600_000;
 
 /// The stored first answer to an `Idempotency-Key`, as a row.

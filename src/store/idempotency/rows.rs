@@ -114,7 +114,7 @@ mod tests {
         opened.writer.apply(&orders, NOW).results.into_iter().map(|result| result.unwrap()).collect()
     }
 
-    /// As many names as turn the map into a run.
+    /// A number of names that turns the map into a run.
     fn names(partition: usize) -> impl Iterator<Item = String> {
         (0..NEWEST_MAX).map(move |number| format!("{partition}/{number}"))
     }

@@ -1,4 +1,4 @@
-//! The last time that the store knows of, so that a start after a quiet time is not taken for a wrong clock.
+//! The last time that the store knows of. It keeps a start after a quiet time from being taken for a wrong clock.
 //!
 //! Invariant: the row is written from a trusted clock only, at most once in `WRITE_EVERY_MS`.
 

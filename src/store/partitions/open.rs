@@ -171,7 +171,7 @@ fn each<T>(snapshot: &Snapshot, table: Table, mut read: impl FnMut(&[u8], &[u8])
     })
 }
 
-/// Removes files that are not listed: they were made before a cut, or delisted before it.
+/// Removes files that are not listed. A crash came before they were listed or after they were delisted.
 pub(in crate::store) fn remove_unlisted(partition_set: &PartitionSet) -> Result<()> {
     for name in partition_set.disk.list(PARTITIONS).map_err(|e| crate::kv::error::io(PARTITIONS, e))? {
         let listed = first_of(&name).is_some_and(|first| partition_set.partition(first).is_some());

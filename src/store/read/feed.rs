@@ -17,7 +17,7 @@ use crate::store::read::lists::Store;
 use crate::store::read::lookup::decoded;
 
 impl Store {
-    /// A webhook's deliveries after `after` in commit order, for the feed: none before a smaller id that is still to come.
+    /// A webhook's deliveries after `after` in commit order. The page ends before an id that may still be committed.
     pub fn feed(
         &self,
         webhook: WebhookId,
@@ -41,9 +41,9 @@ impl Store {
         Ok(deliveries)
     }
 
-    /// The next ids of a webhook's deliveries, smallest first, and where they are.
+    /// The next ids of a webhook's deliveries, smallest first, each with its partition.
     fn feed_ids(&self, webhook: WebhookId, after: DeliveryId, limit: usize) -> Result<Vec<(u128, Arc<Partition>)>> {
-        // Read before the partitions are: all up to it is in them then, whichever is looked at first.
+        // Read before the partitions, so that each partition already contains all ids up to it.
         let newest = self.partition_set.newest();
         let mut ids: Vec<(u128, Arc<Partition>)> = Vec::new();
         for partition in self.partition_set.partitions() {

@@ -102,7 +102,7 @@ impl Store {
         Ok(count)
     }
 
-    /// The same for a job over the deliveries of one webhook, newest first. The first one that is met of an event decides.
+    /// The same for a job over the deliveries of one webhook, newest first. The newest delivery of an event decides.
     fn matching_deliveries(&self, tenant: TenantScope, spec: &JobSpec, webhook: WebhookId, now: Time) -> Result<u64> {
         let registry = self.registry();
         let mut replayed = HashSet::new();

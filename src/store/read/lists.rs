@@ -83,7 +83,7 @@ impl Store {
         self.partition_set.options.min_free_bytes
     }
 
-    /// How long an event and its attempts are kept, in milliseconds.
+    /// Retention of an event and its attempts, in milliseconds.
     pub fn retention_ms(&self) -> i64 {
         self.partition_set.options.retention_ms
     }

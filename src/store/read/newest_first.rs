@@ -36,7 +36,8 @@ struct PartitionCursor {
 }
 
 impl<'a> NewestFirst<'a> {
-    /// Ids below `before`. In `Table::Events` a partition ends where the next one begins; elsewhere later ids may be in it.
+    /// Ids below `before`. In `Table::Events` a partition ends where the next one begins. Other tables may contain
+    /// later ids.
     pub fn below(partition_set: &'a PartitionSet, table: Table, prefix: &[u8], before: u128) -> NewestFirst<'a> {
         let partitions = partition_set.partitions();
         let ends = partitions.iter().skip(1).map(|next| next.first).chain([u128::MAX]);

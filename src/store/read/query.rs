@@ -73,7 +73,7 @@ impl Search {
         &self.text
     }
 
-    /// Whether `field` contains it, whatever the case.
+    /// Whether `field` contains the text, ignoring case.
     pub fn within(&self, field: &str) -> bool {
         if field.is_ascii() && self.lower.is_ascii() {
             let (field, wanted) = (field.as_bytes(), self.lower.as_bytes());

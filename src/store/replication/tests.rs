@@ -43,14 +43,14 @@ fn record(number: u64) -> Vec<u8> {
     bytes
 }
 
-/// All rows but what only the running file is told: up to where the journal is in it.
+/// All rows but those of the open store only, such as the epoch of the write-ahead log.
 fn shown(opened: &Opened) -> Vec<Rows> {
     let mut files = all_rows(opened);
     files.iter_mut().for_each(|rows| rows.retain(|(_, key, _)| key != EPOCH_KEY));
     files
 }
 
-/// Makes the base of a follower, while something in a quiet partition changes: it is read again, as it is then.
+/// Makes the base of a follower while a row of an idle partition changes. The backup reads that partition again.
 fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
     let quiet = opened.store.partition_set.partitions().into_iter().find(|p| p.row().archived).unwrap();
     let mut sink = InterferingReader { stream: Vec::new(), file: quiet.file_name(), is_in_it: false, deed: None };
@@ -64,7 +64,7 @@ fn base(opened: &mut Opened, folder: &Path, old: DeliveryId) -> ReceivedBackup {
     receive(&mut sink.stream.as_slice(), &RealDisk::take(folder).unwrap(), &mut |_| {}).unwrap()
 }
 
-/// A copy of a base, brought to a commit.
+/// A copy of a base with the log applied up to a commit.
 fn brought_to(base: &Path, records: &[Arc<[u8]>], number: u64) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let disk = RealDisk::take(copy.path()).unwrap();
@@ -136,7 +136,7 @@ fn what_is_large_is_told_as_well_and_nothing_while_nobody_follows() {
         event.attributes.event_id = Some(format!("large {n}"));
         event
     });
-    // More than an epoch of the journal: a commit of redb's own.
+    // The batch exceeds an epoch of the write-ahead log, so it is a redb commit of its own.
     let order = WriteRequest::internal(PartitionCommand::Publish(events.collect()));
     let fresh = apply(&mut opened, order).1;
     assert_eq!(opened.writer.replication().stats().followers, 1);
@@ -185,7 +185,7 @@ fn one_that_is_too_slow_is_cut_off_and_nobody_waits_for_it() {
     assert_eq!(taken(&other).len(), 1);
 }
 
-/// Publishes twice on a thread, and gives what happened in which order while `meanwhile` did something about it.
+/// Publishes twice on a thread, and returns the order of the events while `meanwhile` acts on the follower.
 fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = store(&folder);
@@ -205,7 +205,7 @@ fn published_twice(meanwhile: impl FnOnce(Follower)) -> Vec<&'static str> {
             assert!(!records.is_empty(), "nothing comes");
             seen += records.len();
         }
-        // Enough time for a publisher that does not wait.
+        // Enough turns for a publisher that does not wait.
         (0..10_000).take_while(|_| !publishing.is_finished()).for_each(|_| std::thread::yield_now());
         order.lock().unwrap().push("meanwhile");
         meanwhile(follower);
@@ -350,7 +350,7 @@ fn every_flipped_bit_is_damage_or_a_torn_end() {
         let last = [10, 11, 13, 16, 16, 20][end];
         assert_eq!(numbers, (11..=last).collect::<Vec<_>>());
         match end {
-            // Nothing whole follows the last block.
+            // No whole block follows the last one.
             4 => assert_eq!((outline.damage, outline.torn_bytes), (None, ends[5] - ends[4])),
             _ => {
                 let damage = outline.damage.unwrap_or_else(|| panic!("byte {at}"));

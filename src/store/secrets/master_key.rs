@@ -1,4 +1,4 @@
-//! The master key and what it wraps: the data key, which seals everything else that is secret.
+//! The master key wraps the data key, which seals all other secrets.
 //!
 //! Invariant: at any moment exactly one master key opens a store. Changing it is one durable commit of one row.
 
@@ -21,9 +21,9 @@ const DATA_KEY: &[u8] = b"data_key";
 /// The result of a change of the master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrapped {
-    /// The new key opens the store, the old one no longer does.
+    /// The new key opens the store, and the old one no longer does.
     Now,
-    /// The new key opened it already: an earlier change got this far.
+    /// The new key opened the store before the call: an earlier change was committed.
     Before,
 }
 
@@ -37,11 +37,11 @@ pub(in crate::store) fn create_state(disk: &dyn Disk, master: &Vault, random: &m
     Segment::create(disk, STATE_FILE, &STATE_TABLES, &[(Table::Meta, DATA_KEY, wrapped)])
 }
 
-/// Refuses a wrong key before anything is opened for writing, which would already change the file.
+/// Refuses a wrong key before a file is opened for writing, because that would change the file.
 pub(in crate::store) fn judge(disk: &dyn Disk, master: &Vault) -> Result<()> {
     match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
         Ok(state) => data_key(&Arc::new(state).snapshot()?, master).map(drop),
-        // Not closed cleanly: it is judged after the repair.
+        // The file was not closed cleanly. The key is checked after the repair.
         Err(error) if error.needs_repair() => Ok(()),
         Err(error) => Err(error),
     }
@@ -60,7 +60,7 @@ pub(in crate::store) fn data_key(state: &Snapshot, master: &Vault) -> Result<[u8
 /// Whether `master_key` opens the store. A file that was not closed cleanly is repaired first.
 ///
 /// # Errors
-/// The file cannot be read; a key that does not fit is no error.
+/// The file cannot be read. A wrong key is not an error.
 pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
     let master = Vault::new(master_key);
     let state = match Segment::open(disk, STATE_FILE, OpenMode::Read, OTHER_CACHE_BYTES) {
@@ -77,8 +77,8 @@ pub fn opens(disk: &dyn Disk, master_key: &[u8; KEY_BYTES]) -> Result<bool> {
     }
 }
 
-/// Wraps the data key of a closed store with `new` instead of `old`. `nonce` must be fresh. After a cut in
-/// the middle either key opens the store, never both and never none; doing it again then ends it.
+/// Wraps the data key of a closed store with `new` instead of `old`. `nonce` must be fresh. After a crash exactly one
+/// of the two keys opens the store, and a repeated call completes the change.
 ///
 /// # Errors
 /// Neither key opens the store (nothing was changed), or the disk fails.

@@ -1,6 +1,7 @@
 //! Secrets at rest: AES-256-GCM under a data key, which the master key wraps.
 //!
-//! Invariant: a sealed value opens only as the record it was sealed for; its identity is the associated data.
+//! Invariant: a sealed value opens only as the record that it was sealed for. The record's identity is the associated
+//! data.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
@@ -24,7 +25,7 @@ impl Vault {
         Vault { key: LessSafeKey::new(key) }
     }
 
-    /// `plain` sealed for the record `identity`; the nonce stands first.
+    /// Seals `plain` for the record `identity`. The nonce comes first.
     pub fn seal(&self, identity: &[u8], plain: &[u8], nonce: [u8; NONCE_LEN]) -> Vec<u8> {
         let mut sealed = plain.to_vec();
         let unique = Nonce::assume_unique_for_key(nonce);

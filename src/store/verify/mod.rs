@@ -25,13 +25,13 @@ use crate::store::read::lists::Store;
 use crate::store::secrets::master_key::data_key;
 use crate::store::secrets::vault::{KEY_BYTES, Vault};
 
-/// Problems that are kept; more are only counted.
+/// Maximum number of defects that a report lists. Further ones are only counted.
 pub const PROBLEMS_MAX: usize = 1_000;
 
 /// Rows between two calls of the progress callback.
 const PROGRESS_ROWS: u64 = 8_192;
 
-/// One thing that is not as it should be.
+/// A defect of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defect {
     /// The file, below the data directory.
@@ -40,7 +40,7 @@ pub struct Defect {
     pub table: Option<&'static str>,
     /// Key in hexadecimal. `None` if the defect concerns the whole table.
     pub key: Option<String>,
-    /// In words.
+    /// Description of the defect.
     pub what: String,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Defect {
 }
 
 impl Defect {
-    /// A file that could not be walked, or not to its end.
+    /// The defect of a file that could not be walked to its end.
     fn of_error(file: &str, error: &Error) -> Defect {
         match error {
             Error::Damaged { file, table, key } => Defect {
@@ -83,11 +83,12 @@ pub struct VerifyReport {
     pub rows: u64,
     /// At most `PROBLEMS_MAX`.
     pub problems: Vec<Defect>,
-    /// Problems beyond those.
+    /// Number of defects beyond `PROBLEMS_MAX`.
     pub problems_left_out: u64,
-    /// Heads of ordered queues that are not due: a cut came between two files, and the next start lets them go.
+    /// Heads of ordered queues that are not due, because a crash came between the commits of two files. The next start
+    /// promotes them.
     pub to_release: u64,
-    /// Files beside the listed ones, left by a cut: the next start removes them.
+    /// Files that the list of partitions does not name, left by a crash. The next start removes them.
     pub unlisted: Vec<String>,
 }
 
@@ -105,25 +106,25 @@ impl VerifyReport {
     }
 }
 
-/// How far a walk is.
+/// Progress of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyProgress<'a> {
     pub file: &'a str,
-    /// From 1.
+    /// Number of the current file, from 1.
     pub file_number: usize,
     pub files: usize,
     /// Rows walked so far, over all files.
     pub rows: u64,
 }
 
-/// Takes how far the walk is, at every file and every few thousand rows.
+/// Callback that receives the progress at every file and every few thousand rows.
 pub type OnVerifyProgress<'a> = &'a mut dyn FnMut(VerifyProgress<'_>);
 
-/// Walks the store on `disk` while no daemon has it: every page's checksum first, then every row. Nothing is written; a file
-/// that a kill left unclean is walked as the next start would find it.
+/// Verifies the store on `disk`, which no daemon may have open: every page's checksum first, then every row. Nothing is
+/// written. A file that was not closed cleanly is verified as the next start would repair it.
 ///
 /// # Errors
-/// A wrong master key, or a `state.redb` that does not open. What is wrong inside the files is in the report.
+/// A wrong master key, or a `state.redb` that does not open. Defects inside the files are in the report.
 pub fn verify(
     disk: Arc<dyn Disk>,
     master_key: &[u8; KEY_BYTES],
@@ -142,14 +143,14 @@ pub fn verify(
 }
 
 impl Store {
-    /// Walks the store while it is open. Each file is walked as it stood at one moment, which pins what is written to it
-    /// since; a store that is being written to meanwhile may show differences between its files.
+    /// Verifies the open store. Each file is read through one snapshot, which pins the pages that were written since.
+    /// If the store is written to meanwhile, the report may contain differences between files.
     pub fn verify(&self, progress: OnVerifyProgress<'_>) -> Result<VerifyReport> {
         walk(&self.partition_set, None, progress)
     }
 }
 
-/// A store that is not open: its pages are checked, and what its journal holds is put into the active partition, in memory.
+/// A closed store. Its pages are verified, and the records of its write-ahead log are replayed into memory.
 struct OfflineStore {
     wal: Option<Wal>,
 }
@@ -181,7 +182,7 @@ fn walk(
     drop(snapshot);
     walk.files += view.partitions.len();
     if let (Some(offline), Some(newest)) = (&offline, view.partitions.keys().next_back()) {
-        // First of all, because the others' queues are compared with its own.
+        // The active partition comes first, because the queues of the others are compared with its own.
         let listed = partition_of(partition_set, &view, *newest);
         let _ = catch_panic(&listed.file_name(), || offline.open(partition_set, &listed));
     }
@@ -194,7 +195,7 @@ fn walk(
         walk.tell();
         let end = firsts.get(number + 1).copied();
         let walked = catch_panic(&listed.file_name(), || {
-            // The active partition is open already, unless opening it failed: then it is said here why.
+            // The active partition is open already. If opening it failed, the reason is reported here.
             if let Some(offline) = &offline
                 && (listed.row().sealed || partition_set.read(&listed).is_err())
             {
@@ -204,7 +205,7 @@ fn walk(
             partition::walk(&mut walk, partition_set, &snapshot, &mut view, (first, end), &queued)
         });
         if offline.is_some() && listed.row().sealed {
-            // Closing writes only to memory, which goes with it.
+            // Closing writes to the overlay in memory only, which is dropped with it.
             let _ = partition_set.close(&listed);
         }
         if let Err(error) = walked.flatten() {
@@ -216,7 +217,7 @@ fn walk(
     Ok(walk.report)
 }
 
-/// The walk so far.
+/// State of the verification.
 struct VerifyWalk<'a> {
     report: VerifyReport,
     file: String,
@@ -244,7 +245,7 @@ impl VerifyWalk<'_> {
     }
 }
 
-/// The partition of the shelf, or one made from the list where the store was never opened.
+/// The partition from the set. If the store was never opened, a partition made from its row of the list.
 fn partition_of(partition_set: &PartitionSet, view: &state::StateWalk, first: u128) -> Arc<Partition> {
     if partition_set.partition(first).is_none() {
         partition_set.add_partition(Partition::new(first, view.partitions[&first]));
@@ -252,7 +253,7 @@ fn partition_of(partition_set: &PartitionSet, view: &state::StateWalk, first: u1
     partition_set.partition(first).expect("it was just added")
 }
 
-/// Partitions with ordered queues in them: only those are asked for the head of a queue.
+/// Partitions that contain ordered queues. Only these are searched for the head of a queue.
 fn queued(partition_set: &PartitionSet, view: &state::StateWalk) -> Vec<u128> {
     let has_queue = |snapshot: Result<Snapshot>| snapshot.and_then(|s| s.rows(Table::Queue)).is_ok_and(|rows| rows > 0);
     let firsts = view.partitions.keys().copied();

@@ -77,9 +77,9 @@ struct PartitionWalk<'a, 'b> {
     queued: &'a [u128],
     listed: PartitionRow,
     recount: Recount,
-    /// The webhook whose attempts are being walked in `tried`.
+    /// Hours of the webhook whose rows in `tried` are being walked.
     hours: Option<Hours>,
-    /// Attempts that the hours of each webhook speak of, less those that there are.
+    /// For each webhook: the attempts that its hours count, less the attempts found.
     hourly: HashMap<Owner, i64>,
 }
 
@@ -105,7 +105,8 @@ impl PartitionWalk<'_, '_> {
         Ok(found)
     }
 
-    /// A row of another table. Some(None): it is there and does not read back, which its own walk says.
+    /// Finds a row of another table. `Some(None)` if it exists and does not decode, which the walk of its own table
+    /// reports.
     fn find<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<Option<T>>> {
         self.snapshot.get(table, key, codec::decode::<T>)
     }
@@ -148,7 +149,7 @@ impl PartitionWalk<'_, '_> {
         Ok(self.published(&event)?.err())
     }
 
-    /// The deliveries that publishing made follow the event's id.
+    /// Checks that the deliveries made by publishing follow the event's id.
     fn published(&self, event: &Event) -> Result<std::result::Result<(), String>> {
         let mut left = event.deliveries;
         let from = (Bound::Included(event.id.as_bytes().as_slice()), Bound::Unbounded);
@@ -221,7 +222,7 @@ impl PartitionWalk<'_, '_> {
         self.chain(&delivery)
     }
 
-    /// Whether an open delivery is due exactly if nothing of its queue stands before it.
+    /// Checks that an open delivery is due exactly if no other delivery precedes it in its queue.
     fn place(&mut self, delivery: &Delivery) -> Result<Finding> {
         let Some(due) = delivery.next_attempt_at else { return Ok(None) };
         let (mut queued, mut waits) = (false, false);
@@ -243,7 +244,7 @@ impl PartitionWalk<'_, '_> {
         })
     }
 
-    /// Whether a smaller delivery stands in the same queue, here or in another partition.
+    /// Whether a delivery with a smaller id is in the same queue, in any partition.
     fn stands_before(&self, delivery: &Delivery, hash: u64) -> Result<bool> {
         let from = tables::queue(delivery.webhook_id, hash, DeliveryId::MIN);
         let to = tables::queue(delivery.webhook_id, hash, delivery.id);
@@ -324,7 +325,7 @@ impl PartitionWalk<'_, '_> {
         })
     }
 
-    /// Whether an index entry stands for a delivery that it fits.
+    /// Checks that an index entry has a delivery that matches it.
     fn entry(
         &self,
         key: &[u8],
@@ -380,7 +381,7 @@ impl PartitionWalk<'_, '_> {
         Ok(None)
     }
 
-    /// The hours of the webhook whose attempts were just walked, against its figures.
+    /// Compares the hours of the webhook whose attempts were just walked with its figures.
     fn compare_hours(&mut self) -> Result<()> {
         let Some(hours) = self.hours.take() else { return Ok(()) };
         for (hour, expected) in hours.rows() {
@@ -437,7 +438,8 @@ impl PartitionWalk<'_, '_> {
                 _ => None,
             });
         }
-        // Under an event of the answer, of an earlier one to the same key, or an id of its own where the answer made none.
+        // The row's id is the event of this answer or of an earlier one to the same key. If the answer published no
+        // event, it is an id of its own.
         let head = index::head_of_answer(fingerprint);
         let mut answered = false;
         self.snapshot.scan(Table::Answers, (Bound::Included(&head), Bound::Unbounded), Direction::Up, |key, _| {
@@ -493,7 +495,7 @@ fn made_by(receipt: &Receipt) -> Option<EventId> {
     published.iter().find(|one| !one.duplicate).map(|one| one.event.id)
 }
 
-/// The queues that a delivery may stand in: the webhook's, and its key's.
+/// The queues that may contain a delivery: the webhook's queue and the queue of its ordering key.
 fn queues_of(delivery: &Delivery) -> Vec<u64> {
     [Some(0), delivery.ordering_key.as_deref().map(key_hash)].into_iter().flatten().collect()
 }

@@ -1,4 +1,4 @@
-//! Counting again what the figures of a partition say, from its deliveries and attempts.
+//! Recounts the figures of a partition from its deliveries and attempts.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use crate::store::figures::{HourRow, Owner, hour_of};
 #[derive(Debug, Default)]
 pub(in crate::store) struct Recount {
     pub sums: HashMap<Owner, Sums>,
-    /// Attempts that the deliveries speak of.
+    /// Attempts that the deliveries count.
     pub attempts: u64,
 }
 
@@ -68,7 +68,7 @@ impl Hours {
         });
     }
 
-    /// Every hour as its row should be.
+    /// The expected row of every hour.
     pub fn rows(&self) -> impl Iterator<Item = (u32, HourRow)> {
         self.hours.iter().map(|(hour, minutes)| {
             let row = minutes.iter().map(|(minute, m)| (*minute, m.started, m.attempts, m.failures)).collect();

@@ -35,7 +35,7 @@ pub(in crate::store) struct StateWalk {
     pub removed: BTreeSet<WebhookId>,
     pub totals: HashMap<Owner, Sums>,
     pub states: HashMap<WebhookId, WebhookState>,
-    /// Sums of the partitions that the list calls counted.
+    /// Sums of the archived partitions.
     pub counted: HashMap<Owner, Sums>,
 }
 
@@ -121,7 +121,7 @@ fn read(
     Ok(())
 }
 
-/// A sealed row of `webhooks`.
+/// Checks a sealed row of `webhooks`.
 fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
     let sealed = codec::decode_bytes(value).ok_or("does not read back")?;
     let plain = vault.open(key, sealed).ok_or("does not open with this key")?;
@@ -132,7 +132,7 @@ fn webhook(view: &mut StateWalk, vault: &Vault, key: &[u8], value: &[u8]) -> std
     Ok(())
 }
 
-/// A row of `meta`, in either kind of file.
+/// Checks a row of `meta`, in either kind of file.
 pub(in crate::store) fn meta(key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
     match key {
         b"schema" if whole::<u32>(value)? == SCHEMA => Ok(()),
@@ -141,7 +141,7 @@ pub(in crate::store) fn meta(key: &[u8], value: &[u8]) -> std::result::Result<()
     }
 }
 
-/// A kept answer, in either kind of file.
+/// Decodes a stored answer, in either kind of file.
 pub(in crate::store) fn answer(vault: &Vault, key: &[u8], value: &[u8]) -> std::result::Result<Receipt, String> {
     let answer: AnswerRow = whole(value)?;
     let plain = vault.open(key, &answer.answer).ok_or("does not open with this key")?;
@@ -149,7 +149,7 @@ pub(in crate::store) fn answer(vault: &Vault, key: &[u8], value: &[u8]) -> std::
     inside.map(|(receipt, _)| receipt).map_err(|_| "is no receipt inside".to_owned())
 }
 
-/// The value of a row.
+/// Decodes the value of a row.
 pub(in crate::store) fn whole<T: DeserializeOwned>(value: &[u8]) -> std::result::Result<T, String> {
     codec::decode(value).ok_or_else(|| "does not read back".to_owned())
 }
@@ -166,7 +166,7 @@ fn known(yes: bool, what: &str) -> std::result::Result<(), String> {
     if yes { Ok(()) } else { Err(format!("its {what} is not there")) }
 }
 
-/// The newest partition is the active one, and no other.
+/// Checks that exactly the newest partition is not sealed.
 fn check_list(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
     let newest = view.partitions.keys().next_back().copied();
     for (&first, row) in &view.partitions {
@@ -180,7 +180,7 @@ fn check_list(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
     }
 }
 
-/// The totals hold at least what the counted partitions that are still there add up to.
+/// Checks that the totals are at least the sums of the archived partitions that still exist.
 pub(in crate::store) fn compare_totals(walk: &mut VerifyWalk<'_>, view: &StateWalk) {
     crate::store::partitions::set::STATE_FILE.clone_into(&mut walk.file);
     for (owner, sums) in &view.counted {

@@ -20,7 +20,7 @@ use crate::store::{Dispatch, open};
 
 pub(in crate::store) const NOW: Time = Time(1_772_704_800_000);
 
-/// A store with something in every table of its one partition.
+/// A store with rows in every table of its one partition.
 pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let disk = Arc::new(RealDisk::take(folder.path()).unwrap());
     let options = StoreOptions {
@@ -128,7 +128,7 @@ fn rows(opened: &Opened, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
     rows
 }
 
-/// Changes one row, walks, and puts it back as it was.
+/// Changes one row, verifies the store, and restores the row.
 fn with_change(opened: &Opened, table: Table, key: &[u8], value: Option<&[u8]>) -> VerifyReport {
     let partition = opened.store.partition_set.partitions().pop().unwrap();
     let file = opened.store.partition_set.read(&partition).unwrap();
@@ -159,7 +159,7 @@ fn a_sound_store_has_no_problems() {
 fn a_row_that_is_missing_is_noticed_in_every_table_of_a_partition() {
     let folder = tempfile::tempdir().unwrap();
     let opened = store(&folder);
-    // The schema is asked for when a file is opened; an answer that no publish remembers may be gone for good reason.
+    // Opening a file checks the schema. A stored answer without its idempotency key is not a defect.
     for table in PARTITION_TABLES.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Answers)) {
         for (key, _) in rows(&opened, table) {
             let report = with_change(&opened, table, &key, None);
@@ -177,7 +177,7 @@ fn a_row_that_stands_for_nothing_is_noticed_in_every_table_of_a_partition() {
     for table in PARTITION_TABLES.into_iter().filter(|table| *table != Table::Meta) {
         for (mut key, value) in rows(&opened, table) {
             if table == Table::IdempotencyKeys && key.last() == Some(&(KeyKind::Answer as u8)) {
-                // It may stand under any id: only its answer is asked for.
+                // It may be stored under any id. Only its answer is checked.
                 continue;
             }
             let middle = key.len() / 2;

@@ -1,4 +1,4 @@
-//! Checkpoints as a daemon has them: called for, run while batches go on or not at all, or made at once.
+//! Checkpoints as a daemon runs them: requested, run between batches or not at all, or run at once.
 
 use postrider::store;
 
@@ -6,7 +6,7 @@ use super::super::{Check, ensure};
 use super::{Pending, Step, World};
 
 impl World {
-    /// Makes a checkpoint due: batches go on until it is run, or the writer can wait no longer.
+    /// Makes a checkpoint due. Batches go on until it runs, or until the writer must wait.
     pub(super) fn call_checkpoint(&mut self) -> Check<Step> {
         let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
         let called = opened.writer.request_checkpoint();
@@ -23,7 +23,7 @@ impl World {
         self.after_checkpoint(checked)
     }
 
-    /// Makes redb's own what the journal holds.
+    /// Writes the records of the write-ahead log into redb.
     pub fn checkpoint(&mut self) -> Check<Step> {
         let Some(opened) = &mut self.opened else { return Ok(Step::Done) };
         let checked = opened.writer.checkpoint();

@@ -45,7 +45,7 @@ pub const SKIP: Param =
     Param::whole("skip", 0, u32::MAX, "A plain array without the first so many.").with_zero_fraction();
 pub const TAKE: Param = Param::whole("take", 1, 100, "A plain array of at most so many.").or(10).with_zero_fraction();
 
-/// Wrong values are a 400 here. Showing a secret writes an audit line, though it is a GET.
+/// Additional errors: a wrong value is a 400. Showing a secret writes an audit line, though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
     let mut all = missing_object(route);
     if route.verb == RouteMethod::Get && route.path == WEBHOOK {
@@ -66,7 +66,7 @@ fn forms() -> Map<String, Value> {
         .collect()
 }
 
-/// Judged as the native API judges it.
+/// The schema of a body, which the native API's rules check.
 fn body(required: &[&str]) -> Value {
     let url = json!({ "type": "string", "format": "uri", "maxLength": URL_BYTES_MAX, "pattern": "^[hH][tT][tT][pP][sS]?://" });
     let mut schema = form(
@@ -79,7 +79,7 @@ fn body(required: &[&str]) -> Value {
             ("signing_secret", any_secret()),
         ],
     );
-    // Null is no URL; in a patch it says nothing of it.
+    // Null is not a URL. In a patch it leaves the URL unchanged.
     if required.contains(&"url") {
         schema["properties"]["url"] = url;
     }

@@ -105,7 +105,7 @@ static ROUTES: &[Route] = &[
 ];
 
 const NAME_CHARS_MIN: usize = 3;
-/// How long the old secret goes on signing after a change.
+/// Time that the old secret signs after a change.
 const OVERLAP_S: u32 = 86_400;
 
 /// `wh_` and 32 hex digits, or a UUID.
@@ -175,7 +175,7 @@ enum DevdraftWebhooks<'a> {
     Plain(Vec<DevdraftWebhook<'a>>),
 }
 
-/// The place of a page.
+/// The position of a page.
 #[derive(Serialize, JsonSchema)]
 struct DevdraftPagination {
     page: u32,
@@ -184,8 +184,9 @@ struct DevdraftPagination {
     total_pages: u64,
 }
 
-/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. With `page`, `limit` or `active`, which one of its pages
-/// has, the list is in pages, unless `skip` or `take` stands beside it. Secrets are masked.
+/// `GET /api/v0/webhooks`: the plain array of the vendor's clients. With `page`, `limit` or `active`, parameters of one
+/// of the vendor's pages, the list is in pages. With `skip` or `take` beside them it is the array again. Secrets are
+/// masked.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let active = request.query.boolean(&docs::ACTIVE)?;
     let wanted = |webhook: &&Arc<Webhook>| active.is_none_or(|active| active == derived::is_active(webhook));
@@ -212,7 +213,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     })
 }
 
-/// The fields of a body, put into the native names.
+/// The fields of a body under their native names.
 struct DevdraftInput {
     /// An object with native names.
     native: String,
@@ -282,7 +283,7 @@ fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     }))
 }
 
-/// `PATCH /api/v0/webhooks/{id}`. Another secret is a rotation: the old one signs for a day more.
+/// `PATCH /api/v0/webhooks/{id}`. A new secret is a rotation: the old one signs for one more day.
 fn update(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     let mut field_errors = FieldErrors::new();
@@ -349,7 +350,7 @@ fn remove(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
     }))
 }
 
-/// `x-client-secret` is the key. `x-client-key` is its id, and may be missing.
+/// `x-client-secret` is the key. `x-client-key` is its id and may be missing.
 fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     const SCHEME: &str = "ApiKey realm=\"postrider\"";
     let key = key_of(credential(&http_request.headers, "x-client-secret"), registry, now, SCHEME)?;
@@ -425,7 +426,7 @@ fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     )
 }
 
-/// The name that a field has on this page.
+/// The name that this API gives a field.
 fn own_field(pointer: &str) -> &str {
     match pointer.trim_start_matches('/') {
         "" => "body",

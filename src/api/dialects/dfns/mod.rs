@@ -105,7 +105,7 @@ struct DfnsWebhookEvent<'a> {
     delivery_attempt: u32,
     /// Unix seconds.
     timestamp_sent: i64,
-    /// The status code, or how it ended without one.
+    /// The status code, or the outcome of an attempt without one.
     status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -113,11 +113,11 @@ struct DfnsWebhookEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("pattern" = docs::id_pattern("whe")))]
     retry_of: Option<String>,
-    /// Left out where no retry follows.
+    /// Omitted if no retry follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Time")]
     next_attempt_date: Option<Time>,
-    /// Byte for byte; null once erased.
+    /// Byte for byte as received. Null once erased.
     data: Option<&'a RawValue>,
 }
 
@@ -140,7 +140,7 @@ impl<'a> DfnsWebhookEvent<'a> {
     }
 }
 
-/// The status code, or how it ended without one.
+/// The status code, or the outcome of an attempt without one.
 fn status(made: &AttemptMade) -> String {
     made.status_code.map_or_else(|| made.outcome.as_str().to_owned(), |code| code.to_string())
 }
@@ -256,17 +256,17 @@ fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     ok(&DfnsWebhook::new(&*in_path(context, request)?))
 }
 
-/// What became of a ping.
+/// The result of a ping.
 #[derive(Serialize, JsonSchema)]
 struct DfnsPong<'a> {
-    /// The status code, or how it ended without one.
+    /// The status code, or the outcome of an attempt without one.
     status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     error: Option<&'a str>,
 }
 
-/// `POST /webhooks/{webhookId}/ping`: one signed request now, nothing stored.
+/// `POST /webhooks/{webhookId}/ping`: sends one signed request now and stores nothing.
 fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = in_path(context, request)?;
     request.no_fields()?;
@@ -284,7 +284,7 @@ fn ping(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     })
 }
 
-/// `Authorization: Bearer`; `X-DFNS-APPID` and the signature of user actions are not looked at.
+/// `Authorization: Bearer`. `X-DFNS-APPID` and the signature of user actions are ignored.
 fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     auth::by_bearer(http_request, registry, now)
 }

@@ -26,7 +26,8 @@ pub const ID: Param =
     Param::new("id", ParamValues::Id, "The webhook's id; without such a webhook 400, with `code` 412.");
 pub const PAGE: Param = Param::whole("page", 1, u32::MAX, "The page, from 1.").or(1);
 
-/// A webhook that is not there is a 400 here; 404 is left for paths. Reprocessing stores jobs, though it is a GET.
+/// Additional errors: an unknown webhook is a 400, because 404 means a path without a route. Reprocessing stores jobs,
+/// though it is a GET.
 fn failures(route: &Route) -> Vec<u16> {
     match route.path.ends_with("/reprocess") {
         true => vec![507],

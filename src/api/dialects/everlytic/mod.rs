@@ -64,9 +64,9 @@ static ROUTES: &[Route] = &[
     .acts(),
 ];
 
-/// Webhooks of a page. The vendor names no number; this is the default of the paginator whose fields these are.
+/// Webhooks of a page. The vendor names no number. This is the default of the paginator that has these fields.
 const PER_PAGE: u64 = 15;
-/// How far back `reprocess` goes.
+/// Age of the oldest event that `reprocess` covers.
 const REPROCESS_MS: i64 = 7 * DAY_MS;
 
 /// A webhook.
@@ -151,14 +151,14 @@ struct EverlyticList<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 struct EverlyticMeta {
-    /// Pages, not webhooks.
+    /// Number of pages, not of webhooks.
     total: u64,
     per_page: u64,
     current_page: u64,
     last_page: u64,
-    /// The page before.
+    /// Number of the previous page.
     from: Option<u64>,
-    /// The page after.
+    /// Number of the next page.
     to: Option<u64>,
 }
 
@@ -171,8 +171,8 @@ struct EverlyticLinks {
     next: Option<String>,
 }
 
-/// `GET …/webhooks`. The words of the page are followed literally: `total` counts pages, `from` and `to` are the numbers of
-/// the pages before and after.
+/// `GET …/webhooks`. The wording of the vendor's page is followed literally: `total` counts pages, and `from` and `to`
+/// are the numbers of the previous and the next page.
 fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let page = u64::from(request.query.number_or_default(&docs::PAGE)?);
     let rows: Vec<_> = context.registry.webhooks_within(request.tenant()).collect();
@@ -196,7 +196,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
     })
 }
 
-/// The jobs are stored, and run.
+/// The jobs are stored and running.
 #[derive(Serialize, JsonSchema)]
 struct EverlyticDone {
     #[schemars(extend("const" = true))]
@@ -235,7 +235,7 @@ fn reprocess_all(mut apps: Vec<AppId>, from: Time, by: Caller) -> Result<Step, A
     })
 }
 
-/// HTTP Basic with the key as the password, whatever the user's name.
+/// HTTP Basic with the key as the password. Any user name is accepted.
 fn identify(http_request: &HttpRequest, registry: &Registry, now: Time) -> Result<Principal, ApiError> {
     let key = key_of(password(http_request).as_deref(), registry, now, "Basic realm=\"postrider\"")?;
     Ok(Principal::new(key, http_request))
@@ -288,7 +288,8 @@ struct EverlyticError<'a> {
     location: &'static str,
 }
 
-/// `{code, message, error: {errors: […]}}`. A webhook that is not there is 400 outside and 412 inside, as printed.
+/// `{code, message, error: {errors: […]}}`. For an unknown webhook the status is 400 and the code inside is 412, as the
+/// vendor prints it.
 fn render(api_error: &ApiError, _: &ErrorContext<'_>) -> HttpResponse {
     let (status, code) = match api_error.code {
         "not_found" => (StatusCode::BAD_REQUEST, 412),

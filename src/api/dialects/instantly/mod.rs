@@ -71,7 +71,8 @@ static ROUTES: &[Route] = &[
     .with_segments(&[docs::ID]),
 ];
 
-/// An attempt's id is stamped when its outcome is stored, or just before it starts: within this of `started_at`.
+/// Maximum distance of an attempt's id from its `started_at`. The id is drawn just before the start, or when the
+/// outcome is stored.
 const STAMP_MS_MAX: i64 = HOUR_MS;
 
 /// One attempt.
@@ -212,7 +213,7 @@ impl InstantlySummary {
             failed += count.failures;
         }
         let successful = total - failed;
-        // The page has numbers here, never null: nothing sent is 0 % of either.
+        // The vendor's page has numbers here and never null, so both rates are 0 % if nothing was sent.
         let rate = health::success_rate(successful, failed);
         let rest = rate.map(|rate| (1_000.0 - (rate * 10.0).round()) / 10.0);
         InstantlySummary {
@@ -255,7 +256,7 @@ fn hours(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Hours
     Ok(context.store.attempts_by_hour(request.tenant(), from, to, context.now)?)
 }
 
-/// `from` and `to`, days of UTC and both inclusive: as the first moment, and the first moment after.
+/// `from` and `to` are days of UTC, both inclusive: the first moment, and the first moment after.
 struct DayRange {
     from: Option<Time>,
     to: Option<Time>,
@@ -277,7 +278,7 @@ impl DayRange {
     }
 }
 
-/// From 1970 on: nothing was sent before.
+/// The first moment of a day. `None` for a day before 1970.
 fn first_moment(text: &str) -> Option<Time> {
     let is_plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let date: Date = text.parse().ok().filter(|_| is_plain)?;

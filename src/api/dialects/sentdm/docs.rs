@@ -14,7 +14,7 @@ pub static DOC: DialectDoc = DialectDoc {
     headers: &[PROFILE_ID],
     forms: Map::new,
     error: AnswerSchema::of::<super::SentdmFailure>(),
-    // An unknown profile is a webhook that is not there.
+    // An unknown profile is reported as an unknown webhook.
     failures: |_| vec![404],
     empty: &[401, 403],
     answers_carry: &[("X-API-Version", "ApiVersion"), ("X-Profile-Id", "ProfileId")],
@@ -28,11 +28,11 @@ pub const PROFILE_ID: Param = Param::new(
     "The app to read as, for a key of the whole organization; 403 from a key of one app.",
 );
 pub const ID: Param = Param::new("id", ParamValues::Id, "The webhook's id.");
-/// Pages are int32 to the vendor.
+/// The vendor's page numbers are int32.
 pub const PAGE: Param = Param::whole("page", 1, i32::MAX as u32, "The page, from 1.").required();
 pub const PAGE_SIZE: Param = Param::whole("page_size", 1, 100, "Rows of a page.").required();
 pub const IS_ACTIVE: Param = Param::new("is_active", ParamValues::Boolean, "Only webhooks that are on, or off.");
-/// `Params::search` reads it, so its name and its length are those of `params::SEARCH`.
+/// `Params::search` reads it, so it has the name and length of `params::SEARCH`.
 pub const SEARCH: Param = Param {
     description: "Part of the name or URL; of events: of the type or error, or an exact id or status code.",
     ..params::SEARCH

@@ -86,7 +86,7 @@ const API_KEY: &str = "x-api-key";
 const PROFILE_ID: HeaderName = HeaderName::from_static("x-profile-id");
 const API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
-/// Where the codes are explained, as the vendor's page prints it.
+/// The page that explains the codes, as the vendor prints it.
 const ERRORS_URL: &str = "https://docs.sent.dm/errors/";
 const VERSION: &str = "v3";
 /// The event types that Postrider itself publishes.
@@ -130,7 +130,7 @@ struct SentdmError<'a> {
     doc_url: String,
 }
 
-/// The request, as it was understood.
+/// The id and time of the request.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SentMeta")]
 struct SentdmMeta {
@@ -148,7 +148,7 @@ impl SentdmMeta {
     }
 }
 
-/// `req_` and ten characters of base62: the request's own id where it has that form, otherwise made from it.
+/// `req_` and ten characters of base62: the request's own id if it has that form, otherwise one derived from it.
 fn short_id(request_id: &str) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let given = request_id.strip_prefix("req_").filter(|rest| rest.len() == 10);
@@ -160,7 +160,7 @@ fn short_id(request_id: &str) -> String {
     format!("req_{}", digits.collect::<String>())
 }
 
-/// The place of a page.
+/// The position of a page.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "SentPagination")]
 struct SentdmPagination {
@@ -180,7 +180,7 @@ struct SentdmPageQuery {
 }
 
 impl SentdmPageQuery {
-    /// Both are required, in the vendor's words.
+    /// Reads both parameters, which are required. The errors use the vendor's words.
     fn read(request: &RequestContext<'_>) -> Result<SentdmPageQuery, ApiError> {
         let number = |param: &Param| {
             let max = u64::from(param.bounds().max);
@@ -215,7 +215,7 @@ impl SentdmPageQuery {
 struct SentdmEvent<'a> {
     id: DeliveryId,
     event_type: &'a str,
-    /// Byte for byte; null once erased.
+    /// Byte for byte as received. Null once erased.
     event_data: Option<&'a RawValue>,
     #[schemars(extend("enum" = ["pending", "retrying", "delivered", "failed"]))]
     delivery_status: &'static str,
@@ -264,7 +264,7 @@ struct SentdmWebhook<'a> {
     id: WebhookId,
     display_name: &'a str,
     endpoint_url: &'a str,
-    /// Shown where it is made, which is not here.
+    /// Always null here. The secret is shown when it is made.
     signing_secret: (),
     is_active: bool,
     #[schemars(length(min = 1))]
@@ -428,7 +428,8 @@ struct SentdmEventType<'a> {
     is_active: bool,
 }
 
-/// `GET /v3/webhooks/event-types`: Postrider takes any type, so these are the ones that webhooks name, and its own.
+/// `GET /v3/webhooks/event-types`: Postrider accepts any type, so the list contains the types that webhooks name, and
+/// its own.
 fn event_types(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut names: BTreeSet<&str> = SYSTEM_TYPES.into();
     for webhook in context.registry.webhooks_within(scope(context, request)?) {
@@ -469,7 +470,7 @@ fn may_read_events(principal: &Principal) -> Result<(), ApiError> {
     principal.need(Scope::EventsRead)
 }
 
-/// The vendor's code for a fault, from its error catalog.
+/// The vendor's code for an error, from its error catalog.
 fn code_of(api_error: &ApiError) -> &'static str {
     match (api_error.status, api_error.code) {
         (StatusCode::UNAUTHORIZED, "credentials_missing") => "AUTH_001",
@@ -486,7 +487,7 @@ fn code_of(api_error: &ApiError) -> &'static str {
     }
 }
 
-/// 401 and 403 are empty, with the code in a header; everything else is the envelope.
+/// 401 and 403 have an empty body and the code in a header. All other errors have the envelope.
 fn render(api_error: &ApiError, error_context: &ErrorContext<'_>) -> HttpResponse {
     let code = code_of(api_error);
     let mut response = match api_error.status {

@@ -1,4 +1,4 @@
-//! The receiver on a real socket: what it answers, what it tells, and what it passes on.
+//! Tests of the receiver on a real socket: its answers, its reports, and the requests that it forwards.
 
 use super::*;
 use crate::cli::listen::verify::Judgement;

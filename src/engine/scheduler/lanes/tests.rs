@@ -126,7 +126,7 @@ fn nobody_waits_for_a_receiver_that_has_fallen_silent() {
     let lanes = busy(|_| {}, 900, 500);
     let backlog: Vec<usize> = [0, 200, 300].map(|ms| lanes.backlog(1_000.0, NOW.plus_ms(ms))).into();
     assert_eq!(backlog, [500, 500, 0]);
-    // Nor for a webhook that has not answered yet.
+    // The same holds for a webhook that has not answered yet.
     let (lanes, _) = self::lanes(1_000, &[(1, 1)], 500);
     assert_eq!(lanes.backlog(1_000.0, NOW), 0);
 }

@@ -19,9 +19,9 @@ use crate::store::read::query::{DeliveryQuery, ListWindow, Search};
 use crate::store::{Dispatch, Opened, RealDisk};
 
 const START: Time = Time(1_772_704_800_000);
-/// Deliveries of which only the keys are there: nothing that is measured may need more of them.
+/// Deliveries of which only the keys exist. No measured operation may read more of them.
 const BARE: u64 = 1_000_000;
-/// Whole ones, before and after those.
+/// Complete deliveries, before and after those.
 const WHOLE: u64 = 100;
 
 struct CountsBench {
@@ -74,7 +74,7 @@ impl CountsBench {
         self.opened.apply(WriteRequest::internal(command), now);
     }
 
-    /// A million keys of deliveries, as many in the figures.
+    /// Adds a million keys of deliveries, and their number in the figures.
     fn add_bare(&self, from: Time) {
         let partition_set = &self.opened.store.partition_set;
         let partition = &partition_set.partitions()[0];
@@ -136,18 +136,18 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
     let all = BARE + 2 * WHOLE;
     examined::take();
 
-    // The first page: its rows with what belongs to them, some keys read ahead, and one row of figures.
+    // The first page: its rows with their related rows, some keys read ahead, and one row of figures.
     let first = store.delivery_slice(bench.webhook, 0, 20, now).unwrap();
     assert_eq!((first.total, first.rows.len()), (all, 20));
     let (rows, keys) = examined::take();
     assert!(rows <= 4 * 20 + 5 && keys <= 200, "{rows} rows, {keys} keys");
 
-    // A page past the end looks at nothing but the figures.
+    // A page past the end reads the figures only.
     let past = store.delivery_slice(bench.webhook, all, 20, now).unwrap();
     assert_eq!((past.total, past.rows.len()), (all, 0));
     assert_eq!(examined::take(), (1, 0));
 
-    // The last page: every key is passed once, no row but those shown is read.
+    // The last page: every key is passed once, and only the shown rows are read.
     let last = store.delivery_slice(bench.webhook, all - 10, 20, now).unwrap();
     assert_eq!(last.rows.len(), 10);
     assert!(last.rows.is_sorted_by(|a, b| a.delivery.id > b.delivery.id));
@@ -155,7 +155,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
     let (rows, keys) = examined::take();
     assert!(rows <= 4 * 10 + 5 && keys <= all + 200, "{rows} rows, {keys} keys");
 
-    // A search ends after so many rows.
+    // A search ends after `EXAMINED_ROWS_MAX` rows.
     let query = DeliveryQuery {
         tenant: bench.caller.tenant,
         webhook: Some(bench.webhook),
@@ -172,7 +172,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
     let most = EXAMINED_ROWS_MAX as u64;
     assert!(rows <= most + 4 * 20 && keys <= most + 200, "{rows} rows, {keys} keys");
 
-    // Figures, and attempts by the hour: a row for each hour.
+    // Figures and attempts by the hour: one row for each hour.
     let figures = store.figures(bench.webhook, now).unwrap();
     assert_eq!((figures.sums.deliveries, figures.sums.attempts), (all, 2 * WHOLE));
     let hours = store.attempts_by_hour(bench.caller.tenant, 0, u32::MAX, now).unwrap();
@@ -180,7 +180,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
     let (rows, keys) = examined::take();
     assert!(rows + keys <= 20, "{rows} rows, {keys} keys");
 
-    // The newest few.
+    // The newest deliveries.
     assert_eq!(store.newest_deliveries(bench.webhook, 10, now).unwrap().len(), 10);
     let (rows, keys) = examined::take();
     assert!(rows <= 2 * 10 && keys <= 200, "{rows} rows, {keys} keys");

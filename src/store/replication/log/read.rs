@@ -91,7 +91,7 @@ impl<'a> ReplicationLog<'a> {
         Ok(seen)
     }
 
-    /// Whether what comes after the segment is to be read too.
+    /// Whether the blocks after this segment are to be read too.
     fn scan_segment(
         &self,
         segment: &LogSegment<'_>,
@@ -99,7 +99,7 @@ impl<'a> ReplicationLog<'a> {
         seen: &mut LogOutline,
         visit: &mut Option<Visit<'_>>,
     ) -> Result<bool> {
-        // At the end of the log a head may be there without what it is the head of.
+        // At the end of the log a block may have its header and lack its body.
         let with_body = visit.is_some() || number == self.segments;
         let mut at = SEGMENT_HEAD_BYTES as u64;
         while at < segment.bytes {
@@ -139,16 +139,16 @@ struct LogSegment<'a> {
 struct LogSegmentHead {
     salt: u64,
     number: u32,
-    /// The last commit before it.
+    /// Position of the last commit before the segment.
     before: CommitPosition,
 }
 
 struct LogBlock {
-    /// With its head.
+    /// Bytes of the block, its header included.
     bytes: u64,
     last: CommitPosition,
     whole: Option<CommitPosition>,
-    /// Empty where only heads are read.
+    /// The records. Empty if only headers are read.
     body: Vec<u8>,
 }
 
@@ -163,7 +163,7 @@ impl LogBlock {
         })
     }
 
-    /// Whether its records are so many, all sound, and come one after another behind `before`.
+    /// Whether the body has `count` readable records with consecutive numbers after `before`.
     fn is_sound(&self, before: u64, count: u32) -> bool {
         let (mut number, mut bytes) = (before, 0);
         for record in self.records() {
@@ -233,7 +233,7 @@ impl<'a> LogSegment<'a> {
         Ok(Some(block))
     }
 
-    /// Whether a whole block comes after `at`, where none begins.
+    /// Whether a whole block follows `at`, where no block begins.
     fn is_followed(&self, at: u64, salt: u64) -> Result<bool> {
         let mut rest = vec![0; (self.bytes - at) as usize];
         self.read(at, &mut rest)?;

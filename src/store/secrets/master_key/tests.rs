@@ -1,4 +1,4 @@
-//! Changing the master key on a disk that stops working after each of its writes in turn.
+//! Tests a change of the master key on a disk that stops working after each of its writes in turn.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,7 @@ const OLD: [u8; KEY_BYTES] = [1; KEY_BYTES];
 const NEW: [u8; KEY_BYTES] = [2; KEY_BYTES];
 const OTHER: [u8; KEY_BYTES] = [3; KEY_BYTES];
 
-/// Files in memory; after so many changes nothing changes any more, as when the process is killed.
+/// Files in memory. After a number of changes no further one has an effect, as after a kill.
 #[derive(Debug, Clone, Default)]
 struct KeyFiles(Arc<Mutex<Inner>>);
 
@@ -28,7 +28,7 @@ impl KeyFiles {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A copy of what is there, which works until `changes_max` further changes.
+    /// A copy of the current files, which works until `changes_max` further changes.
     fn copy(&self, changes_max: Option<usize>) -> KeyFiles {
         let files = self.with(|inner| inner.files.clone());
         KeyFiles(Arc::new(Mutex::new(Inner { files, changes: 0, changes_max })))
@@ -160,7 +160,7 @@ fn cut_after_any_write_exactly_one_key_opens_it_and_a_second_try_ends_it() {
     for changes_max in 0.. {
         let cut = memory.copy(Some(changes_max));
         let ended = rewrap(&cut, &OLD, &NEW, [9; 12]);
-        // What the machine has after the cut.
+        // The files after the cut.
         let left = cut.copy(None);
         let (old, new) = (opens(&left, &OLD).unwrap(), opens(&left, &NEW).unwrap());
         assert!(old != new, "after {changes_max} writes: {old} and {new}");

@@ -1,0 +1,36 @@
+//! Words of comments: the subject of a comment is a component, a client or a person with a role.
+
+use super::expect_none;
+use super::source::{Source, comments_of, files};
+
+/// Words that stand for a thing or a person without naming it.
+const UNNAMED: [&str; 4] = ["what", "whoever", "somebody", "nobody"];
+
+/// Comments with one of `UNNAMED`. Text in backquotes is code and not prose.
+fn against_unnamed_subjects(source: &Source) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (index, comment) in comments_of(&source.text).lines().enumerate() {
+        let prose = comment.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
+        let mut words = prose.split(|c: char| !c.is_alphanumeric() && c != '_');
+        if let Some(word) = words.find(|word| UNNAMED.contains(word)) {
+            wrong.push(format!("{}:{}: a comment with \"{word}\": name the subject", source.path, index + 1));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn comments_name_their_subject() {
+    expect_none(files("src", &[".rs"]).iter().flat_map(against_unnamed_subjects).collect());
+}
+
+#[test]
+fn comments_without_a_subject_are_found() {
+    let wrong = |text: &str| {
+        let source = Source { path: "src/a.rs".to_owned(), text: text.to_owned() };
+        against_unnamed_subjects(&source).len()
+    };
+    assert_eq!(wrong("//! What is kept.\n\nfn f() {} // whoever asks, and nobody else\n/* Somebody\nasks. */"), 3);
+    assert_eq!(wrong("/// The text `what` describes the values. Somewhat later."), 0);
+    assert_eq!(wrong("const A: &str = \"what // nobody\";\nfn what() {}"), 0);
+}
