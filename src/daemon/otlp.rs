@@ -180,9 +180,8 @@ mod tests {
 
     const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn attempt(traceparent: Option<&str>) -> (Dispatch, AttemptMade) {
-        let at = Time(1_772_704_800_000);
-        let event = Event {
+    fn event(traceparent: Option<&str>, at: Time) -> Event {
+        Event {
             id: EventId::from_u128(0x019c_bd77_2f00_7000_8000_0000_0000_0001),
             org_id: crate::model::OrganizationId::MIN,
             app_id: crate::model::AppId::MIN,
@@ -200,11 +199,15 @@ mod tests {
             deliveries: 1,
             data_bytes: 2,
             erased_at: None,
-        };
+        }
+    }
+
+    fn attempt(traceparent: Option<&str>) -> (Dispatch, AttemptMade) {
+        let at = Time(1_772_704_800_000);
         let dispatch = Dispatch {
             webhook_id: WebhookId::from_u128(3),
             delivery_id: DeliveryId::from_u128(0x10),
-            event: Arc::new(event),
+            event: Arc::new(event(traceparent, at)),
             data: Bytes::new(),
             number: 2,
             due: at,
@@ -237,6 +240,7 @@ mod tests {
             response_body: None,
             timings: Timings::default(),
             hold_until: None,
+            cause: Default::default(),
         };
         (dispatch, finished)
     }

@@ -13,12 +13,13 @@ use crate::model::id::{AttemptId, DeliveryId, Id};
 use crate::model::webhook::{FieldSet, Webhook};
 use crate::model::{Event, EventId, Headers, Time};
 use crate::rules::retry;
-use crate::store::{AttemptMade, Dispatch};
+use crate::store::{AttemptMade, Dispatch, FailureCause};
 
 use crate::engine::clock::{Clock, Random, passing_id};
 use crate::engine::compiled_webhook::CompiledWebhook;
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
-use crate::engine::sender::{ExchangeResult, Sender, reason};
+use crate::engine::sender::{ExchangeResult, Sender, Shortage, reason};
+use crate::engine::shortages::Shortages;
 
 /// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
@@ -39,6 +40,7 @@ pub struct Deliverer {
     pub random: Arc<dyn Random>,
     pub handshakes: Handshakes,
     pub watcher: Option<Arc<dyn AttemptObserver>>,
+    pub shortages: Arc<Shortages>,
 }
 
 impl Deliverer {
@@ -55,7 +57,7 @@ impl Deliverer {
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptMade {
+    ) -> Result<AttemptMade, Shortage> {
         let began = self.clock.now();
         let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
         let carried = poll_fn(|context| {
@@ -72,39 +74,44 @@ impl Deliverer {
             );
             let mut made = blank(dispatch, webhook, None, began);
             made.error = Some(PANICKED.to_owned());
+            made.cause = FailureCause::Daemon;
             made.finished_at = self.clock.now().max(began);
-            made
+            Ok(made)
         })
     }
 
     /// Makes one attempt and returns its record. `compiled` is the webhook, or the reason that it cannot be sent to.
+    ///
+    /// # Errors
+    /// This machine lacked a resource, so no attempt was made.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> AttemptMade {
+    ) -> Result<AttemptMade, Shortage> {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &compiled).await {
-            let mut made = blank(dispatch, webhook, None, asked_at);
-            made.outcome = refused.outcome;
-            made.error = Some(refused.error);
-            made.finished_at = self.clock.now().max(asked_at);
-            return made;
+            if let Some(shortage) = refused.shortage {
+                return Err(shortage);
+            }
+            let now = self.clock.now();
+            return Ok(refused_attempt(blank(dispatch, webhook, None, asked_at), refused, now));
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
-        let outgoing = compiled.and_then(|compiled| {
-            let out =
-                compiled.render(dispatch, attempt_id.unwrap_or(AttemptId::MIN), started_at, self.nonce(webhook))?;
-            Ok((compiled, out))
+        let outgoing = compiled.map_err(|why| (why, FailureCause::Receiver)).and_then(|compiled| {
+            let attempt_id = attempt_id.unwrap_or(AttemptId::MIN);
+            let out = compiled.render(dispatch, attempt_id, started_at, self.nonce(webhook));
+            Ok((compiled, out.map_err(|why| (why, FailureCause::Request))?))
         });
         let mut made = blank(dispatch, webhook, attempt_id, started_at);
         match outgoing {
-            Err(why) => {
+            Err((why, cause)) => {
                 made.outcome = AttemptOutcome::RequestError;
                 made.error = Some(why);
+                made.cause = cause;
                 made.finished_at = self.clock.now().max(started_at);
             }
             Ok((compiled, mut out)) => {
@@ -115,6 +122,9 @@ impl Deliverer {
                     out.request.headers.push((ORIGIN, origin.clone()));
                 }
                 let exchange = self.sender.send(&out.request).await;
+                if let Some(shortage) = exchange.shortage {
+                    return Err(shortage);
+                }
                 tracing::debug!(
                     webhook_id = %webhook.id,
                     event_id = %dispatch.event.id,
@@ -131,7 +141,7 @@ impl Deliverer {
                 note(&mut made, exchange, &compiled);
             }
         }
-        made
+        Ok(made)
     }
 
     /// Whether the receiver of a webhook with `handshake` consents. Without a grant it is asked.
@@ -166,7 +176,12 @@ impl Deliverer {
             end: Time::MAX,
         };
         let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
-        let made = self.attempt(&dispatch, webhook, compiled).await;
+        let made = self.attempt(&dispatch, webhook, compiled).await.unwrap_or_else(|shortage| {
+            let mut made = blank(&dispatch, webhook, None, now);
+            made.error = Some(format!("Nothing was sent: {}", shortage.words()));
+            made.finished_at = self.clock.now().max(now);
+            made
+        });
         attempt_of(made, &dispatch, webhook)
     }
 
@@ -215,7 +230,14 @@ pub(in crate::engine) fn blank(
         response_body: None,
         timings: Timings::default(),
         hold_until: None,
+        cause: FailureCause::Receiver,
     }
+}
+
+/// The attempt of a delivery whose receiver did not consent by `now`.
+fn refused_attempt(made: AttemptMade, refused: HandshakeRefused, now: Time) -> AttemptMade {
+    let finished_at = now.max(made.started_at);
+    AttemptMade { outcome: refused.outcome, error: Some(refused.error), finished_at, ..made }
 }
 
 fn note(made: &mut AttemptMade, exchange: ExchangeResult, compiled: &CompiledWebhook) {

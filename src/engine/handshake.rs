@@ -17,7 +17,7 @@ use crate::model::{AttemptOutcome, Time, Webhook};
 
 use crate::engine::clock::Clock;
 use crate::engine::compiled_webhook::CompiledWebhook;
-use crate::engine::sender::{ExchangeResult, Sender, reason};
+use crate::engine::sender::{ExchangeResult, Sender, Shortage, reason};
 
 /// Validity of a grant. Afterwards the receiver is asked again.
 const GRANT_MS: i64 = DAY_MS;
@@ -46,6 +46,8 @@ pub struct HandshakeRefused {
     /// `RequestError` if the receiver does not consent. Otherwise the failure of asking it.
     pub outcome: AttemptOutcome,
     pub error: String,
+    /// The resource of this machine that the question lacked.
+    pub shortage: Option<Shortage>,
 }
 
 pub struct Handshakes {
@@ -114,10 +116,12 @@ impl Handshakes {
 
 /// The rate that a response allows, in requests per second. Consent is the header and not the status alone.
 fn judge(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
-    let refused = |error: String| Err(HandshakeRefused { outcome: AttemptOutcome::RequestError, error });
+    let refused =
+        |error: String| Err(HandshakeRefused { outcome: AttemptOutcome::RequestError, error, shortage: None });
     if exchange.outcome != AttemptOutcome::HttpStatus {
         let error = exchange.error.as_deref().unwrap_or("no answer");
-        return Err(HandshakeRefused { outcome: exchange.outcome, error: format!("the handshake failed: {error}") });
+        let (outcome, error) = (exchange.outcome, format!("the handshake failed: {error}"));
+        return Err(HandshakeRefused { outcome, error, shortage: exchange.shortage });
     }
     let status = exchange.status_code.unwrap_or_default();
     if !(200..300).contains(&status) {
@@ -160,6 +164,7 @@ mod tests {
             response_body: Vec::new(),
             retry_after: None,
             timings: Timings::default(),
+            shortage: None,
         }
     }
 

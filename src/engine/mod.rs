@@ -23,6 +23,7 @@ mod replays;
 mod retry_buffer;
 pub mod scheduler;
 pub mod sender;
+mod shortages;
 mod state_log;
 pub mod write_queue;
 
@@ -149,8 +150,14 @@ impl Engine {
             .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
         let handshakes = Handshakes::new(&origin);
-        let deliverer =
-            Arc::new(Deliverer { sender, clock: clock.clone(), random: random.clone(), handshakes, watcher });
+        let deliverer = Arc::new(Deliverer {
+            sender,
+            clock: clock.clone(),
+            random: random.clone(),
+            handshakes,
+            watcher,
+            shortages: Arc::default(),
+        });
         let engine = Engine {
             store,
             clock,

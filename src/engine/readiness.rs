@@ -60,6 +60,10 @@ impl Engine {
                           clocks agree for an hour, or until `postrider doctor --accept-clock` says that it is right";
             warnings.push(ReadinessIssue::new("clock_distrusted", detail));
         }
+        if let Some(shortage) = self.deliverer.shortages.current(self.clock.now()) {
+            let detail = format!("deliveries wait and are tried again every second, because {}", shortage.words());
+            warnings.push(ReadinessIssue::new("sending_held_back", detail));
+        }
         let mut warn = |code, count: i64, what: &str| {
             if count > 0 {
                 let words = if count == 1 { "webhook" } else { "webhooks" };

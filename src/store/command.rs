@@ -263,6 +263,19 @@ pub struct AttemptMade {
     pub timings: Timings,
     /// `Retry-After` of a 429 or 503 as a time, capped.
     pub hold_until: Option<Time>,
+    pub cause: FailureCause,
+}
+
+/// The party that a failed attempt is booked on. A success ignores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailureCause {
+    /// The attempt counts for the webhook's circuit and disabling.
+    #[default]
+    Receiver,
+    /// The request can never be sent, so the delivery ends. The webhook's state stays as it is.
+    Request,
+    /// The daemon has a bug. The schedule goes on, and the webhook's state stays as it is.
+    Daemon,
 }
 
 /// The result of a command. It is stored for `Idempotency-Key`, and the same pure function renders it again.

@@ -23,8 +23,8 @@ pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
-    Applied, AttemptMade, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
-    Rejection, StateCommand, TenantScope, WriteRequest,
+    Applied, AttemptMade, Caller, Command, EventInput, FailureCause, IdempotencyKey, NewKey, PartitionCommand,
+    Published, Receipt, Rejection, StateCommand, TenantScope, WriteRequest,
 };
 pub use commit::Checkpoint;
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};

@@ -398,5 +398,6 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: Option<u16>, took_ms: u32
         response_body: status.map(|_| String::new()),
         timings: Timings { total: took_ms, ..Timings::default() },
         hold_until: None,
+        cause: Default::default(),
     }
 }

@@ -318,6 +318,7 @@ impl History {
             response_body: code.map(|_| "x".repeat(self.rng.below(40) as usize)),
             timings: Timings { total: took_ms as u32, ..Timings::default() },
             hold_until: (code == Some(503) && self.rng.chance(10)).then(|| now.plus_ms(60_000)),
+            cause: Default::default(),
             ..plain_outcome(now)
         }))))
     }
@@ -416,6 +417,7 @@ fn plain_outcome(now: Time) -> AttemptMade {
         response_body: None,
         timings: Timings::default(),
         hold_until: None,
+        cause: Default::default(),
     }
 }
 

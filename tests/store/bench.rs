@@ -164,5 +164,6 @@ pub fn finished(dispatch: &Dispatch, at: Time, status: u16) -> AttemptMade {
         response_body: Some("ok".into()),
         timings: Timings { total: 120, ..Timings::default() },
         hold_until: None,
+        cause: Default::default(),
     }
 }

@@ -61,6 +61,8 @@ fn readiness(ready: &Value) -> Vec<Finding> {
     }
     // The other warnings are about webhooks, which are told one by one.
     let jumped = each("warnings").into_iter().find(|row| row["code"] == "clock_distrusted");
+    let lack = each("warnings").into_iter().find(|row| row["code"] == "sending_held_back");
+    findings.extend(lack.map(|row| Finding::fail("sending", text(&row, "detail"), fix_of("sending_held_back"))));
     findings.extend(jumped.map(|row| Finding::fail("clock", text(&row, "detail"), fix_of("clock_distrusted"))));
     findings
 }
@@ -69,6 +71,9 @@ fn fix_of(code: &str) -> &'static str {
     match code {
         "disk_full" => "free space on the disk of data_dir; no restart is needed",
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
+        "sending_held_back" => {
+            "give the daemon what it lacks; no restart is needed, unless its limits are to be raised"
+        }
         "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
         "queue_full" => "the disk does not keep up: look at disk_sync above, and at what else writes to it",
         "stopping" => "wait, or look why it was told to stop",
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_fix_of_its_own() {
-        let codes = ["disk_full", "clock_distrusted", "storage_failing", "queue_full", "stopping"];
+        let codes = ["disk_full", "clock_distrusted", "sending_held_back", "storage_failing", "queue_full", "stopping"];
         let fixes: std::collections::BTreeSet<_> = codes.iter().map(|code| fix_of(code)).collect();
         assert_eq!(fixes.len(), codes.len());
         assert!(!fixes.contains(fix_of("something else")));

@@ -64,6 +64,8 @@ pub struct Lane {
     grant: Option<Grant>,
     /// Whether a caller asked for a probe: the next request does not wait for the circuit.
     probes_now: bool,
+    /// While this machine lacks a resource for requests: when the lane tries again.
+    held_back_until: Time,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
     /// Whether the lane is in the ring of lanes that may send.
@@ -106,6 +108,7 @@ impl Lane {
             settled: IdSet::default(),
             grant: None,
             probes_now: false,
+            held_back_until: Time::ZERO,
             rate_next_ms: 0.0,
             is_in_ring: false,
             timer: None,
@@ -213,6 +216,9 @@ impl Lane {
         let held_until = if self.probes_now { self.state.retry_after } else { self.state.held_until() };
         if let Some(until) = held_until.filter(|until| *until > now) {
             return Blocked::Until(until);
+        }
+        if self.held_back_until > now {
+            return Blocked::Until(self.held_back_until);
         }
         let outstanding = self.in_flight + self.unrecorded;
         // Half-open: one probe at a time. Ordered: the next delivery is known only when the outcome is durable.
@@ -323,6 +329,13 @@ impl Lane {
         }
         self.go_back_to(Time::ZERO);
         self.more = Some(self.more.map_or(again, |more| more.min(again)));
+    }
+
+    /// The request was not made. Its entry is still in the index, and the lane sends again at `again`.
+    pub fn hold_back(&mut self, delivery: DeliveryId, again: Time) {
+        self.finished();
+        self.held_back_until = again;
+        self.given_up(delivery, again);
     }
 
     fn settle(&mut self, delivery: DeliveryId) {

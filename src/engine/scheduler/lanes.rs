@@ -243,6 +243,12 @@ impl Lanes {
         self.change(id, now, Lane::finished);
     }
 
+    /// A request was not made. Its webhook sends nothing until `again`.
+    pub fn held_back(&mut self, id: WebhookId, delivery: DeliveryId, again: Time, now: Time) {
+        self.outstanding.remove(&delivery);
+        self.change(id, now, |lane| lane.hold_back(delivery, again));
+    }
+
     /// Records the duration of a request.
     pub fn took(&mut self, id: WebhookId, took_us: u32, now: Time) {
         if let Some(lane) = self.lanes.get_mut(&id) {

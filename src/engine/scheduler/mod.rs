@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::model::id::WebhookId;
+use crate::model::id::{DeliveryId, WebhookId};
 use crate::model::webhook::Webhook;
 use crate::model::{EventId, Time};
 use crate::store::read::due::{DueSlice, ExpiredDelivery};
@@ -35,6 +35,8 @@ use crate::engine::write_queue::WriteQueue;
 
 /// Delay before a lane whose index could not be read is read again.
 const READ_AGAIN_MS: i64 = 1_000;
+/// Delay before a lane sends again after a request that a shortage of this machine prevented.
+const SHORTAGE_WAIT_MS: i64 = 1_000;
 /// Messages handled before lanes are served again.
 const MESSAGES_MAX: usize = 1_024;
 /// Interval at which idle lanes and stale compiled webhooks are dropped.
@@ -45,6 +47,8 @@ enum SchedulerMessage {
     Batch(Box<Effects>),
     /// A request ended after this many microseconds.
     Finished(WebhookId, u32),
+    /// A request was not made, because this machine lacked a resource.
+    HeldBack(WebhookId, DeliveryId),
     /// A probe returned after this many microseconds.
     Probed(u32),
     /// The grant of a webhook with `handshake`. `None` if the receiver does not consent.
@@ -177,6 +181,9 @@ impl Scheduler {
                 self.lanes.took(id, took_us, now);
                 self.lanes.finished(id, now);
             }
+            SchedulerMessage::HeldBack(id, delivery) => {
+                self.lanes.held_back(id, delivery, now.plus_ms(SHORTAGE_WAIT_MS), now);
+            }
             SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),
             SchedulerMessage::Allowed(id, grant) => self.lanes.allow(id, grant, now),
             SchedulerMessage::Filled(id, slice) => {
@@ -259,9 +266,17 @@ impl Scheduler {
         let compiled = self.prepare(&webhook, now);
         let (deliverer, write_queue, messages) =
             (self.deliverer.clone(), self.write_queue.clone(), self.scheduler_handle.messages.clone());
-        let began = Instant::now();
+        let (began, metrics) = (Instant::now(), self.metrics.clone());
         self.in_flight_tasks.spawn(async move {
-            let finished = deliverer.attempt_catching_panic(&dispatch, &webhook, compiled).await;
+            let finished = match deliverer.attempt_catching_panic(&dispatch, &webhook, compiled).await {
+                Ok(finished) => finished,
+                Err(shortage) => {
+                    metrics.held_back(shortage);
+                    deliverer.shortages.record(shortage, deliverer.clock.now());
+                    let _ = messages.send(SchedulerMessage::HeldBack(dispatch.webhook_id, dispatch.delivery_id));
+                    return;
+                }
+            };
             deliverer.notify(&dispatch, &finished);
             if webhook.handshake {
                 let grant = deliverer.handshakes.grant(&webhook, deliverer.clock.now());

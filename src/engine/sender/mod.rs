@@ -10,9 +10,11 @@ mod exchange;
 mod failure;
 mod limits;
 mod link;
+mod pinned;
 mod pool;
 mod target;
 mod tls;
+mod tls_words;
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,10 @@ use self::pool::Pool;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
+pub use self::failure::Shortage;
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+    TARGET_BYTES_MAX,
 };
 pub use self::target::{NotATarget, Origin, SendTarget};
 pub use self::tls::{TlsIdentity, read_roots_ahead};
@@ -87,6 +91,8 @@ pub struct ExchangeResult {
     /// The `Retry-After` header as received, for every status.
     pub retry_after: Option<String>,
     pub timings: Timings,
+    /// The resource of this machine that the request lacked. The exchange then says nothing about the receiver.
+    pub shortage: Option<Shortage>,
 }
 
 /// Sends requests. One sender serves all tasks.
@@ -221,6 +227,7 @@ impl ExchangeResult {
             outcome,
             status_code: head.as_ref().map(|head| head.status.as_u16()),
             error,
+            shortage: failure.as_ref().and_then(|failure| failure.shortage),
             detail: failure.and_then(|failure| failure.detail),
             response_time_ms: head.as_ref().map(|_| timings.total),
             remote_addr: remote,

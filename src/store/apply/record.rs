@@ -11,7 +11,7 @@ use crate::rules::{circuit, histogram, patterns, retry};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
-use crate::store::command::{AttemptMade, Receipt, StateCommand, WriteRequest};
+use crate::store::command::{AttemptMade, FailureCause, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
 use crate::store::figures::Owner;
 
@@ -35,7 +35,7 @@ impl PartitionBatch<'_> {
         let gone = made.status_code == Some(STATUS_GONE);
         let was = delivery.clone();
         let next = match &webhook {
-            Some(webhook) if !made.success && !gone => {
+            Some(webhook) if !made.success && !gone && made.cause != FailureCause::Request => {
                 let jitter = (self.inputs.random)();
                 retry::next_attempt(&webhook.retry_schedule_s, made.number, made.started_at, made.finished_at, jitter)
             }
@@ -69,7 +69,9 @@ impl PartitionBatch<'_> {
         self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
         self.count_attempt(&was, &delivery, &attempt)?;
         if let Some(webhook) = webhook {
-            self.update_webhook_state(&webhook, made, gone)?;
+            if made.success || made.cause == FailureCause::Receiver {
+                self.update_webhook_state(&webhook, made, gone)?;
+            }
             if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
                 self.publish_exhausted(&webhook, &delivery);
             }

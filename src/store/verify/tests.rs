@@ -120,6 +120,7 @@ pub(in crate::store) fn finished(dispatch: &Dispatch, success: bool) -> AttemptM
         response_body: None,
         timings: Timings::default(),
         hold_until: None,
+        cause: Default::default(),
     }
 }
 

@@ -138,6 +138,7 @@ fn failed(dispatch: &Dispatch, at: Time) -> AttemptMade {
         response_body: None,
         timings: Timings::default(),
         hold_until: None,
+        cause: Default::default(),
     }
 }
 
