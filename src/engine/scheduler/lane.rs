@@ -32,6 +32,8 @@ const UNRECORDED_FACTOR: usize = 32;
 const TOOK_SHARE: f32 = 1.0 / 16.0;
 /// Time without a response after which a receiver counts as hanging, however fast it was before.
 const SILENT_MS: i64 = 250;
+/// Delay before a lane sends again after a request that a shortage of this machine prevented.
+pub const SHORTAGE_WAIT_MS: i64 = 1_000;
 /// How far a webhook may catch up with its rate, so that a late timer does not lower it.
 const RATE_CATCH_UP_MS: f64 = 20.0;
 
@@ -65,7 +67,7 @@ pub struct Lane {
     /// Whether a caller asked for a probe: the next request does not wait for the circuit.
     probes_now: bool,
     /// While this machine lacks a resource for requests: when the lane tries again.
-    held_back_until: Time,
+    held_back_until: Option<Time>,
     /// The next moment that the rate allows, in milliseconds.
     rate_next_ms: f64,
     /// Whether the lane is in the ring of lanes that may send.
@@ -108,7 +110,7 @@ impl Lane {
             settled: IdSet::default(),
             grant: None,
             probes_now: false,
-            held_back_until: Time::ZERO,
+            held_back_until: None,
             rate_next_ms: 0.0,
             is_in_ring: false,
             timer: None,
@@ -183,6 +185,8 @@ impl Lane {
             // At most one interval ahead: the rate may have been raised, or the clock set back.
             self.rate_next_ms = self.rate_next_ms.min(now.0 as f64 + 1_000.0 / rate);
         }
+        // The clock may have been set back.
+        self.held_back_until = self.held_back_until.map(|until| until.min(now.plus_ms(SHORTAGE_WAIT_MS)));
         match self.blocked_until(now) {
             Blocked::Free => {}
             Blocked::Until(time) => return LaneNeed::Wait(time),
@@ -217,8 +221,8 @@ impl Lane {
         if let Some(until) = held_until.filter(|until| *until > now) {
             return Blocked::Until(until);
         }
-        if self.held_back_until > now {
-            return Blocked::Until(self.held_back_until);
+        if let Some(until) = self.held_back_until.filter(|until| *until > now) {
+            return Blocked::Until(until);
         }
         let outstanding = self.in_flight + self.unrecorded;
         // Half-open: one probe at a time. Ordered: the next delivery is known only when the outcome is durable.
@@ -334,7 +338,7 @@ impl Lane {
     /// The request was not made. Its entry is still in the index, and the lane sends again at `again`.
     pub fn hold_back(&mut self, delivery: DeliveryId, again: Time) {
         self.finished();
-        self.held_back_until = again;
+        self.held_back_until = Some(again);
         self.given_up(delivery, again);
     }
 

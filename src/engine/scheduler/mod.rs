@@ -23,7 +23,7 @@ use crate::store::read::due::{DueSlice, ExpiredDelivery};
 use crate::store::read::lookup::DueKey;
 use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 
-use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
+use self::lane::{LANE_BYTES_MAX, SHORTAGE_WAIT_MS, SLICE_DELIVERIES_MAX};
 use self::lanes::Lanes;
 use self::saturation::CpuSaturation;
 use crate::engine::blocking_pool::BlockingPool;
@@ -35,8 +35,6 @@ use crate::engine::write_queue::WriteQueue;
 
 /// Delay before a lane whose index could not be read is read again.
 const READ_AGAIN_MS: i64 = 1_000;
-/// Delay before a lane sends again after a request that a shortage of this machine prevented.
-const SHORTAGE_WAIT_MS: i64 = 1_000;
 /// Messages handled before lanes are served again.
 const MESSAGES_MAX: usize = 1_024;
 /// Interval at which idle lanes and stale compiled webhooks are dropped.
