@@ -18,6 +18,8 @@ use crate::model::{AttemptOutcome, DeliveryStatus};
 use crate::rules::exposition::{ExpositionFormat, classic};
 use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rejection, WriteRequest};
 
+use crate::engine::sender::Shortage;
+
 use self::levels::Gauges;
 pub use self::levels::{GaugeInputs, WebhookCounts};
 
@@ -56,6 +58,7 @@ pub struct Metrics {
     publishes_refused: Family<ReasonLabel, Counter>,
     publishes_in_line: Counter,
     attempts: Family<OutcomeLabel, Counter>,
+    held_back: Family<ReasonLabel, Counter>,
     refused: Counter,
     storage_failures: Counter,
     commits: Histogram,
@@ -93,6 +96,17 @@ fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histo
     histogram
 }
 
+/// Registers the counter of requests that a shortage prevented, with all its series.
+fn held_back_by(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
+    let held_back = Family::<ReasonLabel, Counter>::default();
+    let help = "Requests not made for want of a resource of this machine";
+    registry.register("requests_held_back", help, held_back.clone());
+    for shortage in Shortage::ALL {
+        drop(held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
+    }
+    held_back
+}
+
 /// Creates every labelled series at the start: a rate misses the first increase of a series that appears with it.
 fn create_series(
     attempts: &Family<OutcomeLabel, Counter>,
@@ -121,6 +135,7 @@ impl Default for Metrics {
         let damaged = counter(&mut registry, "rows_damaged", "Rows that did not read back as they were written");
         let attempts = Family::<OutcomeLabel, Counter>::default();
         registry.register("attempts", "Attempts by outcome", attempts.clone());
+        let held_back = held_back_by(&mut registry);
         let made = Family::<StatusLabel, Counter>::default();
         registry.register("deliveries_finished", "Deliveries that became final, by status", made.clone());
         let publishes_refused = Family::<ReasonLabel, Counter>::default();
@@ -156,6 +171,7 @@ impl Default for Metrics {
             publishes_refused,
             publishes_in_line,
             attempts,
+            held_back,
             refused,
             storage_failures,
             commits,
@@ -230,6 +246,11 @@ impl Metrics {
     /// Observes a request that was sent `late_ms` after it was due.
     pub fn sent(&self, late_ms: i64) {
         self.lag.observe(late_ms.max(0) as f64 / 1_000.0);
+    }
+
+    /// Counts a request that was not made for want of a resource of this machine.
+    pub fn held_back(&self, shortage: Shortage) {
+        self.held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }).inc();
     }
 
     pub fn damaged(&self) {

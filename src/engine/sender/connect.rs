@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
 use crate::engine::network::{BoxFuture, Conn, Network};
-use crate::engine::sender::failure::SendFailure;
+use crate::engine::sender::failure::{SendFailure, is_shortage};
 use crate::engine::sender::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
 use crate::engine::sender::link::{CountingSocket, HttpConnection, Wire};
 use crate::engine::sender::pool::PoolLookup;
@@ -60,6 +60,12 @@ impl Sender {
 
     async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, SendFailure> {
         let resolved = self.network.resolve(&origin.host, origin.port).await;
+        if let Err(why) = &resolved
+            && is_shortage(why)
+        {
+            // The name was not asked for, so nothing is known about it.
+            return Err(SendFailure::because(AttemptOutcome::DnsError, why));
+        }
         let known = match &resolved {
             Ok(addresses) if !addresses.is_empty() => Some(Arc::from(addresses.as_slice())),
             _ => None,
@@ -119,7 +125,7 @@ impl Sender {
 }
 
 /// Connects by Happy Eyeballs (RFC 8305, without its cache): each address gets a head start before the next is tried
-/// in parallel. If all fail, the first address's error is returned.
+/// in parallel. If all fail, the first address's error is returned, or the shortage that kept one from being tried.
 pub(in crate::engine) async fn dial(
     network: &dyn Network,
     addresses: &[IpAddr],
@@ -147,7 +153,9 @@ pub(in crate::engine) async fn dial(
                 match connecting.as_mut().poll(cx) {
                     Poll::Ready(Ok(conn)) => return Poll::Ready(Ok((conn, *addr))),
                     Poll::Ready(Err(error)) => {
-                        first_error.get_or_insert(error);
+                        if first_error.is_none() || is_shortage(&error) {
+                            first_error = Some(error);
+                        }
                         drop(in_flight.swap_remove(nth));
                         start_one = true;
                     }

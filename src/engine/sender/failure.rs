@@ -3,6 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use rustix::io::Errno;
+
+use crate::engine::network::ResolverBusy;
+use crate::engine::sender::tls_words;
 use crate::model::AttemptOutcome;
 
 /// The failure of a request that got no whole response.
@@ -11,15 +15,72 @@ pub(in crate::engine) struct SendFailure {
     pub outcome: AttemptOutcome,
     /// The message of the innermost error, for the log and for the webhook's owner. `None` if there is no such error.
     pub detail: Option<String>,
+    /// The resource that this machine lacks. `None` if the receiver or the network failed.
+    pub shortage: Option<Shortage>,
+}
+
+/// A resource of this machine that a request needs. Its lack says nothing about the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    FileDescriptors,
+    Memory,
+    LocalPorts,
+    /// All places of the resolver are taken.
+    Resolver,
+}
+
+impl Shortage {
+    pub const ALL: [Shortage; 4] =
+        [Shortage::FileDescriptors, Shortage::Memory, Shortage::LocalPorts, Shortage::Resolver];
+
+    /// Stable, for machines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Shortage::FileDescriptors => "file_descriptors",
+            Shortage::Memory => "memory",
+            Shortage::LocalPorts => "local_ports",
+            Shortage::Resolver => "resolver",
+        }
+    }
+
+    /// The lack and its cure, for the operator.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Shortage::FileDescriptors => "no file descriptor is free: raise LimitNOFILE (ulimit -n) of the daemon",
+            Shortage::Memory => {
+                "the kernel has no memory for a connection: free memory, or lower delivery.max_in_flight"
+            }
+            Shortage::LocalPorts => {
+                "no local port is free: widen net.ipv4.ip_local_port_range, or lower delivery.max_in_flight"
+            }
+            Shortage::Resolver => "too many host names are being resolved: look at the name server (/etc/resolv.conf)",
+        }
+    }
+
+    /// The shortage that a system call reported. `None` for every other error.
+    fn of(error: &io::Error) -> Option<Shortage> {
+        if find::<ResolverBusy>(error).is_some() {
+            return Some(Shortage::Resolver);
+        }
+        match Errno::from_io_error(error)? {
+            Errno::MFILE | Errno::NFILE => Some(Shortage::FileDescriptors),
+            Errno::NOMEM | Errno::NOBUFS => Some(Shortage::Memory),
+            // connect(2) reports exhausted ports as either.
+            Errno::ADDRNOTAVAIL | Errno::AGAIN => Some(Shortage::LocalPorts),
+            _ => None,
+        }
+    }
 }
 
 impl SendFailure {
     pub fn of(outcome: AttemptOutcome) -> Self {
-        Self { outcome, detail: None }
+        Self { outcome, detail: None, shortage: None }
     }
 
     pub fn because(outcome: AttemptOutcome, why: &(dyn Error + 'static)) -> Self {
-        Self { outcome, detail: Some(innermost(why).to_string()) }
+        let shortage = find::<io::Error>(why).and_then(Shortage::of);
+        let detail = find::<rustls::Error>(why).map_or_else(|| innermost(why).to_string(), tls_words::words);
+        Self { outcome, detail: Some(detail), shortage }
     }
 
     /// The failure of a connection attempt.
@@ -74,6 +135,11 @@ impl SendFailure {
             _ => AttemptOutcome::RequestError,
         }
     }
+}
+
+/// Whether an error of a system call is a lack of this machine.
+pub(in crate::engine) fn is_shortage(error: &io::Error) -> bool {
+    Shortage::of(error).is_some()
 }
 
 /// Whether the peer closed the stream without announcing it (TLS without close_notify).

@@ -11,6 +11,8 @@ pub const RESPONSE_HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// Maximum length of a response's status line and headers. A longer head is an invalid response, and so is one with
 /// more than 100 headers (a limit of hyper).
 pub(in crate::engine) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Maximum length of a request's path and query together (a limit of the crate `http`).
+pub const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 /// Maximum unparsed bytes buffered per connection.
 pub(in crate::engine) const RESPONSE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 

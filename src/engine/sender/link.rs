@@ -39,6 +39,11 @@ impl HttpConnection {
         let (requests, connection) = Builder::new()
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .max_buf_size(RESPONSE_BUFFER_BYTES_MAX)
+            // Only the status line and the framing decide an attempt, so other odd header lines are tolerated, as curl
+            // and Python's http.client do.
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
             .handshake(TokioIo::new(wire))
             .await?;
         Ok(Self { requests, connection: Some(Box::new(connection)), wrote, remote })

@@ -10,10 +10,12 @@ mod exchange;
 mod failure;
 mod limits;
 mod link;
+mod pinned;
 mod pool;
 mod proxy;
 mod target;
 mod tls;
+mod tls_words;
 mod way;
 
 #[cfg(test)]
@@ -37,8 +39,10 @@ use self::way::Way;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
+pub use self::failure::Shortage;
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+    TARGET_BYTES_MAX,
 };
 pub use self::proxy::{DeliveryProxy, ProxyContact};
 pub use self::target::{NotATarget, Origin, SendTarget};
@@ -96,6 +100,8 @@ pub struct ExchangeResult {
     pub retry_after: Option<String>,
     pub timings: Timings,
     pub proxy: ProxyContact,
+    /// The resource of this machine that the request lacked. The exchange then says nothing about the receiver.
+    pub shortage: Option<Shortage>,
 }
 
 /// Sends requests. One sender serves all tasks.
@@ -256,6 +262,7 @@ impl ExchangeResult {
             outcome,
             status_code: head.as_ref().map(|head| head.status.as_u16()),
             error,
+            shortage: failure.as_ref().and_then(|failure| failure.shortage),
             detail: failure.and_then(|failure| failure.detail),
             response_time_ms: head.as_ref().map(|_| timings.total),
             remote_addr: remote,

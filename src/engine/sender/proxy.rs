@@ -266,7 +266,7 @@ fn question(proxy: &DeliveryProxy, origin: &Origin) -> Result<Request<Full<Bytes
 
 /// A failure of the proxy, in words for the log and the attempt. They name no address.
 fn failed(detail: String) -> SendFailure {
-    SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail) }
+    SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail), shortage: None }
 }
 
 /// The failure of a 407 that came instead of an http receiver's answer.

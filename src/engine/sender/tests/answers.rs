@@ -136,6 +136,32 @@ async fn a_response_that_is_not_http_is_a_request_error() {
 }
 
 #[tokio::test]
+async fn odd_header_lines_leave_the_status_as_it_is() {
+    for line in ["X-A: 1\r\n  folded", "X-A : 1", "X A: 1", "no colon", "X-\u{e9}: 1", "X-A: \u{e9}", "X-A:", ": 1"] {
+        let receiver =
+            TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let got = send(&receiver.url(), PATIENT).await;
+        assert_eq!(
+            (got.outcome, got.status_code),
+            (AttemptOutcome::HttpStatus, Some(200)),
+            "{line:?}: {:?}",
+            got.detail
+        );
+        assert_eq!(got.response_body, b"ok", "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn framing_in_doubt_is_an_error() {
+    for line in ["Content-Length: 2, 3", "Content-Length: two", "Content-Length: 2\r\n 3", "Content-Length: 3"] {
+        let receiver =
+            TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let got = send(&receiver.url(), PATIENT).await;
+        assert_eq!(got.outcome, AttemptOutcome::RequestError, "{line:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_million_headers_are_not_read_to_the_end() {
     for line in ["x-one-of-many: 1\r\n", "x", "x: "] {
         let receiver = TestReceiver::start(move |mut stream| async move {
