@@ -21,6 +21,7 @@ use super::dialects::{DIALECTS, Dialect};
 use super::doc::{AnswerDoc, RouteDoc, parts, schema};
 use super::media::BodyRule;
 use super::native::routes::ROUTES;
+use super::params::EmptyValues;
 use super::problem::ProblemDocument;
 use super::route::{Route, RouteAccess, RouteMethod};
 
@@ -211,7 +212,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "summary": summary,
         "description": scope(route),
         "security": security(route),
-        "parameters": parameters::of(route, &[]),
+        "parameters": parameters::of(route, &[], EmptyValues::Refused),
     });
     if let Some(schema) = request {
         value["requestBody"] = request_body(route.body, schema);

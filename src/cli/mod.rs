@@ -51,7 +51,7 @@ Examples:
   postrider listen --create
 
 Client commands reach the daemon at POSTRIDER_URL (http://127.0.0.1:8080) with the key in POSTRIDER_TOKEN.
-Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 71 address in use, 78 bad configuration.";
+Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 78 bad configuration.";
 
 /// Webhook delivery in one binary: publish events; they are signed, delivered, retried and kept
 #[derive(Debug, Parser)]

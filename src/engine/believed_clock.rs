@@ -2,6 +2,7 @@
 //!
 //! Invariant: both clocks of the machine are read under one lock, so that two threads never disagree about a step.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -16,28 +17,35 @@ use crate::engine::network::BoxFuture;
 pub struct BelievedClock {
     machine: Arc<dyn Clock>,
     state: Mutex<BelievedTime>,
+    /// The retention of the store, in milliseconds.
+    retention_ms: i64,
+    /// How often the wall clock was accepted. A sleep ends when this changes, because its end may be far off now.
+    accepted: AtomicU64,
     /// Notified when the wall clock stepped, and when it is believed again.
     pub changed: Notify,
 }
 
 impl BelievedClock {
-    /// `newest` is the time of the newest stored row, or `None` if the store is empty.
-    pub fn new(machine: Arc<dyn Clock>, newest: Option<Time>) -> BelievedClock {
-        let state = BelievedTime::at_start(machine.now(), machine.monotonic_ms(), newest);
-        let clock = BelievedClock { machine, state: Mutex::new(state), changed: Notify::new() };
-        if let (Agreement::Doubted, Some(newest)) = (state.agreement(), newest) {
+    /// `last_seen` is the last time that the store knows of, or `None` if it is new.
+    pub fn new(machine: Arc<dyn Clock>, last_seen: Option<Time>, retention_ms: i64) -> BelievedClock {
+        let state = BelievedTime::at_start(machine.now(), machine.monotonic_ms(), last_seen);
+        if let (Agreement::Doubted, Some(last_seen)) = (state.agreement(), last_seen) {
             tracing::warn!(
-                wall = %clock.wall(),
-                newest = %newest,
-                "the clock is far from where the last row was written: time goes on from that row {LASTING}"
+                wall = %machine.now(),
+                %last_seen,
+                "the clock is far from the last time that the store knows of: time goes on from there; {CURE}"
             );
         }
-        clock
+        let (state, accepted, changed) = (Mutex::new(state), AtomicU64::new(0), Notify::new());
+        BelievedClock { machine, state, retention_ms, accepted, changed }
     }
 
     /// Takes the wall clock as it is: an operator accepted it.
     pub fn accept(&self) {
-        *self.lock() = BelievedTime::accepted(self.machine.now(), self.machine.monotonic_ms());
+        let mut state = self.lock();
+        *state = BelievedTime::accepted(self.machine.now(), self.machine.monotonic_ms());
+        drop(state);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
@@ -58,7 +66,7 @@ impl BelievedClock {
         match is.agreement() {
             Agreement::Agreed => tracing::warn!(%now, "the clock is believed"),
             Agreement::Doubted => {
-                tracing::warn!(off_s, believed = %now, "the clock stepped: time goes on as before {LASTING}");
+                tracing::warn!(off_s, believed = %now, "the clock stepped: time goes on as before; {CURE}");
             }
             Agreement::Approaching => {
                 tracing::warn!(
@@ -72,16 +80,17 @@ impl BelievedClock {
     }
 }
 
-/// How a step becomes believed, for the log.
-const LASTING: &str = "until the step has lasted 5 minutes, or `postrider doctor --accept-clock` accepts it";
-const _: () = assert!(LASTING_MS == 5 * 60_000, "LASTING says how long");
+/// How the clock becomes believed, for the log and `/readyz`.
+pub const CURE: &str = "set the clock right, or take it as it is by `postrider doctor --accept-clock`; one that stays for \
+                        5 minutes is taken by itself, unless it is a day behind or the retention ahead";
+const _: () = assert!(LASTING_MS == 5 * 60_000, "CURE says how long");
 
 impl Clock for BelievedClock {
     fn now(&self) -> Time {
         let mut state = self.lock();
         let was = *state;
         let (wall, monotonic_ms) = (self.machine.now(), self.machine.monotonic_ms());
-        *state = was.look(wall, monotonic_ms);
+        *state = was.look(wall, monotonic_ms, self.retention_ms);
         let (is, now) = (*state, state.now(monotonic_ms));
         drop(state);
         if is.agreement() != was.agreement() {
@@ -100,5 +109,19 @@ impl Clock for BelievedClock {
 
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()> {
         self.machine.pause(ms)
+    }
+
+    fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
+        let accepted = self.accepted.load(Ordering::Relaxed);
+        Box::pin(async move {
+            loop {
+                // The pause begins before the clock is read, so that no step is missed.
+                let pause = self.pause(time.since(self.now()).max(0));
+                if self.now() >= time || self.accepted.load(Ordering::Relaxed) != accepted {
+                    return;
+                }
+                pause.await;
+            }
+        })
     }
 }

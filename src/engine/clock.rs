@@ -31,7 +31,7 @@ pub trait Clock: Send + Sync + 'static {
     fn monotonic_ms(&self) -> i64;
     /// Completes after `ms` on the monotonic clock, or earlier. What happens after this call is not missed.
     fn pause(&self, ms: i64) -> BoxFuture<'_, ()>;
-    /// Completes once `now` is at or after `time`.
+    /// Completes once `now` is at or after `time`, or earlier if an operator accepted another time.
     fn sleep_until(&self, time: Time) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             loop {

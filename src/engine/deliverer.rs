@@ -189,7 +189,7 @@ impl Deliverer {
         report.made.signed_at = out.signed_at;
         report.made.request_headers = out.stored_headers;
         report.made.finished_at = self.clock.now().max(report.made.started_at);
-        note(report, exchange, compiled);
+        note(report, exchange, compiled, self.clock.wall());
         Ok(contact)
     }
 
@@ -290,7 +290,7 @@ fn refused_attempt(mut report: AttemptReport, refused: HandshakeRefused, now: Ti
     report
 }
 
-fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook) {
+fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook, wall: Time) {
     let made = &mut report.made;
     let whole = exchange.outcome == AttemptOutcome::HttpStatus;
     made.success = whole && exchange.status_code.is_some_and(|status| compiled.succeeds(status));
@@ -301,7 +301,9 @@ fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &Compile
         (false, None, status) => status.map(reason),
     };
     if exchange.status_code.is_some_and(|status| HOLDING_STATUSES.contains(&status)) {
-        report.hold_until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, made.finished_at));
+        // A date is meant by the wall clock, and the hold ends by the believed one.
+        let until = exchange.retry_after.as_deref().and_then(|text| retry::retry_after(text, wall));
+        report.hold_until = until.map(|until| made.finished_at.plus_ms(until.since(wall)));
     }
     let answered = exchange.status_code.is_some();
     made.status_code = exchange.status_code;

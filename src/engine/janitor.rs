@@ -49,16 +49,16 @@ impl ClockTrustFlag {
     }
 }
 
-/// Runs until the write queue ends. `newest` is the time of the newest row at the start.
+/// Runs until the write queue ends. `last_seen` is the last time that the store knew of at the start.
 pub async fn run(
     write_queue: WriteQueue,
     store: Store,
     work: BlockingPool,
-    newest: Option<Time>,
+    last_seen: Option<Time>,
     notice: Arc<ClockTrustFlag>,
 ) {
     let clock = &notice.clock;
-    let mut trust = ClockTrust::at_start(clock.wall(), clock.monotonic_ms(), newest);
+    let mut trust = ClockTrust::at_start(clock.wall(), clock.monotonic_ms(), last_seen);
     // Distrust at the start is logged too.
     let mut was = true;
     loop {

@@ -135,8 +135,8 @@ impl Engine {
     /// No certificate authority can be loaded, or a thread cannot be made.
     pub fn start(parts: EngineParts) -> Result<(Engine, RunningTasks), String> {
         let EngineParts { opened, clock, random, network, guard, proxy, work, in_flight_max, origin, watcher } = parts;
-        let (store, newest) = (opened.store.clone(), opened.store.newest());
-        let believed = Arc::new(BelievedClock::new(clock, newest));
+        let (store, last_seen) = (opened.store.clone(), opened.store.last_seen());
+        let believed = Arc::new(BelievedClock::new(clock, last_seen, store.retention_ms()));
         let clock: Arc<dyn Clock> = believed.clone();
         let replication = opened.writer.replication();
         let (broken, crashed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -189,14 +189,14 @@ impl Engine {
             write_queue,
         };
         jobs.notify_one();
-        let tasks = engine.spawn_tasks(newest, mailbox, jobs, expiry);
+        let tasks = engine.spawn_tasks(last_seen, mailbox, jobs, expiry);
         Ok((engine, RunningTasks { writer, tasks }))
     }
 
     /// Spawns the critical tasks beside the writer.
     fn spawn_tasks(
         &self,
-        newest: Option<Time>,
+        last_seen: Option<Time>,
         mailbox: scheduler::Mailbox,
         jobs: Arc<Notify>,
         timer: Arc<expiry::ExpiryTimer>,
@@ -213,7 +213,7 @@ impl Engine {
             self.in_flight_max,
         );
         let trust = self.clock_trust.clone();
-        let maintain = janitor::run(queue.clone(), store.clone(), work, newest, trust);
+        let maintain = janitor::run(queue.clone(), store.clone(), work, last_seen, trust);
         let replays = replays::run(store.clone(), queue.clone(), clock.clone(), work, jobs);
         let expiry = expiry::run(store.clone(), self.scheduler.clone(), clock.clone(), work, timer);
         vec![

@@ -3,6 +3,7 @@
 //! Invariant: an issue names no webhook and no address, because `/readyz` is public.
 
 use crate::engine::Engine;
+use crate::engine::believed_clock::CURE;
 use crate::engine::metrics::WebhookCounts;
 use crate::engine::proxy_health::ProxyState;
 use crate::engine::write_queue::WAITING_PUBLISHES_MAX;
@@ -57,8 +58,8 @@ impl Engine {
         if let Some(off_ms) = self.clock_trust.off_ms() {
             let (off_s, side) = (off_ms.abs() / 1_000, if off_ms > 0 { "ahead of" } else { "behind" });
             let detail = format!(
-                "the clock is {off_s} s {side} the time that has passed: it is taken once it has stayed for 5 minutes or \
-                 `postrider doctor --accept-clock` accepts it; receivers may refuse signatures as too old or too new"
+                "the clock is {off_s} s {side} the time that has passed: {CURE}; receivers may refuse signatures as too \
+                 old or too new"
             );
             warnings.push(ReadinessIssue::new("clock_distrusted", detail));
         } else if !self.clock_trust.is_trusted() {

@@ -1,8 +1,9 @@
 //! The believed time: the wall clock as far as the monotonic clock bears it out.
 //!
-//! Invariant: a step of the wall clock by more than `STEP_MS_MAX` changes nothing at once. A step forward is taken once it
-//! has lasted `LASTING_MS`. A step back is never taken as a step: the believed time then runs at half speed until the
-//! wall clock has caught up, so that nothing that waits stands still.
+//! Invariants: a step of the wall clock by more than `STEP_MS_MAX` changes nothing at once. A step forward is taken once it
+//! has lasted `LASTING_MS`, unless it would end the retention of an event that was acknowledged meanwhile. A step back is
+//! never taken as a step: the believed time then runs at half speed until the wall clock has caught up, so that nothing
+//! that waits stands still.
 
 use crate::model::Time;
 use crate::model::time::{DAY_MS, MINUTE_MS};
@@ -13,8 +14,10 @@ pub const STEP_MS_MAX: i64 = MINUTE_MS;
 pub const LASTING_MS: i64 = 5 * MINUTE_MS;
 /// Lag up to which a clock that was set back is approached, in milliseconds. A larger one must be accepted.
 pub const BEHIND_MS_MAX: i64 = DAY_MS;
-/// Longest stop of the daemon that a start believes at once, in milliseconds: the default retention.
+/// Longest stop of the daemon that a start believes at once, in milliseconds.
 const STOPPED_MS_MAX: i64 = 31 * DAY_MS;
+/// No clock that runs this program is before 2025-01-01. A clock that leaves such a time is taken at once.
+const EARLIEST: Time = Time(1_735_689_600_000);
 /// Part of the elapsed time by which the believed time advances while the wall clock catches up.
 const SLOW_PARTS: i64 = 2;
 
@@ -40,13 +43,13 @@ pub struct BelievedTime {
 }
 
 impl BelievedTime {
-    /// State at start. `newest` is the time of the newest stored row, or `None` if the store is empty. A wall clock
-    /// before that row, or longer after it than a stop usually lasts, is doubted.
-    pub fn at_start(wall: Time, monotonic_ms: i64, newest: Option<Time>) -> BelievedTime {
+    /// State at start. `last_seen` is the last time that the store knows of, or `None` if it is new. A wall clock before
+    /// it, or longer after it than a stop usually lasts, is doubted.
+    pub fn at_start(wall: Time, monotonic_ms: i64, last_seen: Option<Time>) -> BelievedTime {
         let agreed = BelievedTime::accepted(wall, monotonic_ms);
-        match newest {
-            Some(newest) if !(-STEP_MS_MAX..=STOPPED_MS_MAX).contains(&wall.since(newest)) => {
-                BelievedTime { believed: newest, agreement: Agreement::Doubted, ..agreed }
+        match last_seen.filter(|last_seen| *last_seen >= EARLIEST) {
+            Some(last_seen) if !(-STEP_MS_MAX..=STOPPED_MS_MAX).contains(&wall.since(last_seen)) => {
+                BelievedTime { believed: last_seen, agreement: Agreement::Doubted, ..agreed }
             }
             _ => agreed,
         }
@@ -57,22 +60,24 @@ impl BelievedTime {
         BelievedTime { wall, monotonic_ms, believed: wall, agreement: Agreement::Agreed }
     }
 
-    /// State after another reading of both clocks.
-    pub fn look(self, wall: Time, monotonic_ms: i64) -> BelievedTime {
+    /// State after another reading of both clocks. A step forward by `retention_ms` or more is taken only when accepted:
+    /// events that were acknowledged meanwhile would be older than that at once.
+    pub fn look(self, wall: Time, monotonic_ms: i64, retention_ms: i64) -> BelievedTime {
         let elapsed_ms = (monotonic_ms - self.monotonic_ms).max(0);
         let believed = self.now(monotonic_ms);
         let gap_ms = wall.since(believed);
         let step_ms = wall.since(self.wall) - elapsed_ms;
         let anchored = |agreement| BelievedTime { wall, monotonic_ms, believed, agreement };
-        if gap_ms.abs() <= STEP_MS_MAX {
+        let leaves_an_unset_clock = believed < EARLIEST && wall >= EARLIEST;
+        if gap_ms.abs() <= STEP_MS_MAX || leaves_an_unset_clock {
             BelievedTime::accepted(wall, monotonic_ms)
         } else if step_ms.abs() > STEP_MS_MAX {
             anchored(Agreement::Doubted)
         } else if self.agreement != Agreement::Doubted || elapsed_ms < LASTING_MS {
             self
-        } else if gap_ms > 0 {
+        } else if gap_ms > 0 && gap_ms < retention_ms {
             BelievedTime::accepted(wall, monotonic_ms)
-        } else if gap_ms >= -BEHIND_MS_MAX {
+        } else if (-BEHIND_MS_MAX..0).contains(&gap_ms) {
             anchored(Agreement::Approaching)
         } else {
             self
@@ -98,11 +103,12 @@ mod tests {
     use crate::model::time::{HOUR_MS, SECOND_MS};
 
     const START: Time = Time(1_772_704_800_000);
+    const RETENTION_MS: i64 = 31 * DAY_MS;
 
     /// Reads the clocks every second from `from_ms` to `to_ms`, with the wall clock `off_ms` beside the elapsed time.
     fn run(mut time: BelievedTime, from_ms: i64, to_ms: i64, off_ms: i64) -> BelievedTime {
         for at in (from_ms..=to_ms).step_by(SECOND_MS as usize) {
-            time = time.look(START.plus_ms(at + off_ms), at);
+            time = time.look(START.plus_ms(at + off_ms), at, RETENTION_MS);
         }
         time
     }
@@ -146,7 +152,7 @@ mod tests {
         let mut time = BelievedTime::at_start(START, 0, Some(START));
         let mut last = time.now(0);
         for at in (SECOND_MS..3 * HOUR_MS).step_by(SECOND_MS as usize) {
-            time = time.look(START.plus_ms(at - HOUR_MS), at);
+            time = time.look(START.plus_ms(at - HOUR_MS), at, RETENTION_MS);
             let now = time.now(at);
             assert!(now.since(last) >= SECOND_MS / 2 || time.agreement() == Agreement::Agreed, "{at}: {now} {last}");
             last = now;
@@ -167,8 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn a_start_doubts_a_clock_before_the_newest_row_or_long_after_it() {
-        let at = |wall: Time, newest| BelievedTime::at_start(wall, 0, newest);
+    fn a_step_as_long_as_the_retention_is_taken_only_when_accepted() {
+        let start = BelievedTime::at_start(START, 0, Some(START));
+        let late = 3 * LASTING_MS;
+        assert_eq!(run(start, SECOND_MS, late, RETENTION_MS - HOUR_MS).agreement(), Agreement::Agreed);
+        let ahead = run(start, SECOND_MS, late, RETENTION_MS);
+        assert_eq!((ahead.agreement(), ahead.now(late)), (Agreement::Doubted, START.plus_ms(late)));
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_left_at_once() {
+        let unset = BelievedTime::at_start(Time(5_000), 0, Some(Time(4_000)));
+        assert_eq!(unset.look(START, 1_000, RETENTION_MS).now(1_000), START);
+        assert_eq!(BelievedTime::at_start(START, 0, Some(Time(4_000))).agreement(), Agreement::Agreed);
+    }
+
+    #[test]
+    fn a_start_doubts_a_clock_before_the_last_time_or_long_after_it() {
+        let at = |wall: Time, last_seen| BelievedTime::at_start(wall, 0, last_seen);
         assert_eq!(at(START, None).agreement(), Agreement::Agreed);
         assert_eq!(at(START.plus_ms(7 * DAY_MS), Some(START)).now(0), START.plus_ms(7 * DAY_MS));
         assert_eq!(at(START.plus_ms(40 * DAY_MS), Some(START)).now(0), START);
@@ -180,7 +202,7 @@ mod tests {
     fn small_steps_and_drift_are_followed_at_once() {
         let mut time = BelievedTime::at_start(START, 0, None);
         for (at, off_ms) in [(1_000, 500), (2_000, -900), (3_000, 59_000), (4_000, 0)] {
-            time = time.look(START.plus_ms(at + off_ms), at);
+            time = time.look(START.plus_ms(at + off_ms), at, RETENTION_MS);
             assert_eq!((time.agreement(), time.now(at)), (Agreement::Agreed, START.plus_ms(at + off_ms)));
         }
     }

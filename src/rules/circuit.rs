@@ -24,8 +24,8 @@ pub struct AttemptSummary {
     pub gone: bool,
     /// Time requested by `Retry-After`.
     pub hold_until: Option<Time>,
-    /// Whether the attempt failed for a lack on this side, which says nothing about the receiver.
-    pub own_lack: bool,
+    /// Whether the proxy failed, which opens no circuit. A probe that failed so still makes the next one wait.
+    pub proxy_failed: bool,
 }
 
 /// A state change that is logged and sent as a notification.
@@ -46,7 +46,15 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) ->
         last_attempt_at: state.last_attempt_at.max(Some(seen.started_at)),
         ..state
     };
-    if seen.own_lack {
+    let waited = state.hold_until.is_none_or(|until| seen.started_at >= until);
+    let is_from_a_wrong_clock =
+        state.hold_until.is_some_and(|until| until.since(seen.finished_at) > probe_wait_ms(state.failed_probes));
+    if !seen.success && state.circuit != CircuitState::Closed && (waited || is_from_a_wrong_clock) {
+        // The probe failed by the receiver or the proxy: the next one waits longer.
+        next.failed_probes = state.failed_probes.saturating_add(1);
+        next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(next.failed_probes)));
+    }
+    if seen.proxy_failed {
         return (next, Vec::new());
     }
     if seen.success {
@@ -63,18 +71,11 @@ pub fn after(state: WebhookState, disable_after_s: u64, seen: AttemptSummary) ->
     let mut changes = Vec::new();
     let since = *next.failing_since.get_or_insert(seen.started_at);
     next.consecutive_failures = state.consecutive_failures.saturating_add(1);
-    let waited = state.hold_until.is_none_or(|until| seen.started_at >= until);
-    let is_from_a_wrong_clock =
-        state.hold_until.is_some_and(|until| until.since(seen.finished_at) > probe_wait_ms(state.failed_probes));
-    let was_probe = waited || is_from_a_wrong_clock;
     if state.circuit == CircuitState::Closed && next.consecutive_failures >= FAILURES_TO_OPEN {
         changes.push(CircuitChange::Failing);
         next.circuit = CircuitState::Open;
         next.failed_probes = 0;
         next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(0)));
-    } else if state.circuit != CircuitState::Closed && was_probe {
-        next.failed_probes = state.failed_probes.saturating_add(1);
-        next.hold_until = Some(seen.finished_at.plus_ms(probe_wait_ms(next.failed_probes)));
     }
     next.retry_after = state.retry_after.max(seen.hold_until);
     let limit_ms = (disable_after_s as i64).saturating_mul(SECOND_MS);
@@ -134,7 +135,7 @@ mod tests {
             success: false,
             gone: false,
             hold_until: None,
-            own_lack: false,
+            proxy_failed: false,
         }
     }
 
@@ -180,10 +181,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_of_our_own_is_not_counted() {
+    fn a_failure_of_the_proxy_is_not_counted() {
         let mut state = run(9, 2, 1).0;
         for n in 0..100 {
-            let (next, changes) = after(state, 2, AttemptSummary { own_lack: true, ..fail(1_000 * n) });
+            let (next, changes) = after(state, 2, AttemptSummary { proxy_failed: true, ..fail(1_000 * n) });
             assert_eq!((next.consecutive_failures, next.circuit, &changes[..]), (9, CircuitState::Closed, &[][..]));
             state = next;
         }
@@ -230,6 +231,15 @@ mod tests {
         let asked = WebhookState { retry_after: Some(until), ..WebhookState::default() };
         assert_eq!(held_until(asked, until.minus_ms(86_400_000)), Some(until));
         assert_eq!(held_until(asked, until.minus_ms(86_400_001)), None);
+    }
+
+    #[test]
+    fn a_probe_that_the_proxy_failed_makes_the_next_one_wait() {
+        let (open, _) = run(10, 0, 1_000);
+        let at = open.hold_until.unwrap();
+        let (state, changes) = after(open, 0, AttemptSummary { proxy_failed: true, ..fail(at.0) });
+        assert_eq!(state.hold_until, Some(at.plus_ms(10 + probe_wait_ms(1))));
+        assert_eq!((state.consecutive_failures, &changes[..]), (open.consecutive_failures, &[][..]));
     }
 
     #[test]

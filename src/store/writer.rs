@@ -70,6 +70,8 @@ pub struct Writer {
     pub(in crate::store) backup: Weak<BackupLease>,
     /// Time of the current batch.
     pub(in crate::store) now: Time,
+    /// The time that `state.redb` has as the last one.
+    pub(in crate::store) last_seen: Time,
     pub(in crate::store) publisher: CommitPublisher,
     pub(in crate::store) sealed_batch: SealedBatch,
     pub(in crate::store) checkpoint_schedule: CheckpointSchedule,

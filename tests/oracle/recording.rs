@@ -176,7 +176,7 @@ impl Oracle {
             success: finished.made.success,
             gone: finished.made.status_code == Some(STATUS_GONE),
             hold_until: finished.hold_until,
-            own_lack: finished.made.outcome == AttemptOutcome::ProxyError,
+            proxy_failed: finished.made.outcome == AttemptOutcome::ProxyError,
         };
         let known = self.states.get(&webhook.id).copied().unwrap_or_default();
         let (state, changes) = circuit::after(known, webhook.disable_after_s, seen);

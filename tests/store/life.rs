@@ -1,6 +1,7 @@
 //! Written rows are there afterwards, also after closing and opening.
 
 use postrider::model::attempt::Trigger;
+use postrider::model::job::JobSpec;
 use postrider::model::webhook::DeliveryOrder;
 use postrider::model::{DeliveryStatus, Time};
 use postrider::store::Retention;
@@ -125,6 +126,49 @@ fn a_sealed_and_counted_partition_takes_a_replay_and_the_sums_stay_right() {
     assert_eq!((sums.deliveries, sums.delivered, sums.attempts), (2, 2, 2));
     let all = bench.opened.store.deliveries_of(done.event.id, bench.now).unwrap();
     assert_eq!(all.len(), 2);
+}
+
+#[test]
+fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
+    let mut bench = Bench::new();
+    let hook = bench.webhook(|_| {});
+    let mut done = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..2 {
+            let (_, batch) = bench.publish("a", |_| {});
+            bench.record(&batch.effects.fresh[0], 200);
+            done.push(batch.effects.fresh[0].delivery_id);
+            bench.now = bench.now.plus_ms(10);
+        }
+        bench.opened.writer.roll(bench.now).unwrap();
+        bench.now = bench.now.plus_ms(10);
+    }
+    // The oldest partition holds replays whose ids lie in the span of the newest.
+    for id in &done[..2] {
+        let (_, batch) = bench.apply(Command::Partition(PartitionCommand::Retry { id: *id }));
+        bench.record(&batch.effects.fresh[0], 200);
+        bench.now = bench.now.plus_ms(10);
+    }
+    let spec = JobSpec {
+        webhook: Some(hook.id),
+        app: None,
+        from: None,
+        to: None,
+        types: Vec::new(),
+        status: None,
+        missing: false,
+        rate_per_s: None,
+    };
+    let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
+    let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));
+    let Ok(Receipt::Job(mut job)) = made else { panic!("{made:?}") };
+    while !job.exhausted {
+        let advance = PartitionCommand::AdvanceJob { id: job.id, limit: 3, make_max: 100 };
+        let (advanced, _) = bench.apply(Command::Partition(advance));
+        let Ok(Receipt::Job(next)) = advanced else { panic!("{advanced:?}") };
+        job = next;
+    }
+    assert_eq!((counted, job.created), (6, 6));
 }
 
 #[test]

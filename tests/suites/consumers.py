@@ -175,7 +175,8 @@ def panels():
 
     def collect(part):
         if isinstance(part, dict):
-            return [part["expr"]] * ("expr" in part) + [expr for member in part.values() for expr in collect(member)]
+            own = [part["expr"]] if "expr" in part else []
+            return own + [expr for member in part.values() for expr in collect(member)]
         return [expr for entry in part for expr in collect(entry)] if isinstance(part, list) else []
 
     with open(DASHBOARD, encoding="utf-8") as file:

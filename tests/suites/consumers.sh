@@ -39,6 +39,7 @@ missing=()
 need() {
     command -v "$1" >/dev/null || missing+=("$2")
 }
+need curl curl
 need prometheus prometheus
 need promtool prometheus
 need zsh zsh

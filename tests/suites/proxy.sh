@@ -57,7 +57,7 @@ listens() {
 echo "unpacking squid and tinyproxy"
 mkdir -p "$work/debs/partial" "$work/run"
 apt-get -qq update
-apt-get -qq -y --no-install-recommends --download-only -o Debug::NoLocking=1 -o APT::Sandbox::User=root -o "Dir::Cache::archives=$work/debs" \
+apt-get -qq -y --no-install-recommends --download-only --reinstall -o Debug::NoLocking=1 -o APT::Sandbox::User=root -o "Dir::Cache::archives=$work/debs" \
     install squid-openssl tinyproxy-bin >/dev/null
 for package in "$work"/debs/*.deb; do
     dpkg-deb -x "$package" "$work/root"

@@ -2,13 +2,14 @@
 # The real binary under a wall clock that is wrong for a moment (wrong_clock.py, libfaketime): while it runs, and when it
 # starts. Nothing may end, be disabled, come twice or be delayed by it. Prints what it saw.
 #
-# Takes the binary in POSTRIDER_BIN, or the ci build, which it makes if there is none.
+# Installs libfaketime by apt-get, as root, if it is not there. Takes the binary in POSTRIDER_BIN, or the ci build, which it
+# makes if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 bin=${POSTRIDER_BIN:-target/ci/postrider}
 if [ ! -x "$bin" ]; then
-    cargo build --profile ci
+    tests/suites/build
 fi
 library() {
     find /usr/lib -name libfaketime.so.1 2>/dev/null | head -n 1

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::api::dialects::Dialect;
 use crate::api::doc::{AnswerDoc, RouteDoc, parts};
 use crate::api::error::ApiError;
+use crate::api::params::EmptyValues;
 use crate::api::route::{ErrorContext, Route, RouteAccess, RouteMethod};
 use crate::model::Time;
 
@@ -87,7 +88,7 @@ impl Dialect {
             "tags": [self.name],
             "summary": summary,
             "security": self.security(route),
-            "parameters": parameters::of(route, self.doc.headers),
+            "parameters": parameters::of(route, self.doc.headers, EmptyValues::Absent),
         });
         if let Some(schema) = request {
             value["requestBody"] = super::request_body(route.body, schema);

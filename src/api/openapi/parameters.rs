@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::api::doc::parts::{app_name, boolean, event_type, id, reference, text, time, whole};
 use crate::api::limits::KEY_CHARS_MAX;
 use crate::api::media::BodyRule;
-use crate::api::params::{Param, ParamValues, WholeNumber};
+use crate::api::params::{EmptyValues, Param, ParamValues, WholeNumber};
 use crate::api::route::{Route, RouteMethod};
 
 /// On every POST.
@@ -18,10 +18,13 @@ const IDEMPOTENCY_KEY: Param = Param::new(
 const TRACEPARENT: Param =
     Param::new("traceparent", ParamValues::AnyText, "W3C Trace Context: kept with the event and sent on.");
 
-/// All parameters of a route: in its path, its query and its headers. `headers` are those of its mount.
-pub fn of(route: &Route, headers: &[Param]) -> Vec<Value> {
+/// All parameters of a route: in its path, its query and its headers. `headers` and `empty` are those of its mount.
+pub fn of(route: &Route, headers: &[Param], empty: EmptyValues) -> Vec<Value> {
     let in_path = route.segments.iter().map(|param| described("path", param));
-    let in_query = route.query.iter().map(|param| described("query", param));
+    let in_query = route.query.iter().map(|param| match empty {
+        EmptyValues::Refused => described("query", param),
+        EmptyValues::Absent => may_be_empty(described("query", param)),
+    });
     let in_headers = headers.iter().map(|param| described("header", param));
     let mut all: Vec<Value> = in_path.chain(in_query).chain(in_headers).collect();
     if route.verb == RouteMethod::Post {
@@ -31,6 +34,16 @@ pub fn of(route: &Route, headers: &[Param]) -> Vec<Value> {
         all.push(described("header", &TRACEPARENT));
     }
     all
+}
+
+/// A parameter that may be empty as well, which means that it is absent.
+fn may_be_empty(mut described: Value) -> Value {
+    let mut schema = described["schema"].take();
+    // Text without a pattern may be empty once it need not have a character.
+    let is_text = schema.as_object_mut().is_some_and(|schema| schema.remove("minLength").is_some());
+    described["schema"] =
+        if is_text { schema } else { json!({ "anyOf": [schema, { "type": "string", "maxLength": 0 }] }) };
+    described
 }
 
 /// A parameter in `place`: `path`, `query` or `header`.

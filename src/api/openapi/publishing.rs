@@ -87,7 +87,7 @@ fn cloud_event() -> Value {
         },
         "propertyNames": { "pattern": "^([a-z0-9]+|data_base64)$" },
         "maxProperties": METADATA_ENTRIES_MAX,
-        "additionalProperties": { "anyOf": [line(0, METADATA_VALUE_CHARS_MAX), { "type": ["boolean", "integer", "null"] }] },
+        "additionalProperties": { "anyOf": [line(0, METADATA_VALUE_CHARS_MAX), { "type": ["boolean", "number", "null"] }] },
         "not": { "required": ["data", "data_base64"], "properties": { "data_base64": { "type": "string" } } },
     })
 }

@@ -55,6 +55,8 @@ pub struct Lane {
     cursor: Option<DueKey>,
     /// When the first entry after `cursor` is due. `None` if no entry is known.
     more: Option<Time>,
+    /// Whether entries after `cursor` are due already and wait for `more`. The lane offers nothing past them.
+    waits_for_more: bool,
     reading: bool,
     /// While a read runs: the entry from which to read again, because one before the cursor was added meanwhile.
     low: Option<DueKey>,
@@ -103,6 +105,7 @@ impl Lane {
             unrecorded: 0,
             cursor: None,
             more: None,
+            waits_for_more: false,
             reading: false,
             low: None,
             settled: IdSet::default(),
@@ -118,6 +121,10 @@ impl Lane {
     /// Offers a delivery that was just committed and is due. It stays in memory if no due entry of the index stands
     /// before it. With `has_room` the lanes together hold little, so this one may exceed its share.
     pub fn offer(&mut self, dispatch: Dispatch, has_room: bool) {
+        if self.waits_for_more {
+            self.go_back_to(dispatch.due);
+            return;
+        }
         let behind = self.more.is_some_and(|more| more <= dispatch.due) || self.reading;
         let full = self.queue.len() >= LANE_DELIVERIES_MAX || self.queue_bytes >= LANE_BYTES_MAX;
         let place = (dispatch.due, dispatch.delivery_id);
@@ -175,6 +182,7 @@ impl Lane {
         self.low = None;
         self.settled.clear();
         self.more = Some(again);
+        self.waits_for_more = true;
     }
 
     /// The next step of the lane, to be called after every change. `LaneNeed::Read` is returned once until `fill`.
@@ -192,6 +200,7 @@ impl Lane {
             self.reading = true;
             // Entries added from now on count anew.
             self.more = None;
+            self.waits_for_more = false;
             return LaneNeed::Read(self.cursor);
         }
         if !self.queue.is_empty() {
@@ -333,6 +342,7 @@ impl Lane {
         }
         self.go_back_to(Time::ZERO);
         self.more = Some(self.more.map_or(again, |more| more.min(again)));
+        self.waits_for_more = true;
     }
 
     /// The request was not made, for a lack of the installation. Its entry is still in the index.

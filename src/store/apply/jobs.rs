@@ -124,16 +124,20 @@ impl PartitionBatch<'_> {
         job.position = reached;
         if is_done_here {
             // This partition is done, even if it has no event. The job continues in the next one or ends.
-            let partitions = self.partition_set.partitions();
-            let next = partitions.into_iter().find(|p| p.first > self.first && p.first <= job.end.as_u128());
-            match next {
-                Some(next) => job.position = EventId::from_u128(next.first.saturating_sub(1)),
+            match self.partition_end().filter(|end| *end < job.end) {
+                Some(end) => job.position = end,
                 None => job.exhausted = true,
             }
         }
         self.follow.push(WriteRequest::internal(StateCommand::SaveJob(Box::new(job.clone()))));
         self.effects.jobs = !job.exhausted;
         Ok(Receipt::Job(Box::new(job)))
+    }
+
+    /// The last id that an event of this partition may have. `None` for the newest partition.
+    fn partition_end(&self) -> Option<EventId> {
+        let next = self.partition_set.partitions().into_iter().find(|partition| partition.first > self.first)?;
+        Some(EventId::from_u128(next.first.saturating_sub(1)))
     }
 
     /// The next events of this partition.
@@ -149,10 +153,11 @@ impl PartitionBatch<'_> {
     /// The next events of this partition that have a delivery to `webhook`, and perhaps others with a replay.
     ///
     /// Published deliveries have the ids right after their event's, so the index of the webhook lists them in the order
-    /// of events. Replays come later and are listed by event.
+    /// of events. Replays come later and are listed by event: their own ids may lie beyond the partition's last event.
     fn events_delivered_to(&self, webhook: WebhookId, job: &Job, limit: u32) -> ApplyResult<JobSlice> {
         let pair = |id: EventId| tables::pair(webhook, id);
-        let published = self.keys_within(Table::DeliveriesByWebhook, &pair(job.position), &pair(job.end), limit)?;
+        let end = self.partition_end().map_or(job.end, |end| end.min(job.end));
+        let published = self.keys_within(Table::DeliveriesByWebhook, &pair(job.position), &pair(end), limit)?;
         let of_event = |id: EventId| tables::pair(id, DeliveryId::MAX);
         let replayed = self.keys_within(Table::ReplaysByEvent, &of_event(job.position), &of_event(job.end), limit)?;
         let is_cut = |keys: &[Key]| keys.len() == limit as usize;

@@ -184,7 +184,7 @@ impl PartitionBatch<'_> {
             success: made.success,
             gone,
             hold_until: report.hold_until,
-            own_lack: made.outcome == AttemptOutcome::ProxyError,
+            proxy_failed: made.outcome == AttemptOutcome::ProxyError,
         };
         let (state, changes) = circuit::after(self.state(webhook.id), webhook.disable_after_s, seen);
         self.figures.sums(&self.write_batch, webhook.id)?.state = state;

@@ -165,6 +165,10 @@ impl Writer {
             let dropped = self.drop_expired(now, &mut done);
             self.record_failure(dropped, &mut done);
         }
+        if retention == Retention::Running {
+            let stored = self.store_last_seen(now);
+            self.record_failure(stored, &mut done);
+        }
         let swept = self.sweep_removed(&mut done);
         self.record_failure(swept, &mut done);
         let forgotten = self.expire_answers(now);

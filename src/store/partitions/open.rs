@@ -21,6 +21,7 @@ use crate::kv::wal::Wal;
 use crate::store::apply::{FanoutCache, IdSource};
 use crate::store::command::{PartitionCommand, WriteRequest};
 use crate::store::idempotency::index::IdempotencyIndex;
+use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
 use crate::store::read::lists::Store;
 use crate::store::read::lookup::{decoded, delivery_anywhere, last_id};
@@ -94,6 +95,7 @@ pub fn open_with_ids(
         sealing_checkpoints: 0,
         backup: Weak::new(),
         now,
+        last_seen: last_seen::stored(&partition_set)?.unwrap_or(Time::ZERO),
         publisher: CommitPublisher::default(),
         sealed_batch: Default::default(),
         checkpoint_schedule: Default::default(),

@@ -23,7 +23,8 @@ use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::figures::HourRow;
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
-use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due, last_id};
+use crate::store::partitions::last_seen;
+use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
@@ -53,11 +54,9 @@ pub struct Backlog {
 }
 
 impl Store {
-    /// Time of the newest row in the newest partition. `None` if the store is empty.
-    pub fn newest(&self) -> Option<Time> {
-        let active = self.partition_set.partitions().pop()?;
-        let last = last_id(&self.partition_set.snapshot(&active).ok()?).ok()?;
-        (last > 0).then(|| EventId::from_u128(last).time())
+    /// The last time that the store knows of. `None` if it was just made.
+    pub fn last_seen(&self) -> Option<Time> {
+        last_seen::last_seen(&self.partition_set)
     }
 
     pub fn partition_count(&self) -> usize {
@@ -82,6 +81,11 @@ impl Store {
     /// The free space below which publishing is refused.
     pub fn min_free_bytes(&self) -> u64 {
         self.partition_set.options.min_free_bytes
+    }
+
+    /// How long an event and its attempts are kept, in milliseconds.
+    pub fn retention_ms(&self) -> i64 {
+        self.partition_set.options.retention_ms
     }
 
     pub fn registry(&self) -> Arc<Registry> {

@@ -132,6 +132,38 @@ fn what_was_withheld_is_found_again_and_goes_one_at_a_time_until_a_request_is_ma
 }
 
 #[test]
+fn what_is_offered_meanwhile_hides_nothing_that_waits_in_the_index() {
+    const UNTIL: Time = NOW.plus_ms(5_000);
+    let all = || slice(&[(1, 1_000), (2, 2_000)], None);
+    fn withheld(lane: &mut Lane) {
+        lane.withhold(delivery_id(1), UNTIL);
+    }
+    fn given_up(lane: &mut Lane) {
+        lane.finished();
+        lane.given_up(delivery_id(1), UNTIL);
+    }
+    for drop_request in [withheld, given_up as fn(&mut Lane)] {
+        let mut lane = lane();
+        lane.offer(dispatch(1, Time(1_000)), false);
+        assert!(lane.take(NOW).is_some());
+        drop_request(&mut lane);
+        lane.offer(dispatch(2, Time(2_000)), false);
+        let LaneNeed::Read(after) = lane.need(UNTIL) else { panic!("the index is read again") };
+        assert!(after < Some((Time(1_000), DeliveryId::MIN)), "{after:?}");
+        lane.fill(all());
+        assert_eq!(lane.take(UNTIL).map(|dispatch| dispatch.delivery_id), Some(delivery_id(1)));
+    }
+    let mut lane = lane();
+    lane.note_due(Time(1_000));
+    assert_eq!(reading(&mut lane), None);
+    lane.read_failed(UNTIL);
+    lane.offer(dispatch(2, Time(2_000)), false);
+    assert_eq!(lane.need(UNTIL), LaneNeed::Read(None));
+    lane.fill(all());
+    assert_eq!(sent(&mut lane), [1, 2]);
+}
+
+#[test]
 fn a_rate_that_still_holds_is_not_forgotten() {
     let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))), WebhookState::default());
     lane.offer(dispatch(1, NOW), false);
