@@ -40,10 +40,10 @@ pub trait AttemptObserver: Send + Sync {
 pub enum AttemptEnd {
     /// To be recorded.
     Made(Box<AttemptReport>),
-    /// Nothing reached the receiver, for a lack of the installation. The delivery is sent again from this time, and
-    /// nothing is recorded.
+    /// Nothing reached the receiver, for an installation fault. The delivery is sent again from this time, and nothing
+    /// is recorded.
     Withheld(Time),
-    /// This machine lacked a resource. Nothing is recorded.
+    /// A shortage of this machine prevented the request. Nothing is recorded.
     Short(Shortage),
 }
 
@@ -121,7 +121,7 @@ impl Deliverer {
     /// the reason that it cannot be sent to.
     ///
     /// # Errors
-    /// This machine lacked a resource, so no attempt was made.
+    /// A shortage of this machine, so no attempt was made.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,

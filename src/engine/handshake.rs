@@ -47,7 +47,7 @@ pub struct HandshakeRefused {
     pub outcome: AttemptOutcome,
     pub error: String,
     pub proxy: ProxyContact,
-    /// The resource of this machine that the question lacked.
+    /// The shortage of this machine that prevented the question.
     pub shortage: Option<Shortage>,
 }
 

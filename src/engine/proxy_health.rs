@@ -66,7 +66,7 @@ impl ProxyHealth {
     }
 
     /// Records what a request learned of the proxy, and logs a change. Returns when the delivery is tried again if the
-    /// request failed for a lack of the installation.
+    /// request failed for an installation fault.
     pub fn record(&self, contact: ProxyContact, proxy: &str, why: &str, now: Time) -> Option<Time> {
         let mut record = self.lock();
         match contact {
@@ -82,7 +82,7 @@ impl ProxyHealth {
             tracing::info!(proxy, "the proxy of deliveries is reached again");
             (record.until, record.wait_ms) = (None, 0);
         }
-        contact.is_own_lack().then(|| now.plus_ms(CREDENTIALS_WAIT_MS))
+        contact.is_installation_fault().then(|| now.plus_ms(CREDENTIALS_WAIT_MS))
     }
 
     pub fn state(&self, now: Time) -> ProxyState {

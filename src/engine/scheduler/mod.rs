@@ -46,7 +46,7 @@ enum SchedulerMessage {
     Batch(Box<Effects>),
     /// A request ended after this many microseconds.
     Finished(WebhookId, u32),
-    /// A request was not made, for a lack of the installation. It may be made from this time.
+    /// A request was not made, for an installation fault or a shortage. It may be made from this time.
     Withheld(WebhookId, DeliveryId, Time),
     /// The cause of withheld requests may be gone.
     Release,

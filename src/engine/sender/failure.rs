@@ -15,11 +15,11 @@ pub(in crate::engine) struct SendFailure {
     pub outcome: AttemptOutcome,
     /// The message of the innermost error, for the log and for the webhook's owner. `None` if there is no such error.
     pub detail: Option<String>,
-    /// The resource that this machine lacks. `None` if the receiver or the network failed.
+    /// The shortage of this machine that prevented the request. `None` if the receiver or the network failed.
     pub shortage: Option<Shortage>,
 }
 
-/// A resource of this machine that a request needs. Its lack says nothing about the receiver.
+/// A resource of this machine that a request needs and that is used up. It says nothing about the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
     FileDescriptors,
@@ -43,7 +43,7 @@ impl Shortage {
         }
     }
 
-    /// The lack and its cure, for the operator.
+    /// The shortage and its cure, for the operator.
     pub const fn words(self) -> &'static str {
         match self {
             Shortage::FileDescriptors => "no file descriptor is free: raise LimitNOFILE (ulimit -n) of the daemon",
@@ -137,7 +137,7 @@ impl SendFailure {
     }
 }
 
-/// Whether an error of a system call is a lack of this machine.
+/// Whether an error of a system call reports a shortage of this machine.
 pub(in crate::engine) fn is_shortage(error: &io::Error) -> bool {
     Shortage::of(error).is_some()
 }

@@ -100,7 +100,7 @@ pub struct ExchangeResult {
     pub retry_after: Option<String>,
     pub timings: Timings,
     pub proxy: ProxyContact,
-    /// The resource of this machine that the request lacked. The exchange then says nothing about the receiver.
+    /// The shortage of this machine that prevented the request. The exchange then says nothing about the receiver.
     pub shortage: Option<Shortage>,
 }
 

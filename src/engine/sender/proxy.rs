@@ -66,8 +66,8 @@ pub enum ProxyContact {
 }
 
 impl ProxyContact {
-    /// Whether the request failed for a lack of the installation alone, before the receiver mattered.
-    pub fn is_own_lack(self) -> bool {
+    /// Whether the request failed for an installation fault alone, before the receiver mattered.
+    pub fn is_installation_fault(self) -> bool {
         matches!(self, ProxyContact::Unreachable | ProxyContact::CredentialsRefused)
     }
 }

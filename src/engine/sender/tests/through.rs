@@ -201,7 +201,7 @@ async fn a_proxy_that_cannot_be_reached_is_told_from_one_that_does_not_answer() 
             let (outcome, contact, detail) = named(&got);
             assert_eq!((outcome, contact), (AttemptOutcome::ProxyError, ProxyContact::Unreachable), "{url} {detail}");
             assert!(detail.contains(words), "{detail}");
-            assert!(contact.is_own_lack());
+            assert!(contact.is_installation_fault());
         }
     }
     let mute = TestReceiver::start(Stream::stay_silent).await;
@@ -223,7 +223,7 @@ async fn a_proxy_that_fails_an_http_receivers_request_is_named() {
     assert_eq!((outcome, contact), (AttemptOutcome::ProxyError, ProxyContact::CredentialsAsked));
     assert!(detail.contains("check delivery.proxy's user and password"), "{detail}");
     assert_eq!((got.status_code, got.response_body.len()), (None, 0), "the page is the proxy's");
-    assert!(!contact.is_own_lack(), "a receiver may have written it");
+    assert!(!contact.is_installation_fault(), "a receiver may have written it");
 
     let closing = TestReceiver::start(|mut stream| async move { drop(stream.request().await) }).await;
     let got = sender_through(&closing).send(&post("http://a.example/", PATIENT)).await;
