@@ -127,7 +127,7 @@ async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_lack_of_descriptors_is_no_attempt_and_the_delivery_goes_once_it_is_over() {
+async fn a_shortage_of_descriptors_is_no_attempt_and_the_delivery_goes_once_it_is_over() {
     let lacks = Arc::new(AtomicBool::new(true));
     let shared = lacks.clone();
     let daemon = TestDaemon::within(move |world| {
@@ -158,7 +158,7 @@ async fn a_lack_of_descriptors_is_no_attempt_and_the_delivery_goes_once_it_is_ov
 async fn data_that_fits_into_no_url_ends_the_delivery_and_judges_no_webhook() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
-    let webhook = daemon.webhook(&receiver.url(), json!({ "method": "GET" })).await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "method": "get" })).await;
     let event = daemon.publish("a", json!({ "text": "x".repeat(70_000) })).await;
     let delivery = daemon.delivery_in(&event, "failed").await;
     assert_eq!(delivery["attempts"], 1, "{delivery}");
