@@ -99,7 +99,7 @@ fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histo
 /// Registers the counter of requests that a shortage prevented, with all its series.
 fn held_back_by(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
     let held_back = Family::<ReasonLabel, Counter>::default();
-    let help = "Requests not made for want of a resource of this machine";
+    let help = "Requests that a shortage of this machine prevented";
     registry.register("requests_held_back", help, held_back.clone());
     for shortage in Shortage::ALL {
         drop(held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
@@ -135,7 +135,6 @@ impl Default for Metrics {
         let damaged = counter(&mut registry, "rows_damaged", "Rows that did not read back as they were written");
         let attempts = Family::<OutcomeLabel, Counter>::default();
         registry.register("attempts", "Attempts by outcome", attempts.clone());
-        let held_back = held_back_by(&mut registry);
         let made = Family::<StatusLabel, Counter>::default();
         registry.register("deliveries_finished", "Deliveries that became final, by status", made.clone());
         let publishes_refused = Family::<ReasonLabel, Counter>::default();
@@ -163,6 +162,7 @@ impl Default for Metrics {
         let levels = Gauges::register(&mut registry);
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
+            held_back: held_back_by(&mut registry),
             registry,
             events,
             duplicates,
@@ -171,7 +171,6 @@ impl Default for Metrics {
             publishes_refused,
             publishes_in_line,
             attempts,
-            held_back,
             refused,
             storage_failures,
             commits,
@@ -248,7 +247,7 @@ impl Metrics {
         self.lag.observe(late_ms.max(0) as f64 / 1_000.0);
     }
 
-    /// Counts a request that was not made for want of a resource of this machine.
+    /// Counts a request that a shortage of this machine prevented.
     pub fn held_back(&self, shortage: Shortage) {
         self.held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }).inc();
     }

@@ -118,7 +118,7 @@ impl Network for RealNetwork {
             let asked = tokio::task::spawn_blocking(move || {
                 let _until_it_answers = permit;
                 let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>);
-                found.map_err(|error| lack_of_descriptors().unwrap_or(error))
+                found.map_err(|error| shortage_of_descriptors().unwrap_or(error))
             });
             let mut found: Vec<IpAddr> = Vec::new();
             for addr in asked.await.map_err(io::Error::other)?? {
@@ -143,8 +143,8 @@ impl Network for RealNetwork {
     }
 }
 
-/// The error of opening a file. `None` if that works. The resolver reports a lack of descriptors as "try again".
-fn lack_of_descriptors() -> Option<io::Error> {
+/// The error of opening a file. `None` if that works. The resolver reports a shortage of descriptors as "try again".
+fn shortage_of_descriptors() -> Option<io::Error> {
     std::fs::File::open("/dev/null").err()
 }
 

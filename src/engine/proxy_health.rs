@@ -1,6 +1,6 @@
 //! The health of the proxy: whether it was reached lately, and when deliveries that it could not take are tried again.
 //!
-//! Invariants: no receiver can make the proxy count as unreachable. Only an unreachable proxy holds back deliveries to
+//! Invariants: no receiver can make a proxy that answers other requests count as unreachable. Only an unreachable proxy holds back deliveries to
 //! other receivers, because a proxy may ask for credentials for some receivers only.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,8 @@ const CREDENTIALS_WAIT_MS: i64 = 30 * SECOND_MS;
 const CREDENTIALS_LIFE_MS: i64 = 2 * MINUTE_MS;
 /// Interval of log lines about credentials.
 const CREDENTIALS_LOG_MS: i64 = 10 * MINUTE_MS;
+/// Time after an answer of the proxy in which a request without an answer is the fault of its own destination.
+const ANSWERED_MS: i64 = 10 * SECOND_MS;
 
 /// Counts of failures since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ struct ProxyRecord {
     /// While the proxy is unreachable: when it is tried again.
     until: Option<Time>,
     wait_ms: i64,
+    /// When the proxy was last known to work.
+    answered_at: Option<Time>,
     credentials_refused_at: Option<Time>,
     credentials_logged_at: Option<Time>,
     failures: ProxyFailures,
@@ -72,17 +76,25 @@ impl ProxyHealth {
         match contact {
             ProxyContact::None => return None,
             ProxyContact::Unreachable => return Some(record.unreachable(proxy, why, now)),
+            ProxyContact::Unanswered if !record.answered_at.is_some_and(|at| now.since(at) < ANSWERED_MS) => {
+                return Some(record.unreachable(proxy, why, now));
+            }
+            ProxyContact::Unanswered => {
+                record.failures.refused += 1;
+                return None;
+            }
             ProxyContact::CredentialsRefused | ProxyContact::CredentialsAsked => {
                 record.credentials(proxy, now);
             }
             ProxyContact::TunnelRefused => record.failures.refused += 1,
             ProxyContact::Reached => {}
         }
+        record.answered_at = Some(now);
         if record.backoff.reset() {
             tracing::info!(proxy, "the proxy of deliveries is reached again");
             (record.until, record.wait_ms) = (None, 0);
         }
-        contact.is_installation_fault().then(|| now.plus_ms(CREDENTIALS_WAIT_MS))
+        (contact == ProxyContact::CredentialsRefused).then(|| now.plus_ms(CREDENTIALS_WAIT_MS))
     }
 
     pub fn state(&self, now: Time) -> ProxyState {
@@ -181,6 +193,20 @@ mod tests {
         assert_eq!(record(&health, ProxyContact::CredentialsAsked, 0), None);
         health.reset();
         assert_eq!((health.state(Time(0)), health.failures().credentials), (ProxyState::Well, 2));
+    }
+
+    #[test]
+    fn a_proxy_that_answers_no_request_is_unreachable_and_one_that_answers_others_is_not() {
+        let health = ProxyHealth::default();
+        assert_eq!(record(&health, ProxyContact::Unanswered, 0), Some(Time(1_000)));
+        assert_eq!((health.state(Time(0)), health.wait(Time(999))), (ProxyState::Unreachable, Some(Time(1_000))));
+        record(&health, ProxyContact::Reached, 1_000);
+        // Some proxies close the connection instead of refusing a destination.
+        assert_eq!(record(&health, ProxyContact::Unanswered, 1_000 + ANSWERED_MS - 1), None);
+        assert_eq!(health.state(Time(1_000)), ProxyState::Well);
+        let later = 1_000 + ANSWERED_MS;
+        assert_eq!(record(&health, ProxyContact::Unanswered, later), Some(Time(later + 1_000)));
+        assert_eq!(health.failures(), ProxyFailures { unreachable: 2, credentials: 0, refused: 1 });
     }
 
     #[test]

@@ -12,7 +12,7 @@ use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network,
 use postrider::model::Time;
 use serde_json::json;
 
-use crate::support::daemon::value;
+use crate::support::daemon::{text, value};
 use crate::support::{Receiver, TestDaemon, eventually, in_time};
 
 /// `EMFILE`: the process has no free file descriptor.
@@ -171,17 +171,18 @@ async fn data_that_fits_into_no_url_ends_the_delivery_and_judges_no_webhook() {
 async fn a_header_of_the_webhook_takes_the_place_of_the_default() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::start().await;
-    daemon.webhook(&receiver.url(), json!({ "headers": { "User-Agent": "Own/1", "Accept": "text/plain" } })).await;
-    daemon.publish("a", json!({})).await;
-    let request = receiver.next().await;
-    for (name, expected) in [("user-agent", "Own/1"), ("accept", "text/plain")] {
-        let sent: Vec<&str> = request
-            .headers
-            .iter()
-            .filter(|(sent, _)| sent.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
-            .collect();
-        assert_eq!(sent, [expected], "{name}");
+    let own = json!({ "User-Agent": "Own/1", "Accept": "text/plain" });
+    let ours = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+    for (headers, agent, accept) in [(json!({}), ours, "*/*"), (own, "Own/1", "text/plain")] {
+        let webhook = daemon.webhook(&receiver.url(), json!({ "headers": headers })).await;
+        daemon.publish("a", json!({})).await;
+        let request = receiver.next().await;
+        for (name, expected) in [("user-agent", agent), ("accept", accept)] {
+            let is_it = |(sent, _): &&(String, String)| sent.eq_ignore_ascii_case(name);
+            let sent: Vec<&str> = request.headers.iter().filter(is_it).map(|(_, value)| value.as_str()).collect();
+            assert_eq!(sent, [expected], "{name}");
+        }
+        daemon.client.delete(&format!("/v1/webhooks/{}", text(&webhook, "id"))).await;
     }
 }
 

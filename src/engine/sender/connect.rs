@@ -7,7 +7,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 
 use tokio::time::{Instant, sleep};
@@ -93,9 +92,20 @@ impl Sender {
         let (conn, remote) =
             dial(&*self.network, addresses, origin.port).await.map_err(|why| SendFailure::connecting(&why))?;
         timings.connect = Some(millis(began.elapsed()));
+        self.speak(origin, conn, remote, timings).await
+    }
 
-        let wrote = Arc::new(AtomicBool::new(false));
-        let stream = CountingSocket::new(conn, wrote.clone());
+    /// Sets HTTP up with the origin on `conn`, over TLS if the origin is https.
+    ///
+    /// Errors: `TlsError`, `ConnectReset`.
+    pub(in crate::engine) async fn speak(
+        &self,
+        origin: &Origin,
+        conn: Box<dyn Conn>,
+        remote: SocketAddr,
+        timings: &mut Timings,
+    ) -> Result<HttpConnection, SendFailure> {
+        let (stream, progress) = CountingSocket::new(conn);
         let wire = if origin.https {
             let began = Instant::now();
             let secured = self.secure(origin, stream).await?;
@@ -104,13 +114,13 @@ impl Sender {
         } else {
             Wire::Plain(stream)
         };
-        HttpConnection::over(wire, wrote, remote).await.map_err(|why| SendFailure::exchanging(&why))
+        HttpConnection::over(wire, progress, remote).await.map_err(|why| SendFailure::exchanging(&why))
     }
 
     /// Runs the TLS handshake with the origin.
     ///
     /// Errors: `TlsError` or `ConnectReset`.
-    pub(in crate::engine) async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
+    async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
         let name = origin.server_name.clone().ok_or(SendFailure::of(AttemptOutcome::TlsError))?;
         let config = match &origin.tls {
             Some(identity) => identity.config(),

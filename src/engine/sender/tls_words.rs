@@ -14,10 +14,10 @@ const NAMES_MAX: usize = 5;
 pub(in crate::engine) fn words(error: &Error) -> String {
     let (sentence, code) = match error {
         Error::InvalidCertificate(why) => certificate(why),
-        Error::AlertReceived(alert) => (format!("the receiver refused the handshake: {alert:?}"), "refused"),
-        Error::InvalidMessage(_) => ("the receiver does not speak TLS at this port".to_owned(), "no_tls"),
+        Error::AlertReceived(alert) => (format!("the peer refused the handshake: {alert:?}"), "refused"),
+        Error::InvalidMessage(_) => ("TLS is not spoken at this port".to_owned(), "no_tls"),
         Error::PeerIncompatible(_) => {
-            ("the receiver has no TLS version or cipher in common with this program".to_owned(), "incompatible")
+            ("the peer has no TLS version or cipher in common with this program".to_owned(), "incompatible")
         }
         other => (other.to_string(), "tls"),
     };
@@ -51,7 +51,7 @@ fn certificate(why: &CertificateError) -> (String, &'static str) {
         CertificateError::Revoked => ("the certificate was revoked".to_owned(), "certificate_revoked"),
         // webpki's `CaUsedAsEndEntity` is the usual one of these.
         CertificateError::Other(_) => (
-            "the receiver's certificate is an authority's own, or breaks another rule of RFC 5280".to_owned(),
+            "the certificate is an authority's own, or breaks another rule of RFC 5280".to_owned(),
             "certificate_not_for_servers",
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
