@@ -76,7 +76,7 @@ impl ProxyHealth {
         match contact {
             ProxyContact::None => return None,
             ProxyContact::Unreachable => return Some(record.unreachable(proxy, why, now)),
-            ProxyContact::Unanswered if !record.answered_at.is_some_and(|at| now.since(at) < ANSWERED_MS) => {
+            ProxyContact::Unanswered if record.answered_at.is_none_or(|at| now.since(at) >= ANSWERED_MS) => {
                 return Some(record.unreachable(proxy, why, now));
             }
             ProxyContact::Unanswered => {
@@ -120,6 +120,7 @@ impl ProxyHealth {
 impl ProxyRecord {
     fn unreachable(&mut self, proxy: &str, why: &str, now: Time) -> Time {
         self.failures.unreachable += 1;
+        self.answered_at = None;
         if let Some(until) = self.until.filter(|until| now < *until) {
             // Another request failed at the same time.
             return until;
@@ -207,6 +208,10 @@ mod tests {
         let later = 1_000 + ANSWERED_MS;
         assert_eq!(record(&health, ProxyContact::Unanswered, later), Some(Time(later + 1_000)));
         assert_eq!(health.failures(), ProxyFailures { unreachable: 2, credentials: 0, refused: 1 });
+        // A proxy that starts again accepts connections before it answers.
+        record(&health, ProxyContact::Reached, later + 1_000);
+        record(&health, ProxyContact::Unreachable, later + 1_001);
+        assert!(record(&health, ProxyContact::Unanswered, later + 1_002).is_some());
     }
 
     #[test]

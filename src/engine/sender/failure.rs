@@ -169,3 +169,32 @@ fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
     }
     error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_of_this_machine_is_told_from_a_failure_of_the_network() {
+        for (errno, expected) in [
+            (Errno::MFILE, Some(Shortage::FileDescriptors)),
+            (Errno::NFILE, Some(Shortage::FileDescriptors)),
+            (Errno::NOMEM, Some(Shortage::Memory)),
+            (Errno::NOBUFS, Some(Shortage::Memory)),
+            (Errno::ADDRNOTAVAIL, Some(Shortage::LocalPorts)),
+            (Errno::AGAIN, Some(Shortage::LocalPorts)),
+            (Errno::CONNREFUSED, None),
+            (Errno::TIMEDOUT, None),
+            (Errno::HOSTUNREACH, None),
+            (Errno::NETUNREACH, None),
+            (Errno::CONNRESET, None),
+        ] {
+            assert_eq!(SendFailure::connecting(&errno.into()).shortage, expected, "{errno:?}");
+        }
+        let busy = io::Error::other(ResolverBusy);
+        let failure = SendFailure::because(AttemptOutcome::DnsError, &busy);
+        assert_eq!(failure.shortage, Some(Shortage::Resolver));
+        let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        assert_eq!(SendFailure::because(AttemptOutcome::DnsError, &nowhere).shortage, None);
+    }
+}
