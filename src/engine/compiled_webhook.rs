@@ -18,10 +18,12 @@ use crate::rules::signing::{self, Signer};
 use crate::store::Dispatch;
 
 use crate::engine::redact::Redactor;
-use crate::engine::sender::{OutboundRequest, SendTarget, TlsIdentity};
+use crate::engine::sender::{OutboundRequest, SendTarget, TARGET_BYTES_MAX, TlsIdentity};
 
 /// The `User-Agent` of deliveries.
 const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+/// Headers of every request. Firewalls of receivers suspect a request without `Accept`.
+const DEFAULT_HEADERS: [(HeaderName, &str); 2] = [(header::USER_AGENT, USER_AGENT), (header::ACCEPT, "*/*")];
 const DELIVERY_ID: HeaderName = HeaderName::from_static("postrider-delivery-id");
 const ATTEMPT: HeaderName = HeaderName::from_static("postrider-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -79,6 +81,10 @@ impl CompiledWebhook {
         for (name, value) in &webhook.headers {
             let name =
                 HeaderName::try_from(name.as_str()).map_err(|_| format!("header name {name:?} cannot be sent"))?;
+            // `auth` sets the one, and the handshake the other.
+            if fixed.iter().any(|(taken, _)| *taken == name) || webhook.handshake && name == header::ORIGIN {
+                continue;
+            }
             if secrecy::is_secret_header(webhook, name.as_str()) {
                 redactor.header(name.clone());
                 redactor.secret(value.rsplit(' ').next().unwrap_or(value));
@@ -145,7 +151,7 @@ impl CompiledWebhook {
         }
         let headers = self.headers(dispatch, rendered.content_type, signed_at, &rendered.body)?;
         let target = match &rendered.query {
-            Some(query) => self.target.with_query(query).map_err(|_| "the query string cannot be sent".to_owned())?,
+            Some(query) => self.target.with_query(query).map_err(|_| too_long(query))?,
             None => self.target.clone(),
         };
         let timeout = std::time::Duration::from_millis(u64::from(webhook.timeout_ms));
@@ -165,12 +171,12 @@ impl CompiledWebhook {
 
     /// An `OPTIONS` request to the same target, for the handshake. It delivers nothing.
     pub fn question(&self, headers: Vec<(HeaderName, HeaderValue)>) -> OutboundRequest {
-        let agent = (header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        let ours = DEFAULT_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
         let timeout = std::time::Duration::from_millis(u64::from(self.webhook.timeout_ms));
         OutboundRequest {
             method: Method::OPTIONS,
             target: self.target.clone(),
-            headers: std::iter::once(agent).chain(headers).chain(self.fixed.iter().cloned()).collect(),
+            headers: self.with_fixed(ours.into_iter().chain(headers).collect()),
             body: Bytes::new(),
             timeout,
             connect_timeout: OutboundRequest::connect_timeout_of(timeout),
@@ -185,8 +191,8 @@ impl CompiledWebhook {
         body: &[u8],
     ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
         let unsendable = |_| "a header cannot be sent".to_owned();
-        let mut headers = Vec::with_capacity(8 + self.fixed.len());
-        headers.push((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)));
+        let mut headers = Vec::with_capacity(9 + self.fixed.len());
+        headers.extend(DEFAULT_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
         headers.extend(content_type.map(|text| (header::CONTENT_TYPE, HeaderValue::from_static(text))));
         let ids = signing::SignedIds { event_id: dispatch.event.id, webhook_id: self.webhook.id };
         for (name, value) in self.signer.headers(ids, signed_at, body) {
@@ -197,8 +203,15 @@ impl CompiledWebhook {
         if let Some(parent) = trace_of(&dispatch.event) {
             headers.push((TRACEPARENT, parent));
         }
-        headers.extend(self.fixed.iter().cloned());
-        Ok(headers)
+        Ok(self.with_fixed(headers))
+    }
+
+    /// `ours` with the webhook's fixed headers, which take the place of ours: no name is sent twice, because most are
+    /// singletons (RFC 9110 section 5.3).
+    fn with_fixed(&self, mut ours: Vec<(HeaderName, HeaderValue)>) -> Vec<(HeaderName, HeaderValue)> {
+        ours.retain(|(name, _)| !self.fixed.iter().any(|(own, _)| own == name));
+        ours.extend(self.fixed.iter().cloned());
+        ours
     }
 
     pub fn target(&self) -> &SendTarget {
@@ -209,6 +222,15 @@ impl CompiledWebhook {
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }
+}
+
+/// The error of a `GET` delivery whose data does not fit into the URL.
+fn too_long(query: &str) -> String {
+    format!(
+        "the data makes a query string of {} bytes, and a URL has at most {TARGET_BYTES_MAX} bytes: \
+         use another method than GET for this webhook, or publish less data",
+        query.len()
+    )
 }
 
 fn trace_of(event: &Event) -> Option<HeaderValue> {

@@ -14,13 +14,14 @@ use crate::model::id::{AttemptId, DeliveryId};
 use crate::model::webhook::{FieldSet, Webhook};
 use crate::model::{Event, EventId, Time};
 use crate::rules::retry;
-use crate::store::{AttemptReport, Dispatch};
+use crate::store::{AttemptReport, Dispatch, FailureCause};
 
 use crate::engine::clock::{Clock, Random, passing_id};
-use crate::engine::compiled_webhook::CompiledWebhook;
+use crate::engine::compiled_webhook::{CompiledWebhook, RenderedRequest};
 use crate::engine::handshake::{HandshakeRefused, Handshakes};
 use crate::engine::proxy_health::ProxyHealth;
-use crate::engine::sender::{DeliveryProxy, ExchangeResult, ProxyContact, Sender, reason};
+use crate::engine::sender::{DeliveryProxy, ExchangeResult, ProxyContact, Sender, Shortage, reason};
+use crate::engine::shortages::Shortages;
 
 /// Statuses whose `Retry-After` holds the webhook back.
 const HOLDING_STATUSES: [u16; 2] = [429, 503];
@@ -39,9 +40,11 @@ pub trait AttemptObserver: Send + Sync {
 pub enum AttemptEnd {
     /// To be recorded.
     Made(Box<AttemptReport>),
-    /// The installation could not send, and nothing reached the receiver. The delivery is sent again from this time,
-    /// and nothing is recorded.
+    /// Nothing reached the receiver, for an installation fault. The delivery is sent again from this time, and nothing
+    /// is recorded.
     Withheld(Time),
+    /// A shortage of this machine prevented the request. Nothing is recorded.
+    Short(Shortage),
 }
 
 pub struct Deliverer {
@@ -51,6 +54,7 @@ pub struct Deliverer {
     pub handshakes: Handshakes,
     pub proxy_health: ProxyHealth,
     pub watcher: Option<Arc<dyn AttemptObserver>>,
+    pub shortages: Arc<Shortages>,
 }
 
 impl Deliverer {
@@ -72,7 +76,10 @@ impl Deliverer {
         if let Some(until) = proxy.as_ref().and_then(|_| self.proxy_health.wait(self.clock.now())) {
             return AttemptEnd::Withheld(until);
         }
-        let (report, contact) = self.attempt_catching_panic(dispatch, webhook, compiled).await;
+        let (report, contact) = match self.attempt_catching_panic(dispatch, webhook, compiled).await {
+            Ok(made) => made,
+            Err(shortage) => return AttemptEnd::Short(shortage),
+        };
         let why = report.made.error.as_deref().unwrap_or_default();
         let record = |proxy: &DeliveryProxy| self.proxy_health.record(contact, proxy.url(), why, self.clock.now());
         match proxy.as_deref().and_then(record) {
@@ -87,7 +94,7 @@ impl Deliverer {
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> (AttemptReport, ProxyContact) {
+    ) -> Result<(AttemptReport, ProxyContact), Shortage> {
         let began = self.clock.now();
         let mut carrying = pin!(self.attempt(dispatch, webhook, compiled));
         let carried = poll_fn(|context| {
@@ -104,70 +111,86 @@ impl Deliverer {
             );
             let mut report = unanswered(dispatch, webhook, None, began);
             report.made.error = Some(PANICKED.to_owned());
+            report.cause = FailureCause::Daemon;
             report.made.finished_at = self.clock.now().max(began);
-            (report, ProxyContact::None)
+            Ok((report, ProxyContact::None))
         })
     }
 
-    /// Makes one attempt and returns its record and the contact with the proxy. `compiled` is the webhook, or the
-    /// reason that it cannot be sent to.
+    /// Makes one attempt and returns its record, and the state in which it found the proxy. `compiled` is the webhook, or
+    /// the reason that it cannot be sent to.
+    ///
+    /// # Errors
+    /// A shortage of this machine, so no attempt was made.
     pub async fn attempt(
         &self,
         dispatch: &Dispatch,
         webhook: &Webhook,
         compiled: Result<Arc<CompiledWebhook>, String>,
-    ) -> (AttemptReport, ProxyContact) {
+    ) -> Result<(AttemptReport, ProxyContact), Shortage> {
         let asked_at = self.clock.now();
         if let Err(refused) = self.permission(webhook, &compiled).await {
-            let mut report = unanswered(dispatch, webhook, None, asked_at);
-            report.made.outcome = refused.outcome;
-            report.made.error = Some(refused.error);
-            report.made.finished_at = self.clock.now().max(asked_at);
-            return (report, refused.proxy);
+            if let Some(shortage) = refused.shortage {
+                return Err(shortage);
+            }
+            let (now, proxy) = (self.clock.now(), refused.proxy);
+            return Ok((refused_attempt(unanswered(dispatch, webhook, None, asked_at), refused, now), proxy));
         }
         let started_at = self.clock.now();
         // Only a body that contains the attempt's id needs that id before the attempt.
         let attempt_id = (webhook.field_set == FieldSet::Dfns).then(|| AttemptId::from_u128(self.id()));
         let shown_id = attempt_id.unwrap_or(AttemptId::MIN);
-        let outgoing = compiled.and_then(|compiled| {
-            let out = compiled.render(dispatch, shown_id, self.clock.wall(), self.nonce(webhook))?;
-            Ok((compiled, out))
+        let outgoing = compiled.map_err(|why| (why, FailureCause::Receiver)).and_then(|compiled| {
+            let out = compiled.render(dispatch, shown_id, self.clock.wall(), self.nonce(webhook));
+            Ok((compiled, out.map_err(|why| (why, FailureCause::Request))?))
         });
         let mut report = unanswered(dispatch, webhook, attempt_id, started_at);
-        let made = &mut report.made;
-        let mut contact = ProxyContact::None;
-        match outgoing {
-            Err(why) => {
-                made.outcome = AttemptOutcome::RequestError;
-                made.error = Some(why);
-                made.finished_at = self.clock.now().max(started_at);
+        let contact = match outgoing {
+            Err((why, cause)) => {
+                report.cause = cause;
+                report.made.error = Some(why);
+                ProxyContact::None
             }
-            Ok((compiled, mut out)) => {
-                if webhook.handshake {
-                    // A sender that a handshake allowed names itself on every delivery.
-                    let origin = self.handshakes.origin();
-                    out.stored_headers.push_bytes("origin", origin.as_bytes());
-                    out.request.headers.push((ORIGIN, origin.clone()));
-                }
-                let exchange = self.sender.send(&out.request).await;
-                contact = exchange.proxy;
-                tracing::debug!(
-                    webhook_id = %webhook.id,
-                    event_id = %dispatch.event.id,
-                    delivery_id = %dispatch.delivery_id,
-                    attempt = dispatch.number,
-                    outcome = exchange.outcome.as_str(),
-                    status = exchange.status_code,
-                    detail = exchange.detail,
-                    "attempt"
-                );
-                made.signed_at = out.signed_at;
-                made.request_headers = out.stored_headers;
-                made.finished_at = self.clock.now().max(started_at);
-                note(&mut report, exchange, &compiled, self.clock.wall());
-            }
+            Ok((compiled, out)) => self.exchange(&mut report, (dispatch, webhook), &compiled, out).await?,
+        };
+        report.made.finished_at = self.clock.now().max(started_at);
+        Ok((report, contact))
+    }
+
+    /// Sends a rendered request once and records the exchange.
+    async fn exchange(
+        &self,
+        report: &mut AttemptReport,
+        (dispatch, webhook): (&Dispatch, &Webhook),
+        compiled: &CompiledWebhook,
+        mut out: RenderedRequest,
+    ) -> Result<ProxyContact, Shortage> {
+        if webhook.handshake {
+            // A sender that a handshake allowed names itself on every delivery.
+            let origin = self.handshakes.origin();
+            out.stored_headers.push_bytes("origin", origin.as_bytes());
+            out.request.headers.push((ORIGIN, origin.clone()));
         }
-        (report, contact)
+        let exchange = self.sender.send(&out.request).await;
+        if let Some(shortage) = exchange.shortage {
+            return Err(shortage);
+        }
+        tracing::debug!(
+            webhook_id = %webhook.id,
+            event_id = %dispatch.event.id,
+            delivery_id = %dispatch.delivery_id,
+            attempt = dispatch.number,
+            outcome = exchange.outcome.as_str(),
+            status = exchange.status_code,
+            detail = exchange.detail,
+            "attempt"
+        );
+        let contact = exchange.proxy;
+        report.made.signed_at = out.signed_at;
+        report.made.request_headers = out.stored_headers;
+        report.made.finished_at = self.clock.now().max(report.made.started_at);
+        note(report, exchange, compiled, self.clock.wall());
+        Ok(contact)
     }
 
     /// Whether the receiver of a webhook with `handshake` consents. Without a grant it is asked.
@@ -211,7 +234,15 @@ impl Deliverer {
             end: Time::MAX,
         };
         let compiled = CompiledWebhook::new(webhook, now).map(Arc::new);
-        self.attempt(&dispatch, webhook, compiled).await.0.made
+        self.attempt(&dispatch, webhook, compiled).await.map_or_else(
+            |shortage| {
+                let mut made = unanswered(&dispatch, webhook, None, now).made;
+                made.error = Some(format!("Nothing was sent: {}", shortage.words()));
+                made.finished_at = self.clock.now().max(now);
+                made
+            },
+            |(report, _)| report.made,
+        )
     }
 
     fn id(&self) -> u128 {
@@ -249,6 +280,14 @@ pub(in crate::engine) fn unanswered(
         ..AttemptMade::default()
     };
     AttemptReport { attempt_id, ..AttemptReport::new(dispatch.event.id, dispatch.delivery_id, made) }
+}
+
+/// The attempt of a delivery whose receiver did not consent by `now`.
+fn refused_attempt(mut report: AttemptReport, refused: HandshakeRefused, now: Time) -> AttemptReport {
+    let made = &mut report.made;
+    (made.outcome, made.error) = (refused.outcome, Some(refused.error));
+    made.finished_at = now.max(made.started_at);
+    report
 }
 
 fn note(report: &mut AttemptReport, exchange: ExchangeResult, compiled: &CompiledWebhook, wall: Time) {

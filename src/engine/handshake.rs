@@ -17,7 +17,7 @@ use crate::model::{AttemptOutcome, Time, Webhook};
 
 use crate::engine::clock::Clock;
 use crate::engine::compiled_webhook::CompiledWebhook;
-use crate::engine::sender::{ExchangeResult, ProxyContact, Sender, reason};
+use crate::engine::sender::{ExchangeResult, ProxyContact, Sender, Shortage, reason};
 
 /// Validity of a grant. Afterwards the receiver is asked again.
 const GRANT_MS: i64 = DAY_MS;
@@ -47,6 +47,8 @@ pub struct HandshakeRefused {
     pub outcome: AttemptOutcome,
     pub error: String,
     pub proxy: ProxyContact,
+    /// The shortage of this machine that prevented the question.
+    pub shortage: Option<Shortage>,
 }
 
 pub struct Handshakes {
@@ -115,25 +117,29 @@ impl Handshakes {
 
 /// The rate that a response allows, in requests per second. Consent is the header and not the status alone.
 fn judge(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, HandshakeRefused> {
-    let proxy = exchange.proxy;
-    let refused = |error: String| Err(HandshakeRefused { outcome: AttemptOutcome::RequestError, error, proxy });
+    let (proxy, shortage) = (exchange.proxy, exchange.shortage);
+    let refused = |outcome, error| Err(HandshakeRefused { outcome, error, proxy, shortage });
+    let refused_by_answer = |error: String| refused(AttemptOutcome::RequestError, error);
     if exchange.outcome != AttemptOutcome::HttpStatus {
         let error = exchange.error.as_deref().unwrap_or("no answer");
-        let error = format!("the handshake failed: {error}");
-        return Err(HandshakeRefused { outcome: exchange.outcome, error, proxy });
+        return refused(exchange.outcome, format!("the handshake failed: {error}"));
     }
     let status = exchange.status_code.unwrap_or_default();
     if !(200..300).contains(&status) {
-        return refused(format!("the handshake was answered with {status} {}", reason(status)));
+        return refused_by_answer(format!("the handshake was answered with {status} {}", reason(status)));
     }
     let header = |name: &str| {
         let found = exchange.response_headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.trim())
     };
     match header(ALLOWED_ORIGIN) {
-        None => return refused("the receiver did not consent: its answer has no WebHook-Allowed-Origin".to_owned()),
+        None => {
+            return refused_by_answer(
+                "the receiver did not consent: its answer has no WebHook-Allowed-Origin".to_owned(),
+            );
+        }
         Some(allowed) if allowed != "*" && !allowed.eq_ignore_ascii_case(origin) => {
-            return refused(format!("the receiver consents to {allowed:?} only, this is {origin:?}"));
+            return refused_by_answer(format!("the receiver consents to {allowed:?} only, this is {origin:?}"));
         }
         Some(_) => {}
     }
@@ -141,7 +147,9 @@ fn judge(exchange: &ExchangeResult, origin: &str) -> Result<Option<f64>, Handsha
         None | Some("*") => Ok(None),
         Some(text) => match text.parse::<u32>() {
             Ok(per_minute) if per_minute > 0 => Ok(Some(f64::from(per_minute) / SECONDS_PER_MINUTE)),
-            _ => refused(format!("the receiver allows a rate of {text:?}, which is no number of requests per minute")),
+            _ => refused_by_answer(format!(
+                "the receiver allows a rate of {text:?}, which is no number of requests per minute"
+            )),
         },
     }
 }
@@ -164,6 +172,7 @@ mod tests {
             retry_after: None,
             timings: Timings::default(),
             proxy: ProxyContact::None,
+            shortage: None,
         }
     }
 

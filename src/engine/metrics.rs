@@ -18,6 +18,8 @@ use crate::model::{AttemptOutcome, DeliveryStatus};
 use crate::rules::exposition::{ExpositionFormat, classic};
 use crate::store::{Applied, Command, FinalCounts, PartitionCommand, Receipt, Rejection, WriteRequest};
 
+use crate::engine::sender::Shortage;
+
 use self::levels::Gauges;
 pub use self::levels::{GaugeInputs, WebhookCounts};
 
@@ -56,6 +58,7 @@ pub struct Metrics {
     publishes_refused: Family<ReasonLabel, Counter>,
     publishes_in_line: Counter,
     attempts: Family<OutcomeLabel, Counter>,
+    held_back: Family<ReasonLabel, Counter>,
     refused: Counter,
     storage_failures: Counter,
     commits: Histogram,
@@ -91,6 +94,17 @@ fn seconds(registry: &mut Registry, name: &str, help: &str, first: f64) -> Histo
     let histogram = Histogram::new(exponential_buckets(first, 2.0, 16));
     registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
     histogram
+}
+
+/// Registers the counter of requests that a shortage prevented, with all its series.
+fn held_back_by(registry: &mut Registry) -> Family<ReasonLabel, Counter> {
+    let held_back = Family::<ReasonLabel, Counter>::default();
+    let help = "Requests that a shortage of this machine prevented";
+    registry.register("requests_held_back", help, held_back.clone());
+    for shortage in Shortage::ALL {
+        drop(held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }));
+    }
+    held_back
 }
 
 /// Creates every labelled series at the start: a rate misses the first increase of a series that appears with it.
@@ -148,6 +162,7 @@ impl Default for Metrics {
         let levels = Gauges::register(&mut registry);
         registry.register("build", "The program", Info::new(VersionLabel { version: env!("CARGO_PKG_VERSION") }));
         Metrics {
+            held_back: held_back_by(&mut registry),
             registry,
             events,
             duplicates,
@@ -230,6 +245,11 @@ impl Metrics {
     /// Observes a request that was sent `late_ms` after it was due.
     pub fn sent(&self, late_ms: i64) {
         self.lag.observe(late_ms.max(0) as f64 / 1_000.0);
+    }
+
+    /// Counts a request that a shortage of this machine prevented.
+    pub fn held_back(&self, shortage: Shortage) {
+        self.held_back.get_or_create(&ReasonLabel { reason: shortage.as_str() }).inc();
     }
 
     pub fn damaged(&self) {

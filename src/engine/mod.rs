@@ -25,6 +25,7 @@ mod replays;
 mod retry_buffer;
 pub mod scheduler;
 pub mod sender;
+mod shortages;
 mod state_log;
 mod storage_log;
 pub mod write_queue;
@@ -162,10 +163,15 @@ impl Engine {
             .map_err(|error| format!("the writer thread could not be started: {error}"))?;
         let sender = Sender::new(network, guard)?;
         sender.set_proxy(proxy);
-        let (handshakes, proxy_health) = (Handshakes::new(&origin), ProxyHealth::default());
-        let (clock_of, random_of) = (clock.clone(), random.clone());
-        let deliverer = Deliverer { sender, clock: clock_of, random: random_of, handshakes, proxy_health, watcher };
-        let deliverer = Arc::new(deliverer);
+        let deliverer = Arc::new(Deliverer {
+            sender,
+            clock: clock.clone(),
+            random: random.clone(),
+            handshakes: Handshakes::new(&origin),
+            proxy_health: ProxyHealth::default(),
+            watcher,
+            shortages: Arc::default(),
+        });
         let engine = Engine {
             store,
             replication,

@@ -5,10 +5,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
+use std::time::Duration;
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
@@ -76,7 +77,23 @@ pub trait Network: Send + Sync {
 /// Maximum concurrent lookups, each of which takes a thread. tokio has 512 threads, for files and reads too.
 const RESOLVING_MAX: usize = 128;
 
+/// Maximum wait for a lookup's place. It is shorter than the shortest timeout of a webhook, so the receiver is not
+/// blamed for the wait.
+const RESOLVING_WAIT_MAX: Duration = Duration::from_millis(500);
+
 static RESOLVING: Semaphore = Semaphore::const_new(RESOLVING_MAX);
+
+/// The error of a lookup that found no place among `RESOLVING_MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResolverBusy;
+
+impl fmt::Display for ResolverBusy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{RESOLVING_MAX} host names are being resolved already")
+    }
+}
+
+impl std::error::Error for ResolverBusy {}
 
 /// The machine's own network.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,7 +102,7 @@ pub struct RealNetwork;
 impl Network for RealNetwork {
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
         Box::pin(async move {
-            let stream = TcpStream::connect(addr).await?;
+            let stream = TcpStream::connect(addr).await.map_err(|error| without_route(error, addr))?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Conn>)
         })
@@ -95,11 +112,13 @@ impl Network for RealNetwork {
         Box::pin(async move {
             // The system's resolver may block a thread after its caller is gone. If it hangs, reads of the store still
             // find a thread.
-            let permit = RESOLVING.acquire().await.map_err(io::Error::other)?;
+            let turn = tokio::time::timeout(RESOLVING_WAIT_MAX, RESOLVING.acquire()).await;
+            let permit = turn.map_err(|_| io::Error::other(ResolverBusy))?.map_err(io::Error::other)?;
             let name = host.to_owned();
             let asked = tokio::task::spawn_blocking(move || {
                 let _until_it_answers = permit;
-                (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>)
+                let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>);
+                found.map_err(|error| shortage_of_descriptors().unwrap_or(error))
             });
             let mut found: Vec<IpAddr> = Vec::new();
             for addr in asked.await.map_err(io::Error::other)?? {
@@ -121,6 +140,24 @@ impl Network for RealNetwork {
                 ListenAddr::Unix(path) => Box::new(listen_unix(path).await?),
             })
         })
+    }
+}
+
+/// The error of opening a file. `None` if that works. The resolver reports a shortage of descriptors as "try again".
+fn shortage_of_descriptors() -> Option<io::Error> {
+    std::fs::File::open("/dev/null").err()
+}
+
+/// `EADDRNOTAVAIL` of connect(2) means that no local port is free, or that this machine has no address of the family.
+/// Without such an address, a UDP socket cannot be connected either, and the network is unreachable.
+fn without_route(error: io::Error, addr: SocketAddr) -> io::Error {
+    if error.kind() != io::ErrorKind::AddrNotAvailable {
+        return error;
+    }
+    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    match UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(addr)) {
+        Err(udp) if udp.kind() == io::ErrorKind::AddrNotAvailable => io::ErrorKind::NetworkUnreachable.into(),
+        _ => error,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The health of the proxy: whether it was reached lately, and when deliveries that it could not take are tried again.
 //!
-//! Invariants: no receiver can make the proxy count as unreachable. Only an unreachable proxy holds back deliveries to
+//! Invariants: no receiver can make a proxy that answers other requests count as unreachable. Only an unreachable proxy holds back deliveries to
 //! other receivers, because a proxy may ask for credentials for some receivers only.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,8 @@ const CREDENTIALS_WAIT_MS: i64 = 30 * SECOND_MS;
 const CREDENTIALS_LIFE_MS: i64 = 2 * MINUTE_MS;
 /// Interval of log lines about credentials.
 const CREDENTIALS_LOG_MS: i64 = 10 * MINUTE_MS;
+/// Time after an answer of the proxy in which a request without an answer is the fault of its own destination.
+const ANSWERED_MS: i64 = 10 * SECOND_MS;
 
 /// Counts of failures since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ struct ProxyRecord {
     /// While the proxy is unreachable: when it is tried again.
     until: Option<Time>,
     wait_ms: i64,
+    /// When the proxy was last known to work.
+    answered_at: Option<Time>,
     credentials_refused_at: Option<Time>,
     credentials_logged_at: Option<Time>,
     failures: ProxyFailures,
@@ -65,24 +69,32 @@ impl ProxyHealth {
         self.lock().wait(now)
     }
 
-    /// Records the contact of a request with the proxy, and logs a change. If an installation fault ended the request,
-    /// returns when the delivery is tried again.
+    /// Records what a request learned of the proxy, and logs a change. Returns when the delivery is tried again if the
+    /// request failed for an installation fault.
     pub fn record(&self, contact: ProxyContact, proxy: &str, why: &str, now: Time) -> Option<Time> {
         let mut record = self.lock();
         match contact {
             ProxyContact::None => return None,
             ProxyContact::Unreachable => return Some(record.unreachable(proxy, why, now)),
+            ProxyContact::Unanswered if record.answered_at.is_none_or(|at| now.since(at) >= ANSWERED_MS) => {
+                return Some(record.unreachable(proxy, why, now));
+            }
+            ProxyContact::Unanswered => {
+                record.failures.refused += 1;
+                return None;
+            }
             ProxyContact::CredentialsRefused | ProxyContact::CredentialsAsked => {
                 record.credentials(proxy, now);
             }
             ProxyContact::TunnelRefused => record.failures.refused += 1,
             ProxyContact::Reached => {}
         }
+        record.answered_at = Some(now);
         if record.backoff.reset() {
             tracing::info!(proxy, "the proxy of deliveries is reached again");
             (record.until, record.wait_ms) = (None, 0);
         }
-        contact.is_own_lack().then(|| now.plus_ms(CREDENTIALS_WAIT_MS))
+        (contact == ProxyContact::CredentialsRefused).then(|| now.plus_ms(CREDENTIALS_WAIT_MS))
     }
 
     pub fn state(&self, now: Time) -> ProxyState {
@@ -113,7 +125,8 @@ impl ProxyRecord {
 
     fn unreachable(&mut self, proxy: &str, why: &str, now: Time) -> Time {
         self.failures.unreachable += 1;
-        if let Some(until) = self.wait(now) {
+        self.answered_at = None;
+        if let Some(until) = self.until.filter(|until| now < *until) {
             // Another request failed at the same time.
             return until;
         }
@@ -189,14 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_prolongs_no_wait() {
+    fn a_proxy_that_answers_no_request_is_unreachable_and_one_that_answers_others_is_not() {
         let health = ProxyHealth::default();
-        let late = 100 * WAIT_MS_MAX;
-        record(&health, ProxyContact::Unreachable, late);
-        record(&health, ProxyContact::CredentialsAsked, late);
-        assert_eq!((health.wait(Time(0)), health.state(Time(0))), (None, ProxyState::Well));
-        record(&health, ProxyContact::Unreachable, late);
-        assert_eq!((health.wait(Time(late)).is_some(), health.wait(Time(0))), (true, None));
+        assert_eq!(record(&health, ProxyContact::Unanswered, 0), Some(Time(1_000)));
+        assert_eq!((health.state(Time(0)), health.wait(Time(999))), (ProxyState::Unreachable, Some(Time(1_000))));
+        record(&health, ProxyContact::Reached, 1_000);
+        // Some proxies close the connection instead of refusing a destination.
+        assert_eq!(record(&health, ProxyContact::Unanswered, 1_000 + ANSWERED_MS - 1), None);
+        assert_eq!(health.state(Time(1_000)), ProxyState::Well);
+        let later = 1_000 + ANSWERED_MS;
+        assert_eq!(record(&health, ProxyContact::Unanswered, later), Some(Time(later + 1_000)));
+        assert_eq!(health.failures(), ProxyFailures { unreachable: 2, credentials: 0, refused: 1 });
+        // A proxy that starts again accepts connections before it answers.
+        record(&health, ProxyContact::Reached, later + 1_000);
+        record(&health, ProxyContact::Unreachable, later + 1_001);
+        assert!(record(&health, ProxyContact::Unanswered, later + 1_002).is_some());
     }
 
     #[test]

@@ -80,6 +80,10 @@ impl Engine {
                 warnings.push(ReadinessIssue::new("proxy_credentials", detail));
             }
         }
+        if let Some(shortage) = self.deliverer.shortages.current(self.clock.now()) {
+            let detail = format!("deliveries wait and are tried again every second, because {}", shortage.words());
+            warnings.push(ReadinessIssue::new("sending_held_back", detail));
+        }
         let mut warn = |code, count: i64, what: &str| {
             if count > 0 {
                 let words = if count == 1 { "webhook" } else { "webhooks" };

@@ -15,6 +15,7 @@ pub mod histogram;
 pub mod js_json;
 pub mod json;
 pub mod jwe;
+pub mod keep_alive;
 pub mod no_proxy;
 pub mod patterns;
 pub mod retention;

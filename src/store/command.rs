@@ -242,12 +242,26 @@ pub struct AttemptReport {
     pub made: AttemptMade,
     /// `Retry-After` of a 429 or 503 as a time, capped.
     pub hold_until: Option<Time>,
+    /// It is not stored.
+    pub cause: FailureCause,
+}
+
+/// The party that a failed attempt is booked on. A success ignores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailureCause {
+    /// The attempt counts for the webhook's circuit and disabling.
+    #[default]
+    Receiver,
+    /// The request can never be sent, so the delivery ends. The webhook's state stays as it is.
+    Request,
+    /// The daemon has a bug. The schedule goes on, and the webhook's state stays as it is.
+    Daemon,
 }
 
 impl AttemptReport {
     /// The report of an attempt whose id is drawn while applying, and that holds nothing back.
     pub fn new(event_id: EventId, delivery_id: DeliveryId, made: AttemptMade) -> AttemptReport {
-        AttemptReport { event_id, delivery_id, attempt_id: None, made, hold_until: None }
+        AttemptReport { event_id, delivery_id, attempt_id: None, made, hold_until: None, cause: FailureCause::Receiver }
     }
 }
 

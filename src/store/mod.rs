@@ -27,8 +27,8 @@ pub use crate::kv::disk::{Disk, RealDisk};
 pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
-    Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
-    Rejection, StateCommand, TenantScope, WriteRequest, first_secret,
+    Applied, AttemptReport, Caller, Command, EventInput, FailureCause, IdempotencyKey, NewKey, PartitionCommand,
+    Published, Receipt, Rejection, StateCommand, TenantScope, WriteRequest, first_secret,
 };
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use partitions::maintenance::{DroppedPartition, Maintained, ROUND_DROPPED_MAX, Retention};

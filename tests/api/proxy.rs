@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::daemon::{text, value};
 use crate::support::proxy::{Proxy, ProxyAct};
-use crate::support::{Receiver, TestDaemon, eventually};
+use crate::support::{Client, Receiver, TestDaemon, eventually};
 
 async fn daemon_behind(proxy: &Proxy, no_proxy: &[&str]) -> TestDaemon {
     TestDaemon::with(|settings| {
@@ -132,6 +132,32 @@ async fn a_refused_tunnel_is_an_attempt_that_opens_no_circuit() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_closes_every_connection_is_unreachable_and_no_receiver_is_blamed() {
+    let proxy = Proxy::start(ProxyAct::Close).await;
+    let daemon = daemon_behind(&proxy, &[]).await;
+    let webhook = daemon.webhook("https://shop.example/", json!({ "retry_schedule_s": "none" })).await;
+    let event = daemon.publish("a.b", json!(1)).await;
+    eventually("a warning", async || warnings(&daemon).await.contains(&"proxy_unreachable".to_owned()).then_some(()))
+        .await;
+    let delivery = daemon.delivery_in(&event, "pending").await;
+    assert_eq!(daemon.attempts(&delivery).await, Vec::<Value>::new());
+    assert_eq!(daemon.read_webhook(&webhook).await["consecutive_failures"], 0);
+    // A proxy that answers others and closes this connection refuses this receiver.
+    proxy.does(ProxyAct::Status(503));
+    daemon.advance_s(2);
+    let delivery = daemon.delivery_in(&event, "failed").await;
+    assert_eq!(daemon.attempts(&delivery).await.len(), 1);
+    assert_eq!(warnings(&daemon).await, Vec::<String>::new());
+    proxy.does(ProxyAct::Close);
+    let event = daemon.publish("a.b", json!(2)).await;
+    let delivery = daemon.delivery_in(&event, "failed").await;
+    let attempts = daemon.attempts(&delivery).await;
+    let named = "The proxy failed: it closed the connection without an answer to CONNECT";
+    assert!(attempts.len() == 1 && attempts[0]["error"] == named, "{attempts:?}");
+    assert_eq!(warnings(&daemon).await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn refused_credentials_are_no_attempt_and_hold_back_no_other_receiver() {
     let (proxy, receiver) = (Proxy::start(ProxyAct::Status(407)).await, Receiver::start().await);
     let daemon = daemon_behind(&proxy, &[]).await;
@@ -154,8 +180,19 @@ async fn refused_credentials_are_no_attempt_and_hold_back_no_other_receiver() {
     daemon.delivery_in(&event, "delivered").await;
 }
 
+/// A client whose key has the scope `admin`: of a new organization, or of the installation's own.
+async fn admin_of(daemon: &TestDaemon, path: &str) -> Client {
+    let made = daemon
+        .post(
+            path,
+            if path == "/v1/keys" { json!({ "name": "a", "scopes": ["admin"] }) } else { json!({ "name": "o" }) },
+        )
+        .await;
+    daemon.client.with_key(text(&made, "key"))
+}
+
 #[tokio::test]
-async fn only_an_admin_makes_a_webhook_bypass_the_proxy_or_points_such_a_one_elsewhere() {
+async fn only_the_installations_admin_makes_a_webhook_bypass_the_proxy_or_points_such_a_one_elsewhere() {
     let (proxy, receiver) = (Proxy::start(ProxyAct::Status(503)).await, Receiver::start().await);
     let daemon = daemon_behind(&proxy, &[]).await;
     let key = daemon.post("/v1/keys", json!({ "name": "w", "scopes": ["webhooks:write", "webhooks:read"] })).await;
@@ -163,6 +200,10 @@ async fn only_an_admin_makes_a_webhook_bypass_the_proxy_or_points_such_a_one_els
     let bypassing = json!({ "url": receiver.url(), "proxy": "none" });
     let refused = writer.try_post("/v1/webhooks", bypassing.clone()).await.expect(403);
     assert_eq!(refused["code"], "scope_missing");
+    for admin in [admin_of(&daemon, "/v1/organizations").await, admin_of(&daemon, "/v1/keys").await] {
+        let refused = admin.try_post("/v1/webhooks", bypassing.clone()).await.expect(403);
+        assert_eq!(refused["code"], "installation_only", "{refused}");
+    }
     let webhook = daemon.try_post("/v1/webhooks", bypassing).await.expect(201);
     assert_eq!(webhook["proxy"], "none");
     daemon.publish("a.b", json!(1)).await;
@@ -170,14 +211,19 @@ async fn only_an_admin_makes_a_webhook_bypass_the_proxy_or_points_such_a_one_els
     assert_eq!(proxy.heads(), Vec::<String>::new());
 
     let path = format!("/v1/webhooks/{}", text(&webhook, "id"));
-    let patch = async |client: &crate::support::Client, patch: Value| {
+    let patch = async |client: &Client, patch: Value| {
         let headers = [("content-type", "application/merge-patch+json")];
         client.call(Method::PATCH, &path, &headers, patch.to_string()).await
     };
-    patch(&writer, json!({ "url": "http://other.example/" })).await.expect(403);
+    let admin = admin_of(&daemon, "/v1/keys").await;
+    for key in [&writer, &admin] {
+        patch(key, json!({ "url": "http://other.example/" })).await.expect(403);
+    }
     assert_eq!(patch(&writer, json!({ "name": "n", "proxy": "none" })).await.expect(200)["proxy"], "none");
     assert_eq!(patch(&writer, json!({ "proxy": null })).await.expect(200)["proxy"], "default");
-    patch(&writer, json!({ "proxy": "none" })).await.expect(403);
+    for key in [&writer, &admin] {
+        patch(key, json!({ "proxy": "none" })).await.expect(403);
+    }
     patch(&writer, json!({ "proxy": "direct" })).await.expect(422);
     assert_eq!(patch(&daemon.client, json!({ "proxy": "none" })).await.expect(200)["proxy"], "none");
 }

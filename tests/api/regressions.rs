@@ -12,8 +12,11 @@ use postrider::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network,
 use postrider::model::Time;
 use serde_json::json;
 
-use crate::support::{Receiver, TestDaemon, in_time};
+use crate::support::daemon::{text, value};
+use crate::support::{Receiver, TestDaemon, eventually, in_time};
 
+/// `EMFILE`: the process has no free file descriptor.
+const ERROR_OF_DESCRIPTORS: i32 = 24;
 /// Connecting to this port panics.
 const BAD_PORT: u16 = 18_009;
 /// A resolver asked for this name never answers.
@@ -42,11 +45,15 @@ impl Listener for BadListener {
 #[derive(Default)]
 struct BadNetwork {
     listener_is_bad: Arc<AtomicBool>,
+    lacks_descriptors: Arc<AtomicBool>,
 }
 
 impl Network for BadNetwork {
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
         assert_ne!(addr.port(), BAD_PORT, "as it should, for the test");
+        if self.lacks_descriptors.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(io::Error::from_raw_os_error(ERROR_OF_DESCRIPTORS))));
+        }
         Box::pin(async move { RealNetwork.connect(addr).await })
     }
 
@@ -116,7 +123,67 @@ async fn an_attempt_that_panics_is_a_failed_attempt_and_nobody_elses() {
         let event = daemon.publish("good", json!({})).await;
         daemon.delivery_in(&event, "delivered").await;
     }
-    assert_eq!(daemon.read_webhook(&bad).await["consecutive_failures"], 3);
+    assert_eq!(daemon.read_webhook(&bad).await["consecutive_failures"], 0, "the receiver is not judged by a bug");
+}
+
+#[tokio::test]
+async fn a_shortage_of_descriptors_is_no_attempt_and_the_delivery_goes_once_it_is_over() {
+    let lacks = Arc::new(AtomicBool::new(true));
+    let shared = lacks.clone();
+    let daemon = TestDaemon::within(move |world| {
+        world.network = Arc::new(BadNetwork { lacks_descriptors: shared.clone(), ..BadNetwork::default() });
+    })
+    .await;
+    let receiver = Receiver::start().await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [] })).await;
+    let event = daemon.publish("a", json!({})).await;
+    let series = r#"postrider_requests_held_back_total{reason="file_descriptors"}"#;
+    eventually("the shortage is counted", async || {
+        (value(&daemon.client.metrics().await, series) >= 1.0).then_some(())
+    })
+    .await;
+    let ready = daemon.client.get("/readyz").await;
+    assert!(ready.to_string().contains("sending_held_back"), "{ready}");
+    let delivery = &daemon.deliveries(&event).await[0];
+    assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("pending"), &json!(0)), "{delivery}");
+    assert_eq!(daemon.read_webhook(&webhook).await["consecutive_failures"], 0);
+    lacks.store(false, Ordering::Relaxed);
+    daemon.advance_s(2);
+    let delivery = daemon.delivery_in(&event, "delivered").await;
+    assert_eq!(delivery["attempts"], 1, "{delivery}");
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn data_that_fits_into_no_url_ends_the_delivery_and_judges_no_webhook() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "method": "get" })).await;
+    let event = daemon.publish("a", json!({ "text": "x".repeat(70_000) })).await;
+    let delivery = daemon.delivery_in(&event, "failed").await;
+    assert_eq!(delivery["attempts"], 1, "{delivery}");
+    assert!(delivery["last_error"].as_str().is_some_and(|error| error.contains("65534 bytes")), "{delivery}");
+    assert_eq!(daemon.read_webhook(&webhook).await["consecutive_failures"], 0);
+    assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test]
+async fn a_header_of_the_webhook_takes_the_place_of_the_default() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::start().await;
+    let own = json!({ "User-Agent": "Own/1", "Accept": "text/plain" });
+    let ours = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+    for (headers, agent, accept) in [(json!({}), ours, "*/*"), (own, "Own/1", "text/plain")] {
+        let webhook = daemon.webhook(&receiver.url(), json!({ "headers": headers })).await;
+        daemon.publish("a", json!({})).await;
+        let request = receiver.next().await;
+        for (name, expected) in [("user-agent", agent), ("accept", accept)] {
+            let is_it = |(sent, _): &&(String, String)| sent.eq_ignore_ascii_case(name);
+            let sent: Vec<&str> = request.headers.iter().filter(is_it).map(|(_, value)| value.as_str()).collect();
+            assert_eq!(sent, [expected], "{name}");
+        }
+        daemon.client.delete(&format!("/v1/webhooks/{}", text(&webhook, "id"))).await;
+    }
 }
 
 #[tokio::test]
@@ -179,7 +246,7 @@ async fn a_daemon_that_takes_no_more_connections_ends() {
     let is_bad = Arc::new(AtomicBool::new(false));
     let told = is_bad.clone();
     let mut daemon = TestDaemon::within(move |world| {
-        world.network = Arc::new(BadNetwork { listener_is_bad: told.clone() });
+        world.network = Arc::new(BadNetwork { listener_is_bad: told.clone(), ..BadNetwork::default() });
     })
     .await;
     let receiver = Receiver::start().await;

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The proxy's reaction to requests.
-#[derive(Debug, Clone, Copy)]
+/// What the proxy does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyAct {
     Forward,
     /// Answers with this status, without a connection.
     Status(u16),
+    /// Closes the connection without an answer.
+    Close,
 }
 
 struct ProxyPlan {
@@ -73,6 +75,9 @@ async fn serve(mut near: TcpStream, plan: Arc<ProxyPlan>) -> Option<()> {
     let (head, mut body) = read_head(&mut near).await?;
     plan.heads.lock().expect("a lock").push(head.clone());
     let act = *plan.act.lock().expect("a lock");
+    if act == ProxyAct::Close {
+        return None;
+    }
     let target = head.split(' ').nth(1)?;
     let authority = target.trim_start_matches("http://").split('/').next()?;
     if let ProxyAct::Status(status) = act {

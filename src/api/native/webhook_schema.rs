@@ -220,6 +220,6 @@ fn filter_members(within: &str) -> Map<String, Value> {
 pub fn proxy() -> Value {
     about(
         choice(&["default", "none"]),
-        "`none`: directly, although `delivery.proxy` names a proxy. Only for keys with the scope `admin`, and so is another `url` then.",
+        "`none`: directly, although `delivery.proxy` names a proxy. Only for the installation's own key with the scope `admin`, and so is another `url` then.",
     )
 }

@@ -68,17 +68,21 @@ pub fn create(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Res
     }))
 }
 
-/// 403 if the request makes deliveries bypass the proxy of the installation, or sends such deliveries elsewhere, and
-/// its key lacks the scope `admin`.
+/// 403 if the call makes requests bypass the proxy of the installation, or points such requests elsewhere, and its key
+/// is not the installation's own with the scope `admin`. An organization chooses no way through the operator's network.
 pub fn judge_bypass(before: Option<&Webhook>, after: &Webhook, request: &RequestContext<'_>) -> Result<(), ApiError> {
     let is_same = before.is_some_and(|before| before.proxy == after.proxy && before.url == after.url);
-    if after.proxy == WebhookProxy::Default || is_same || request.may(Scope::Admin) {
+    if after.proxy == WebhookProxy::Default || is_same {
         return Ok(());
     }
-    Err(ApiError::forbidden(
-        "scope_missing",
-        "proxy none needs a key with the scope admin, and so does another url for a webhook that has it",
-    ))
+    let what = "proxy none, and another url for a webhook that has it,";
+    if !request.may(Scope::Admin) {
+        return Err(ApiError::forbidden("scope_missing", format!("{what} need a key with the scope admin")));
+    }
+    if !request.principal.key.installation {
+        return Err(ApiError::forbidden("installation_only", format!("{what} need a key of the installation")));
+    }
+    Ok(())
 }
 
 /// A new webhook, and its secret if the request has one.

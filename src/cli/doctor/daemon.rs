@@ -59,9 +59,14 @@ fn readiness(ready: &Value) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok("daemon", "it is ready"));
     }
-    // The other warnings concern webhooks, which are reported one by one.
-    for (code, check) in [("clock_distrusted", "clock"), ("proxy_unreachable", "proxy"), ("proxy_credentials", "proxy")]
-    {
+    // The other warnings are about webhooks, which are told one by one.
+    let checks = [
+        ("clock_distrusted", "clock"),
+        ("proxy_unreachable", "proxy"),
+        ("proxy_credentials", "proxy"),
+        ("sending_held_back", "sending"),
+    ];
+    for (code, check) in checks {
         let warning = each("warnings").into_iter().find(|row| row["code"] == code);
         findings.extend(warning.map(|row| Finding::fail(check, text(&row, "detail"), fix_of(code))));
     }
@@ -74,6 +79,9 @@ fn fix_of(code: &str) -> &'static str {
         "clock_distrusted" => "set the clock right (timedatectl), then `postrider doctor --accept-clock`",
         "proxy_unreachable" => "look at the proxy and at the network between; the log says what failed",
         "proxy_credentials" => "mend the user and the password in delivery.proxy, then reload the daemon",
+        "sending_held_back" => {
+            "give the daemon what it lacks; no restart is needed, unless its limits are to be raised"
+        }
         "storage_failing" => "read the log for the error (journalctl -u postrider -p err), and look at the disk",
         "queue_full" => "the disk does not keep up: look at disk_sync above, and for other programs that write to it",
         "stopping" => "wait, or look why it was told to stop",
@@ -162,6 +170,7 @@ mod tests {
             "clock_distrusted",
             "proxy_unreachable",
             "proxy_credentials",
+            "sending_held_back",
             "storage_failing",
             "queue_full",
             "stopping",

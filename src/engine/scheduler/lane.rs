@@ -347,7 +347,7 @@ impl Lane {
         self.waits_for_more = true;
     }
 
-    /// An installation fault prevented the request. Its entry is still in the index.
+    /// The request was not made, for an installation fault or a shortage. Its entry is still in the index.
     pub fn withhold(&mut self, delivery: DeliveryId, until: Time) {
         self.finished();
         self.given_up(delivery, until);

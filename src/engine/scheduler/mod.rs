@@ -32,6 +32,8 @@ use crate::engine::handshake::Grant;
 use crate::engine::metrics::Metrics;
 use crate::engine::write_queue::WriteQueue;
 
+/// Delay before a lane sends again after a request that a shortage of this machine prevented.
+const SHORTAGE_WAIT_MS: i64 = 1_000;
 /// Delay before a lane whose index could not be read is read again.
 const READ_AGAIN_MS: i64 = 1_000;
 /// Messages handled before lanes are served again.
@@ -46,7 +48,7 @@ enum SchedulerMessage {
     Batch(Box<Effects>),
     /// A request ended after this many microseconds.
     Finished(WebhookId, u32),
-    /// An installation fault prevented the request. It may be made from this time.
+    /// A request was not made, for an installation fault or a shortage. It may be made from this time.
     Withheld(WebhookId, DeliveryId, Time),
     /// The cause of withheld requests may be gone.
     Release,
@@ -279,12 +281,20 @@ impl Scheduler {
         let compiled = self.prepare(&webhook, now);
         let (deliverer, write_queue, messages) =
             (self.deliverer.clone(), self.write_queue.clone(), self.scheduler_handle.messages.clone());
-        let began = Instant::now();
+        let (began, metrics) = (Instant::now(), self.metrics.clone());
         self.in_flight_tasks.spawn(async move {
             let report = match deliverer.deliver(&dispatch, &webhook, compiled).await {
                 AttemptEnd::Made(report) => report,
                 AttemptEnd::Withheld(until) => {
                     let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, until));
+                    return;
+                }
+                AttemptEnd::Short(shortage) => {
+                    let now = deliverer.clock.now();
+                    metrics.held_back(shortage);
+                    deliverer.shortages.record(shortage, now);
+                    let again = now.plus_ms(SHORTAGE_WAIT_MS);
+                    let _ = messages.send(SchedulerMessage::Withheld(webhook.id, dispatch.delivery_id, again));
                     return;
                 }
             };

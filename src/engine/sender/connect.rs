@@ -7,14 +7,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 
 use crate::engine::network::{BoxFuture, Conn, Network};
-use crate::engine::sender::failure::SendFailure;
+use crate::engine::sender::failure::{SendFailure, is_shortage};
 use crate::engine::sender::limits::{ADDRESS_HEAD_START, ADDRESSES_TRIED_MAX};
 use crate::engine::sender::link::{CountingSocket, HttpConnection, Wire};
 use crate::engine::sender::pool::PoolLookup;
@@ -60,6 +59,12 @@ impl Sender {
 
     async fn resolve(&self, origin: &Arc<Origin>) -> Result<Arc<[IpAddr]>, SendFailure> {
         let resolved = self.network.resolve(&origin.host, origin.port).await;
+        if let Err(why) = &resolved
+            && is_shortage(why)
+        {
+            // The name was not asked for, so nothing is known about it.
+            return Err(SendFailure::because(AttemptOutcome::DnsError, why));
+        }
         let known = match &resolved {
             Ok(addresses) if !addresses.is_empty() => Some(Arc::from(addresses.as_slice())),
             _ => None,
@@ -87,9 +92,20 @@ impl Sender {
         let (conn, remote) =
             dial(&*self.network, addresses, origin.port).await.map_err(|why| SendFailure::connecting(&why))?;
         timings.connect = Some(millis(began.elapsed()));
+        self.speak(origin, conn, remote, timings).await
+    }
 
-        let wrote = Arc::new(AtomicBool::new(false));
-        let stream = CountingSocket::new(conn, wrote.clone());
+    /// Sets HTTP up with the origin on `conn`, over TLS if the origin is https.
+    ///
+    /// Errors: `TlsError`, `ConnectReset`.
+    pub(in crate::engine) async fn speak(
+        &self,
+        origin: &Origin,
+        conn: Box<dyn Conn>,
+        remote: SocketAddr,
+        timings: &mut Timings,
+    ) -> Result<HttpConnection, SendFailure> {
+        let (stream, progress) = CountingSocket::new(conn);
         let wire = if origin.https {
             let began = Instant::now();
             let secured = self.secure(origin, stream).await?;
@@ -98,13 +114,13 @@ impl Sender {
         } else {
             Wire::Plain(stream)
         };
-        HttpConnection::over(wire, wrote, remote).await.map_err(|why| SendFailure::exchanging(&why))
+        HttpConnection::over(wire, progress, remote).await.map_err(|why| SendFailure::exchanging(&why))
     }
 
     /// Runs the TLS handshake with the origin.
     ///
     /// Errors: `TlsError` or `ConnectReset`.
-    pub(in crate::engine) async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
+    async fn secure(&self, origin: &Origin, stream: CountingSocket) -> Result<Wire, SendFailure> {
         let name = origin.server_name.clone().ok_or(SendFailure::of(AttemptOutcome::TlsError))?;
         let config = match &origin.tls {
             Some(identity) => identity.config(),
@@ -119,7 +135,7 @@ impl Sender {
 }
 
 /// Connects by Happy Eyeballs (RFC 8305, without its cache): each address gets a head start before the next is tried
-/// in parallel. If all fail, the first address's error is returned.
+/// in parallel. If all fail, the first address's error is returned, or the shortage that kept one from being tried.
 pub(in crate::engine) async fn dial(
     network: &dyn Network,
     addresses: &[IpAddr],
@@ -147,7 +163,9 @@ pub(in crate::engine) async fn dial(
                 match connecting.as_mut().poll(cx) {
                     Poll::Ready(Ok(conn)) => return Poll::Ready(Ok((conn, *addr))),
                     Poll::Ready(Err(error)) => {
-                        first_error.get_or_insert(error);
+                        if first_error.is_none() || is_shortage(&error) {
+                            first_error = Some(error);
+                        }
                         drop(in_flight.swap_remove(nth));
                         start_one = true;
                     }

@@ -4,22 +4,26 @@
 
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
-use crate::engine::sender::failure::is_unannounced_end;
+use crate::engine::sender::failure::{SendFailure, is_unannounced_end};
 use crate::engine::sender::limits::{
-    RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+    IDLE_LIFE, KEEP_ALIVE_MARGIN, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
 };
 use crate::engine::sender::link::HttpConnection;
 use crate::engine::sender::proxy::DeliveryProxy;
 use crate::engine::sender::{OutboundRequest, millis};
-use crate::model::{Headers, Timings};
+use crate::model::{AttemptOutcome, Headers, Timings};
+use crate::rules::keep_alive;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The part of a response received so far. It outlives the exchange, which may be cancelled at any moment.
 #[derive(Default)]
@@ -29,7 +33,23 @@ pub(in crate::engine) struct PartialResponse {
     pub timings: Timings,
 }
 
-/// The end of a response.
+impl PartialResponse {
+    /// Whether the receiver waited in vain for a request (RFC 9110 section 15.5.9). On a reused connection this answers
+    /// no request: the receiver was closing the connection while the request was on its way.
+    pub fn is_request_timeout(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.status == StatusCode::REQUEST_TIMEOUT)
+    }
+
+    /// Maximum time for which the connection may stay idle and be reused.
+    pub fn idle_life(&self) -> Duration {
+        let Some(head) = &self.head else { return IDLE_LIFE };
+        let values = head.headers.get_all(KEEP_ALIVE).into_iter().filter_map(|value| value.to_str().ok());
+        let Some(allowed_s) = keep_alive::timeout_s(values) else { return IDLE_LIFE };
+        Duration::from_secs(u64::from(allowed_s)).saturating_sub(KEEP_ALIVE_MARGIN).min(IDLE_LIFE)
+    }
+}
+
+/// How a response ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) enum ResponseEnd {
     /// The response was read to its last byte. The connection can carry another request.
@@ -47,7 +67,7 @@ pub(in crate::engine) async fn exchange(
     request: &OutboundRequest,
     proxy: Option<&DeliveryProxy>,
     partial: &mut PartialResponse,
-) -> hyper::Result<ResponseEnd> {
+) -> Result<ResponseEnd, SendFailure> {
     let began = Instant::now();
     let mut message = http_request(request);
     if let Some(proxy) = proxy {
@@ -58,7 +78,10 @@ pub(in crate::engine) async fn exchange(
         link.drive(cx);
         response.as_mut().poll(cx)
     })
-    .await?;
+    .await
+    .map_err(|why| SendFailure::exchanging(&why))?;
+    // More of them than the socket refuses may have come in one read, with the final answer behind them.
+    link.check_interim().map_err(|why| SendFailure::because(AttemptOutcome::RequestError, &why))?;
     partial.timings.first_byte = Some(millis(began.elapsed()));
     let (head, mut body) = response.into_parts();
     let until_close = ends_with_connection(&head.headers);
@@ -66,7 +89,7 @@ pub(in crate::engine) async fn exchange(
 
     let end = match read_body(link, &mut body, &mut partial.body).await {
         Err(error) if until_close && is_unannounced_end(&error) => ResponseEnd::Cut,
-        end => end?,
+        end => end.map_err(|why| SendFailure::exchanging(&why))?,
     };
     drop(body);
     if end == ResponseEnd::Whole {

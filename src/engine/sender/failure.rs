@@ -3,6 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use rustix::io::Errno;
+
+use crate::engine::network::ResolverBusy;
+use crate::engine::sender::tls_words;
 use crate::model::AttemptOutcome;
 
 /// The failure of a request that got no whole response.
@@ -11,15 +15,72 @@ pub(in crate::engine) struct SendFailure {
     pub outcome: AttemptOutcome,
     /// The message of the innermost error, for the log and for the webhook's owner. `None` if there is no such error.
     pub detail: Option<String>,
+    /// The shortage of this machine that prevented the request. `None` if the receiver or the network failed.
+    pub shortage: Option<Shortage>,
+}
+
+/// A resource of this machine that a request needs and that is used up. It says nothing about the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    FileDescriptors,
+    Memory,
+    LocalPorts,
+    /// All places of the resolver are taken.
+    Resolver,
+}
+
+impl Shortage {
+    pub const ALL: [Shortage; 4] =
+        [Shortage::FileDescriptors, Shortage::Memory, Shortage::LocalPorts, Shortage::Resolver];
+
+    /// Stable, for machines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Shortage::FileDescriptors => "file_descriptors",
+            Shortage::Memory => "memory",
+            Shortage::LocalPorts => "local_ports",
+            Shortage::Resolver => "resolver",
+        }
+    }
+
+    /// The shortage and its cure, for the operator.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Shortage::FileDescriptors => "no file descriptor is free: raise LimitNOFILE (ulimit -n) of the daemon",
+            Shortage::Memory => {
+                "the kernel has no memory for a connection: free memory, or lower delivery.max_in_flight"
+            }
+            Shortage::LocalPorts => {
+                "no local port is free: widen net.ipv4.ip_local_port_range, or lower delivery.max_in_flight"
+            }
+            Shortage::Resolver => "too many host names are being resolved: look at the name server (/etc/resolv.conf)",
+        }
+    }
+
+    /// The shortage that a system call reported. `None` for every other error.
+    fn of(error: &io::Error) -> Option<Shortage> {
+        if find::<ResolverBusy>(error).is_some() {
+            return Some(Shortage::Resolver);
+        }
+        match Errno::from_io_error(error)? {
+            Errno::MFILE | Errno::NFILE => Some(Shortage::FileDescriptors),
+            Errno::NOMEM | Errno::NOBUFS => Some(Shortage::Memory),
+            // connect(2) reports exhausted ports as either.
+            Errno::ADDRNOTAVAIL | Errno::AGAIN => Some(Shortage::LocalPorts),
+            _ => None,
+        }
+    }
 }
 
 impl SendFailure {
     pub fn of(outcome: AttemptOutcome) -> Self {
-        Self { outcome, detail: None }
+        Self { outcome, detail: None, shortage: None }
     }
 
     pub fn because(outcome: AttemptOutcome, why: &(dyn Error + 'static)) -> Self {
-        Self { outcome, detail: Some(innermost(why).to_string()) }
+        let shortage = find::<io::Error>(why).and_then(Shortage::of);
+        let detail = find::<rustls::Error>(why).map_or_else(|| innermost(why).to_string(), tls_words::words);
+        Self { outcome, detail: Some(detail), shortage }
     }
 
     /// The failure of a connection attempt.
@@ -76,6 +137,11 @@ impl SendFailure {
     }
 }
 
+/// Whether an error of a system call reports a shortage of this machine.
+pub(in crate::engine) fn is_shortage(error: &io::Error) -> bool {
+    Shortage::of(error).is_some()
+}
+
 /// Whether the peer closed the stream without announcing it (TLS without close_notify).
 pub(in crate::engine) fn is_unannounced_end(error: &hyper::Error) -> bool {
     find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
@@ -102,4 +168,33 @@ fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
         error = source;
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_of_this_machine_is_told_from_a_failure_of_the_network() {
+        for (errno, expected) in [
+            (Errno::MFILE, Some(Shortage::FileDescriptors)),
+            (Errno::NFILE, Some(Shortage::FileDescriptors)),
+            (Errno::NOMEM, Some(Shortage::Memory)),
+            (Errno::NOBUFS, Some(Shortage::Memory)),
+            (Errno::ADDRNOTAVAIL, Some(Shortage::LocalPorts)),
+            (Errno::AGAIN, Some(Shortage::LocalPorts)),
+            (Errno::CONNREFUSED, None),
+            (Errno::TIMEDOUT, None),
+            (Errno::HOSTUNREACH, None),
+            (Errno::NETUNREACH, None),
+            (Errno::CONNRESET, None),
+        ] {
+            assert_eq!(SendFailure::connecting(&errno.into()).shortage, expected, "{errno:?}");
+        }
+        let busy = io::Error::other(ResolverBusy);
+        let failure = SendFailure::because(AttemptOutcome::DnsError, &busy);
+        assert_eq!(failure.shortage, Some(Shortage::Resolver));
+        let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        assert_eq!(SendFailure::because(AttemptOutcome::DnsError, &nowhere).shortage, None);
+    }
 }

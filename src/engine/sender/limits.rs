@@ -11,8 +11,13 @@ pub const RESPONSE_HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// Maximum length of a response's status line and headers. A longer head is an invalid response, and so is one with
 /// more than 100 headers (a limit of hyper).
 pub(in crate::engine) const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Maximum length of a request's path and query together (a limit of the crate `http`).
+pub const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 /// Maximum unparsed bytes buffered per connection.
 pub(in crate::engine) const RESPONSE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Maximum number of interim answers (1xx) to one request.
+pub(in crate::engine) const INTERIM_ANSWERS_MAX: usize = 20;
 
 /// Maximum length of a proxy's answer to CONNECT. hyper accepts no limit below 8 KiB.
 pub(in crate::engine) const CONNECT_ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -21,6 +26,9 @@ pub(in crate::engine) const CONNECT_ANSWER_HEADERS_MAX: usize = 100;
 
 /// Maximum time to resolve, connect and run the TLS handshake, even if the webhook's timeout is longer.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+
+/// Minimum wait for a connection to the proxy before the proxy counts as unreachable for all webhooks.
+pub(in crate::engine) const PROXY_SILENCE_MIN: Duration = Duration::from_secs(5);
 
 /// Maximum addresses tried for one connection.
 pub(in crate::engine) const ADDRESSES_TRIED_MAX: usize = 8;
@@ -33,6 +41,8 @@ pub(in crate::engine) const IDLE_PER_ORIGIN_MAX: usize = 256;
 pub(in crate::engine) const IDLE_MAX: usize = 2_048;
 /// Maximum age of an idle connection. Receivers commonly close theirs after 60 s or more.
 pub(in crate::engine) const IDLE_LIFE: Duration = Duration::from_secs(30);
+/// Part of a receiver's `Keep-Alive: timeout` in which a request could cross the close of the connection.
+pub(in crate::engine) const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 /// Interval at which closed and expired connections are removed from the pool.
 pub(in crate::engine) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 

@@ -3,17 +3,20 @@
 //! It has its own connector and pool over hyper's HTTP/1.1 connection. It follows no redirect, decodes no body and uses
 //! no proxy but the one of the settings.
 //!
-//! Invariant: a request is sent again only if it was queued on a pooled connection and `HttpConnection::wrote` is false.
+//! Invariant: a request is sent again only once, and only if it was sent on a pooled connection that ended before the
+//! request was read: either `HttpConnection::wrote` is false, or the answer is a 408.
 
 mod connect;
 mod exchange;
 mod failure;
 mod limits;
 mod link;
+mod pinned;
 mod pool;
 mod proxy;
 mod target;
 mod tls;
+mod tls_words;
 mod way;
 
 #[cfg(test)]
@@ -37,8 +40,10 @@ use self::way::Way;
 use crate::engine::network::Network;
 use crate::model::{AttemptOutcome, Headers, Timings};
 
+pub use self::failure::Shortage;
 pub use self::limits::{
     CONNECT_TIMEOUT_MAX, RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX, RESPONSE_HEADERS_KEPT_MAX,
+    TARGET_BYTES_MAX,
 };
 pub use self::proxy::{DeliveryProxy, ProxyContact};
 pub use self::target::{NotATarget, Origin, SendTarget};
@@ -96,6 +101,8 @@ pub struct ExchangeResult {
     pub retry_after: Option<String>,
     pub timings: Timings,
     pub proxy: ProxyContact,
+    /// The shortage of this machine that prevented the request. The exchange then says nothing about the receiver.
+    pub shortage: Option<Shortage>,
 }
 
 /// Sends requests. One sender serves all tasks.
@@ -175,18 +182,24 @@ impl Sender {
                 None => self.find(origin, &mut partial.timings).await,
             }
         };
-        let (idle, addresses) = in_time(connect_by, finding).await?;
+        let found = in_time(connect_by, finding).await;
+        let (idle, addresses) = found.map_err(|failure| way.too_late(failure, started.elapsed(), contact))?;
 
-        let mut connect_by = connect_by;
+        let (mut connecting_since, mut connect_by) = (started, connect_by);
         if let Some(link) = idle {
             partial.timings.dns = None;
             *remote = Some(link.remote);
             *contact = way.reached();
             match self.exchange(link, way, request, deadline, partial).await {
+                Exchanged::Done(_) if partial.is_request_timeout() && Instant::now() < deadline => {
+                    *partial = PartialResponse::default();
+                }
                 Exchanged::Done(ended) => return ended,
-                // The same attempt continues on a new connection with the whole connect timeout.
-                Exchanged::NeverLeft(_) => connect_by = deadline.min(Instant::now() + request.connect_timeout),
+                Exchanged::NeverLeft(_) => {}
             }
+            // The same attempt continues on a new connection with the whole connect timeout.
+            connecting_since = Instant::now();
+            connect_by = deadline.min(connecting_since + request.connect_timeout);
         }
         *remote = None;
         // Boxed, because it is large and rare: otherwise every request in flight reserves room for a handshake.
@@ -196,7 +209,8 @@ impl Sender {
                 None => self.open(origin, &addresses, &mut partial.timings).await,
             }
         });
-        let link = in_time(connect_by, opening).await?;
+        let opened = in_time(connect_by, opening).await;
+        let link = opened.map_err(|failure| way.too_late(failure, connecting_since.elapsed(), contact))?;
         *remote = Some(link.remote);
         match self.exchange(link, way, request, deadline, partial).await {
             Exchanged::Done(ended) => ended,
@@ -215,14 +229,15 @@ impl Sender {
     ) -> Exchanged {
         match timeout_at(deadline, exchange::exchange(&mut link, request, way.peer(), partial)).await {
             Ok(Ok(end)) => {
-                if end == ResponseEnd::Whole && link.is_idle() {
+                let life = partial.idle_life();
+                if end == ResponseEnd::Whole && link.is_idle() && !life.is_zero() {
                     let pool = if way.proxy.is_some() { &self.proxied } else { &self.pool };
-                    pool.put(&request.target.origin, link, Instant::now(), way.generation);
+                    pool.put(&request.target.origin, link, Instant::now() + life, way.generation);
                 }
                 Exchanged::Done(Ok(()))
             }
-            Ok(Err(error)) if link.wrote() => Exchanged::Done(Err(SendFailure::exchanging(&error))),
-            Ok(Err(error)) => Exchanged::NeverLeft(SendFailure::exchanging(&error)),
+            Ok(Err(failure)) if link.wrote() => Exchanged::Done(Err(failure)),
+            Ok(Err(failure)) => Exchanged::NeverLeft(failure),
             Err(_elapsed) => Exchanged::Done(Err(SendFailure::of(AttemptOutcome::Timeout))),
         }
     }
@@ -256,6 +271,7 @@ impl ExchangeResult {
             outcome,
             status_code: head.as_ref().map(|head| head.status.as_u16()),
             error,
+            shortage: failure.as_ref().and_then(|failure| failure.shortage),
             detail: failure.and_then(|failure| failure.detail),
             response_time_ms: head.as_ref().map(|_| timings.total),
             remote_addr: remote,

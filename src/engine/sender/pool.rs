@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-use crate::engine::sender::limits::{IDLE_LIFE, IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
+use crate::engine::sender::limits::{IDLE_MAX, IDLE_PER_ORIGIN_MAX, RESOLVED_LIFE, UNRESOLVED_LIFE};
 use crate::engine::sender::link::HttpConnection;
 use crate::engine::sender::target::Origin;
 
@@ -38,7 +38,7 @@ struct OriginEntry {
 
 struct Idle {
     link: HttpConnection,
-    since: Instant,
+    until: Instant,
 }
 
 struct Resolved {
@@ -97,9 +97,9 @@ impl Pool {
         self.lock().generation
     }
 
-    /// Returns a connection that was found or opened in `generation`. It is closed if the pool is full or `generation` is
-    /// not the current one.
-    pub fn put(&self, origin: &Arc<Origin>, link: HttpConnection, now: Instant, generation: u64) {
+    /// Returns a connection that was found or opened in `generation`, for reuse before `until`. It is closed if the pool
+    /// is full or `generation` is not the current one.
+    pub fn put(&self, origin: &Arc<Origin>, link: HttpConnection, until: Instant, generation: u64) {
         let mut surplus = None;
         let mut origins = self.lock();
         if origins.generation != generation {
@@ -113,7 +113,7 @@ impl Pool {
         };
         if entry.idle.len() < IDLE_PER_ORIGIN_MAX && *idle < IDLE_MAX {
             *idle += 1;
-            entry.idle.push(Idle { link, since: now });
+            entry.idle.push(Idle { link, until });
         } else {
             surplus = Some(link);
         }
@@ -175,11 +175,12 @@ impl OriginEntry {
         idle: &mut usize,
         expired: &mut Vec<Idle>,
     ) -> Option<HttpConnection> {
-        if self.idle.last().is_some_and(|newest| newest.since + IDLE_LIFE <= now) {
-            *idle -= self.idle.len();
-            expired.append(&mut self.idle);
+        if self.idle.last().is_some_and(|newest| newest.until <= now) {
+            expired.extend(self.idle.extract_if(.., |idle| idle.until <= now));
+            *idle -= expired.len();
         }
-        let usable = self.idle.iter().rposition(|idle| addresses.contains(&idle.link.remote.ip()));
+        let is_usable = |idle: &Idle| now < idle.until && addresses.contains(&idle.link.remote.ip());
+        let usable = self.idle.iter().rposition(is_usable);
         usable.map(|nth| {
             *idle -= 1;
             self.idle.remove(nth).link
@@ -189,7 +190,7 @@ impl OriginEntry {
 
 impl Idle {
     fn is_expired(&mut self, now: Instant) -> bool {
-        if self.since + IDLE_LIFE <= now {
+        if self.until <= now {
             return true;
         }
         // No task waits for an idle connection, so the waker does nothing. The next request drives it again.
@@ -201,10 +202,10 @@ impl Idle {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::engine::sender::SendTarget;
+    use crate::engine::sender::limits::IDLE_LIFE;
     use crate::engine::sender::link::{CountingSocket, Wire};
 
     fn origin(url: &str) -> Arc<Origin> {
@@ -213,9 +214,9 @@ mod tests {
 
     async fn idle_link(remote: &str) -> (HttpConnection, tokio::io::DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
-        let wrote = Arc::new(AtomicBool::new(false));
-        let wire = Wire::Plain(CountingSocket::new(Box::new(near), wrote.clone()));
-        let mut link = HttpConnection::over(wire, wrote, SocketAddr::new(remote.parse().unwrap(), 80)).await.unwrap();
+        let (socket, progress) = CountingSocket::new(Box::new(near));
+        let remote = SocketAddr::new(remote.parse().unwrap(), 80);
+        let mut link = HttpConnection::over(Wire::Plain(socket), progress, remote).await.unwrap();
         link.drive(&mut Context::from_waker(Waker::noop()));
         assert!(link.is_idle());
         (link, far)
@@ -229,7 +230,7 @@ mod tests {
             let origin = origin(&format!("http://192.0.2.{nth}/"));
             for _ in 0..=IDLE_PER_ORIGIN_MAX {
                 let (link, far) = idle_link(&origin.host).await;
-                pool.put(&origin, link, now, pool.generation());
+                pool.put(&origin, link, now + IDLE_LIFE, pool.generation());
                 far_ends.push(far);
             }
             assert_eq!(pool.idle(), ((nth + 1) * IDLE_PER_ORIGIN_MAX).min(IDLE_MAX));
@@ -245,7 +246,7 @@ mod tests {
         let mut far_ends = Vec::new();
         for _ in 0..3 {
             let (link, far) = idle_link(&origin.host).await;
-            pool.put(&origin, link, now, pool.generation());
+            pool.put(&origin, link, now + IDLE_LIFE, pool.generation());
             far_ends.push(far);
         }
         let PoolLookup::Routes(Some(found), _) = pool.find(&origin, now) else { panic!("none found") };
@@ -264,10 +265,10 @@ mod tests {
         let generation = pool.generation();
         let (idle, _far) = idle_link(&origin.host).await;
         let (used, mut far_of_used) = idle_link(&origin.host).await;
-        pool.put(&origin, idle, now, generation);
+        pool.put(&origin, idle, now + IDLE_LIFE, generation);
         pool.clear();
         assert_eq!(pool.idle(), 0);
-        pool.put(&origin, used, now, generation);
+        pool.put(&origin, used, now + IDLE_LIFE, generation);
         assert_eq!(pool.idle(), 0);
         let closed = tokio::io::AsyncReadExt::read(&mut far_of_used, &mut [0]).await;
         assert_eq!(closed.unwrap(), 0);

@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
@@ -25,7 +24,7 @@ use crate::engine::redact::Redactor;
 use crate::engine::sender::connect::{OriginRoutes, dial};
 use crate::engine::sender::failure::SendFailure;
 use crate::engine::sender::limits::{CONNECT_ANSWER_BYTES_MAX, CONNECT_ANSWER_HEADERS_MAX};
-use crate::engine::sender::link::{CountingSocket, HttpConnection, Wire};
+use crate::engine::sender::link::HttpConnection;
 use crate::engine::sender::target::{Origin, SendTarget};
 use crate::engine::sender::{Sender, millis, reason};
 use crate::model::{AttemptOutcome, Timings};
@@ -57,19 +56,14 @@ pub enum ProxyContact {
     Reached,
     /// No connection to the proxy, or no TLS with it. Nothing was sent.
     Unreachable,
+    /// The proxy closed the connection or wrote no HTTP instead of an answer to CONNECT. Nothing was sent to the receiver.
+    Unanswered,
     /// The proxy refused the credentials of a CONNECT. Nothing was sent to the receiver.
     CredentialsRefused,
     /// A 407 instead of an http receiver's answer. Either may have written it.
     CredentialsAsked,
     /// The proxy opened no tunnel to this receiver.
     TunnelRefused,
-}
-
-impl ProxyContact {
-    /// Whether an installation fault ended the request before it reached the receiver.
-    pub fn is_own_lack(self) -> bool {
-        matches!(self, ProxyContact::Unreachable | ProxyContact::CredentialsRefused)
-    }
 }
 
 impl DeliveryProxy {
@@ -152,10 +146,11 @@ impl Sender {
         contact: &mut ProxyContact,
     ) -> Result<OriginRoutes, SendFailure> {
         *contact = ProxyContact::Unreachable;
-        let (_, addresses) = self
-            .find(&proxy.origin, timings)
-            .await
-            .map_err(|_| failed("it cannot be reached: its host name could not be resolved".to_owned()))?;
+        let found = self.find(&proxy.origin, timings).await;
+        let (_, addresses) = found.map_err(|why| SendFailure {
+            shortage: why.shortage,
+            ..failed("it cannot be reached: its host name could not be resolved".to_owned())
+        })?;
         Ok((self.proxied.find_through(origin, &addresses, Instant::now()), addresses))
     }
 
@@ -178,12 +173,12 @@ impl Sender {
         let began = Instant::now();
         let (mut conn, remote) = dial(&*self.network, addresses, proxy.origin.port)
             .await
-            .map_err(|why| failed(format!("it cannot be reached: {why}")))?;
+            .map_err(|why| failed_by(SendFailure::connecting(&why), "it cannot be reached"))?;
         if proxy.origin.https {
             let name = proxy.origin.server_name.clone();
             let name = name.ok_or_else(|| failed("its host is no name for TLS".to_owned()))?;
             let secured = TlsConnector::from(self.public_tls.clone()).connect(name, conn).await;
-            conn = Box::new(secured.map_err(|why| failed(format!("TLS with it failed: {why}")))?);
+            conn = Box::new(secured.map_err(|why| failed_by(SendFailure::securing(&why), "TLS with it failed"))?);
         }
         *contact = ProxyContact::Reached;
         if origin.https {
@@ -192,18 +187,7 @@ impl Sender {
             *contact = ProxyContact::Reached;
         }
         timings.connect = Some(millis(began.elapsed()));
-
-        let wrote = Arc::new(AtomicBool::new(false));
-        let stream = CountingSocket::new(conn, wrote.clone());
-        let wire = if origin.https {
-            let began = Instant::now();
-            let secured = self.secure(origin, stream).await?;
-            timings.tls = Some(millis(began.elapsed()));
-            secured
-        } else {
-            Wire::Plain(stream)
-        };
-        HttpConnection::over(wire, wrote, remote).await.map_err(|why| SendFailure::exchanging(&why))
+        self.speak(origin, conn, remote, timings).await
     }
 }
 
@@ -214,13 +198,12 @@ async fn tunnel(
     origin: &Origin,
     contact: &mut ProxyContact,
 ) -> Result<Box<dyn Conn>, SendFailure> {
-    let broken = |why: hyper::Error| failed(format!("its answer to CONNECT cannot be read: {why}"));
     let (mut requests, mut connection) = Builder::new()
         .max_buf_size(CONNECT_ANSWER_BYTES_MAX)
         .max_headers(CONNECT_ANSWER_HEADERS_MAX)
         .handshake(TokioIo::new(conn))
         .await
-        .map_err(broken)?;
+        .map_err(|why| unanswered(&why, contact))?;
     let mut response = pin!(requests.send_request(question(proxy, origin)?));
     let mut ended = false;
     let answer = poll_fn(|cx| {
@@ -228,7 +211,7 @@ async fn tunnel(
         ended = ended || connection.poll_without_shutdown(cx).is_ready();
         response.as_mut().poll(cx)
     });
-    let status = answer.await.map_err(broken)?.status().as_u16();
+    let status = answer.await.map_err(|why| unanswered(&why, contact))?.status().as_u16();
     match status {
         200..=299 => {}
         _ if STATUSES_OF_CREDENTIALS.contains(&status) => {
@@ -238,7 +221,7 @@ async fn tunnel(
         _ => return Err(failed(format!("it answered CONNECT with {status} {}", reason(status)))),
     }
     if !ended {
-        poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(broken)?;
+        poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(|why| unanswered(&why, contact))?;
     }
     let parts = connection.into_parts();
     // A TLS receiver never speaks first, so these bytes are not part of the tunnel.
@@ -266,7 +249,23 @@ fn question(proxy: &DeliveryProxy, origin: &Origin) -> Result<Request<Full<Bytes
 
 /// A failure of the proxy, described for the log and the attempt without an address.
 fn failed(detail: String) -> SendFailure {
-    SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail) }
+    SendFailure { outcome: AttemptOutcome::ProxyError, detail: Some(detail), shortage: None }
+}
+
+/// `failure` on the way to the proxy, under the proxy's name.
+fn failed_by(failure: SendFailure, what: &str) -> SendFailure {
+    let detail = failure.detail.unwrap_or_default();
+    SendFailure { shortage: failure.shortage, ..failed(format!("{what}: {detail}")) }
+}
+
+/// The failure of a proxy that broke off or wrote no HTTP. A proxy that cannot reach the receiver answers with a status.
+fn unanswered(why: &hyper::Error, contact: &mut ProxyContact) -> SendFailure {
+    *contact = ProxyContact::Unanswered;
+    let failure = SendFailure::exchanging(why);
+    match failure.outcome {
+        AttemptOutcome::ConnectReset => failed("it closed the connection without an answer to CONNECT".to_owned()),
+        _ => failed_by(failure, "its answer to CONNECT cannot be read"),
+    }
 }
 
 /// The failure of a 407 that came instead of an http receiver's answer.

@@ -1,6 +1,6 @@
 //! TLS to receivers: trusted roots, pinned authorities and client certificates.
 //!
-//! Invariant: every configuration has a `WebPkiServerVerifier`. No setting disables verification.
+//! Invariant: every configuration has a `WebPkiServerVerifier`, which a `PinnedVerifier` may wrap. No setting disables verification.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +10,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::engine::sender::pinned::PinnedVerifier;
 
 /// The only protocol that the sender offers, because it speaks no other.
 const ALPN: &[u8] = b"http/1.1";
@@ -26,11 +28,13 @@ impl TlsIdentity {
     /// Errors, worded for the webhook's owner: a PEM text without a certificate, an unreadable PEM text, a certificate
     /// without its key, a key without its certificate, a key of another certificate.
     pub fn parse(ca_pem: Option<&str>, cert_pem: Option<&str>, key_pem: Option<&str>) -> Result<Self, String> {
-        let roots = match ca_pem {
-            Some(pem) => Arc::new(pinned(pem)?),
-            None => public_roots(),
+        let builder = match ca_pem {
+            Some(pem) => {
+                let pinned = certificates("ca_pem", pem)?;
+                verifying(Arc::new(roots_of(&pinned)?), Some(pinned))?
+            }
+            None => verifying(public_roots(), None)?,
         };
-        let builder = verifying(roots)?;
         let mut config = match (cert_pem, key_pem) {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
@@ -66,28 +70,37 @@ impl fmt::Debug for TlsIdentity {
 
 /// The configuration of webhooks without `tls`: the machine's roots and no client certificate.
 pub(in crate::engine) fn public_config() -> Result<Arc<ClientConfig>, String> {
-    let mut config = verifying(public_roots())?.with_no_client_auth();
+    let mut config = verifying(public_roots(), None)?.with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
 
 type WantsClientCert = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
 
-fn verifying(roots: Arc<RootCertStore>) -> Result<WantsClientCert, String> {
+/// A builder that trusts `roots`, and each certificate of `pinned` for itself.
+fn verifying(
+    roots: Arc<RootCertStore>,
+    pinned: Option<Vec<CertificateDer<'static>>>,
+) -> Result<WantsClientCert, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
         .build()
         .map_err(|why| format!("no usable certificate authority: {why}"))?;
-    Ok(ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|why| why.to_string())?
-        .with_webpki_verifier(verifier))
+        .map_err(|why| why.to_string())?;
+    Ok(match pinned {
+        Some(pinned) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(PinnedVerifier { inner: verifier, pinned }))
+        }
+        None => builder.with_webpki_verifier(verifier),
+    })
 }
 
-fn pinned(pem: &str) -> Result<RootCertStore, String> {
+fn roots_of(pinned: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for cert in certificates("ca_pem", pem)? {
-        roots.add(cert).map_err(|why| format!("ca_pem holds an unusable certificate: {why}"))?;
+    for cert in pinned {
+        roots.add(cert.clone()).map_err(|why| format!("ca_pem holds an unusable certificate: {why}"))?;
     }
     Ok(roots)
 }

@@ -4,9 +4,11 @@
 //! before the proxy, and rises after the proxy was set.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::sender::exchange::PartialResponse;
 use crate::engine::sender::failure::SendFailure;
+use crate::engine::sender::limits::PROXY_SILENCE_MIN;
 use crate::engine::sender::proxy::{DeliveryProxy, ProxyContact, blamed, credentials_asked, out_of_time};
 use crate::engine::sender::target::SendTarget;
 use crate::engine::sender::{ExchangeResult, Sender};
@@ -42,7 +44,20 @@ impl Way {
         if self.proxy.is_some() { ProxyContact::Reached } else { ProxyContact::None }
     }
 
-    /// Assigns the end of an exchange to the proxy or to the receiver.
+    /// The failure of a connection that was not open after `waited`, with the proxy's part named. A webhook may have a
+    /// short timeout, so only a long silence makes the proxy unreachable for others.
+    pub fn too_late(&self, failure: SendFailure, waited: Duration, contact: &mut ProxyContact) -> SendFailure {
+        if self.proxy.is_none() || failure.outcome != AttemptOutcome::ConnectTimeout {
+            return failure;
+        }
+        let late = out_of_time(*contact);
+        if *contact == ProxyContact::Unreachable && waited < PROXY_SILENCE_MIN {
+            *contact = ProxyContact::None;
+        }
+        late
+    }
+
+    /// The end of the attempt, with the proxy's failures named as such.
     pub fn judge(
         &self,
         ended: Result<(), SendFailure>,
@@ -51,9 +66,6 @@ impl Way {
     ) -> Result<(), SendFailure> {
         let status = partial.head.as_ref().map(|head| head.status);
         match ended {
-            Err(late) if self.proxy.is_some() && late.outcome == AttemptOutcome::ConnectTimeout => {
-                Err(out_of_time(*contact))
-            }
             Err(failure) if self.absolute => Err(blamed(failure, status.is_some())),
             Ok(()) if self.absolute && status == Some(http::StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
                 *contact = ProxyContact::CredentialsAsked;

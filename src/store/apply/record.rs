@@ -12,7 +12,7 @@ use crate::rules::{circuit, histogram, patterns};
 
 use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
-use crate::store::command::{AttemptReport, Receipt, StateCommand, WriteRequest};
+use crate::store::command::{AttemptReport, FailureCause, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
 use crate::store::figures::Owner;
 
@@ -36,7 +36,9 @@ impl PartitionBatch<'_> {
         let gone = made.status_code == Some(STATUS_GONE);
         let was = delivery.clone();
         let next = match &webhook {
-            Some(webhook) if !made.success && !gone => self.schedule_next(&mut delivery, webhook, made),
+            Some(webhook) if !made.success && !gone && report.cause != FailureCause::Request => {
+                self.schedule_next(&mut delivery, webhook, made)
+            }
             _ => None,
         };
         // `Retry-After` holds back the whole webhook, so the next attempt is not earlier.
@@ -67,7 +69,9 @@ impl PartitionBatch<'_> {
         self.write_batch.put(Table::Deliveries, tables::one(id), &delivery);
         self.count_attempt(&was, &delivery, &attempt)?;
         if let Some(webhook) = webhook {
-            self.update_webhook_state(&webhook, report, gone)?;
+            if made.success || report.cause == FailureCause::Receiver {
+                self.update_webhook_state(&webhook, report, gone)?;
+            }
             if delivery.status == DeliveryStatus::Failed && !was.status.is_final() {
                 self.publish_exhausted(&webhook, &delivery);
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::sender::limits::INTERIM_ANSWERS_MAX;
 use crate::engine::sender::tests::receiver::TestReceiver;
 use crate::engine::sender::tests::{BRIEF, PATIENT, post, send, sender};
 use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEADERS_KEPT_BYTES_MAX};
@@ -55,6 +56,37 @@ async fn informational_responses_are_skipped() {
     let receiver = TestReceiver::responding(answer).await;
     let got = send(&receiver.url(), PATIENT).await;
     assert_eq!((got.status_code, &got.response_body[..]), (Some(200), &b"ok"[..]));
+}
+
+#[tokio::test]
+async fn informational_responses_are_bounded() {
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let receiver = TestReceiver::responding(HINT.repeat(INTERIM_ANSWERS_MAX) + OK).await;
+    let sender = sender();
+    for nth in 1..=2 {
+        // Each request has its own count.
+        let got = sender.send(&post(&receiver.url(), PATIENT)).await;
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "request {nth}");
+    }
+    assert_eq!(receiver.connections(), 1);
+
+    let one_more = TestReceiver::responding(HINT.repeat(INTERIM_ANSWERS_MAX + 1) + OK).await;
+    let endless = TestReceiver::start(|mut stream| async move {
+        stream.request().await;
+        stream.repeat("HTTP/1.1 102 Processing\r\n\r\n".repeat(1_000).as_bytes()).await;
+    })
+    .await;
+    let one_by_one = TestReceiver::start(|mut stream| async move {
+        stream.request().await;
+        stream.repeat(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    })
+    .await;
+    for (nth, receiver) in [one_more, endless, one_by_one].into_iter().enumerate() {
+        let got = sender.send(&post(&receiver.url(), PATIENT)).await;
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::RequestError, None), "{nth}");
+        assert_eq!(got.detail.as_deref(), Some("the receiver sent more than 20 interim answers (1xx)"), "{nth}");
+    }
 }
 
 #[tokio::test]
@@ -132,6 +164,32 @@ async fn a_response_that_is_not_http_is_a_request_error() {
         assert_eq!((got.outcome, got.status_code), (AttemptOutcome::RequestError, None), "{shown}");
         assert_eq!(got.error.as_deref(), Some("Invalid response"), "{shown}");
         assert!(got.detail.is_some(), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn odd_header_lines_leave_the_status_as_it_is() {
+    for line in ["X-A: 1\r\n  folded", "X-A : 1", "X A: 1", "no colon", "X-\u{e9}: 1", "X-A: \u{e9}", "X-A:", ": 1"] {
+        let receiver =
+            TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let got = send(&receiver.url(), PATIENT).await;
+        assert_eq!(
+            (got.outcome, got.status_code),
+            (AttemptOutcome::HttpStatus, Some(200)),
+            "{line:?}: {:?}",
+            got.detail
+        );
+        assert_eq!(got.response_body, b"ok", "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn framing_in_doubt_is_an_error() {
+    for line in ["Content-Length: 2, 3", "Content-Length: two", "Content-Length: 2\r\n 3", "Content-Length: 3"] {
+        let receiver =
+            TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let got = send(&receiver.url(), PATIENT).await;
+        assert_eq!(got.outcome, AttemptOutcome::RequestError, "{line:?}");
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
 use crate::engine::sender::limits::IDLE_LIFE;
+use crate::engine::sender::pool::PoolLookup;
 use crate::engine::sender::tests::receiver::TestReceiver;
 use crate::engine::sender::tests::{AllowAll, BRIEF, PATIENT, post, sender};
 use crate::engine::sender::{RESPONSE_BODY_BYTES_MAX, Sender};
@@ -122,6 +123,99 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
     let got = sender.send(&post(&receiver.url(), PATIENT)).await;
     assert_eq!((got.outcome, got.status_code), (AttemptOutcome::ConnectReset, None));
     assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_connection_is_not_reused_in_the_last_second_that_its_receiver_allows() {
+    for (header, life_s) in [
+        ("Keep-Alive: timeout=5", 4),
+        ("Keep-Alive: max=100, timeout=20", 19),
+        ("Keep-Alive: timeout=3600", IDLE_LIFE.as_secs()),
+        ("Keep-Alive: max=100", IDLE_LIFE.as_secs()),
+    ] {
+        let receiver =
+            TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let sender = sender();
+        let request = post(&receiver.url(), PATIENT);
+        for _ in 0..2 {
+            let before = Instant::now();
+            assert_eq!(sender.send(&request).await.status_code, Some(200));
+            sender.pool.sweep(before + Duration::from_secs(life_s) - Duration::from_millis(1));
+            assert_eq!((receiver.connections(), sender.idle_connections()), (1, 1), "{header}");
+        }
+        let late = Instant::now() + Duration::from_secs(life_s);
+        let found = sender.pool.find(&request.target.origin, late);
+        assert!(matches!(found, PoolLookup::Routes(None, _)), "{header}");
+        sender.pool.sweep(late);
+        assert_eq!(sender.idle_connections(), 0, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_its_receiver_keeps_for_a_second_is_not_kept() {
+    for header in ["Keep-Alive: timeout=1", "Keep-Alive: timeout=0, max=5"] {
+        let receiver =
+            TestReceiver::responding(format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 2\r\n\r\nok")).await;
+        let sender = sender();
+        for _ in 0..2 {
+            assert_eq!(sender.send(&post(&receiver.url(), PATIENT)).await.status_code, Some(200));
+        }
+        assert_eq!((receiver.connections(), sender.idle_connections()), (2, 0), "{header}");
+    }
+}
+
+/// Responds with `OK` to the first request of the first connection, and with `late` to the second. Every other connection
+/// gets `then`.
+async fn timing_out(late: &'static str, then: &'static str) -> TestReceiver {
+    let connections = Arc::new(AtomicUsize::new(0));
+    TestReceiver::start(move |mut stream| {
+        let is_first = connections.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            stream.request().await;
+            stream.say(if is_first { OK } else { then }).await;
+            if stream.request().await.is_some() {
+                stream.say(late).await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_408_of_a_reused_connection_is_a_close_and_the_request_goes_again() {
+    for late in [
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.0 408 Request Time-out\r\nCache-Control: no-cache\r\n\r\n<html><body>408</body></html>",
+        "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 408 Request Timeout\r\nContent-Length: 9\r\n\r\ncut",
+    ] {
+        let receiver = timing_out(late, OK).await;
+        let sender = sender();
+        assert_eq!(sender.send(&post(&receiver.url(), PATIENT)).await.status_code, Some(200));
+        let got = sender.send(&post(&receiver.url(), PATIENT)).await;
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::HttpStatus, Some(200)), "{late:?}");
+        assert_eq!((&got.response_body[..], got.retry_after), (&b"ok"[..], None), "{late:?}");
+        assert!(got.timings.connect.is_some(), "{late:?}");
+        let requests = receiver.requests();
+        assert_eq!((receiver.connections(), requests.len()), (2, 3), "{late:?}");
+        assert_eq!(requests[1], requests[2], "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_408_of_a_new_connection_is_the_answer() {
+    const LATE: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let receiver = TestReceiver::responding(LATE).await;
+    let sender = sender();
+    assert_eq!(sender.send(&post(&receiver.url(), PATIENT)).await.status_code, Some(408));
+    assert_eq!((receiver.connections(), receiver.requests().len()), (1, 1));
+    let receiver = timing_out(LATE, LATE).await;
+    let got = [
+        sender.send(&post(&receiver.url(), PATIENT)).await.status_code,
+        sender.send(&post(&receiver.url(), PATIENT)).await.status_code,
+    ];
+    assert_eq!(got, [Some(200), Some(408)]);
+    assert_eq!((receiver.connections(), receiver.requests().len()), (2, 3), "it is sent again once");
 }
 
 /// The real network, except that the first connection accepts no byte after its first write.

@@ -47,6 +47,10 @@ impl Authority {
 /// A receiver for `receiver.example` that sends `OK` to every request. With `clients` it requires their certificate.
 pub async fn secure_receiver(authority: &Authority, clients: Option<&Authority>) -> TestReceiver {
     let (cert, key) = authority.issue("receiver.example");
+    receiver_with(&cert, &key, clients).await
+}
+
+async fn receiver_with(cert: &rcgen::Certificate, key: &KeyPair, clients: Option<&Authority>) -> TestReceiver {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
     let builder = match clients {
@@ -94,7 +98,7 @@ async fn an_unknown_authority_is_a_tls_error() {
     let receiver = secure_receiver(&Authority::new(), None).await;
     let got = send_as(&secure_sender(), &receiver, "receiver.example", None).await;
     assert_eq!((got.outcome, got.error.as_deref()), (AttemptOutcome::TlsError, Some("TLS handshake failed")));
-    assert!(got.detail.unwrap().contains("UnknownIssuer"));
+    assert!(got.detail.unwrap().contains("unknown authority [certificate_unknown_authority]"));
 }
 
 #[tokio::test]
@@ -116,6 +120,47 @@ async fn a_pinned_authority_is_trusted_for_its_names_only() {
     let other = Arc::new(TlsIdentity::parse(Some(&Authority::new().pem()), None, None).unwrap());
     let got = send_as(&sender, &receiver, "receiver.example", Some(other)).await;
     assert_eq!(got.outcome, AttemptOutcome::TlsError);
+}
+
+/// A certificate as `openssl req -x509` makes it: signed by itself, and an authority.
+fn own_certificate(name: &str, last_year: i32) -> (rcgen::Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(last_year, 1, 2);
+    (params.self_signed(&key).unwrap(), key)
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_of_the_receiver_is_trusted_for_its_names_and_dates() {
+    let sender = secure_sender();
+    let pin = |cert: &rcgen::Certificate| Some(Arc::new(TlsIdentity::parse(Some(&cert.pem()), None, None).unwrap()));
+    let (cert, key) = own_certificate("receiver.example", 4_000);
+    let receiver = receiver_with(&cert, &key, None).await;
+    let got = send_as(&sender, &receiver, "receiver.example", pin(&cert)).await;
+    assert_eq!(got.status_code, Some(200), "{:?}", got.detail);
+    let (twin, _) = own_certificate("receiver.example", 4_000);
+    let (old, old_key) = own_certificate("receiver.example", 2_020);
+    let expired = receiver_with(&old, &old_key, None).await;
+    for (what, receiver, host, pinned) in [
+        ("for receiver.example, not for other.example [", &receiver, "other.example", pin(&cert)),
+        ("[certificate_", &receiver, "receiver.example", pin(&twin)),
+        ("[certificate_", &receiver, "receiver.example", None),
+        ("expired on 2020-01-02 [", &expired, "receiver.example", pin(&old)),
+    ] {
+        let got = send_as(&sender, receiver, host, pinned).await;
+        assert_eq!((got.outcome, got.status_code), (AttemptOutcome::TlsError, None), "{what}");
+        assert!(got.detail.as_ref().is_some_and(|detail| detail.contains(what)), "{what}: {:?}", got.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_of_an_unknown_authority_is_trusted() {
+    let (cert, key) = Authority::new().issue("receiver.example");
+    let receiver = receiver_with(&cert, &key, None).await;
+    let pinned = TlsIdentity::parse(Some(&cert.pem()), None, None).unwrap();
+    let got = send_as(&secure_sender(), &receiver, "receiver.example", Some(Arc::new(pinned))).await;
+    assert_eq!(got.status_code, Some(200), "{:?}", got.detail);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Requests through a proxy on a real socket that tunnels, forwards, refuses or misbehaves.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
@@ -9,13 +11,15 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::engine::network::RealNetwork;
+use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
+use crate::engine::sender::limits::PROXY_SILENCE_MIN;
 use crate::engine::sender::pool::Pool;
 use crate::engine::sender::tests::receiver::{Stream, TestReceiver};
 use crate::engine::sender::tests::secure::{Authority, secure_receiver};
 use crate::engine::sender::tests::{AllowAll, BRIEF, Named, PATIENT, post, sender};
 use crate::engine::sender::{
-    AddressGuard, DeliveryProxy, ExchangeResult, OutboundRequest, ProxyContact, SendTarget, Sender, TlsIdentity,
+    AddressGuard, DeliveryProxy, ExchangeResult, OutboundRequest, ProxyContact, SendTarget, Sender, Shortage,
+    TlsIdentity,
 };
 use crate::model::AttemptOutcome;
 use crate::rules::forward_proxy::ForwardProxy;
@@ -35,6 +39,29 @@ impl AddressGuard for AllowResolved {
 
     fn allows_unresolved(&self, _: &str, _: u16) -> bool {
         false
+    }
+}
+
+/// A process in which no file descriptor is free.
+struct WithoutDescriptors;
+
+impl WithoutDescriptors {
+    fn refuse<'a, T: Send + 'a>() -> BoxFuture<'a, io::Result<T>> {
+        Box::pin(std::future::ready(Err(rustix::io::Errno::MFILE.into())))
+    }
+}
+
+impl Network for WithoutDescriptors {
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Conn>>> {
+        Self::refuse()
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Self::refuse()
+    }
+
+    fn listen<'a>(&'a self, _: &'a ListenAddr) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Self::refuse()
     }
 }
 
@@ -162,10 +189,11 @@ async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
         ("HTTP/1.0 401 x\r\n\r\n", ProxyContact::CredentialsRefused, "401 Unauthorized; check delivery.proxy's user"),
         ("HTTP/1.0 503 x\r\nContent-Length: 2\r\n\r\nno", ProxyContact::TunnelRefused, "CONNECT with 503"),
         ("HTTP/1.1 302 x\r\nLocation: /\r\n\r\n", ProxyContact::TunnelRefused, "CONNECT with 302"),
-        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", ProxyContact::TunnelRefused, "cannot be read"),
-        ("", ProxyContact::TunnelRefused, "cannot be read"),
-        (&long, ProxyContact::TunnelRefused, "cannot be read"),
-        (&many, ProxyContact::TunnelRefused, "cannot be read"),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", ProxyContact::Unanswered, "cannot be read"),
+        ("", ProxyContact::Unanswered, "it closed the connection without an answer to CONNECT"),
+        ("HTTP/1.1 200 OK\r\nX: cut", ProxyContact::Unanswered, "it closed the connection without an answer"),
+        (&long, ProxyContact::Unanswered, "cannot be read"),
+        (&many, ProxyContact::Unanswered, "cannot be read"),
         ("HTTP/1.1 200 OK\r\n\r\n\x16\x03", ProxyContact::TunnelRefused, "bytes behind it"),
     ] {
         let bytes = answer.to_owned();
@@ -188,11 +216,9 @@ async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
 #[tokio::test]
 async fn a_proxy_that_cannot_be_reached_is_told_from_one_that_does_not_answer() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let silent = Named { silent: vec!["10.9.9.9".parse().unwrap()], ..Named::with(&["10.9.9.9"]) };
     for (network, url, words) in [
         (Named::default(), format!("http://{nobody}"), "it cannot be reached: Connection refused"),
         (Named::default(), "http://proxy.example:3128".to_owned(), "its host name could not be resolved"),
-        (silent, "http://proxy.example:3128".to_owned(), "it cannot be reached: no answer in time"),
     ] {
         let sender = Sender::new(Arc::new(network), Arc::new(AllowAll)).unwrap();
         sender.set_proxy(Some(delivery_proxy(&url, &[])));
@@ -201,7 +227,6 @@ async fn a_proxy_that_cannot_be_reached_is_told_from_one_that_does_not_answer() 
             let (outcome, contact, detail) = named(&got);
             assert_eq!((outcome, contact), (AttemptOutcome::ProxyError, ProxyContact::Unreachable), "{url} {detail}");
             assert!(detail.contains(words), "{detail}");
-            assert!(contact.is_own_lack());
         }
     }
     let mute = TestReceiver::start(Stream::stay_silent).await;
@@ -214,6 +239,36 @@ async fn a_proxy_that_cannot_be_reached_is_told_from_one_that_does_not_answer() 
     assert_eq!((got.outcome, got.proxy), (AttemptOutcome::Timeout, ProxyContact::Reached));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_webhooks_short_timeout_says_nothing_about_the_proxy() {
+    let short = PROXY_SILENCE_MIN - Duration::from_millis(1);
+    let words = "it cannot be reached: no answer in time";
+    for addresses in [&["10.9.9.9"][..], &["10.9.9.9", "10.9.9.8"]] {
+        let silent = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let network = Named { silent, ..Named::with(addresses) };
+        let sender = Sender::new(Arc::new(network), Arc::new(AllowAll)).unwrap();
+        sender.set_proxy(Some(delivery_proxy("http://proxy.example:3128", &[])));
+        for (timeout, contact) in [(short, ProxyContact::None), (PROXY_SILENCE_MIN, ProxyContact::Unreachable)] {
+            for target in ["http://a.example/", "https://a.example/"] {
+                let got = sender.send(&OutboundRequest { connect_timeout: timeout, ..post(target, timeout) }).await;
+                assert_eq!(named(&got), (AttemptOutcome::ProxyError, contact, words), "{target} {timeout:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shortage_on_the_way_to_the_proxy_is_no_failure_of_the_proxy() {
+    for url in ["http://192.0.2.1:3128", "http://proxy.example:3128"] {
+        let sender = Sender::new(Arc::new(WithoutDescriptors), Arc::new(AllowAll)).unwrap();
+        sender.set_proxy(Some(delivery_proxy(url, &[])));
+        for target in ["http://a.example/", "https://a.example/"] {
+            let got = sender.send(&post(target, PATIENT)).await;
+            assert_eq!(got.shortage, Some(Shortage::FileDescriptors), "{url} {target}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_that_fails_an_http_receivers_request_is_named() {
     let page = "HTTP/1.1 407 x\r\nContent-Length: 18\r\n\r\nproxy7.corp.example";
@@ -223,7 +278,6 @@ async fn a_proxy_that_fails_an_http_receivers_request_is_named() {
     assert_eq!((outcome, contact), (AttemptOutcome::ProxyError, ProxyContact::CredentialsAsked));
     assert!(detail.contains("check delivery.proxy's user and password"), "{detail}");
     assert_eq!((got.status_code, got.response_body.len()), (None, 0), "the page is the proxy's");
-    assert!(!contact.is_own_lack(), "a receiver may have written it");
 
     let closing = TestReceiver::start(|mut stream| async move { drop(stream.request().await) }).await;
     let got = sender_through(&closing).send(&post("http://a.example/", PATIENT)).await;
@@ -281,7 +335,9 @@ async fn a_proxy_may_speak_tls_itself() {
         assert_eq!(got.status_code, expected, "{:?}", got.detail);
         if expected.is_none() {
             assert_eq!((got.outcome, got.proxy), (AttemptOutcome::ProxyError, ProxyContact::Unreachable));
-            assert!(got.detail.unwrap().starts_with("TLS with it failed: invalid peer certificate"));
+            let detail = got.detail.unwrap();
+            let is_named = detail.ends_with("[certificate_unknown_authority]");
+            assert!(detail.starts_with("TLS with it failed: the certificate") && is_named, "{detail}");
         }
     }
 }
