@@ -69,8 +69,8 @@ impl ProxyHealth {
         self.lock().wait(now)
     }
 
-    /// Records what a request learned of the proxy, and logs a change. Returns when the delivery is tried again if the
-    /// request failed for an installation fault.
+    /// Records the contact of a request with the proxy, and logs a change. If an installation fault ended the request,
+    /// returns when the delivery is tried again.
     pub fn record(&self, contact: ProxyContact, proxy: &str, why: &str, now: Time) -> Option<Time> {
         let mut record = self.lock();
         match contact {
@@ -126,7 +126,7 @@ impl ProxyRecord {
     fn unreachable(&mut self, proxy: &str, why: &str, now: Time) -> Time {
         self.failures.unreachable += 1;
         self.answered_at = None;
-        if let Some(until) = self.until.filter(|until| now < *until) {
+        if let Some(until) = self.wait(now) {
             // Another request failed at the same time.
             return until;
         }
@@ -199,6 +199,17 @@ mod tests {
         assert_eq!(record(&health, ProxyContact::CredentialsAsked, 0), None);
         health.reset();
         assert_eq!((health.state(Time(0)), health.failures().credentials), (ProxyState::Well, 2));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_wait() {
+        let health = ProxyHealth::default();
+        let late = 100 * WAIT_MS_MAX;
+        record(&health, ProxyContact::Unreachable, late);
+        record(&health, ProxyContact::CredentialsAsked, late);
+        assert_eq!((health.wait(Time(0)), health.state(Time(0))), (None, ProxyState::Well));
+        record(&health, ProxyContact::Unreachable, late);
+        assert_eq!((health.wait(Time(late)).is_some(), health.wait(Time(0))), (true, None));
     }
 
     #[test]

@@ -155,7 +155,7 @@ const CASES: &[(&str, Does, &str)] = &[
     ("a dripping head", Does::Drips(b"HTTP/1.1 200 OK\r\n"), "timeout"),
     ("endless 1xx", Does::Repeats(b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), "request_error"),
     ("endless 100", Does::Repeats(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "request_error"),
-    // Bodies that are none.
+    // Invalid bodies.
     ("an early end", Does::Says(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"), "connect_reset"),
     ("a body that never comes", Does::SaysAndHolds(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"), "timeout"),
     ("a reset in the body", Does::SaysAndResets(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"), "connect_reset"),

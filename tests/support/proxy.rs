@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the proxy does with requests.
+/// The proxy's reaction to requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyAct {
     Forward,

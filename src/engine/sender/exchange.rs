@@ -49,7 +49,7 @@ impl PartialResponse {
     }
 }
 
-/// How a response ended.
+/// The end of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) enum ResponseEnd {
     /// The response was read to its last byte. The connection can carry another request.
