@@ -331,7 +331,7 @@ pub static FIELDS: &[WebhookField] = &[
             "proxy",
             "default|none",
             Text,
-            "default, or none: directly although delivery.proxy names a proxy, which needs a key with the scope admin",
+            "default, or none: directly although delivery.proxy names a proxy, which needs the key of the installation",
         )],
     ),
     field("handshake", boolean, |webhook, _| text(webhook.handshake)).read_by(

@@ -8,6 +8,8 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
@@ -23,7 +25,7 @@ use crate::engine::network::Conn;
 use crate::engine::redact::Redactor;
 use crate::engine::sender::connect::{OriginRoutes, dial};
 use crate::engine::sender::failure::SendFailure;
-use crate::engine::sender::limits::{CONNECT_ANSWER_BYTES_MAX, CONNECT_ANSWER_HEADERS_MAX};
+use crate::engine::sender::limits::{CONNECT_ANSWER_BYTES_MAX, CONNECT_ANSWER_HEADERS_MAX, INTERIM_ANSWERS_MAX};
 use crate::engine::sender::link::HttpConnection;
 use crate::engine::sender::target::{Origin, SendTarget};
 use crate::engine::sender::{Sender, millis, reason};
@@ -204,14 +206,27 @@ async fn tunnel(
         .handshake(TokioIo::new(conn))
         .await
         .map_err(|why| unanswered(&why, contact))?;
-    let mut response = pin!(requests.send_request(question(proxy, origin)?));
+    let mut message = question(proxy, origin)?;
+    let interim = Arc::new(AtomicUsize::new(0));
+    let counter = interim.clone();
+    hyper::ext::on_informational(&mut message, move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut response = pin!(requests.send_request(message));
     let mut ended = false;
     let answer = poll_fn(|cx| {
         // An error of the connection reaches the response too.
         ended = ended || connection.poll_without_shutdown(cx).is_ready();
-        response.as_mut().poll(cx)
+        if interim.load(Ordering::Relaxed) > INTERIM_ANSWERS_MAX {
+            return Poll::Ready(None);
+        }
+        response.as_mut().poll(cx).map(Some)
     });
-    let status = answer.await.map_err(|why| unanswered(&why, contact))?.status().as_u16();
+    let Some(answer) = answer.await else {
+        *contact = ProxyContact::Unanswered;
+        return Err(failed(format!("it answered CONNECT with more than {INTERIM_ANSWERS_MAX} interim answers (1xx)")));
+    };
+    let status = answer.map_err(|why| unanswered(&why, contact))?.status().as_u16();
     match status {
         200..=299 => {}
         _ if STATUSES_OF_CREDENTIALS.contains(&status) => {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::engine::network::{BoxFuture, Conn, ListenAddr, Listener, Network, RealNetwork};
-use crate::engine::sender::limits::PROXY_SILENCE_MIN;
+use crate::engine::sender::limits::{INTERIM_ANSWERS_MAX, PROXY_SILENCE_MIN};
 use crate::engine::sender::pool::Pool;
 use crate::engine::sender::tests::receiver::{Stream, TestReceiver};
 use crate::engine::sender::tests::secure::{Authority, secure_receiver};
@@ -178,6 +178,7 @@ async fn what_the_guard_refuses_by_its_text_never_reaches_the_proxy() {
 #[tokio::test]
 async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(17 * 1024));
+    let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(INTERIM_ANSWERS_MAX + 1) + "HTTP/1.1 403 Nope\r\n\r\n";
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(101));
     for (answer, contact, words) in [
         ("HTTP/1.1 403 Nope\r\n\r\n", ProxyContact::TunnelRefused, "it answered CONNECT with 403 Forbidden"),
@@ -194,6 +195,7 @@ async fn an_answer_to_connect_other_than_a_tunnel_is_named_and_bounded() {
         ("HTTP/1.1 200 OK\r\nX: cut", ProxyContact::Unanswered, "it closed the connection without an answer"),
         (&long, ProxyContact::Unanswered, "cannot be read"),
         (&many, ProxyContact::Unanswered, "cannot be read"),
+        (&hints, ProxyContact::Unanswered, "it answered CONNECT with more than 20 interim answers (1xx)"),
         ("HTTP/1.1 200 OK\r\n\r\n\x16\x03", ProxyContact::TunnelRefused, "bytes behind it"),
     ] {
         let bytes = answer.to_owned();
