@@ -21,6 +21,7 @@ pub mod patterns;
 pub mod retention;
 pub mod retry;
 pub mod secrecy;
+pub mod shares;
 pub mod signing;
 pub mod target;
 pub mod transition;

@@ -105,12 +105,13 @@ async fn hanging_webhooks_leave_slots_for_the_others() {
         publish_many(&daemon, &format!("hang.{n}"), 20).await;
     }
     daemon.webhook(&alive.url(), json!({ "event_types": ["alive"] })).await;
-    eventually("they hang", async || (hanging.count() >= 70).then_some(())).await;
+    eventually("they hang", async || (hanging.count() >= 40).then_some(())).await;
     for n in 0..20 {
         let event = daemon.publish("alive", json!(n)).await;
         assert_eq!(alive.next().await.header("webhook-id"), text(&event, "id"));
     }
-    assert!(hanging.count() < 100);
+    // One host that hangs, and one app, get two fifths of the slots.
+    assert_eq!(hanging.count(), 40);
 }
 
 #[tokio::test]

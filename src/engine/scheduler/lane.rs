@@ -14,6 +14,7 @@ use crate::store::Dispatch;
 use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
+use crate::engine::scheduler::groups::RequestGroups;
 
 /// Deliveries of one webhook that wait in memory. More stay in the index, unless all lanes together have room.
 pub const LANE_DELIVERIES_MAX: usize = 1_024;
@@ -52,6 +53,10 @@ pub struct Lane {
     took_at: Time,
     /// Requests sent since one ended.
     unanswered: usize,
+    /// Whether the last request that ended was answered.
+    pub was_answered: bool,
+    /// The groups whose shares of the slots the webhook uses.
+    pub groups: RequestGroups,
     unrecorded: usize,
     /// Entries of the index up to here are in memory or done.
     cursor: Option<DueKey>,
@@ -92,7 +97,7 @@ pub enum LaneNeed {
 }
 
 impl Lane {
-    pub fn new(webhook: Arc<Webhook>, state: WebhookState) -> Lane {
+    pub fn new(webhook: Arc<Webhook>, state: WebhookState, groups: RequestGroups) -> Lane {
         Lane {
             app: webhook.app_id,
             webhook,
@@ -104,6 +109,8 @@ impl Lane {
             takes_us: None,
             took_at: Time::ZERO,
             unanswered: 0,
+            was_answered: false,
+            groups,
             unrecorded: 0,
             cursor: None,
             more: None,

@@ -11,10 +11,12 @@ use crate::model::id::{AppId, DeliveryId, IdMap, WebhookId};
 use crate::model::webhook::{WebhookState, WebhookStatus};
 use crate::model::{App, Delivery, Time, Webhook};
 use crate::mutants::mutant;
+use crate::rules::shares::{self, DIVIDED_SLOTS_MIN};
 use crate::store::{Dispatch, Effects, Registry};
 use crate::store::{DueKey, DueSlice};
 
 use crate::engine::handshake::Grant;
+use crate::engine::scheduler::groups::{GroupTable, RequestGroups};
 use crate::engine::scheduler::lane::{Lane, LaneNeed};
 
 pub struct Lanes {
@@ -28,12 +30,39 @@ pub struct Lanes {
     /// Lanes to be filled from the index.
     pub reads: Vec<(WebhookId, Option<DueKey>)>,
     /// Dispatched deliveries whose outcome is not durable.
-    outstanding: IdMap<Delivery, WebhookId>,
+    outstanding: IdMap<Delivery, OutstandingDelivery>,
     in_flight_max: usize,
+    groups: GroupTable,
+    /// Lanes that may send and lack a share of the slots. They are looked at again once requests have ended, and after
+    /// `PARKED_MS`.
+    parked: Vec<WebhookId>,
+    parked_until: Option<Time>,
+    /// Requests that ended since the parked lanes were looked at.
+    ended: usize,
 }
 
-/// A cap with fewer slots than this is not divided.
-const DIVIDED_SLOTS_MIN: usize = 100;
+/// A delivery that was dispatched.
+struct OutstandingDelivery {
+    webhook: WebhookId,
+    /// The groups that count its request. `None` once the request has ended.
+    groups: Option<RequestGroups>,
+}
+
+/// A request that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedRequest {
+    pub webhook: WebhookId,
+    pub delivery: DeliveryId,
+    /// Time since the dispatch, in microseconds.
+    pub took_us: u32,
+    /// Whether the receiver sent a response.
+    pub is_answered: bool,
+}
+
+/// Longest time after which a lane that lacks a share is looked at again.
+const PARKED_MS: i64 = 20;
+/// The parked lanes are looked at once this part of their number of requests has ended.
+const PARKED_PARTS: usize = 8;
 /// Shares of the slots. Below the first, a webhook may use its own limit. Above it, a webhook may have that many
 /// unanswered requests, and above the second share one. So hundreds of webhooks can hang while the others still find
 /// slots.
@@ -57,6 +86,10 @@ impl Lanes {
             reads: Vec::new(),
             outstanding: IdMap::default(),
             in_flight_max,
+            groups: GroupTable::default(),
+            parked: Vec::new(),
+            parked_until: None,
+            ended: 0,
         }
     }
 
@@ -76,12 +109,12 @@ impl Lanes {
             self.change(id, now, |lane| lane.withdraw(delivery));
         }
         for delivery in effects.recorded {
-            if let Some(id) = self.outstanding.remove(&delivery) {
+            if let Some(id) = self.remove_outstanding(delivery, now) {
                 self.change(id, now, |lane| lane.recorded(delivery));
             }
         }
         for delivery in effects.unrecorded {
-            if let Some(id) = self.outstanding.remove(&delivery) {
+            if let Some(id) = self.remove_outstanding(delivery, now) {
                 self.change(id, now, |lane| lane.given_up(delivery, now.plus_ms(LOST_WAIT_MS)));
             }
         }
@@ -110,7 +143,8 @@ impl Lanes {
 
     fn lane(&mut self, id: WebhookId, registry: &Registry, state: impl Fn(WebhookId) -> WebhookState) {
         if let (false, Some(webhook)) = (self.lanes.contains_key(&id), registry.webhook_by_id(id)) {
-            self.lanes.insert(id, Lane::new(webhook.clone(), state(id)));
+            let groups = self.groups.of(webhook);
+            self.lanes.insert(id, Lane::new(webhook.clone(), state(id), groups));
         }
     }
 
@@ -119,7 +153,10 @@ impl Lanes {
         let ids: Vec<WebhookId> = self.lanes.keys().copied().collect();
         for id in ids {
             match registry.webhook_by_id(id) {
-                Some(webhook) => self.change(id, now, |lane| lane.webhook = webhook.clone()),
+                Some(webhook) => {
+                    let groups = self.groups.of(webhook);
+                    self.change(id, now, |lane| (lane.webhook, lane.groups) = (webhook.clone(), groups));
+                }
                 None => self.change(id, now, |lane| {
                     lane.webhook =
                         Arc::new(Webhook { status: WebhookStatus::Disabled, ..Webhook::clone(&lane.webhook) });
@@ -169,7 +206,7 @@ impl Lanes {
 
     /// The next delivery to be sent, if one may be.
     pub fn next(&mut self, now: Time) -> Option<(Dispatch, Arc<Webhook>)> {
-        let mut passed_over: usize = 0;
+        self.look_at_parked(now);
         while self.outstanding.len() < self.in_flight_max {
             let app = self.ring.pop_front()?;
             let Some(turns) = self.of_app.get_mut(&app) else { continue };
@@ -179,18 +216,16 @@ impl Lanes {
                 continue;
             };
             let may_send = lane.may_send(now);
-            if may_send && !has_share(lane.unanswered(), self.outstanding.len(), self.in_flight_max) {
-                self.put_back(app, Some(id));
-                passed_over += 1;
-                if passed_over > self.of_app.values().map(VecDeque::len).sum::<usize>() {
-                    return None;
-                }
+            if may_send && !has_share(lane, self.outstanding.len(), self.in_flight_max, now) {
+                lane.is_in_ring = false;
+                self.put_back(app, None);
+                self.park(id, now);
                 continue;
             }
             let before = lane.queue_bytes();
             let taken = if may_send { lane.take(now) } else { None };
             self.queued_bytes = (self.queued_bytes + lane.queue_bytes()).saturating_sub(before);
-            let webhook = lane.webhook.clone();
+            let (webhook, groups) = (lane.webhook.clone(), lane.groups.clone());
             let again = lane.may_send(now);
             lane.is_in_ring = again;
             self.put_back(app, again.then_some(id));
@@ -198,11 +233,33 @@ impl Lanes {
                 self.settle(id, now);
             }
             if let Some(dispatch) = taken {
-                self.outstanding.insert(dispatch.delivery_id, id);
+                groups.iter().for_each(|group| group.dispatched());
+                self.outstanding
+                    .insert(dispatch.delivery_id, OutstandingDelivery { webhook: id, groups: Some(groups) });
                 return Some((dispatch, webhook));
             }
         }
         None
+    }
+
+    /// Keeps a lane out of the ring until slots may be free.
+    fn park(&mut self, id: WebhookId, now: Time) {
+        if self.parked.is_empty() {
+            self.ended = 0;
+        }
+        self.parked.push(id);
+        self.parked_until.get_or_insert(now.plus_ms(PARKED_MS));
+    }
+
+    /// Returns parked lanes to the ring if slots may be free for them.
+    fn look_at_parked(&mut self, now: Time) {
+        let is_due = self.parked_until.is_some_and(|until| until <= now || until.since(now) > PARKED_MS);
+        if is_due || self.ended > self.parked.len() / PARKED_PARTS {
+            (self.parked_until, self.ended) = (None, 0);
+            for id in std::mem::take(&mut self.parked) {
+                self.settle(id, now);
+            }
+        }
     }
 
     fn put_back(&mut self, app: AppId, id: Option<WebhookId>) {
@@ -237,15 +294,39 @@ impl Lanes {
         self.change(id, now, |lane| lane.allow(grant, now));
     }
 
-    /// A request of the webhook ended.
-    pub fn finished(&mut self, id: WebhookId, now: Time) {
+    /// A request ended.
+    pub fn finished(&mut self, request: EndedRequest, now: Time) {
+        self.end(request.delivery, request.is_answered, now);
+        self.change(request.webhook, now, |lane| {
+            lane.took(request.took_us, now);
+            lane.was_answered = request.is_answered;
+            lane.finished();
+        });
+    }
+
+    /// A delivery was taken and not sent. Its outcome will be recorded.
+    pub fn dropped(&mut self, id: WebhookId, delivery: DeliveryId, now: Time) {
+        self.end(delivery, false, now);
         self.change(id, now, Lane::finished);
     }
 
     /// A request of the webhook was not made. Nothing of the webhook is sent before `until`.
     pub fn withhold(&mut self, id: WebhookId, delivery: DeliveryId, until: Time, now: Time) {
-        self.outstanding.remove(&delivery);
+        self.remove_outstanding(delivery, now);
         self.change(id, now, |lane| lane.withhold(delivery, until));
+    }
+
+    /// Counts the end of a request in its groups, once.
+    fn end(&mut self, delivery: DeliveryId, is_answered: bool, now: Time) {
+        let groups = self.outstanding.get_mut(&delivery).and_then(|delivery| delivery.groups.take());
+        groups.iter().flatten().for_each(|group| group.ended(is_answered, now));
+        self.ended += 1;
+    }
+
+    /// The slot of a delivery is free again. Returns its webhook if it was dispatched.
+    fn remove_outstanding(&mut self, delivery: DeliveryId, now: Time) -> Option<WebhookId> {
+        self.end(delivery, false, now);
+        self.outstanding.remove(&delivery).map(|delivery| delivery.webhook)
     }
 
     /// The cause of withheld requests may be gone.
@@ -253,13 +334,6 @@ impl Lanes {
         let held: Vec<WebhookId> =
             self.lanes.iter().filter(|(_, lane)| lane.is_withheld()).map(|(id, _)| *id).collect();
         held.into_iter().for_each(|id| self.change(id, now, Lane::release));
-    }
-
-    /// Records the duration of a request.
-    pub fn took(&mut self, id: WebhookId, took_us: u32, now: Time) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.took(took_us, now);
-        }
     }
 
     /// Whether enough waits in memory to count as a backlog.
@@ -296,7 +370,7 @@ impl Lanes {
 
     /// When the next timer fires.
     pub fn next_timer(&self) -> Option<Time> {
-        self.timers.peek().map(|Reverse((time, _))| *time)
+        self.timers.peek().map(|Reverse((time, _))| *time).into_iter().chain(self.parked_until).min()
     }
 
     /// Dispatched deliveries whose outcome is not durable.
@@ -307,14 +381,17 @@ impl Lanes {
     /// Drops idle lanes. They return with their next delivery.
     pub fn forget_idle(&mut self, now: Time) {
         self.lanes.retain(|_, lane| !lane.is_idle(now) || lane.is_in_ring || lane.timer.is_some());
+        self.groups.forget_unused();
     }
 }
 
-/// Whether a webhook may have one more request in flight, given its unanswered ones.
-fn has_share(unanswered: usize, out: usize, out_max: usize) -> bool {
-    let taken = out as f64 / out_max as f64;
-    let most = if taken < UNDIVIDED_PARTS.1 { UNANSWERED_MAX } else { 1 };
-    out_max < DIVIDED_SLOTS_MIN || taken < UNDIVIDED_PARTS.0 || unanswered < most
+/// Whether a webhook may have one more request in flight, with `taken` of `slots` in use.
+fn has_share(lane: &Lane, taken: usize, slots: usize, now: Time) -> bool {
+    let part = taken as f64 / slots as f64;
+    let most = if part < UNDIVIDED_PARTS.1 { UNANSWERED_MAX } else { 1 };
+    let has_own = slots < DIVIDED_SLOTS_MIN || part < UNDIVIDED_PARTS.0 || lane.unanswered() < most;
+    let is_exempt = shares::is_exempt(lane.was_answered, taken, slots);
+    has_own && (is_exempt || lane.groups.iter().all(|group| group.has_share(taken, slots, now)))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub(in crate::engine) mod fixture;
+mod groups;
 mod lane;
 mod lanes;
 mod saturation;
@@ -23,7 +24,7 @@ use crate::store::{Dispatch, Effects, PartitionCommand, Store, WriteRequest};
 use crate::store::{DueKey, DueSlice, ExpiredDelivery};
 
 use self::lane::{LANE_BYTES_MAX, SLICE_DELIVERIES_MAX};
-use self::lanes::Lanes;
+use self::lanes::{EndedRequest, Lanes};
 use self::saturation::CpuSaturation;
 use crate::engine::blocking_pool::BlockingPool;
 use crate::engine::compiled_webhook::CompiledWebhook;
@@ -46,8 +47,7 @@ const TIDY_MS: i64 = 60_000;
 /// A message to the scheduler.
 enum SchedulerMessage {
     Batch(Box<Effects>),
-    /// A request ended after this many microseconds.
-    Finished(WebhookId, u32),
+    Finished(EndedRequest),
     /// A request was not made, for an installation fault or a shortage. It may be made from this time.
     Withheld(WebhookId, DeliveryId, Time),
     /// The cause of withheld requests may be gone.
@@ -193,10 +193,7 @@ impl Scheduler {
     fn on_message(&mut self, message: SchedulerMessage, now: Time) {
         match message {
             SchedulerMessage::Batch(effects) => self.on_commit(*effects, now),
-            SchedulerMessage::Finished(id, took_us) => {
-                self.lanes.took(id, took_us, now);
-                self.lanes.finished(id, now);
-            }
+            SchedulerMessage::Finished(ended) => self.lanes.finished(ended, now),
             SchedulerMessage::Withheld(id, delivery, until) => self.lanes.withhold(id, delivery, until, now),
             SchedulerMessage::Release => self.lanes.release(now),
             SchedulerMessage::Probed(took_us) => self.saturation.record_probe(took_us),
@@ -271,7 +268,7 @@ impl Scheduler {
 
     fn expire(&mut self, dispatch: &Dispatch, now: Time) {
         let event: EventId = dispatch.event.id;
-        self.lanes.finished(dispatch.webhook_id, now);
+        self.lanes.dropped(dispatch.webhook_id, dispatch.delivery_id, now);
         self.write_queue
             .push(WriteRequest::internal(PartitionCommand::Expire { event, delivery: dispatch.delivery_id }));
     }
@@ -304,7 +301,12 @@ impl Scheduler {
                 let _ = messages.send(SchedulerMessage::Allowed(webhook.id, grant));
             }
             // In this order: the scheduler learns that the request ended before its outcome is recorded.
-            let _ = messages.send(SchedulerMessage::Finished(dispatch.webhook_id, micros(began)));
+            let _ = messages.send(SchedulerMessage::Finished(EndedRequest {
+                webhook: dispatch.webhook_id,
+                delivery: dispatch.delivery_id,
+                took_us: micros(began),
+                is_answered: report.made.status_code.is_some(),
+            }));
             write_queue.push(WriteRequest::internal(PartitionCommand::Record(report)));
         });
     }

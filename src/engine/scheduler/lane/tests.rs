@@ -6,7 +6,7 @@ use crate::engine::scheduler::lane::*;
 const NOW: Time = Time(1_000_000);
 
 fn lane() -> Lane {
-    Lane::new(Arc::new(webhook(|_| {})), WebhookState::default())
+    Lane::new(Arc::new(webhook(|_| {})), WebhookState::default(), RequestGroups::default())
 }
 
 fn slice(ids: &[(u128, i64)], next: Option<Time>) -> DueSlice {
@@ -165,7 +165,11 @@ fn what_is_offered_meanwhile_hides_nothing_that_waits_in_the_index() {
 
 #[test]
 fn a_rate_that_still_holds_is_not_forgotten() {
-    let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))), WebhookState::default());
+    let mut lane = Lane::new(
+        Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01))),
+        WebhookState::default(),
+        RequestGroups::default(),
+    );
     lane.offer(dispatch(1, NOW), false);
     assert_eq!(sent(&mut lane), [1]);
     lane.finished();
@@ -177,7 +181,7 @@ fn a_rate_that_still_holds_is_not_forgotten() {
 #[test]
 fn a_rate_holds_for_one_turn_at_the_most_also_when_it_is_raised_or_the_clock_is_set_back() {
     let slow = Arc::new(webhook(|w| w.rate_limit_per_s = Some(0.01)));
-    let mut lane = Lane::new(slow.clone(), WebhookState::default());
+    let mut lane = Lane::new(slow.clone(), WebhookState::default(), RequestGroups::default());
     for id in 1..=3 {
         lane.offer(dispatch(id, Time(1_000)), false);
     }
@@ -197,7 +201,11 @@ fn a_rate_holds_for_one_turn_at_the_most_also_when_it_is_raised_or_the_clock_is_
 #[test]
 fn a_rate_is_smooth_whatever_its_interval() {
     for rate in [0.5, 7.0, 333.0, 2_000.0] {
-        let mut lane = Lane::new(Arc::new(webhook(|w| w.rate_limit_per_s = Some(rate))), WebhookState::default());
+        let mut lane = Lane::new(
+            Arc::new(webhook(|w| w.rate_limit_per_s = Some(rate))),
+            WebhookState::default(),
+            RequestGroups::default(),
+        );
         let mut times = Vec::new();
         let mut id = 0;
         for ms in 0..20_000 {

@@ -30,6 +30,21 @@ fn turns(lanes: &mut Lanes) -> Vec<u128> {
     std::iter::from_fn(|| lanes.next(NOW)).map(|(dispatch, _)| dispatch.webhook_id.as_u128()).collect()
 }
 
+/// The end of a dispatched request.
+fn ended(dispatch: &Dispatch, is_answered: bool) -> EndedRequest {
+    let (webhook, delivery) = (dispatch.webhook_id, dispatch.delivery_id);
+    EndedRequest { webhook, delivery, took_us: 1_000, is_answered }
+}
+
+/// Ends one request of a webhook.
+fn end_one(lanes: &mut Lanes, webhook: u128, is_answered: bool) {
+    let id = Id::from_u128(webhook);
+    let delivery =
+        lanes.outstanding.iter().find(|(_, out)| out.webhook == id && out.groups.is_some()).map(|(id, _)| *id);
+    let delivery = delivery.expect("a request in flight");
+    lanes.finished(EndedRequest { webhook: id, delivery, took_us: 1_000, is_answered }, NOW);
+}
+
 #[test]
 fn apps_take_turns_and_within_an_app_its_webhooks() {
     let (mut lanes, _) = lanes(100, &[(1, 11), (1, 12), (1, 13), (2, 21)], 2);
@@ -41,7 +56,10 @@ fn apps_take_turns_and_within_an_app_its_webhooks() {
 fn hundreds_of_webhooks_may_hang_and_there_is_a_slot_for_the_next() {
     let (mut lanes, mut registry) = lanes(1_000, &[], 0);
     let mut publish_to = |lanes: &mut Lanes, id: u128| {
-        let new = |w: &mut Webhook| (w.app_id, w.id, w.max_in_flight) = (Id::from_u128(id), Id::from_u128(id), 16);
+        let new = |w: &mut Webhook| {
+            (w.app_id, w.id, w.max_in_flight) = (Id::from_u128(id), Id::from_u128(id), 16);
+            w.url = format!("http://{id}.example/");
+        };
         registry.put_webhook(Arc::new(webhook(new)));
         publish(lanes, &registry, &[(id, id)], 50);
         turns(lanes).len()
@@ -54,7 +72,7 @@ fn hundreds_of_webhooks_may_hang_and_there_is_a_slot_for_the_next() {
     assert_eq!(publish_to(&mut lanes, 500), 1);
     let mut sent = 0;
     for _ in 0..40 {
-        lanes.finished(Id::from_u128(500), NOW);
+        end_one(&mut lanes, 500, true);
         sent += turns(&mut lanes).len();
     }
     assert_eq!(sent, 40);
@@ -65,7 +83,7 @@ fn the_cap_holds_and_a_recorded_outcome_frees_a_slot() {
     let (mut lanes, registry) = lanes(4, &[(1, 1), (2, 2)], 50);
     let first: Vec<Dispatch> = std::iter::from_fn(|| lanes.next(NOW)).map(|(dispatch, _)| dispatch).collect();
     assert_eq!((first.len(), lanes.outstanding()), (4, 4));
-    lanes.finished(first[0].webhook_id, NOW);
+    lanes.finished(ended(&first[0], true), NOW);
     assert!(lanes.next(NOW).is_none(), "not durable yet");
     let effects = Effects { recorded: vec![first[0].delivery_id], ..Effects::default() };
     lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
@@ -76,7 +94,7 @@ fn the_cap_holds_and_a_recorded_outcome_frees_a_slot() {
 fn what_is_due_again_in_the_batch_that_recorded_it_is_found() {
     let (mut lanes, registry) = lanes(10, &[(1, 1)], 1);
     let (sent, _) = lanes.next(NOW).unwrap();
-    lanes.finished(sent.webhook_id, NOW);
+    lanes.finished(ended(&sent, true), NOW);
     let (id, delivery) = (sent.webhook_id, sent.delivery_id);
     let effects = Effects { recorded: vec![delivery], due: vec![(id, NOW)], ..Effects::default() };
     lanes.learn(effects, &registry, |_| WebhookState::default(), NOW);
@@ -95,7 +113,7 @@ fn busy(change: impl Fn(&mut Webhook), us: u32, waiting: u128) -> Lanes {
     })));
     publish(&mut lanes, &registry, &[(1, 1)], 16 + waiting);
     turns(&mut lanes);
-    lanes.took(Id::from_u128(1), us, NOW);
+    lanes.change(Id::from_u128(1), NOW, |lane| lane.took(us, NOW));
     lanes
 }
 
@@ -153,4 +171,73 @@ fn a_clock_that_was_set_back_leaves_the_times_of_the_index() {
     lanes.learn(due, &registry, |_| WebhookState::default(), NOW.minus_ms(1_000));
     lanes.set_back(NOW.minus_ms(86_400_000));
     assert_eq!(lanes.next_timer(), Some(NOW));
+}
+
+/// Publishes `waiting` deliveries to a webhook of an app at a host. Returns the webhooks of the requests that go out.
+fn publish_at((lanes, registry): &mut (Lanes, Registry), app: u128, id: u128, host: &str, waiting: u128) -> Vec<u128> {
+    registry.put_webhook(Arc::new(webhook(|w| {
+        (w.app_id, w.id, w.max_in_flight) = (Id::from_u128(app), Id::from_u128(id), 16);
+        w.url = format!("https://{host}/hooks/{id}");
+    })));
+    publish(lanes, registry, &[(app, id)], waiting);
+    turns(lanes)
+}
+
+#[test]
+fn a_silent_host_leaves_slots_whichever_apps_its_webhooks_belong_to() {
+    let mut all = lanes(1_000, &[], 0);
+    for id in 1..=1_100 {
+        publish_at(&mut all, id, id, "silent.example", 4);
+    }
+    assert_eq!(all.0.outstanding(), 400);
+    assert_eq!(publish_at(&mut all, 5_000, 5_000, "well.example", 40), [5_000; 16]);
+}
+
+#[test]
+fn an_app_with_silent_hosts_leaves_slots_to_other_apps_and_to_its_own_webhooks_that_answer() {
+    let mut all = lanes(1_000, &[], 0);
+    assert_eq!(publish_at(&mut all, 1, 7_000, "well.example", 1), [7_000]);
+    end_one(&mut all.0, 7_000, true);
+    for id in 1..=1_100 {
+        publish_at(&mut all, 1, id, &format!("host-{id}.example"), 4);
+    }
+    let silent = all.0.outstanding();
+    assert!(silent <= 401, "{silent}");
+    assert!(publish_at(&mut all, 1, 7_000, "well.example", 4).contains(&7_000));
+    assert_eq!(publish_at(&mut all, 2, 5_000, "other.example", 40), [5_000; 16]);
+}
+
+#[test]
+fn a_webhook_at_a_silent_host_is_served_once_requests_end() {
+    let mut all = lanes(1_000, &[], 0);
+    for id in 1..=600 {
+        publish_at(&mut all, id, id, "silent.example", 1);
+    }
+    assert_eq!((all.0.outstanding(), all.0.parked.is_empty()), (400, false));
+    let due = all.0.next_timer().unwrap();
+    assert_eq!(due, NOW.plus_ms(PARKED_MS));
+    // The requests time out, and so do those that follow.
+    for id in 1..=400 {
+        end_one(&mut all.0, id, false);
+        let delivery = Id::from_u128(id * 10_000);
+        all.0.learn(
+            Effects { recorded: vec![delivery], ..Effects::default() },
+            &all.1,
+            |_| WebhookState::default(),
+            NOW,
+        );
+        turns(&mut all.0);
+    }
+    assert_eq!(all.0.outstanding(), 200);
+}
+
+#[test]
+fn a_busy_app_that_is_answered_uses_all_slots() {
+    let mut all = lanes(1_000, &[], 0);
+    for id in 1..=100 {
+        let sent = publish_at(&mut all, 1, id, "fast.example", 16);
+        sent.into_iter().for_each(|id| end_one(&mut all.0, id, true));
+    }
+    // Their outcomes are not durable yet.
+    assert_eq!(all.0.outstanding(), 1_000);
 }

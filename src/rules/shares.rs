@@ -1,0 +1,71 @@
+//! Shares of the request slots: how many requests a group of webhooks may have in flight.
+//!
+//! A group is an origin (scheme, host and port) or an app. The first two fifths of the slots are free to all. Above it, a group
+//! may have the more requests in flight, the more of them its receivers answer. So a silent origin or app leaves slots to
+//! the others, and a busy one that answers within a second is not limited.
+
+/// Slots below which nothing is divided.
+pub const DIVIDED_SLOTS_MIN: usize = 100;
+/// Parts of the slots in use from which a group is limited, and the part that a silent group may have then.
+const STAGES: [(f64, usize); 4] = [(0.97, 1_000), (0.9, 64), (0.75, 16), (0.4, 4)];
+/// Requests in flight for each answer of the last second.
+const IN_FLIGHT_PER_ANSWER: usize = 2;
+/// Part of the slots in use up to which a webhook whose last request was answered is not held to the share of its groups.
+const PROVEN_PART: f64 = 0.9;
+
+/// Maximum requests in flight of a group that got `answers` in the last second, with `taken` of `slots` in use.
+pub fn group_limit(answers: usize, taken: usize, slots: usize) -> usize {
+    let part = taken as f64 / slots.max(1) as f64;
+    let stage = STAGES.iter().find(|(from, _)| part >= *from);
+    match stage {
+        Some((_, parts)) if slots >= DIVIDED_SLOTS_MIN => (slots / parts).max(1).max(answers * IN_FLIGHT_PER_ANSWER),
+        _ => usize::MAX,
+    }
+}
+
+/// Whether a webhook may send past the limits of its groups, because its last request was answered.
+pub fn is_exempt(was_answered: bool, taken: usize, slots: usize) -> bool {
+    was_answered && (taken as f64) < PROVEN_PART * slots as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_groups_one_after_another_leave_slots() {
+        let slots = 1_000;
+        let mut taken = 0;
+        let shares: Vec<usize> = (0..12)
+            .map(|_| {
+                let mut own = 0;
+                while taken < slots && own < group_limit(0, taken, slots) {
+                    (own, taken) = (own + 1, taken + 1);
+                }
+                own
+            })
+            .collect();
+        assert_eq!(shares, [400, 250, 100, 62, 62, 26, 15, 15, 15, 15, 10, 1]);
+        assert!(taken < slots);
+    }
+
+    #[test]
+    fn a_group_that_answers_has_what_it_uses() {
+        assert_eq!(group_limit(0, 399, 1_000), usize::MAX);
+        assert_eq!(group_limit(400, 600, 1_000), 800);
+        assert_eq!(group_limit(2_000, 990, 1_000), 4_000);
+        assert_eq!(group_limit(0, 600, 1_000), 250);
+    }
+
+    #[test]
+    fn few_slots_are_not_divided() {
+        assert_eq!(group_limit(0, 99, 99), usize::MAX);
+    }
+
+    #[test]
+    fn a_webhook_that_answers_is_exempt_until_slots_are_scarce() {
+        assert!(is_exempt(true, 899, 1_000));
+        assert!(!is_exempt(true, 900, 1_000));
+        assert!(!is_exempt(false, 0, 1_000));
+    }
+}
