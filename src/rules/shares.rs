@@ -12,6 +12,8 @@ const STAGES: [(f64, usize); 4] = [(0.97, 1_000), (0.9, 64), (0.75, 16), (0.4, 4
 const IN_FLIGHT_PER_ANSWER: usize = 2;
 /// Part of the slots in use up to which a webhook whose last request was answered is not held to the share of its groups.
 const PROVEN_PART: f64 = 0.9;
+/// The same part for the first request of a webhook, so that a new one at a silent app shows whether it answers.
+const UNTRIED_PART: f64 = 0.75;
 
 /// Maximum requests in flight of a group that got `answers` in the last second, with `taken` of `slots` in use.
 pub fn group_limit(answers: usize, taken: usize, slots: usize) -> usize {
@@ -23,9 +25,15 @@ pub fn group_limit(answers: usize, taken: usize, slots: usize) -> usize {
     }
 }
 
-/// Whether a webhook may send past the limits of its groups, because its last request was answered.
-pub fn is_exempt(was_answered: bool, taken: usize, slots: usize) -> bool {
-    was_answered && (taken as f64) < PROVEN_PART * slots as f64
+/// Whether a webhook may send past the limits of its groups, because its last request was answered, or because it sends
+/// its first. `was_answered` is `None` if no request has ended.
+pub fn is_exempt(was_answered: Option<bool>, in_flight: usize, taken: usize, slots: usize) -> bool {
+    let part = match (was_answered, in_flight) {
+        (Some(true), _) => PROVEN_PART,
+        (None, 0) => UNTRIED_PART,
+        _ => return false,
+    };
+    (taken as f64) < part * slots as f64
 }
 
 #[cfg(test)]
@@ -64,8 +72,9 @@ mod tests {
 
     #[test]
     fn a_webhook_that_answers_is_exempt_until_slots_are_scarce() {
-        assert!(is_exempt(true, 899, 1_000));
-        assert!(!is_exempt(true, 900, 1_000));
-        assert!(!is_exempt(false, 0, 1_000));
+        assert!(is_exempt(Some(true), 5, 899, 1_000));
+        assert!(!is_exempt(Some(true), 5, 900, 1_000));
+        assert!(!is_exempt(Some(false), 0, 0, 1_000));
+        assert!(is_exempt(None, 0, 749, 1_000) && !is_exempt(None, 0, 750, 1_000) && !is_exempt(None, 1, 0, 1_000));
     }
 }

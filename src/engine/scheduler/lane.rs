@@ -53,8 +53,8 @@ pub struct Lane {
     took_at: Time,
     /// Requests sent since one ended.
     unanswered: usize,
-    /// Whether the last request that ended was answered.
-    pub was_answered: bool,
+    /// Whether the last request that ended was answered. `None` if none has ended.
+    pub was_answered: Option<bool>,
     /// The groups whose shares of the slots the webhook uses.
     pub groups: RequestGroups,
     unrecorded: usize,
@@ -109,7 +109,7 @@ impl Lane {
             takes_us: None,
             took_at: Time::ZERO,
             unanswered: 0,
-            was_answered: false,
+            was_answered: None,
             groups,
             unrecorded: 0,
             cursor: None,

@@ -299,7 +299,7 @@ impl Lanes {
         self.end(request.delivery, request.is_answered, now);
         self.change(request.webhook, now, |lane| {
             lane.took(request.took_us, now);
-            lane.was_answered = request.is_answered;
+            lane.was_answered = Some(request.is_answered);
             lane.finished();
         });
     }
@@ -390,7 +390,7 @@ fn has_share(lane: &Lane, taken: usize, slots: usize, now: Time) -> bool {
     let part = taken as f64 / slots as f64;
     let most = if part < UNDIVIDED_PARTS.1 { UNANSWERED_MAX } else { 1 };
     let has_own = slots < DIVIDED_SLOTS_MIN || part < UNDIVIDED_PARTS.0 || lane.unanswered() < most;
-    let is_exempt = shares::is_exempt(lane.was_answered, taken, slots);
+    let is_exempt = shares::is_exempt(lane.was_answered, lane.in_flight(), taken, slots);
     has_own && (is_exempt || lane.groups.iter().all(|group| group.has_share(taken, slots, now)))
 }
 
