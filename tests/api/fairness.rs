@@ -110,8 +110,8 @@ async fn hanging_webhooks_leave_slots_for_the_others() {
         let event = daemon.publish("alive", json!(n)).await;
         assert_eq!(alive.next().await.header("webhook-id"), text(&event, "id"));
     }
-    // One host that hangs, and one app, get two fifths of the slots.
-    assert_eq!(hanging.count(), 40);
+    // One host that hangs gets two fifths of the slots, and a first request of each webhook.
+    assert!(hanging.count() < 40 + 20, "{}", hanging.count());
 }
 
 #[tokio::test]
