@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Verb::Replay(verb) => on_this_thread(verb.run()),
         Verb::Tail(verb) => on_this_thread(verb.run()),
         Verb::Stats(verb) => on_this_thread(verb.run()),
+        Verb::Ready(verb) => on_this_thread(verb.run()),
         Verb::Key(verb) => on_this_thread(verb.run()),
         Verb::Org(verb) => on_this_thread(verb.run()),
         Verb::App(verb) => on_this_thread(verb.run()),

@@ -22,6 +22,7 @@ mod openapi;
 mod org;
 mod paint;
 mod problem;
+mod ready;
 mod replay;
 mod screen;
 mod send;
@@ -75,6 +76,7 @@ pub enum Verb {
     Replay(replay::Replay),
     Tail(tail::Tail),
     Stats(stats::Stats),
+    Ready(ready::Ready),
     Key(key::Key),
     Org(org::Org),
     App(app::App),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The .deb is built, inspected, unpacked, and its content started as systemd would. It is installed, removed and purged
-# below a directory of its own. systemd-analyze checks the units. The static tarball is built and its binary run in an
-# empty root.
+# below a directory of its own. systemd-analyze checks the units. A release is built, skopeo reads its image, and the image's
+# program runs as its user; the static binary runs in an empty root.
 #
 # Takes the binary in POSTRIDER_BIN, or the newest one that was built here, or builds one.
 set -euo pipefail
@@ -161,14 +161,76 @@ else
     fail "run this as root: dpkg installs into a directory of its own, and only root may say who owns the files"
 fi
 
-echo "--- the static tarball"
-tarball=$(CARGO_TERM_QUIET=true packaging/build-tarball --profile plain "$work" 2>"$work/said") ||
-    { cat "$work/said" >&2; fail "no tarball"; }
-echo "$(basename "$tarball")"
+echo "--- a release"
+CARGO_TERM_QUIET=true packaging/release --profile plain "$work/release" >"$work/files" 2>"$work/said" ||
+    { cat "$work/said" >&2; fail "no release"; }
+(cd "$work/release" && sha256sum --quiet -c SHA256SUMS && ls)
+tarball=$(ls "$work"/release/postrider-*-x86_64-linux-*.tar.gz)
 case $tarball in
     *-musl.tar.gz) ;;
     *) grep -q '^no musl here (.* brings it)' "$work/said" || fail "it does not say why it is not musl: $(cat "$work/said")" ;;
 esac
+ls "$work"/release/*aarch64* >/dev/null 2>&1 || grep -q '^no binary for aarch64: ' "$work/said" ||
+    fail "it does not say why there is nothing for aarch64: $(cat "$work/said")"
+dpkg-deb --info "$(ls "$work"/release/postrider_*_amd64.deb)" >/dev/null
+python3 - "$work"/release/*.cdx.json <<'PYTHON'
+import json, sys
+
+bom = json.load(open(sys.argv[1]))
+assert bom["bomFormat"] == "CycloneDX" and bom["specVersion"] == "1.5", bom
+names = {part["name"] for part in bom["components"]}
+assert {"redb", "tokio", "rustls", "ring"} <= names and "tempfile" not in names, sorted(names)
+assert all(part["licenses"] and len(part["hashes"][0]["content"]) == 64 for part in bom["components"])
+print(f"the bill of materials names {len(names)} crates")
+PYTHON
+
+echo "--- the image"
+image=$(ls "$work"/release/postrider-*-image-amd64.tar)
+if ! command -v skopeo >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends skopeo >"$work/apt" 2>&1 ||
+        { cat "$work/apt" >&2; fail "apt-get install skopeo"; }
+fi
+# Both readings of the one file, by a program of the container world.
+skopeo inspect --config "docker-archive:$image" >"$work/config.json"
+skopeo --insecure-policy copy --quiet "oci-archive:$image" "dir:$work/copied"
+python3 - "$work/config.json" <<'PYTHON'
+import json, sys
+
+config = json.load(open(sys.argv[1]))["config"]
+assert config["User"] == "65532:65532" and config["Entrypoint"] == ["/postrider"], config
+assert config["Healthcheck"]["Test"] == ["CMD", "/postrider", "ready"], config
+PYTHON
+mkdir "$work/image"
+# The layers, as a runtime unpacks them; then the entry point as the image's user, who may write to /data alone.
+python3 -c 'import json, sys; print("\n".join(json.load(open(sys.argv[1]))[0]["Layers"]))' \
+    <(tar -xOf "$image" manifest.json) | while read -r layer; do
+    tar -xOf "$image" "$layer" | tar --numeric-owner -xp -C "$work/image"
+done
+[ "$(stat -c %u:%a "$work/image/data")" = 65532:700 ] || fail "/data is not the user's"
+inside() {
+    env -i POSTRIDER_DATA_DIR=/data POSTRIDER_MIN_FREE_BYTES=0 "$@"
+}
+chmod 755 "$work"
+inside POSTRIDER_LISTEN=127.0.0.1:0 chroot --userspec=65532:65532 "$work/image" /postrider serve \
+    >"$work/out" 2>"$work/log" &
+daemon=$!
+for _ in $(seq 1 300); do
+    grep -q '^postrider: listening on ' "$work/out" && break
+    kill -0 "$daemon" 2>/dev/null || { cat "$work/log" >&2; fail "the image's program ended"; }
+    sleep 0.1
+done
+url=$(sed -n 's/^postrider: listening on //p' "$work/out")
+inside POSTRIDER_URL="$url" chroot --userspec=65532:65532 "$work/image" /postrider ready >"$work/ready" ||
+    fail "the health check fails: $(cat "$work/ready")"
+kill "$daemon"
+wait "$daemon" || fail "it did not stop cleanly"
+if inside POSTRIDER_URL="$url" chroot --userspec=65532:65532 "$work/image" /postrider ready 2>/dev/null; then
+    fail "the health check passes without a daemon"
+fi
+echo "the image runs as user 65532, and its health check tells"
+
+echo "--- the static tarball"
 mkdir "$work/static"
 tar -xzf "$tarball" -C "$work/static" --strip-components 1
 if ldd "$work/static/usr/bin/postrider" >"$work/ldd" 2>&1 && ! grep -q 'statically linked' "$work/ldd"; then

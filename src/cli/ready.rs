@@ -1,0 +1,53 @@
+//! `postrider ready`: asks the daemon whether it is ready, for the health checks of containers and for scripts.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{Exit, client::Remote};
+
+/// Whether the daemon is ready: exit code 0 if it is, 1 with the reasons if it is not, 69 without an answer
+#[derive(Args, Debug)]
+pub struct Ready {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Ready {
+    /// Asks `/readyz`, which needs no key.
+    pub async fn run(self) -> Result<(), Exit> {
+        let answer = self.remote.client()?.peek("/readyz", None).await;
+        let (status, body) =
+            answer.map_err(|error| Exit::unreachable(format!("no answer from {}: {error}", self.remote.url)))?;
+        if status.is_success() {
+            return self.remote.screen().text(body);
+        }
+        let reasons = serde_json::from_slice(&body).map_or_else(|_| status.to_string(), |body| reasons(&body));
+        Err(Exit::failed(format!("not ready: {reasons}")).hint("`postrider doctor` says more"))
+    }
+}
+
+/// The reasons of an answer in one line.
+fn reasons(body: &Value) -> String {
+    let reasons: Vec<String> = body["reasons"].as_array().into_iter().flatten().map(reason).collect();
+    if reasons.is_empty() { "the daemon gives no reason".to_owned() } else { reasons.join("; ") }
+}
+
+fn reason(reason: &Value) -> String {
+    match (reason["code"].as_str(), reason["detail"].as_str()) {
+        (Some(code), Some(detail)) => format!("{code}: {detail}"),
+        _ => reason.as_str().map_or_else(|| reason.to_string(), str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn reasons_stand_in_one_line() {
+        let body = json!({ "reasons": [{ "code": "disk_full", "detail": "1 MB is left" }, "standby"] });
+        assert_eq!(reasons(&body), "disk_full: 1 MB is left; standby");
+        assert_eq!(reasons(&json!({})), "the daemon gives no reason");
+    }
+}
