@@ -49,8 +49,8 @@ impl Time {
 
     /// The time at which a clock that is `offset_s` seconds ahead of UTC shows `datetime`, within the same bounds.
     fn of_civil(datetime: DateTime, offset_s: i32) -> Time {
-        let seconds = datetime.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_millis() as i64;
-        Time(seconds).minus_ms(i64::from(offset_s) * SECOND_MS).clamp(Time::MIN, Time::MAX)
+        let ms = datetime.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_millis() as i64;
+        Time(ms).minus_ms(i64::from(offset_s) * SECOND_MS).clamp(Time::MIN, Time::MAX)
     }
 
     /// Reads an ISO 8601 time with an offset, within the same bounds. `None` for other texts.

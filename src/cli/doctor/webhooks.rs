@@ -56,7 +56,10 @@ fn is_unwell(webhook: &Value) -> bool {
     match webhook["status"].as_str() {
         Some("paused") => true,
         Some("disabled") => !by_hand,
-        _ => webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0),
+        _ => {
+            let fails = webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0);
+            fails || !webhook["waiting_for"].is_null()
+        }
     }
 }
 
@@ -64,10 +67,10 @@ async fn one(client: &Client, webhook: &Value) -> Finding {
     let text = |name: &str| webhook[name].as_str().unwrap_or_default();
     let id = text("id");
     let who = format!("{} ({id}, {})", text("name"), text("url"));
+    let health = client.value(Call::get(&["webhooks", id, "health"])).await.unwrap_or_default();
+    let (state, waiting) = in_words(&health);
     if webhook["status"] == "paused" {
-        let stats = client.value(Call::get(&["webhooks", id, "stats"])).await.unwrap_or_default();
-        let held = stats["pending_deliveries"].as_u64().unwrap_or(0);
-        let detail = format!("{who} is paused: {held} deliveries are held");
+        let detail = format!("{who} is {state}. {waiting}");
         return Finding::warn("webhook", detail, format!("postrider webhook resume {id}"));
     }
     let last = Call::get(&["webhooks", id, "attempts"]).query("limit", Some(1));
@@ -77,11 +80,13 @@ async fn one(client: &Client, webhook: &Value) -> Finding {
     let what = match webhook["status"].as_str() {
         Some("disabled") => {
             fix = format!("{fix}. Then: postrider webhook enable {id}, and postrider replay --webhook {id} --missing");
-            format!("is disabled ({})", text("disabled_reason"))
+            format!("is {state}")
         }
-        _ if webhook["circuit"] != "closed" => {
-            fix = format!("{fix}. It is probed meanwhile; postrider webhook test {id} tries it now");
-            format!("fails: {failures} attempts in a row, so that it is only probed")
+        _ if !webhook["waiting_for"].is_null() => {
+            fix = format!(
+                "{fix}. postrider webhook test {id} tries it; then postrider webhook resume {id} sends at once"
+            );
+            format!("is {state}")
         }
         _ if failures <= ACCIDENTS_MAX => {
             let detail = format!("{who}: the latest attempt failed, and will be made again. {why}");
@@ -89,7 +94,18 @@ async fn one(client: &Client, webhook: &Value) -> Finding {
         }
         _ => format!("fails: {failures} attempts in a row"),
     };
-    Finding::fail("webhook", format!("{who} {what}. {why}"), fix)
+    Finding::fail("webhook", format!("{who} {what}. {waiting}{why}"), fix)
+}
+
+/// The state of a webhook in a sentence, and how much waits. Empty for what an older daemon does not tell.
+fn in_words(health: &Value) -> (String, String) {
+    let state = health["reasons"]["state"].as_str().unwrap_or_default().to_owned();
+    let waiting = match (health["state"]["waiting"].as_u64(), health["state"]["oldest_waiting"].as_str()) {
+        (Some(count), Some(since)) => format!("Deliveries that wait: {count}, the oldest since {since}. "),
+        (Some(count @ 1..), None) => format!("Deliveries that wait: {count}. "),
+        _ => String::new(),
+    };
+    (state, waiting)
 }
 
 /// The addresses of the URL's host as this machine sees them, in words.
@@ -230,6 +246,9 @@ mod tests {
         assert!(!is_unwell(&webhook("enabled", Value::Null, "closed", 0)));
         assert!(is_unwell(&webhook("enabled", Value::Null, "closed", 1)));
         assert!(is_unwell(&webhook("enabled", Value::Null, "open", 0)));
+        let mut held = webhook("enabled", Value::Null, "closed", 0);
+        held["waiting_for"] = json!({ "reason": "receiver", "until": "2026-03-05T10:00:00.000Z" });
+        assert!(is_unwell(&held));
         assert!(is_unwell(&webhook("paused", Value::Null, "closed", 0)));
         assert!(is_unwell(&webhook("disabled", json!("gone"), "closed", 0)));
         assert!(!is_unwell(&webhook("disabled", json!("manual"), "closed", 9)), "somebody wanted that");

@@ -77,6 +77,16 @@ impl Store {
         Ok(heads)
     }
 
+    /// The webhook's delivery that is due first. `None` if none is planned.
+    pub fn first_due_of(&self, webhook: WebhookId) -> Result<Option<DeliveryId>> {
+        let mut first: Option<DueKey> = None;
+        for partition in self.partition_set.open_partitions() {
+            let found = first_due(&self.partition_set.snapshot(&partition)?, webhook)?;
+            first = [first, found].into_iter().flatten().min();
+        }
+        Ok(first.map(|(_, delivery)| delivery))
+    }
+
     /// When the webhook's oldest due delivery became due. For an ordered webhook, when its queue head first did.
     /// `None` if nothing is due.
     pub fn waiting_since(&self, webhook: &Webhook, now: Time) -> Result<Option<Time>> {

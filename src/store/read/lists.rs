@@ -22,8 +22,8 @@ use crate::kv::tables::{self, Table};
 use crate::store::command::{Applied, IdempotencyKey, Rejection, TenantScope};
 use crate::store::figures::HourRow;
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
-use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::partitions::last_seen;
+use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
@@ -296,7 +296,8 @@ impl Store {
         now < event.time().plus_ms(self.partition_set.options.retention_ms)
     }
 
-    /// The delivery as readers see it: an open delivery of a removed webhook reads as cancelled at once.
+    /// The delivery as readers see it. An open delivery of a removed webhook reads as cancelled at once. The next attempt of
+    /// one that is due is not before the hold of its webhook ends.
     pub(in crate::store) fn shown(&self, mut delivery: Delivery) -> Delivery {
         if delivery.status.is_final() {
             return delivery;
@@ -306,6 +307,9 @@ impl Store {
             delivery.completed_at = Some(*at);
             delivery.next_attempt_at = None;
         }
+        let held_until = self.state(delivery.webhook_id).held_until();
+        let held_until = held_until.map(|until| until.min(delivery.expires_at.unwrap_or(Time::MAX)));
+        delivery.next_attempt_at = delivery.next_attempt_at.map(|due| held_until.map_or(due, |until| due.max(until)));
         delivery
     }
 
