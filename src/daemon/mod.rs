@@ -9,7 +9,7 @@ mod keys;
 mod metrics_listener;
 mod offline;
 mod otlp;
-mod protocol;
+pub mod protocol;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

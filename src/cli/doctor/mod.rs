@@ -18,6 +18,7 @@ use clap::Args;
 use self::finding::{Finding, report};
 use super::client::{Call, Client};
 use super::config::data_dir_of;
+use super::in_force::SettingsInForce;
 use super::screen::Output;
 use super::{Exit, SettingsFlags};
 use crate::config::{self, ListenSetting, Loaded, Settings};
@@ -57,11 +58,14 @@ impl Doctor {
         let mut findings = Vec::new();
         let loaded = self.settings.load();
         findings.extend(settings(&loaded));
-        let place = match &loaded {
+        let mut place = match &loaded {
             Ok(loaded) => Site::of(loaded),
             // What can be seen with the defaults is better than nothing.
             Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir },
         };
+        if !self.offline {
+            findings.extend(place.ask_daemon(loaded.as_ref().ok()));
+        }
         if self.accept_clock {
             let answer = self.client(&place)?.call(Call::post(&["clock", "accept"])).await?;
             return screen.record(&answer.body);
@@ -99,6 +103,20 @@ impl Site {
         let settings = loaded.settings.clone();
         let data_dir = data_dir_of(loaded).to_owned();
         Site { settings, data_dir }
+    }
+
+    /// Takes over the settings in force of the daemon on the data directory. `None` if none answers.
+    fn ask_daemon(&mut self, here: Option<&Loaded>) -> Option<Finding> {
+        const CHECK: &str = "settings";
+        let in_force = SettingsInForce::of_daemon(&self.data_dir).ok()?;
+        self.settings = self.settings.with_shown(in_force.rows.iter().map(|row| (row.name.as_str(), &row.value)));
+        let file = in_force.file.as_ref().map_or("no settings file".to_owned(), Clone::clone);
+        let told = format!("in force, from the running daemon ({file})");
+        let differences = here.map(|here| in_force.differences(&SettingsInForce::of(here))).unwrap_or_default();
+        Some(match differences.is_empty() {
+            true => Finding::ok(CHECK, told),
+            false => Finding::ok(CHECK, format!("{told}; read here, these differ: {}", differences.join(", "))),
+        })
     }
 
     /// A key that may ask, where one can be read.
