@@ -77,7 +77,7 @@ impl Doctor {
             let client = self.client(&place)?;
             let answers = daemon::look(&client, &place, &mut findings).await;
             if answers {
-                webhooks::look(&client, &mut findings).await;
+                webhooks::look(&client, &place, &mut findings).await;
             }
         }
         report(screen, &findings)
