@@ -17,10 +17,10 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
-use crate::store::figures::{HourRow, SumsRow};
+use crate::store::figures::HourRow;
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;
-use crate::store::read::lookup::{decoded, sums_of};
+use crate::store::read::lookup::{decoded, sums_in, sums_of};
 use crate::store::read::query::EXAMINED_ROWS_MAX;
 
 /// The attempts that started within one hour.
@@ -215,10 +215,6 @@ impl ExpiringKeys {
 
 fn is_few(rows: u64) -> bool {
     rows <= EXAMINED_ROWS_MAX as u64
-}
-
-pub(in crate::store) fn sums_in(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<SumsRow>> {
-    decoded::<SumsRow>(snapshot, Table::Figures, &tables::figures(webhook, 0))
 }
 
 /// Shows the second id of every key of a webhook in an index.

@@ -15,9 +15,9 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::partitions::set::Partition;
-use crate::store::read::counts::{ExpiringPartitions, sums_in};
+use crate::store::read::counts::ExpiringPartitions;
 use crate::store::read::lists::Store;
-use crate::store::read::lookup::{DueKey, decoded, entries_of, first_due};
+use crate::store::read::lookup::{DueKey, decoded, entries_of, first_due, sums_in};
 use crate::store::read::query::EXAMINED_ROWS_MAX;
 
 /// Due entries that are read at once.
