@@ -378,7 +378,11 @@ impl MatchedRoute {
     }
 }
 
-fn metrics_access(http_request: &HttpRequest, access: MetricsAccess) -> Result<(), ApiError> {
+/// Whether the request may read `/metrics`.
+///
+/// # Errors
+/// 401 without the key, and 404 if the metrics are served elsewhere.
+pub fn metrics_access(http_request: &HttpRequest, access: MetricsAccess) -> Result<(), ApiError> {
     match access {
         MetricsAccess::Everybody => Ok(()),
         MetricsAccess::Elsewhere => Err(ApiError::no_route()),

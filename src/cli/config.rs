@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::{
     Exit,
+    in_force::SettingsInForce,
     screen::{Output, Screen},
 };
-use crate::config::{self, Environment, Flag, Flags, Loaded, RawSetting, Settings, ValueSource};
+use crate::config::{self, Environment, Flag, Flags, Loaded, Settings, ValueSource};
 
 /// The settings that are flags too, and the file; on every verb that starts or opens a store.
 #[derive(Args, Clone, Debug, Default)]
@@ -75,8 +76,13 @@ pub struct Config {
 enum Action {
     /// Say whether the settings can be used; every problem is told, with its place (exit code 78)
     Check,
-    /// Print every setting with its origin, in the form of the settings file; keys are masked
-    Show,
+    /// Print every setting in force with its origin, in the form of the settings file: those of the running daemon, or
+    /// those of this process if none answers. Keys are masked
+    Show {
+        /// Do not ask the daemon: what this process would start with
+        #[arg(long)]
+        offline: bool,
+    },
     /// Print the documented settings file with every default
     Default,
 }
@@ -86,7 +92,7 @@ impl Config {
         let screen = self.output.screen();
         match self.action {
             Action::Check => check(screen, self.settings.load()),
-            Action::Show => show(screen, &self.settings.load()?),
+            Action::Show { offline } => show(screen, &self.settings.load()?, offline),
             Action::Default => screen.text(config::SETTINGS_FILE),
         }
     }
@@ -109,46 +115,23 @@ fn check(screen: Screen, loaded: Result<Loaded, config::ConfigError>) -> Result<
     })
 }
 
-fn show(screen: Screen, loaded: &Loaded) -> Result<(), Exit> {
-    match screen.is_json() {
-        true => screen.text(shown_as_json(loaded).to_string()),
-        false => screen.text(shown_as_file(loaded)),
-    }
-}
-
-fn shown_as_json(loaded: &Loaded) -> Value {
-    let rows = loaded.rows().into_iter().map(|row| {
-        let value = match row.value {
-            RawSetting::Text(text) => text.into(),
-            RawSetting::Whole(number) => number.into(),
-            RawSetting::Switch(on) => on.into(),
-            RawSetting::List(entries) => entries.into(),
-            RawSetting::Other(_) => Value::Null,
-        };
-        (row.key.to_owned(), json!({"value": value, "origin": row.origin.to_string()}))
-    });
-    json!({"file": loaded.file, "settings": rows.collect::<serde_json::Map<_, _>>()})
-}
-
-/// TOML that can be put into a settings file, each line with its source after it. The two keys are not settings of the
-/// file, so they are shown as comments.
-fn shown_as_file(loaded: &Loaded) -> String {
-    let (keys, settings): (Vec<_>, Vec<_>) =
-        loaded.rows().into_iter().partition(|row| matches!(row.key, "admin_key" | "master_key"));
-    let line = |name: &str, value: &RawSetting, origin: &ValueSource| {
-        format!("{:<44} # {origin}\n", format!("{name} = {value}"))
+/// Prints the settings in force, and from where they are: from the daemon of the data directory if one answers.
+fn show(screen: Screen, loaded: &Loaded, is_offline: bool) -> Result<(), Exit> {
+    let data_dir = data_dir_of(loaded);
+    let asked = if is_offline { None } else { Some(SettingsInForce::of_daemon(data_dir)) };
+    let (settings, source) = match asked {
+        Some(Ok(settings)) => (settings, "running daemon"),
+        _ => (SettingsInForce::of(loaded), "this process"),
     };
-    let mut text: String = keys.iter().map(|row| format!("# {}", line(row.key, &row.value, &row.origin))).collect();
-    let mut section = "";
-    for row in &settings {
-        let (of, name) = row.key.rsplit_once('.').unwrap_or(("", row.key));
-        if of != section {
-            section = of;
-            text.push_str(&format!("\n[{section}]\n"));
-        }
-        text.push_str(&line(name, &row.value, &row.origin));
+    if screen.is_json() {
+        let mut shown = settings.json();
+        shown["source"] = source.into();
+        return screen.text(shown.to_string());
     }
-    text
+    screen.text(match source {
+        "running daemon" => format!("# from the running daemon on {}\n{}", data_dir.display(), settings.toml()),
+        _ => settings.toml(),
+    })
 }
 
 #[cfg(test)]
@@ -178,7 +161,7 @@ mod tests {
     fn what_is_shown_can_be_put_into_a_file_again() {
         let variables = [("POSTRIDER_RETENTION", "7d"), ("POSTRIDER_ADMIN_KEY", "hunter2")];
         let loaded = loaded(&SettingsFlags::default(), &variables);
-        let text = shown_as_file(&loaded);
+        let text = SettingsInForce::of(&loaded).toml();
         assert!(text.contains("retention = \"7d\"") && text.contains("# POSTRIDER_RETENTION"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
         let environment = Environment::new([], move |_| Ok(text.clone()));
@@ -191,7 +174,7 @@ mod tests {
     #[test]
     fn shown_as_json_every_setting_has_value_and_origin() {
         let loaded = loaded(&SettingsFlags::default(), &[("POSTRIDER_DELIVERY__ALLOW", "erp")]);
-        let value = shown_as_json(&loaded);
+        let value = SettingsInForce::of(&loaded).json();
         let allow = &value["settings"]["delivery.allow"];
         assert_eq!(allow, &json!({"value": ["erp"], "origin": "POSTRIDER_DELIVERY__ALLOW"}));
         assert_eq!(value["settings"]["retention"], json!({"value": "31d", "origin": "default"}));

@@ -12,6 +12,7 @@ mod doctor;
 mod event;
 mod exit;
 mod follow;
+mod in_force;
 mod input;
 mod key;
 mod list;

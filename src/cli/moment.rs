@@ -4,10 +4,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
-
 use super::Exit;
 use crate::config::duration_ms_of;
+use crate::model::Time;
 
 /// The direction of a distance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,22 +25,21 @@ pub fn now_ms() -> i64 {
 
 /// RFC 3339, UTC, with milliseconds, as the API writes it.
 pub fn rfc3339(ms: i64) -> String {
-    let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    moment.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    Time(ms).to_string()
 }
 
-/// Reads `2026-11-22T03:29:00Z` (any offset), `2026-11-22` (its first moment, UTC), or a distance such as `90m`.
+/// Reads `2026-11-22T03:29:00Z` (any offset), `2026-11-22` (its first moment, UTC), or a distance such as `90m`. A distance
+/// that leads out of the years 0 to 9999 gives the nearest moment within them.
 pub fn read(flag: &str, text: &str, direction: Direction, now_ms: i64) -> Result<String, Exit> {
-    let written = || text.parse::<Timestamp>().or_else(|_| format!("{text}T00:00:00Z").parse()).ok();
+    let written = || Time::parse_iso_8601(text).or_else(|| Time::parse_iso_8601(&format!("{text}T00:00:00Z")));
     let distant = || {
-        let distance = duration_ms_of(text).filter(|distance| *distance >= 0)?;
-        match direction {
-            Direction::Back => now_ms.checked_sub(distance),
-            Direction::Ahead => now_ms.checked_add(distance),
-        }
+        let distance_ms = duration_ms_of(text).filter(|distance_ms| *distance_ms >= 0)?;
+        Some(match direction {
+            Direction::Back => Time(now_ms).minus_ms(distance_ms),
+            Direction::Ahead => Time(now_ms).plus_ms(distance_ms),
+        })
     };
-    let ms = written().map(|moment: Timestamp| moment.as_millisecond()).or_else(distant);
-    ms.filter(|ms| Timestamp::from_millisecond(*ms).is_ok()).map(rfc3339).ok_or_else(|| {
+    written().or_else(distant).map(|moment| moment.to_string()).ok_or_else(|| {
         let distance = match direction {
             Direction::Back => "90m ago as 90m",
             Direction::Ahead => "in 90 minutes as 90m",
@@ -76,6 +74,16 @@ mod tests {
         assert_eq!(at("2026-11-22", Back).as_deref(), Some("2026-11-22T00:00:00.000Z"));
         assert_eq!(at("24h", Back).as_deref(), Some("2026-11-21T03:29:00.000Z"));
         assert_eq!(at("90m", Ahead).as_deref(), Some("2026-11-22T04:59:00.000Z"));
+    }
+
+    #[test]
+    fn moments_far_away_are_as_far_as_a_year_can_be_written() {
+        use Direction::{Ahead, Back};
+        let last = "9999-12-31T23:59:59.999Z";
+        assert_eq!(at("9999-12-31T23:59:59.999Z", Ahead).as_deref(), Some(last));
+        assert_eq!(at("9999-12-31", Ahead).as_deref(), Some("9999-12-31T00:00:00.000Z"));
+        assert_eq!(at("7000000d", Ahead).as_deref(), Some(last));
+        assert_eq!(at("7000000d", Back).as_deref(), Some("0000-01-01T00:00:00.000Z"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, SettingsFlags, log::Log, screen};
+use super::{Exit, SettingsFlags, in_force::SettingsInForce, log::Log, screen};
 use crate::config::{Loaded, SettingChange};
-use crate::daemon::control::ControlSocket;
+use crate::daemon::control::{ControlSocket, ShownSettings};
 use crate::daemon::{self, Daemon, Platform};
 use crate::store;
 
@@ -47,10 +47,12 @@ impl Serve {
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| Exit::failed(error.to_string()))?;
         let world = Platform::real(&loaded.settings)?;
         let daemon = Daemon::start(&loaded.settings, world).await?;
-        // A failure is not fatal, because a backup can be taken without the daemon as well.
-        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone());
+        // A backup can be taken without the daemon as well, so it serves without this.
+        let shown = ShownSettings::default();
+        shown.set(SettingsInForce::of(&loaded).json().to_string());
+        let control = ControlSocket::open(&loaded.settings.data_dir, daemon.engine.clone(), shown.clone());
         if let Err(error) = &control {
-            tracing::warn!(%error, "no backup can be taken while this runs");
+            tracing::warn!(%error, "no backup can be taken while this runs, and its settings cannot be shown");
         }
         if let Err(exit) = greet(&daemon) {
             daemon.stop(Duration::from_secs(loaded.settings.shutdown_timeout_s)).await;
@@ -67,6 +69,7 @@ impl Serve {
                 _ = hangup.recv() => {
                     tell_supervisor(&[NotifyState::Reloading]);
                     self.reload(&daemon, &mut loaded, log);
+                    shown.set(SettingsInForce::of(&loaded).json().to_string());
                     tell_supervisor(&[NotifyState::Ready]);
                 }
                 () = daemon.engine.broken.notified() => {

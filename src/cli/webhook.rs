@@ -66,7 +66,7 @@ enum Action {
     Delete(Id),
     /// Hold deliveries back until resumed; new events still make some
     Pause(Id),
-    /// Send the held deliveries, oldest first, and go on
+    /// Send the held deliveries, oldest first, and go on; ends a hold by Retry-After and the wait for a probe too
     Resume(Id),
     /// Switch a disabled webhook on again
     Enable(Id),
@@ -80,7 +80,7 @@ enum Action {
     Test(Id),
     /// Show figures of all time and of the last day
     Stats(Id),
-    /// Show how it is doing, with reasons
+    /// Show its state and how it did in the last 24 hours, with reasons
     Health(Id),
     /// List its deliveries, newest first
     Deliveries(Filtered),

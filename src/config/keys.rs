@@ -105,7 +105,12 @@ impl SettingKey {
         }
     }
 
-    /// The value in force in the form of the file. It may be a secret.
+    /// Whether the value is shown in a masked form only.
+    pub fn is_secret(&self) -> bool {
+        self.mask.is_some()
+    }
+
+    /// The value in force, as the file would write it. It may be a secret.
     pub fn show(&self, settings: &Settings) -> RawSetting {
         match self.access {
             Access::Field { show, .. } => show(settings),

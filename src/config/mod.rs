@@ -64,6 +64,20 @@ pub struct Settings {
     pub traces: TraceSettings,
 }
 
+impl Settings {
+    /// These settings with the values that a daemon has shown, by name. A secret is masked there and stays as it is here.
+    pub fn with_shown<'a>(&self, shown: impl IntoIterator<Item = (&'a str, &'a RawSetting)>) -> Settings {
+        let mut settings = self.clone();
+        for (name, value) in shown {
+            if let Some(key) = keys::find(name).filter(|key| !key.is_secret()) {
+                // A value that this version does not take stays as it is here.
+                let _ = key.read(&mut settings, value);
+            }
+        }
+        settings
+    }
+}
+
 /// Targets of deliveries, and limits of sending.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeliverySettings {

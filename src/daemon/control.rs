@@ -1,4 +1,4 @@
-//! The control socket: serves backups and followers in the data directory.
+//! The control socket: serves backups, followers and the settings in force in the data directory.
 //!
 //! Access to the directory already allows reading all of it, so clients need no credentials.
 //!
@@ -9,14 +9,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::follow::stream::{hear, send};
-use super::protocol::{CONTROL_FILE, FOLLOW_GREETING, GREETING};
+use super::protocol::{CONFIG_GREETING, CONTROL_FILE, FOLLOW_GREETING, GREETING};
 use crate::engine::Engine;
 use crate::store::admin::{DisconnectReason, Follower, ReplicationMode, refuse};
 
@@ -27,6 +27,20 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const STALL_MAX: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// The settings in force, as JSON text without secrets. A reload replaces them.
+#[derive(Clone, Debug, Default)]
+pub struct ShownSettings(Arc<Mutex<String>>);
+
+impl ShownSettings {
+    pub fn set(&self, json: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = json;
+    }
+
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// The open socket. Dropping it closes it.
 #[derive(Debug)]
@@ -40,7 +54,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The socket cannot be made: its path is too long (about a hundred bytes), for example.
-    pub fn open(data_dir: &Path, engine: Arc<Engine>) -> io::Result<ControlSocket> {
+    pub fn open(data_dir: &Path, engine: Arc<Engine>, settings: ShownSettings) -> io::Result<ControlSocket> {
         let file = data_dir.join(CONTROL_FILE);
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -51,7 +65,7 @@ impl ControlSocket {
         let task = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(answer(stream, engine.clone()))),
+                    Ok((stream, _)) => drop(tokio::spawn(answer(stream, engine.clone(), settings.clone()))),
                     Err(error) => {
                         tracing::warn!(%error, "the control socket could not accept a connection; trying again");
                         tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -71,7 +85,7 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
+async fn answer(mut stream: UnixStream, engine: Arc<Engine>, settings: ShownSettings) {
     let mut said = vec![0; GREETING.len()];
     let read = tokio::time::timeout(GREETING_TIMEOUT, BufReader::new(&mut stream).read_exact(&mut said)).await;
     let is_read = matches!(read, Ok(Ok(_)));
@@ -81,6 +95,15 @@ async fn answer(mut stream: UnixStream, engine: Arc<Engine>) {
             Ok(DisconnectReason::Cancelled) => tracing::info!("a follower has gone"),
             Ok(cut) => tracing::warn!(why = cut.as_str(), "a follower was cut off; it begins anew"),
             Err(error) => tracing::info!(error, "a follower has gone"),
+        }
+        return;
+    }
+    if is_read && said == CONFIG_GREETING.as_bytes() {
+        let text = settings.get();
+        if let Err(error) =
+            on_thread(stream, move |stream| PatientWriter::plain(stream).write_all(text.as_bytes())).await
+        {
+            tracing::info!(error, "a client that asked for the settings has gone");
         }
         return;
     }

@@ -1,17 +1,34 @@
-//! A separate listener for Prometheus, which serves `/metrics` only.
+//! A listener of its own for Prometheus: `/metrics` and nothing else.
+//!
+//! Invariant: with `metrics.key` only its bearers read, as beside the API.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 
+use crate::api::auth::key_hash;
+use crate::api::context::MetricsAccess;
 use crate::api::native::meta;
 use crate::api::origin::ListenerKind;
+use crate::api::problem;
 use crate::api::request::HttpRequest;
 use crate::api::response::HttpResponse;
+use crate::api::route::metrics_access;
+use crate::config::MetricsSettings;
 use crate::engine::Engine;
 use crate::server::{Admitted, Service};
 
-pub struct MetricsService(pub Arc<Engine>);
+pub struct MetricsService {
+    pub engine: Arc<Engine>,
+    /// A reload exchanges it.
+    pub access: Arc<ArcSwap<MetricsAccess>>,
+}
+
+/// Who may read on this listener: everybody, or the bearers of `metrics.key`.
+pub fn access(settings: &MetricsSettings) -> MetricsAccess {
+    settings.key.as_ref().map_or(MetricsAccess::Everybody, |key| MetricsAccess::Key(key_hash(key.expose())))
+}
 
 impl Service for MetricsService {
     type Pass = ();
@@ -22,7 +39,11 @@ impl Service for MetricsService {
 
     fn admit(&self, http_request: &HttpRequest, _: ListenerKind) -> Result<Admitted<()>, Box<HttpResponse>> {
         if http_request.method == Method::GET && http_request.path == "/metrics" {
-            return Ok(Admitted { pass: (), body_bytes_max: 0 });
+            let admitted = metrics_access(http_request, **self.access.load());
+            return match admitted {
+                Ok(()) => Ok(Admitted { pass: (), body_bytes_max: 0 }),
+                Err(error) => Err(Box::new(problem::render(&error, &http_request.request_id))),
+            };
         }
         Err(Box::new(HttpResponse::problem(
             StatusCode::NOT_FOUND,
@@ -33,6 +54,6 @@ impl Service for MetricsService {
     }
 
     async fn call(&self, http_request: HttpRequest, (): ()) -> HttpResponse {
-        meta::exposition(&http_request, |format| self.0.metrics_text(format))
+        meta::exposition(&http_request, |format| self.engine.metrics_text(format))
     }
 }

@@ -9,7 +9,7 @@ mod keys;
 mod metrics_listener;
 mod offline;
 mod otlp;
-mod protocol;
+pub mod protocol;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -129,6 +129,8 @@ pub struct Daemon {
     /// The listeners' own addresses, which are never a target of deliveries.
     own: Vec<std::net::SocketAddr>,
     scrape: Option<Server>,
+    /// Who may read on the listener of `metrics.listen`.
+    metrics_access: Arc<ArcSwap<MetricsAccess>>,
 }
 
 impl Daemon {
@@ -164,9 +166,10 @@ impl Daemon {
         let (engine, running) = Engine::start(parts).map_err(DaemonError::Engine)?;
         let engine = Arc::new(engine);
         let first_key = keys::first_key(settings, &engine, is_new).await?;
+        let metrics_access = Arc::new(ArcSwap::from_pointee(metrics_listener::access(&settings.metrics)));
         let scrape = match &settings.metrics.listen {
             Some(at) => Some(Server::start(
-                Arc::new(metrics_listener::MetricsService(engine.clone())),
+                Arc::new(metrics_listener::MetricsService { engine: engine.clone(), access: metrics_access.clone() }),
                 vec![listen(&*network, at, mode).await?],
                 limits,
             )),
@@ -175,7 +178,7 @@ impl Daemon {
         let dispatcher =
             Arc::new(Dispatcher::new(engine.clone(), rules(settings, policy, &url(&address, tls.is_some()))?));
         let server = Server::start_with(Arc::new(ApiService(dispatcher.clone())), listeners, limits, tls.clone());
-        Ok(Daemon { address, engine, first_key, running, server, tls, dispatcher, guard, own, scrape })
+        Ok(Daemon { address, engine, first_key, running, server, tls, dispatcher, guard, own, scrape, metrics_access })
     }
 
     /// Applies the live settings (`config::keys`, `live`) to the running daemon. Running requests end under the old
@@ -190,6 +193,7 @@ impl Daemon {
             self.guard.0.store(Arc::new(policy));
             self.engine.deliverer.sender.forget_connections();
         }
+        self.metrics_access.store(Arc::new(metrics_listener::access(&settings.metrics)));
         self.engine.set_proxy(proxy);
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The protocol of the control socket: its name and the greetings of clients.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
+use std::time::Duration;
 
 use super::DaemonError;
 
@@ -12,6 +13,28 @@ pub const CONTROL_FILE: &str = "control";
 pub const GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " backup\n");
 /// First bytes of a replica. It has the length of `GREETING`.
 pub const FOLLOW_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " follow\n");
+
+/// First bytes of a client that asks for the settings in force. It has the length of `GREETING`.
+pub const CONFIG_GREETING: &str = concat!("postrider ", env!("CARGO_PKG_VERSION"), " config\n");
+/// Maximum length of the settings in JSON.
+const SETTINGS_BYTES_MAX: u64 = 1 << 20;
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The settings in force of the daemon of a data directory, as JSON text without secrets.
+///
+/// # Errors
+/// No daemon of this version answers.
+pub fn settings_in_force(data_dir: &Path) -> Result<String, DaemonError> {
+    let stream = greet(data_dir, CONFIG_GREETING)?;
+    let mut text = String::new();
+    let read = stream
+        .set_read_timeout(Some(SETTINGS_TIMEOUT))
+        .and_then(|()| (&stream).take(SETTINGS_BYTES_MAX).read_to_string(&mut text));
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) => Err(DaemonError::Unreachable(format!("the daemon did not tell its settings: {error}"))),
+    }
+}
 
 /// Connects to the daemon of a data directory and sends a greeting.
 ///

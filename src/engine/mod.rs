@@ -247,7 +247,7 @@ impl Engine {
         let now = self.clock.now();
         let registry = self.store.registry();
         let ids: Vec<_> = registry.webhooks().map(|object| object.id).collect();
-        let backlog = self.store.backlog(&ids).unwrap_or_default();
+        let backlog = self.store.backlog(&ids, now).unwrap_or_default();
         let levels = GaugeInputs {
             in_flight: self.outstanding() as i64,
             in_flight_max: self.in_flight_max as i64,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -16,7 +18,10 @@ pub const DAY_MS: i64 = 24 * HOUR_MS;
 
 impl Time {
     pub const ZERO: Time = Time(0);
+    /// The last millisecond of the year 9999: RFC 3339 has four digits for a year.
     pub const MAX: Time = Time(253_402_300_799_999);
+    /// The first millisecond of the year 0.
+    pub const MIN: Time = Time(-62_167_219_200_000);
 
     pub const fn plus_ms(self, ms: i64) -> Time {
         Time(self.0.saturating_add(ms))
@@ -35,6 +40,27 @@ impl Time {
         self.0.div_euclid(SECOND_MS)
     }
 
+    /// The time at which UTC shows `datetime`, at most [`Time::MAX`] and at least [`Time::MIN`].
+    ///
+    /// `jiff::Timestamp` ends 26 hours before the year 9999 does. Calendar dates do not.
+    pub fn of_utc(datetime: DateTime) -> Time {
+        Time::of_civil(datetime, 0)
+    }
+
+    /// The time at which a clock that is `offset_s` seconds ahead of UTC shows `datetime`, within the same bounds.
+    fn of_civil(datetime: DateTime, offset_s: i32) -> Time {
+        let ms = datetime.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_millis() as i64;
+        Time(ms).minus_ms(i64::from(offset_s) * SECOND_MS).clamp(Time::MIN, Time::MAX)
+    }
+
+    /// Reads an ISO 8601 time with an offset, within the same bounds. `None` for other texts.
+    pub fn parse_iso_8601(text: &str) -> Option<Time> {
+        let pieces = DateTimeParser::new().parse_pieces(text).ok()?;
+        let (time, offset) = (pieces.time()?, pieces.to_numeric_offset()?);
+        let is_plain = pieces.time_zone_annotation().is_none();
+        is_plain.then(|| Time::of_civil(pieces.date().to_datetime(time), offset.seconds()))
+    }
+
     pub const fn minute(self) -> u32 {
         self.0.div_euclid(MINUTE_MS) as u32
     }
@@ -45,15 +71,19 @@ impl Time {
 }
 
 impl fmt::Display for Time {
+    /// Shows a time outside of [`Time::MIN`] and [`Time::MAX`] as the nearer one of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(at) => write!(f, "{at:.3}"),
-            Err(_) => write!(f, "{}ms", self.0),
+        if let Ok(at) = jiff::Timestamp::from_millisecond(self.0) {
+            return write!(f, "{at:.3}");
         }
+        let shown = (*self).clamp(Time::MIN, Time::MAX);
+        let since_1970 = jiff::SignedDuration::from_millis(shown.0);
+        let civil = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).saturating_add(since_1970);
+        write!(f, "{civil:.3}Z")
     }
 }
 
-/// The error for text that is not an RFC 3339 time with an offset, or lies outside the years 1 to 9999.
+/// Text that is not an RFC 3339 time with an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotATime;
 
@@ -65,15 +95,15 @@ impl fmt::Display for NotATime {
 
 impl FromStr for Time {
     type Err = NotATime;
-    /// RFC 3339: date, `T`, time and an offset. Digits finer than a millisecond are cut.
+    /// RFC 3339: date, `T`, time and an offset. Digits finer than a millisecond are cut. An offset that leads out of the
+    /// years 0 to 9999 gives the nearest time within them.
     fn from_str(text: &str) -> Result<Time, NotATime> {
         let bytes = text.as_bytes();
         let dated = bytes.len() >= 20 && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't' | b' ');
         if !dated || text.contains('[') {
             return Err(NotATime);
         }
-        let at: jiff::Timestamp = text.parse().map_err(|_| NotATime)?;
-        Ok(Time(at.as_millisecond()))
+        Time::parse_iso_8601(text).ok_or(NotATime)
     }
 }
 
@@ -105,6 +135,27 @@ mod tests {
         assert_eq!("2026-03-05T10:00:00.120Z".parse(), Ok(time));
         assert_eq!("2026-03-05T11:00:00.12+01:00".parse(), Ok(time));
         assert_eq!(Time(1_772_704_800_000).to_string(), "2026-03-05T10:00:00.000Z");
+    }
+
+    #[test]
+    fn times_of_any_year_read_back_as_they_are_shown() {
+        for (text, shown) in [
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+            ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-30T22:00:01Z", "9999-12-30T22:00:01.000Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
+            ("0000-01-01T00:00:00+23:59", "0000-01-01T00:00:00.000Z"),
+            ("1969-12-31T23:59:59.9Z", "1969-12-31T23:59:59.900Z"),
+        ] {
+            let time: Time = text.parse().expect(text);
+            assert_eq!(time.to_string(), shown, "{text}");
+            assert_eq!(shown.parse(), Ok(time), "{text}");
+        }
+        assert_eq!("9999-12-31T23:59:59.999Z".parse(), Ok(Time::MAX));
+        assert_eq!("0000-01-01T00:00:00Z".parse(), Ok(Time::MIN));
+        assert_eq!(Time(i64::MAX).to_string(), Time::MAX.to_string());
+        assert_eq!(Time(i64::MIN).to_string(), Time::MIN.to_string());
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct Webhook {
     pub secret_headers: Vec<String>,
     #[serde(default)]
     pub proxy: WebhookProxy,
+    /// When `status` changed last. `None` if a version without this field changed it.
+    #[serde(default)]
+    pub status_since: Option<Time>,
 }
 
 impl Webhook {
@@ -104,6 +107,7 @@ impl Webhook {
             version: 0,
             secret_headers: Vec::new(),
             proxy: WebhookProxy::Default,
+            status_since: None,
         }
     }
 

@@ -106,19 +106,30 @@ pub fn reset(state: WebhookState) -> WebhookState {
     }
 }
 
-/// Time before which nothing is sent. `None` if the webhook is not held at `now`. A hold that is longer than its rule
-/// allows has ended, because the clock was set back after it was written.
+/// The state after an operator has resumed the webhook: the next request goes at once. A circuit that is open stays so, and
+/// that request is its probe.
+pub fn released(state: WebhookState) -> WebhookState {
+    WebhookState { sequence: state.sequence + 1, hold_until: None, retry_after: None, failed_probes: 0, ..state }
+}
+
+/// Until when nothing is sent. `None` if the webhook is not held at `now`. A hold that is longer than its rule makes it was
+/// written by a clock that has been set back since, and is over.
 pub fn held_until(state: WebhookState, now: Time) -> Option<Time> {
     let within = |until: Option<Time>, most_ms: i64| until.filter(|until| (1..=most_ms).contains(&until.since(now)));
     let probe = within(state.hold_until, probe_wait_ms(state.failed_probes));
     probe.max(within(state.retry_after, RETRY_AFTER_S_MAX * SECOND_MS))
 }
 
-/// The state as readers see it at `now`. An open circuit whose wait has ended lets one probe through and is shown as
-/// half open.
+/// The state as people see it at `now`, without holds that are over. An open circuit whose wait is over lets one probe
+/// through, and is half open.
 pub fn shown(state: WebhookState, now: Time) -> WebhookState {
     let probes = state.circuit == CircuitState::Open && held_until(state, now).is_none();
-    WebhookState { circuit: if probes { CircuitState::HalfOpen } else { state.circuit }, ..state }
+    WebhookState {
+        circuit: if probes { CircuitState::HalfOpen } else { state.circuit },
+        hold_until: held_until(WebhookState { retry_after: None, ..state }, now),
+        retry_after: held_until(WebhookState { hold_until: None, ..state }, now),
+        ..state
+    }
 }
 
 fn probe_wait_ms(failed_probes: u32) -> i64 {
@@ -250,5 +261,7 @@ mod tests {
         assert_eq!(shown(open, until.minus_ms(1)).circuit, CircuitState::Open);
         assert_eq!(shown(open, until).circuit, CircuitState::HalfOpen);
         assert_eq!(shown(WebhookState::default(), until).circuit, CircuitState::Closed);
+        assert_eq!(shown(open, until.minus_ms(1)).hold_until, Some(until));
+        assert_eq!(shown(open, until).hold_until, None);
     }
 }

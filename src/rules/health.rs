@@ -1,7 +1,7 @@
-//! Rates a webhook's success, speed and activity, each with a reason (api.md section 6).
+//! Rates a webhook's success, speed and activity in the last 24 hours, each with a reason (docs/concepts.md).
 //!
-//! The thresholds are Devdraft's (seeds/shapes.md section 5). Invariant: ratings use the figures as shown, rounding
-//! included, so that a rating always agrees with `…/stats`.
+//! The thresholds are Devdraft's, whose own figures are of all time. Invariant: ratings use the figures as shown, rounding
+//! included.
 
 use serde::Serialize;
 
@@ -24,15 +24,15 @@ pub fn average(sum_ms: u64, count: u64) -> Option<u32> {
     Some(u32::try_from(mean).unwrap_or(u32::MAX))
 }
 
-/// Figures that the ratings are derived from.
+/// Figures of the last 24 hours that the ratings are derived from.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct HealthInput {
-    /// Percent of attempts, as `success_rate` gives it.
+    /// Percent of the attempts that succeeded, as `success_rate` gives it.
     pub success_rate: Option<f64>,
-    /// Milliseconds over attempts with a response, as `average` gives it.
+    /// Milliseconds over the newest attempts with a response, as `average` gives it.
     pub average_response_ms: Option<u32>,
-    pub attempts_last_day: u64,
-    /// Number of the newest ten deliveries that have been attempted.
+    pub attempts: u64,
+    /// How many deliveries were attempted, at most the last ten.
     pub recent_deliveries: u32,
     /// Number of those that failed at their last attempt.
     pub recent_failures: u32,
@@ -52,7 +52,7 @@ pub struct HealthWord {
     pub reason: String,
 }
 
-/// Two failures among the newest ten deliveries make a webhook `failing`.
+/// Two failures among the last ten deliveries make a webhook `failing`.
 const FAILING_MIN: u32 = 2;
 
 /// Rates the figures in words.
@@ -66,7 +66,7 @@ pub fn health(measured: &HealthInput) -> Health {
 
 fn judge_rate(rate: Option<f64>) -> HealthWord {
     let Some(rate) = rate else {
-        return HealthWord { state: "unknown", reason: "nothing has been sent yet".into() };
+        return HealthWord { state: "unknown", reason: "no attempt in the last 24 hours".into() };
     };
     let (state, bound) = match rate {
         r if r >= 99.0 => ("excellent", "99 % or more"),
@@ -74,12 +74,12 @@ fn judge_rate(rate: Option<f64>) -> HealthWord {
         r if r >= 90.0 => ("warning", "at least 90 %, under 95 %"),
         _ => ("critical", "under 90 %"),
     };
-    HealthWord { state, reason: format!("{rate:.1} % of the attempts succeeded ({bound})") }
+    HealthWord { state, reason: format!("{rate:.1} % of the attempts in the last 24 hours succeeded ({bound})") }
 }
 
 fn judge_speed(average_ms: Option<u32>) -> HealthWord {
     let Some(ms) = average_ms else {
-        return HealthWord { state: "unknown", reason: "no attempt has had a response yet".into() };
+        return HealthWord { state: "unknown", reason: "no response in the last 24 hours".into() };
     };
     let (state, bound) = match ms {
         0..1_000 => ("fast", "under 1 s"),
@@ -87,16 +87,18 @@ fn judge_speed(average_ms: Option<u32>) -> HealthWord {
         3_000..=5_000 => ("slow", "3 to 5 s"),
         5_001.. => ("critical", "over 5 s"),
     };
-    HealthWord { state, reason: format!("responses take {ms} ms on average ({bound})") }
+    HealthWord { state, reason: format!("responses took {ms} ms on average in the last 24 hours ({bound})") }
 }
 
-/// `failing` precedes `active`, and `active` precedes `idle`. A webhook that never sent is idle.
+/// `failing` goes before `active` goes before `idle`.
 fn judge_activity(measured: &HealthInput) -> HealthWord {
-    let HealthInput { attempts_last_day: attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
+    let HealthInput { attempts, recent_deliveries: recent, recent_failures: failed, .. } = *measured;
     if failed >= FAILING_MIN {
         return HealthWord {
             state: "failing",
-            reason: format!("{failed} of the last {recent} deliveries failed at their last attempt"),
+            reason: format!(
+                "of the last {recent} deliveries that were attempted, {failed} failed at their last attempt"
+            ),
         };
     }
     if attempts > 0 {
@@ -160,14 +162,9 @@ mod tests {
 
     #[test]
     fn failing_goes_before_active_and_active_before_idle() {
-        let word = |attempts_last_day, recent_failures| {
-            judge_activity(&HealthInput {
-                attempts_last_day,
-                recent_deliveries: 10,
-                recent_failures,
-                ..HealthInput::default()
-            })
-            .state
+        let word = |attempts, recent_failures| {
+            judge_activity(&HealthInput { attempts, recent_deliveries: 10, recent_failures, ..HealthInput::default() })
+                .state
         };
         assert_eq!(word(5, 2), "failing");
         assert_eq!(word(0, 2), "failing");
@@ -176,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_measured_is_unknown_and_says_why() {
+    fn what_was_not_measured_is_unknown_and_says_why() {
         let health = health(&HealthInput::default());
         assert_eq!(health.success_rate.state, "unknown");
         assert_eq!(health.response_time.state, "unknown");
         assert_eq!(health.activity.state, "idle");
         let shown = serde_json::to_value(&health).unwrap();
-        assert_eq!(shown["success_rate"]["reason"], "nothing has been sent yet");
+        assert_eq!(shown["success_rate"]["reason"], "no attempt in the last 24 hours");
     }
 
     proptest! {

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod forward_proxy;
 pub mod health;
 pub mod histogram;
+pub mod hold;
 pub mod js_json;
 pub mod json;
 pub mod jwe;

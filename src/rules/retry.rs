@@ -105,8 +105,7 @@ pub fn retry_after(text: &str, now: Time) -> Option<Time> {
         text.parse::<u32>().map_or(most, |seconds| now.plus_ms(i64::from(seconds) * SECOND_MS))
     } else {
         let date = HTTP_DATES.iter().find_map(|form| jiff::civil::DateTime::strptime(form, text).ok())?;
-        // The last hours of the year 9999 are beyond the range of a timestamp, and as good as the cap.
-        jiff::tz::TimeZone::UTC.to_timestamp(date).map_or(most, |time| Time(time.as_millisecond()))
+        Time::of_utc(date)
     };
     Some(until.min(most)).filter(|until| *until > now)
 }
@@ -182,6 +181,9 @@ mod tests {
         assert_eq!(retry_after("99999999999999999999", now), Some(now.plus_ms(86_400_000)));
         assert_eq!(retry_after("Thursday, 05-Mar-26 10:11:00 GMT", now), Some(Time(1_772_705_460_000)));
         assert_eq!(retry_after("Thu Mar  5 10:11:00 2026", now), Some(Time(1_772_705_460_000)));
+        for far in ["Fri, 31 Dec 9999 23:59:59 GMT", "Fri Dec 31 23:59:59 9999"] {
+            assert_eq!(retry_after(far, now), Some(now.plus_ms(86_400_000)), "{far}");
+        }
         assert_eq!(retry_after("Thu, 05 Mar 2020 10:11:00 GMT", now), None);
         assert_eq!(retry_after("Fri, 31 Dec 9999 23:59:59 GMT", now), Some(now.plus_ms(86_400_000)));
         assert_eq!(retry_after("soon", now), None);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http::Method;
-use postrider::config::ListenSetting;
+use postrider::config::{ListenSetting, SecretSetting};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -129,6 +129,28 @@ async fn a_scraper_gets_the_format_that_it_accepts_under_its_own_name() {
         assert_eq!(answer.header("vary"), Some("accept"));
         let page = String::from_utf8_lossy(&answer.body);
         assert!(agrees(expected, &page), "{accept}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn the_listener_for_metrics_asks_for_the_key_too() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let socket = folder.path().join("metrics");
+    let _daemon = TestDaemon::with(|settings| {
+        settings.metrics.listen = Some(ListenSetting::Unix(socket.clone()));
+        settings.metrics.key = Some(SecretSetting::new("hunter2".to_owned()));
+    })
+    .await;
+    for (key, status) in
+        [("", "401"), ("Authorization: Bearer hunter3\r\n", "401"), ("Authorization: Bearer hunter2\r\n", "200")]
+    {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{key}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{key}: {answer}");
+        assert_eq!(answer.contains("postrider_"), status == "200", "{answer}");
     }
 }
 

@@ -11,6 +11,7 @@ mod erase;
 mod fairness;
 mod feed;
 mod handshake;
+mod health;
 mod hostile_receivers;
 mod idempotency;
 mod kill;

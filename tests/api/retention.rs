@@ -115,3 +115,46 @@ async fn deliver_at_and_its_schedule_must_end_within_it() {
     assert_eq!(late.expect(422)["errors"][0]["pointer"], "/deliver_at");
     assert_eq!(daemon.try_post("/v1/events", at(RETENTION_S - 2 * DAY_S)).await.status, 202);
 }
+
+#[tokio::test]
+async fn figures_leave_out_what_has_ended_to_the_second() {
+    let daemon = TestDaemon::start().await;
+    let fields = json!({ "status": "paused", "event_types": ["a"] });
+    let webhook = daemon.webhook("http://127.0.0.1:4000/", fields.clone()).await;
+    let mut ordered = fields;
+    ordered["ordered"] = json!(true);
+    daemon.webhook("http://127.0.0.1:4000/", ordered).await;
+    for n in 0..3 {
+        daemon.publish("a", json!(n)).await;
+    }
+    // Of the same partition.
+    daemon.advance_s(DAY_S / 2);
+    daemon.publish("a", json!("later")).await;
+    let path = format!("/v1/webhooks/{}/stats", text(&webhook, "id"));
+    let figures = async || {
+        let (own, all) = (daemon.get(&path).await, daemon.get("/v1/stats").await);
+        let listed = daemon.get("/v1/deliveries?status=pending").await["data"].as_array().expect("a list").len();
+        let waiting = crate::support::daemon::value(&daemon.metrics().await, "postrider_deliveries_waiting");
+        assert_eq!(
+            (all["backlog"].as_u64(), all["pending_deliveries"].as_u64()),
+            (Some(waiting as u64), Some(listed as u64))
+        );
+        let health = daemon.get(&path.replace("/stats", "/health")).await["state"].clone();
+        assert_eq!(health["waiting"], own["pending_deliveries"]);
+        let since =
+            |time: &Value| time.as_str().map(|_| crate::support::daemon::time(&json!({ "t": time }), "t").since(START));
+        (
+            own["pending_deliveries"].clone(),
+            all["backlog"].clone(),
+            since(&own["oldest_waiting"]),
+            since(&all["oldest_due"]),
+        )
+    };
+    daemon.clock.advance_ms((RETENTION_S - DAY_S / 2) * 1_000 - 1);
+    assert_eq!(figures().await, (json!(4), json!(8), Some(0), Some(0)));
+    daemon.clock.advance_ms(1);
+    let half_a_day = Some(DAY_S * 500);
+    assert_eq!(figures().await, (json!(1), json!(2), half_a_day, half_a_day));
+    daemon.advance_s(DAY_S / 2);
+    assert_eq!(figures().await, (json!(0), json!(0), None, None));
+}

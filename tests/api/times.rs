@@ -196,3 +196,38 @@ async fn a_start_with_a_clock_behind_what_is_stored_warns_and_delivers() {
     let after = daemon.publish("a", json!("after")).await;
     assert_eq!(receiver.next().await.header("webhook-id"), text(&after, "id"));
 }
+
+#[tokio::test]
+async fn the_last_moments_of_the_year_9999_are_read_wherever_a_time_is() {
+    let daemon = TestDaemon::with(|settings| settings.dialects.extend(["instantly".to_owned()])).await;
+    let receiver = Receiver::that(Act::with_header(503, "retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")).await;
+    let webhook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [5] })).await;
+    let end = "9999-12-31T23:59:59Z";
+    let shown = "9999-12-31T23:59:59.000Z";
+    let event = json!({ "type": "a", "data": 1, "expires_at": end, "occurred_at": end });
+    let event = daemon.publish_with(event).await;
+    let read = daemon.get(&format!("/v1/events/{}", text(&event, "id"))).await;
+    assert_eq!((&read["expires_at"], &read["occurred_at"]), (&json!(shown), &json!(shown)));
+    let tried = daemon.delivery_when(&event, |row| row["attempts"] == 1).await;
+    assert_eq!(time(&tried, "next_attempt_at"), START.plus_ms(86_400_000), "Retry-After counts up to a day");
+    let cloud = format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"b","time":"{end}","data":1}}"#);
+    let headers = [("content-type", "application/cloudevents+json")];
+    let cloud = daemon.call(http::Method::POST, "/v1/events", &headers, cloud).await.expect(202);
+    assert_eq!(cloud["occurred_at"], shown);
+    let key = json!({ "name": "k", "scopes": ["events:read"], "expires_at": end });
+    assert_eq!(daemon.post("/v1/keys", key).await["expires_at"], shown);
+    let id = text(&webhook, "id");
+    for list in ["events", "deliveries", &format!("webhooks/{id}/deliveries"), &format!("webhooks/{id}/attempts")] {
+        let path = format!("/v1/{list}?from=0000-01-01T00:00:00%2B01:00&to={end}");
+        let rows = daemon.get(&path).await["data"].as_array().expect(list).len();
+        assert!(rows > 0, "{list}");
+        let none = daemon.get(&format!("/v1/{list}?from={end}")).await;
+        assert_eq!(none["data"], json!([]), "{list}");
+    }
+    let replay = json!({ "from": START.to_string(), "to": end, "webhook_id": id, "dry_run": true });
+    assert_eq!(daemon.try_post("/v1/replays", replay).await.expect(200)["matched"], 0, "both wait");
+    for path in ["webhook-events/summary", "webhook-events?limit=1"] {
+        let glue = if path.contains('?') { '&' } else { '?' };
+        daemon.get(&format!("/api/v2/{path}{glue}from=1970-01-01&to=9999-12-31")).await;
+    }
+}

@@ -5,5 +5,6 @@ mod backup;
 mod demo;
 mod faults;
 mod follow;
+mod in_force;
 mod reload;
 mod tail;

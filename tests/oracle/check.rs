@@ -7,7 +7,7 @@ use postrider::model::time::DAY_MS;
 use postrider::model::{Attempt, Delivery, Time};
 use postrider::store::{Dispatch, Effects, ListWindow, Page, Store, TenantScope};
 
-use super::oracle::Oracle;
+use super::oracle::{Made, Oracle};
 use super::stored::{SEES_ALL, attempts, deliveries, events};
 use super::{Check, Rng, ensure};
 
@@ -264,7 +264,11 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
     let due = oracle.due();
     for webhook in oracle.webhooks.keys() {
         let found = read(store.figures(*webhook, now))?;
-        let wanted = oracle.lifetime(*webhook);
+        let kept = |made: &&Made| oracle.is_kept(made.row.event_id, now);
+        let open = || oracle.deliveries.values().filter(|m| m.row.webhook_id == *webhook && !m.row.status.is_final());
+        let mut wanted = oracle.lifetime(*webhook);
+        // They are failed when their partition is dropped.
+        wanted.failed += open().filter(|made| !kept(made)).count() as u64;
         ensure!(found.sums == wanted, "figures of {webhook}: {:?} should be {wanted:?}", found.sums);
         let mut minutes = BTreeMap::new();
         for ((_, minute, _), counts) in oracle.minutes.iter().filter(|((owner, _, _), _)| owner == webhook) {
@@ -277,11 +281,11 @@ fn figures(oracle: &Oracle, store: &Store, now: Time) -> Check {
         let state = store.state(*webhook);
         let wanted = oracle.states.get(webhook).copied().unwrap_or_default();
         ensure!(state == wanted, "state of {webhook}: {state:?} should be {wanted:?}");
-        let backlog = read(store.backlog(&[*webhook]))?;
-        let open =
-            oracle.deliveries.values().filter(|m| m.row.webhook_id == *webhook && !m.row.status.is_final()).count();
+        let backlog = read(store.backlog(&[*webhook], now))?;
+        let open = open().filter(kept).count();
         ensure!(backlog.waiting == open as u64, "{} wait for {webhook}, {open} should", backlog.waiting);
-        let first = due.get(webhook).map(|due| due[0].0);
+        let kept_due = |(_, id): &&(Time, DeliveryId)| kept(&&oracle.deliveries[id]);
+        let first = due.get(webhook).and_then(|due| due.iter().find(kept_due)).map(|(at, _)| *at);
         ensure!(backlog.oldest_due == first, "oldest due of {webhook}: {:?} should be {first:?}", backlog.oldest_due);
     }
     Ok(())

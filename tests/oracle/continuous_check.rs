@@ -78,7 +78,7 @@ fn read_all(store: &Store, bench: (TenantScope, WebhookId), now: Time) {
     store.deliveries(&crate::oracle::stored::deliveries(tenant, Some(webhook), window), now).unwrap();
     store.attempts(&crate::oracle::stored::attempts(tenant, None, window), now).unwrap();
     store.due_heads().unwrap();
-    store.backlog(&[webhook]).unwrap();
+    store.backlog(&[webhook], now).unwrap();
     store.running_jobs().unwrap();
 }
 

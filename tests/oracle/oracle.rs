@@ -285,7 +285,15 @@ impl Oracle {
                 next_attempt_at: None,
                 ..row.clone()
             },
-            _ => row.clone(),
+            _ => {
+                // The webhook holds it back, but not past its own end.
+                let held_until = self.states.get(&row.webhook_id).and_then(|state| state.held_until());
+                let held_until = held_until.map(|until| until.min(row.expires_at.unwrap_or(Time::MAX)));
+                Delivery {
+                    next_attempt_at: row.next_attempt_at.map(|at| Some(at).max(held_until).unwrap_or(at)),
+                    ..row.clone()
+                }
+            }
         }
     }
 

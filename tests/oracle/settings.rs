@@ -217,6 +217,7 @@ impl Oracle {
             app_id,
             created_at: now,
             updated_at: now,
+            status_since: Some(now),
             version: 1,
             secret_headers: Vec::new(),
             secrets,
@@ -245,7 +246,9 @@ impl Oracle {
             (WebhookStatus::Disabled, WebhookStatus::Disabled) => old.disabled_reason.or(manual),
             (_, WebhookStatus::Disabled) => manual,
         };
-        let webhook = Webhook { version: old.version + 1, updated_at: asked.now, disabled_reason, ..new.clone() };
+        let status_since = if old.status == new.status { old.status_since } else { Some(asked.now) };
+        let (version, updated_at) = (old.version + 1, asked.now);
+        let webhook = Webhook { version, updated_at, disabled_reason, status_since, ..new.clone() };
         let restarted = old.status == WebhookStatus::Disabled && new.status != WebhookStatus::Disabled;
         if restarted || old.url != new.url {
             let state = self.states.get(&new.id).copied().unwrap_or_default();
@@ -286,12 +289,23 @@ impl Oracle {
         if old.status == WebhookStatus::Disabled {
             return Ok(Err("conflict webhook_disabled".into()));
         }
-        if old.status == status {
+        let state = self.states.get(&id).copied().unwrap_or_default();
+        let is_released = status == WebhookStatus::Enabled && circuit::held_until(state, asked.now).is_some();
+        if is_released {
+            self.states.insert(id, circuit::released(state));
+        }
+        if old.status == status && !is_released {
             return Ok(Ok(Receipt::Webhook(Arc::new(old))));
         }
         let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
         self.note(asked, old.org_id, action, id.to_string());
-        Ok(Ok(self.change(&old, asked.now, |webhook| webhook.status = status)))
+        if old.status == status {
+            return Ok(Ok(Receipt::Webhook(Arc::new(old))));
+        }
+        Ok(Ok(self.change(&old, asked.now, |webhook| {
+            webhook.status = status;
+            webhook.status_since = Some(asked.now);
+        })))
     }
 
     fn give_up(&mut self, id: WebhookId, reason: DisabledReason, seen_at: Time, asked: &Asked<'_>) -> Answered {
@@ -299,6 +313,7 @@ impl Oracle {
         if old.status != WebhookStatus::Disabled && old.updated_at <= seen_at {
             self.change(&old, asked.now, |webhook| {
                 webhook.status = WebhookStatus::Disabled;
+                webhook.status_since = Some(asked.now);
                 webhook.disabled_reason = Some(reason);
             });
             self.note(asked, old.org_id, "webhook.disable", id.to_string());

@@ -12,8 +12,10 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
+use crate::rules::circuit;
 use crate::store::{Applied, DeliveryQuery, PartitionCommand, Receipt};
 
+use super::waiting_for::WaitingForView;
 use super::{page, webhooks};
 
 /// A delivery: one event on its way to one webhook.
@@ -64,6 +66,17 @@ impl<'a> DeliveryView<'a> {
     }
 }
 
+/// A delivery that a caller asked to send now, and why that may take a while.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RetriedDelivery")]
+pub struct RetriedView<'a> {
+    #[serde(flatten)]
+    delivery: DeliveryView<'a>,
+    /// Why the delivery does not go now; null if it goes at once. An open circuit lets one request through, for the delivery
+    /// that is due first.
+    waiting_for: Option<WaitingForView>,
+}
+
 pub const WEBHOOK_ID: Param = Param::new("webhook_id", ParamValues::Id, "Only of this webhook.");
 pub const EVENT_ID: Param = Param::new("event_id", ParamValues::Id, "Only of the event with this id.");
 
@@ -112,8 +125,18 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
 /// `POST /v1/deliveries/{id}/retry`.
 pub fn retry(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     request.no_fields()?;
-    let id = in_path(context, request)?.id;
-    Ok(Step::apply(request.write(PartitionCommand::Retry { id })?, |applied| shown(StatusCode::ACCEPTED, applied)))
+    let delivery = in_path(context, request)?;
+    let webhook = context.registry.webhook(request.tenant(), delivery.webhook_id).cloned();
+    let (store, now) = (context.store.clone(), context.now);
+    let write_request = request.write(PartitionCommand::Retry { id: delivery.id })?;
+    Ok(Step::apply(write_request, move |applied| {
+        let Receipt::Delivery(delivery) = applied.receipt else { return Err(super::unexpected()) };
+        let state = circuit::shown(store.state(delivery.webhook_id), now);
+        let is_first = store.first_due_of(delivery.webhook_id)? == Some(delivery.id);
+        let waiting_for = webhook.and_then(|webhook| WaitingForView::of_retried(&webhook, &state, is_first));
+        let view = RetriedView { delivery: DeliveryView::new(&delivery), waiting_for };
+        Ok(HttpResponse::json(StatusCode::ACCEPTED, &view))
+    }))
 }
 
 /// `POST /v1/deliveries/{id}/cancel`.

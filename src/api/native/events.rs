@@ -16,10 +16,11 @@ use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::webhook::{CircuitState, DeliveryOrder, Webhook, WebhookStatus};
+use crate::model::webhook::{DeliveryOrder, Webhook, WebhookState, WebhookStatus};
 use crate::model::{Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
-use crate::rules::patterns;
+use crate::rules::hold::{self, HoldReason};
+use crate::rules::{circuit, patterns};
 use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
 
 use super::deliveries::{DeliveryView, WEBHOOK_ID};
@@ -153,8 +154,8 @@ fn decisions(context: &ApiContext<'_>, event: &Event, data: Option<&Bytes>) -> R
     for webhook in context.registry.webhooks_of(event.app_id) {
         decisions.push(match newest.remove(&webhook.id) {
             Some(delivery) => {
-                let state = context.store.state(webhook.id);
-                let held = held(webhook, &delivery, event, (state.circuit, state.retry_after), context.now);
+                let state = circuit::shown(context.store.state(webhook.id), context.now);
+                let held = held(webhook, &delivery, event, &state, context.now);
                 match held {
                     Some(reason) => DecisionView { webhook_id: webhook.id, decision: "held", reason },
                     None => went(&delivery),
@@ -179,20 +180,20 @@ fn held(
     webhook: &Webhook,
     delivery: &Delivery,
     event: &Event,
-    (circuit, retry_after): (CircuitState, Option<Time>),
+    shown: &WebhookState,
     now: Time,
 ) -> Option<&'static str> {
     let later = |at: Option<Time>| at.is_some_and(|at| at > now);
-    match webhook.status {
+    match hold::of(webhook, shown).map(|hold| hold.reason) {
         _ if delivery.status.is_final() => None,
-        WebhookStatus::Paused => Some("paused"),
-        WebhookStatus::Disabled => Some("disabled"),
-        WebhookStatus::Enabled if circuit != CircuitState::Closed => Some("circuit_open"),
-        WebhookStatus::Enabled if later(retry_after) => Some("retry_after"),
-        WebhookStatus::Enabled if later(event.attributes.deliver_at) => Some("deliver_at"),
-        WebhookStatus::Enabled if later(delivery.next_attempt_at) => None,
-        WebhookStatus::Enabled if webhook.ordered != DeliveryOrder::No && delivery.attempts == 0 => Some("ordered"),
-        WebhookStatus::Enabled => None,
+        Some(HoldReason::Paused) => Some("paused"),
+        Some(HoldReason::Disabled) => Some("disabled"),
+        Some(HoldReason::Circuit) => Some("circuit_open"),
+        Some(HoldReason::Receiver) => Some("retry_after"),
+        None if later(event.attributes.deliver_at) => Some("deliver_at"),
+        None if later(delivery.next_attempt_at) => None,
+        None if webhook.ordered != DeliveryOrder::No && delivery.attempts == 0 => Some("ordered"),
+        None => None,
     }
 }
 
@@ -253,6 +254,7 @@ pub fn erase(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::webhook::CircuitState;
     use crate::model::{DeliveryStatus, Id};
 
     fn webhook() -> Webhook {
@@ -315,17 +317,16 @@ mod tests {
         let mut webhook = webhook();
         webhook.status = WebhookStatus::Paused;
         let (open, done) = (delivery(DeliveryStatus::Pending), delivery(DeliveryStatus::Delivered));
-        let free = (CircuitState::Closed, None);
+        let free = &WebhookState::default();
         let event = event("a");
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("paused"));
         assert_eq!(held(&webhook, &done, &event, free, Time(5_000)), None);
         webhook.status = WebhookStatus::Enabled;
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), None);
-        assert_eq!(held(&webhook, &open, &event, (CircuitState::Open, None), Time(5_000)), Some("circuit_open"));
-        assert_eq!(
-            held(&webhook, &open, &event, (CircuitState::Closed, Some(Time(9_000))), Time(5_000)),
-            Some("retry_after")
-        );
+        let probed = WebhookState { circuit: CircuitState::HalfOpen, ..*free };
+        assert_eq!(held(&webhook, &open, &event, &probed, Time(5_000)), Some("circuit_open"));
+        let asked = WebhookState { retry_after: Some(Time(9_000)), ..*free };
+        assert_eq!(held(&webhook, &open, &event, &asked, Time(5_000)), Some("retry_after"));
         webhook.ordered = DeliveryOrder::Webhook;
         assert_eq!(held(&webhook, &open, &event, free, Time(5_000)), Some("ordered"));
     }

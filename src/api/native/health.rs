@@ -1,5 +1,6 @@
-//! `GET /v1/webhooks/{id}/health`: one word for each of success, speed and activity, with its reason (api.md section
-//! 6).
+//! `GET /v1/webhooks/{id}/health`: a webhook's state, then a word each about the last 24 hours (docs/concepts.md).
+
+use std::collections::HashSet;
 
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -11,19 +12,24 @@ use crate::api::limits::LIMIT_MAX;
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
-use crate::model::AttemptOutcome;
+use crate::model::time::DAY_MS;
+use crate::model::webhook::{CircuitState, DisabledReason, Webhook, WebhookState, WebhookStatus};
+use crate::model::{Attempt, Time, WebhookId};
 use crate::rules::health::{self, HealthInput};
-use crate::store::{DeliveryQuery, ListWindow};
+use crate::rules::hold;
+use crate::store::{AttemptQuery, ListWindow, WebhookFigures};
 
+use super::waiting_for::WaitingForView;
 use super::webhooks;
 
-/// Number of the newest deliveries that are rated.
-const RECENT: usize = 10;
+/// How many of the deliveries that were attempted last are judged.
+const RECENT_DELIVERIES: usize = 10;
 
-/// The rating of a webhook, in one word for each aspect.
+/// How a webhook does: its state, and a word each for the last 24 hours.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Health")]
 pub struct HealthView {
+    state: HealthStateView,
     #[schemars(extend("enum" = ["excellent", "good", "warning", "critical", "unknown"]))]
     success_rate: &'static str,
     #[schemars(extend("enum" = ["fast", "acceptable", "slow", "critical", "unknown"]))]
@@ -33,48 +39,136 @@ pub struct HealthView {
     reasons: HealthReasonsView,
 }
 
+/// Whether the webhook sends, and why not.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct HealthStateView {
+    #[schemars(extend("enum" = ["enabled", "paused", "disabled"]))]
+    status: &'static str,
+    /// When `status` changed last; null if an older version changed it.
+    since: Option<Time>,
+    #[schemars(extend("enum" = ["manual", "failures", "gone", null]))]
+    disabled_reason: Option<&'static str>,
+    /// Why nothing is sent now; null if nothing holds the deliveries.
+    waiting_for: Option<WaitingForView>,
+    #[schemars(extend("enum" = ["closed", "open", "half_open"]))]
+    circuit: &'static str,
+    failing_since: Option<Time>,
+    consecutive_failures: u32,
+    failed_probes: u32,
+    /// A failed attempt from then on disables the webhook.
+    disable_at: Option<Time>,
+    /// Deliveries that are not final.
+    waiting: u64,
+    /// Since when the next delivery to go waits.
+    oldest_waiting: Option<Time>,
+}
+
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 struct HealthReasonsView {
+    state: String,
     success_rate: String,
     response_time: String,
     activity: String,
 }
 
+impl HealthStateView {
+    fn new(webhook: &Webhook, shown: &WebhookState, waiting: u64, oldest_waiting: Option<Time>) -> HealthStateView {
+        HealthStateView {
+            status: match webhook.status {
+                WebhookStatus::Enabled => "enabled",
+                WebhookStatus::Paused => "paused",
+                WebhookStatus::Disabled => "disabled",
+            },
+            since: webhook.status_since,
+            disabled_reason: webhook.disabled_reason.map(|reason| match reason {
+                DisabledReason::Manual => "manual",
+                DisabledReason::Failures => "failures",
+                DisabledReason::Gone => "gone",
+            }),
+            waiting_for: WaitingForView::of(webhook, shown),
+            circuit: match shown.circuit {
+                CircuitState::Closed => "closed",
+                CircuitState::Open => "open",
+                CircuitState::HalfOpen => "half_open",
+            },
+            failing_since: shown.failing_since,
+            consecutive_failures: shown.consecutive_failures,
+            failed_probes: shown.failed_probes,
+            disable_at: hold::disable_at(webhook, shown),
+            waiting,
+            oldest_waiting,
+        }
+    }
+}
+
 /// `GET /v1/webhooks/{id}/health`.
 pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let webhook = webhooks::in_path(context, request)?;
+    let shown = webhooks::state_now(context, webhook.id);
     let figures = context.store.figures(webhook.id, context.now)?;
-    let query = DeliveryQuery {
-        tenant: request.tenant(),
-        webhook: Some(webhook.id),
-        event: None,
-        status: None,
-        event_type: None,
-        status_code: None,
-        search: None,
-        window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX as usize },
-    };
-    // The newest deliveries with an attempt. A waiting delivery has no outcome to rate.
-    let newest = context.store.deliveries(&query, context.now)?;
-    let tried: Vec<_> = newest.rows.iter().filter(|delivery| delivery.attempts > 0).take(RECENT).collect();
-    let failed = tried.iter().filter(|delivery| delivery.last_outcome != Some(AttemptOutcome::Success)).count();
-    let health = health::health(&HealthInput {
-        success_rate: health::success_rate(figures.sums.delivered, figures.sums.attempts_failed),
-        average_response_ms: health::average(figures.sums.response_ms, figures.sums.responses),
-        attempts_last_day: figures.minutes.iter().map(|(_, minute)| u64::from(minute.attempts)).sum(),
-        recent_deliveries: tried.len() as u32,
-        recent_failures: failed as u32,
-    });
+    let attempts = last_attempts(context, request, webhook.id)?;
+    let health = health::health(&measured(&figures, &attempts));
+    let oldest_waiting = context.store.waiting_since(&webhook, context.now)?;
     let answer = HealthView {
+        state: HealthStateView::new(&webhook, &shown, figures.sums.open(), oldest_waiting),
         success_rate: health.success_rate.state,
         response_time: health.response_time.state,
         activity: health.activity.state,
         reasons: HealthReasonsView {
+            state: hold::sentence(&webhook, &shown),
             success_rate: health.success_rate.reason,
             response_time: health.response_time.reason,
             activity: health.activity.reason,
         },
     };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &answer)))
+}
+
+/// Up to `LIMIT_MAX` attempts of the last 24 hours, newest first.
+fn last_attempts(
+    context: &ApiContext<'_>,
+    request: &RequestContext<'_>,
+    webhook: WebhookId,
+) -> Result<Vec<Attempt>, ApiError> {
+    let from = Some(context.now.minus_ms(DAY_MS));
+    let query = AttemptQuery {
+        tenant: request.tenant(),
+        webhook: Some(webhook),
+        delivery: None,
+        event: None,
+        success: None,
+        status: None,
+        event_type: None,
+        status_code: None,
+        search: None,
+        window: ListWindow { from, to: None, before: None, limit: LIMIT_MAX as usize },
+    };
+    Ok(context.store.attempts(&query, context.now)?.rows)
+}
+
+/// The figures of the last 24 hours. `attempts` are the newest of them, newest first.
+fn measured(figures: &WebhookFigures, attempts: &[Attempt]) -> HealthInput {
+    let (mut made, mut failed) = (0, 0);
+    for (_, minute) in &figures.minutes {
+        made += u64::from(minute.attempts);
+        failed += u64::from(minute.failures);
+    }
+    let responses: Vec<u64> = attempts.iter().filter_map(|a| a.made.response_time_ms).map(u64::from).collect();
+    // The newest attempt of a delivery comes first.
+    let mut seen = HashSet::new();
+    let recent = attempts.iter().filter(|attempt| seen.insert(attempt.delivery_id)).take(RECENT_DELIVERIES);
+    let (mut recent_deliveries, mut recent_failures) = (0, 0);
+    for attempt in recent {
+        recent_deliveries += 1;
+        recent_failures += u32::from(!attempt.made.success);
+    }
+    HealthInput {
+        success_rate: health::success_rate(made.saturating_sub(failed), failed),
+        average_response_ms: health::average(responses.iter().sum(), responses.len() as u64),
+        attempts: made,
+        recent_deliveries,
+        recent_failures,
+    }
 }

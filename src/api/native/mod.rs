@@ -17,6 +17,7 @@ pub mod replays;
 pub mod routes;
 pub mod stats;
 pub mod test_send;
+pub mod waiting_for;
 pub mod webhook_fields;
 pub mod webhook_form;
 pub mod webhook_patch;

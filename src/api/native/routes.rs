@@ -230,7 +230,7 @@ pub static ROUTES: &[Route] = &[
         doc(
             "resumeWebhook",
             "webhooks",
-            "Send what was held back, oldest first",
+            "Send what was held back, oldest first: ends a pause, a hold by `Retry-After`, and the wait for a probe",
             &[ok::<webhook_view::WebhookView>("The enabled webhook.")],
         )
         .takes("Nothing"),
@@ -318,7 +318,7 @@ pub static ROUTES: &[Route] = &[
             "getWebhookHealth",
             "figures",
             "How a webhook is doing, in words",
-            &[ok::<health::HealthView>("A word each, and why.")],
+            &[ok::<health::HealthView>("Its state, then a word each about the last 24 hours, and why.")],
         ),
     ),
     get(
@@ -399,7 +399,7 @@ pub static ROUTES: &[Route] = &[
             "retryDelivery",
             "deliveries",
             "Send at once; a final delivery as a new one",
-            &[answer::<deliveries::DeliveryView>(202, "The delivery that is sent.")],
+            &[answer::<deliveries::RetriedView>(202, "The delivery that is sent.")],
         )
         .takes("Nothing"),
     ),

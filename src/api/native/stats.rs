@@ -153,7 +153,7 @@ pub fn all(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result
     let webhooks: Vec<WebhookId> =
         context.registry.webhooks_within(request.tenant()).map(|webhook| webhook.id).collect();
     let stats = StatsView::new(&together(context, &webhooks)?, context.now);
-    let waiting = context.store.backlog(&webhooks)?;
+    let waiting = context.store.backlog(&webhooks, context.now)?;
     let view = AllStatsView { stats, backlog: waiting.waiting, oldest_due: waiting.oldest_due };
     Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }

@@ -15,8 +15,10 @@ use crate::model::webhook::{
     ContentType, DISABLE_AFTER_S_DEFAULT, FieldSet, IN_FLIGHT_DEFAULT, SuccessRule, TIMEOUT_MS_DEFAULT, Webhook,
     WebhookMethod, WebhookProxy, WebhookState,
 };
+use crate::rules::hold;
 use crate::rules::target::TargetPolicy;
 
+use super::waiting_for::WaitingForView;
 use super::webhook_form::{self as form, FormField};
 use super::{webhook_schema as schema, webhook_text as texts};
 use FlagValue::{Boolean, Json, Number, Text, Texts, Whole};
@@ -287,6 +289,7 @@ pub static FIELDS: &[WebhookField] = &[
         .read_by(form::read_status, &[flag("status", "STATUS", Text, "enabled, paused or disabled")]),
     field("disabled_reason", || choice(&["manual", "failures", "gone"]), |webhook, _| text(webhook.disabled_reason))
         .or_null(),
+    field("status_since", schema::status_since, |webhook, _| text(webhook.status_since)).or_null(),
     field(
         "encrypted",
         || about(boolean(), "The body as JWE; needs a method with a body."),
@@ -384,6 +387,11 @@ pub static FIELDS: &[WebhookField] = &[
     field("last_attempt_at", time, |_, state| text(state.last_attempt_at)).or_null(),
     field("last_success_at", time, |_, state| text(state.last_success_at)).or_null(),
     field("circuit", || choice(&["closed", "open", "half_open"]), |_, state| text(state.circuit)),
+    field("failing_since", schema::failing_since, |_, state| text(state.failing_since)).or_null(),
+    field("failed_probes", schema::failed_probes, |_, state| text(state.failed_probes)),
+    field("held_until", schema::held_until, |_, state| text(state.held_until())).or_null(),
+    field("disable_at", schema::disable_at, |webhook, state| text(hold::disable_at(webhook, state))).or_null(),
+    field("waiting_for", schema::waiting_for, |webhook, state| text(WaitingForView::of(webhook, state))).or_null(),
 ];
 
 /// The schema of the member as it is shown.

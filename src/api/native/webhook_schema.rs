@@ -2,11 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::doc::parts::{about, boolean, choice, form, items, line, nullable, number, reference, text, whole};
+use crate::api::doc::parts::{
+    about, boolean, choice, count, form, items, line, nullable, number, reference, text, time, whole,
+};
 use crate::api::limits::{
     CREDENTIAL_CHARS_MAX, DESCRIPTION_CHARS_MAX, EVENT_TYPES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX, PEM_BYTES_MAX,
     RATE_PER_S_MAX, RATE_PER_S_MIN, SCHEDULE_STEP_S_MAX, SCHEDULE_STEPS_MAX,
 };
+use crate::rules::hold::HoldReason;
 use crate::rules::patterns::TYPE_BYTES_MAX;
 use crate::rules::target::URL_BYTES_MAX;
 
@@ -50,6 +53,35 @@ pub fn filter_patch_reference() -> Value {
 
 pub fn status_reference() -> Value {
     reference("WebhookStatus")
+}
+
+pub fn status_since() -> Value {
+    about(time(), "When `status` changed last; null if an older version changed it.")
+}
+
+pub fn failing_since() -> Value {
+    about(time(), "The first failed attempt since the last success.")
+}
+
+pub fn failed_probes() -> Value {
+    about(count(), "Probes that failed since the circuit opened.")
+}
+
+pub fn held_until() -> Value {
+    about(time(), "Nothing is sent before: the next probe of an open circuit, or the time in `Retry-After`.")
+}
+
+pub fn disable_at() -> Value {
+    about(time(), "A failed attempt from then on disables the webhook, unless one succeeds before.")
+}
+
+pub fn waiting_for() -> Value {
+    let reasons = HoldReason::ALL.map(HoldReason::as_str);
+    let until =
+        about(nullable(time()), "When the next request may go. Null if a call has to end it, or a probe is under way.");
+    let members = json!({ "reason": choice(&reasons), "until": until });
+    let schema = json!({ "type": "object", "required": ["reason", "until"], "properties": members });
+    about(schema, "Why no delivery of the webhook is sent now. Null if nothing holds them.")
 }
 
 pub fn pattern() -> Value {

@@ -143,8 +143,8 @@ pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
     Ok(Step::Reply(shown(&webhook, &state_now(context, webhook.id))))
 }
 
-/// The running state as shown now.
-fn state_now(context: &ApiContext<'_>, id: WebhookId) -> WebhookState {
+/// The running state as it is shown now.
+pub fn state_now(context: &ApiContext<'_>, id: WebhookId) -> WebhookState {
     circuit::shown(context.store.state(id), context.now)
 }
 
@@ -182,7 +182,7 @@ pub fn pause(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resu
     set_status(context, request, WebhookStatus::Paused)
 }
 
-/// `POST /v1/webhooks/{id}/resume`.
+/// `POST /v1/webhooks/{id}/resume`: ends a pause, the wait for a probe, and the hold by `Retry-After`.
 pub fn resume(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     set_status(context, request, WebhookStatus::Enabled)
 }
@@ -196,7 +196,11 @@ fn set_status(
 ) -> Result<Step, ApiError> {
     request.no_fields()?;
     let id = in_path(context, request)?.id;
-    let state = state_now(context, id);
+    let state = match status {
+        WebhookStatus::Enabled => circuit::released(context.store.state(id)),
+        _ => context.store.state(id),
+    };
+    let state = circuit::shown(state, context.now);
     let extra = serde_json::to_vec(&state).map_err(|_| super::unexpected())?;
     let write_request = request.write_with(StateCommand::SetStatus { id, status }, Bytes::from(extra))?;
     Ok(Step::apply(write_request, move |mut applied| {

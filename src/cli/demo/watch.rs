@@ -16,6 +16,7 @@ use crate::cli::listen::verify::Judgement;
 use crate::cli::paint::Paint;
 use crate::cli::screen;
 use crate::cli::table::one_line;
+use crate::model::Time;
 
 /// Maximum webhooks that are watched. A second shell may make some.
 const WEBHOOKS_MAX: usize = 20;
@@ -219,10 +220,10 @@ fn delivered_note(judgement: Option<Judgement>) -> String {
 
 /// The time of the next attempt, counted from the end of this one.
 fn failed_note(attempt: &Value) -> String {
-    let moment = |name: &str| member(attempt, name).parse::<jiff::Timestamp>().ok();
+    let moment = |name: &str| member(attempt, name).parse::<Time>().ok();
     match (moment("finished_at"), moment("next_attempt_at")) {
         (Some(end), Some(next)) => {
-            let wait_ms = next.as_millisecond().saturating_sub(end.as_millisecond()).max(0);
+            let wait_ms = next.since(end).max(0);
             format!("again in {}.{} s", wait_ms / 1_000, wait_ms % 1_000 / 100)
         }
         _ => format!("given up: {}", attempt["error"].as_str().unwrap_or("no attempt is left")),

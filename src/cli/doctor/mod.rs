@@ -18,6 +18,7 @@ use clap::Args;
 use self::finding::{Finding, report};
 use super::client::{Call, Client};
 use super::config::data_dir_of;
+use super::in_force::SettingsInForce;
 use super::screen::Output;
 use super::{Exit, SettingsFlags};
 use crate::config::{self, ListenSetting, Loaded, Settings};
@@ -57,11 +58,14 @@ impl Doctor {
         let mut findings = Vec::new();
         let loaded = self.settings.load();
         findings.extend(settings(&loaded));
-        let place = match &loaded {
+        let mut place = match &loaded {
             Ok(loaded) => Site::of(loaded),
             // The checks that need only the defaults still run.
             Err(_) => Site { settings: Settings::default(), data_dir: Settings::default().data_dir },
         };
+        if !self.offline {
+            findings.extend(place.ask_daemon(loaded.as_ref().ok()));
+        }
         if self.accept_clock {
             let answer = self.client(&place)?.call(Call::post(&["clock", "accept"])).await?;
             return screen.record(&answer.body);
@@ -73,7 +77,7 @@ impl Doctor {
             let client = self.client(&place)?;
             let answers = daemon::look(&client, &place, &mut findings).await;
             if answers {
-                webhooks::look(&client, &mut findings).await;
+                webhooks::look(&client, &place, &mut findings).await;
             }
         }
         report(screen, &findings)
@@ -101,7 +105,21 @@ impl Site {
         Site { settings, data_dir }
     }
 
-    /// A key for the daemon. `None` if no key can be read.
+    /// Takes over the settings in force of the daemon on the data directory. `None` if none answers.
+    fn ask_daemon(&mut self, here: Option<&Loaded>) -> Option<Finding> {
+        const CHECK: &str = "settings";
+        let in_force = SettingsInForce::of_daemon(&self.data_dir).ok()?;
+        self.settings = self.settings.with_shown(in_force.rows.iter().map(|row| (row.name.as_str(), &row.value)));
+        let file = in_force.file.as_ref().map_or("no settings file".to_owned(), Clone::clone);
+        let told = format!("in force, from the running daemon ({file})");
+        let differences = here.map(|here| in_force.differences(&SettingsInForce::of(here))).unwrap_or_default();
+        Some(match differences.is_empty() {
+            true => Finding::ok(CHECK, told),
+            false => Finding::ok(CHECK, format!("{told}; read here, these differ: {}", differences.join(", "))),
+        })
+    }
+
+    /// A key that may ask, where one can be read.
     fn token(&self) -> Option<String> {
         let admin = self.settings.admin_key.as_ref().map(|key| key.expose().to_owned());
         let first = || std::fs::read_to_string(self.data_dir.join("first-key")).ok();

@@ -1,11 +1,16 @@
 //! Checks of the webhooks: those whose deliveries fail or wait, each with its cause and its cure.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use serde_json::Value;
 use tokio::net::lookup_host;
 
+use super::Site;
 use super::finding::Finding;
 use crate::cli::client::{Call, Client};
 use crate::cli::list;
+use crate::rules::target::{TargetPolicy, check_addrs, check_url};
 
 /// Maximum pages of webhooks that are checked.
 const PAGES_MAX: usize = 40;
@@ -15,7 +20,11 @@ const TOLD_MAX: usize = 50;
 /// Consecutive failed attempts up to which the doctor does not warn.
 const ACCIDENTS_MAX: u64 = 1;
 
-pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
+pub(super) async fn look(client: &Client, site: &Site, findings: &mut Vec<Finding>) {
+    let delivery = &site.settings.delivery;
+    let policy = TargetPolicy::parse(&delivery.allow, &delivery.deny, delivery.https_only).unwrap_or_default();
+    // Behind a proxy the proxy resolves names, and says itself which addresses it refuses.
+    let today = Today { policy, resolves_names: delivery.proxy.is_none() };
     let webhooks = match all(client).await {
         Ok(webhooks) => webhooks,
         Err(said) => {
@@ -28,7 +37,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         return findings.push(Finding::ok("webhooks", format!("{} webhooks, none failing or held", webhooks.len())));
     }
     for webhook in unwell.iter().take(TOLD_MAX) {
-        findings.push(one(client, webhook).await);
+        findings.push(one(client, &today, webhook).await);
     }
     if unwell.len() > TOLD_MAX {
         let more = format!("{} more webhooks fail or are held", unwell.len() - TOLD_MAX);
@@ -56,32 +65,41 @@ fn is_unwell(webhook: &Value) -> bool {
     match webhook["status"].as_str() {
         Some("paused") => true,
         Some("disabled") => !by_hand,
-        _ => webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0),
+        _ => {
+            let fails = webhook["circuit"] != "closed" || webhook["consecutive_failures"].as_u64() > Some(0);
+            fails || !webhook["waiting_for"].is_null()
+        }
     }
 }
 
-async fn one(client: &Client, webhook: &Value) -> Finding {
+async fn one(client: &Client, today: &Today, webhook: &Value) -> Finding {
     let text = |name: &str| webhook[name].as_str().unwrap_or_default();
     let id = text("id");
     let who = format!("{} ({id}, {})", text("name"), text("url"));
+    let health = client.value(Call::get(&["webhooks", id, "health"])).await.unwrap_or_default();
+    let (state, waiting) = in_words(&health);
     if webhook["status"] == "paused" {
-        let stats = client.value(Call::get(&["webhooks", id, "stats"])).await.unwrap_or_default();
-        let held = stats["pending_deliveries"].as_u64().unwrap_or(0);
-        let detail = format!("{who} is paused: {held} deliveries are held");
+        let detail = format!("{who} is {state}. {waiting}");
         return Finding::warn("webhook", detail, format!("postrider webhook resume {id}"));
     }
     let last = Call::get(&["webhooks", id, "attempts"]).query("limit", Some(1));
     let last = client.value(last).await.map(|page| page["data"][0].clone()).unwrap_or_default();
     let failures = webhook["consecutive_failures"].as_u64().unwrap_or(0);
-    let (why, mut fix) = explained(&last, text("url"), &resolved(text("url")).await);
+    let addresses = resolved(text("url")).await;
+    let (why, mut fix) = match judged_today(&last, text("url"), &addresses, today) {
+        Some(judged) => judged,
+        None => explained(&last, text("url"), &in_text(&addresses)),
+    };
     let what = match webhook["status"].as_str() {
         Some("disabled") => {
             fix = format!("{fix}. Then: postrider webhook enable {id}, and postrider replay --webhook {id} --missing");
-            format!("is disabled ({})", text("disabled_reason"))
+            format!("is {state}")
         }
-        _ if webhook["circuit"] != "closed" => {
-            fix = format!("{fix}. It is probed meanwhile; postrider webhook test {id} tries it now");
-            format!("fails: {failures} attempts in a row, so that it is only probed")
+        _ if !webhook["waiting_for"].is_null() => {
+            fix = format!(
+                "{fix}. postrider webhook test {id} tries it; then postrider webhook resume {id} sends at once"
+            );
+            format!("is {state}")
         }
         _ if failures <= ACCIDENTS_MAX => {
             let detail = format!("{who}: the latest attempt failed, and will be made again. {why}");
@@ -89,24 +107,79 @@ async fn one(client: &Client, webhook: &Value) -> Finding {
         }
         _ => format!("fails: {failures} attempts in a row"),
     };
-    Finding::fail("webhook", format!("{who} {what}. {why}"), fix)
+    Finding::fail("webhook", format!("{who} {what}. {waiting}{why}"), fix)
 }
 
-/// The addresses of the URL's host as this machine resolves them, as text.
-async fn resolved(url: &str) -> String {
-    let Ok(url) = url::Url::parse(url) else { return String::new() };
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return String::new() };
+/// The state of a webhook in a sentence, and how much waits. Empty for what an older daemon does not tell.
+fn in_words(health: &Value) -> (String, String) {
+    let state = health["reasons"]["state"].as_str().unwrap_or_default().to_owned();
+    let waiting = match (health["state"]["waiting"].as_u64(), health["state"]["oldest_waiting"].as_str()) {
+        (Some(count), Some(since)) => format!("Deliveries that wait: {count}, the oldest since {since}. "),
+        (Some(count @ 1..), None) => format!("Deliveries that wait: {count}. "),
+        _ => String::new(),
+    };
+    (state, waiting)
+}
+
+/// The rules for targets by the settings in force.
+struct Today {
+    policy: TargetPolicy,
+    /// Whether the addresses that this machine resolves are those that deliveries are sent to.
+    resolves_names: bool,
+}
+
+/// The addresses of the URL's host as this machine resolves them now.
+async fn resolved(url: &str) -> Result<BTreeSet<IpAddr>, String> {
+    let none = || Ok(BTreeSet::new());
+    let Ok(url) = url::Url::parse(url) else { return none() };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return none() };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match lookup_host((bare, port)).await {
-        Ok(found) => {
-            let found: std::collections::BTreeSet<String> = found.map(|addr| addr.ip().to_string()).collect();
-            found.into_iter().collect::<Vec<_>>().join(", ")
-        }
+        Ok(found) => Ok(found.map(|addr| addr.ip()).collect()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn in_text(addresses: &Result<BTreeSet<IpAddr>, String>) -> String {
+    match addresses {
+        Ok(found) => found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "),
         Err(error) => format!("none ({error})"),
     }
 }
 
-/// The cause of the last attempt's failure, and its cure.
+/// What the settings in force and the resolver say of the URL today, if the last attempt failed under others. `None` if the
+/// last attempt says enough.
+fn judged_today(
+    last: &Value,
+    url: &str,
+    addresses: &Result<BTreeSet<IpAddr>, String>,
+    today: &Today,
+) -> Option<(String, String)> {
+    let was_blocked = last["outcome"] == "blocked_address";
+    let target = match check_url(url, &today.policy) {
+        Ok(target) => target,
+        Err(_) if was_blocked => return None,
+        Err(why) => {
+            let words = format!("The settings of today refuse its URL: {why}. No attempt is sent");
+            return Some((words, "mend the URL of the webhook, or delivery.allow of the settings".to_owned()));
+        }
+    };
+    let found: Vec<IpAddr> = addresses.as_ref().ok().filter(|_| today.resolves_names)?.iter().copied().collect();
+    match (check_addrs(&target.host, &found, target.port, &today.policy), was_blocked) {
+        (Ok(()), true) => Some((
+            format!("The last attempt was refused by its address. The settings of today allow {}", in_text(addresses)),
+            "nothing is left to mend: the next attempt goes by the schedule".to_owned(),
+        )),
+        (Err(_), false) => Some((
+            format!("The settings of today refuse its address: {}. No attempt is sent", in_text(addresses)),
+            "if it is meant to be reached, add its host to delivery.allow of the settings and reload the daemon"
+                .to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+/// Why the last attempt failed, and what to do about it.
 fn explained(attempt: &Value, url: &str, addresses: &str) -> (String, String) {
     let text = |name: &str| attempt[name].as_str().unwrap_or_default();
     let error = text("error");
@@ -214,8 +287,6 @@ fn explained_status(status: Option<u64>, error: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use serde_json::json;
 
     use super::*;
@@ -227,6 +298,9 @@ mod tests {
         assert!(!is_unwell(&webhook("enabled", Value::Null, "closed", 0)));
         assert!(is_unwell(&webhook("enabled", Value::Null, "closed", 1)));
         assert!(is_unwell(&webhook("enabled", Value::Null, "open", 0)));
+        let mut held = webhook("enabled", Value::Null, "closed", 0);
+        held["waiting_for"] = json!({ "reason": "receiver", "until": "2026-03-05T10:00:00.000Z" });
+        assert!(is_unwell(&held));
         assert!(is_unwell(&webhook("paused", Value::Null, "closed", 0)));
         assert!(is_unwell(&webhook("disabled", json!("gone"), "closed", 0)));
         assert!(!is_unwell(&webhook("disabled", json!("manual"), "closed", 9)), "somebody wanted that");
@@ -264,6 +338,33 @@ mod tests {
         let own = json!({ "outcome": "blocked_address", "error": "Address not allowed" });
         let (why, _) = explained(&own, "http://10.0.0.7/x", "10.0.0.7");
         assert!(why.ends_with("10.0.0.7 is private or denied"), "{why}");
+    }
+
+    #[test]
+    fn a_url_is_judged_by_the_settings_of_today() {
+        let policy = |allow: &[&str]| {
+            let allow: Vec<String> = allow.iter().map(|entry| (*entry).to_owned()).collect();
+            Today { policy: TargetPolicy::parse(&allow, &[], false).expect("a policy"), resolves_names: true }
+        };
+        let last = |outcome: &str| json!({ "outcome": outcome });
+        let at = |address: &str| Ok(BTreeSet::from([address.parse().expect("an address")]));
+        let judged = |outcome: &str, url: &str, address: &str, allow: &[&str]| {
+            judged_today(&last(outcome), url, &at(address), &policy(allow)).map(|(words, _)| words)
+        };
+        let erp = "http://erp.example.com/x";
+        assert_eq!(judged("timeout", "https://hooks.example.com/", "93.184.216.34", &[]), None);
+        assert_eq!(judged("blocked_address", erp, "10.0.0.7", &[]), None, "the attempt says it");
+        assert_eq!(judged("blocked_address", "http://10.0.0.7/x", "10.0.0.7", &[]), None);
+        let now = judged("blocked_address", erp, "10.0.0.7", &["erp.example.com"]).expect("words");
+        assert!(now.ends_with("allow 10.0.0.7"), "{now}");
+        let moved = judged("http_status", erp, "10.0.0.7", &[]).expect("words");
+        assert!(moved.starts_with("The settings of today refuse its address: 10.0.0.7"), "{moved}");
+        let denied = judged("http_status", "http://10.0.0.7/x", "10.0.0.7", &[]).expect("words");
+        assert!(denied.starts_with("The settings of today refuse its URL"), "{denied}");
+        let proxied = Today { resolves_names: false, ..policy(&[]) };
+        assert_eq!(judged_today(&last("http_status"), erp, &at("10.0.0.7"), &proxied), None);
+        let unknown = Err("no such name".to_owned());
+        assert_eq!(judged_today(&last("dns_error"), erp, &unknown, &policy(&[])), None);
     }
 
     #[test]

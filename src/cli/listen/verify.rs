@@ -22,7 +22,10 @@ pub enum Judgement {
     NotChecked,
 }
 
-/// A parsed `whsec_` secret.
+/// Characters of a plain secret, as Devdraft's webhooks may have one.
+const PLAIN_SECRET_CHARS: std::ops::RangeInclusive<usize> = 32..=128;
+
+/// A `whsec_` secret or a plain one, ready to check with.
 #[derive(Clone, Debug)]
 pub struct Secret(hmac::Key);
 
@@ -30,9 +33,17 @@ impl std::str::FromStr for Secret {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "a secret is whsec_ and base64".to_owned();
-        let encoded = text.trim().strip_prefix("whsec_").ok_or_else(wrong)?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| wrong())?;
+        let wrong = || "a secret is whsec_ and base64, or plain: 32 to 128 letters, digits, _ and -".to_owned();
+        let text = text.trim();
+        let bytes = match text.strip_prefix("whsec_") {
+            Some(encoded) => STANDARD.decode(encoded).map_err(|_| wrong())?,
+            // The bytes of a plain secret are the key as they stand.
+            None => {
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+                let fits = PLAIN_SECRET_CHARS.contains(&text.len()) && text.bytes().all(is_plain);
+                if fits { text.as_bytes().to_vec() } else { return Err(wrong()) }
+            }
+        };
         match bytes.is_empty() {
             true => Err(wrong()),
             false => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
@@ -110,13 +121,26 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_secret_is_the_key_as_it_stands() {
+        let secrets = ["devdraft_secret-0123456789-abcdefgh".parse().expect("a secret")];
+        let mut headers = HeaderMap::new();
+        let (sent, signature) = (SENT_S.to_string(), "v1,Cm+WGhz1xWBd26syL/IfItOh4xhKN6rtCyi1gSzVatk=");
+        for (name, value) in [("webhook-id", ID), ("webhook-timestamp", &sent), ("webhook-signature", signature)] {
+            headers.insert(name, value.parse().expect("a header"));
+        }
+        assert_eq!(judge(&secrets, &headers, BODY.as_bytes(), SENT_S), Judgement::Verified);
+        assert_eq!(judge(&secrets, &headers, b"", SENT_S), Judgement::Bad("no signature matches"));
+    }
+
+    #[test]
     fn without_a_secret_nothing_is_checked() {
         assert_eq!(judge(&[], &HeaderMap::new(), b"", 0), Judgement::NotChecked);
     }
 
     #[test]
     fn secrets_have_their_form() {
-        for wrong in ["", "whsec_", "whsec_!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+        let (short, odd) = ("a".repeat(31), "+".repeat(40));
+        for wrong in ["", "whsec_", "whsec_!", &short, &odd] {
             assert!(wrong.parse::<Secret>().is_err(), "{wrong}");
         }
     }

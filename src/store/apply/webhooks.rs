@@ -37,6 +37,7 @@ impl StateBatch<'_> {
         webhook.org_id = by.tenant.org;
         webhook.created_at = self.inputs.now;
         webhook.updated_at = self.inputs.now;
+        webhook.status_since = Some(self.inputs.now);
         webhook.version = 1;
         for secret in &mut webhook.secrets {
             secret.created_at = self.inputs.now;
@@ -65,6 +66,7 @@ impl StateBatch<'_> {
             WebhookStatus::Disabled => Some(DisabledReason::Manual),
             _ => None,
         };
+        webhook.status_since = if webhook.status == old.status { old.status_since } else { Some(self.inputs.now) };
         let restarted = old.status == WebhookStatus::Disabled && webhook.status != WebhookStatus::Disabled;
         let changes = changed_fields(&old, &webhook);
         if old.ordered != DeliveryOrder::No && webhook.ordered != old.ordered {
@@ -83,6 +85,7 @@ impl StateBatch<'_> {
         Ok(Receipt::Webhook(webhook))
     }
 
+    /// Pauses or resumes. To resume also ends the wait for a probe and the hold by `Retry-After`.
     pub(super) fn set_status(
         &mut self,
         by: Option<&Caller>,
@@ -93,11 +96,12 @@ impl StateBatch<'_> {
         if old.status == WebhookStatus::Disabled {
             return Err(conflict("webhook_disabled", "the webhook is disabled: enable it by PATCH first"));
         }
-        if old.status == status {
+        let is_released = status == WebhookStatus::Enabled && self.release(id);
+        if old.status == status && !is_released {
             return Ok(Receipt::Webhook(old));
         }
-        let webhook = Webhook { status, version: old.version + 1, updated_at: self.inputs.now, ..Webhook::clone(&old) };
-        let webhook = self.put_webhook(webhook);
+        let webhook =
+            if old.status == status { old } else { self.put_webhook(with_status(&old, status, self.inputs.now)) };
         let action = if status == WebhookStatus::Paused { "webhook.pause" } else { "webhook.resume" };
         self.note(by, AuditSubject::webhook(&webhook), action, &id.to_string(), json!({}));
         Ok(Receipt::Webhook(webhook))
@@ -113,14 +117,8 @@ impl StateBatch<'_> {
         if old.status == WebhookStatus::Disabled || old.updated_at > seen_at {
             return Ok(Receipt::Done);
         }
-        let (status, disabled_reason) = (WebhookStatus::Disabled, Some(reason));
-        let webhook = Webhook {
-            status,
-            disabled_reason,
-            version: old.version + 1,
-            updated_at: self.inputs.now,
-            ..Webhook::clone(&old)
-        };
+        let disabled = with_status(&old, WebhookStatus::Disabled, self.inputs.now);
+        let webhook = Webhook { disabled_reason: Some(reason), ..disabled };
         let webhook = self.put_webhook(webhook);
         self.note(
             None,
@@ -213,10 +211,25 @@ impl StateBatch<'_> {
         self.put_state(id, state);
     }
 
+    /// Ends the holds of a webhook. Returns whether there was one.
+    fn release(&mut self, id: WebhookId) -> bool {
+        let state = self.partition_set.webhook_state(id);
+        let is_held = circuit::held_until(state, self.inputs.now).is_some();
+        if is_held {
+            self.put_state(id, circuit::released(state));
+        }
+        is_held
+    }
+
     fn put_state(&mut self, id: WebhookId, state: WebhookState) {
         self.write_batch.put(Table::States, tables::one(id), &state);
         self.effects.states.push((id, state));
     }
+}
+
+/// The next version of a webhook, with another status.
+fn with_status(old: &Webhook, status: WebhookStatus, now: Time) -> Webhook {
+    Webhook { status, status_since: Some(now), version: old.version + 1, updated_at: now, ..old.clone() }
 }
 
 /// Names of the fields that differ. Values are omitted, because some are secret.
@@ -226,7 +239,7 @@ fn changed_fields(old: &Webhook, new: &Webhook) -> serde_json::Value {
     else {
         return json!([]);
     };
-    let skipped = ["version", "updated_at", "secrets"];
+    let skipped = ["version", "updated_at", "status_since", "secrets"];
     new.iter()
         .filter(|(name, value)| old.get(*name) != Some(value) && !skipped.contains(&name.as_str()))
         .map(|(name, _)| name.clone())

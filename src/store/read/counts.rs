@@ -17,10 +17,10 @@ use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::snapshot::Snapshot;
 use crate::kv::tables::{self, Table};
 use crate::store::command::TenantScope;
-use crate::store::figures::{HourRow, SumsRow};
+use crate::store::figures::HourRow;
 use crate::store::partitions::set::Partition;
 use crate::store::read::lists::Store;
-use crate::store::read::lookup::{decoded, sums_of};
+use crate::store::read::lookup::{decoded, sums_in, sums_of};
 use crate::store::read::query::EXAMINED_ROWS_MAX;
 
 /// The attempts that started within one hour.
@@ -173,6 +173,20 @@ impl Store {
 }
 
 impl ExpiringPartitions {
+    /// Whether all events of the partition have expired.
+    pub(in crate::store) fn is_expired(&self, partition: &Partition) -> bool {
+        self.expired.contains(&partition.first)
+    }
+
+    /// Whether some events of the partition may have expired and others have not.
+    pub(in crate::store) fn straddles(&self, partition: &Partition) -> bool {
+        self.straddling.as_ref().is_some_and(|straddling| straddling.first == partition.first)
+    }
+
+    pub(in crate::store) fn concerns(&self, partition: &Partition) -> bool {
+        self.is_expired(partition) || self.straddles(partition)
+    }
+
     /// Narrows to one webhook's rows. The straddling partition is included only if its rows are few enough to scan.
     pub(in crate::store) fn few_of(&self, store: &Store, webhook: WebhookId) -> Result<ExpiringKeys> {
         let name = |first: &u128| store.partition_set.partition(*first).map(|partition| partition.file_name());
@@ -201,10 +215,6 @@ impl ExpiringKeys {
 
 fn is_few(rows: u64) -> bool {
     rows <= EXAMINED_ROWS_MAX as u64
-}
-
-fn sums_in(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<SumsRow>> {
-    decoded::<SumsRow>(snapshot, Table::Figures, &tables::figures(webhook, 0))
 }
 
 /// Shows the second id of every key of a webhook in an index.

@@ -77,13 +77,25 @@ impl Store {
         Ok(heads)
     }
 
+    /// The webhook's delivery that is due first. `None` if none is planned.
+    pub fn first_due_of(&self, webhook: WebhookId) -> Result<Option<DeliveryId>> {
+        let mut first: Option<DueKey> = None;
+        for partition in self.partition_set.open_partitions() {
+            let found = first_due(&self.partition_set.snapshot(&partition)?, webhook)?;
+            first = [first, found].into_iter().flatten().min();
+        }
+        Ok(first.map(|(_, delivery)| delivery))
+    }
+
     /// When the webhook's oldest due delivery became due. For an ordered webhook, when its queue head first did.
     /// `None` if nothing is due.
     pub fn waiting_since(&self, webhook: &Webhook, now: Time) -> Result<Option<Time>> {
+        let expiring = self.expiring(now);
         let mut oldest: Option<Time> = None;
         for partition in self.partition_set.open_partitions() {
             let snapshot = self.partition_set.snapshot(&partition)?;
-            let first = first_due(&snapshot, webhook.id)?.map(|(at, _)| at).filter(|at| *at <= now);
+            let first = self.first_kept_due(&expiring, &partition, &snapshot, webhook.id, now)?;
+            let first = first.map(|(at, _)| at).filter(|at| *at <= now);
             oldest = [oldest, first].into_iter().flatten().min();
             if webhook.ordered == DeliveryOrder::No {
                 continue;
@@ -92,6 +104,9 @@ impl Store {
                 let Some(delivery) = decoded::<Delivery>(&snapshot, Table::Deliveries, head.as_bytes())? else {
                     continue;
                 };
+                if !self.is_retained(delivery.event_id, now) {
+                    continue;
+                }
                 let since = match delivery.attempts {
                     0 => delivery.next_attempt_at.filter(|at| *at <= now),
                     _ => Some(delivery.created_at),

@@ -24,7 +24,7 @@ use crate::store::figures::HourRow;
 use crate::store::idempotency::answers::{AnswerRow, check_stored};
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
-use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, first_due};
+use crate::store::read::lookup::{anywhere, data_in, decoded, deliveries_in, delivery_anywhere, sums_in};
 use crate::store::read::newest_first::NewestFirst;
 use crate::store::read::query::{AttemptQuery, DeliveryQuery, EXAMINED_ROWS_MAX, EventQuery, ListWindow, Page};
 use crate::store::registry::Registry;
@@ -220,7 +220,9 @@ impl Store {
     }
 
     pub fn figures(&self, webhook: WebhookId, now: Time) -> Result<WebhookFigures> {
-        let sums = self.partition_set.lifetime(webhook)?;
+        let mut sums = self.partition_set.lifetime(webhook)?;
+        // As they will be settled when their partition is dropped.
+        sums.failed += self.expired_open(webhook, now)?.min(sums.open());
         let day_ago = now.minus_ms(DAY_MS);
         let mut minutes: std::collections::BTreeMap<u32, Minute> = std::collections::BTreeMap::new();
         for partition in self.partition_set.partitions() {
@@ -261,15 +263,17 @@ impl Store {
         self.partition_set.webhook_state(webhook)
     }
 
-    pub fn backlog(&self, webhooks: &[WebhookId]) -> Result<Backlog> {
+    /// What waits for these webhooks, without deliveries whose retention has ended.
+    pub fn backlog(&self, webhooks: &[WebhookId], now: Time) -> Result<Backlog> {
+        let expiring = self.expiring(now);
         let mut backlog = Backlog::default();
         for partition in self.partition_set.open_partitions() {
             let snapshot = self.partition_set.snapshot(&partition)?;
             for &webhook in webhooks {
-                let sums =
-                    decoded::<crate::store::figures::SumsRow>(&snapshot, Table::Figures, &tables::figures(webhook, 0))?;
-                backlog.waiting += sums.map_or(0, |row| row.sums.open());
-                let first = first_due(&snapshot, webhook)?.map(|(at, _)| at);
+                let open = sums_in(&snapshot, webhook)?.map_or(0, |row| row.sums.open());
+                let expired = self.expired_open_in(&expiring, &partition, &snapshot, (webhook, open), now)?;
+                backlog.waiting += open - expired;
+                let first = self.first_kept_due(&expiring, &partition, &snapshot, webhook, now)?.map(|(at, _)| at);
                 backlog.oldest_due = [backlog.oldest_due, first].into_iter().flatten().min();
             }
         }
@@ -296,7 +300,8 @@ impl Store {
         now < event.time().plus_ms(self.partition_set.options.retention_ms)
     }
 
-    /// The delivery as readers see it: an open delivery of a removed webhook reads as cancelled at once.
+    /// The delivery as readers see it. An open delivery of a removed webhook reads as cancelled at once. The next attempt of
+    /// one that is due is not before the hold of its webhook ends.
     pub(in crate::store) fn shown(&self, mut delivery: Delivery) -> Delivery {
         if delivery.status.is_final() {
             return delivery;
@@ -306,6 +311,9 @@ impl Store {
             delivery.completed_at = Some(*at);
             delivery.next_attempt_at = None;
         }
+        let held_until = self.state(delivery.webhook_id).held_until();
+        let held_until = held_until.map(|until| until.min(delivery.expires_at.unwrap_or(Time::MAX)));
+        delivery.next_attempt_at = delivery.next_attempt_at.map(|due| held_until.map_or(due, |until| due.max(until)));
         delivery
     }
 

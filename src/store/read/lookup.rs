@@ -69,6 +69,11 @@ pub(in crate::store) fn sums_of(snapshot: &Snapshot) -> Result<Vec<(Id<Webhook>,
     }
 }
 
+/// The sums of a webhook in one partition.
+pub(in crate::store) fn sums_in(snapshot: &Snapshot, webhook: WebhookId) -> Result<Option<SumsRow>> {
+    decoded::<SumsRow>(snapshot, Table::Figures, &tables::figures(webhook, 0))
+}
+
 /// Finds a row by its id, searching the partitions from newest to oldest.
 pub(in crate::store) fn anywhere<T: serde::de::DeserializeOwned>(
     partition_set: &PartitionSet,

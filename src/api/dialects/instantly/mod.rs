@@ -3,7 +3,6 @@
 mod docs;
 
 use jiff::civil::Date;
-use jiff::tz::Offset;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -282,8 +281,7 @@ impl DayRange {
 fn first_moment(text: &str) -> Option<Time> {
     let is_plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let date: Date = text.parse().ok().filter(|_| is_plain)?;
-    let at = Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
-    Some(Time(at.as_millisecond())).filter(|at| *at >= Time::ZERO)
+    Some(Time::of_utc(date.at(0, 0, 0, 0))).filter(|at| *at >= Time::ZERO)
 }
 
 fn date_of(time: Time) -> String {
@@ -331,6 +329,7 @@ mod tests {
     #[test]
     fn a_day_is_written_one_way_only() {
         assert_eq!(first_moment("2026-03-05"), Some(Time(1_772_668_800_000)));
+        assert_eq!(first_moment("9999-12-31").map(date_of).as_deref(), Some("9999-12-31"));
         for text in ["", "2026-3-5", "20260305", "2026-02-30", "2026-03-05T00:00:00Z", "1969-12-31", "+002026-03"] {
             assert_eq!(first_moment(text), None, "{text}");
         }
