@@ -6,6 +6,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::model::{Id, Time};
+use crate::store::FailedPosition;
+
 /// Which list a cursor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorKind {
@@ -58,9 +61,53 @@ pub fn read(kind: CursorKind, text: &str) -> Option<u128> {
     bytes.try_into().ok().map(u128::from_be_bytes)
 }
 
+/// The letters of cursors in the list of failed deliveries, which has an order of its own.
+const FAILED_LETTERS: &str = "fail";
+
+/// The regular expression of cursors in lists of deliveries: of all of them, or of failed ones by the time of their end.
+pub fn deliveries_pattern() -> String {
+    let plain = CursorKind::Deliveries.pattern();
+    format!("({plain})|(^{FAILED_LETTERS}[A-Za-z0-9_-]{{32}}$)")
+}
+
+/// The cursor of a position in the list of failed deliveries.
+pub fn write_failed(position: FailedPosition) -> String {
+    match position {
+        FailedPosition::Indexed(at, id) => {
+            let mut text = FAILED_LETTERS.to_owned();
+            URL_SAFE_NO_PAD.encode_string([at.0.to_be_bytes().as_slice(), id.as_bytes()].concat(), &mut text);
+            text
+        }
+        FailedPosition::Walked(below) => write(CursorKind::Deliveries, below),
+    }
+}
+
+/// The position of a cursor in the list of failed deliveries. `None` for any other text.
+pub fn read_failed(text: &str) -> Option<FailedPosition> {
+    let Some(encoded) = text.strip_prefix(FAILED_LETTERS) else {
+        return read(CursorKind::Deliveries, text).map(FailedPosition::Walked);
+    };
+    let bytes: [u8; 24] = URL_SAFE_NO_PAD.decode(encoded).ok()?.try_into().ok()?;
+    let (at, id) = bytes.split_first_chunk::<8>()?;
+    Some(FailedPosition::Indexed(Time(i64::from_be_bytes(*at)), Id::from_bytes(id.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_of_failed_deliveries_reads_back_on_their_list_only() {
+        for at in [0, 1, i64::MAX] {
+            let position = FailedPosition::Indexed(Time(at), Id::from_u128(77));
+            let text = write_failed(position);
+            assert_eq!(read_failed(&text), Some(position));
+            assert_eq!(read(CursorKind::Deliveries, &text), None);
+        }
+        assert_eq!(read_failed(&write(CursorKind::Deliveries, 77)), Some(FailedPosition::Walked(77)));
+        assert_eq!(read_failed("fail"), None);
+        assert_eq!(read_failed(&write(CursorKind::Events, 77)), None);
+    }
 
     #[test]
     fn a_cursor_reads_back_on_its_own_list_only() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
 use crate::model::{DeliveryStatus, Id, Time};
 use crate::rules::patterns;
-use crate::store::{ListWindow, Search};
+use crate::store::{FailedPosition, ListWindow, Search, TimeSpan};
 
 use super::cursor::{self, CursorKind};
 use super::error::ApiError;
@@ -137,10 +137,23 @@ pub const STATUS_CODE: Param = Param::whole("status_code", 100, 599, "Only with 
 pub const DELIVERY_STATUS: Param =
     Param::new("status", ParamValues::OneOf("DeliveryStatus"), "Only deliveries of this status.");
 
+pub const ENDED_FROM: Param =
+    Param::new("ended_from", ParamValues::Time, "Only deliveries that became final at this time or later.");
+pub const ENDED_TO: Param =
+    Param::new("ended_to", ParamValues::Time, "Only deliveries that became final before this time.");
+/// The position in a list of deliveries.
+pub const DELIVERIES_CURSOR: Param = Param::new(
+    "cursor",
+    ParamValues::Pattern(cursor::deliveries_pattern),
+    "`next_cursor` of the page before, of the same filters.",
+);
+
 /// The position in a list.
 pub const fn cursor(kind: CursorKind) -> Param {
     Param::new("cursor", ParamValues::Cursor(kind), "`next_cursor` of the page before.")
 }
+
+const NOT_OF_LIST: &str = "is not a cursor of this list";
 
 /// The parameters of one request, decoded.
 #[derive(Debug, Default)]
@@ -220,7 +233,7 @@ impl Params {
     }
 
     pub fn cursor(&self, kind: CursorKind) -> Result<Option<u128>, ApiError> {
-        self.read(&cursor(kind), "is not a cursor of this list", |text| cursor::read(kind, text))
+        self.read(&cursor(kind), NOT_OF_LIST, |text| cursor::read(kind, text))
     }
 
     /// `from`, `to`, `limit` and `cursor` together.
@@ -231,6 +244,16 @@ impl Params {
             before: self.cursor(kind)?,
             limit: self.limit()?,
         })
+    }
+
+    /// The position in the list of failed deliveries.
+    pub fn failed_position(&self) -> Result<Option<FailedPosition>, ApiError> {
+        self.read(&DELIVERIES_CURSOR, NOT_OF_LIST, cursor::read_failed)
+    }
+
+    /// `ended_from` and `ended_to`.
+    pub fn ended(&self) -> Result<TimeSpan, ApiError> {
+        Ok(TimeSpan { from: self.time(&ENDED_FROM)?, to: self.time(&ENDED_TO)? })
     }
 
     pub fn search(&self) -> Result<Option<Search>, ApiError> {

@@ -7,6 +7,7 @@ use super::{
     client::{Call, Remote},
     list,
     list::{Filters, Paging},
+    moment::{self, Direction},
     table::{Column, id, number, text, time, word},
 };
 
@@ -32,7 +33,7 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  postrider delivery list --status failed --from 24h
+  postrider delivery list --status failed --ended-from 24h
   postrider delivery list --webhook 0191d5c8-… --status-code 503 --all -o json";
 
 /// Look up, retry and cancel deliveries of events to webhooks
@@ -46,7 +47,7 @@ pub struct Delivery {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List deliveries, newest first
+    /// List deliveries, newest first; failed ones by the time at which they ended
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Show one delivery
@@ -79,6 +80,12 @@ struct List {
     /// Only those of this event
     #[arg(long, value_name = "EVENT", help_heading = "Filters")]
     event: Option<String>,
+    /// Only those that became final since this: 2026-11-22T03:29:00Z, 2026-11-22, or 24h (ago)
+    #[arg(long, value_name = "MOMENT", help_heading = "Filters")]
+    ended_from: Option<String>,
+    /// Only those that became final before this, in the same form
+    #[arg(long, value_name = "MOMENT", help_heading = "Filters")]
+    ended_to: Option<String>,
     #[command(flatten)]
     filters: Filters,
     #[command(flatten)]
@@ -91,6 +98,10 @@ impl Delivery {
         let call = match self.action {
             Action::List(args) => {
                 let call = Call::get(&["deliveries"]).query("webhook_id", args.webhook).query("event_id", args.event);
+                let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
+                let call = call
+                    .query("ended_from", read("--ended-from", &args.ended_from)?)
+                    .query("ended_to", read("--ended-to", &args.ended_to)?);
                 let call = args.filters.onto(call)?;
                 return list::print(&client, screen, call, &args.paging, COLUMNS).await;
             }

@@ -85,6 +85,9 @@ impl Filters {
 pub struct Page {
     pub data: Vec<Box<RawValue>>,
     pub next_cursor: Option<String>,
+    /// Rows that ended before this time come last. `None` if all are in order.
+    #[serde(default)]
+    pub indexed_from: Option<String>,
 }
 
 impl Page {
@@ -136,6 +139,9 @@ pub async fn print(
         page.show(screen, &mut table, columns)?;
     }
     // On stderr, because it is not part of the list.
+    if let Some(from) = page.indexed_from.as_ref().filter(|_| !screen.is_json()) {
+        screen::note(&format!("what failed before {from} comes last and out of order: an earlier version recorded it\n"));
+    }
     match page.next_cursor {
         _ if screen.is_json() => {}
         Some(cursor) => screen::note(&format!("more: --cursor {cursor}, or --all\n")),

@@ -114,6 +114,44 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
 }
 
 #[tokio::test]
+async fn failed_deliveries_are_listed_by_the_time_at_which_they_ended() {
+    let mut daemon = TestDaemon::start().await;
+    let (at_once, later) = (Receiver::that(Act::status(500)).await, Receiver::that(Act::status(503)).await);
+    let slow = daemon.webhook(&later.url(), json!({ "event_types": ["slow"], "retry_schedule_s": [90_000] })).await;
+    daemon.webhook(&at_once.url(), json!({ "event_types": ["fast"], "retry_schedule_s": [] })).await;
+    // Accepted first, and failed a day later than the others.
+    let first = daemon.publish("slow", json!(1)).await;
+    daemon.delivery_in(&first, "retrying").await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        daemon.advance_s(60);
+        let event = daemon.publish("fast", json!(1)).await;
+        others.push(text(&daemon.delivery_in(&event, "failed").await, "id").to_owned());
+    }
+    daemon.advance_s(99_000);
+    let first = daemon.delivery_in(&first, "failed").await;
+    others.reverse();
+    let expected: Vec<String> = [text(&first, "id").to_owned()].into_iter().chain(others.clone()).collect();
+    let path = "/v1/deliveries?status=failed&limit=2";
+    let page = daemon.get(path).await;
+    assert_eq!((ids(&page), page.get("indexed_from")), (expected[..2].to_vec(), None));
+    daemon.restart().await;
+    assert_eq!(rest_of(&daemon, path, &page).await, expected[2..]);
+    let day_ago = crate::support::daemon::time(&first, "completed_at").plus_ms(-3_600_000);
+    let lately = daemon.get(&format!("/v1/deliveries?status=failed&ended_from={day_ago}")).await;
+    assert_eq!(ids(&lately), [text(&first, "id")]);
+    let before = daemon.get(&format!("/v1/deliveries?status=failed&ended_to={day_ago}&type=fast")).await;
+    assert_eq!(ids(&before), others);
+    assert_eq!(ids(&daemon.get(&format!("/v1/deliveries?ended_to={day_ago}")).await), others, "whatever the status");
+    let own = daemon.get(&format!("/v1/webhooks/{}/deliveries?status=failed", text(&slow, "id"))).await;
+    assert_eq!(ids(&own), [text(&first, "id")]);
+    let cursor = text(&page, "next_cursor");
+    for query in [format!("cursor={cursor}"), format!("status=delivered&cursor={cursor}"), "ended_from=soon".into()] {
+        assert_eq!(daemon.try_get(&format!("/v1/deliveries?{query}")).await.status, 400, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn webhooks_are_found_by_app_status_and_text() {
     let daemon = TestDaemon::start().await;
     daemon.post("/v1/apps", json!({ "name": "second", "uid": "two" })).await;

@@ -87,6 +87,10 @@ async fn read(name: &str) {
             assert_eq!(&now[member], value, "{name}: {member} of {path}");
         }
     }
+    let failed = daemon.get("/v1/deliveries?status=failed").await;
+    let ill = &failed["data"][0];
+    assert_eq!((&ill["event_type"], &ill["status"]), (&json!("ill"), &json!("failed")), "{failed}");
+    assert!(failed["indexed_from"].is_string(), "the version had no index: {failed}");
     // And it goes on: what waited then is delivered now.
     let receiver = Receiver::start().await;
     let paused = text(&kept, "paused");

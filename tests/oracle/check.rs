@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
 use postrider::model::time::DAY_MS;
-use postrider::model::{Attempt, Delivery, Time};
-use postrider::store::{Dispatch, Effects, ListWindow, Page, Store, TenantScope};
+use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
+use postrider::store::{DeliveryQuery, Dispatch, Effects, ListWindow, Page, Store, TenantScope};
 
 use super::oracle::Oracle;
 use super::stored::{SEES_ALL, attempts, deliveries, events};
@@ -150,12 +150,19 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
         let found = pages(limit(), rows, |w| store.deliveries(&deliveries(tenant, None, w), now))?;
         let made = of_webhook(oracle, now, |d| d.org_id == *org);
         same("deliveries", found.iter().take(rows), made.iter().rev().take(rows))?;
+        failed(oracle, store, now, &deliveries(tenant, None, window(limit())), |d| d.org_id == *org)?;
         let found = pages(limit(), rows, |w| store.attempts(&attempts(tenant, None, w), now))?;
         let kept = oracle.attempts.values().rev().filter(|a| a.org_id == *org && oracle.is_kept(a.event_id, now));
         same("attempts", found.iter().take(rows), kept.take(rows))?;
     }
+    for app in oracle.apps.values() {
+        let tenant = TenantScope { org: app.org_id, app: Some(app.id) };
+        failed(oracle, store, now, &deliveries(tenant, None, window(limit())), |d| d.app_id == app.id)?;
+    }
     for webhook in oracle.webhooks.values() {
         let tenant = TenantScope { org: webhook.org_id, app: None };
+        let own = deliveries(tenant, Some(webhook.id), window(limit()));
+        failed(oracle, store, now, &own, |d| d.webhook_id == webhook.id)?;
         let made = of_webhook(oracle, now, |d| d.webhook_id == webhook.id);
         let found = pages(limit(), rows, |w| store.deliveries(&deliveries(tenant, Some(webhook.id), w), now))?;
         same("deliveries of a webhook", found.iter().take(rows), made.iter().rev().take(rows))?;
@@ -168,6 +175,33 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
         same("the feed", feed(store, webhook.id, after, limit(), now)?.iter(), fed)?;
     }
     Ok(())
+}
+
+const fn window(limit: usize) -> ListWindow {
+    ListWindow { from: None, to: None, before: None, limit }
+}
+
+/// The failed deliveries, latest end first.
+fn failed(
+    oracle: &Oracle,
+    store: &Store,
+    now: Time,
+    query: &DeliveryQuery,
+    wanted: impl Fn(&Delivery) -> bool,
+) -> Check {
+    let mut made = of_webhook(oracle, now, |d| d.status == DeliveryStatus::Failed && wanted(d));
+    made.sort_by_key(|d| std::cmp::Reverse((d.completed_at, d.id)));
+    let (mut found, mut position) = (Vec::new(), None);
+    loop {
+        let page = read(store.failed_deliveries(query, position, now))?;
+        ensure!(page.indexed_from.is_none(), "the index of a new store begins at {:?}", page.indexed_from);
+        ensure!(page.next.is_none() || !page.rows.is_empty(), "an empty page of failed deliveries with a cursor");
+        found.extend(page.rows);
+        match page.next {
+            Some(next) => position = Some(next),
+            None => return same("failed deliveries", found.iter(), made.iter()),
+        }
+    }
 }
 
 fn of_webhook(oracle: &Oracle, now: Time, wanted: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {

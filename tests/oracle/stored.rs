@@ -157,6 +157,7 @@ pub fn deliveries(tenant: TenantScope, webhook: Option<WebhookId>, window: ListW
         event_type: None,
         status_code: None,
         search: None,
+        ended: Default::default(),
         window,
     }
 }

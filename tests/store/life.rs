@@ -212,6 +212,7 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
             event_type: None,
             status_code: None,
             search: None,
+            ended: Default::default(),
             window,
         };
         let page = store.deliveries(&query, bench.now).unwrap();

@@ -5,16 +5,16 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
-use crate::api::cursor::CursorKind;
+use crate::api::cursor::{self, CursorKind};
 use crate::api::error::ApiError;
-use crate::api::params::{Param, ParamValues};
+use crate::api::params::{FROM, Param, ParamValues, TO};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
-use crate::store::{Applied, DeliveryQuery, PartitionCommand, Receipt};
+use crate::store::{Applied, DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
-use super::{page, webhooks};
+use super::webhooks;
 
 /// A delivery: one event on its way to one webhook.
 #[derive(Serialize, JsonSchema)]
@@ -73,23 +73,49 @@ pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result
     context.store.delivery(request.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("delivery"))
 }
 
+/// A page of deliveries.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeliveryList")]
+pub struct DeliveryListView<'a> {
+    data: Vec<DeliveryView<'a>>,
+    next_cursor: Option<String>,
+    /// With `status=failed`, in a store of an earlier version: deliveries that ended before this time come last, in the order of
+    /// their making, and pages of them may be empty before the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    indexed_from: Option<Time>,
+}
+
 fn listed(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
     webhook: Option<WebhookId>,
 ) -> Result<Step, ApiError> {
+    let params = &request.query;
+    let (event, status) = (params.id(&EVENT_ID)?, params.delivery_status()?);
+    let is_by_end = status == Some(DeliveryStatus::Failed) && event.is_none();
+    let before = if is_by_end { None } else { params.cursor(CursorKind::Deliveries)? };
     let query = DeliveryQuery {
         tenant: request.tenant(),
         webhook,
-        event: request.query.id(&EVENT_ID)?,
-        status: request.query.delivery_status()?,
-        event_type: request.query.event_type()?,
-        status_code: request.query.status_code()?,
-        search: request.query.search()?,
-        window: request.query.window(CursorKind::Deliveries)?,
+        event,
+        status,
+        event_type: params.event_type()?,
+        status_code: params.status_code()?,
+        search: params.search()?,
+        ended: params.ended()?,
+        window: ListWindow { from: params.time(&FROM)?, to: params.time(&TO)?, before, limit: params.limit()? },
     };
+    if is_by_end {
+        let page = context.store.failed_deliveries(&query, params.failed_position()?, context.now)?;
+        return Ok(shown_list(&page.rows, page.next.map(cursor::write_failed), page.indexed_from));
+    }
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::response(CursorKind::Deliveries, &page, DeliveryView::new)))
+    Ok(shown_list(&page.rows, page.next.map(|next| cursor::write(CursorKind::Deliveries, next)), None))
+}
+
+fn shown_list(rows: &[Delivery], next_cursor: Option<String>, indexed_from: Option<Time>) -> Step {
+    let data = rows.iter().map(DeliveryView::new).collect();
+    Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryListView { data, next_cursor, indexed_from }))
 }
 
 /// `GET /v1/deliveries`.

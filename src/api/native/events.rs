@@ -226,6 +226,7 @@ pub fn deliveries(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         event_type: None,
         status_code: request.query.status_code()?,
         search: request.query.search()?,
+        ended: Default::default(),
         window: request.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;

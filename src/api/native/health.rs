@@ -52,6 +52,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         event_type: None,
         status_code: None,
         search: None,
+        ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX as usize },
     };
     // The newest deliveries with an attempt. A waiting delivery has none to judge.

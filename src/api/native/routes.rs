@@ -6,7 +6,8 @@ use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
-    DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, Param, ParamValues, SEARCH, STATUS_CODE, TO, cursor,
+    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, Param, ParamValues, SEARCH,
+    STATUS_CODE, TO, cursor,
 };
 use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
@@ -25,6 +26,7 @@ use super::{
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
 const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `uid`.");
+const LISTED: &str = "Newest first; with `status=failed` those that ended last come first.";
 const ATTEMPTS: &[Param] =
     &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
 
@@ -328,7 +330,7 @@ pub static ROUTES: &[Route] = &[
             "listWebhookDeliveries",
             "deliveries",
             "List a webhook's deliveries",
-            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
+            &[ok::<deliveries::DeliveryListView>(LISTED)],
         ),
     )
     .with_query(&[
@@ -337,10 +339,12 @@ pub static ROUTES: &[Route] = &[
         EVENT_TYPE,
         FROM,
         TO,
+        ENDED_FROM,
+        ENDED_TO,
         STATUS_CODE,
         SEARCH,
         LIMIT,
-        cursor(CursorKind::Deliveries),
+        DELIVERIES_CURSOR,
     ]),
     get(
         "/v1/webhooks/{id}/attempts",
@@ -360,7 +364,7 @@ pub static ROUTES: &[Route] = &[
             "listDeliveries",
             "deliveries",
             "List deliveries",
-            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
+            &[ok::<deliveries::DeliveryListView>(LISTED)],
         ),
     )
     .with_query(&[
@@ -370,10 +374,12 @@ pub static ROUTES: &[Route] = &[
         EVENT_TYPE,
         FROM,
         TO,
+        ENDED_FROM,
+        ENDED_TO,
         STATUS_CODE,
         SEARCH,
         LIMIT,
-        cursor(CursorKind::Deliveries),
+        DELIVERIES_CURSOR,
     ]),
     get(
         "/v1/deliveries/{id}",

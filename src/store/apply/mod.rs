@@ -11,7 +11,7 @@ mod notice;
 mod organizations;
 pub(in crate::store) mod publish;
 mod queue;
-mod record;
+pub(in crate::store) mod record;
 pub(in crate::store) mod state;
 mod webhooks;
 

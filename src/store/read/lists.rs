@@ -315,6 +315,7 @@ impl Store {
             && query.status.is_none_or(|status| status == delivery.status)
             && query.event_type.as_ref().is_none_or(|wanted| *wanted == delivery.event_type)
             && query.status_code.is_none_or(|code| delivery.last_status_code == Some(code))
+            && (!query.ended.is_bounded() || delivery.completed_at.is_some_and(|at| query.ended.contains(at)))
             && query.search.as_ref().is_none_or(|search| {
                 search.within(&delivery.event_type)
                     || delivery.last_error.as_deref().is_some_and(|error| search.within(error))

@@ -3,6 +3,7 @@ pub mod audit;
 pub mod counts;
 pub mod details;
 pub mod due;
+pub mod failed;
 pub mod feed;
 pub mod jobs;
 pub mod lists;

@@ -9,6 +9,8 @@ use crate::store::command::TenantScope;
 
 /// Maximum number of rows that one page examines, whether they match or not.
 pub const EXAMINED_ROWS_MAX: usize = 20_000;
+/// Maximum number of index entries that one page examines, whether they match or not.
+pub const INDEXED_ROWS_MAX: usize = 5_000;
 
 /// The range and size of a page. `from` (inclusive) and `to` (exclusive) bound the time of the row's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,24 @@ pub struct ListWindow {
     /// Only rows with a smaller id: the last row examined by the page before.
     pub before: Option<u128>,
     pub limit: usize,
+}
+
+/// A span of time: `from` is inclusive, `to` is exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimeSpan {
+    pub from: Option<Time>,
+    pub to: Option<Time>,
+}
+
+impl TimeSpan {
+    /// Whether the span has an end on either side.
+    pub const fn is_bounded(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    pub fn contains(&self, at: Time) -> bool {
+        self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +59,8 @@ pub struct DeliveryQuery {
     /// The last attempt's status code.
     pub status_code: Option<u16>,
     pub search: Option<Search>,
+    /// When the delivery became final. An open delivery is in no bounded span.
+    pub ended: TimeSpan,
     pub window: ListWindow,
 }
 

@@ -13,9 +13,11 @@ use crate::kv::tables::{self, PARTITION_TABLES, Table};
 use crate::model::id::{AttemptId, DeliveryId, EventId};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};
 use crate::store::apply::publish::key_hash;
+use crate::store::apply::record::failed_keys;
 use crate::store::command::Receipt;
 use crate::store::figures::{HourRow, Owner, SumsRow};
 use crate::store::idempotency::index;
+use crate::store::partitions::index_start::{self, IndexStart};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::read::lookup::{CHUNK_BYTES, chunks_of, last_id};
 use crate::store::verify::VerifyWalk;
@@ -40,6 +42,7 @@ pub(in crate::store) fn walk(
         span,
         queued,
         listed,
+        index_start: index_start::stored(partition_set)?,
         recount: Recount::default(),
         hours: None,
         hourly: HashMap::new(),
@@ -76,6 +79,7 @@ struct PartitionWalk<'a, 'b> {
     span: (u128, Option<u128>),
     queued: &'a [u128],
     listed: PartitionRow,
+    index_start: IndexStart,
     recount: Recount,
     /// The webhook whose attempts are being walked in `tried`.
     hours: Option<Hours>,
@@ -94,6 +98,7 @@ impl PartitionWalk<'_, '_> {
             Table::ReplaysByEvent => self.of_event(key)?,
             Table::Due => self.due(key)?,
             Table::Expiries => self.end(key)?,
+            Table::FailedByOwner => self.failed(key)?,
             Table::Queue => self.queue(key)?,
             Table::Attempts => self.attempt(key, value)?,
             Table::AttemptsByWebhook => self.tried(key)?,
@@ -215,6 +220,15 @@ impl PartitionWalk<'_, '_> {
         {
             return Ok(Some("it expires some time, and is not in ends".into()));
         }
+        if let Some(at) = delivery.completed_at.filter(|_| delivery.status == DeliveryStatus::Failed)
+            && !self.index_start.lacks_entries(self.span.0)
+        {
+            for key in failed_keys(&delivery, at) {
+                if !self.has(Table::FailedByOwner, &key)? {
+                    return Ok(Some("it has failed and is not in failed".into()));
+                }
+            }
+        }
         if let Some(what) = self.place(&delivery)? {
             return Ok(Some(what));
         }
@@ -309,6 +323,14 @@ impl PartitionWalk<'_, '_> {
     fn end(&mut self, key: &[u8]) -> Result<Finding> {
         let Some((at, id)) = tables::read_expiry(key) else { return Ok(Some("the key is no end".into())) };
         self.entry(key, 24, Some(id), |d| d.expires_at.map(|end| end.0.max(0)) == Some(at.0) && !d.status.is_final())
+    }
+
+    fn failed(&mut self, key: &[u8]) -> Result<Finding> {
+        let id = tables::read_failed(key).map(|(_, id)| id);
+        self.entry(key, 40, id, |d| {
+            let keys = d.completed_at.map(|at| failed_keys(d, at));
+            d.status == DeliveryStatus::Failed && keys.is_some_and(|keys| keys.iter().any(|own| own.as_slice() == key))
+        })
     }
 
     fn queue(&mut self, key: &[u8]) -> Result<Finding> {

@@ -79,7 +79,7 @@ pub(in crate::store) fn apply(opened: &mut Opened, order: WriteRequest) -> (Rece
     }
 }
 
-fn webhook(ordered: DeliveryOrder) -> Webhook {
+pub(in crate::store) fn webhook(ordered: DeliveryOrder) -> Webhook {
     Webhook {
         name: "hook".into(),
         url: "https://hooks.example.com/in".into(),

@@ -379,6 +379,7 @@ fn slice(
         event_type: None,
         status_code: None,
         search: Some(search),
+        ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit },
     };
     Ok(context.store.delivery_search(&query, skip, limit, context.now)?)

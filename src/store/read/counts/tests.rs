@@ -164,6 +164,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
         event_type: None,
         status_code: None,
         search: Some(Search::new("ORDER")),
+        ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit: 20 },
     };
     let found = store.delivery_search(&query, 0, 20, now).unwrap();
