@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
-use crate::model::{DeliveryStatus, Id, Time};
+use crate::model::{AttemptOutcome, DeliveryStatus, Id, Time};
 use crate::rules::patterns;
-use crate::store::{FailedPosition, ListWindow, Search, TimeSpan};
+use crate::store::{AnyOf, FailedPosition, ListWindow, Search, StatusCodes, TimeSpan};
 
 use super::cursor::{self, CursorKind};
 use super::error::ApiError;
@@ -133,9 +133,21 @@ pub const SEARCH: Param = Param::new(
     "Part of a type, error, URL or subject, whatever the case; or an exact id, `event_id` or status code.",
 );
 pub const EVENT_TYPE: Param = Param::new("type", ParamValues::EventType, "Only of this event type.");
-pub const STATUS_CODE: Param = Param::whole("status_code", 100, 599, "Only with this status code at the last attempt.");
-pub const DELIVERY_STATUS: Param =
-    Param::new("status", ParamValues::OneOf("DeliveryStatus"), "Only deliveries of this status.");
+pub const STATUS_CODE: Param = Param::new(
+    "status_code",
+    ParamValues::Pattern(status_codes_pattern),
+    "Only with one of these status codes or classes of them at the last attempt, such as `404,5xx`.",
+);
+pub const OUTCOME: Param = Param::new(
+    "outcome",
+    ParamValues::Pattern(outcomes_pattern),
+    "Only with one of these outcomes at the last attempt, such as `timeout,tls_error`.",
+);
+pub const DELIVERY_STATUS: Param = Param::new(
+    "status",
+    ParamValues::Pattern(statuses_pattern),
+    "Only deliveries of one of these statuses, such as `pending,retrying`.",
+);
 
 pub const ENDED_FROM: Param =
     Param::new("ended_from", ParamValues::Time, "Only deliveries that became final at this time or later.");
@@ -266,14 +278,48 @@ impl Params {
         self.read(&EVENT_TYPE, what, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 
-    pub fn delivery_status(&self) -> Result<Option<DeliveryStatus>, ApiError> {
-        let what = "must be pending, retrying, delivered, failed or cancelled";
-        self.read(&DELIVERY_STATUS, what, DeliveryStatus::parse)
+    pub fn delivery_status(&self) -> Result<Option<AnyOf<DeliveryStatus>>, ApiError> {
+        let what = "must be pending, retrying, delivered, failed or cancelled, or several of them with commas between";
+        self.any_of(&DELIVERY_STATUS, what, DeliveryStatus::parse)
     }
 
-    pub fn status_code(&self) -> Result<Option<u16>, ApiError> {
-        Ok(self.number(&STATUS_CODE)?.map(|n| n as u16))
+    pub fn status_code(&self) -> Result<Option<AnyOf<StatusCodes>>, ApiError> {
+        let what = "must be a status code from 100 to 599 or a class such as 5xx, or several of them with commas between";
+        self.any_of(&STATUS_CODE, what, StatusCodes::parse)
     }
+
+    pub fn outcome(&self) -> Result<Option<AnyOf<AttemptOutcome>>, ApiError> {
+        let words = AttemptOutcome::ALL.map(AttemptOutcome::as_str).join(", ");
+        let what = format!("must be one or several, with commas between, of {words}");
+        self.any_of(&OUTCOME, &what, |text| AttemptOutcome::ALL.into_iter().find(|one| one.as_str() == text))
+    }
+
+    /// Several values with commas between.
+    fn any_of<T: PartialEq>(
+        &self,
+        param: &Param,
+        what: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<AnyOf<T>>, ApiError> {
+        self.read(param, what, |text| text.split(',').map(read).collect::<Option<Vec<T>>>().map(AnyOf::new))
+    }
+}
+
+/// The regular expression of several values with commas between.
+fn several(one: &str) -> String {
+    format!("^({one})(,({one}))*$")
+}
+
+fn statuses_pattern() -> String {
+    several(&DeliveryStatus::ALL.map(DeliveryStatus::as_str).join("|"))
+}
+
+fn status_codes_pattern() -> String {
+    several("[1-5][0-9]{2}|[1-5]xx")
+}
+
+fn outcomes_pattern() -> String {
+    several(&AttemptOutcome::ALL.map(AttemptOutcome::as_str).join("|"))
 }
 
 /// Whether a text is not empty and every byte of it passes.

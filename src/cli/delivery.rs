@@ -34,7 +34,7 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
 const LIST_EXAMPLES: &str = "\
 Examples:
   postrider delivery list --status failed --ended-from 24h
-  postrider delivery list --webhook 0191d5c8-… --status-code 503 --all -o json";
+  postrider delivery list --webhook 0191d5c8-… --status-code 429,5xx --all -o json";
 
 /// Look up, retry and cancel deliveries of events to webhooks
 #[derive(Args, Debug)]

@@ -29,6 +29,7 @@
 //!   event_keys      event or other id of its span, kind -> fingerprint of `event_id` or `Idempotency-Key`  appended
 //!   answers         SHA-256 of key, route and name     -> stored answer, sealed
 //!   ends            expires_at ms, delivery            -> nothing: open deliveries that expire
+//!   names           run, hash, event                   -> nothing: events by `event_id` and by `subject`  in runs of time
 //!   failed          owner, completed_at ms, delivery   -> nothing: failed deliveries, by webhook, app and organization
 //! meta              name                               -> schema, data key, epoch of the write-ahead log
 //!
@@ -72,10 +73,11 @@ pub enum Table {
     Answers,
     Expiries,
     FailedByOwner,
+    EventsByName,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::FailedByOwner as usize + 1;
+pub const TABLES: usize = Table::EventsByName as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -108,7 +110,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::Audit,
 ];
 
-pub const PARTITION_TABLES: [Table; 15] = [
+pub const PARTITION_TABLES: [Table; 16] = [
     Table::Meta,
     Table::Events,
     Table::Data,
@@ -124,6 +126,7 @@ pub const PARTITION_TABLES: [Table; 15] = [
     Table::Answers,
     Table::Expiries,
     Table::FailedByOwner,
+    Table::EventsByName,
 ];
 
 impl Table {
@@ -155,6 +158,7 @@ impl Table {
             Table::Answers => "answers",
             Table::Expiries => "ends",
             Table::FailedByOwner => "failed",
+            Table::EventsByName => "names",
         }
     }
 
@@ -172,12 +176,20 @@ impl Table {
 
     /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
     pub const fn is_later_addition(self) -> bool {
-        matches!(self, Table::FailedByOwner)
+        matches!(self, Table::FailedByOwner | Table::EventsByName)
     }
 
-    /// Whether new keys are always the greatest. They are written through a cursor at the end.
+    /// Whether new keys are always or mostly the greatest. Those are written through a cursor at the end.
     pub const fn is_appended(self) -> bool {
-        matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::IdempotencyKeys)
+        matches!(
+            self,
+            Table::Events
+                | Table::Data
+                | Table::Deliveries
+                | Table::Attempts
+                | Table::IdempotencyKeys
+                | Table::EventsByName
+        )
     }
 }
 
@@ -241,6 +253,18 @@ pub fn failed<K>(owner: Id<K>, ended_at: Time, delivery: DeliveryId) -> Key {
 /// The time and delivery of a failed delivery's key.
 pub fn read_failed(key: &[u8]) -> Option<(Time, DeliveryId)> {
     read_expiry(key.get(16..)?)
+}
+
+/// The key of an event under the hash of its `event_id` or `subject`, within a run of events.
+pub fn name(run: u32, hash: u64, event: EventId) -> Key {
+    joined([run.to_be_bytes().as_slice(), &hash.to_be_bytes(), event.as_bytes()])
+}
+
+/// The run, hash and event of a name's key.
+pub fn read_name(key: &[u8]) -> Option<(u32, u64, EventId)> {
+    let (run, rest) = key.split_first_chunk::<4>()?;
+    let (hash, event) = rest.split_first_chunk::<8>()?;
+    Some((u32::from_be_bytes(*run), u64::from_be_bytes(*hash), Id::from_bytes(event.try_into().ok()?)))
 }
 
 /// The key of a delivery in an ordered queue. There is one queue for each webhook and ordering key.

@@ -12,6 +12,7 @@ mod checkpoints;
 mod command;
 mod commit;
 mod effects;
+mod event_names;
 mod figures;
 mod idempotency;
 mod partitions;
@@ -30,6 +31,7 @@ pub use command::{
     Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
     Rejection, StateCommand, TenantScope, WriteRequest, first_secret,
 };
+pub use event_names::EventName;
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
 pub use partitions::maintenance::{DroppedPartition, Maintained, ROUND_DROPPED_MAX, Retention};
 pub use partitions::open::{Opened, open, open_with_ids};
@@ -42,7 +44,8 @@ pub use read::due::{DueSlice, ExpiredDelivery};
 pub use read::failed::{FailedPage, FailedPosition};
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::lookup::DueKey;
-pub use read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, TimeSpan};
+pub use read::named::NamedPage;
+pub use read::query::{AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, StatusCodes, TimeSpan};
 pub use registry::Registry;
 pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};

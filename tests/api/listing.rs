@@ -57,6 +57,11 @@ async fn events_are_found_by_what_they_are() {
         ("app_id=two".to_owned(), vec![&b]),
         (format!("app_id={}", text(&app, "id")), vec![&b]),
         ("subject=bob@example.com".to_owned(), vec![&c]),
+        ("event_id=e-1".to_owned(), vec![&a]),
+        ("event_id=e-1&subject=Ann@example.com&type=order.paid".to_owned(), vec![&a]),
+        ("event_id=e-1&type=order.sent".to_owned(), vec![]),
+        ("event_id=E-1".to_owned(), vec![]),
+        ("event_id=e-1&app_id=two".to_owned(), vec![]),
         ("search=ANN@".to_owned(), vec![&a]),
         ("search=e-1".to_owned(), vec![&a]),
         ("search=.SENT".to_owned(), vec![&b]),
@@ -101,6 +106,11 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
         ("search=unavailable&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
         ("search=200".to_owned(), vec![of(&paid, &good_hook)]),
         ("status=failed".to_owned(), vec![]),
+        ("status=delivered,failed".to_owned(), vec![of(&paid, &good_hook)]),
+        ("status=retrying,pending&status_code=404,5xx&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
+        ("status_code=2xx".to_owned(), vec![of(&paid, &good_hook)]),
+        ("outcome=timeout,success".to_owned(), vec![of(&paid, &good_hook)]),
+        ("outcome=timeout".to_owned(), vec![]),
     ] {
         assert_eq!(pairs(&format!("/v1/deliveries?{query}")).await, expected, "{query}");
     }
@@ -109,8 +119,11 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
     assert_eq!(pairs(&format!("{of_bad}/attempts?status_code=503&type=order.paid")).await, [of(&paid, &bad_hook)]);
     assert_eq!(pairs(&format!("{of_bad}/attempts?search={}", bad.address.port())).await.len(), 2, "by URL");
     assert_eq!(pairs(&format!("{of_bad}/attempts?status=delivered")).await, []);
-    let wrong = daemon.try_get("/v1/deliveries?status=sleeping").await;
-    assert_eq!(wrong.status, 400);
+    assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=http_status&status_code=5xx")).await.len(), 2);
+    assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=success,timeout")).await, []);
+    for wrong in ["status=sleeping", "status=failed,", "status_code=6xx", "status_code=50", "outcome=http"] {
+        assert_eq!(daemon.try_get(&format!("/v1/deliveries?{wrong}")).await.status, 400, "{wrong}");
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,9 @@ async fn read(name: &str) {
     let ill = &failed["data"][0];
     assert_eq!((&ill["event_type"], &ill["status"]), (&json!("ill"), &json!("failed")), "{failed}");
     assert!(failed["indexed_from"].is_string(), "the version had no index: {failed}");
+    let found = daemon.get("/v1/events?event_id=of%20ill").await;
+    assert_eq!(found["data"][0]["type"], json!("ill"), "{found}");
+    assert!(found["indexed_from"].is_string(), "the version had no index: {found}");
     // And it goes on: what waited then is delivered now.
     let receiver = Receiver::start().await;
     let paused = text(&kept, "paused");

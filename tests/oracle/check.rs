@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
 use postrider::model::time::DAY_MS;
-use postrider::model::{Attempt, Delivery, DeliveryStatus, Time};
-use postrider::store::{DeliveryQuery, Dispatch, Effects, ListWindow, Page, Store, TenantScope};
+use postrider::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
+use postrider::store::{DeliveryQuery, Dispatch, Effects, EventName, EventQuery, ListWindow, Page, Store, TenantScope};
 
 use super::oracle::Oracle;
 use super::stored::{SEES_ALL, attempts, deliveries, events};
@@ -151,6 +151,7 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
         let made = of_webhook(oracle, now, |d| d.org_id == *org);
         same("deliveries", found.iter().take(rows), made.iter().rev().take(rows))?;
         failed(oracle, store, now, &deliveries(tenant, None, window(limit())), |d| d.org_id == *org)?;
+        named(oracle, store, now, &events(tenant, window(limit())))?;
         let found = pages(limit(), rows, |w| store.attempts(&attempts(tenant, None, w), now))?;
         let kept = oracle.attempts.values().rev().filter(|a| a.org_id == *org && oracle.is_kept(a.event_id, now));
         same("attempts", found.iter().take(rows), kept.take(rows))?;
@@ -179,6 +180,37 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
 
 const fn window(limit: usize) -> ListWindow {
     ListWindow { from: None, to: None, before: None, limit }
+}
+
+/// Names of the newest events that are looked up.
+const NAMES: usize = 5;
+
+/// The events with the `event_id` and the `subject` of some of them.
+fn named(oracle: &Oracle, store: &Store, now: Time, query: &EventQuery) -> Check {
+    let own = || oracle.events.values().rev().map(|posted| &posted.event).filter(|e| e.org_id == query.tenant.org);
+    for event in own().filter(|event| event.attributes.event_id.is_some()).take(NAMES) {
+        let event_id = event.attributes.event_id.clone().unwrap_or_default();
+        let query = EventQuery { event_id: Some(event_id.clone()), ..query.clone() };
+        let wanted = |e: &&Event| e.attributes.event_id.as_ref() == Some(&event_id) && oracle.is_kept(e.id, now);
+        let list = |window| {
+            let query = EventQuery { window, ..query.clone() };
+            let page = store.named_events(&query, EventName::EventId(&event_id), now)?;
+            Ok(Page { rows: page.rows, next: page.next })
+        };
+        same("events by event_id", pages(query.window.limit, usize::MAX, list)?.iter(), own().filter(wanted))?;
+    }
+    for event in own().filter(|event| event.attributes.subject.is_some()).take(NAMES) {
+        let subject = event.attributes.subject.clone().unwrap_or_default();
+        let query = EventQuery { subject: Some(subject.clone()), ..query.clone() };
+        let wanted = |e: &&Event| e.attributes.subject.as_ref() == Some(&subject) && oracle.is_kept(e.id, now);
+        let list = |window| {
+            let query = EventQuery { window, ..query.clone() };
+            let page = store.named_events(&query, EventName::Subject(&subject), now)?;
+            Ok(Page { rows: page.rows, next: page.next })
+        };
+        same("events by subject", pages(query.window.limit, usize::MAX, list)?.iter(), own().filter(wanted))?;
+    }
+    Ok(())
 }
 
 /// The failed deliveries, latest end first.

@@ -211,6 +211,7 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
             status: None,
             event_type: None,
             status_code: None,
+            outcome: None,
             search: None,
             ended: Default::default(),
             window,

@@ -148,6 +148,7 @@ fn listed(
         status: request.query.delivery_status()?,
         event_type: request.query.event_type()?,
         status_code: request.query.status_code()?,
+        outcome: request.query.outcome()?,
         search: request.query.search()?,
         window: request.query.window(CursorKind::Attempts)?,
     };

@@ -92,7 +92,8 @@ fn listed(
 ) -> Result<Step, ApiError> {
     let params = &request.query;
     let (event, status) = (params.id(&EVENT_ID)?, params.delivery_status()?);
-    let is_by_end = status == Some(DeliveryStatus::Failed) && event.is_none();
+    let is_failed = status.as_ref().is_some_and(|status| status.is_only(&DeliveryStatus::Failed));
+    let is_by_end = is_failed && event.is_none();
     let before = if is_by_end { None } else { params.cursor(CursorKind::Deliveries)? };
     let query = DeliveryQuery {
         tenant: request.tenant(),
@@ -101,6 +102,7 @@ fn listed(
         status,
         event_type: params.event_type()?,
         status_code: params.status_code()?,
+        outcome: params.outcome()?,
         search: params.search()?,
         ended: params.ended()?,
         window: ListWindow { from: params.time(&FROM)?, to: params.time(&TO)?, before, limit: params.limit()? },

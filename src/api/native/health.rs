@@ -51,6 +51,7 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: None,
         ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit: LIMIT_MAX as usize },

@@ -6,7 +6,7 @@ use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
-    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, Param, ParamValues, SEARCH,
+    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH,
     STATUS_CODE, TO, cursor,
 };
 use crate::api::problem;
@@ -15,7 +15,7 @@ use crate::api::route::{ApiMount, Route, RouteAccess, RouteMethod};
 use crate::model::Scope;
 
 use super::deliveries::{EVENT_ID, WEBHOOK_ID};
-use super::events::SUBJECT;
+use super::events::{OWN_ID, SUBJECT};
 use super::feed::WAIT_S;
 use super::page::ListView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS};
@@ -28,7 +28,7 @@ const ID: Param = Param::new("id", ParamValues::Id, "The id.");
 const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `uid`.");
 const LISTED: &str = "Newest first; with `status=failed` those that ended last come first.";
 const ATTEMPTS: &[Param] =
-    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
+    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, OUTCOME, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
 
 /// The parameters in a native path: none, or the `id` of an object.
 const fn segments_of(path: &str) -> &'static [Param] {
@@ -89,9 +89,9 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/events",
         Needs(Scope::EventsRead, events::list),
-        doc("listEvents", "events", "List events", &[ok::<ListView<events::EventView>>("Newest first.")]),
+        doc("listEvents", "events", "List events", &[ok::<events::EventListView>("Newest first.")]),
     )
-    .with_query(&[EVENT_TYPE, APP_ID, SUBJECT, FROM, TO, SEARCH, LIMIT, cursor(CursorKind::Events)]),
+    .with_query(&[EVENT_TYPE, APP_ID, OWN_ID, SUBJECT, FROM, TO, SEARCH, LIMIT, cursor(CursorKind::Events)]),
     get(
         "/v1/events/{id}",
         Needs(Scope::EventsRead, events::read),
@@ -112,7 +112,7 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
         ),
     )
-    .with_query(&[WEBHOOK_ID, DELIVERY_STATUS, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Deliveries)]),
+    .with_query(&[WEBHOOK_ID, DELIVERY_STATUS, STATUS_CODE, OUTCOME, SEARCH, LIMIT, cursor(CursorKind::Deliveries)]),
     post(
         "/v1/events/{id}/cancel",
         Needs(Scope::EventsWrite, events::cancel),
@@ -342,6 +342,7 @@ pub static ROUTES: &[Route] = &[
         ENDED_FROM,
         ENDED_TO,
         STATUS_CODE,
+        OUTCOME,
         SEARCH,
         LIMIT,
         DELIVERIES_CURSOR,
@@ -377,6 +378,7 @@ pub static ROUTES: &[Route] = &[
         ENDED_FROM,
         ENDED_TO,
         STATUS_CODE,
+        OUTCOME,
         SEARCH,
         LIMIT,
         DELIVERIES_CURSOR,

@@ -31,6 +31,7 @@ use crate::store::command::{
     Applied, AuditEntry, Caller, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, WriteRequest,
 };
 use crate::store::effects::Effects;
+use crate::store::event_names::NameRuns;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
@@ -120,6 +121,7 @@ pub struct PartitionBatch<'a> {
     pub inputs: BatchInputs<'a>,
     pub figures: &'a mut FigureCache,
     pub fanouts: &'a mut FanoutCache,
+    pub name_runs: &'a mut NameRuns,
     pub idempotency: &'a IdempotencyIndex,
     /// Fingerprints of this batch's event ids, for the idempotency index after the commit.
     pub new_fingerprints: HashMap<Fingerprint, Arc<Event>>,

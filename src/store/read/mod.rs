@@ -8,6 +8,7 @@ pub mod feed;
 pub mod jobs;
 pub mod lists;
 pub mod lookup;
+pub mod named;
 pub mod newest_first;
 pub mod query;
 pub mod replay_scope;

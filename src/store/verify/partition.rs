@@ -15,6 +15,7 @@ use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};
 use crate::store::apply::publish::key_hash;
 use crate::store::apply::record::failed_keys;
 use crate::store::command::Receipt;
+use crate::store::event_names::names_of;
 use crate::store::figures::{HourRow, Owner, SumsRow};
 use crate::store::idempotency::index;
 use crate::store::partitions::index_start::{self, IndexStart};
@@ -43,6 +44,7 @@ pub(in crate::store) fn walk(
         queued,
         listed,
         index_start: index_start::stored(partition_set)?,
+        names: 0,
         recount: Recount::default(),
         hours: None,
         hourly: HashMap::new(),
@@ -80,6 +82,8 @@ struct PartitionWalk<'a, 'b> {
     queued: &'a [u128],
     listed: PartitionRow,
     index_start: IndexStart,
+    /// Names of the events.
+    names: u64,
     recount: Recount,
     /// The webhook whose attempts are being walked in `tried`.
     hours: Option<Hours>,
@@ -99,6 +103,7 @@ impl PartitionWalk<'_, '_> {
             Table::Due => self.due(key)?,
             Table::Expiries => self.end(key)?,
             Table::FailedByOwner => self.failed(key)?,
+            Table::EventsByName => self.name(key)?,
             Table::Queue => self.queue(key)?,
             Table::Attempts => self.attempt(key, value)?,
             Table::AttemptsByWebhook => self.tried(key)?,
@@ -150,6 +155,7 @@ impl PartitionWalk<'_, '_> {
                 return Ok(Some("its event_id is not remembered".into()));
             }
         }
+        self.names += names_of(&event).count() as u64;
         Ok(self.published(&event)?.err())
     }
 
@@ -333,6 +339,16 @@ impl PartitionWalk<'_, '_> {
         })
     }
 
+    fn name(&mut self, key: &[u8]) -> Result<Finding> {
+        let Some((_, hash, id)) = tables::read_name(key) else { return Ok(Some("the key is no name".into())) };
+        let has_name = |event: &Event| names_of(event).any(|name| name.hash(event.org_id) == hash);
+        Ok(match self.find::<Event>(Table::Events, id.as_bytes())? {
+            None => Some("its event is not there".into()),
+            Some(Some(event)) if !has_name(&event) => Some("its event has another name".into()),
+            _ => None,
+        })
+    }
+
     fn queue(&mut self, key: &[u8]) -> Result<Finding> {
         if self.listed.archived {
             return Ok(Some("queued in a partition that is counted as quiet".into()));
@@ -500,6 +516,11 @@ impl PartitionWalk<'_, '_> {
         if attempts != self.recount.attempts {
             let what = format!("{attempts} attempts, but the deliveries had {}", self.recount.attempts);
             self.walk.problem(Table::Attempts, &[], &what);
+        }
+        let names = self.snapshot.rows(Table::EventsByName)?;
+        if names != self.names && !self.index_start.lacks_entries(self.span.0) {
+            let what = format!("{names} names, but the events have {}", self.names);
+            self.walk.problem(Table::EventsByName, &[], &what);
         }
         let last = last_id(self.snapshot)?.max(self.span.0);
         if self.listed.last.is_some_and(|listed| listed < last) {

@@ -378,6 +378,7 @@ fn slice(
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: Some(search),
         ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit },

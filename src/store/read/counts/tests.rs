@@ -163,6 +163,7 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: Some(Search::new("ORDER")),
         ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit: 20 },

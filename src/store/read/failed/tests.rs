@@ -51,6 +51,7 @@ fn query(opened: &Opened, webhook: Option<WebhookId>, limit: usize) -> DeliveryQ
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: None,
         ended: TimeSpan::default(),
         window: ListWindow { from: None, to: None, before: None, limit },
