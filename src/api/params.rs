@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
 use crate::model::{AttemptOutcome, DeliveryStatus, Id, Time};
 use crate::rules::patterns;
-use crate::store::{AnyOf, FailedPosition, ListWindow, Search, StatusCodes, TimeSpan};
+use crate::store::{AnyOf, FailedPosition, ListWindow, Search, StatusCodes, TimeSpan, WaitingPosition};
 
 use super::cursor::{self, CursorKind};
 use super::error::ApiError;
@@ -160,6 +160,10 @@ pub const DELIVERIES_CURSOR: Param = Param::new(
     "`next_cursor` of the page before, of the same filters.",
 );
 
+/// The position in the list of a webhook's waiting deliveries.
+pub const WAITING_CURSOR: Param =
+    Param::new("cursor", ParamValues::Pattern(cursor::waiting_pattern), "`next_cursor` of the page before.");
+
 /// The position in a list.
 pub const fn cursor(kind: CursorKind) -> Param {
     Param::new("cursor", ParamValues::Cursor(kind), "`next_cursor` of the page before.")
@@ -263,6 +267,11 @@ impl Params {
         self.read(&DELIVERIES_CURSOR, NOT_OF_LIST, cursor::read_failed)
     }
 
+    /// The position in the list of a webhook's waiting deliveries.
+    pub fn waiting_position(&self) -> Result<Option<WaitingPosition>, ApiError> {
+        self.read(&WAITING_CURSOR, NOT_OF_LIST, cursor::read_waiting)
+    }
+
     /// `ended_from` and `ended_to`.
     pub fn ended(&self) -> Result<TimeSpan, ApiError> {
         Ok(TimeSpan { from: self.time(&ENDED_FROM)?, to: self.time(&ENDED_TO)? })
@@ -284,7 +293,8 @@ impl Params {
     }
 
     pub fn status_code(&self) -> Result<Option<AnyOf<StatusCodes>>, ApiError> {
-        let what = "must be a status code from 100 to 599 or a class such as 5xx, or several of them with commas between";
+        let what =
+            "must be a status code from 100 to 599 or a class such as 5xx, or several of them with commas between";
         self.any_of(&STATUS_CODE, what, StatusCodes::parse)
     }
 

@@ -1,13 +1,15 @@
 //! `postrider delivery` and `postrider attempt`: what became of an event at a webhook, and each request of it.
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{
     Exit,
-    client::{Call, Remote},
+    client::{Call, Client, Remote},
     list,
     list::{Filters, Paging},
     moment::{self, Direction},
+    screen::Screen,
     table::{Column, id, number, text, time, word},
 };
 
@@ -19,6 +21,13 @@ pub const COLUMNS: &[Column] = &[
     number("CODE", "last_status_code"),
     number("TRIES", "attempts"),
     time("CREATED (UTC)", "created_at"),
+];
+
+const RETRIED_COLUMNS: &[Column] = &[
+    id("DELIVERY", "id"),
+    id("SENT AS", "delivery.id"),
+    word("STATUS", "delivery.status"),
+    text("ERROR", "error.detail"),
 ];
 
 pub const ATTEMPT_COLUMNS: &[Column] = &[
@@ -60,7 +69,11 @@ enum Action {
         paging: Paging,
     },
     /// Send now; a final delivery is sent again as a new one
-    Retry(Id),
+    Retry {
+        /// The deliveries' ids, 250 at most
+        #[arg(value_name = "DELIVERY", required = true, num_args = 1..=250)]
+        ids: Vec<String>,
+    },
     /// Cancel a delivery that is not final
     Cancel(Id),
 }
@@ -110,11 +123,24 @@ impl Delivery {
                 return list::print(&client, screen, call, &paging, ATTEMPT_COLUMNS).await;
             }
             Action::Get(Id { id }) => Call::get(&["deliveries", &id]),
-            Action::Retry(Id { id }) => Call::post(&["deliveries", &id, "retry"]),
+            Action::Retry { ids } if ids.len() > 1 => return retry_many(&client, screen, ids).await,
+            Action::Retry { ids } => Call::post(&["deliveries", &ids[0], "retry"]),
             Action::Cancel(Id { id }) => Call::post(&["deliveries", &id, "cancel"]),
         };
         screen.record(&client.call(call).await?.body)
     }
+}
+
+/// Sends several deliveries at once and prints what became of each.
+async fn retry_many(client: &Client, screen: Screen, ids: Vec<String>) -> Result<(), Exit> {
+    let call = Call::post(&["deliveries", "retry"]).json(&json!({ "ids": ids }))?;
+    let answer = client.call(call).await?;
+    if screen.is_json() {
+        return screen.text(answer.body);
+    }
+    let page: list::Page = serde_json::from_slice(&answer.body)
+        .map_err(|error| Exit::failed(format!("the answer is not the list that was expected: {error}")))?;
+    page.show(screen, &mut None, RETRIED_COLUMNS)
 }
 
 /// One HTTP request of a delivery, with what was sent and answered

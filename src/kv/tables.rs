@@ -168,10 +168,7 @@ impl Table {
 
     /// Whether new keys come in runs, each behind the existing keys of a webhook or another owner. Each run is written through a cursor.
     pub const fn is_in_runs(self) -> bool {
-        matches!(
-            self,
-            Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due | Table::FailedByOwner
-        )
+        matches!(self, Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due | Table::FailedByOwner)
     }
 
     /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.

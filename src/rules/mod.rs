@@ -23,3 +23,4 @@ pub mod secrecy;
 pub mod signing;
 pub mod target;
 pub mod transition;
+pub mod waiting;

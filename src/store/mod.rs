@@ -29,15 +29,15 @@ pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
     Applied, AttemptReport, Caller, Command, EventInput, IdempotencyKey, NewKey, PartitionCommand, Published, Receipt,
-    Rejection, StateCommand, TenantScope, WriteRequest, first_secret,
+    Rejection, RetriedDelivery, StateCommand, TenantScope, WriteRequest, first_secret,
 };
-pub use event_names::EventName;
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
+pub use event_names::EventName;
 pub use partitions::maintenance::{DroppedPartition, Maintained, ROUND_DROPPED_MAX, Retention};
 pub use partitions::open::{Opened, open, open_with_ids};
 pub use partitions::set::StoreOptions;
 pub use partitions::sizes::StoreSizes;
-pub use read::audit::AuditRow;
+pub use read::audit::{AuditFilter, AuditRow};
 pub use read::counts::HourCount;
 pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, DeliverySlice};
 pub use read::due::{DueSlice, ExpiredDelivery};
@@ -45,7 +45,10 @@ pub use read::failed::{FailedPage, FailedPosition};
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::lookup::DueKey;
 pub use read::named::NamedPage;
-pub use read::query::{AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, StatusCodes, TimeSpan};
+pub use read::query::{
+    AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, StatusCodes, TimeSpan,
+};
+pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use registry::Registry;
 pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};

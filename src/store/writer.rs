@@ -257,6 +257,14 @@ impl Writer {
                     None => WriteTarget::Nowhere("delivery"),
                 }
             }
+            PartitionCommand::RetryMany { ids } => {
+                for id in ids {
+                    if let Some(found) = crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
+                        return Ok(home(found.event_id, "delivery"));
+                    }
+                }
+                WriteTarget::Nowhere("delivery")
+            }
             PartitionCommand::AdvanceJob { id, .. } => {
                 match crate::store::read::lookup::job_anywhere(&self.partition_set, *id)? {
                     Some(job) => self.first_from(job.position.next()),

@@ -27,3 +27,4 @@ mod retention;
 mod retries;
 mod secrets;
 mod times;
+mod waiting;

@@ -55,6 +55,9 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     daemon.restart().await;
     let job = start(&daemon, json!({ "webhook_id": id, "status": "failed" })).await;
     assert_eq!((job["status"].as_str(), &job["webhook_id"], &job["app_id"]), (Some("running"), id, &Value::Null));
+    let asked =
+        json!({ "from": null, "to": null, "types": [], "status": "failed", "missing": false, "rate_per_s": null });
+    assert_eq!(job["request"], asked);
     let requests = receiver.take(2).await;
     let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();
     assert_eq!(ids, [text(&events[1], "id"), text(&events[3], "id")]);
@@ -68,6 +71,7 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     let done = job_when(&daemon, &job, |job| job["status"] == "done").await;
     assert_eq!(counts(&done), [2, 2, 2, 0]);
     assert_ne!(done["finished_at"], Value::Null);
+    assert!(done["position_at"].as_str() >= events[3]["received_at"].as_str(), "{done}");
     let rows = daemon.deliveries(&events[1]).await;
     let own: Vec<&Value> = rows.iter().filter(|row| row["webhook_id"] == *id).collect();
     assert_eq!((own.len(), &own[1]["replay_of"]), (2, &own[0]["id"]));

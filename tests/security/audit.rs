@@ -94,6 +94,14 @@ async fn every_deed_leaves_its_line_and_nothing_else_does() {
     let line = &rows(book.client(), "/v1/audit").await[0];
     assert_eq!(line["changes"], json!(["auth", "timeout_ms"]), "what changed, without the values");
 
+    let about = rows(book.client(), &format!("/v1/audit?target={id}&action=webhook.")).await;
+    assert!(about.len() > 5 && about.iter().all(|line| line["target"] == id.as_str()), "{about:?}");
+    let paused = rows(book.client(), &format!("/v1/audit?target={id}&action=webhook.pause")).await;
+    assert_eq!(paused.iter().map(|line| text(line, "action")).collect::<Vec<_>>(), ["webhook.pause"]);
+    let own = rows(book.client(), &format!("/v1/audit?key_id={}", text(&about[0], "key_id"))).await;
+    assert!(own.len() >= about.len(), "{own:?}");
+    assert_eq!(rows(book.client(), &format!("/v1/audit?key_id={id}")).await, Vec::<Value>::new());
+
     // Deliveries and publishing are the history of events, and no changes of configuration.
     let (_, delivery) = {
         let event = json!({ "type": "a.b", "data": 1 });

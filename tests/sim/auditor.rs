@@ -273,8 +273,7 @@ impl Auditor {
         let known = |row: &Row| row.status == "failed" && is_kept(row);
         let missing: Vec<u128> =
             book.rows.iter().filter(|(id, row)| known(row) && !is_listed(id)).map(|(id, _)| *id).collect();
-        let strange =
-            listed.iter().find(|(_, id)| book.rows.get(id).is_none_or(|row| row.status != "failed")).copied();
+        let strange = listed.iter().find(|(_, id)| book.rows.get(id).is_none_or(|row| row.status != "failed")).copied();
         if !missing.is_empty() || strange.is_some() {
             let words = format!("failed and not listed: {missing:?}; listed and not failed: {strange:?}");
             book.fault(elapsed_ms(), words);

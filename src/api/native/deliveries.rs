@@ -14,6 +14,7 @@ use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::store::{Applied, DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
+use super::waiting::WaitingDeliveryView;
 use super::webhooks;
 
 /// A delivery: one event on its way to one webhook.
@@ -134,7 +135,9 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 /// `GET /v1/deliveries/{id}`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let delivery = in_path(context, request)?;
-    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryView::new(&delivery))))
+    let behind = context.store.standing_before(&delivery)?;
+    let view = WaitingDeliveryView::new(context, &delivery, behind);
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 /// `POST /v1/deliveries/{id}/retry`.

@@ -15,7 +15,7 @@ use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
-use crate::model::{AppId, DeliveryStatus, Time, WebhookId};
+use crate::model::{AppId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::store::{Applied, Receipt, StateCommand};
 
 use super::page;
@@ -36,6 +36,22 @@ pub struct JobView {
     failed: u64,
     created_at: Time,
     finished_at: Option<Time>,
+    /// The time up to which the events have been examined. Null before the first.
+    position_at: Option<Time>,
+    request: ReplayRequestView,
+}
+
+/// What a replay was asked for, beside its webhook or app.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct ReplayRequestView {
+    from: Option<Time>,
+    to: Option<Time>,
+    /// Types and patterns. Empty for all.
+    types: Vec<String>,
+    status: Option<DeliveryStatus>,
+    missing: bool,
+    rate_per_s: Option<f64>,
 }
 
 /// The number of deliveries that a replay would make.
@@ -58,6 +74,15 @@ impl JobView {
             failed: job.failed,
             created_at: job.created_at,
             finished_at: job.finished_at,
+            position_at: (job.position > EventId::MIN).then(|| job.position.time()),
+            request: ReplayRequestView {
+                from: job.spec.from,
+                to: job.spec.to,
+                types: job.spec.types.clone(),
+                status: job.spec.status,
+                missing: job.spec.missing,
+                rate_per_s: job.spec.rate_per_s,
+            },
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
-    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH,
-    STATUS_CODE, TO, cursor,
+    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues,
+    SEARCH, STATUS_CODE, TO, WAITING_CURSOR, cursor,
 };
 use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
@@ -20,8 +20,8 @@ use super::feed::WAIT_S;
 use super::page::ListView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS};
 use super::{
-    apps, attempts, audit, cloudevents, deliveries, events, feed, health, keys, meta, organizations, publish, replays,
-    stats, test_send, webhook_view, webhooks,
+    apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, organizations,
+    publish, replays, stats, test_send, waiting, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
@@ -112,7 +112,15 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
         ),
     )
-    .with_query(&[WEBHOOK_ID, DELIVERY_STATUS, STATUS_CODE, OUTCOME, SEARCH, LIMIT, cursor(CursorKind::Deliveries)]),
+    .with_query(&[
+        WEBHOOK_ID,
+        DELIVERY_STATUS,
+        STATUS_CODE,
+        OUTCOME,
+        SEARCH,
+        LIMIT,
+        cursor(CursorKind::Deliveries),
+    ]),
     post(
         "/v1/events/{id}/cancel",
         Needs(Scope::EventsWrite, events::cancel),
@@ -302,7 +310,7 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<audit::AuditView>>("Newest first.")],
         ),
     )
-    .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
+    .with_query(&[audit::KEY_ID, audit::ACTION, audit::TARGET, FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
     get(
         "/v1/webhooks/{id}/stats",
         Needs(Scope::WebhooksRead, stats::of_webhook),
@@ -348,6 +356,17 @@ pub static ROUTES: &[Route] = &[
         DELIVERIES_CURSOR,
     ]),
     get(
+        "/v1/webhooks/{id}/waiting",
+        Needs(Scope::EventsRead, waiting::of_webhook),
+        doc(
+            "listWebhookWaiting",
+            "deliveries",
+            "List the open deliveries of a webhook, and why each waits",
+            &[ok::<waiting::WaitingListView>("By due time, then those that stand behind another one in a queue.")],
+        ),
+    )
+    .with_query(&[LIMIT, WAITING_CURSOR]),
+    get(
         "/v1/webhooks/{id}/attempts",
         Needs(Scope::EventsRead, attempts::of_webhook),
         doc(
@@ -361,12 +380,7 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/deliveries",
         Needs(Scope::EventsRead, deliveries::list),
-        doc(
-            "listDeliveries",
-            "deliveries",
-            "List deliveries",
-            &[ok::<deliveries::DeliveryListView>(LISTED)],
-        ),
+        doc("listDeliveries", "deliveries", "List deliveries", &[ok::<deliveries::DeliveryListView>(LISTED)]),
     )
     .with_query(&[
         WEBHOOK_ID,
@@ -386,7 +400,7 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/deliveries/{id}",
         Needs(Scope::EventsRead, deliveries::read),
-        doc("getDelivery", "deliveries", "Read a delivery", &[ok::<deliveries::DeliveryView>("The delivery.")]),
+        doc("getDelivery", "deliveries", "Read a delivery", &[ok::<waiting::WaitingDeliveryView>("The delivery.")]),
     ),
     get(
         "/v1/deliveries/{id}/attempts",
@@ -410,6 +424,18 @@ pub static ROUTES: &[Route] = &[
             &[answer::<deliveries::DeliveryView>(202, "The delivery that is sent.")],
         )
         .takes("Nothing"),
+    ),
+    post(
+        "/v1/deliveries/retry",
+        Needs(Scope::EventsWrite, bulk_retry::retry),
+        BodyRule::Json,
+        doc(
+            "retryDeliveries",
+            "deliveries",
+            "Send up to 250 deliveries at once, each with its own result",
+            &[ok::<bulk_retry::RetriedManyView>("What became of each.")],
+        )
+        .takes("DeliveryIds"),
     ),
     post(
         "/v1/deliveries/{id}/cancel",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX};
+use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, RETRY_IDS_MAX};
 use crate::api::native::webhook_fields;
 use crate::api::native::webhook_schema::{self, pattern, rate};
 use crate::model::Scope;
@@ -17,6 +17,7 @@ pub fn schemas() -> Map<String, Value> {
         ("WebhookPatch", webhook_fields::webhook_patch()),
         ("Rotation", form(&[], [("secret", secret()), ("overlap_s", whole(0, OVERLAP_S_MAX))])),
         ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
+        ("DeliveryIds", form(&["ids"], [("ids", delivery_ids())])),
         ("NewReplay", new_replay()),
         ("NewApp", form(&["name"], [("name", name()), ("uid", uid())])),
         (
@@ -64,6 +65,13 @@ fn new_replay() -> Value {
         { "required": ["webhook_id"], "properties": { "webhook_id": { "type": "string" }, "app_id": { "type": "null" } } },
         { "required": ["app_id"], "properties": { "app_id": { "type": "string" }, "webhook_id": { "type": "null" } } },
     ]);
+    schema
+}
+
+fn delivery_ids() -> Value {
+    let mut schema = items(id(), RETRY_IDS_MAX);
+    schema["minItems"] = 1.into();
+    schema["uniqueItems"] = true.into();
     schema
 }
 

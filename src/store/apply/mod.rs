@@ -161,6 +161,7 @@ impl PartitionBatch<'_> {
             }
             PartitionCommand::CancelRemoved { webhook, limit, .. } => self.cancel_removed(*webhook, *limit),
             PartitionCommand::Retry { id } => self.retry(by, *id),
+            PartitionCommand::RetryMany { ids } => self.retry_many(by, ids),
             PartitionCommand::CancelDelivery { id } => self.cancel_delivery(by, *id),
             PartitionCommand::CancelEvent { id } => self.cancel_event(by, *id),
             PartitionCommand::EraseEvent { id } => self.erase_event(by, *id),

@@ -12,3 +12,4 @@ pub mod named;
 pub mod newest_first;
 pub mod query;
 pub mod replay_scope;
+pub mod waiting;

@@ -7,7 +7,7 @@ use crate::kv::snapshot::examined;
 use crate::kv::tables::Key;
 use crate::kv::write_batch::WriteBatch;
 use crate::model::id::WebhookId;
-use crate::store::command::TenantScope;
+use crate::store::command::{Caller, TenantScope};
 use crate::store::partitions::index_start::INDEX_START_KEY;
 use crate::store::read::query::{ListWindow, TimeSpan};
 use crate::store::verify::tests::{NOW, apply, finished, store, webhook};
@@ -23,15 +23,20 @@ fn failing(folder: &tempfile::TempDir) -> (Opened, WebhookId) {
     let registry = opened.store.registry();
     let (org, app) = (registry.organizations().next().unwrap().id, *registry.apps.keys().next().unwrap());
     let hook = crate::model::Webhook { org_id: org, app_id: app, event_types: vec!["ill".into()], ..hook };
-    let made = apply(&mut opened, WriteRequest::internal(StateCommand::CreateWebhook { webhook: Box::new(hook) })).0;
+    let key = registry.keys().next().unwrap().id;
+    let by = Caller { key, tenant: TenantScope { org, app: None }, remote_addr: None, request_id: "r".into() };
+    let command = StateCommand::CreateWebhook { webhook: Box::new(hook) }.into();
+    let made = apply(&mut opened, WriteRequest { caller: Some(by), idempotency: None, command }).0;
     let crate::store::Receipt::Webhook(made) = made else { panic!("{made:?}") };
     (opened, made.id)
 }
 
-fn publish(opened: &mut Opened, count: usize) -> Vec<Dispatch> {
+/// Publishes events. Returns the dispatches of the webhook, one for each.
+fn publish(opened: &mut Opened, hook: WebhookId, count: usize) -> Vec<Dispatch> {
     let app = opened.store.registry().apps.keys().next().copied();
     let events = (0..count).map(|_| EventInput { app, ..EventInput::new("ill", "1") }).collect();
-    apply(opened, WriteRequest::internal(PartitionCommand::Publish(events))).1
+    let fresh = apply(opened, WriteRequest::internal(PartitionCommand::Publish(events))).1;
+    fresh.into_iter().filter(|dispatch| dispatch.webhook_id == hook).collect()
 }
 
 /// Records a failed attempt that ended `after_ms` after `NOW`.
@@ -97,9 +102,9 @@ fn make_old(opened: &mut Opened) {
 fn failed_deliveries_come_by_their_end_over_partitions_and_not_by_their_making() {
     let folder = tempfile::tempdir().unwrap();
     let (mut opened, hook) = failing(&folder);
-    let old = publish(&mut opened, 5);
+    let old = publish(&mut opened, hook, 5);
     opened.writer.roll(NOW).unwrap();
-    let new = publish(&mut opened, 5);
+    let new = publish(&mut opened, hook, 5);
     let mut ends = Vec::new();
     for (n, (a, b)) in old.iter().zip(&new).enumerate() {
         ends.push((1_000 - n as i64, fail(&mut opened, b, 1_000 - n as i64)));
@@ -125,10 +130,10 @@ fn failed_deliveries_come_by_their_end_over_partitions_and_not_by_their_making()
 fn a_page_of_failed_deliveries_costs_the_same_whatever_lies_between() {
     let folder = tempfile::tempdir().unwrap();
     let (mut opened, hook) = failing(&folder);
-    let first = publish(&mut opened, 1);
+    let first = publish(&mut opened, hook, 1);
     let failed = fail(&mut opened, &first[0], 1);
     for _ in 0..4 {
-        publish(&mut opened, 500);
+        publish(&mut opened, hook, 500);
     }
     examined::take();
     let page = opened.store.failed_deliveries(&query(&opened, Some(hook), 10), None, NOW).unwrap();
@@ -142,7 +147,7 @@ fn a_page_of_failed_deliveries_costs_the_same_whatever_lies_between() {
 fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behind_it() {
     let folder = tempfile::tempdir().unwrap();
     let (mut opened, hook) = failing(&folder);
-    let dispatches = publish(&mut opened, 6);
+    let dispatches = publish(&mut opened, hook, 6);
     let old: Vec<DeliveryId> = (0..3).map(|n| fail(&mut opened, &dispatches[n], n as i64)).collect();
     make_old(&mut opened);
     let newest_first = vec![old[2], old[1], old[0]];
@@ -159,10 +164,8 @@ fn a_store_of_an_earlier_version_lists_what_has_entries_first_and_the_rest_behin
     assert!(opened.store.verify(&mut |_| {}).unwrap().is_sound(), "old deliveries need no entries");
     // A later partition is complete, and a span since the start of the index needs no walk.
     opened.writer.roll(NOW).unwrap();
-    let recent = DeliveryQuery {
-        ended: TimeSpan { from: Some(NOW.plus_ms(5)), to: None },
-        ..query(&opened, Some(hook), 10)
-    };
+    let recent =
+        DeliveryQuery { ended: TimeSpan { from: Some(NOW.plus_ms(5)), to: None }, ..query(&opened, Some(hook), 10) };
     examined::take();
     assert_eq!(listed(&opened, &recent), [new[0], new[1], new[2]]);
     let (rows, keys) = examined::take();
