@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
-use crate::model::{AttemptOutcome, DeliveryStatus, Id, Time};
+use crate::model::{AttemptOutcome, DeliveryStatus, Id, StatusCodes, Time};
 use crate::rules::patterns;
-use crate::store::{AnyOf, FailedPosition, ListWindow, Search, StatusCodes, TimeSpan, WaitingPosition};
+use crate::store::{AnyOf, FailedPosition, ListWindow, Search, TimeSpan, WaitingPosition};
 
 use super::cursor::{self, CursorKind};
 use super::error::ApiError;
@@ -325,7 +325,7 @@ fn statuses_pattern() -> String {
 }
 
 fn status_codes_pattern() -> String {
-    several("[1-5][0-9]{2}|[1-5]xx")
+    several(StatusCodes::PATTERN)
 }
 
 fn outcomes_pattern() -> String {

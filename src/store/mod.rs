@@ -45,9 +45,7 @@ pub use read::failed::{FailedPage, FailedPosition};
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::lookup::DueKey;
 pub use read::named::NamedPage;
-pub use read::query::{
-    AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, StatusCodes, TimeSpan,
-};
+pub use read::query::{AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, TimeSpan};
 pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use registry::Registry;
 pub use schedule::{RequestBatch, Tick, WriterHealth};

@@ -48,6 +48,17 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status": "delivered", "types": ["a.*"] })).await, 1);
     assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "from": at(1), "to": at(3) })).await, 2);
     assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "missing": true })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status_code": ["404", "5xx"] })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "outcome": ["timeout"] })).await, 0);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "outcome": ["success", "timeout"] })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "ended_from": at(1), "ended_to": at(3) })).await, 2);
+    for wrong in [json!({ "outcome": ["late"] }), json!({ "status_code": [503] }), json!({ "ended_to": "soon" })] {
+        let mut spec = json!({ "webhook_id": id });
+        spec.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        assert_eq!(daemon.try_post("/v1/replays", spec).await.status, 422, "{wrong}");
+    }
+    let both = json!({ "webhook_id": id, "missing": true, "outcome": ["timeout"] });
+    assert_eq!(daemon.try_post("/v1/replays", both).await.status, 422);
     let app = daemon.read_webhook(&webhook).await["app_id"].clone();
     assert_eq!(count_of(&daemon, json!({ "app_id": app })).await, 8);
     assert_eq!(receiver.count(), 4, "counting sends nothing");
@@ -55,8 +66,8 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     daemon.restart().await;
     let job = start(&daemon, json!({ "webhook_id": id, "status": "failed" })).await;
     assert_eq!((job["status"].as_str(), &job["webhook_id"], &job["app_id"]), (Some("running"), id, &Value::Null));
-    let asked =
-        json!({ "from": null, "to": null, "types": [], "status": "failed", "missing": false, "rate_per_s": null });
+    let asked = json!({ "from": null, "to": null, "types": [], "status": "failed", "outcome": [], "status_code": [],
+        "ended_from": null, "ended_to": null, "missing": false, "rate_per_s": null });
     assert_eq!(job["request"], asked);
     let requests = receiver.take(2).await;
     let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();

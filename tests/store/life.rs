@@ -158,6 +158,7 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         status: None,
         missing: false,
         rate_per_s: None,
+        last: Default::default(),
     };
     let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
     let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));

@@ -7,7 +7,10 @@ use serde::Serialize;
 use crate::api::context::ApiContext;
 use crate::api::cursor::{self, CursorKind};
 use crate::api::error::ApiError;
-use crate::api::params::{FROM, Param, ParamValues, TO};
+use crate::api::params::{
+    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues,
+    SEARCH, STATUS_CODE, TO,
+};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -67,6 +70,25 @@ impl<'a> DeliveryView<'a> {
 
 pub const WEBHOOK_ID: Param = Param::new("webhook_id", ParamValues::Id, "Only of this webhook.");
 pub const EVENT_ID: Param = Param::new("event_id", ParamValues::Id, "Only of the event with this id.");
+
+/// The parameters of the list of all deliveries.
+pub const FILTERS: &[Param] = &[
+    WEBHOOK_ID,
+    EVENT_ID,
+    DELIVERY_STATUS,
+    EVENT_TYPE,
+    FROM,
+    TO,
+    ENDED_FROM,
+    ENDED_TO,
+    STATUS_CODE,
+    OUTCOME,
+    SEARCH,
+    LIMIT,
+    DELIVERIES_CURSOR,
+];
+/// The parameters of the list of a webhook's deliveries: the same without the webhook.
+pub const FILTERS_OF_WEBHOOK: &[Param] = FILTERS.split_at(1).1;
 
 /// The delivery in the path, or 404.
 pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delivery, ApiError> {

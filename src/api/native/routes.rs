@@ -6,15 +6,15 @@ use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
-    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues,
-    SEARCH, STATUS_CODE, TO, WAITING_CURSOR, cursor,
+    DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE, TO, WAITING_CURSOR,
+    cursor,
 };
 use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
 use crate::api::route::{ApiMount, Route, RouteAccess, RouteMethod};
 use crate::model::Scope;
 
-use super::deliveries::{EVENT_ID, WEBHOOK_ID};
+use super::deliveries::WEBHOOK_ID;
 use super::events::{OWN_ID, SUBJECT};
 use super::feed::WAIT_S;
 use super::page::ListView;
@@ -27,8 +27,6 @@ use super::{
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
 const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `uid`.");
 const LISTED: &str = "Newest first; with `status=failed` those that ended last come first.";
-const ATTEMPTS: &[Param] =
-    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, OUTCOME, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
 
 /// The parameters in a native path: none, or the `id` of an object.
 const fn segments_of(path: &str) -> &'static [Param] {
@@ -341,20 +339,7 @@ pub static ROUTES: &[Route] = &[
             &[ok::<deliveries::DeliveryListView>(LISTED)],
         ),
     )
-    .with_query(&[
-        EVENT_ID,
-        DELIVERY_STATUS,
-        EVENT_TYPE,
-        FROM,
-        TO,
-        ENDED_FROM,
-        ENDED_TO,
-        STATUS_CODE,
-        OUTCOME,
-        SEARCH,
-        LIMIT,
-        DELIVERIES_CURSOR,
-    ]),
+    .with_query(deliveries::FILTERS_OF_WEBHOOK),
     get(
         "/v1/webhooks/{id}/waiting",
         Needs(Scope::EventsRead, waiting::of_webhook),
@@ -376,27 +361,13 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<attempts::AttemptView>>("Newest first.")],
         ),
     )
-    .with_query(ATTEMPTS),
+    .with_query(attempts::FILTERS),
     get(
         "/v1/deliveries",
         Needs(Scope::EventsRead, deliveries::list),
         doc("listDeliveries", "deliveries", "List deliveries", &[ok::<deliveries::DeliveryListView>(LISTED)]),
     )
-    .with_query(&[
-        WEBHOOK_ID,
-        EVENT_ID,
-        DELIVERY_STATUS,
-        EVENT_TYPE,
-        FROM,
-        TO,
-        ENDED_FROM,
-        ENDED_TO,
-        STATUS_CODE,
-        OUTCOME,
-        SEARCH,
-        LIMIT,
-        DELIVERIES_CURSOR,
-    ]),
+    .with_query(deliveries::FILTERS),
     get(
         "/v1/deliveries/{id}",
         Needs(Scope::EventsRead, deliveries::read),
@@ -412,7 +383,7 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<attempts::AttemptView>>("Newest first.")],
         ),
     )
-    .with_query(ATTEMPTS),
+    .with_query(attempts::FILTERS),
     post(
         "/v1/deliveries/{id}/retry",
         Needs(Scope::EventsWrite, deliveries::retry),

@@ -3,7 +3,7 @@
 //! Lists are ordered newest first, by id. A page ends after `EXAMINED_ROWS_MAX` examined rows.
 
 use crate::model::id::{DeliveryId, EventId, WebhookId};
-use crate::model::{AttemptOutcome, DeliveryStatus, Time};
+use crate::model::{AttemptOutcome, DeliveryStatus, StatusCodes, Time};
 
 use crate::store::command::TenantScope;
 
@@ -104,30 +104,7 @@ impl<T: PartialEq> AnyOf<T> {
 
 impl AnyOf<StatusCodes> {
     pub fn has_code(&self, code: Option<u16>) -> bool {
-        code.is_some_and(|code| self.0.iter().any(|codes| (codes.first..=codes.last).contains(&code)))
-    }
-}
-
-/// One status code, or a class of them (RFC 9110, section 15). Both ends are inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusCodes {
-    first: u16,
-    last: u16,
-}
-
-impl StatusCodes {
-    /// Reads `503` or `5xx`. `None` for any other text.
-    pub fn parse(text: &str) -> Option<StatusCodes> {
-        let [class @ b'1'..=b'5', rest @ ..] = text.as_bytes() else { return None };
-        let hundred = u16::from(class - b'0') * 100;
-        match rest {
-            b"xx" => Some(StatusCodes { first: hundred, last: hundred + 99 }),
-            [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
-                let code = hundred + u16::from(tens - b'0') * 10 + u16::from(ones - b'0');
-                Some(StatusCodes { first: code, last: code })
-            }
-            _ => None,
-        }
+        code.is_some_and(|code| self.0.iter().any(|codes| codes.has(code)))
     }
 }
 
