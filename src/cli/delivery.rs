@@ -58,7 +58,7 @@ pub struct Delivery {
 enum Action {
     /// List deliveries, newest first; failed ones by the time at which they ended
     #[command(after_help = LIST_EXAMPLES)]
-    List(List),
+    List(Box<List>),
     /// Show one delivery
     Get(Id),
     /// List the attempts of one delivery

@@ -50,7 +50,7 @@ pub struct Replay {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Begin a replay; the same as `postrider replay` with these flags
-    Create(Create),
+    Create(Box<Create>),
     /// List replays, newest first
     List(Paging),
     /// Show how far a replay has come

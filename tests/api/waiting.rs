@@ -50,7 +50,7 @@ async fn what_waits_comes_by_due_time_with_its_reason() {
 async fn an_ordered_delivery_names_the_one_before_it_and_the_circuit_its_probe() {
     let daemon = TestDaemon::start().await;
     let receiver = Receiver::that(Act::status(503)).await;
-    let hook = daemon.webhook(&receiver.url(), json!({ "ordered": "webhook", "retry_schedule_s": [600, 600] })).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "ordered": true, "retry_schedule_s": [600, 600] })).await;
     let first = daemon.publish("a", json!(1)).await;
     let first = text(&daemon.delivery_in(&first, "retrying").await, "id").to_owned();
     let mut queued = Vec::new();

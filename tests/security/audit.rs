@@ -217,7 +217,7 @@ async fn gone() -> std::net::SocketAddr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_is_filtered_by_object_key_and_action() {
     let mut book = Book::open().await;
-    let url = json!({ "url": "http://127.0.0.1:9/" });
+    let url = json!({ "url": format!("http://{}/", echo().await) });
     let webhook = book.does(Method::POST, "/v1/webhooks", url.clone(), "webhook.create", "").await;
     let id = text(&webhook, "id").to_owned();
     book.does(Method::POST, "/v1/webhooks", url, "webhook.create", "").await;
