@@ -54,7 +54,7 @@ fn query(opened: &Opened, webhook: Option<WebhookId>, limit: usize) -> DeliveryQ
         webhook,
         event: None,
         status: None,
-        event_type: None,
+        event_type: Some("ill".into()),
         status_code: None,
         outcome: None,
         search: None,
