@@ -6,7 +6,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The list that a cursor belongs to.
+use crate::model::{DeliveryId, Id, Time};
+use crate::store::{FailedPosition, WaitingPosition};
+
+/// Which list a cursor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorKind {
     Events,
@@ -58,9 +61,85 @@ pub fn read(kind: CursorKind, text: &str) -> Option<u128> {
     bytes.try_into().ok().map(u128::from_be_bytes)
 }
 
+/// The letters of cursors in the list of failed deliveries, which has an order of its own.
+const FAILED_LETTERS: &str = "fail";
+
+/// The regular expression of cursors in lists of deliveries: of all of them, or of failed ones by the time of their end.
+pub fn deliveries_pattern() -> String {
+    let plain = CursorKind::Deliveries.pattern();
+    format!("({plain})|(^{FAILED_LETTERS}[A-Za-z0-9_-]{{32}}$)")
+}
+
+/// The cursor of a position in the list of failed deliveries.
+pub fn write_failed(position: FailedPosition) -> String {
+    match position {
+        FailedPosition::Indexed(at, id) => written(FAILED_LETTERS, at.0.to_be_bytes(), id),
+        FailedPosition::Walked(below) => write(CursorKind::Deliveries, below),
+    }
+}
+
+/// The position of a cursor in the list of failed deliveries. `None` for any other text.
+pub fn read_failed(text: &str) -> Option<FailedPosition> {
+    let Some(encoded) = text.strip_prefix(FAILED_LETTERS) else {
+        return read(CursorKind::Deliveries, text).map(FailedPosition::Walked);
+    };
+    read_pair(encoded).map(|(at, id)| FailedPosition::Indexed(Time(i64::from_be_bytes(at)), id))
+}
+
+/// The letters of cursors in the list of waiting deliveries: in the due index, and in the ordered queues.
+const DUE_LETTERS: &str = "wait";
+const QUEUED_LETTERS: &str = "queu";
+
+/// The regular expression of cursors in the list of waiting deliveries.
+pub fn waiting_pattern() -> String {
+    format!("^({DUE_LETTERS}|{QUEUED_LETTERS})[A-Za-z0-9_-]{{32}}$")
+}
+
+/// The cursor of a position in the list of waiting deliveries.
+pub fn write_waiting(position: WaitingPosition) -> String {
+    match position {
+        WaitingPosition::Due(at, id) => written(DUE_LETTERS, at.0.to_be_bytes(), id),
+        WaitingPosition::Queued(hash, id) => written(QUEUED_LETTERS, hash.to_be_bytes(), id),
+    }
+}
+
+/// The position of a cursor in the list of waiting deliveries. `None` for any other text.
+pub fn read_waiting(text: &str) -> Option<WaitingPosition> {
+    if let Some(encoded) = text.strip_prefix(DUE_LETTERS) {
+        return read_pair(encoded).map(|(at, id)| WaitingPosition::Due(Time(i64::from_be_bytes(at)), id));
+    }
+    let (hash, id) = read_pair(text.strip_prefix(QUEUED_LETTERS)?)?;
+    Some(WaitingPosition::Queued(u64::from_be_bytes(hash), id))
+}
+
+fn written(letters: &str, first: [u8; 8], id: DeliveryId) -> String {
+    let mut text = letters.to_owned();
+    URL_SAFE_NO_PAD.encode_string([first.as_slice(), id.as_bytes()].concat(), &mut text);
+    text
+}
+
+fn read_pair(encoded: &str) -> Option<([u8; 8], DeliveryId)> {
+    let bytes: [u8; 24] = URL_SAFE_NO_PAD.decode(encoded).ok()?.try_into().ok()?;
+    let (first, id) = bytes.split_first_chunk::<8>()?;
+    Some((*first, Id::from_bytes(id.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_of_failed_deliveries_reads_back_on_their_list_only() {
+        for at in [0, 1, i64::MAX] {
+            let position = FailedPosition::Indexed(Time(at), Id::from_u128(77));
+            let text = write_failed(position);
+            assert_eq!(read_failed(&text), Some(position));
+            assert_eq!(read(CursorKind::Deliveries, &text), None);
+        }
+        assert_eq!(read_failed(&write(CursorKind::Deliveries, 77)), Some(FailedPosition::Walked(77)));
+        assert_eq!(read_failed("fail"), None);
+        assert_eq!(read_failed(&write(CursorKind::Events, 77)), None);
+    }
 
     #[test]
     fn a_cursor_reads_back_on_its_own_list_only() {
@@ -69,6 +148,17 @@ mod tests {
             assert_eq!(read(CursorKind::Events, &text), Some(position));
             assert_eq!(read(CursorKind::Deliveries, &text), None);
         }
+    }
+
+    #[test]
+    fn a_cursor_of_waiting_deliveries_reads_back_on_their_list_only() {
+        let id = Id::from_u128(77);
+        for position in [WaitingPosition::Due(Time(5), id), WaitingPosition::Queued(u64::MAX, id)] {
+            let text = write_waiting(position);
+            assert_eq!(read_waiting(&text), Some(position));
+            assert_eq!(read_failed(&text), None);
+        }
+        assert_eq!(read_waiting(&write_failed(FailedPosition::Indexed(Time(5), id))), None);
     }
 
     #[test]

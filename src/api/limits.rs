@@ -51,6 +51,10 @@ pub const HEADER_VALUE_BYTES_MAX: usize = 4_096;
 /// Maximum length of a webhook's user name, password or token.
 pub const CREDENTIAL_CHARS_MAX: usize = 4_096;
 /// Maximum number of a webhook's event types.
+/// Status codes and classes that one replay names.
+pub const STATUS_CODES_MAX: usize = 50;
+/// Deliveries that one request sends again.
+pub const RETRY_IDS_MAX: usize = 250;
 pub const EVENT_TYPES_MAX: usize = 500;
 /// Maximum length of a certificate chain or a private key in PEM.
 pub const PEM_BYTES_MAX: usize = 64 * 1024;

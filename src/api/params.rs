@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::limits::{LIMIT_DEFAULT, LIMIT_MAX, SEARCH_CHARS_MAX};
-use crate::model::{DeliveryStatus, Id, Time};
+use crate::model::{AttemptOutcome, DeliveryStatus, Id, StatusCodes, Time};
 use crate::rules::patterns;
-use crate::store::{ListWindow, Search};
+use crate::store::{AnyOf, FailedPosition, ListWindow, Search, TimeSpan, WaitingPosition};
 
 use super::cursor::{self, CursorKind};
 use super::error::ApiError;
@@ -133,14 +133,43 @@ pub const SEARCH: Param = Param::new(
     "Part of a type, error, URL or subject, whatever the case; or an exact id, `event_id` or status code.",
 );
 pub const EVENT_TYPE: Param = Param::new("type", ParamValues::EventType, "Only of this event type.");
-pub const STATUS_CODE: Param = Param::whole("status_code", 100, 599, "Only with this status code at the last attempt.");
-pub const DELIVERY_STATUS: Param =
-    Param::new("status", ParamValues::OneOf("DeliveryStatus"), "Only deliveries of this status.");
+pub const STATUS_CODE: Param = Param::new(
+    "status_code",
+    ParamValues::Pattern(status_codes_pattern),
+    "Only with one of these status codes or classes of them at the last attempt, such as `404,5xx`.",
+);
+pub const OUTCOME: Param = Param::new(
+    "outcome",
+    ParamValues::Pattern(outcomes_pattern),
+    "Only with one of these outcomes at the last attempt, such as `timeout,tls_error`.",
+);
+pub const DELIVERY_STATUS: Param = Param::new(
+    "status",
+    ParamValues::Pattern(statuses_pattern),
+    "Only deliveries of one of these statuses, such as `pending,retrying`.",
+);
+
+pub const ENDED_FROM: Param =
+    Param::new("ended_from", ParamValues::Time, "Only deliveries that became final at this time or later.");
+pub const ENDED_TO: Param =
+    Param::new("ended_to", ParamValues::Time, "Only deliveries that became final before this time.");
+/// The position in a list of deliveries.
+pub const DELIVERIES_CURSOR: Param = Param::new(
+    "cursor",
+    ParamValues::Pattern(cursor::deliveries_pattern),
+    "`next_cursor` of the page before, of the same filters.",
+);
+
+/// The position in the list of a webhook's waiting deliveries.
+pub const WAITING_CURSOR: Param =
+    Param::new("cursor", ParamValues::Pattern(cursor::waiting_pattern), "`next_cursor` of the page before.");
 
 /// The position in a list.
 pub const fn cursor(kind: CursorKind) -> Param {
     Param::new("cursor", ParamValues::Cursor(kind), "`next_cursor` of the page before.")
 }
+
+const NOT_OF_LIST: &str = "is not a cursor of this list";
 
 /// The parameters of one request, decoded.
 #[derive(Debug, Default)]
@@ -220,7 +249,7 @@ impl Params {
     }
 
     pub fn cursor(&self, kind: CursorKind) -> Result<Option<u128>, ApiError> {
-        self.read(&cursor(kind), "is not a cursor of this list", |text| cursor::read(kind, text))
+        self.read(&cursor(kind), NOT_OF_LIST, |text| cursor::read(kind, text))
     }
 
     /// `from`, `to`, `limit` and `cursor` together.
@@ -233,6 +262,21 @@ impl Params {
         })
     }
 
+    /// The position in the list of failed deliveries.
+    pub fn failed_position(&self) -> Result<Option<FailedPosition>, ApiError> {
+        self.read(&DELIVERIES_CURSOR, NOT_OF_LIST, cursor::read_failed)
+    }
+
+    /// The position in the list of a webhook's waiting deliveries.
+    pub fn waiting_position(&self) -> Result<Option<WaitingPosition>, ApiError> {
+        self.read(&WAITING_CURSOR, NOT_OF_LIST, cursor::read_waiting)
+    }
+
+    /// `ended_from` and `ended_to`.
+    pub fn ended(&self) -> Result<TimeSpan, ApiError> {
+        Ok(TimeSpan { from: self.time(&ENDED_FROM)?, to: self.time(&ENDED_TO)? })
+    }
+
     pub fn search(&self) -> Result<Option<Search>, ApiError> {
         let what = format!("must have at most {SEARCH_CHARS_MAX} characters");
         self.read(&SEARCH, &what, |text| (text.chars().count() <= SEARCH_CHARS_MAX).then(|| Search::new(text)))
@@ -243,14 +287,49 @@ impl Params {
         self.read(&EVENT_TYPE, what, |text| patterns::is_type(text).then(|| text.to_owned()))
     }
 
-    pub fn delivery_status(&self) -> Result<Option<DeliveryStatus>, ApiError> {
-        let what = "must be pending, retrying, delivered, failed or cancelled";
-        self.read(&DELIVERY_STATUS, what, DeliveryStatus::parse)
+    pub fn delivery_status(&self) -> Result<Option<AnyOf<DeliveryStatus>>, ApiError> {
+        let what = "must be pending, retrying, delivered, failed or cancelled, or several of them with commas between";
+        self.any_of(&DELIVERY_STATUS, what, DeliveryStatus::parse)
     }
 
-    pub fn status_code(&self) -> Result<Option<u16>, ApiError> {
-        Ok(self.number(&STATUS_CODE)?.map(|n| n as u16))
+    pub fn status_code(&self) -> Result<Option<AnyOf<StatusCodes>>, ApiError> {
+        let what =
+            "must be a status code from 100 to 599 or a class such as 5xx, or several of them with commas between";
+        self.any_of(&STATUS_CODE, what, StatusCodes::parse)
     }
+
+    pub fn outcome(&self) -> Result<Option<AnyOf<AttemptOutcome>>, ApiError> {
+        let words = AttemptOutcome::ALL.map(AttemptOutcome::as_str).join(", ");
+        let what = format!("must be one or several, with commas between, of {words}");
+        self.any_of(&OUTCOME, &what, |text| AttemptOutcome::ALL.into_iter().find(|one| one.as_str() == text))
+    }
+
+    /// Several values with commas between.
+    fn any_of<T: PartialEq>(
+        &self,
+        param: &Param,
+        what: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<AnyOf<T>>, ApiError> {
+        self.read(param, what, |text| text.split(',').map(read).collect::<Option<Vec<T>>>().map(AnyOf::new))
+    }
+}
+
+/// The regular expression of several values with commas between.
+fn several(one: &str) -> String {
+    format!("^({one})(,({one}))*$")
+}
+
+fn statuses_pattern() -> String {
+    several(&DeliveryStatus::ALL.map(DeliveryStatus::as_str).join("|"))
+}
+
+fn status_codes_pattern() -> String {
+    several(StatusCodes::PATTERN)
+}
+
+fn outcomes_pattern() -> String {
+    several(&AttemptOutcome::ALL.map(AttemptOutcome::as_str).join("|"))
 }
 
 /// Whether a text is not empty and every byte of it passes.

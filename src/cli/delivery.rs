@@ -1,12 +1,15 @@
 //! `postrider delivery` and `postrider attempt`: the deliveries of an event, and each request of them.
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{
     Exit,
-    client::{Call, Remote},
+    client::{Call, Client, Remote},
     list,
     list::{Filters, Paging},
+    moment::{self, Direction},
+    screen::Screen,
     table::{Column, id, number, text, time, word},
 };
 
@@ -18,6 +21,13 @@ pub const COLUMNS: &[Column] = &[
     number("CODE", "last_status_code"),
     number("TRIES", "attempts"),
     time("CREATED (UTC)", "created_at"),
+];
+
+const RETRIED_COLUMNS: &[Column] = &[
+    id("DELIVERY", "id"),
+    id("SENT AS", "delivery.id"),
+    word("STATUS", "delivery.status"),
+    text("ERROR", "error.detail"),
 ];
 
 pub const ATTEMPT_COLUMNS: &[Column] = &[
@@ -32,8 +42,8 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  postrider delivery list --status failed --from 24h
-  postrider delivery list --webhook 0191d5c8-… --status-code 503 --all -o json";
+  postrider delivery list --status failed --ended-from 24h
+  postrider delivery list --webhook 0191d5c8-… --status-code 429,5xx --all -o json";
 
 /// Look up, retry and cancel deliveries of events to webhooks
 #[derive(Args, Debug)]
@@ -46,9 +56,9 @@ pub struct Delivery {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List deliveries, newest first
+    /// List deliveries, newest first; failed ones by the time at which they ended
     #[command(after_help = LIST_EXAMPLES)]
-    List(List),
+    List(Box<List>),
     /// Show one delivery
     Get(Id),
     /// List the attempts of one delivery
@@ -59,7 +69,11 @@ enum Action {
         paging: Paging,
     },
     /// Send now; a final delivery is sent again as a new one
-    Retry(Id),
+    Retry {
+        /// The deliveries' ids, 250 at most
+        #[arg(value_name = "DELIVERY", required = true, num_args = 1..=250)]
+        ids: Vec<String>,
+    },
     /// Cancel a delivery that is not final
     Cancel(Id),
 }
@@ -79,6 +93,12 @@ struct List {
     /// Only those of this event
     #[arg(long, value_name = "EVENT", help_heading = "Filters")]
     event: Option<String>,
+    /// Only those that became final since this: 2026-11-22T03:29:00Z, 2026-11-22, or 24h (ago)
+    #[arg(long, value_name = "MOMENT", help_heading = "Filters")]
+    ended_from: Option<String>,
+    /// Only those that became final before this, in the same form
+    #[arg(long, value_name = "MOMENT", help_heading = "Filters")]
+    ended_to: Option<String>,
     #[command(flatten)]
     filters: Filters,
     #[command(flatten)]
@@ -91,6 +111,10 @@ impl Delivery {
         let call = match self.action {
             Action::List(args) => {
                 let call = Call::get(&["deliveries"]).query("webhook_id", args.webhook).query("event_id", args.event);
+                let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
+                let call = call
+                    .query("ended_from", read("--ended-from", &args.ended_from)?)
+                    .query("ended_to", read("--ended-to", &args.ended_to)?);
                 let call = args.filters.onto(call)?;
                 return list::print(&client, screen, call, &args.paging, COLUMNS).await;
             }
@@ -99,14 +123,27 @@ impl Delivery {
                 return list::print(&client, screen, call, &paging, ATTEMPT_COLUMNS).await;
             }
             Action::Get(Id { id }) => Call::get(&["deliveries", &id]),
-            Action::Retry(Id { id }) => Call::post(&["deliveries", &id, "retry"]),
+            Action::Retry { ids } if ids.len() > 1 => return retry_many(&client, screen, ids).await,
+            Action::Retry { ids } => Call::post(&["deliveries", &ids[0], "retry"]),
             Action::Cancel(Id { id }) => Call::post(&["deliveries", &id, "cancel"]),
         };
         screen.record(&client.call(call).await?.body)
     }
 }
 
-/// One HTTP request of a delivery, as it was sent and answered
+/// Sends several deliveries at once and prints what became of each.
+async fn retry_many(client: &Client, screen: Screen, ids: Vec<String>) -> Result<(), Exit> {
+    let call = Call::post(&["deliveries", "retry"]).json(&json!({ "ids": ids }))?;
+    let answer = client.call(call).await?;
+    if screen.is_json() {
+        return screen.text(answer.body);
+    }
+    let page: list::Page = serde_json::from_slice(&answer.body)
+        .map_err(|error| Exit::failed(format!("the answer is not the list that was expected: {error}")))?;
+    page.show(screen, &mut None, RETRIED_COLUMNS)
+}
+
+/// One HTTP request of a delivery, with what was sent and answered
 #[derive(Args, Debug)]
 pub struct Attempt {
     #[command(subcommand)]

@@ -22,7 +22,7 @@ const COLUMNS: &[Column] = &[
 const LIST_EXAMPLES: &str = "\
 Examples:
   postrider event list --type invoice.paid --from 24h
-  postrider event list --search inv-42-paid -o json";
+  postrider event list --event-id inv-42-paid -o json";
 
 /// Look up, cancel and erase published events
 #[derive(Args, Debug)]
@@ -68,6 +68,9 @@ struct List {
     /// Only those of this app
     #[arg(long, value_name = "APP", help_heading = "Filters")]
     app: Option<String>,
+    /// Only those that the producer gave this event_id
+    #[arg(long, value_name = "EVENT_ID", help_heading = "Filters")]
+    event_id: Option<String>,
     /// Only those about this subject
     #[arg(long, value_name = "SUBJECT", help_heading = "Filters")]
     subject: Option<String>,
@@ -89,6 +92,7 @@ impl Event {
                 let call = Call::get(&["events"])
                     .query("type", args.kind)
                     .query("app_id", args.app)
+                    .query("event_id", args.event_id)
                     .query("subject", args.subject)
                     .query("search", args.search)
                     .query("from", from)

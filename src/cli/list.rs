@@ -31,15 +31,18 @@ pub struct Paging {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Filters")]
 pub struct Filters {
-    /// pending, retrying, delivered, failed or cancelled
+    /// pending, retrying, delivered, failed or cancelled; or several of them with commas between
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
     /// The event's type
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
-    /// The last HTTP status
+    /// The last HTTP status, or a class such as 5xx; or several of them with commas between
     #[arg(long, value_name = "CODE")]
-    pub status_code: Option<u16>,
+    pub status_code: Option<String>,
+    /// The last outcome, such as timeout; or several of them with commas between
+    #[arg(long, value_name = "OUTCOME")]
+    pub outcome: Option<String>,
     #[command(flatten)]
     pub span: Span,
     /// Part of a type, error, URL or subject, or a whole id or status code
@@ -73,7 +76,8 @@ impl Filters {
         Ok(call
             .query("status", self.status.as_ref())
             .query("type", self.kind.as_ref())
-            .query("status_code", self.status_code)
+            .query("status_code", self.status_code.as_ref())
+            .query("outcome", self.outcome.as_ref())
             .query("from", from)
             .query("to", to)
             .query("search", self.search.as_ref()))
@@ -85,6 +89,9 @@ impl Filters {
 pub struct Page {
     pub data: Vec<Box<RawValue>>,
     pub next_cursor: Option<String>,
+    /// When the index of the list began. `None` if it has every row.
+    #[serde(default)]
+    pub indexed_from: Option<String>,
 }
 
 impl Page {
@@ -136,6 +143,10 @@ pub async fn print(
         page.show(screen, &mut table, columns)?;
     }
     // On stderr, because it is not part of the list.
+    if let Some(from) = page.indexed_from.as_ref().filter(|_| !screen.is_json()) {
+        let words = "an earlier version recorded the rows before it, which come last and take longer to find";
+        screen::note(&format!("the index of this list begins at {from}: {words}\n"));
+    }
     match page.next_cursor {
         _ if screen.is_json() => {}
         Some(cursor) => screen::note(&format!("more: --cursor {cursor}, or --all\n")),

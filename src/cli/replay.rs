@@ -11,6 +11,7 @@ use super::{
     client::{Call, Client, Remote},
     input, list,
     list::{Paging, Span},
+    moment::{self, Direction},
     screen::Screen,
     table::{Column, id, number, text, time, word},
 };
@@ -30,7 +31,7 @@ const COLUMNS: &[Column] = &[
 
 const EXAMPLES: &str = "\
 Examples:
-  postrider replay --webhook 0191d5c8-… --from 24h --status failed
+  postrider replay --webhook 0191d5c8-… --ended-from 24h --status failed --status-code 5xx
   postrider replay --webhook 0191d5c8-… --from 2026-11-20 --to 2026-11-21 --missing --dry-run
   postrider replay list";
 
@@ -49,7 +50,7 @@ pub struct Replay {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Begin a replay; the same as `postrider replay` with these flags
-    Create(Create),
+    Create(Box<Create>),
     /// List replays, newest first
     List(Paging),
     /// Show how far a replay has come
@@ -77,6 +78,18 @@ struct Create {
     /// Only events whose last delivery has this status: delivered, failed or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
+    /// Only events whose last delivery has one of these outcomes, such as timeout; comma-separated or repeated
+    #[arg(long, value_delimiter = ',', value_name = "OUTCOME")]
+    outcome: Vec<String>,
+    /// Only events whose last delivery has one of these HTTP statuses or classes such as 5xx
+    #[arg(long, value_delimiter = ',', value_name = "CODE")]
+    status_code: Vec<String>,
+    /// Only events whose last delivery became final since this, as --from
+    #[arg(long, value_name = "MOMENT")]
+    ended_from: Option<String>,
+    /// Only events whose last delivery became final before this, as --from
+    #[arg(long, value_name = "MOMENT")]
+    ended_to: Option<String>,
     /// Only events the webhook has no delivery for, for instance from before it existed
     #[arg(long)]
     missing: bool,
@@ -131,6 +144,8 @@ impl Create {
 
     fn object(&self) -> Result<Map<String, Value>, Exit> {
         let (from, to) = self.span.read()?;
+        let read = |flag, end: &Option<String>| moment::read_optional(flag, end.as_ref(), Direction::Back);
+        let (ended_from, ended_to) = (read("--ended-from", &self.ended_from)?, read("--ended-to", &self.ended_to)?);
         Ok(input::object([
             ("webhook_id", self.target.webhook.clone().map(Value::from)),
             ("app_id", self.target.app.clone().map(Value::from)),
@@ -138,6 +153,10 @@ impl Create {
             ("to", to.map(Value::from)),
             ("types", (!self.types.is_empty()).then(|| self.types.clone().into())),
             ("status", self.status.clone().map(Value::from)),
+            ("outcome", (!self.outcome.is_empty()).then(|| self.outcome.clone().into())),
+            ("status_code", (!self.status_code.is_empty()).then(|| self.status_code.clone().into())),
+            ("ended_from", ended_from.map(Value::from)),
+            ("ended_to", ended_to.map(Value::from)),
             ("missing", self.missing.then_some(true.into())),
             ("dry_run", self.dry_run.then_some(true.into())),
             ("rate_per_s", self.rate.map(Value::from)),

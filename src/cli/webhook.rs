@@ -30,6 +30,15 @@ const FEED_COLUMNS: &[Column] = &[
     time("RECEIVED (UTC)", "event.received_at"),
 ];
 
+const WAITING_COLUMNS: &[Column] = &[
+    id("DELIVERY", "id"),
+    text("TYPE", "event_type"),
+    number("TRIES", "attempts"),
+    word("WAITS FOR", "waiting_for.reason"),
+    time("DUE (UTC)", "next_attempt_at"),
+    time("UNTIL (UTC)", "waiting_for.until"),
+];
+
 const CREATE_EXAMPLES: &str = "\
 Examples:
   postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
@@ -64,6 +73,13 @@ enum Action {
     Update(Update),
     /// Remove a webhook; its open deliveries are cancelled
     Delete(Id),
+    /// List what waits, by due time, and why each waits
+    Waiting {
+        #[command(flatten)]
+        id: Id,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Hold deliveries back until resumed; new events still make some
     Pause(Id),
     /// Send the held deliveries, oldest first, and go on; ends a hold by Retry-After and the wait for a probe too
@@ -203,6 +219,10 @@ impl Webhook {
             Action::Deliveries(args) => args.run(&client, screen, "deliveries", delivery::COLUMNS).await,
             Action::Attempts(args) => args.run(&client, screen, "attempts", delivery::ATTEMPT_COLUMNS).await,
             Action::Feed(args) => args.run(&client, screen).await,
+            Action::Waiting { id, paging } => {
+                let call = Call::get(&["webhooks", &id.id, "waiting"]);
+                list::print(&client, screen, call, &paging, WAITING_COLUMNS).await
+            }
         }
     }
 }

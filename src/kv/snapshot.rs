@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableError};
 
 use crate::kv::error::{Error, Result};
 use crate::kv::memtable::MemTableView;
@@ -21,7 +21,8 @@ pub struct Snapshot {
     transaction: ReadTransaction,
     /// Overrides the rows of redb.
     memtable: MemTableView,
-    tables: [OnceCell<Open>; TABLES],
+    /// `None` for a table that the file lacks, because an earlier version made it.
+    tables: [OnceCell<Option<Open>>; TABLES],
     /// The last field, so that the segment is dropped after its readers.
     file: Option<Arc<dyn ReadFile>>,
 }
@@ -52,13 +53,16 @@ impl Snapshot {
         &self.name
     }
 
-    fn table(&self, table: Table) -> Result<&Open> {
+    fn table(&self, table: Table) -> Result<Option<&Open>> {
         let cell = &self.tables[table as usize];
         if let Some(open) = cell.get() {
-            return Ok(open);
+            return Ok(open.as_ref());
         }
-        let open = self.transaction.open_table(table.definition()).map_err(|e| self.failed(e.into()))?;
-        Ok(cell.get_or_init(|| open))
+        let open = match self.transaction.open_table(table.definition()) {
+            Err(TableError::TableDoesNotExist(_)) if table.is_later_addition() => None,
+            open => Some(open.map_err(|e| self.failed(e.into()))?),
+        };
+        Ok(cell.get_or_init(|| open).as_ref())
     }
 
     /// Applies `read` to the value at `key`. `None` if there is no row.
@@ -68,7 +72,8 @@ impl Snapshot {
         if let Some(change) = self.memtable.get(table, key) {
             return Ok(change.map(read));
         }
-        let found = self.table(table)?.get(key).map_err(|e| self.failed(e.into()))?;
+        let Some(open) = self.table(table)? else { return Ok(None) };
+        let found = open.get(key).map_err(|e| self.failed(e.into()))?;
         Ok(found.map(|value| read(value.value())))
     }
 
@@ -84,12 +89,13 @@ impl Snapshot {
             return Ok(());
         }
         let mut memtable = self.memtable.range(table, (from, to), direction).peekable();
-        let mut range = self.table(table)?.range::<&[u8]>((from, to)).map_err(|e| self.failed(e.into()))?;
+        let range = self.table(table)?.map(|open| open.range::<&[u8]>((from, to)));
+        let mut range = range.transpose().map_err(|e| self.failed(e.into()))?;
         let mut step = || {
-            let entry = match direction {
+            let entry = range.as_mut().and_then(|range| match direction {
                 Direction::Up => range.next(),
                 Direction::Down => range.next_back(),
-            };
+            });
             entry.transpose().map_err(|e| self.failed(e.into()))
         };
         let mut stored = step()?;
@@ -123,9 +129,9 @@ impl Snapshot {
     /// The number of rows of a table.
     pub fn rows(&self, table: Table) -> Result<u64> {
         let open = self.table(table)?;
-        let mut rows = open.len().map_err(|e| self.failed(e.into()))?;
+        let mut rows = open.map_or(Ok(0), |open| open.len()).map_err(|e| self.failed(e.into()))?;
         for (key, value) in self.memtable.range(table, (Bound::Unbounded, Bound::Unbounded), Direction::Up) {
-            let was = open.get(key).map_err(|e| self.failed(e.into()))?.is_some();
+            let was = open.map_or(Ok(None), |open| open.get(key)).map_err(|e| self.failed(e.into()))?.is_some();
             rows = rows + u64::from(value.is_some()) - u64::from(was);
         }
         Ok(rows)

@@ -29,6 +29,8 @@
 //!   event_keys      event or other id of its span, kind -> fingerprint of `event_id` or `Idempotency-Key`  appended
 //!   answers         SHA-256 of key, route and name     -> stored answer, sealed
 //!   ends            expires_at ms, delivery            -> nothing: open deliveries that expire
+//!   names           run, hash, event                   -> nothing: events by `event_id` and by `subject`  in runs of time
+//!   failed          owner, completed_at ms, delivery   -> nothing: failed deliveries, by webhook, app and organization
 //! meta              name                               -> schema, data key, epoch of the write-ahead log
 //!
 //! journal           the write-ahead log of the active partition: see `wal.rs`
@@ -70,10 +72,12 @@ pub enum Table {
     IdempotencyKeys,
     Answers,
     Expiries,
+    FailedByOwner,
+    EventsByName,
 }
 
 /// The number of tables.
-pub const TABLES: usize = Table::Expiries as usize + 1;
+pub const TABLES: usize = Table::EventsByName as usize + 1;
 
 /// Every table, at the index of its own number.
 pub const ALL_TABLES: [Table; TABLES] = {
@@ -106,7 +110,7 @@ pub const STATE_TABLES: [Table; 12] = [
     Table::Audit,
 ];
 
-pub const PARTITION_TABLES: [Table; 14] = [
+pub const PARTITION_TABLES: [Table; 16] = [
     Table::Meta,
     Table::Events,
     Table::Data,
@@ -121,6 +125,8 @@ pub const PARTITION_TABLES: [Table; 14] = [
     Table::IdempotencyKeys,
     Table::Answers,
     Table::Expiries,
+    Table::FailedByOwner,
+    Table::EventsByName,
 ];
 
 impl Table {
@@ -151,6 +157,8 @@ impl Table {
             Table::IdempotencyKeys => "event_keys",
             Table::Answers => "answers",
             Table::Expiries => "ends",
+            Table::FailedByOwner => "failed",
+            Table::EventsByName => "names",
         }
     }
 
@@ -158,14 +166,27 @@ impl Table {
         TableDefinition::new(self.name())
     }
 
-    /// Whether new keys come in runs, each behind a webhook's existing keys. Each run is written through a cursor.
+    /// Whether new keys come in runs, each behind the existing keys of a webhook or another owner. Each run is written through a cursor.
     pub const fn is_in_runs(self) -> bool {
-        matches!(self, Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due)
+        matches!(self, Table::DeliveriesByWebhook | Table::AttemptsByWebhook | Table::Due | Table::FailedByOwner)
     }
 
-    /// Whether new keys are always the greatest. They are written through a cursor at the end.
+    /// Whether files of earlier versions lack the table. A file gets it with its first row; until then it reads as empty.
+    pub const fn is_later_addition(self) -> bool {
+        matches!(self, Table::FailedByOwner | Table::EventsByName)
+    }
+
+    /// Whether new keys are always or mostly the greatest. Those are written through a cursor at the end.
     pub const fn is_appended(self) -> bool {
-        matches!(self, Table::Events | Table::Data | Table::Deliveries | Table::Attempts | Table::IdempotencyKeys)
+        matches!(
+            self,
+            Table::Events
+                | Table::Data
+                | Table::Deliveries
+                | Table::Attempts
+                | Table::IdempotencyKeys
+                | Table::EventsByName
+        )
     }
 }
 
@@ -219,6 +240,28 @@ pub fn expiry(at: Time, delivery: DeliveryId) -> Key {
 pub fn read_expiry(key: &[u8]) -> Option<(Time, DeliveryId)> {
     let (at, delivery) = key.split_first_chunk::<8>()?;
     Some((Time(i64::from_be_bytes(*at)), Id::from_bytes(delivery.try_into().ok()?)))
+}
+
+/// The key of a failed delivery under its webhook, its app or its organization.
+pub fn failed<K>(owner: Id<K>, ended_at: Time, delivery: DeliveryId) -> Key {
+    joined([owner.as_bytes().as_slice(), &ended_at.0.max(0).to_be_bytes(), delivery.as_bytes()])
+}
+
+/// The time and delivery of a failed delivery's key.
+pub fn read_failed(key: &[u8]) -> Option<(Time, DeliveryId)> {
+    read_expiry(key.get(16..)?)
+}
+
+/// The key of an event under the hash of its `event_id` or `subject`, within a run of events.
+pub fn name(run: u32, hash: u64, event: EventId) -> Key {
+    joined([run.to_be_bytes().as_slice(), &hash.to_be_bytes(), event.as_bytes()])
+}
+
+/// The run, hash and event of a name's key.
+pub fn read_name(key: &[u8]) -> Option<(u32, u64, EventId)> {
+    let (run, rest) = key.split_first_chunk::<4>()?;
+    let (hash, event) = rest.split_first_chunk::<8>()?;
+    Some((u32::from_be_bytes(*run), u64::from_be_bytes(*hash), Id::from_bytes(event.try_into().ok()?)))
 }
 
 /// The key of a delivery in an ordered queue. There is one queue for each webhook and ordering key.

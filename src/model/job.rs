@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::delivery::ReplayJob;
 use crate::model::id::{AppId, EventId, Id, OrganizationId, WebhookId};
-use crate::model::{DeliveryStatus, Time};
+use crate::model::{AttemptOutcome, Delivery, DeliveryStatus, StatusCodes, Time};
 
 pub type JobId = Id<ReplayJob>;
 
@@ -23,6 +23,31 @@ pub struct JobSpec {
     /// Only events that match now and have no delivery to the webhook.
     pub missing: bool,
     pub rate_per_s: Option<f64>,
+    #[serde(default)]
+    pub last: LastDeliveryFilter,
+}
+
+/// What the last delivery of an event to a webhook must be like, beside its status. The default is any.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LastDeliveryFilter {
+    /// The outcome is one of these. Empty for any.
+    pub outcomes: Vec<AttemptOutcome>,
+    /// The status code is one of these. Empty for any, also none.
+    pub status_codes: Vec<StatusCodes>,
+    /// It became final at this time or later.
+    pub ended_from: Option<Time>,
+    /// It became final before this time.
+    pub ended_to: Option<Time>,
+}
+
+impl LastDeliveryFilter {
+    pub fn passes(&self, last: &Delivery) -> bool {
+        let has_code = |code: u16| self.status_codes.iter().any(|codes| codes.has(code));
+        (self.outcomes.is_empty() || last.last_outcome.is_some_and(|outcome| self.outcomes.contains(&outcome)))
+            && (self.status_codes.is_empty() || last.last_status_code.is_some_and(has_code))
+            && self.ended_from.is_none_or(|from| last.completed_at.is_some_and(|at| at >= from))
+            && self.ended_to.is_none_or(|to| last.completed_at.is_some_and(|at| at < to))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ pub mod job;
 pub mod key;
 pub mod organization;
 mod row;
+pub mod status_codes;
 pub mod time;
 pub mod webhook;
 
@@ -20,8 +21,9 @@ pub use delivery::{Delivery, DeliveryStatus};
 pub use event::{Event, EventAttributes};
 pub use headers::Headers;
 pub use id::{AppId, AttemptId, DeliveryId, EventId, Id, KeyId, OrganizationId, WebhookId};
-pub use job::{Job, JobId, JobSpec, JobStatus};
+pub use job::{Job, JobId, JobSpec, JobStatus, LastDeliveryFilter};
 pub use key::{ApiKey, Scope};
 pub use organization::Organization;
+pub use status_codes::StatusCodes;
 pub use time::Time;
 pub use webhook::Webhook;

@@ -26,3 +26,4 @@ pub mod shares;
 pub mod signing;
 pub mod target;
 pub mod transition;
+pub mod waiting;

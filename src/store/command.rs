@@ -166,7 +166,9 @@ pub enum PartitionCommand {
     /// Sends an open delivery at once. A final one is sent again as a new delivery with `replay_of`. Receipt:
     /// `Delivery`.
     Retry { id: DeliveryId },
-    /// Cancels an open delivery. A final one is a `Conflict`. Receipt: `Delivery`.
+    /// The same for several deliveries of one partition. Receipt: `Retried`, in the same order.
+    RetryMany { ids: Vec<DeliveryId> },
+    /// Receipt: `Delivery`; an already final one: `Conflict`.
     CancelDelivery { id: DeliveryId },
     /// Cancels the open deliveries of an event. Receipt: `Cancelled`.
     CancelEvent { id: EventId },
@@ -285,6 +287,7 @@ pub enum Receipt {
     /// The delivery after the outcome. `None` if the outcome was recorded before.
     Recorded(Option<Box<Delivery>>),
     Done,
+    Retried(Vec<RetriedDelivery>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -292,6 +295,16 @@ pub struct Published {
     pub event: Arc<Event>,
     /// Whether the event existed already: its `event_id` was repeated within the window.
     pub duplicate: bool,
+}
+
+/// The result of one retry of several: the delivery that is sent, or why none is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetriedDelivery {
+    /// The delivery that was asked for.
+    pub id: DeliveryId,
+    pub sent: Option<Box<Delivery>>,
+    /// The code and the sentence of the rejection.
+    pub rejection: Option<(String, String)>,
 }
 
 /// A receipt. `replayed` says that it is the stored answer to an earlier request with the same `Idempotency-Key`.

@@ -12,6 +12,7 @@ mod checkpoints;
 mod command;
 mod commit;
 mod effects;
+mod event_names;
 mod figures;
 mod idempotency;
 mod partitions;
@@ -28,20 +29,24 @@ pub use crate::kv::error::{Error, Result};
 pub use apply::IdSource;
 pub use command::{
     Applied, AttemptReport, Caller, Command, EventInput, FailureCause, IdempotencyKey, NewKey, PartitionCommand,
-    Published, Receipt, Rejection, StateCommand, TenantScope, WriteRequest, first_secret,
+    Published, Receipt, Rejection, RetriedDelivery, StateCommand, TenantScope, WriteRequest, first_secret,
 };
 pub use effects::{AuditLine, Dispatch, Effects, FinalCounts, StateChange};
+pub use event_names::EventName;
 pub use partitions::maintenance::{DroppedPartition, Maintained, ROUND_DROPPED_MAX, Retention};
 pub use partitions::open::{Opened, open, open_with_ids};
 pub use partitions::set::StoreOptions;
 pub use partitions::sizes::StoreSizes;
-pub use read::audit::AuditRow;
+pub use read::audit::{AuditFilter, AuditRow};
 pub use read::counts::HourCount;
 pub use read::details::{AttemptDetails, AttemptFilter, DeliveryDetails, DeliverySlice};
 pub use read::due::{DueSlice, ExpiredDelivery};
+pub use read::failed::{FailedPage, FailedPosition};
 pub use read::lists::{Backlog, Store, WebhookFigures};
 pub use read::lookup::DueKey;
-pub use read::query::{AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search};
+pub use read::named::NamedPage;
+pub use read::query::{AnyOf, AttemptQuery, DeliveryQuery, EventQuery, ListWindow, Page, Search, TimeSpan};
+pub use read::waiting::{WaitingPage, WaitingPosition};
 pub use registry::Registry;
 pub use schedule::{RequestBatch, Tick, WriterHealth};
 pub use writer::{AppliedBatch, Writer};

@@ -22,6 +22,7 @@ use crate::store::checkpoints::CheckpointRunner;
 use crate::store::command::{Applied, Command, PartitionCommand, Rejection, StateCommand, WriteRequest};
 use crate::store::commit::{Checkpoint, CommitTarget, is_checkpoint_under_way};
 use crate::store::effects::Effects;
+use crate::store::event_names::NameRuns;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::index::{IdempotencyIndex, KeyKind};
 use crate::store::idempotency::rows;
@@ -53,6 +54,7 @@ pub struct Writer {
     pub(in crate::store) active: u128,
     pub(in crate::store) figures: HashMap<u128, FigureCache>,
     pub(in crate::store) fanouts: FanoutCache,
+    pub(in crate::store) name_runs: NameRuns,
     pub(in crate::store) idempotency: IdempotencyIndex,
     /// Failed files that are not open again yet, by the first ids of their partitions. 0 stands for `state.redb`.
     pub(in crate::store) failed_files: BTreeSet<u128>,
@@ -256,6 +258,14 @@ impl Writer {
                     None => WriteTarget::Nowhere("delivery"),
                 }
             }
+            PartitionCommand::RetryMany { ids } => {
+                for id in ids {
+                    if let Some(found) = crate::store::read::lookup::delivery_anywhere(&self.partition_set, *id)? {
+                        return Ok(home(found.event_id, "delivery"));
+                    }
+                }
+                WriteTarget::Nowhere("delivery")
+            }
             PartitionCommand::AdvanceJob { id, .. } => {
                 match crate::store::read::lookup::job_anywhere(&self.partition_set, *id)? {
                     Some(job) => self.first_from(job.position.next()),
@@ -344,6 +354,7 @@ impl Writer {
                 inputs: BatchInputs { now, ids: &mut *self.ids, random: &mut *self.random },
                 figures: self.figures.entry(first).or_default(),
                 fanouts: &mut self.fanouts,
+                name_runs: &mut self.name_runs,
                 idempotency: &self.idempotency,
                 new_fingerprints: HashMap::new(),
                 new_answers: Vec::new(),

@@ -57,6 +57,11 @@ async fn events_are_found_by_what_they_are() {
         ("app_id=two".to_owned(), vec![&b]),
         (format!("app_id={}", text(&app, "id")), vec![&b]),
         ("subject=bob@example.com".to_owned(), vec![&c]),
+        ("event_id=e-1".to_owned(), vec![&a]),
+        ("event_id=e-1&subject=Ann@example.com&type=order.paid".to_owned(), vec![&a]),
+        ("event_id=e-1&type=order.sent".to_owned(), vec![]),
+        ("event_id=E-1".to_owned(), vec![]),
+        ("event_id=e-1&app_id=two".to_owned(), vec![]),
         ("search=ANN@".to_owned(), vec![&a]),
         ("search=e-1".to_owned(), vec![&a]),
         ("search=.SENT".to_owned(), vec![&b]),
@@ -101,6 +106,11 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
         ("search=unavailable&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
         ("search=200".to_owned(), vec![of(&paid, &good_hook)]),
         ("status=failed".to_owned(), vec![]),
+        ("status=delivered,failed".to_owned(), vec![of(&paid, &good_hook)]),
+        ("status=retrying,pending&status_code=404,5xx&type=invoice".to_owned(), vec![of(&other, &bad_hook)]),
+        ("status_code=2xx".to_owned(), vec![of(&paid, &good_hook)]),
+        ("outcome=timeout,success".to_owned(), vec![of(&paid, &good_hook)]),
+        ("outcome=timeout".to_owned(), vec![]),
     ] {
         assert_eq!(pairs(&format!("/v1/deliveries?{query}")).await, expected, "{query}");
     }
@@ -109,8 +119,49 @@ async fn deliveries_and_attempts_are_found_by_what_became_of_them() {
     assert_eq!(pairs(&format!("{of_bad}/attempts?status_code=503&type=order.paid")).await, [of(&paid, &bad_hook)]);
     assert_eq!(pairs(&format!("{of_bad}/attempts?search={}", bad.address.port())).await.len(), 2, "by URL");
     assert_eq!(pairs(&format!("{of_bad}/attempts?status=delivered")).await, []);
-    let wrong = daemon.try_get("/v1/deliveries?status=sleeping").await;
-    assert_eq!(wrong.status, 400);
+    assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=http_status&status_code=5xx")).await.len(), 2);
+    assert_eq!(pairs(&format!("{of_bad}/attempts?outcome=success,timeout")).await, []);
+    for wrong in ["status=sleeping", "status=failed,", "status_code=6xx", "status_code=50", "outcome=http"] {
+        assert_eq!(daemon.try_get(&format!("/v1/deliveries?{wrong}")).await.status, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn failed_deliveries_are_listed_by_the_time_at_which_they_ended() {
+    let mut daemon = TestDaemon::start().await;
+    let (at_once, later) = (Receiver::that(Act::status(500)).await, Receiver::that(Act::status(503)).await);
+    let slow = daemon.webhook(&later.url(), json!({ "event_types": ["slow"], "retry_schedule_s": [90_000] })).await;
+    daemon.webhook(&at_once.url(), json!({ "event_types": ["fast"], "retry_schedule_s": [] })).await;
+    // Accepted first, and failed a day later than the others.
+    let first = daemon.publish("slow", json!(1)).await;
+    daemon.delivery_in(&first, "retrying").await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        daemon.advance_s(60);
+        let event = daemon.publish("fast", json!(1)).await;
+        others.push(text(&daemon.delivery_in(&event, "failed").await, "id").to_owned());
+    }
+    daemon.advance_s(99_000);
+    let first = daemon.delivery_in(&first, "failed").await;
+    others.reverse();
+    let expected: Vec<String> = [text(&first, "id").to_owned()].into_iter().chain(others.clone()).collect();
+    let path = "/v1/deliveries?status=failed&limit=2";
+    let page = daemon.get(path).await;
+    assert_eq!((ids(&page), page.get("indexed_from")), (expected[..2].to_vec(), None));
+    daemon.restart().await;
+    assert_eq!(rest_of(&daemon, path, &page).await, expected[2..]);
+    let day_ago = crate::support::daemon::time(&first, "completed_at").plus_ms(-3_600_000);
+    let lately = daemon.get(&format!("/v1/deliveries?status=failed&ended_from={day_ago}")).await;
+    assert_eq!(ids(&lately), [text(&first, "id")]);
+    let before = daemon.get(&format!("/v1/deliveries?status=failed&ended_to={day_ago}&type=fast")).await;
+    assert_eq!(ids(&before), others);
+    assert_eq!(ids(&daemon.get(&format!("/v1/deliveries?ended_to={day_ago}")).await), others, "whatever the status");
+    let own = daemon.get(&format!("/v1/webhooks/{}/deliveries?status=failed", text(&slow, "id"))).await;
+    assert_eq!(ids(&own), [text(&first, "id")]);
+    let cursor = text(&page, "next_cursor");
+    for query in [format!("cursor={cursor}"), format!("status=delivered&cursor={cursor}"), "ended_from=soon".into()] {
+        assert_eq!(daemon.try_get(&format!("/v1/deliveries?{query}")).await.status, 400, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -28,3 +28,4 @@ mod retention;
 mod retries;
 mod secrets;
 mod times;
+mod waiting;

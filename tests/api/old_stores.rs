@@ -87,7 +87,14 @@ async fn read(name: &str) {
             assert_eq!(&now[member], value, "{name}: {member} of {path}");
         }
     }
-    // The store works: the waiting delivery is delivered now.
+    let failed = daemon.get("/v1/deliveries?status=failed").await;
+    let ill = &failed["data"][0];
+    assert_eq!((&ill["event_type"], &ill["status"]), (&json!("ill"), &json!("failed")), "{failed}");
+    assert!(failed["indexed_from"].is_string(), "the version had no index: {failed}");
+    let found = daemon.get("/v1/events?event_id=of%20ill").await;
+    assert_eq!(found["data"][0]["type"], json!("ill"), "{found}");
+    assert!(found["indexed_from"].is_string(), "the version had no index: {found}");
+    // And it goes on: what waited then is delivered now.
     let receiver = Receiver::start().await;
     let paused = text(&kept, "paused");
     daemon.patch(&format!("/v1/webhooks/{paused}"), json!({ "url": receiver.url() })).await;

@@ -47,6 +47,17 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status": "delivered", "types": ["a.*"] })).await, 1);
     assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "from": at(1), "to": at(3) })).await, 2);
     assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "missing": true })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "status_code": ["404", "5xx"] })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "outcome": ["timeout"] })).await, 0);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "outcome": ["success", "timeout"] })).await, 2);
+    assert_eq!(count_of(&daemon, json!({ "webhook_id": id, "ended_from": at(1), "ended_to": at(3) })).await, 2);
+    for wrong in [json!({ "outcome": ["late"] }), json!({ "status_code": [503] }), json!({ "ended_to": "soon" })] {
+        let mut spec = json!({ "webhook_id": id });
+        spec.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        assert_eq!(daemon.try_post("/v1/replays", spec).await.status, 422, "{wrong}");
+    }
+    let both = json!({ "webhook_id": id, "missing": true, "outcome": ["timeout"] });
+    assert_eq!(daemon.try_post("/v1/replays", both).await.status, 422);
     let app = daemon.read_webhook(&webhook).await["app_id"].clone();
     assert_eq!(count_of(&daemon, json!({ "app_id": app })).await, 8);
     assert_eq!(receiver.count(), 4, "counting sends nothing");
@@ -54,6 +65,9 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     daemon.restart().await;
     let job = start(&daemon, json!({ "webhook_id": id, "status": "failed" })).await;
     assert_eq!((job["status"].as_str(), &job["webhook_id"], &job["app_id"]), (Some("running"), id, &Value::Null));
+    let asked = json!({ "from": null, "to": null, "types": [], "status": "failed", "outcome": [], "status_code": [],
+        "ended_from": null, "ended_to": null, "missing": false, "rate_per_s": null });
+    assert_eq!(job["request"], asked);
     let requests = receiver.take(2).await;
     let ids: Vec<&str> = requests.iter().map(|request| request.header("webhook-id")).collect();
     assert_eq!(ids, [text(&events[1], "id"), text(&events[3], "id")]);
@@ -67,6 +81,7 @@ async fn a_job_sends_again_what_it_was_asked_for_with_the_same_event_id() {
     let done = job_when(&daemon, &job, |job| job["status"] == "done").await;
     assert_eq!(counts(&done), [2, 2, 2, 0]);
     assert_ne!(done["finished_at"], Value::Null);
+    assert!(done["position_at"].as_str() >= events[3]["received_at"].as_str(), "{done}");
     let rows = daemon.deliveries(&events[1]).await;
     let own: Vec<&Value> = rows.iter().filter(|row| row["webhook_id"] == *id).collect();
     assert_eq!((own.len(), &own[1]["replay_of"]), (2, &own[0]["id"]));

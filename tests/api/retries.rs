@@ -277,3 +277,42 @@ async fn every_request_is_one_attempt_and_every_attempt_one_request() {
     assert_eq!(attempts, requests.len());
     assert!(attempts > 3 * EVENTS);
 }
+
+#[tokio::test]
+async fn several_deliveries_are_sent_again_at_once_each_with_its_own_result() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [] })).await;
+    let mut failed = Vec::new();
+    for n in 0..3 {
+        let event = daemon.publish("a", json!(n)).await;
+        failed.push(text(&daemon.delivery_in(&event, "failed").await, "id").to_owned());
+        // Each in a partition of its own.
+        daemon.advance_s(86_401);
+    }
+    daemon.post(&format!("/v1/webhooks/{}/pause", text(&hook, "id")), json!({})).await;
+    let unknown = "019cbd75-3131-721a-89af-de1929ebafc7";
+    let ids = json!([failed[2], unknown, failed[0], failed[1]]);
+    let answer = daemon.post_once("/v1/deliveries/retry", "once", json!({ "ids": ids })).await.expect(200);
+    let rows = answer["data"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), *ids.as_array().unwrap());
+    assert_eq!((&rows[1]["delivery"], &rows[1]["error"]["code"]), (&Value::Null, &json!("not_found")));
+    for row in [&rows[0], &rows[2], &rows[3]] {
+        assert_eq!((&row["delivery"]["replay_of"], &row["error"]), (&row["id"], &Value::Null));
+        assert_eq!(row["delivery"]["status"], "pending");
+    }
+    // The same request again makes nothing, and another one under its key is refused.
+    let again = daemon.post_once("/v1/deliveries/retry", "once", json!({ "ids": ids })).await.expect(200);
+    assert_eq!(again, answer);
+    assert_eq!(daemon.get("/v1/deliveries?status=pending").await["data"].as_array().unwrap().len(), 3);
+    let other = daemon.post_once("/v1/deliveries/retry", "once", json!({ "ids": [failed[0]] })).await;
+    assert_eq!(other.status, 409);
+    assert_eq!(daemon.try_post("/v1/deliveries/retry", json!({ "ids": [unknown] })).await.status, 404);
+    let twice = json!([failed[0], failed[0]]);
+    for wrong in [json!({}), json!({ "ids": [] }), json!({ "ids": ["x"] }), json!({ "ids": twice })] {
+        assert_eq!(daemon.try_post("/v1/deliveries/retry", wrong.clone()).await.status, 422, "{wrong}");
+    }
+    daemon.delete(&format!("/v1/webhooks/{}", text(&hook, "id"))).await;
+    let refused = daemon.post("/v1/deliveries/retry", json!({ "ids": [failed[0]] })).await;
+    assert_eq!(refused["data"][0]["error"]["code"], "webhook_removed");
+}

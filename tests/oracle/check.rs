@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use postrider::model::id::{DeliveryId, EventId, Id, WebhookId};
 use postrider::model::time::DAY_MS;
-use postrider::model::{Attempt, Delivery, Time};
-use postrider::store::{Dispatch, Effects, ListWindow, Page, Store, TenantScope};
+use postrider::model::{Attempt, Delivery, DeliveryStatus, Event, Time};
+use postrider::store::{
+    AuditFilter, DeliveryQuery, Dispatch, Effects, EventName, EventQuery, ListWindow, Page, Store, TenantScope,
+};
 
 use super::oracle::{Made, Oracle};
 use super::stored::{SEES_ALL, attempts, deliveries, events};
@@ -102,7 +104,7 @@ fn audit(oracle: &Oracle, store: &Store, with_deeds: bool) -> Check {
     let shows = |action: &str| with_deeds || !(action.starts_with("delivery.") || action.starts_with("event."));
     for org in oracle.organizations.keys() {
         let tenant = TenantScope { org: *org, app: None };
-        let rows = pages(20, AUDIT_ROWS, |window| store.audit(tenant, window))?;
+        let rows = pages(20, AUDIT_ROWS, |window| store.audit(tenant, &AuditFilter::default(), window))?;
         let lines = rows.iter().map(|r| (r.action.as_str(), &r.target, r.request_id.as_ref()));
         let noted = oracle.audit.iter().rev().filter(|noted| noted.org == *org);
         let wanted = noted.map(|n| (n.action, &n.target, n.request_id.as_ref()));
@@ -151,12 +153,20 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
         let found = pages(limit(), rows, |w| store.deliveries(&deliveries(tenant, None, w), now))?;
         let made = of_webhook(oracle, now, |d| d.org_id == *org);
         same("deliveries", found.iter().take(rows), made.iter().rev().take(rows))?;
+        failed(oracle, store, now, &deliveries(tenant, None, window(limit())), |d| d.org_id == *org)?;
+        named(oracle, store, now, &events(tenant, window(limit())))?;
         let found = pages(limit(), rows, |w| store.attempts(&attempts(tenant, None, w), now))?;
         let kept = oracle.attempts.values().rev().filter(|a| a.org_id == *org && oracle.is_kept(a.event_id, now));
         same("attempts", found.iter().take(rows), kept.take(rows))?;
     }
+    for app in oracle.apps.values() {
+        let tenant = TenantScope { org: app.org_id, app: Some(app.id) };
+        failed(oracle, store, now, &deliveries(tenant, None, window(limit())), |d| d.app_id == app.id)?;
+    }
     for webhook in oracle.webhooks.values() {
         let tenant = TenantScope { org: webhook.org_id, app: None };
+        let own = deliveries(tenant, Some(webhook.id), window(limit()));
+        failed(oracle, store, now, &own, |d| d.webhook_id == webhook.id)?;
         let made = of_webhook(oracle, now, |d| d.webhook_id == webhook.id);
         let found = pages(limit(), rows, |w| store.deliveries(&deliveries(tenant, Some(webhook.id), w), now))?;
         same("deliveries of a webhook", found.iter().take(rows), made.iter().rev().take(rows))?;
@@ -169,6 +179,61 @@ fn lists(oracle: &Oracle, store: &Store, now: Time, rng: &mut Rng, rows: usize) 
         same("the feed", feed(store, webhook.id, after, limit(), now)?.iter(), fed)?;
     }
     Ok(())
+}
+
+const fn window(limit: usize) -> ListWindow {
+    ListWindow { from: None, to: None, before: None, limit }
+}
+
+/// Names of the newest events that are looked up.
+const NAMES: usize = 5;
+
+/// The events with the `event_id` and the `subject` of some of them.
+fn named(oracle: &Oracle, store: &Store, now: Time, query: &EventQuery) -> Check {
+    let events = oracle.events.values().rev().map(|posted| &posted.event);
+    let own: Vec<&Event> = events.filter(|event| event.org_id == query.tenant.org).collect();
+    for event in own.iter().take(NAMES) {
+        let attributes = &event.attributes;
+        for (event_id, subject) in [(attributes.event_id.clone(), None), (None, attributes.subject.clone())] {
+            let by_id = event_id.as_deref().map(EventName::EventId);
+            let Some(name) = by_id.or(subject.as_deref().map(EventName::Subject)) else { continue };
+            let query = EventQuery { event_id: event_id.clone(), subject: subject.clone(), ..query.clone() };
+            let found = pages(query.window.limit, usize::MAX, |window| {
+                let page = store.named_events(&EventQuery { window, ..query.clone() }, name, now)?;
+                Ok(Page { rows: page.rows, next: page.next })
+            })?;
+            let has_name = |event: &Event| match name {
+                EventName::EventId(text) => event.attributes.event_id.as_deref() == Some(text),
+                EventName::Subject(text) => event.attributes.subject.as_deref() == Some(text),
+            };
+            let wanted = own.iter().copied().filter(|event| has_name(event) && oracle.is_kept(event.id, now));
+            same("events by name", found.iter(), wanted)?;
+        }
+    }
+    Ok(())
+}
+
+/// The failed deliveries, latest end first.
+fn failed(
+    oracle: &Oracle,
+    store: &Store,
+    now: Time,
+    query: &DeliveryQuery,
+    wanted: impl Fn(&Delivery) -> bool,
+) -> Check {
+    let mut made = of_webhook(oracle, now, |d| d.status == DeliveryStatus::Failed && wanted(d));
+    made.sort_by_key(|d| std::cmp::Reverse((d.completed_at, d.id)));
+    let (mut found, mut position) = (Vec::new(), None);
+    loop {
+        let page = read(store.failed_deliveries(query, position, now))?;
+        ensure!(page.indexed_from.is_none(), "the index of a new store begins at {:?}", page.indexed_from);
+        ensure!(page.next.is_none() || !page.rows.is_empty(), "an empty page of failed deliveries with a cursor");
+        found.extend(page.rows);
+        match page.next {
+            Some(next) => position = Some(next),
+            None => return same("failed deliveries", found.iter(), made.iter()),
+        }
+    }
 }
 
 fn of_webhook(oracle: &Oracle, now: Time, wanted: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
@@ -229,10 +294,42 @@ fn due(oracle: &Oracle, store: &Store, rng: &mut Rng) -> Check {
         }
         ensure!(found == *wanted, "due for {webhook}: {found:?} should be {wanted:?}");
     }
+    let open = oracle.deliveries.values().filter(|made| !made.row.status.is_final());
+    let hooks: BTreeSet<WebhookId> = open.map(|made| made.row.webhook_id).collect();
+    for webhook in hooks.into_iter().filter(|id| oracle.webhooks.contains_key(id)) {
+        waiting(oracle, store, webhook, 1 + rng.below(6) as usize)?;
+    }
     let (found, next) = read(store.expired(Time::MAX, usize::MAX))?;
     let found: BTreeSet<DeliveryId> = found.into_iter().map(|ended| ended.delivery).collect();
     let wanted: BTreeSet<DeliveryId> = oracle.ends().into_keys().collect();
     ensure!(found == wanted && next.is_none(), "ending: {found:?} should be {wanted:?}");
+    Ok(())
+}
+
+/// Everything open of a webhook is listed once: what is due by its time, the rest with what stands before it.
+fn waiting(oracle: &Oracle, store: &Store, webhook: WebhookId, limit: usize) -> Check {
+    let (mut found, mut position) = (Vec::new(), None);
+    loop {
+        let page = read(store.waiting(webhook, position, limit, SEES_ALL))?;
+        ensure!(page.next.is_none() || !page.rows.is_empty(), "an empty page of what waits with a cursor");
+        found.extend(page.rows);
+        match page.next {
+            Some(next) => position = Some(next),
+            None => break,
+        }
+    }
+    let due: Vec<(Option<Time>, DeliveryId)> =
+        found.iter().filter(|(_, behind)| behind.is_none()).map(|(row, _)| (row.next_attempt_at, row.id)).collect();
+    ensure!(due.is_sorted(), "what waits is not in the order of its due times: {due:?}");
+    for (row, behind) in &found {
+        let before = read(store.standing_before(row))?;
+        ensure!(before == *behind, "{} stands behind {before:?}, and is listed behind {behind:?}", row.id);
+    }
+    let found: BTreeSet<DeliveryId> = found.iter().map(|(row, _)| row.id).collect();
+    let made = oracle.deliveries.values().map(|made| &made.row);
+    let wanted: BTreeSet<DeliveryId> =
+        made.filter(|row| row.webhook_id == webhook && !row.status.is_final()).map(|row| row.id).collect();
+    ensure!(found == wanted, "waiting for {webhook}: {found:?} should be {wanted:?}");
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use postrider::model::event::EventAttributes;
 use postrider::model::id::{AppId, AttemptId, DeliveryId, EventId, Id, OrganizationId, WebhookId};
 use postrider::model::job::{JobSpec, JobStatus};
 use postrider::model::webhook::{DeliveryOrder, SigningSecret, Webhook, WebhookStatus};
-use postrider::model::{DeliveryStatus, Scope, Time};
+use postrider::model::{DeliveryStatus, LastDeliveryFilter, Scope, StatusCodes, Time};
 use postrider::store::{
     AttemptReport, Caller, Command, Dispatch, EventInput, IdempotencyKey, NewKey, PartitionCommand, StateCommand,
     TenantScope, WriteRequest,
@@ -348,10 +348,22 @@ impl History {
             status: self.rng.chance(40).then(|| status[self.rng.below(3) as usize]),
             missing: self.rng.chance(40),
             rate_per_s: Some(self.next_number() as f64),
+            last: self.last_filter(now),
         })
     }
 
-    /// The next slice of a running job, or its end once all of its deliveries are final.
+    fn last_filter(&mut self, now: Time) -> LastDeliveryFilter {
+        let (outcomes, codes) = ([AttemptOutcome::HttpStatus, AttemptOutcome::Expired], ["5xx", "200", "503"]);
+        let code = codes[self.rng.below(3) as usize];
+        LastDeliveryFilter {
+            outcomes: if self.rng.chance(20) { vec![outcomes[self.rng.below(2) as usize]] } else { vec![] },
+            status_codes: if self.rng.chance(20) { StatusCodes::parse(code).into_iter().collect() } else { vec![] },
+            ended_from: self.rng.chance(15).then(|| now.minus_ms(self.rng.within(0, 2 * 86_400_000))),
+            ended_to: self.rng.chance(15).then(|| now.minus_ms(self.rng.within(0, 86_400_000))),
+        }
+    }
+
+    /// The next slice of a running job; its end, once all it made has ended.
     fn slice(&mut self, oracle: &Oracle, now: Time) -> Option<Command> {
         let running: Vec<_> = oracle.jobs.values().filter(|job| job.status == JobStatus::Running).collect();
         let job = self.rng.pick(&running)?;

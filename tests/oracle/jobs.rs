@@ -215,7 +215,7 @@ impl Oracle {
             return !reached && decision == Decision::Wanted;
         }
         let Some(last) = own.last() else { return false };
-        last.status.is_final() && spec.status.is_none_or(|status| last.status == status)
+        last.status.is_final() && spec.status.is_none_or(|status| last.status == status) && is_like(spec, last)
     }
 
     /// Number of deliveries that a job with `spec` would make.
@@ -251,6 +251,20 @@ impl Oracle {
         job.failed = sums.failed + sums.cancelled;
         Some(job)
     }
+}
+
+/// Whether the last delivery ended as the job asks for.
+fn is_like(spec: &JobSpec, last: &Delivery) -> bool {
+    let filter = &spec.last;
+    let code = last.last_status_code.map(|code| code.to_string()).unwrap_or_default();
+    let is_code = |codes: &str| code == codes || codes.ends_with("xx") && code.get(..1) == codes.get(..1);
+    let within = last
+        .completed_at
+        .is_some_and(|at| filter.ended_from.is_none_or(|from| from <= at) && filter.ended_to.is_none_or(|to| at < to));
+    let is_outcome = last.last_outcome.is_some_and(|outcome| filter.outcomes.contains(&outcome));
+    (filter.outcomes.is_empty() || is_outcome)
+        && (filter.status_codes.is_empty() || filter.status_codes.iter().any(|codes| is_code(&codes.text())))
+        && (within || filter.ended_from.is_none() && filter.ended_to.is_none())
 }
 
 fn looks_at(spec: &JobSpec, event: &Event) -> bool {

@@ -145,7 +145,7 @@ fn newer<T>(
 }
 
 pub fn events(tenant: TenantScope, window: ListWindow) -> EventQuery {
-    EventQuery { tenant, event_type: None, subject: None, search: None, window }
+    EventQuery { tenant, event_type: None, event_id: None, subject: None, search: None, window }
 }
 
 pub fn deliveries(tenant: TenantScope, webhook: Option<WebhookId>, window: ListWindow) -> DeliveryQuery {
@@ -156,7 +156,9 @@ pub fn deliveries(tenant: TenantScope, webhook: Option<WebhookId>, window: ListW
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: None,
+        ended: Default::default(),
         window,
     }
 }
@@ -171,6 +173,7 @@ pub fn attempts(tenant: TenantScope, webhook: Option<WebhookId>, window: ListWin
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: None,
         window,
     }

@@ -213,3 +213,25 @@ async fn gone() -> std::net::SocketAddr {
     });
     address
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_is_filtered_by_object_key_and_action() {
+    let mut book = Book::open().await;
+    let url = json!({ "url": format!("http://{}/", echo().await) });
+    let webhook = book.does(Method::POST, "/v1/webhooks", url.clone(), "webhook.create", "").await;
+    let id = text(&webhook, "id").to_owned();
+    book.does(Method::POST, "/v1/webhooks", url, "webhook.create", "").await;
+    for (below, action) in [("pause", "webhook.pause"), ("resume", "webhook.resume")] {
+        book.does(Method::POST, &format!("/v1/webhooks/{id}/{below}"), json!({}), action, &id).await;
+    }
+    let actions = async |query: &str| -> Vec<String> {
+        let lines = rows(book.client(), &format!("/v1/audit?{query}")).await;
+        lines.iter().map(|line| text(line, "action").to_owned()).collect()
+    };
+    assert_eq!(actions(&format!("target={id}")).await, ["webhook.resume", "webhook.pause", "webhook.create"]);
+    assert_eq!(actions(&format!("target={id}&action=webhook.pause")).await, ["webhook.pause"]);
+    assert_eq!(actions("action=webhook.").await.len(), 4);
+    assert_eq!(actions("action=webhook").await, Vec::<String>::new());
+    assert_eq!(actions(&format!("key_id={}&action=webhook.create", book.key)).await.len(), 2);
+    assert_eq!(actions(&format!("key_id={id}")).await, Vec::<String>::new());
+}

@@ -208,7 +208,7 @@ fn requests(mount: &str, route: &Route, tenant: &Tenant) -> Vec<(String, String,
     for name in route.query.iter().map(|param| param.name) {
         let values: Vec<&String> = match name {
             "app_id" => vec![&tenant.ids["app"], &tenant.ids["uid"]],
-            "webhook_id" | "event_id" => tenant.ids.values().collect(),
+            "webhook_id" | "event_id" | "target" | "key_id" => tenant.ids.values().collect(),
             "search" | "subject" | "type" => vec![&tenant.marker],
             _ => continue,
         };
@@ -280,7 +280,11 @@ fn bodies(mount: &str, path: &str, tenant: &Tenant) -> Vec<(String, String)> {
             bodies.push((json!({ "webhook_id": webhook }).to_string(), webhook.clone()));
             bodies
         }
-        // These name no existing object. An empty object makes nothing.
+        "/v1/deliveries/retry" => {
+            let delivery = &tenant.ids["delivery"];
+            vec![(json!({ "ids": [delivery] }).to_string(), delivery.clone())]
+        }
+        // These name nothing that is there already; an empty object makes nothing.
         "/v1/apps" | "/v1/organizations" | "/v1/clock/accept" => vec![("{}".to_owned(), String::new())],
         _ if mount != "native" => vec![("{}".to_owned(), String::new())],
         unknown => panic!("say in this test what POST {unknown} takes"),

@@ -248,13 +248,43 @@ impl Auditor {
 
     /// Reads everything once more, and compares the figures.
     pub async fn conclude(&mut self) {
-        while !(self.audit().await && self.compare_figures().await) {
+        while !(self.audit().await && self.compare_figures().await && self.compare_failed().await) {
             sleep_ms(2_000).await;
         }
         self.look_at_the_unseen().await;
     }
 
-    /// Compares the figures of every webhook with the recorded events. `false` if they could not be read.
+    /// The list of failed deliveries has each of them, once, and in the order of their ends. False: it could not be read.
+    async fn compare_failed(&mut self) -> bool {
+        let first = format!("/v1/deliveries?status=failed&limit={PAGE}");
+        let (mut path, mut listed) = (first.clone(), Vec::new());
+        loop {
+            let Some(page) = self.api.get(&path).await else { return false };
+            for row in page["data"].as_array().into_iter().flatten() {
+                listed.push((ms_of(&row["completed_at"]), id_of(&row["id"])));
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("{first}&cursor={cursor}"),
+                None => break,
+            }
+        }
+        let mut book = self.outside.book.borrow_mut();
+        if !listed.is_sorted_by(|a, b| a > b) {
+            book.fault(elapsed_ms(), "failed deliveries are not listed in the order of their ends".into());
+        }
+        let is_listed = |id: &u128| listed.iter().any(|(_, listed)| listed == id);
+        let known = |row: &Row| row.status == "failed" && is_kept(row);
+        let missing: Vec<u128> =
+            book.rows.iter().filter(|(id, row)| known(row) && !is_listed(id)).map(|(id, _)| *id).collect();
+        let strange = listed.iter().find(|(_, id)| book.rows.get(id).is_none_or(|row| row.status != "failed")).copied();
+        if !missing.is_empty() || strange.is_some() {
+            let words = format!("failed and not listed: {missing:?}; listed and not failed: {strange:?}");
+            book.fault(elapsed_ms(), words);
+        }
+        true
+    }
+
+    /// Compares the figures of every webhook with what was seen. False: they could not be read.
     async fn compare_figures(&mut self) -> bool {
         let ids = self.outside.book.borrow().hook_ids.clone();
         for (hook, id) in ids.iter().enumerate() {

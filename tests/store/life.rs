@@ -158,6 +158,7 @@ fn a_replay_by_webhook_examines_every_partition_whatever_was_replayed_before() {
         status: None,
         missing: false,
         rate_per_s: None,
+        last: Default::default(),
     };
     let counted = bench.opened.store.matching(bench.caller.tenant, &spec, bench.now).unwrap();
     let (made, _) = bench.apply(Command::State(StateCommand::CreateJob { spec }));
@@ -211,7 +212,9 @@ fn lists_over_partitions_come_newest_first_page_by_page() {
             status: None,
             event_type: None,
             status_code: None,
+            outcome: None,
             search: None,
+            ended: Default::default(),
             window,
         };
         let page = store.deliveries(&query, bench.now).unwrap();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
+use crate::api::params::{DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, SEARCH, STATUS_CODE, TO, cursor};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
@@ -133,6 +134,10 @@ fn headers(lines: &Headers) -> Map<String, Value> {
     map
 }
 
+/// The parameters of lists of attempts.
+pub const FILTERS: &[Param] =
+    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, OUTCOME, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
+
 fn listed(
     context: &ApiContext<'_>,
     request: &RequestContext<'_>,
@@ -148,6 +153,7 @@ fn listed(
         status: request.query.delivery_status()?,
         event_type: request.query.event_type()?,
         status_code: request.query.status_code()?,
+        outcome: request.query.outcome()?,
         search: request.query.search()?,
         window: request.query.window(CursorKind::Attempts)?,
     };

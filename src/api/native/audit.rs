@@ -7,12 +7,27 @@ use serde_json::value::RawValue;
 use crate::api::context::ApiContext;
 use crate::api::cursor::CursorKind;
 use crate::api::error::ApiError;
+use crate::api::params::{Param, ParamValues};
 use crate::api::request_context::RequestContext;
 use crate::api::step::Step;
 use crate::model::{Id, KeyId, Time};
-use crate::store::AuditRow;
+use crate::store::{AuditFilter, AuditRow};
 
 use super::page;
+
+pub const KEY_ID: Param = Param::new("key_id", ParamValues::Id, "Only actions of this key.");
+pub const ACTION: Param = Param::new(
+    "action",
+    ParamValues::Text { chars_max: Some(AUDIT_FILTER_CHARS_MAX) },
+    "Only this action, such as `webhook.update`, or with a dot at its end all that begin so: `webhook.`.",
+);
+pub const TARGET: Param = Param::new(
+    "target",
+    ParamValues::Text { chars_max: Some(AUDIT_FILTER_CHARS_MAX) },
+    "Only actions on the object with exactly this id.",
+);
+/// Characters of a filter.
+const AUDIT_FILTER_CHARS_MAX: usize = 128;
 
 /// One action of a caller.
 #[derive(Serialize, JsonSchema)]
@@ -45,6 +60,11 @@ impl<'a> AuditView<'a> {
 }
 
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
-    let page = context.store.audit(request.tenant(), request.query.window(CursorKind::Audit)?)?;
+    let filter = AuditFilter {
+        key_id: request.query.id(&KEY_ID)?,
+        action: request.query.text(&ACTION).map(str::to_owned),
+        target: request.query.text(&TARGET).map(str::to_owned),
+    };
+    let page = context.store.audit(request.tenant(), &filter, request.query.window(CursorKind::Audit)?)?;
     Ok(Step::Reply(page::response(CursorKind::Audit, &page, AuditView::new)))
 }

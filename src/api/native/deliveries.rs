@@ -5,18 +5,22 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::api::context::ApiContext;
-use crate::api::cursor::CursorKind;
+use crate::api::cursor::{self, CursorKind};
 use crate::api::error::ApiError;
-use crate::api::params::{Param, ParamValues};
+use crate::api::params::{
+    DELIVERIES_CURSOR, DELIVERY_STATUS, ENDED_FROM, ENDED_TO, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues,
+    SEARCH, STATUS_CODE, TO,
+};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::{AppId, AttemptOutcome, Delivery, DeliveryId, DeliveryStatus, EventId, Time, WebhookId};
 use crate::rules::circuit;
-use crate::store::{Applied, DeliveryQuery, PartitionCommand, Receipt};
+use crate::store::{Applied, DeliveryQuery, ListWindow, PartitionCommand, Receipt};
 
+use super::waiting::WaitingDeliveryView;
 use super::waiting_for::WaitingForView;
-use super::{page, webhooks};
+use super::webhooks;
 
 /// A delivery: one event on its way to one webhook.
 #[derive(Serialize, JsonSchema)]
@@ -80,10 +84,41 @@ pub struct RetriedView<'a> {
 pub const WEBHOOK_ID: Param = Param::new("webhook_id", ParamValues::Id, "Only of this webhook.");
 pub const EVENT_ID: Param = Param::new("event_id", ParamValues::Id, "Only of the event with this id.");
 
+/// The parameters of the list of all deliveries.
+pub const FILTERS: &[Param] = &[
+    WEBHOOK_ID,
+    EVENT_ID,
+    DELIVERY_STATUS,
+    EVENT_TYPE,
+    FROM,
+    TO,
+    ENDED_FROM,
+    ENDED_TO,
+    STATUS_CODE,
+    OUTCOME,
+    SEARCH,
+    LIMIT,
+    DELIVERIES_CURSOR,
+];
+/// The parameters of the list of a webhook's deliveries: the same without the webhook.
+pub const FILTERS_OF_WEBHOOK: &[Param] = FILTERS.split_at(1).1;
+
 /// The delivery in the path, or 404.
 pub fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Delivery, ApiError> {
     let id: DeliveryId = request.id("delivery")?;
     context.store.delivery(request.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("delivery"))
+}
+
+/// A page of deliveries.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeliveryList")]
+pub struct DeliveryListView<'a> {
+    data: Vec<DeliveryView<'a>>,
+    next_cursor: Option<String>,
+    /// With `status=failed`, in a store of an earlier version: deliveries that ended before this time come last, in the order of
+    /// their making, and pages of them may be empty before the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    indexed_from: Option<Time>,
 }
 
 fn listed(
@@ -91,18 +126,34 @@ fn listed(
     request: &RequestContext<'_>,
     webhook: Option<WebhookId>,
 ) -> Result<Step, ApiError> {
+    let params = &request.query;
+    let (event, status) = (params.id(&EVENT_ID)?, params.delivery_status()?);
+    let is_failed = status.as_ref().is_some_and(|status| status.is_only(&DeliveryStatus::Failed));
+    let is_by_end = is_failed && event.is_none();
+    let before = if is_by_end { None } else { params.cursor(CursorKind::Deliveries)? };
     let query = DeliveryQuery {
         tenant: request.tenant(),
         webhook,
-        event: request.query.id(&EVENT_ID)?,
-        status: request.query.delivery_status()?,
-        event_type: request.query.event_type()?,
-        status_code: request.query.status_code()?,
-        search: request.query.search()?,
-        window: request.query.window(CursorKind::Deliveries)?,
+        event,
+        status,
+        event_type: params.event_type()?,
+        status_code: params.status_code()?,
+        outcome: params.outcome()?,
+        search: params.search()?,
+        ended: params.ended()?,
+        window: ListWindow { from: params.time(&FROM)?, to: params.time(&TO)?, before, limit: params.limit()? },
     };
+    if is_by_end {
+        let page = context.store.failed_deliveries(&query, params.failed_position()?, context.now)?;
+        return Ok(shown_list(&page.rows, page.next.map(cursor::write_failed), page.indexed_from));
+    }
     let page = context.store.deliveries(&query, context.now)?;
-    Ok(Step::Reply(page::response(CursorKind::Deliveries, &page, DeliveryView::new)))
+    Ok(shown_list(&page.rows, page.next.map(|next| cursor::write(CursorKind::Deliveries, next)), None))
+}
+
+fn shown_list(rows: &[Delivery], next_cursor: Option<String>, indexed_from: Option<Time>) -> Step {
+    let data = rows.iter().map(DeliveryView::new).collect();
+    Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryListView { data, next_cursor, indexed_from }))
 }
 
 /// `GET /v1/deliveries`.
@@ -119,7 +170,9 @@ pub fn of_webhook(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
 /// `GET /v1/deliveries/{id}`.
 pub fn read(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let delivery = in_path(context, request)?;
-    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &DeliveryView::new(&delivery))))
+    let behind = context.store.standing_before(&delivery)?;
+    let view = WaitingDeliveryView::new(context, &delivery, behind);
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 /// `POST /v1/deliveries/{id}/retry`.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::api::context::ApiContext;
-use crate::api::cursor::CursorKind;
+use crate::api::cursor::{self, CursorKind};
 use crate::api::doc::schema::extends;
 use crate::api::error::ApiError;
 use crate::api::params::{Param, ParamValues};
@@ -21,13 +21,16 @@ use crate::model::{Delivery, Event, EventId, Time, WebhookId};
 use crate::rules::filter::Filter;
 use crate::rules::hold::{self, HoldReason};
 use crate::rules::{circuit, patterns};
-use crate::store::{DeliveryQuery, EventQuery, PartitionCommand, Receipt};
+use crate::store::{DeliveryQuery, EventName, EventQuery, Page, PartitionCommand, Receipt};
 
 use super::deliveries::{DeliveryView, WEBHOOK_ID};
 use super::page;
 use super::publish::PublishView;
 use super::webhooks::APP_ID;
 
+/// `event_id` as a filter. The parameter of the same name in lists of deliveries is the id of an event.
+pub const OWN_ID: Param =
+    Param::new("event_id", ParamValues::Text { chars_max: None }, "Only with exactly this `event_id` of the producer.");
 pub const SUBJECT: Param =
     Param::new("subject", ParamValues::Text { chars_max: None }, "Only with exactly this subject.");
 
@@ -86,6 +89,18 @@ fn in_path(context: &ApiContext<'_>, request: &RequestContext<'_>) -> Result<Eve
     context.store.event(request.tenant(), id, context.now)?.ok_or_else(|| ApiError::not_found("event"))
 }
 
+/// A page of events.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventList")]
+pub struct EventListView<'a> {
+    data: Vec<EventView<'a>>,
+    next_cursor: Option<String>,
+    /// With `event_id` or `subject`, in a store of an earlier version: events that were received before this time are searched
+    /// for, and pages of them may be empty before the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    indexed_from: Option<Time>,
+}
+
 /// `GET /v1/events`.
 pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<Step, ApiError> {
     let mut tenant = request.tenant();
@@ -93,15 +108,28 @@ pub fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Resul
         let app = context.registry.app_named(tenant, name).ok_or_else(|| ApiError::not_found("app"))?;
         tenant.app = Some(app.id);
     }
+    let (event_id, subject) = (request.query.text(&OWN_ID), request.query.text(&SUBJECT));
     let query = EventQuery {
         tenant,
         event_type: request.query.event_type()?,
-        subject: request.query.text(&SUBJECT).map(str::to_owned),
+        event_id: event_id.map(str::to_owned),
+        subject: subject.map(str::to_owned),
         search: request.query.search()?,
         window: request.query.window(CursorKind::Events)?,
     };
-    let page = context.store.events(&query, context.now)?;
-    Ok(Step::Reply(page::response(CursorKind::Events, &page, EventView::new)))
+    let (page, indexed_from) = match event_id.map(EventName::EventId).or(subject.map(EventName::Subject)) {
+        Some(name) => {
+            let found = context.store.named_events(&query, name, context.now)?;
+            (Page { rows: found.rows, next: found.next }, found.indexed_from)
+        }
+        None => (context.store.events(&query, context.now)?, None),
+    };
+    let view = EventListView {
+        data: page.rows.iter().map(EventView::new).collect(),
+        next_cursor: page.next.map(|next| cursor::write(CursorKind::Events, next)),
+        indexed_from,
+    };
+    Ok(Step::Reply(HttpResponse::json(StatusCode::OK, &view)))
 }
 
 /// `GET /v1/events/{id}`.
@@ -226,7 +254,9 @@ pub fn deliveries(context: &mut ApiContext<'_>, request: &RequestContext<'_>) ->
         status: request.query.delivery_status()?,
         event_type: None,
         status_code: request.query.status_code()?,
+        outcome: request.query.outcome()?,
         search: request.query.search()?,
+        ended: Default::default(),
         window: request.query.window(CursorKind::Deliveries)?,
     };
     let page = context.store.deliveries(&query, context.now)?;

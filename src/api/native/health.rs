@@ -144,6 +144,7 @@ fn last_attempts(
         status_code: None,
         search: None,
         window: ListWindow { from, to: None, before: None, limit: LIMIT_MAX as usize },
+        outcome: None,
     };
     Ok(context.store.attempts(&query, context.now)?.rows)
 }

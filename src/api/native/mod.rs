@@ -3,6 +3,7 @@
 pub mod apps;
 pub mod attempts;
 pub mod audit;
+mod bulk_retry;
 pub mod cloudevents;
 pub mod deliveries;
 pub mod events;
@@ -17,6 +18,7 @@ pub mod replays;
 pub mod routes;
 pub mod stats;
 pub mod test_send;
+mod waiting;
 pub mod waiting_for;
 pub mod webhook_fields;
 pub mod webhook_form;

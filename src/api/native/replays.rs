@@ -10,12 +10,12 @@ use crate::api::cursor::CursorKind;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::fields::{self, FieldErrors, JsonObject};
 use crate::api::idempotency;
-use crate::api::limits::EVENT_TYPES_MAX;
+use crate::api::limits::{EVENT_TYPES_MAX, STATUS_CODES_MAX};
 use crate::api::request_context::RequestContext;
 use crate::api::response::HttpResponse;
 use crate::api::step::Step;
 use crate::model::job::{Job, JobId, JobSpec, JobStatus};
-use crate::model::{AppId, DeliveryStatus, Time, WebhookId};
+use crate::model::{AppId, AttemptOutcome, DeliveryStatus, EventId, LastDeliveryFilter, StatusCodes, Time, WebhookId};
 use crate::store::{Applied, Receipt, StateCommand};
 
 use super::page;
@@ -36,6 +36,27 @@ pub struct JobView {
     failed: u64,
     created_at: Time,
     finished_at: Option<Time>,
+    /// The time up to which the events have been examined. Null before the first.
+    position_at: Option<Time>,
+    request: ReplayRequestView,
+}
+
+/// What a replay was asked for, beside its webhook or app.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct ReplayRequestView {
+    from: Option<Time>,
+    to: Option<Time>,
+    /// Types and patterns. Empty for all.
+    types: Vec<String>,
+    status: Option<DeliveryStatus>,
+    outcome: Vec<AttemptOutcome>,
+    /// Codes and classes such as `5xx`. Empty for all.
+    status_code: Vec<String>,
+    ended_from: Option<Time>,
+    ended_to: Option<Time>,
+    missing: bool,
+    rate_per_s: Option<f64>,
 }
 
 /// The number of deliveries that a replay would make.
@@ -58,6 +79,19 @@ impl JobView {
             failed: job.failed,
             created_at: job.created_at,
             finished_at: job.finished_at,
+            position_at: (job.position > EventId::MIN).then(|| job.position.time()),
+            request: ReplayRequestView {
+                from: job.spec.from,
+                to: job.spec.to,
+                types: job.spec.types.clone(),
+                status: job.spec.status,
+                outcome: job.spec.last.outcomes.clone(),
+                status_code: job.spec.last.status_codes.iter().map(StatusCodes::text).collect(),
+                ended_from: job.spec.last.ended_from,
+                ended_to: job.spec.last.ended_to,
+                missing: job.spec.missing,
+                rate_per_s: job.spec.rate_per_s,
+            },
         }
     }
 }
@@ -117,8 +151,38 @@ fn read_spec(
     if missing && status.is_some() {
         field_errors.push(FieldError::new("/missing", "must not stand beside status: what is missing has none"));
     }
+    let last = read_last(object, field_errors);
+    if missing && last != LastDeliveryFilter::default() {
+        let detail = "must not stand beside outcome, status_code, ended_from or ended_to: what is missing has none";
+        field_errors.push(FieldError::new("/missing", detail));
+    }
     let rate_per_s = object.optional("rate_per_s", field_errors, read_rate);
-    Ok(JobSpec { webhook, app, from, to, types: types.unwrap_or_default(), status, missing, rate_per_s })
+    Ok(JobSpec { webhook, app, from, to, types: types.unwrap_or_default(), status, missing, rate_per_s, last })
+}
+
+/// What the last delivery must be like, beside its status.
+fn read_last(object: &mut JsonObject<'_>, field_errors: &mut FieldErrors) -> LastDeliveryFilter {
+    let outcome = |text: &str| AttemptOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text);
+    let outcomes = object.strings("outcome", field_errors, AttemptOutcome::ALL.len(), |raw| {
+        let read = fields::text(raw)?;
+        outcome(&read).map(|_| read).ok_or_else(|| "must be an outcome of an attempt, such as timeout".to_owned())
+    });
+    let status_codes = object.strings("status_code", field_errors, STATUS_CODES_MAX, |raw| {
+        let read = fields::text(raw)?;
+        let what = "must be a status code from 100 to 599 or a class such as 5xx, as a text";
+        StatusCodes::parse(&read).map(|_| read).ok_or_else(|| what.to_owned())
+    });
+    let ended_from = object.optional("ended_from", field_errors, fields::time);
+    let ended_to = object.optional("ended_to", field_errors, fields::time);
+    if ended_from.zip(ended_to).is_some_and(|(from, to)| to < from) {
+        field_errors.push(FieldError::new("/ended_to", "must not lie before ended_from"));
+    }
+    LastDeliveryFilter {
+        outcomes: outcomes.unwrap_or_default().iter().filter_map(|text| outcome(text)).collect(),
+        status_codes: status_codes.unwrap_or_default().iter().filter_map(|text| StatusCodes::parse(text)).collect(),
+        ended_from,
+        ended_to,
+    }
 }
 
 /// Answers a dry run, which changes nothing. Only an `Idempotency-Key` needs a command.

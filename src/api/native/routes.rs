@@ -6,27 +6,27 @@ use crate::api::doc::schema::AnswerSchema;
 use crate::api::doc::{AnswerDoc, RouteDoc, answer, doc, done, ok};
 use crate::api::media::BodyRule;
 use crate::api::params::{
-    DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, Param, ParamValues, SEARCH, STATUS_CODE, TO, cursor,
+    DELIVERY_STATUS, EVENT_TYPE, FROM, LIMIT, OUTCOME, Param, ParamValues, SEARCH, STATUS_CODE, TO, WAITING_CURSOR,
+    cursor,
 };
 use crate::api::problem;
 use crate::api::route::RouteAccess::{Installation, Metrics, Open, Scope as Needs};
 use crate::api::route::{ApiMount, Route, RouteAccess, RouteMethod};
 use crate::model::Scope;
 
-use super::deliveries::{EVENT_ID, WEBHOOK_ID};
-use super::events::SUBJECT;
+use super::deliveries::WEBHOOK_ID;
+use super::events::{OWN_ID, SUBJECT};
 use super::feed::WAIT_S;
 use super::page::ListView;
 use super::webhooks::{APP_ID, WEBHOOK_STATUS};
 use super::{
-    apps, attempts, audit, cloudevents, deliveries, events, feed, health, keys, meta, organizations, publish, replays,
-    stats, test_send, webhook_view, webhooks,
+    apps, attempts, audit, bulk_retry, cloudevents, deliveries, events, feed, health, keys, meta, organizations,
+    publish, replays, stats, test_send, waiting, webhook_view, webhooks,
 };
 
 const ID: Param = Param::new("id", ParamValues::Id, "The id.");
 const APP: Param = Param::new("id", ParamValues::AppName, "The app's id or its `uid`.");
-const ATTEMPTS: &[Param] =
-    &[DELIVERY_STATUS, EVENT_TYPE, FROM, TO, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Attempts)];
+const LISTED: &str = "Newest first; with `status=failed` those that ended last come first.";
 
 /// The parameters of a native path: none, or the `id` of an object.
 const fn segments_of(path: &str) -> &'static [Param] {
@@ -87,9 +87,9 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/events",
         Needs(Scope::EventsRead, events::list),
-        doc("listEvents", "events", "List events", &[ok::<ListView<events::EventView>>("Newest first.")]),
+        doc("listEvents", "events", "List events", &[ok::<events::EventListView>("Newest first.")]),
     )
-    .with_query(&[EVENT_TYPE, APP_ID, SUBJECT, FROM, TO, SEARCH, LIMIT, cursor(CursorKind::Events)]),
+    .with_query(&[EVENT_TYPE, APP_ID, OWN_ID, SUBJECT, FROM, TO, SEARCH, LIMIT, cursor(CursorKind::Events)]),
     get(
         "/v1/events/{id}",
         Needs(Scope::EventsRead, events::read),
@@ -110,7 +110,15 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
         ),
     )
-    .with_query(&[WEBHOOK_ID, DELIVERY_STATUS, STATUS_CODE, SEARCH, LIMIT, cursor(CursorKind::Deliveries)]),
+    .with_query(&[
+        WEBHOOK_ID,
+        DELIVERY_STATUS,
+        STATUS_CODE,
+        OUTCOME,
+        SEARCH,
+        LIMIT,
+        cursor(CursorKind::Deliveries),
+    ]),
     post(
         "/v1/events/{id}/cancel",
         Needs(Scope::EventsWrite, events::cancel),
@@ -300,7 +308,7 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<audit::AuditView>>("Newest first.")],
         ),
     )
-    .with_query(&[FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
+    .with_query(&[audit::KEY_ID, audit::ACTION, audit::TARGET, FROM, TO, LIMIT, cursor(CursorKind::Audit)]),
     get(
         "/v1/webhooks/{id}/stats",
         Needs(Scope::WebhooksRead, stats::of_webhook),
@@ -328,20 +336,21 @@ pub static ROUTES: &[Route] = &[
             "listWebhookDeliveries",
             "deliveries",
             "List a webhook's deliveries",
-            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
+            &[ok::<deliveries::DeliveryListView>(LISTED)],
         ),
     )
-    .with_query(&[
-        EVENT_ID,
-        DELIVERY_STATUS,
-        EVENT_TYPE,
-        FROM,
-        TO,
-        STATUS_CODE,
-        SEARCH,
-        LIMIT,
-        cursor(CursorKind::Deliveries),
-    ]),
+    .with_query(deliveries::FILTERS_OF_WEBHOOK),
+    get(
+        "/v1/webhooks/{id}/waiting",
+        Needs(Scope::EventsRead, waiting::of_webhook),
+        doc(
+            "listWebhookWaiting",
+            "deliveries",
+            "List the open deliveries of a webhook, and why each waits",
+            &[ok::<waiting::WaitingListView>("By due time, then those that stand behind another one in a queue.")],
+        ),
+    )
+    .with_query(&[LIMIT, WAITING_CURSOR]),
     get(
         "/v1/webhooks/{id}/attempts",
         Needs(Scope::EventsRead, attempts::of_webhook),
@@ -352,33 +361,17 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<attempts::AttemptView>>("Newest first.")],
         ),
     )
-    .with_query(ATTEMPTS),
+    .with_query(attempts::FILTERS),
     get(
         "/v1/deliveries",
         Needs(Scope::EventsRead, deliveries::list),
-        doc(
-            "listDeliveries",
-            "deliveries",
-            "List deliveries",
-            &[ok::<ListView<deliveries::DeliveryView>>("Newest first.")],
-        ),
+        doc("listDeliveries", "deliveries", "List deliveries", &[ok::<deliveries::DeliveryListView>(LISTED)]),
     )
-    .with_query(&[
-        WEBHOOK_ID,
-        EVENT_ID,
-        DELIVERY_STATUS,
-        EVENT_TYPE,
-        FROM,
-        TO,
-        STATUS_CODE,
-        SEARCH,
-        LIMIT,
-        cursor(CursorKind::Deliveries),
-    ]),
+    .with_query(deliveries::FILTERS),
     get(
         "/v1/deliveries/{id}",
         Needs(Scope::EventsRead, deliveries::read),
-        doc("getDelivery", "deliveries", "Read a delivery", &[ok::<deliveries::DeliveryView>("The delivery.")]),
+        doc("getDelivery", "deliveries", "Read a delivery", &[ok::<waiting::WaitingDeliveryView>("The delivery.")]),
     ),
     get(
         "/v1/deliveries/{id}/attempts",
@@ -390,7 +383,7 @@ pub static ROUTES: &[Route] = &[
             &[ok::<ListView<attempts::AttemptView>>("Newest first.")],
         ),
     )
-    .with_query(ATTEMPTS),
+    .with_query(attempts::FILTERS),
     post(
         "/v1/deliveries/{id}/retry",
         Needs(Scope::EventsWrite, deliveries::retry),
@@ -402,6 +395,18 @@ pub static ROUTES: &[Route] = &[
             &[answer::<deliveries::RetriedView>(202, "The delivery that is sent.")],
         )
         .takes("Nothing"),
+    ),
+    post(
+        "/v1/deliveries/retry",
+        Needs(Scope::EventsWrite, bulk_retry::retry),
+        BodyRule::Json,
+        doc(
+            "retryDeliveries",
+            "deliveries",
+            "Send up to 250 deliveries at once, each with its own result",
+            &[ok::<bulk_retry::RetriedManyView>("What became of each.")],
+        )
+        .takes("DeliveryIds"),
     ),
     post(
         "/v1/deliveries/{id}/cancel",

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX};
+use crate::api::limits::{EVENT_TYPES_MAX, NAME_CHARS_MAX, OVERLAP_S_MAX, RETRY_IDS_MAX, STATUS_CODES_MAX};
 use crate::api::native::webhook_fields;
 use crate::api::native::webhook_schema::{self, pattern, rate};
-use crate::model::Scope;
+use crate::model::{AttemptOutcome, Scope, StatusCodes};
 
 use crate::api::doc::parts::{
     about, app_name, boolean, choice, event_type, form, id, items, line, nullable, secret, time, whole,
@@ -17,6 +17,7 @@ pub fn schemas() -> Map<String, Value> {
         ("WebhookPatch", webhook_fields::webhook_patch()),
         ("Rotation", form(&[], [("secret", secret()), ("overlap_s", whole(0, OVERLAP_S_MAX))])),
         ("Trial", form(&[], [("type", event_type()), ("data", json!({}))])),
+        ("DeliveryIds", form(&["ids"], [("ids", delivery_ids())])),
         ("NewReplay", new_replay()),
         ("NewApp", form(&["name"], [("name", name()), ("uid", uid())])),
         (
@@ -52,9 +53,16 @@ fn new_replay() -> Value {
             ("to", time()),
             ("types", items(pattern(), EVENT_TYPES_MAX)),
             ("status", choice(&["delivered", "failed", "cancelled"])),
+            ("outcome", items(choice(&AttemptOutcome::ALL.map(AttemptOutcome::as_str)), AttemptOutcome::ALL.len())),
+            ("status_code", items(status_codes(), STATUS_CODES_MAX)),
+            ("ended_from", about(time(), "Only events whose last delivery became final at this time or later.")),
+            ("ended_to", about(time(), "Only events whose last delivery became final before this time.")),
             (
                 "missing",
-                about(boolean(), "Only events that match now and were never delivered there; not with `status`."),
+                about(
+                    boolean(),
+                    "Only events that match now and were never delivered there; not with `status` and other filters of the last delivery.",
+                ),
             ),
             ("dry_run", boolean()),
             ("rate_per_s", rate()),
@@ -64,6 +72,18 @@ fn new_replay() -> Value {
         { "required": ["webhook_id"], "properties": { "webhook_id": { "type": "string" }, "app_id": { "type": "null" } } },
         { "required": ["app_id"], "properties": { "app_id": { "type": "string" }, "webhook_id": { "type": "null" } } },
     ]);
+    schema
+}
+
+fn status_codes() -> Value {
+    let what = "A status code of the last delivery, or a class of them.";
+    about(json!({ "type": "string", "pattern": format!("^({})$", StatusCodes::PATTERN) }), what)
+}
+
+fn delivery_ids() -> Value {
+    let mut schema = items(id(), RETRY_IDS_MAX);
+    schema["minItems"] = 1.into();
+    schema["uniqueItems"] = true.into();
     schema
 }
 

@@ -12,8 +12,8 @@ use crate::rules::transition::{self, TransitionInput};
 use crate::kv::scan::{Direction, ScanStep};
 use crate::kv::tables::{self, Table};
 use crate::store::apply::publish::NewDelivery;
-use crate::store::apply::{ApplyResult, PartitionBatch};
-use crate::store::command::{AuditEntry, Caller, Receipt, Rejection};
+use crate::store::apply::{ApplyError, ApplyResult, PartitionBatch};
+use crate::store::command::{AuditEntry, Caller, Receipt, Rejection, RetriedDelivery};
 use crate::store::read::lookup::chunks_of;
 
 /// Maximum replays of one event that are loaded together.
@@ -38,6 +38,21 @@ impl PartitionBatch<'_> {
         let receipt = if was.status.is_final() { self.replay(&event, &was, &webhook) } else { self.pull_forward(was) }?;
         self.audit(by, deed);
         Ok(receipt)
+    }
+
+    /// Retries each delivery by itself. A rejected one leaves the others as they are.
+    pub(in crate::store) fn retry_many(&mut self, by: Option<&Caller>, ids: &[DeliveryId]) -> ApplyResult<Receipt> {
+        let mut retried = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let (sent, rejection) = match self.retry(by, id) {
+                Ok(Receipt::Delivery(delivery)) => (Some(delivery), None),
+                Ok(_) => (None, None),
+                Err(ApplyError::Rejected(rejection)) => (None, Some(told(&rejection))),
+                Err(failed) => return Err(failed),
+            };
+            retried.push(RetriedDelivery { id, sent, rejection });
+        }
+        Ok(Receipt::Retried(retried))
     }
 
     fn replay(&mut self, event: &Arc<Event>, was: &Delivery, webhook: &Webhook) -> ApplyResult<Receipt> {
@@ -197,6 +212,16 @@ impl PartitionBatch<'_> {
         }
         Ok(deliveries)
     }
+}
+
+/// The code and the sentence of a rejection.
+fn told(rejection: &Rejection) -> (String, String) {
+    let code = match rejection {
+        Rejection::Conflict { code, .. } => code,
+        Rejection::NotFound(_) => "not_found",
+        _ => "rejected",
+    };
+    (code.to_owned(), rejection.to_string())
 }
 
 pub(in crate::store) fn conflict(code: &'static str, detail: &str) -> crate::store::apply::ApplyError {

@@ -11,7 +11,7 @@ mod notice;
 mod organizations;
 pub(in crate::store) mod publish;
 mod queue;
-mod record;
+pub(in crate::store) mod record;
 pub(in crate::store) mod state;
 mod webhooks;
 
@@ -31,6 +31,7 @@ use crate::store::command::{
     Applied, AuditEntry, Caller, IdempotencyKey, PartitionCommand, Receipt, Rejection, StateCommand, WriteRequest,
 };
 use crate::store::effects::Effects;
+use crate::store::event_names::NameRuns;
 use crate::store::figures::FigureCache;
 use crate::store::idempotency::answers::{AnswerRow, answer_row, check_stored};
 use crate::store::idempotency::index::{Fingerprint, IdempotencyIndex};
@@ -120,6 +121,7 @@ pub struct PartitionBatch<'a> {
     pub inputs: BatchInputs<'a>,
     pub figures: &'a mut FigureCache,
     pub fanouts: &'a mut FanoutCache,
+    pub name_runs: &'a mut NameRuns,
     pub idempotency: &'a IdempotencyIndex,
     /// Fingerprints of this batch's event ids, for the idempotency index after the commit.
     pub new_fingerprints: HashMap<Fingerprint, Arc<Event>>,
@@ -159,6 +161,7 @@ impl PartitionBatch<'_> {
             }
             PartitionCommand::CancelRemoved { webhook, limit, .. } => self.cancel_removed(*webhook, *limit),
             PartitionCommand::Retry { id } => self.retry(by, *id),
+            PartitionCommand::RetryMany { ids } => self.retry_many(by, ids),
             PartitionCommand::CancelDelivery { id } => self.cancel_delivery(by, *id),
             PartitionCommand::CancelEvent { id } => self.cancel_event(by, *id),
             PartitionCommand::EraseEvent { id } => self.erase_event(by, *id),

@@ -16,6 +16,7 @@ use crate::kv::tables::{self, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch};
 use crate::store::command::{Caller, EventInput, IdempotencyKey, Published, Receipt, Rejection};
 use crate::store::effects::Dispatch;
+use crate::store::event_names::names_of;
 use crate::store::figures::Owner;
 use crate::store::idempotency::index::{self, KeyKind};
 use crate::store::idempotency::rows::put_key;
@@ -229,6 +230,10 @@ impl PartitionBatch<'_> {
                 put_key(&mut self.write_batch, id, KeyKind::EventId, fingerprint);
             }
             self.new_fingerprints.insert(fingerprint, event.clone());
+        }
+        for name in names_of(&event) {
+            let run = self.name_runs.next(self.first, self.write_batch.base(), received_at.hour())?;
+            self.write_batch.put_key(Table::EventsByName, tables::name(run, name.hash(org_id), id));
         }
         // The received bytes share a connection's buffer. A payload that waits in memory gets a copy.
         let data = if webhooks.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&new.data) };

@@ -10,7 +10,7 @@ use crate::rules::retry::{self, FinishedAttempt};
 use crate::rules::transition::{self, TransitionInput};
 use crate::rules::{circuit, histogram, patterns};
 
-use crate::kv::tables::{self, Table};
+use crate::kv::tables::{self, Key, Table};
 use crate::store::apply::{ApplyResult, PartitionBatch, notice};
 use crate::store::command::{AttemptReport, FailureCause, Receipt, StateCommand, WriteRequest};
 use crate::store::effects::StateChange;
@@ -137,6 +137,9 @@ impl PartitionBatch<'_> {
             return Ok(());
         }
         delivery.completed_at = Some(at);
+        if status == DeliveryStatus::Failed {
+            failed_keys(delivery, at).into_iter().for_each(|key| self.write_batch.put_key(Table::FailedByOwner, key));
+        }
         self.effects.finals.count(status);
         if let Some(end) = was.expires_at {
             self.write_batch.remove(Table::Expiries, tables::expiry(end, was.id));
@@ -281,6 +284,15 @@ impl PartitionBatch<'_> {
         }
         Ok(attempts)
     }
+}
+
+/// The index keys of a failed delivery that ended at `at`.
+pub(in crate::store) fn failed_keys(delivery: &Delivery, at: Time) -> [Key; 3] {
+    [
+        tables::failed(delivery.webhook_id, at, delivery.id),
+        tables::failed(delivery.app_id, at, delivery.id),
+        tables::failed(delivery.org_id, at, delivery.id),
+    ]
 }
 
 fn note_attempt(delivery: &mut Delivery, attempt: &Attempt) {

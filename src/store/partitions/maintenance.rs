@@ -169,6 +169,8 @@ impl Writer {
             let stored = self.store_last_seen(now);
             self.record_failure(stored, &mut done);
         }
+        let noted = self.store_index_start(now);
+        self.record_failure(noted, &mut done);
         let swept = self.sweep_removed(&mut done);
         self.record_failure(swept, &mut done);
         let forgotten = self.expire_answers(now);

@@ -20,6 +20,7 @@ use crate::kv::tables::{self, Key, Table};
 use crate::kv::wal::Wal;
 use crate::store::apply::{FanoutCache, IdSource};
 use crate::store::command::{PartitionCommand, WriteRequest};
+use crate::store::event_names::NameRuns;
 use crate::store::idempotency::index::IdempotencyIndex;
 use crate::store::partitions::last_seen;
 use crate::store::partitions::set::{PARTITIONS, PartitionRow, PartitionSet, STATE_FILE, StoreOptions, first_of};
@@ -85,6 +86,7 @@ pub fn open_with_ids(
         active: 0,
         figures: HashMap::new(),
         fanouts: FanoutCache::default(),
+        name_runs: NameRuns::default(),
         idempotency: IdempotencyIndex::default(),
         failed_files: Default::default(),
         audit_backlog: Vec::new(),

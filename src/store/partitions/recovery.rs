@@ -67,6 +67,7 @@ impl Writer {
         }
         remove_unlisted(&self.partition_set)?;
         self.fanouts.clear();
+        self.name_runs.forget();
         let effects = &mut batch.effects;
         effects.registry_changed = true;
         effects.jobs = true;

@@ -29,11 +29,31 @@ pub struct AuditRow {
     pub app_id: Option<AppId>,
 }
 
+/// Filters of the audit. A filter that is absent passes every entry.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    pub key_id: Option<KeyId>,
+    /// Exactly this action, or every action that begins with a text that ends in a dot.
+    pub action: Option<String>,
+    /// Exactly the id of the changed object.
+    pub target: Option<String>,
+}
+
+impl AuditFilter {
+    fn passes(&self, row: &AuditRow) -> bool {
+        let has_action =
+            |wanted: &String| row.action == *wanted || wanted.ends_with('.') && row.action.starts_with(wanted.as_str());
+        self.key_id.is_none_or(|key| row.key_id == Some(key))
+            && self.action.as_ref().is_none_or(has_action)
+            && self.target.as_ref().is_none_or(|target| row.target == *target)
+    }
+}
+
 impl Store {
-    /// Lists audit entries within `tenant`, newest first.
-    pub fn audit(&self, tenant: TenantScope, window: ListWindow) -> Result<Page<AuditRow>> {
+    /// Lists the audit entries within `tenant` that pass `filter`, newest first.
+    pub fn audit(&self, tenant: TenantScope, filter: &AuditFilter, window: ListWindow) -> Result<Page<AuditRow>> {
         self.state_page(Table::Audit, window, |row: &AuditRow| {
-            row.org_id == tenant.org && tenant.app.is_none_or(|own| row.app_id == Some(own))
+            row.org_id == tenant.org && tenant.app.is_none_or(|own| row.app_id == Some(own)) && filter.passes(row)
         })
     }
 }

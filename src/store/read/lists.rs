@@ -186,15 +186,15 @@ impl Store {
             else {
                 return Ok(None);
             };
-            let Some(status) = query.status else { return Ok(Some(attempt)) };
+            let Some(status) = &query.status else { return Ok(Some(attempt)) };
             let delivery = decoded::<Delivery>(snapshot, Table::Deliveries, attempt.delivery_id.as_bytes())?;
-            Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| d.status == status).then_some(attempt))
+            Ok(delivery.map(|d| self.shown(d)).is_some_and(|d| status.has(&d.status)).then_some(attempt))
         })
     }
 
     fn attempts_of_all(&self, deliveries: &[Delivery], query: &AttemptQuery, now: Time) -> Result<Page<Attempt>> {
         let mut rows = Vec::new();
-        for delivery in deliveries.iter().filter(|d| query.status.is_none_or(|status| d.status == status)) {
+        for delivery in deliveries.iter().filter(|d| query.status.as_ref().is_none_or(|status| status.has(&d.status))) {
             rows.extend(self.attempts_of(delivery, now)?);
         }
         rows.sort_by_key(|a| a.id);
@@ -320,9 +320,11 @@ impl Store {
     pub(in crate::store) fn wanted_delivery(&self, query: &DeliveryQuery, delivery: &Delivery) -> bool {
         query.tenant.covers(delivery.org_id, delivery.app_id)
             && query.webhook.is_none_or(|id| id == delivery.webhook_id)
-            && query.status.is_none_or(|status| status == delivery.status)
+            && query.status.as_ref().is_none_or(|status| status.has(&delivery.status))
             && query.event_type.as_ref().is_none_or(|wanted| *wanted == delivery.event_type)
-            && query.status_code.is_none_or(|code| delivery.last_status_code == Some(code))
+            && query.status_code.as_ref().is_none_or(|codes| codes.has_code(delivery.last_status_code))
+            && query.outcome.as_ref().is_none_or(|any| delivery.last_outcome.is_some_and(|own| any.has(&own)))
+            && (!query.ended.is_bounded() || delivery.completed_at.is_some_and(|at| query.ended.contains(at)))
             && query.search.as_ref().is_none_or(|search| {
                 search.within(&delivery.event_type)
                     || delivery.last_error.as_deref().is_some_and(|error| search.within(error))
@@ -413,9 +415,10 @@ pub(in crate::store) fn page_of<T>(
     Page { rows, next }
 }
 
-fn wanted_event(query: &EventQuery, event: &Event) -> bool {
+pub(in crate::store) fn wanted_event(query: &EventQuery, event: &Event) -> bool {
     query.tenant.covers(event.org_id, event.app_id)
         && query.event_type.as_ref().is_none_or(|wanted| *wanted == event.attributes.event_type)
+        && query.event_id.as_ref().is_none_or(|wanted| event.attributes.event_id.as_ref() == Some(wanted))
         && query.subject.as_ref().is_none_or(|wanted| event.attributes.subject.as_ref() == Some(wanted))
         && query.search.as_ref().is_none_or(|search| {
             search.within(&event.attributes.event_type)
@@ -430,7 +433,8 @@ pub(in crate::store) fn wanted_attempt(query: &AttemptQuery, attempt: &Attempt) 
         && query.webhook.is_none_or(|id| id == attempt.webhook_id)
         && query.success.is_none_or(|success| success == attempt.made.success)
         && query.event_type.as_ref().is_none_or(|wanted| *wanted == attempt.event_type)
-        && query.status_code.is_none_or(|code| attempt.made.status_code == Some(code))
+        && query.status_code.as_ref().is_none_or(|codes| codes.has_code(attempt.made.status_code))
+        && query.outcome.as_ref().is_none_or(|any| any.has(&attempt.made.outcome))
         && query.search.as_ref().is_none_or(|search| {
             search.within(&attempt.event_type)
                 || search.within(&attempt.made.url)

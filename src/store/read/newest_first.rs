@@ -59,6 +59,13 @@ impl<'a> NewestFirst<'a> {
         NewestFirst { partition_set, table, prefix: prefix.to_vec(), sources: sources.collect() }
     }
 
+    /// The same list without the partitions whose first id `wanted` refuses.
+    #[must_use]
+    pub fn only(mut self, wanted: impl Fn(u128) -> bool) -> NewestFirst<'a> {
+        self.sources.retain(|source| wanted(source.partition.first));
+        self
+    }
+
     /// The next id and the snapshot of the partition that has it.
     pub fn next_id(&mut self) -> Result<Option<(u128, &Snapshot)>> {
         loop {

@@ -3,12 +3,14 @@
 //! Lists are ordered newest first, by id. A page ends after `EXAMINED_ROWS_MAX` examined rows.
 
 use crate::model::id::{DeliveryId, EventId, WebhookId};
-use crate::model::{DeliveryStatus, Time};
+use crate::model::{AttemptOutcome, DeliveryStatus, StatusCodes, Time};
 
 use crate::store::command::TenantScope;
 
 /// Maximum number of rows that one page examines, whether they match or not.
 pub const EXAMINED_ROWS_MAX: usize = 20_000;
+/// Maximum number of index entries that one page examines, whether they match or not.
+pub const INDEXED_ROWS_MAX: usize = 5_000;
 
 /// The range and size of a page. `from` (inclusive) and `to` (exclusive) bound the time of the row's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +22,29 @@ pub struct ListWindow {
     pub limit: usize,
 }
 
+/// A span of time: `from` is inclusive, `to` is exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimeSpan {
+    pub from: Option<Time>,
+    pub to: Option<Time>,
+}
+
+impl TimeSpan {
+    /// Whether the span has an end on either side.
+    pub const fn is_bounded(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    pub fn contains(&self, at: Time) -> bool {
+        self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct EventQuery {
     pub tenant: TenantScope,
     pub event_type: Option<String>,
+    pub event_id: Option<String>,
     pub subject: Option<String>,
     pub search: Option<Search>,
     pub window: ListWindow,
@@ -34,11 +55,15 @@ pub struct DeliveryQuery {
     pub tenant: TenantScope,
     pub webhook: Option<WebhookId>,
     pub event: Option<EventId>,
-    pub status: Option<DeliveryStatus>,
+    pub status: Option<AnyOf<DeliveryStatus>>,
     pub event_type: Option<String>,
     /// The last attempt's status code.
-    pub status_code: Option<u16>,
+    pub status_code: Option<AnyOf<StatusCodes>>,
+    /// The last attempt's outcome, or `expired`.
+    pub outcome: Option<AnyOf<AttemptOutcome>>,
     pub search: Option<Search>,
+    /// When the delivery became final. An open delivery is in no bounded span.
+    pub ended: TimeSpan,
     pub window: ListWindow,
 }
 
@@ -50,11 +75,37 @@ pub struct AttemptQuery {
     pub event: Option<EventId>,
     pub success: Option<bool>,
     /// The delivery's status now.
-    pub status: Option<DeliveryStatus>,
+    pub status: Option<AnyOf<DeliveryStatus>>,
     pub event_type: Option<String>,
-    pub status_code: Option<u16>,
+    pub status_code: Option<AnyOf<StatusCodes>>,
+    pub outcome: Option<AnyOf<AttemptOutcome>>,
     pub search: Option<Search>,
     pub window: ListWindow,
+}
+
+/// A filter that any of several values passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnyOf<T>(Vec<T>);
+
+impl<T: PartialEq> AnyOf<T> {
+    pub const fn new(values: Vec<T>) -> AnyOf<T> {
+        AnyOf(values)
+    }
+
+    pub fn has(&self, value: &T) -> bool {
+        self.0.contains(value)
+    }
+
+    /// Whether no other value passes.
+    pub fn is_only(&self, value: &T) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|other| other == value)
+    }
+}
+
+impl AnyOf<StatusCodes> {
+    pub fn has_code(&self, code: Option<u16>) -> bool {
+        code.is_some_and(|code| self.0.iter().any(|codes| codes.has(code)))
+    }
 }
 
 /// `search`: a case-insensitive substring of type, error, URL or subject, or an exact id, `event_id` or status code.
@@ -94,4 +145,23 @@ pub struct Page<T> {
     pub rows: Vec<T>,
     /// `ListWindow::before` of the next page. `None` at the end of the list. Also set if a filtered page ended early.
     pub next: Option<u128>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_code_or_its_class_is_read_and_nothing_else() {
+        let any = |text: &str| AnyOf::new(text.split(',').map(|one| StatusCodes::parse(one).unwrap()).collect());
+        for (text, code, expected) in
+            [("503", 503, true), ("503", 504, false), ("5xx", 599, true), ("5xx", 400, false), ("404,5xx", 404, true)]
+        {
+            assert_eq!(any(text).has_code(Some(code)), expected, "{text} {code}");
+        }
+        assert!(!any("1xx,2xx,3xx,4xx,5xx").has_code(None), "no answer has no code");
+        for bad in ["", "5", "50", "6xx", "0xx", "5XX", "5x3", "5033", "099", "600", " 503", "+50"] {
+            assert_eq!(StatusCodes::parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -69,5 +69,6 @@ pub(in crate::store) fn chosen<E>(
         return Ok(!delivered && is_wanted(&data()?));
     }
     // Jobs of an older version may name a status that is not final.
-    Ok(own.last().is_some_and(|d| d.status.is_final() && spec.status.is_none_or(|status| d.status == status)))
+    let has_status = |last: &Delivery| spec.status.is_none_or(|status| last.status == status);
+    Ok(own.last().is_some_and(|last| last.status.is_final() && has_status(last) && spec.last.passes(last)))
 }

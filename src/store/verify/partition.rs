@@ -13,9 +13,12 @@ use crate::kv::tables::{self, PARTITION_TABLES, Table};
 use crate::model::id::{AttemptId, DeliveryId, EventId};
 use crate::model::{Attempt, Delivery, DeliveryStatus, Event, Webhook};
 use crate::store::apply::publish::key_hash;
+use crate::store::apply::record::failed_keys;
 use crate::store::command::Receipt;
+use crate::store::event_names::names_of;
 use crate::store::figures::{HourRow, Owner, SumsRow};
 use crate::store::idempotency::index;
+use crate::store::partitions::index_start::{self, IndexStart};
 use crate::store::partitions::set::{PartitionRow, PartitionSet};
 use crate::store::read::lookup::{CHUNK_BYTES, chunks_of, last_id};
 use crate::store::verify::VerifyWalk;
@@ -40,6 +43,8 @@ pub(in crate::store) fn walk(
         span,
         queued,
         listed,
+        index_start: index_start::stored(partition_set)?,
+        names: 0,
         recount: Recount::default(),
         hours: None,
         hourly: HashMap::new(),
@@ -76,6 +81,9 @@ struct PartitionWalk<'a, 'b> {
     span: (u128, Option<u128>),
     queued: &'a [u128],
     listed: PartitionRow,
+    index_start: IndexStart,
+    /// Names of the events.
+    names: u64,
     recount: Recount,
     /// Hours of the webhook whose rows in `tried` are being walked.
     hours: Option<Hours>,
@@ -94,6 +102,8 @@ impl PartitionWalk<'_, '_> {
             Table::ReplaysByEvent => self.of_event(key)?,
             Table::Due => self.due(key)?,
             Table::Expiries => self.end(key)?,
+            Table::FailedByOwner => self.failed(key)?,
+            Table::EventsByName => self.name(key)?,
             Table::Queue => self.queue(key)?,
             Table::Attempts => self.attempt(key, value)?,
             Table::AttemptsByWebhook => self.tried(key)?,
@@ -146,6 +156,7 @@ impl PartitionWalk<'_, '_> {
                 return Ok(Some("its event_id is not remembered".into()));
             }
         }
+        self.names += names_of(&event).count() as u64;
         Ok(self.published(&event)?.err())
     }
 
@@ -215,6 +226,15 @@ impl PartitionWalk<'_, '_> {
             && !self.has(Table::Expiries, &tables::expiry(end, delivery.id))?
         {
             return Ok(Some("it expires some time, and is not in ends".into()));
+        }
+        if let Some(at) = delivery.completed_at.filter(|_| delivery.status == DeliveryStatus::Failed)
+            && !self.index_start.lacks_entries(self.span.0)
+        {
+            for key in failed_keys(&delivery, at) {
+                if !self.has(Table::FailedByOwner, &key)? {
+                    return Ok(Some("it has failed and is not in failed".into()));
+                }
+            }
         }
         if let Some(what) = self.place(&delivery)? {
             return Ok(Some(what));
@@ -310,6 +330,24 @@ impl PartitionWalk<'_, '_> {
     fn end(&mut self, key: &[u8]) -> Result<Finding> {
         let Some((at, id)) = tables::read_expiry(key) else { return Ok(Some("the key is no end".into())) };
         self.entry(key, 24, Some(id), |d| d.expires_at.map(|end| end.0.max(0)) == Some(at.0) && !d.status.is_final())
+    }
+
+    fn failed(&mut self, key: &[u8]) -> Result<Finding> {
+        let id = tables::read_failed(key).map(|(_, id)| id);
+        self.entry(key, 40, id, |d| {
+            let keys = d.completed_at.map(|at| failed_keys(d, at));
+            d.status == DeliveryStatus::Failed && keys.is_some_and(|keys| keys.iter().any(|own| own.as_slice() == key))
+        })
+    }
+
+    fn name(&mut self, key: &[u8]) -> Result<Finding> {
+        let Some((_, hash, id)) = tables::read_name(key) else { return Ok(Some("the key is no name".into())) };
+        let has_name = |event: &Event| names_of(event).any(|name| name.hash(event.org_id) == hash);
+        Ok(match self.find::<Event>(Table::Events, id.as_bytes())? {
+            None => Some("its event is not there".into()),
+            Some(Some(event)) if !has_name(&event) => Some("its event has another name".into()),
+            _ => None,
+        })
     }
 
     fn queue(&mut self, key: &[u8]) -> Result<Finding> {
@@ -480,6 +518,11 @@ impl PartitionWalk<'_, '_> {
         if attempts != self.recount.attempts {
             let what = format!("{attempts} attempts, but the deliveries had {}", self.recount.attempts);
             self.walk.problem(Table::Attempts, &[], &what);
+        }
+        let names = self.snapshot.rows(Table::EventsByName)?;
+        if names != self.names && !self.index_start.lacks_entries(self.span.0) {
+            let what = format!("{names} names, but the events have {}", self.names);
+            self.walk.problem(Table::EventsByName, &[], &what);
         }
         let last = last_id(self.snapshot)?.max(self.span.0);
         if self.listed.last.is_some_and(|listed| listed < last) {

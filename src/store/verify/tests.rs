@@ -58,12 +58,17 @@ pub(in crate::store) fn store(folder: &tempfile::TempDir) -> Opened {
     let event = |name: &str| {
         let mut event = EventInput::new("a", "x".repeat(9_000));
         event.attributes.event_id = Some(name.into());
+        event.attributes.subject = Some("them".into());
         event
     };
     let first = ask(Command::Partition(PartitionCommand::Publish(vec![event("one")])), Some(1)).1;
     let mut ending = event("three");
     ending.attributes.expires_at = Some(NOW.plus_ms(60_000));
-    ask(Command::Partition(PartitionCommand::Publish(vec![event("two"), ending])), None);
+    let next = ask(Command::Partition(PartitionCommand::Publish(vec![event("two"), ending])), None).1;
+    // Of the two deliveries that expire, one is failed already.
+    let expired = next.iter().find(|dispatch| dispatch.event.attributes.expires_at.is_some()).unwrap();
+    let expire = PartitionCommand::Expire { delivery: expired.delivery_id, event: expired.event.id };
+    ask(Command::Partition(expire), None);
     for (dispatch, success) in [(&first[0], true), (&first[1], false)] {
         ask(Command::Partition(PartitionCommand::Record(Box::new(finished(dispatch, success)))), None);
     }
@@ -79,7 +84,7 @@ pub(in crate::store) fn apply(opened: &mut Opened, order: WriteRequest) -> (Rece
     }
 }
 
-fn webhook(ordered: DeliveryOrder) -> Webhook {
+pub(in crate::store) fn webhook(ordered: DeliveryOrder) -> Webhook {
     Webhook {
         name: "hook".into(),
         url: "https://hooks.example.com/in".into(),

@@ -231,6 +231,7 @@ fn events(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<
         status: None,
         event_type: request.query.text(&docs::KIND).map(str::to_owned),
         status_code: None,
+        outcome: None,
         search: None,
         window: window(request, CursorKind::Attempts)?,
     };

@@ -157,6 +157,7 @@ fn list(context: &mut ApiContext<'_>, request: &RequestContext<'_>) -> Result<St
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: None,
         window: ListWindow {
             from: days.from.map(|from| from.minus_ms(STAMP_MS_MAX)),

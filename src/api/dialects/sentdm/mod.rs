@@ -378,7 +378,9 @@ fn slice(
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: Some(search),
+        ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit },
     };
     Ok(context.store.delivery_search(&query, skip, limit, context.now)?)

@@ -13,6 +13,7 @@ use crate::model::{AppId, OrganizationId};
 use crate::store::command::{
     AttemptReport, Caller, Command, EventInput, NewKey, PartitionCommand, Receipt, StateCommand, WriteRequest,
 };
+use crate::store::figures::SumsRow;
 use crate::store::partitions::set::StoreOptions;
 use crate::store::read::counts::*;
 use crate::store::read::query::{DeliveryQuery, ListWindow, Search};
@@ -163,7 +164,9 @@ fn a_million_deliveries_are_counted_without_looking_at_them() {
         status: None,
         event_type: None,
         status_code: None,
+        outcome: None,
         search: Some(Search::new("ORDER")),
+        ended: Default::default(),
         window: ListWindow { from: None, to: None, before: None, limit: 20 },
     };
     let found = store.delivery_search(&query, 0, 20, now).unwrap();

@@ -1,0 +1,79 @@
+//! What waits for a webhook, in which order, and why; and that one delivery says the same of itself.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::text;
+use crate::support::{Act, Receiver, TestDaemon};
+
+/// What a delivery waits for: the reason and what stands before it.
+fn reasons(page: &Value) -> Vec<(&str, &str, bool)> {
+    let rows = page["data"].as_array().unwrap();
+    let of = |row: &Value| row["waiting_for"]["behind"].is_string();
+    rows.iter().map(|row| (text(row, "id"), text(&row["waiting_for"], "reason"), of(row))).collect()
+}
+
+async fn waiting(daemon: &TestDaemon, webhook: &Value) -> Value {
+    daemon.get(&format!("/v1/webhooks/{}/waiting", text(webhook, "id"))).await
+}
+
+async fn only_delivery(daemon: &TestDaemon, event: &Value) -> String {
+    text(&daemon.deliveries(event).await[0], "id").to_owned()
+}
+
+#[tokio::test]
+async fn what_waits_comes_by_due_time_with_its_reason() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(500)).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "retry_schedule_s": [600] })).await;
+    let failed = daemon.publish("a", json!(1)).await;
+    let failed = daemon.delivery_in(&failed, "retrying").await;
+    let mut later = Vec::new();
+    for hours in [2, 1] {
+        let at = crate::support::START.plus_ms(hours * 3_600_000);
+        let event = daemon.publish_with(json!({ "type": "a", "data": 1, "deliver_at": at.to_string() })).await;
+        later.push(only_delivery(&daemon, &event).await);
+    }
+    let page = waiting(&daemon, &hook).await;
+    let expected = [text(&failed, "id"), &later[1], &later[0]].map(|id| (id, "schedule", false));
+    assert_eq!(reasons(&page), expected);
+    assert_eq!(page["data"][0]["waiting_for"]["until"], failed["next_attempt_at"]);
+    let first = daemon.get(&format!("/v1/webhooks/{}/waiting?limit=2", text(&hook, "id"))).await;
+    let path = format!("/v1/webhooks/{}/waiting?cursor={}", text(&hook, "id"), text(&first, "next_cursor"));
+    assert_eq!(reasons(&daemon.get(&path).await), expected[2..]);
+    daemon.post(&format!("/v1/webhooks/{}/pause", text(&hook, "id")), json!({})).await;
+    let one = daemon.get(&format!("/v1/deliveries/{}", later[0])).await;
+    assert_eq!(one["waiting_for"], json!({ "reason": "paused", "until": null, "behind": null }));
+    assert_eq!(daemon.try_get(&format!("/v1/webhooks/{}/waiting?cursor=wait", text(&hook, "id"))).await.status, 400);
+}
+
+#[tokio::test]
+async fn an_ordered_delivery_names_the_one_before_it_and_the_circuit_its_probe() {
+    let daemon = TestDaemon::start().await;
+    let receiver = Receiver::that(Act::status(503)).await;
+    let hook = daemon.webhook(&receiver.url(), json!({ "ordered": true, "retry_schedule_s": [600, 600] })).await;
+    let first = daemon.publish("a", json!(1)).await;
+    let first = text(&daemon.delivery_in(&first, "retrying").await, "id").to_owned();
+    let mut queued = Vec::new();
+    for n in 0..3 {
+        let event = daemon.publish("a", json!(n)).await;
+        queued.push(only_delivery(&daemon, &event).await);
+    }
+    let page = waiting(&daemon, &hook).await;
+    let behind = queued.iter().map(|id| (id.as_str(), "order", true));
+    let expected: Vec<_> = std::iter::once((first.as_str(), "schedule", false)).chain(behind).collect();
+    assert_eq!(reasons(&page), expected);
+    assert_eq!(page["data"][3]["waiting_for"]["behind"], json!(first));
+    let one = daemon.get(&format!("/v1/deliveries/{}", queued[1])).await;
+    assert_eq!(one["waiting_for"], json!({ "reason": "order", "until": null, "behind": first }));
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = daemon.get(&format!("/v1/webhooks/{}/waiting?limit=1{cursor}", text(&hook, "id"))).await;
+        paged.extend(reasons(&page).into_iter().map(|(id, ..)| id.to_owned()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(paged, expected.iter().map(|(id, ..)| (*id).to_owned()).collect::<Vec<_>>());
+    let done = daemon.post(&format!("/v1/deliveries/{first}/cancel"), json!({})).await;
+    let done = daemon.get(&format!("/v1/deliveries/{}", text(&done, "id"))).await;
+    assert_eq!(done["waiting_for"], Value::Null);
+}
