@@ -14,30 +14,21 @@ use crate::http_client::HttpEndpoint;
 
 use super::{
     Exit, problem,
-    screen::{Output, Screen},
+    screen::{self, Output, Screen},
+    target::{self, Target},
 };
 
 /// The unreserved characters of RFC 3986 §2.3 stay as they are in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where a daemon with default settings is.
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-
 /// Where the daemon is, who asks, and how to print the answer; on every verb that speaks to the API.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Remote {
-    /// The daemon: http://host:port, https://… or unix:/path
-    #[arg(
-        long,
-        global = true,
-        env = "POSTRIDER_URL",
-        hide_env_values = true,
-        default_value = DEFAULT_URL,
-        value_name = "URL"
-    )]
-    pub url: String,
-    /// An API key
+    /// The daemon: http://host:port, https://… or unix:/path; else the one that runs on this machine
+    #[arg(long, global = true, env = "POSTRIDER_URL", hide_env_values = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// An API key; else the first key of a daemon on this machine
     #[arg(long, global = true, env = "POSTRIDER_TOKEN", hide_env_values = true, value_name = "KEY")]
     pub token: Option<String>,
     /// A client certificate to show, where the daemon asks for one (PEM file)
@@ -67,8 +58,12 @@ pub struct Remote {
 impl Remote {
     pub fn client(&self) -> Result<Client, Exit> {
         // A variable that is set and empty says nothing.
-        let url = Some(self.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
-        let client = Client::new(url, self.token.as_deref())?;
+        let filled = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let Target { url, token, note } = target::find(filled(&self.url).as_deref(), filled(&self.token).as_deref())?;
+        if let Some(note) = note {
+            screen::note(&format!("{note}\n"));
+        }
+        let client = Client::new(&url, token.as_deref())?;
         match (&self.client_cert, &self.client_key) {
             (Some(cert), Some(key)) => client.showing(cert, key),
             _ => Ok(client),
@@ -181,8 +176,9 @@ impl Client {
     /// The answer, where it is 2xx; everything else is the end of the verb.
     pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
         let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
-            Exit::unreachable(format!("no answer from {}: {error}", self.place.written()))
-                .hint("is the daemon running (`postrider serve`)? Another address is given with --url or POSTRIDER_URL")
+            Exit::unreachable(format!("no answer from {}: {error}", self.place.written())).hint(
+                "is the daemon running? `postrider serve --dev` starts one to try; --url or POSTRIDER_URL name another",
+            )
         })?;
         let (parts, body) = answer.into_parts();
         match parts.status.is_success() {

@@ -38,7 +38,8 @@ impl SettingsFlags {
         Ok(Settings { data_dir: data_dir_of(&loaded).to_owned(), ..loaded.settings })
     }
 
-    fn flags(&self) -> Flags {
+    /// As the loader takes them.
+    pub(super) fn flags(&self) -> Flags {
         let flag = |flag, key, value: &Option<String>| value.clone().map(|value| Flag { flag, key, value });
         let values = [flag("--data-dir", "data_dir", &self.data_dir), flag("--listen", "listen", &self.listen)];
         Flags { config: self.config.clone(), values: values.into_iter().flatten().collect() }
@@ -46,7 +47,7 @@ impl SettingsFlags {
 }
 
 /// Where the packaged service keeps its data, for what is started by hand beside it.
-const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
+pub(super) const SERVICE_DATA_DIR: &str = "/var/lib/postrider";
 
 /// The data directory of the settings. The packaged service's if the settings name none and only that one exists.
 pub(super) fn data_dir_of(loaded: &Loaded) -> &Path {

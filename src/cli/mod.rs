@@ -8,6 +8,7 @@ mod compact;
 mod config;
 mod delivery;
 mod demo;
+mod dev;
 mod doctor;
 mod event;
 mod exit;
@@ -22,7 +23,10 @@ mod openapi;
 mod org;
 mod paint;
 mod problem;
+mod program;
+mod reconnect;
 mod replay;
+mod running;
 mod screen;
 mod send;
 mod serve;
@@ -30,6 +34,8 @@ mod shell;
 mod stats;
 mod table;
 mod tail;
+mod target;
+mod trusted_file;
 mod verify;
 mod webhook;
 mod webhook_fields;
@@ -44,13 +50,12 @@ pub use screen::unparsed;
 
 const AFTER_HELP: &str = "\
 Examples:
-  postrider demo
-  postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
-  postrider send --type invoice.paid --data '{\"id\": 42}'
-  postrider tail
+  postrider serve --dev
   postrider listen --create
+  postrider send a.b '{}'
+  postrider tail
 
-Client commands reach the daemon at POSTRIDER_URL (http://127.0.0.1:8080) with the key in POSTRIDER_TOKEN.
+Client commands find a daemon of this machine and its key by themselves. POSTRIDER_URL and POSTRIDER_TOKEN name another.
 Exit codes: 0 done, 1 failed, 2 usage, 69 daemon unreachable, 70 fault of the program,\n71 address in use, 74 storage failed, 78 bad configuration.";
 
 /// Webhook delivery in one binary: publish events; they are signed, delivered, retried and kept

@@ -12,7 +12,7 @@ use super::{
     input, list,
     list::{Paging, Span},
     screen::Screen,
-    table::{Column, id, number, text, time, word},
+    table::{self, Column, id, number, text, time, word},
 };
 
 const WAIT_POLL: Duration = Duration::from_millis(500);
@@ -86,7 +86,7 @@ struct Create {
     /// Deliveries made a second
     #[arg(long, value_name = "N")]
     rate: Option<u64>,
-    /// Wait until it is done, and say how far it is
+    /// Wait until it is done, and say how far it is. Exit code 1 if a delivery of it fails
     #[arg(long)]
     wait: bool,
 }
@@ -126,7 +126,9 @@ impl Create {
         }
         let job = answer.json()?;
         let id = job["id"].as_str().ok_or_else(|| Exit::failed("the answer names no replay"))?;
-        screen.record(wait(client, id).await?.to_string().as_bytes())
+        let job = wait(client, id).await?;
+        screen.record(job.to_string().as_bytes())?;
+        outcome(&job)
     }
 
     fn object(&self) -> Result<Map<String, Value>, Exit> {
@@ -142,6 +144,17 @@ impl Create {
             ("dry_run", self.dry_run.then_some(true.into())),
             ("rate_per_s", self.rate.map(Value::from)),
         ]))
+    }
+}
+
+/// A job that did not deliver all that it made is a failure of the verb.
+fn outcome(job: &Value) -> Result<(), Exit> {
+    let failed = job["failed"].as_u64().unwrap_or(0);
+    match (job["status"] == "done", failed) {
+        (true, 0) => Ok(()),
+        (true, _) => Err(Exit::failed(format!("{failed} of {} deliveries failed", table::plain(&job["created"])))
+            .hint("`postrider delivery list --status failed` lists them")),
+        (false, _) => Err(Exit::failed(format!("the replay ended as {}", table::plain(&job["status"])))),
     }
 }
 

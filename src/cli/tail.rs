@@ -2,6 +2,8 @@
 //!
 //! Attempts are listed by webhook, so those of all webhooks are asked for where a webhook says that it was tried since the
 //! last look: what a look costs grows with what happens, not with how many webhooks there are.
+//!
+//! A daemon that is restarted is waited for. The next look goes back to what was seen, so that nothing is left out.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -16,6 +18,7 @@ use super::{
     client::{Call, Client, Remote},
     delivery,
     list::{self, Page},
+    reconnect::until_answered,
     screen::{self, Screen},
     table::{Column, Table, id, number, text, time, word},
 };
@@ -99,8 +102,14 @@ impl Tail {
         }
         loop {
             tokio::time::sleep(Duration::from_secs(self.interval)).await;
-            let rows = self.look(&client, &seen, &mut tried).await?;
-            printer.print(seen.news(rows))?;
+            let rows = until_answered(async || {
+                // A look that fails half-way is made again as a whole.
+                let mut now_tried = tried.clone();
+                let rows = self.look(&client, &seen, &mut now_tried).await?;
+                tried = now_tried;
+                Ok(rows)
+            });
+            printer.print(seen.news(rows.await?))?;
         }
     }
 
@@ -167,7 +176,7 @@ async fn webhooks(client: &Client) -> Result<Vec<(String, String)>, Exit> {
 }
 
 /// When each webhook was last tried, as of the last look.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Tried {
     at: HashMap<String, String>,
     /// Looked into once more: another attempt may have been recorded in the same millisecond.

@@ -8,9 +8,10 @@ use super::{
     client::{Call, Client, Remote},
     delivery, list,
     list::{Filters, Paging},
+    reconnect::until_answered,
     screen::Screen,
     stats,
-    table::{Column, id, number, text, time, word},
+    table::{self, Column, id, number, text, time, word},
     webhook_fields::Fields,
 };
 
@@ -29,6 +30,9 @@ const FEED_COLUMNS: &[Column] = &[
     id("EVENT", "event.id"),
     time("RECEIVED (UTC)", "event.received_at"),
 ];
+
+/// An attempt's error is shown up to this length.
+const ERROR_CHARS_MAX: usize = 200;
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -76,7 +80,7 @@ enum Action {
     Secret(Id),
     /// Replace the secret; the old one keeps signing for a while
     RotateSecret(RotateSecret),
-    /// Send one signed request now; nothing is stored
+    /// Send one signed request now; nothing is stored. Exit code 1 if the receiver does not take it
     Test(Id),
     /// Show figures of all time and of the last day
     Stats(Id),
@@ -197,7 +201,7 @@ impl Webhook {
             Action::Disable(Id { id }) => show(status(&id, "disabled")?).await,
             Action::Secret(Id { id }) => show(Call::get(&["webhooks", &id, "secret"])).await,
             Action::RotateSecret(args) => show(args.call()?).await,
-            Action::Test(Id { id }) => show(Call::post(&["webhooks", &id, "test"])).await,
+            Action::Test(Id { id }) => test(&client, screen, &id).await,
             Action::Stats(Id { id }) => stats::show(&client, screen, Call::get(&["webhooks", &id, "stats"])).await,
             Action::Health(Id { id }) => show(Call::get(&["webhooks", &id, "health"])).await,
             Action::Deliveries(args) => args.run(&client, screen, "deliveries", delivery::COLUMNS).await,
@@ -205,6 +209,21 @@ impl Webhook {
             Action::Feed(args) => args.run(&client, screen).await,
         }
     }
+}
+
+/// Shows the attempt. One that failed is a failure of the verb.
+async fn test(client: &Client, screen: Screen, id: &str) -> Result<(), Exit> {
+    let answer = client.call(Call::post(&["webhooks", id, "test"])).await?;
+    screen.record(&answer.body)?;
+    let attempt = answer.json()?;
+    if attempt["success"] == true {
+        return Ok(());
+    }
+    let what = match attempt["status_code"].as_u64() {
+        Some(code) => format!("the receiver answered {code}"),
+        None => table::one_line(&table::plain(&attempt["error"]), ERROR_CHARS_MAX),
+    };
+    Err(Exit::failed(format!("the test request did not arrive: {what}")))
 }
 
 fn status(id: &str, status: &str) -> Result<Call, Exit> {
@@ -270,8 +289,13 @@ impl Feed {
             return screen.text(client.call(call).await?.body);
         }
         let mut table = None;
+        let mut first = Some(list::page(client, &call).await?);
         loop {
-            let page = list::page(client, &call).await?;
+            let page = match first.take() {
+                Some(page) => page,
+                // The cursor says where to go on, also after a restart of the daemon.
+                None => until_answered(async || list::page(client, &call).await).await?,
+            };
             page.show(screen, &mut table, FEED_COLUMNS)?;
             match page.next_cursor {
                 Some(cursor) if self.follow => call = call.with_query("cursor", &cursor),

@@ -56,6 +56,8 @@ fn follow(name: &str, text: &str) -> Followed {
         ("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap_or_default())),
         ("POSTRIDER_LISTEN", format!("127.0.0.1:{}", ports[0])),
         ("POSTRIDER_URL", format!("http://127.0.0.1:{}", ports[0])),
+        // Daemons of other tests are not found.
+        ("XDG_RUNTIME_DIR", directory.path().display().to_string()),
         // A machine that is short of disk is no reason to refuse what a page publishes.
         ("POSTRIDER_MIN_FREE_BYTES", "0".to_owned()),
         // Read by the daemon where the machine has one; an empty file says nothing.

@@ -3,7 +3,7 @@
 //! Invariant: every line of the story is read back over the HTTP API of the daemon that was started, with a key; nothing
 //! is told from inside. However it is stopped, short of SIGKILL, the directory is gone afterwards.
 
-mod scratch;
+pub(super) mod scratch;
 mod stage;
 mod story;
 mod watch;
@@ -49,7 +49,7 @@ impl Demo {
         let entered = runtime.enter();
         // Before the directory exists, so that no signal can fall between making it and being able to remove it.
         let stop = Stop::new()?;
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::new("demo")?;
         drop(entered);
         let ended = runtime.block_on(self.play(&scratch, stop));
         // After the last thread that might still write.

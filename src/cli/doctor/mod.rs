@@ -110,7 +110,7 @@ impl Site {
 }
 
 /// How a client on this machine reaches what listens there.
-fn url_of(settings: &Settings) -> String {
+pub(super) fn url_of(settings: &Settings) -> String {
     let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
     match (&settings.listen, &settings.server.public_url) {
         (_, Some(public)) if scheme == "https" => public.clone(),
