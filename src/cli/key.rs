@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use serde_json::{Map, Value};
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::config;
 use crate::daemon::{self, KeyRotation};
+use crate::model::Scope;
 
 const COLUMNS: &[Column] = &[
     id("ID", "id"),
@@ -103,7 +104,8 @@ struct Create {
     /// A name for people
     name: String,
     /// Scopes of the key; comma-separated or repeated
-    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE")]
+    #[arg(long = "scope", required = true, value_delimiter = ',', value_name = "SCOPE",
+        value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)), hide_possible_values = true)]
     scopes: Vec<String>,
     /// Only for this app
     #[arg(long, value_name = "APP")]

@@ -12,6 +12,9 @@ use super::{
     table::{Column, Table},
 };
 
+/// Every status of a delivery.
+pub const DELIVERY_STATUSES: [&str; 5] = ["pending", "retrying", "delivered", "failed", "cancelled"];
+
 /// Which part of a list.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Paging")]
@@ -31,8 +34,8 @@ pub struct Paging {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Filters")]
 pub struct Filters {
-    /// pending, retrying, delivered, failed or cancelled
-    #[arg(long, value_name = "STATUS")]
+    /// The delivery's status
+    #[arg(long, value_name = "STATUS", value_parser = DELIVERY_STATUSES)]
     pub status: Option<String>,
     /// The event's type
     #[arg(long = "type", value_name = "TYPE")]

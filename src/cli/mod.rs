@@ -10,9 +10,11 @@ mod delivery;
 mod demo;
 mod dev;
 mod doctor;
+mod duration;
 mod event;
 mod exit;
 mod follow;
+mod help;
 mod input;
 mod key;
 mod list;
@@ -42,7 +44,7 @@ mod webhook_fields;
 
 use std::future::Future;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use config::SettingsFlags;
 pub use exit::Exit;
@@ -93,6 +95,15 @@ pub enum Verb {
     OpenApi(openapi::OpenApi),
     Completions(shell::Completions),
     Man(shell::Man),
+}
+
+/// Reads the command line of this process.
+///
+/// # Errors
+/// It is no verb, or asks for help: for [`unparsed`].
+pub fn parse() -> Result<Cli, clap::Error> {
+    let matches = help::grouped().try_get_matches()?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
 }
 
 /// Drives a client verb: one thread is enough for one person's requests.

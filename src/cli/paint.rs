@@ -10,7 +10,7 @@ pub struct Paint {
 
 impl Paint {
     /// Whether to, decided by who asks.
-    pub fn when(on: bool) -> Self {
+    pub const fn when(on: bool) -> Self {
         Self { on }
     }
 

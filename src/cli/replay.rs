@@ -72,10 +72,10 @@ struct Create {
     #[command(flatten)]
     span: Span,
     /// Only events of these types; comma-separated or repeated
-    #[arg(long, value_delimiter = ',', value_name = "TYPE")]
+    #[arg(long = "type", alias = "types", value_delimiter = ',', value_name = "TYPE")]
     types: Vec<String>,
-    /// Only events whose last delivery has this status: delivered, failed or cancelled
-    #[arg(long, value_name = "STATUS")]
+    /// Only events whose last delivery has this status
+    #[arg(long, value_name = "STATUS", value_parser = ["delivered", "failed", "cancelled"])]
     status: Option<String>,
     /// Only events the webhook has no delivery for, for instance from before it existed
     #[arg(long)]

@@ -16,13 +16,15 @@ use serde_json::Value;
 use super::{
     Exit,
     client::{Call, Client, Remote},
-    delivery,
+    delivery, duration,
     list::{self, Page},
     reconnect::until_answered,
     screen::{self, Screen},
     table::{Column, Table, id, number, text, time, word},
 };
 
+/// A shorter interval would keep the daemon busy.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Rows of one look.
 const LOOK_ROWS: u16 = 250;
 /// How far one look goes back for what happened since the last one; a burst above it is cut, and said so.
@@ -61,8 +63,8 @@ pub struct Tail {
     /// Follow deliveries instead of attempts: the newest 250 of them, each again when it changes
     #[arg(long, conflicts_with = "webhook")]
     deliveries: bool,
-    /// Only those with this status, for instance failed
-    #[arg(long, value_name = "STATUS")]
+    /// Only those of deliveries with this status
+    #[arg(long, value_name = "STATUS", value_parser = list::DELIVERY_STATUSES)]
     status: Option<String>,
     /// Only events of this type
     #[arg(long = "type", value_name = "TYPE")]
@@ -74,14 +76,20 @@ pub struct Tail {
     #[arg(short = 'n', long, default_value_t = 10, value_name = "N",
         value_parser = clap::value_parser!(u16).range(0..=250))]
     lines: u16,
-    /// Seconds between two looks
-    #[arg(long, default_value_t = 1, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
-    interval: u64,
+    /// Time between two looks
+    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
+    interval: Duration,
     /// Say what is there, and end
     #[arg(long)]
     once: bool,
     #[command(flatten)]
     remote: Remote,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration::read(text)?
+        .checked_sub(INTERVAL_MIN)
+        .map_or_else(|| Err("less than 100ms".into()), |more| Ok(more + INTERVAL_MIN))
 }
 
 impl Tail {
@@ -101,7 +109,7 @@ impl Tail {
             return Ok(());
         }
         loop {
-            tokio::time::sleep(Duration::from_secs(self.interval)).await;
+            tokio::time::sleep(self.interval).await;
             let rows = until_answered(async || {
                 // A look that fails half-way is made again as a whole.
                 let mut now_tried = tried.clone();

@@ -156,6 +156,7 @@ mod tests {
     #[test]
     fn a_runtime_directory_is_this_users_alone() {
         let folder = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("set");
         assert!(is_own_directory(folder.path()));
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).expect("a link");

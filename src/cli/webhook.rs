@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Exit,
     client::{Call, Client, Remote},
-    delivery, list,
+    delivery, duration, list,
     list::{Filters, Paging},
     reconnect::until_answered,
     screen::Screen,
@@ -36,13 +36,13 @@ const ERROR_CHARS_MAX: usize = 200;
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
-  postrider webhook create https://hooks.example.com/in --event-type 'invoice.*'
-  postrider webhook create https://hooks.example.com/in --auth-bearer s3cret --retry-schedule 5,60,600
+  postrider webhook create https://hooks.example.com/in --type 'invoice.*'
+  postrider webhook create https://hooks.example.com/in --auth-bearer s3cret --retry-schedule 5s,1m,10m
   postrider webhook create https://hooks.example.com/in --json webhook.json -o json";
 
 const UPDATE_EXAMPLES: &str = "\
 Examples:
-  postrider webhook update 0191d5c8-… --target https://hooks.example.com/v2 --timeout-ms 30000
+  postrider webhook update 0191d5c8-… --target https://hooks.example.com/v2 --timeout 30s
   postrider webhook update 0191d5c8-… --unset filter,rate_limit_per_s";
 
 /// Where events go: make, change, pause and look into webhooks
@@ -106,8 +106,8 @@ struct ListArgs {
     /// Only those of this app
     #[arg(long, value_name = "APP", help_heading = "Filters")]
     app: Option<String>,
-    /// enabled, paused or disabled
-    #[arg(long, value_name = "STATUS", help_heading = "Filters")]
+    /// Only those with this status
+    #[arg(long, value_name = "STATUS", help_heading = "Filters", value_parser = ["enabled", "paused", "disabled"])]
     status: Option<String>,
     /// Part of a name or URL
     #[arg(long, value_name = "TEXT", help_heading = "Filters")]
@@ -146,9 +146,9 @@ struct RotateSecret {
     /// The new secret; made by the daemon if not given
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
-    /// How long the old secret keeps signing (86400)
-    #[arg(long, value_name = "SECONDS")]
-    overlap_s: Option<u64>,
+    /// How long the old secret keeps signing (1d)
+    #[arg(long, alias = "overlap-s", value_name = "DURATION", value_parser = duration::seconds)]
+    overlap: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -171,16 +171,16 @@ struct Feed {
     /// Rows of an answer, 1 to 250
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u16,
-    /// Wait up to this long for something new, 0 to 30
-    #[arg(long, value_name = "SECONDS")]
-    wait_s: Option<u8>,
+    /// Wait up to this long for something new, 0s to 30s
+    #[arg(long, alias = "wait-s", value_name = "DURATION", value_parser = duration::seconds)]
+    wait: Option<u64>,
     /// Go on for ever; with `-o json` one row a line
     #[arg(long)]
     follow: bool,
 }
 
 /// What `feed --follow` waits with, the longest the API allows.
-const FOLLOW_WAIT_S: u8 = 30;
+const FOLLOW_WAIT_S: u64 = 30;
 
 impl Webhook {
     pub async fn run(self) -> Result<(), Exit> {
@@ -266,7 +266,7 @@ impl RotateSecret {
     fn call(&self) -> Result<Call, Exit> {
         let mut object = serde_json::Map::new();
         object.extend(self.secret.clone().map(|secret| ("secret".to_owned(), secret.into())));
-        object.extend(self.overlap_s.map(|overlap| ("overlap_s".to_owned(), overlap.into())));
+        object.extend(self.overlap.map(|overlap| ("overlap_s".to_owned(), overlap.into())));
         Call::post(&["webhooks", &self.id.id, "rotate-secret"]).json(&object)
     }
 }
@@ -280,7 +280,7 @@ impl Filtered {
 
 impl Feed {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
-        let wait_s = self.wait_s.or(self.follow.then_some(FOLLOW_WAIT_S));
+        let wait_s = self.wait.or(self.follow.then_some(FOLLOW_WAIT_S));
         let mut call = Call::get(&["webhooks", &self.id.id, "feed"])
             .query("cursor", self.cursor.as_ref())
             .query("limit", Some(self.limit))

@@ -63,7 +63,7 @@ impl Demo {
             stage = Stage::set(scratch.path()) => stage?,
             () = stop.asked() => return Ok(()),
         };
-        let screen = Output { output: Format::Table }.screen();
+        let screen = Output { output: Format::Table, full: false }.screen();
         let told = tokio::select! {
             told = self.tell(&stage, screen) => told,
             () = stop.asked() => Ok(()),

@@ -37,7 +37,7 @@ const TOLD_MAX: usize = 1_000;
 const EXAMPLES: &str = "\
 Examples:
   postrider listen --create                      make a webhook for this receiver, remove it on Ctrl-C
-  postrider listen --create --event-type 'order.*' --fail 2
+  postrider listen --create --type 'order.*' --fail 2
   postrider listen --port 9000 --secret whsec_…  a receiver for a webhook made by hand
   postrider listen --create --forward http://localhost:3000/webhooks
 
@@ -54,7 +54,7 @@ pub struct Listen {
     #[arg(long)]
     create: bool,
     /// With --create: event types to receive; comma-separated or repeated
-    #[arg(long = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
+    #[arg(long = "type", alias = "event-type", value_delimiter = ',', value_name = "PATTERN", requires = "create")]
     event_types: Vec<String>,
     /// With --create: the app, by id or uid
     #[arg(long, value_name = "APP", requires = "create")]
@@ -141,7 +141,7 @@ impl Listen {
             let Some(seen) = seen else { return Ok(()) };
             match screen.is_json() {
                 true => screen.text(seen.for_machines())?,
-                false => screen.text(seen.for_people(screen.width, screen.paint))?,
+                false => screen.text(seen.for_people(screen.body_width(), screen.paint))?,
             }
             left = left.map(|left| left - 1);
         }
