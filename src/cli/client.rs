@@ -1,6 +1,7 @@
 //! The API's client: a call, its answer, and what an unhappy answer means to the person at the keyboard.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use clap::Args;
@@ -13,7 +14,9 @@ use serde_json::Value;
 use crate::http_client::HttpEndpoint;
 
 use super::{
-    Exit, problem,
+    Exit,
+    noun::Noun,
+    problem, resolve,
     screen::{self, Output, Screen},
     target::{self, Target},
 };
@@ -158,6 +161,8 @@ impl Answer {
 pub struct Client {
     place: HttpEndpoint,
     token: Option<String>,
+    /// What the whole id on the command line is meant to be: looked for among other nouns if there is no such object.
+    meant: OnceLock<(Noun, String)>,
 }
 
 impl Client {
@@ -165,7 +170,7 @@ impl Client {
         let place =
             HttpEndpoint::parse(url).map_err(|error| Exit::usage(error).hint("set it with --url or POSTRIDER_URL"))?;
         let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
-        Ok(Self { place, token })
+        Ok(Self { place, token, meant: OnceLock::new() })
     }
 
     /// The same client with a certificate to show in TLS handshakes.
@@ -173,8 +178,27 @@ impl Client {
         Ok(Self { place: self.place.showing(cert, key).map_err(Exit::usage)?, ..self })
     }
 
-    /// The answer, where it is 2xx; everything else is the end of the verb.
+    /// Notes what the id of the command line is meant to be. The first one counts.
+    pub fn means(&self, noun: Noun, id: &str) {
+        let _ = self.meant.set((noun, id.to_owned()));
+    }
+
+    /// The answer, where it is 2xx; everything else is the end of the verb. An id of another kind is told as such.
     pub async fn call(&self, call: Call) -> Result<Answer, Exit> {
+        let exit = match self.exchange(call).await {
+            Err(exit) if exit.status == Some(404) => exit,
+            other => return other,
+        };
+        let Some((wanted, id)) = self.meant.get() else { return Err(exit) };
+        for noun in [Noun::Event, Noun::Webhook, Noun::Delivery, Noun::Attempt, Noun::Replay, Noun::App] {
+            if noun != *wanted && self.exchange(Call::get(&[noun.collection(), id])).await.is_ok() {
+                return Err(resolve::of_another_kind(&format!("{}{id}", noun.prefix()), *wanted, noun));
+            }
+        }
+        Err(exit)
+    }
+
+    async fn exchange(&self, call: Call) -> Result<Answer, Exit> {
         let answer = self.place.exchange(self.request(&call)?).await.map_err(|error| {
             Exit::unreachable(format!("no answer from {}: {error}", self.place.written())).hint(
                 "is the daemon running? `postrider serve --dev` starts one to try; --url or POSTRIDER_URL name another",

@@ -7,13 +7,16 @@ use super::{
     client::{Call, Remote},
     list,
     list::{Filters, Paging},
+    noun::Noun,
+    resolve, row_names,
     table::{Column, id, number, text, time, word},
 };
 
 pub const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Delivery),
     word("STATUS", "status"),
-    text("TYPE", "event_type"),
+    text("TYPE", row_names::EVENT_TYPE),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
     word("OUTCOME", "last_outcome"),
     number("CODE", "last_status_code"),
     number("TRIES", "attempts"),
@@ -21,7 +24,7 @@ pub const COLUMNS: &[Column] = &[
 ];
 
 pub const ATTEMPT_COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Attempt),
     number("NO", "number"),
     word("OUTCOME", "outcome"),
     number("CODE", "status_code"),
@@ -33,7 +36,7 @@ pub const ATTEMPT_COLUMNS: &[Column] = &[
 const LIST_EXAMPLES: &str = "\
 Examples:
   postrider delivery list --status failed --from 24h
-  postrider delivery list --webhook 0191d5c8-… --status-code 503 --all -o json";
+  postrider delivery list --webhook invoices --status-code 503 --all -o json";
 
 /// Look up, retry and cancel deliveries of events to webhooks
 #[derive(Args, Debug)]
@@ -66,14 +69,14 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The delivery's id
+    /// The delivery: its id, or the beginning of its id
     #[arg(value_name = "DELIVERY")]
     id: String,
 }
 
 #[derive(Args, Debug)]
 struct List {
-    /// Only those to this webhook
+    /// Only those to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK", help_heading = "Filters")]
     webhook: Option<String>,
     /// Only those of this event
@@ -88,9 +91,19 @@ struct List {
 impl Delivery {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let call = match self.action {
+        let mut action = self.action;
+        match &mut action {
+            Action::List(_) => {}
+            Action::Get(Id { id }) | Action::Retry(Id { id }) | Action::Cancel(Id { id }) => {
+                *id = resolve::id(&client, Noun::Delivery, id).await?;
+            }
+            Action::Attempts { id, .. } => id.id = resolve::id(&client, Noun::Delivery, &id.id).await?,
+        }
+        let call = match action {
             Action::List(args) => {
-                let call = Call::get(&["deliveries"]).query("webhook_id", args.webhook).query("event_id", args.event);
+                let webhook = resolve::optional(&client, Noun::Webhook, args.webhook.as_ref()).await?;
+                let event = resolve::optional(&client, Noun::Event, args.event.as_ref()).await?;
+                let call = Call::get(&["deliveries"]).query("webhook_id", webhook).query("event_id", event);
                 let call = args.filters.onto(call)?;
                 return list::print(&client, screen, call, &args.paging, COLUMNS).await;
             }
@@ -102,7 +115,7 @@ impl Delivery {
             Action::Retry(Id { id }) => Call::post(&["deliveries", &id, "retry"]),
             Action::Cancel(Id { id }) => Call::post(&["deliveries", &id, "cancel"]),
         };
-        screen.record(&client.call(call).await?.body)
+        screen.object(Noun::Delivery, &client.call(call).await?.body)
     }
 }
 
@@ -119,7 +132,7 @@ pub struct Attempt {
 enum AttemptAction {
     /// Show one attempt with headers, answer and timings
     Get {
-        /// The attempt's id
+        /// The attempt: its id, or the beginning of its id
         #[arg(value_name = "ATTEMPT")]
         id: String,
     },
@@ -128,7 +141,9 @@ enum AttemptAction {
 impl Attempt {
     pub async fn run(self) -> Result<(), Exit> {
         let AttemptAction::Get { id } = self.action;
-        let answer = self.remote.client()?.call(Call::get(&["attempts", &id])).await?;
-        self.remote.screen().record(&answer.body)
+        let client = self.remote.client()?;
+        let id = resolve::id(&client, Noun::Attempt, &id).await?;
+        let answer = client.call(Call::get(&["attempts", &id])).await?;
+        self.remote.screen().object(Noun::Attempt, &answer.body)
     }
 }

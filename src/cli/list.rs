@@ -8,6 +8,7 @@ use super::{
     Exit,
     client::{Call, Client},
     moment::{self, Direction},
+    row_names::{self, RowNames},
     screen::{self, Screen},
     table::{Column, Table},
 };
@@ -98,18 +99,35 @@ impl Page {
     }
 
     /// Prints the rows: one a line as they came, or below the table that the first rows began.
-    pub fn show(&self, screen: Screen, table: &mut Option<Table>, columns: &'static [Column]) -> Result<(), Exit> {
+    pub async fn show(
+        &self,
+        client: &Client,
+        screen: Screen,
+        shown: &mut Shown,
+        columns: &'static [Column],
+    ) -> Result<(), Exit> {
         if screen.is_json() {
             return self.data.iter().try_for_each(|row| screen.text(row.get()));
         }
-        let rows = self.rows();
-        match table {
+        let mut rows = self.rows();
+        if columns.iter().any(|column| column.field == row_names::WEBHOOK_NAME) {
+            shown.names.add_webhooks(client, &mut rows).await;
+        }
+        match &shown.table {
             Some(table) => screen.rows(table, &rows)?,
             None if rows.is_empty() => {}
-            None => *table = Some(screen.table(columns, &rows)?),
+            None => shown.table = Some(screen.table(columns, &rows)?),
         }
         Ok(())
     }
+}
+
+/// What was shown of a list, for its further pages.
+#[derive(Default)]
+pub struct Shown {
+    /// `None` as long as there was no row.
+    table: Option<Table>,
+    names: RowNames,
 }
 
 /// Asks for one page.
@@ -131,18 +149,18 @@ pub async fn print(
     if screen.is_json() && !paging.all {
         return screen.text(client.call(call).await?.body);
     }
-    let mut table = None;
+    let mut shown = Shown::default();
     let mut page = page(client, &call).await?;
-    page.show(screen, &mut table, columns)?;
+    page.show(client, screen, &mut shown, columns).await?;
     while let Some(cursor) = page.next_cursor.as_ref().filter(|_| paging.all) {
         page = self::page(client, &call.with_query("cursor", cursor)).await?;
-        page.show(screen, &mut table, columns)?;
+        page.show(client, screen, &mut shown, columns).await?;
     }
     // On stderr, because it is not part of the list.
     match page.next_cursor {
         _ if screen.is_json() => {}
         Some(cursor) => screen::note(&format!("more: --cursor {cursor}, or --all\n")),
-        None if table.is_none() => screen::note("nothing found\n"),
+        None if shown.table.is_none() => screen::note("nothing found\n"),
         None => {}
     }
     Ok(())

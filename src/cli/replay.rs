@@ -11,6 +11,8 @@ use super::{
     client::{Call, Client, Remote},
     input, list,
     list::{Paging, Span},
+    noun::Noun,
+    resolve, row_names,
     screen::Screen,
     table::{self, Column, id, number, text, time, word},
 };
@@ -18,9 +20,9 @@ use super::{
 const WAIT_POLL: Duration = Duration::from_millis(500);
 
 const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Replay),
     word("STATUS", "status"),
-    text("WEBHOOK", "webhook_id"),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
     number("MATCHED", "matched"),
     number("MADE", "created"),
     number("DELIVERED", "delivered"),
@@ -30,8 +32,8 @@ const COLUMNS: &[Column] = &[
 
 const EXAMPLES: &str = "\
 Examples:
-  postrider replay --webhook 0191d5c8-… --from 24h --status failed
-  postrider replay --webhook 0191d5c8-… --from 2026-11-20 --to 2026-11-21 --missing --dry-run
+  postrider replay --webhook invoices --from 24h --status failed
+  postrider replay --webhook invoices --from 2026-11-20 --to 2026-11-21 --missing --dry-run
   postrider replay list";
 
 /// Send past events again, as a job that survives a restart
@@ -60,7 +62,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The replay's id
+    /// The replay: its id, or the beginning of its id
     #[arg(value_name = "REPLAY")]
     id: String,
 }
@@ -94,7 +96,7 @@ struct Create {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// Send to this webhook
+    /// Send to this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
     /// Send to the webhooks of this app
@@ -111,30 +113,33 @@ impl Replay {
             Some(Action::List(paging)) => {
                 return list::print(&client, screen, Call::get(&["replays"]), &paging, COLUMNS).await;
             }
-            Some(Action::Get(Id { id })) => Call::get(&["replays", &id]),
-            Some(Action::Cancel(Id { id })) => Call::post(&["replays", &id, "cancel"]),
+            Some(Action::Get(Id { id })) => Call::get(&["replays", &resolve::id(&client, Noun::Replay, &id).await?]),
+            Some(Action::Cancel(Id { id })) => {
+                Call::post(&["replays", &resolve::id(&client, Noun::Replay, &id).await?, "cancel"])
+            }
         };
-        screen.record(&client.call(call).await?.body)
+        screen.object(Noun::Replay, &client.call(call).await?.body)
     }
 }
 
 impl Create {
     async fn run(&self, client: &Client, screen: Screen) -> Result<(), Exit> {
-        let answer = client.call(Call::post(&["replays"]).json(&self.object()?)?).await?;
+        let webhook = resolve::optional(client, Noun::Webhook, self.target.webhook.as_ref()).await?;
+        let answer = client.call(Call::post(&["replays"]).json(&self.object(webhook)?)?).await?;
         if !self.wait || self.dry_run {
-            return screen.record(&answer.body);
+            return screen.object(Noun::Replay, &answer.body);
         }
         let job = answer.json()?;
         let id = job["id"].as_str().ok_or_else(|| Exit::failed("the answer names no replay"))?;
         let job = wait(client, id).await?;
-        screen.record(job.to_string().as_bytes())?;
+        screen.object(Noun::Replay, job.to_string().as_bytes())?;
         outcome(&job)
     }
 
-    fn object(&self) -> Result<Map<String, Value>, Exit> {
+    fn object(&self, webhook: Option<String>) -> Result<Map<String, Value>, Exit> {
         let (from, to) = self.span.read()?;
         Ok(input::object([
-            ("webhook_id", self.target.webhook.clone().map(Value::from)),
+            ("webhook_id", webhook.map(Value::from)),
             ("app_id", self.target.app.clone().map(Value::from)),
             ("from", from.map(Value::from)),
             ("to", to.map(Value::from)),

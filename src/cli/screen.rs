@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     Exit, help,
+    noun::{self, Noun},
     paint::Paint,
     table::{self, Column, RecordStyle, Table},
 };
@@ -116,6 +117,16 @@ impl Screen {
     pub fn record(&self, body: &[u8]) -> Result<(), Exit> {
         match serde_json::from_slice::<Value>(body) {
             Ok(value) if !self.is_json() => self.text(table::record(&value, self.record_style())),
+            _ => self.text(body),
+        }
+    }
+
+    /// [`Screen::record`] of a noun: its ids have their prefixes for people.
+    pub fn object(&self, noun: Noun, body: &[u8]) -> Result<(), Exit> {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(value) if !self.is_json() => {
+                self.text(table::record(&noun::with_prefixes(value, noun), self.record_style()))
+            }
             _ => self.text(body),
         }
     }

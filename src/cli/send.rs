@@ -9,6 +9,7 @@ use super::{
     client::{Call, Client, Remote},
     input,
     moment::{self, Direction},
+    noun::Noun,
     screen::{self, Screen},
     table::one_line,
 };
@@ -110,7 +111,7 @@ impl Send {
             None => {
                 let call = Call::post(&["events"]).idempotency_key(self.idempotency_key.clone()).json(&event)?;
                 let answer = client.call(call).await?;
-                screen.record(&answer.body)?;
+                screen.object(Noun::Event, &answer.body)?;
                 let answer = answer.json()?;
                 note_of_no_receiver(answer["deliveries"].as_u64() == Some(0) && answer["duplicate"] != true, kind);
                 Ok(())

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 use super::{
     Exit,
     client::{Call, Client, Remote},
+    noun::Noun,
+    resolve,
     screen::Screen,
     table,
 };
@@ -15,7 +17,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Figures: of everything the key can see, or of one webhook
 #[derive(Args, Debug)]
 pub struct Stats {
-    /// Only this webhook
+    /// Only this webhook: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
     #[command(flatten)]
@@ -24,11 +26,13 @@ pub struct Stats {
 
 impl Stats {
     pub async fn run(self) -> Result<(), Exit> {
-        let call = match &self.webhook {
+        let client = self.remote.client()?;
+        let webhook = resolve::optional(&client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let call = match &webhook {
             Some(id) => Call::get(&["webhooks", id, "stats"]),
             None => Call::get(&["stats"]),
         };
-        show(&self.remote.client()?, self.remote.screen(), call).await
+        show(&client, self.remote.screen(), call).await
     }
 }
 

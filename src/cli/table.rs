@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::noun::{self, Noun};
 use super::paint::Paint;
 
 const GAP: usize = 2;
@@ -18,6 +19,8 @@ pub struct Column {
     pub title: &'static str,
     pub field: &'static str,
     pub kind: Kind,
+    /// Whose ids it shows.
+    noun: Option<Noun>,
 }
 
 /// How a column is shown.
@@ -39,32 +42,32 @@ pub enum Kind {
 
 /// A column that may be cut.
 pub const fn text(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Text }
+    Column { title, field, kind: Kind::Text, noun: None }
 }
 
-/// A column that is never cut.
-pub const fn id(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Id }
+/// A column of ids, with the prefix of their noun.
+pub const fn id(title: &'static str, field: &'static str, noun: Noun) -> Column {
+    Column { title, field, kind: Kind::Id, noun: Some(noun) }
 }
 
 /// A column of moments.
 pub const fn time(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Time }
+    Column { title, field, kind: Kind::Time, noun: None }
 }
 
 /// A column of numbers.
 pub const fn number(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Number }
+    Column { title, field, kind: Kind::Number, noun: None }
 }
 
 /// A column of days.
 pub const fn day(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Day }
+    Column { title, field, kind: Kind::Day, noun: None }
 }
 
 /// A column of states.
 pub const fn word(title: &'static str, field: &'static str) -> Column {
-    Column { title, field, kind: Kind::Word }
+    Column { title, field, kind: Kind::Word, noun: None }
 }
 
 impl Column {
@@ -183,6 +186,7 @@ pub fn one_line(text: &str, width: usize) -> String {
 fn cell(row: &Value, column: &Column) -> String {
     let value = column.field.split('.').fold(row, |value, member| &value[member]);
     let text = harmless(&plain(value));
+    let text = column.noun.map_or(text.clone(), |noun| noun::shown(noun.prefix(), text));
     match column.kind {
         Kind::Time => part(text, 5..19),
         Kind::Day => part(text, 0..10),

@@ -18,7 +18,10 @@ use super::{
     client::{Call, Client, Remote},
     delivery, duration,
     list::{self, Page},
+    noun::Noun,
     reconnect::until_answered,
+    resolve,
+    row_names::{self, RowNames},
     screen::{self, Screen},
     table::{Column, Table, id, number, text, time, word},
 };
@@ -37,7 +40,7 @@ const FIRST_WEBHOOKS_MAX: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   postrider tail
-  postrider tail --webhook 0191d5c8-… --status failed
+  postrider tail --webhook invoices --status failed
   postrider tail --deliveries
   postrider tail -o json | jq .error";
 
@@ -46,9 +49,10 @@ const COLUMNS: &[Column] = &[
     time("STARTED (UTC)", "started_at"),
     word("OUTCOME", "outcome"),
     number("CODE", "status_code"),
-    text("URL", "url"),
+    text("WEBHOOK", row_names::WEBHOOK_NAME),
+    text("TYPE", row_names::EVENT_TYPE),
     text("ERROR", "error"),
-    id("DELIVERY", "delivery_id"),
+    id("DELIVERY", "delivery_id", Noun::Delivery),
     number("NO", "number"),
     number("MS", "response_time_ms"),
 ];
@@ -57,7 +61,7 @@ const COLUMNS: &[Column] = &[
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Tail {
-    /// Follow this webhook's attempts only
+    /// Follow this webhook's attempts only: its name, or the beginning of its id
     #[arg(long, value_name = "WEBHOOK")]
     webhook: Option<String>,
     /// Follow deliveries instead of attempts: the newest 250 of them, each again when it changes
@@ -100,24 +104,26 @@ impl Tail {
             (false, Some(_)) => delivery::ATTEMPT_COLUMNS,
             (false, None) => COLUMNS,
         };
-        let mut printer = Printer { screen, columns, table: None };
-        let (mut seen, mut tried) = (Seen { never_changes: !self.deliveries, ..Seen::default() }, Tried::default());
-        let mut first = seen.news(self.look(&client, &seen, &mut tried).await?);
-        first.drain(..first.len().saturating_sub(usize::from(self.lines)));
-        printer.print(first)?;
-        if self.once {
+        let webhook = resolve::optional(&client, Noun::Webhook, self.webhook.as_ref()).await?;
+        let this = Tail { webhook, ..self };
+        let mut printer = Printer { screen, columns, table: None, names: RowNames::default() };
+        let (mut seen, mut tried) = (Seen { never_changes: !this.deliveries, ..Seen::default() }, Tried::default());
+        let mut first = seen.news(this.look(&client, &seen, &mut tried).await?);
+        first.drain(..first.len().saturating_sub(usize::from(this.lines)));
+        printer.print(&client, first).await?;
+        if this.once {
             return Ok(());
         }
         loop {
-            tokio::time::sleep(self.interval).await;
+            tokio::time::sleep(this.interval).await;
             let rows = until_answered(async || {
                 // A look that fails half-way is made again as a whole.
                 let mut now_tried = tried.clone();
-                let rows = self.look(&client, &seen, &mut now_tried).await?;
+                let rows = this.look(&client, &seen, &mut now_tried).await?;
                 tried = now_tried;
                 Ok(rows)
             });
-            printer.print(seen.news(rows.await?))?;
+            printer.print(&client, seen.news(rows.await?)).await?;
         }
     }
 
@@ -288,14 +294,22 @@ struct Printer {
     screen: Screen,
     columns: &'static [Column],
     table: Option<Table>,
+    names: RowNames,
 }
 
 impl Printer {
-    fn print(&mut self, rows: Vec<Row>) -> Result<(), Exit> {
+    async fn print(&mut self, client: &Client, rows: Vec<Row>) -> Result<(), Exit> {
         if self.screen.is_json() {
             return rows.iter().try_for_each(|row| self.screen.text(&row.raw));
         }
-        let values: Vec<Value> = rows.into_iter().map(|row| row.value).collect();
+        let mut values: Vec<Value> = rows.into_iter().map(|row| row.value).collect();
+        let shows = |member| self.columns.iter().any(|column| column.field == member);
+        if shows(row_names::WEBHOOK_NAME) {
+            self.names.add_webhooks(client, &mut values).await;
+        }
+        if shows(row_names::EVENT_TYPE) {
+            self.names.add_types(client, &mut values).await;
+        }
         match &self.table {
             Some(table) => self.screen.rows(table, &values)?,
             None if values.is_empty() => {}

@@ -8,7 +8,9 @@ use super::{
     client::{Call, Client, Remote},
     delivery, duration, list,
     list::{Filters, Paging},
+    noun::{Noun, shown},
     reconnect::until_answered,
+    resolve,
     screen::Screen,
     stats,
     table::{self, Column, id, number, text, time, word},
@@ -16,7 +18,7 @@ use super::{
 };
 
 const COLUMNS: &[Column] = &[
-    id("ID", "id"),
+    id("ID", "id", Noun::Webhook),
     word("STATUS", "status"),
     text("NAME", "name"),
     text("URL", "url"),
@@ -25,9 +27,9 @@ const COLUMNS: &[Column] = &[
 ];
 
 const FEED_COLUMNS: &[Column] = &[
-    id("DELIVERY", "delivery_id"),
+    id("DELIVERY", "delivery_id", Noun::Delivery),
     text("TYPE", "event.type"),
-    id("EVENT", "event.id"),
+    id("EVENT", "event.id", Noun::Event),
     time("RECEIVED (UTC)", "event.received_at"),
 ];
 
@@ -42,8 +44,8 @@ Examples:
 
 const UPDATE_EXAMPLES: &str = "\
 Examples:
-  postrider webhook update 0191d5c8-… --target https://hooks.example.com/v2 --timeout 30s
-  postrider webhook update 0191d5c8-… --unset filter,rate_limit_per_s";
+  postrider webhook update invoices --target https://hooks.example.com/v2 --timeout 30s
+  postrider webhook update whk_0191d5c8 --unset filter,rate_limit_per_s";
 
 /// Where events go: make, change, pause and look into webhooks
 #[derive(Args, Debug)]
@@ -96,7 +98,7 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Id {
-    /// The webhook's id
+    /// The webhook: its name, its id, or the beginning of its id
     #[arg(value_name = "WEBHOOK")]
     id: String,
 }
@@ -179,21 +181,48 @@ struct Feed {
     follow: bool,
 }
 
+impl Action {
+    /// What names the webhook on the command line.
+    fn id(&mut self) -> Option<&mut String> {
+        match self {
+            Action::List(_) | Action::Create(_) => None,
+            Action::Get(Id { id })
+            | Action::Delete(Id { id })
+            | Action::Pause(Id { id })
+            | Action::Resume(Id { id })
+            | Action::Enable(Id { id })
+            | Action::Disable(Id { id })
+            | Action::Secret(Id { id })
+            | Action::Test(Id { id })
+            | Action::Stats(Id { id })
+            | Action::Health(Id { id }) => Some(id),
+            Action::Update(args) => Some(&mut args.id.id),
+            Action::RotateSecret(args) => Some(&mut args.id.id),
+            Action::Deliveries(args) | Action::Attempts(args) => Some(&mut args.id.id),
+            Action::Feed(args) => Some(&mut args.id.id),
+        }
+    }
+}
+
 /// What `feed --follow` waits with, the longest the API allows.
 const FOLLOW_WAIT_S: u64 = 30;
 
 impl Webhook {
     pub async fn run(self) -> Result<(), Exit> {
         let (client, screen) = (self.remote.client()?, self.remote.screen());
-        let show = async |call: Call| screen.record(&client.call(call).await?.body);
-        match self.action {
+        let show = async |call: Call| screen.object(Noun::Webhook, &client.call(call).await?.body);
+        let mut action = self.action;
+        if let Some(id) = action.id() {
+            *id = resolve::id(&client, Noun::Webhook, id).await?;
+        }
+        match action {
             Action::List(args) => args.run(&client, screen).await,
             Action::Get(Id { id }) => show(Call::get(&["webhooks", &id])).await,
             Action::Create(args) => show(args.call()?).await,
             Action::Update(args) => show(args.call()?).await,
             Action::Delete(Id { id }) => {
                 client.call(Call::delete(&["webhooks", &id])).await?;
-                screen.said(&format!("deleted webhook {id}"))
+                screen.said(&format!("deleted webhook {}", shown(Noun::Webhook.prefix(), id)))
             }
             Action::Pause(Id { id }) => show(Call::post(&["webhooks", &id, "pause"])).await,
             Action::Resume(Id { id }) => show(Call::post(&["webhooks", &id, "resume"])).await,
@@ -214,7 +243,7 @@ impl Webhook {
 /// Shows the attempt. One that failed is a failure of the verb.
 async fn test(client: &Client, screen: Screen, id: &str) -> Result<(), Exit> {
     let answer = client.call(Call::post(&["webhooks", id, "test"])).await?;
-    screen.record(&answer.body)?;
+    screen.object(Noun::Attempt, &answer.body)?;
     let attempt = answer.json()?;
     if attempt["success"] == true {
         return Ok(());
@@ -288,7 +317,7 @@ impl Feed {
         if screen.is_json() && !self.follow {
             return screen.text(client.call(call).await?.body);
         }
-        let mut table = None;
+        let mut shown = list::Shown::default();
         let mut first = Some(list::page(client, &call).await?);
         loop {
             let page = match first.take() {
@@ -296,7 +325,7 @@ impl Feed {
                 // The cursor says where to go on, also after a restart of the daemon.
                 None => until_answered(async || list::page(client, &call).await).await?,
             };
-            page.show(screen, &mut table, FEED_COLUMNS)?;
+            page.show(client, screen, &mut shown, FEED_COLUMNS).await?;
             match page.next_cursor {
                 Some(cursor) if self.follow => call = call.with_query("cursor", &cursor),
                 Some(cursor) => return screen.said(&format!("next: --cursor {cursor}")),

@@ -180,3 +180,83 @@ async fn tail_and_feed_go_on_after_a_restart() {
     assert_ne!(first, second);
     assert_eq!(feed.read.iter().filter(|line| line.contains("before.restart")).count(), 1, "{:?}", feed.read);
 }
+
+/// The lines of a table without its head, each as its words.
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[test]
+fn objects_are_named_by_names_ids_and_their_beginnings() {
+    let house = House::start();
+    let dead = ReservedPort::new();
+    let url = format!("http://{}/", dead.address());
+    let create = |name| house.json(&["webhook", "create", &url, "--name", name, "--retry-schedule", "none"]);
+    let (webhook, other) = (create("invoices"), create("orders"));
+    let id = |value: &serde_json::Value| value["id"].as_str().expect("an id").to_owned();
+    let event = house.json(&["send", "a.b", "--event-id", "mine-1"]);
+    let (whk, evt) = (id(&webhook), id(&event));
+    for name in ["invoices", &whk, &format!("whk_{whk}"), &format!("whk_{}", &whk[..35])] {
+        assert_eq!(house.json(&["webhook", "get", name])["id"], webhook["id"], "{name}");
+    }
+    for name in ["mine-1", &evt, &format!("evt_{evt}"), &evt[..13]] {
+        assert_eq!(house.json(&["event", "get", name])["id"], event["id"], "{name}");
+    }
+    // People see names and types, and ids that say what they are.
+    let list = house.says(&["delivery", "list", "--webhook", "invoices"]);
+    let row = &rows(&list)[0];
+    assert!(row[0].starts_with("dlv_") && row[2] == "a.b" && row[3] == "invoices", "{list}");
+    let got = house.says(&["delivery", "get", row[0]]);
+    assert!(got.contains(&format!("whk_{whk}")) && got.contains(&format!("evt_{evt}")), "{got}");
+    let why = house.says(&["event", "get", "mine-1"]);
+    let why: Vec<_> = why.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert!(why.iter().any(|line| line.starts_with(&["WEBHOOK", "WEBHOOK", "ID", "DECISION"])), "{why:?}");
+    let whk_of_other = format!("whk_{}", id(&other));
+    assert!(why.iter().any(|line| line.starts_with(&["orders", &whk_of_other])), "{why:?}");
+}
+
+#[test]
+fn an_id_that_fits_nothing_several_or_another_kind_is_told() {
+    let house = House::start();
+    let url = "https://hooks.example.com/in";
+    let twice = ["twice", "twice"].map(|name| house.json(&["webhook", "create", url, "--name", name]));
+    let event = house.json(&["send", "a.b"]);
+    let delivery = house.json(&["event", "deliveries", event["id"].as_str().expect("an id")]);
+    let delivery = delivery["data"][0]["id"].as_str().expect("a delivery");
+    let (code, err) = house.fails(&["webhook", "get", "twice"]);
+    assert!(code == 2 && err.contains("`twice` fits 2 objects:\n  whk_"), "{err}");
+    let (code, err) = house.fails(&["webhook", "get", "none"]);
+    assert!(code == 1 && err.contains("hint: `postrider webhook list`"), "{err}");
+    // With its prefix, and without.
+    for text in [format!("dlv_{delivery}"), delivery.to_owned()] {
+        let (code, err) = house.fails(&["event", "get", &text]);
+        let told = format!("dlv_{delivery} is a delivery, and an event is needed here");
+        assert!(code == 2 && err.contains(&told), "{err}");
+        assert!(err.contains(&format!("`postrider delivery get dlv_{delivery}` shows it")), "{err}");
+    }
+    drop(twice);
+}
+
+#[tokio::test]
+async fn the_api_takes_ids_with_and_without_their_prefix() {
+    let house = House::start();
+    let event = house.json(&["send", "a.b"]);
+    let id = event["id"].as_str().expect("an id");
+    // The command line leaves the path of a whole id as it is without its prefix; this asks the API itself.
+    let key = fs::read_to_string(house.data_dir().join("first-key")).expect("a key");
+    let status = |path: String| {
+        use std::io::{Read as _, Write as _};
+        let address = house.url.trim_start_matches("http://");
+        let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        write!(stream, "{head}authorization: Bearer {}\r\n\r\n", key.trim()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).expect("a status").to_owned()
+    };
+    assert_eq!(status(format!("/v1/events/{id}")), "200");
+    assert_eq!(status(format!("/v1/events/evt_{id}")), "200");
+    assert_eq!(status(format!("/v1/deliveries?event_id=evt_{id}")), "200");
+    assert_eq!(status(format!("/v1/events/dlv_{id}")), "404");
+    assert_eq!(status(format!("/v1/deliveries?event_id=dlv_{id}")), "400");
+}

@@ -25,6 +25,7 @@ use super::{
     Exit,
     client::{Call, Client, Remote},
     input,
+    noun::{Noun, shown},
     screen::Screen,
 };
 use receiver::{Receiver, serve};
@@ -129,7 +130,9 @@ impl Listen {
         let id = made.map(|webhook| webhook.id.as_str());
         match (screen.is_json(), id) {
             (true, _) => screen.text(json!({"kind": "listening", "url": url, "webhook": id}).to_string())?,
-            (false, Some(id)) => screen.text(format!("receiving on {url} for webhook {id}"))?,
+            (false, Some(id)) => {
+                screen.text(format!("receiving on {url} for webhook {}{id}", Noun::Webhook.prefix()))?
+            }
             (false, None) => screen.text(format!("receiving on {url}"))?,
         }
         let mut left = self.count;
@@ -177,9 +180,12 @@ struct Made {
 impl Made {
     async fn remove(&self, client: &Client) -> Result<(), Exit> {
         let removed = client.call(Call::delete(&["webhooks", &self.id])).await;
-        removed
-            .map(|_| ())
-            .map_err(|exit| exit.hint(format!("webhook {0} is still there: postrider webhook delete {0}", self.id)))
+        removed.map(|_| ()).map_err(|exit| {
+            exit.hint(format!(
+                "webhook {0} is still there: postrider webhook delete {0}",
+                shown(Noun::Webhook.prefix(), self.id.clone())
+            ))
+        })
     }
 }
 

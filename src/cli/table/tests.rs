@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-const COLUMNS: &[Column] = &[id("ID", "id"), word("STATUS", "status"), text("URL", "to.url"), time("AT", "at")];
+const COLUMNS: &[Column] =
+    &[id("ID", "id", Noun::Event), word("STATUS", "status"), text("URL", "to.url"), time("AT", "at")];
 
 const WIDE: Option<usize> = Some(200);
 
