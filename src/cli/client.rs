@@ -15,8 +15,8 @@ use crate::http_client::HttpEndpoint;
 
 use super::{
     Exit,
-    noun::Noun,
-    problem, resolve,
+    noun::{self, Noun},
+    problem,
     screen::{self, Output, Screen},
     target::{self, Target},
 };
@@ -192,7 +192,7 @@ impl Client {
         let Some((wanted, id)) = self.meant.get() else { return Err(exit) };
         for noun in [Noun::Event, Noun::Webhook, Noun::Delivery, Noun::Attempt, Noun::Replay, Noun::App] {
             if noun != *wanted && self.exchange(Call::get(&[noun.collection(), id])).await.is_ok() {
-                return Err(resolve::of_another_kind(&format!("{}{id}", noun.prefix()), *wanted, noun));
+                return Err(noun::of_another_kind(&format!("{}{id}", noun.prefix()), *wanted, noun));
             }
         }
         Err(exit)

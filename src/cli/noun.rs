@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Exit;
 use crate::model::id::IdKind;
 use crate::model::{self, delivery::ReplayJob};
 
@@ -140,6 +141,15 @@ pub fn with_prefixes(value: Value, of: Noun) -> Value {
         (name, value)
     };
     Value::Object(members.into_iter().map(member).collect::<Map<_, _>>())
+}
+
+/// The text is an id, or the beginning of one, of another noun.
+pub fn of_another_kind(text: &str, wanted: Noun, is: Noun) -> Exit {
+    let exit = Exit::usage(format!("{text} is {}, and {} is needed here", is.word(), wanted.word()));
+    match is {
+        Noun::Key | Noun::Organization => exit,
+        _ => exit.hint(format!("`postrider {} get {text}` shows it", is.command())),
+    }
 }
 
 #[cfg(test)]

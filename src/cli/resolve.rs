@@ -32,7 +32,9 @@ const SHOWN_MAX: usize = 5;
 /// It names none, several, or an object of another kind.
 pub async fn id(client: &Client, noun: Noun, text: &str) -> Result<String, Exit> {
     let bare = match Noun::of_text(text) {
-        Some((other, rest)) if other != noun && is_beginning(rest) => return Err(of_another_kind(text, noun, other)),
+        Some((other, rest)) if other != noun && is_beginning(rest) => {
+            return Err(noun::of_another_kind(text, noun, other));
+        }
         Some((other, rest)) if other == noun => rest,
         _ => text,
     };
@@ -156,16 +158,6 @@ fn shown(text: &str) -> String {
     one_line(text, 100)
 }
 
-/// The text is an id of another noun.
-pub fn of_another_kind(text: &str, wanted: Noun, is: Noun) -> Exit {
-    let text = shown(text);
-    let exit = Exit::usage(format!("{text} is {}, and {} is needed here", is.word(), wanted.word()));
-    match is {
-        Noun::Key | Noun::Organization => exit,
-        _ => exit.hint(format!("`postrider {} get {text}` shows it", is.command())),
-    }
-}
-
 fn unknown(noun: Noun, text: &str) -> Exit {
     let text = shown(text);
     let (means, hint) = match noun {
@@ -199,7 +191,7 @@ mod tests {
     fn the_beginning_of_an_id_is_a_span_of_time() {
         // 0x019cbd709d78 ms is 2026-03-05T10:00:01.144Z.
         let (from, to) = span("019cbd70-9d78-7").expect("a span");
-        assert!(from < "2026-03-05T10:00".to_owned() && to > "2026-03-05T10:00".to_owned(), "{from} {to}");
+        assert!(from.as_str() < "2026-03-05T10:00" && to.as_str() > "2026-03-05T10:00", "{from} {to}");
         for wrong in ["019cbd7", "invoices", "", "019cbd70-9d78-7320-aa3a-de3497964cb8-0"] {
             assert_eq!(span(wrong), None, "{wrong}");
         }
@@ -214,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_refusal_says_what_to_do() {
-        let exit = of_another_kind("dlv_1", Noun::Event, Noun::Delivery);
+        let exit = noun::of_another_kind("dlv_1", Noun::Event, Noun::Delivery);
         assert_eq!(exit.text().lines().next(), Some("error: dlv_1 is a delivery, and an event is needed here"));
         assert!(exit.text().contains("`postrider delivery get dlv_1`"), "{}", exit.text());
         assert!(unknown(Noun::Webhook, "x").text().contains("hint: `postrider webhook list` lists them"));

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::demo::scratch::Scratch;
 use super::running::{Record, RunningDaemon};
-use super::{Exit, SettingsFlags, dev, doctor, log::Log, program::program, screen, trusted_file};
+use super::{Exit, SettingsFlags, config, dev, log::Log, program::program, screen, trusted_file};
 use crate::config::{ConfigError, Environment, Flags, ListenSetting, Loaded, SettingChange, Settings, ValueSource};
 use crate::daemon::control::ControlSocket;
 use crate::daemon::{self, Daemon, Platform};
@@ -145,7 +145,7 @@ fn record(daemon: &Daemon, settings: &Settings) -> Option<Record> {
         ListenAddr::Tcp(addr) => ListenSetting::Tcp(*addr),
         ListenAddr::Unix(path) => ListenSetting::Unix(path.clone()),
     };
-    let url = doctor::url_of(&Settings { listen, ..settings.clone() });
+    let url = config::url_of(&Settings { listen, ..settings.clone() });
     let data_dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
     let written = Record::write(&trusted_file::runtime_dir(), &RunningDaemon { url, data_dir });
     written.inspect_err(|error| tracing::debug!(%error, "client verbs do not find this daemon by themselves")).ok()

@@ -272,8 +272,7 @@ fn entries_at(entries: &[Value], depth: usize, style: RecordStyle, out: &mut Str
     }
     let line = |entry: &Value| names.iter().map(|name| harmless(&plain(&entry[*name]))).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = entries.iter().map(line).collect();
-    let title = |name: &str| harmless(&name.replace('_', " ").to_uppercase());
-    let titles: Vec<String> = names.iter().map(|name| title(name)).collect();
+    let titles: Vec<String> = names.iter().map(|name| harmless(name)).collect();
     let chars = |text: &String| text.chars().count();
     let width = |i: usize| lines.iter().map(|line| chars(&line[i])).max().unwrap_or(0).max(chars(&titles[i]));
     let widths: Vec<usize> = (0..names.len()).map(width).collect();

@@ -5,15 +5,15 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use super::config::{SERVICE_DATA_DIR, data_dir_of};
-use super::doctor::url_of;
+use super::config::{SERVICE_DATA_DIR, data_dir_of, url_of};
 use super::running::{self, RunningDaemon};
 use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
 
 /// Where a daemon with default settings is.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-const FIRST_KEY_FILE: &str = "first-key";
+/// The file of the data directory that holds the key of the first start.
+pub const FIRST_KEY_FILE: &str = "first-key";
 const LOCK_FILE: &str = "lock";
 
 /// Where to, with which key.

@@ -17,10 +17,12 @@ use clap::Args;
 
 use self::finding::{Finding, report};
 use super::client::{Call, Client};
-use super::config::data_dir_of;
+use super::config::{data_dir_of, url_of};
 use super::screen::Output;
+use super::target::FIRST_KEY_FILE;
+use super::trusted_file::{self, OtherOwners};
 use super::{Exit, SettingsFlags};
-use crate::config::{self, ListenSetting, Loaded, Settings};
+use crate::config::{self, Loaded, Settings};
 
 /// Find faults and their cures: settings, files, disk, clock, DNS, the daemon, failing webhooks
 #[derive(Args, Debug)]
@@ -104,22 +106,9 @@ impl Site {
     /// A key that may ask, where one can be read.
     fn token(&self) -> Option<String> {
         let admin = self.settings.admin_key.as_ref().map(|key| key.expose().to_owned());
-        let first = || std::fs::read_to_string(self.data_dir.join("first-key")).ok();
+        let file = self.data_dir.join(FIRST_KEY_FILE);
+        let first = || trusted_file::read(&file, OtherOwners::OfTheDirectoryForRoot).ok()?.map(|(_, key)| key);
         admin.or_else(first).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty())
-    }
-}
-
-/// How a client on this machine reaches what listens there.
-pub(super) fn url_of(settings: &Settings) -> String {
-    let scheme = if settings.server.tls_cert.is_some() { "https" } else { "http" };
-    match (&settings.listen, &settings.server.public_url) {
-        (_, Some(public)) if scheme == "https" => public.clone(),
-        (ListenSetting::Unix(path), _) => format!("unix:{}", path.display()),
-        (ListenSetting::Tcp(addr), _) if addr.ip().is_unspecified() => {
-            let host = if addr.is_ipv4() { "127.0.0.1" } else { "[::1]" };
-            format!("{scheme}://{host}:{}", addr.port())
-        }
-        (ListenSetting::Tcp(addr), _) => format!("{scheme}://{addr}"),
     }
 }
 
@@ -136,24 +125,5 @@ fn settings(loaded: &Result<Loaded, config::ConfigError>) -> Vec<Finding> {
             });
             each.collect()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_daemon_is_looked_for_where_it_listens() {
-        let listening = |listen: &str| Settings { listen: listen.parse().expect("an address"), ..Settings::default() };
-        assert_eq!(url_of(&listening("127.0.0.1:8080")), "http://127.0.0.1:8080");
-        assert_eq!(url_of(&listening("0.0.0.0:80")), "http://127.0.0.1:80");
-        assert_eq!(url_of(&listening("[::]:80")), "http://[::1]:80");
-        assert_eq!(url_of(&listening("unix:/run/p.sock")), "unix:/run/p.sock");
-        let mut secured = listening("0.0.0.0:443");
-        secured.server.tls_cert = Some("cert.pem".into());
-        assert_eq!(url_of(&secured), "https://127.0.0.1:443");
-        secured.server.public_url = Some("https://hooks.example.com".into());
-        assert_eq!(url_of(&secured), "https://hooks.example.com");
     }
 }

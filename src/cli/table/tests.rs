@@ -96,7 +96,7 @@ fn only_screens_with_colour_get_colour() {
 fn lists_of_objects_are_tables_and_records_where_those_do_not_fit() {
     let value =
         json!({"n": 1, "why": [{"webhook_id": "w-1", "reason": "filter"}, {"webhook_id": "w-2", "more": true}]});
-    let expected = "n    1\nwhy\n  WEBHOOK ID  REASON  MORE\n  w-1         filter  -\n  w-2         -       true\n";
+    let expected = "n    1\nwhy\n  webhook_id  reason  more\n  w-1         filter  -\n  w-2         -       true\n";
     assert_eq!(record(&value, PIPE), expected);
     let narrow = RecordStyle { width: Some(20), ..PIPE };
     let text = record(&value, narrow);
